@@ -1,0 +1,5 @@
+"""``python -m flowsheet``."""
+
+from flowsheet.cli import main
+
+main()

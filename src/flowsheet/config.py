@@ -1,0 +1,224 @@
+"""The frozen, validated experiment: every choice that a run depends on, and nothing else."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flowsheet.home import digest
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Scalar = bool | int | float | str | None
+
+
+class Frozen(BaseModel):
+    """Base of all configuration: immutable, and no key that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    def digest(self) -> str:
+        """sha256 of the values."""
+        return digest(self.model_dump(mode="json"))
+
+
+class Policy(StrEnum):
+    """What ingest does with a row that breaks a rule."""
+
+    reject = "reject"
+    quarantine = "quarantine"
+
+
+class QuarantineConfig(Frozen):
+    """What becomes of rows that break a rule of the contract."""
+
+    default: Policy = Policy.quarantine
+    rules: dict[str, Policy] = {}
+    """Policy per rule name, where it differs from the default."""
+    max_share: Share = 0.02
+    """Reject the extract when a larger share of any table's rows is quarantined."""
+
+
+class CohortConfig(Frozen):
+    """Which records, from where."""
+
+    name: Name
+    source: Name
+    path: str | None = None
+    options: dict[str, Any] = {}
+    """Validated by the source's own ``Options``."""
+    quarantine: QuarantineConfig = QuarantineConfig()
+
+
+class Response(StrEnum):
+    """What y is: the state "septic at some time in the window", or its first onset."""
+
+    state = "state"
+    onset = "onset"
+
+
+class Censor(StrEnum):
+    """What becomes of a row whose target window reaches beyond the end of the stay."""
+
+    keep = "keep"
+    """The rest of the window counts as free of the event."""
+    drop = "drop"
+    """The row leaves the risk set, unless the event is seen in the part that was observed."""
+
+
+class TaskConfig(Frozen):
+    """What is predicted, when, and for whom (see docs of ``flowsheet.windows.task``)."""
+
+    name: Name
+    response: Response = Response.state
+    step_hours: Annotated[float, Field(gt=0)] = 24.0
+    horizon: Annotated[int, Field(ge=0)] = 1
+    """Steps ahead; 0 is "the rest of this step, after the cut-off"."""
+    cutoff_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours into the step at which a same-step prediction is made; only with horizon 0."""
+    censor: Censor = Censor.drop
+    history_lags: Annotated[int, Field(ge=0, le=64)] = 7
+    """How many of the patient's own past responses are offered to models that want them."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Longer stays are cut after this many steps; None keeps them whole."""
+
+    @model_validator(mode="after")
+    def _cutoff_belongs_to_the_same_step(self) -> TaskConfig:
+        if (self.horizon == 0) != (self.cutoff_hours is not None):
+            raise ValueError("cutoff_hours goes with horizon 0, and horizon 0 needs cutoff_hours")
+        if self.cutoff_hours is not None and self.cutoff_hours >= self.step_hours:
+            raise ValueError(f"cutoff_hours ({self.cutoff_hours}) must lie inside the step ({self.step_hours} h)")
+        return self
+
+
+Aggregation = Literal["last", "mean", "min", "max", "count"]
+
+
+class FeaturesConfig(Frozen):
+    """How facts become numbers on the grid."""
+
+    name: Name
+    variables: Literal["all"] | tuple[str, ...] = "all"
+    """Catalogue variables; "all" takes those that the extract's manifest says it can hold."""
+    aggregations: tuple[Aggregation, ...] = ("last",)
+    carry_forward_hours: Annotated[float, Field(ge=0)] = 48.0
+    """How long a value stays valid after it was true; 0 keeps it to its own step."""
+    carry_forward_by_variable: dict[str, float] = {}
+    missing_indicators: bool = True
+    hours_since_measured: bool = True
+    treatments: Literal["all", "none"] | tuple[str, ...] = "all"
+    statics: tuple[str, ...] = ("age", "sex", "unit", "hours_in_hospital")
+    time: bool = True
+    """Hours since admission as a feature."""
+
+
+class FloatRange(Frozen):
+    """A real parameter of a search space."""
+
+    type: Literal["float"] = "float"
+    low: float
+    high: float
+    log: bool = False
+
+
+class IntRange(Frozen):
+    """A whole parameter of a search space."""
+
+    type: Literal["int"] = "int"
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+
+class Choice(Frozen):
+    """One of a few values."""
+
+    type: Literal["choice"] = "choice"
+    of: tuple[Scalar, ...] = Field(min_length=1)
+
+
+Range = Annotated[FloatRange | IntRange | Choice, Field(discriminator="type")]
+Space = dict[str, Range]
+"""What may be tuned, and between which bounds, as plain data."""
+
+
+class ModelConfig(Frozen):
+    """One model on the ladder, as an experiment wants it."""
+
+    kind: Name
+    """A registered model."""
+    params: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    """Fixed parameters; the rest keep their defaults or are tuned."""
+    space: Space | None = None
+    """Search space as plain data; None takes the model's own, {} tunes nothing."""
+    history: bool = False
+    """Give the model the patient's known past responses as inputs."""
+    trials: Annotated[int, Field(ge=1)] | None = None
+    """Trials for this model, where they differ from the tuning's."""
+
+
+class TuningConfig(Frozen):
+    """How hard to search."""
+
+    name: Name
+    trials: Annotated[int, Field(ge=1)] = 10
+    metric: Name = "auprc"
+    """Monitored on the validation split; a registered metric."""
+    prune: bool = True
+    startup_trials: Annotated[int, Field(ge=1)] = 4
+    timeout_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Start no further trial of a model after this long (makes results depend on the machine's speed)."""
+
+
+class EvaluationConfig(Frozen):
+    """Who is held out, and what is reported."""
+
+    name: Name
+    test: Fraction = 0.2
+    validation: Fraction = 0.16
+    """Share of all subjects that tuning and early stopping look at."""
+    metric: Name = "auroc"
+    """The leaderboard's order."""
+    resamples: Annotated[int, Field(ge=0)] = 500
+    confidence: Fraction = 0.95
+    minimum_events: Annotated[int, Field(ge=1)] = 5
+    """With fewer positives or negatives a figure is "not estimable"."""
+
+
+class ComputeConfig(Frozen):
+    """Where and how wide; never part of what a result depends on."""
+
+    name: Name
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Models trained side by side, a process each."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads a model."""
+
+
+class RegistryConfig(Frozen):
+    """Where the best version of each model is registered."""
+
+    register_models: bool = True
+    prefix: str = ""
+    """Registered names are ``<prefix or experiment>-<model>``."""
+
+
+class ExperimentConfig(Frozen):
+    """One experiment, resolved: the same values give the same numbers."""
+
+    name: Name
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    cohort: CohortConfig
+    task: TaskConfig
+    features: FeaturesConfig
+    models: dict[Name, ModelConfig] = Field(min_length=1)
+    tuning: TuningConfig
+    evaluation: EvaluationConfig
+    compute: ComputeConfig
+    registry: RegistryConfig = RegistryConfig()
