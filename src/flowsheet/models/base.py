@@ -45,7 +45,7 @@ class Capabilities:
     """Looks at the validation split while it fits."""
 
 
-class Pruned(Exception):  # noqa: N818 - not a failure
+class Pruned(Exception):
     """Raised by ``Context.report`` when the tuner gives up on a fit; a model lets it pass."""
 
 
