@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.home import digest
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -222,3 +224,49 @@ class ExperimentConfig(Frozen):
     evaluation: EvaluationConfig
     compute: ComputeConfig
     registry: RegistryConfig = RegistryConfig()
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(cls: type[M], values: Mapping[str, Any], where: str, prefix: tuple[str, ...] = ()) -> M:
+    """``cls(**values)``, or one message that names every wrong key and value and the nearest right one.
+
+    Raises:
+        UsageError: a key is unknown, or a value has the wrong type or is out of bounds.
+    """
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_explain(cls, prefix, dict(problem)) for problem in error.errors()]
+        raise UsageError("; ".join(lines), where=where, todo="mend the key or value named above") from None
+
+
+def _explain(cls: type[BaseModel], prefix: tuple[str, ...], problem: dict[str, Any]) -> str:
+    loc: tuple[str | int, ...] = problem["loc"]
+    key = ".".join(map(str, (*prefix, *loc))) or "the whole"
+    if problem["type"] == "extra_forbidden":
+        owner = _owner(cls, loc[:-1])
+        return f"there is no key {key!r}: {did_you_mean(str(loc[-1]), owner)}"
+    if problem["type"] in ("enum", "literal_error"):
+        known = str(problem["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
+        return f"{key}={problem['input']!r} is not a choice: {did_you_mean(str(problem['input']), known)}"
+    return f"{key}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _owner(cls: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
+    """The keys of the model that ``loc`` leads to, through fields, mappings and unions."""
+    here: Any = cls
+    for part in loc:
+        inner = here.model_fields[part].annotation if _is_model(here) and part in here.model_fields else here
+        models = [m for m in _models_in(inner) if m is not here]
+        here = models[0] if models else here
+    return list(here.model_fields)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _models_in(kind: Any) -> list[Any]:
+    return [kind] if _is_model(kind) else [m for inner in get_args(kind) for m in _models_in(inner)]
