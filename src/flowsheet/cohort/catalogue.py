@@ -1,0 +1,113 @@
+"""The catalogue: which variables and drugs exist, in which unit, and what is plausible. Data, not code.
+
+``concepts/variables.csv`` and ``concepts/drugs.csv`` hold one row a concept; a source maps its own items to
+these names and converts to these units. A plausible range says what can be true of a living patient, not what is
+healthy; the bounds belong to it. Where published ranges would cut off what intensive care really charts, the
+range is wider and ``source`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import TypeVar
+
+import polars as pl
+
+from flowsheet.errors import UsageError, did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Something that is measured: values in ``unit``, plausible between ``low`` and ``high`` (included)."""
+
+    name: str
+    label: str
+    unit: str
+    kind: str
+    low: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Drug:
+    """Something that is given: doses in ``unit`` at once, or in ``unit`` per hour while it runs."""
+
+    name: str
+    label: str
+    group: str
+    unit: str
+
+
+def _read(name: str, **types: pl.DataType) -> pl.DataFrame:
+    text = (files("flowsheet.cohort") / "concepts" / name).read_bytes()
+    return pl.read_csv(text, infer_schema=False).cast(dict(types))
+
+
+@lru_cache(maxsize=1)
+def variables() -> dict[str, Variable]:
+    """All variables by name, in the file's order.
+
+    >>> variables()["hr"].unit, len(variables()) >= 34
+    ('/min', True)
+    """
+    rows = _read("variables.csv", low=pl.Float64(), high=pl.Float64()).iter_rows(named=True)
+    return {row["name"]: Variable(**row) for row in rows}
+
+
+@lru_cache(maxsize=1)
+def drugs() -> dict[str, Drug]:
+    """All drugs by name, in the file's order.
+
+    >>> drugs()["vancomycin"].unit
+    'mg'
+    """
+    return {row["name"]: Drug(**row) for row in _read("drugs.csv").iter_rows(named=True)}
+
+
+def variable(name: str) -> Variable:
+    """The variable of that name.
+
+    Raises:
+        UsageError: the catalogue has none; the message names the nearest one.
+    """
+    return _find("variable", name, variables())
+
+
+def drug(name: str) -> Drug:
+    """The drug of that name.
+
+    Raises:
+        UsageError: the catalogue has none; the message names the nearest one.
+    """
+    return _find("drug", name, drugs())
+
+
+def ranges() -> pl.DataFrame:
+    """(variable, low, high) of every variable, for joins.
+
+    >>> ranges().head(1).rows()
+    [('hr', 0.0, 300.0)]
+    """
+    return _columns(variables().values(), {"variable": "name", "low": "low", "high": "high"})
+
+
+def drug_units() -> pl.DataFrame:
+    """(drug, known_unit) of every drug, for joins."""
+    return _columns(drugs().values(), {"drug": "name", "known_unit": "unit"})
+
+
+def _columns(concepts: Iterable[object], names: dict[str, str]) -> pl.DataFrame:
+    rows = list(concepts)
+    return pl.DataFrame({column: [getattr(row, field) for row in rows] for column, field in names.items()})
+
+
+def _find(kind: str, name: str, known: dict[str, T]) -> T:
+    if name not in known:
+        raise UsageError(f"the catalogue has no {kind} called {name!r}", todo=did_you_mean(name, known))
+    return known[name]
