@@ -44,9 +44,8 @@ class Drug:
     unit: str
 
 
-def _read(name: str, **types: pl.DataType) -> pl.DataFrame:
-    text = (files("flowsheet.cohort") / "concepts" / name).read_bytes()
-    return pl.read_csv(text, infer_schema=False).cast(dict(types))
+def _read(name: str) -> pl.DataFrame:
+    return pl.read_csv((files("flowsheet.cohort") / "concepts" / name).read_bytes(), infer_schema=False)
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +55,7 @@ def variables() -> dict[str, Variable]:
     >>> variables()["hr"].unit, len(variables()) >= 34
     ('/min', True)
     """
-    rows = _read("variables.csv", low=pl.Float64(), high=pl.Float64()).iter_rows(named=True)
+    rows = _read("variables.csv").with_columns(pl.col("low", "high").cast(pl.Float64)).iter_rows(named=True)
     return {row["name"]: Variable(**row) for row in rows}
 
 
