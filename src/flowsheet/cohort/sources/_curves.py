@@ -1,0 +1,87 @@
+"""How the effect of one dose runs over time: a drug's curve over lags, in steps.
+
+A dose given in step k acts on the response of step k + 1 with lag 0, on that of step k + 2 with lag 1, and so on.
+Every curve is scaled so that its largest value is 1; a drug's ``effect`` says what that is worth in logits.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from flowsheet.config import Frozen
+
+Positive = Annotated[float, Field(gt=0)]
+Floats = NDArray[np.float64]
+
+
+class Exponential(Frozen):
+    """``exp(-lag / tau)``: strongest at once, then fading at a constant rate."""
+
+    shape: Literal["exponential"] = "exponential"
+    tau: Positive
+
+    def at(self, lag: Floats) -> Floats:
+        """The curve at these lags."""
+        return np.exp(-lag / self.tau)
+
+
+class Hump(Frozen):
+    """``(lag / peak * exp(1 - lag / peak)) ** sharpness``: nothing at first, a maximum at ``peak``, then fading.
+
+    A gamma density with its mode at ``peak``, scaled to 1 there.
+    """
+
+    shape: Literal["hump"] = "hump"
+    peak: Positive
+    sharpness: Positive = 2.0
+
+    def at(self, lag: Floats) -> Floats:
+        """The curve at these lags."""
+        return np.asarray((lag / self.peak * np.exp(1 - lag / self.peak)) ** self.sharpness)
+
+
+class Plateau(Frozen):
+    """1 from lag ``first`` to lag ``last``, both included, and 0 elsewhere."""
+
+    shape: Literal["plateau"] = "plateau"
+    first: Annotated[int, Field(ge=0)]
+    last: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Plateau:
+        if self.last < self.first:
+            raise ValueError(f"last ({self.last}) must not be smaller than first ({self.first})")
+        return self
+
+    def at(self, lag: Floats) -> Floats:
+        """The curve at these lags."""
+        return ((lag >= self.first) & (lag <= self.last)).astype(float)
+
+
+class Power(Frozen):
+    """``(1 + lag / scale) ** -exponent``: a fast fall and a tail that never quite ends."""
+
+    shape: Literal["power"] = "power"
+    scale: Positive
+    exponent: Positive
+
+    def at(self, lag: Floats) -> Floats:
+        """The curve at these lags."""
+        return np.asarray((1 + lag / self.scale) ** -self.exponent)
+
+
+class Nothing(Frozen):
+    """0 everywhere: the drug does not touch the response."""
+
+    shape: Literal["none"] = "none"
+
+    def at(self, lag: Floats) -> Floats:
+        """The curve at these lags."""
+        return np.zeros_like(lag)
+
+
+Curve = Annotated[Exponential | Hump | Plateau | Power | Nothing, Field(discriminator="shape")]

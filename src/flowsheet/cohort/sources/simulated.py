@@ -1,0 +1,96 @@
+"""A simulated ward with a known law: any size, seeded, and with the law's own probabilities beside it.
+
+Equations, parameters and what may be concluded from them: ``docs/simulated-ward.md``. The drugs bear the names of
+real ones; their effects here are invented.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.schema import TIME
+from flowsheet.cohort.sources import _readings, _records, _ward
+from flowsheet.cohort.sources._law import DRUGS, VARIABLES, WardOptions
+from flowsheet.cohort.sources.base import SOURCES, Batch, Source
+from flowsheet.config import Frozen
+from flowsheet.home import digest
+
+
+@SOURCES.register("simulated")
+class SimulatedWard(Source):
+    """Stays drawn from the law that the options describe, a block of stays at a time."""
+
+    Options: ClassVar[type[Frozen]] = WardOptions
+    needs_path: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+    licence: ClassVar[str] = "Apache-2.0 (simulated, no patient's data)"
+    variables: ClassVar[tuple[str, ...]] = VARIABLES
+    drugs: ClassVar[tuple[str, ...]] = DRUGS
+
+    def fingerprint(self) -> str:
+        """There is no raw input: the digest of the law's version."""
+        return digest(["simulated ward", self.version])
+
+    def batches(self) -> Iterator[Batch]:
+        """One batch a block of stays, in ascending order of stay_id."""
+        for block in _blocks(self.options):
+            yield _batch(self.options, block)
+
+    def oracle(self) -> pl.DataFrame:
+        """P(septic in the next step | everything up to t(k), hidden physiology and frailty included).
+
+        Columns stay_id, time = t(k) = admission + k steps, probability; one row for each step k = 1..L of a stay.
+        It is for judging, never for learning: no table of the extract holds any of it.
+        """
+        return pl.concat(_oracle(self.options, block) for block in _blocks(self.options))
+
+
+def true_curves(options: WardOptions) -> pl.DataFrame:
+    """What a dose does to the logit of the next step's response, by the steps since it was given.
+
+    Columns drug, lag (0..max_steps - 1; lag 0 is the step that follows the dose's own), effect (logits per unit of
+    the drug given in a step). It is the direct effect: what comes through physiology or an earlier response is apart.
+
+    >>> true_curves(WardOptions()).filter(drug="propofol").head(2).with_columns(pl.col("effect").round(5)).rows()
+    [('propofol', 0, 0.01), ('propofol', 1, 0.00882)]
+    """
+    kernel = _ward.kernel(options)
+    lags, drugs = kernel.shape
+    return pl.DataFrame(
+        {
+            "drug": np.repeat(list(options.drugs), lags),
+            "lag": np.tile(np.arange(lags), drugs),
+            "effect": kernel.T.ravel(),
+        }
+    )
+
+
+def _blocks(options: WardOptions) -> range:
+    return range(-(-options.stays // _ward.BLOCK))
+
+
+def _batch(options: WardOptions, block: int) -> Batch:
+    who = _ward.people(options, block)
+    what = _ward.course(options, who, block)
+    admitted = _records.admissions(options, who, block)
+    tables = {
+        "stays": _records.stays(options, who, block, admitted),
+        "events": _readings.events(options, who, what, block, admitted),
+        "treatments": _records.treatments(options, who, what, block, admitted),
+        "episodes": _records.episodes(options, who, what, block, admitted),
+    }
+    kept = {name: table.filter(pl.col("stay_id") <= options.stays) for name, table in tables.items()}
+    return Batch(**kept, attrition={"simulated": kept["stays"].height})
+
+
+def _oracle(options: WardOptions, block: int) -> pl.DataFrame:
+    who = _ward.people(options, block)
+    probability = _ward.course(options, who, block).probability
+    stay, step = np.nonzero(np.arange(options.max_steps) < who.steps[:, None])
+    time = _records.admissions(options, who, block)[stay] + _readings.minutes((step + 1) * options.step_hours * 60)
+    frame = pl.DataFrame({"stay_id": who.stay_id[stay], "time": time, "probability": probability[stay, step]})
+    return frame.cast({"time": TIME}).filter(pl.col("stay_id") <= options.stays)
