@@ -1,0 +1,115 @@
+"""Scored rows, and weighted resamples of the subjects behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowsheet.evaluation.metrics._ranking import Curve, Ranking
+
+T = TypeVar("T")
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """N scored rows of S subjects: what is true, and what one model said. The order of rows does not matter."""
+
+    y: NDArray[np.int8]  # (N,) 0 or 1
+    p: Floats  # (N,) probabilities
+    subject: NDArray[np.int64]  # (N,) position of the row's subject, 0..S-1
+    stay: NDArray[np.int64]  # (N,) position of the row's stay, counted from 0
+    step: NDArray[np.int64]  # (N,) k, counted from 1 at admission
+    subjects: int  # S; some may have no row
+    alarm: NDArray[np.bool_] | None = None  # (N,) whether the model would ring
+    whole_stays: bool = False
+    """The rows are all of the stays' hourly rows, with labels shifted six hours ahead of onset."""
+    minimum_events: int = 1
+    _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, y: NDArray[Any], p: NDArray[Any], alarm: NDArray[Any] | None = None) -> Scored:
+        """Rows of which nothing else is known: each counts as a subject and a stay of its own."""
+        rows = np.arange(len(y))
+        return cls(
+            np.asarray(y, np.int8),
+            np.asarray(p, np.float64),
+            subject=rows,
+            stay=rows,
+            step=np.ones(len(y), np.int64),
+            subjects=len(y),
+            alarm=None if alarm is None else np.asarray(alarm, np.bool_),
+        )
+
+    @property
+    def events(self) -> int:
+        """Rows with y = 1."""
+        return int(np.count_nonzero(self.y))
+
+    @property
+    def why_not_estimable(self) -> str | None:
+        """The reason that no figure can be given, or None."""
+        events, others = self.events, len(self.y) - self.events
+        if min(events, others) >= self.minimum_events:
+            return None
+        return (
+            f"{events:,} rows with the event, {others:,} without; at least {self.minimum_events:,} of both are needed"
+        )
+
+    def remember(self, key: str, make: Callable[[], T]) -> T:
+        """``make()``, made once for all resamples."""
+        if key not in self._remembered:
+            self._remembered[key] = make()
+        kept: T = self._remembered[key]
+        return kept
+
+    @property
+    def ranking(self) -> Ranking:
+        """The order of the rows by probability, made once."""
+        return self.remember("ranking", lambda: Ranking.of(self.y, self.p, self.subject, self.subjects))
+
+
+class Sample:
+    """B weighted copies of the scored rows: subject s counts ``weights[s, b]`` times in copy b."""
+
+    def __init__(self, scored: Scored, weights: Floats | None = None) -> None:
+        """``weights`` has shape (S, B); None is the one sample that was seen."""
+        self.scored = scored
+        self.weights = np.ones((scored.subjects, 1)) if weights is None else weights
+
+    def total(self, values: NDArray[Any]) -> Floats:
+        """Weighted sum over the rows of ``values`` (N,), shape (B,)."""
+        by_subject = np.bincount(self.scored.subject, values, minlength=self.scored.subjects)
+        totals: Floats = by_subject @ self.weights
+        return totals
+
+    @cached_property
+    def rows(self) -> Floats:
+        """Weighted number of rows, shape (B,)."""
+        return self.total(np.ones(len(self.scored.y)))
+
+    @cached_property
+    def positives(self) -> Floats:
+        """Weighted number of rows with y = 1, shape (B,)."""
+        return self.total(self.scored.y)
+
+    @property
+    def negatives(self) -> Floats:
+        """Weighted number of rows with y = 0, shape (B,)."""
+        return self.rows - self.positives
+
+    @cached_property
+    def curve(self) -> Curve:
+        """Counts at each threshold, shapes (J, B)."""
+        return self.scored.ranking.curve(self.weights)
+
+
+def ratio(top: Floats, bottom: Floats) -> Floats:
+    """``top / bottom``, NaN where ``bottom`` is 0."""
+    unknown: Floats = np.full(np.broadcast(top, bottom).shape, np.nan)
+    return np.divide(top, bottom, out=unknown, where=bottom != 0)

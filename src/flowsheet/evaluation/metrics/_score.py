@@ -1,0 +1,45 @@
+"""One figure for one model's rows, larger is better: what a tuner watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from flowsheet.errors import UsageError
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Scored
+
+
+def score_function(metric: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    """A function of (y, p) of which larger is better; it may be sent to another process.
+
+    NaN where there is no row of either kind. Losses are negated.
+
+    >>> import numpy as np
+    >>> score_function("auroc")(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
+    0.875
+
+    Raises:
+        UsageError: there is no such metric, or it does not rank models by their probabilities.
+    """
+    chosen = METRICS.get(metric)
+    if not monitorable(chosen):
+        known = [name for name, each in METRICS if monitorable(each)]
+        raise UsageError(
+            f"the metric {metric!r} cannot be monitored: it does not rank models by their probabilities",
+            todo=f"choose one of {', '.join(known)}",
+        )
+    return partial(_score, metric)
+
+
+def monitorable(metric: type[Metric]) -> bool:
+    """Whether the metric ranks models by probabilities alone."""
+    return metric.needs is Needs.probabilities and metric.larger_is_better is not None
+
+
+def _score(metric: str, y: NDArray[Any], p: NDArray[Any]) -> float:
+    chosen = METRICS.get(metric)()
+    value = chosen(Scored.of(y, p))
+    return value if chosen.larger_is_better else -value

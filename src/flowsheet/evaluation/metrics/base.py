@@ -1,0 +1,65 @@
+"""What a metric owes: B weighted samples in, B figures out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+from typing import ClassVar
+
+import numpy as np
+
+from flowsheet.evaluation.metrics._sample import Floats, Sample, Scored, ratio
+from flowsheet.registry import Registry
+
+__all__ = ["METRICS", "Floats", "Metric", "Needs", "Sample", "Scored", "ratio"]
+
+
+class Needs(StrEnum):
+    """What a metric must be given besides the truth."""
+
+    probabilities = "probabilities"
+    alarms = "alarms"
+    """A yes or no for every row, from a threshold chosen on development data."""
+    whole_stays = "whole stays"
+    """Alarms, and every hourly row of each stay."""
+
+
+class Metric(ABC):
+    """One figure of merit. A new metric is one new module in this package:
+
+    ``@METRICS.register("name")`` on a subclass, in the module ``name.py``. One definition serves the figure
+    itself and its bootstrap: :meth:`of` sees B weighted copies of the rows, of which "as seen" is one.
+    """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    """For people, e.g. in the head of a column."""
+    larger_is_better: ClassVar[bool | None]
+    """None: there is a best value in the middle, so that two models cannot be ranked by it."""
+    needs: ClassVar[Needs] = Needs.probabilities
+    resampled: ClassVar[bool] = True
+    """Whether a bootstrap interval means something."""
+
+    @abstractmethod
+    def of(self, sample: Sample) -> Floats:
+        """The figure in each of B samples, shape (B,); NaN where a sample cannot tell."""
+
+    def __call__(self, scored: Scored) -> float:
+        """The figure; NaN with fewer than ``scored.minimum_events`` rows of either kind."""
+        return float("nan") if scored.why_not_estimable else float(self.of(Sample(scored))[0])
+
+    def can_use(self, scored: Scored) -> bool:
+        """Whether the rows carry what the metric needs."""
+        if self.needs is Needs.probabilities:
+            return True
+        return scored.alarm is not None and (self.needs is Needs.alarms or scored.whole_stays)
+
+
+METRICS: Registry[Metric] = Registry("metric", "flowsheet.evaluation.metrics")
+
+
+def alarms(scored: Scored) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """The alarms of rows that have some."""
+    if scored.alarm is None:
+        raise ValueError("these rows carry no alarms")
+    return scored.alarm

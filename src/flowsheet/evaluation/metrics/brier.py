@@ -1,0 +1,18 @@
+"""Brier score."""
+
+from __future__ import annotations
+
+from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, ratio
+
+
+@METRICS.register("brier")
+class Brier(Metric):
+    """Mean squared difference between probability and outcome (Brier 1950); 0 is perfect."""
+
+    name = "brier"
+    label = "Brier score"
+    larger_is_better = False
+
+    def of(self, sample: Sample) -> Floats:
+        """Weighted mean of squared differences."""
+        return ratio(sample.total((sample.scored.p - sample.scored.y) ** 2), sample.rows)

@@ -1,0 +1,19 @@
+"""Calibration in the large."""
+
+from __future__ import annotations
+
+from flowsheet.evaluation.metrics._recalibration import intercept
+from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample
+
+
+@METRICS.register("calibration_intercept")
+class CalibrationIntercept(Metric):
+    """0 is ideal; below 0 the probabilities are too high on the whole, above 0 too low (Van Calster et al. 2016)."""
+
+    name = "calibration_intercept"
+    label = "Calibration intercept"
+    larger_is_better = None
+
+    def of(self, sample: Sample) -> Floats:
+        """Intercept of the logistic recalibration with the slope held at 1."""
+        return intercept(sample)

@@ -1,0 +1,39 @@
+"""Expected calibration error."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, Scored, ratio
+
+BINS = 10
+
+
+@METRICS.register("ece")
+class ExpectedCalibrationError(Metric):
+    """Mean distance between predicted and observed frequency over ten bins of equal count.
+
+    (Naeini et al. 2015; bins of equal count, because rare events crowd near 0.) An absolute value never averages
+    out, so that resamples lie above the figure itself: no interval is given.
+    """
+
+    name = "ece"
+    label = "ECE"
+    larger_is_better = False
+    resampled = False
+
+    def of(self, sample: Sample) -> Floats:
+        """Bin by bin, weighted by the bin's rows."""
+        scored = sample.scored
+        bins = scored.remember("bins", lambda: equal_count_bins(scored, BINS))
+        gaps = [np.abs(sample.total((scored.p - scored.y) * (bins == b))) for b in np.unique(bins)]
+        return ratio(np.sum(gaps, axis=0), sample.rows) if gaps else np.full(sample.weights.shape[1], np.nan)
+
+
+def equal_count_bins(scored: Scored, count: int) -> NDArray[np.int64]:
+    """The bin of each row by its probability, equal probabilities together; at most ``count`` bins, shape (N,)."""
+    if not len(scored.p):
+        return np.zeros(0, np.int64)
+    inner = np.quantile(scored.p, np.arange(1, count) / count)
+    return np.searchsorted(np.unique(inner), scored.p, side="left").astype(np.int64)

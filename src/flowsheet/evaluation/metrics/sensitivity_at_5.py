@@ -1,0 +1,19 @@
+"""Sensitivity at 5% alarms."""
+
+from __future__ import annotations
+
+from flowsheet.evaluation.metrics._budget import sensitivity
+from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample
+
+
+@METRICS.register("sensitivity_at_5")
+class SensitivityAt5(Metric):
+    """Share of the rows with the event that are reached when 5% of all rows raise an alarm."""
+
+    name = "sensitivity_at_5"
+    label = "Sensitivity at 5% alarms"
+    larger_is_better = True
+
+    def of(self, sample: Sample) -> Floats:
+        """By the alarm budget, ties shared out."""
+        return sensitivity(sample, 0.05)
