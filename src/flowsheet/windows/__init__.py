@@ -1,0 +1,1 @@
+"""Extract -> model-ready sequences: the grid, the task, features, splits and scaling."""
