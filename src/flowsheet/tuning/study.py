@@ -1,0 +1,167 @@
+"""One Optuna study a model: seeded, pruned, and taken up where a kill left it.
+
+The sampler is made anew for every trial from the base seed and the number of finished trials, so an
+interrupted trial draws the same parameters again and a resumed study goes the way of an uninterrupted
+one. All trials train with the same seed (common random numbers): they differ by their parameters only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from flowsheet.config import ModelConfig, TuningConfig
+from flowsheet.home import digest
+from flowsheet.tuning.journal import open_storage
+from flowsheet.tuning.records import TrialRecord, TrialState, Tuned, best_of
+from flowsheet.tuning.space import Search, resolve
+from flowsheet.tuning.trial import Trainer, TrialError, counts
+from flowsheet.windows.sequences import Sequences
+
+WARM_UP = 2
+"""Steps a trial is given before it can be pruned: first epochs tell little."""
+
+_STATES = {
+    OptunaState.COMPLETE: TrialState.complete,
+    OptunaState.PRUNED: TrialState.pruned,
+    OptunaState.FAIL: TrialState.failed,
+}
+
+
+def tune(
+    kind: str,
+    config: ModelConfig,
+    tuning: TuningConfig,
+    train: Sequences,
+    valid: Sequences,
+    *,
+    seed: int,
+    score: Callable[[NDArray[np.int8], NDArray[np.float64]], float],
+    work: Path,
+    device: str = "cpu",
+    threads: int = 1,
+    on_trials: Callable[[list[TrialRecord]], None] = lambda records: None,
+    progress: Callable[[str], None] = lambda line: None,
+    storage: str | None = None,
+) -> Tuned:
+    """Search the model's parameters for the largest ``score`` on the validation split.
+
+    ``work`` survives a kill; called again with the same arguments the search goes on there, and comes to
+    the result it would have come to. The caller holds a lock on ``work``. ``on_trials`` is told all
+    finished trials at the beginning and whenever one more has finished.
+    ``storage`` is the URL of a database that several workers share, instead of the journal in ``work``.
+
+    Raises:
+        UsageError: the configuration does not fit the model (see :func:`flowsheet.tuning.space.resolve`).
+        CheckFailed: the model says that it cannot be fitted to this task, the default parameters
+            fail, or the score cannot be computed on the validation split.
+    """
+    search = resolve(kind, config)
+    wanted = (config.trials or tuning.trials) if search.ranges else 1
+    key = digest(
+        {
+            **search.describe(),
+            "tuning": tuning.model_dump(mode="json", exclude={"name", "trials", "timeout_minutes"}),
+            "seed": seed,
+        }
+    )
+    folder = work / key[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    study = _open(folder, key, storage, tuning)
+    trainer = Trainer(search, study, folder, train, valid, seed, device, threads, score, progress)
+    run = _Run(study, search, tuning, seed, wanted, on_trials, progress)
+    run.go(trainer)
+    trials = run.records()
+    best = best_of(trials)
+    assert best is not None  # the first trial has completed, or `go` has raised
+    return Tuned(trainer.folder(run.finished()[best.number]), best, trials, key)
+
+
+def _open(folder: Path, key: str, url: str | None, tuning: TuningConfig) -> optuna.Study:
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if tuning.prune:
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=tuning.startup_trials, n_warmup_steps=WARM_UP)
+    storage = open_storage(folder, url)
+    study = optuna.create_study(
+        study_name=key, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
+    )
+    if url is None:  # nobody else works on a journal: a running trial is one that a kill has cut off
+        for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
+            study.tell(trial.number, state=OptunaState.FAIL)
+    return study
+
+
+@dataclass(frozen=True)
+class _Run:
+    study: optuna.Study
+    search: Search
+    tuning: TuningConfig
+    seed: int
+    wanted: int
+    on_trials: Callable[[list[TrialRecord]], None]
+    progress: Callable[[str], None]
+
+    def go(self, trainer: Trainer) -> None:
+        """Run trials until there are enough, or time is up."""
+        if done := len(self.finished()):
+            self.progress(f"{self.search.kind}: going on after {done} of {self.wanted} trials")
+        while True:
+            trainer.sweep(self._best())
+            self.on_trials(list(self.records()))
+            if self._enough():
+                return
+            self._next(trainer)
+            self.progress(self._line(self.records()[-1]))
+
+    def _next(self, trainer: Trainer) -> None:
+        done = len(self.finished())
+        if not done and not self.study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)):
+            self.study.enqueue_trial(self.search.start())
+        self.study.sampler = optuna.samplers.TPESampler(
+            seed=int(digest([self.seed, done])[:8], 16), n_startup_trials=self.tuning.startup_trials
+        )
+        self.study.optimize(trainer.run, n_trials=1, catch=(TrialError,))
+
+    def finished(self) -> list[FrozenTrial]:
+        """Trials that count, oldest first."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if counts(trial)]
+
+    def records(self) -> tuple[TrialRecord, ...]:
+        """The finished trials as plain values."""
+        return tuple(self._record(number, trial) for number, trial in enumerate(self.finished()))
+
+    def _record(self, number: int, trial: FrozenTrial) -> TrialRecord:
+        return TrialRecord(
+            number=number,
+            state=_STATES[trial.state],
+            params=self.search.params(trial.params).model_dump(mode="json"),
+            value=trial.value,
+            seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+            curve=dict(sorted(trial.intermediate_values.items())),
+            error=trial.user_attrs.get("error"),
+        )
+
+    def _best(self) -> FrozenTrial | None:
+        best = best_of(self.records())
+        return None if best is None else self.finished()[best.number]
+
+    def _enough(self) -> bool:
+        records = self.records()
+        limit = self.tuning.timeout_minutes
+        spent = sum(record.seconds for record in records)
+        return len(records) >= self.wanted or bool(records and limit is not None and spent >= limit * 60)
+
+    def _line(self, record: TrialRecord) -> str:
+        best = best_of(self.records())
+        outcome = record.error or f"{self.tuning.metric} {record.value:.4f}" if record.value is not None else ""
+        return (
+            f"{self.search.kind}: trial {record.number + 1} of {self.wanted} {record.state}, {outcome}"
+            f" in {record.seconds:.0f} s; best {best.value if best else float('nan'):.4f}"
+        )

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowsheet.config import Choice, FloatRange, Frozen, IntRange, ModelConfig
+from flowsheet.errors import UsageError
+from flowsheet.tuning.space import _nearest, resolve
+
+
+def config(**values):
+    return ModelConfig(kind="toy", **values)
+
+
+def test_unknown_names_are_refused_with_the_nearest(toy):
+    with pytest.raises(UsageError, match='did you mean "fail_above"'):
+        resolve("toy", config(params={"fail_abve": 1.0}))
+    with pytest.raises(UsageError, match="toy has no parameter 'y'"):
+        resolve("toy", config(space={"y": Choice(of=(1,))}))
+    with pytest.raises(UsageError, match="no model called 'toi'"):
+        resolve("toi", config())
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"params": {"n": "many"}}, "models.toy.params.n"),
+        ({"space": {"n": Choice(of=(3, "many"))}}, "models.toy.space.n"),
+        ({"space": {"x": FloatRange(low=1, high=0)}}, "models.toy.space.x"),
+        ({"space": {"x": FloatRange(low=0, high=1, log=True)}}, "models.toy.space.x"),
+        ({"space": {"n": IntRange(low=1, high=3, step=0)}}, "models.toy.space.n"),
+        ({"history": True}, "models.toy.history"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_before_any_trial(toy, values, where):
+    with pytest.raises(UsageError) as caught:
+        resolve("toy", config(**values))
+    assert caught.value.where == where
+
+
+def test_history_is_given_to_a_model_that_can_take_it(toy, monkeypatch):
+    class WithHistory(toy.ToyParams):
+        history: bool = False
+
+    monkeypatch.setattr(toy.Toy, "Params", WithHistory)
+    assert resolve("toy", config(history=True)).params({}).history
+    assert not resolve("toy", config()).params({}).history
+
+
+def test_a_parameter_without_default_must_be_fixed_or_searched(toy, monkeypatch):
+    class Needs(Frozen):
+        x: float
+        n: int = 3
+        kind: str = "a"
+
+    monkeypatch.setattr(toy.Toy, "Params", Needs)
+    assert resolve("toy", config()).start()["x"] == 0.0
+    with pytest.raises(UsageError):
+        resolve("toy", config(space={}))
+
+
+@given(st.integers(-50, 50), st.integers(0, 40), st.integers(1, 7), st.one_of(st.none(), st.integers(-200, 200)))
+def test_the_nearest_whole_value_is_on_the_grid(low, width, step, value):
+    space = IntRange(low=low, high=low + width, step=step)
+    grid = list(range(low, low + width + 1, step))
+    nearest = _nearest(space, value)
+    assert nearest in grid
+    if value is not None:
+        assert abs(nearest - value) == min(abs(g - value) for g in grid)
+
+
+@given(st.floats(-10, 10), st.floats(0, 10), st.floats(-100, 100))
+def test_the_nearest_real_value_is_inside(low, width, value):
+    assert low <= _nearest(FloatRange(low=low, high=low + width), value) <= low + width
