@@ -1,0 +1,197 @@
+"""Gradient-boosted trees on lagged features: the strong reference that tables of this kind have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+
+from flowsheet.config import FloatRange, Frozen, IntRange, Space
+from flowsheet.errors import UsageError
+from flowsheet.models._lags import Lags
+from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.windows.sequences import Sequences
+
+if TYPE_CHECKING:
+    from lightgbm import Booster, Dataset
+
+Floats = NDArray[np.float64]
+Steps = tuple[Annotated[int, Field(ge=1)], ...]
+
+_EVERY = 5  # rounds between looks at the validation split
+
+
+@MODELS.register("gradient_boosting")
+class GradientBoosting(RowModel):
+    """LightGBM on the current row and on what the last steps of the stay held (see :mod:`._lags`).
+
+    Raw inputs: a tree learns for each split where unknown values go. Grows until the monitored metric on
+    the validation split has not risen for ``patience`` rounds and keeps the best number of trees; without
+    validation rows of both classes it grows ``rounds`` trees.
+    """
+
+    class Params(Frozen):
+        """Parameters."""
+
+        rounds: Annotated[int, Field(ge=1)] = 500
+        """Trees at most."""
+        patience: Annotated[int, Field(ge=1)] = 50
+        """Rounds without a better score before growing stops."""
+        learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+        leaves: Annotated[int, Field(ge=2)] = 31
+        """Leaves a tree at most."""
+        min_leaf: Annotated[int, Field(ge=1)] = 200
+        """Rows a leaf at least; no more than a twentieth of all rows."""
+        feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.4
+        """Share of the features offered to each tree."""
+        l2: Annotated[float, Field(ge=0)] = 10.0
+        """Penalty on the leaves' values."""
+        max_bin: Annotated[int, Field(ge=7, le=255)] = 63
+        """Histogram bins a feature."""
+        differences: Steps = ()
+        """Changes over these many steps, for each value."""
+        windows: Steps = (24,)
+        """Mean, standard deviation, extremes and counts over the last so many steps."""
+        history: bool = False
+        """Take the known past responses as inputs (unknown ones as missing)."""
+
+    capabilities = Capabilities(
+        rung=Rung.reference, sees="the current row; lags, trends, counts", scaled=False, early_stopping=True
+    )
+    space: ClassVar[Space] = {
+        "learning_rate": FloatRange(low=0.02, high=0.2, log=True),
+        "leaves": IntRange(low=7, high=63, log=True),
+        "min_leaf": IntRange(low=20, high=1000, log=True),
+        "feature_fraction": FloatRange(low=0.2, high=1.0),
+        "l2": FloatRange(low=0.1, high=100.0, log=True),
+    }
+
+    booster: Booster
+    curve: list[tuple[int, float]]
+
+    def matrix(self, sequences: Sequences, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        """Inputs and lagged features, then the history where asked for."""
+        plain = super().matrix(sequences, rows)[:, len(sequences.features) :]
+        lagged = self._lags.matrix(sequences, rows)
+        return np.concatenate([lagged, plain], axis=1) if plain.shape[1] else lagged
+
+    def columns(self, sequences: Sequences) -> list[str]:
+        """The names of the columns of :meth:`matrix`."""
+        return self._lags.names(sequences.features) + super().columns(sequences)[len(sequences.features) :]
+
+    @property
+    def _lags(self) -> Lags:
+        return Lags(self.params.differences, self.params.windows)
+
+    def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
+        """Grow trees; the same seed gives the same trees, whatever the number of threads."""
+        lightgbm = _lightgbm()
+        settings = self._settings(len(train.y), context)
+        data = lightgbm.Dataset(train.x, train.y, params=settings, free_raw_data=True)
+        watch = _Watch(valid, context, self.params.patience) if valid.both_classes else None
+        grown = _grow(lightgbm, settings, data, self.params.rounds, watch)
+        kept = watch.best if watch else self.params.rounds
+        self.curve = watch.curve if watch else []
+        self.booster = lightgbm.Booster(model_str=grown.model_to_string(num_iteration=kept))
+
+    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+        """The trees' sum, through the logistic function."""
+        return np.asarray(self.booster.predict(x), dtype=np.float64) if len(x) else np.empty(0)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """The trees in LightGBM's text format."""
+        (folder / "trees.txt").write_text(self.booster.model_to_string())
+        return {"curve": self.curve}
+
+    def read(self, folder: Path, state: dict[str, Any]) -> None:
+        """The trees."""
+        self.booster = _lightgbm().Booster(model_str=(folder / "trees.txt").read_text())
+        self.curve = [(int(r), float(s)) for r, s in state["curve"]]
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """``importances``: loss reduction and splits of each feature; ``training``: the validation score by round."""
+        if not self.fitted:
+            return {}
+        gain, splits = (self.booster.feature_importance(kind) for kind in ("gain", "split"))
+        importances = pl.DataFrame({"feature": self.terms, "gain": gain, "splits": splits})
+        training = pl.DataFrame(self.curve, schema={"round": pl.Int64, "score": pl.Float64}, orient="row")
+        return {"importances": importances.sort("gain", "feature", descending=[True, False]), "training": training}
+
+    def _settings(self, rows: int, context: Context) -> dict[str, Any]:
+        p = self.params
+        return {
+            "objective": "binary",
+            "learning_rate": p.learning_rate,
+            "num_leaves": p.leaves,
+            "min_data_in_leaf": max(1, min(p.min_leaf, rows // 20)),
+            "feature_fraction": p.feature_fraction,
+            "lambda_l2": p.l2,
+            "max_bin": p.max_bin,
+            "min_data_in_bin": 1,
+            "seed": context.seed,
+            "num_threads": context.threads,
+            "deterministic": True,
+            "force_row_wise": True,
+            "verbosity": -1,
+        }
+
+
+class _Watch:
+    """A look at the validation split every few rounds: told to the tuner, best round kept, stop when it stalls."""
+
+    def __init__(self, valid: Rows, context: Context, patience: int) -> None:
+        self.valid, self.context, self.patience = valid, context, patience
+        self.best, self.best_score = 0, -np.inf
+        self.curve: list[tuple[int, float]] = []
+        self.eta = np.zeros(len(valid.y))
+        self.done = 0
+
+    def stalls(self, booster: Booster, rounds: int) -> bool:
+        """Look at the trees so far; true when the best score is ``patience`` rounds old."""
+        self.eta += booster.predict(self.valid.x, start_iteration=self.done, raw_score=True)
+        self.done = rounds
+        score = self._score(1.0 / (1.0 + np.exp(-self.eta)))
+        self.curve.append((rounds, score))
+        self.context.report(rounds, score)
+        self.context.progress(f"round {rounds}: {score:.4f} on the validation split")
+        if score > self.best_score:
+            self.best, self.best_score = rounds, score
+        return rounds - self.best >= self.patience
+
+    def _score(self, p: Floats) -> float:
+        if self.context.score is not None:
+            return self.context.score(self.valid.y, p)
+        return float(np.log(np.where(self.valid.y == 1, p, 1.0 - p)).mean())
+
+
+def _grow(lightgbm: Any, settings: dict[str, Any], data: Dataset, rounds: int, watch: _Watch | None) -> Booster:
+    booster: Booster = lightgbm.Booster(settings, data)
+    for done in range(1, rounds + 1):
+        stuck = booster.update()
+        if watch and (done % _EVERY == 0 or done == rounds or stuck) and watch.stalls(booster, done):
+            break
+        if stuck:
+            break
+    return booster
+
+
+def _lightgbm() -> Any:
+    """LightGBM, or a word on what its library needs.
+
+    Raises:
+        UsageError: the OpenMP runtime that it links to is not on this machine.
+    """
+    try:
+        import lightgbm
+    except OSError as error:
+        raise UsageError(
+            "LightGBM cannot be loaded",
+            where=str(error),
+            todo="install OpenMP's runtime (Debian: apt install libgomp1)",
+        ) from error
+    return lightgbm

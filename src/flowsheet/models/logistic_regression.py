@@ -1,0 +1,61 @@
+"""Logistic regression on the current row: the plainest thing that gives a probability."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+
+from flowsheet.config import FloatRange, Frozen, Space
+from flowsheet.models._newton import Floats, logistic, minimise, predictor, sigmoid
+from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+
+
+@MODELS.register("logistic_regression")
+class LogisticRegression(RowModel):
+    """logit P(y = 1) = b_0 + x b, with an L2 penalty on b but not on b_0.
+
+    Minimises mean log loss + l2 |b|^2 / 2 by Newton's method, to the minimum: no seed, no early stopping.
+    """
+
+    class Params(Frozen):
+        """Parameters."""
+
+        l2: Annotated[float, Field(gt=0)] = 1e-3
+        """Strength of the penalty, relative to the mean loss of a row."""
+        history: bool = False
+        """Take the known past responses as inputs (unknown ones as 0)."""
+
+    capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row")
+    space: ClassVar[Space] = {"l2": FloatRange(low=1e-5, high=1e-1, log=True)}
+
+    coef: Floats  # (D + 1,) the intercept first
+
+    def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
+        """Newton's method on all scored rows."""
+        penalty = np.full(train.x.shape[1] + 1, self.params.l2 * len(train.y))
+        penalty[0] = 0.0
+        self.coef = minimise(train.x, train.y, logistic, penalty).coef
+
+    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+        """The logistic function of the linear predictor."""
+        return sigmoid(predictor(x, self.coef))
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """The coefficients."""
+        return {"coef": self.coef.tolist()}
+
+    def read(self, folder: Path, state: dict[str, Any]) -> None:
+        """The coefficients."""
+        self.coef = np.array(state["coef"])
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """``coefficients``: log odds ratio per unit of each (scaled) input."""
+        if not self.fitted:
+            return {}
+        return {"coefficients": pl.DataFrame({"term": ["intercept", *self.terms], "estimate": self.coef})}
