@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from flowsheet.config import Frozen
 from flowsheet.home import digest
 
 
@@ -19,7 +18,8 @@ class TrialState(StrEnum):
     failed = "failed"
 
 
-class TrialRecord(Frozen):
+@dataclass(frozen=True)
+class TrialRecord:
     """One finished trial."""
 
     number: int
@@ -36,7 +36,7 @@ class TrialRecord(Frozen):
 
     def result(self) -> dict[str, Any]:
         """All but the time it took: what a repetition gives again."""
-        return self.model_dump(mode="json", exclude={"seconds"})
+        return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 @dataclass(frozen=True)

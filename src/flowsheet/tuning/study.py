@@ -47,15 +47,15 @@ def tune(
     work: Path,
     device: str = "cpu",
     threads: int = 1,
-    on_trials: Callable[[list[TrialRecord]], None] = lambda records: None,
+    on_trial: Callable[[TrialRecord], None] = lambda record: None,
     progress: Callable[[str], None] = lambda line: None,
     storage: str | None = None,
 ) -> Tuned:
     """Search the model's parameters for the largest ``score`` on the validation split.
 
     ``work`` survives a kill; called again with the same arguments the search goes on there, and comes to
-    the result it would have come to. The caller holds a lock on ``work``. ``on_trials`` is told all
-    finished trials at the beginning and whenever one more has finished.
+    the result it would have come to. The caller holds a lock on ``work``. ``on_trial`` is told every
+    finished trial of the study in order, those of an earlier call again.
     ``storage`` is the URL of a database that several workers share, instead of the journal in ``work``.
 
     Raises:
@@ -76,7 +76,7 @@ def tune(
     folder.mkdir(parents=True, exist_ok=True)
     study = _open(folder, key, storage, tuning)
     trainer = Trainer(search, study, folder, train, valid, seed, device, threads, score, progress)
-    run = _Run(study, search, tuning, seed, wanted, on_trials, progress)
+    run = _Run(study, search, tuning, seed, wanted, on_trial, progress)
     run.go(trainer)
     trials = run.records()
     best = best_of(trials)
@@ -105,20 +105,22 @@ class _Run:
     tuning: TuningConfig
     seed: int
     wanted: int
-    on_trials: Callable[[list[TrialRecord]], None]
+    on_trial: Callable[[TrialRecord], None]
     progress: Callable[[str], None]
 
     def go(self, trainer: Trainer) -> None:
         """Run trials until there are enough, or time is up."""
         if done := len(self.finished()):
             self.progress(f"{self.search.kind}: going on after {done} of {self.wanted} trials")
-        while True:
-            trainer.sweep(self._best())
-            self.on_trials(list(self.records()))
-            if self._enough():
-                return
+        for record in self.records():
+            self.on_trial(record)
+        trainer.sweep(self._best())
+        while not self._enough():
             self._next(trainer)
-            self.progress(self._line(self.records()[-1]))
+            trainer.sweep(self._best())
+            record = self.records()[-1]
+            self.on_trial(record)
+            self.progress(self._line(record))
 
     def _next(self, trainer: Trainer) -> None:
         done = len(self.finished())
