@@ -1,8 +1,155 @@
-"""The command line."""
+"""The command line. ``--help`` stays quick: every command imports what it needs when it runs."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
 
-def main() -> None:
-    """Entry point."""
-    raise SystemExit(0)
+import click
+
+from flowsheet import __version__
+from flowsheet.errors import FlowsheetError, UsageError, did_you_mean
+
+
+class _Commands(click.Group):
+    """Errors are said, never shown as tracebacks; a mistyped command gets its neighbour."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}; {did_you_mean(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="flowsheet")
+def cli() -> None:
+    """Flowsheet: validated cohorts, models that remember, comparisons that can be believed.
+
+    State lives under FLOWSHEET_HOME (default ./.flowsheet). Choices live in conf/.
+    """
+
+
+_OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+
+
+@cli.command()
+@click.argument("experiment")
+@_OVERRIDES
+@click.option("--dry-run", is_flag=True, help="Print the resolved configuration and stop.")
+def run(experiment: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+    """Run EXPERIMENT (a file of conf/experiment/) from records to a ranked, registered model.
+
+    \b
+    flowsheet run demo
+    flowsheet run physionet2019 cohort.path=training_setA.zip tuning.trials=5
+    """
+    from flowsheet.lifecycle import commands
+
+    if dry_run:
+        click.echo(commands.resolved(experiment, overrides), nl=False)
+    else:
+        commands.run(experiment, overrides)
+
+
+@cli.command()
+@click.argument("cohort")
+@_OVERRIDES
+@click.option("--out", type=click.Path(path_type=Path), help="Write the extract here instead of into the store.")
+def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Make a validated cohort extract from COHORT (a file of conf/cohort/).
+
+    \b
+    flowsheet ingest physionet2019 cohort.path=training_setA.zip
+    """
+    from flowsheet.lifecycle import commands
+
+    commands.ingest(cohort, overrides, out)
+
+
+@cli.command()
+@click.argument("extract", type=click.Path(path_type=Path))
+def validate(extract: Path) -> None:
+    """Check the cohort extract in the folder EXTRACT against the contract; exit 1 if it fails."""
+    from flowsheet.lifecycle import commands
+
+    commands.validate(extract)
+
+
+@cli.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--stays", type=click.IntRange(min=1), help="How many ICU stays.")
+@click.option("--seed", type=click.IntRange(min=0), help="Another seed is another ward under the same law.")
+@click.option("--cohort", default="simulated", show_default=True, help="The choice of conf/cohort/ that holds the law.")
+def simulate(out: Path, stays: int | None, seed: int | None, cohort: str) -> None:
+    """Write a simulated ward with a known law to the folder OUT, as a cohort extract."""
+    from flowsheet.lifecycle import commands
+
+    commands.simulate(out, stays, seed, cohort)
+
+
+@cli.command("ls")
+@click.argument("what")
+def ls(what: str) -> None:
+    """List WHAT there is: experiments, cohorts, tasks, features, models, sources, metrics, runs or registry."""
+    from flowsheet.lifecycle import listing
+
+    listing.show(what)
+
+
+@cli.command()
+@click.option("--mlflow-port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--prefect-port", type=click.IntRange(1, 65535), default=4200, show_default=True)
+def ui(mlflow_port: int, prefect_port: int) -> None:
+    """Serve the MLflow and Prefect pages on loopback until Ctrl-C."""
+    from flowsheet.lifecycle import pages
+
+    pages.serve(mlflow_port, prefect_port)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: exit code 0, 1 for a failed check, 2 for wrong use."""
+    try:
+        cli.main(args=argv, prog_name="flowsheet", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        raise SystemExit(done.exit_code) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(2) from None
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("stopped", err=True)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(0) from None
+    except FlowsheetError as error:
+        _say(error)
+        raise SystemExit(error.exit_code) from None
+    except Exception as error:
+        raise SystemExit(_unexpected(error)) from None
+
+
+def _say(error: FlowsheetError) -> None:
+    kind = "usage" if isinstance(error, UsageError) else "error"
+    click.echo(f"{click.style(kind, fg='red', bold=True)}: {error}", err=True)
+
+
+def _unexpected(error: Exception) -> int:
+    """Keep the traceback for whoever mends it, in a file; tell the user one line."""
+    import traceback
+
+    from flowsheet.home import home
+
+    where: Any = None
+    try:
+        folder = home() / "logs"
+        folder.mkdir(exist_ok=True)
+        where = folder / "error.log"
+        where.write_text("".join(traceback.format_exception(error)))
+    except (FlowsheetError, OSError):
+        where = None
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n", 1)[0]
+    _say(FlowsheetError(f"{type(error).__name__}: {reason}", todo=f"see {where}" if where else None))
+    return 1

@@ -1,0 +1,41 @@
+# Sets itself up: a virtual environment in the checkout, installed with the pinned constraints.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+BASE   := $(VENV)/.base
+DEV    := $(VENV)/.dev
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test test-all lint ui clean
+
+demo: $(BASE)  ## the main job on a simulated ward, then the leaderboard
+	$(BIN)/flowsheet run demo
+
+test: $(DEV) lint  ## what has to pass before a change lands
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-all: $(DEV) lint  ## the slow tests too
+	$(BIN)/python -m pytest
+
+lint: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: $(BASE)  ## the MLflow and Prefect pages on loopback
+	$(BIN)/flowsheet ui
+
+$(BASE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Flowsheet needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "installing into $(VENV) (a few minutes, once) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -e .
+	@touch $@
+
+$(DEV): $(BASE)
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV)

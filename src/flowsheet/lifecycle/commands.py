@@ -1,0 +1,96 @@
+"""The commands' use cases, from words on the command line to lines on the terminal."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flowsheet.cohort.extract import Extract, check_extract
+from flowsheet.cohort.ingest import ingest as ingest_source
+from flowsheet.cohort.ingest import make_source
+from flowsheet.compose import compose, compose_cohort, share
+from flowsheet.config import CohortConfig
+from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.home import home
+from flowsheet.lifecycle import terminal
+from flowsheet.lifecycle.check import check
+from flowsheet.lifecycle.prepare import ingest as ingest_stage
+from flowsheet.lifecycle.prepare import open_extract
+from flowsheet.lifecycle.servers import prefect_api, quiet
+
+
+def resolved(experiment: str, overrides: Sequence[str]) -> str:
+    """The experiment's configuration as YAML, checked down to every model's parameters."""
+    config = compose(experiment, overrides)
+    check(config)
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def run(experiment: str, overrides: Sequence[str]) -> None:
+    """Run an experiment and print its leaderboard.
+
+    Raises:
+        UsageError: the configuration is wrong.
+        CheckFailed: the records or all models failed.
+    """
+    config = compose(experiment, overrides)
+    check(config)
+    home()
+    quiet()
+    _say(f"experiment {config.name}: starting the local services")
+    with prefect_api():
+        outcome = _flow("experiment").run(config)
+    terminal.leaderboard(outcome, terminal.console())
+
+
+def _flow(name: str) -> Any:
+    """The module of a flow, which alone knows Prefect."""
+    folder = share("flows").parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return importlib.import_module(f"flows.{name}")
+
+
+def ingest(cohort: str, overrides: Sequence[str], out: Path | None) -> None:
+    """Make an extract, in the store or at ``out``, and print what it holds."""
+    config = compose_cohort(cohort, overrides)
+    extract = _write(config, out) if out else open_extract(ingest_stage(config, _say))
+    terminal.extract(extract, terminal.console())
+
+
+def simulate(out: Path, stays: int | None, seed: int | None, cohort: str) -> None:
+    """Write a simulated ward."""
+    wanted = {"stays": stays, "seed": seed}
+    overrides = [f"cohort.options.{key}={value}" for key, value in wanted.items() if value is not None]
+    terminal.extract(_write(compose_cohort(cohort, overrides), out), terminal.console())
+
+
+def _write(config: CohortConfig, out: Path) -> Extract:
+    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise FlowsheetError(
+            "there is something else already", where=str(out), todo="name a new folder, or an extract to replace"
+        )
+    return ingest_source(make_source(config), config, out, _say)
+
+
+def validate(folder: Path) -> None:
+    """Check an extract and print the table of failures.
+
+    Raises:
+        CheckFailed: there are failures.
+    """
+    failures = check_extract(folder)
+    if failures.is_empty():
+        terminal.console().print(f"{folder}: a valid cohort extract")
+        return
+    terminal.failures(failures, terminal.console())
+    raise CheckFailed(f"{failures.height} failures", where=str(folder), todo="mend the rows named above")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,123 @@
+"""Raw records -> validated extract -> windows -> frozen split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.ingest import ingest as ingest_source
+from flowsheet.cohort.ingest import make_source
+from flowsheet.cohort.schema import Tables
+from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
+from flowsheet.home import digest, read_json, write_json
+from flowsheet.lifecycle.stage import Progress, Stage, stage
+from flowsheet.windows.build import VERSION as WINDOWS_VERSION
+from flowsheet.windows.build import build_sequences, collect_vocabulary
+from flowsheet.windows.sequences import Sequences
+from flowsheet.windows.split import make_split
+
+SUBGROUPS = ("sex", "age", "unit", "site")
+
+
+def ingest(cohort: CohortConfig, progress: Progress) -> Stage:
+    """A validated extract of the cohort's records.
+
+    Raises:
+        UsageError: the source or its options are not known.
+        CheckFailed: the records cannot be read, or break the contract beyond the declared policy.
+    """
+    source = make_source(cohort)
+    key = digest(
+        {
+            "source": cohort.source,
+            "version": type(source).version,
+            "records": source.fingerprint(),
+            "options": source.options.model_dump(mode="json"),
+            "quarantine": cohort.quarantine.model_dump(mode="json"),
+        }
+    )
+
+    def make(folder: Path) -> None:
+        ingest_source(source, cohort, folder / "extract", progress)
+
+    return stage("extract", key, make)
+
+
+def open_extract(made: Stage) -> Extract:
+    """The extract that :func:`ingest` made."""
+    return Extract.open(made.folder / "extract")
+
+
+def windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage:
+    """Sequences of every stay, and what a served model needs to build the same columns again."""
+    opened = open_extract(extract)
+    key = digest(
+        {
+            "version": WINDOWS_VERSION,
+            "extract": opened.fingerprint,
+            "task": task.model_dump(mode="json", exclude={"name"}),
+            "features": features.model_dump(mode="json", exclude={"name"}),
+        }
+    )
+
+    def make(folder: Path) -> None:
+        tables = opened.tables()
+        vocabulary = collect_vocabulary(tables)
+        variables, drugs = opened.manifest.variables, opened.manifest.drugs
+        sequences = build_sequences(tables, task, features, variables, drugs, vocabulary)
+        (folder / "sequences").mkdir()
+        sequences.save(folder / "sequences")
+        _subgroups(tables, sequences).write_parquet(folder / "subgroups.parquet")
+        columns = {"variables": list(variables), "drugs": list(drugs), "vocabulary": dict(vocabulary)}
+        write_json(folder / "columns.json", columns)
+        write_json(folder / "summary.json", summarise(sequences))
+
+    return stage("windows", key, make)
+
+
+def split(made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
+    """Who trains, who validates, who is held out: frozen, and the same for every model."""
+    parts = {"test": evaluation.test, "validation": evaluation.validation}
+    key = digest({"windows": made.key, "seed": seed, **parts})
+
+    def make(folder: Path) -> None:
+        sequences = Sequences.load(made.folder / "sequences")
+        event = np.zeros(len(sequences), bool)
+        np.logical_or.at(event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
+        make_split(sequences.subject_id, event, evaluation, seed).save(folder / "split.json")
+
+    return stage("split", key, make)
+
+
+def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
+    """One row a stay, in the order of the sequences: what evidence is told apart by."""
+    order = pl.DataFrame({"stay_id": sequences.stay_id})
+    return order.join(tables.stays.select("stay_id", *SUBGROUPS), on="stay_id", how="left", maintain_order="left")
+
+
+def summarise(sequences: Sequences) -> dict[str, object]:
+    """Counts that a reader wants before any score: stays, steps, prevalence, missingness."""
+    scored = sequences.scored
+    missing = {
+        feature.of: float(np.isnan(sequences.x[:, i]).mean())
+        for i, feature in enumerate(sequences.features)
+        if feature.kind == "value"
+    }
+    return {
+        "stays": len(sequences),
+        "subjects": int(np.unique(sequences.subject_id).size),
+        "rows": sequences.rows,
+        "scored_rows": int(scored.sum()),
+        "events": int(sequences.y[scored].sum()),
+        "features": len(sequences.features),
+        "unknown_share": missing,
+    }
+
+
+def summary(made: Stage) -> dict[str, object]:
+    """What :func:`summarise` counted when the windows were made."""
+    counted: dict[str, object] = read_json(made.folder / "summary.json")
+    return counted

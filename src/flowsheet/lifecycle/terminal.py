@@ -1,0 +1,73 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+import sys
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from flowsheet.cohort.extract import Extract
+from flowsheet.lifecycle.record import Outcome
+
+_SHOWN_FAILURES = 40
+_PIPE_WIDTH = 140
+
+
+def console() -> Console:
+    """Standard output; wide enough for its tables where it is not a terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def leaderboard(outcome: Outcome, out: Console) -> None:
+    """The ranking of an experiment, what was reused, and where to look next."""
+    out.print(table(f"{outcome.experiment}: held-out subjects", outcome.columns, outcome.rows))
+    for sentence in outcome.sentences:
+        out.print(sentence, highlight=False)
+    for name, reason in outcome.left_out.items():
+        out.print(f"{name} was left out: {reason}", highlight=False)
+    if outcome.reused:
+        out.print(f"reused: {', '.join(outcome.reused)}", highlight=False)
+    for line in (f"run {outcome.run_id}", *outcome.registered, f"report {outcome.report}"):
+        out.print(line, highlight=False, soft_wrap=True)
+    out.print("see the pages with: flowsheet ui", highlight=False)
+
+
+def extract(made: Extract, out: Console) -> None:
+    """What an extract holds, what was lost on the way, and where it is."""
+    manifest = made.manifest
+    out.print(table(f"cohort extract from {manifest.source.name}", ["", "rows"], _counts(made)))
+    if manifest.attrition:
+        rows = [[step, f"{stays:,}"] for step, stays in manifest.attrition]
+        out.print(table("attrition", ["step", "stays left"], rows))
+    if manifest.quarantined:
+        rows = [[q.table, q.rule, f"{q.rows:,}"] for q in manifest.quarantined]
+        out.print(table("set aside in quarantine.parquet", ["table", "rule", "rows"], rows))
+    out.print(f"fingerprint {made.fingerprint}", highlight=False)
+    out.print(f"folder      {made.path}", highlight=False, soft_wrap=True)
+
+
+def _counts(made: Extract) -> list[list[str]]:
+    tables = [[name, f"{entry.rows:,}"] for name, entry in made.manifest.tables.items()]
+    return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in made.manifest.counts.items())]
+
+
+def failures(frame: pl.DataFrame, out: Console) -> None:
+    """The first failures of a check, and how many there are of each rule."""
+    shown = frame.head(_SHOWN_FAILURES)
+    rows = [[("" if v is None else str(v)) for v in row] for row in shown.iter_rows()]
+    out.print(table("failures", frame.columns, rows))
+    counted = frame.group_by("table", "rule").len().sort("table", "rule")
+    out.print(table("in all", ["table", "rule", "failures"], [[str(v) for v in r] for r in counted.iter_rows()]))
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A table; columns of numbers are set flush right."""
+    made = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        numbers = all(row[i][:1] in "0123456789-+." for row in rows)
+        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made

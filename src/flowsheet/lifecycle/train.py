@@ -1,0 +1,137 @@
+"""Windows and split -> a tuned model, its bundle, and its probabilities for everybody who was not trained on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from flowsheet.config import ExperimentConfig, Frozen, ModelConfig
+from flowsheet.errors import UsageError
+from flowsheet.evaluation.metrics import score_function
+from flowsheet.home import Store, digest, read_json, write_json
+from flowsheet.lifecycle.stage import Progress, Stage, stage
+from flowsheet.models.base import MODELS
+from flowsheet.tracking.bundle import Bundle
+from flowsheet.tuning.records import TrialRecord, TrialState, Tuned
+from flowsheet.tuning.study import tune
+from flowsheet.windows.scaling import Scaler
+from flowsheet.windows.sequences import Sequences
+from flowsheet.windows.split import Split
+
+OnTrial = Callable[[TrialRecord], None]
+
+
+class Data(Frozen):
+    """What every model of an experiment is trained and tested on."""
+
+    extract: Stage
+    windows: Stage
+    split: Stage
+
+    def parts(self) -> tuple[Sequences, Sequences, Sequences]:
+        """The stays of the training, validation and test subjects."""
+        sequences = Sequences.load(self.windows.folder / "sequences")
+        split = self.subjects()
+        return tuple(sequences.of_subjects(part) for part in (split.train, split.valid, split.test))  # type: ignore[return-value]
+
+    def subjects(self) -> Split:
+        """Who is in which part."""
+        return Split.load(self.split.folder / "split.json")
+
+
+def training_key(config: ExperimentConfig, name: str, data: Data) -> str:
+    """What a trained model depends on, and nothing else: equal keys, equal numbers."""
+    model = config.models[name]
+    return digest(
+        {
+            "windows": data.windows.key,
+            "split": data.subjects().fingerprint,
+            "model": model.model_dump(mode="json"),
+            "version": MODELS.get(model.kind).version,
+            "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
+            "seed": config.seed,
+        }
+    )
+
+
+def is_trained(key: str) -> bool:
+    """Whether the store holds the trained model of that key."""
+    return Store.open().has("model", key)
+
+
+def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, progress: Progress) -> Stage:
+    """Tune and fit one model of the experiment; a killed study goes on where it was.
+
+    Raises:
+        CheckFailed: the model cannot be fitted to this task (says why).
+    """
+    key = training_key(config, name, data)
+    work = Store.open().work("model", key)
+
+    def make(folder: Path) -> None:
+        train_part, valid_part, test_part = data.parts()
+        scaler = Scaler.fit(train_part) if MODELS.get(config.models[name].kind).capabilities.scaled else None
+        if scaler:
+            train_part, valid_part, test_part = map(scaler.transform, (train_part, valid_part, test_part))
+        tuned = tune(
+            config.models[name].kind,
+            config.models[name],
+            config.tuning,
+            train_part,
+            valid_part,
+            seed=config.seed,
+            score=score_function(config.tuning.metric),
+            work=work,
+            device=resolve_device(config, config.models[name]),
+            threads=config.compute.threads,
+            on_trial=on_trial,
+            progress=progress,
+        )
+        bundle = _bundle(folder / "bundle", config, name, data, tuned, scaler, key)
+        for part, sequences in (("valid", valid_part), ("test", test_part)):
+            np.save(folder / f"{part}.npy", bundle.model.predict_proba(sequences), allow_pickle=False)
+        _keep_story(folder, bundle, tuned)
+
+    made = stage("model", key, make)
+    shutil.rmtree(work, ignore_errors=True)
+    return made
+
+
+def _keep_story(folder: Path, bundle: Bundle, tuned: Tuned) -> None:
+    """What a reader may ask of the fit: its tables and its trials."""
+    (folder / "tables").mkdir()
+    for table, frame in bundle.model.tables().items():
+        frame.write_parquet(folder / "tables" / f"{table}.parquet")
+    trials = [asdict(trial) for trial in tuned.trials]
+    write_json(folder / "tuning.json", {"params": tuned.params, "value": tuned.value, "trials": trials})
+
+
+def trials_of(trained: Stage) -> list[TrialRecord]:
+    """The finished trials of a trained model."""
+    records = read_json(trained.folder / "tuning.json")["trials"]
+    return [
+        TrialRecord(**{**r, "state": TrialState(r["state"]), "curve": {int(k): v for k, v in r["curve"].items()}})
+        for r in records
+    ]
+
+
+def resolve_device(config: ExperimentConfig, model: ModelConfig) -> str:
+    """``cpu`` or ``cuda``: what the compute choice asks for, where the model can use it.
+
+    Raises:
+        UsageError: a GPU is asked for and there is none.
+    """
+    wanted = config.compute.device
+    if wanted == "cpu" or not MODELS.get(model.kind).capabilities.gpu:
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        raise UsageError("compute.device=cuda, but this machine has no GPU", todo="use compute.device=auto")
+    return "cpu"

@@ -1,0 +1,97 @@
+"""Composition of experiments: choices, overrides, and what a wrong word is answered with."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from flowsheet.compose import GROUPS, choices, compose, compose_cohort, load
+from flowsheet.config import ExperimentConfig
+from flowsheet.errors import UsageError
+
+
+def test_a_choice_and_a_value_can_be_overridden():
+    config = compose("demo", ["tuning=none", "evaluation.test=0.3", "models=[logistic_regression]", "seed=7"])
+    assert config.tuning.name == "none"
+    assert config.evaluation.test == 0.3
+    assert list(config.models) == ["logistic_regression"]
+    assert config.seed == 7
+
+
+def test_a_number_in_scientific_notation_is_a_number():
+    config = compose("demo", ["models=[logistic_regression]", "models.logistic_regression.params.l2=1e-3"])
+    assert config.models["logistic_regression"].params["l2"] == pytest.approx(0.001)
+
+
+def test_the_experiment_is_frozen():
+    with pytest.raises(ValidationError):
+        compose("demo").seed = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("tuning.trails=3", 'did you mean "trials"'),
+        ("tunning.trials=3", 'did you mean "tuning"'),
+        ("cohort.quarantine.max_shar=0.1", 'did you mean "max_share"'),
+        ("models.lstm.parms.hidden=3", 'did you mean "params"'),
+        ("models.lsmt.params.hidden=3", 'did you mean "lstm"'),
+        ("task.response=stat", 'did you mean "state"'),
+        ("tuning.trials=many", "tuning.trials='many'"),
+        ("tuning.trials=0", "tuning.trials=0"),
+        ("evaluation.test=1.5", "evaluation.test=1.5"),
+        ("seed=-1", "seed=-1"),
+        ("cohort=simulatd", 'did you mean "simulated"'),
+        ("models=[lstmm]", 'did you mean "lstm"'),
+        ("models=[]", "models"),
+        ("task.cutoff_hours=8", "horizon 0"),
+        ("nonsense", "KEY=VALUE"),
+        ("=3", "KEY=VALUE"),
+        ("tuning.trials=[1", "tuning.trials"),
+    ],
+)
+def test_a_wrong_word_is_refused_with_the_nearest_right_one(override: str, hint: str):
+    with pytest.raises(UsageError) as refusal:
+        compose("demo", [override])
+    assert hint in str(refusal.value)
+
+
+def test_an_unknown_experiment_names_its_neighbour():
+    with pytest.raises(UsageError, match='did you mean "demo"'):
+        compose("demoo")
+
+
+def test_a_cohort_takes_its_own_overrides_only():
+    assert compose_cohort("physionet2019", ["cohort.path=x.zip"]).path == "x.zip"
+    with pytest.raises(UsageError, match="not a key of a cohort"):
+        compose_cohort("physionet2019", ["tuning.trials=3"])
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_composes_and_survives_a_round_trip(experiment: str):
+    config = compose(experiment)
+    assert ExperimentConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize("group", [*GROUPS, "model"])
+def test_every_choice_loads(group: str):
+    names = choices(group)
+    assert names
+    for name in names:
+        assert isinstance(load(group, name), dict)
+
+
+def test_local_choices_come_first(tmp_path, monkeypatch):
+    for folder, trials in (("tuning", 3), ("local/tuning", 4)):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "mine.yaml").write_text(f"trials: {trials}\n")
+    monkeypatch.setenv("FLOWSHEET_CONF", str(tmp_path))
+    assert load("tuning", "mine") == {"trials": 4, "name": "mine"}
+
+
+def test_a_broken_file_is_named(tmp_path, monkeypatch):
+    (tmp_path / "tuning").mkdir()
+    (tmp_path / "tuning" / "broken.yaml").write_text("trials: [1\n")
+    monkeypatch.setenv("FLOWSHEET_CONF", str(tmp_path))
+    with pytest.raises(UsageError, match=r"broken\.yaml"):
+        load("tuning", "broken")
