@@ -85,7 +85,9 @@ class Sample:
     def total(self, values: NDArray[Any]) -> Floats:
         """Weighted sum over the rows of ``values`` (N,), shape (B,)."""
         by_subject = np.bincount(self.scored.subject, values, minlength=self.scored.subjects)
-        totals: Floats = by_subject @ self.weights
+        totals: Floats = np.einsum(
+            "s,sb->b", by_subject, self.weights
+        )  # no BLAS: the same bits on any number of threads
         return totals
 
     @cached_property

@@ -35,7 +35,8 @@ class Metric(ABC):
     label: ClassVar[str]
     """For people, e.g. in the head of a column."""
     larger_is_better: ClassVar[bool | None]
-    """None: there is a best value in the middle, so that two models cannot be ranked by it."""
+    """None: the best value, ``ideal``, lies in the middle."""
+    ideal: ClassVar[float] = 0.0
     needs: ClassVar[Needs] = Needs.probabilities
     resampled: ClassVar[bool] = True
     """Whether a bootstrap interval means something."""

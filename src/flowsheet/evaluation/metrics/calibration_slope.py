@@ -13,6 +13,7 @@ class CalibrationSlope(Metric):
     name = "calibration_slope"
     label = "Calibration slope"
     larger_is_better = None
+    ideal = 1.0
 
     def of(self, sample: Sample) -> Floats:
         """Slope of the logistic recalibration."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, Scored, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, ratio
 
-BINS = 10
+TENTHS = tuple(i / 10 for i in range(1, 10))
 
 
 @METRICS.register("ece")
@@ -26,14 +28,13 @@ class ExpectedCalibrationError(Metric):
     def of(self, sample: Sample) -> Floats:
         """Bin by bin, weighted by the bin's rows."""
         scored = sample.scored
-        bins = scored.remember("bins", lambda: equal_count_bins(scored, BINS))
+        bins = scored.remember("bins", lambda: bins_between(scored.p, TENTHS))
         gaps = [np.abs(sample.total((scored.p - scored.y) * (bins == b))) for b in np.unique(bins)]
         return ratio(np.sum(gaps, axis=0), sample.rows) if gaps else np.full(sample.weights.shape[1], np.nan)
 
 
-def equal_count_bins(scored: Scored, count: int) -> NDArray[np.int64]:
-    """The bin of each row by its probability, equal probabilities together; at most ``count`` bins, shape (N,)."""
-    if not len(scored.p):
+def bins_between(p: Floats, quantiles: Sequence[float]) -> NDArray[np.int64]:
+    """The bin of each row (N,) between the quantiles of ``p``; equal probabilities fall together."""
+    if not len(p):
         return np.zeros(0, np.int64)
-    inner = np.quantile(scored.p, np.arange(1, count) / count)
-    return np.searchsorted(np.unique(inner), scored.p, side="left").astype(np.int64)
+    return np.searchsorted(np.unique(np.quantile(p, quantiles)), p).astype(np.int64)

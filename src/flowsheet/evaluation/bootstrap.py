@@ -1,0 +1,120 @@
+"""How sure a figure is: bootstrap over subjects, the same resamples for every model.
+
+A resample draws as many subjects as there are, with replacement, and keeps each one's rows together (a cluster
+bootstrap; Davison and Hinkley 1997, section 3.8). It is written as how often each subject was drawn, so that a
+resample costs a weighted sum and no row is copied.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowsheet.evaluation.metrics.base import Floats, Metric, Sample, Scored
+
+Key = TypeVar("Key")
+
+CELLS = 16_000_000
+"""Rows x resamples held at once: with it a batch needs some hundred megabytes at most."""
+MOSTLY = 0.95
+"""An interval is given when at least this share of the resamples could tell."""
+
+
+def batches(subjects: int, resamples: int, seed: int, rows: int) -> Iterator[Floats]:
+    """How often each of S subjects is drawn, shape (S, b), b resamples at a time.
+
+    The draws depend on S and the seed only.
+    """
+    rng = np.random.default_rng(seed)
+    size = min(128, max(1, CELLS // max(rows, 1)))
+    for start in range(0, resamples, size):
+        count = min(size, resamples - start)
+        drawn = rng.integers(0, subjects, (count, subjects))
+        flat = np.bincount((drawn + subjects * np.arange(count)[:, None]).ravel(), minlength=count * subjects)
+        yield np.ascontiguousarray(flat.reshape(count, subjects).T, dtype=np.float64)
+
+
+def bootstrap(
+    scored: Mapping[Key, Scored], metrics: Sequence[Metric], resamples: int, seed: int
+) -> dict[tuple[Key, str], Floats]:
+    """Every metric of every entry in every resample: {(key, metric): (B,)}.
+
+    The entries must number the same subjects in the same way. What a metric cannot use, or a figure that is
+    not estimable, is left out.
+    """
+    wanted = {key: [m for m in metrics if m.resampled and m.can_use(rows)] for key, rows in scored.items()}
+    wanted = {key: usable for key, usable in wanted.items() if not scored[key].why_not_estimable}
+    if not wanted or not resamples:
+        return {}
+    subjects, rows = next(iter(scored.values())).subjects, max(len(s.y) for s in scored.values())
+    found: dict[tuple[Key, str], list[Floats]] = {(k, m.name): [] for k, usable in wanted.items() for m in usable}
+    for weights in batches(subjects, resamples, seed, rows):
+        for key, usable in wanted.items():
+            sample = Sample(scored[key], weights)
+            for metric in usable:
+                found[key, metric.name].append(metric.of(sample))
+    return {key: np.concatenate(values) for key, values in found.items()}
+
+
+def interval(values: Floats | None, confidence: float) -> tuple[float, float]:
+    """Percentile interval; NaN where too few resamples could tell."""
+    if values is None or not _enough(values):
+        return math.nan, math.nan
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure minus another on the same rows."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    """Two-sided, for no difference; NaN: not estimable."""
+
+
+def difference(value: float, a: Floats | None, b: Floats | None, confidence: float) -> Difference:
+    """What the resamples of two models (B,) say of their difference ``value``.
+
+    Normal interval and test with the bootstrap's standard error: unlike a percentile, its p-value has no
+    smallest step, which a correction for many comparisons would need thousands of resamples to get past.
+    """
+    if a is None or b is None or not _enough(a - b):
+        return Difference(value, math.nan, math.nan, math.nan)
+    error = float(np.nanstd(a - b, ddof=1))
+    reach = _normal_quantile(1 - (1 - confidence) / 2) * error
+    away = abs(value) / error if error > 0 else (math.inf if value else 0.0)
+    return Difference(value, value - reach, value + reach, math.erfc(away / math.sqrt(2)))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction (1979); NaN stays NaN and is not counted.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted = [math.nan] * len(p)
+    order = sorted((i for i, value in enumerate(p) if not math.isnan(value)), key=lambda i: p[i])
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, p[i] * (len(order) - rank)))
+        adjusted[i] = highest
+    return adjusted
+
+
+def _enough(values: NDArray[np.float64]) -> bool:
+    return len(values) > 1 and float(np.isfinite(values).mean()) >= MOSTLY
+
+
+def _normal_quantile(probability: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(probability)

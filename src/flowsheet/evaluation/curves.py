@@ -1,0 +1,89 @@
+"""The curves behind the figures, thinned to what a chart can show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from flowsheet.config import EvaluationConfig
+from flowsheet.evaluation.bootstrap import batches, interval
+from flowsheet.evaluation.metrics.base import Floats, Sample, Scored, ratio
+from flowsheet.evaluation.metrics.ece import bins_between
+from flowsheet.evaluation.tables import Contest
+
+CURVES: dict[str, pl.DataType] = {
+    "curve": pl.String(),  # roc, pr or calibration
+    "scope": pl.String(),
+    "model": pl.String(),
+    "x": pl.Float64(),  # false positive rate, recall, or mean probability
+    "y": pl.Float64(),  # true positive rate, precision, or observed frequency
+    "low": pl.Float64(),  # interval of y, where there is one
+    "high": pl.Float64(),
+    "rows": pl.Int64(),  # in a calibration bin
+}
+
+POINTS = 200
+CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Tenths of the rows, and the highest tenth in three: where events are rare, that is where the alarms are."""
+
+
+def all_curves(contest: Contest, models: Sequence[str], seed: int) -> pl.DataFrame:
+    """ROC, precision-recall and calibration points of every model in every scope that is no subgroup."""
+    parts = [
+        _curves(contest.scored[scope.name, model], contest.config, seed).with_columns(
+            scope=pl.lit(scope.name), model=pl.lit(model)
+        )
+        for scope in contest.scopes
+        for model in models
+        if not scope.is_subgroup and not contest.scored[scope.name, model].why_not_estimable
+    ]
+    return pl.concat([pl.DataFrame(schema=CURVES), *parts], how="diagonal")
+
+
+def _curves(scored: Scored, config: EvaluationConfig, seed: int) -> pl.DataFrame:
+    alarms, hits = _sweep(scored)
+    others = alarms - hits
+    parts = [
+        _line("roc", others / others[-1], hits / hits[-1]),
+        _line("pr", hits[1:] / hits[-1], hits[1:] / alarms[1:]),
+        _calibration(scored, config, seed),
+    ]
+    return pl.concat(parts, how="diagonal")
+
+
+def _sweep(scored: Scored) -> tuple[Floats, Floats]:
+    """Alarms and hits from no alarm to all, a step for every distinct probability."""
+    _, place = np.unique(-scored.p, return_inverse=True)
+    alarms, hits = np.bincount(place), np.bincount(place, scored.y)
+    return np.concatenate([[0.0], np.cumsum(alarms)]), np.concatenate([[0.0], np.cumsum(hits)])
+
+
+def _line(name: str, x: Floats, y: Floats) -> pl.DataFrame:
+    """At most ``POINTS`` points, evenly spread along the line."""
+    along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
+    kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], POINTS)))
+    return pl.DataFrame({"curve": name, "x": x[kept], "y": y[kept]})
+
+
+def _calibration(scored: Scored, config: EvaluationConfig, seed: int) -> pl.DataFrame:
+    bins = bins_between(scored.p, CALIBRATION_QUANTILES)
+    members = [bins == b for b in np.unique(bins)]
+    frequencies = [np.zeros(0) for _ in members]
+    for weights in batches(scored.subjects, config.resamples, seed, len(scored.y)):
+        sample = Sample(scored, weights)
+        for i, inside in enumerate(members):
+            found = ratio(sample.total(inside * scored.y), sample.total(inside))
+            frequencies[i] = np.concatenate([frequencies[i], found])
+    limits = [interval(found, config.confidence) for found in frequencies]
+    return pl.DataFrame(
+        {
+            "curve": "calibration",
+            "x": [float(scored.p[inside].mean()) for inside in members],
+            "y": [float(scored.y[inside].mean()) for inside in members],
+            "low": [low for low, _ in limits],
+            "high": [high for _, high in limits],
+            "rows": [int(inside.sum()) for inside in members],
+        }
+    )

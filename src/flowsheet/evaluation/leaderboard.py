@@ -1,0 +1,67 @@
+"""The leaderboard for a terminal and for a page of text."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from flowsheet.evaluation import sentences
+from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.metrics import METRICS
+
+SHOWN = ("auroc", "auprc", "normalised_utility", "brier", "log_loss", "calibration_slope")
+"""In a short table, after the metric that ranks."""
+
+SCOPES = {"all": "All rows", "transitions_in": "Transitions in (rows that are not septic when predicting)"}
+
+
+def leaderboard_table(evidence: Evidence, scope: str = "all") -> list[list[str]]:
+    """The head and one row for each model, best first, in words that fit a terminal."""
+    board = evidence.leaderboard.filter(pl.col("scope") == scope)
+    known = set(board["metric"])
+    shown = [m for m in dict.fromkeys([evidence.about["metric"], *SHOWN]) if m in known]
+    rows = [["model", *(METRICS.get(name).label for name in shown)]]
+    for model in evidence.models:
+        figures = {row["metric"]: row for row in board.filter(pl.col("model") == model).iter_rows(named=True)}
+        rows.append([model, *(_cell(figures.get(name)) for name in shown)])
+    return rows
+
+
+def _cell(figure: dict[str, float] | None) -> str:
+    return "" if figure is None else sentences.value(figure["value"], figure["low"], figure["high"])
+
+
+def leaderboard_markdown(evidence: Evidence) -> str:
+    """The headline, a table for all rows and for transitions in, and what the brackets mean."""
+    lines = [evidence.headline, ""]
+    for scope, title in SCOPES.items():
+        if scope in evidence.about["scopes"]:
+            lines += [
+                f"**{title}** ({_counts(evidence, scope)})",
+                "",
+                *_markdown(leaderboard_table(evidence, scope)),
+                "",
+            ]
+    lines.append(how_sure(evidence))
+    return "\n".join(lines) + "\n"
+
+
+def _counts(evidence: Evidence, scope: str) -> str:
+    board = evidence.leaderboard.filter(pl.col("scope") == scope)
+    if board.is_empty():
+        return "no figures"
+    first = board.row(0, named=True)
+    return f"{first['rows']:,} rows, {first['events']:,} with the event, {first['subjects']:,} subjects"
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
+
+
+def how_sure(evidence: Evidence) -> str:
+    """What the brackets mean."""
+    resamples, confidence = evidence.about["resamples"], evidence.about["confidence"]
+    if not resamples:
+        return "No intervals: evaluation.resamples is 0."
+    return f"In brackets: {confidence:.0%} intervals from {resamples:,} bootstrap resamples of the subjects."

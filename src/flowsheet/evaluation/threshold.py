@@ -1,0 +1,47 @@
+"""From which probability on a model rings: chosen on development data, never on the test split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.evaluation.metrics import Scored
+from flowsheet.evaluation.metrics.normalised_utility import RowUtility
+from flowsheet.evaluation.scopes import Scope, has_utility, scored_rows
+from flowsheet.windows.sequences import Sequences
+
+NEVER = float(np.nextafter(1.0, 2.0))
+"""A threshold that no probability reaches."""
+
+
+def choose_threshold(
+    development: Sequences, p: NDArray[np.float64], task: TaskConfig, config: EvaluationConfig
+) -> float:
+    """The threshold on probabilities ``p`` (N,) that is best on the scored rows of ``development``.
+
+    Best is the utility where the task has one, the F-measure otherwise; a row rings when p >= threshold.
+    """
+    scored = scored_rows(development, Scope("all", np.asarray(development.scored)), p, config)
+    return best_by_utility(scored) if has_utility(task) else best_by_f_measure(scored)
+
+
+def best_by_utility(scored: Scored) -> float:
+    """The threshold with the highest normalised utility; above 1 when no alarm is worth it."""
+    worth = RowUtility.of(scored)
+    at, (gain,) = _at_or_above(scored, worth.alarm - worth.silent)
+    return float(at[gain.argmax()]) if len(at) and gain.max() > 0 else NEVER
+
+
+def best_by_f_measure(scored: Scored) -> float:
+    """The threshold with the highest F-measure; above 1 when there is nothing to find."""
+    at, (hits, alarms) = _at_or_above(scored, scored.y, np.ones(len(scored.y)))
+    return float(at[(2 * hits / (alarms + scored.events)).argmax()]) if scored.events else NEVER
+
+
+def _at_or_above(scored: Scored, *values: NDArray[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+    """The distinct probabilities, highest first, and the sum of each of ``values`` over the rows that reach them."""
+    at, place = np.unique(-scored.p, return_inverse=True)
+    return -at, [np.cumsum(np.bincount(place, each, minlength=len(at))) for each in values]
