@@ -55,6 +55,7 @@ class Grid:
     stay_id: Ints  # (S,)
     subject_id: Ints  # (S,)
     admitted: Ints  # (S,)
+    begun: Ints  # (S,) when the record begins
     discharged: Ints  # (S,)
     first: Ints  # (S,) k of the first row
     offsets: Ints  # (S + 1,)
@@ -74,8 +75,8 @@ class Grid:
         stays = stays.sort("stay_id")
         step = round(task.step_hours * HOUR)
         admitted, discharged = microseconds(stays["admitted_at"]), microseconds(stays["discharged_at"])
-        begin = np.maximum(admitted, microseconds(stays["observed_from"].fill_null(stays["admitted_at"])))
-        first = (begin - admitted) // step + 1
+        begun = np.maximum(admitted, microseconds(stays["observed_from"].fill_null(stays["admitted_at"])))
+        first = (begun - admitted) // step + 1
         lengths = np.maximum(_ceil_div(discharged - admitted, step) - first + 1, 0)
         if task.max_steps is not None:
             lengths = np.minimum(lengths, task.max_steps)
@@ -86,6 +87,7 @@ class Grid:
             stay_id=stays["stay_id"].to_numpy()[held],
             subject_id=stays["subject_id"].to_numpy()[held],
             admitted=admitted[held],
+            begun=begun[held],
             discharged=discharged[held],
             first=first[held],
             offsets=np.concatenate([[0], np.cumsum(lengths[held])]).astype(np.int64),
@@ -157,6 +159,7 @@ class Grid:
             stay_id=self.stay_id[stays],
             subject_id=self.subject_id[stays],
             admitted=self.admitted[stays],
+            begun=self.begun[stays],
             discharged=self.discharged[stays],
             first=self.first[stays],
             offsets=self.offsets[low : high + 1] - self.offsets[low],

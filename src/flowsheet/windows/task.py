@@ -14,7 +14,8 @@ of the horizon; with horizon 0 that is the rest of the step after the cut-off. A
 
 A row is ``scored`` when it is in the risk set and its target counts as observed:
 
-- never where p(k) lies after discharge (the last, partial step of a stay): nobody is there to predict for;
+- never where p(k) lies after discharge (the last, partial step of a stay) or before the record begins (a cut-off
+  earlier than ``observed_from``): nobody is there to predict for;
 - ``censor: keep``: otherwise always; the part of the window after discharge is free of the event unless an
   episode's onset was recorded there (PhysioNet 2019 labels onsets up to 6 h after the last row);
 - ``censor: drop``: where the window ends by discharge, or where y(k) = 1 is seen by then already (by an episode
@@ -100,7 +101,7 @@ def _in_window(grid: Grid, episodes: Episodes, horizon: int) -> Mask:
 
 def _observed(grid: Grid, task: TaskConfig, seen: Mask) -> Mask:
     discharged = grid.per_row(grid.discharged)
-    present = grid.predicted_at <= discharged
+    present = (grid.per_row(grid.begun) <= grid.predicted_at) & (grid.predicted_at <= discharged)
     if task.censor is Censor.keep:
         return present
     window_end = grid.per_row(grid.admitted) + (grid.steps + task.horizon) * grid.step
