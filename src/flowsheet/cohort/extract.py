@@ -11,21 +11,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, ValidationError
 
 from flowsheet import __version__
-from flowsheet.cohort.schema import SORT_KEYS, TABLES, Tables
+from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import Frozen
 from flowsheet.errors import CheckFailed
-from flowsheet.home import digest, file_digest, publish, read_json, write_json
+from flowsheet.home import digest, file_digest, read_json
 
 SCHEMA_VERSION = 1
 """Version of the four tables' contract; an extract of another one is refused."""
@@ -40,12 +38,6 @@ QUARANTINE: dict[str, pl.DataType] = {
     "row": pl.String(),  # the whole row as JSON; null: a raw row that could not be read
 }
 
-_ARROW = {
-    pl.Int64(): pa.int64(),
-    pl.Float64(): pa.float64(),
-    pl.String(): pa.string(),
-    pl.Datetime("us"): pa.timestamp("us"),
-}
 _REMAKE = "make it again with `flowsheet ingest`"
 
 
@@ -172,6 +164,55 @@ def read_manifest(folder: Path) -> Manifest:
         raise CheckFailed(f"the manifest cannot be read: {error}", where=str(file), todo=_REMAKE) from error
 
 
+def fingerprint_of(tables: dict[str, TableEntry]) -> str:
+    """sha256 over the schema version and the tables' own."""
+    return digest([SCHEMA_VERSION, {name: entry.sha256 for name, entry in tables.items()}])
+
+
+def check_extract(folder: Path) -> pl.DataFrame:
+    """Everything that is wrong with an extract on disk, one line each (table, row, key, column, rule, value).
+
+    The tables are checked whether or not there is a manifest to compare them with.
+    """
+    from flowsheet.cohort import checks  # pandera is heavy, and only validation needs it
+
+    if not folder.is_dir():
+        return _faults([("extract", "missing_folder", str(folder))])
+    faults, manifest = _manifest_faults(folder)
+    frames: dict[str, pl.DataFrame] = {}
+    for table in TABLES:
+        file = folder / f"{table}.parquet"
+        if not file.is_file():
+            faults.append((table, "missing_file", str(file)))
+            continue
+        if manifest and table in manifest.tables and manifest.tables[table].sha256 != file_digest(file):
+            faults.append((table, "sha256", "not the file that the manifest tells of"))
+        try:
+            frames[table] = pl.read_parquet(file, glob=False, hive_partitioning=False)
+        except _UNREADABLE as error:
+            faults.append((table, "unreadable_file", _first_line(error)))
+    return pl.concat([_faults(faults), checks.failures(frames)])
+
+
+def _manifest_faults(folder: Path) -> tuple[list[tuple[str, str, str]], Manifest | None]:
+    try:
+        manifest = read_manifest(folder)
+    except CheckFailed as error:
+        rule = "manifest" if (folder / "manifest.json").exists() else "missing_manifest"
+        return [("manifest", rule, error.what)], None
+    faults = [("manifest", "missing_entry", table) for table in TABLES if table not in manifest.tables]
+    if manifest.fingerprint != fingerprint_of(manifest.tables):
+        faults.append(("manifest", "fingerprint", "does not follow from the tables' sha256"))
+    return faults, manifest
+
+
+def _faults(rows: list[tuple[str, str, str]]) -> pl.DataFrame:
+    from flowsheet.cohort.checks import FAILURES
+
+    lines = [{"table": table, "rule": rule, "value": value} for table, rule, value in rows]
+    return pl.DataFrame(lines, schema=FAILURES)
+
+
 def read_oracle(extract: Extract) -> pl.DataFrame | None:
     """(stay_id, time, probability) under a simulated ward's own law; None where there is no law to know."""
     file = extract.path / "oracle" / "oracle.parquet"
@@ -181,108 +222,16 @@ def read_oracle(extract: Extract) -> pl.DataFrame | None:
         return pl.read_parquet(file, glob=False)
 
 
-class ExtractWriter:
-    """Writes an extract batch by batch into a folder that nobody reads yet; memory holds one batch.
-
-    Batches come in ascending order of stays. The bytes depend on the rows and the batches alone.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._files = ExitStack()
-        self._writers: dict[str, pq.ParquetWriter] = {}
-        self._counts = dict.fromkeys(("stays", "events", "treatments", "episodes", "stays_with_episode"), 0)
-        self._hours = 0.0
-        self._subjects: list[pl.Series] = []
-
-    def __enter__(self) -> ExtractWriter:
-        for table, columns in TABLES.items():
-            self._open(table, columns)
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._files.close()
-
-    def add(self, tables: Tables) -> None:
-        """Write the rows of some more stays."""
-        for table in TABLES:
-            frame: pl.DataFrame = getattr(tables, table)
-            self._write(table, in_order(table, frame))
-            self._counts[table] += frame.height
-        self._counts["stays_with_episode"] += tables.episodes["stay_id"].n_unique()
-        self._hours += observed_hours(tables.stays)
-        self._subjects.append(tables.stays["subject_id"].unique())
-
-    def add_quarantined(self, rows: pl.DataFrame) -> None:
-        """Set rows aside; columns as in ``QUARANTINE``."""
-        if rows.is_empty():
-            return
-        if "quarantine" not in self._writers:
-            self._open("quarantine", QUARANTINE)
-        self._write("quarantine", rows)
-
-    def add_oracle(self, oracle: pl.DataFrame) -> None:
-        """Keep the law's own probabilities apart from the tables."""
-        (self.folder / "oracle").mkdir()
-        with (self.folder / "oracle" / "oracle.parquet").open("wb") as stream:
-            pq.write_table(oracle.to_arrow(), stream, compression="zstd")
-
-    def finish(self, provenance: Provenance) -> Manifest:
-        """Close the files and write the manifest, last of all."""
-        self._files.close()
-        files = {name: self.folder / f"{name}.parquet" for name in TABLES}
-        tables = {n: TableEntry(rows=self._counts[n], sha256=file_digest(file)) for n, file in files.items()}
-        subjects = pl.concat(self._subjects).n_unique() if self._subjects else 0
-        manifest = Manifest(
-            **dict(provenance),
-            fingerprint=digest([SCHEMA_VERSION, {name: entry.sha256 for name, entry in tables.items()}]),
-            tables=tables,
-            counts={"subjects": subjects, **self._counts, "hours": round(self._hours)},
-        )
-        write_json(self.folder / "manifest.json", manifest.model_dump(mode="json"))
-        return manifest
-
-    def _open(self, name: str, columns: dict[str, pl.DataType]) -> None:
-        stream = self._files.enter_context((self.folder / f"{name}.parquet").open("wb"))
-        schema = pa.schema([(column, _ARROW[dtype]) for column, dtype in columns.items()])
-        writer = pq.ParquetWriter(stream, schema, compression="zstd", store_schema=False)
-        self._writers[name] = self._files.enter_context(writer)
-
-    def _write(self, name: str, frame: pl.DataFrame) -> None:
-        if frame.height:
-            self._writers[name].write_table(
-                frame.to_arrow().cast(self._writers[name].schema), row_group_size=frame.height
-            )
-
-
-def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
-    """Write whole tables as an extract, unchecked; ``ingest`` is the way for raw records.
-
-    Raises:
-        FlowsheetError: the disk is full or not writable.
-    """
-    with publish(target) as folder, ExtractWriter(folder) as writer:
-        writer.add(tables)
-        manifest = writer.finish(provenance)
-    return Extract(target, manifest)
-
-
-def in_order(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows in the contract's order; the columns beside the sort keys break ties."""
-    rest = [column for column in TABLES[table] if column not in SORT_KEYS[table]]
-    return frame.sort([*SORT_KEYS[table], *rest])
-
-
-def observed_hours(stays: pl.DataFrame) -> float:
-    """Hours from the begin of each record to its end, summed."""
-    begin = pl.coalesce("observed_from", "admitted_at")
-    return float(stays.select(((pl.col("discharged_at") - begin).dt.total_microseconds() / 3.6e9).sum()).item())
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise CheckFailed(f"the extract cannot be read: {reason}", where=str(path), todo=_REMAKE) from error
+    except _UNREADABLE as error:
+        raise CheckFailed(f"the extract cannot be read: {_first_line(error)}", where=str(path), todo=_REMAKE) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -56,6 +56,8 @@ class Source(ABC):
     variables: ClassVar[tuple[str, ...]] = ()
     """Catalogue variables that the source can hold, in the order of the feature columns."""
     drugs: ClassVar[tuple[str, ...]] = ()
+    rules: ClassVar[tuple[str, ...]] = ()
+    """Names of the rules in its batches' defects, for which a cohort may declare a policy."""
 
     def __init__(self, path: Path | None, options: Any) -> None:
         """``options`` is an instance of the source's ``Options``."""

@@ -1,0 +1,126 @@
+"""Write a cohort extract: batch by batch, the same bytes for the same rows, whole or not at all."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flowsheet.cohort.extract import (
+    QUARANTINE,
+    Extract,
+    Manifest,
+    Provenance,
+    TableEntry,
+    fingerprint_of,
+)
+from flowsheet.cohort.schema import SORT_KEYS, TABLES, Tables
+from flowsheet.home import file_digest, publish, write_json
+
+_ARROW = {
+    pl.Int64(): pa.int64(),
+    pl.Float64(): pa.float64(),
+    pl.String(): pa.string(),
+    pl.Datetime("us"): pa.timestamp("us"),
+}
+
+
+class ExtractWriter:
+    """Writes an extract batch by batch into a folder that nobody reads yet; memory holds one batch.
+
+    Batches come in ascending order of stays. The bytes depend on the rows and the batches alone.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files = ExitStack()
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._counts = dict.fromkeys(("stays", "events", "treatments", "episodes", "stays_with_episode"), 0)
+        self._hours = 0.0
+        self._subjects: list[pl.Series] = []
+
+    def __enter__(self) -> ExtractWriter:
+        for table, columns in TABLES.items():
+            self._open(table, columns)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._files.close()
+
+    def add(self, tables: Tables) -> None:
+        """Write the rows of some more stays."""
+        for table in TABLES:
+            frame: pl.DataFrame = getattr(tables, table)
+            self._write(table, in_order(table, frame))
+            self._counts[table] += frame.height
+        self._counts["stays_with_episode"] += tables.episodes["stay_id"].n_unique()
+        self._hours += observed_hours(tables.stays)
+        self._subjects.append(tables.stays["subject_id"].unique())
+
+    def add_quarantined(self, rows: pl.DataFrame) -> None:
+        """Set rows aside; columns as in ``QUARANTINE``."""
+        if rows.is_empty():
+            return
+        if "quarantine" not in self._writers:
+            self._open("quarantine", QUARANTINE)
+        self._write("quarantine", rows)
+
+    def add_oracle(self, oracle: pl.DataFrame) -> None:
+        """Keep the law's own probabilities apart from the tables."""
+        (self.folder / "oracle").mkdir()
+        with (self.folder / "oracle" / "oracle.parquet").open("wb") as stream:
+            pq.write_table(oracle.to_arrow(), stream, compression="zstd")
+
+    def finish(self, provenance: Provenance) -> Manifest:
+        """Close the files and write the manifest, last of all."""
+        self._files.close()
+        files = {name: self.folder / f"{name}.parquet" for name in TABLES}
+        tables = {n: TableEntry(rows=self._counts[n], sha256=file_digest(file)) for n, file in files.items()}
+        subjects = pl.concat(self._subjects).n_unique() if self._subjects else 0
+        manifest = Manifest(
+            **dict(provenance),
+            fingerprint=fingerprint_of(tables),
+            tables=tables,
+            counts={"subjects": subjects, **self._counts, "hours": round(self._hours)},
+        )
+        write_json(self.folder / "manifest.json", manifest.model_dump(mode="json"))
+        return manifest
+
+    def _open(self, name: str, columns: dict[str, pl.DataType]) -> None:
+        stream = self._files.enter_context((self.folder / f"{name}.parquet").open("wb"))
+        schema = pa.schema([(column, _ARROW[dtype]) for column, dtype in columns.items()])
+        writer = pq.ParquetWriter(stream, schema, compression="zstd", store_schema=False)
+        self._writers[name] = self._files.enter_context(writer)
+
+    def _write(self, name: str, frame: pl.DataFrame) -> None:
+        if frame.height:
+            self._writers[name].write_table(
+                frame.to_arrow().cast(self._writers[name].schema), row_group_size=frame.height
+            )
+
+
+def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
+    """Write whole tables as an extract, unchecked; ``ingest`` is the way for raw records.
+
+    Raises:
+        FlowsheetError: the disk is full or not writable.
+    """
+    with publish(target) as folder, ExtractWriter(folder) as writer:
+        writer.add(tables)
+        manifest = writer.finish(provenance)
+    return Extract(target, manifest)
+
+
+def in_order(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows in the contract's order; the columns beside the sort keys break ties."""
+    rest = [column for column in TABLES[table] if column not in SORT_KEYS[table]]
+    return frame.sort([*SORT_KEYS[table], *rest])
+
+
+def observed_hours(stays: pl.DataFrame) -> float:
+    """Hours from the begin of each record to its end, summed."""
+    begin = pl.coalesce("observed_from", "admitted_at")
+    return float(stays.select(((pl.col("discharged_at") - begin).dt.total_microseconds() / 3.6e9).sum()).item())
