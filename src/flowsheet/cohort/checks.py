@@ -206,7 +206,7 @@ def value_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.D
 def stays_without_events(stays: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Stays of which nothing was ever measured."""
     bad = stays.select(~pl.col("stay_id").is_in(events["stay_id"].unique().implode())).to_series()
-    return _marked("stays", stays, bad.fill_null(value=False), "stay_id", WITHOUT_EVENTS)
+    return marked("stays", stays, bad.fill_null(value=False), "stay_id", WITHOUT_EVENTS)
 
 
 def order_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
@@ -216,7 +216,7 @@ def order_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
         now, last = pl.col(key), pl.col(key).shift(1)
         before = (now < last) | ((now == last) & before)
     bad = frame.select(before.fill_null(value=False)).to_series()
-    return _marked(table, frame, bad, SORT_KEYS[table][0], "sorted")
+    return marked(table, frame, bad, SORT_KEYS[table][0], "sorted")
 
 
 def _with_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
@@ -239,10 +239,11 @@ def _broken(table: str, frame: pl.DataFrame, error: Any) -> pl.DataFrame:
     if error.check_output is None:
         raise error
     bad = error.check_output.to_series().fill_null(value=True).not_()
-    return _marked(table, frame, bad, error.check.title, error.check.name)
+    return marked(table, frame, bad, error.check.title, error.check.name)
 
 
-def _marked(table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: str) -> pl.DataFrame:
+def marked(table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: str) -> pl.DataFrame:
+    """One line for each row where ``bad`` is true."""
     rows = frame.with_row_index("row", offset=1).filter(bad)
     return rows.select(
         table=pl.lit(table),
