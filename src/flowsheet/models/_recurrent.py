@@ -1,0 +1,272 @@
+"""What the recurrent models share: the network around the recurrent layers, and the model around the network."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from flowsheet.config import Choice, FloatRange, Space
+from flowsheet.home import digest, read_json, write_json
+from flowsheet.models._batching import Slab, Table, useful_lengths
+from flowsheet.models._rows import base_rate, check_inputs, input_names
+from flowsheet.models._training import Probabilities, Trainer, TrainingParams, torch_threads
+from flowsheet.models.base import Capabilities, Context, Model, Rung
+from flowsheet.windows.sequences import FeatureKind, Sequences
+
+State = tuple[Tensor, ...]
+
+STAYS, STEPS = 32, 16
+"""Prediction works on blocks of exactly this shape, so that a row's probability does not depend on its company."""
+
+
+class RecurrentParams(TrainingParams):
+    """The network, and how it is trained."""
+
+    inputs: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
+    """Kinds of features that the network is given."""
+    history: bool = False
+    """Take the known past responses as inputs (unknown ones as 0)."""
+    hidden: Annotated[int, Field(ge=1)] = 128
+    """Units of a recurrent layer."""
+    layers: Annotated[int, Field(ge=1)] = 1
+    """Recurrent layers on top of each other."""
+    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of inputs hidden from the network while training, drawn anew for each stay."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+    """Share of recurrent outputs hidden from what follows while training, drawn anew for each stay."""
+    layer_norm: bool = True
+    """Normalise the last recurrent output over its units."""
+    skip: bool = True
+    """Let the output see the inputs directly too, past the recurrence."""
+
+
+class RecurrentLayer(nn.Module):
+    """One layer over a slab of time."""
+
+    states: ClassVar[int]
+    """How many tensors of shape (n, H) it hands from one slab to the next."""
+
+    @abstractmethod
+    def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Inputs (T, n, F) and the state before them, to outputs (T, n, H) and the state after them."""
+
+
+class RecurrentNet(nn.Module):
+    """Recurrent layers, then one linear output at every step."""
+
+    def __init__(self, layer: type[RecurrentLayer], inputs: int, params: RecurrentParams) -> None:
+        super().__init__()
+        self.params = params
+        sizes = [inputs] + [params.hidden] * (params.layers - 1)
+        self.layers = nn.ModuleList(layer(size, params.hidden) for size in sizes)
+        self.norm = nn.LayerNorm(params.hidden) if params.layer_norm else nn.Identity()
+        self.output = nn.Linear(params.hidden, 1)
+        self.skip = nn.Linear(inputs, 1, bias=False) if params.skip else None
+
+    def start(self, stays: int) -> list[State]:
+        """The state before the first step, a tuple of (n, H) a layer."""
+        zero = self.output.weight.new_zeros(stays, self.params.hidden)
+        return [(zero,) * layer.states for layer in self._layers()]
+
+    def forward(self, x: Tensor, states: list[State], masks: list[Tensor]) -> tuple[Tensor, list[State]]:
+        """Log odds (T, n) of the inputs (T, n, F), and the states after them.
+
+        ``masks`` is empty, or holds the dropout factors of the inputs (n, F) and of each layer's output (n, H).
+        """
+        after: list[State] = []
+        seen = x = x * masks[0] if masks else x
+        for i, layer in enumerate(self._layers()):
+            x, state = layer.run(x, states[i])
+            after.append(state)
+            x = x * masks[i + 1] if masks and i + 1 < len(self.layers) else x
+        x = self.norm(x.float())
+        logits = self.output(x * masks[-1] if masks else x)
+        if self.skip is not None:
+            logits = logits + self.skip(seen)
+        return logits.squeeze(-1), after
+
+    def _layers(self) -> Iterator[RecurrentLayer]:
+        return (layer for layer in self.layers if isinstance(layer, RecurrentLayer))
+
+
+def initialise(net: RecurrentNet, rate: float, generator: torch.Generator) -> None:
+    """Uniform within 1/sqrt(H) as torch does, forget gates open, the output at the base rate."""
+    bound = net.params.hidden**-0.5
+    with torch.no_grad():
+        for name, weight in net.named_parameters():
+            if not name.startswith("norm"):
+                weight.uniform_(-bound, bound, generator=generator)
+        net.output.bias.fill_(float(np.log(rate / (1 - rate))))
+        if net.skip is not None:
+            net.skip.weight.zero_()
+
+
+def slab_logits(net: RecurrentNet, slabs: list[Slab], generator: torch.Generator) -> list[Tensor]:
+    """Log odds of each slab, shapes (T, n), the state handed on; dropout is one draw a stay, for all its steps."""
+    if not slabs:
+        return []
+    states, masks = net.start(slabs[0].x.shape[1]), dropout_masks(net, slabs[0].x, generator)
+    outputs = []
+    for slab in slabs:
+        n = slab.x.shape[1]
+        states = [tuple(t[:n].contiguous() for t in state) for state in states]
+        logits, states = net(slab.x, states, [mask[:n] for mask in masks])
+        outputs.append(logits)
+    return outputs
+
+
+def dropout_masks(net: RecurrentNet, x: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Factors 0 or 1 / (1 - p) for the inputs and each layer's output, one draw a stay (Gal and Ghahramani 2016)."""
+    params, (_, stays, inputs) = net.params, x.shape
+    shares = [params.input_dropout] + [params.dropout] * params.layers
+    widths = [inputs] + [params.hidden] * params.layers
+    draws = (torch.rand(stays, w, generator=generator) for w in widths)
+    return [((draw >= p) / (1 - p)).to(x.device, torch.float32) for draw, p in zip(draws, shares, strict=True)]
+
+
+def probabilities(net: RecurrentNet, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Probabilities:
+    """Probability for every row of x (N, F), stays of like length together, always in blocks of one shape."""
+    out = torch.zeros(len(x) + 1, device=x.device)
+    order = np.argsort(lengths, kind="stable")
+    with torch.no_grad():
+        for i in range(0, len(order), STAYS):
+            chosen = order[i : i + STAYS]
+            _predict_block(net, x, np.pad(starts[chosen], (0, STAYS - len(chosen))), lengths[chosen], out)
+    return out[:-1].cpu().numpy().astype(np.float64)
+
+
+def _predict_block(
+    net: RecurrentNet, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64], out: Tensor
+) -> None:
+    lengths = np.pad(lengths, (0, STAYS - len(lengths)))
+    states = net.start(STAYS)
+    for begin in range(0, int(lengths.max()), STEPS):
+        step = np.arange(begin, begin + STEPS)[:, None]
+        inside = torch.from_numpy(step < lengths).to(x.device)
+        rows = torch.from_numpy(starts + step).to(x.device)
+        block = x.index_select(0, torch.where(inside, rows, 0).view(-1)).view(STEPS, STAYS, -1)
+        logits, states = net(block, states, [])
+        out.index_copy_(0, torch.where(inside, rows, len(x)).view(-1), logits.float().sigmoid().view(-1))
+
+
+class RecurrentModel(Model):
+    """A network that reads a stay step by step and predicts at every step.
+
+    With training rows of one class only every row gets the base rate.
+    """
+
+    Params = RecurrentParams
+    Layer: ClassVar[type[RecurrentLayer]]
+    capabilities = Capabilities(rung=Rung.recurrent, sees="the whole known past", gpu=True, early_stopping=True)
+    space: ClassVar[Space] = {
+        "hidden": Choice(of=(64, 128)),
+        "learning_rate": FloatRange(low=5e-4, high=5e-3, log=True),
+        "dropout": FloatRange(low=0.0, high=0.5),
+        "input_dropout": FloatRange(low=0.0, high=0.4),
+    }
+
+    params: RecurrentParams
+    names: list[str]
+    columns: list[int]
+    rate: float
+    net: RecurrentNet | None = None
+    curve: list[tuple[int, float, float]]
+
+    def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
+        """Train with early stopping on the scored validation rows."""
+        y = train.y[train.scored]
+        self.names, self.columns = input_names(train), train.columns(*self.params.inputs)
+        self.rate, self.net, self.curve = base_rate(y), None, []
+        if not 0 < y.sum() < len(y):
+            return
+        with torch_threads(context.threads):
+            self._train(train, valid, context)
+
+    def _train(self, train: Sequences, valid: Sequences, context: Context) -> None:
+        device = torch.device(context.device)
+        x = self._inputs(train)
+        net = self._build(x.shape[1])
+        initialise(net, self.rate, torch.Generator().manual_seed(context.seed))
+        net.to(device)
+        table = Table(
+            x=x.to(device),
+            y=torch.from_numpy(train.y.astype(np.float32)).to(device),
+            weight=torch.from_numpy(train.scored.astype(np.float32)).to(device),
+            starts=train.offsets[:-1],
+            lengths=useful_lengths(train.offsets, train.scored),
+        )
+        seen = self._inputs(valid).to(device)
+        trainer = Trainer(
+            net,
+            self.params,
+            logits=lambda slabs, generator: slab_logits(net, slabs, generator),
+            predict=lambda _: probabilities(net, seen, valid.offsets[:-1], valid.lengths),
+            context=context,
+        )
+        identity = self._identity(train, valid, context) if context.checkpoints else ""
+        self.curve = trainer.run(table, valid.y, valid.scored, identity).curve
+        self.net = net.cpu()
+
+    def _inputs(self, sequences: Sequences) -> Tensor:
+        parts = [np.asarray(sequences.x[:, self.columns], dtype=np.float32)]
+        if self.params.history:
+            parts.append(np.nan_to_num(sequences.history))
+        return torch.from_numpy(np.concatenate(parts, axis=1))
+
+    def _build(self, inputs: int) -> RecurrentNet:
+        with torch.random.fork_rng(devices=[]):
+            return RecurrentNet(self.Layer, inputs, self.params)
+
+    def _identity(self, train: Sequences, valid: Sequences, context: Context) -> str:
+        content = hashlib.sha256()
+        for sequences in (train, valid):
+            for array in (sequences.x, sequences.y, sequences.scored, sequences.history, sequences.offsets):
+                content.update(np.ascontiguousarray(array).data)
+        parts = [type(self).__name__, self.version, self.params.model_dump(mode="json"), context.seed, context.device]
+        return digest([*parts, self.names, content.hexdigest()])
+
+    def predict_proba(self, sequences: Sequences) -> Probabilities:
+        """Probabilities in float32 on one thread of the CPU, whatever the network was trained on."""
+        check_inputs(self.names, sequences, type(self).__name__)
+        if self.net is None:
+            return np.full(sequences.rows, self.rate)
+        with torch_threads(1):
+            return probabilities(self.net, self._inputs(sequences), sequences.offsets[:-1], sequences.lengths)
+
+    def save(self, folder: Path) -> None:
+        """``model.json``, and the weights as ``weights.pt``."""
+        parts = {"params": self.params.model_dump(mode="json"), "names": self.names, "columns": self.columns}
+        write_json(folder / "model.json", {**parts, "rate": self.rate, "curve": self.curve})
+        if self.net is not None:
+            torch.save(self.net.state_dict(), folder / "weights.pt")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The model of :meth:`save`, on the CPU."""
+        saved = read_json(folder / "model.json")
+        model = cls(cls.Params(**saved["params"]))
+        model.names, model.columns, model.rate = saved["names"], saved["columns"], saved["rate"]
+        model.curve = [tuple(row) for row in saved["curve"]]
+        if (folder / "weights.pt").is_file():
+            state = torch.load(folder / "weights.pt", weights_only=True)
+            lags = sum(name.startswith("history:") for name in model.names) if model.params.history else 0
+            model.net = model._build(len(model.columns) + lags)
+            model.net.load_state_dict(state)
+        return model
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """``training_curve``: loss and validation score of each epoch."""
+        if not self.curve:
+            return {}
+        schema = {"epoch": pl.Int64, "training_loss": pl.Float64, "validation_score": pl.Float64}
+        return {"training_curve": pl.DataFrame(self.curve, schema=schema, orient="row")}

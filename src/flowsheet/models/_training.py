@@ -1,0 +1,221 @@
+"""The training loop of networks that predict at every step of a stay."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+
+from flowsheet.config import Frozen
+from flowsheet.models._batching import Slab, Table, batches, slabs_of
+from flowsheet.models.base import Context
+
+Probabilities = NDArray[np.float64]
+
+
+class TrainingParams(Frozen):
+    """How a network is trained."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """AdamW's step at its largest; it rises over the first epoch and falls to nothing along a cosine."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """AdamW's decoupled weight decay."""
+    epochs: Annotated[int, Field(ge=1)] = 12
+    """Passes over the training stays, at most."""
+    patience: Annotated[int, Field(ge=1)] = 4
+    """Epochs without a better validation score before training stops; the best weights are kept."""
+    batch: Annotated[int, Field(ge=1)] = 64
+    """Stays a batch."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of a gradient."""
+    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Weights are averaged over batches with this decay, and the average is what predicts; 0 takes the last ones."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix products while training; prediction is always float32."""
+
+
+@dataclass
+class Progress:
+    """Where a fit stands; with the tensors beside it, all that a checkpoint holds."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best: float = -math.inf
+    curve: list[tuple[int, float, float]] = field(default_factory=list)
+    """(epoch, mean training loss, validation score)"""
+
+
+class Trainer:
+    """Fits one network; calling :meth:`run` again after a kill gives what an undisturbed run would have given.
+
+    ``logits(net, slabs, generator)`` gives the network's output for each slab, dropout drawn from the generator;
+    ``predict(net)`` the probabilities of all validation rows, shape (N,).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        params: TrainingParams,
+        logits: Callable[[list[Slab], torch.Generator], list[Tensor]],
+        predict: Callable[[nn.Module], Probabilities],
+        context: Context,
+    ) -> None:
+        self.net, self.params, self.context = net, params, context
+        self.logits, self.predict = logits, predict
+        self.device = next(net.parameters()).device
+        self.generator = torch.Generator().manual_seed(context.seed)
+        self.optimiser = torch.optim.AdamW(
+            net.parameters(), params.learning_rate, weight_decay=params.weight_decay, fused=True
+        )
+        self.average = [p.detach().clone() for p in net.parameters()]
+        self.kept = [p.clone() for p in self.average]
+        self.progress = Progress()
+
+    def run(self, table: Table, y: NDArray[np.int8], scored: NDArray[np.bool_], identity: str) -> Progress:
+        """Train on the table; the network ends with its best weights.
+
+        ``y`` and ``scored`` are those of the validation rows, shape (N,); with none scored all epochs are run.
+        """
+        path = self._checkpoint(identity)
+        if path is not None and path.is_file():
+            self._restore(torch.load(path, weights_only=True))
+        while self.progress.epoch < self.params.epochs and not self._stale():
+            loss = self._epoch(table)
+            self._judge(loss, y, scored)
+            if path is not None:
+                self._save(path)
+        self._put(self.kept)
+        if path is not None:
+            path.unlink(missing_ok=True)
+        return self.progress
+
+    def _stale(self) -> bool:
+        return self.progress.epoch - self.progress.best_epoch >= self.params.patience
+
+    def _epoch(self, table: Table) -> float:
+        stays = np.flatnonzero(table.lengths)
+        size = self.params.batch
+        number = -(-len(stays) // size)
+        expected = float(table.weight.sum()) / number
+        total = torch.zeros((), device=self.device)
+        for i, chosen in enumerate(batches(stays, size, self.generator)):
+            self._set_rate(self.progress.epoch + i / number)
+            total += self._step(slabs_of(table, chosen), expected)
+        return float(total) / number
+
+    def _step(self, slabs: list[Slab], expected: float) -> Tensor:
+        self.optimiser.zero_grad()
+        low = self.params.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
+            outputs = self.logits(slabs, self.generator)
+        loss = masked_loss(outputs, slabs) / expected
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), self.params.clip)
+        self.optimiser.step()
+        weights = [p.detach() for p in self.net.parameters()]
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, weights, 1 - self.params.averaging)
+        return loss.detach()
+
+    def _set_rate(self, epoch: float) -> None:
+        rise = min(1.0, epoch + 0.02)
+        fall = 0.5 * (1 + math.cos(math.pi * epoch / self.params.epochs))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.params.learning_rate * rise * fall
+
+    def _judge(self, loss: float, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> None:
+        progress, context = self.progress, self.context
+        progress.epoch += 1
+        if not scored.any():
+            self.kept, progress.best_epoch = [p.clone() for p in self.average], progress.epoch
+            context.progress(f"epoch {progress.epoch}: training loss {loss:.5f}")
+            return
+        score = self._score(y, scored)
+        progress.curve.append((progress.epoch, loss, score))
+        if score > progress.best:
+            progress.best, progress.best_epoch = score, progress.epoch
+            self.kept = [p.clone() for p in self.average]
+        context.progress(f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}")
+        context.report(progress.epoch, score)
+
+    def _score(self, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> float:
+        last = [p.detach().clone() for p in self.net.parameters()]
+        self._put(self.average)
+        p = self.predict(self.net)[scored]
+        self._put(last)
+        score = self.context.score(y[scored], p) if self.context.score else math.nan
+        return float(score) if math.isfinite(score) else -log_loss(y[scored], p)
+
+    def _put(self, weights: list[Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, weight in zip(self.net.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+
+    def _checkpoint(self, identity: str) -> Path | None:
+        folder = self.context.checkpoints
+        if folder is None:
+            return None
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"training-{identity[:16]}.pt"
+        for other in folder.glob("training-*.pt*"):
+            if other != path:
+                other.unlink(missing_ok=True)
+        return path
+
+    def _save(self, path: Path) -> None:
+        state = {
+            "weights": [p.detach() for p in self.net.parameters()],
+            "average": self.average,
+            "kept": self.kept,
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "progress": vars(self.progress),
+        }
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._put(state["weights"])
+        self.average = [p.to(self.device) for p in state["average"]]
+        self.kept = [p.to(self.device) for p in state["kept"]]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        self.progress = Progress(**state["progress"])
+        for epoch, _, score in self.progress.curve:
+            self.context.report(epoch, score)
+
+
+def masked_loss(logits: list[Tensor], slabs: list[Slab]) -> Tensor:
+    """Sum of the cross entropy over the rows that count."""
+    together = [torch.cat([t.reshape(-1) for t in parts]) for parts in (logits, [s.y for s in slabs])]
+    weight = torch.cat([s.weight.reshape(-1) for s in slabs])
+    return cross_entropy(together[0].float(), together[1], weight, reduction="sum")
+
+
+def log_loss(y: NDArray[np.int8], p: Probabilities) -> float:
+    """Mean negative log likelihood of the labels."""
+    q = np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1)
+    return float(-np.log(q).mean())
+
+
+@contextlib.contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Compute with this many threads, then with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
