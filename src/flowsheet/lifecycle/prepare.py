@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.split import make_split
 
-SUBGROUPS = ("sex", "age", "unit", "site")
+_AGE_BANDS = (45, 65, 80)
 
 
 def ingest(cohort: CohortConfig, progress: Progress) -> Stage:
@@ -94,8 +95,12 @@ def split(made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
 
 def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
     """One row a stay, in the order of the sequences: what evidence is told apart by."""
-    order = pl.DataFrame({"stay_id": sequences.stay_id})
-    return order.join(tables.stays.select("stay_id", *SUBGROUPS), on="stay_id", how="left", maintain_order="left")
+    order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
+    edges = [str(edge) for edge in _AGE_BANDS]
+    labels = [f"under {edges[0]}", *(f"{a} to {b}" for a, b in pairwise(edges)), f"{edges[-1]} and over"]
+    band = pl.col("age").cut(_AGE_BANDS, labels=labels, left_closed=True).cast(pl.String)
+    known = tables.stays.select("stay_id", "sex", "unit", "site", age=band)
+    return order.join(known, on="stay_id", how="left", maintain_order="left")
 
 
 def summarise(sequences: Sequences) -> dict[str, object]:
