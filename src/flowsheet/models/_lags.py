@@ -25,27 +25,31 @@ _CHUNK_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Lags:
-    """Which lagged features: differences over ``differences`` steps, statistics of the last ``windows`` steps.
+    """Which lagged features: changes over so many steps, statistics and counts over the last so many.
 
     From F inputs of which V are values, M missing indicators and T treatments it makes
-    F + V * D + 4 * V * W + M * (W + 1) + T * (W + 1) columns (D differences, W windows).
+    F + (V + T) * D + 4 * V * S + (M + T) * C columns for D changes, S statistics and C counts.
     """
 
-    differences: tuple[int, ...]
-    windows: tuple[int, ...]
+    changes: tuple[int, ...]
+    """Of values and doses. Together with the current number they tell the one so many steps back."""
+    statistics: tuple[int, ...]
+    """Mean, standard deviation, smallest and largest of the known values."""
+    counts: tuple[int, ...]
+    """Measurements made, and the mean dose of each drug."""
 
     def names(self, features: tuple[Feature, ...]) -> list[str]:
         """The columns, in the order of :meth:`matrix`.
 
-        >>> Lags((1,), (6,)).names((Feature("HR", "value", "HR"), Feature("HR_missing", "missing", "HR")))
-        ['HR', 'HR_missing', 'HR:change1', 'HR:mean6', 'HR:std6', 'HR:min6', 'HR:max6', 'HR:count6', 'HR:count']
+        >>> Lags((1,), (6,), (24,)).names((Feature("HR", "value", "HR"), Feature("HR_missing", "missing", "HR")))
+        ['HR', 'HR_missing', 'HR:change1', 'HR:mean6', 'HR:std6', 'HR:min6', 'HR:max6', 'HR:count24']
         """
         values, missing, drugs = ([f for f in features if f.kind == kind] for kind in ("value", "missing", "treatment"))
         names = [f.name for f in features]
-        names += [f"{f.name}:change{d}" for d in self.differences for f in values]
-        names += [f"{f.name}:{s}{w}" for w in self.windows for s in ("mean", "std", "min", "max") for f in values]
-        names += [f"{f.of}:count{w}" for w in (*self.windows, "") for f in missing]
-        return names + [f"{f.name}:mean{w}" for w in (*self.windows, "") for f in drugs]
+        names += [f"{f.name}:change{d}" for d in self.changes for f in values + drugs]
+        names += [f"{f.name}:{s}{w}" for w in self.statistics for s in ("mean", "std", "min", "max") for f in values]
+        names += [f"{f.of}:count{w}" for w in self.counts for f in missing]
+        return names + [f"{f.name}:mean{w}" for w in self.counts for f in drugs]
 
     def matrix(self, sequences: Sequences, rows: Rows | None = None) -> Floats:
         """The features of the chosen rows (ascending; None: all), shape (len(rows), columns); NaN where unknown."""
@@ -63,14 +67,14 @@ class Lags:
         values = x[:, sequences.columns("value")]
         measured = 1 - x[:, sequences.columns("missing")]
         drugs = np.nan_to_num(x[:, sequences.columns("treatment")])
+        both = np.concatenate([values, drugs], axis=1)
         parts: list[Reals] = [x]
-        parts += [values - _shift(values, d, age, np.nan) for d in self.differences]
-        for w in self.windows:
+        parts += [both - _shift(both, d, age, np.nan) for d in self.changes]
+        for w in self.statistics:
             parts += _moments(values, w, age)
             parts += [_extreme(values, w, age, np.fmin), _extreme(values, w, age, np.fmax)]
-        whole = int(age.max()) + 1
-        parts += [_total(measured, w, age) for w in (*self.windows, whole)]
-        parts += [_mean(drugs, w, age) for w in (*self.windows, whole)]
+        parts += [_total(measured, w, age) for w in self.counts]
+        parts += [_mean(drugs, w, age) for w in self.counts]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 

@@ -53,10 +53,12 @@ class GradientBoosting(RowModel):
         """Penalty on the leaves' values."""
         max_bin: Annotated[int, Field(ge=7, le=255)] = 63
         """Histogram bins a feature."""
-        differences: Steps = ()
-        """Changes over these many steps, for each value."""
-        windows: Steps = (24,)
-        """Mean, standard deviation, extremes and counts over the last so many steps."""
+        changes: Steps = (1, 4, 12)
+        """Changes of values and doses over these many steps."""
+        statistics: Steps = ()
+        """Mean, standard deviation and extremes over the last so many steps."""
+        counts: Steps = (24,)
+        """Measurements and mean doses over the last so many steps."""
         history: bool = False
         """Take the known past responses as inputs (unknown ones as missing)."""
 
@@ -86,7 +88,7 @@ class GradientBoosting(RowModel):
 
     @property
     def _lags(self) -> Lags:
-        return Lags(self.params.differences, self.params.windows)
+        return Lags(self.params.changes, self.params.statistics, self.params.counts)
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
         """Grow trees; the same seed gives the same trees, whatever the number of threads."""

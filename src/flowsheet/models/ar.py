@@ -1,0 +1,34 @@
+"""AR(p): the response regressed on its own last p known values."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from flowsheet.config import Frozen, IntRange, Response, Space
+from flowsheet.models._markov import MarkovModel
+from flowsheet.models.base import MODELS, Capabilities, Rung
+
+
+@MODELS.register("ar")
+class AR(MarkovModel):
+    """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j over the last p responses known when predicting.
+
+    On a first-onset task every h_j is 0 and no b_j can be estimated: such tasks are refused.
+    """
+
+    class Params(Frozen):
+        """Parameters."""
+
+        lags: Annotated[int, Field(ge=1)] = 3
+        """p; no more than the task's ``history_lags`` are used."""
+
+    capabilities = Capabilities(
+        rung=Rung.autoregressive,
+        sees="the last p known responses",
+        scaled=False,
+        history=True,
+        responses=frozenset({Response.state}),
+    )
+    space: ClassVar[Space] = {"lags": IntRange(low=1, high=7)}

@@ -1,0 +1,27 @@
+"""AR(1): a Markov chain for the response, whose next state depends on the last known one alone."""
+
+from __future__ import annotations
+
+from flowsheet.config import Frozen, Response
+from flowsheet.models._markov import MarkovModel
+from flowsheet.models.base import MODELS, Capabilities, Rung
+
+
+@MODELS.register("ar1")
+class AR1(MarkovModel):
+    """logit P(y = 1) = a + b h_0, with h_0 the last response that is known when predicting.
+
+    exp(b) is the odds ratio between a patient known to be septic and one who is not. On a first-onset task h_0 is
+    always 0 and b cannot be estimated: such tasks are refused.
+    """
+
+    class Params(Frozen):
+        """None: one lag, by maximum likelihood."""
+
+    capabilities = Capabilities(
+        rung=Rung.autoregressive,
+        sees="the last known response",
+        scaled=False,
+        history=True,
+        responses=frozenset({Response.state}),
+    )
