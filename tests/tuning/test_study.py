@@ -173,7 +173,7 @@ class Killed(BaseException):
     """Ends a fit as abruptly as a test in the same process can."""
 
 
-@pytest.mark.parametrize("report", (0, 7, 13, 20, 34))
+@pytest.mark.parametrize("report", [0, 7, 13, 20, 34])
 def test_interrupted_at_any_report_the_study_ends_the_same(toy, search, tmp_path, monkeypatch, report):
     whole = search(tmp_path / "whole")
     count = 0

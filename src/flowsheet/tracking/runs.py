@@ -1,0 +1,283 @@
+"""An experiment as an MLflow run: a child a model, a grandchild a trial.
+
+Every call may be repeated: runs are found by their tags before they are made, and what is already
+recorded is not recorded again. So a run that was killed is taken up where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from flowsheet.config import ExperimentConfig
+from flowsheet.home import write_json
+from flowsheet.tracking.describe import code_version, environment, experiment_params, flat, requirements
+from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock
+
+Level = Literal["experiment", "model", "trial"]
+_DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
+
+
+class Trial(Protocol):
+    """What a finished trial must tell (``flowsheet.tuning.records.TrialRecord`` does)."""
+
+    @property
+    def number(self) -> int:
+        """Its place among the finished ones."""
+
+    @property
+    def state(self) -> str:
+        """complete, pruned or failed."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """All of the model's parameters."""
+
+    @property
+    def value(self) -> float | None:
+        """The monitored metric."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+
+    @property
+    def curve(self) -> Mapping[int, float]:
+        """Reported values by epoch or round."""
+
+    @property
+    def error(self) -> str | None:
+        """Why it failed."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Data that a run used, without any of its rows."""
+
+    name: str
+    digest: str
+    source: str
+    context: str = "training"
+    counts: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class ParentRun:
+    """The run of an experiment."""
+
+    run_id: str
+    experiment_id: str
+    finished: bool
+    """It was finished by an earlier call with the same key: nothing is left to record."""
+
+
+class Tracker:
+    """Records experiments in the store."""
+
+    def __init__(self, client: PatientClient) -> None:
+        self._client = client
+
+    @classmethod
+    def open(cls) -> Tracker:
+        """A tracker on the configured store."""
+        return cls(connect())
+
+    def start(
+        self,
+        config: ExperimentConfig,
+        key: str,
+        fingerprints: Mapping[str, str] | None = None,
+        data: Iterable[DataSet] = (),
+    ) -> ParentRun:
+        """The experiment's run: the one with this key, or a new one.
+
+        ``key`` stands for everything that the experiment's results depend on. ``fingerprints`` (data, split, ...)
+        become parameters. Configuration, installed versions and environment are kept as artifacts.
+        """
+        experiment_id = self._experiment(config.name)
+        with store_lock():
+            held = self._find(experiment_id, "experiment", {"flowsheet.key": key})
+            run_id = held.info.run_id if held else self._create(
+                experiment_id, "experiment", f"{config.name} {key[:8]}",
+                {"flowsheet.key": key, "mlflow.source.name": f"flowsheet run {config.name}"},
+            )  # fmt: skip
+        if held and held.info.status == "FINISHED":
+            return ParentRun(run_id, experiment_id, finished=True)
+        self._client.update_run(run_id, status="RUNNING")
+        self._inputs(run_id, data)
+        self.log(run_id, params={**experiment_params(config), **(fingerprints or {})}, tags=code_version())
+        self._record(run_id, config)
+        if config.description:
+            self._client.set_tag(run_id, "mlflow.note.content", config.description)
+        return ParentRun(run_id, experiment_id, finished=False)
+
+    def model_run(self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None) -> str:
+        """The run of one model below its experiment's; ``params`` as ``model.<name>``."""
+        tags = {"flowsheet.model": name, "flowsheet.training_key": training_key}
+        run_id = self._child(parent_id, "model", name, tags)
+        self.log(run_id, params={"model": name, **flat(params or {}, "model.")})
+        return run_id
+
+    def sync_trials(self, run_id: str, metric: str, trials: Iterable[Trial]) -> None:
+        """Record the trials that are not yet recorded below a model's run."""
+        experiment_id = self._client.get_run(run_id).info.experiment_id
+        below = self._below(experiment_id, "trial", {"mlflow.parentRunId": run_id})
+        ended = {run.data.tags["flowsheet.trial"] for run in below if run.info.status in {"FINISHED", "FAILED"}}
+        for trial in trials:
+            if str(trial.number) not in ended:
+                self._trial(run_id, metric, trial)
+
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float | None] | None = None,
+        tags: Mapping[str, str] | None = None,
+        curves: Mapping[str, Mapping[int, float]] | None = None,
+    ) -> None:
+        """Add values to a run; a parameter that it has keeps its value, a metric that is not estimable is left out."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        run = self._client.get_run(run_id)
+        # one time for all of a run's values: a value that is logged again is then the same value, not a second one
+        at = run.info.start_time
+        points = [(name, value, 0) for name, value in (metrics or {}).items() if value is not None]
+        points += [(name, value, step) for name, curve in (curves or {}).items() for step, value in curve.items()]
+        new = {name: str(value) for name, value in (params or {}).items() if name not in run.data.params}
+        every: list[Any] = [Metric(name, float(v), at, step) for name, v, step in points if math.isfinite(v)]
+        every += [Param(name, value) for name, value in new.items()]
+        every += [RunTag(name, value) for name, value in (tags or {}).items()]
+        for start in range(0, len(every), 100):  # the most parameters or tags that a server takes at once
+            some = every[start : start + 100]
+            self._client.log_batch(
+                run_id,
+                metrics=[entity for entity in some if isinstance(entity, Metric)],
+                params=[entity for entity in some if isinstance(entity, Param)],
+                tags=[entity for entity in some if isinstance(entity, RunTag)],
+            )
+
+    def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None:
+        """Keep a folder's files as artifacts, below ``name``."""
+        self._client.log_artifacts(run_id, str(folder), name)
+
+    def describe(self, run_id: str, markdown: str) -> None:
+        """What the run's page says first."""
+        self._client.set_tag(run_id, "mlflow.note.content", markdown)
+
+    def finish(self, run_id: str) -> None:
+        """The run ended well."""
+        self._client.set_terminated(run_id, "FINISHED")
+
+    def fail(self, run_id: str, reason: str, *, killed: bool = False) -> None:
+        """The run ended otherwise; a later one with the same key takes it up."""
+        self._client.set_tag(run_id, "flowsheet.error", reason[:5000])
+        self._client.set_terminated(run_id, "KILLED" if killed else "FAILED")
+
+    def _trial(self, parent_id: str, metric: str, trial: Trial) -> None:
+        tags = {"flowsheet.trial": str(trial.number)}
+        run_id = self._child(parent_id, "trial", f"trial {trial.number}", tags)
+        self.log(
+            run_id,
+            params=flat(trial.params, "model."),
+            metrics={f"valid.{metric}": trial.value, "seconds": trial.seconds},
+            curves={f"epoch.{metric}": trial.curve},
+            tags={"flowsheet.state": trial.state, **({"flowsheet.error": trial.error} if trial.error else {})},
+        )
+        self._client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED")
+
+    def _child(self, parent_id: str, level: Level, name: str, tags: Mapping[str, str]) -> str:
+        parent = self._client.get_run(parent_id)
+        wanted = {"mlflow.parentRunId": parent_id, **tags}
+        held = self._find(parent.info.experiment_id, level, wanted)
+        if held is None:
+            return self._create(parent.info.experiment_id, level, name, wanted)
+        return str(held.info.run_id)
+
+    def _create(self, experiment_id: str, level: Level, name: str, tags: Mapping[str, str]) -> str:
+        common = {"flowsheet.level": level, "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+        run = self._client.create_run(experiment_id, tags={**common, **tags}, run_name=name)
+        return str(run.info.run_id)
+
+    def _find(self, experiment_id: str, level: Level, tags: Mapping[str, str]) -> Any | None:
+        found = self._below(experiment_id, level, tags)
+        return found[0] if found else None
+
+    def _below(self, experiment_id: str, level: Level, tags: Mapping[str, str]) -> list[Any]:
+        wanted = {"flowsheet.level": level, **tags}
+        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
+        return list(self._client.search_runs([experiment_id], text, max_results=10_000))
+
+    def _experiment(self, name: str) -> str:
+        with store_lock():
+            held = self._client.get_experiment_by_name(name)
+            if held is None:
+                place = f"{artifact_root()}/{name}" if embedded() else None
+                return str(self._client.create_experiment(name, artifact_location=place))
+            if held.lifecycle_stage == "deleted":
+                self._client.restore_experiment(held.experiment_id)
+            return str(held.experiment_id)
+
+    def _inputs(self, run_id: str, data: Iterable[DataSet]) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(d.name, d.digest[:_DIGEST_LENGTH], "flowsheet", d.source, profile=_profile(d)),
+                [InputTag("mlflow.data.context", d.context)],
+            )
+            for d in data
+        ]
+        if inputs:
+            self._client.log_inputs(run_id, inputs)
+
+    def _record(self, run_id: str, config: ExperimentConfig) -> None:
+        from omegaconf import OmegaConf
+
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            OmegaConf.save(OmegaConf.create(config.model_dump(mode="json")), folder / "config.yaml")
+            write_json(folder / "environment.json", environment())
+            (folder / "requirements.txt").write_text(requirements())
+            self.log_folder(run_id, folder)
+
+
+def list_runs(limit: int = 50) -> tuple[list[str], list[list[str]]]:
+    """The latest experiments' runs, newest first: header and rows."""
+    header = ["run", "experiment", "status", "started", "minutes", "best"]
+    if is_empty():
+        return header, []
+    client = connect()
+    names = {e.experiment_id: e.name for e in client.search_experiments(max_results=1000)}
+    runs = client.search_runs(
+        list(names), "tags.`flowsheet.level` = 'experiment'", max_results=limit, order_by=["attributes.start_time DESC"]
+    )
+    return header, [_row(run, names) for run in runs]
+
+
+def _row(run: Any, names: Mapping[str, str]) -> list[str]:
+    info = run.info
+    started = datetime.fromtimestamp(info.start_time / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    minutes = f"{(info.end_time - info.start_time) / 60_000:.1f}" if info.end_time else ""
+    best = run.data.tags.get("flowsheet.best", "")
+    return [info.run_id, names[info.experiment_id], info.status.lower(), started, minutes, best]
+
+
+def _profile(data: DataSet) -> str | None:
+    import json
+
+    return json.dumps(dict(data.counts)) if data.counts else None
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in a container
+        return "unknown"

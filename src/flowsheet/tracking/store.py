@@ -1,0 +1,108 @@
+"""Where runs are recorded: the configured MLflow server, or a SQLite file under ``FLOWSHEET_HOME``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowsheet.home import home, locked
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+"""MLflow reads these when it is imported; what the user has set stays."""
+
+ATTEMPTS = 8
+"""Tries of a call while another process holds the SQLite file, beyond the 20 s that MLflow itself waits."""
+
+
+def tracking_uri() -> str:
+    """``$MLFLOW_TRACKING_URI``, by default the SQLite file under ``FLOWSHEET_HOME``."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_folder() / 'mlflow.db'}"
+
+
+def artifact_root() -> str:
+    """Where the embedded store puts artifacts; a server decides for itself."""
+    return (_folder() / "artifacts").as_uri()
+
+
+def embedded() -> bool:
+    """Whether the store is an SQLite file, without a server that would look after artifacts."""
+    return tracking_uri().startswith("sqlite:")
+
+
+def is_empty() -> bool:
+    """Whether nothing was ever recorded, told without making a store."""
+    return not os.environ.get("MLFLOW_TRACKING_URI") and not (_folder() / "mlflow.db").exists()
+
+
+def store_lock() -> Any:
+    """A lock against other processes of this machine, for what must be looked up and then made."""
+    return locked(_folder() / ".lock")
+
+
+def connect() -> PatientClient:
+    """A client of the store, which is made when it is not there.
+
+    The first connection to an SQLite file makes its tables, about 3 s; two processes would trip over each other.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    return _connect(tracking_uri())
+
+
+@cache
+def _connect(uri: str) -> PatientClient:
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with store_lock():
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+        patient = PatientClient(client)
+        patient.search_experiments(max_results=1)
+        return patient
+
+
+class PatientClient:
+    """An ``MlflowClient`` whose calls are tried again while another process holds the SQLite file.
+
+    A call that met a locked file has changed nothing, so that it may be repeated.
+    """
+
+    def __init__(self, client: MlflowClient) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
+
+        def patient(*args: Any, **kwargs: Any) -> Any:
+            for attempt in range(ATTEMPTS):
+                try:
+                    return method(*args, **kwargs)
+                except Exception as error:
+                    if "database is locked" not in str(error) or attempt == ATTEMPTS - 1:
+                        raise
+                    time.sleep(random.uniform(0.05, 0.1) * 2**attempt)
+            raise AssertionError("unreachable")
+
+        return patient
+
+
+def _folder() -> Path:
+    folder = home() / "mlflow"
+    folder.mkdir(exist_ok=True)
+    return folder

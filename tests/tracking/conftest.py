@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from flowsheet.config import (
+    CohortConfig,
+    ComputeConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    FeaturesConfig,
+    ModelConfig,
+    TaskConfig,
+    TuningConfig,
+)
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("tracked home")
+
+
+@pytest.fixture
+def store(shared_home, monkeypatch):
+    """One SQLite store for all tests here, since making one takes seconds; experiments differ by name."""
+    monkeypatch.setenv("FLOWSHEET_HOME", str(shared_home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return shared_home
+
+
+@pytest.fixture
+def config():
+    return ExperimentConfig(
+        name=f"experiment_{next(_numbers)}",
+        description="who is septic tomorrow",
+        seed=3,
+        cohort=CohortConfig(name="ward", source="simulated", options={"stays": 10}),
+        task=TaskConfig(name="next_day"),
+        features=FeaturesConfig(name="plain", aggregations=("last", "max")),
+        models={"logistic": ModelConfig(kind="logistic_regression")},
+        tuning=TuningConfig(name="quick"),
+        evaluation=EvaluationConfig(name="holdout"),
+        compute=ComputeConfig(name="small"),
+    )
