@@ -76,7 +76,9 @@ def random_tables(
     treatments: list[Row] = []
     episodes: list[Row] = []
     for stay in stays:
-        events += draw(st.lists(_event(stay, variables), max_size=12, unique_by=lambda e: (e["time"], e["variable"])))
+        events += draw(
+            st.lists(_event(stay, variables), min_size=1, max_size=12, unique_by=lambda e: (e["time"], e["variable"]))
+        )
         treatments += draw(st.lists(_treatment(stay, drug_names), max_size=4, unique_by=str))
         episodes += draw(_episodes(stay))
     return make_tables(stays, events, treatments, episodes)
