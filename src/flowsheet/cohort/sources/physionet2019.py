@@ -203,7 +203,7 @@ def _broken_rows(rows: pl.DataFrame) -> pl.DataFrame:
     rules = _rules()
     broken = rows.select(broken.fill_null(value=False).alias(str(i)) for i, (_, _, broken) in enumerate(rules))
     lines = [
-        rows.filter(broken[i]).select(
+        rows.filter(broken[str(i)]).select(
             "patient",
             "file",
             "row",
@@ -212,7 +212,7 @@ def _broken_rows(rows: pl.DataFrame) -> pl.DataFrame:
             value=pl.col(column).cast(pl.String).fill_null("NaN"),
         )
         for i, (rule, column, _) in enumerate(rules)
-        if broken[:, i].any()
+        if broken[str(i)].any()
     ]
     return pl.concat([pl.DataFrame(schema=_psv.SPOILT), *lines])
 
