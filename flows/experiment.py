@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-from flowsheet.lifecycle.record import Outcome
 from prefect import flow, tags, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -21,6 +20,7 @@ from flowsheet.config import CohortConfig, EvaluationConfig, ExperimentConfig, F
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle import compare, prepare, record, train
 from flowsheet.lifecycle.process import die_with
+from flowsheet.lifecycle.record import Outcome
 from flowsheet.lifecycle.stage import Stage
 from flowsheet.lifecycle.train import Data
 
@@ -69,7 +69,7 @@ def compare_models(config: ExperimentConfig, data: Data, trained: dict[str, Stag
 @task(cache_policy=NO_CACHE)
 def register(config: ExperimentConfig, data: Data, trained: dict[str, Stage], evidence: Stage, run_id: str) -> Outcome:
     """Evidence to the tracker, models to the registry."""
-    return record.finish(config, data, trained, evidence, run_id, progress("register"))
+    return record.finish(config, data, trained, evidence, run_id=run_id, progress=progress("register"))
 
 
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)

@@ -140,9 +140,11 @@ class Store:
         """Whether the folder is there; being there means being complete."""
         return self.path(kind, key).is_dir()
 
-    def lock(self, kind: str, key: str) -> contextlib.AbstractContextManager[None]:
-        """A lock on the key, to hold while asking ``has`` and filling."""
-        return locked(self.root / ".locks" / f"{kind}-{key[:16]}")
+    def lock(
+        self, kind: str, key: str, waiting: Callable[[], None] = lambda: None
+    ) -> contextlib.AbstractContextManager[None]:
+        """A lock on the key, to hold while asking ``has`` and filling; see :func:`locked`."""
+        return locked(self.root / ".locks" / f"{kind}-{key[:16]}", waiting)
 
     def work(self, kind: str, key: str) -> Path:
         """A folder for unfinished work on the key (journals, checkpoints) that survives a kill."""

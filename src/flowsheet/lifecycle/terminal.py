@@ -23,8 +23,7 @@ def console() -> Console:
 def leaderboard(outcome: Outcome, out: Console) -> None:
     """The ranking of an experiment, what was reused, and where to look next."""
     out.print(table(f"{outcome.experiment}: held-out subjects", outcome.columns, outcome.rows))
-    for sentence in outcome.sentences:
-        out.print(sentence, highlight=False)
+    out.print(outcome.headline, highlight=False)
     for name, reason in outcome.left_out.items():
         out.print(f"{name} was left out: {reason}", highlight=False)
     if outcome.reused:

@@ -91,7 +91,16 @@ def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, pr
             on_trial=on_trial,
             progress=progress,
         )
-        bundle = _bundle(folder / "bundle", config, name, data, tuned, scaler, key)
+        bundle = Bundle.write(
+            folder / "bundle",
+            kind=config.models[name].kind,
+            model=tuned.folder,
+            scaler=scaler,
+            task=config.task,
+            features=config.features,
+            columns=read_json(data.windows.folder / "columns.json"),
+            training_key=key,
+        )
         for part, sequences in (("valid", valid_part), ("test", test_part)):
             np.save(folder / f"{part}.npy", bundle.model.predict_proba(sequences), allow_pickle=False)
         _keep_story(folder, bundle, tuned)
