@@ -7,32 +7,35 @@ weights and results are those of ``torch.nn.RNN`` and ``torch.nn.GRU``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 from torch.nn.functional import linear
 
+Weights = Sequence[Tensor]
+"""As torch keeps them: inputs' and state's weights (g H, F) and (g H, H), and a bias (g H,) for each; g gates."""
 
-def elman(x: Tensor, h: Tensor, cell: nn.RNN) -> Tensor:
+
+def elman(x: Tensor, h: Tensor, weights: Weights) -> Tensor:
     """h(t) = tanh(W x(t) + b + U h(t-1) + c): from x (T, n, F) and h(0) (n, H) to all h, shape (T, n, H)."""
-    drive = linear(x, cell.weight_ih_l0, cell.bias_ih_l0 + cell.bias_hh_l0)
-    out: Tensor = _Elman.apply(drive.to(h.dtype), h, cell.weight_hh_l0)
+    w, u, b, c = weights
+    out: Tensor = _Elman.apply(linear(x, w, b + c).to(h.dtype), h, u)  # type: ignore[no-untyped-call]
     return out
 
 
-def gru(x: Tensor, h: Tensor, cell: nn.GRU) -> Tensor:
+def gru(x: Tensor, h: Tensor, weights: Weights) -> Tensor:
     """The gated recurrent unit with the reset gate after the product (Cho et al. 2014, as cuDNN has it).
 
     r, z = sigmoid(W x(t) + b + U h(t-1) + c);  n = tanh(W_n x(t) + b_n + r (U_n h(t-1) + c_n));
     h(t) = (1 - z) n + z h(t-1). Shapes as in :func:`elman`.
     """
     sizes = [2 * h.shape[-1], h.shape[-1]]
-    (w_rz, w_n), (u_rz, u_n) = cell.weight_ih_l0.split(sizes), cell.weight_hh_l0.split(sizes)
-    (b_rz, b_n), (c_rz, c_n) = cell.bias_ih_l0.split(sizes), cell.bias_hh_l0.split(sizes)
+    (w_rz, w_n), (u_rz, u_n), (b_rz, b_n), (c_rz, c_n) = (torch.split(weight, sizes) for weight in weights)
     rz, n = linear(x, w_rz, b_rz + c_rz).to(h.dtype), linear(x, w_n, b_n).to(h.dtype)
-    out: Tensor = _Gru.apply(rz, n, h, u_rz, u_n, c_n)
+    out: Tensor = _Gru.apply(rz, n, h, u_rz, u_n, c_n)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -36,11 +36,11 @@ class TrainingParams(Frozen):
     patience: Annotated[int, Field(ge=1)] = 4
     """Epochs without a better validation score before training stops; the best weights are kept."""
     batch: Annotated[int, Field(ge=1)] = 64
-    """Stays a batch."""
+    """Stays a batch; fewer where an epoch would have fewer than 32 batches, but not fewer than 8."""
     clip: Annotated[float, Field(gt=0)] = 1.0
     """Largest norm of a gradient."""
     averaging: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Weights are averaged over batches with this decay, and the average is what predicts; 0 takes the last ones."""
+    """Weights are averaged over batches with this decay (less at first), and the average predicts; 0 takes the last."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products while training; prediction is always float32."""
 
@@ -105,13 +105,14 @@ class Trainer:
 
     def _epoch(self, table: Table) -> float:
         stays = np.flatnonzero(table.lengths)
-        size = self.params.batch
+        size = min(self.params.batch, max(8, len(stays) // 32))
         number = -(-len(stays) // size)
         expected = float(table.weight.sum()) / number
         total = torch.zeros((), device=self.device)
         for i, chosen in enumerate(batches(stays, size, self.generator)):
             self._set_rate(self.progress.epoch + i / number)
             total += self._step(slabs_of(table, chosen), expected)
+            self._average(self.progress.epoch * number + i)
         return float(total) / number
 
     def _step(self, slabs: list[Slab], expected: float) -> Tensor:
@@ -123,10 +124,11 @@ class Trainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), self.params.clip)
         self.optimiser.step()
-        weights = [p.detach() for p in self.net.parameters()]
-        with torch.no_grad():
-            torch._foreach_lerp_(self.average, weights, 1 - self.params.averaging)
         return loss.detach()
+
+    def _average(self, step: int) -> None:
+        decay = min(self.params.averaging, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.net.parameters()], 1 - decay)
 
     def _set_rate(self, epoch: float) -> None:
         rise = min(1.0, epoch + 0.02)

@@ -23,7 +23,7 @@ class GRULayer(RecurrentLayer):
         if x.is_cuda:
             out, h = self.cell(x, state[0][None])
             return out, (h[0],)
-        out = gru(x, state[0], self.cell)
+        out = gru(x, state[0], self.cell.all_weights[0])
         return out, (out[-1],)
 
 

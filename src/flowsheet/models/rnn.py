@@ -23,7 +23,7 @@ class ElmanLayer(RecurrentLayer):
         if x.is_cuda:
             out, h = self.cell(x, state[0][None])
             return out, (h[0],)
-        out = elman(x, state[0], self.cell)
+        out = elman(x, state[0], self.cell.all_weights[0])
         return out, (out[-1],)
 
 
