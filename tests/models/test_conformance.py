@@ -3,7 +3,7 @@
 from flowsheet.models.base import MODELS
 from flowsheet.testing.models import ModelConformance
 
-SMALLER = {"epochs": 6, "hidden": 8, "batch_stays": 16, "rounds": 30}
+SMALLER = {"epochs": 12, "hidden": 16, "batch": 4, "learning_rate": 0.02, "averaging": 0.5, "rounds": 30}
 """Parameters that make a fit quick, for the models that have them."""
 
 

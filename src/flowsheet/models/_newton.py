@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Table = NDArray[np.float32] | Floats
+Targets = NDArray[np.int8] | Floats
 Loss = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
 """(y, eta) -> loss, its first and its second derivative by eta, of each row."""
 Map = Callable[[Table], Table]
@@ -72,7 +73,7 @@ def predictor(x: Table, coef: Floats, features: Map = identity) -> Floats:
 
 def minimise(
     x: Table,
-    y: NDArray[np.int8],
+    y: Targets,
     loss: Loss,
     penalty: Floats,
     *,
@@ -106,7 +107,7 @@ def minimise(
 @dataclass(frozen=True)
 class _Total:
     x: Table
-    y: NDArray[np.int8]
+    y: Targets
     loss: Loss
     penalty: Floats
     weights: Floats | None

@@ -116,13 +116,13 @@ class GradientBoosting(RowModel):
         self.curve = [(int(r), float(s)) for r, s in state["curve"]]
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``importances``: loss reduction and splits of each feature; ``training``: the validation score by round."""
+        """``importances``: loss reduction and splits of each feature; ``training_curve``: validation score by round."""
         if not self.fitted:
             return {}
         gain, splits = (self.booster.feature_importance(kind) for kind in ("gain", "split"))
         importances = pl.DataFrame({"feature": self.terms, "gain": gain, "splits": splits})
-        training = pl.DataFrame(self.curve, schema={"round": pl.Int64, "score": pl.Float64}, orient="row")
-        return {"importances": importances.sort("gain", "feature", descending=[True, False]), "training": training}
+        curve = pl.DataFrame(self.curve, schema={"round": pl.Int64, "validation_score": pl.Float64}, orient="row")
+        return {"importances": importances.sort("gain", "feature", descending=[True, False]), "training_curve": curve}
 
     def _settings(self, rows: int, context: Context) -> dict[str, Any]:
         p = self.params
@@ -166,9 +166,10 @@ class _Watch:
         return rounds - self.best >= self.patience
 
     def _score(self, p: Floats) -> float:
-        if self.context.score is not None:
-            return self.context.score(self.valid.y, p)
-        return float(np.log(np.where(self.valid.y == 1, p, 1.0 - p)).mean())
+        score = self.context.score(self.valid.y, p) if self.context.score else np.nan
+        if np.isfinite(score):
+            return float(score)
+        return float(np.log(np.clip(np.where(self.valid.y == 1, p, 1.0 - p), 1e-15, 1.0)).mean())
 
 
 def _grow(lightgbm: Any, settings: dict[str, Any], data: Dataset, rounds: int, watch: _Watch | None) -> Booster:

@@ -1,0 +1,175 @@
+"""A deep feed-forward network on the current row."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from flowsheet.config import Choice, FloatRange, IntRange, Space
+from flowsheet.home import digest
+from flowsheet.models._batching import Slab, Table
+from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models._training import Probabilities, Trainer, TrainingParams, torch_threads
+from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+
+BLOCK = 8
+"""The training loop is made for stays; this many rows, drawn together, take the place of one."""
+PREDICT_ROWS = 4096
+"""Prediction works on blocks of exactly this many rows, so that a row's probability does not depend on its company."""
+
+
+class FeedForward(nn.Module):
+    """Linear, layer norm, ReLU, a few times; then one linear output."""
+
+    def __init__(self, inputs: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        sizes = [inputs] + [hidden] * layers
+        self.hidden = nn.ModuleList(nn.Linear(a, hidden) for a in sizes[:-1])
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
+        self.output = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor, masks: list[Tensor]) -> Tensor:
+        """Log odds (...) of inputs (..., F); ``masks`` is empty, or one factor an input and a hidden unit."""
+        x = x * masks[0] if masks else x
+        for i, (linear, norm) in enumerate(zip(self.hidden, self.norms, strict=True)):
+            x = torch.relu(norm(linear(x).float()))
+            x = x * masks[i + 1] if masks else x
+        out: Tensor = self.output(x)
+        return out.squeeze(-1)
+
+
+@MODELS.register("mlp")
+class MLP(RowModel):
+    """Fully connected layers with dropout and early stopping: curved where logistic regression is straight.
+
+    It sees one row at a time, in random order, and has no idea of what came before.
+    """
+
+    class Params(TrainingParams):
+        """The network, and how it is trained."""
+
+        batch: Annotated[int, Field(ge=1)] = 64
+        """Blocks of 8 rows a batch."""
+        hidden: Annotated[int, Field(ge=1)] = 128
+        """Units a layer."""
+        layers: Annotated[int, Field(ge=1)] = 2
+        """Hidden layers."""
+        input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+        """Share of inputs hidden while training."""
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
+        """Share of hidden units hidden while training."""
+        history: bool = False
+        """Take the known past responses as inputs (unknown ones as 0)."""
+
+    capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row", gpu=True, early_stopping=True)
+    space: ClassVar[Space] = {
+        "hidden": Choice(of=(64, 128, 256)),
+        "layers": IntRange(low=1, high=4),
+        "learning_rate": FloatRange(low=5e-4, high=1e-2, log=True),
+        "dropout": FloatRange(low=0.0, high=0.5),
+    }
+
+    net: FeedForward
+    curve: list[tuple[int, float, float]]
+
+    def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
+        """Cross entropy with AdamW; the weights of the best epoch on the validation rows are kept."""
+        with torch_threads(context.threads):
+            generator = torch.Generator().manual_seed(context.seed)
+            table = _table(train, generator, torch.device(context.device))
+            self.net = self._build(train.x.shape[1])
+            _initialise(self.net, self.rate, generator)
+            self.net.to(context.device)
+            seen = torch.from_numpy(valid.x).to(context.device)
+            trainer = Trainer(
+                self.net, self.params, logits=self._logits, predict=lambda _: _predict(self.net, seen), context=context
+            )
+            identity = self._identity(train, valid, context) if context.checkpoints else ""
+            self.curve = trainer.run(table, valid.y, np.ones(len(valid.y), dtype=bool), identity).curve
+            self.net.cpu()
+
+    def _logits(self, slabs: list[Slab], generator: torch.Generator) -> list[Tensor]:
+        return [self.net(slab.x, self._masks(slab.x, generator)) for slab in slabs]
+
+    def _masks(self, x: Tensor, generator: torch.Generator) -> list[Tensor]:
+        p = self.params
+        shares = [(x.shape[-1], p.input_dropout)] + [(p.hidden, p.dropout)] * p.layers
+        draws = ((torch.rand(*x.shape[:-1], width, generator=generator), share) for width, share in shares)
+        return [((draw >= share) / (1 - share)).to(x.device, torch.float32) for draw, share in draws]
+
+    def _build(self, inputs: int) -> FeedForward:
+        with torch.random.fork_rng(devices=[]):
+            return FeedForward(inputs, self.params.hidden, self.params.layers)
+
+    def _identity(self, train: Rows, valid: Rows, context: Context) -> str:
+        content = hashlib.sha256()
+        for array in (train.x, train.y, valid.x, valid.y):
+            content.update(np.ascontiguousarray(array).data)
+        plain = [type(self).__name__, self.version, self.params.model_dump(mode="json"), context.seed, context.device]
+        return digest([*plain, self.terms, content.hexdigest()])
+
+    def predict_rows(self, x: NDArray[np.float32]) -> Probabilities:
+        """Float32 on one thread of the CPU."""
+        with torch_threads(1):
+            return _predict(self.net, torch.from_numpy(x.copy()))
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """The weights as ``weights.pt``, the training curve as JSON."""
+        torch.save(self.net.state_dict(), folder / "weights.pt")
+        return {"curve": self.curve}
+
+    def read(self, folder: Path, state: dict[str, Any]) -> None:
+        """What :meth:`write` gave, on the CPU."""
+        self.net = self._build(len(self.terms))
+        self.net.load_state_dict(torch.load(folder / "weights.pt", weights_only=True, map_location="cpu"))
+        self.curve = [(int(epoch), float(loss), float(score)) for epoch, loss, score in state["curve"]]
+
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """``training_curve``: loss and validation score of each epoch."""
+        if not self.fitted:
+            return {}
+        schema = {"epoch": pl.Int64, "training_loss": pl.Float64, "validation_score": pl.Float64}
+        return {"training_curve": pl.DataFrame(self.curve, schema=schema, orient="row")}
+
+
+def _table(rows: Rows, generator: torch.Generator, device: torch.device) -> Table:
+    """The rows in random order, in blocks."""
+    n = len(rows.y)
+    order = torch.randperm(n, generator=generator).numpy()
+    starts = np.arange(0, n, BLOCK)
+    return Table(
+        x=torch.from_numpy(rows.x[order]).to(device),
+        y=torch.from_numpy(rows.y[order].astype(np.float32)).to(device),
+        weight=torch.ones(n, device=device),
+        starts=starts,
+        lengths=np.minimum(n - starts, BLOCK),
+    )
+
+
+def _initialise(net: FeedForward, rate: float, generator: torch.Generator) -> None:
+    """He et al. (2015) for the hidden layers; the output begins at the base rate."""
+    with torch.no_grad():
+        for linear in net.hidden:
+            if isinstance(linear, nn.Linear):
+                nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=generator)
+                linear.bias.zero_()
+        net.output.weight.zero_()
+        net.output.bias.fill_(float(np.log(rate / (1 - rate))))
+
+
+def _predict(net: FeedForward, x: Tensor) -> Probabilities:
+    out = torch.empty(len(x))
+    with torch.no_grad():
+        for i in range(0, len(x), PREDICT_ROWS):
+            block = x[i : i + PREDICT_ROWS]
+            spare = nn.functional.pad(block, (0, 0, 0, PREDICT_ROWS - len(block)))
+            out[i : i + PREDICT_ROWS] = net(spare, []).sigmoid()[: len(block)]
+    return out.numpy().astype(np.float64)

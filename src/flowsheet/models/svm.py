@@ -1,0 +1,96 @@
+"""Support vector machine with calibrated probabilities, linear or with an approximated Gaussian kernel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from flowsheet.config import FloatRange, Frozen, Space
+from flowsheet.models._newton import Floats, Table, minimise, predictor, squared_hinge
+from flowsheet.models._platt import Platt
+from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+
+
+@MODELS.register("svm")
+class SVM(RowModel):
+    """A maximum-margin classifier that copes with 500,000 rows.
+
+    An exact kernel machine needs the square of that many numbers. So the Gaussian kernel exp(-g |x - z|^2) is
+    approximated by ``components`` random Fourier features (Rahimi and Recht 2007), put beside the inputs
+    themselves, and the machine is linear in both; with ``kernel: linear`` it is linear in the inputs. Minimises
+    the mean squared hinge loss, both classes weighing the same, + l2 |w|^2 / 2, by Newton's method in the primal
+    (Chapelle 2007). Platt's curve on the validation rows turns margins into probabilities.
+    """
+
+    class Params(Frozen):
+        """Parameters."""
+
+        kernel: Literal["linear", "gaussian"] = "gaussian"
+        """Straight margins, or curved ones at several times the cost."""
+        components: Annotated[int, Field(ge=1)] = 256
+        """Random Fourier features that stand for the Gaussian kernel."""
+        width: Annotated[float, Field(gt=0)] = 0.3
+        """g times the number of inputs: larger ones bend the margin more."""
+        l2: Annotated[float, Field(gt=0)] = 1e-3
+        """Strength of the penalty, relative to the mean loss of a row."""
+        history: bool = False
+        """Take the known past responses as inputs (unknown ones as 0)."""
+
+    capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row")
+    space: ClassVar[Space] = {
+        "l2": FloatRange(low=1e-5, high=1e-1, log=True),
+        "width": FloatRange(low=0.03, high=1.0, log=True),
+    }
+
+    directions: NDArray[np.float32]  # (D, components), none for the linear kernel
+    phases: NDArray[np.float32]  # (components,)
+    coef: Floats  # (1 + D + components,)
+    platt: Platt
+
+    def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
+        """Draw the features, find the margin, calibrate."""
+        self._draw(train.x.shape[1], context.seed)
+        share = float(train.y.mean())
+        weights = np.where(train.y == 1, 0.5 / share, 0.5 / (1 - share))
+        penalty = np.full(1 + train.x.shape[1] + len(self.phases), self.params.l2 * len(train.y))
+        penalty[0] = 0.0
+        fit = minimise(train.x, train.y, squared_hinge, penalty, weights=weights, features=self._features)
+        self.coef = fit.coef
+        self.platt = Platt.fit(*((self._margins(part.x), part.y) for part in (valid, train)))
+
+    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+        """Calibrated margins."""
+        return self.platt(self._margins(x))
+
+    def _margins(self, x: NDArray[np.float32]) -> Floats:
+        return predictor(x, self.coef, self._features)
+
+    def _draw(self, inputs: int, seed: int) -> None:
+        size = self.params.components if self.params.kernel == "gaussian" else 0
+        rng = np.random.default_rng(seed)
+        spread = np.sqrt(2 * self.params.width / inputs)
+        self.directions = (spread * rng.normal(size=(inputs, size))).astype(np.float32)
+        self.phases = rng.uniform(0, 2 * np.pi, size).astype(np.float32)
+
+    def _features(self, x: Table) -> Table:
+        if not len(self.phases):
+            return x
+        waves = np.cos(x @ self.directions + self.phases) * np.float32(np.sqrt(2 / len(self.phases)))
+        return np.concatenate([x, waves], axis=1)
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """The random features as arrays; the rest as JSON."""
+        np.save(folder / "directions.npy", self.directions, allow_pickle=False)
+        np.save(folder / "phases.npy", self.phases, allow_pickle=False)
+        return {"coef": self.coef.tolist(), "platt": self.platt.state()}
+
+    def read(self, folder: Path, state: dict[str, Any]) -> None:
+        """What :meth:`write` gave."""
+        self.directions = np.load(folder / "directions.npy", allow_pickle=False)
+        self.phases = np.load(folder / "phases.npy", allow_pickle=False)
+        self.coef, self.platt = np.array(state["coef"]), Platt(**state["platt"])
