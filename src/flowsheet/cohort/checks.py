@@ -251,7 +251,7 @@ def marked(table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: s
         key=key_of(table),
         column=pl.lit(column),
         rule=pl.lit(rule),
-        value=pl.col(column).cast(pl.String),
+        value=_text(column),
     )
 
 
@@ -262,8 +262,12 @@ def key_of(table: str) -> pl.Expr:
     >>> rows.select(key_of("episodes")).item()
     'stay 7, ?'
     """
-    parts = [pl.col(column).cast(pl.String).fill_null("?") for column in _KEYS[table]]
+    parts = [_text(column).fill_null("?") for column in _KEYS[table]]
     return pl.concat_str([pl.lit("stay ") + parts[0], *parts[1:]], separator=", ")
+
+
+def _text(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).str.strip_suffix(".000000")
 
 
 _SHAPES = {
