@@ -107,16 +107,15 @@ class Extract:
             CheckFailed: there is none, it is not whole, it speaks another schema version, or a file was changed.
         """
         manifest = read_manifest(folder)
-        for table, entry in manifest.tables.items():
+        for table in TABLES:
             file = folder / f"{table}.parquet"
-            if not file.is_file():
+            if table not in manifest.tables or not file.is_file():
                 raise CheckFailed(f"the extract lacks its table {table!r}", where=str(file), todo=_REMAKE)
-            if verify and file_digest(file) != entry.sha256:
-                raise CheckFailed(
-                    f"the table {table!r} is not the one that was written (sha256 differs)",
-                    where=str(file),
-                    todo=_REMAKE,
-                )
+            if verify and file_digest(file) != manifest.tables[table].sha256:
+                what = f"the table {table!r} is not the one that was written (sha256 differs)"
+                raise CheckFailed(what, where=str(file), todo=_REMAKE)
+        if verify and manifest.fingerprint != fingerprint_of(manifest.tables):
+            raise CheckFailed("the manifest's fingerprint is not its tables'", where=str(folder), todo=_REMAKE)
         return cls(folder, manifest)
 
     @property
