@@ -159,6 +159,14 @@ def test_subgroups_have_counts_and_reasons(ward, predictions):
     assert not any("sex" in name for name in evidence.metrics("sharp"))
 
 
+def test_bands_keep_their_order(ward, predictions):
+    bands = pl.Enum(["under 45", "45 to 65", "65 and over"])
+    age = pl.Series("age", [bands.categories[i % 3] for i in range(len(ward[0]))], dtype=bands)
+    groups = pl.DataFrame({"stay_id": ward[0].stay_id, "age": age})
+    evidence = evaluate(ward[0], predictions, EvaluationConfig(name="bare", resamples=0), seed=1, subgroups=groups)
+    assert evidence.about["scopes"][2:] == ["age: under 45", "age: 45 to 65", "age: 65 and over"]
+
+
 def test_alarms_count_only_with_thresholds(ward, predictions, evidence):
     assert "f_measure" not in set(evidence.leaderboard["metric"])
     rung = evaluate(ward[0], predictions, CONFIG, seed=1, thresholds=dict.fromkeys(predictions, 0.3))

@@ -6,7 +6,7 @@ import polars as pl
 
 from flowsheet.evaluation import sentences
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import METRICS, Metric
 
 SHOWN = ("auroc", "auprc", "normalised_utility", "brier", "log_loss", "calibration_slope")
 """In a short table, after the metric that ranks."""
@@ -19,15 +19,14 @@ def leaderboard_table(evidence: Evidence, scope: str = "all") -> list[list[str]]
     board = evidence.leaderboard.filter(pl.col("scope") == scope)
     known = set(board["metric"])
     shown = [m for m in dict.fromkeys([evidence.about["metric"], *SHOWN]) if m in known]
-    rows = [["model", *(METRICS.get(name).label for name in shown)]]
-    for model in evidence.models:
-        figures = {row["metric"]: row for row in board.filter(pl.col("model") == model).iter_rows(named=True)}
-        rows.append([model, *(_cell(figures.get(name)) for name in shown)])
-    return rows
+    figures = {(row["model"], row["metric"]): row for row in board.iter_rows(named=True)}
+    metrics = [METRICS.get(name)() for name in shown]
+    rows = [[model, *(_cell(figures.get((model, m.name)), m) for m in metrics)] for model in evidence.models]
+    return [["model", *(metric.label for metric in metrics)], *rows]
 
 
-def _cell(figure: dict[str, float] | None) -> str:
-    return "" if figure is None else sentences.value(figure["value"], figure["low"], figure["high"])
+def _cell(figure: dict[str, float] | None, metric: Metric) -> str:
+    return "" if figure is None else sentences.value(figure["value"], figure["low"], figure["high"], metric.decimals)
 
 
 def leaderboard_markdown(evidence: Evidence) -> str:

@@ -14,7 +14,7 @@ from flowsheet.evaluation.metrics import Scored
 from flowsheet.evaluation.metrics.normalised_utility import OPTIMAL
 from flowsheet.windows.sequences import Sequences
 
-ALL, TRANSITIONS_IN = "all", "transitions_in"
+ALL, TRANSITIONS_IN, NOT_TOLD = "all", "transitions_in", "not told"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Scope:
 def scopes(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Scope]:
     """All scored rows; transitions in, where they are not the same; and one scope for each value in ``subgroups``.
 
-    ``subgroups`` has a column ``stay_id``; every other column is a grouping.
+    ``subgroups`` has a column ``stay_id``; every other column is a grouping, whose
+    values are told in their order, an Enum in its own.
     """
     yield Scope(ALL, np.asarray(sequences.scored))
     transitions = np.asarray(sequences.scored & ~sequences.in_state)
@@ -43,8 +44,9 @@ def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
     stays = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     frame = stays.join(frame.unique("stay_id"), on="stay_id", how="left", maintain_order="left").drop("stay_id")
     for column in frame.columns:
-        values = frame[column].cast(pl.String).fill_null("not told").to_numpy()
-        for value in np.unique(values):
+        known = frame[column].drop_nulls().unique().sort().cast(pl.String).to_list()  # an Enum keeps its own order
+        values = frame[column].cast(pl.String).fill_null(NOT_TOLD).to_numpy()
+        for value in [*known, *([NOT_TOLD] if frame[column].has_nulls() else [])]:
             rows = np.asarray(sequences.scored) & (values == value)[sequences.row_stay]
             yield Scope(f"{column}: {value}", rows, is_subgroup=True)
 

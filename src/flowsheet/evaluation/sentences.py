@@ -54,19 +54,23 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def value(number: float, low: float = math.nan, high: float = math.nan) -> str:
+def parts(number: float, low: float, high: float, decimals: int) -> tuple[str, str]:
+    """A figure and its interval as texts; the second is empty where there is none."""
+    if math.isnan(number):
+        return UNKNOWN, ""
+    limits = "" if math.isnan(low) else f"[{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{number:.{decimals}f}", limits
+
+
+def value(number: float, low: float, high: float, decimals: int) -> str:
     """A figure with its interval, where there is one.
 
-    >>> value(0.81234, 0.8, 0.825)
+    >>> value(0.81234, 0.8, 0.825, 3)
     '0.812 [0.800, 0.825]'
-    >>> value(float("nan"))
+    >>> value(float("nan"), float("nan"), float("nan"), 3)
     'not estimable'
     """
-    if math.isnan(number):
-        return UNKNOWN
-    digits = 4 if abs(number) < 0.1 else 3
-    head = f"{number:.{digits}f}"
-    return head if math.isnan(low) else f"{head} [{low:.{digits}f}, {high:.{digits}f}]"
+    return " ".join(part for part in parts(number, low, high, decimals) if part)
 
 
 def headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> str:
@@ -77,7 +81,7 @@ def headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> 
     first = board.row(0, named=True)
     if math.isnan(first["value"]):
         return f"No model can be ranked by {metric.label}: {first['reason']}."
-    figure = value(first["value"], first["low"], first["high"])
+    figure = value(first["value"], first["low"], first["high"], metric.decimals)
     start = f"{first['model']} ranks first by {metric.label} ({figure})"
     rivals = pairs.filter(
         pl.col("metric") == metric.name, pl.col("scope") == "all", pl.col("model_a") == first["model"]

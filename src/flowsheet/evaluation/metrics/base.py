@@ -37,6 +37,8 @@ class Metric(ABC):
     larger_is_better: ClassVar[bool | None]
     """None: the best value, ``ideal``, lies in the middle."""
     ideal: ClassVar[float] = 0.0
+    decimals: ClassVar[int] = 3
+    """Shown to people."""
     needs: ClassVar[Needs] = Needs.probabilities
     resampled: ClassVar[bool] = True
     """Whether a bootstrap interval means something."""

@@ -12,6 +12,7 @@ class Brier(Metric):
     name = "brier"
     label = "Brier score"
     larger_is_better = False
+    decimals = 4
 
     def of(self, sample: Sample) -> Floats:
         """Weighted mean of squared differences."""

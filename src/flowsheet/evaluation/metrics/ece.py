@@ -23,6 +23,7 @@ class ExpectedCalibrationError(Metric):
     name = "ece"
     label = "ECE"
     larger_is_better = False
+    decimals = 4
     resampled = False
 
     def of(self, sample: Sample) -> Floats:

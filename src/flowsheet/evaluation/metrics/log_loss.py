@@ -17,6 +17,7 @@ class LogLoss(Metric):
     name = "log_loss"
     label = "Log loss"
     larger_is_better = False
+    decimals = 4
 
     def of(self, sample: Sample) -> Floats:
         """Weighted mean of the rows' losses."""

@@ -1,0 +1,83 @@
+"""What a report is made of: plain values and frames. Whatever is empty is left out of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from flowsheet.config import Response, TaskConfig
+from flowsheet.evaluation.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class CohortReport:
+    """Who the figures are about."""
+
+    source: str
+    licence: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """E.g. subjects, stays, events; shown in this order."""
+    attrition: tuple[tuple[str, int], ...] = ()
+    """Stays left after each step, in order."""
+    quarantined: tuple[tuple[str, str, int], ...] = ()
+    """(table, rule, rows) set aside."""
+    parts: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """part, subjects, stays, rows, events: one line for each of training, validation and test."""
+    missing: Mapping[str, float] = field(default_factory=dict)
+    """Share of rows at which nothing is known of a variable."""
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """One model: what it is, how it was found, what it learned."""
+
+    name: str
+    rung: str = ""
+    sees: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Of the best trial."""
+    monitored: str = ""
+    """What tuning watched, e.g. "AUPRC on the validation subjects"; larger is better."""
+    trials: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """number, state (complete, pruned, failed), value."""
+    tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    """As ``Model.tables()`` gives them: ``training`` is drawn over its first column, two-column tables as bars."""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything on the page."""
+
+    title: str
+    evidence: Evidence
+    question: str = ""
+    """The task in a sentence; see :func:`question`."""
+    description: str = ""
+    cohort: CohortReport | None = None
+    models: tuple[ModelReport, ...] = ()
+    record: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Groups of facts, e.g. {"Fingerprints": {...}, "Versions": {...}, "Seeds": {...}, "Durations": {...}}."""
+    config_yaml: str = ""
+    made_at: str = ""
+
+
+def question(task: TaskConfig) -> str:
+    """The task in a sentence.
+
+    >>> question(TaskConfig(name="next_day"))
+    'Once every 24 hours of a stay: will the patient be septic at some time in the next 24 hours?'
+    """
+    each = "hour" if task.step_hours == 1 else f"{task.step_hours:g} hours"
+    event = "be septic" if task.response is Response.state else "become septic for the first time"
+    if task.cutoff_hours is not None:
+        rest = task.step_hours - task.cutoff_hours
+        return (
+            f"Once every {each} of a stay, {task.cutoff_hours:g} h into it: will the patient {event} "
+            f"at some time in the remaining {rest:g} hours?"
+        )
+    ahead = task.step_hours * task.horizon
+    return f"Once every {each} of a stay: will the patient {event} at some time in the next {ahead:g} hours?"
