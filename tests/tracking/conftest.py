@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib.util
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -45,3 +47,25 @@ def config():
         evaluation=EvaluationConfig(name="holdout"),
         compute=ComputeConfig(name="small"),
     )
+
+
+collect_ignore = ["bundles.py"]
+
+
+@pytest.fixture(scope="session")
+def bundles():
+    """The helper module ``bundles.py``."""
+    spec = importlib.util.spec_from_file_location("flowsheet_test_bundles", Path(__file__).with_name("bundles.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tables(bundles):
+    return bundles.ward()
+
+
+@pytest.fixture(scope="session")
+def bundle(bundles, tables, tmp_path_factory):
+    return bundles.make(tmp_path_factory.mktemp("bundle"), "logistic_regression", tables)

@@ -1,0 +1,85 @@
+"""A bundle as an MLflow model: a signature, an example, pinned requirements, no pickles."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from flowsheet import __version__
+from flowsheet.home import read_json
+from flowsheet.tracking.door import example, to_rows
+from flowsheet.tracking.store import PatientClient, connect
+
+_AT_PREDICTION = ("lightgbm", "mlflow", "numpy", "polars", "pyarrow", "pydantic", "scikit-learn", "scipy", "torch")
+
+
+def log_model(run_id: str, bundle: Path, name: str = "model", metrics: Mapping[str, float] | None = None) -> str:
+    """Package a bundle below a run; the URI of the package.
+
+    A bundle of the same training that the experiment has packaged before is taken as it is. ``metrics`` are shown
+    with the package. Loading the package runs ``flowsheet.tracking.served``.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    client = connect()
+    run = client.get_run(run_id)
+    model = _package(client, run, str(read_json(bundle / "bundle.json")["training_key"]), name)
+    if str(model.status) != "READY":
+        _upload(client, run, model, bundle, metrics or {})
+    if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return f"models:/{model.model_id}"
+
+
+def requirements() -> list[str]:
+    """What a prediction needs, in the versions that are installed.
+
+    >>> requirements()[0].startswith("flowsheet==")
+    True
+    """
+    return [f"flowsheet=={__version__}"] + [f"{name}=={version(name)}" for name in _AT_PREDICTION]
+
+
+def _package(client: PatientClient, run: Any, key: str, name: str) -> Any:
+    """The package of that training, complete or begun; a new one when there is none."""
+    wanted = f"tags.`flowsheet.training_key` = '{key}'"
+    held = [m for m in client.search_logged_models([run.info.experiment_id], wanted) if str(m.status) != "FAILED"]
+    if held:
+        return min(held, key=lambda model: (str(model.status) != "READY", model.creation_timestamp))
+    return client.create_logged_model(
+        run.info.experiment_id,
+        name=name,
+        source_run_id=run.info.run_id,
+        tags={"flowsheet.training_key": key},
+        params=run.data.params,
+        model_type="flowsheet",
+    )
+
+
+def _upload(client: PatientClient, run: Any, model: Any, bundle: Path, metrics: Mapping[str, float]) -> None:
+    from mlflow import pyfunc
+    from mlflow.entities import Metric
+    from mlflow.models import Model
+
+    from flowsheet.tracking.served import signature
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "package"
+        pyfunc.save_model(
+            str(folder),
+            loader_module="flowsheet.tracking.served",
+            data_path=str(bundle),
+            mlflow_model=Model(run_id=run.info.run_id, model_id=model.model_id, model_uuid=model.model_id),
+            signature=signature(),
+            input_example=to_rows(example()),
+            pip_requirements=requirements(),
+        )
+        client.log_model_artifacts(model.model_id, str(folder))
+    at = run.info.start_time
+    shown = [Metric(name, float(v), at, 0, model_id=model.model_id) for name, v in metrics.items() if isfinite(v)]
+    client.log_batch(run.info.run_id, metrics=shown)
+    client.finalize_logged_model(model.model_id, "READY")

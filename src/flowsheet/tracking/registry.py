@@ -1,0 +1,73 @@
+"""The registry: the best version of each model, under a name that serving asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flowsheet.tracking.store import connect, is_empty, store_lock
+
+
+def register(
+    name: str,
+    run_id: str,
+    model_uri: str,
+    training_key: str,
+    *,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> int:
+    """The version of the registered model ``name`` that holds this training; made when there is none.
+
+    ``model_uri`` is what :func:`flowsheet.tracking.packaging.log_model` gave. One training is registered once
+    under a name, however often this is called. Description and tags are brought up to date.
+    """
+    client = connect()
+    marks = {**(tags or {}), "flowsheet.training_key": training_key}
+    with store_lock():
+        version = _held(client, name, training_key)
+        if version is None:
+            _ensure_name(client, name)
+            made = client.create_model_version(
+                name, model_uri, run_id, tags=marks, description=description, await_creation_for=0,
+                model_id=model_uri.removeprefix("models:/"),
+            )  # fmt: skip
+            return int(made.version)
+    client.update_model_version(name, str(version), description)
+    for key, value in marks.items():
+        client.set_model_version_tag(name, str(version), key, value)
+    return version
+
+
+def list_models() -> tuple[list[str], list[list[str]]]:
+    """Registered models with their latest version: header and rows."""
+    header = ["model", "versions", "latest", "registered", "aliases", "description"]
+    if is_empty():
+        return header, []
+    client = connect()
+    return header, [_row(client, model) for model in client.search_registered_models(max_results=1000)]
+
+
+def _row(client: Any, model: Any) -> list[str]:
+    versions = sorted(_versions(client, model.name), key=lambda v: int(v.version))
+    if not versions:
+        return [model.name, "0", "", "", "", ""]
+    latest = versions[-1]
+    made = datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    aliases = ", ".join(f"{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
+    return [model.name, str(len(versions)), str(latest.version), made, aliases, latest.description or ""]
+
+
+def _versions(client: Any, name: str) -> list[Any]:
+    return list(client.search_model_versions(f"name = '{name}'", max_results=10_000))
+
+
+def _held(client: Any, name: str, training_key: str) -> int | None:
+    held = [v for v in _versions(client, name) if v.tags.get("flowsheet.training_key") == training_key]
+    return min((int(v.version) for v in held), default=None)
+
+
+def _ensure_name(client: Any, name: str) -> None:
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
