@@ -56,6 +56,9 @@ class RecurrentLayer(nn.Module):
     states: ClassVar[int]
     """How many tensors of shape (n, H) it hands from one slab to the next."""
 
+    def begin(self) -> None:
+        """Change random first weights where a layer knows better."""
+
     @abstractmethod
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Inputs (T, n, F) and the state before them, to outputs (T, n, H) and the state after them."""
@@ -76,7 +79,7 @@ class RecurrentNet(nn.Module):
     def start(self, stays: int) -> list[State]:
         """The state before the first step, a tuple of (n, H) a layer."""
         zero = self.output.weight.new_zeros(stays, self.params.hidden)
-        return [(zero,) * layer.states for layer in self._layers()]
+        return [(zero,) * layer.states for layer in self.recurrent()]
 
     def forward(self, x: Tensor, states: list[State], masks: list[Tensor]) -> tuple[Tensor, list[State]]:
         """Log odds (T, n) of the inputs (T, n, F), and the states after them.
@@ -85,27 +88,30 @@ class RecurrentNet(nn.Module):
         """
         after: list[State] = []
         seen = x = x * masks[0] if masks else x
-        for i, layer in enumerate(self._layers()):
+        for i, layer in enumerate(self.recurrent()):
             x, state = layer.run(x, states[i])
             after.append(state)
             x = x * masks[i + 1] if masks and i + 1 < len(self.layers) else x
-        x = self.norm(x.float())
+        x = self.norm(x.to(self.output.weight.dtype))
         logits = self.output(x * masks[-1] if masks else x)
         if self.skip is not None:
             logits = logits + self.skip(seen)
         return logits.squeeze(-1), after
 
-    def _layers(self) -> Iterator[RecurrentLayer]:
+    def recurrent(self) -> Iterator[RecurrentLayer]:
+        """The recurrent layers, the lowest first."""
         return (layer for layer in self.layers if isinstance(layer, RecurrentLayer))
 
 
 def initialise(net: RecurrentNet, rate: float, generator: torch.Generator) -> None:
-    """Uniform within 1/sqrt(H) as torch does, forget gates open, the output at the base rate."""
+    """Uniform within 1/sqrt(H) as torch does, gates that keep the past open, the output at the base rate."""
     bound = net.params.hidden**-0.5
     with torch.no_grad():
         for name, weight in net.named_parameters():
             if not name.startswith("norm"):
                 weight.uniform_(-bound, bound, generator=generator)
+        for layer in net.recurrent():
+            layer.begin()
         net.output.bias.fill_(float(np.log(rate / (1 - rate))))
         if net.skip is not None:
             net.skip.weight.zero_()

@@ -19,7 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 
 from flowsheet.config import Frozen
 from flowsheet.models._batching import Slab, Table, batches, slabs_of
-from flowsheet.models.base import Context
+from flowsheet.models.base import Context, Pruned
 
 Probabilities = NDArray[np.float64]
 
@@ -92,12 +92,15 @@ class Trainer:
             self._restore(torch.load(path, weights_only=True))
         while self.progress.epoch < self.params.epochs and not self._stale():
             loss = self._epoch(table)
-            self._judge(loss, y, scored)
+            try:
+                self._judge(loss, y, scored)
+            except Pruned:
+                _remove(path)
+                raise
             if path is not None:
                 self._save(path)
         self._put(self.kept)
-        if path is not None:
-            path.unlink(missing_ok=True)
+        _remove(path)
         return self.progress
 
     def _stale(self) -> bool:
@@ -197,6 +200,11 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         for epoch, _, score in self.progress.curve:
             self.context.report(epoch, score)
+
+
+def _remove(path: Path | None) -> None:
+    if path is not None:
+        path.unlink(missing_ok=True)
 
 
 def masked_loss(logits: list[Tensor], slabs: list[Slab]) -> Tensor:

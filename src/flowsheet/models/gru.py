@@ -18,6 +18,10 @@ class GRULayer(RecurrentLayer):
         super().__init__()
         self.cell = nn.GRU(inputs, hidden)
 
+    def begin(self) -> None:
+        """Update gates start on the side of keeping (bias 1), as an LSTM's forget gates do."""
+        self.cell.all_weights[0][3].chunk(3)[1].fill_(1.0)
+
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Torch's kernel on the GPU, our loop on the CPU; the same weights and the same results."""
         if x.is_cuda:

@@ -17,6 +17,10 @@ class LSTMLayer(RecurrentLayer):
         super().__init__()
         self.cell = nn.LSTM(inputs, hidden)
 
+    def begin(self) -> None:
+        """Forget gates start open (bias 1), so that gradients reach far back from the start (Gers et al. 2000)."""
+        self.cell.all_weights[0][3].chunk(4)[1].fill_(1.0)
+
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Torch's own layer: one fused kernel on the CPU and on the GPU."""
         out, (h, c) = self.cell(x, (state[0][None], state[1][None]))
