@@ -75,6 +75,26 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
     return Sequences(**arrays, features=FEATURES)
 
 
+def plain_sequences(
+    x: NDArray[Any], y: NDArray[Any], history: NDArray[Any] | None = None, length: int = 1
+) -> Sequences:
+    """Rows (N, F) and (N,) as stays of ``length`` rows, a subject each; all values, all scored, history (N, P)."""
+    n = len(y)
+    offsets = np.append(np.arange(0, n, length), n).astype(np.int64)
+    return Sequences(
+        x=x.astype(np.float32),
+        y=y.astype(np.int8),
+        scored=np.ones(n, dtype=bool),
+        in_state=np.zeros(n, dtype=bool),
+        history=np.empty((n, 0), dtype=np.float32) if history is None else history.astype(np.float32),
+        step=(np.arange(n) % length + 1).astype(np.int32),
+        offsets=offsets,
+        stay_id=np.arange(len(offsets) - 1),
+        subject_id=np.arange(len(offsets) - 1),
+        features=tuple(Feature(f"x{j}", "value", f"x{j}") for j in range(x.shape[1])),
+    )
+
+
 def _inputs(rng: np.random.Generator, signals: Floats, step: NDArray[np.int32], raw: bool) -> NDArray[np.float32]:
     hr, lactate, dose, age = signals
     n = len(hr)

@@ -1,0 +1,55 @@
+"""The solver ends at the minimum, and a row's prediction is its own."""
+
+import numpy as np
+import pytest
+
+from flowsheet.models import _newton
+from flowsheet.models._newton import logistic, minimise, predictor, squared_hinge
+
+
+@pytest.fixture
+def table():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(400, 5)).astype(np.float32)
+    y = (rng.random(400) < 1 / (1 + np.exp(1 - x @ [1, -1, 0.5, 0, 0]))).astype(np.int8)
+    return x, y
+
+
+@pytest.mark.parametrize("loss", [logistic, squared_hinge])
+def test_no_step_in_any_direction_is_better(table, loss):
+    x, y = table
+    penalty = np.array([0.0, 1, 1, 1, 1, 1])
+    weights = np.where(y == 1, 3.0, 1.0)
+
+    def total(coef):
+        losses, _, _ = loss(y.astype(float), np.c_[np.ones(len(x)), x] @ coef)
+        return (weights * losses).sum() + penalty @ coef**2 / 2
+
+    fit = minimise(x, y, loss, penalty, weights=weights)
+    assert fit.converged
+    assert fit.loss == pytest.approx(total(fit.coef))
+    for step in np.random.default_rng(4).normal(size=(50, 6)) * 0.01:
+        assert total(fit.coef + step) > fit.loss
+
+
+@pytest.mark.parametrize("loss", [logistic, squared_hinge])
+def test_derivatives_are_those_of_the_loss(loss):
+    eta, y, h = np.linspace(-3, 3, 13) + 0.01, np.tile([0.0, 1.0], 7)[:13], 1e-5
+    below, here, above = (loss(y, eta + d) for d in (-h, 0, h))
+    np.testing.assert_allclose(here[1], (above[0] - below[0]) / (2 * h), atol=1e-6)
+    np.testing.assert_allclose(here[2], (above[1] - below[1]) / (2 * h), atol=1e-6)
+
+
+def test_chunks_do_not_matter(table, monkeypatch):
+    x, y = table
+    whole = minimise(x, y, logistic, np.ones(6)).coef
+    monkeypatch.setattr(_newton, "_CHUNK_ROWS", 37)
+    np.testing.assert_allclose(minimise(x, y, logistic, np.ones(6)).coef, whole, rtol=1e-10)
+
+
+def test_a_rows_bits_do_not_depend_on_its_company(table):
+    x, _ = table
+    coef = np.random.default_rng(5).normal(size=6)
+    together = predictor(x, coef)
+    alone = np.concatenate([predictor(x[i : i + 1], coef) for i in range(len(x))])
+    assert alone.tobytes() == together.tobytes()
