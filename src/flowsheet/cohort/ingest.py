@@ -102,9 +102,9 @@ def _judge(sieve: Sieve, config: CohortConfig) -> None:
 
 def _refusal(what: str, sieve: Sieve, todo: str) -> CheckFailed:
     lines = [f"{n:>9,}  {table}: {rule}" for (table, rule), n in sorted(sieve.counts.items())]
-    shown = sieve.examples(_SHOWN)
-    rows = [f"{r['table']}: {r['key']}: {r['column']}: {r['rule']}: {r['value']}" for r in shown.iter_rows(named=True)]
-    return CheckFailed("\n".join([what, *lines, *(f"    {row}" for row in rows)]), todo=todo)
+    shown = sieve.examples(_SHOWN).select("table", "key", "column", "rule", "value")
+    rows = ["    " + ": ".join(cell for cell in row if cell is not None) for row in shown.iter_rows()]
+    return CheckFailed("\n".join([what, *lines, *rows]), todo=todo)
 
 
 def _provenance(source: Source, config: CohortConfig, sieve: Sieve) -> Provenance:
