@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from scipy.special import expit
 
 from flowsheet.config import Frozen
 
@@ -45,11 +46,16 @@ class Hump(Frozen):
 
 
 class Plateau(Frozen):
-    """1 from lag ``first`` to lag ``last``, both included, and 0 elsewhere."""
+    """1 from lag ``first`` to lag ``last``, rising and ending along logistic shoulders of width ``shoulder``.
+
+    ``sigmoid((lag - first + 1/2) / shoulder) * sigmoid((last + 1/2 - lag) / shoulder)``; with shoulder 0 it is 1 on
+    first..last, both included, and 0 elsewhere.
+    """
 
     shape: Literal["plateau"] = "plateau"
     first: Annotated[int, Field(ge=0)]
     last: Annotated[int, Field(ge=0)]
+    shoulder: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
     def _ends_after_it_begins(self) -> Plateau:
@@ -59,7 +65,8 @@ class Plateau(Frozen):
 
     def at(self, lag: Floats) -> Floats:
         """The curve at these lags."""
-        return ((lag >= self.first) & (lag <= self.last)).astype(float)
+        width = self.shoulder or 1e-9
+        return np.asarray(expit((lag - self.first + 0.5) / width) * expit((self.last + 0.5 - lag) / width))
 
 
 class Power(Frozen):

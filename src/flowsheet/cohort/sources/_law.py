@@ -85,15 +85,15 @@ class ResponseLaw(Frozen):
     """What makes a patient septic in the next step, in logits, apart from the drugs."""
 
     intercept: float = -2.6
-    persistence: float = 1.5
+    persistence: float = 1.0
     """When septic in this step."""
     age: float = 0.25
     """Per ten years above 60."""
     male: float = 0.2
-    frailty_sd: NotNegative = 0.2
+    frailty_sd: NotNegative = 0.1
     """Standard deviation of a subject's own, never charted level."""
     physiology: dict[str, float] = Field(
-        default_factory=lambda: {"inflammation": 0.35, "circulation": 0.35, "organs": 0.25}
+        default_factory=lambda: {"inflammation": 0.3, "circulation": 0.3, "organs": 0.2}
     )
     """Per unit of a factor."""
 
@@ -115,18 +115,16 @@ def _factors() -> dict[str, Factor]:
 
 
 def _drugs() -> dict[str, Drug]:
+    late = Plateau(first=18, last=44, shoulder=3)
+    soon = Plateau(first=2, last=12, shoulder=1.5)
     return {
-        "vancomycin": Drug(doses=(500, 1000, 1500), reference=1000, chance=0.05, effect=-2.0, curve=Hump(peak=8)),
-        "piperacillin_tazobactam": Drug(
-            doses=(2250, 4500), reference=4500, chance=0.04, effect=-2.0, curve=Plateau(first=2, last=15)
-        ),
+        "vancomycin": Drug(doses=(500, 1000, 1500), reference=1000, chance=0.08, effect=-3, curve=Hump(peak=6)),
+        "piperacillin_tazobactam": Drug(doses=(2250, 4500), reference=4500, chance=0.08, effect=-3, curve=soon),
         "ceftriaxone": Drug(
-            doses=(1000, 2000), reference=2000, chance=0.04, effect=-2.0, curve=Power(scale=4, exponent=1)
+            doses=(1000, 2000), reference=2000, chance=0.07, effect=-2, curve=Power(scale=3, exponent=1)
         ),
-        "hydrocortisone": Drug(
-            doses=(50, 100), reference=100, chance=0.03, effect=2.5, curve=Plateau(first=5, last=34)
-        ),
-        "propofol": Drug(doses=(100, 200, 300), reference=200, chance=0.05, effect=2.0, curve=Exponential(tau=8)),
+        "hydrocortisone": Drug(doses=(50, 100), reference=100, chance=0.05, effect=3.5, curve=late),
+        "propofol": Drug(doses=(100, 200, 300), reference=200, chance=0.1, effect=2, curve=Exponential(tau=4)),
         "norepinephrine": Drug(
             doses=(36, 72, 144),
             reference=72,
@@ -185,13 +183,13 @@ VARIABLES = tuple(_channels())
 class WardOptions(Frozen):
     """The ward: how many, how long, and by what law. Every time constant counts in steps."""
 
-    stays: Annotated[int, Field(ge=1)] = 1500
+    stays: Annotated[int, Field(ge=1)] = 1200
     seed: Annotated[int, Field(ge=0)] = 1
     """Another seed is another ward; more stays of the same seed leave the first ones as they are."""
     step_hours: Annotated[int, Field(ge=1, le=168)] = 24
     """The ward's own step: its states, doses and probabilities are per step of this length."""
-    min_steps: Annotated[int, Field(ge=1)] = 10
-    max_steps: Annotated[int, Field(ge=1, le=1000)] = 60
+    min_steps: Annotated[int, Field(ge=1)] = 20
+    max_steps: Annotated[int, Field(ge=1, le=1000)] = 70
     """Lengths of stay are uniform on [min_steps, max_steps]."""
     share_readmitted: Annotated[float, Field(ge=0, le=0.5)] = 0.1
     """Share of all stays that are the second stay of their subject."""
