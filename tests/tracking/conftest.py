@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,14 @@ def shared_home(tmp_path_factory):
 
 @pytest.fixture
 def store(shared_home, monkeypatch):
-    """One SQLite store for all tests here, since making one takes seconds; experiments differ by name."""
+    """One SQLite store for all tests here, since making one takes seconds; experiments differ by name.
+
+    MLflow's own default is left alone.
+    """
     monkeypatch.setenv("FLOWSHEET_HOME", str(shared_home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return shared_home
+    yield shared_home
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pickletools
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from flowsheet.tracking.door import example, to_rows
 from flowsheet.tracking.packaging import log_model, requirements
 from flowsheet.tracking.registry import list_models, register
 from flowsheet.tracking.runs import Tracker
-from flowsheet.tracking.store import connect, tracking_uri
+from flowsheet.tracking.store import as_default, connect, tracking_uri
 
 
 @pytest.fixture
@@ -65,8 +66,7 @@ def test_no_file_of_a_package_is_a_pickle(package):
     files = [path for path in package[1].rglob("*") if path.is_file()]
     assert {"MLmodel", "bundle.json", "input_example.json"} <= {path.name for path in files}
     for path in files:
-        with pytest.raises(ValueError, match="opcode|pickle"):
-            list(pickletools.genops(path.read_bytes()))
+        assert not is_pickle(path.read_bytes()), path
 
 
 def test_a_package_has_signature_example_and_requirements(package, bundle):
@@ -84,10 +84,9 @@ def test_a_package_has_signature_example_and_requirements(package, bundle):
 
 
 def test_the_example_is_answered(package):
-    from mlflow import pyfunc, set_tracking_uri
+    from mlflow import pyfunc
 
-    set_tracking_uri(tracking_uri())
-    answer = pyfunc.load_model(package[0]).predict(to_rows(example()))
+    answer = pyfunc.load_model(str(package[1])).predict(to_rows(example()))
     assert set(answer["stay_id"]) == {1, 2}
     assert answer["risk"].between(0, 1).all()
 
@@ -145,11 +144,11 @@ def test_one_training_is_registered_once(package, child, config):
 
 
 def test_a_registered_version_loads_by_name(package, child, config):
-    from mlflow import pyfunc, set_tracking_uri
+    from mlflow import pyfunc
 
-    set_tracking_uri(tracking_uri())
     register(f"{config.name}-logistic", child, package[0], "k" * 64)
-    model = pyfunc.load_model(f"models:/{config.name}-logistic/1")
+    with as_default():
+        model = pyfunc.load_model(f"models:/{config.name}-logistic/1")
     assert len(model.predict(to_rows(example())))
 
 
@@ -163,7 +162,8 @@ def test_listing_models_makes_no_store(flowsheet_home):
 def test_a_server_answers_what_the_bundle_answers(package, bundle, tables, tmp_path):
     port = free_port()
     command = ["-m", "mlflow", "models", "serve", "-m", str(package[1]), "--env-manager", "local", "--port", str(port)]
-    env = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     with (tmp_path / "server.log").open("w") as log:
         server = subprocess.Popen(
             [sys.executable, *command, "--host", "127.0.0.1"], env=env, stdout=log, stderr=log, start_new_session=True
@@ -186,8 +186,16 @@ def test_a_server_answers_what_the_bundle_answers(package, bundle, tables, tmp_p
         assert caught.value.code == 400
         assert "is no table" in caught.value.read().decode()
     finally:
-        os.killpg(server.pid, 15)
+        if server.poll() is None:
+            os.killpg(server.pid, 15)
         server.wait(timeout=30)
+
+
+def is_pickle(content: bytes) -> bool:
+    try:
+        return content[-1:] == b"." and bool(list(pickletools.genops(content)))
+    except (ValueError, IndexError):
+        return False
 
 
 def free_port() -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flowsheet.tracking.store import connect, is_empty, store_lock
+from flowsheet.tracking.store import as_default, connect, is_empty, store_lock
 
 
 def register(
@@ -25,7 +25,7 @@ def register(
     """
     client = connect()
     marks = {**(tags or {}), "flowsheet.training_key": training_key}
-    with store_lock():
+    with store_lock(), as_default():
         version = _held(client, name, training_key)
         if version is None:
             _ensure_name(client, name)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ def connect() -> PatientClient:
 
 @cache
 def _connect(uri: str) -> PatientClient:
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.ERROR)
     with store_lock():
         from mlflow import MlflowClient
@@ -75,6 +76,19 @@ def _connect(uri: str) -> PatientClient:
         patient = PatientClient(client)
         patient.search_experiments(max_results=1)
         return patient
+
+
+@contextlib.contextmanager
+def as_default() -> Iterator[None]:
+    """Make the store MLflow's default for a while: its registry looks a package up there, whoever the client is."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()
+    try:
+        yield
+    finally:
+        del os.environ["MLFLOW_TRACKING_URI"]
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before
 
 
 class PatientClient:
