@@ -7,6 +7,7 @@ is there already is found again, whichever run, process or server made it.
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from prefect import flow, tags, task
 from prefect.artifacts import create_markdown_artifact
@@ -23,6 +24,7 @@ from flowsheet.lifecycle.process import die_with
 from flowsheet.lifecycle.record import Outcome
 from flowsheet.lifecycle.stage import Stage
 from flowsheet.lifecycle.train import Data
+from flowsheet.tracking.runs import ParentRun
 
 
 def _told(stage: Stage, name: str) -> Stage | State[Stage]:
@@ -67,9 +69,11 @@ def compare_models(config: ExperimentConfig, data: Data, trained: dict[str, Stag
 
 
 @task(cache_policy=NO_CACHE)
-def register(config: ExperimentConfig, data: Data, trained: dict[str, Stage], evidence: Stage, run_id: str) -> Outcome:
+def register(
+    config: ExperimentConfig, data: Data, trained: dict[str, Stage], evidence: Stage, run: ParentRun
+) -> Outcome:
     """Evidence to the tracker, models to the registry."""
-    return record.finish(config, data, trained, evidence, run_id=run_id, progress=progress("register"))
+    return record.finish(config, data, trained, evidence, run=run, progress=progress("register"))
 
 
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
@@ -81,15 +85,15 @@ def experiment(config: ExperimentConfig) -> Outcome:
         made = _result(windows(extract, config.task, config.features, return_state=True))
         frozen = _result(split(made, config.evaluation, config.seed, return_state=True))
         data = Data(extract=extract, windows=made, split=frozen)
-        with record.tracked(config, data) as run_id:
-            trained, left_out = _train_all(config, data, run_id)
+        with record.tracked(config, data) as run:
+            trained, left_out = _train_all(config, data, run.run_id)
             evidence = _result(compare_models(config, data, trained, return_state=True))
-            outcome = register(config, data, trained, evidence, run_id)
+            outcome = register(config, data, trained, evidence, run)
     create_markdown_artifact(key="leaderboard", markdown=outcome.markdown, description=f"{config.name}: leaderboard")
     return outcome.model_copy(update={"left_out": left_out})
 
 
-def _result(state: State[Stage]) -> Stage:
+def _result(state: State[Any]) -> Stage:
     made = state.result()
     assert isinstance(made, Stage)
     return made
@@ -134,6 +138,7 @@ def run(config: ExperimentConfig) -> Outcome:
     )
     try:
         with tags(record.tag(config)):
-            return experiment.with_options(task_runner=workers)(config)  # type: ignore[arg-type]
+            outcome: Outcome = experiment.with_options(task_runner=workers)(config)  # type: ignore[arg-type]
+            return outcome
     finally:
         flush()

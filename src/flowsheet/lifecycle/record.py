@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from pydantic import Field
 
 from flowsheet.config import ExperimentConfig, Frozen
+from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
+from flowsheet.evaluation.metrics import METRICS
 from flowsheet.home import Store, digest, read_json
 from flowsheet.lifecycle import report
 from flowsheet.lifecycle.compare import evidence as read_evidence
@@ -17,7 +20,7 @@ from flowsheet.lifecycle.stage import Progress, Stage
 from flowsheet.lifecycle.train import Data, OnTrial, training_key, trials_of
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registry import register
-from flowsheet.tracking.runs import DataSet, Tracker
+from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
 
 
 class Outcome(Frozen):
@@ -68,8 +71,8 @@ def experiment_key(config: ExperimentConfig, data: Data) -> str:
 
 
 @contextlib.contextmanager
-def tracked(config: ExperimentConfig, data: Data) -> Iterator[str]:
-    """The id of the experiment's MLflow run; a failure inside the block is told to it."""
+def tracked(config: ExperimentConfig, data: Data) -> Iterator[ParentRun]:
+    """The experiment's MLflow run; a failure inside the block is told to it."""
     tracker = Tracker.open()
     extract, counted = open_extract(data.extract), summary(data.windows)
     fingerprints = {
@@ -81,7 +84,7 @@ def tracked(config: ExperimentConfig, data: Data) -> Iterator[str]:
     dataset = DataSet(config.cohort.name, extract.fingerprint, config.cohort.source, counts=counts)
     parent = tracker.start(config, experiment_key(config, data), fingerprints, [dataset])
     try:
-        yield parent.run_id
+        yield parent
     except BaseException as error:
         tracker.fail(parent.run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
         raise
@@ -109,52 +112,79 @@ def finish(
     trained: Mapping[str, Stage],
     compared: Stage,
     *,
-    run_id: str,
+    run: ParentRun,
     progress: Progress,
 ) -> Outcome:
-    """Record the evidence, package and register every model, close the runs."""
+    """Record the evidence, package and register every model, close the runs.
+
+    Of a run that an earlier call has finished, nothing is recorded again.
+    """
     tracker, evidence = Tracker.open(), read_evidence(compared)
-    html = report.write(config, data, trained, compared, run_id)
+    html = report.write(config, data, trained, compared, run.run_id)
     registered = []
     for name, made in trained.items():
-        child = _model_run(tracker, config, name, data, run_id)
-        tracker.sync_trials(child, config.tuning.metric, trials_of(made))
-        tuning = read_json(made.folder / "tuning.json")
-        figures = {f"valid.{config.tuning.metric}": tuning["value"], "training.seconds": made.seconds}
-        tracker.log(
-            child,
-            params={f"model.{k}": v for k, v in tuning["params"].items()},
-            metrics=evidence.metrics(name) | figures,
-        )
-        tracker.log_folder(child, made.folder / "tables", "tables")
+        child = _model_run(tracker, config, name, data, run.run_id)
+        if not run.finished:
+            _record_model(tracker, config, child, made, evidence.metrics(name))
         if config.registry.register_models:
-            model_name = f"{config.registry.prefix or config.name}-{name}"
-            version = register(model_name, child, log_model(child, made.folder / "bundle"), made.key)
-            registered.append(f"registered {model_name} version {version}")
+            registered.append(_register(config, name, made, child, evidence))
             progress(registered[-1])
-        tracker.finish(child)
-    best = evidence.models[0]
-    tracker.log(run_id, metrics=_summary(evidence.metrics(best), config), tags={"flowsheet.best": best})
-    tracker.log_folder(run_id, compared.folder, "evidence")
-    tracker.log_folder(run_id, html.parent, "report")
-    markdown = leaderboard_markdown(evidence)
-    tracker.describe(run_id, f"{config.description}\n\n{markdown}")
-    tracker.finish(run_id)
+        if not run.finished:
+            tracker.finish(child)
+    if not run.finished:
+        _record_evidence(tracker, config, run.run_id, compared, html)
     columns, *rows = leaderboard_table(evidence)
     stages = {"extract": data.extract, "windows": data.windows, "split": data.split, **trained, "evidence": compared}
     return Outcome(
         experiment=config.name,
-        run_id=run_id,
+        run_id=run.run_id,
         headline=evidence.headline,
         columns=columns,
         rows=rows,
-        markdown=markdown,
+        markdown=leaderboard_markdown(evidence),
         registered=registered,
         report=str(html),
         reused=[name for name, made in stages.items() if made.reused],
     )
 
 
-def _summary(figures: Mapping[str, float], config: ExperimentConfig) -> dict[str, float]:
+def _record_model(
+    tracker: Tracker, config: ExperimentConfig, child: str, made: Stage, figures: Mapping[str, float]
+) -> None:
+    tracker.sync_trials(child, config.tuning.metric, trials_of(made))
+    tuning = read_json(made.folder / "tuning.json")
+    fit = {f"valid.{config.tuning.metric}": tuning["value"], "training.seconds": made.seconds}
+    tracker.log(child, params={f"model.{k}": v for k, v in tuning["params"].items()}, metrics={**figures, **fit})
+    tracker.log_folder(child, made.folder / "tables", "tables")
+
+
+def _register(config: ExperimentConfig, name: str, made: Stage, child: str, evidence: Evidence) -> str:
+    """The line that names the registered version."""
+    figures = {key: v for key, v in evidence.metrics(name).items() if key.count(".") == 1}
+    uri = log_model(child, made.folder / "bundle", metrics=figures)
+    registered = f"{config.registry.prefix or config.name}-{name}"
+    value = figures.get(f"test.{config.evaluation.metric}")
+    described = (
+        f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."
+    )
+    version = register(registered, child, uri, made.key, description=described)
+    return f"registered {registered} version {version}"
+
+
+def _record_evidence(tracker: Tracker, config: ExperimentConfig, run_id: str, compared: Stage, html: Path) -> None:
+    evidence = read_evidence(compared)
+    best = evidence.models[0]
+    tracker.log(run_id, metrics=_summary(evidence.metrics(best)), tags={"flowsheet.best": best})
+    tracker.log_folder(run_id, compared.folder, "evidence")
+    tracker.log_folder(run_id, html.parent, "report")
+    tracker.describe(run_id, f"{config.description}\n\n{leaderboard_markdown(evidence)}")
+    tracker.finish(run_id)
+
+
+def _summary(figures: Mapping[str, float]) -> dict[str, float]:
     """The best model's figures under names that say so, for a list of experiments."""
     return {name.replace("test.", "best."): v for name, v in figures.items() if name.count(".") == 1}
+
+
+def _number(value: float | None) -> str:
+    return "not estimable" if value is None else f"{value:.3f}"

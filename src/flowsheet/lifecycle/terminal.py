@@ -12,7 +12,7 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.lifecycle.record import Outcome
 
 _SHOWN_FAILURES = 40
-_PIPE_WIDTH = 140
+_PIPE_WIDTH = 160
 
 
 def console() -> Console:

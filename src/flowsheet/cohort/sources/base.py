@@ -52,10 +52,10 @@ class Source(ABC):
     needs_path: ClassVar[bool] = True
     version: ClassVar[int] = 1
     """Raise it when the same raw records become other rows: cached extracts are then made anew."""
-    licence: ClassVar[str] = "not stated"
-    variables: ClassVar[tuple[str, ...]] = ()
+    licence: str = "not stated"
+    variables: tuple[str, ...] = ()
     """Catalogue variables that the source can hold, in the order of the feature columns."""
-    drugs: ClassVar[tuple[str, ...]] = ()
+    drugs: tuple[str, ...] = ()
     rules: ClassVar[tuple[str, ...]] = ()
     """Names of the rules in its batches' defects, for which a cohort may declare a policy."""
 

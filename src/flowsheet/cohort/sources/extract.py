@@ -38,7 +38,7 @@ class ExtractFolder(Source):
     """The extract's own tables, from a folder; treatments and episodes may be missing."""
 
     Options: ClassVar[type[Frozen]] = ExtractOptions
-    licence = "as their owner states it"
+    licence: str = "as their owner states it"
 
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
@@ -60,7 +60,7 @@ class ExtractFolder(Source):
         tables = {table: self._read(table) for table in TABLES}
         stays = tables.pop("stays").sort("stay_id", maintain_order=True)
         slices = list(stays.iter_slices(_STAYS_A_BATCH))
-        after: int | None = None
+        after: Any = None
         for i, some in enumerate(slices):
             upto = None if i == len(slices) - 1 else some["stay_id"].max()
             rest = {table: frame.filter(_between(after, upto)) for table, frame in tables.items()}

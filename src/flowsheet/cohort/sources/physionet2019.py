@@ -99,8 +99,8 @@ class PhysioNet2019(Source):
 
     Options: ClassVar[type[Frozen]] = PhysioNet2019Options
     version: ClassVar[int] = 1
-    licence: ClassVar[str] = "CC BY 4.0 (PhysioNet, challenge-2019 1.0.0, doi:10.13026/v64v-d857)"
-    variables: ClassVar[tuple[str, ...]] = tuple(MEASUREMENTS.values())
+    licence: str = "CC BY 4.0 (PhysioNet, challenge-2019 1.0.0, doi:10.13026/v64v-d857)"
+    variables: tuple[str, ...] = tuple(MEASUREMENTS.values())
     rules: ClassVar[tuple[str, ...]] = (
         "unreadable_file",
         "file_name",

@@ -27,9 +27,9 @@ class SimulatedWard(Source):
     Options: ClassVar[type[Frozen]] = WardOptions
     needs_path: ClassVar[bool] = False
     version: ClassVar[int] = 1
-    licence: ClassVar[str] = "Apache-2.0 (simulated, no patient's data)"
-    variables: ClassVar[tuple[str, ...]] = VARIABLES
-    drugs: ClassVar[tuple[str, ...]] = DRUGS
+    licence: str = "Apache-2.0 (simulated, no patient's data)"
+    variables: tuple[str, ...] = VARIABLES
+    drugs: tuple[str, ...] = DRUGS
 
     def fingerprint(self) -> str:
         """There is no raw input: the digest of the law's version."""
