@@ -129,7 +129,7 @@ tasks = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(random_tables(max_stays=2), tasks)
 def test_every_number_is_as_defined(tables, task):
     made = build_sequences(tables, task, FEATURES, VARIABLES, DRUGS, collect_vocabulary(tables))

@@ -92,7 +92,7 @@ def _near(stay: Row) -> st.SearchStrategy[float]:
     return _hours(stay["admitted_at"] - 20, stay["discharged_at"] + 10)
 
 
-_DELAY = st.just(0.0) | _hours(0, 30)
+_DELAY = st.just(0.0) | _hours(0, 30) | _hours(0, 30)
 
 
 @st.composite

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from flowsheet.config import FeaturesConfig, TaskConfig
+from flowsheet.testing.tables import make_tables
+from flowsheet.windows.build import build_sequences, collect_vocabulary
+from flowsheet.windows.sequences import Sequences
+
+
+@pytest.fixture(scope="module")
+def sequences():
+    stays = [
+        {"stay_id": 1, "subject_id": 20, "discharged_at": 70},
+        {"stay_id": 2, "subject_id": 10, "discharged_at": 20},
+        {"stay_id": 3, "subject_id": 20, "discharged_at": 48},
+    ]
+    tables = make_tables(stays, [{"stay_id": 2, "time": 1, "variable": "hr", "value": 80.0}])
+    features = FeaturesConfig(name="f", statics=())
+    return build_sequences(tables, TaskConfig(name="t"), features, ("hr",), (), collect_vocabulary(tables))
+
+
+def test_rows_of_stays(sequences):
+    assert (len(sequences), sequences.rows) == (3, 6)
+    assert sequences.lengths.tolist() == [3, 1, 2]
+    assert sequences.row_stay.tolist() == [0, 0, 0, 1, 2, 2]
+    assert sequences.columns("value", "time") == [0, 3]
+
+
+@pytest.mark.parametrize("chosen", [np.array([2, 1]), np.array([False, True, True])])
+def test_take_keeps_whole_stays_in_the_order_asked(sequences, chosen):
+    taken = sequences.take(chosen)
+    order = [3, 2] if chosen.dtype != bool else [2, 3]
+    assert taken.stay_id.tolist() == order
+    for i, stay in enumerate(order):
+        rows, own = slice(*taken.offsets[i : i + 2]), sequences.row_stay == stay - 1
+        np.testing.assert_array_equal(taken.x[rows], sequences.x[own])
+        np.testing.assert_array_equal(taken.step[rows], sequences.step[own])
+
+
+def test_a_subject_comes_with_all_its_stays(sequences):
+    assert sequences.of_subjects(np.array([20])).stay_id.tolist() == [1, 3]
+    assert sequences.of_subjects(np.array([99])).rows == 0
+
+
+def test_loading_maps_and_does_not_write(sequences, tmp_path):
+    sequences.save(tmp_path)
+    loaded = Sequences.load(tmp_path)
+    assert loaded.features == sequences.features
+    with pytest.raises(ValueError, match="read-only"):
+        loaded.x[0, 0] = 1
