@@ -100,10 +100,11 @@ def slabs_of(table: Table, stays: Ints) -> list[Slab]:
     if len(order) == 0:
         return []
     stays, lengths = stays[order], lengths[order]
-    return [_slab(table, table.starts[stays], lengths, place) for place in cut(lengths)]
+    return [slab(table, table.starts[stays], lengths, place) for place in cut(lengths)]
 
 
-def _slab(table: Table, starts: Ints, lengths: Ints, place: tuple[int, int, int]) -> Slab:
+def slab(table: Table, starts: Ints, lengths: Ints, place: tuple[int, int, int]) -> Slab:
+    """The rows of stays that begin at ``starts``, for a place (first step, end, width)."""
     start, end, width = place
     spare = max(width - len(starts), 0)
     first, length = np.pad(starts[:width], (0, spare)), np.pad(lengths[:width], (0, spare))

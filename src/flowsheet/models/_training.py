@@ -114,11 +114,12 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for i, chosen in enumerate(batches(stays, size, self.generator)):
             self._set_rate(self.progress.epoch + i / number)
-            total += self._step(slabs_of(table, chosen), expected)
+            total += self.step(slabs_of(table, chosen), expected)
             self._average(self.progress.epoch * number + i)
         return float(total) / number
 
-    def _step(self, slabs: list[Slab], expected: float) -> Tensor:
+    def step(self, slabs: list[Slab], expected: float) -> Tensor:
+        """One batch; its loss is the sum over scored rows divided by ``expected``, their average number in a batch."""
         self.optimiser.zero_grad()
         low = self.params.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
