@@ -140,7 +140,8 @@ def test_an_unfinished_experiment_is_taken_up(tracker, config, killed):
 def test_a_trial_cut_off_while_it_was_recorded_is_completed(tracker, config):
     parent = tracker.start(config, "key1")
     child = tracker.model_run(parent.run_id, "logistic", "training1")
-    tracker._child(child, "trial", "trial 0", {"flowsheet.trial": "0"})  # what a kill after the first call leaves
+    first = {"mlflow.parentRunId": child, "flowsheet.trial": "0"}
+    tracker._create(parent.experiment_id, "trial", "trial 0", first)  # what a kill after the first call leaves
     tracker.sync_trials(child, "auprc", TRIALS)
     trials = runs(config, mlflow__parentRunId=child)
     assert sorted(run.data.tags["flowsheet.trial"] for run in trials) == ["0", "1", "2", "3"]

@@ -118,8 +118,10 @@ class Tracker:
 
     def model_run(self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None) -> str:
         """The run of one model below its experiment's; ``params`` as ``model.<name>``."""
-        tags = {"flowsheet.model": name, "flowsheet.training_key": training_key}
-        run_id = self._child(parent_id, "model", name, tags)
+        experiment_id = self._client.get_run(parent_id).info.experiment_id
+        tags = {"mlflow.parentRunId": parent_id, "flowsheet.model": name, "flowsheet.training_key": training_key}
+        held = self._find(experiment_id, "model", tags)
+        run_id = str(held.info.run_id) if held else self._create(experiment_id, "model", name, tags)
         self.log(run_id, params={"model": name, **flat(params or {}, "model.")})
         return run_id
 
@@ -127,10 +129,13 @@ class Tracker:
         """Record the trials that are not yet recorded below a model's run."""
         experiment_id = self._client.get_run(run_id).info.experiment_id
         below = self._below(experiment_id, "trial", {"mlflow.parentRunId": run_id})
-        ended = {run.data.tags["flowsheet.trial"] for run in below if run.info.status in {"FINISHED", "FAILED"}}
+        held = {run.data.tags["flowsheet.trial"]: run.info for run in below}
         for trial in trials:
-            if str(trial.number) not in ended:
-                self._trial(run_id, metric, trial)
+            info = held.get(str(trial.number))
+            if info is None or info.status not in {"FINISHED", "FAILED"}:
+                tags = {"mlflow.parentRunId": run_id, "flowsheet.trial": str(trial.number)}
+                begun = info.run_id if info else self._create(experiment_id, "trial", f"trial {trial.number}", tags)
+                self._trial(begun, metric, trial)
 
     def log(
         self,
@@ -179,9 +184,7 @@ class Tracker:
         self._client.set_tag(run_id, "flowsheet.error", reason[:5000])
         self._client.set_terminated(run_id, "KILLED" if killed else "FAILED")
 
-    def _trial(self, parent_id: str, metric: str, trial: Trial) -> None:
-        tags = {"flowsheet.trial": str(trial.number)}
-        run_id = self._child(parent_id, "trial", f"trial {trial.number}", tags)
+    def _trial(self, run_id: str, metric: str, trial: Trial) -> None:
         self.log(
             run_id,
             params=flat(trial.params, "model."),
@@ -190,14 +193,6 @@ class Tracker:
             tags={"flowsheet.state": trial.state, **({"flowsheet.error": trial.error} if trial.error else {})},
         )
         self._client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED")
-
-    def _child(self, parent_id: str, level: Level, name: str, tags: Mapping[str, str]) -> str:
-        parent = self._client.get_run(parent_id)
-        wanted = {"mlflow.parentRunId": parent_id, **tags}
-        held = self._find(parent.info.experiment_id, level, wanted)
-        if held is None:
-            return self._create(parent.info.experiment_id, level, name, wanted)
-        return str(held.info.run_id)
 
     def _create(self, experiment_id: str, level: Level, name: str, tags: Mapping[str, str]) -> str:
         common = {"flowsheet.level": level, "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
