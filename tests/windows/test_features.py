@@ -159,3 +159,11 @@ def test_the_vocabulary_is_sorted_and_knows_no_null():
 def test_unknown_names_are_refused_with_the_nearest(features):
     with pytest.raises(UsageError, match=r"hart|insulin|agee"):
         built(make_tables([{"stay_id": 1, "discharged_at": 8}]), **features)
+
+
+@pytest.mark.parametrize(
+    "features", [{"variables": ("hr", "hr")}, {"statics": ("age", "age")}, {"aggregations": ("last", "last")}]
+)
+def test_a_name_that_comes_twice_is_refused(features):
+    with pytest.raises(UsageError, match="twice"):
+        built(make_tables([{"stay_id": 1, "discharged_at": 8}]), **features)

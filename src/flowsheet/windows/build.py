@@ -9,10 +9,11 @@ import polars as pl
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
-from flowsheet.windows.features import Block, Statics, Time, Values, Vocabulary, collect_vocabulary
+from flowsheet.windows.features import Block, Values
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.history import response_history
 from flowsheet.windows.sequences import Feature, Sequences
+from flowsheet.windows.statics import Statics, Time, Vocabulary, collect_vocabulary
 from flowsheet.windows.task import targets
 from flowsheet.windows.treatments import Treatments
 

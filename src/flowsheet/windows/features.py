@@ -1,4 +1,4 @@
-"""Which columns a model sees, and how charted events and statics fill them.
+"""Which columns a model sees, and how charted events fill them.
 
 The columns follow from the configuration and from three lists that are kept beside the extract or the saved
 model: variables, drugs and the vocabulary of categories. What the data at hand happens to hold never matters.
@@ -18,40 +18,31 @@ An event belongs to the cell (see :mod:`flowsheet.windows.grid`) in which it bec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import Tables
-from flowsheet.config import FeaturesConfig
+from flowsheet.config import Aggregation, FeaturesConfig
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.windows import carry
 from flowsheet.windows.grid import HOUR, Grid, Ints, microseconds
 from flowsheet.windows.sequences import Feature
-
-Vocabulary = Mapping[str, Sequence[str]]
-"""Categories of each categorical column of the stays, in the order of their one-hot features."""
-
-CATEGORICAL = ("site", "sex", "unit", "admission_type")
-NUMERIC = ("age", "height_cm", "weight_kg")
-
-
-def collect_vocabulary(tables: Tables) -> dict[str, list[str]]:
-    """The categories that these stays hold, sorted; to be kept with the extract and the model."""
-    return {name: sorted(tables.stays[name].drop_nulls().unique().to_list()) for name in CATEGORICAL}
 
 
 def chosen(kind: str, wanted: str | tuple[str, ...], held: Sequence[str]) -> tuple[str, ...]:
     """The names that the configuration wants: "all", "none" or a list, out of those there are.
 
     Raises:
-        UsageError: a name is not among them.
+        UsageError: a name is not among them, or comes twice.
     """
     if isinstance(wanted, str):
         return tuple(held) if wanted == "all" else ()
+    if len(set(wanted)) < len(wanted):
+        raise UsageError(f"the features name a {kind} twice: {', '.join(wanted)}", todo="name each once")
     for name in wanted:
         if name not in held:
             raise UsageError(
@@ -91,6 +82,7 @@ class Values:
     def __init__(self, config: FeaturesConfig, variables: Sequence[str]) -> None:
         self.variables = chosen("variable", config.variables, variables)
         chosen("variable", tuple(config.carry_forward_by_variable), variables)
+        chosen("aggregation", config.aggregations, get_args(Aggregation))
         self.config = config
         limits = [config.carry_forward_by_variable.get(v, config.carry_forward_hours) for v in self.variables]
         self.limit = np.array([round(limit * HOUR) for limit in limits], np.int64)
@@ -144,50 +136,3 @@ class _Cells:
             cells = np.full(size, np.nan)
             (np.fmin if how == "min" else np.fmax).at(cells, self.key, self.value)
         return cells.reshape(self.shape)
-
-
-class Statics:
-    """What is known of a stay from its first hour, repeated on each row: numbers, and categories one-hot.
-
-    A missing number is NaN; a missing category, or one outside the vocabulary, is all zeros.
-    ``hours_in_hospital`` counts from admission to the hospital to admission to the unit.
-    """
-
-    def __init__(self, config: FeaturesConfig, vocabulary: Vocabulary) -> None:
-        chosen("static", config.statics, [*NUMERIC, *CATEGORICAL, "hours_in_hospital"])
-        self.columns = [
-            (name, category)
-            for name in config.statics
-            for category in (vocabulary[name] if name in CATEGORICAL else [None])
-        ]
-        self.features = tuple(Feature(_label(*column), "static", column[0]) for column in self.columns)
-
-    def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
-        """Write the columns of ``features``."""
-        stays = tables.stays.sort("stay_id")
-        stays = stays.filter(grid.positions(stays["stay_id"].to_numpy()) >= 0)
-        for j, column in enumerate(self.columns):
-            x[:, j] = grid.per_row(stays.select(_static(*column).cast(pl.Float32)).to_series().to_numpy())
-
-
-def _label(name: str, category: str | None) -> str:
-    return name if category is None else f"{name}={category}"
-
-
-def _static(name: str, category: str | None) -> pl.Expr:
-    if category is not None:
-        return (pl.col(name) == category).fill_null(False)
-    if name == "hours_in_hospital":
-        waited = pl.col("admitted_at") - pl.col("hospital_admitted_at")
-        return (waited.dt.total_microseconds() / HOUR).fill_null(np.nan)
-    return pl.col(name).fill_null(np.nan)
-
-
-class Time:
-    """Hours from admission to p(k)."""
-
-    features: tuple[Feature, ...] = (Feature("hours", "time", "hours"),)
-
-    def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
-        """Write the column."""
-        x[:, 0] = (grid.predicted_at - grid.per_row(grid.admitted)) / HOUR
