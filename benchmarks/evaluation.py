@@ -92,7 +92,7 @@ def measure_coverage(given: argparse.Namespace) -> None:
             a, b = contest(np.random.default_rng([i, 77]), noise)
             draws = bootstrap({"a": a, "b": b}, metrics, given.resamples, seed=i)
             for m in metrics:
-                found = difference(m(a) - m(b), draws["a", m.name], draws["b", m.name], 0.95)
+                found = difference(m(a) - m(b), draws["a", m.name] - draws["b", m.name], a.subjects, 0.95)
                 inside = found.low <= truth[m.name] <= found.high
                 counts[m.name] += int(inside if counts is covered else found.p < 0.05)
     for m in metrics:

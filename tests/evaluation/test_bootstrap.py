@@ -84,12 +84,20 @@ def test_an_interval_needs_events_in_more_than_a_few_subjects():
 
 def test_equal_models_do_not_differ():
     draws = bootstrap({0: clustered()}, METRIC, 50, 1)[0, "auroc"]
-    found = difference(0.0, draws, draws, 0.95)
+    found = difference(0.0, draws - draws, 40, 0.95)
     assert (found.low, found.high, found.p) == (0, 0, 1)
 
 
 def test_a_difference_without_draws_is_not_estimable():
-    assert math.isnan(difference(0.1, None, np.ones(5), 0.95).p)
+    assert math.isnan(difference(0.1, None, 40, 0.95).p)
+    assert math.isnan(difference(0.1, np.ones(5), 1, 0.95).p)
+
+
+def test_the_interval_of_a_difference_leaves_out_zero_exactly_when_it_counts():
+    draws = np.random.default_rng(0).normal(size=400)
+    for value in np.linspace(-3, 3, 61):
+        found = difference(value, draws, 30, 0.95)
+        assert (found.low <= 0 <= found.high) == (found.p >= 0.05)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -125,7 +133,7 @@ def repeated(noise, times, resamples=200):
     for i in range(times):
         a, b = contest(np.random.default_rng([i, 77]), noise)
         draws = bootstrap({"a": a, "b": b}, [auroc], resamples, seed=i)
-        yield difference(auroc(a) - auroc(b), draws["a", "auroc"], draws["b", "auroc"], 0.95)
+        yield difference(auroc(a) - auroc(b), draws["a", "auroc"] - draws["b", "auroc"], a.subjects, 0.95)
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 
-import numpy as np
 import polars as pl
 
 from flowsheet.config import EvaluationConfig
@@ -112,7 +111,7 @@ def _figure_row(contest: Contest, scope: str, model: str, metric: Metric) -> tup
     )
     if reason is None and draws is not None and math.isnan(low):
         reason = UNSTABLE
-    counts = (len(scored.y), scored.events, len(np.unique(scored.subject)))
+    counts = (len(scored.y), scored.events, scored.subjects_seen)
     return (scope, model, metric.name, value, low, high, *counts, reason)
 
 
@@ -143,5 +142,6 @@ def _pairs_of(contest: Contest, scope: str, metric: Metric, models: Sequence[str
 
 def _difference(contest: Contest, scope: str, metric: Metric, a: str, b: str) -> Difference:
     value = contest.figure(scope, a, metric) - contest.figure(scope, b, metric)
-    draws_a, draws_b = (contest.draws.get(((scope, model), metric.name)) for model in (a, b))
-    return difference(value, draws_a, draws_b, contest.config.confidence)
+    draws = [contest.draws.get(((scope, model), metric.name)) for model in (a, b)]
+    apart = None if draws[0] is None or draws[1] is None else draws[0] - draws[1]
+    return difference(value, apart, contest.scored[scope, a].subjects_seen, contest.config.confidence)

@@ -52,6 +52,11 @@ class Scored:
         return int(np.count_nonzero(self.y))
 
     @property
+    def subjects_seen(self) -> int:
+        """Subjects with at least one row."""
+        return int(np.count_nonzero(np.bincount(self.subject, minlength=1)))
+
+    @property
     def why_not_estimable(self) -> str | None:
         """The reason that no figure can be given, or None."""
         events, others = self.events, len(self.y) - self.events
