@@ -17,7 +17,7 @@ from flowsheet import __version__
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.home import digest, read_json, write_json
+from flowsheet.home import read_json, write_json
 from flowsheet.models.base import MODELS, Model
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, columns
@@ -114,11 +114,6 @@ class Bundle:
             training_key=about["training_key"],
             version=about["flowsheet"],
         )
-
-    @property
-    def fingerprint(self) -> str:
-        """sha256 of what the bundle says of itself."""
-        return digest(read_json(self.folder / "bundle.json"))
 
     def predict(self, tables: Tables) -> pl.DataFrame:
         """A risk for every step of every stay, sorted by stay and step, with the columns of ``PREDICTIONS``.
