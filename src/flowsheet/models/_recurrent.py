@@ -92,10 +92,11 @@ class RecurrentNet(nn.Module):
             x, state = layer.run(x, states[i])
             after.append(state)
             x = x * masks[i + 1] if masks and i + 1 < len(self.layers) else x
-        x = self.norm(x.to(self.output.weight.dtype))
-        logits = self.output(x * masks[-1] if masks else x)
-        if self.skip is not None:
-            logits = logits + self.skip(seen)
+        with torch.autocast(x.device.type, enabled=False):  # as narrow as this, low precision is slower
+            x = self.norm(x.to(seen.dtype))
+            logits = self.output(x * masks[-1] if masks else x)
+            if self.skip is not None:
+                logits = logits + self.skip(seen)
         return logits.squeeze(-1), after
 
     def recurrent(self) -> Iterator[RecurrentLayer]:

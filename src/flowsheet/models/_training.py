@@ -89,7 +89,7 @@ class Trainer:
         """
         path = self._checkpoint(identity)
         if path is not None and path.is_file():
-            self._restore(torch.load(path, weights_only=True))
+            self._restore(torch.load(path, map_location="cpu", weights_only=True))
         while self.progress.epoch < self.params.epochs and not self._stale():
             loss = self._epoch(table)
             try:
