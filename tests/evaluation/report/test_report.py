@@ -101,7 +101,7 @@ def model_report(name):
             {"number": [0, 1, 2], "state": ["complete", "complete", "failed"], "value": [0.1, 0.2, None]}
         ),
         tables={
-            "training": pl.DataFrame({"epoch": [1, 2, 3], "score": [0.1, 0.2, 0.21]}),
+            "training_curve": pl.DataFrame({"epoch": [1, 2, 3], "score": [0.1, 0.2, 0.21]}),
             "coefficients": pl.DataFrame({"term": [name, "age"], "estimate": [0.5, -0.25]}),
         },
         seconds=75.0,
@@ -115,7 +115,7 @@ def test_a_full_report_tells_everything(ward, predictions):
         assert sentence.replace("<", "&lt;") in text
     for words in ("will the patient be septic", "in the raw tables", "1,234", "Transitions in", "sex: F", "f" * 64):
         assert words in text
-    for words in ("Tuning history", "Training of the best trial", "Coefficients", "1 min 15 s", "2 complete, 1 failed"):
+    for words in ("Tuning history", "Training curve", "Coefficients", "1 min 15 s", "2 complete, 1 failed"):
         assert words in text
 
 
@@ -159,7 +159,7 @@ def test_names_never_become_markup(ward, predictions):
             ),
             {},
         ),
-        (pl.DataFrame(), {"training": pl.DataFrame({"epoch": [1], "score": [0.1]})}),
+        (pl.DataFrame(), {"training_curve": pl.DataFrame({"epoch": [1], "score": [0.1]})}),
         (pl.DataFrame(), {"coefficients": pl.DataFrame(schema={"term": pl.String, "estimate": pl.Float64})}),
         (pl.DataFrame(), {"notes": pl.DataFrame({"a": ["x"], "b": ["y"]}), "one": pl.DataFrame({"a": [1.0]})}),
         (

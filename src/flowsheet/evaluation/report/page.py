@@ -253,11 +253,7 @@ def model(told: ModelReport, evidence: Evidence) -> dict[str, Any]:
     drawings: list[tuple[str, Markup | None]] = []
     if {"number", "state", "value"} <= set(told.trials.columns):
         drawings.append(("Tuning history", charts.tuning(told.trials, told.monitored or "Score", css)))
-    for name, table in told.tables.items():
-        if name == "training" and table.width > 1:
-            drawings.append(("Training of the best trial", charts.training(table, css)))
-        elif table.width > 1 and len(table) and table.dtypes[1].is_numeric():
-            drawings.append((f"{charts.words(name)}: {charts.words(table.columns[1]).lower()}", _largest(name, table)))
+    drawings += [(charts.words(name), _drawn(name, table, css)) for name, table in told.tables.items()]
     return {
         "told": told,
         "css": css,
@@ -265,6 +261,15 @@ def model(told: ModelReport, evidence: Evidence) -> dict[str, Any]:
         "trials": _trial_counts(told.trials),
         "drawings": [(caption, drawing) for caption, drawing in drawings if drawing],
     }
+
+
+def _drawn(name: str, table: pl.DataFrame, css: str) -> Markup | None:
+    """Numbers over numbers as a curve, numbers of named things as bars, anything else not at all."""
+    if table.width < 2 or table.is_empty() or not table.dtypes[-1].is_numeric():
+        return None
+    if table.dtypes[0].is_numeric():
+        return charts.training(table, css)
+    return _largest(name, table) if table.dtypes[1].is_numeric() else None
 
 
 def _largest(name: str, table: pl.DataFrame) -> Markup:
