@@ -80,6 +80,7 @@ def test_separable_data_are_fitted_with_a_word():
     assert model.tables()["fit"]["separable"].item()
     assert any("separates" in line for line in told)
     assert np.abs(model.glm.coef).max() < 20
+    assert model.tables()["coefficients"]["std_error"].is_null().all()
 
 
 @pytest.mark.parametrize("cls", [AR, ARX])

@@ -25,7 +25,8 @@ class Glm:
     Aliased columns have coefficient 0 and are not ``kept``. The covariance (of the kept ones) is the
     sandwich over subjects, A^-1 B A^-1 with A the Hessian and B the sum over subjects of the outer
     product of their summed scores (Liang and Zeger 1986), times G / (G - 1) * (n - 1) / (n - k) for G
-    subjects, n rows and k coefficients, as statsmodels and Stata have it; None with fewer than two subjects.
+    subjects, n rows and k coefficients, as statsmodels and Stata have it. None with fewer than two subjects, and for
+    separable data: where the likelihood has no maximum, an error around the prior's would only look exact.
     """
 
     coef: Floats  # (D + 1,)
@@ -71,7 +72,8 @@ def fit_glm(x: Table, y: NDArray[np.int8], subject: NDArray[np.int64]) -> Glm:
         solution = minimise(x, y, logistic, penalty, features=chosen)
     coef = np.zeros(len(kept))
     coef[kept] = solution.coef
-    return Glm(coef, kept, _clustered(x[:, columns], y, subject, solution), separable)
+    covariance = None if separable else _clustered(x[:, columns], y, subject, solution)
+    return Glm(coef, kept, covariance, separable)
 
 
 def independent(x: Table) -> NDArray[np.bool_]:
