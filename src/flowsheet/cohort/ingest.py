@@ -66,7 +66,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
                 tables, aside = sieve.sift(batch)
                 writer.add(tables)
                 writer.add_quarantined(aside)
-                progress(f"ingest: {sieve.kept:,} stays")
+                progress(f"{sieve.kept:,} stays")
             _judge(sieve, config)
             oracle = source.oracle()
             if oracle is not None:
@@ -74,7 +74,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
             writer.finish(_provenance(source, config, sieve))
     except OSError as error:
         raise FlowsheetError(f"could not write: {error}", where=str(target), todo="make room") from error
-    progress(f"ingest: {sieve.kept:,} stays kept, {sum(sieve.quarantined.values()):,} rows quarantined")
+    progress(f"{sieve.kept:,} stays kept, {sum(sieve.quarantined.values()):,} rows quarantined")
     return Extract.open(target)
 
 

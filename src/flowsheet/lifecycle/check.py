@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import ExperimentConfig
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import METRICS, score_function
 from flowsheet.tuning.space import resolve
 
 
@@ -15,7 +15,7 @@ def check(config: ExperimentConfig) -> None:
         UsageError: a name, option or parameter is not known; the message names the nearest one.
     """
     make_source(config.cohort)
-    METRICS.get(config.tuning.metric)
+    score_function(config.tuning.metric)
     METRICS.get(config.evaluation.metric)
     for model in config.models.values():
         resolve(model.kind, model)

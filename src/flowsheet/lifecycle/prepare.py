@@ -98,7 +98,7 @@ def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     edges = [str(edge) for edge in _AGE_BANDS]
     labels = [f"under {edges[0]}", *(f"{a} to {b}" for a, b in pairwise(edges)), f"{edges[-1]} and over"]
-    band = pl.col("age").cut(_AGE_BANDS, labels=labels, left_closed=True).cast(pl.String)
+    band = pl.col("age").cut(_AGE_BANDS, labels=labels, left_closed=True).cast(pl.Enum(labels))
     known = tables.stays.select("stay_id", "sex", "unit", "site", age=band)
     return order.join(known, on="stay_id", how="left", maintain_order="left")
 

@@ -111,7 +111,7 @@ class _Run:
     def go(self, trainer: Trainer) -> None:
         """Run trials until there are enough, or time is up."""
         if done := len(self.finished()):
-            self.progress(f"{self.search.kind}: going on after {done} of {self.wanted} trials")
+            self.progress(f"going on after {done} of {self.wanted} trials")
         for record in self.records():
             self.on_trial(record)
         trainer.sweep(self._best())
@@ -164,6 +164,6 @@ class _Run:
         best = best_of(self.records())
         outcome = record.error or f"{self.tuning.metric} {record.value:.4f}" if record.value is not None else ""
         return (
-            f"{self.search.kind}: trial {record.number + 1} of {self.wanted} {record.state}, {outcome}"
+            f"trial {record.number + 1} of {self.wanted} {record.state}, {outcome}"
             f" in {record.seconds:.0f} s; best {best.value if best else float('nan'):.4f}"
         )
