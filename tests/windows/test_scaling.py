@@ -144,3 +144,10 @@ def test_another_layout_is_refused(tmp_path):
     write_json(path, {**read_json(path), "version": 99})
     with pytest.raises(CheckFailed, match="layout 99"):
         Scaler.load(path)
+
+
+def test_never_measured_is_the_longest_wait():
+    waits = np.random.default_rng(1).uniform(0, 48, 5000)
+    waits[::7] = NAN
+    x = scaled(waits, kinds=["since"])[:, 0]
+    assert (x[np.isnan(waits)] == x[~np.isnan(waits)].max()).all()

@@ -18,6 +18,7 @@ from flowsheet.models.base import MODELS
 from flowsheet.tracking.bundle import Bundle
 from flowsheet.tuning.records import TrialRecord, TrialState, Tuned
 from flowsheet.tuning.study import tune
+from flowsheet.windows.scaling import VERSION as SCALING_VERSION
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.split import Split
@@ -51,7 +52,7 @@ def training_key(config: ExperimentConfig, name: str, data: Data) -> str:
             "windows": data.windows.key,
             "split": data.subjects().fingerprint,
             "model": model.model_dump(mode="json"),
-            "version": MODELS.get(model.kind).version,
+            "versions": [MODELS.get(model.kind).version, SCALING_VERSION],
             "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
             "seed": config.seed,
         }

@@ -1,8 +1,8 @@
 """Inputs made comparable, from what the training subjects' rows look like.
 
-Each column is cut to [low, high], may be put on a log scale, shifted and divided; NaN, "nothing known", becomes 0,
-the column's centre. The numbers come from the training rows' finite values, of which a fixed sample of
-``SAMPLE_ROWS`` is looked at when there are more:
+Each column is cut to [low, high], may be put on a log scale, shifted and divided. NaN, "nothing known", becomes 0,
+the column's centre; in a ``since`` column, where it means "never measured", it becomes the longest wait. The numbers
+come from the training rows' finite values, of which a fixed sample of ``SAMPLE_ROWS`` is looked at when there are more:
 
 - a column of zeros and ones, and every ``missing`` indicator, stays as it is;
 - low and high are the ``TAILS`` quantiles; where more than half of the values are 0 and none is below (doses,
@@ -27,7 +27,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.home import read_json, write_json
 from flowsheet.windows.sequences import Feature, Sequences
 
-VERSION = 1
+VERSION = 2
 SAMPLE_ROWS = 100_000
 CHUNK_ROWS = 1 << 15
 TAILS = (0.001, 0.999)
@@ -44,11 +44,12 @@ class _Column:
     log: bool = False
     centre: float = 0.0
     spread: float = 1.0
+    unknown: float = 0.0
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """Five numbers a column, each of shape (F,)."""
+    """Six numbers a column, each of shape (F,)."""
 
     names: tuple[str, ...]
     low: Floats
@@ -56,6 +57,8 @@ class Scaler:
     log: NDArray[np.bool_]
     centre: Floats
     spread: Floats
+    unknown: Floats
+    """What NaN becomes, on the new scale."""
 
     @classmethod
     def fit(cls, train: Sequences) -> Self:
@@ -96,7 +99,7 @@ class Scaler:
         out[:, logged] = np.log1p(out[:, logged])
         out -= self.centre
         out /= self.spread
-        np.nan_to_num(out, copy=False, nan=0.0)
+        np.copyto(out, self.unknown, where=np.isnan(out))
 
     def save(self, path: Path) -> None:
         """Write as JSON; reading it back gives the same bits."""
@@ -136,7 +139,9 @@ def _learn(feature: Feature, values: Floats) -> _Column:
     cut = np.log1p(cut) if log else cut
     if sparse:
         return _Column(0.0, high, log, 0.0, float(np.sqrt(np.mean(cut**2))))
-    return _Column(low, high, log, float(cut.mean()), float(cut.std()))
+    centre, spread = float(cut.mean()), float(cut.std())
+    longest = (float(cut.max()) - centre) / spread
+    return _Column(low, high, log, centre, spread, unknown=longest if feature.kind == "since" else 0.0)
 
 
 def _constant(values: Doubles) -> _Column:
