@@ -115,16 +115,16 @@ def _factors() -> dict[str, Factor]:
 
 
 def _drugs() -> dict[str, Drug]:
-    late = Plateau(first=18, last=44, shoulder=3)
-    soon = Plateau(first=2, last=12, shoulder=1.5)
+    late = Plateau(first=24, last=48, shoulder=2)
+    soon = Plateau(first=1, last=8, shoulder=1)
     return {
-        "vancomycin": Drug(doses=(500, 1000, 1500), reference=1000, chance=0.08, effect=-3, curve=Hump(peak=6)),
-        "piperacillin_tazobactam": Drug(doses=(2250, 4500), reference=4500, chance=0.08, effect=-3, curve=soon),
+        "vancomycin": Drug(doses=(500, 1000, 1500), reference=1000, chance=0.08, effect=-2.5, curve=Hump(peak=4)),
+        "piperacillin_tazobactam": Drug(doses=(2250, 4500), reference=4500, chance=0.08, effect=-2.5, curve=soon),
         "ceftriaxone": Drug(
-            doses=(1000, 2000), reference=2000, chance=0.07, effect=-2, curve=Power(scale=3, exponent=1)
+            doses=(1000, 2000), reference=2000, chance=0.07, effect=-2, curve=Power(scale=2, exponent=1.2)
         ),
-        "hydrocortisone": Drug(doses=(50, 100), reference=100, chance=0.05, effect=3.5, curve=late),
-        "propofol": Drug(doses=(100, 200, 300), reference=200, chance=0.1, effect=2, curve=Exponential(tau=4)),
+        "hydrocortisone": Drug(doses=(50, 100), reference=100, chance=0.05, effect=4, curve=late),
+        "propofol": Drug(doses=(100, 200, 300), reference=200, chance=0.1, effect=2.5, curve=Exponential(tau=3)),
         "norepinephrine": Drug(
             doses=(36, 72, 144),
             reference=72,

@@ -56,7 +56,7 @@ def true_curves(options: WardOptions) -> pl.DataFrame:
     the drug given in a step). It is the direct effect: what comes through physiology or an earlier response is apart.
 
     >>> true_curves(WardOptions()).filter(drug="propofol").head(2).with_columns(pl.col("effect").round(5)).rows()
-    [('propofol', 0, 0.01), ('propofol', 1, 0.00779)]
+    [('propofol', 0, 0.0125), ('propofol', 1, 0.00896)]
     """
     kernel = _ward.kernel(options)
     lags, drugs = kernel.shape
