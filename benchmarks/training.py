@@ -67,7 +67,7 @@ def epoch(kind: str, precision: str, way: Way, table: Table, number: int) -> dic
     """Seconds of an epoch, from ``number`` batches of 64 stays."""
     cls = MODELS.get(kind)
     assert issubclass(cls, RecurrentModel)
-    params = cls.Params(hidden=128, layers=1, precision=precision)
+    params = cls.Params(embedding=0, hidden=128, layers=1, precision=precision)
     net = RecurrentNet(cls.Layer, table.x.shape[1], params)
     trainer = Trainer(net, params, partial(slab_logits, net), lambda _: np.zeros(0), Context(seed=1))
     order = [*batches(np.arange(len(table.lengths)), 64, torch.Generator().manual_seed(1))]

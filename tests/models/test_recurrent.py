@@ -90,7 +90,7 @@ def test_layers_on_top_of_each_other(kind: str, train: Sequences) -> None:
     assert len(model.net.layers) == 2
 
 
-@pytest.mark.parametrize("switch", ["layer_norm", "skip"])
+@pytest.mark.parametrize("switch", ["layer_norm", "skip", "embedding"])
 def test_parts_of_the_network_can_be_left_out(train: Sequences, switch: str) -> None:
     with_it, without = fit("lstm", train), fit("lstm", train, **{switch: False})
     assert sum(p.numel() for p in without.net.parameters()) < sum(p.numel() for p in with_it.net.parameters())  # type: ignore[union-attr]

@@ -32,22 +32,28 @@ STAYS, STEPS = 32, 16
 class RecurrentParams(TrainingParams):
     """The network, and how it is trained."""
 
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """AdamW's decoupled weight decay."""
+    epochs: Annotated[int, Field(ge=1)] = 8
+    """Passes over the training stays, at most."""
     inputs: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
     """Kinds of features that the network is given."""
     history: bool = False
     """Take the known past responses as inputs (unknown ones as 0)."""
+    embedding: Annotated[int, Field(ge=0)] = 128
+    """Units (ReLU) through which each row's inputs reach the recurrence and the output; 0 gives them as they are."""
     hidden: Annotated[int, Field(ge=1)] = 128
     """Units of a recurrent layer."""
     layers: Annotated[int, Field(ge=1)] = 1
     """Recurrent layers on top of each other."""
-    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of inputs hidden from the network while training, drawn anew for each stay."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of recurrent outputs hidden from what follows while training, drawn anew for each stay."""
     layer_norm: bool = True
     """Normalise the last recurrent output over its units."""
     skip: bool = True
-    """Let the output see the inputs directly too, past the recurrence."""
+    """Let the output see the (embedded) inputs too, past the recurrence."""
 
 
 class RecurrentLayer(nn.Module):
@@ -65,16 +71,18 @@ class RecurrentLayer(nn.Module):
 
 
 class RecurrentNet(nn.Module):
-    """Recurrent layers, then one linear output at every step."""
+    """An embedding of each row, recurrent layers, and one linear output at every step."""
 
     def __init__(self, layer: type[RecurrentLayer], inputs: int, params: RecurrentParams) -> None:
         super().__init__()
         self.params = params
-        sizes = [inputs] + [params.hidden] * (params.layers - 1)
+        self.embedding = nn.Linear(inputs, params.embedding) if params.embedding else None
+        seen = params.embedding or inputs
+        sizes = [seen] + [params.hidden] * (params.layers - 1)
         self.layers = nn.ModuleList(layer(size, params.hidden) for size in sizes)
         self.norm = nn.LayerNorm(params.hidden) if params.layer_norm else nn.Identity()
         self.output = nn.Linear(params.hidden, 1)
-        self.skip = nn.Linear(inputs, 1, bias=False) if params.skip else None
+        self.skip = nn.Linear(seen, 1, bias=False) if params.skip else None
 
     def start(self, stays: int) -> list[State]:
         """The state before the first step, a tuple of (n, H) a layer."""
@@ -87,16 +95,17 @@ class RecurrentNet(nn.Module):
         ``masks`` is empty, or holds the dropout factors of the inputs (n, F) and of each layer's output (n, H).
         """
         after: list[State] = []
-        seen = x = x * masks[0] if masks else x
+        x = x * masks[0] if masks else x
+        seen = x = torch.relu(self.embedding(x)) if self.embedding is not None else x
         for i, layer in enumerate(self.recurrent()):
             x, state = layer.run(x, states[i])
             after.append(state)
             x = x * masks[i + 1] if masks and i + 1 < len(self.layers) else x
         with torch.autocast(x.device.type, enabled=False):  # as narrow as this, low precision is slower
-            x = self.norm(x.to(seen.dtype))
+            x = self.norm(x.to(self.output.weight.dtype))
             logits = self.output(x * masks[-1] if masks else x)
             if self.skip is not None:
-                logits = logits + self.skip(seen)
+                logits = logits + self.skip(seen.to(x.dtype))
         return logits.squeeze(-1), after
 
     def recurrent(self) -> Iterator[RecurrentLayer]:
@@ -105,12 +114,16 @@ class RecurrentNet(nn.Module):
 
 
 def initialise(net: RecurrentNet, rate: float, generator: torch.Generator) -> None:
-    """Uniform within 1/sqrt(H) as torch does, gates that keep the past open, the output at the base rate."""
+    """Uniform within 1 / sqrt(fan in) as torch does, gates that keep the past open, the output at the base rate."""
     bound = net.params.hidden**-0.5
     with torch.no_grad():
-        for name, weight in net.named_parameters():
-            if not name.startswith("norm"):
+        for part in (net.layers, net.output):
+            for weight in part.parameters():
                 weight.uniform_(-bound, bound, generator=generator)
+        if net.embedding is not None:
+            for weight in net.embedding.parameters():
+                reach = net.embedding.in_features**-0.5
+                weight.uniform_(-reach, reach, generator=generator)
         for layer in net.recurrent():
             layer.begin()
         net.output.bias.fill_(float(np.log(rate / (1 - rate))))
