@@ -251,7 +251,8 @@ def _explain(cls: type[BaseModel], prefix: tuple[str, ...], problem: dict[str, A
     if problem["type"] in ("enum", "literal_error"):
         known = str(problem["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
         return f"{key}={problem['input']!r} is not a choice: {did_you_mean(str(problem['input']), known)}"
-    return f"{key}={problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+    given = "" if isinstance(problem["input"], Mapping) else f"={problem['input']!r}"  # a whole group says nothing
+    return f"{key}{given}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def _owner(cls: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:

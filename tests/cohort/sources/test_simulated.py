@@ -11,11 +11,13 @@ from polars.testing import assert_frame_equal
 from scipy.special import logit
 
 from flowsheet.cohort.catalogue import ranges
+from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources import _ward
 from flowsheet.cohort.sources._law import DRUGS, VARIABLES, ResponseLaw, WardOptions
 from flowsheet.cohort.sources.base import Batch, Source
 from flowsheet.cohort.sources.simulated import SimulatedWard, true_curves
 from flowsheet.compose import compose_cohort
+from flowsheet.errors import UsageError
 from flowsheet.testing.sources import SourceConformance
 
 TABLES = ("stays", "events", "treatments", "episodes")
@@ -207,6 +209,22 @@ def test_the_shipped_choice_spells_out_the_defaults():
     assert WardOptions(**options) == WardOptions(stays=options["stays"])
     spelled = WardOptions(**options).model_dump(exclude_unset=True)
     assert set(spelled) == set(WardOptions.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("cohort.options.min_steps=100", "min_steps (100)"),
+        ("cohort.options.response.physiology.mood=1", "mood is none of circulation, inflammation, organs"),
+        ("cohort.options.drugs.vancomycin.efect=2", 'did you mean "effect"?'),
+        ("cohort.options.drugs.vancomycin.curve.shape=humpy", "'hump'"),
+    ],
+)
+def test_a_wrong_option_is_named_in_a_line(override: str, said: str):
+    with pytest.raises(UsageError) as error:
+        make_source(compose_cohort("simulated", [override]))
+    assert said in error.value.what
+    assert len(error.value.what) < 300
 
 
 def test_any_part_of_the_law_may_be_overridden():
