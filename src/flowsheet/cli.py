@@ -46,12 +46,14 @@ def run(experiment: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     flowsheet run demo
     flowsheet run physionet2019 cohort.path=training_setA.zip tuning.trials=5
     """
-    from flowsheet.lifecycle import commands
-
     if dry_run:
-        click.echo(commands.resolved(experiment, overrides), nl=False)
+        from flowsheet.lifecycle.commands import resolved
+
+        click.echo(resolved(experiment, overrides), nl=False)
     else:
-        commands.run(experiment, overrides)
+        from flowsheet.lifecycle.run import run as run_experiment
+
+        run_experiment(experiment, overrides)
 
 
 @cli.command()

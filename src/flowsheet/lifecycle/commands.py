@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
-from flowsheet.compose import compose, compose_cohort, share
+from flowsheet.compose import compose, compose_cohort
 from flowsheet.config import CohortConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
-from flowsheet.home import home
 from flowsheet.lifecycle import terminal
 from flowsheet.lifecycle.check import check
 from flowsheet.lifecycle.prepare import ingest as ingest_stage
 from flowsheet.lifecycle.prepare import open_extract
-from flowsheet.lifecycle.servers import prefect_api, quiet
 
 
 def resolved(experiment: str, overrides: Sequence[str]) -> str:
@@ -29,31 +25,6 @@ def resolved(experiment: str, overrides: Sequence[str]) -> str:
     config = compose(experiment, overrides)
     check(config)
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-
-
-def run(experiment: str, overrides: Sequence[str]) -> None:
-    """Run an experiment and print its leaderboard.
-
-    Raises:
-        UsageError: the configuration is wrong.
-        CheckFailed: the records or all models failed.
-    """
-    config = compose(experiment, overrides)
-    check(config)
-    home()
-    quiet()
-    _say(f"experiment {config.name}: starting the local services")
-    with prefect_api():
-        outcome = _flow("experiment").run(config)
-    terminal.leaderboard(outcome, terminal.console())
-
-
-def _flow(name: str) -> Any:
-    """The module of a flow, which alone knows Prefect."""
-    folder = share("flows").parent
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    return importlib.import_module(f"flows.{name}")
 
 
 def ingest(cohort: str, overrides: Sequence[str], out: Path | None) -> None:

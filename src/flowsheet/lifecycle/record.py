@@ -120,7 +120,9 @@ def finish(
     Of a run that an earlier call has finished, nothing is recorded again.
     """
     tracker, evidence = Tracker.open(), read_evidence(compared)
-    html = report.write(config, data, trained, compared, run.run_id)
+    html = report.path(compared)
+    if not (run.finished and html.is_file()):
+        report.write(config, data, trained, compared, run.run_id)
     registered = []
     for name, made in trained.items():
         child = _model_run(tracker, config, name, data, run.run_id)

@@ -28,8 +28,13 @@ from flowsheet.windows.sequences import Sequences
 _TRIALS = {"number": pl.Int64, "state": pl.String, "value": pl.Float64}
 
 
-def write(config: ExperimentConfig, data: Data, trained: Mapping[str, Stage], compared: Stage, run_id: str) -> Path:
-    """Write the report into the store; returns the HTML file."""
+def path(compared: Stage) -> Path:
+    """Where the report of that evidence is, or will be."""
+    return Store.open().path("report", compared.key) / "report.html"
+
+
+def write(config: ExperimentConfig, data: Data, trained: Mapping[str, Stage], compared: Stage, run_id: str) -> None:
+    """Write the report to :func:`path`."""
     extract = open_extract(data.extract)
     page = render(
         ReportData(
@@ -44,10 +49,8 @@ def write(config: ExperimentConfig, data: Data, trained: Mapping[str, Stage], co
             made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         )
     )
-    folder = Store.open().path("report", compared.key)
-    with publish(folder) as part:
+    with publish(path(compared).parent) as part:
         (part / "report.html").write_text(page)
-    return folder / "report.html"
 
 
 def _cohort(extract: Extract, data: Data) -> CohortReport:

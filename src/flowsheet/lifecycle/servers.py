@@ -18,7 +18,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -42,27 +42,33 @@ def quiet() -> None:
 
 
 @contextlib.contextmanager
-def prefect_api(port: int | None = None) -> Iterator[str]:
+def prefect_api(port: int | None = None, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
     """The URL of a Prefect API, set in the environment for the duration of the block.
 
-    ``port`` is where a server is started, if one has to be; None takes a free one.
+    ``port`` is where a server is started, if one has to be; None takes a free one. ``meanwhile`` is called with
+    the URL set, before the server has to answer: time for slow imports.
     """
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
+        meanwhile()
         yield configured
         return
     folder = home() / "prefect"
     folder.mkdir(exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(folder))
     with (folder / "users.lock").open("a") as users, (folder / "start.lock").open("a") as gate:
-        with _held(gate):
-            fcntl.flock(users, fcntl.LOCK_SH)
-            url = _running(folder) or _start_prefect(folder, port)
-        os.environ["PREFECT_API_URL"] = url
         try:
+            with _held(gate):
+                fcntl.flock(users, fcntl.LOCK_SH)
+                url = _running(folder)
+                process = None if url else _start_prefect(folder, port or free_port())
+                url = os.environ["PREFECT_API_URL"] = url or read_json(folder / "server.json")["url"]
+                meanwhile()
+                if process:
+                    await_url(f"{url}/health", process, folder / "server.log")
             yield url
         finally:
-            del os.environ["PREFECT_API_URL"]
+            os.environ.pop("PREFECT_API_URL", None)
             with _held(gate):
                 _stop_if_last(users, folder)
 
@@ -75,22 +81,21 @@ def _running(folder: Path) -> str | None:
     return str(known["url"]) if answers(f"{known['url']}/health") else None
 
 
-def _start_prefect(folder: Path, port: int | None) -> str:
-    port = port or free_port()
-    url = f"http://127.0.0.1:{port}/api"
+def _start_prefect(folder: Path, port: int) -> subprocess.Popen[bytes]:
     arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     process = start(arguments, folder / "server.log", {"PREFECT_HOME": os.environ["PREFECT_HOME"]})
-    await_url(f"{url}/health", process, folder / "server.log")
-    write_json(folder / "server.json", {"url": url, "pid": process.pid})
-    return url
+    write_json(folder / "server.json", {"url": f"http://127.0.0.1:{port}/api", "pid": process.pid})
+    return process
 
 
 def _stop_if_last(users: IO[str], folder: Path) -> None:
     fcntl.flock(users, fcntl.LOCK_UN)
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        stop(int(read_json(folder / "server.json")["pid"]))
-        (folder / "server.json").unlink(missing_ok=True)
+        state = folder / "server.json"
+        if state.is_file():
+            stop(int(read_json(state)["pid"]))
+            state.unlink()
 
 
 def start(module: list[str], log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -1,0 +1,45 @@
+"""Run an experiment's flow on a Prefect server of one's own, or on the configured one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from flowsheet.compose import compose, share
+from flowsheet.home import home
+from flowsheet.lifecycle.servers import prefect_api, quiet
+
+
+def run(experiment: str, overrides: Sequence[str]) -> None:
+    """Run an experiment and print its leaderboard.
+
+    Raises:
+        UsageError: the configuration is wrong.
+        CheckFailed: the records or all models failed.
+    """
+    config = compose(experiment, overrides)
+    home()
+    quiet()
+
+    def prepare() -> None:  # slow imports, while the server starts
+        from flowsheet.lifecycle.check import check
+
+        check(config)
+        _flow("experiment")
+
+    print(f"experiment {config.name}", file=sys.stderr, flush=True)
+    with prefect_api(meanwhile=prepare):
+        outcome = _flow("experiment").run(config)
+    from flowsheet.lifecycle import terminal
+
+    terminal.leaderboard(outcome, terminal.console())
+
+
+def _flow(name: str) -> ModuleType:
+    """The module of a flow, which alone knows Prefect."""
+    folder = share("flows").parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return importlib.import_module(f"flows.{name}")
