@@ -13,9 +13,14 @@ from flowsheet.home import Store, digest, home, publish, read_json, write_json
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path):
     target = tmp_path / "made"
-    with pytest.raises(RuntimeError), publish(target) as folder:
-        (folder / "half").write_text("x")
-        raise RuntimeError
+
+    def fail_halfway() -> None:
+        with publish(target) as folder:
+            (folder / "half").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert list(tmp_path.iterdir()) == []
     with publish(target) as folder:
         (folder / "whole").write_text("x")
