@@ -77,3 +77,14 @@ def test_help_does_not_import_what_is_heavy(tmp_path: Path):
     heavy = "'torch', 'mlflow', 'prefect', 'polars', 'optuna', 'pandera', 'sklearn'"
     script = f"import sys, flowsheet.cli; sys.exit(any(m in sys.modules for m in ({heavy})))"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.server
+def test_a_model_that_makes_no_sense_for_the_task_is_refused_with_the_reason(tmp_path: Path):
+    wanted = ["cohort=simulated_small", "task=next_day_onset", "tuning=none"]
+    code, errors = told(tmp_path / "home", "run", "demo", *wanted, "models=[ar1]")
+    assert code == 1
+    assert "before a first onset these are all 0" in errors
+    done = flowsheet(tmp_path / "home", "run", "demo", *wanted, "models=[ar1,logistic_regression]")
+    assert done.returncode == 0, done.stderr
+    assert "ar1 was left out" in done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from flowsheet.config import ExperimentConfig, Frozen, ModelConfig
-from flowsheet.errors import UsageError
+from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import score_function
 from flowsheet.home import Store, digest, read_json, write_json
 from flowsheet.lifecycle.stage import Progress, Stage, stage
@@ -70,6 +70,7 @@ def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, pr
     Raises:
         CheckFailed: the model cannot be fitted to this task (says why).
     """
+    _check_applies(config, name)
     key = training_key(config, name, data)
     work = Store.open().work("model", key)
 
@@ -109,6 +110,19 @@ def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, pr
     made = stage("model", key, make)
     shutil.rmtree(work, ignore_errors=True)
     return made
+
+
+def _check_applies(config: ExperimentConfig, name: str) -> None:
+    """Refuse a model whose rung makes no sense for the task.
+
+    Before the first onset every earlier response is 0: a model of the response history alone has nothing to learn.
+    """
+    if config.task.response not in MODELS.get(config.models[name].kind).capabilities.responses:
+        raise CheckFailed(
+            f"{name} learns from the patient's earlier responses, and before a first onset these are all 0",
+            where=f"task {config.task.name}, response {config.task.response.value}",
+            todo="use a task whose response is the state, such as next_day, or leave the model out",
+        )
 
 
 def _keep_story(folder: Path, bundle: Bundle, tuned: Tuned) -> None:
