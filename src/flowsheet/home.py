@@ -96,10 +96,8 @@ def publish(target: Path) -> Iterator[Path]:
         temporary.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        if error.errno is None:
-            raise
-        raise FlowsheetError(
-            f"could not write: {error.strerror}", where=str(target), todo="make room or choose another folder"
+        raise FlowsheetError(  # numpy's short writes carry no errno
+            f"could not write: {error.strerror or error}", where=str(target), todo="make room or choose another folder"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -104,8 +104,7 @@ def test_the_same_record_gives_the_same_numbers(finished: Path, tmp_path: Path):
     assert trials(tmp_path / "other") == trials(finished)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_a_run_that_was_killed_goes_on_to_the_same_end(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
