@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowsheet.home import read_json, write_json
-from flowsheet.lifecycle.servers import answers, free_port, prefect_api, quiet
+from flowsheet.lifecycle.servers import answers, free_port, prefect_api, quiet, start
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,20 @@ def test_users_share_a_server_and_the_last_one_out_stops_it(no_server: Path):
         assert read_json(state)["url"] == first
     assert not answers(f"{first}/health")
     assert not state.exists()
+
+
+@pytest.mark.server
+def test_a_server_that_was_left_starting_is_ended(no_server: Path):
+    folder = no_server / "prefect"
+    folder.mkdir(parents=True)
+    port = free_port()
+    arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    left = start(arguments, folder / "server.log", {"PREFECT_HOME": str(folder)})
+    write_json(folder / "server.json", {"url": f"http://127.0.0.1:{port}/api", "pid": left.pid})
+    with prefect_api() as api:
+        assert answers(f"{api}/health")
+        assert str(port) not in api
+        assert left.poll() is not None
 
 
 def test_a_configured_server_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch):

@@ -74,11 +74,25 @@ def prefect_api(port: int | None = None, meanwhile: Callable[[], object] = lambd
 
 
 def _running(folder: Path) -> str | None:
+    """The URL of the server that the folder tells of, if it answers; one that a killed run left starting is ended."""
     state = folder / "server.json"
     if not state.is_file():
         return None
     known = read_json(state)
-    return str(known["url"]) if answers(f"{known['url']}/health") else None
+    if answers(f"{known['url']}/health"):
+        return str(known["url"])
+    if _is_server(int(known["pid"]), known["url"]):
+        stop(int(known["pid"]))
+    return None
+
+
+def _is_server(pid: int, url: str) -> bool:
+    """Whether that process is still the server of that URL: numbers of ended processes are given out again."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    return "prefect" in words and url.removesuffix("/api").rsplit(":", 1)[1] in words
 
 
 def _start_prefect(folder: Path, port: int) -> subprocess.Popen[bytes]:
