@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,8 @@ def test_a_server_that_was_left_starting_is_ended(no_server: Path):
     port = free_port()
     arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     left = start(arguments, folder / "server.log", {"PREFECT_HOME": str(folder)})
+    while not Path(f"/proc/{left.pid}/cmdline").read_bytes():  # a process has no words until its program is loaded
+        time.sleep(0.01)
     write_json(folder / "server.json", {"url": f"http://127.0.0.1:{port}/api", "pid": left.pid})
     with prefect_api() as api:
         assert answers(f"{api}/health")
