@@ -97,6 +97,7 @@ class TaskConfig(Frozen):
 
 
 Aggregation = Literal["last", "mean", "min", "max", "count"]
+TreatmentColumn = Literal["on", "dose", "since"]
 
 
 class FeaturesConfig(Frozen):
@@ -112,6 +113,8 @@ class FeaturesConfig(Frozen):
     missing_indicators: bool = True
     hours_since_measured: bool = True
     treatments: Literal["all", "none"] | tuple[str, ...] = "all"
+    treatment_columns: tuple[TreatmentColumn, ...] = Field(default=("on", "dose", "since"), min_length=1)
+    """What each drug is told by; without "since" no column remembers an earlier dose."""
     statics: tuple[str, ...] = ("age", "sex", "unit", "hours_in_hospital")
     time: bool = True
     """Hours since admission as a feature."""
@@ -176,13 +179,34 @@ class TuningConfig(Frozen):
     """Start no further trial of a model after this long (makes results depend on the machine's speed)."""
 
 
+class Protocol(StrEnum):
+    """Who is held out (see ``flowsheet.windows.protocol``)."""
+
+    holdout = "holdout"
+    """A share of the subjects, once."""
+    cross_validation = "cross_validation"
+    """Every subject once in each repeat; tuning happens inside each fold's other subjects."""
+    temporal = "temporal"
+    """The share of the subjects who came last."""
+    site = "site"
+    """The subjects of some sites, or of each site in turn."""
+
+
 class EvaluationConfig(Frozen):
     """Who is held out, and what is reported."""
 
     name: Name
+    protocol: Protocol = Protocol.holdout
     test: Fraction = 0.2
+    """Share of all subjects: hold-out and temporal protocols."""
     validation: Fraction = 0.16
     """Share of all subjects that tuning and early stopping look at."""
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    """Of a cross-validation."""
+    repeats: Annotated[int, Field(ge=1, le=50)] = 1
+    """Of a cross-validation, each with other folds."""
+    sites: tuple[str, ...] = ()
+    """Held out together by the site protocol; none named: each site in turn."""
     metric: Name = "auroc"
     """The leaderboard's order."""
     resamples: Annotated[int, Field(ge=0)] = 500

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -69,39 +69,62 @@ def make_split(subjects: Subjects, has_event: NDArray[np.bool_], evaluation: Eva
     Raises:
         CheckFailed: the shares leave a part without any subject.
     """
+    groups = grouped(subjects, has_event, str(seed))
+    return divide(groups, quota(groups, evaluation.test), evaluation)
+
+
+def grouped(subjects: Subjects, has_event: NDArray[np.bool_], salt: str) -> list[Subjects]:
+    """Those who ever had the event and those who never had, each in the order of a hash of (salt, subject)."""
     unique, position = np.unique(subjects, return_inverse=True)
     ever = np.bincount(position, weights=has_event, minlength=len(unique)) > 0
-    groups = [_shuffled(unique[ever == group], seed) for group in (True, False)]
-    sizes = np.array([len(group) for group in groups])
-    test = _quota(sizes, sizes, evaluation.test)
-    valid = _quota(sizes, sizes - test, evaluation.validation)
-    ends = np.stack([np.zeros(2, np.int64), test, test + valid, sizes])
-    parts = [_gather(groups, low, high) for low, high in pairwise(ends)]
-    if min(map(len, parts)) == 0:
-        raise CheckFailed(
-            f"{len(unique)} subjects cannot be split into a training, a validation and a test part",
-            where=f"evaluation {evaluation.name}: test {evaluation.test}, validation {evaluation.validation}",
-            todo="use a larger cohort or smaller shares",
-        )
-    held_out, validating, training = parts
-    return Split(training, validating, held_out)
+    return [_shuffled(unique[ever == group], salt) for group in (True, False)]
 
 
-def _gather(groups: list[Subjects], low: Subjects, high: Subjects) -> Subjects:
-    """The members low to high of each group, ascending."""
-    return np.sort(np.concatenate([group[a:b] for group, a, b in zip(groups, low, high, strict=True)]))
+def quota(groups: Sequence[Subjects], share: float) -> list[int]:
+    """How many of each group are that share; at least one of all, out of the largest group."""
+    return _quota(groups, [len(group) for group in groups], share)
 
 
-def _shuffled(subjects: Subjects, seed: int) -> Subjects:
+def divide(groups: Sequence[Subjects], held_out: Sequence[int], evaluation: EvaluationConfig) -> Split:
+    """Of each group the first ``held_out`` test, the declared share of all come next and validate, the rest train.
+
+    Raises:
+        CheckFailed: nobody is left to train or to validate, or nobody tests although somebody should.
+    """
+    left = [len(group) - out for group, out in zip(groups, held_out, strict=True)]
+    valid = _quota(groups, left, evaluation.validation)
+    cuts = [(out, out + some) for out, some in zip(held_out, valid, strict=True)]
+    test = _gather(group[:a] for group, (a, _) in zip(groups, cuts, strict=True))
+    validating = _gather(group[a:b] for group, (a, b) in zip(groups, cuts, strict=True))
+    training = _gather(group[b:] for group, (_, b) in zip(groups, cuts, strict=True))
+    if not len(validating) or not len(training) or (sum(held_out) and not len(test)):
+        raise too_few(sum(map(len, groups)), evaluation)
+    return Split(training, validating, test)
+
+
+def too_few(subjects: int, evaluation: EvaluationConfig) -> CheckFailed:
+    """The cohort is too small for the protocol."""
+    return CheckFailed(
+        f"{subjects} subjects cannot be split into a training, a validation and a test part",
+        where=f"evaluation {evaluation.name}: {evaluation.protocol.value}, test {evaluation.test}, "
+        f"validation {evaluation.validation}, folds {evaluation.folds}",
+        todo="use a larger cohort, smaller shares or fewer folds",
+    )
+
+
+def _gather(groups: Iterable[Subjects]) -> Subjects:
+    return np.sort(np.concatenate(list(groups)))
+
+
+def _shuffled(subjects: Subjects, salt: str) -> Subjects:
     """In the order of their hashes; ``subjects`` ascend."""
-    hashes = (blake2b(f"{seed}:{subject}".encode(), digest_size=8).digest() for subject in subjects.tolist())
+    hashes = (blake2b(f"{salt}:{subject}".encode(), digest_size=8).digest() for subject in subjects.tolist())
     keys = np.array([int.from_bytes(h) for h in hashes], np.uint64)
     return np.asarray(subjects[np.argsort(keys, kind="stable")])
 
 
-def _quota(sizes: Subjects, left: Subjects, share: float) -> Subjects:
-    """How many of each group; at least one of all, out of the group with most left."""
-    wanted: Subjects = np.minimum(np.floor(share * sizes + 0.5).astype(np.int64), left)
-    if wanted.sum() == 0 and left.sum():
-        wanted[np.argmax(left)] = 1
+def _quota(groups: Sequence[Subjects], left: Sequence[int], share: float) -> list[int]:
+    wanted = [min(int(share * len(group) + 0.5), rest) for group, rest in zip(groups, left, strict=True)]
+    if not sum(wanted) and sum(left):
+        wanted[int(np.argmax(left))] = 1
     return wanted

@@ -1,4 +1,4 @@
-"""How drug exposures fill columns: three of each drug.
+"""How drug exposures fill columns: up to three of each drug, as ``treatment_columns`` chooses.
 
 An exposure is seen from max(start, known_at) on. At p(k) its ``end`` counts only as far as it has passed.
 
@@ -17,13 +17,14 @@ An exposure is seen from max(start, known_at) on. At p(k) its ``end`` counts onl
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import Tables
-from flowsheet.config import FeaturesConfig
+from flowsheet.config import FeaturesConfig, TreatmentColumn
 from flowsheet.windows import carry
 from flowsheet.windows.features import chosen
 from flowsheet.windows.grid import HOUR, Grid, Ints, microseconds
@@ -63,8 +64,9 @@ class Treatments:
 
     def __init__(self, config: FeaturesConfig, drugs: Sequence[str]) -> None:
         self.drugs = chosen("drug", config.treatments, drugs)
+        self.columns = chosen("treatment column", config.treatment_columns, get_args(TreatmentColumn))
         self.features = tuple(
-            Feature(f"{drug}_{what}", "treatment", drug) for what in ("on", "dose", "since") for drug in self.drugs
+            Feature(f"{drug}_{what}", "treatment", drug) for what in self.columns for drug in self.drugs
         )
 
     def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
@@ -72,13 +74,19 @@ class Treatments:
         width = len(self.drugs)
         if not width:
             return
-        on, dose, since = np.split(x, 3, axis=1)
         given = Exposures(grid, tables.treatments, self.drugs)
-        cell = given.row * width + given.column
-        on[:] = (np.bincount(cell, minlength=grid.rows * width) > 0).reshape(on.shape)
-        dose[:] = np.bincount(cell, weights=given.amount, minlength=grid.rows * width).reshape(on.shape)
+        cell, shape = given.row * width + given.column, (grid.rows, width)
+        for what, part in zip(self.columns, np.split(x, len(self.columns), axis=1), strict=True):
+            if what == "on":
+                part[:] = (np.bincount(cell, minlength=part.size) > 0).reshape(shape)
+            elif what == "dose":
+                part[:] = np.bincount(cell, weights=given.amount, minlength=part.size).reshape(shape)
+            else:
+                part[:] = _since(grid, given, width)
 
-        order = np.lexsort((given.until, given.stay))
-        ranks = carry.arrivals(grid, given.row[order], given.column[order], width)
-        held = carry.carry(grid, ranks, given.stay[order])
-        since[:] = carry.hours(carry.age(grid, held, given.until[order]), held)
+
+def _since(grid: Grid, given: Exposures, width: int) -> NDArray[np.float32]:
+    order = np.lexsort((given.until, given.stay))
+    ranks = carry.arrivals(grid, given.row[order], given.column[order], width)
+    held = carry.carry(grid, ranks, given.stay[order])
+    return carry.hours(carry.age(grid, held, given.until[order]), held)
