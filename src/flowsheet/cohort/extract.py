@@ -76,6 +76,8 @@ class Provenance(Frozen):
     drugs: tuple[str, ...] = ()
     attrition: tuple[tuple[str, int], ...] = ()
     """Stays left after each step, in order."""
+    left_out: tuple[tuple[str, int], ...] = ()
+    """Raw rows that the source's own rules left out, by reason."""
     quarantined: tuple[QuarantineEntry, ...] = ()
     quarantined_share: dict[str, float] = Field(default_factory=dict)
     """Per table, the share of its rows that broke a rule."""

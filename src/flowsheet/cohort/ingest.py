@@ -119,6 +119,7 @@ def _provenance(source: Source, config: CohortConfig, sieve: Sieve) -> Provenanc
         variables=source.variables,
         drugs=source.drugs,
         attrition=tuple(sieve.attrition.items()),
+        left_out=tuple(sieve.left_out.items()),
         quarantined=sieve.entries(),
         quarantined_share=sieve.shares(),
     )

@@ -37,6 +37,7 @@ class Sieve:
         self.rejected: set[str] = set()
         """Rules broken whose policy is to reject."""
         self.attrition: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self._offered: Counter[str] = Counter()
         self._broken: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
@@ -147,6 +148,7 @@ class Sieve:
         steps = batch.attrition or {"offered by the source": offered.height}
         own = {"keep the contract's rules": stays.height, "have measurements": sound.height}
         self.attrition.update({**steps, **own})
+        self.left_out.update(batch.left_out)
         self.kept += sound.height
         last: Any = offered["stay_id"].max()
         self._last = last if self._last is None or (last is not None and last > self._last) else self._last

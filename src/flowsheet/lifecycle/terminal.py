@@ -12,6 +12,7 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.lifecycle.record import Outcome
 
 _SHOWN_FAILURES = 40
+_SHOWN_REASONS = 20
 _PIPE_WIDTH = 160
 
 
@@ -40,6 +41,8 @@ def extract(made: Extract, out: Console) -> None:
     if manifest.attrition:
         rows = [[step, f"{stays:,}"] for step, stays in manifest.attrition]
         out.print(table("attrition", ["step", "stays left"], rows))
+    if manifest.left_out:
+        out.print(table("left out by the source's rules", ["reason", "raw rows"], _reasons(made)))
     if manifest.quarantined:
         rows = [[q.table, q.rule, f"{q.rows:,}"] for q in manifest.quarantined]
         out.print(table("set aside in quarantine.parquet", ["table", "rule", "rows"], rows))
@@ -50,6 +53,14 @@ def extract(made: Extract, out: Console) -> None:
 def _counts(made: Extract) -> list[list[str]]:
     tables = [[name, f"{entry.rows:,}"] for name, entry in made.manifest.tables.items()]
     return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in made.manifest.counts.items())]
+
+
+def _reasons(made: Extract) -> list[list[str]]:
+    reasons = sorted(made.manifest.left_out, key=lambda reason: -reason[1])
+    shown = [[reason, f"{rows:,}"] for reason, rows in reasons[:_SHOWN_REASONS]]
+    rest = reasons[_SHOWN_REASONS:]
+    more = [f"{len(rest):,} more, see manifest.json", f"{sum(rows for _, rows in rest):,}"]
+    return [*shown, *([more] if rest else [])]
 
 
 def failures(frame: pl.DataFrame, out: Console) -> None:

@@ -36,6 +36,8 @@ class Batch:
     quarantine policy like every other broken rule."""
     attrition: dict[str, int] = field(default_factory=dict)
     """Stays left after each named step, in order ("in the raw tables", "age >= 18", ...); summed over batches."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Raw rows that the source's own rules leave out, by reason ("charted in error", ...); summed over batches."""
 
 
 class Source(ABC):
