@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 
 from flowsheet.config import FeaturesConfig, TaskConfig
+from flowsheet.errors import UsageError
 from flowsheet.testing.tables import make_tables
 from flowsheet.windows.build import build_sequences, collect_vocabulary
+from flowsheet.windows.treatments import Treatments
 
 NAN = np.nan
 
@@ -78,3 +81,25 @@ def test_cells_of_the_same_day_reach_from_cut_off_to_cut_off():
 def test_only_the_declared_drugs():
     made = given({"start": 1, "end": 1, "dose": 5.0}, {"start": 1, "end": 1, "drug": "insulin"})
     same(made, [1, 0, 0, 0], [5, 0, 0, 0], [3, 7, 11, 15])
+
+
+def test_only_the_chosen_columns():
+    tables = make_tables(
+        [{"stay_id": 1, "discharged_at": 8}],
+        treatments=[{"stay_id": 1, "drug": "insulin", "start": 1, "end": 1, "dose": 5.0}],
+    )
+    task, vocabulary = TaskConfig(name="t", step_hours=4), collect_vocabulary(tables)
+
+    def made(*columns):
+        features = FeaturesConfig(name="f", statics=(), time=False, treatment_columns=columns)
+        return build_sequences(tables, task, features, (), ("insulin", "propofol"), vocabulary)
+
+    everything, some = made("on", "dose", "since"), made("since", "dose")
+    assert [f.name for f in some.features] == ["insulin_since", "propofol_since", "insulin_dose", "propofol_dose"]
+    places = [[f.name for f in everything.features].index(f.name) for f in some.features]
+    np.testing.assert_array_equal(some.x, everything.x[:, places])
+
+
+def test_a_column_named_twice_is_refused():
+    with pytest.raises(UsageError, match="twice"):
+        Treatments(FeaturesConfig(name="f", treatment_columns=("dose", "dose")), ["insulin"])
