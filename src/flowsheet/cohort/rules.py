@@ -1,0 +1,205 @@
+"""The contract's rules about rows, as expressions over a table beside its context.
+
+A table's *context* is what each row's stay and the catalogue say of it. Reading and serving ask
+:func:`row_failures`, which needs polars alone; :mod:`flowsheet.cohort.checks` puts the same rules to pandera.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from flowsheet.cohort.catalogue import drug_units, ranges
+from flowsheet.cohort.schema import TABLES
+
+TOLERANCE_HOURS = 24.0
+"""How far before admission or after discharge a fact of a stay may lie: the laboratory results of the day before
+belong to the picture, last samples are signed after discharge, and an onset dated ahead of its record may fall
+beyond it."""
+
+HOSPITAL_TOLERANCE_HOURS = 24.0
+"""How much later than the stay the hospital's own admission may be dated: patients brought straight to intensive
+care are registered afterwards."""
+
+WITHOUT_EVENTS = "stay_without_events"
+"""A stay of which nothing was measured."""
+
+AGE, HEIGHT, WEIGHT = (0.0, 130.0), (20.0, 280.0), (0.2, 700.0)
+"""Plausible years, cm and kg: preterm infants to the tallest and heaviest people on record."""
+
+FAILURES: dict[str, pl.DataType] = {
+    "table": pl.String(),
+    "row": pl.Int64(),  # counted from 1; null: the table as a whole
+    "key": pl.String(),
+    "column": pl.String(),
+    "rule": pl.String(),
+    "value": pl.String(),
+}
+
+_KEYS = {
+    "stays": ["stay_id"],
+    "events": ["stay_id", "time", "variable"],
+    "treatments": ["stay_id", "start", "drug"],
+    "episodes": ["stay_id", "onset"],
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``good`` is true where a row keeps the rule; null counts as kept (null has a rule of its own)."""
+
+    name: str
+    column: str
+    good: pl.Expr
+
+
+def _given(*columns: str) -> list[Rule]:
+    return [Rule("not_null", column, pl.col(column).is_not_null()) for column in columns]
+
+
+def _number(column: str, low: float | pl.Expr, high: float | pl.Expr) -> list[Rule]:
+    value = pl.col(column)
+    return [
+        Rule("finite", column, value.is_finite()),
+        Rule("plausible_range", column, ~value.is_finite() | value.is_between(low, high)),
+    ]
+
+
+def _known(rule: str, column: str, found: str) -> Rule:
+    return Rule(rule, column, pl.col(column).is_null() | pl.col(found).is_not_null())
+
+
+def _inside_stay(column: str) -> Rule:
+    tolerance = pl.duration(hours=TOLERANCE_HOURS)
+    inside = pl.col(column).is_between(pl.col("_admitted_at") - tolerance, pl.col("_discharged_at") + tolerance)
+    return Rule("inside_stay", column, inside)
+
+
+def _distinct(columns: list[str], column: str) -> Rule:
+    return Rule("duplicate", column, pl.struct(columns).is_first_distinct())
+
+
+def _later(rule: str, earlier: str, later: str) -> Rule:
+    return Rule(rule, later, pl.col(earlier) <= pl.col(later))
+
+
+_begin = pl.coalesce("observed_from", "admitted_at")
+_previous = pl.struct("onset", "end").shift(1).over("stay_id", order_by="onset")
+
+RULES: dict[str, list[Rule]] = {
+    "stays": [
+        *_given("stay_id", "subject_id", "admitted_at", "discharged_at"),
+        _distinct(["stay_id"], "stay_id"),
+        Rule("admitted_before_discharged", "discharged_at", pl.col("admitted_at") < pl.col("discharged_at")),
+        Rule(
+            "observed_inside_stay",
+            "observed_from",
+            (pl.col("admitted_at") <= _begin) & (_begin < pl.col("discharged_at")),
+        ),
+        Rule(
+            "hospital_before_stay",
+            "hospital_admitted_at",
+            pl.col("hospital_admitted_at") <= pl.col("admitted_at") + pl.duration(hours=HOSPITAL_TOLERANCE_HOURS),
+        ),
+        Rule("known_sex", "sex", pl.col("sex").is_in(["F", "M"])),
+        *_number("age", *AGE),
+        *_number("height_cm", *HEIGHT),
+        *_number("weight_kg", *WEIGHT),
+    ],
+    "events": [
+        *_given("stay_id", "time", "known_at", "variable", "value"),
+        _known("known_stay", "stay_id", "_admitted_at"),
+        _known("known_variable", "variable", "_low"),
+        _inside_stay("time"),
+        _later("known_after_true", "time", "known_at"),
+        *_number("value", pl.col("_low"), pl.col("_high")),
+        _distinct(["stay_id", "time", "variable"], "variable"),
+    ],
+    "treatments": [
+        *_given("stay_id", "drug", "start", "end", "known_at"),
+        _known("known_stay", "stay_id", "_admitted_at"),
+        _known("known_drug", "drug", "_unit"),
+        Rule("known_unit", "unit", pl.col("_unit").is_null() | (pl.col("unit") == pl.col("_unit"))),
+        Rule("unit_with_dose", "unit", pl.col("dose").is_null() | pl.col("unit").is_not_null()),
+        _inside_stay("start"),
+        _inside_stay("end"),
+        _later("start_before_end", "start", "end"),
+        Rule("finite", "dose", pl.col("dose").is_finite()),
+        Rule("not_negative", "dose", pl.col("dose") >= 0),
+        _distinct(list(TABLES["treatments"]), "drug"),
+    ],
+    "episodes": [
+        *_given("stay_id", "onset", "known_at"),
+        _known("known_stay", "stay_id", "_admitted_at"),
+        _inside_stay("onset"),
+        _inside_stay("end"),
+        _later("onset_before_end", "onset", "end"),
+        _later("known_after_true", "onset", "known_at"),
+        _distinct(["stay_id", "onset"], "onset"),
+        Rule(
+            "no_overlap",
+            "onset",
+            _previous.struct["onset"].is_null() | (_previous.struct["end"] <= pl.col("onset")).fill_null(value=False),
+        ),
+    ],
+}
+
+
+def row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a well-shaped table that break a rule, rule by rule; columns as in ``FAILURES``."""
+    rules = RULES[table]
+    kept = with_context(table, frame, stays).select(
+        rule.good.fill_null(True).alias(str(i)) for i, rule in enumerate(rules)
+    )
+    whole = kept.select(pl.all().all()).row(0)
+    lines = [
+        marked(table, frame, ~kept[str(i)], rule.column, rule.name)
+        for i, (rule, good) in enumerate(zip(rules, whole, strict=True))
+        if not good
+    ]
+    return pl.concat([pl.DataFrame(schema=FAILURES), *lines])
+
+
+def with_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Beside each row, what its stay (``_admitted_at``, ``_discharged_at``) and the catalogue say of it."""
+    if table == "stays":
+        return frame
+    of_stay = stays.select("stay_id", _admitted_at="admitted_at", _discharged_at="discharged_at")
+    rows = frame.join(
+        of_stay.unique("stay_id", keep="first", maintain_order=True), on="stay_id", how="left", maintain_order="left"
+    )
+    if table == "events":
+        known = ranges().rename({"low": "_low", "high": "_high"})
+        return rows.join(known, on="variable", how="left", maintain_order="left")
+    if table == "treatments":
+        return rows.join(drug_units().rename({"known_unit": "_unit"}), on="drug", how="left", maintain_order="left")
+    return rows
+
+
+def marked(table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: str) -> pl.DataFrame:
+    """One line for each row where ``bad`` is true."""
+    rows = frame.with_row_index("row", offset=1).filter(bad)
+    return rows.select(
+        table=pl.lit(table),
+        row=pl.col("row").cast(pl.Int64),
+        key=key_of(table),
+        column=pl.lit(column),
+        rule=pl.lit(rule),
+        value=_text(column),
+    )
+
+
+def key_of(table: str) -> pl.Expr:
+    """A row's key in words.
+
+    >>> rows = pl.DataFrame({"stay_id": [7], "onset": [None]}, schema_overrides={"onset": pl.Datetime("us")})
+    >>> rows.select(key_of("episodes")).item()
+    'stay 7, ?'
+    """
+    parts = [_text(column).fill_null("?") for column in _KEYS[table]]
+    return pl.concat_str([pl.lit("stay ") + parts[0], *parts[1:]], separator=", ")
+
+
+def _text(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).str.strip_suffix(".000000")

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import datetime as dt
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowsheet.cohort.checks import value_failures
+from flowsheet.cohort.rules import row_failures
+from flowsheet.cohort.schema import TABLES, TIME
+from flowsheet.testing.tables import random_tables
+
+ODD = {
+    pl.Int64(): [None, -1, 1, 2],
+    pl.Float64(): [None, float("nan"), float("inf"), -1e9, 1e9, 0.0],
+    pl.String(): [None, "", "hr", "no such thing"],
+    TIME: [None, dt.datetime(1900, 1, 1), dt.datetime(2000, 1, 2), dt.datetime(2200, 1, 1)],
+}
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+@given(tables=random_tables(), data=st.data())
+def test_plain_rules_find_what_pandera_finds(table, tables, data):
+    frame = getattr(tables, table)
+    if frame.height:
+        for _ in range(data.draw(st.integers(0, 4))):
+            column = data.draw(st.sampled_from(frame.columns))
+            values = frame[column].to_list()
+            values[data.draw(st.integers(0, len(values) - 1))] = data.draw(st.sampled_from(ODD[TABLES[table][column]]))
+            frame = frame.with_columns(pl.Series(column, values, TABLES[table][column]))
+        frame = pl.concat([frame, frame.head(data.draw(st.integers(0, 1)))])
+    stays = frame if table == "stays" else tables.stays
+    found, asked = row_failures(table, frame, stays), value_failures(table, frame, stays)
+    assert found.equals(asked)
+    assert found.schema == asked.schema
