@@ -22,7 +22,7 @@ from flowsheet.config import CohortConfig, ExperimentConfig, validated
 from flowsheet.errors import UsageError, did_you_mean
 
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
-_PLAIN = {"name", "description", "seed", "registry"}
+_PLAIN = {"name", "description", "seed", "registry", "memory"}
 _PACKAGE = Path(__file__).resolve().parent
 
 

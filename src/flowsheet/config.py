@@ -234,6 +234,13 @@ class RegistryConfig(Frozen):
     """Registered names are ``<prefix or experiment>-<model>``."""
 
 
+class MemoryConfig(Frozen):
+    """The study of what models remember, on a ward whose law is known (see ``flowsheet.lifecycle.memory``)."""
+
+    replicates: Annotated[int, Field(ge=1)] = 3
+    """Whole experiments that differ in the seeds of ward, split and training only."""
+
+
 class ExperimentConfig(Frozen):
     """One experiment, resolved: the same values give the same numbers."""
 
@@ -248,6 +255,7 @@ class ExperimentConfig(Frozen):
     evaluation: EvaluationConfig
     compute: ComputeConfig
     registry: RegistryConfig = RegistryConfig()
+    memory: MemoryConfig | None = None
 
 
 M = TypeVar("M", bound=BaseModel)
