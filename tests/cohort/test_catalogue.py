@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import polars as pl
 import pytest
 
 from flowsheet.cohort import catalogue
@@ -28,6 +31,73 @@ def test_the_challenge_is_covered():
 def test_names_are_unique():
     assert catalogue.ranges()["variable"].is_unique().all()
     assert catalogue.drug_units()["drug"].is_unique().all()
+
+
+def test_mimic3_items_name_known_concepts_once_each():
+    items = catalogue.mimic3_items()
+    known = {**dict.fromkeys(catalogue.variables(), "variable"), **dict.fromkeys(catalogue.drugs(), "drug")}
+    assert set(items["name"]) <= {*known, "specimen"}
+    assert set(items.filter(kind="drug")["name"]) <= set(catalogue.drugs())
+    assert items.select("table", "itemid", "name").is_duplicated().sum() == 0
+    assert items["label"].null_count() == items["source"].null_count() == 0
+    numbers = items.filter(pl.col("table").is_in(["chartevents", "labevents", "outputevents"]))
+    assert numbers["itemid"].is_unique().sum() >= numbers.height - 20  # ventilator settings speak twice
+
+
+def test_both_chart_systems_are_covered():
+    items = catalogue.mimic3_items()
+    for name in (
+        "hr",
+        "sbp",
+        "dbp",
+        "map",
+        "resp",
+        "temp",
+        "o2sat",
+        "fio2",
+        "vgcs",
+        "height",
+        "weight",
+        "urine",
+        "vent",
+    ):
+        assert {"carevue", "metavision"} <= set(items.filter(name=name)["system"]), name
+    variables = set(items.filter(pl.col("kind") != "drug")["name"]) - {"specimen"}
+    assert len(variables) >= 60
+
+
+def test_no_glucose_but_the_bloods():
+    labels = set(catalogue.mimic3_items().filter(name="glu", table="labevents")["itemid"])
+    assert labels == {50809, 50931}
+
+
+@pytest.mark.parametrize(
+    ("order", "drug"),
+    [
+        ("CeftriaXONE", "ceftriaxone"),
+        ("Meropenem", "meropenem"),
+        ("Linezolid", "linezolid"),
+        ("Daptomycin", "daptomycin"),
+        ("*NF* Ertapenem Sodium", "ertapenem"),
+        ("Piperacillin-Tazobactam Na", "piperacillin_tazobactam"),
+        ("Amoxicillin-Clavulanic Acid", "amoxicillin_clavulanate"),
+        ("Valganciclovir HCl", "valganciclovir"),
+        ("PredniSONE", "prednisone"),
+        ("Methylprednisolone Na Succ.", "methylprednisolone"),
+        ("NORepinephrine", "norepinephrine"),
+        ("Ciprofloxacin 0.3% Ophth Soln", None),
+        ("Heparin Flush (10 units/ml)", None),
+        ("PrednisoLONE Acetate 1% Ophth. Susp.", None),
+    ],
+)
+def test_an_order_is_the_first_pattern_that_fits(order: str, drug: str | None):
+    found = [
+        row["drug"]
+        for row in catalogue.mimic3_prescriptions().iter_rows(named=True)
+        if re.search(row["pattern"], order.lower())
+        and not (row["without"] and re.search(row["without"], order.lower()))
+    ]
+    assert (found[0] if found else None) == drug
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,46 @@ def drug_units() -> pl.DataFrame:
     return _columns(drugs().values(), {"drug": "name", "known_unit": "unit"})
 
 
+@lru_cache(maxsize=1)
+def mimic3_items() -> pl.DataFrame:
+    """What the items of MIMIC-III's event tables mean, one row an item and concept.
+
+    ``kind`` (variable, output, procedure, drug), ``name`` (the catalogue's, or ``specimen``), ``system`` (carevue,
+    metavision, lab), ``table``, ``itemid``, ``label`` (the database dictionary's), ``unit`` (as charted; of a drug the
+    catalogue's), ``convert`` (a named conversion), ``source``, ``note`` (where sources disagree).
+
+    >>> mimic3_items().filter(name="temp", itemid=678).select("label", "unit", "convert").rows()
+    [('Temperature F', 'degF', 'fahrenheit')]
+    """
+    return _read("mimic3_items.csv").with_columns(pl.col("itemid").cast(pl.Int64))
+
+
+@lru_cache(maxsize=1)
+def mimic3_prescriptions() -> pl.DataFrame:
+    """Which orders of MIMIC-III's PRESCRIPTIONS mean which drug: the first row whose ``pattern`` is found in the drug's
+    name, and whose ``without`` is not. Both are regular expressions for the name in lower case.
+
+    Columns: drug, group, pattern, without ("" excludes nothing), source, note.
+
+    >>> mimic3_prescriptions().filter(drug="ceftriaxone").select("group", "pattern").rows()
+    [('antibiotic', 'ceftriaxone|rocephin')]
+    """
+    groups = _columns(drugs().values(), {"drug": "name", "group": "group"})
+    found = _read("mimic3_prescriptions.csv").with_columns(pl.col("without", "note").fill_null(""))
+    found = found.join(groups, on="drug", how="left", maintain_order="left")
+    return found.select("drug", "group", "pattern", "without", "source", "note")
+
+
+@lru_cache(maxsize=1)
+def mimic3_routes() -> dict[str, str]:
+    """The way into the body that a route code of PRESCRIPTIONS means, by the code in capitals.
+
+    >>> mimic3_routes()["PO/NG"], mimic3_routes()["OU"]
+    ('enteral', 'eye')
+    """
+    return dict(_read("mimic3_routes.csv").iter_rows())
+
+
 def _columns(concepts: Iterable[object], names: dict[str, str]) -> pl.DataFrame:
     rows = list(concepts)
     return pl.DataFrame({column: [getattr(row, field) for row in rows] for column, field in names.items()})
