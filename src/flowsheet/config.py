@@ -237,8 +237,29 @@ class RegistryConfig(Frozen):
 class MemoryConfig(Frozen):
     """The study of what models remember, on a ward whose law is known (see ``flowsheet.lifecycle.memory``)."""
 
-    replicates: Annotated[int, Field(ge=1)] = 3
+    replicates: Annotated[int, Field(ge=1, le=50)] = 3
     """Whole experiments that differ in the seeds of ward, split and training only."""
+    lags: Annotated[int, Field(ge=1, le=500)] = 52
+    """How many steps back doses and inputs are followed; only stays longer than this tell."""
+    doses: Annotated[float, Field(gt=0)] = 1.0
+    """The dose that is added, in the drug's reference doses."""
+    stays: Annotated[int, Field(ge=1)] = 300
+    """Held-out stays, of each replicate, over which responses and gradients are averaged, at most."""
+    far: Annotated[int, Field(ge=1)] = 30
+    """The lag at which gradients are compared."""
+    stay: int | None = None
+    """The held-out stay of the first replicate whose gates are shown; None: the one that owes most to old doses."""
+    baseline: Name = "ar1"
+    """The model from which the way to the law's own log loss is counted."""
+    closer: tuple[Name, ...] = ("lstm", "gru", "rnn", "arx")
+    """Models whose responses are drawn large."""
+    orders: tuple[tuple[Name, Name], ...] = (
+        ("lstm", "rnn"),
+        ("rnn", "arx"),
+        ("arx", "logistic_regression"),
+        ("arx", "ar1"),
+    )
+    """Pairs of which the first is expected to have the smaller log loss."""
 
 
 class ExperimentConfig(Frozen):
