@@ -113,7 +113,7 @@ def test_too_few_events_are_not_estimable(ward, predictions):
     sequences = dataclasses.replace(ward[0], y=np.zeros_like(ward[0].y))
     evidence = evaluate(sequences, predictions, CONFIG, seed=1)
     assert evidence.leaderboard["value"].is_nan().all()
-    assert evidence.leaderboard["reason"].str.contains("0 rows with the event").all()
+    assert evidence.leaderboard["reason"].str.contains("0 (rows|stays) with the event").all()
     assert (evidence.pairs["verdict"] == "not estimable").all()
     assert evidence.curves.is_empty()
     assert evidence.metrics("sharp") == {}
@@ -143,7 +143,7 @@ def test_one_model_has_no_rival(ward, predictions):
 
 def test_transitions_in_that_are_all_rows_are_not_told_twice(ward, predictions):
     sequences = dataclasses.replace(ward[0], in_state=np.zeros_like(ward[0].in_state))
-    assert evaluate(sequences, predictions, CONFIG, seed=1).about["scopes"] == ["all"]
+    assert evaluate(sequences, predictions, CONFIG, seed=1).about["scopes"] == ["all", "stays"]
 
 
 def test_subgroups_have_counts_and_reasons(ward, predictions):
@@ -152,8 +152,8 @@ def test_subgroups_have_counts_and_reasons(ward, predictions):
     sex[0] = None
     groups = pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex})
     evidence = evaluate(sequences, predictions, CONFIG, seed=1, subgroups=groups.reverse())
-    assert evidence.about["scopes"][2:] == ["sex: F", "sex: M", "sex: not told"]
-    per_group = [figure(evidence, "sharp", "auroc", scope)["rows"] for scope in evidence.about["scopes"][2:]]
+    assert evidence.about["scopes"][3:] == ["sex: F", "sex: M", "sex: not told"]
+    per_group = [figure(evidence, "sharp", "auroc", scope)["rows"] for scope in evidence.about["scopes"][3:]]
     assert sum(per_group) == figure(evidence, "sharp", "auroc")["rows"]
     assert figure(evidence, "sharp", "auroc", "sex: not told")["reason"] is not None
     assert not any("sex" in name for name in evidence.metrics("sharp"))
@@ -164,7 +164,7 @@ def test_bands_keep_their_order(ward, predictions):
     age = pl.Series("age", [bands.categories[i % 3] for i in range(len(ward[0]))], dtype=bands)
     groups = pl.DataFrame({"stay_id": ward[0].stay_id, "age": age})
     evidence = evaluate(ward[0], predictions, EvaluationConfig(name="bare", resamples=0), seed=1, subgroups=groups)
-    assert evidence.about["scopes"][2:] == ["age: under 45", "age: 45 to 65", "age: 65 and over"]
+    assert evidence.about["scopes"][3:] == ["age: under 45", "age: 45 to 65", "age: 65 and over"]
 
 
 def test_alarms_count_only_with_thresholds(ward, predictions, evidence):

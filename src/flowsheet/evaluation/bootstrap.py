@@ -23,6 +23,10 @@ CELLS = 16_000_000
 """Rows x resamples held at once: with it a batch needs some hundred megabytes at most."""
 MOSTLY = 0.95
 """An interval is given when at least this share of the resamples could tell."""
+MARGIN = 1.05
+"""Standard errors of differences are widened by a twentieth: of 1,000 simulated comparisons of two equal models over
+200 subjects the bootstrap's own calls 5.5 to 5.8% different, depending on the metric, with it 4.1 to 4.8%. Intervals of
+differences then hold about 96%, a little more than they promise."""
 
 
 def batches(subjects: int, resamples: int, seed: int, rows: int) -> Iterator[Floats]:
@@ -84,18 +88,23 @@ class Difference:
 def difference(value: float, draws: Floats | None, subjects: int, confidence: float) -> Difference:
     """What the resampled differences ``draws`` (B,) of two models say of their difference ``value``.
 
-    Student's interval and test with the bootstrap's standard error and S - 1 degrees of freedom. Unlike a
-    percentile, its p-value has no smallest step, which a correction for many comparisons would need thousands of
-    resamples to get past; and with a few hundred subjects it keeps its level better.
+    Student's interval and test with the bootstrap's standard error, ``MARGIN`` added, and S - 1 degrees of freedom.
+    Unlike a percentile, its p-value has no smallest step, which a correction for many comparisons would need
+    thousands of resamples to get past; and with a few hundred subjects it keeps its level better.
     """
-    from scipy.special import stdtr, stdtrit
-
     if draws is None or subjects < 2 or not _enough(draws):
         return Difference(value, math.nan, math.nan, math.nan)
-    error = float(np.nanstd(draws, ddof=1)) * math.sqrt(subjects / (subjects - 1))
-    reach = float(stdtrit(subjects - 1, 1 - (1 - confidence) / 2)) * error
+    error = MARGIN * float(np.nanstd(draws, ddof=1)) * math.sqrt(subjects / (subjects - 1))
+    return student(value, error, subjects - 1, confidence)
+
+
+def student(value: float, error: float, freedom: int, confidence: float) -> Difference:
+    """Student's interval and two-sided test of a value with a standard error."""
+    from scipy.special import stdtr, stdtrit
+
+    reach = float(stdtrit(freedom, 1 - (1 - confidence) / 2)) * error
     away = abs(value) / error if error > 0 else (math.inf if value else 0.0)
-    return Difference(value, value - reach, value + reach, 2 * float(stdtr(subjects - 1, -away)))
+    return Difference(value, value - reach, value + reach, 2 * float(stdtr(freedom, -away)))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -9,35 +9,42 @@ import polars as pl
 
 from flowsheet.config import EvaluationConfig
 from flowsheet.evaluation.bootstrap import batches, interval
+from flowsheet.evaluation.contest import Contest
 from flowsheet.evaluation.metrics.base import Floats, Sample, Scored, ratio
 from flowsheet.evaluation.metrics.ece import bins_between
-from flowsheet.evaluation.tables import Contest
 
 CURVES: dict[str, pl.DataType] = {
-    "curve": pl.String(),  # roc, pr or calibration
+    "curve": pl.String(),  # roc, pr, calibration or decision
     "scope": pl.String(),
     "model": pl.String(),
-    "x": pl.Float64(),  # false positive rate, recall, or mean probability
-    "y": pl.Float64(),  # true positive rate, precision, or observed frequency
+    "x": pl.Float64(),  # false positive rate, recall, mean probability, or risk from which on to act
+    "y": pl.Float64(),  # true positive rate, precision, observed frequency, or net benefit
     "low": pl.Float64(),  # interval of y, where there is one
     "high": pl.Float64(),
     "rows": pl.Int64(),  # in a calibration bin
 }
 
 POINTS = 200
+RISKS = np.round(
+    np.concatenate([np.arange(0.001, 0.02, 0.001), np.arange(0.02, 0.1, 0.005), np.arange(0.1, 0.96, 0.01)]), 3
+)
+"""Of the decision curve."""
 CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Tenths of the rows, and the highest tenth in three: where events are rare, that is where the alarms are."""
 
 
 def all_curves(contest: Contest, models: Sequence[str], seed: int) -> pl.DataFrame:
-    """ROC, precision-recall and calibration points of every model in every scope that is no subgroup."""
+    """The points of every model in every scope that is no subgroup, from the first repetition.
+
+    Per stay there is no calibration and no decision: the highest of many probabilities is not one itself.
+    """
     parts = [
-        _curves(contest.scored[scope.name, model], contest.config, seed).with_columns(
+        _curves(contest.scored[scope.name, model][0], contest.config, seed).with_columns(
             scope=pl.lit(scope.name), model=pl.lit(model)
         )
         for scope in contest.scopes
         for model in models
-        if not scope.is_subgroup and not contest.scored[scope.name, model].why_not_estimable
+        if not scope.is_subgroup and not contest.scored[scope.name, model][0].why_not_estimable
     ]
     return pl.concat([pl.DataFrame(schema=CURVES), *parts], how="diagonal")
 
@@ -48,8 +55,9 @@ def _curves(scored: Scored, config: EvaluationConfig, seed: int) -> pl.DataFrame
     parts = [
         _line("roc", others / others[-1], hits / hits[-1]),
         _line("pr", hits[1:] / hits[-1], hits[1:] / alarms[1:]),
-        _calibration(scored, config, seed),
     ]
+    if not scored.per_stay:
+        parts += [_calibration(scored, config, seed), _decision(scored)]
     return pl.concat(parts, how="diagonal")
 
 
@@ -65,6 +73,17 @@ def _line(name: str, x: Floats, y: Floats) -> pl.DataFrame:
     along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
     kept = np.unique(np.searchsorted(along, np.linspace(0, along[-1], POINTS)))
     return pl.DataFrame({"curve": name, "x": x[kept], "y": y[kept]})
+
+
+def _decision(scored: Scored) -> pl.DataFrame:
+    """Net benefit over the risk from which on one would act (see ``metrics._decision``)."""
+    rows = len(scored.y)
+    where = np.searchsorted(np.sort(scored.p), RISKS)  # first row at or above
+    hits = scored.events - np.searchsorted(np.sort(scored.p[scored.y == 1]), RISKS)
+    alarms = rows - where
+    return pl.DataFrame(
+        {"curve": "decision", "x": RISKS, "y": hits / rows - (alarms - hits) / rows * RISKS / (1 - RISKS)}
+    )
 
 
 def _calibration(scored: Scored, config: EvaluationConfig, seed: int) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,21 @@ from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.contest import Contest
 from flowsheet.evaluation.curves import all_curves
+from flowsheet.evaluation.folds import Fold, Told, check_folds, rounds
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.scopes import ALL, has_utility, scopes, scored_rows
+from flowsheet.evaluation.scopes import ALL, scopes
 from flowsheet.evaluation.sentences import headline
-from flowsheet.evaluation.tables import Contest, leaderboard, pairs
+from flowsheet.evaluation.tables import folds as fold_figures
+from flowsheet.evaluation.tables import lead_times, leaderboard, pairs
 from flowsheet.home import read_json, write_json
 from flowsheet.windows.sequences import Sequences
 
-_FRAMES = ("leaderboard", "pairs", "curves")
+VERSION = 2
+"""Raise it when the same predictions give other evidence: cached evidence is then made anew."""
+
+_FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,11 @@ class Evidence:
     leaderboard: pl.DataFrame
     pairs: pl.DataFrame
     curves: pl.DataFrame
+    folds: pl.DataFrame
+    """Empty without cross-validation."""
+    lead_times: pl.DataFrame
     about: dict[str, Any]
-    """metric, headline, models, scopes, resamples, confidence, seed, thresholds."""
+    """metric, headline, models, scopes, resamples, confidence, seed, thresholds, cross_validation."""
 
     @property
     def models(self) -> list[str]:
@@ -85,10 +94,10 @@ def evaluate(
 
     Args:
         sequences: the held-out stays, N rows.
-        predictions: for each model the probability of y = 1 of every row, shape (N,).
+        predictions: for each model, under any name, the probability of y = 1 of every row, shape (N,).
         config: the leaderboard's metric, resamples, confidence, and how little is too little to tell.
         seed: of the resamples; equal seeds and rows give equal evidence.
-        task: told, the PhysioNet 2019 utility is reported where it is defined.
+        task: told, lead times are reported, and the PhysioNet 2019 utility where it is defined.
         thresholds: for each model the probability from which on it rings, chosen on development data;
             figures of alarms are reported only with them.
         subgroups: ``stay_id`` and one column for each grouping.
@@ -96,31 +105,75 @@ def evaluate(
     Raises:
         CheckFailed: a prediction is not a probability, or there is not one for each row.
     """
+    rings = dict(thresholds or {})
     for model in sorted(predictions):
         _check(model, predictions[model], sequences)
-    rings, regions = thresholds or {}, list(scopes(sequences, subgroups))
-    scored = {
-        (scope.name, model): scored_rows(
-            sequences, scope, p, config, threshold=rings.get(model), whole_stays=scope.name == ALL and has_utility(task)
-        )
-        for scope in regions
-        for model, p in sorted(predictions.items())
-    }
+    told = {m: Told(p, p >= rings[m] if m in rings else None) for m, p in sorted(predictions.items())}
+    contest = Contest.held(sequences, [told], list(scopes(sequences, subgroups)), config, seed=seed, task=task)
+    return _evidence(contest, seed, rings)
+
+
+def evaluate_folds(
+    sequences: Sequences,
+    folds: Sequence[Fold],
+    config: EvaluationConfig,
+    seed: int,
+    *,
+    task: TaskConfig | None = None,
+    subgroups: pl.DataFrame | None = None,
+) -> Evidence:
+    """Compare models by repeated cross-validation over the subjects of ``sequences``.
+
+    A figure is the mean over repetitions of what the out-of-fold predictions of all subjects give together, its
+    interval from resamples of the subjects; alarms are decided fold by fold. Pairs are compared by the folds' own
+    figures with the corrected resampled t-test (see ``resampled_t``). Curves are of the first repetition.
+
+    Raises:
+        CheckFailed: a prediction is not a probability, or a repetition does not hold out every subject once.
+    """
+    check_folds(sequences, folds)
+    told = rounds(sequences, folds)
+    for each in told:
+        for model, said in each.items():
+            _check(model, said.p, sequences)
+    contest = Contest.held(
+        sequences, told, list(scopes(sequences, subgroups)), config, seed=seed, task=task, folds=folds
+    )
+    return _evidence(contest, seed, {})
+
+
+def _evidence(contest: Contest, seed: int, thresholds: dict[str, float]) -> Evidence:
+    config = contest.config
     first = METRICS.get(config.metric)()
-    contest = Contest.held(scored, regions, [cls() for _, cls in METRICS], config, seed)
     models = contest.ranked(first)
     board, compared = leaderboard(contest, models), pairs(contest, models)
     about = {
         "metric": config.metric,
         "headline": headline(board, compared, first),
         "models": models,
-        "scopes": [scope.name for scope in regions],
+        "scopes": [scope.name for scope in contest.scopes],
         "resamples": config.resamples,
         "confidence": config.confidence,
         "seed": seed,
-        "thresholds": dict(rings),
+        "thresholds": thresholds,
+        "cross_validation": _cross_validation(contest),
     }
-    return Evidence(board, compared, all_curves(contest, models, seed), about)
+    curves = all_curves(contest, models, seed)
+    return Evidence(board, compared, curves, fold_figures(contest), lead_times(contest, models), about)
+
+
+def _cross_validation(contest: Contest) -> dict[str, Any] | None:
+    """repeats, folds, and the subjects of a fold on average; None without folds."""
+    if not contest.folds:
+        return None
+    repeats = len({fold.repeat for fold in contest.folds})
+    return {
+        "repeats": repeats,
+        "folds": len(contest.folds) // repeats,
+        "held_out_subjects": sum(f.test for f in contest.folds) / len(contest.folds),
+        "learned_from_subjects": sum(f.training for f in contest.folds) / len(contest.folds),
+        "test_to_training": contest.test_to_training,
+    }
 
 
 def _check(model: str, p: NDArray[np.float64], sequences: Sequences) -> None:

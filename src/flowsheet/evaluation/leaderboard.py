@@ -8,10 +8,17 @@ from flowsheet.evaluation import sentences
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS, Metric
 
-SHOWN = ("auroc", "auprc", "normalised_utility", "brier", "log_loss", "calibration_slope")
+SHOWN = (
+    *("auroc", "auprc", "normalised_utility", "brier", "log_loss", "calibration_slope"),
+    *("episodes_detected", "lead_time"),
+)
 """In a short table, after the metric that ranks."""
 
-SCOPES = {"all": "All rows", "transitions_in": "Transitions in (rows that are not septic when predicting)"}
+SCOPES = {
+    "all": "All rows",
+    "transitions_in": "Transitions in (rows that are not septic when predicting)",
+    "stays": "Per stay (the highest probability before the first sepsis)",
+}
 
 
 def leaderboard_table(evidence: Evidence, scope: str = "all") -> list[list[str]]:
@@ -49,7 +56,8 @@ def _counts(evidence: Evidence, scope: str) -> str:
     if board.is_empty():
         return "no figures"
     first = board.row(0, named=True)
-    return f"{first['rows']:,} rows, {first['events']:,} with the event, {first['subjects']:,} subjects"
+    unit = "stays" if scope == "stays" else "rows"
+    return f"{first['rows']:,} {unit}, {first['events']:,} with the event, {first['subjects']:,} subjects"
 
 
 def _markdown(rows: list[list[str]]) -> list[str]:
@@ -59,8 +67,23 @@ def _markdown(rows: list[list[str]]) -> list[str]:
 
 
 def how_sure(evidence: Evidence) -> str:
-    """What the brackets mean."""
+    """What the figures are, and what the brackets mean."""
     resamples, confidence = evidence.about["resamples"], evidence.about["confidence"]
-    if not resamples:
-        return "No intervals: evaluation.resamples is 0."
-    return f"In brackets: {confidence:.0%} intervals from {resamples:,} bootstrap resamples of the subjects."
+    brackets = (
+        f"In brackets: {confidence:.0%} intervals from {resamples:,} bootstrap resamples of the subjects."
+        if resamples
+        else "No intervals: evaluation.resamples is 0."
+    )
+    return f"{pooled(evidence)} {brackets}".strip()
+
+
+def pooled(evidence: Evidence) -> str:
+    """What a figure of cross-validation is; empty without."""
+    told = evidence.about["cross_validation"]
+    if not told:
+        return ""
+    times = "" if told["repeats"] == 1 else f", and the figure is the mean of {told['repeats']} repetitions"
+    return (
+        f"Cross-validation with {told['folds']} folds: every subject is predicted by models that never saw it; the"
+        f" predictions of all folds are judged together{times}."
+    )

@@ -1,20 +1,35 @@
-"""Which rows a figure is about: all scored ones, transitions in, or a subgroup."""
+"""Which rows a figure is about: all scored ones, transitions in, one row for each stay, or a subgroup.
+
+Per stay
+    A stay's score is the highest probability on its scored rows before the first row on which it is already in the
+    state; its label says whether any of those rows has y = 1, its alarm whether any of them rings. A stay that is
+    in the state from its first row on asks nothing and is left out. Long stays have more chances of a high score:
+    that is part of what a ward would see.
+Onset and lead time
+    Of each stay's first episode that begins under observation. The target window of step k ends with step
+    k + horizon, so that an onset falls into step k0 + horizon, where k0 is the first of those rows with y = 1; a
+    stay that begins with y = 1 may have it earlier: then the first row in the state tells. The onset is dated to the
+    end of its step. Its lead time runs from the stay's first alarm, when the prediction was made, to there; an alarm
+    that comes later is none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from flowsheet.config import Censor, EvaluationConfig, Response, TaskConfig
+from flowsheet.evaluation.folds import Told
 from flowsheet.evaluation.metrics import Scored
 from flowsheet.evaluation.metrics.normalised_utility import OPTIMAL
 from flowsheet.windows.sequences import Sequences
 
-ALL, TRANSITIONS_IN, NOT_TOLD = "all", "transitions_in", "not told"
+ALL, TRANSITIONS_IN, STAYS, NOT_TOLD = "all", "transitions_in", "stays", "not told"
 
 
 @dataclass(frozen=True)
@@ -24,10 +39,16 @@ class Scope:
     name: str
     rows: NDArray[np.bool_]  # (N,)
     is_subgroup: bool = False
+    per_stay: bool = False
+    """One figure is made of all of a stay's rows."""
+
+    def within(self, rows: NDArray[np.bool_]) -> Scope:
+        """Those of its rows that are among ``rows`` (N,), whole stays."""
+        return Scope(self.name, self.rows & rows, self.is_subgroup, self.per_stay)
 
 
 def scopes(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Scope]:
-    """All scored rows; transitions in, where they are not the same; and one scope for each value in ``subgroups``.
+    """All scored rows; transitions in, where they are not the same; stays; one scope for each value in ``subgroups``.
 
     ``subgroups`` has a column ``stay_id``; every other column is a grouping, whose
     values are told in their order, an Enum in its own.
@@ -36,8 +57,15 @@ def scopes(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Sco
     transitions = np.asarray(sequences.scored & ~sequences.in_state)
     if not np.array_equal(transitions, sequences.scored):
         yield Scope(TRANSITIONS_IN, transitions)
+    yield Scope(STAYS, np.asarray(sequences.scored) & _before_state(sequences), per_stay=True)
     if subgroups is not None:
         yield from _subgroups(sequences, subgroups)
+
+
+def _before_state(sequences: Sequences) -> NDArray[np.bool_]:
+    """Rows before the stay's first one in the state, shape (N,)."""
+    so_far = np.concatenate([[0], np.cumsum(sequences.in_state)])
+    return np.asarray(so_far[1:] == np.repeat(so_far[sequences.offsets[:-1]], sequences.lengths))
 
 
 def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
@@ -51,29 +79,83 @@ def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
             yield Scope(f"{column}: {value}", rows, is_subgroup=True)
 
 
-def scored_rows(
-    sequences: Sequences,
-    scope: Scope,
-    p: NDArray[np.float64],
-    config: EvaluationConfig,
-    *,
-    threshold: float | None = None,
-    whole_stays: bool = False,
+def scored(
+    sequences: Sequences, scope: Scope, told: Told, config: EvaluationConfig, task: TaskConfig | None = None
 ) -> Scored:
-    """The rows of one scope with one model's probabilities (N,). Subjects are numbered alike in all scopes."""
+    """What a model is judged by in a scope. Subjects are numbered alike in all scopes."""
+    if scope.per_stay:
+        return _scored_stays(sequences, scope, told, config, task)
     rows, stay = scope.rows, sequences.row_stay
     subjects, number = np.unique(sequences.subject_id, return_inverse=True)
     return Scored(
         y=np.asarray(sequences.y[rows]),
-        p=p[rows],
+        p=told.p[rows],
         subject=number[stay[rows]],
         stay=stay[rows],
         step=np.asarray(sequences.step[rows], np.int64),
         subjects=len(subjects),
-        alarm=None if threshold is None else p[rows] >= threshold,
-        whole_stays=whole_stays,
+        alarm=None if told.alarm is None else told.alarm[rows],
+        whole_stays=has_utility(task) and scope.name != TRANSITIONS_IN,
         minimum_events=config.minimum_events,
     )
+
+
+def _scored_stays(
+    sequences: Sequences, scope: Scope, told: Told, config: EvaluationConfig, task: TaskConfig | None
+) -> Scored:
+    rows = np.flatnonzero(scope.rows)
+    subjects, number = np.unique(sequences.subject_id, return_inverse=True)
+    stays, starts = np.unique(sequences.row_stay[rows], return_index=True)
+    alarm = None if told.alarm is None else told.alarm[rows]
+    return Scored(
+        y=_most(sequences.y[rows], starts),
+        p=_most(told.p[rows], starts),
+        subject=number[stays],
+        stay=np.arange(len(stays)),
+        step=np.ones(len(stays), np.int64),
+        subjects=len(subjects),
+        alarm=None if alarm is None else _most(alarm, starts),
+        minimum_events=config.minimum_events,
+        per_stay=True,
+        lead=None if alarm is None or task is None else _lead_times(sequences, rows, starts, alarm, task),
+    )
+
+
+def _most(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:
+    """The largest value of each stay; ``starts`` are the places of the stays' first rows."""
+    return np.maximum.reduceat(values, starts) if len(starts) else values[:0]
+
+
+def _lead_times(
+    sequences: Sequences,
+    rows: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    alarm: NDArray[np.bool_],
+    task: TaskConfig,
+) -> NDArray[np.float64]:
+    """Hours from the first alarm to onset for each stay that has ``rows``; NaN without an earlier alarm or onset."""
+    step, stay = sequences.step[rows].astype(np.float64), sequences.row_stay[rows][starts]
+    rung, due = (_first(step, chosen, starts) for chosen in (alarm, sequences.y[rows] == 1))
+    onset = np.where(np.isfinite(due), np.minimum(due + task.horizon, _enters_state(sequences)[stay]), np.inf)
+    rest = 0.0 if task.cutoff_hours is None else task.step_hours - task.cutoff_hours
+    told = np.isfinite(onset) & np.isfinite(rung)
+    lead = np.full(len(starts), np.nan)
+    lead[told] = (onset[told] - rung[told]) * task.step_hours + rest
+    return np.where(lead > 0, lead, np.nan)
+
+
+def _first(step: NDArray[np.float64], chosen: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """For each stay the first step of the chosen rows, infinite where there is none."""
+    return np.minimum.reduceat(np.where(chosen, step, np.inf), starts) if len(starts) else step[:0]
+
+
+def _enters_state(sequences: Sequences) -> NDArray[np.float64]:
+    """For each stay the first step at which it is already in the state, infinite where it never is; shape (S,)."""
+    rows = np.flatnonzero(sequences.in_state)
+    stay, first = np.unique(sequences.row_stay[rows], return_index=True)
+    found = np.full(len(sequences), np.inf)
+    found[stay] = sequences.step[rows[first]]
+    return found
 
 
 def has_utility(task: TaskConfig | None) -> bool:

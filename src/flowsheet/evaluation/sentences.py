@@ -12,6 +12,9 @@ from flowsheet.evaluation.metrics import Metric
 
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "not distinguishable", "not estimable"
 
+WHERE = {"transitions_in": " among transitions in", "stays": " per stay"}
+"""Which rows a sentence speaks of, where not of all."""
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -24,6 +27,9 @@ class Comparison:
     """a minus b."""
     p_holm: float
     alpha: float
+    scope: str = "all"
+    folds: int = 0
+    """Folds that the difference is the mean of; 0 without cross-validation."""
 
     @property
     def verdict(self) -> str:
@@ -37,12 +43,11 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The verdict and its figures."""
-        a, b, label, found = self.a, self.b, self.metric.label, self.found
+        a, b, label, found = self.a, self.b, self.metric.label + WHERE.get(self.scope, ""), self.found
+        mean = f"mean difference over {self.folds} folds" if self.folds else "difference"
         if self.verdict == UNKNOWN:
             return f"{a} and {b} cannot be compared by {label}: there is too little data for an interval."
-        figures = (
-            f"difference {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], corrected {p_value(self.p_holm)}"
-        )
+        figures = f"{mean} {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], corrected {p_value(self.p_holm)}"
         if self.verdict == SAME:
             alone = "; alone it would count, among so many comparisons it does not" if found.p < self.alpha else ""
             return f"{a} and {b} are not distinguishable by {label} at this sample size ({figures}{alone})."

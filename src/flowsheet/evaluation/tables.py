@@ -1,29 +1,29 @@
-"""The leaderboard and the pairs, as frames."""
+"""The leaderboard, the pairs and the folds, as frames."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import astuple
 
+import numpy as np
 import polars as pl
 
-from flowsheet.config import EvaluationConfig
-from flowsheet.evaluation.bootstrap import Difference, bootstrap, difference, holm, interval
-from flowsheet.evaluation.metrics import Metric, Scored
-from flowsheet.evaluation.metrics.base import Floats
-from flowsheet.evaluation.scopes import ALL, Scope
+from flowsheet.evaluation.bootstrap import Difference, difference, holm, interval
+from flowsheet.evaluation.contest import Contest
+from flowsheet.evaluation.metrics import Metric
+from flowsheet.evaluation.resampled_t import corrected_t
 from flowsheet.evaluation.sentences import Comparison
 
 LEADERBOARD: dict[str, pl.DataType] = {
-    "scope": pl.String(),  # all, transitions_in, or "<grouping>: <value>"
+    "scope": pl.String(),  # all, transitions_in, stays, or "<grouping>: <value>"
     "model": pl.String(),
     "metric": pl.String(),
     "value": pl.Float64(),  # NaN: not estimable
     "low": pl.Float64(),  # NaN: no interval
     "high": pl.Float64(),
-    "rows": pl.Int64(),
+    "rows": pl.Int64(),  # stays, where the scope is "stays"
     "events": pl.Int64(),  # rows with y = 1
     "subjects": pl.Int64(),
     "reason": pl.String(),  # why not estimable; null where it is
@@ -34,7 +34,7 @@ PAIRS: dict[str, pl.DataType] = {
     "metric": pl.String(),
     "model_a": pl.String(),  # the higher one on the leaderboard
     "model_b": pl.String(),
-    "difference": pl.Float64(),  # a minus b
+    "difference": pl.Float64(),  # a minus b; over folds the mean of the folds' differences
     "low": pl.Float64(),
     "high": pl.Float64(),
     "p": pl.Float64(),
@@ -43,50 +43,26 @@ PAIRS: dict[str, pl.DataType] = {
     "sentence": pl.String(),
 }
 
+FOLDS: dict[str, pl.DataType] = {
+    "repeat": pl.Int64(),
+    "fold": pl.Int64(),
+    "scope": pl.String(),
+    "model": pl.String(),
+    "metric": pl.String(),
+    "value": pl.Float64(),  # on the held-out subjects of the fold; NaN: not estimable
+    "rows": pl.Int64(),
+    "events": pl.Int64(),
+    "subjects": pl.Int64(),
+}
+
+LEAD_TIMES: dict[str, pl.DataType] = {
+    "repeat": pl.Int64(),  # 0 without repetitions
+    "model": pl.String(),
+    "hours": pl.Float64(),  # from the first alarm to onset; null: no alarm came before
+    "episodes": pl.Int64(),
+}
+
 UNSTABLE = "the event is in too few subjects for an interval"
-
-
-@dataclass(frozen=True)
-class Contest:
-    """What every model scored in every scope, and in every resample."""
-
-    scored: Mapping[tuple[str, str], Scored]  # by (scope, model)
-    scopes: Sequence[Scope]
-    metrics: Sequence[Metric]
-    draws: Mapping[tuple[tuple[str, str], str], Floats]  # by ((scope, model), metric): (B,)
-    config: EvaluationConfig
-
-    @classmethod
-    def held(
-        cls,
-        scored: Mapping[tuple[str, str], Scored],
-        scopes: Sequence[Scope],
-        metrics: Sequence[Metric],
-        config: EvaluationConfig,
-        seed: int,
-    ) -> Contest:
-        """Resample everything."""
-        return cls(scored, scopes, metrics, bootstrap(scored, metrics, config.resamples, seed), config)
-
-    def figure(self, scope: str, model: str, metric: Metric) -> float:
-        """The figure on the rows as seen, computed once."""
-        rows = self.scored[scope, model]
-        return rows.remember(f"figure {metric.name}", lambda: metric(rows))
-
-    def ranked(self, by: Metric) -> list[str]:
-        """Models, best first; those that cannot be told last."""
-
-        def place(model: str) -> tuple[bool, float, str]:
-            value = self.figure(ALL, model, by) if by.can_use(self.scored[ALL, model]) else math.nan
-            return math.isnan(value), 0.0 if math.isnan(value) else _badness(by, value), model
-
-        return sorted({model for _, model in self.scored}, key=place)
-
-
-def _badness(metric: Metric, value: float) -> float:
-    if metric.larger_is_better is None:
-        return abs(value - metric.ideal)
-    return -value if metric.larger_is_better else value
 
 
 def leaderboard(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
@@ -95,14 +71,13 @@ def leaderboard(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
         _figure_row(contest, scope.name, model, metric)
         for scope in contest.scopes
         for model in models
-        for metric in contest.metrics
-        if metric.can_use(contest.scored[scope.name, model])
+        for metric in contest.metrics_of(scope, model)
     ]
     return pl.DataFrame(rows, schema=LEADERBOARD, orient="row")
 
 
 def _figure_row(contest: Contest, scope: str, model: str, metric: Metric) -> tuple[object, ...]:
-    scored = contest.scored[scope, model]
+    scored = contest.scored[scope, model][0]
     value = contest.figure(scope, model, metric)
     draws = contest.draws.get(((scope, model), metric.name))
     low, high = interval(draws, contest.config.confidence)
@@ -115,25 +90,50 @@ def _figure_row(contest: Contest, scope: str, model: str, metric: Metric) -> tup
     return (scope, model, metric.name, value, low, high, *counts, reason)
 
 
+def folds(contest: Contest) -> pl.DataFrame:
+    """Every figure of every fold; subgroups are left out."""
+    rows = [
+        (fold.repeat, fold.fold, scope, model, metric.name, value, len(scored.y), scored.events, scored.subjects_seen)
+        for fold in contest.folds
+        for (scope, model, metric), (scored, value) in fold.figures.items()
+    ]
+    return pl.DataFrame(rows, schema=FOLDS, orient="row")
+
+
+def lead_times(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
+    """How many onsets had their first alarm how long before, for each model."""
+    parts = [
+        pl.DataFrame({"hours": scored.lead[scored.y == 1]})
+        .with_columns(pl.col("hours").fill_nan(None))
+        .group_by("hours")
+        .agg(episodes=pl.len().cast(pl.Int64))
+        .sort("hours", nulls_last=True)
+        .select(repeat=pl.lit(repeat, pl.Int64), model=pl.lit(model), hours="hours", episodes="episodes")
+        for model in models
+        for repeat, scored in enumerate(contest.stays(model))
+        if scored.lead is not None
+    ]
+    return pl.concat([pl.DataFrame(schema=LEAD_TIMES), *parts])
+
+
 def pairs(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
     """Every pair of models by every metric that can rank them; subgroups are left out."""
     parts = [
-        _pairs_of(contest, scope.name, metric, models)
+        _pairs_of(contest, scope.name, metric, [m for m in models if metric in contest.metrics_of(scope, m)])
         for scope in contest.scopes
         if not scope.is_subgroup
         for metric in contest.metrics
-        if metric.larger_is_better is not None and metric.resampled
+        if metric.larger_is_better is not None and metric.resampled and metric.compared
     ]
     return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
 
 
-def _pairs_of(contest: Contest, scope: str, metric: Metric, models: Sequence[str]) -> pl.DataFrame:
-    able = [model for model in models if metric.can_use(contest.scored[scope, model])]
+def _pairs_of(contest: Contest, scope: str, metric: Metric, able: Sequence[str]) -> pl.DataFrame:
     couples = list(itertools.combinations(able, 2))
     found = [_difference(contest, scope, metric, a, b) for a, b in couples]
     alpha = 1 - contest.config.confidence
     compared = [
-        Comparison(a, b, metric, each, p, alpha)
+        Comparison(a, b, metric, each, p, alpha, scope, len(contest.folds))
         for (a, b), each, p in zip(couples, found, holm([each.p for each in found]), strict=True)
     ]
     rows = [(scope, metric.name, c.a, c.b, *astuple(c.found), c.p_holm, c.verdict, c.sentence) for c in compared]
@@ -141,7 +141,11 @@ def _pairs_of(contest: Contest, scope: str, metric: Metric, models: Sequence[str
 
 
 def _difference(contest: Contest, scope: str, metric: Metric, a: str, b: str) -> Difference:
+    confidence = contest.config.confidence
+    if contest.folds:
+        values = [np.array([fold.figures[scope, m, metric][1] for fold in contest.folds]) for m in (a, b)]
+        return corrected_t(values[0] - values[1], contest.test_to_training, confidence)
     value = contest.figure(scope, a, metric) - contest.figure(scope, b, metric)
     draws = [contest.draws.get(((scope, model), metric.name)) for model in (a, b)]
     apart = None if draws[0] is None or draws[1] is None else draws[0] - draws[1]
-    return difference(value, apart, contest.scored[scope, a].subjects_seen, contest.config.confidence)
+    return difference(value, apart, contest.scored[scope, a][0].subjects_seen, confidence)

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.evaluation.folds import Told
 from flowsheet.evaluation.metrics import Scored
 from flowsheet.evaluation.metrics.normalised_utility import RowUtility
-from flowsheet.evaluation.scopes import Scope, has_utility, scored_rows
+from flowsheet.evaluation.scopes import Scope, has_utility
+from flowsheet.evaluation.scopes import scored as scored_rows
 from flowsheet.windows.sequences import Sequences
 
 NEVER = float(np.nextafter(1.0, 2.0))
@@ -24,7 +26,7 @@ def choose_threshold(
 
     Best is the utility where the task has one, the F-measure otherwise; a row rings when p >= threshold.
     """
-    scored = scored_rows(development, Scope("all", np.asarray(development.scored)), p, config)
+    scored = scored_rows(development, Scope("all", np.asarray(development.scored)), Told(p), config)
     return best_by_utility(scored) if has_utility(task) else best_by_f_measure(scored)
 
 

@@ -30,6 +30,10 @@ class Scored:
     whole_stays: bool = False
     """The rows are all of the stays' hourly rows, with labels shifted six hours ahead of onset."""
     minimum_events: int = 1
+    per_stay: bool = False
+    """Each row stands for a stay: y whether the event came, p the highest probability before it."""
+    lead: Floats | None = None
+    """(N,) of stays: hours from the first alarm to onset; NaN without either."""
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -62,8 +66,9 @@ class Scored:
         events, others = self.events, len(self.y) - self.events
         if min(events, others) >= self.minimum_events:
             return None
+        what = "stays" if self.per_stay else "rows"
         return (
-            f"{events:,} rows with the event, {others:,} without; at least {self.minimum_events:,} of both are needed"
+            f"{events:,} {what} with the event, {others:,} without; at least {self.minimum_events:,} of both are needed"
         )
 
     def remember(self, key: str, make: Callable[[], T]) -> T:

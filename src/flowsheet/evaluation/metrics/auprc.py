@@ -17,6 +17,7 @@ class Auprc(Metric):
 
     name = "auprc"
     label = "AUPRC"
+    per_stay = True
     larger_is_better = True
 
     def of(self, sample: Sample) -> Floats:

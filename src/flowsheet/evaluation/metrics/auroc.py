@@ -15,6 +15,7 @@ class Auroc(Metric):
 
     name = "auroc"
     label = "AUROC"
+    per_stay = True
     larger_is_better = True
 
     def of(self, sample: Sample) -> Floats:

@@ -22,6 +22,8 @@ class Needs(StrEnum):
     """A yes or no for every row, from a threshold chosen on development data."""
     whole_stays = "whole stays"
     """Alarms, and every hourly row of each stay."""
+    lead_times = "lead times"
+    """Alarms, and when the onset of each stay came."""
 
 
 class Metric(ABC):
@@ -42,6 +44,10 @@ class Metric(ABC):
     needs: ClassVar[Needs] = Needs.probabilities
     resampled: ClassVar[bool] = True
     """Whether a bootstrap interval means something."""
+    compared: ClassVar[bool] = True
+    """Whether it is tested in pairs; a metric that is not resampled or has its best in the middle never is."""
+    per_stay: ClassVar[bool] = False
+    """Whether it also means something with one row a stay."""
 
     @abstractmethod
     def of(self, sample: Sample) -> Floats:
@@ -53,9 +59,14 @@ class Metric(ABC):
 
     def can_use(self, scored: Scored) -> bool:
         """Whether the rows carry what the metric needs."""
-        if self.needs is Needs.probabilities:
-            return True
-        return scored.alarm is not None and (self.needs is Needs.alarms or scored.whole_stays)
+        rings = scored.alarm is not None
+        given = {
+            Needs.probabilities: True,
+            Needs.alarms: rings,
+            Needs.whole_stays: rings and scored.whole_stays,
+            Needs.lead_times: scored.lead is not None,
+        }
+        return given[self.needs] and (self.per_stay or not scored.per_stay)
 
 
 METRICS: Registry[Metric] = Registry("metric", "flowsheet.evaluation.metrics")
@@ -66,3 +77,10 @@ def alarms(scored: Scored) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     if scored.alarm is None:
         raise ValueError("these rows carry no alarms")
     return scored.alarm
+
+
+def lead_times(scored: Scored) -> Floats:
+    """The lead times (N,) of stays that have some."""
+    if scored.lead is None:
+        raise ValueError("these rows carry no lead times")
+    return scored.lead

@@ -11,6 +11,7 @@ class Brier(Metric):
 
     name = "brier"
     label = "Brier score"
+    per_stay = True
     larger_is_better = False
     decimals = 4
 

@@ -13,6 +13,7 @@ class FMeasure(Metric):
 
     name = "f_measure"
     label = "F-measure"
+    per_stay = True
     larger_is_better = True
     needs = Needs.alarms
 

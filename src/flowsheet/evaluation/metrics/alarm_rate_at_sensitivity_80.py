@@ -1,0 +1,20 @@
+"""Alarm rate at 80% sensitivity."""
+
+from __future__ import annotations
+
+from flowsheet.evaluation.metrics._budget import alarm_rate_for
+from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample
+
+
+@METRICS.register("alarm_rate_at_sensitivity_80")
+class AlarmRateAtSensitivity80(Metric):
+    """Share of all rows that raise an alarm at the threshold that finds 80% of the rows with the event."""
+
+    name = "alarm_rate_at_sensitivity_80"
+    label = "Alarm rate at 80% sensitivity"
+    larger_is_better = False
+    per_stay = True
+
+    def of(self, sample: Sample) -> Floats:
+        """By the rows in order of probability, ties shared out."""
+        return alarm_rate_for(sample, 0.80)

@@ -1,0 +1,21 @@
+"""False alarms."""
+
+from __future__ import annotations
+
+from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sample, alarms, ratio
+
+
+@METRICS.register("false_alarm_rate")
+class FalseAlarmRate(Metric):
+    """Share of the rows without the event that ring; per stay: of the stays without the event that ever ring."""
+
+    name = "false_alarm_rate"
+    label = "False alarm rate"
+    larger_is_better = False
+    needs = Needs.alarms
+    per_stay = True
+
+    def of(self, sample: Sample) -> Floats:
+        """Of rows with y = 0."""
+        scored = sample.scored
+        return ratio(sample.total(alarms(scored) & (scored.y == 0)), sample.negatives)
