@@ -22,8 +22,9 @@ from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle import compare, prepare, record, train
 from flowsheet.lifecycle.process import die_with
 from flowsheet.lifecycle.record import Outcome
+from flowsheet.lifecycle.rounds import Plan, Results, Round, Trained, replicated
+from flowsheet.lifecycle.rounds import plan as plan_rounds
 from flowsheet.lifecycle.stage import Stage
-from flowsheet.lifecycle.train import Data
 from flowsheet.tracking.runs import ParentRun
 
 
@@ -49,48 +50,78 @@ def windows(extract: Stage, chosen: TaskConfig, features: FeaturesConfig) -> Sta
 
 
 @task(cache_policy=NO_CACHE)
-def split(made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage | State[Stage]:
+def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage | State[Stage]:
     """Who trains, who validates, who is held out."""
-    return _told(prepare.split(made, evaluation, seed), "split")
+    return _told(prepare.split(extract, made, evaluation, seed), "split")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}")
-def train_model(config: ExperimentConfig, name: str, data: Data, run_id: str) -> Stage | State[Stage]:
-    """Tune and fit one model; its trials are recorded as they end."""
-    with record.recording(config, name, data, run_id) as on_trial:
-        made = train.train(config, name, data, on_trial, progress(name))
-    return _told(made, name)
+@task(cache_policy=NO_CACHE, task_run_name="train-{name}-{each.name}")
+def train_model(plan: Plan, each: Round, name: str, run_id: str) -> Stage | State[Stage]:
+    """Tune and fit one model in one round; its trials are recorded as they end."""
+    label = f"{name} {each.name}".strip()
+    with record.recording(plan, each, name, run_id) as on_trial:
+        made = train.train(each.config, name, each.data, on_trial, progress(label))
+    return _told(made, label)
 
 
 @task(cache_policy=NO_CACHE)
-def compare_models(config: ExperimentConfig, data: Data, trained: dict[str, Stage]) -> Stage | State[Stage]:
+def compare_models(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage | State[Stage]:
     """Probabilities of all models on the same held-out rows to evidence."""
-    return _told(compare.compare(config, data, trained), "compare")
+    return _told(compare.compare(config, plan, trained), "compare")
 
 
 @task(cache_policy=NO_CACHE)
-def register(
-    config: ExperimentConfig, data: Data, trained: dict[str, Stage], evidence: Stage, run: ParentRun
-) -> Outcome:
+def study_memory(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage | State[Stage]:
+    """What each model remembers of a dose, beside the law."""
+    from flowsheet.lifecycle import memory
+
+    return _told(memory.study(config, plan, trained), "memory")
+
+
+@task(cache_policy=NO_CACHE)
+def register(results: Results, run: ParentRun) -> Outcome:
     """Evidence to the tracker, models to the registry."""
-    return record.finish(config, data, trained, evidence, run=run, progress=progress("register"))
+    return record.finish(results, run, progress("register"))
 
 
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
-def experiment(config: ExperimentConfig) -> Outcome:
-    """One experiment from records to a ranked, registered model."""
+def experiment(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
+    """One experiment from records to a ranked, registered model; ``marks`` become tags of its MLflow run."""
     with record.alone(config, progress("experiment")):
         close_killed_runs(record.tag(config))
-        extract = _result(ingest(config.cohort, return_state=True))
-        made = _result(windows(extract, config.task, config.features, return_state=True))
-        frozen = _result(split(made, config.evaluation, config.seed, return_state=True))
-        data = Data(extract=extract, windows=made, split=frozen)
-        with record.tracked(config, data) as run:
-            trained, left_out = _train_all(config, data, run.run_id)
-            evidence = _result(compare_models(config, data, trained, return_state=True))
-            outcome = register(config, data, trained, evidence, run)
+        plan = _prepared(config)
+        with record.tracked(config, plan, marks or {}) as run:
+            trained, left_out = _train_all(plan, run.run_id)
+            results = Results(
+                config=config,
+                plan=plan,
+                trained=trained,
+                left_out=left_out,
+                evidence=_result(compare_models(config, plan, trained, return_state=True)),
+                memory=_result(study_memory(config, plan, trained, return_state=True)) if config.memory else None,
+            )
+            outcome = register(results, run)
     create_markdown_artifact(key="leaderboard", markdown=outcome.markdown, description=f"{config.name}: leaderboard")
-    return outcome.model_copy(update={"left_out": left_out})
+    return outcome
+
+
+def _prepared(config: ExperimentConfig) -> Plan:
+    """The rounds of the experiment, with the data of each."""
+    plans = []
+    for each in _replicates(config):
+        extract = _result(ingest(each.cohort, return_state=True))
+        made = _result(windows(extract, each.task, each.features, return_state=True))
+        frozen = _result(split(extract, made, each.evaluation, each.seed, return_state=True))
+        plans.append(plan_rounds(each, extract, made, frozen))
+    return replicated(plans) if len(plans) > 1 else plans[0]
+
+
+def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
+    if not config.memory:
+        return [config]
+    from flowsheet.lifecycle import memory
+
+    return memory.replicates(config)
 
 
 def _result(state: State[Any]) -> Stage:
@@ -99,46 +130,46 @@ def _result(state: State[Any]) -> Stage:
     return made
 
 
-def _train_all(config: ExperimentConfig, data: Data, run_id: str) -> tuple[dict[str, Stage], dict[str, str]]:
-    """Every model's stage, and why a model was left out.
+def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], dict[str, str]]:
+    """Every model's stage in every round, and why a model was left out.
 
     Finished ones are looked up here; the others train in worker processes, because threads that train side by
-    side would share one random state.
+    side would share one random state. A model that one round refuses is left out of all.
 
     Raises:
         CheckFailed: no model applies to the task.
     """
+    jobs = [(each, name) for each in plan.every for name in each.config.models]
     waiting = {
-        name: train_model.submit(config, name, data, run_id, return_state=False)
-        for name in config.models
-        if not train.is_trained(train.training_key(config, name, data))
+        (each.name, name): train_model.submit(plan, each, name, run_id, return_state=False)
+        for each, name in jobs
+        if not train.is_trained(train.training_key(each.config, name, each.data))
     }
-    trained: dict[str, Stage] = {}
+    trained: dict[str, dict[str, Stage]] = {each.name: {} for each in plan.every}
     left_out: dict[str, str] = {}
-    for name in config.models:
+    for each, name in jobs:
         try:
             made = (
-                waiting[name].result()
-                if name in waiting
-                else _result(train_model(config, name, data, run_id, return_state=True))
+                waiting[each.name, name].result()
+                if (each.name, name) in waiting
+                else _result(train_model(plan, each, name, run_id, return_state=True))
             )
             assert isinstance(made, Stage)
-            trained[name] = made
+            trained[each.name][name] = made
         except CheckFailed as refusal:
             left_out[name] = refusal.what
-    if not trained:
+    kept = {each: {n: made for n, made in some.items() if n not in left_out} for each, some in trained.items()}
+    if not kept[plan.first.name]:
         raise CheckFailed("no model could be trained", where=", ".join(left_out), todo="; ".join(left_out.values()))
-    return trained, left_out
+    return kept, left_out
 
 
-def run(config: ExperimentConfig) -> Outcome:
+def run(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
     """Run the flow with as many worker processes as the compute choice allows, and see its records kept."""
-    workers = ProcessPoolTaskRunner(
-        max_workers=min(config.compute.workers, len(config.models)), initializer=die_with, initargs=(os.getpid(),)
-    )
+    workers = ProcessPoolTaskRunner(max_workers=config.compute.workers, initializer=die_with, initargs=(os.getpid(),))
     try:
         with tags(record.tag(config)):
-            outcome: Outcome = experiment.with_options(task_runner=workers)(config)  # type: ignore[arg-type]
+            outcome: Outcome = experiment.with_options(task_runner=workers)(config, marks)  # type: ignore[arg-type]
             return outcome
     finally:
         flush()

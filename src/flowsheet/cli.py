@@ -92,6 +92,30 @@ def simulate(out: Path, stays: int | None, seed: int | None, cohort: str) -> Non
     commands.simulate(out, stays, seed, cohort)
 
 
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--metric", help="The leaderboard's order; by default the first run's own.")
+def compare(runs: tuple[str, ...], metric: str | None) -> None:
+    """Compare the models of each RUN on the same held-out rows: a run's id, NAME/VERSION or NAME@ALIAS.
+
+    \b
+    flowsheet compare 3f2a9c1e 8b01d7aa
+    flowsheet compare demo-lstm@champion demo-gru/2
+    """
+    from flowsheet.lifecycle import commands
+
+    commands.compare(runs, metric)
+
+
+@cli.command()
+@click.argument("run_id")
+def rerun(run_id: str) -> None:
+    """Run the experiment RUN_ID again from its record alone and compare every figure; exit 1 if one differs."""
+    from flowsheet.lifecycle import commands
+
+    commands.rerun(run_id)
+
+
 @cli.command("ls")
 @click.argument("what")
 def ls(what: str) -> None:
@@ -109,6 +133,30 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
     from flowsheet.lifecycle import pages
 
     pages.serve(mlflow_port, prefect_port)
+
+
+@cli.command()
+@click.argument("model", metavar="NAME[@ALIAS]")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; loopback unless told.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--shadow", metavar="ALIAS", help="Let this alias's version score the same requests aside.")
+@click.option("--poll-seconds", type=float, help="How often to ask whether the alias has moved [default: 10].")
+@click.option("--max-body-bytes", type=int, help="Refuse larger requests [default: 8000000].")
+@click.option("--max-rows", type=int, help="Refuse requests with more rows [default: 100000].")
+@click.option("--max-stays", type=int, help="Refuse requests with more stays [default: 1000].")
+@click.option("--max-steps", type=int, help="Refuse requests with more steps [default: 100000].")
+def serve(model: str, **options: Any) -> None:
+    """Serve the registered model NAME over HTTP: raw records in, a risk for every step out.
+
+    ALIAS is champion unless told; when it moves, the server follows. The page /docs says what a request looks like.
+
+    \b
+    flowsheet serve demo-lstm
+    flowsheet serve demo-lstm@champion --shadow challenger --port 8080
+    """
+    from flowsheet.lifecycle import serve as serving
+
+    serving.serve(model, options)
 
 
 def main(argv: list[str] | None = None) -> None:

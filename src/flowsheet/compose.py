@@ -168,4 +168,6 @@ def _merge(values: dict[str, Any], own: dict[str, Any], leaves: list[str]) -> di
             "an override cannot be applied", where=" ".join(leaves), todo=str(error).splitlines()[0]
         ) from error
     assert isinstance(plain, dict)
+    if plain["cohort"].get("path"):  # so that a record can be run again from anywhere
+        plain["cohort"]["path"] = str(Path(str(plain["cohort"]["path"])).expanduser().absolute())
     return {str(k): v for k, v in plain.items()}

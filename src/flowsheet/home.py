@@ -22,6 +22,10 @@ from typing import Any
 from flowsheet.errors import FlowsheetError, UsageError
 
 
+STORE = "FLOWSHEET_STORE"
+"""Names another folder for the store alone, such as a disk with more room."""
+
+
 def home() -> Path:
     """The state folder: ``$FLOWSHEET_HOME``, by default ``./.flowsheet``; made when missing.
 
@@ -127,8 +131,8 @@ class Store:
 
     @classmethod
     def open(cls) -> Store:
-        """The store under ``FLOWSHEET_HOME``."""
-        return cls(home() / "store")
+        """The store under ``FLOWSHEET_HOME``, or the one that ``FLOWSHEET_STORE`` names."""
+        return cls(Path(os.environ.get(STORE) or home() / "store").absolute())
 
     def path(self, kind: str, key: str) -> Path:
         """Where the folder of that key is, or would be."""

@@ -63,5 +63,30 @@ def validate(folder: Path) -> None:
     raise CheckFailed(f"{failures.height} failures", where=str(folder), todo="mend the rows named above")
 
 
+def compare(runs: Sequence[str], metric: str | None) -> None:
+    """Compare runs and print the leaderboard and what each pair comes to."""
+    from flowsheet.lifecycle.comparison import compare_runs
+
+    terminal.comparison(compare_runs(runs, metric), terminal.console())
+
+
+def rerun(run_id: str) -> None:
+    """Run an experiment again and print figure by figure what came back.
+
+    Raises:
+        CheckFailed: a figure differs.
+    """
+    from flowsheet.lifecycle.rerun import rerun as run_again
+
+    done = run_again(run_id, _say)
+    terminal.rerun(done, terminal.console())
+    if not done.equal:
+        differing = sum(not line.equal for line in done.figures)
+        causes = ", ".join(line.what for line in done.changes) or "nothing that the record tells of"
+        raise CheckFailed(
+            f"{differing} of {len(done.figures)} figures differ", where=f"run {done.old_run}", todo=f"changed: {causes}"
+        )
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

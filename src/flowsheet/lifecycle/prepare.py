@@ -1,4 +1,4 @@
-"""Raw records -> validated extract -> windows -> frozen split."""
+"""Raw records -> validated extract -> windows -> frozen splits."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from flowsheet.home import digest, read_json, write_json
 from flowsheet.lifecycle.stage import Progress, Stage, stage
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, collect_vocabulary
+from flowsheet.windows.protocol import Roster, everybody, folds
 from flowsheet.windows.sequences import Sequences
-from flowsheet.windows.split import make_split
 
 _AGE_BANDS = (45, 65, 80)
 
@@ -79,18 +79,43 @@ def windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage
     return stage("windows", key, make)
 
 
-def split(made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
-    """Who trains, who validates, who is held out: frozen, and the same for every model."""
-    parts = {"test": evaluation.test, "validation": evaluation.validation}
-    key = digest({"windows": made.key, "seed": seed, **parts})
+def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
+    """Who trains, who validates, who is held out, in every fold of the protocol: frozen, and the same for every model.
+
+    Raises:
+        CheckFailed: the cohort is too small for the protocol.
+        UsageError: a site that is to be held out is not there.
+    """
+    protocol = evaluation.model_dump(
+        mode="json", include={"protocol", "test", "validation", "folds", "repeats", "sites"}
+    )
+    key = digest({"windows": made.key, "seed": seed, **protocol})
 
     def make(folder: Path) -> None:
-        sequences = Sequences.load(made.folder / "sequences")
-        event = np.zeros(len(sequences), bool)
-        np.logical_or.at(event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
-        make_split(sequences.subject_id, event, evaluation, seed).save(folder / "split.json")
+        roster = _roster(open_extract(extract), Sequences.load(made.folder / "sequences"))
+        plan = []
+        for i, fold in enumerate(folds(roster, evaluation, seed)):
+            fold.split.save(folder / f"fold-{i}.json")
+            plan.append({"name": fold.name, "repeat": fold.repeat, "fold": fold.fold, "part": f"fold-{i}"})
+        if len(plan) > 1:
+            everybody(roster, evaluation, seed).save(folder / "service.json")
+        write_json(folder / "folds.json", plan)
 
     return stage("split", key, make)
+
+
+def _roster(extract: Extract, sequences: Sequences) -> Roster:
+    event = np.zeros(len(sequences), bool)
+    np.logical_or.at(event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
+    order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
+    stays = extract.scan("stays").select("stay_id", "admitted_at", pl.col("site").fill_null("not told")).collect()
+    known = order.join(stays, on="stay_id", how="left", maintain_order="left")
+    return Roster(
+        subject=np.asarray(sequences.subject_id),
+        has_event=event,
+        admitted=known["admitted_at"].to_physical().to_numpy(),
+        site=known["site"].to_numpy().astype(np.str_),
+    )
 
 
 def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:

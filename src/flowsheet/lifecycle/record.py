@@ -16,8 +16,9 @@ from flowsheet.home import Store, digest, read_json
 from flowsheet.lifecycle import report
 from flowsheet.lifecycle.compare import evidence as read_evidence
 from flowsheet.lifecycle.prepare import open_extract, summary
-from flowsheet.lifecycle.stage import Progress, Stage
-from flowsheet.lifecycle.train import Data, OnTrial, training_key, trials_of
+from flowsheet.lifecycle.rounds import Plan, Results, Round
+from flowsheet.lifecycle.stage import Progress
+from flowsheet.lifecycle.train import OnTrial, training_key, trials_of
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registry import register
 from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
@@ -58,31 +59,42 @@ def alone(config: ExperimentConfig, progress: Progress) -> contextlib.AbstractCo
     )
 
 
-def experiment_key(config: ExperimentConfig, data: Data) -> str:
+def experiment_key(config: ExperimentConfig, plan: Plan) -> str:
     """What the MLflow run of an experiment is found by: equal keys, equal results."""
     return digest(
         {
             "name": config.name,
-            "models": {name: training_key(config, name, data) for name in config.models},
+            "models": {name: plan.key(name) for name in config.models},
             "evaluation": config.evaluation.model_dump(mode="json"),
+            "memory": config.memory.model_dump(mode="json") if config.memory else None,
             "registry": config.registry.model_dump(mode="json"),
         }
     )
 
 
-@contextlib.contextmanager
-def tracked(config: ExperimentConfig, data: Data) -> Iterator[ParentRun]:
-    """The experiment's MLflow run; a failure inside the block is told to it."""
-    tracker = Tracker.open()
-    extract, counted = open_extract(data.extract), summary(data.windows)
-    fingerprints = {
-        "fingerprint.extract": extract.fingerprint,
+def fingerprints(plan: Plan) -> dict[str, str]:
+    """Of the data that the experiment's numbers come from."""
+    data = plan.first.data
+    return {
+        "fingerprint.records": open_extract(data.extract).manifest.source.input,
+        "fingerprint.extract": open_extract(data.extract).fingerprint,
         "fingerprint.windows": data.windows.key,
-        "fingerprint.split": data.subjects().fingerprint,
+        "fingerprint.split": plan.split_fingerprint(),
     }
-    counts = {name: n for name, n in counted.items() if isinstance(n, int)}
-    dataset = DataSet(config.cohort.name, extract.fingerprint, config.cohort.source, counts=counts)
-    parent = tracker.start(config, experiment_key(config, data), fingerprints, [dataset])
+
+
+@contextlib.contextmanager
+def tracked(config: ExperimentConfig, plan: Plan, tags: Mapping[str, str]) -> Iterator[ParentRun]:
+    """The experiment's MLflow run; a failure inside the block is told to it.
+
+    ``tags`` mark the run, and keep it apart from the run of the same experiment without them.
+    """
+    tracker = Tracker.open()
+    data = plan.first.data
+    counts = {name: n for name, n in summary(data.windows).items() if isinstance(n, int)}
+    dataset = DataSet(config.cohort.name, open_extract(data.extract).fingerprint, config.cohort.source, counts=counts)
+    key = experiment_key(config, plan)
+    parent = tracker.start(config, digest([key, tags]) if tags else key, fingerprints(plan), [dataset], tags)
     try:
         yield parent
     except BaseException as error:
@@ -91,54 +103,53 @@ def tracked(config: ExperimentConfig, data: Data) -> Iterator[ParentRun]:
 
 
 @contextlib.contextmanager
-def recording(config: ExperimentConfig, name: str, data: Data, run_id: str) -> Iterator[OnTrial]:
-    """A listener that records every trial of a model as it ends."""
+def recording(plan: Plan, each: Round, name: str, run_id: str) -> Iterator[OnTrial]:
+    """A listener that records every trial of a model in a round as it ends."""
     tracker = Tracker.open()
-    child = _model_run(tracker, config, name, data, run_id)
+    child = _round_run(tracker, plan, each, name, run_id)
     try:
-        yield lambda trial: tracker.sync_trials(child, config.tuning.metric, [trial])
+        yield lambda trial: tracker.sync_trials(child, each.config.tuning.metric, [trial])
     except BaseException as error:
         tracker.fail(child, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
         raise
 
 
-def _model_run(tracker: Tracker, config: ExperimentConfig, name: str, data: Data, run_id: str) -> str:
-    return tracker.model_run(run_id, name, training_key(config, name, data))
+def _model_run(tracker: Tracker, plan: Plan, name: str, run_id: str) -> str:
+    return tracker.model_run(run_id, name, plan.key(name))
 
 
-def finish(
-    config: ExperimentConfig,
-    data: Data,
-    trained: Mapping[str, Stage],
-    compared: Stage,
-    *,
-    run: ParentRun,
-    progress: Progress,
-) -> Outcome:
+def _round_run(tracker: Tracker, plan: Plan, each: Round, name: str, run_id: str) -> str:
+    """Where a round's trials belong: below the model's run, or below its fold's where there are several."""
+    child = _model_run(tracker, plan, name, run_id)
+    if len(plan.every) == 1:
+        return child
+    return tracker.fold_run(child, name, each.name, training_key(each.config, name, each.data))
+
+
+def finish(results: Results, run: ParentRun, progress: Progress) -> Outcome:
     """Record the evidence, package and register every model, close the runs.
 
     Of a run that an earlier call has finished, nothing is recorded again.
     """
-    tracker, evidence = Tracker.open(), read_evidence(compared)
-    html = report.path(compared)
+    tracker, evidence = Tracker.open(), read_evidence(results.evidence)
+    html = report.path(results)
     if not (run.finished and html.is_file()):
-        report.write(config, data, trained, compared, run.run_id)
+        report.write(results, run.run_id)
     registered = []
-    for name, made in trained.items():
-        child = _model_run(tracker, config, name, data, run.run_id)
+    for name in results.models:
+        child = _model_run(tracker, results.plan, name, run.run_id)
         if not run.finished:
-            _record_model(tracker, config, child, made, evidence.metrics(name))
-        if config.registry.register_models:
-            registered.append(_register(config, name, made, child, evidence))
+            _record_model(tracker, results, name, run.run_id, evidence)
+        if results.plan.service:
+            registered.append(_register(results, name, child, evidence))
             progress(registered[-1])
         if not run.finished:
             tracker.finish(child)
     if not run.finished:
-        _record_evidence(tracker, config, run.run_id, compared, html)
+        _record_evidence(tracker, results, run.run_id, html)
     columns, *rows = leaderboard_table(evidence)
-    stages = {"extract": data.extract, "windows": data.windows, "split": data.split, **trained, "evidence": compared}
     return Outcome(
-        experiment=config.name,
+        experiment=results.config.name,
         run_id=run.run_id,
         headline=evidence.headline,
         columns=columns,
@@ -146,22 +157,32 @@ def finish(
         markdown=leaderboard_markdown(evidence),
         registered=registered,
         report=str(html),
-        reused=[name for name, made in stages.items() if made.reused],
+        reused=[name for name, made in results.stages.items() if made.reused],
+        left_out=results.left_out,
     )
 
 
-def _record_model(
-    tracker: Tracker, config: ExperimentConfig, child: str, made: Stage, figures: Mapping[str, float]
-) -> None:
-    tracker.sync_trials(child, config.tuning.metric, trials_of(made))
-    tuning = read_json(made.folder / "tuning.json")
-    fit = {f"valid.{config.tuning.metric}": tuning["value"], "training.seconds": made.seconds}
-    tracker.log(child, params={f"model.{k}": v for k, v in tuning["params"].items()}, metrics={**figures, **fit})
-    tracker.log_folder(child, made.folder / "tables", "tables")
+def _record_model(tracker: Tracker, results: Results, name: str, run_id: str, evidence: Evidence) -> None:
+    """The figures on the model's run; trials and parameters where they belong."""
+    child = _model_run(tracker, results.plan, name, run_id)
+    for each in results.plan.every:
+        made, metric = results.trained[each.name][name], each.config.tuning.metric
+        run = _round_run(tracker, results.plan, each, name, run_id)
+        tracker.sync_trials(run, metric, trials_of(made))
+        tuning = read_json(made.folder / "tuning.json")
+        fit = {f"valid.{metric}": tuning["value"], "training.seconds": made.seconds}
+        tracker.log(run, params={f"model.{k}": v for k, v in tuning["params"].items()}, metrics=fit)
+        tracker.log_folder(run, made.folder / "tables", "tables")
+        if run != child:
+            tracker.finish(run)
+    tracker.log(child, metrics=evidence.metrics(name))
 
 
-def _register(config: ExperimentConfig, name: str, made: Stage, child: str, evidence: Evidence) -> str:
+def _register(results: Results, name: str, child: str, evidence: Evidence) -> str:
     """The line that names the registered version."""
+    config, service = results.config, results.plan.service
+    assert service
+    made = results.trained[service.name][name]
     figures = {key: v for key, v in evidence.metrics(name).items() if key.count(".") == 1}
     uri = log_model(child, made.folder / "bundle", metrics=figures)
     registered = f"{config.registry.prefix or config.name}-{name}"
@@ -173,13 +194,15 @@ def _register(config: ExperimentConfig, name: str, made: Stage, child: str, evid
     return f"registered {registered} version {version}"
 
 
-def _record_evidence(tracker: Tracker, config: ExperimentConfig, run_id: str, compared: Stage, html: Path) -> None:
-    evidence = read_evidence(compared)
+def _record_evidence(tracker: Tracker, results: Results, run_id: str, html: Path) -> None:
+    evidence = read_evidence(results.evidence)
     best = evidence.models[0]
     tracker.log(run_id, metrics=_summary(evidence.metrics(best)), tags={"flowsheet.best": best})
-    tracker.log_folder(run_id, compared.folder, "evidence")
+    tracker.log_folder(run_id, results.evidence.folder, "evidence")
+    if results.memory:
+        tracker.log_folder(run_id, results.memory.folder, "memory")
     tracker.log_folder(run_id, html.parent, "report")
-    tracker.describe(run_id, f"{config.description}\n\n{leaderboard_markdown(evidence)}")
+    tracker.describe(run_id, f"{results.config.description}\n\n{leaderboard_markdown(evidence)}")
     tracker.finish(run_id)
 
 

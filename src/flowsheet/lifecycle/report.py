@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,13 @@ import polars as pl
 import yaml
 
 from flowsheet.cohort.extract import Extract
-from flowsheet.config import ExperimentConfig
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, render
 from flowsheet.evaluation.report.data import question
-from flowsheet.home import Store, publish, read_json
+from flowsheet.home import Store, digest, publish, read_json
 from flowsheet.lifecycle.compare import evidence
 from flowsheet.lifecycle.prepare import open_extract, summary
-from flowsheet.lifecycle.stage import Stage
-from flowsheet.lifecycle.train import Data
+from flowsheet.lifecycle.rounds import Plan, Results
 from flowsheet.models.base import MODELS
 from flowsheet.tracking.describe import code_version, environment
 from flowsheet.windows.sequences import Sequences
@@ -28,33 +26,35 @@ from flowsheet.windows.sequences import Sequences
 _TRIALS = {"number": pl.Int64, "state": pl.String, "value": pl.Float64}
 
 
-def path(compared: Stage) -> Path:
-    """Where the report of that evidence is, or will be."""
-    return Store.open().path("report", compared.key) / "report.html"
+def path(results: Results) -> Path:
+    """Where the report of these results is, or will be."""
+    keys = [made.key for made in (results.evidence, results.memory) if made]
+    return Store.open().path("report", digest(keys)) / "report.html"
 
 
-def write(config: ExperimentConfig, data: Data, trained: Mapping[str, Stage], compared: Stage, run_id: str) -> None:
+def write(results: Results, run_id: str) -> None:
     """Write the report to :func:`path`."""
-    extract = open_extract(data.extract)
+    config, plan = results.config, results.plan
+    extract = open_extract(plan.first.data.extract)
     page = render(
         ReportData(
             title=config.name,
-            evidence=evidence(compared),
+            evidence=evidence(results.evidence),
             question=question(config.task),
             description=config.description,
-            cohort=_cohort(extract, data),
-            models=tuple(_model(config, name, made) for name, made in trained.items()),
-            record=_facts(config, data, extract, trained, run_id),
+            cohort=_cohort(extract, plan),
+            models=tuple(_model(results, name) for name in results.models),
+            record=_facts(results, extract, run_id),
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
             made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         )
     )
-    with publish(path(compared).parent) as part:
+    with publish(path(results).parent) as part:
         (part / "report.html").write_text(page)
 
 
-def _cohort(extract: Extract, data: Data) -> CohortReport:
-    manifest, counted = extract.manifest, summary(data.windows)
+def _cohort(extract: Extract, plan: Plan) -> CohortReport:
+    manifest, counted = extract.manifest, summary(plan.first.data.windows)
     missing = counted["unknown_share"]
     assert isinstance(missing, dict)
     return CohortReport(
@@ -63,15 +63,19 @@ def _cohort(extract: Extract, data: Data) -> CohortReport:
         counts=manifest.counts,
         attrition=manifest.attrition,
         quarantined=tuple((q.table, q.rule, q.rows) for q in manifest.quarantined),
-        parts=_parts(data),
+        parts=pl.DataFrame(list(_parts(plan))),
         missing=missing,
     )
 
 
-def _parts(data: Data) -> pl.DataFrame:
-    return pl.DataFrame(
-        [_part(name, part) for name, part in zip(("training", "validation", "test"), data.parts(), strict=True)]
-    )
+def _parts(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Training, validation and test; of several folds the parts that are tested."""
+    if len(plan.rounds) == 1:
+        for name, part in zip(("training", "validation", "test"), plan.first.data.parts(), strict=True):
+            yield _part(name, part)
+        return
+    for each in plan.rounds:
+        yield _part(f"tested in {each.name}", each.data.parts()[2])
 
 
 def _part(name: str, part: Sequences) -> dict[str, Any]:
@@ -84,7 +88,11 @@ def _part(name: str, part: Sequences) -> dict[str, Any]:
     }
 
 
-def _model(config: ExperimentConfig, name: str, made: Stage) -> ModelReport:
+def _model(results: Results, name: str) -> ModelReport:
+    """One model, as the round in service has it, or the first where there is none."""
+    plan = results.plan
+    shown = plan.service or plan.first
+    made, config = results.trained[shown.name][name], shown.config
     can = MODELS.get(config.models[name].kind).capabilities
     tuning = read_json(made.folder / "tuning.json")
     trials = [{key: trial[key] for key in _TRIALS} for trial in tuning["trials"]]
@@ -96,22 +104,20 @@ def _model(config: ExperimentConfig, name: str, made: Stage) -> ModelReport:
         monitored=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
         trials=pl.DataFrame(trials, schema=_TRIALS),
         tables={file.stem: pl.read_parquet(file) for file in sorted((made.folder / "tables").glob("*.parquet"))},
-        seconds=made.seconds,
+        seconds=sum(results.trained[each.name][name].seconds for each in plan.every),
     )
 
 
-def _facts(
-    config: ExperimentConfig, data: Data, extract: Extract, trained: Mapping[str, Stage], run_id: str
-) -> dict[str, dict[str, Any]]:
-    around = environment()
-    stages = {"extract": data.extract, "windows": data.windows, "split": data.split, **trained}
+def _facts(results: Results, extract: Extract, run_id: str) -> dict[str, dict[str, Any]]:
+    around, stages = environment(), results.stages
+    models = {name: made for name, made in stages.items() if made.kind == "model"}
     return {
-        "Run": {"MLflow run": run_id, "seed": config.seed, **code_version()},
+        "Run": {"MLflow run": run_id, "seed": results.config.seed, **code_version()},
         "Fingerprints": {
             "extract": extract.fingerprint,
-            "windows": data.windows.key,
-            "split": data.subjects().fingerprint,
-            **{f"model {name}": made.key for name, made in trained.items()},
+            "windows": results.plan.first.data.windows.key,
+            "split": results.plan.split_fingerprint(),
+            **{f"model {name}": made.key for name, made in models.items()},
         },
         "Versions": {key: around[key] for key in ("python", "platform", "flowsheet")} | around["libraries"],
         "Seconds": {name: made.seconds for name, made in stages.items()},

@@ -6,10 +6,15 @@ import importlib
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from flowsheet.compose import compose, share
+from flowsheet.config import ExperimentConfig
 from flowsheet.home import home
 from flowsheet.lifecycle.servers import prefect_api, quiet
+
+if TYPE_CHECKING:
+    from flowsheet.lifecycle.record import Outcome
 
 
 def run(experiment: str, overrides: Sequence[str]) -> None:
@@ -19,7 +24,14 @@ def run(experiment: str, overrides: Sequence[str]) -> None:
         UsageError: the configuration is wrong.
         CheckFailed: the records or all models failed.
     """
-    config = compose(experiment, overrides)
+    outcome = run_config(compose(experiment, overrides))
+    from flowsheet.lifecycle import terminal
+
+    terminal.leaderboard(outcome, terminal.console())
+
+
+def run_config(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
+    """Run an experiment; ``marks`` become tags of its MLflow run and keep it apart from one without them."""
     home()
     quiet()
 
@@ -31,10 +43,8 @@ def run(experiment: str, overrides: Sequence[str]) -> None:
 
     print(f"experiment {config.name}", file=sys.stderr, flush=True)
     with prefect_api(meanwhile=prepare):
-        outcome = _flow("experiment").run(config)
-    from flowsheet.lifecycle import terminal
-
-    terminal.leaderboard(outcome, terminal.console())
+        outcome: Outcome = _flow("experiment").run(config, marks)
+        return outcome
 
 
 def _flow(name: str) -> ModuleType:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 
 from flowsheet.cohort.extract import Extract
+from flowsheet.evaluation.leaderboard import leaderboard_table
 from flowsheet.lifecycle.record import Outcome
+
+if TYPE_CHECKING:
+    from flowsheet.lifecycle.comparison import Comparison
+    from flowsheet.lifecycle.rerun import Line, Rerun
 
 _SHOWN_FAILURES = 40
 _SHOWN_REASONS = 20
@@ -32,6 +38,44 @@ def leaderboard(outcome: Outcome, out: Console) -> None:
     for line in (f"run {outcome.run_id}", *outcome.registered, f"report {outcome.report}"):
         out.print(line, highlight=False, soft_wrap=True)
     out.print("see the pages with: flowsheet ui", highlight=False)
+
+
+def comparison(made: Comparison, out: Console) -> None:
+    """The ranking, a sentence for each pair, and where to look next."""
+    columns, *rows = leaderboard_table(made.evidence)
+    out.print(table("held-out subjects", columns, rows))
+    place = {name: i for i, name in enumerate(made.evidence.models)}
+    for pair in made.evidence.pairs.filter(metric=made.evidence.about["metric"], scope="all").iter_rows(named=True):
+        if place[pair["model_a"]] < place[pair["model_b"]]:  # each pair once, the better one first
+            out.print(pair["sentence"], highlight=False)
+    out.print(f"run {made.run_id}", highlight=False)
+    out.print(f"report {made.report}", highlight=False, soft_wrap=True)
+
+
+def rerun(done: Rerun, out: Console) -> None:
+    """Figure by figure: then, now, equal."""
+    if done.changes:
+        rows = [[line.what, _short(line.old), _short(line.new)] for line in done.changes]
+        out.print(table("what changed since", ["", "then", "now"], rows))
+    figures = [[line.what, _short(line.old), _short(line.new), _verdict(line)] for line in done.figures]
+    out.print(table("figures on the held-out subjects", ["", "then", "now", ""], figures))
+    equal = sum(line.equal for line in done.figures)
+    out.print(f"{equal} of {len(done.figures)} figures are equal to the last bit", highlight=False)
+    out.print(f"run {done.new_run}", highlight=False)
+
+
+def _short(value: str | float | None) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.6g}" if isinstance(value, float) else value[:16]
+
+
+def _verdict(line: Line) -> str:
+    if line.equal:
+        return "equal"
+    if isinstance(line.old, float) and isinstance(line.new, float):
+        return f"differs by {line.new - line.old:+.3g}"
+    return "differs"
 
 
 def extract(made: Extract, out: Console) -> None:

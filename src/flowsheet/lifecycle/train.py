@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flowsheet.config import ExperimentConfig, Frozen, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
@@ -32,6 +33,8 @@ class Data(Frozen):
     extract: Stage
     windows: Stage
     split: Stage
+    part: str = "fold-0"
+    """Which of the protocol's splits."""
 
     def parts(self) -> tuple[Sequences, Sequences, Sequences]:
         """The stays of the training, validation and test subjects."""
@@ -41,7 +44,7 @@ class Data(Frozen):
 
     def subjects(self) -> Split:
         """Who is in which part."""
-        return Split.load(self.split.folder / "split.json")
+        return Split.load(self.split.folder / f"{self.part}.json")
 
 
 def training_key(config: ExperimentConfig, name: str, data: Data) -> str:
@@ -104,7 +107,8 @@ def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, pr
             training_key=key,
         )
         for part, sequences in (("valid", valid_part), ("test", test_part)):
-            np.save(folder / f"{part}.npy", bundle.model.predict_proba(sequences), allow_pickle=False)
+            probabilities = bundle.model.predict_proba(sequences) if len(sequences) else np.empty(0)
+            np.save(folder / f"{part}.npy", probabilities, allow_pickle=False)
         _keep_story(folder, bundle, tuned)
 
     made = stage("model", key, make)
@@ -132,6 +136,11 @@ def _keep_story(folder: Path, bundle: Bundle, tuned: Tuned) -> None:
         frame.write_parquet(folder / "tables" / f"{table}.parquet")
     trials = [asdict(trial) for trial in tuned.trials]
     write_json(folder / "tuning.json", {"params": tuned.params, "value": tuned.value, "trials": trials})
+
+
+def probabilities(made: Stage, part: str) -> NDArray[np.float64]:
+    """What a trained model says of the rows of the ``valid`` or the ``test`` subjects."""
+    return np.asarray(np.load(made.folder / f"{part}.npy", allow_pickle=False), np.float64)
 
 
 def trials_of(trained: Stage) -> list[TrialRecord]:

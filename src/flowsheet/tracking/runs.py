@@ -19,7 +19,7 @@ from flowsheet.home import write_json
 from flowsheet.tracking.describe import code_version, environment, experiment_params, flat, requirements
 from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock
 
-Level = Literal["experiment", "model", "trial"]
+Level = Literal["experiment", "model", "fold", "trial", "comparison"]
 _DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
 
 
@@ -93,6 +93,7 @@ class Tracker:
         key: str,
         fingerprints: Mapping[str, str] | None = None,
         data: Iterable[DataSet] = (),
+        tags: Mapping[str, str] | None = None,
     ) -> ParentRun:
         """The experiment's run: the one with this key, or a new one.
 
@@ -110,10 +111,25 @@ class Tracker:
             return ParentRun(run_id, experiment_id, finished=True)
         self._client.update_run(run_id, status="RUNNING")
         self._inputs(run_id, data)
-        self.log(run_id, params={**experiment_params(config), **(fingerprints or {})}, tags=code_version())
+        self.log(
+            run_id,
+            params={**experiment_params(config), **(fingerprints or {})},
+            tags={**code_version(), **(tags or {})},
+        )
         self._record(run_id, config)
         if config.description:
             self._client.set_tag(run_id, "mlflow.note.content", config.description)
+        return ParentRun(run_id, experiment_id, finished=False)
+
+    def comparison(self, experiment: str, key: str, runs: Mapping[str, str]) -> ParentRun:
+        """The run of a comparison of ``runs`` ({run id: experiment}): the one with this key, or a new one."""
+        experiment_id = self._experiment(experiment)
+        held = self._find(experiment_id, "comparison", {"flowsheet.key": key})
+        if held:
+            return ParentRun(held.info.run_id, experiment_id, finished=held.info.status == "FINISHED")
+        tags = {"flowsheet.key": key, "mlflow.source.name": "flowsheet compare"}
+        run_id = self._create(experiment_id, "comparison", " and ".join(sorted({*runs.values()}))[:200], tags)
+        self.log(run_id, params={f"run.{i}": run for i, run in enumerate(runs)}, tags=code_version())
         return ParentRun(run_id, experiment_id, finished=False)
 
     def model_run(self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None) -> str:
@@ -123,6 +139,15 @@ class Tracker:
         held = self._find(experiment_id, "model", tags)
         run_id = str(held.info.run_id) if held else self._create(experiment_id, "model", name, tags)
         self.log(run_id, params={"model": name, **flat(params or {}, "model.")})
+        return run_id
+
+    def fold_run(self, model_run_id: str, name: str, fold: str, training_key: str) -> str:
+        """The run of one model in one fold or replicate, below the model's own."""
+        experiment_id = self._client.get_run(model_run_id).info.experiment_id
+        tags = {"mlflow.parentRunId": model_run_id, "flowsheet.fold": fold, "flowsheet.training_key": training_key}
+        held = self._find(experiment_id, "fold", tags)
+        run_id = str(held.info.run_id) if held else self._create(experiment_id, "fold", f"{name} {fold}", tags)
+        self.log(run_id, params={"model": name, "fold": fold})
         return run_id
 
     def sync_trials(self, run_id: str, metric: str, trials: Iterable[Trial]) -> None:

@@ -97,7 +97,7 @@ def divide(groups: Sequence[Subjects], held_out: Sequence[int], evaluation: Eval
     test = _gather(group[:a] for group, (a, _) in zip(groups, cuts, strict=True))
     validating = _gather(group[a:b] for group, (a, b) in zip(groups, cuts, strict=True))
     training = _gather(group[b:] for group, (_, b) in zip(groups, cuts, strict=True))
-    if not len(validating) or not len(training) or (sum(held_out) and not len(test)):
+    if not len(validating) or not len(training) or (any(held_out) and not len(test)):
         raise too_few(sum(map(len, groups)), evaluation)
     return Split(training, validating, test)
 
@@ -125,6 +125,6 @@ def _shuffled(subjects: Subjects, salt: str) -> Subjects:
 
 def _quota(groups: Sequence[Subjects], left: Sequence[int], share: float) -> list[int]:
     wanted = [min(int(share * len(group) + 0.5), rest) for group, rest in zip(groups, left, strict=True)]
-    if not sum(wanted) and sum(left):
+    if not any(wanted) and any(left):
         wanted[int(np.argmax(left))] = 1
     return wanted
