@@ -119,8 +119,8 @@ class Contest:
         return sorted({model for _, model in self.scored})
 
     def figure(self, scope: str, model: str, metric: Metric) -> float:
-        """The figure on the rows as seen, the mean over repetitions; computed once."""
-        return float(np.mean([_figure(metric, rows) for rows in self.scored[scope, model]]))
+        """The figure on the rows as seen, the mean over repetitions."""
+        return float(np.mean([figure(metric, rows) for rows in self.scored[scope, model]]))
 
     def stays(self, model: str) -> Iterator[Scored]:
         """The stays of each repetition."""
@@ -142,5 +142,6 @@ def _badness(metric: Metric, value: float) -> float:
     return -value if metric.larger_is_better else value
 
 
-def _figure(metric: Metric, rows: Scored) -> float:
+def figure(metric: Metric, rows: Scored) -> float:
+    """The figure on the rows as seen, computed once."""
     return rows.remember(f"figure {metric.name}", lambda: metric(rows))

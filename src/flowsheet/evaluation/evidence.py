@@ -131,6 +131,7 @@ def evaluate_folds(
     Raises:
         CheckFailed: a prediction is not a probability, or a repetition does not hold out every subject once.
     """
+    folds = sorted(folds, key=lambda fold: (fold.repeat, fold.fold))
     check_folds(sequences, folds)
     told = rounds(sequences, folds)
     for each in told:

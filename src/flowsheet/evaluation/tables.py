@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from flowsheet.evaluation.bootstrap import Difference, difference, holm, interval
-from flowsheet.evaluation.contest import Contest
-from flowsheet.evaluation.metrics import Metric
+from flowsheet.evaluation.contest import Contest, figure
+from flowsheet.evaluation.metrics import Metric, Scored
 from flowsheet.evaluation.resampled_t import corrected_t
 from flowsheet.evaluation.sentences import Comparison
 
@@ -45,11 +45,11 @@ PAIRS: dict[str, pl.DataType] = {
 
 FOLDS: dict[str, pl.DataType] = {
     "repeat": pl.Int64(),
-    "fold": pl.Int64(),
+    "fold": pl.Int64(),  # null: all folds of the repetition together, whose mean is on the leaderboard
     "scope": pl.String(),
     "model": pl.String(),
     "metric": pl.String(),
-    "value": pl.Float64(),  # on the held-out subjects of the fold; NaN: not estimable
+    "value": pl.Float64(),  # on the held-out subjects; NaN: not estimable
     "rows": pl.Int64(),
     "events": pl.Int64(),
     "subjects": pl.Int64(),
@@ -86,18 +86,29 @@ def _figure_row(contest: Contest, scope: str, model: str, metric: Metric) -> tup
     )
     if reason is None and draws is not None and math.isnan(low):
         reason = UNSTABLE
-    counts = (len(scored.y), scored.events, scored.subjects_seen)
-    return (scope, model, metric.name, value, low, high, *counts, reason)
+    return (scope, model, metric.name, value, low, high, *_counts(scored), reason)
 
 
 def folds(contest: Contest) -> pl.DataFrame:
-    """Every figure of every fold; subgroups are left out."""
-    rows = [
-        (fold.repeat, fold.fold, scope, model, metric.name, value, len(scored.y), scored.events, scored.subjects_seen)
+    """Every figure of every fold, and of each repetition's folds together; subgroups are left out."""
+    parts = [
+        (fold.repeat, fold.fold, scope, model, metric.name, value, *_counts(scored))
         for fold in contest.folds
         for (scope, model, metric), (scored, value) in fold.figures.items()
     ]
-    return pl.DataFrame(rows, schema=FOLDS, orient="row")
+    together = [
+        (repeat, None, scope.name, model, metric.name, figure(metric, scored), *_counts(scored))
+        for scope in contest.scopes
+        for model in contest.models
+        for repeat, scored in enumerate(contest.scored[scope.name, model])
+        for metric in contest.metrics_of(scope, model)
+        if contest.folds and not scope.is_subgroup
+    ]
+    return pl.DataFrame(parts + together, schema=FOLDS, orient="row")
+
+
+def _counts(scored: Scored) -> tuple[int, int, int]:
+    return len(scored.y), scored.events, scored.subjects_seen
 
 
 def lead_times(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
