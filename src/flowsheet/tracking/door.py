@@ -69,7 +69,7 @@ def from_rows(rows: pd.DataFrame) -> Tables:
     stays = parts["stays"].with_columns(subject_id="stay_id").select(list(TABLES["stays"]))
     tables = Tables(stays, parts["events"], parts["treatments"], parts["episodes"])
     _check_stays(tables)
-    return Tables(_ended(tables), tables.events, tables.treatments, tables.episodes)
+    return Tables(ended(tables), tables.events, tables.treatments, tables.episodes)
 
 
 def example() -> Tables:
@@ -150,7 +150,7 @@ def _check_stays(tables: Tables) -> None:
             )
 
 
-def _ended(tables: Tables) -> pl.DataFrame:
+def ended(tables: Tables) -> pl.DataFrame:
     """The stays; one that goes on ends, for now, with the latest fact known."""
     facts = (tables.events, tables.treatments, tables.episodes)
     latest = pl.concat([f.select("stay_id", "known_at") for f in facts]).group_by("stay_id").agg(pl.max("known_at"))

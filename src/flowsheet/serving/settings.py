@@ -1,0 +1,48 @@
+"""What a server is told when it starts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from flowsheet.config import Frozen
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Limits(Frozen):
+    """How much one request may ask, and how long it may take."""
+
+    body_bytes: Count = 8_000_000
+    rows: Count = 100_000
+    """Rows of all tables together."""
+    stays: Count = 1_000
+    steps_per_stay: Count = 2_000
+    steps: Count = 100_000
+    """Steps of all stays together."""
+    body_seconds: Seconds = 10.0
+    """Until the whole body has come."""
+    answer_seconds: Seconds = 30.0
+    """Until the answer, once the body has come."""
+
+
+class ServeConfig(Frozen):
+    """Which model is served, where and how."""
+
+    name: str
+    alias: str = "champion"
+    shadow: str | None = None
+    """Alias of the version that scores the same requests aside."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    limits: Limits = Limits()
+    batch: Count = 32
+    """Requests that are scored together, at most."""
+    waiting: Count = 500
+    """Requests that may wait; further ones are sent away with 503."""
+    poll_seconds: Seconds = 10.0
+    """How often the registry is asked whether the alias has moved."""
+    drain_seconds: Count = 30
+    """How long a server that is told to stop lets its requests finish."""
