@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.cohort.schema import empty
+from flowsheet.cohort.sepsis3 import onset, sofa, suspicion
 from flowsheet.cohort.sepsis3.frames import ANTIBIOTICS, COMPONENTS, CULTURES, SOFA, SUSPICIONS, Labelled
+from flowsheet.cohort.sepsis3.hours import Hours
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
 ]
 
 
-def label(
+def label(  # noqa: PLR0917 - the contract's tables, what else the record holds, the choices
     stays: pl.DataFrame,
     events: pl.DataFrame,
     treatments: pl.DataFrame,
@@ -43,4 +44,22 @@ def label(
     0: not, as often as it is charted), ``bili``, ``crea``, ``plt``, ``urine``. Of the treatments, those that run
     (end after start): norepinephrine, epinephrine, dopamine, dobutamine in mcg/kg per hour.
     """
-    return Labelled(empty("episodes"), pl.DataFrame(schema=SUSPICIONS), pl.DataFrame(schema=SOFA), {})
+    hours = Hours.of(stays)
+    scores, known = sofa.hourly(hours, events, treatments, options)
+    changed = sofa.change(hours, scores, known, options)
+    score = changed if options.criterion == "rise" else sofa.total(scores)
+    given, counts = suspicion.doses(hours, antibiotics, options)
+    treated, confirming = suspicion.confirmed(hours, given, options)
+    taken, drawn = suspicion.cultures_taken(hours, cultures, options)
+    suspected = suspicion.suspicions(hours, treated, taken, options)
+    episodes = onset.episodes(hours, suspected, score, given, options)
+    found = {
+        "stays": len(hours.stay_id),
+        "suspicions": suspected.height,
+        "stays with a suspicion": suspected["stay_id"].n_unique(),
+        "episodes": episodes.height,
+        "stays with an episode": episodes["stay_id"].n_unique(),
+        "days": int((-(-hours.lengths // 24)).sum()),
+        "septic days": onset.septic_days(hours, episodes),
+    }
+    return Labelled(episodes, suspected, sofa.table(hours, scores, known, changed), counts | confirming | drawn | found)

@@ -14,7 +14,7 @@ ANTIBIOTICS: dict[str, pl.DataType] = {
     "time": TIME,  # begin; with date_only 00:00 of the first day
     "end": TIME,  # equal to time: one dose; with date_only 24:00 of the last day
     "known_at": TIME,  # of the begin; with date_only no earlier than 24:00 of the first day is believed
-    "route": pl.String(),  # as written; null: not told (infusions)
+    "route": pl.String(),  # the way: intravenous, enteral, topical, eye, ...; null: not told (counts)
     "source": pl.String(),  # prescriptions, inputevents_mv or inputevents_cv; for the counts only
     "date_only": pl.Boolean(),
 }

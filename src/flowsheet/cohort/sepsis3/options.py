@@ -21,11 +21,10 @@ class Sepsis3Options(Frozen):
     groups: tuple[str, ...] = ("antibiotic",)
     """Groups of the catalogue's drugs that count; antivirals and antifungals only if they are named here."""
     routes_left_out: tuple[str, ...] = (
-        *("TP", "TOPICAL", "TD", "OU", "OS", "OD", "AU", "AS", "AD", "VG", "PR", "IH", "INH", "NEB", "IN", "NAS"),
-        *("IR", "IRR", "BOTH EYES", "LEFT EYE", "RIGHT EYE", "BOTH EARS", "LEFT EAR", "RIGHT EAR", "IVT", "DWELL"),
-        *("LOCK", "DIALYS", "MUCOUS MEM", "BUCCAL"),
+        *("topical", "eye", "ear", "nasal", "inhaled", "rectal", "vaginal", "transdermal"),
+        *("irrigation", "catheter lock", "dialysis"),
     )
-    """Routes, whatever their case, that treat a surface, a cavity or a catheter and not the patient's blood."""
+    """Ways of giving that treat a surface, a cavity or a catheter."""
     least_hours: Hours = 12.0
     """An antibiotic counts only when one is given, still or again, this long after it; 0: single doses count too."""
     within_hours: Hours = 72.0

@@ -1,0 +1,120 @@
+"""Onset and end: where the score rises around a suspicion, and when the patient has come through.
+
+Of what a stay's record allows to say, that counts which was known first: it opens the episode, and what becomes known
+later about the same time changes it no more. When the episode is over, the next may begin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.schema import EPISODES
+from flowsheet.cohort.sepsis3.hours import HOUR, Hours, Ints, Mask, length, microseconds
+from flowsheet.cohort.sepsis3.options import Sepsis3Options
+
+_NO_SCORE = 1_000
+"""Higher than any score: an hour outside the window is no baseline."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """W suspicions, and the L hours that the widest window has; times in microseconds."""
+
+    stay: Ints  # (W,)
+    time: Ints  # (W, L) the hour's moment, or discharge where that is earlier
+    known_at: Ints  # (W, L) when score and suspicion were both in the record
+    met: Mask  # (W, L) the criterion is met
+    base: Ints  # (W, L) what the score has risen from
+
+    @classmethod
+    def of(cls, hours: Hours, suspected: pl.DataFrame, score: Ints, options: Sepsis3Options) -> Windows:
+        """``score`` (N,) is the total for the level, its change for the rise; at hour 0, admission, it is 0."""
+        stay = hours.positions(suspected["stay_id"])
+        time = microseconds(suspected["time"]) - hours.admitted[stay]
+        first = np.maximum(-((length(options.before_hours) - time) // HOUR), 0)
+        last = np.minimum((time + length(options.after_hours)) // HOUR, hours.lengths[stay])
+        hour = first[:, None] + np.arange(int((last - first + 1).max(initial=1)))
+        inside = hour <= last[:, None]
+        row = np.where(inside & (hour > 0), hours.offsets[stay][:, None] + hour, 0)
+        here = np.append(0, score)[row]
+        base = np.minimum.accumulate(np.where(inside, here, _NO_SCORE), axis=1)
+        if options.criterion == "level":
+            base = np.zeros_like(base)
+        moment = hours.admitted[stay][:, None] + hour * HOUR
+        told = np.maximum(moment + length(options.settle_hours), microseconds(suspected["known_at"])[:, None])
+        met = inside & (hour > 0) & (here - base >= options.points)
+        return cls(stay, np.minimum(moment, hours.discharged[stay][:, None]), told, met, base)
+
+    def first(self, free_from: Ints) -> tuple[Ints, Ints, Ints, Ints]:
+        """Per stay that has one, what is known first at or after ``free_from`` (S,): (stay, onset, known_at, base)."""
+        open_ = self.met & (self.time >= free_from[self.stay][:, None])
+        window = np.flatnonzero(open_.any(axis=1))
+        at = open_[window].argmax(axis=1)
+        found = tuple(part[window, at] for part in (self.time, self.known_at, self.base))
+        onset, known, base = found
+        order = np.lexsort((base, onset, known, self.stay[window]))
+        stay, one = np.unique(self.stay[window][order], return_index=True)
+        chosen = order[one]
+        return stay, onset[chosen], known[chosen], base[chosen]
+
+
+def episodes(
+    hours: Hours, suspected: pl.DataFrame, score: Ints, given: pl.DataFrame, options: Sepsis3Options
+) -> pl.DataFrame:
+    """The contract's episodes; ``given`` are the doses of antibiotics, confirmed or not."""
+    seen = Windows.of(hours, suspected, score, options)
+    treated = _treated(hours, given, options)
+    free_from = np.full(len(hours.stay_id), np.iinfo(np.int64).min)
+    found = [pl.DataFrame(schema=EPISODES)]
+    while True:
+        stay, onset, known_at, base = seen.first(free_from)
+        if not len(stay):
+            return pl.concat(found).sort("stay_id", "onset")
+        end = _end(hours, (stay, onset, known_at, base), score, treated, options)
+        never = end > hours.discharged[stay]
+        free_from[stay] = np.where(never, np.iinfo(np.int64).max, end)
+        rows = {"stay_id": hours.stay_id[stay], "onset": onset, "end": end, "known_at": known_at}
+        over = pl.when(~pl.Series(never)).then("end").alias("end")
+        found.append(pl.DataFrame(rows).with_columns(over).cast(pl.Schema(EPISODES)))
+
+
+def _treated(hours: Hours, given: pl.DataFrame, options: Sepsis3Options) -> Mask:
+    """Hours at which an antibiotic was given within ``end_antibiotic_free_hours``, shape (N,)."""
+    stay = hours.positions(given["stay_id"])
+    known_at, until = microseconds(given["known_at"]), microseconds(given["until"])
+    start = np.maximum(microseconds(given["time"]), known_at - length(options.settle_hours))
+    return hours.covered(stay, start, until + length(options.end_antibiotic_free_hours))
+
+
+def _end(
+    hours: Hours, opened: tuple[Ints, Ints, Ints, Ints], score: Ints, treated: Mask, options: Sepsis3Options
+) -> Ints:
+    """When each episode is over, as far as the record of that moment tells; after discharge: never."""
+    stay, onset, known_at, base = opened
+    if options.end == "fixed":
+        return onset + length(24 * options.end_days)
+    settle = length(options.settle_hours)
+    low = np.zeros(len(hours.stay_id), np.int64)
+    low[stay] = base
+    well = np.flatnonzero(~treated & (score - np.repeat(low, hours.lengths) <= options.end_points))
+    start = hours.first(stay, np.maximum(known_at - settle, onset + 1))
+    row = np.append(well, hours.rows)[np.searchsorted(well, start)]
+    inside = row < hours.offsets[stay + 1]
+    moment = np.append(hours.time, 0)[row] + settle
+    return np.where(inside, moment, hours.discharged[stay] + 1)
+
+
+def septic_days(hours: Hours, found: pl.DataFrame) -> int:
+    """Days of the stays, counted from admission, in which an episode was on at some time."""
+    stay = hours.positions(found["stay_id"])
+    end = found["end"].cast(pl.Int64).fill_null(np.iinfo(np.int64).max).to_numpy()
+    day = 24 * HOUR
+    first = -((hours.admitted[stay] - microseconds(found["onset"])) // day)
+    last = -((hours.admitted[stay] - np.minimum(end, hours.discharged[stay])) // day)
+    days = pl.DataFrame(
+        {"stay": stay, "day": pl.select(pl.int_ranges(pl.Series(first), pl.Series(last + 1))).to_series()}
+    )
+    return days.explode("day").drop_nulls().n_unique()
