@@ -30,7 +30,7 @@ def steps_from(value, *bounds):
     return sum(value >= bound for bound in bounds)
 
 
-def graded(events, treatments, o):
+def graded(events, treatments, o):  # noqa: PLR0912
     """All facts as (component, time, until, known_at, score), without urine."""
     facts = []
     by_time = {}
@@ -222,7 +222,7 @@ def suspicions(stay, antibiotics, cultures, o):
     return found
 
 
-def episodes(stay, events, treatments, antibiotics, cultures, o):
+def episodes(stay, events, treatments, antibiotics, cultures, o):  # noqa: PLR0917
     """(onset, end, known_at), in order; ``end`` None: not over when the stay ends."""
     rows = sofa(stay, events, treatments, o)
     key = "total" if o.criterion == "level" else "change"
@@ -255,7 +255,7 @@ def episodes(stay, events, treatments, antibiotics, cultures, o):
         free = end
 
 
-def ending(stay, rows, key, given, episode, o):
+def ending(stay, rows, key, given, episode, o):  # noqa: PLR0917
     onset, known, base = episode
     settle = o.settle_hours * H
     if o.end == "fixed":

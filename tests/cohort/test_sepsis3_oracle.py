@@ -71,7 +71,7 @@ choices = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(records(), records(stay_id=2), choices)
 def test_every_hour_suspicion_and_episode_is_as_the_oracle_has_it(one, two, options):
     agree([one, two], options)

@@ -55,8 +55,8 @@ def label(  # noqa: PLR0917 - the contract's tables, what else the record holds,
     episodes = onset.episodes(hours, suspected, score, given, options)
     found = {
         "stays": len(hours.stay_id),
-        "suspicions": suspected.height,
-        "stays with a suspicion": suspected["stay_id"].n_unique(),
+        "times of suspicion": suspected.height,
+        "stays with suspected infection": suspected["stay_id"].n_unique(),
         "episodes": episodes.height,
         "stays with an episode": episodes["stay_id"].n_unique(),
         "days": int((-(-hours.lengths // 24)).sum()),

@@ -72,7 +72,7 @@ def _first_known(hours: Hours, known: Mask) -> tuple[Ints, Ints]:
 
 def total(scores: dict[str, Ints]) -> Ints:
     """The sum over the components, what is unknown counting 0, shape (N,)."""
-    return np.sum(list(scores.values()), axis=0, dtype=np.int64)
+    return np.asarray(np.sum(list(scores.values()), axis=0, dtype=np.int64))
 
 
 def table(hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], changed: Ints) -> pl.DataFrame:
