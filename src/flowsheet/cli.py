@@ -84,12 +84,23 @@ def validate(extract: Path) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--stays", type=click.IntRange(min=1), help="How many ICU stays.")
 @click.option("--seed", type=click.IntRange(min=0), help="Another seed is another ward under the same law.")
-@click.option("--cohort", default="simulated", show_default=True, help="The choice of conf/cohort/ that holds the law.")
-def simulate(out: Path, stays: int | None, seed: int | None, cohort: str) -> None:
-    """Write a simulated ward with a known law to the folder OUT, as a cohort extract."""
+@click.option("--cohort", help="The choice of conf/cohort/ with the law.  [default: simulated, or simulated_icu]")
+@click.option("--as", "form", type=click.Choice(["extract", "mimic3"]), default="extract", show_default=True)
+@_OVERRIDES
+def simulate(
+    out: Path, *, stays: int | None, seed: int | None, cohort: str | None, form: str, overrides: tuple[str, ...]
+) -> None:
+    """Write a simulated ward with a known law to the folder OUT.
+
+    As a cohort extract, or as raw tables that look like MIMIC-III's, with realistic dirt, of any size.
+
+    \b
+    flowsheet simulate ward --stays 500 cohort.options.max_steps=30
+    flowsheet simulate raw --as mimic3 --stays 1000 raw.duplicates=0.01
+    """
     from flowsheet.lifecycle import commands
 
-    commands.simulate(out, stays, seed, cohort)
+    commands.simulate(out, stays=stays, seed=seed, cohort=cohort, form=form, overrides=overrides)
 
 
 @cli.command()

@@ -13,11 +13,12 @@ from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.compose import compose, compose_cohort
 from flowsheet.config import CohortConfig
-from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle import terminal
 from flowsheet.lifecycle.check import check
 from flowsheet.lifecycle.prepare import ingest as ingest_stage
 from flowsheet.lifecycle.prepare import open_extract
+from flowsheet.lifecycle.rawtables import free, write_raw
 
 
 def resolved(experiment: str, overrides: Sequence[str]) -> str:
@@ -34,18 +35,31 @@ def ingest(cohort: str, overrides: Sequence[str], out: Path | None) -> None:
     terminal.extract(extract, terminal.console())
 
 
-def simulate(out: Path, stays: int | None, seed: int | None, cohort: str) -> None:
-    """Write a simulated ward."""
+def simulate(
+    out: Path,
+    *,
+    stays: int | None,
+    seed: int | None,
+    cohort: str | None,
+    form: str = "extract",
+    overrides: Sequence[str] = (),
+) -> None:
+    """Write a simulated ward, as an extract or as raw tables (``form``)."""
     wanted = {"stays": stays, "seed": seed}
-    overrides = [f"cohort.options.{key}={value}" for key, value in wanted.items() if value is not None]
-    terminal.extract(_write(compose_cohort(cohort, overrides), out), terminal.console())
+    asked = [f"cohort.options.{key}={value}" for key, value in wanted.items() if value is not None]
+    raw = [o for o in overrides if o.startswith("raw.")]
+    law = [*asked, *(o for o in overrides if o not in raw)]
+    if form == "mimic3":
+        free(out, "truth/written.json", "raw tables")
+        write_raw(out, compose_cohort(cohort or "simulated_icu", law), raw, _say)
+        return
+    if raw:
+        raise UsageError(f"{raw[0]!r} is for raw tables", todo="say --as mimic3, or leave it out")
+    terminal.extract(_write(compose_cohort(cohort or "simulated", law), out), terminal.console())
 
 
 def _write(config: CohortConfig, out: Path) -> Extract:
-    if out.exists() and not (out / "manifest.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise FlowsheetError(
-            "there is something else already", where=str(out), todo="name a new folder, or an extract to replace"
-        )
+    free(out, "manifest.json", "an extract")
     return ingest_source(make_source(config), config, out, _say)
 
 
