@@ -56,10 +56,10 @@ def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) 
 
 
 @task(cache_policy=NO_CACHE, task_run_name="train-{name}-{each.name}")
-def train_model(plan: Plan, each: Round, name: str, run_id: str) -> Stage | State[Stage]:
-    """Tune and fit one model in one round; its trials are recorded as they end."""
+def train_model(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
+    """Tune and fit one model in one round; its trials are recorded below the run as they end."""
     label = f"{name} {each.name}".strip()
-    with record.recording(plan, each, name, run_id) as on_trial:
+    with record.recording(each, run_id) as on_trial:
         made = train.train(each.config, name, each.data, on_trial, progress(label))
     return _told(made, label)
 
@@ -139,25 +139,25 @@ def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], di
     Raises:
         CheckFailed: no model applies to the task.
     """
-    jobs = [(each, name) for each in plan.every for name in each.config.models]
+    jobs = {
+        (each.name, name): (each, name, record.round_run(plan, each, name, run_id))
+        for each in plan.every
+        for name in each.config.models
+    }
     waiting = {
-        (each.name, name): train_model.submit(plan, each, name, run_id, return_state=False)
-        for each, name in jobs
-        if not train.is_trained(train.training_key(each.config, name, each.data))
+        key: train_model.submit(*job, return_state=False)
+        for key, job in jobs.items()
+        if not train.is_trained(train.training_key(job[0].config, job[1], job[0].data))
     }
     trained: dict[str, dict[str, Stage]] = {each.name: {} for each in plan.every}
     left_out: dict[str, str] = {}
-    for each, name in jobs:
+    for key, job in jobs.items():
         try:
-            made = (
-                waiting[each.name, name].result()
-                if (each.name, name) in waiting
-                else _result(train_model(plan, each, name, run_id, return_state=True))
-            )
+            made = waiting[key].result() if key in waiting else _result(train_model(*job, return_state=True))
             assert isinstance(made, Stage)
-            trained[each.name][name] = made
+            trained[key[0]][key[1]] = made
         except CheckFailed as refusal:
-            left_out[name] = refusal.what
+            left_out[key[1]] = refusal.what
     kept = {each: {n: made for n, made in some.items() if n not in left_out} for each, some in trained.items()}
     if not kept[plan.first.name]:
         raise CheckFailed("no model could be trained", where=", ".join(left_out), todo="; ".join(left_out.values()))

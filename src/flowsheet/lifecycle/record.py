@@ -103,14 +103,13 @@ def tracked(config: ExperimentConfig, plan: Plan, tags: Mapping[str, str]) -> It
 
 
 @contextlib.contextmanager
-def recording(plan: Plan, each: Round, name: str, run_id: str) -> Iterator[OnTrial]:
-    """A listener that records every trial of a model in a round as it ends."""
+def recording(each: Round, run_id: str) -> Iterator[OnTrial]:
+    """A listener that records every trial of a model in a round as it ends, below :func:`round_run`'s run."""
     tracker = Tracker.open()
-    child = _round_run(tracker, plan, each, name, run_id)
     try:
-        yield lambda trial: tracker.sync_trials(child, each.config.tuning.metric, [trial])
+        yield lambda trial: tracker.sync_trials(run_id, each.config.tuning.metric, [trial])
     except BaseException as error:
-        tracker.fail(child, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
+        tracker.fail(run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
         raise
 
 
@@ -118,8 +117,9 @@ def _model_run(tracker: Tracker, plan: Plan, name: str, run_id: str) -> str:
     return tracker.model_run(run_id, name, plan.key(name))
 
 
-def _round_run(tracker: Tracker, plan: Plan, each: Round, name: str, run_id: str) -> str:
+def round_run(plan: Plan, each: Round, name: str, run_id: str) -> str:
     """Where a round's trials belong: below the model's run, or below its fold's where there are several."""
+    tracker = Tracker.open()
     child = _model_run(tracker, plan, name, run_id)
     if len(plan.every) == 1:
         return child
@@ -167,7 +167,7 @@ def _record_model(tracker: Tracker, results: Results, name: str, run_id: str, ev
     child = _model_run(tracker, results.plan, name, run_id)
     for each in results.plan.every:
         made, metric = results.trained[each.name][name], each.config.tuning.metric
-        run = _round_run(tracker, results.plan, each, name, run_id)
+        run = round_run(results.plan, each, name, run_id)
         tracker.sync_trials(run, metric, trials_of(made))
         tuning = read_json(made.folder / "tuning.json")
         fit = {f"valid.{metric}": tuning["value"], "training.seconds": made.seconds}
