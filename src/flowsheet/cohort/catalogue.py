@@ -141,6 +141,20 @@ def mimic3_routes() -> dict[str, str]:
     return dict(_read("mimic3_routes.csv").iter_rows())
 
 
+@lru_cache(maxsize=1)
+def mimic3_units() -> pl.DataFrame:
+    """Units of amounts and rates as MIMIC-III writes them, in lower case without blanks and dots.
+
+    ``size`` in mg, units, mL, mEq or mmol according to ``kind``; ``per_kg`` 1 where it is by weight; ``per_hour``: what
+    makes a rate one per hour, null for an amount.
+
+    >>> mimic3_units().filter(uom="mcgkgmin").select("kind", "size", "per_kg", "per_hour").rows()
+    [('mass', 0.001, 1, 60.0)]
+    """
+    numbers = {"size": pl.Float64(), "per_kg": pl.Int64(), "per_hour": pl.Float64()}
+    return _read("mimic3_units.csv").cast(numbers)  # type: ignore[arg-type]
+
+
 def _columns(concepts: Iterable[object], names: dict[str, str]) -> pl.DataFrame:
     rows = list(concepts)
     return pl.DataFrame({column: [getattr(row, field) for row in rows] for column, field in names.items()})

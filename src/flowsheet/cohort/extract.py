@@ -78,9 +78,21 @@ class Provenance(Frozen):
     """Stays left after each step, in order."""
     left_out: tuple[tuple[str, int], ...] = ()
     """Raw rows that the source's own rules left out, by reason."""
+    counted: tuple[tuple[str, int], ...] = ()
+    """What the source met and decided on the way."""
     quarantined: tuple[QuarantineEntry, ...] = ()
     quarantined_share: dict[str, float] = Field(default_factory=dict)
     """Per table, the share of its rows that broke a rule."""
+
+
+class PrevalenceEntry(Frozen):
+    """How many of some stays have an episode."""
+
+    by: str
+    """What tells the stays apart: ``site``, ``unit``, ``admission order`` or ``all``."""
+    group: str
+    stays: int
+    with_episode: int
 
 
 class Manifest(Provenance):
@@ -92,6 +104,8 @@ class Manifest(Provenance):
     tables: dict[str, TableEntry]
     counts: dict[str, int]
     """subjects, stays, stays_with_episode, events, treatments, episodes, and hours observed."""
+    prevalence: tuple[PrevalenceEntry, ...] = ()
+    """Of all stays, and by site, care unit and fifth of the order of admission."""
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ def _provenance(source: Source, config: CohortConfig, sieve: Sieve) -> Provenanc
         drugs=source.drugs,
         attrition=tuple(sieve.attrition.items()),
         left_out=tuple(sieve.left_out.items()),
+        counted=tuple(sieve.counted.items()),
         quarantined=sieve.entries(),
         quarantined_share=sieve.shares(),
     )

@@ -38,6 +38,7 @@ class Sieve:
         """Rules broken whose policy is to reject."""
         self.attrition: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.counted: Counter[str] = Counter()
         self._offered: Counter[str] = Counter()
         self._broken: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
@@ -149,6 +150,7 @@ class Sieve:
         own = {"keep the contract's rules": stays.height, "have measurements": sound.height}
         self.attrition.update({**steps, **own})
         self.left_out.update(batch.left_out)
+        self.counted.update(batch.counted)
         self.kept += sound.height
         last: Any = offered["stay_id"].max()
         self._last = last if self._last is None or (last is not None and last > self._last) else self._last

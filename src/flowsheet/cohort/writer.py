@@ -17,6 +17,7 @@ from flowsheet.cohort.extract import (
     TableEntry,
     fingerprint_of,
 )
+from flowsheet.cohort.prevalence import prevalence, with_episode
 from flowsheet.cohort.schema import SORT_KEYS, TABLES, Tables
 from flowsheet.home import file_digest, publish, write_json
 
@@ -41,6 +42,7 @@ class ExtractWriter:
         self._counts = dict.fromkeys(("stays", "events", "treatments", "episodes", "stays_with_episode"), 0)
         self._hours = 0.0
         self._subjects: list[pl.Series] = []
+        self._stays: list[pl.DataFrame] = []
 
     def __enter__(self) -> ExtractWriter:
         for table, columns in TABLES.items():
@@ -59,6 +61,7 @@ class ExtractWriter:
         self._counts["stays_with_episode"] += tables.episodes["stay_id"].n_unique()
         self._hours += observed_hours(tables.stays)
         self._subjects.append(tables.stays["subject_id"].unique())
+        self._stays.append(with_episode(tables.stays, tables.episodes))
 
     def add_quarantined(self, rows: pl.DataFrame) -> None:
         """Set rows aside; columns as in ``QUARANTINE``."""
@@ -85,6 +88,7 @@ class ExtractWriter:
             fingerprint=fingerprint_of(tables),
             tables=tables,
             counts={"subjects": subjects, **self._counts, "hours": round(self._hours)},
+            prevalence=prevalence(self._stays),
         )
         write_json(self.folder / "manifest.json", manifest.model_dump(mode="json"))
         return manifest

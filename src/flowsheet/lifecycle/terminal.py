@@ -57,10 +57,14 @@ def rerun(done: Rerun, out: Console) -> None:
     if done.changes:
         rows = [[line.what, _short(line.old), _short(line.new)] for line in done.changes]
         out.print(table("what changed since", ["", "then", "now"], rows))
-    figures = [[line.what, _short(line.old), _short(line.new), _verdict(line)] for line in done.figures]
+    shown = [line for line in done.figures if not (line.equal and line.what.endswith((".low", ".high")))]
+    figures = [[line.what, _short(line.old), _short(line.new), _verdict(line)] for line in shown]
     out.print(table("figures on the held-out subjects", ["", "then", "now", ""], figures))
     equal = sum(line.equal for line in done.figures)
-    out.print(f"{equal} of {len(done.figures)} figures are equal to the last bit", highlight=False)
+    out.print(
+        f"{equal} of {len(done.figures)} figures, bounds of intervals included, are equal to the last bit",
+        highlight=False,
+    )
     out.print(f"run {done.new_run}", highlight=False)
 
 
@@ -87,6 +91,11 @@ def extract(made: Extract, out: Console) -> None:
         out.print(table("attrition", ["step", "stays left"], rows))
     if manifest.left_out:
         out.print(table("left out by the source's rules", ["reason", "raw rows"], _reasons(made)))
+    if manifest.counted:
+        rows = [[what, f"{n:,}"] for what, n in manifest.counted]
+        out.print(table("met on the way", ["", "count"], rows))
+    if len(manifest.prevalence) > 1 and manifest.counts.get("stays_with_episode"):
+        out.print(table("stays with an episode", ["by", "group", "stays", "with", "share"], _prevalence(made)))
     if manifest.quarantined:
         rows = [[q.table, q.rule, f"{q.rows:,}"] for q in manifest.quarantined]
         out.print(table("set aside in quarantine.parquet", ["table", "rule", "rows"], rows))
@@ -97,6 +106,13 @@ def extract(made: Extract, out: Console) -> None:
 def _counts(made: Extract) -> list[list[str]]:
     tables = [[name, f"{entry.rows:,}"] for name, entry in made.manifest.tables.items()]
     return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in made.manifest.counts.items())]
+
+
+def _prevalence(made: Extract) -> list[list[str]]:
+    return [
+        [e.by, e.group, f"{e.stays:,}", f"{e.with_episode:,}", f"{e.with_episode / e.stays:.1%}"]
+        for e in made.manifest.prevalence
+    ]
 
 
 def _reasons(made: Extract) -> list[list[str]]:

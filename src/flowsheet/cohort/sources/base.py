@@ -38,6 +38,8 @@ class Batch:
     """Stays left after each named step, in order ("in the raw tables", "age >= 18", ...); summed over batches."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Raw rows that the source's own rules leave out, by reason ("charted in error", ...); summed over batches."""
+    counted: dict[str, int] = field(default_factory=dict)
+    """What the source met and decided on the way ("times of suspicion", ...); summed over batches."""
 
 
 class Source(ABC):

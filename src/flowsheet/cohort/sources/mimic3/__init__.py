@@ -1,0 +1,200 @@
+"""MIMIC-III 1.4 (Johnson et al., Scientific Data 3:160035, 2016, doi:10.1038/sdata.2016.35): the raw tables.
+
+A folder of the database's CSV files, plain or gzipped, headers in either case, or the same as Parquet. Each table is
+read once, in a stream: rows that matter are filtered as text, converted, placed in their stay, and set down by groups
+of stays; then group by group becomes a batch with its Sepsis-3 label. docs/mimic3.md tells every rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.rules import TOLERANCE_HOURS
+from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
+from flowsheet.cohort.sources.base import SOURCES, Batch, Source
+from flowsheet.cohort.sources.mimic3 import events, files, hospital, inputs
+from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.spill import Spill, spill_folder
+from flowsheet.cohort.sources.mimic3.stays import Placing, Stays, read_stays
+from flowsheet.cohort.sources.mimic3.tally import RULES, Tally
+
+__all__ = ["Mimic3", "Mimic3Options"]
+
+
+@SOURCES.register("mimic3")
+class Mimic3(Source):
+    """MIMIC-III's raw tables, a thousand stays at a time."""
+
+    Options: ClassVar[type[Mimic3Options]] = Mimic3Options
+    version: ClassVar[int] = 1
+    licence: str = "PhysioNet Credentialed Health Data License 1.5.0 (the demo: Open Database License 1.0)"
+    rules: ClassVar[tuple[str, ...]] = RULES
+
+    def __init__(self, path: Path | None, options: Any) -> None:
+        super().__init__(path, options)
+        mapped = catalogue.mimic3_items()
+        given = set(mapped.filter(pl.col("kind") == "drug")["name"]) | set(catalogue.mimic3_prescriptions()["drug"])
+        measured = set(mapped.filter(pl.col("kind") != "drug")["name"])
+        self.variables = tuple(name for name in catalogue.variables() if name in measured)
+        self.drugs = tuple(name for name in catalogue.drugs() if name in given)
+
+    def fingerprint(self) -> str:
+        """sha256 over the content of the tables that are read."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return files.digest(self._tables())
+
+    def _tables(self) -> dict[str, files.RawTable]:
+        assert self.path is not None
+        names = tuple(name for name in files.TABLES if name != "services" or self.options.services_left_out)
+        return files.find(self.path, names)
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches of stays in ascending order of their ids."""
+        tables, tally = self._tables(), Tally()
+        stays = read_stays(tables, self.options, tally)
+        every = self.options.stays_per_batch
+        bounds = np.append(stays.ids[::every], stays.ids[-1:] + 1) if len(stays.ids) else np.zeros(1, np.int64)
+        with spill_folder() as folder:
+            spill = Spill(folder, bounds)
+            _read_events(tables, Placing(stays), self.options, tally, spill)
+            orders = hospital.read_orders(tables["prescriptions"], stays.table["hadm_id"].unique(), tally)
+            taken = hospital.read_cultures(tables["microbiologyevents"], stays.table["hadm_id"].unique(), tally)
+            made = Gathered(stays, orders, taken, spill, bounds).batches(self.options)
+            yield from _first_told(_ahead(made), tally, stays)
+
+
+def _read_events(
+    tables: dict[str, files.RawTable], placing: Placing, options: Mimic3Options, tally: Tally, spill: Spill
+) -> None:
+    charted = events.Reader(placing, options, tally, spill)
+    given = inputs.Reader(placing, options, tally, spill)
+    passes: dict[str, Callable[[files.RawTable], None]] = {
+        "chartevents": charted.chart,
+        "labevents": charted.labs,
+        "outputevents": charted.outputs,
+        "procedureevents_mv": charted.procedures,
+        "inputevents_cv": given.carevue,
+        "inputevents_mv": given.metavision,
+    }
+    for name, read in passes.items():
+        read(tables[name])
+
+
+def _first_told(batches: Iterator[Batch], tally: Tally, stays: Stays) -> Iterator[Batch]:
+    """What was met on the way through the tables goes with the first batch; there is one even without stays."""
+    first = next(batches, Batch(empty("stays")))
+    yield Batch(
+        *(first.stays, first.events, first.treatments, first.episodes),
+        defects=tally.defects(),
+        attrition=stays.attrition,
+        left_out=_added(tally.left_out, first.left_out),
+        counted=first.counted,
+    )
+    for batch in batches:
+        yield Batch(
+            *(batch.stays, batch.events, batch.treatments, batch.episodes, batch.defects),
+            attrition=dict.fromkeys(stays.attrition, 0),
+            left_out=batch.left_out,
+            counted=batch.counted,
+        )
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    summed = {reason: one.get(reason, 0) + other.get(reason, 0) for reason in sorted({*one, *other})}
+    return {reason: n for reason, n in summed.items() if n}
+
+
+def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, the next one being made while one is used."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = maker.submit(next, batches, None)
+            yield batch
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """All that one pass over each table has gathered."""
+
+    stays: Stays
+    orders: pl.DataFrame
+    taken: pl.DataFrame
+    spill: Spill
+    bounds: NDArray[np.int64]
+    """Group g holds the stays with ids in [bounds[g], bounds[g + 1])."""
+
+    def batches(self, options: Mimic3Options) -> Iterator[Batch]:
+        """Group by group, what was set down becomes a batch."""
+        groups = zip(*(self.spill.groups(kind) for kind in ("events", "metavision", "carevue")), strict=True)
+        for (low, high), frames in zip(pairwise(self.bounds.tolist()), groups, strict=True):
+            mine = self.stays.table.filter(pl.col("stay_id") >= low, pl.col("stay_id") < high)
+            yield self._batch(mine, *frames, options=options)
+
+    def _batch(
+        self,
+        mine: pl.DataFrame,
+        charted: pl.DataFrame,
+        metavision: pl.DataFrame,
+        carevue: pl.DataFrame,
+        *,
+        options: Mimic3Options,
+    ) -> Batch:
+        tally = Tally()
+        measured = events.events(charted, options, tally)
+        weights = measured.filter(pl.col("variable") == "weight")
+        given = _inside(inputs.treatments(metavision, carevue, weights, options, tally), mine)
+        ordered = hospital.ordered_treatments(self.orders, mine, tally)
+        exposures = pl.concat([given.select(list(TREATMENTS)), ordered]).unique()
+        charted_as_given = [_given(given, mine, table) for table in ("inputevents_mv", "inputevents_cv")]
+        antibiotics = pl.concat([hospital.ordered_antibiotics(self.orders, mine), *charted_as_given])
+        stays = _with_statics(mine.select(list(STAYS)), measured, options)
+        cultures = hospital.cultures(self.taken, mine)
+        labelled = label(stays, measured, exposures, antibiotics.sort(list(ANTIBIOTICS)), cultures, options.sepsis3)
+        episodes = labelled.episodes.select(list(EPISODES)).cast(pl.Schema(EPISODES))
+        left_out = _added(tally.left_out, {})
+        return Batch(stays, measured, exposures, episodes, left_out=left_out, counted=labelled.counts)
+
+
+def _given(given: pl.DataFrame, stays: pl.DataFrame, table: str) -> pl.DataFrame:
+    of_table = events.items().filter(pl.col("table") == table).select("code")
+    return hospital.given_antibiotics(given.join(of_table, on="code", how="semi"), stays, table)
+
+
+def _inside(rows: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Treatments clipped to the contract's tolerance around their stay."""
+    edge = pl.duration(hours=TOLERANCE_HOURS)
+    rows = rows.join(stays.select("stay_id", "admitted_at", "discharged_at"), on="stay_id")
+    first, last = pl.col("admitted_at") - edge, pl.col("discharged_at") + edge
+    clipped = rows.with_columns(
+        pl.max_horizontal("start", first).alias("start"), pl.min_horizontal("end", last).alias("end")
+    )
+    return clipped.with_columns(pl.max_horizontal("known_at", "start"), pl.max_horizontal("start", "end").alias("end"))
+
+
+def _with_statics(stays: pl.DataFrame, measured: pl.DataFrame, options: Mimic3Options) -> pl.DataFrame:
+    """Height and weight, as far as they were known soon enough."""
+    for column, variable in (("height_cm", "height"), ("weight_kg", "weight")):
+        soon = measured.filter(pl.col("variable") == variable).join(
+            stays.select("stay_id", "admitted_at"), on="stay_id"
+        )
+        limit = pl.col("admitted_at") + pl.duration(seconds=round(options.statics_hours * 3600))
+        soon = soon.filter(pl.col("known_at") <= limit).sort("stay_id", "time", "known_at")
+        last = soon.group_by("stay_id", maintain_order=True).agg(pl.col("value").last().alias(column))
+        stays = stays.drop(column).join(last, on="stay_id", how="left", maintain_order="left")
+    return stays.select(list(STAYS))

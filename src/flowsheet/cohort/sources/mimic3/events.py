@@ -1,0 +1,254 @@
+"""Events out of CHARTEVENTS, LABEVENTS, OUTPUTEVENTS and PROCEDUREEVENTS_MV.
+
+On the way through a table each row becomes (stay_id, time, known_at, code, value) in the catalogue's unit, ``code``
+being the row of the catalogue's item. What depends on several rows (duplicates, the sum of urine, the whole of a coma
+score, the specimen of a blood gas) waits for :func:`events`, which sees all rows of some stays at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.schema import EVENTS, empty
+from flowsheet.cohort.sources.mimic3.files import RawTable, Wanted, stream
+from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.spill import Spill
+from flowsheet.cohort.sources.mimic3.stays import Placing
+from flowsheet.cohort.sources.mimic3.tally import Tally, moments, numbers, whole
+
+_LINEAR = {  # value * factor + offset
+    "fahrenheit": (5 / 9, -160 / 9),
+    "inches": (2.54, 0.0),
+    "pounds": (0.45359237, 0.0),
+    "ounces": (0.028349523125, 0.0),
+    "negate": (-1.0, 0.0),
+}
+_INTUBATED = 0.0
+"""Stands for the verbal response of an intubated patient."""
+_REPEAT_HOURS = 4
+"""A ventilation of PROCEDUREEVENTS_MV is said again so often while it lasts."""
+_SILENT_MODES = ("other", "other/remarks", "standby", "none")
+_OXYGEN_ONLY = (
+    *("nasal cannula", "cannula", "face tent", "aerosol-cool", "trach mask", "hi flow neb", "high flow neb"),
+    *("non-rebreather", "venti mask", "medium conc mask", "vapotherm", "t-piece", "high flow nasal cannula"),
+    *("hood", "hut", "transtrachealcat", "heated neb", "ultrasonic neb", "vapomist"),
+)
+"""Devices for patients without a ventilator (MIT-LCP/mimic-code ventilation_classification)."""
+_COLUMNS = ["stay_id", "time", "known_at", "code", "value"]
+
+
+@lru_cache(maxsize=1)
+def items() -> pl.DataFrame:
+    """The catalogue's items with ``code`` (the row, which is also the rank among items of one name) and bounds."""
+    factors = [_LINEAR.get(convert, (1.0, 0.0)) for convert in catalogue.mimic3_items()["convert"]]
+    bounds = catalogue.ranges().rename({"variable": "name"})
+    return (
+        catalogue.mimic3_items()
+        .with_row_index("code")
+        .with_columns(
+            pl.col("code").cast(pl.Int32),
+            factor=pl.Series([factor for factor, _ in factors]),
+            offset=pl.Series([offset for _, offset in factors]),
+        )
+        .join(bounds, on="name", how="left", maintain_order="left")
+    )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What every table's pass needs."""
+
+    placing: Placing
+    options: Mimic3Options
+    tally: Tally
+    spill: Spill
+
+    def chart(self, table: RawTable) -> None:
+        """One pass over CHARTEVENTS."""
+        for piece in self._pieces(table, "charttime", "storetime"):
+            rows = self.tally.leave_out(piece, _flag("error"), "chartevents: charted in error")
+            self._keep(table, rows, rows.select(_known("charttime", "storetime")).to_series(), "valuenum")
+
+    def labs(self, table: RawTable) -> None:
+        """One pass over LABEVENTS."""
+        delay = pl.duration(seconds=round(self.options.lab_delay_hours * 3600))
+        for rows in self._pieces(table, "charttime"):
+            self._keep(table, rows, rows.select(pl.col("charttime") + delay).to_series(), "valuenum")
+
+    def outputs(self, table: RawTable) -> None:
+        """One pass over OUTPUTEVENTS."""
+        for piece in self._pieces(table, "charttime", "storetime"):
+            rows = self.tally.leave_out(piece, _flag("iserror"), "outputevents: charted in error")
+            self._keep(table, rows, rows.select(_known("charttime", "storetime")).to_series(), "value")
+
+    def procedures(self, table: RawTable) -> None:
+        """One pass over PROCEDUREEVENTS_MV: 1 while a ventilation lasts, 0 at its end and at an extubation."""
+        for piece in self._pieces(table, "starttime", "endtime", "storetime"):
+            rows = self.tally.leave_out(piece, _is("statusdescription", "rewritten"), "procedureevents_mv: rewritten")
+            rows = self.placing.place(rows, table.name, "starttime", self.tally)
+            rows = rows.join(_of(table.name), on="itemid")
+            start, end = pl.col("starttime"), pl.coalesce("endtime", "starttime")
+            running = rows.filter(pl.col("convert") == "interval", end > start)
+            again = pl.datetime_ranges(start, end, interval=f"{_REPEAT_HOURS}h", closed="left")
+            on = running.with_columns(time=again, value=1.0).explode("time")
+            off = rows.with_columns(time=pl.when(pl.col("convert") == "interval").then(end).otherwise(start), value=0.0)
+            said = pl.concat([on, off]).with_columns(known_at=_known("time", "storetime"))
+            self.spill.add("events", said.select(_COLUMNS))
+
+    def _pieces(self, table: RawTable, *times: str) -> Iterator[pl.DataFrame]:
+        ids = ["subject_id", "itemid", *(["icustay_id"] if "icustay_id" in table.columns else [])]
+        wanted = Wanted("itemid", _of(table.name)["itemid"].unique())
+        for rows in stream(table, self.tally, wanted):
+            yield moments(whole(rows, *ids), table.name, self.tally, *times)
+        self.tally.unmapped(table.name, wanted.others)
+
+    def _keep(self, table: RawTable, rows: pl.DataFrame, known_at: pl.Series, number: str) -> None:
+        rows = self.placing.place(rows.with_columns(known_at=known_at), table.name, "charttime", self.tally)
+        rows = self._valued(table.name, rows.rename({"charttime": "time"}), number)
+        self.spill.add("events", rows.select(_COLUMNS))
+
+    def _valued(self, table: str, rows: pl.DataFrame, number: str) -> pl.DataFrame:
+        """The rows with their ``code`` and ``value`` in the catalogue's unit; what has none is counted."""
+        text = pl.col("_text")
+        read = numbers(rows.with_columns(_text=pl.col("value"), _number=pl.col(number)), "_number")
+        unread = pl.col("_number").is_null() & (pl.col(number).cast(pl.String) != "")
+        if number == "valuenum":
+            read = self.tally.spoil(read, unread, table, number, "number")
+        rows = read.join(_of(table), on="itemid", maintain_order="left")
+        linear = pl.col("_number") * pl.col("factor") + pl.col("offset")
+        share = pl.when(pl.col("_number") <= 1).then(pl.col("_number") * 100).otherwise("_number")
+        convert = pl.col("convert")
+        numeric = pl.when(convert == "fraction_or_percent").then(share).otherwise(linear)
+        worded = rows.filter(convert.is_in(list(_WORDS)))
+        plain = rows.filter(~convert.is_in(list(_WORDS))).with_columns(value=numeric.round(6))
+        plain = self.tally.leave_out(plain, pl.col("value").is_null(), f"{table}: no number")
+        worded = worded.with_columns(value=_worded(text, rows.columns)) if worded.height else plain.clear()
+        worded = self.tally.leave_out(worded, pl.col("value").is_null(), f"{table}: words that say nothing")
+        made = pl.concat([plain, worded.select(plain.columns)])
+        size = pl.when(convert == "negate").then(-pl.col("value")).otherwise("value")
+        exempt = convert.is_in(["gcs_verbal", "specimen"])
+        return self.tally.leave_out_by(made, ~size.is_between("low", "high") & ~exempt, f"{table}: impossible", "name")
+
+
+_WORDS = ("gcs_verbal", "crp", "specimen", "ventilator_setting", "ventilator_mode", "oxygen_device", "extubated")
+
+
+def _worded(text: pl.Expr, columns: list[str]) -> pl.Expr:
+    """The value of rows whose words matter."""
+    word, convert, number = text.str.strip_chars().str.to_lowercase(), pl.col("convert"), pl.col("_number")
+    per_litre = (
+        pl.when(pl.col("valueuom").str.to_lowercase() == "mg/dl").then(number * 10).otherwise(number)
+        if "valueuom" in columns
+        else number
+    )
+    return (
+        pl.when(convert == "gcs_verbal")
+        .then(pl.when(word.str.contains("ett|et/trach")).then(_INTUBATED).otherwise(number))
+        .when(convert == "crp")
+        .then(per_litre)
+        .when(convert == "specimen")
+        .then(pl.when(word.str.starts_with("art")).then(1.0).when(word != "").then(0.0))
+        .when(convert == "ventilator_setting")
+        .then(pl.when(number.is_not_null() | (word != "")).then(1.0))
+        .when(convert == "ventilator_mode")
+        .then(pl.when((word != "") & ~word.is_in(_SILENT_MODES)).then(1.0))
+        .when(convert == "oxygen_device")
+        .then(pl.when(word == "ventilator").then(1.0).when(word.is_in(_OXYGEN_ONLY)).then(0.0))
+        .when(convert == "extubated")
+        .then(pl.when(word.is_in(["extubated", "self extubation"])).then(0.0))
+    )
+
+
+@lru_cache(maxsize=16)
+def _of(table: str) -> pl.DataFrame:
+    return (
+        items()
+        .filter(pl.col("table") == table)
+        .select("itemid", "code", "name", "convert", "factor", "offset", "low", "high")
+    )
+
+
+def _known(time: str, stored: str) -> pl.Expr:
+    return pl.max_horizontal(time, stored)
+
+
+def _flag(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.String).str.strip_chars().is_in(["1", "1.0"])
+
+
+def _is(column: str, word: str) -> pl.Expr:
+    return pl.col(column).str.to_lowercase() == word
+
+
+def events(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
+    """All rows of some stays as the contract's events: one value a stay, moment and variable.
+
+    Of several, the one that was in the record first stays, then the item named first in the catalogue.
+    """
+    if rows.is_empty():
+        return empty("events")
+    coded = items().select("code", "name", "convert")
+    rows = rows.sort("stay_id", "time", "code", "known_at", "value")
+    rows = tally.leave_out(rows, _as_before("stay_id", "time", "code"), "charted more than once")
+    rows = rows.join(coded, on="code", maintain_order="left")
+    urine, specimen, rest = (
+        rows.filter(pl.col("name") == "urine"),
+        rows.filter(pl.col("name") == "specimen"),
+        rows.filter(~pl.col("name").is_in(["urine", "specimen"])),
+    )
+    other = specimen.filter(pl.col("value") == 0.0).select("stay_id", "time", _other=True)
+    rest = rest.join(other, on=["stay_id", "time"], how="left", maintain_order="left")
+    not_arterial = (pl.col("convert") == "arterial") & pl.col("_other")
+    rest = tally.leave_out(rest, not_arterial, "labevents: blood gas that is not arterial").drop("_other")
+    rest = _coma(rest, options, tally)
+    rest = rest.sort("stay_id", "time", "name", "known_at", "code")
+    rest = tally.leave_out(rest, _as_before("stay_id", "time", "name"), "another item said it already")
+    made = pl.concat([rest.select("stay_id", "time", "known_at", "name", "value"), _urine(urine, tally)])
+    return made.rename({"name": "variable"}).select(list(EVENTS)).cast(pl.Schema(EVENTS))
+
+
+def _as_before(*columns: str) -> pl.Expr:
+    """Whether a row has the same cells as the row before."""
+    return pl.all_horizontal(pl.col(column) == pl.col(column).shift(1) for column in columns)
+
+
+def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
+    """What came out at one time, less the irrigation that went in."""
+    summed = rows.group_by("stay_id", "time", maintain_order=True).agg(
+        pl.col("known_at").max(), name=pl.lit("urine"), value=pl.col("value").sum()
+    )
+    top = catalogue.variable("urine").high
+    return tally.leave_out(summed, ~pl.col("value").is_between(0, top), "outputevents: impossible: sum of urine")
+
+
+def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
+    """The coma score's total where all its parts were charted at one time, and the rule for intubated patients."""
+    parts = rows.filter(pl.col("name").is_in(["egcs", "mgcs", "vgcs"]))
+    wide = parts.group_by("stay_id", "time", maintain_order=True).agg(
+        pl.col("known_at").max(),
+        parts=pl.col("name").n_unique(),
+        value=pl.col("value").sum(),
+        intubated=((pl.col("name") == "vgcs") & (pl.col("value") == _INTUBATED)).any(),
+    )
+    wide = wide.filter((pl.col("parts") == 3) | pl.col("intubated"))
+    if options.intubated_verbal == "as_charted":
+        wide = wide.with_columns(value=pl.col("value") + pl.col("intubated")).filter(pl.col("parts") == 3)
+    elif options.intubated_verbal == "normal":
+        wide = wide.with_columns(value=pl.when("intubated").then(15.0).otherwise("value"))
+    said = rows.filter(pl.col("name") == "gcs").join(wide, on=["stay_id", "time"], how="anti", maintain_order="left")
+    if options.intubated_verbal == "missing":
+        wide = wide.filter(~pl.col("intubated"))
+    verbal = (pl.col("name") == "vgcs") & (pl.col("value") == _INTUBATED)
+    rest = rows.filter(pl.col("name") != "gcs")
+    if options.intubated_verbal == "as_charted":
+        rest = rest.with_columns(value=pl.when(verbal).then(1.0).otherwise("value"))
+    else:
+        rest = tally.leave_out(rest, verbal, "verbal response of an intubated patient")
+    code = items().filter(pl.col("name") == "gcs")["code"][0]
+    total = wide.with_columns(name=pl.lit("gcs"), convert=pl.lit(""), code=pl.lit(code, pl.Int32))
+    return pl.concat([rest, said, total.select(rest.columns)])

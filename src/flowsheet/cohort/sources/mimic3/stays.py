@@ -1,0 +1,212 @@
+"""Stays out of ICUSTAYS, ADMISSIONS, PATIENTS and SERVICES, and the stay that a row of another table belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from flowsheet.cohort.schema import STAYS
+from flowsheet.cohort.sources.mimic3.files import RawTable, stream
+from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.tally import Tally, moments, whole
+
+Ints = NDArray[np.int64]
+_HIDDEN_AGE = 150.0  # years; the database shifts the birth of patients over 89 by 300 years
+_SECOND = 1_000_000  # microseconds
+_YEAR = 365.2425 * 24  # hours
+
+
+@dataclass(frozen=True)
+class Stays:
+    """The stays that are kept, and what is needed to find a row's stay."""
+
+    table: pl.DataFrame
+    """The contract's columns and ``hadm_id``, ascending by ``stay_id``."""
+    known: Ints
+    """Ids of all stays in ICUSTAYS, sorted."""
+    attrition: dict[str, int]
+    windows: pl.DataFrame
+    """(subject_id, stay_id, start, end), of all sound stays: whose facts are whose, sorted by subject and start."""
+
+    @property
+    def ids(self) -> Ints:
+        """Ids of the kept stays, sorted."""
+        return np.asarray(self.table["stay_id"].to_numpy())
+
+
+def read_stays(tables: Mapping[str, RawTable], options: Mimic3Options, tally: Tally) -> Stays:
+    """Join, judge and window the stays."""
+    icu = _read(tables["icustays"], tally, ("subject_id", "hadm_id", "icustay_id"), ("intime", "outtime"))
+    icu = _distinct(icu, "icustays", "icustay_id", tally)
+    admissions = _read(tables["admissions"], tally, ("subject_id", "hadm_id"), ("admittime", "dischtime"))
+    backwards = pl.col("dischtime") < pl.col("admittime")
+    admissions = tally.spoil(admissions, backwards, "admissions", "dischtime", "discharge_before_admission")
+    admissions = _distinct(admissions, "admissions", "hadm_id", tally)
+    patients = _distinct(_read(tables["patients"], tally, ("subject_id",), ("dob",)), "patients", "subject_id", tally)
+    attrition = {"in the raw tables": icu.height}
+    stays = icu.join(admissions.drop("subject_id", "row"), on="hadm_id").join(patients.drop("row"), on="subject_id")
+    attrition["with their admission and patient"] = stays.height
+    stays = stays.filter(pl.col("intime").is_not_null(), pl.col("outtime").is_not_null(), pl.col("dob").is_not_null())
+    attrition["with begin and end"] = stays.height
+    backwards = pl.col("outtime") <= pl.col("intime")
+    stays = tally.spoil(stays, backwards, "icustays", "outtime", "discharge_before_admission")
+    attrition["that end after they begin"] = stays.height
+    windows = _windows(stays, options)
+    stays = _judged(stays, tables, options, tally, attrition)
+    known = np.sort(icu["icustay_id"].drop_nulls().to_numpy())
+    return Stays(_contract(stays), known, attrition, windows)
+
+
+def _read(table: RawTable, tally: Tally, ids: tuple[str, ...], times: tuple[str, ...]) -> pl.DataFrame:
+    pieces = [moments(whole(piece, *ids), table.name, tally, *times) for piece in stream(table, tally)]
+    if not pieces:
+        schema: dict[str, Any] = dict.fromkeys(table.columns, pl.String()) | dict.fromkeys((*ids, "row"), pl.Int64())
+        return pl.DataFrame(schema=schema | dict.fromkeys(times, pl.Datetime("us")))
+    return pl.concat(pieces)
+
+
+def _distinct(rows: pl.DataFrame, table: str, key: str, tally: Tally) -> pl.DataFrame:
+    again = ~pl.col(key).is_first_distinct() | pl.col(key).is_null()
+    rows = rows.sort(pl.exclude("row"), nulls_last=True)
+    return tally.spoil(rows, again, table, key, "duplicate_key")
+
+
+def _judged(
+    stays: pl.DataFrame,
+    tables: Mapping[str, RawTable],
+    options: Mimic3Options,
+    tally: Tally,
+    attrition: dict[str, int],
+) -> pl.DataFrame:
+    hours = (pl.col("intime") - pl.col("dob")).dt.total_seconds() / 3600
+    age = pl.when(hours / _YEAR > _HIDDEN_AGE).then(options.age_over_89).otherwise(hours / _YEAR)
+    long = (pl.col("outtime") - pl.col("intime")).dt.total_seconds() / 3600
+    if options.first_stay_only:
+        stays = stays.sort("subject_id", "intime", "icustay_id").unique("subject_id", keep="first", maintain_order=True)
+        attrition["the patient's first"] = stays.height
+    stays = stays.with_columns(age=age).filter(pl.col("age") >= options.least_age)
+    attrition[f"aged {options.least_age:g} or over"] = stays.height
+    stays = stays.filter(long >= options.least_hours)
+    attrition[f"of {options.least_hours:g} h or more"] = stays.height
+    if options.most_hours is not None:
+        stays = stays.filter(long <= options.most_hours)
+        attrition[f"of {options.most_hours:g} h or less"] = stays.height
+    if options.services_left_out:
+        stays = stays.filter(~_service(stays, tables, tally).is_in(options.services_left_out))
+        attrition[f"not under {', '.join(options.services_left_out)}"] = stays.height
+    return stays
+
+
+def _service(stays: pl.DataFrame, tables: Mapping[str, RawTable], tally: Tally) -> pl.Series:
+    """The service that each stay begins under: the last before it begins, else the first after; "" where none is."""
+    services = _read(tables["services"], tally, ("hadm_id",), ("transfertime",)).drop("row")
+    pairs = stays.select("icustay_id", "hadm_id", "intime").join(services, on="hadm_id")
+    later = pl.col("transfertime") > pl.col("intime")
+    since = (pl.col("intime") - pl.col("transfertime")).abs()
+    first = pairs.sort(pl.col("icustay_id"), later, since, "curr_service").unique("icustay_id", keep="first")
+    found = stays.join(first.select("icustay_id", "curr_service"), on="icustay_id", how="left", maintain_order="left")
+    return found["curr_service"].fill_null("")
+
+
+def _contract(stays: pl.DataFrame) -> pl.DataFrame:
+    sex = pl.col("gender").str.to_uppercase()
+    made = stays.select(
+        stay_id="icustay_id",
+        subject_id="subject_id",
+        site=pl.col("dbsource").str.to_lowercase(),
+        hospital_admitted_at="admittime",
+        admitted_at="intime",
+        observed_from=pl.lit(None),
+        discharged_at="outtime",
+        age="age",
+        sex=pl.when(sex.is_in(["F", "M"])).then(sex),
+        height_cm=pl.lit(None),
+        weight_kg=pl.lit(None),
+        unit="first_careunit",
+        admission_type="admission_type",
+        hadm_id="hadm_id",
+    )
+    return made.cast(pl.Schema({**STAYS, "hadm_id": pl.Int64()})).sort("stay_id")
+
+
+def _windows(stays: pl.DataFrame, options: Mimic3Options) -> pl.DataFrame:
+    """From when to when facts are a stay's: its tolerance before and after, as far as the neighbours leave room."""
+    before, after = pl.duration(hours=options.before_hours), pl.duration(hours=options.after_hours)
+    rows = stays.select("subject_id", "intime", "outtime", stay_id="icustay_id")
+    rows = rows.sort("subject_id", "intime", "outtime", "stay_id")
+    last = pl.min_horizontal(pl.col("outtime").shift(1), "intime").over("subject_id")
+    rows = rows.with_columns(start=pl.max_horizontal(pl.col("intime") - before, last))
+    next_start = pl.col("start").shift(-1).over("subject_id")
+    end = pl.min_horizontal(pl.col("outtime") + after, next_start - pl.duration(microseconds=1))
+    return rows.select("subject_id", "stay_id", "start", end=end)
+
+
+class Placing:
+    """Which stay a row belongs to: the one that it names, or else the one of its patient at its time."""
+
+    def __init__(self, stays: Stays) -> None:
+        self.stays = stays
+        windows = stays.windows
+        self._subjects = np.unique(windows["subject_id"].to_numpy())
+        self._subject = windows["subject_id"].to_numpy()
+        self._starts = windows["start"].to_physical().to_numpy()
+        self._ends = windows["end"].to_physical().to_numpy()
+        self._ids = windows["stay_id"].to_numpy()
+        self._base = int(self._starts.min()) // _SECOND if len(self._starts) else 0
+        self._span = int(self._ends.max()) // _SECOND - self._base + 3 if len(self._ends) else 3
+        self._keys = self._key(self._subject, self._starts)
+        order = np.argsort(self._ids)
+        self._by_id = self._ids[order]
+        self._start_by_id, self._end_by_id = self._starts[order], self._ends[order]
+
+    def _key(self, subject: Ints, time: Ints) -> Ints:
+        rank = np.searchsorted(self._subjects, subject)
+        return np.asarray(rank * self._span + np.clip(time // _SECOND - self._base, -1, self._span - 2))
+
+    def place(self, rows: pl.DataFrame, table: str, time: str, tally: Tally) -> pl.DataFrame:
+        """The rows of kept stays with their ``stay_id``; ``icustay_id`` may be null or absent.
+
+        A stay that no other table knows is a defect; rows outside their stay's window are left out.
+        """
+        rows = rows.filter(pl.col(time).is_not_null())
+        if "icustay_id" not in rows.columns:
+            return self._kept(rows.with_columns(stay_id=pl.Series(self._by_time(rows, time))))
+        given = rows.filter(pl.col("icustay_id").is_not_null())
+        missing = rows.filter(pl.col("icustay_id").is_null())
+        unknown = pl.Series(~_within(given["icustay_id"].to_numpy(), self.stays.known))
+        given = tally.spoil(given.with_columns(_bad=unknown), pl.col("_bad"), table, "icustay_id", "unknown_stay")
+        given = self._kept(given.drop("_bad").with_columns(stay_id="icustay_id"))
+        given = tally.leave_out(given, pl.lit(self._outside(given, time)), f"{table}: outside the stay")
+        found = self._kept(missing.with_columns(stay_id=pl.Series(self._by_time(missing, time))))
+        tally.left_out[f"{table}: without a stay, none at that time"] += missing.height - found.height
+        return pl.concat([given, found]) if found.height else given
+
+    def _outside(self, rows: pl.DataFrame, time: str) -> pl.Series:
+        at = np.searchsorted(self._by_id, rows["stay_id"].to_numpy())
+        now = rows[time].to_physical().to_numpy()
+        return pl.Series((now < self._start_by_id[at]) | (now > self._end_by_id[at]), dtype=pl.Boolean)
+
+    def _by_time(self, rows: pl.DataFrame, time: str) -> Ints:
+        """Ids of the stays; 0 where there is none."""
+        subject, now = rows["subject_id"].fill_null(-1).to_numpy(), rows[time].to_physical().to_numpy()
+        if not len(self._keys) or not len(subject):
+            return np.zeros(len(subject), np.int64)
+        at = np.searchsorted(self._keys, self._key(subject, now), "right") - 1
+        safe = np.maximum(at, 0)
+        fits = (at >= 0) & (self._subject[safe] == subject) & (now >= self._starts[safe]) & (now <= self._ends[safe])
+        return np.where(fits, self._ids[safe], 0)
+
+    def _kept(self, rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.filter(pl.Series(_within(rows["stay_id"].to_numpy(), self.stays.ids), dtype=pl.Boolean))
+
+
+def _within(values: Ints, known: Ints) -> NDArray[np.bool_]:
+    if not len(known):
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.asarray(known[at] == values)
