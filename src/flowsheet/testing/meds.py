@@ -1,0 +1,137 @@
+"""MEDS data sets for tests: small ones from rows, and MIMIC-III's raw tables as its MIMIC-IV extraction names them.
+
+:func:`from_mimic3` shows what an extraction writes; see https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from flowsheet.home import write_json
+
+SCHEMA: dict[str, pl.DataType] = {
+    "subject_id": pl.Int64(),
+    "time": pl.Datetime("us"),
+    "code": pl.String(),
+    "numeric_value": pl.Float32(),
+    "text_value": pl.String(),
+    "icustay_id": pl.Int64(),
+    "order_id": pl.Int64(),
+    "unit": pl.String(),
+    "storetime": pl.Datetime("us"),
+}
+"""The standard's columns, and those beyond it that the extraction from MIMIC writes."""
+
+
+def shard(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """A shard's rows; columns left out are null, times may be ISO text.
+
+    >>> shard([{"subject_id": 1, "code": "GENDER//F"}]).shape
+    (1, 9)
+    """
+    cells = [
+        {**row, **{c: datetime.fromisoformat(row[c]) for c in ("time", "storetime") if row.get(c)}} for row in rows
+    ]
+    return pl.DataFrame(cells, schema=SCHEMA)
+
+
+def write(root: Path, shards: Mapping[str, pl.DataFrame], licence: str = "made for a test") -> Path:
+    """Write ``data/<name>.parquet`` for each shard, in order of subject and time, and the metadata."""
+    (root / "metadata").mkdir(parents=True, exist_ok=True)
+    for name, frame in shards.items():
+        file = root / "data" / f"{name}.parquet"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        frame.sort("subject_id", "time", nulls_last=False, maintain_order=True).write_parquet(file)
+    write_json(
+        root / "metadata" / "dataset.json", {"dataset_name": "test", "meds_version": "0.4.1", "license": licence}
+    )
+    codes = pl.concat(frame.select("code") for frame in shards.values()).unique().sort("code")
+    empty = {"description": pl.lit(None, pl.String), "parent_codes": pl.lit(None, pl.List(pl.String))}
+    codes.with_columns(**empty).write_parquet(root / "metadata" / "codes.parquet")
+    return root
+
+
+def from_mimic3(raw: Path, root: Path, shards: int = 2) -> Path:
+    """MIMIC-III's tables in the folder ``raw`` (csv.gz, headers in lower case) as a MEDS data set in ``root``.
+
+    Chart and laboratory events, urine, infusions of MetaVision, admissions and people. ``storetime`` is the table's
+    own; laboratory results, which have none, are taken for stored two hours later. Charted errors and rewritten
+    inputs are left out.
+    """
+    rows = pl.concat([*_people(raw), *_charted(raw), *_given(raw)], how="diagonal_relaxed").match_to_schema(
+        SCHEMA, missing_columns="insert", float_cast="upcast", integer_cast="upcast", extra_columns="ignore"
+    )
+    subjects = rows["subject_id"].unique().sort()
+    number = pl.DataFrame({"subject_id": subjects, "shard": range(subjects.len())})
+    own = rows.join(number.with_columns(pl.col("shard") % shards), on="subject_id")
+    parts = own.partition_by("shard", as_dict=True, include_key=False)
+    return write(root, {f"train/{i}": frame for (i,), frame in sorted(parts.items())}, "ODbL 1.0")
+
+
+def _table(raw: Path, name: str) -> pl.DataFrame:
+    frame = pl.read_csv(raw / f"{name}.csv.gz", infer_schema=False)
+    times = [c for c in frame.columns if c.endswith("time") or c == "dob"]
+    ids = [c for c in ("subject_id", "hadm_id", "icustay_id", "orderid") if c in frame.columns]
+    moment = pl.col(times).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
+    return frame.with_columns(moment, pl.col(ids).cast(pl.Int64))
+
+
+def _code(*parts: str | pl.Expr) -> pl.Expr:
+    known = [pl.lit(p) if isinstance(p, str) else p.fill_null("UNK") for p in parts]
+    return pl.concat_str(known, separator="//")
+
+
+def _number(column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.Float64, strict=False).cast(pl.Float32)
+
+
+def _people(raw: Path) -> list[pl.DataFrame]:
+    people, admissions, stays = (_table(raw, name) for name in ("PATIENTS", "ADMISSIONS", "ICUSTAYS"))
+    kind, place = pl.col("admission_type"), pl.col("admission_location")
+    return [
+        people.select("subject_id", code=_code("GENDER", pl.col("gender"))),
+        people.select("subject_id", time="dob", code=pl.lit("MEDS_BIRTH")),
+        admissions.select("subject_id", time="admittime", code=_code("HOSPITAL_ADMISSION", kind, place)),
+        stays.select(
+            "subject_id", time="intime", code=_code("ICU_ADMISSION", pl.col("first_careunit")), icustay_id="icustay_id"
+        ),
+        stays.select(
+            "subject_id", time="outtime", code=_code("ICU_DISCHARGE", pl.col("last_careunit")), icustay_id="icustay_id"
+        ),
+    ]
+
+
+def _charted(raw: Path) -> list[pl.DataFrame]:
+    chart, lab, output = (_table(raw, name) for name in ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS"))
+    item, unit, later = pl.col("itemid"), pl.col("valueuom"), pl.col("charttime") + pl.duration(hours=2)
+    chart = chart.filter(pl.col("error").ne_missing("1")).with_columns(code=_code("LAB", item, unit))
+    lab = lab.with_columns(code=_code("LAB", "RESULT", item, unit), storetime=later)
+    output = output.filter(pl.col("iserror").ne_missing("1"))
+    output = output.with_columns(code=_code("SUBJECT_FLUID_OUTPUT", item, unit), valuenum="value", value=None)
+    columns = ("subject_id", "code", "storetime")
+    return [
+        frame.select(*columns, time="charttime", numeric_value=_number("valuenum"), text_value="value")
+        for frame in (chart, lab, output)
+    ]
+
+
+def _given(raw: Path) -> list[pl.DataFrame]:
+    given = _table(raw, "INPUTEVENTS_MV").filter(pl.col("statusdescription") != "Rewritten")
+    sides = {"INFUSION_START": ("starttime", "rate", "rateuom"), "INFUSION_END": ("endtime", "amount", "amountuom")}
+    return [
+        given.select(
+            "subject_id",
+            "storetime",
+            time=time,
+            code=_code(code, pl.col("itemid")),
+            numeric_value=_number(number),
+            unit=unit,
+            order_id="orderid",
+        )
+        for code, (time, number, unit) in sides.items()
+    ]
