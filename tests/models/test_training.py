@@ -12,10 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import binary_cross_entropy_with_logits
 
-from flowsheet.models._batching import Table, batches, cut, slabs_of, useful_lengths
-from flowsheet.models._recurrent import RecurrentNet, RecurrentParams, slab_logits
-from flowsheet.models._training import log_loss, masked_loss
+from flowsheet.models._batching import POOL, Batch, Table, batches, cut, gather, useful_lengths
+from flowsheet.models._recurrent import RecurrentNet, RecurrentParams, dropout_masks
+from flowsheet.models._training import log_loss
 from flowsheet.models.base import MODELS, Context, Model, Pruned
 from flowsheet.models.lstm import LSTMLayer
 from flowsheet.testing.models import toy_sequences
@@ -53,33 +54,47 @@ def test_slabs_follow_each_other_and_hold_every_stay(lengths: list[int]) -> None
 
 @given(LENGTHS)
 @settings(max_examples=25)
-def test_slabs_hold_every_row_once_at_its_place(lengths: list[int]) -> None:
+def test_a_batch_holds_every_row_once_at_its_place(lengths: list[int]) -> None:
     rows = table(lengths)
     rows = replace(rows, weight=torch.ones_like(rows.weight))
-    slabs = slabs_of(rows, np.arange(len(lengths)))
-    seen = torch.cat([slab.x[..., 0][slab.weight > 0] for slab in slabs])
+    batch = gather(rows, np.arange(len(lengths)))
+    counts = batch.weight > 0
+    seen = batch.x[counts, 0]
     assert torch.equal(seen.sort().values, rows.x[:, 0])
-    targets = torch.cat([slab.y[slab.weight > 0] for slab in slabs])
-    assert torch.equal(targets, rows.y[seen.long()])
+    assert torch.equal(batch.y[counts], rows.y[seen.long()])
+    ordered = np.argsort(-rows.lengths, kind="stable")[batch.stay[counts].numpy()]
+    assert np.array_equal(ordered, np.repeat(np.arange(len(lengths)), lengths)[seen.long().numpy()])
+
+
+@given(LENGTHS)
+@settings(max_examples=25)
+def test_steps_follow_each_other_from_slab_to_slab(lengths: list[int]) -> None:
+    rows = table(lengths)
+    batch = gather(rows, np.arange(len(lengths)))
+    longest = torch.cat([slab[:, 0] for slab in batch.cut(batch.x[:, 0])])
+    first = rows.starts[np.argmax(lengths)]
+    assert longest.tolist() == list(range(first, first + max(lengths)))
 
 
 def test_slabs_waste_little() -> None:
     lengths = [*range(10, 60), *range(30, 50), 200]
-    cells = sum(slab.y.numel() for slab in slabs_of(table(lengths), np.arange(len(lengths))))
-    assert cells < 1.35 * sum(lengths)
+    assert len(gather(table(lengths), np.arange(len(lengths))).y) < 1.2 * sum(lengths)
 
 
-def test_stays_without_rows_are_left_out() -> None:
-    assert slabs_of(table([3, 0, 2]), np.array([1])) == []
-    slabs = slabs_of(table([3, 0, 2]), np.array([1, 0, 2]))
-    assert [slab.x.shape[1] for slab in slabs] == [2]
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=400), st.integers(1, 40))
+def test_batches_hold_every_stay_with_rows_once(lengths: list[int], size: int) -> None:
+    drawn = batches(np.array(lengths), size, torch.Generator().manual_seed(1))
+    together = np.concatenate(drawn) if drawn else np.array([])
+    assert sorted(together) == list(np.flatnonzero(lengths))
+    assert sum(len(batch) < size for batch in drawn) <= 1
 
 
-@given(st.integers(1, 100), st.integers(1, 40))
-def test_batches_are_a_permutation(stays: int, size: int) -> None:
-    drawn = list(batches(np.arange(stays), size, torch.Generator().manual_seed(1)))
-    assert sorted(np.concatenate(drawn)) == list(range(stays))
-    assert all(len(batch) == size for batch in drawn[:-1])
+def test_batches_hold_stays_of_like_length_and_pools_are_random() -> None:
+    lengths = np.random.default_rng(0).integers(1, 200, 64 * POOL * 5)
+    drawn = batches(lengths, 64, torch.Generator().manual_seed(1))
+    assert np.mean([lengths[batch].std() for batch in drawn]) < 0.5 * lengths.std()
+    means = [np.mean(lengths[np.concatenate(drawn[i : i + POOL])]) for i in range(0, len(drawn), POOL)]
+    assert np.std(means) < 0.1 * lengths.std()
 
 
 def test_rows_after_the_last_scored_one_teach_nothing() -> None:
@@ -90,22 +105,28 @@ def test_rows_after_the_last_scored_one_teach_nothing() -> None:
 def test_slabs_give_the_gradient_of_the_padded_batch() -> None:
     lengths = [60, 3, 4]
     rows = table(lengths)
-    params = RecurrentParams(hidden=5, dropout=0.0, input_dropout=0.0)
+    params = RecurrentParams(hidden=5, layers=2, dropout=0.0, input_dropout=0.0)
     net = RecurrentNet(LSTMLayer, 2, params).double()
 
-    def gradients(slabs: list[Any]) -> list[torch.Tensor]:
-        loss = masked_loss(slab_logits(net, slabs, torch.Generator()), slabs) / 10
+    def gradients(batch: Batch) -> list[torch.Tensor]:
+        logits = net.train_logits(batch, torch.Generator())
+        loss = binary_cross_entropy_with_logits(logits, batch.y, batch.weight, reduction="sum")
         return list(torch.autograd.grad(loss, list(net.parameters())))
 
     stays = np.arange(len(lengths))
-    longest = max(lengths)
-    inside = torch.arange(longest)[:, None] < torch.tensor(lengths)
-    at = torch.where(inside, torch.from_numpy(rows.starts) + torch.arange(longest)[:, None], 0)
-    slabs = slabs_of(rows, stays)
-    padded = replace(slabs[0], x=rows.x[at], y=rows.y[at], weight=rows.weight[at] * inside)
-    assert len(slabs) > 1
-    for ours, plain in zip(gradients(slabs), gradients([padded]), strict=True):
+    slabs, padded = gather(rows, stays), gather(rows, stays, lambda given: [(0, int(given[0]), len(given))])
+    assert len(slabs.slabs) > len(padded.slabs) == 1
+    for ours, plain in zip(gradients(slabs), gradients(padded), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-9)
+
+
+def test_a_stay_keeps_its_dropout_for_all_its_steps() -> None:
+    rows = replace(table([40, 12, 3]), x=torch.ones(55, 2, dtype=torch.float64))
+    net = RecurrentNet(LSTMLayer, 2, RecurrentParams(hidden=5, dropout=0.5, input_dropout=0.5)).double()
+    batch = gather(rows, np.arange(3))
+    for mask in dropout_masks(net, batch, torch.Generator().manual_seed(3)):
+        assert len({(int(stay), *row.tolist()) for stay, row in zip(batch.stay, mask, strict=True)}) == 3
+        assert set(mask.unique().tolist()) <= {0.0, 2.0}
 
 
 def fit(train: Sequences, valid: Sequences, **changes: Any) -> Model:

@@ -1,14 +1,16 @@
-"""Random batches of whole stays, in slabs of time that leave out most of the padding.
+"""Random batches of whole stays of like length, in slabs of time that leave out most of the padding.
 
-Stays differ in length by a factor of ten, so padding a batch to its longest stay multiplies the work. Here a batch
-is sorted by length and cut along time into slabs: each slab holds only the stays that are still running, and the
-recurrent state is handed from one slab to the next. It is the same batch and the same gradient, with a sixth of
-padding instead of a multiple. Slabs come in few shapes, because kernels are prepared per shape.
+Stays differ in length by a factor of ten, so padding a random batch to its longest stay multiplies the work. Two
+things avoid that. The stays are drawn in random pools, and each pool is cut into batches by length: a batch then
+holds stays of like length, but never the same ones twice, and its loss is weighed by its rows (not their mean), so
+that the gradients of an epoch add up to what random batches' do. And a batch is sorted by length and cut along time
+into slabs: each slab holds only the stays that are still running, and the recurrent state is handed from one slab to
+the next. What is left is a twentieth of padding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +20,12 @@ from torch import Tensor
 
 Ints = NDArray[np.int64]
 
-GRID = 8
-"""Slabs begin and end at multiples of this many steps."""
-WIDTHS = np.array([1, 2, 4, 8, 16, 24, 32, 40, 48, 56, 64])
-"""Slabs are this many stays wide; wider ones are multiples of the last."""
-CALL_ROWS = 100
-"""What one more slab costs, in rows (measured: torch's LSTM on one core, 128 units)."""
+POOL = 4
+"""Batches' worth of stays that are drawn together and sorted by length."""
+CALL_ROWS = 80
+"""What one more slab costs, in rows, and"""
+STEP_ROWS = 1
+"""what one more step costs (measured: torch's LSTM on one core, 128 units)."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,23 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Slab:
-    """Some consecutive steps of the stays that are still running, the longest first."""
+class Batch:
+    """The rows of some stays in slabs, one after the other; within a slab by step, and the longest stay first.
 
-    x: Tensor  # (T, n, F)
-    y: Tensor  # (T, n)
-    weight: Tensor  # (T, n): 0 also beyond the end of a stay
+    R rows, including those that pad a slab.
+    """
+
+    x: Tensor  # (R, F)
+    y: Tensor  # (R,)
+    weight: Tensor  # (R,): 0 where the row does not count, and beyond the end of a stay
+    stay: Tensor  # (R,) int64: which of the batch's stays, the longest being 0
+    slabs: list[tuple[int, int]]
+    """Steps and stays of each slab; the stays are the batch's first ones."""
+
+    def cut(self, rows: Tensor) -> list[Tensor]:
+        """Of something with R rows, each slab's, shape (steps, stays, ...)."""
+        parts = torch.split(rows, [steps * stays for steps, stays in self.slabs])
+        return [part.view(*slab, *part.shape[1:]) for part, slab in zip(parts, self.slabs, strict=True)]
 
 
 def useful_lengths(offsets: Ints, scored: NDArray[np.bool_]) -> Ints:
@@ -60,57 +73,58 @@ def useful_lengths(offsets: Ints, scored: NDArray[np.bool_]) -> Ints:
 def cut(lengths: Ints) -> list[tuple[int, int, int]]:
     """The slabs (first step, end, width) that hold stays of these lengths, longest first, at least cost.
 
-    >>> cut(np.array([30, 8, 8, 8]))
-    [(0, 32, 4)]
+    >>> cut(np.array([30, 28, 28, 28]))
+    [(0, 30, 4)]
     >>> cut(np.array([60] + [8] * 31))
-    [(0, 8, 32), (8, 64, 1)]
+    [(0, 8, 32), (8, 60, 1)]
     """
-    steps = GRID * np.arange(-(-int(lengths[0]) // GRID) + 1)
-    running = np.searchsorted(-lengths, -steps[:-1], side="left")
-    width = _round_up(running)
-    cost, came_from = np.zeros(len(steps)), np.zeros(len(steps), dtype=np.int64)
-    for end in range(1, len(steps)):
-        total = cost[:end] + CALL_ROWS + (steps[end] - steps[:end]) * width[:end]
+    ends = np.concatenate([[0], np.unique(lengths)])
+    running = np.searchsorted(-lengths, -ends[:-1], side="left")
+    cost, came_from = np.zeros(len(ends)), np.zeros(len(ends), dtype=np.int64)
+    for end in range(1, len(ends)):
+        total = cost[:end] + CALL_ROWS + (ends[end] - ends[:end]) * (running[:end] + STEP_ROWS)
         came_from[end] = total.argmin()
         cost[end] = total[came_from[end]]
-    slabs, end = [], len(steps) - 1
+    slabs, end = [], len(ends) - 1
     while end > 0:
         start = int(came_from[end])
-        slabs.append((int(steps[start]), int(steps[end]), int(width[start])))
+        slabs.append((int(ends[start]), int(ends[end]), int(running[start])))
         end = start
     return slabs[::-1]
 
 
-def _round_up(count: Ints) -> Ints:
-    whole, rest = np.divmod(np.maximum(count - 1, 0), WIDTHS[-1])
-    return np.asarray(whole * WIDTHS[-1] + WIDTHS[np.searchsorted(WIDTHS, rest + 1)])
+def batches(lengths: Ints, size: int, generator: torch.Generator, pool: int = POOL) -> list[Ints]:
+    """All stays with rows once, ``size`` at a time; a ``pool`` of 1 gives plain random batches.
 
-
-def batches(stays: Ints, size: int, generator: torch.Generator) -> Iterator[Ints]:
-    """The stays in random order, ``size`` at a time."""
+    The batches of a pool, in random order, follow each other, so that the optimiser's momentum spans all lengths.
+    """
+    stays = np.flatnonzero(lengths)
     order = stays[torch.randperm(len(stays), generator=generator).numpy()]
-    return (order[i : i + size] for i in range(0, len(order), size))
+    pools = (order[i : i + pool * size] for i in range(0, len(order), pool * size))
+    found = [
+        together[i : i + size]
+        for together in (part[np.argsort(lengths[part], kind="stable")] for part in pools)
+        for i in range(0, len(together), size)
+    ]
+    near = (range(i, min(i + pool, len(found))) for i in range(0, len(found), pool))
+    return [found[within[j]] for within in near for j in torch.randperm(len(within), generator=generator).tolist()]
 
 
-def slabs_of(table: Table, stays: Ints) -> list[Slab]:
-    """These stays as slabs; a stay without rows is left out."""
-    lengths = table.lengths[stays]
-    order = np.argsort(-lengths, kind="stable")
-    order = order[: np.count_nonzero(lengths)]
-    if len(order) == 0:
-        return []
-    stays, lengths = stays[order], lengths[order]
-    return [slab(table, table.starts[stays], lengths, place) for place in cut(lengths)]
-
-
-def slab(table: Table, starts: Ints, lengths: Ints, place: tuple[int, int, int]) -> Slab:
-    """The rows of stays that begin at ``starts``, for a place (first step, end, width)."""
-    start, end, width = place
-    spare = max(width - len(starts), 0)
-    first, length = np.pad(starts[:width], (0, spare)), np.pad(lengths[:width], (0, spare))
-    step = np.arange(start, end)[:, None]
-    inside = step < length
-    rows = torch.from_numpy(np.where(inside, first + step, 0)).to(table.x.device)
-    flat = rows.view(-1)
-    weight = table.weight[rows] * torch.from_numpy(inside).to(table.x.device)
-    return Slab(table.x.index_select(0, flat).view(*rows.shape, -1), table.y[rows], weight)
+def gather(table: Table, stays: Ints, slabs: Callable[[Ints], list[tuple[int, int, int]]] = cut) -> Batch:
+    """The rows of these stays, each of which has some, as :func:`cut` lays them out."""
+    order = np.argsort(-table.lengths[stays], kind="stable")
+    lengths = table.lengths[stays][order]
+    first = table.starts[stays][order]
+    places = slabs(lengths)
+    step = np.concatenate([np.repeat(np.arange(start, end), n) for start, end, n in places])
+    stay = np.concatenate([np.tile(np.arange(n), end - start) for start, end, n in places])
+    inside = step < lengths[stay]
+    device = table.x.device
+    rows = torch.from_numpy(np.where(inside, first[stay] + step, 0)).to(device)
+    return Batch(
+        x=table.x.index_select(0, rows),
+        y=table.y.index_select(0, rows),
+        weight=table.weight.index_select(0, rows) * torch.from_numpy(inside).to(device),
+        stay=torch.from_numpy(stay).to(device),
+        slabs=[(end - start, n) for start, end, n in places],
+    )

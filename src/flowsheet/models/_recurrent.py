@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, Space
 from flowsheet.home import digest, read_json, write_json
-from flowsheet.models._batching import Slab, Table, useful_lengths
+from flowsheet.models._batching import Batch, Table, useful_lengths
 from flowsheet.models._rows import base_rate, check_inputs, input_names
 from flowsheet.models._training import Probabilities, Trainer, TrainingParams, torch_threads
 from flowsheet.models.base import Capabilities, Context, Model, Rung
@@ -40,7 +40,7 @@ class RecurrentParams(TrainingParams):
     """Kinds of features that the network is given."""
     history: bool = False
     """Take the known past responses as inputs (unknown ones as 0)."""
-    embedding: Annotated[int, Field(ge=0)] = 128
+    embedding: Annotated[int, Field(ge=0)] = 32
     """Units (ReLU) through which each row's inputs reach the recurrence and the output; 0 gives them as they are."""
     hidden: Annotated[int, Field(ge=1)] = 128
     """Units of a recurrent layer."""
@@ -69,6 +69,14 @@ class RecurrentLayer(nn.Module):
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Inputs (T, n, F) and the state before them, to outputs (T, n, H) and the state after them."""
 
+    def run_slabs(self, slabs: list[Tensor], state: State) -> Tensor:
+        """Inputs of slab after slab, and the first state, to the outputs (R, H) of all."""
+        outputs = []
+        for slab in slabs:
+            out, state = self.run(slab, tuple(t[: slab.shape[1]].contiguous() for t in state))
+            outputs.append(out.flatten(0, 1))
+        return torch.cat(outputs)
+
 
 class RecurrentNet(nn.Module):
     """An embedding of each row, recurrent layers, and one linear output at every step."""
@@ -89,24 +97,35 @@ class RecurrentNet(nn.Module):
         zero = self.output.weight.new_zeros(stays, self.params.hidden)
         return [(zero,) * layer.states for layer in self.recurrent()]
 
-    def forward(self, x: Tensor, states: list[State], masks: list[Tensor]) -> tuple[Tensor, list[State]]:
-        """Log odds (T, n) of the inputs (T, n, F), and the states after them.
-
-        ``masks`` is empty, or holds the dropout factors of the inputs (n, F) and of each layer's output (n, H).
-        """
+    def forward(self, x: Tensor, states: list[State], _: object = None) -> tuple[Tensor, list[State]]:
+        """Log odds (T, n) of the inputs (T, n, F), and the states after them; nothing is dropped."""
         after: list[State] = []
-        x = x * masks[0] if masks else x
-        seen = x = torch.relu(self.embedding(x)) if self.embedding is not None else x
-        for i, layer in enumerate(self.recurrent()):
-            x, state = layer.run(x, states[i])
+        seen = x = self.embed(x)
+        for layer, before in zip(self.recurrent(), states, strict=True):
+            x, state = layer.run(x, before)
             after.append(state)
-            x = x * masks[i + 1] if masks and i + 1 < len(self.layers) else x
+        return self.head(x, seen, None), after
+
+    def train_logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Log odds (R,) of a batch's rows; dropout is one draw a stay, for all its steps."""
+        masks = dropout_masks(self, batch, generator)
+        seen = x = self.embed(batch.x * masks[0])
+        for i, (layer, state) in enumerate(zip(self.recurrent(), self.start(batch.slabs[0][1]), strict=True)):
+            x = layer.run_slabs(batch.cut(x * masks[i] if i else x), state)
+        return self.head(x, seen, masks[-1])
+
+    def embed(self, x: Tensor) -> Tensor:
+        """What the recurrence is given of inputs (..., F)."""
+        return torch.relu(self.embedding(x)) if self.embedding is not None else x
+
+    def head(self, x: Tensor, seen: Tensor, mask: Tensor | None) -> Tensor:
+        """Log odds (...) of recurrent outputs (..., H) beside the (embedded) inputs."""
         with torch.autocast(x.device.type, enabled=False):  # as narrow as this, low precision is slower
             x = self.norm(x.to(self.output.weight.dtype))
-            logits = self.output(x * masks[-1] if masks else x)
+            logits: Tensor = self.output(x if mask is None else x * mask)
             if self.skip is not None:
                 logits = logits + self.skip(seen.to(x.dtype))
-        return logits.squeeze(-1), after
+        return logits.squeeze(-1)
 
     def recurrent(self) -> Iterator[RecurrentLayer]:
         """The recurrent layers, the lowest first."""
@@ -131,27 +150,17 @@ def initialise(net: RecurrentNet, rate: float, generator: torch.Generator) -> No
             net.skip.weight.zero_()
 
 
-def slab_logits(net: RecurrentNet, slabs: list[Slab], generator: torch.Generator) -> list[Tensor]:
-    """Log odds of each slab, shapes (T, n), the state handed on; dropout is one draw a stay, for all its steps."""
-    if not slabs:
-        return []
-    states, masks = net.start(slabs[0].x.shape[1]), dropout_masks(net, slabs[0].x, generator)
-    outputs = []
-    for slab in slabs:
-        n = slab.x.shape[1]
-        states = [tuple(t[:n].contiguous() for t in state) for state in states]
-        logits, states = net(slab.x, states, [mask[:n] for mask in masks])
-        outputs.append(logits)
-    return outputs
+def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -> list[Tensor]:
+    """For each row the factors 0 or 1 / (1 - p) of the inputs and of each layer's output: one draw a stay.
 
-
-def dropout_masks(net: RecurrentNet, x: Tensor, generator: torch.Generator) -> list[Tensor]:
-    """Factors 0 or 1 / (1 - p) for the inputs and each layer's output, one draw a stay (Gal and Ghahramani 2016)."""
-    params, (_, stays, inputs) = net.params, x.shape
+    (Gal and Ghahramani 2016.)
+    """
+    params, stays = net.params, batch.slabs[0][1]
     shares = [params.input_dropout] + [params.dropout] * params.layers
-    widths = [inputs] + [params.hidden] * params.layers
+    widths = [batch.x.shape[-1]] + [params.hidden] * params.layers
     draws = (torch.rand(stays, w, generator=generator) for w in widths)
-    return [((draw >= p) / (1 - p)).to(x.device, torch.float32) for draw, p in zip(draws, shares, strict=True)]
+    masks = [((draw >= p) / (1 - p)).to(batch.x.device, batch.x.dtype) for draw, p in zip(draws, shares, strict=True)]
+    return [mask.index_select(0, batch.stay) for mask in masks]
 
 
 def probabilities(net: RecurrentNet, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Probabilities:
@@ -175,7 +184,7 @@ def _predict_block(
         inside = torch.from_numpy(step < lengths).to(x.device)
         rows = torch.from_numpy(starts + step).to(x.device)
         block = x.index_select(0, torch.where(inside, rows, 0).view(-1)).view(STEPS, STAYS, -1)
-        logits, states = net(block, states, [])
+        logits, states = net(block, states)
         out.index_copy_(0, torch.where(inside, rows, len(x)).view(-1), logits.float().sigmoid().view(-1))
 
 
@@ -229,7 +238,7 @@ class RecurrentModel(Model):
         trainer = Trainer(
             net,
             self.params,
-            logits=lambda slabs, generator: slab_logits(net, slabs, generator),
+            logits=net.train_logits,
             predict=lambda _: probabilities(net, seen, valid.offsets[:-1], valid.lengths),
             context=context,
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from flowsheet.config import Frozen
-from flowsheet.models._batching import Slab, Table, batches, slabs_of
+from flowsheet.models._batching import Batch, Table, batches, gather
 from flowsheet.models.base import Context, Pruned
 
 Probabilities = NDArray[np.float64]
@@ -59,7 +59,7 @@ class Progress:
 class Trainer:
     """Fits one network; calling :meth:`run` again after a kill gives what an undisturbed run would have given.
 
-    ``logits(net, slabs, generator)`` gives the network's output for each slab, dropout drawn from the generator;
+    ``logits(batch, generator)`` gives the network's output for the batch's rows, dropout drawn from the generator;
     ``predict(net)`` the probabilities of all validation rows, shape (N,).
     """
 
@@ -67,7 +67,7 @@ class Trainer:
         self,
         net: nn.Module,
         params: TrainingParams,
-        logits: Callable[[list[Slab], torch.Generator], list[Tensor]],
+        logits: Callable[[Batch, torch.Generator], Tensor],
         predict: Callable[[nn.Module], Probabilities],
         context: Context,
     ) -> None:
@@ -107,24 +107,25 @@ class Trainer:
         return self.progress.epoch - self.progress.best_epoch >= self.params.patience
 
     def _epoch(self, table: Table) -> float:
-        stays = np.flatnonzero(table.lengths)
-        size = min(self.params.batch, max(8, len(stays) // 32))
-        number = -(-len(stays) // size)
+        stays = int(np.count_nonzero(table.lengths))
+        size = min(self.params.batch, max(8, stays // 32))
+        number = -(-stays // size)
         expected = float(table.weight.sum()) / number
         total = torch.zeros((), device=self.device)
-        for i, chosen in enumerate(batches(stays, size, self.generator)):
+        for i, chosen in enumerate(batches(table.lengths, size, self.generator)):
             self._set_rate(self.progress.epoch + i / number)
-            total += self.step(slabs_of(table, chosen), expected)
+            batch = gather(table, chosen)
+            total += self.step(batch, expected)
             self._average(self.progress.epoch * number + i)
         return float(total) / number
 
-    def step(self, slabs: list[Slab], expected: float) -> Tensor:
+    def step(self, batch: Batch, expected: float) -> Tensor:
         """One batch; its loss is the sum over scored rows divided by ``expected``, their average number in a batch."""
         self.optimiser.zero_grad()
         low = self.params.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            outputs = self.logits(slabs, self.generator)
-        loss = masked_loss(outputs, slabs) / expected
+            logits = self.logits(batch, self.generator)
+        loss = cross_entropy(logits.float(), batch.y, batch.weight, reduction="sum") / expected
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), self.params.clip)
         self.optimiser.step()
@@ -206,13 +207,6 @@ class Trainer:
 def _remove(path: Path | None) -> None:
     if path is not None:
         path.unlink(missing_ok=True)
-
-
-def masked_loss(logits: list[Tensor], slabs: list[Slab]) -> Tensor:
-    """Sum of the cross entropy over the rows that count."""
-    together = [torch.cat([t.reshape(-1) for t in parts]) for parts in (logits, [s.y for s in slabs])]
-    weight = torch.cat([s.weight.reshape(-1) for s in slabs])
-    return cross_entropy(together[0].float(), together[1], weight, reduction="sum")
 
 
 def log_loss(y: NDArray[np.int8], p: Probabilities) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.home import digest
-from flowsheet.models._batching import Slab, Table
+from flowsheet.models._batching import Batch, Table
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models._training import Probabilities, Trainer, TrainingParams, torch_threads
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
@@ -96,8 +96,8 @@ class MLP(RowModel):
             self.curve = trainer.run(table, valid.y, np.ones(len(valid.y), dtype=bool), identity).curve
             self.net.cpu()
 
-    def _logits(self, slabs: list[Slab], generator: torch.Generator) -> list[Tensor]:
-        return [self.net(slab.x, self._masks(slab.x, generator)) for slab in slabs]
+    def _logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return self.net(batch.x, self._masks(batch.x, generator))  # type: ignore[no-any-return]
 
     def _masks(self, x: Tensor, generator: torch.Generator) -> list[Tensor]:
         p = self.params
