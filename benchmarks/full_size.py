@@ -1,0 +1,200 @@
+"""MIMIC-III at full size: the ingest beside what it costs only to unpack and parse the same files. JSON lines.
+
+    flowsheet simulate raw_1 --as mimic3 --stays 615 raw.truth=false        (6153 and 61532 stays: 10 and 100 %)
+    python benchmarks/full_size.py raw_1 raw_10 raw_100
+    python benchmarks/full_size.py raw_1 raw_10 --ways polars,ingest --repeats 3
+
+Each way runs in a process of its own; of repeats, which take turns, the fastest counts. Memory is the peak of the
+proportional set size, summed over the process and its children and sampled every second. The readers read, of the
+tables that the ingest reads, the columns that it needs, and keep nothing: polars' streaming engine, and Arrow's reader
+behind isal's decompressor (the numbers as numbers, or everything as text). The last lines are the ratio of the ingest
+to the fastest reader, and the straight line through the sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def table_columns() -> dict[str, tuple[str, ...]]:
+    from flowsheet.cohort.sources.mimic3.files import TABLES
+
+    return TABLES
+
+
+def files(folder: Path) -> list[tuple[Path, list[str]]]:
+    """The tables that an ingest reads, and of each the columns that it needs, as the file spells them."""
+    found = []
+    for name, columns in table_columns().items():
+        path = next(
+            folder / f"{name.upper()}{end}" for end in (".csv.gz", ".csv") if (folder / f"{name.upper()}{end}").exists()
+        )
+        found.append((path, [c.upper() for c in columns]))
+    return found
+
+
+def read_with_polars(folder: Path, out: Path) -> int:
+    import polars as pl
+
+    rows = 0
+    for path, columns in files(folder):
+        table = pl.scan_csv(path, infer_schema=False)
+        rows += table.select(pl.col(columns).count(), pl.len()).collect(engine="streaming")["len"].item()
+    return rows
+
+
+def read_with_arrow(folder: Path, out: Path, text: bool = False) -> int:
+    import pyarrow as pa
+    import pyarrow.csv
+    from isal import igzip_threaded
+
+    rows = 0
+    for path, columns in files(folder):
+        types = dict.fromkeys(columns, pa.binary() if text else pa.string())
+        numbers = ("VALUENUM", "AMOUNT", "RATE", "SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID")
+        types |= {} if text else {c: pa.float64() for c in columns if c in numbers}
+        options = pyarrow.csv.ConvertOptions(include_columns=columns, column_types=types, check_utf8=not text)
+        opened = igzip_threaded.open(path, "rb", threads=1) if path.suffix == ".gz" else path.open("rb")
+        with opened as stream:
+            blocks = pyarrow.csv.ReadOptions(block_size=8 << 20)
+            for batch in pyarrow.csv.open_csv(pa.PythonFile(stream, "r"), blocks, convert_options=options):
+                rows += batch.num_rows
+    return rows
+
+
+def read_as_text(folder: Path, out: Path) -> int:
+    return read_with_arrow(folder, out, text=True)
+
+
+def unpack(folder: Path, out: Path) -> int:
+    """Bytes, not rows: what no reader can do without."""
+    from isal import igzip
+
+    size = 0
+    for path, _ in files(folder):
+        with igzip.open(path) as stream:
+            while block := stream.read(1 << 20):
+                size += len(block)
+    return size
+
+
+def ingest(folder: Path, out: Path) -> int:
+    """``flowsheet ingest mimic3 cohort.path=FOLDER --out ...``, from the start of the interpreter."""
+    os.environ["FLOWSHEET_HOME"] = str(out / "home")
+    from flowsheet.cli import cli
+
+    cli.main(["ingest", "mimic3", f"cohort.path={folder}", "--out", str(out / "extract")], standalone_mode=False)
+    manifest = json.loads((out / "extract" / "manifest.json").read_text())
+    return int(manifest["tables"]["events"]["rows"])
+
+
+WAYS = {
+    "polars": read_with_polars,
+    "arrow": read_with_arrow,
+    "arrow_text": read_as_text,
+    "unpack": unpack,
+    "ingest": ingest,
+}
+READERS = ("polars", "arrow", "arrow_text")
+
+
+def measured(way: str, folder: Path, scratch: Path) -> dict[str, Any]:
+    """Run a way in a process of its own; seconds, processor seconds and peak memory of it and its children."""
+    with tempfile.TemporaryDirectory(dir=scratch) as out:
+        begin, peak = time.perf_counter(), 0
+        command = [sys.executable, __file__, "--run", way, str(folder), out]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        while child.returncode is None:
+            peak = max(peak, tree_memory(child.pid))
+            pid, status, usage = os.wait4(child.pid, os.WNOHANG)
+            if pid:
+                child.returncode = os.waitstatus_to_exitcode(status)
+            else:
+                time.sleep(0.25)
+        seconds = time.perf_counter() - begin
+        assert child.stdout is not None
+        said = child.stdout.read().strip().splitlines()
+        if child.returncode:
+            raise SystemExit(f"{way} of {folder} ended with {child.returncode}: {said[-3:]}")
+    return {
+        "way": way,
+        "folder": folder.name,
+        "packed_mb": sum(path.stat().st_size for path, _ in files(folder)) // 10**6,
+        "seconds": round(seconds, 2),
+        "processor_seconds": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_pss_mb": peak // 1024,
+        "peak_rss_mb": usage.ru_maxrss // 1024,
+        "result": int(said[-1]),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def tree_memory(pid: int) -> int:
+    """Proportional set size in KB of a process and all below it."""
+    total, waiting = 0, [pid]
+    while waiting:
+        here = waiting.pop()
+        try:
+            lines = Path(f"/proc/{here}/smaps_rollup").read_text().splitlines()
+            total += next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+            for task in Path(f"/proc/{here}/task").iterdir():
+                waiting += [int(child) for child in (task / "children").read_text().split()]
+        except (OSError, ValueError):
+            continue
+    return total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--ways", default=",".join(WAYS))
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--scratch", type=Path, help="where the extracts go meanwhile; by default the system's")
+    given = parser.parse_args()
+    best: dict[tuple[str, str], dict[str, Any]] = {}
+    for folder in given.folders:
+        for _ in range(given.repeats):
+            for way in given.ways.split(","):
+                line = measured(way, folder.resolve(), given.scratch)
+                print(json.dumps(line), flush=True)
+                key = (folder.name, way)
+                best[key] = min(line, best.get(key, line), key=lambda one: one["seconds"])
+    conclude(best, [folder.name for folder in given.folders])
+
+
+def conclude(best: dict[tuple[str, str], dict[str, Any]], folders: list[str]) -> None:
+    ways = sorted({way for _, way in best})
+    readers = [way for way in READERS if way in ways]
+    for folder in folders:
+        if readers and "ingest" in ways:
+            fastest = min((best[folder, way] for way in readers), key=lambda one: one["seconds"])
+            ours = best[folder, "ingest"]
+            said = {"fastest_reader": fastest["way"], "peak_pss_mb": ours["peak_pss_mb"]}
+            for kind in ("seconds", "processor_seconds"):
+                said[f"ratio_of_{kind}"] = round(ours[kind] / min(best[folder, way][kind] for way in readers), 2)
+            print(json.dumps({"folder": folder} | said), flush=True)
+    for way in ways if len(folders) > 1 else []:
+        size = np.array([best[folder, way]["packed_mb"] for folder in folders], dtype=float)
+        took = np.array([best[folder, way]["seconds"] for folder in folders])
+        slope, start = np.polyfit(size, took, 1)
+        # between neighbouring sizes on a log scale: 1 is linear
+        power = np.diff(np.log(took)) / np.diff(np.log(size))
+        line = {"way": way, "seconds_per_packed_gb": round(slope * 1000, 2), "seconds_at_start": round(start, 2)}
+        print(json.dumps(line | {"growth": [round(float(p), 3) for p in power]}), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--run":
+        print(WAYS[sys.argv[2]](Path(sys.argv[3]), Path(sys.argv[4])))
+    else:
+        main()
