@@ -10,12 +10,13 @@ import polars as pl
 import pytest
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources import meds as module
 from flowsheet.cohort.sources._meds_codes import Mapping
 from flowsheet.cohort.sources.base import Source
 from flowsheet.cohort.sources.meds import Meds
+from flowsheet.compose import compose_cohort
 from flowsheet.config import CohortConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.testing import meds
@@ -181,7 +182,7 @@ CONVERTED = {
     "fraction_or_percent": ("fio2", 0.4, 40.0),
     "negate": ("be", 3.0, -3.0),
     "running": ("vent", None, 1.0),
-    "88.4": ("crea", 1.0, 88.4),
+    "88.4": ("crea", 0.01, 0.884),
     "none": ("hr", 61.0, 61.0),
 }
 
@@ -203,21 +204,32 @@ def test_the_longest_code_of_the_mapping_speaks_and_an_equal_one_before_all():
     assert dict(found.rows()) == {"A": 0, "A//X": 0, "A//B": 1, "A//B//D": 1, "A//B//C": 2, "Z": 3}
 
 
-def test_of_several_values_at_one_time_the_mapping_s_first_code_counts_and_outputs_add_up(tmp_path: Path):
+def test_of_several_values_at_one_time_the_first_known_counts_then_the_mapping_s_first_and_outputs_add_up(
+    tmp_path: Path,
+):
     at = "2150-03-01T11:00:00"
     more = [
         row(1, at, "LAB//220179//mmHg", 90.0),  # by cuff
-        row(1, at, "LAB//220050//mmHg", 100.0),  # by arterial line: first in the mapping
-        row(1, at, "LAB//220050//mmHg", 104.0),
-        row(1, at, "LAB//220050//mmHg", 104.0),
+        row(1, at, "LAB//220050//mmHg", 104.0),  # by arterial line: first in the mapping
+        row(1, at, "LAB//220050//mmHg", 102.0),
+        row(1, at, "LAB//220050//mmHg", 1020.0),
         row(1, at, "SUBJECT_FLUID_OUTPUT//226559//mL", 50.0),
         row(1, at, "SUBJECT_FLUID_OUTPUT//226560//mL", 20.0),
     ]
-    extract = run(data(tmp_path / "raw", sound() + more), tmp_path / "out")
-    events = extract.tables().events.filter(pl.col("variable").is_in(["sbp", "urine"]))
+    root = data(tmp_path / "raw", sound() + more)
+    extract = run(root, tmp_path / "out")
+    found = pl.col("variable").is_in(["sbp", "urine"])
+    events = extract.tables().events.filter(found)
     assert events.select("variable", "value").rows() == [("sbp", 102.0), ("urine", 70.0)]
-    again = {"the same row again": 1, "another value of the same variable at the same time": 2}
-    assert dict(extract.manifest.left_out) == again
+    assert dict(extract.manifest.left_out) == {
+        "an impossible value": 1,
+        "another value of the same code at the same time": 1,
+        "another code for the same variable at the same time": 1,
+    }
+    for i, told in enumerate(more):
+        told["storetime"] = f"2150-03-01T1{2 + (i != 0)}:00:00"
+    first = run(data(tmp_path / "stored", sound() + more), tmp_path / "b", known_at="storetime")
+    assert first.tables().events.filter(found)["value"].to_list() == [90.0, 70.0]
 
 
 DRUGS = {
@@ -479,6 +491,68 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: py
     next(batches)
     batches.close()
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+
+
+@pytest.fixture(scope="module")
+def both(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Extract, Extract]:
+    """The MIMIC-III demo by way of MEDS, and its raw tables read directly."""
+    raw, folder = data_dir / "mimic3-demo", tmp_path_factory.mktemp("meds")
+    ways = {"meds": (meds.from_mimic3(raw, folder / "raw"), ["cohort.options.known_at=storetime"]), "mimic3": (raw, [])}
+    made = []
+    for name, (path, overrides) in ways.items():
+        config = compose_cohort(name, [f"cohort.path={path}", *overrides])
+        made.append(ingest(make_source(config), config, folder / name, lambda line: None))
+    return made[0], made[1]
+
+
+def differing(one: pl.DataFrame, other: pl.DataFrame, key: list[str], value: str) -> pl.DataFrame:
+    """Rows of either that the other has not, with about the same value."""
+    pairs = one.join(other, on=key, how="full", suffix="_other", coalesce=True, nulls_equal=True)
+    a, b = pl.col(value), pl.col(f"{value}_other")
+    close = ((a - b).abs() <= 2e-6 * b.abs() + 2e-6) | (a.is_null() & b.is_null())
+    return pairs.filter(~close.fill_null(value=False))
+
+
+@pytest.mark.realdata
+class TestMimic3Demo:
+    CONTEXT = ("vent", "gcs", "vgcs", "po2", "sao2")
+    """What the direct route reads out of words or out of several rows: a mapping of codes cannot."""
+
+    def test_stays_agree_with_the_direct_route(self, both: tuple[Extract, Extract]):
+        ours, direct = (extract.tables().stays for extract in both)
+        assert ours.height == 136
+        columns = ["stay_id", "subject_id", "admitted_at", "discharged_at", "sex", "unit", "hospital_admitted_at"]
+        shared = ours.join(direct, on="stay_id", how="semi")
+        assert shared.select(columns).equals(direct.select(columns))
+        assert (shared["age"] - direct["age"]).abs().max() < 1e-6
+
+    def test_values_agree_with_the_direct_route(self, both: tuple[Extract, Extract]):
+        ours, direct = (extract.tables() for extract in both)
+        key = ["stay_id", "time", "known_at", "variable"]
+        begin = direct.stays.select("stay_id", "admitted_at")
+        kept = ~pl.col("variable").is_in(self.CONTEXT)
+        one, other = (tables.events.filter(kept).join(begin, on="stay_id") for tables in (ours, direct))
+        inside = pl.col("time") >= pl.col("admitted_at")
+        found = differing(one.filter(inside), other.filter(inside), key, "value")
+        assert other.filter(inside).height > 100_000
+        assert found.is_empty(), str(found.group_by("variable").len())
+        before = other.filter(~inside)
+        assert differing(one.join(before, on=key, how="semi"), before, key, "value").is_empty()
+
+    def test_what_runs_agrees_with_the_direct_route(self, both: tuple[Extract, Extract]):
+        ours, direct = (extract.tables().treatments for extract in both)
+        mapped = set(Mapping.read("mimic").names("drug_start"))
+        drugs = ["norepinephrine", "phenylephrine", "insulin", "heparin", "fentanyl", "midazolam"]
+        assert set(drugs) <= mapped
+        metavision = both[1].tables().stays.filter(site="metavision")["stay_id"].implode()
+        runs = (pl.col("end") > pl.col("start")) & pl.col("drug").is_in(drugs) & pl.col("stay_id").is_in(metavision)
+        key = ["stay_id", "drug", "start", "end", "known_at"]
+        assert ours.filter(runs).height > 500
+        found = differing(ours.filter(runs), direct.filter(runs), key, "dose")
+        assert found.is_empty(), str(found)
+
+    def test_the_open_records_keep_the_source_s_laws(self, both: tuple[Extract, Extract], tmp_path: Path):
+        assert check_extract(both[0].path).is_empty()
 
 
 def test_the_shipped_mapping_speaks_the_catalogue_s_language():

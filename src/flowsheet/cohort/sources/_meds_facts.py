@@ -41,28 +41,33 @@ def of_stays(rows: pl.DataFrame, stays: pl.DataFrame, before_hours: float, after
 
 
 def measurements(rows: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
-    """Rows of kind ``variable`` as ``MEASURED``, in the catalogue's units."""
-    value = converted(pl.col("value"), pl.col("convert"))
-    told = rows.with_columns(value=value.fill_nan(None), variable="name")
-    left_out["a measurement without a number"] += told["value"].null_count()
-    return told.drop_nulls("value").select(list(MEASURED)).cast(pl.Schema(MEASURED))
+    """Rows of kind ``variable`` as ``MEASURED``, in the catalogue's units; what is not plausible is left out."""
+    value = converted(pl.col("value"), pl.col("convert")).fill_nan(None)
+    told = rows.with_columns(value=value, variable="name").drop_nulls("value")
+    left_out["a measurement without a number"] += rows.height - told.height
+    told = told.join(catalogue.ranges(), on="variable", how="left", maintain_order="left")
+    size = pl.when(pl.col("convert") == "negate").then(-pl.col("value")).otherwise("value")
+    possible = told.filter(size.is_between("low", "high"))
+    left_out["an impossible value"] += told.height - possible.height
+    return possible.select(list(MEASURED)).cast(pl.Schema(MEASURED))
 
 
 def chosen(measured: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
-    """One event for each stay, time and variable: of the code that the mapping names first, the median.
+    """One event for each stay, time and variable: what was known first, then of the code that the mapping names first.
 
     Outputs of several codes at one time come out together: their sum.
     """
     key = ["stay_id", "time", "variable"]
-    told = measured.unique()
+    ordered = measured.sort("known_at", "rule", "value")
+    once = ordered.unique([*key, "rule"], keep="first", maintain_order=True)
     output = pl.col("variable").is_in([v.name for v in catalogue.variables().values() if v.kind == "output"])
-    sums = told.filter(output).group_by(key).agg(pl.col("known_at").max(), pl.col("value").sum())
-    others = told.filter(~output)
-    first = others.filter(pl.col("rule") == pl.col("rule").min().over(key))
-    medians = first.group_by(key).agg(pl.col("known_at").max(), pl.col("value").median())
-    left_out["the same row again"] += measured.height - told.height
-    left_out["another value of the same variable at the same time"] += others.height - medians.height
-    return pl.concat([sums, medians]).sort(key).select(list(EVENTS)).cast(pl.Schema(EVENTS))
+    sums = once.filter(output).group_by(key).agg(pl.col("known_at").max(), pl.col("value").sum())
+    others = once.filter(~output)
+    first = others.unique(key, keep="first", maintain_order=True)
+    left_out["another value of the same code at the same time"] += measured.height - once.height
+    left_out["another code for the same variable at the same time"] += others.height - first.height
+    columns = list(EVENTS)
+    return pl.concat([sums.select(columns), first.select(columns)]).sort(key).cast(pl.Schema(EVENTS))
 
 
 def doses(rows: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:

@@ -10,8 +10,9 @@ rows, care unit and admission type from what their codes say after the first ``/
 **Facts** belong to the stay they lie in, else to the one that begins within ``before_hours`` after them, else to the
 one that ended within ``after_hours`` before them. MEDS has one time a row: it is when the fact was true, and it was
 known then, after the mapping's ``delay_hours``, or at the time in the column that ``known_at`` names. Of several
-values of a variable at one time the code counts that the mapping names first; outputs are summed. Drugs come as
-single doses or as pairs of start and end.
+values of a variable at one time the one counts that was known first, then the code that the mapping names first;
+outputs are summed. Values that cannot be true are left out and counted. Drugs come as single doses or as pairs of
+start and end.
 
 **Codes** that the mapping does not speak of are counted by name, the most frequent ones in the manifest.
 
