@@ -27,6 +27,7 @@ STREAMS = (
     "readings",
     "timing",
     "episodes",
+    "ahead",
 )
 
 
@@ -77,9 +78,9 @@ def people(options: WardOptions, block: int) -> People:
     )
 
 
-def kernel(options: WardOptions) -> Floats:
-    """Logits at lags 0..T-1 of one unit of each drug, shape (T, D)."""
-    lag = np.arange(options.max_steps, dtype=float)
+def kernel(options: WardOptions, lags: int | None = None) -> Floats:
+    """Logits at lags 0..T-1 (or so many) of one unit of each drug, shape (T, D)."""
+    lag = np.arange(lags or options.max_steps, dtype=float)
     return np.stack([d.effect / d.reference * d.curve.at(lag) for d in options.drugs.values()], axis=1)
 
 
@@ -99,7 +100,7 @@ def course(options: WardOptions, who: People, block: int) -> Course:
     when_septic = np.array([d.when_septic for d in options.drugs.values()])
     luck = stream(options, block, "doses").random(offered.shape)
     fate = stream(options, block, "response").random((BLOCK, steps))
-    push, beta, act = _push(options), _beta(options), kernel(options)[::-1]
+    pushed, loads, act = push(options), beta(options), kernel(options)[::-1]
     rest = standing(options, who)
     z = _physiology(options, block)
     doses = np.zeros_like(offered)
@@ -107,15 +108,15 @@ def course(options: WardOptions, who: People, block: int) -> Course:
     probability = np.zeros((BLOCK, steps))
     memory = np.array([f.memory for f in options.factors.values()])
     septic = np.array([f.septic for f in options.factors.values()])
-    before, ahead = np.zeros(BLOCK, dtype=bool), expit(rest + z[:, 0] @ beta)
+    before, ahead = np.zeros(BLOCK, dtype=bool), expit(rest + z[:, 0] @ loads)
     for k in range(steps):
         given = luck[:, k] < expit(chance + when_septic * before[:, None])
         doses[:, k] = np.where(given, offered[:, k], 0)
         y[:, k] = fate[:, k] < ahead
         # z[k + 1] holds the innovation so far
-        z[:, k + 1] += memory * z[:, k] + septic * y[:, k, None] + doses[:, k] @ push
+        z[:, k + 1] += memory * z[:, k] + septic * y[:, k, None] + doses[:, k] @ pushed
         drugs = np.einsum("skd,kd->s", doses[:, : k + 1], act[steps - k - 1 :])
-        ahead = expit(rest + law.persistence * y[:, k] + z[:, k + 1] @ beta + drugs)
+        ahead = expit(rest + law.persistence * y[:, k] + z[:, k + 1] @ loads + drugs)
         probability[:, k], before = ahead, y[:, k]
     return Course(doses, y, z, probability)
 
@@ -138,11 +139,12 @@ def _physiology(options: WardOptions, block: int) -> Floats:
     return z
 
 
-def _push(options: WardOptions) -> Floats:
+def push(options: WardOptions) -> Floats:
     """What one unit of a drug does to each factor, shape (D, F)."""
     rows = [[d.physiology.get(f, 0) / d.reference for f in options.factors] for d in options.drugs.values()]
     return np.array(rows)
 
 
-def _beta(options: WardOptions) -> Floats:
+def beta(options: WardOptions) -> Floats:
+    """Logits of the response per unit of each factor, shape (F,)."""
     return np.array([options.response.physiology.get(f, 0.0) for f in options.factors])

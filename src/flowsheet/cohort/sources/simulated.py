@@ -14,6 +14,7 @@ import polars as pl
 
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sources import _readings, _records, _ward
+from flowsheet.cohort.sources._ahead import ahead
 from flowsheet.cohort.sources._law import DRUGS, VARIABLES, WardOptions
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.config import Frozen
@@ -46,7 +47,21 @@ class SimulatedWard(Source):
         Columns stay_id, time = t(k) = admission + k steps, probability; one row for each step k = 1..L of a stay.
         It is for judging, never for learning: no table of the extract holds any of it.
         """
-        return pl.concat(_oracle(self.options, block) for block in _blocks(self.options))
+        return oracle(self.options).select("stay_id", "time", "probability")
+
+
+def oracle(options: WardOptions, horizon: int = 1, paths: int = 400) -> pl.DataFrame:
+    """The law's probability of y(k + horizon), given everything up to t(k).
+
+    Columns stay_id, time = t(k), probability (septic in step k + horizon), within (septic in some step of
+    k + 1..k + horizon, which is what a task of that horizon asks), and the standard error of each. For the next step
+    they are exact; further ahead they come from ``paths`` seeded futures a row, unbiased. The last rows of a stay
+    speak of steps after its end, had it gone on.
+
+    >>> oracle(WardOptions(stays=1, min_steps=3, max_steps=3), horizon=2).columns[2:]
+    ['probability', 'within', 'probability_error', 'within_error']
+    """
+    return pl.concat(_oracle(options, block, horizon, paths) for block in _blocks(options))
 
 
 def true_curves(options: WardOptions) -> pl.DataFrame:
@@ -84,13 +99,29 @@ def _batch(options: WardOptions, block: int) -> Batch:
         "episodes": _records.episodes(options, who, what, block, admitted),
     }
     kept = {name: table.filter(pl.col("stay_id") <= options.stays) for name, table in tables.items()}
-    return Batch(**kept, attrition={"simulated": kept["stays"].height})
+    return Batch(
+        stays=kept["stays"],
+        events=kept["events"],
+        treatments=kept["treatments"],
+        episodes=kept["episodes"],
+        attrition={"simulated": kept["stays"].height},
+    )
 
 
-def _oracle(options: WardOptions, block: int) -> pl.DataFrame:
+def _oracle(options: WardOptions, block: int, horizon: int, paths: int) -> pl.DataFrame:
     who = _ward.people(options, block)
-    probability = _ward.course(options, who, block).probability
-    stay, step = np.nonzero(np.arange(options.max_steps) < who.steps[:, None])
+    told = ahead(options, who, _ward.course(options, who, block), block, horizon=horizon, paths=paths)
+    inside = (np.arange(options.max_steps) < who.steps[:, None]) & (who.stay_id <= options.stays)[:, None]
+    stay, step = np.nonzero(inside)
     time = _records.admissions(options, who, block)[stay] + _readings.minutes((step + 1) * options.step_hours * 60)
-    frame = pl.DataFrame({"stay_id": who.stay_id[stay], "time": time, "probability": probability[stay, step]})
-    return frame.cast({"time": TIME}).filter(pl.col("stay_id") <= options.stays)
+    frame = pl.DataFrame(
+        {
+            "stay_id": who.stay_id[stay],
+            "time": time,
+            "probability": told.state[stay, step],
+            "within": told.within[stay, step],
+            "probability_error": told.state_error[stay, step],
+            "within_error": told.within_error[stay, step],
+        }
+    )
+    return frame.cast({"time": TIME})
