@@ -65,8 +65,9 @@ def ward(stays: int, seed: int = 0) -> Tables:
     ids, day = np.arange(stays) + 1, datetime(2000, 1, 1)
     people = {
         "stay_id": ids, "subject_id": ids, "hospital_admitted_at": [datetime(1999, 12, 31)] * stays,
-        "admitted_at": [day] * stays, "discharged_at": [datetime(2000, 1, 3)] * stays, "age": rng.integers(20, 90, stays).astype(float),
-        "sex": rng.choice(["F", "M"], stays), "unit": rng.choice(["MICU", "SICU"], stays),
+        "admitted_at": [day] * stays, "discharged_at": [datetime(2000, 1, 3)] * stays,
+        "age": rng.integers(20, 90, stays).astype(float), "sex": rng.choice(["F", "M"], stays),
+        "unit": rng.choice(["MICU", "SICU"], stays),
     }  # fmt: skip
     ill = ids[::5]
     told = {"stay_id": ill, "onset": [datetime(2000, 1, 2)] * len(ill), "known_at": [datetime(2000, 1, 2)] * len(ill)}
@@ -221,6 +222,14 @@ def server(command: list[str], url: str, log: Path):
         process.wait(30)
 
 
+def batch_size(port: int) -> float | None:
+    """Requests a batch so far, as the server's own metrics tell; None for a server that has none."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+        told = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#"))
+        return round(float(told["flowsheet_batch_requests_sum"]) / float(told["flowsheet_batch_requests_count"]), 1)
+    return None
+
+
 def measure(what: str, pid: int, path: str, sent: list[bytes], given: argparse.Namespace) -> None:
     drive(given.port, path, sent, given.clients, given.warm)
     before, memory = cpu_seconds(pid), rss_mb(pid)
@@ -230,7 +239,8 @@ def measure(what: str, pid: int, path: str, sent: list[bytes], given: argparse.N
         "what": what, "clients": given.clients, "seconds": given.seconds, **told,
         "server_cpu_ms_per_request": round(1000 * used / max(told["requests"], 1), 2),
         "body_kb": round(np.mean([len(b) for b in sent]) / 1000, 1),
-        "rss_mb_start": memory, "rss_mb_end": rss_mb(pid), "load_average": os.getloadavg()[0],
+        "requests_a_batch": batch_size(given.port), "rss_mb_start": memory, "rss_mb_end": rss_mb(pid),
+        "load_average": os.getloadavg()[0],
     }  # fmt: skip
     print(json.dumps(line), flush=True)
 

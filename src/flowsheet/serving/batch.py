@@ -141,12 +141,12 @@ def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -
     lines = [pl.DataFrame(schema=FAILURES)]
     for table, frame in typed.items():
         for column in (name for name, kind in TABLES[table].items() if kind == TIME):
-            times = frame[column]
-            lost = times.is_null() & text[table][column].is_not_null()
-            far = ((times < EARLIEST) | (times > LATEST)).fill_null(value=False)
-            for bad, rule in ((lost, "time"), (far, "calendar")):
-                if bad.any():
-                    lines.append(marked(table, text[table], bad, column, rule))
+            times, sent = frame[column], text[table][column]
+            if times.null_count() > sent.null_count():
+                lines.append(marked(table, text[table], times.is_null() & sent.is_not_null(), column, "time"))
+            far = (times < EARLIEST) | (times > LATEST)
+            if far.any():
+                lines.append(marked(table, text[table], far.fill_null(value=False), column, "calendar"))
     return pl.concat(lines)
 
 

@@ -90,9 +90,12 @@ def _from_records(table: str, records: list[Any]) -> Columns:
         row = next(i for i, record in enumerate(records, 1) if type(record) is not dict)
         message = f"every row of {table} is an object"
         raise invalid([Problem(table, row, None, "record", shown(records[row - 1]), message)])
-    names = dict.fromkeys(name for keys in set(map(tuple, records)) for name in keys)
+    forms = set(map(tuple, records))
+    names = dict.fromkeys(name for keys in forms for name in keys)
     if records and not names:
         raise invalid([_whole(table, None, "missing_column", f"{table} needs {', '.join(NEEDED[table])}")])
+    if len(forms) == 1:
+        return dict(zip(names, map(list, zip(*map(dict.values, records), strict=True)), strict=True))
     return {name: [record.get(name) for record in records] for name in names}
 
 
