@@ -127,10 +127,44 @@ def rerun(run_id: str) -> None:
     commands.rerun(run_id)
 
 
+_REASON = click.option("--reason", required=True, help="Why; kept in the log.")
+_ACTOR = click.option("--actor", default="", help="Who decides; by default the user of this process.")
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--version", type=click.IntRange(min=1), help="By default the challenger, or else the latest one.")
+@click.option("--gates", default="standard", show_default=True, help="The choice of conf/promotion/.")
+@click.option("--as", "service", help="Let it serve under this registered name, where other kinds of models compete.")
+@_REASON
+@_ACTOR
+def promote(name: str, version: int | None, *, gates: str, service: str | None, reason: str, actor: str) -> None:
+    """Make a version of the registered model NAME the champion if it passes every gate; exit 1 if not.
+
+    \b
+    flowsheet promote demo-lstm --reason "first model in service"
+    flowsheet promote demo-gru --version 2 --as sepsis --reason "better in the comparison of May"
+    """
+    from flowsheet.lifecycle import commands
+
+    commands.promote(name, version, gates, service=service, reason=reason, actor=actor)
+
+
+@cli.command()
+@click.argument("name")
+@_REASON
+@_ACTOR
+def rollback(name: str, reason: str, actor: str) -> None:
+    """Make the former champion of the registered model NAME the champion again."""
+    from flowsheet.lifecycle import commands
+
+    commands.rollback(name, reason, actor)
+
+
 @cli.command("ls")
 @click.argument("what")
 def ls(what: str) -> None:
-    """List WHAT there is: experiments, cohorts, tasks, features, models, sources, metrics, runs or registry."""
+    """List WHAT there is: experiments, cohorts, models, sources, metrics, runs, registry, decisions and the like."""
     from flowsheet.lifecycle import listing
 
     listing.show(what)

@@ -262,6 +262,28 @@ class MemoryConfig(Frozen):
     """Pairs of which the first is expected to have the smaller log loss."""
 
 
+class PromotionConfig(Frozen):
+    """What a version must show before it serves (see ``flowsheet.lifecycle.gates``); all on held-out subjects."""
+
+    name: Name
+    metric: Name = "auroc"
+    """By which it is held against the champion, on the same frozen rows."""
+    rule: Literal["better", "not_worse"] = "better"
+    """``better``: the whole interval of the difference is on the good side of 0. ``not_worse``: the whole interval is
+    on the good side of ``margin`` to the worse."""
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    resamples: Annotated[int, Field(ge=100)] = 1000
+    confidence: Fraction = 0.95
+    calibration_slope: tuple[float, float] = (0.7, 1.4)
+    """Bounds of the slope; 1 is perfect."""
+    ece: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """The largest expected calibration error."""
+    subgroup_floor: Share = 0.6
+    """The least ``metric`` in every subgroup where it is estimable."""
+    latency_ms: Annotated[float, Field(gt=0)] = 250.0
+    """The longest that the answer for one stay may take: the median of some tries in this process."""
+
+
 class ExperimentConfig(Frozen):
     """One experiment, resolved: the same values give the same numbers."""
 

@@ -102,5 +102,29 @@ def rerun(run_id: str) -> None:
         )
 
 
+def promote(name: str, version: int | None, choice: str, *, service: str | None, reason: str, actor: str) -> None:
+    """Promote a version and print gate by gate what it showed.
+
+    Raises:
+        CheckFailed: a gate failed.
+    """
+    from flowsheet.lifecycle import promotion
+
+    config = promotion.promotion_config(choice)
+    verdict = promotion.promote(name, version, config, service=service, actor=actor, reason=reason)
+    terminal.gates(verdict, terminal.console())
+    if not verdict.promoted:
+        failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
+        raise CheckFailed(f"refused: {failed}", where=f"{verdict.decision.name}/{verdict.decision.version}")
+
+
+def rollback(name: str, reason: str, actor: str) -> None:
+    """Bring the former champion back."""
+    from flowsheet.lifecycle import promotion
+
+    done = promotion.rollback(name, actor=actor, reason=reason)
+    terminal.console().print(f"{done.name}/{done.version} is the champion again, in place of version {done.former}")
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

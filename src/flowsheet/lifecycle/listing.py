@@ -83,6 +83,24 @@ def _registry() -> Rows:
     return list_models()
 
 
+def _decisions() -> Rows:
+    from flowsheet.tracking.decisions import log
+
+    header = ["number", "at", "decision", "model", "former", "actor", "reason"]
+    return header, [
+        [
+            str(d.number),
+            d.at.astimezone().strftime("%Y-%m-%d %H:%M"),
+            d.action,
+            f"{d.name}/{d.version}",
+            "" if d.former is None else str(d.former),
+            d.actor,
+            d.reason,
+        ]
+        for d in log()
+    ]
+
+
 _LISTS: dict[str, Callable[[], Rows]] = {
     "experiments": _choices("experiment"),
     "cohorts": _choices("cohort"),
@@ -91,9 +109,11 @@ _LISTS: dict[str, Callable[[], Rows]] = {
     "tunings": _choices("tuning"),
     "evaluations": _choices("evaluation"),
     "computes": _choices("compute"),
+    "promotions": _choices("promotion"),
     "models": _models,
     "sources": _sources,
     "metrics": _metrics,
     "runs": _runs,
     "registry": _registry,
+    "decisions": _decisions,
 }

@@ -20,7 +20,7 @@ from flowsheet.lifecycle.rounds import Plan, Results, Round
 from flowsheet.lifecycle.stage import Progress
 from flowsheet.lifecycle.train import OnTrial, training_key, trials_of
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registry import register
+from flowsheet.tracking.registry import challenge, register
 from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
 
 
@@ -191,6 +191,7 @@ def _register(results: Results, name: str, child: str, evidence: Evidence) -> st
         f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."
     )
     version = register(registered, child, uri, made.key, description=described)
+    challenge(registered, version)
     return f"registered {registered} version {version}"
 
 

@@ -15,6 +15,7 @@ from flowsheet.lifecycle.record import Outcome
 
 if TYPE_CHECKING:
     from flowsheet.lifecycle.comparison import Comparison
+    from flowsheet.lifecycle.promotion import Verdict
     from flowsheet.lifecycle.rerun import Line, Rerun
 
 _SHOWN_FAILURES = 40
@@ -66,6 +67,16 @@ def rerun(done: Rerun, out: Console) -> None:
         highlight=False,
     )
     out.print(f"run {done.new_run}", highlight=False)
+
+
+def gates(verdict: Verdict, out: Console) -> None:
+    """Gate by gate, and what was decided."""
+    decision = verdict.decision
+    rows = [[gate.name, "passed" if gate.passed else "failed", gate.said] for gate in verdict.gates]
+    out.print(table(f"{decision.name}/{decision.version}", ["gate", "", "figures"], rows))
+    former = f", in place of version {decision.former}" if decision.former and verdict.promoted else ""
+    out.print(f"{decision.name}/{decision.version} was {decision.action}{former}", highlight=False)
+    out.print(f"decision {decision.number} by {decision.actor}: {decision.reason}", highlight=False)
 
 
 def _short(value: str | float | None) -> str:

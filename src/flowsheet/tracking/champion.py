@@ -1,4 +1,4 @@
-"""From a registered name and an alias to a bundle in memory."""
+"""Which version an alias stands for, and the bundle behind it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
+from flowsheet.home import home, locked
 from flowsheet.tracking.bundle import Bundle
 from flowsheet.tracking.store import as_default, connect, is_empty
 
@@ -34,17 +35,68 @@ def resolve(name: str, alias: str) -> Registered:
     Raises:
         UsageError: there is no such model, or it has no such alias.
     """
-    if is_empty():
-        raise UsageError("no model is registered yet", todo="run an experiment first")
-    client = connect()
-    models = {model.name: model for model in client.search_registered_models(max_results=1000)}
-    if name not in models:
-        raise UsageError(f"there is no registered model {name!r}", todo=did_you_mean(name, models))
-    version = models[name].aliases.get(alias)
+    model = _model(name)
+    version = model.aliases.get(alias)
     if version is None:
-        raise UsageError(f"{name} has no version with the alias {alias!r}", todo=_aliases(models[name]))
-    held = client.get_model_version(name, str(version))
-    return Registered(name, int(version), held.run_id or "")
+        raise UsageError(f"{name} has no version with the alias {alias!r}", todo=_aliases(model))
+    return Registered(name, int(version), connect().get_model_version(name, str(version)).run_id or "")
+
+
+def held(name: str, alias: str) -> Registered | None:
+    """The version that the alias stands for, if there is one.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    version = aliases(name).get(alias)
+    return find(name, version) if version else None
+
+
+def aliases(name: str) -> dict[str, int]:
+    """{alias: version} of a registered model.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    return {alias: int(version) for alias, version in _model(name).aliases.items()}
+
+
+def find(name: str, version: int | None = None) -> Registered:
+    """That version of a registered model; the latest one, where none is named.
+
+    Raises:
+        UsageError: there is no such model or version.
+    """
+    _model(name)
+    versions = {int(v.version): v for v in connect().search_model_versions(f"name = '{name}'", max_results=10_000)}
+    wanted = version or max(versions, default=0)
+    if wanted not in versions:
+        known = ", ".join(map(str, sorted(versions))) or "none"
+        raise UsageError(f"{name} has no version {wanted or 'at all'}", todo=f"its versions: {known}")
+    return Registered(name, wanted, versions[wanted].run_id or "")
+
+
+def move(name: str, alias: str, version: int | None) -> None:
+    """Let the alias stand for that version; for none, take it away."""
+    if version is None:
+        connect().delete_registered_model_alias(name, alias)
+    else:
+        connect().set_registered_model_alias(name, alias, str(version))
+
+
+def deciding() -> Any:
+    """A lock to hold from looking at a champion to having moved it: one decision at a time."""
+    return locked(home() / "mlflow" / ".deciding")
+
+
+def has_our_signature(registered: Registered) -> bool:
+    """Whether the package takes and gives the columns that every package of this release does."""
+    from mlflow.models import get_model_info
+
+    from flowsheet.tracking.served import signature
+
+    with as_default():
+        return bool(get_model_info(registered.uri).signature == signature())
 
 
 def load(registered: Registered) -> Bundle:
@@ -65,6 +117,15 @@ def load(registered: Registered) -> Bundle:
                 "the model is none of flowsheet's", registered.uri, "register one that an experiment made"
             )
         return Bundle.load(package / flavour["data"])
+
+
+def _model(name: str) -> Any:
+    if is_empty():
+        raise UsageError("no model is registered yet", todo="run an experiment first")
+    models = {model.name: model for model in connect().search_registered_models(max_results=1000)}
+    if name not in models:
+        raise UsageError(f"there is no registered model {name!r}", todo=did_you_mean(name, models))
+    return models[name]
 
 
 def _aliases(model: Any) -> str:

@@ -40,6 +40,28 @@ def register(
     return version
 
 
+def adopt(name: str, version: int, place: str) -> int:
+    """The version of the registered model ``place`` that holds what ``name/version`` does; made when there is none."""
+    client = connect()
+    held = client.get_model_version(name, str(version))
+    return register(
+        place,
+        held.run_id,
+        held.source,
+        held.tags["flowsheet.training_key"],
+        description=held.description or "",
+        tags={"flowsheet.adopted_from": f"{name}/{version}"},
+    )
+
+
+def challenge(name: str, version: int) -> None:
+    """Let the version be the challenger, where there is a champion and it is another one."""
+    client = connect()
+    aliases = client.get_registered_model(name).aliases
+    if "champion" in aliases and int(aliases["champion"]) != version:
+        client.set_registered_model_alias(name, "challenger", str(version))
+
+
 def list_models() -> tuple[list[str], list[list[str]]]:
     """Registered models with their latest version: header and rows."""
     header = ["model", "versions", "latest", "registered", "aliases", "description"]

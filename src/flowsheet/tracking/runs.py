@@ -19,7 +19,7 @@ from flowsheet.home import write_json
 from flowsheet.tracking.describe import code_version, environment, experiment_params, flat, requirements
 from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock
 
-Level = Literal["experiment", "model", "fold", "trial", "comparison"]
+Level = Literal["experiment", "model", "fold", "trial", "comparison", "note"]
 _DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
 
 
@@ -131,6 +131,17 @@ class Tracker:
         run_id = self._create(experiment_id, "comparison", " and ".join(sorted({*runs.values()}))[:200], tags)
         self.log(run_id, params={f"run.{i}": run for i, run in enumerate(runs)}, tags=code_version())
         return ParentRun(run_id, experiment_id, finished=False)
+
+    def note(self, experiment: str, title: str, tags: Mapping[str, str]) -> str:
+        """A finished run that holds tags only."""
+        run_id = self._create(self._experiment(experiment), "note", title, tags)
+        self.finish(run_id)
+        return run_id
+
+    def notes(self, experiment: str) -> list[dict[str, str]]:
+        """The tags of all notes."""
+        held = self._client.get_experiment_by_name(experiment)
+        return [dict(run.data.tags) for run in self._below(held.experiment_id, "note", {})] if held else []
 
     def model_run(self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None) -> str:
         """The run of one model below its experiment's; ``params`` as ``model.<name>``."""

@@ -1,0 +1,142 @@
+"""Into service, and out of it again: every step through gates and into the log."""
+
+from __future__ import annotations
+
+import getpass
+import tempfile
+from pathlib import Path
+
+from flowsheet.compose import load
+from flowsheet.config import Frozen, PromotionConfig, validated
+from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.evaluation.metrics import METRICS
+from flowsheet.lifecycle.contenders import contender
+from flowsheet.lifecycle.gates import Gate, gates
+from flowsheet.tracking import champion as registry
+from flowsheet.tracking.champion import Registered
+from flowsheet.tracking.decisions import Decision, decide, log
+from flowsheet.tracking.registry import adopt
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+class Verdict(Frozen):
+    """What the gates said of a version, and what was decided."""
+
+    decision: Decision
+    gates: tuple[Gate, ...]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether it serves now."""
+        return self.decision.action == "promoted"
+
+
+def promotion_config(name: str) -> PromotionConfig:
+    """The choice of that name in conf/promotion.
+
+    Raises:
+        UsageError: there is none, or it is wrong.
+    """
+    config = validated(PromotionConfig, load("promotion", name), where=f"promotion {name}")
+    METRICS.get(config.metric)
+    return config
+
+
+def promote(
+    name: str, version: int | None, config: PromotionConfig, *, service: str | None = None, actor: str = "", reason: str
+) -> Verdict:
+    """Make a version the champion if it passes every gate.
+
+    Args:
+        name: the registered model; its challenger is promoted, or its latest version where it has none.
+        version: another version than that.
+        config: the gates.
+        service: the registered name under which it is to serve, where that is another one: so versions of different
+            kinds of models compete for one place.
+        actor: who decides; the user of the process where nobody is named.
+        reason: why, for the log.
+
+    Raises:
+        UsageError: there is no such version, or it is the champion.
+        CheckFailed: the version's run keeps no predictions.
+    """
+    candidate = _candidate(name, version)
+    place = service or name
+    with registry.deciding():
+        if service and service != name:
+            candidate = registry.find(service, adopt(candidate.name, candidate.version, service))
+        former = registry.held(place, CHAMPION)
+        if former and former.version == candidate.version:
+            raise UsageError(f"{place}/{candidate.version} is the champion already")
+        judged = tuple(_judged(candidate, former, config))
+        failed = [gate.name for gate in judged if not gate.passed]
+        if not failed:
+            registry.move(place, CHAMPION, candidate.version)
+            if registry.aliases(place).get(CHALLENGER) == candidate.version:
+                registry.move(place, CHALLENGER, None)
+        decision = decide(
+            "refused" if failed else "promoted",
+            place,
+            candidate.version,
+            former=former.version if former else None,
+            actor=actor or _user(),
+            reason=f"{reason} (gates failed: {', '.join(failed)})" if failed else reason,
+            gates=tuple((gate.name, gate.passed, gate.said) for gate in judged),
+        )
+    return Verdict(decision=decision, gates=judged)
+
+
+def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
+    """Make the champion before the present one the champion again.
+
+    Raises:
+        UsageError: there is no champion, or none before it.
+        CheckFailed: the champion is not the one that the log put there.
+    """
+    with registry.deciding():
+        now = registry.held(name, CHAMPION)
+        reigns = _reigns(name)
+        if now is None or len(reigns) < 2:
+            raise UsageError(f"{name} has no former champion to go back to", todo="see `flowsheet ls decisions`")
+        if now.version != reigns[-1]:
+            raise CheckFailed(
+                f"the champion is version {now.version}, but the log last put version {reigns[-1]} there",
+                where=f"registered model {name}",
+                todo=f"somebody moved the alias by hand: move it back to version {reigns[-1]} first",
+            )
+        registry.find(name, reigns[-2])
+        registry.move(name, CHAMPION, reigns[-2])
+        return decide("rolled back", name, reigns[-2], former=now.version, actor=actor or _user(), reason=reason)
+
+
+def _reigns(name: str) -> list[int]:
+    """The champions that still stand, the present one last: a rollback takes the last one off."""
+    held: list[int] = []
+    for decision in log():
+        if decision.name == name and decision.action == "promoted":
+            held.append(decision.version)
+        elif decision.name == name and decision.action == "rolled back":
+            held.pop()
+    return held
+
+
+def _candidate(name: str, version: int | None) -> Registered:
+    if version is None:
+        version = registry.aliases(name).get(CHALLENGER)
+    return registry.find(name, version)
+
+
+def _judged(candidate: Registered, former: Registered | None, config: PromotionConfig) -> list[Gate]:
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        mine = contender(f"{candidate.name}/{candidate.version}", folder / "candidate")
+        theirs = contender(f"{former.name}/{former.version}", folder / "champion") if former else None
+        return gates(candidate, mine, theirs, config)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no such user in a container
+        return "unknown"

@@ -1,0 +1,112 @@
+"""Who put which version into service, when and why: a log that is only ever added to.
+
+Each decision is a run of the MLflow experiment ``decisions``. It holds the sha256 of the one before it, so that a
+decision that was changed, or taken out of the middle, is seen.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from flowsheet.config import Frozen
+from flowsheet.errors import CheckFailed
+from flowsheet.home import digest
+from flowsheet.tracking.runs import Tracker
+from flowsheet.tracking.store import is_empty
+
+EXPERIMENT = "decisions"
+Action = Literal["promoted", "refused", "rolled back"]
+
+
+class Decision(Frozen):
+    """One decision about a registered name."""
+
+    number: int
+    """Counted from 1 over all names."""
+    at: datetime
+    action: Action
+    name: str
+    version: int
+    """The version that was decided about; of a rollback the one that serves again."""
+    former: int | None
+    """The champion before."""
+    actor: str
+    reason: str
+    gates: tuple[tuple[str, bool, str], ...] = ()
+    """(gate, passed, figure and limit)."""
+    before: str = ""
+    """sha256 of the decision before this one."""
+
+    @property
+    def sha256(self) -> str:
+        """Of everything above."""
+        return digest(self.model_dump(mode="json"))
+
+
+def decide(
+    action: Action,
+    name: str,
+    version: int,
+    *,
+    former: int | None,
+    actor: str,
+    reason: str,
+    gates: tuple[tuple[str, bool, str], ...] = (),
+) -> Decision:
+    """Add a decision to the log. To be called while holding ``champion.deciding()``."""
+    held = log()
+    made = Decision(
+        number=len(held) + 1,
+        at=datetime.now(UTC),
+        action=action,
+        name=name,
+        version=version,
+        former=former,
+        actor=actor,
+        reason=reason,
+        gates=gates,
+        before=held[-1].sha256 if held else "",
+    )
+    text = made.model_dump_json()
+    Tracker.open().note(EXPERIMENT, f"{made.number:05d} {name}/{version} {action}", _tags(made, text))
+    return made
+
+
+def _tags(made: Decision, text: str) -> dict[str, str]:
+    shown = {"action": made.action, "name": made.name, "version": str(made.version), "actor": made.actor}
+    return {
+        **{f"decision.{key}": value for key, value in shown.items()},
+        "decision": text,
+        "mlflow.note.content": made.reason,
+    }
+
+
+def log() -> list[Decision]:
+    """All decisions, the first one first.
+
+    Raises:
+        CheckFailed: one is damaged, or was changed or taken out afterwards.
+    """
+    if is_empty():
+        return []
+    found = sorted((_read(tags) for tags in Tracker.open().notes(EXPERIMENT)), key=lambda decision: decision.number)
+    before = ""
+    for place, decision in enumerate(found, 1):
+        if (decision.number, decision.before) != (place, before):
+            raise CheckFailed(
+                f"the decision before number {decision.number} was changed or taken out",
+                where=f"MLflow experiment {EXPERIMENT}",
+                todo="restore it from a backup of the tracking database",
+            )
+        before = decision.sha256
+    return found
+
+
+def _read(tags: dict[str, Any]) -> Decision:
+    try:
+        return Decision.model_validate_json(tags["decision"])
+    except (KeyError, ValidationError) as error:
+        raise CheckFailed("a decision cannot be read", where=f"MLflow experiment {EXPERIMENT}") from error
