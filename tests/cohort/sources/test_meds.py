@@ -385,6 +385,31 @@ def test_episodes_out_of_labels(tmp_path: Path):
     assert one != other
 
 
+def septic(subject: int) -> list[Row]:
+    """A culture, antibiotics over two days, and a platelet count that falls."""
+    day = [f"2150-03-{subject + i:02d}" for i in range(3)]
+    doses = [row(subject, f"{d}T12:00:00", "GIVE//vancomycin", 1.0) for d in day[:2]]
+    counts = [(f"{day[0]}T09:00:00", 200.0), (f"{day[0]}T20:00:00", 60.0)]
+    platelets = [row(subject, at, "PLT", n) for at, n in counts]
+    return [row(subject, f"{day[0]}T11:00:00", "CULTURE//BLOOD CULTURE"), *doses, *platelets]
+
+
+def test_episodes_by_sepsis_3_out_of_antibiotics_and_cultures(tmp_path: Path):
+    lines = ["GIVE//*,drug,vancomycin,g,,", "CULTURE//*,culture,,,,", "PLT,variable,plt,,,", "LAB//*,variable,hr,,,"]
+    file = mapping(tmp_path, [*STAYS, *lines])
+    rows = sound() + septic(1) + [r for r in septic(2) if "CULTURE" not in r["code"]]
+    extract = run(data(tmp_path / "raw", rows), tmp_path / "out", mapping=str(file), sepsis3={})
+    (episode,) = extract.tables().episodes.to_dicts()
+    assert (episode["stay_id"], episode["onset"]) == (499, moment("2150-03-01T20:00"))
+    assert episode["known_at"] > episode["onset"]
+    assert dict(extract.manifest.counted)["stays with an episode"] == 1
+
+
+def test_labels_and_sepsis_3_exclude_each_other(tmp_path: Path):
+    with pytest.raises(UsageError, match="exclude each other"):
+        run(data(tmp_path / "raw", sound()), tmp_path / "out", labels="here", sepsis3={})
+
+
 MAPPINGS = {
     "kind": (["A,variabel,hr,,,"], ("line 2, column kind", "variable")),
     "variable": (["A,variable,heart,,,"], ("line 2, column name", "variable called 'heart'")),

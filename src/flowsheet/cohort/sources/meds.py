@@ -24,16 +24,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowsheet.cohort.schema import TREATMENTS, empty
-from flowsheet.cohort.sources import _meds_facts, _meds_labels, _meds_stays
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
+from flowsheet.cohort.sources import _meds_facts, _meds_labels, _meds_sepsis, _meds_stays
 from flowsheet.cohort.sources._meds_codes import DRUGS, Mapping
 from flowsheet.cohort.sources._meds_shards import Shards
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
@@ -60,11 +61,20 @@ class MedsOptions(Frozen):
     after_hours: Annotated[float, Field(ge=0, le=24)] = 2.0
     """... and how long after discharge, unless it lies in another or before one."""
     labels: str | None = None
-    """A file or folder in MEDS's label schema, whose ``boolean_value`` tells the state; null: no episodes."""
+    """A file or folder in MEDS's label schema, whose ``boolean_value`` tells the state."""
     label_lead_hours: Hours = 0.0
     """Hours before onset from which the label is true."""
     label_known_after_hours: Hours = 192.0
     """Hours after onset until the label counts as known; 192 is the longest that Sepsis-3 can take (see yaib)."""
+    sepsis3: Sepsis3Options | None = None
+    """Label the stays by Sepsis-3, out of the antibiotics and cultures that the mapping names. Without this and
+    without labels there are no episodes."""
+
+    @model_validator(mode="after")
+    def _one_label(self) -> MedsOptions:
+        if self.labels and self.sepsis3:
+            raise ValueError("labels and sepsis3 exclude each other: episodes come from one of them")
+        return self
 
 
 @dataclass(frozen=True)
@@ -118,18 +128,25 @@ class Meds(Source):
                 spill.add(facts)
             slices = list(plan.stays.iter_slices(STAYS_A_BATCH)) or [plan.stays]
             for i, stays in enumerate(slices):
-                found = spill.read(i)
-                events = _meds_facts.chosen(found["events"], left_out)
+                batch = self._batch(stays, spill.read(i), labelled, left_out)
                 last = i == len(slices) - 1
-                yield Batch(
-                    stays=stays,
-                    events=events,
-                    treatments=_meds_facts.treatments(found["treatments"]),
-                    episodes=labelled.filter(pl.col("stay_id").is_in(stays["stay_id"].implode())),
+                yield replace(
+                    batch,
                     defects=plan.defects if i == 0 else plan.defects.clear(),
-                    attrition={"intensive care stays": stays.height},
                     left_out={reason: n for reason, n in left_out.items() if n} if last else {},
                 )
+
+    def _batch(
+        self, stays: pl.DataFrame, found: dict[str, pl.DataFrame], labelled: pl.DataFrame, left_out: Counter[str]
+    ) -> Batch:
+        events = _meds_facts.chosen(found["events"], left_out)
+        given = _meds_facts.treatments(found["treatments"])
+        episodes, counted = labelled.filter(pl.col("stay_id").is_in(stays["stay_id"].implode())), {}
+        if self.options.sepsis3:
+            made = label(stays, events, given, found["antibiotics"], found["cultures"], self.options.sepsis3)
+            episodes, counted = made.episodes, made.counts
+        steps = {"intensive care stays": stays.height}
+        return Batch(stays, events, given, episodes, attrition=steps, counted=counted)
 
     def _plan(self, left_out: Counter[str]) -> _Plan:
         counted = self._shards.codes()
@@ -146,7 +163,7 @@ class Meds(Source):
     def _facts(self, plan: _Plan, left_out: Counter[str]) -> Iterator[dict[str, pl.DataFrame]]:
         """Events and treatments of some subjects at a time, each with its stay."""
         subjects = plan.stays["subject_id"].unique().sort()
-        for position, own in _by_file(plan.of("variable", *DRUGS)):
+        for position, own in _by_file(plan.of("variable", "culture", *DRUGS)):
             for some in subjects.to_frame().iter_slices(SUBJECTS_A_READ):
                 ids = some["subject_id"]
                 rows = self._shards.read(position, own["code"], (int(ids[0]), int(ids[-1])))
@@ -161,7 +178,11 @@ class Meds(Source):
         for frame in placed.values():
             left_out["a measurement or drug outside every stay"] += frame["stay_id"].null_count()
         inside = {name: frame.drop_nulls("stay_id") for name, frame in placed.items()}
-        return inside | {"events": _meds_facts.measurements(inside["events"], left_out)}
+        inside["events"] = _meds_facts.measurements(inside["events"], left_out)
+        if self.options.sepsis3:
+            inside["antibiotics"] = _meds_sepsis.antibiotics(given, stays, self.options.sepsis3)
+            inside["cultures"] = _meds_sepsis.cultures(rows, stays)
+        return inside
 
     def _episodes(self, stays: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
         chosen = self.options
@@ -219,4 +240,9 @@ class _Spill:
         }
 
 
-_SPILLED: dict[str, dict[str, pl.DataType]] = {"events": _meds_facts.MEASURED, "treatments": TREATMENTS}
+_SPILLED: dict[str, dict[str, pl.DataType]] = {
+    "events": _meds_facts.MEASURED,
+    "treatments": TREATMENTS,
+    "antibiotics": ANTIBIOTICS,
+    "cultures": CULTURES,
+}
