@@ -59,11 +59,13 @@ def write(root: Path, shards: Mapping[str, pl.DataFrame], licence: str = "made f
 def from_mimic3(raw: Path, root: Path, shards: int = 2) -> Path:
     """MIMIC-III's tables in the folder ``raw`` (csv.gz, headers in lower case) as a MEDS data set in ``root``.
 
-    Chart and laboratory events, urine, infusions of MetaVision, admissions and people. ``storetime`` is the table's
-    own; laboratory results, which have none, are taken for stored two hours later. Charted errors and rewritten
-    inputs are left out.
+    Chart and laboratory events, urine, infusions of MetaVision, admissions and people; and cultures, which that
+    extraction leaves out. ``storetime`` is the table's own; laboratory results, which have none, are taken for stored
+    two hours later. Charted errors and rewritten inputs are left out, a culture without an hour is of its day's end.
     """
-    rows = pl.concat([*_people(raw), *_charted(raw), *_given(raw)], how="diagonal_relaxed").match_to_schema(
+    rows = pl.concat(
+        [*_people(raw), *_charted(raw), *_given(raw), _cultures(raw)], how="diagonal_relaxed"
+    ).match_to_schema(
         SCHEMA, missing_columns="insert", float_cast="upcast", integer_cast="upcast", extra_columns="ignore"
     )
     subjects = rows["subject_id"].unique().sort()
@@ -135,3 +137,11 @@ def _given(raw: Path) -> list[pl.DataFrame]:
         )
         for code, (time, number, unit) in sides.items()
     ]
+
+
+def _cultures(raw: Path) -> pl.DataFrame:
+    taken = _table(raw, "MICROBIOLOGYEVENTS")
+    day = pl.col("chartdate").str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
+    time = pl.coalesce("charttime", day + pl.duration(days=1))
+    code = _code("CULTURE", pl.col("spec_type_desc"))
+    return taken.select("subject_id", time=time, storetime=time, code=code).unique().sort(pl.all())

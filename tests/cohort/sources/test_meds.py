@@ -522,7 +522,8 @@ def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: py
 def both(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Extract, Extract]:
     """The MIMIC-III demo by way of MEDS, and its raw tables read directly."""
     raw, folder = data_dir / "mimic3-demo", tmp_path_factory.mktemp("meds")
-    ways = {"meds": (meds.from_mimic3(raw, folder / "raw"), ["cohort.options.known_at=storetime"]), "mimic3": (raw, [])}
+    chosen = ["cohort.options.known_at=storetime", "cohort.options.sepsis3={}"]
+    ways = {"meds": (meds.from_mimic3(raw, folder / "raw"), chosen), "mimic3": (raw, [])}
     made = []
     for name, (path, overrides) in ways.items():
         config = compose_cohort(name, [f"cohort.path={path}", *overrides])
@@ -576,8 +577,12 @@ class TestMimic3Demo:
         found = differing(ours.filter(runs), direct.filter(runs), key, "dose")
         assert found.is_empty(), str(found)
 
-    def test_the_open_records_keep_the_source_s_laws(self, both: tuple[Extract, Extract], tmp_path: Path):
+    def test_the_open_records_keep_the_contract_and_have_episodes(self, both: tuple[Extract, Extract]):
         assert check_extract(both[0].path).is_empty()
+        ours, direct = (extract.tables() for extract in both)
+        metavision = direct.stays.filter(site="metavision")["stay_id"]
+        assert 0 < ours.episodes["stay_id"].n_unique() <= len(metavision)  # CareVue's antibiotics are orders
+        assert ours.episodes["stay_id"].is_in(metavision.implode()).all()
 
 
 def test_the_shipped_mapping_speaks_the_catalogue_s_language():
