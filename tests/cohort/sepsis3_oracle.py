@@ -265,7 +265,7 @@ def ending(stay, rows, key, given, episode, o):  # noqa: PLR0917
         u = row["time"]
         if u <= onset or u + settle < known:
             continue
-        recent = any(
+        recent = o.end == "recovery" and any(
             time <= u and k <= u + settle and until + o.end_antibiotic_free_hours * H > u
             for _, time, _, until, k in given
         )

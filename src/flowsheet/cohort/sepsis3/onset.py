@@ -82,8 +82,10 @@ def episodes(
 
 
 def _treated(hours: Hours, given: pl.DataFrame, options: Sepsis3Options) -> Mask:
-    """Hours at which an antibiotic was given within ``end_antibiotic_free_hours``, shape (N,)."""
+    """Hours at which antibiotics given within ``end_antibiotic_free_hours`` keep an episode on, shape (N,)."""
     stay = hours.positions(given["stay_id"])
+    if options.end != "recovery":
+        return np.zeros(hours.rows, bool)
     known_at, until = microseconds(given["known_at"]), microseconds(given["until"])
     start = np.maximum(microseconds(given["time"]), known_at - length(options.settle_hours))
     return hours.covered(stay, start, until + length(options.end_antibiotic_free_hours))

@@ -61,9 +61,9 @@ class Sepsis3Options(Frozen):
     urine_covered_hours: tuple[Hours, Hours] = (22.0, 30.0)
     """Urine is judged where the readings of the last 24 h speak of a time of this length."""
 
-    end: Literal["recovery", "fixed"] = "recovery"
-    """``recovery``: no antibiotic for ``end_antibiotic_free_hours`` and a score at most ``end_points`` above the
-    baseline of the rise (for ``level``: above 0); ``fixed``: ``end_days`` after onset."""
+    end: Literal["recovery", "organs", "fixed"] = "recovery"
+    """``recovery``: no antibiotic for ``end_antibiotic_free_hours`` and a score at most ``end_points`` above what it
+    rose from (for ``level``: above 0); ``organs``: the score alone; ``fixed``: ``end_days`` after onset."""
     end_antibiotic_free_hours: Hours = 48.0
     end_points: Annotated[int, Field(ge=0, le=24)] = 1
     end_days: Annotated[float, Field(gt=0, le=365)] = 7.0
