@@ -32,7 +32,8 @@ class FoldFigures:
     fold: int
     test: int  # subjects held out
     training: int  # subjects learned from
-    figures: Mapping[tuple[str, str, Metric], tuple[Scored, float]]  # by (scope, model, metric)
+    figures: Mapping[tuple[str, str, str], float]  # by (scope, model, metric)
+    counts: Mapping[str, tuple[int, int, int]]  # by scope: rows, events, subjects
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,14 @@ class Contest:
     ) -> FoldFigures:
         """Every figure on the held-out subjects of one fold, subgroups left out."""
         rows = rows_of(sequences, fold)
-        figures: dict[tuple[str, str, Metric], tuple[Scored, float]] = {}
+        figures: dict[tuple[str, str, str], float] = {}
+        counts: dict[str, tuple[int, int, int]] = {}
         for scope in self.scopes:
             for model in [] if scope.is_subgroup else self.models:
                 held = scored(sequences, scope.within(rows), told[model], self.config, task)
-                figures |= {(scope.name, model, m): (held, m(held)) for m in self.metrics_of(scope, model)}
-        return FoldFigures(fold.repeat, fold.fold, len(fold.subjects), fold.learned_from, figures)
+                figures |= {(scope.name, model, m.name): m(held) for m in self.metrics_of(scope, model)}
+                counts[scope.name] = held.counts
+        return FoldFigures(fold.repeat, fold.fold, len(fold.subjects), fold.learned_from, figures, counts)
 
     @property
     def test_to_training(self) -> float:

@@ -12,7 +12,7 @@ import polars as pl
 
 from flowsheet.evaluation.bootstrap import Difference, difference, holm, interval
 from flowsheet.evaluation.contest import Contest, figure
-from flowsheet.evaluation.metrics import Metric, Scored
+from flowsheet.evaluation.metrics import Metric
 from flowsheet.evaluation.resampled_t import corrected_t
 from flowsheet.evaluation.sentences import Comparison
 
@@ -86,18 +86,18 @@ def _figure_row(contest: Contest, scope: str, model: str, metric: Metric) -> tup
     )
     if reason is None and draws is not None and math.isnan(low):
         reason = UNSTABLE
-    return (scope, model, metric.name, value, low, high, *_counts(scored), reason)
+    return (scope, model, metric.name, value, low, high, *scored.counts, reason)
 
 
 def folds(contest: Contest) -> pl.DataFrame:
     """Every figure of every fold, and of each repetition's folds together; subgroups are left out."""
     parts = [
-        (fold.repeat, fold.fold, scope, model, metric.name, value, *_counts(scored))
+        (fold.repeat, fold.fold, *key, value, *fold.counts[key[0]])
         for fold in contest.folds
-        for (scope, model, metric), (scored, value) in fold.figures.items()
+        for key, value in fold.figures.items()
     ]
     together = [
-        (repeat, None, scope.name, model, metric.name, figure(metric, scored), *_counts(scored))
+        (repeat, None, scope.name, model, metric.name, figure(metric, scored), *scored.counts)
         for scope in contest.scopes
         for model in contest.models
         for repeat, scored in enumerate(contest.scored[scope.name, model])
@@ -105,10 +105,6 @@ def folds(contest: Contest) -> pl.DataFrame:
         if contest.folds and not scope.is_subgroup
     ]
     return pl.DataFrame(parts + together, schema=FOLDS, orient="row")
-
-
-def _counts(scored: Scored) -> tuple[int, int, int]:
-    return len(scored.y), scored.events, scored.subjects_seen
 
 
 def lead_times(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
@@ -154,7 +150,7 @@ def _pairs_of(contest: Contest, scope: str, metric: Metric, able: Sequence[str])
 def _difference(contest: Contest, scope: str, metric: Metric, a: str, b: str) -> Difference:
     confidence = contest.config.confidence
     if contest.folds:
-        values = [np.array([fold.figures[scope, m, metric][1] for fold in contest.folds]) for m in (a, b)]
+        values = [np.array([fold.figures[scope, m, metric.name] for fold in contest.folds]) for m in (a, b)]
         return corrected_t(values[0] - values[1], contest.test_to_training, confidence)
     value = contest.figure(scope, a, metric) - contest.figure(scope, b, metric)
     draws = [contest.draws.get(((scope, model), metric.name)) for model in (a, b)]

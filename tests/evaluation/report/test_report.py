@@ -113,7 +113,7 @@ def test_a_full_report_tells_everything(ward, predictions):
     text = checked(render(report))
     for sentence in (report.evidence.headline, *report.evidence.pairs.filter(metric="auroc", scope="all")["sentence"]):
         assert sentence.replace("<", "&lt;") in text
-    for words in ("will the patient be septic", "in the raw tables", "1,234", "Transitions in", "sex: F", "f" * 64):
+    for words in ("will the patient be septic", "in the raw tables", "1,234", "Transitions in", "<th>F</th>", "f" * 64):
         assert words in text
     for words in ("Tuning history", "Training curve", "Coefficients", "1 min 15 s", "2 complete, 1 failed"):
         assert words in text

@@ -61,6 +61,11 @@ class Scored:
         return int(np.count_nonzero(np.bincount(self.subject, minlength=1)))
 
     @property
+    def counts(self) -> tuple[int, int, int]:
+        """Rows, rows with the event, and subjects with a row."""
+        return len(self.y), self.events, self.subjects_seen
+
+    @property
     def why_not_estimable(self) -> str | None:
         """The reason that no figure can be given, or None."""
         events, others = self.events, len(self.y) - self.events

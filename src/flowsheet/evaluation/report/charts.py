@@ -30,12 +30,12 @@ class Figure:
     css: str
 
 
-def forest(label: str, figures: Sequence[Figure]) -> Markup:
-    """One row a model: a dot and its interval on a common scale."""
+def forest(label: str, figures: Sequence[Figure], zero: bool = False) -> Markup:
+    """One row a model or term: a dot and its interval on a common scale, with a line at 0 where it matters."""
     row, top = 24.0, 8.0
     bottom = top + row * len(figures)
     draw = Drawing(f"{label} of each model with its interval", bottom + 24)
-    told = [v for f in figures for v in (f.value, f.low, f.high) if not math.isnan(v)]
+    told = [v for f in figures for v in (f.value, f.low, f.high) if not math.isnan(v)] + ([0.0] if zero else [])
     if not told:
         draw.text(WIDTH / 2, (top + bottom) / 2 + 4, "not estimable", "label", "middle")
         return draw.markup()
@@ -44,6 +44,8 @@ def forest(label: str, figures: Sequence[Figure]) -> Markup:
     for tick in x.ticks():
         draw.line(x(tick), top, x(tick), bottom)
         draw.text(x(tick), bottom + 16, tick_label(tick), "tick", "middle")
+    if zero:
+        draw.line(x(0), top, x(0), bottom, "axis")
     for i, figure in enumerate(figures):
         y = top + row * (i + 0.5)
         draw.text(120, y + 4, shorten(figure.name, 18), "label", "end")
@@ -106,6 +108,48 @@ def calibration(points: pl.DataFrame, models: Sequence[str]) -> Markup:
         if len(bins):
             plot.drawing.path(plot.points(bins["x"].to_list(), bins["y"].to_list()), f"curve {style(place)}")
     return plot.drawing.markup()
+
+
+def decision(points: pl.DataFrame, models: Sequence[str], prevalence: float) -> Markup:
+    """Net benefit over the risk from which on to act, beside alarms for everybody (dashed) and for nobody (0)."""
+    best = points.group_by("x").agg(pl.col("y").max()).sort("x")
+    worth = [x for x, y in best.iter_rows() if y > prevalence * 0.01]
+    end = min(0.95, 1.1 * max(worth, default=0.1))
+    top = 1.08 * max(prevalence, *best["y"].to_list())
+    bottom = -top / 8
+    plot = Plot.square("Decision curves", ("Risk from which on to act", "Net benefit"), (0, end), (bottom, top))
+    risks = [end * i / 100 for i in range(100)]
+    everybody = [(t, prevalence - (1 - prevalence) * t / (1 - t)) for t in risks]
+    plot.drawing.path([(plot.x(t), plot.y(v)) for t, v in everybody if v >= bottom], "chance")
+    plot.drawing.path(plot.points([0, end], [0, 0]), "chance")
+    return _lines(plot, points.filter(pl.col("x") <= end, pl.col("y") >= bottom), models)
+
+
+def lead_times(table: pl.DataFrame, models: Sequence[str]) -> Markup:
+    """Share of the onsets that had an alarm at least so many hours before, over hours; the mean over repetitions."""
+    leads = table.drop_nulls("hours").sort("hours")
+    reached = (pl.col("episodes").cum_sum() / pl.col("episodes").sum()) <= 0.9
+    hours: list[float] = leads["hours"].unique().sort().to_list()
+    end = max(leads.filter(reached)["hours"].to_list(), default=max(hours, default=1.0))
+    plot = Plot.square("Lead time", ("Hours before onset, at least", "Share of onsets"), (0, end), (0, 1))
+    hours = [h for h in hours if h <= end]
+    for place, model in reversed(list(enumerate(models))):
+        mine = table.filter(pl.col("model") == model)
+        if len(mine):
+            plot.drawing.path(_stairs(plot, hours, [_share(mine, h) for h in hours]), f"curve {style(place)}")
+    return plot.drawing.markup()
+
+
+def _share(table: pl.DataFrame, hours: float) -> float:
+    """Of the onsets, those with a lead time of at least ``hours``."""
+    early = pl.col("episodes").filter(pl.col("hours") >= hours).sum()
+    return float(table.select(early / pl.col("episodes").sum()).item())
+
+
+def _stairs(plot: Plot, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
+    """Level up to each x, then down."""
+    levels = zip([0.0, *xs[:-1]], xs, ys, strict=True)
+    return [(plot.x(x), plot.y(y)) for start, end, y in levels for x in (start, end)]
 
 
 def tuning(trials: pl.DataFrame, score: str, css: str) -> Markup | None:

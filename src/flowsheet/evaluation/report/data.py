@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.config import Response, TaskConfig
+from flowsheet.config import EvaluationConfig, Protocol, Response, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 
 
@@ -28,6 +28,12 @@ class CohortReport:
     """part, subjects, stays, rows, events: one line for each of training, validation and test."""
     missing: Mapping[str, float] = field(default_factory=dict)
     """Share of rows at which nothing is known of a variable."""
+    prevalence: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """by, group, stays, septic, share: stays with an episode, by care unit, database, order of admission, ..."""
+    counted: Mapping[str, int] = field(default_factory=dict)
+    """What the source met, left out or mended on its way, in its own words."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """What the cohort was made with."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class ModelReport:
     """As ``Model.tables()`` gives them. A first column of numbers (epoch, round) makes a curve of the last column,
     one of names makes bars of the second."""
     seconds: float | None = None
+    importance: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """parameter, importance: shares of what the tuned score depended on."""
+    importance_left_out: str = ""
+    """Why there is none."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,13 @@ class ReportData:
     question: str = ""
     """The task in a sentence; see :func:`question`."""
     description: str = ""
+    protocol: str = ""
+    """How the evidence was made; see :func:`protocol`."""
     cohort: CohortReport | None = None
+    memory: Any = None
+    """A ``MemoryReport``, where a memory study was made."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Models that do not apply to the task, and why."""
     models: tuple[ModelReport, ...] = ()
     record: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Groups of facts, e.g. {"Fingerprints": {...}, "Versions": {...}, "Seeds": {...}, "Durations": {...}}."""
@@ -82,3 +98,28 @@ def question(task: TaskConfig) -> str:
         )
     ahead = task.step_hours * task.horizon
     return f"Once every {each} of a stay: will the patient {event} at some time in the next {ahead:g} hours?"
+
+
+def protocol(config: EvaluationConfig) -> str:
+    """How the evidence is made, in two sentences.
+
+    >>> protocol(EvaluationConfig(name="e", test=0.25)).split(". ")[0]
+    'Hold-out: 25% of the subjects, drawn once and frozen, are kept apart'
+    """
+    share = f"{config.validation:.0%} of all subjects"
+    if config.protocol is Protocol.cross_validation:
+        times = "" if config.repeats == 1 else f", {config.repeats} times anew,"
+        kept = f"Nested cross-validation: the subjects are dealt into {config.folds} folds{times} and every subject is"
+        return f"{kept} predicted by models that never saw it. {_inside(share)}"
+    if config.protocol is Protocol.site and not config.sites:
+        return f"Hold-out by site: each site in turn is predicted by models that never saw it. {_inside(share)}"
+    kept = {
+        Protocol.holdout: f"Hold-out: {config.test:.0%} of the subjects, drawn once and frozen, are kept apart.",
+        Protocol.temporal: f"Hold-out in time: the {config.test:.0%} of the subjects who came last are kept apart.",
+        Protocol.site: f"Hold-out by site: the subjects of {', '.join(config.sites)} are kept apart.",
+    }[config.protocol]
+    return f"{kept} Of the others, {share} decide tuning, early stopping and alarm thresholds."
+
+
+def _inside(share: str) -> str:
+    return f"Within each fold {share}, none of them held out there, decide tuning, early stopping and alarm thresholds."
