@@ -83,8 +83,8 @@ def test_what_comes_is_as_frequent_as_was_said(horizon: int):
     what, found = told(options, horizon, paths=60)
     seen = options.max_steps - horizon
     later = np.stack([what.y[:, i : i + seen] for i in range(1, horizon + 1)])
-    for p, y in ((found.state, later[-1]), (found.within, later.any(axis=0))):
-        p, y = p[:, :seen].ravel(), y.ravel()
+    for said, came in ((found.state, later[-1]), (found.within, later.any(axis=0))):
+        p, y = said[:, :seen].ravel(), came.ravel()
         for bin_ in np.array_split(np.argsort(p), 5):
             spread = np.sqrt(horizon * (p[bin_] * (1 - p[bin_])).sum()) / len(bin_)  # overlapping windows repeat
             assert abs(y[bin_].mean() - p[bin_].mean()) < 4 * spread + 1e-3
