@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,24 @@ def test_layers_on_top_of_each_other(kind: str, train: Sequences) -> None:
     assert np.isfinite(model.predict_proba(train)).all()
     assert model.net is not None
     assert len(model.net.layers) == 2
+
+
+def test_members_learn_as_they_would_alone_and_are_averaged(train: Sequences, tmp_path: Path) -> None:
+    alone = fit("lstm", train, epochs=1, dropout=0.0, input_dropout=0.0)
+    both = fit("lstm", train, epochs=1, dropout=0.0, input_dropout=0.0, members=2)
+    for one, first in zip(alone.nets[0].parameters(), both.nets[0].parameters(), strict=True):
+        torch.testing.assert_close(one, first)
+    odds = []
+    for net in both.nets:
+        member = fit("lstm", train, epochs=1)
+        member.nets = [net]
+        p = member.predict_proba(train)
+        odds.append(np.log(p / (1 - p)))
+    assert not np.allclose(*odds)
+    p = both.predict_proba(train)
+    np.testing.assert_allclose(np.log(p / (1 - p)), np.mean(odds, axis=0), atol=1e-4)
+    both.save(tmp_path)
+    assert type(both).load(tmp_path).predict_proba(train).tobytes() == p.tobytes()
 
 
 @pytest.mark.parametrize("switch", ["layer_norm", "skip", "embedding"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -46,6 +46,8 @@ class RecurrentParams(TrainingParams):
     """Units of a recurrent layer."""
     layers: Annotated[int, Field(ge=1)] = 1
     """Recurrent layers on top of each other."""
+    members: Annotated[int, Field(ge=1)] = 1
+    """Networks that learn side by side from different first weights; their log odds are averaged."""
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of inputs hidden from the network while training, drawn anew for each stay."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
@@ -163,29 +165,33 @@ def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -
     return [mask.index_select(0, batch.stay) for mask in masks]
 
 
-def probabilities(net: RecurrentNet, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Probabilities:
+Nets = Sequence[RecurrentNet]
+
+
+def probabilities(nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Probabilities:
     """Probability for every row of x (N, F), stays of like length together, always in blocks of one shape."""
     out = torch.zeros(len(x) + 1, device=x.device)
     order = np.argsort(lengths, kind="stable")
     with torch.no_grad():
         for i in range(0, len(order), STAYS):
             chosen = order[i : i + STAYS]
-            _predict_block(net, x, np.pad(starts[chosen], (0, STAYS - len(chosen))), lengths[chosen], out)
+            _predict_block(nets, x, np.pad(starts[chosen], (0, STAYS - len(chosen))), lengths[chosen], out)
     return out[:-1].cpu().numpy().astype(np.float64)
 
 
-def _predict_block(
-    net: RecurrentNet, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64], out: Tensor
-) -> None:
+def _predict_block(nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64], out: Tensor) -> None:
     lengths = np.pad(lengths, (0, STAYS - len(lengths)))
-    states = net.start(STAYS)
+    states = [net.start(STAYS) for net in nets]
     for begin in range(0, int(lengths.max()), STEPS):
         step = np.arange(begin, begin + STEPS)[:, None]
         inside = torch.from_numpy(step < lengths).to(x.device)
         rows = torch.from_numpy(starts + step).to(x.device)
         block = x.index_select(0, torch.where(inside, rows, 0).view(-1)).view(STEPS, STAYS, -1)
-        logits, states = net(block, states)
-        out.index_copy_(0, torch.where(inside, rows, len(x)).view(-1), logits.float().sigmoid().view(-1))
+        logits = torch.zeros(STEPS, STAYS, device=x.device)
+        for i, net in enumerate(nets):
+            log_odds, states[i] = net(block, states[i])
+            logits += log_odds / len(nets)
+        out.index_copy_(0, torch.where(inside, rows, len(x)).view(-1), logits.sigmoid().view(-1))
 
 
 class RecurrentModel(Model):
@@ -196,6 +202,7 @@ class RecurrentModel(Model):
 
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
+    version = 2
     capabilities = Capabilities(rung=Rung.recurrent, sees="the whole known past", gpu=True, early_stopping=True)
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128)),
@@ -208,14 +215,15 @@ class RecurrentModel(Model):
     names: list[str]
     columns: list[int]
     rate: float
-    net: RecurrentNet | None = None
+    nets: list[RecurrentNet]
+    """The members, one or more; none where all rows get the base rate."""
     curve: list[tuple[int, float, float]]
 
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
         """Train with early stopping on the scored validation rows."""
         y = train.y[train.scored]
         self.names, self.columns = input_names(train), train.columns(*self.params.inputs)
-        self.rate, self.net, self.curve = base_rate(y), None, []
+        self.rate, self.nets, self.curve = base_rate(y), [], []
         if not 0 < y.sum() < len(y):
             return
         with torch_threads(context.threads):
@@ -224,9 +232,10 @@ class RecurrentModel(Model):
     def _train(self, train: Sequences, valid: Sequences, context: Context) -> None:
         device = torch.device(context.device)
         x = self._inputs(train)
-        net = self._build(x.shape[1])
-        initialise(net, self.rate, torch.Generator().manual_seed(context.seed))
-        net.to(device)
+        nets, generator = self._build(x.shape[1]), torch.Generator().manual_seed(context.seed)
+        for net in nets:
+            initialise(net, self.rate, generator)
+            net.to(device)
         table = Table(
             x=x.to(device),
             y=torch.from_numpy(train.y.astype(np.float32)).to(device),
@@ -236,15 +245,15 @@ class RecurrentModel(Model):
         )
         seen = self._inputs(valid).to(device)
         trainer = Trainer(
-            net,
+            nn.ModuleList(nets),
             self.params,
-            logits=net.train_logits,
-            predict=lambda _: probabilities(net, seen, valid.offsets[:-1], valid.lengths),
+            logits=lambda batch, generator: torch.stack([net.train_logits(batch, generator) for net in nets]),
+            predict=lambda _: probabilities(nets, seen, valid.offsets[:-1], valid.lengths),
             context=context,
         )
         identity = self._identity(train, valid, context) if context.checkpoints else ""
         self.curve = trainer.run(table, valid.y, valid.scored, identity).curve
-        self.net = net.cpu()
+        self.nets = [net.cpu() for net in nets]
 
     def _inputs(self, sequences: Sequences) -> Tensor:
         parts = [np.asarray(sequences.x[:, self.columns], dtype=np.float32)]
@@ -252,9 +261,14 @@ class RecurrentModel(Model):
             parts.append(np.nan_to_num(sequences.history))
         return torch.from_numpy(np.concatenate(parts, axis=1))
 
-    def _build(self, inputs: int) -> RecurrentNet:
+    @property
+    def net(self) -> RecurrentNet | None:
+        """The first member."""
+        return self.nets[0] if self.nets else None
+
+    def _build(self, inputs: int) -> list[RecurrentNet]:
         with torch.random.fork_rng(devices=[]):
-            return RecurrentNet(self.Layer, inputs, self.params)
+            return [RecurrentNet(self.Layer, inputs, self.params) for _ in range(self.params.members)]
 
     def _identity(self, train: Sequences, valid: Sequences, context: Context) -> str:
         content = hashlib.sha256()
@@ -267,30 +281,31 @@ class RecurrentModel(Model):
     def predict_proba(self, sequences: Sequences) -> Probabilities:
         """Probabilities in float32 on one thread of the CPU, whatever the network was trained on."""
         check_inputs(self.names, sequences, type(self).__name__)
-        if self.net is None:
+        if not self.nets:
             return np.full(sequences.rows, self.rate)
         with torch_threads(1):
-            return probabilities(self.net, self._inputs(sequences), sequences.offsets[:-1], sequences.lengths)
+            return probabilities(self.nets, self._inputs(sequences), sequences.offsets[:-1], sequences.lengths)
 
     def save(self, folder: Path) -> None:
         """``model.json``, and the weights as ``weights.pt``."""
         parts = {"params": self.params.model_dump(mode="json"), "names": self.names, "columns": self.columns}
         write_json(folder / "model.json", {**parts, "rate": self.rate, "curve": self.curve})
-        if self.net is not None:
-            torch.save(self.net.state_dict(), folder / "weights.pt")
+        if self.nets:
+            torch.save(nn.ModuleList(self.nets).state_dict(), folder / "weights.pt")
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The model of :meth:`save`, on the CPU."""
         saved = read_json(folder / "model.json")
         model = cls(cls.Params(**saved["params"]))
+        model.nets = []
         model.names, model.columns, model.rate = saved["names"], saved["columns"], saved["rate"]
         model.curve = [tuple(row) for row in saved["curve"]]
         if (folder / "weights.pt").is_file():
             state = torch.load(folder / "weights.pt", weights_only=True)
             lags = sum(name.startswith("history:") for name in model.names) if model.params.history else 0
-            model.net = model._build(len(model.columns) + lags)
-            model.net.load_state_dict(state)
+            model.nets = model._build(len(model.columns) + lags)
+            nn.ModuleList(model.nets).load_state_dict(state)
         return model
 
     def tables(self) -> dict[str, pl.DataFrame]:

@@ -57,10 +57,11 @@ class Progress:
 
 
 class Trainer:
-    """Fits one network; calling :meth:`run` again after a kill gives what an undisturbed run would have given.
+    """Fits a network; calling :meth:`run` again after a kill gives what an undisturbed run would have given.
 
-    ``logits(batch, generator)`` gives the network's output for the batch's rows, dropout drawn from the generator;
-    ``predict(net)`` the probabilities of all validation rows, shape (N,).
+    ``logits(batch, generator)`` gives the network's output for the batch's R rows, dropout drawn from the generator;
+    ``predict(net)`` the probabilities of all validation rows, shape (N,). A ``ModuleList`` of M networks learns side
+    by side, each as it would alone; the output is then of shape (M, R).
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Trainer:
         context: Context,
     ) -> None:
         self.net, self.params, self.context = net, params, context
+        self.members = list(net) if isinstance(net, nn.ModuleList) else [net]
         self.logits, self.predict = logits, predict
         self.device = next(net.parameters()).device
         self.generator = torch.Generator().manual_seed(context.seed)
@@ -125,11 +127,13 @@ class Trainer:
         low = self.params.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             logits = self.logits(batch, self.generator)
-        loss = cross_entropy(logits.float(), batch.y, batch.weight, reduction="sum") / expected
+        targets = batch.y.expand_as(logits)
+        loss = cross_entropy(logits.float(), targets, batch.weight, reduction="sum") / expected
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), self.params.clip)
+        for member in self.members:
+            nn.utils.clip_grad_norm_(member.parameters(), self.params.clip)
         self.optimiser.step()
-        return loss.detach()
+        return loss.detach() / len(self.members)
 
     def _average(self, step: int) -> None:
         decay = min(self.params.averaging, (1 + step) / (10 + step))
