@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from flowsheet.cohort import catalogue
 from flowsheet.cohort.sources.simulated import true_curves
 from flowsheet.config import MemoryConfig
 from flowsheet.errors import UsageError
@@ -95,14 +96,19 @@ def _doses(each: Replicate, stay: Sequences) -> pl.DataFrame:
 
 
 def _labs(stay: Sequences) -> pl.DataFrame:
-    """(step, variable, value): the latest known values, where there is one."""
+    """(step, variable with its unit, value): the latest known values, where there is one."""
     places = {f.of: i for i, f in enumerate(stay.features) if f.kind == "value" and f.name.endswith("_last")}
     schema = {"step": pl.Int32, "variable": pl.String, "value": pl.Float64}
     parts = [pl.DataFrame(schema=schema)]
     for variable in (v for v in LABS if v in places):
-        columns = {"step": stay.step, "variable": [variable] * stay.rows, "value": stay.x[:, places[variable]]}
+        columns = {"step": stay.step, "variable": [_named(variable)] * stay.rows, "value": stay.x[:, places[variable]]}
         parts.append(pl.DataFrame(columns).cast(schema).drop_nans())  # type: ignore[arg-type]
     return pl.concat(parts)
+
+
+def _named(variable: str) -> str:
+    unit = catalogue.variable(variable).unit
+    return f"{variable}, {unit}" if unit else variable
 
 
 def _gates(step: NDArray[np.int32], gates: Gates) -> pl.DataFrame:

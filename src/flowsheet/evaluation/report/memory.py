@@ -176,8 +176,8 @@ def panels(report: MemoryReport, css: Mapping[str, str] | None = None) -> list[P
         Panel(
             "matrix",
             "Every model by every drug",
-            "Grey: what the law does with a dose. Coloured: what the model does with it, the mean over held-out stays "
-            "and replicates. A model without a memory says something about the first step and nothing ever after.",
+            "Grey: what the law does with a dose, in log odds on a scale for each drug. Coloured: what the model makes "
+            "of it, the mean over held-out stays and replicates; without a memory it answers for the first step only.",
             charts.matrix(report.curves, report.learned, report.models, css, report.unit),
             broad=True,
         ),

@@ -14,6 +14,8 @@ from flowsheet.evaluation.report.svg import WIDTH, Drawing, Scale, tick_label
 
 BROAD = 960.0
 """Width of a drawing that fills the page."""
+LEAST = 0.5
+"""Scales of effects reach at least this far from 0, so that next to nothing looks like it."""
 Points = Sequence[tuple[float, float]]
 
 
@@ -78,7 +80,7 @@ class Axes:
 
 
 def _padded(values: Iterable[float], share: float = 0.06) -> tuple[float, float]:
-    told = [0.0, *values]
+    told = [-LEAST, LEAST, *values]
     margin = (max(told) - min(told)) * share or 0.5
     return min(told) - margin, max(told) + margin
 
@@ -89,7 +91,7 @@ def effect(drug: str, truth: pl.DataFrame, learned: pl.DataFrame, css: Mapping[s
     canvas = Canvas(f"What one dose of {drug} does", 272.0)
     lag = truth["lag"].to_list()
     axes = Axes(canvas, Scale(0, max(lag[-1], 1), 46, WIDTH - 12), Scale(*_padded(reach), 230, 24))
-    axes.frame(f"{unit} since the dose's own", "Effect on the log odds")
+    axes.frame(f"{unit} since the dose", "Effect on the log odds")
     axes.line([0, lag[-1]], [0, 0], "chance")
     axes.line(lag, truth["effect"], "curve truth")
     for (model,), line in learned.group_by("model", maintain_order=True):
@@ -115,8 +117,8 @@ def matrix(
         scale = _padded([*law["effect"], *found["response"]], 0.02)
         lag = law["lag"].to_list()
         across = Scale(0, max(lag[-1], 1), left + column * j + gap, left + column * (j + 1) - 4)
-        canvas.text(across.start, top - 24, shorten(drug, 15), "label")
-        canvas.text(across.start, top - 10, law["shape"][0], "tick")
+        canvas.text(across.start, top - 24, shorten(drug, 13), "label")
+        canvas.text(across.start, top - 10, _said(law), "tick")
         for i, model in enumerate(models):
             axes = Axes(canvas, across, Scale(*scale, top + row * (i + 1) - 4, top + row * i + 4))
             axes.band(lag, [0.0] * len(lag), law["effect"].to_list(), "law")
@@ -127,8 +129,14 @@ def matrix(
         low.ticks_across()
     for i, model in enumerate(models):
         canvas.text(left - 8, top + row * (i + 0.5) + 4, shorten(model, 19), "label", "end")
-    canvas.text(left + (BROAD - left) / 2, bottom + 36, f"{unit} since the dose's own", "axis-name", "middle")
+    canvas.text(left + (BROAD - left) / 2, bottom + 36, f"{unit} since the dose", "axis-name", "middle")
     return canvas.markup()
+
+
+def _said(law: pl.DataFrame) -> str:
+    """A drug's curve in a word, and its largest effect."""
+    peak = max(law["effect"].to_list(), key=abs)
+    return f"{law['shape'][0]}, {peak:+.1f}" if peak else "no effect"
 
 
 def reach(gradients: pl.DataFrame, far: int, css: Mapping[str, str], unit: str) -> Markup:
@@ -181,7 +189,9 @@ def stay(told: StayReport, unit: str) -> Markup:
     _gates(panes[3], told.gates)
     _cell(panes[4], cell, units)
     panes[4].ticks_across()
-    canvas.text((x.start + x.end) / 2, panes[4].y.start + 32, f"{unit} of the stay", "axis-name", "middle")
+    canvas.text(
+        (x.start + x.end) / 2, panes[4].y.start + 32, f"{unit.removesuffix('s')} of the stay", "axis-name", "middle"
+    )
     return canvas.markup()
 
 
@@ -195,7 +205,11 @@ def _headed(pane: Axes, title: str, keys: Mapping[str, str] | None = None) -> No
 
 
 def _risk(pane: Axes, risk: pl.DataFrame) -> None:
-    _headed(pane, "Risk of sepsis in the next step", {"the law": "truth", "the LSTM": "m0", "septic now": "m1 septic"})
+    _headed(
+        pane,
+        "Probability of sepsis in the next step",
+        {"the law": "truth", "the LSTM": "m0", "septic now": "m1 septic"},
+    )
     half = _half(pane)
     for step in risk.filter(pl.col("septic"))["step"]:
         pane.canvas.tile((pane.x(step) - half, pane.y.end), (2 * half, pane.y.start - pane.y.end), "now", 0.16)
@@ -221,8 +235,8 @@ def _labs(pane: Axes, labs: pl.DataFrame, variables: Sequence[str]) -> None:
         low, high = float(str(told["value"].min())), float(str(told["value"].max()))
         up = Scale(low, high, pane.y.end + 40 * (i + 1) - 6, pane.y.end + 40 * i + 6)
         small = Axes(pane.canvas, pane.x, up)
-        pane.canvas.text(pane.x.start - 8, up.start - 10, variable, "tick", "end")
-        pane.canvas.text(pane.x.start - 70, up.start - 10, f"{tick_label(low)}–{tick_label(high)}", "tick", "end")
+        pane.canvas.text(pane.x.start - 8, up.start - 18, variable, "tick", "end")
+        pane.canvas.text(pane.x.start - 8, up.start - 4, f"{tick_label(low)} to {tick_label(high)}", "tick", "end")
         pane.canvas.line(pane.x.start, up.start + 4, pane.x.end, up.start + 4)
         small.line(told["step"], told["value"], "curve solid m6")
 
