@@ -39,12 +39,14 @@ _OXYGEN_ONLY = (
     *("hood", "hut", "transtrachealcat", "heated neb", "ultrasonic neb", "vapomist"),
 )
 """Devices for patients without a ventilator (MIT-LCP/mimic-code ventilation_classification)."""
+_COMA = ("egcs", "mgcs", "vgcs", "gcs")
 _COLUMNS = ["stay_id", "time", "known_at", "code", "value"]
 
 
 @lru_cache(maxsize=1)
 def items() -> pl.DataFrame:
-    """The catalogue's items with ``code`` (the row, which is also the rank among items of one name) and bounds."""
+    """The catalogue's items with ``code`` (the row, which is also the rank among items of one name), the place of
+    their name in the alphabet (``order``), and bounds."""
     factors = [_LINEAR.get(convert, (1.0, 0.0)) for convert in catalogue.mimic3_items()["convert"]]
     bounds = catalogue.ranges().rename({"variable": "name"})
     return (
@@ -52,6 +54,7 @@ def items() -> pl.DataFrame:
         .with_row_index("code")
         .with_columns(
             pl.col("code").cast(pl.Int32),
+            order=pl.col("name").rank("dense").cast(pl.Int64),
             factor=pl.Series([factor for factor, _ in factors]),
             offset=pl.Series([offset for _, offset in factors]),
         )
@@ -186,30 +189,51 @@ def _is(column: str, word: str) -> pl.Expr:
 
 
 def events(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
-    """All rows of some stays as the contract's events: one value a stay, moment and variable.
+    """All rows of some stays as the contract's events, in its order: one value a stay, moment and variable.
 
     Of several, the one that was in the record first stays, then the item named first in the catalogue.
     """
     if rows.is_empty():
         return empty("events")
-    coded = items().select("code", "name", "convert")
-    rows = rows.sort("stay_id", "time", "code", "known_at", "value")
-    rows = tally.leave_out(rows, _as_before("stay_id", "time", "code"), "charted more than once")
-    rows = rows.join(coded, on="code", maintain_order="left")
-    urine, specimen, rest = (
-        rows.filter(pl.col("name") == "urine"),
-        rows.filter(pl.col("name") == "specimen"),
-        rows.filter(~pl.col("name").is_in(["urine", "specimen"])),
-    )
-    other = specimen.filter(pl.col("value") == 0.0).select("stay_id", "time", _other=True)
+    rows = rows.join(items().select("code", "name", "convert", "order"), on="code", maintain_order="left")
+    apart = {name: rows.filter(pl.col("name") == name) for name in ("urine", "specimen")}
+    coma = rows.filter(pl.col("name").is_in(_COMA))
+    rest = rows.filter(~pl.col("name").is_in([*apart, *_COMA]))
+    other = _first(apart["specimen"], tally).filter(pl.col("value") == 0.0).select("stay_id", "time", _other=True)
     rest = rest.join(other, on=["stay_id", "time"], how="left", maintain_order="left")
     not_arterial = (pl.col("convert") == "arterial") & pl.col("_other")
-    rest = tally.leave_out(rest, not_arterial, "labevents: blood gas that is not arterial").drop("_other")
-    rest = _coma(rest, options, tally)
-    rest = rest.sort("stay_id", "time", "name", "known_at", "code")
-    rest = tally.leave_out(rest, _as_before("stay_id", "time", "name"), "another item said it already")
-    made = pl.concat([rest.select("stay_id", "time", "known_at", "name", "value"), _urine(urine, tally)])
+    rest = tally.leave_out(rest, not_arterial, "labevents: blood gas that is not arterial")
+    urine, coma = _urine(_first(apart["urine"], tally), tally), _coma(_first(coma, tally), options, tally)
+    columns = [*_COLUMNS, "name", "order"]
+    made = _one_each(pl.concat([part.select(columns) for part in (rest, urine, coma)]), tally)
     return made.rename({"name": "variable"}).select(list(EVENTS)).cast(pl.Schema(EVENTS))
+
+
+def _first(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
+    """One row a stay, moment and item: the first in the record, then the smallest value."""
+    rows = rows.sort("stay_id", "time", "code", "known_at", "value")
+    return tally.leave_out(rows, _as_before("stay_id", "time", "code"), "charted more than once")
+
+
+def _one_each(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
+    """One row a stay, moment and variable, in the contract's order.
+
+    One number says all three, so that most rows are sorted by a whole number; only those that share it are looked at.
+    """
+    stay = pl.col("stay_id").rank("dense").cast(pl.Int64)
+    second = pl.col("time").dt.epoch("s")
+    key = (stay * 2**32 + second - second.min()) * 512 + pl.col("order")
+    rows = rows.with_columns(_key=key).sort("_key")
+    same = pl.col("_key") == pl.col("_key").shift(1)
+    shared = rows.select((same | same.shift(-1)).fill_null(value=False)).to_series()
+    if not shared.any():
+        return rows
+    rows = rows.with_row_index("_at")
+    many = rows.filter(shared)
+    ranked = many.drop("_at").sort("_key", "time", "known_at", "code", "value").with_columns(many["_at"])
+    ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "code"), "charted more than once")
+    ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "name"), "another item said it already")
+    return pl.concat([rows.filter(~shared), ranked.select(rows.columns)]).sort("_at")
 
 
 def _as_before(*columns: str) -> pl.Expr:
@@ -220,7 +244,7 @@ def _as_before(*columns: str) -> pl.Expr:
 def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     """What came out at one time, less the irrigation that went in."""
     summed = rows.group_by("stay_id", "time", maintain_order=True).agg(
-        pl.col("known_at").max(), name=pl.lit("urine"), value=pl.col("value").sum()
+        pl.col("known_at").max(), pl.col("code", "name", "order").first(), value=pl.col("value").sum()
     )
     top = catalogue.variable("urine").high
     return tally.leave_out(summed, ~pl.col("value").is_between(0, top), "outputevents: impossible: sum of urine")
@@ -228,7 +252,7 @@ def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
 
 def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
     """The coma score's total where all its parts were charted at one time, and the rule for intubated patients."""
-    parts = rows.filter(pl.col("name").is_in(["egcs", "mgcs", "vgcs"]))
+    parts = rows.filter(pl.col("name") != "gcs")
     wide = parts.group_by("stay_id", "time", maintain_order=True).agg(
         pl.col("known_at").max(),
         parts=pl.col("name").n_unique(),
@@ -249,6 +273,5 @@ def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFr
         rest = rest.with_columns(value=pl.when(verbal).then(1.0).otherwise("value"))
     else:
         rest = tally.leave_out(rest, verbal, "verbal response of an intubated patient")
-    code = items().filter(pl.col("name") == "gcs")["code"][0]
-    total = wide.with_columns(name=pl.lit("gcs"), convert=pl.lit(""), code=pl.lit(code, pl.Int32))
-    return pl.concat([rest, said, total.select(rest.columns)])
+    gcs = items().filter(pl.col("name") == "gcs").head(1).select("code", "name", "order", "convert")
+    return pl.concat([rest, said, wide.join(gcs, how="cross").select(rest.columns)])

@@ -9,9 +9,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from isal import igzip_threaded
+from numpy.typing import NDArray
 
 from flowsheet.cohort.sources.mimic3.tally import Tally
 from flowsheet.errors import CheckFailed
@@ -56,8 +60,10 @@ TABLES: dict[str, tuple[str, ...]] = {
 """The tables that are read, and of each the columns that are needed."""
 
 _ENDINGS = (".csv.gz", ".csv", ".parquet")
-_BLOCK = 8 << 20  # bytes of CSV parsed at once
-_CHUNK = 400_000  # rows handed on at once
+_BLOCK = 4 << 20  # bytes of CSV parsed at once
+_CHUNK = 250_000  # rows handed on at once
+_AHEAD = 32  # blocks unpacked or parsed and not yet handed on
+_PARSERS = 2
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -82,24 +88,32 @@ class Wanted:
 
     column: str
     values: pl.Series
-    others: dict[str, int] = field(default_factory=dict)
+    others: Counter[str] = field(default_factory=Counter)
     known: pa.Array = field(init=False)
 
     def __post_init__(self) -> None:
         self.known = pa.array(self.values.cast(pl.String).to_list(), pa.string())
 
-    def rows(self, batch: pa.RecordBatch) -> np.ndarray[Any, Any]:
-        """Positions of the rows to keep."""
+    def mask(self, batch: pa.RecordBatch) -> tuple[NDArray[np.bool_], dict[str, int]]:
+        """Which rows to keep, and how often each other value occurs."""
         coded = batch.column(self.column).dictionary_encode()
         texts = pc.fill_null(coded.dictionary.cast(pa.string()), "")
-        keep = pc.is_in(texts, self.known).to_numpy(zero_copy_only=False)
+        keep = np.append(pc.is_in(texts, self.known).to_numpy(zero_copy_only=False), False)
         codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-        counts = np.bincount(codes, minlength=len(texts) + 1)
-        for text, n in zip(texts.filter(pa.array(~keep)).to_pylist(), counts[:-1][~keep], strict=True):
-            self.others[text] = self.others.get(text, 0) + int(n)
-        if counts[-1]:
-            self.others[""] = self.others.get("", 0) + int(counts[-1])
-        return np.flatnonzero(np.append(keep, False)[codes])
+        counts = np.bincount(codes, minlength=len(keep))
+        rest = zip([*texts.to_pylist(), ""], counts.tolist(), keep.tolist(), strict=True)
+        return keep[codes], {text: n for text, n, kept in rest if n and not kept}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is left of one block: ``passed`` rows, of which those at ``rows`` (counted from 0) are kept."""
+
+    kept: pa.RecordBatch
+    rows: NDArray[np.int64]
+    passed: int
+    others: dict[str, int]
+    misshapen: list[Any]
 
 
 def find(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
@@ -145,10 +159,13 @@ def _header(path: Path) -> list[str]:
     with _readable(path), path.open("rb") as plain, ExitStack() as also:
         stream = also.enter_context(gzip.open(plain)) if path.suffix.lower() == ".gz" else plain
         line = stream.readline(1 << 16)
-    names = [cell.strip().strip('"') for cell in line.decode("utf-8-sig", "replace").strip().split(",")]
-    if not any(names):
+    if not any(names := _names(line)):
         raise CheckFailed("the file is empty", where=str(path), todo="copy it again")
     return names
+
+
+def _names(line: bytes) -> list[str]:
+    return [cell.strip().strip('"') for cell in line.decode("utf-8-sig", "replace").strip().split(",")]
 
 
 def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Iterator[pl.DataFrame]:
@@ -160,15 +177,17 @@ def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Itera
         CheckFailed: the file ends early, or is no file of its kind.
     """
     kept: list[pa.RecordBatch] = []
-    numbers: list[np.ndarray[Any, Any]] = []
+    numbers: list[NDArray[np.int64]] = []
     held = passed = 0
-    with _readable(table.path), _batches(table, tally) as batches:
-        for spelled in batches:
-            batch = spelled.rename_columns([name.lower() for name in spelled.schema.names])
-            rows = wanted.rows(batch) if wanted else np.arange(batch.num_rows)
-            kept.append(batch.take(pa.array(rows)) if len(rows) < batch.num_rows else batch)
-            numbers.append(rows + passed + 1)
-            passed, held = passed + batch.num_rows, held + len(rows)
+    with _readable(table.path), closing(_pieces(table, wanted)) as pieces:
+        for piece in pieces:
+            for spoilt in piece.misshapen:
+                tally.misshapen(table.name, table.path.name, passed + spoilt.number, spoilt)
+            if wanted:
+                wanted.others.update(piece.others)
+            kept.append(piece.kept)
+            numbers.append(piece.rows + passed + 1)
+            passed, held = passed + piece.passed, held + len(piece.rows)
             if held >= _CHUNK:
                 yield _frame(kept, numbers)
                 kept, numbers, held = [], [], 0
@@ -177,47 +196,109 @@ def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Itera
         yield _frame(kept, numbers)
 
 
-def _frame(batches: list[pa.RecordBatch], numbers: list[np.ndarray[Any, Any]]) -> pl.DataFrame:
+def _frame(batches: list[pa.RecordBatch], numbers: list[NDArray[np.int64]]) -> pl.DataFrame:
     frame = pl.from_arrow(pa.Table.from_batches(batches))
     assert isinstance(frame, pl.DataFrame)
     text = pl.col(pl.Binary).cast(pl.String, strict=False).fill_null("\N{REPLACEMENT CHARACTER}")
     return frame.with_columns(text).with_columns(row=pl.Series(np.concatenate(numbers), dtype=pl.Int64))
 
 
-@contextmanager
-def _batches(table: RawTable, tally: Tally) -> Iterator[Iterator[pa.RecordBatch]]:
+def _pieces(table: RawTable, wanted: Wanted | None) -> Generator[Piece]:
     spelled = list(table.columns.values())
     if table.parquet:
         with pq.ParquetFile(table.path) as file:
-            yield file.iter_batches(batch_size=1 << 17, columns=spelled)
+            for batch in file.iter_batches(batch_size=1 << 17, columns=spelled):
+                yield _sifted(batch, wanted, batch.num_rows, [])
         return
 
-    def misshapen(row: Any) -> str:
-        tally.misshapen(table.name, table.path.name, row.expected_columns, row.actual_columns, row.text)
-        return "skip"
+    def parse(names: list[str], block: bytes) -> Piece:
+        misshapen: list[Any] = []
 
-    with _unpacked(table.path) as raw:
-        reader = pa.csv.open_csv(
-            raw,
-            read_options=pa.csv.ReadOptions(block_size=_BLOCK),
-            parse_options=pa.csv.ParseOptions(invalid_row_handler=misshapen),
+        def aside(row: Any) -> str:
+            misshapen.append(row)
+            return "skip"
+
+        read = pa.csv.read_csv(
+            pa.BufferReader(block),
+            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+            parse_options=pa.csv.ParseOptions(invalid_row_handler=aside),
             convert_options=pa.csv.ConvertOptions(
                 include_columns=spelled, column_types=dict.fromkeys(spelled, pa.binary()), check_utf8=False
             ),
         )
-        with reader:
-            yield iter(reader)
+        batches = read.combine_chunks().to_batches()
+        batch = batches[0] if batches else pa.RecordBatch.from_pylist([], read.schema)
+        return _sifted(batch, wanted, batch.num_rows + len(misshapen), misshapen)
+
+    yield from _in_order(table, parse)
+
+
+def _sifted(batch: pa.RecordBatch, wanted: Wanted | None, passed: int, misshapen: list[Any]) -> Piece:
+    named = batch.rename_columns([name.lower() for name in batch.schema.names])
+    rows = np.arange(named.num_rows)
+    if misshapen:  # each of them moves the rows behind it on by one
+        rows = np.delete(np.arange(passed), [row.number - 1 for row in misshapen])
+    if wanted is None:
+        return Piece(named, rows, passed, {}, misshapen)
+    mask, others = wanted.mask(named)
+    return Piece(named.filter(pa.array(mask)), rows[mask], passed, others, misshapen)
+
+
+def _in_order(table: RawTable, parse: Callable[[list[str], bytes], Piece]) -> Iterator[Piece]:
+    """The CSV's blocks, unpacked in one thread and parsed in others, in the file's order."""
+    coming: queue.Queue[Future[Piece] | None] = queue.Queue(_AHEAD)
+    stopped = threading.Event()
+
+    def feed() -> None:
+        try:
+            with _unpacked(table.path) as raw:
+                names = _names(raw.readline())
+                for block in _blocks(raw):
+                    if stopped.is_set():
+                        return
+                    coming.put(pool.submit(parse, names, block))
+            coming.put(None)
+        except Exception as error:  # the one who reads must learn of it
+            failed: Future[Piece] = Future()
+            failed.set_exception(error)
+            coming.put(failed)
+
+    with ThreadPoolExecutor(_PARSERS) as pool:
+        feeder = threading.Thread(target=feed, daemon=True)
+        feeder.start()
+        try:
+            while (piece := coming.get()) is not None:
+                yield piece.result()
+        finally:
+            stopped.set()
+            while feeder.is_alive():
+                with suppress(queue.Empty):
+                    coming.get(timeout=0.05)
+
+
+def _blocks(raw: BinaryIO) -> Iterator[bytes]:
+    """Whole lines, some megabytes at once. A line break inside quotes breaks its row: no table read here has one."""
+    rest = b""
+    while block := raw.read(_BLOCK):
+        cut = block.rfind(b"\n") + 1
+        if not cut:
+            rest += block
+            continue
+        yield rest + block[:cut]
+        rest = block[cut:]
+    if rest.strip():
+        yield rest
 
 
 @contextmanager
-def _unpacked(path: Path) -> Iterator[Any]:
-    if path.suffix.lower() != ".gz":
-        with pa.OSFile(str(path)) as plain:
-            yield plain
-        return
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
     stream: BinaryIO
-    with igzip_threaded.open(path, "rb", threads=1) as stream:
-        yield pa.PythonFile(stream, "r")
+    if path.suffix.lower() == ".gz":
+        with igzip_threaded.open(path, "rb", threads=1, block_size=1 << 20) as stream:
+            yield stream
+    else:
+        with path.open("rb") as stream:
+            yield stream
 
 
 _SPOILT = (pa.ArrowException, EOFError, gzip.BadGzipFile, OSError)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import polars as pl
 
@@ -78,10 +79,10 @@ class Tally:
         self.add(table, rule, lines)
         return rows.filter(~spoilt)
 
-    def misshapen(self, table: str, file: str, expected: int, actual: int, text: str) -> None:
-        """A row with too many or too few fields; ``text`` tells only its first field, the row's number."""
-        key = f"{file} row_id {text.split(',', 1)[0][:20]}"
-        value = f"{actual} fields, not {expected}"
+    def misshapen(self, table: str, file: str, number: int, row: Any) -> None:
+        """A row with too many or too few fields, as pyarrow tells it."""
+        key = f"{file} row {number} (line {number + 1})"
+        value = f"{row.actual_columns} fields, not {row.expected_columns}"
         cells = {"table": CONTRACT[table], "key": key, "column": None, "rule": "fields", "value": value}
         self.add(table, "fields", pl.DataFrame([cells], schema=DEFECTS))
 
@@ -106,7 +107,15 @@ class Tally:
 
 def whole(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """Columns as whole numbers; what is none becomes null."""
-    return frame.with_columns(pl.col(columns).cast(pl.Float64, strict=False).cast(pl.Int64, strict=False))
+    for column in columns:
+        value = pl.col(column)
+        made = frame.select(value.cast(pl.Int64, strict=False)).to_series()
+        if frame.schema[column] == pl.String():
+            unread = frame.select((value != "").fill_null(value=False)).to_series() & made.is_null()
+            if unread.any():  # some programs write 12.0
+                made = frame.select(value.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)).to_series()
+        frame = frame.with_columns(made.alias(column))
+    return frame
 
 
 def numbers(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
