@@ -67,8 +67,8 @@ def read_with_arrow(folder: Path, out: Path, text: bool = False) -> int:
         opened = igzip_threaded.open(path, "rb", threads=1) if path.suffix == ".gz" else path.open("rb")
         with opened as stream:
             blocks = pyarrow.csv.ReadOptions(block_size=8 << 20)
-            for batch in pyarrow.csv.open_csv(pa.PythonFile(stream, "r"), blocks, convert_options=options):
-                rows += batch.num_rows
+            with pyarrow.csv.open_csv(pa.PythonFile(stream, "r"), blocks, convert_options=options) as reader:
+                rows += sum(batch.num_rows for batch in reader)
     return rows
 
 

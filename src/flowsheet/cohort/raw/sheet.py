@@ -75,7 +75,8 @@ def plan(table: str, system: int, options: RawOptions) -> Plan:
     entries = [_spelled(row, system) for row in rows]
     columns = _used_columns(rows)
     others = _other_entries(table, system, rng)
-    n_other = round(len(columns) * options.other_items / (1 - options.other_items))
+    share = options.other_items if table == "CHARTEVENTS" else options.other_tests
+    n_other = round(len(columns) * share / (1 - share))
     slots = np.unique([minute for minute, _ in columns])
     filled = _other_columns(slots, n_other, len(others), len(entries), rng)
     minute = np.array([m for m, _ in columns] + [m for m, _ in filled])
