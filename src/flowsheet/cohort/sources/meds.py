@@ -16,7 +16,7 @@ start and end.
 
 **Codes** that the mapping does not speak of are counted by name, the most frequent ones in the manifest.
 
-Memory holds the rows of some thousand subjects; what is read goes through a temporary folder (``TMPDIR``) into the
+Memory holds the rows of a thousand subjects; what is read goes through a temporary folder (``TMPDIR``) into the
 order of the stays.
 """
 
@@ -41,8 +41,8 @@ from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.config import Frozen
 from flowsheet.home import digest, file_digest
 
-SUBJECTS_A_READ = 5_000
-STAYS_A_BATCH = 4_000
+SUBJECTS_A_READ = 1_000
+STAYS_A_BATCH = 2_000
 NAMED_CODES = 100
 """How many unknown codes are named; the others are counted together."""
 
@@ -92,7 +92,7 @@ class _Plan:
 
 @SOURCES.register("meds")
 class Meds(Source):
-    """A MEDS data set, some thousand subjects at a time."""
+    """A MEDS data set, a thousand subjects at a time."""
 
     Options: ClassVar[type[Frozen]] = MedsOptions
     rules: ClassVar[tuple[str, ...]] = _meds_stays.RULES
