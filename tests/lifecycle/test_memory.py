@@ -144,6 +144,9 @@ def test_all_models_have_the_same_number_of_trials():
         (["task=next_day_onset"], "the state in the ward's own next step"),
         (["task.horizon=2"], "the state in the ward's own next step"),
         (["cohort=extract"], "extract is none"),
+        (["memory.baseline=ar11"], "'ar11', which is not among the models"),
+        (["memory.lags=20"], "gradients 30 steps back"),
+        (["memory.lags=80"], "effects over 80 steps cannot be followed"),
     ],
 )
 def test_an_experiment_that_makes_no_sense_is_refused(overrides: list[str], said: str):
@@ -163,3 +166,14 @@ def test_a_stay_that_is_not_held_out_is_refused():
     config = compose("memory_study", [*small, "models=[lstm,ar1]", "memory.replicates=1", "memory.stay=99999"])
     with pytest.raises(UsageError, match="99999 is not among the held-out"):
         memory.study(config, *prepared(config))
+
+
+def test_without_recurrent_models_there_is_a_study_without_gradients_and_gates():
+    small = [choice for choice in SMALL if "rnn" not in choice and "lstm" not in choice]
+    config = compose("memory_study", [*small, "models=[logistic_regression,ar1]", "memory.replicates=1"])
+    found = memory.report(memory.study(config, *prepared(config)))
+    assert found.stay is None
+    assert found.gradients.is_empty()
+    page = str(memory_section(found))
+    assert "steps back" not in page
+    assert "logistic_regression closes" in page or "ar1 closes" in page

@@ -7,32 +7,27 @@ models' gradients, all figures beside the law's own, and one stay with the gates
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from flowsheet.cohort.extract import read_oracle
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources._law import WardOptions
 from flowsheet.cohort.sources.simulated import true_curves
 from flowsheet.config import ExperimentConfig, MemoryConfig, Response
-from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation import memory as measures
 from flowsheet.evaluation.report.memory import MemoryReport, drawings
 from flowsheet.home import digest
+from flowsheet.lifecycle.memory_replicate import Replicate
 from flowsheet.lifecycle.memory_stay import shown_stay
-from flowsheet.lifecycle.prepare import open_extract
-from flowsheet.lifecycle.rounds import Plan, Round, Trained
+from flowsheet.lifecycle.rounds import Plan, Trained
 from flowsheet.lifecycle.stage import Stage, stage
 from flowsheet.lifecycle.train import probabilities
 from flowsheet.models.base import MODELS
-from flowsheet.tracking.bundle import Bundle
-from flowsheet.windows.sequences import Sequences
 
 Floats = NDArray[np.float64]
 VERSION = 1
@@ -106,6 +101,7 @@ def _checked(config: ExperimentConfig) -> tuple[MemoryConfig, WardOptions]:
         )
     options = make_source(config.cohort).options
     assert isinstance(options, WardOptions)
+    _check_reach(study, options, list(config.models))
     if (task.step_hours, task.horizon, task.response) != (options.step_hours, 1, Response.state):
         raise UsageError(
             "the memory study asks for the state in the ward's own next step",
@@ -121,73 +117,19 @@ def _checked(config: ExperimentConfig) -> tuple[MemoryConfig, WardOptions]:
     return study, options
 
 
-@dataclass(frozen=True)
-class Replicate:
-    """One round with its trained models, opened."""
-
-    round: Round
-    stages: Mapping[str, Stage]
-    """Every model's stage."""
-    study: MemoryConfig
-
-    @cached_property
-    def bundles(self) -> dict[str, Bundle]:
-        """Every model, in the experiment's order."""
-        return {name: Bundle.load(made.folder / "bundle") for name, made in self.stages.items()}
-
-    @cached_property
-    def options(self) -> WardOptions:
-        """The ward's law."""
-        options = make_source(self.round.config.cohort).options
-        assert isinstance(options, WardOptions)
-        return options
-
-    @cached_property
-    def test(self) -> Sequences:
-        """The held-out stays, inputs as the record gave them."""
-        return self.round.data.parts()[2]
-
-    @cached_property
-    def followed(self) -> Sequences:
-        """Held-out stays that are long enough for all lags."""
-        return measures.long_stays(self.test, self.study.lags, self.study.stays, self.round.config.seed)
-
-    @cached_property
-    def law(self) -> Floats:
-        """The law's own probability of every held-out row."""
-        told = read_oracle(open_extract(self.round.data.extract))
-        rows = pl.DataFrame({"stay_id": self.test.stay_id[self.test.row_stay], "step": self.test.step})
-        if told is None:
-            raise CheckFailed("the extract does not hold the law's probabilities", todo="ingest the ward again")
-        step = pl.col("time").rank("ordinal").over("stay_id").cast(pl.Int32).alias("step")
-        joined = rows.join(told.with_columns(step), on=["stay_id", "step"], how="left", maintain_order="left")
-        if joined["probability"].null_count():
-            raise CheckFailed("the law's probabilities do not cover every held-out row")
-        return joined["probability"].to_numpy()
-
-    @cached_property
-    def drugs(self) -> dict[str, int]:
-        """The drugs and the columns of their doses."""
-        names = [feature.name for feature in self.test.features]
-        return {drug: names.index(f"{drug}_dose") for drug in self.options.drugs if f"{drug}_dose" in names}
-
-    def dose(self, drug: str) -> float:
-        """The dose that is added, in the drug's unit."""
-        return self.study.doses * self.options.drugs[drug].reference
-
-    def predictor(self, name: str) -> Callable[[Sequences], Floats]:
-        """The model's probabilities of raw sequences."""
-        bundle = self.bundles[name]
-
-        def predict(sequences: Sequences) -> Floats:
-            return bundle.model.predict_proba(bundle.scaler.transform(sequences) if bundle.scaler else sequences)
-
-        return predict
-
-    def scaled(self, name: str, sequences: Sequences) -> Sequences:
-        """The sequences as the model is given them."""
-        scaler = self.bundles[name].scaler
-        return scaler.transform(sequences) if scaler else sequences
+def _check_reach(study: MemoryConfig, options: WardOptions, models: list[str]) -> None:
+    if study.baseline not in models:
+        raise UsageError(
+            f"the study counts from {study.baseline!r}, which is not among the models",
+            where="memory.baseline",
+            todo=did_you_mean(study.baseline, models),
+        )
+    if not study.far <= study.lags < options.max_steps:
+        raise UsageError(
+            f"gradients {study.far} steps back and effects over {study.lags} steps cannot be followed",
+            where=f"memory.far, memory.lags; the ward's longest stays have {options.max_steps} steps",
+            todo="choose far <= lags < the ward's max_steps",
+        )
 
 
 def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate]) -> MemoryReport:
@@ -219,12 +161,9 @@ def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate
 
 
 def _judge(each: Replicate, study: MemoryConfig, config: ExperimentConfig) -> measures.Judged:
-    if study.baseline not in each.stages:
-        raise UsageError(
-            f"the study counts from {study.baseline!r}, which is not among the trained models",
-            todo=f"add it to models, or choose memory.baseline among {', '.join(each.stages)}",
-        )
     told = {name: probabilities(made, "test") for name, made in each.stages.items()}
+    if study.baseline not in told:
+        raise CheckFailed(f"the study counts from {study.baseline!r}, which could not be trained")
     return measures.judge(
         each.test, told, each.law, study.baseline, resamples=config.evaluation.resamples, seed=each.round.config.seed
     )

@@ -14,10 +14,10 @@ from flowsheet.config import MemoryConfig
 from flowsheet.errors import UsageError
 from flowsheet.evaluation.memory import old_doses
 from flowsheet.evaluation.report.memory import StayReport
+from flowsheet.lifecycle.memory_replicate import Replicate
 from flowsheet.windows.sequences import Sequences
 
 if TYPE_CHECKING:
-    from flowsheet.lifecycle.memory import Replicate
     from flowsheet.models._inspect import Gates
 
 LABS = ("lact", "wbc", "crea", "plt", "map")
