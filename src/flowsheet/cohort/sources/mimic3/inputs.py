@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 
 import polars as pl
@@ -63,10 +64,11 @@ class Reader:
             read = moments(whole(rows, *_IDS), table.name, self.tally, *times)
             flag = "stopped" if "stopped" in rows.columns else "ordercategorydescription"
             word = pl.col(flag).cast(pl.String).str.to_lowercase()
-            read = read.join(mapped.select("itemid", "code"), on="itemid", maintain_order="left").with_columns(
-                _uom("amountuom"), _uom("rateuom"), stops=word.is_in(_STOPS), once=word.is_in(_AT_ONCE)
+            read = read.join(mapped.select("itemid", "code", "convert"), on="itemid", maintain_order="left")
+            amount = pl.when(pl.col("convert") == "grams").then(pl.lit("g")).otherwise(_uom("amountuom"))
+            yield read.with_columns(
+                amount.alias("amountuom"), _uom("rateuom"), stops=word.is_in(_STOPS), once=word.is_in(_AT_ONCE)
             )
-            yield read
         self.tally.unmapped(table.name, wanted.others)
 
 
@@ -121,7 +123,6 @@ def _carevue(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.Dat
     rows = rows.with_columns(known_at=known)
     given = rows.filter(pl.col("rate").is_null() & pl.col("amount").is_not_null())
     given = tally.leave_out(given, pl.col("amount") <= 0, "inputevents_cv: nothing given")
-    given = given.with_columns(start="charttime", end="charttime", number="amount", uom="amountuom")
     rated = rows.filter(pl.col("rate").is_not_null() | pl.col("stops"))
     rated = rated.with_columns(pl.when("stops").then(0.0).otherwise("rate").alias("rate"))
     rated = rated.sort(
@@ -129,10 +130,26 @@ def _carevue(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.Dat
     )
     again = pl.all_horizontal(pl.col(c) == pl.col(c).shift(1) for c in ("stay_id", "code", "charttime"))
     rated = tally.leave_out(rated, again, "inputevents_cv: rates of one moment, the highest is kept")
+    given = _beside_rates(given, rated, options, tally)
+    given = given.with_columns(start="charttime", end="charttime", number="amount", uom="amountuom")
     holds = pl.col("charttime") + pl.duration(seconds=round(options.carevue_rate_hours * 3600))
     until = pl.min_horizontal(pl.col("charttime").shift(-1).over("stay_id", "code"), holds)
     rated = rated.with_columns(start="charttime", end=until, number="rate", uom="rateuom").filter(pl.col("rate") > 0)
     return pl.concat([given, rated])
+
+
+def _beside_rates(given: pl.DataFrame, rated: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
+    """Amounts without those that only sum up an infusion whose rate is charted."""
+    rates = rated.select("stay_id", "code", "charttime", _rated="charttime").sort("charttime")
+    beside = given.sort("charttime").join_asof(
+        rates,
+        on="charttime",
+        by=["stay_id", "code"],
+        tolerance=timedelta(hours=options.carevue_rate_hours),
+        check_sortedness=False,
+    )
+    out = pl.col("_rated").is_not_null()
+    return tally.leave_out(beside, out, "inputevents_cv: amounts of what runs at a charted rate").drop("_rated")
 
 
 def _with_weight(rows: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
