@@ -15,7 +15,7 @@ from flowsheet.evaluation.report.data import question
 
 CONFIG = EvaluationConfig(name="small", resamples=100)
 NASTY = '<img src="http://example.com/x.png" onerror=alert(1)>&"\''
-VOID = {"meta", "link", "br", "img", "hr", "input"}
+VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
 
 
 class Page(HTMLParser):

@@ -1,4 +1,4 @@
-"""The report's charts. A model keeps its colour and dash, ``m0`` .. ``m7`` in the page's CSS, in all of them."""
+"""The report's charts. A model keeps its colour and dash, ``m0`` .. ``m11`` in the page's CSS, in all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from flowsheet.evaluation.report.svg import WIDTH, Drawing, Plot, Scale, tick_label
 
-STYLES = 8
+STYLES = 12
 
 
 def style(place: int) -> str:
@@ -113,7 +113,7 @@ def calibration(points: pl.DataFrame, models: Sequence[str]) -> Markup:
 def decision(points: pl.DataFrame, models: Sequence[str], prevalence: float) -> Markup:
     """Net benefit over the risk from which on to act, beside alarms for everybody (dashed) and for nobody (0)."""
     best = points.group_by("x").agg(pl.col("y").max()).sort("x")
-    worth = [x for x, y in best.iter_rows() if y > prevalence * 0.01]
+    worth = [x for x, y in best.iter_rows() if y > prevalence * 0.05]
     end = min(0.95, 1.1 * max(worth, default=0.1))
     top = 1.08 * max(prevalence, *best["y"].to_list())
     bottom = -top / 8

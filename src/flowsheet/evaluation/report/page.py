@@ -30,7 +30,7 @@ def render(report: ReportData) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "seconds": duration, "plain": plain}
+    environment.filters |= {"count": count, "seconds": duration, "plain": plain, "name": breakable}
     evidence = report.evidence
     return environment.get_template("page.html").render(
         report=report,
@@ -62,6 +62,11 @@ def memory(report: ReportData) -> Markup | None:
 def count(number: int) -> str:
     """With thousands separated."""
     return f"{number:,}"
+
+
+def breakable(name: str) -> Markup:
+    """A model's name, which a narrow column may break after each underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def duration(seconds: float) -> str:
