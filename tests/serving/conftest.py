@@ -40,7 +40,7 @@ def bundle(bundles, ward, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rival(bundles, ward, tmp_path_factory):
-    return bundles.make(tmp_path_factory.mktemp("rival"), "logistic_regression", ward)
+    return bundles.make(tmp_path_factory.mktemp("rival"), "logistic_regression", ward, "r" * 64)
 
 
 @pytest.fixture

@@ -27,12 +27,12 @@ def serve(config: ServeConfig) -> None:
     Raises:
         FlowsheetError: the model does not load, or the port is taken.
     """
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    torch.set_num_threads(1)
-    _log_to_journal()
     service = Service(config)
     with _bound(config.host, config.port) as listening:
+        torch.set_num_threads(1)
         service.load()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        _log_to_journal()
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(service),

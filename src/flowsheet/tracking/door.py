@@ -88,7 +88,8 @@ def example() -> Tables:
         {"stay_id": stay, "time": at(hours), "known_at": at(hours), "variable": variable, "value": value}
         for stay, hours, variable, value in charted
     ]
-    given = {"stay_id": 1, "drug": "norepinephrine", "start": at(27), "end": at(40), "known_at": at(27), "dose": 4.0}
+    given = {"stay_id": 1, "drug": "norepinephrine", "start": at(27), "end": at(40), "known_at": at(27)}
+    given |= {"dose": 4.0, "unit": "mcg/kg"}
     return Tables(_made("stays", stays), _made("events", events), _made("treatments", [given]), empty("episodes"))
 
 
