@@ -1,13 +1,15 @@
-"""What a training epoch of the recurrent models costs, batch by batch, and whether speed costs accuracy.
+"""What a training epoch of the recurrent models costs, and whether speed costs accuracy.
 
-    python benchmarks/training.py WINDOWS [--stays 13000] [--batches 40] [--inputs 80]
+    python benchmarks/training.py WINDOWS [--stays 13000] [--inputs 80] [--share 0.1]
     python benchmarks/training.py WINDOWS --accuracy [--epochs 8] [--seeds 3] [--kind lstm]
 
-WINDOWS is a folder written by ``Sequences.save`` (unscaled). One JSON line a figure; times are seconds of one core.
-The first form times three ways to lay out the same random batches: padded to the longest stay of all, padded to the
-batch's longest, and our slabs. ``loading`` is the share of the time spent in putting batches together; the rest is
-forward, backward and optimiser. ``gemm`` is what the machine does just then in float32 (GFLOP/s): read the seconds
-beside it. The second form trains with plain padded batches and with slabs, from equal seeds for as many epochs.
+WINDOWS is a folder written by ``Sequences.save`` (unscaled). One JSON line a figure, for one thread; ``cpu_seconds``
+are the process's own, ``gemm`` is what the machine does just then in float32 (GFLOP/s, the recurrent product's
+shape): read the seconds beside it. The first form times an epoch of one layer of 128 units in batches of 64 stays,
+laid out in several ways (the slow ones from a ``--share`` of their batches). ``inside`` is the share of the time
+spent in forward, backward and optimiser; the rest puts batches together and averages weights. Where there is a GPU,
+it also tells the share of cuDNN's own rate that training reaches. The second form trains in these ways with equal
+seeds for as many epochs, and scores subjects who were held out.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +30,8 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.models import _training
-from flowsheet.models._batching import Slab, Table, batches, slab, slabs_of
-from flowsheet.models._recurrent import RecurrentModel, RecurrentNet, slab_logits
+from flowsheet.models._batching import POOL, Ints, Table, batches, cut, gather
+from flowsheet.models._recurrent import RecurrentModel, RecurrentNet
 from flowsheet.models._training import Trainer
 from flowsheet.models.base import MODELS, Context
 from flowsheet.windows.scaling import Scaler
@@ -35,13 +39,26 @@ from flowsheet.windows.sequences import Sequences
 
 WARM = 4
 """Kernels are prepared in the first batches, which are not timed."""
-Way = Callable[[Table, np.ndarray], list[Slab]]
 
 
-def padded(table: Table, stays: np.ndarray, steps: int = 0) -> list[Slab]:
+@dataclass(frozen=True)
+class Way:
+    """How stays become batches."""
+
+    name: str
+    pool: int
+    slabs: Callable[[Ints], list[tuple[int, int, int]]]
+    precision: str = "float32"
+    slow: bool = False
+
+
+def padded(lengths: Ints, steps: int = 0) -> list[tuple[int, int, int]]:
     """One slab as wide as the batch and as long as its longest stay, or longer."""
-    lengths = table.lengths[stays]
-    return [slab(table, table.starts[stays], lengths, (0, max(steps, int(lengths.max())), len(stays)))]
+    return [(0, max(steps, int(lengths[0])), len(lengths))]
+
+
+RANDOM = Way("random batches, padded to the batch's longest", 1, padded, slow=True)
+OURS = (Way("ours", POOL, cut), Way("ours, bfloat16", POOL, cut, "bfloat16"))
 
 
 def parts(folder: Path, seed: int) -> list[Sequences]:
@@ -63,52 +80,96 @@ def gemm() -> float:
     return 500 * 2 * 64 * 128 * 512 / (time.process_time() - start) / 1e9
 
 
-def epoch(kind: str, precision: str, way: Way, table: Table, number: int) -> dict[str, Any]:
-    """Seconds of an epoch, from ``number`` batches of 64 stays."""
+def trainer_of(kind: str, way: Way, table: Table, embedding: int) -> Trainer:
+    """A network of one layer of 128 units that has learnt nothing yet, on the table's device."""
     cls = MODELS.get(kind)
     assert issubclass(cls, RecurrentModel)
-    params = cls.Params(embedding=0, hidden=128, layers=1, precision=precision)
-    net = RecurrentNet(cls.Layer, table.x.shape[1], params)
-    trainer = Trainer(net, params, partial(slab_logits, net), lambda _: np.zeros(0), Context(seed=1))
-    order = [*batches(np.arange(len(table.lengths)), 64, torch.Generator().manual_seed(1))]
+    params = cls.Params(embedding=embedding, hidden=128, layers=1, precision=way.precision)
+    net = RecurrentNet(cls.Layer, table.x.shape[1], params).to(table.x.device)
+    return Trainer(net, params, net.train_logits, lambda _: np.zeros(0), Context(seed=1))
+
+
+def epoch(kind: str, way: Way, table: Table, embedding: int, share: float) -> dict[str, Any]:
+    """Seconds of an epoch in batches of 64 stays, from a share of them."""
+    trainer = trainer_of(kind, way, table, embedding)
+    order = batches(table.lengths, 64, torch.Generator().manual_seed(1), way.pool)
     for batch in order[:WARM]:
-        trainer.step(way(table, batch), 1000.0)
-    timed = order[WARM : WARM + number]
-    began, loading, cells = time.process_time(), 0.0, 0
-    for batch in timed:
+        trainer.step(gather(table, batch, way.slabs), 1000.0)
+    timed = order[: max(WARM, round(share * len(order)))]
+    began, cpu, inside, cells = time.perf_counter(), time.process_time(), 0.0, 0
+    for i, stays in enumerate(timed):
+        batch = gather(table, stays, way.slabs)
         start = time.process_time()
-        slabs = way(table, batch)
-        loading += time.process_time() - start
-        trainer.step(slabs, 1000.0)
-        cells += sum(s.y.numel() for s in slabs)
-    total = time.process_time() - began
-    rows = int(table.lengths[np.concatenate(timed)].sum())
+        trainer.step(batch, 1000.0)
+        inside += time.process_time() - start
+        trainer._average(i)
+        cells += len(batch.y)
+    total, scale = time.process_time() - cpu, len(order) / len(timed)
     return {
-        "cpu_seconds": round(total * len(order) / number, 2),
-        "loading": round(loading / total, 3),
-        "padding": round(cells / rows - 1, 3),
+        "seconds": round((time.perf_counter() - began) * scale, 2),
+        "cpu_seconds": round(total * scale, 2),
+        "inside": round(inside / total, 3),
+        "padding": round(cells / int(table.lengths[np.concatenate(timed)].sum()) - 1, 3),
     }
+
+
+def table_of(folder: Path, stays: int, inputs: int) -> Table:
+    """So many stays and inputs of the training part."""
+    train = parts(folder, 0)[0]
+    train = train.take(np.arange(min(stays, len(train))))
+    x = torch.from_numpy(np.ascontiguousarray(train.x[:, :inputs]))
+    y, weight = (torch.from_numpy(a.astype(np.float32)) for a in (train.y, train.scored))
+    return Table(x, y, weight, train.offsets[:-1], train.lengths)
 
 
 def speed(args: argparse.Namespace) -> None:
-    """Every way, model and precision."""
-    train = parts(args.windows, 0)[0]
-    train = train.take(np.arange(min(args.stays, len(train))))
-    x = torch.from_numpy(np.ascontiguousarray(train.x[:, : args.inputs]))
-    y, weight = (torch.from_numpy(a.astype(np.float32)) for a in (train.y, train.scored))
-    table = Table(x, y, weight, train.offsets[:-1], train.lengths)
-    longest = int(train.lengths.max())
-    ways: dict[str, Way] = {
-        "slabs": slabs_of,
-        "padded to the batch's longest": padded,
-        "padded to the longest": lambda table, stays: padded(table, stays, longest),
-    }
-    for kind in ("lstm", "gru", "rnn"):
-        for precision in ("float32", "bfloat16"):
-            for name, way in ways.items():
-                number = args.batches if name == "slabs" else max(2, args.batches // 5)
-                figures = epoch(kind, precision, way, table, number)
-                show(kind=kind, precision=precision, way=name, inputs=x.shape[1], stays=len(train), **figures)
+    """Every way for the LSTM, ours for the others."""
+    table = table_of(args.windows, args.stays, args.inputs)
+    longest = Way("padded to the longest", 1, partial(padded, steps=int(table.lengths.max())), slow=True)
+    default = MODELS.get("lstm").Params().model_dump()["embedding"]
+    for embedding in (default, 0):
+        about = {"inputs": table.x.shape[1], "embedding": embedding, "stays": len(table.lengths)}
+        for kind in ("lstm", "gru", "rnn"):
+            ways = (*OURS, Way("random batches in slabs", 1, cut), RANDOM, longest) if kind == "lstm" else OURS[:1]
+            for way in ways:
+                figures = epoch(kind, way, table, embedding, args.share if way.slow else 1.0)
+                show(kind=kind, way=way.name, **about, **figures)
+    show(figure="share of cuDNN's own rate", **cudnn_share(table))
+
+
+def cudnn_share(table: Table) -> dict[str, Any]:
+    """Rows a second of our epoch on the GPU, beside those of cuDNN's layer alone on full batches of like length."""
+    if not torch.cuda.is_available():
+        return {"skipped": "no CUDA device here"}
+    there = Table(*(t.cuda() for t in (table.x, table.y, table.weight)), table.starts, table.lengths)
+    way = OURS[1]
+    trainer = trainer_of("lstm", way, there, 0)
+    order = batches(there.lengths, 64, torch.Generator().manual_seed(1), way.pool)
+
+    def ours() -> None:
+        for batch in order:
+            trainer.step(gather(there, batch), 1000.0)
+
+    layer, steps = torch.nn.LSTM(there.x.shape[1], 128).cuda(), round(float(there.lengths.mean()))
+    x = torch.randn(steps, 64, there.x.shape[1], device="cuda")
+
+    def alone() -> None:
+        for _ in order:
+            with torch.autocast("cuda", torch.bfloat16):
+                out = layer(x)[0]
+            out.float().sum().backward()
+
+    rates = [rows / _gpu_seconds(work) for rows, work in ((len(there.y), ours), (len(order) * steps * 64, alone))]
+    return {"share": round(rates[0] / rates[1], 3), "rows_per_second": round(rates[0]), "cudnn": round(rates[1])}
+
+
+def _gpu_seconds(work: Callable[[], None]) -> float:
+    work()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def accuracy(args: argparse.Namespace) -> None:
@@ -116,15 +177,17 @@ def accuracy(args: argparse.Namespace) -> None:
     train, valid, test = parts(args.windows, 0)
     cls = MODELS.get(args.kind)
     for seed in range(1, args.seeds + 1):
-        for name, way in {"slabs": slabs_of, "padded": padded}.items():
-            model = cls(cls.Params(epochs=args.epochs, patience=args.epochs))
+        for way in (RANDOM, *OURS):
+            model = cls(cls.Params(epochs=args.epochs, patience=args.epochs, precision=way.precision))
             start = time.process_time()
-            with patch.object(_training, "slabs_of", way):
+            with ExitStack() as stack:
+                stack.enter_context(patch.object(_training, "gather", partial(gather, slabs=way.slabs)))
+                stack.enter_context(patch.object(_training, "batches", partial(batches, pool=way.pool)))
                 model.fit(train, valid, Context(seed=seed, score=lambda y, p: float(roc_auc_score(y, p))))
             seconds = round(time.process_time() - start, 1)
             y, p = test.y[test.scored], model.predict_proba(test)[test.scored]
             scores = {"auroc": round(roc_auc_score(y, p), 4), "auprc": round(average_precision_score(y, p), 4)}
-            show(kind=args.kind, way=name, seed=seed, epochs=args.epochs, fit_cpu_seconds=seconds, **scores)
+            show(kind=args.kind, way=way.name, seed=seed, epochs=args.epochs, fit_cpu_seconds=seconds, **scores)
 
 
 def show(**figures: Any) -> None:
@@ -135,8 +198,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("windows", type=Path)
     parser.add_argument("--stays", type=int, default=13_000)
-    parser.add_argument("--batches", type=int, default=40)
     parser.add_argument("--inputs", type=int, default=80)
+    parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--accuracy", action="store_true")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
