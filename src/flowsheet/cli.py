@@ -127,6 +127,21 @@ def rerun(run_id: str) -> None:
     commands.rerun(run_id)
 
 
+@cli.command()
+@click.argument("model")
+@click.argument("extract", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write the scores to this Parquet file too.")
+def score(model: str, extract: Path, out: Path | None) -> None:
+    """Score every stay of the cohort extract in the folder EXTRACT with MODEL: NAME@ALIAS or NAME/VERSION.
+
+    \b
+    flowsheet score demo-lstm@champion extracts/today --out risks.parquet
+    """
+    from flowsheet.lifecycle import commands
+
+    commands.score(model, extract, out)
+
+
 _REASON = click.option("--reason", required=True, help="Why; kept in the log.")
 _ACTOR = click.option("--actor", default="", help="Who decides; by default the user of this process.")
 

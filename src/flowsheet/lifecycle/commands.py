@@ -102,6 +102,15 @@ def rerun(run_id: str) -> None:
         )
 
 
+def score(model: str, extract: Path, out: Path | None) -> None:
+    """Score an extract and say where the risks are."""
+    from flowsheet.lifecycle.score import score as score_extract
+
+    done = score_extract(model, extract, out, _say)
+    how = "scored before" if done.stage.reused else f"scored in {done.stage.seconds:.1f} s"
+    print(f"{done.stays:,} stays, {done.steps:,} steps by {done.model}/{done.version}, {how}: {done.file}")
+
+
 def promote(name: str, version: int | None, choice: str, *, service: str | None, reason: str, actor: str) -> None:
     """Promote a version and print gate by gate what it showed.
 

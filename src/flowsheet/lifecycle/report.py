@@ -11,16 +11,19 @@ import numpy as np
 import polars as pl
 import yaml
 
-from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.extract import Extract, Manifest
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, render
-from flowsheet.evaluation.report.data import question
+from flowsheet.evaluation.report.data import protocol, question
+from flowsheet.evaluation.report.memory import MemoryReport
 from flowsheet.home import Store, digest, publish, read_json
 from flowsheet.lifecycle.compare import evidence
 from flowsheet.lifecycle.prepare import open_extract, summary
 from flowsheet.lifecycle.rounds import Plan, Results
+from flowsheet.lifecycle.train import trials_of
 from flowsheet.models.base import MODELS
-from flowsheet.tracking.describe import code_version, environment
+from flowsheet.tracking.describe import code_version, environment, flat
+from flowsheet.tuning.importance import importance
 from flowsheet.windows.sequences import Sequences
 
 _TRIALS = {"number": pl.Int64, "state": pl.String, "value": pl.Float64}
@@ -42,7 +45,10 @@ def write(results: Results, run_id: str) -> None:
             evidence=evidence(results.evidence),
             question=question(config.task),
             description=config.description,
+            protocol=protocol(config.evaluation),
             cohort=_cohort(extract, plan),
+            memory=_memory(results),
+            left_out=results.left_out,
             models=tuple(_model(results, name) for name in results.models),
             record=_facts(results, extract, run_id),
             config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
@@ -51,6 +57,14 @@ def write(results: Results, run_id: str) -> None:
     )
     with publish(path(results).parent) as part:
         (part / "report.html").write_text(page)
+
+
+def _memory(results: Results) -> MemoryReport | None:
+    if results.memory is None:
+        return None
+    from flowsheet.lifecycle import memory
+
+    return memory.report(results.memory)
 
 
 def _cohort(extract: Extract, plan: Plan) -> CohortReport:
@@ -65,7 +79,18 @@ def _cohort(extract: Extract, plan: Plan) -> CohortReport:
         quarantined=tuple((q.table, q.rule, q.rows) for q in manifest.quarantined),
         parts=pl.DataFrame(list(_parts(plan))),
         missing=missing,
+        prevalence=_prevalence(manifest),
+        counted=dict((*manifest.left_out, *manifest.counted)),
+        parameters=flat(manifest.source.options),
     )
+
+
+def _prevalence(manifest: Manifest) -> pl.DataFrame:
+    held = pl.DataFrame([entry.model_dump() for entry in manifest.prevalence])
+    if held.is_empty():
+        return held
+    septic = pl.col("with_episode").alias("septic")
+    return held.select("by", "group", "stays", septic, (septic / pl.col("stays")).alias("share"))
 
 
 def _parts(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -95,6 +120,7 @@ def _model(results: Results, name: str) -> ModelReport:
     made, config = results.trained[shown.name][name], shown.config
     can = MODELS.get(config.models[name].kind).capabilities
     tuning = read_json(made.folder / "tuning.json")
+    mattered = importance(config.models[name].kind, config.models[name], trials_of(made), config.seed)
     trials = [{key: trial[key] for key in _TRIALS} for trial in tuning["trials"]]
     return ModelReport(
         name=name,
@@ -104,6 +130,8 @@ def _model(results: Results, name: str) -> ModelReport:
         monitored=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
         trials=pl.DataFrame(trials, schema=_TRIALS),
         tables={file.stem: pl.read_parquet(file) for file in sorted((made.folder / "tables").glob("*.parquet"))},
+        importance=mattered.table,
+        importance_left_out=mattered.left_out,
         seconds=sum(results.trained[each.name][name].seconds for each in plan.every),
     )
 

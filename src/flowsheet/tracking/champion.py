@@ -76,6 +76,22 @@ def find(name: str, version: int | None = None) -> Registered:
     return Registered(name, wanted, versions[wanted].run_id or "")
 
 
+def named(reference: str) -> Registered:
+    """What ``NAME@ALIAS`` or ``NAME/VERSION`` means, with or without ``models:/``; ``NAME`` alone is its champion.
+
+    Raises:
+        UsageError: there is no such model, alias or version.
+    """
+    text = reference.removeprefix("models:/")
+    name, slash, version = text.partition("/")
+    if slash:
+        if not version.isdecimal():
+            raise UsageError(f"{reference!r} names no version", todo="write NAME/VERSION or NAME@ALIAS")
+        return find(name, int(version))
+    name, _, alias = text.partition("@")
+    return resolve(name, alias or "champion")
+
+
 def move(name: str, alias: str, version: int | None) -> None:
     """Let the alias stand for that version; for none, take it away."""
     if version is None:

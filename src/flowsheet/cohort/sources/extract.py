@@ -64,7 +64,8 @@ class ExtractFolder(Source):
         for i, some in enumerate(slices):
             upto = None if i == len(slices) - 1 else some["stay_id"].max()
             rest = {table: frame.filter(_between(after, upto)) for table, frame in tables.items()}
-            yield Batch(stays=some, **rest, attrition={"in the tables": some.height})
+            counted = {"in the tables": some.height}
+            yield Batch(some, rest["events"], rest["treatments"], rest["episodes"], attrition=counted)
             after = upto
 
     def _manifest(self) -> Manifest | None:
