@@ -267,6 +267,13 @@ class TestOnset:
         record = self.treated(healthy(120)).run("norepinephrine", 50, 60, 0.05)
         assert agree([record], DEFAULT).episodes["known_at"].to_list() == [at(54)]
 
+    def test_what_is_known_first_opens_the_episode(self):
+        """A culture that reaches the record days late would date the onset back to hour 15."""
+        record = self.treated(healthy(240), first=100, last=130)
+        record.run("norepinephrine", 15, 17, 0.05).run("norepinephrine", 60, 62, 0.05)
+        assert onsets(record) == [60]
+        assert onsets(record.culture(20, late=180).dose("vancomycin", 20).dose("vancomycin", 32)) == [60]
+
     def test_both_chart_systems_give_the_same_days(self):
         """Antibiotics only ordered by the day, as one of the systems has them, or charted dose by dose."""
         charted = self.treated(healthy(200), first=40, step=12, last=110).run("norepinephrine", 41, 60, 0.1)
