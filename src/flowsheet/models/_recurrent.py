@@ -34,7 +34,7 @@ class RecurrentParams(TrainingParams):
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     """AdamW's decoupled weight decay."""
-    epochs: Annotated[int, Field(ge=1)] = 8
+    epochs: Annotated[int, Field(ge=1)] = 14
     """Passes over the training stays, at most."""
     inputs: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
     """Kinds of features that the network is given."""
@@ -99,7 +99,7 @@ class RecurrentNet(nn.Module):
         zero = self.output.weight.new_zeros(stays, self.params.hidden)
         return [(zero,) * layer.states for layer in self.recurrent()]
 
-    def forward(self, x: Tensor, states: list[State], _: object = None) -> tuple[Tensor, list[State]]:
+    def forward(self, x: Tensor, states: list[State]) -> tuple[Tensor, list[State]]:
         """Log odds (T, n) of the inputs (T, n, F), and the states after them; nothing is dropped."""
         after: list[State] = []
         seen = x = self.embed(x)
