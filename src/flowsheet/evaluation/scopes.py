@@ -51,7 +51,7 @@ def scopes(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Sco
     """All scored rows; transitions in, where they are not the same; stays; one scope for each value in ``subgroups``.
 
     ``subgroups`` has a column ``stay_id``; every other column is a grouping, whose
-    values are told in their order, an Enum in its own.
+    values are told in their order, an Enum in its own. A grouping with a single value tells nothing and is left out.
     """
     yield Scope(ALL, np.asarray(sequences.scored))
     transitions = np.asarray(sequences.scored & ~sequences.in_state)
@@ -72,6 +72,8 @@ def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
     stays = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     frame = stays.join(frame.unique("stay_id"), on="stay_id", how="left", maintain_order="left").drop("stay_id")
     for column in frame.columns:
+        if frame[column].n_unique() < 2:
+            continue  # the group is everybody
         known = frame[column].drop_nulls().unique().sort().cast(pl.String).to_list()  # an Enum keeps its own order
         values = frame[column].cast(pl.String).fill_null(NOT_TOLD).to_numpy()
         for value in [*known, *([NOT_TOLD] if frame[column].has_nulls() else [])]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from flowsheet.config import EvaluationConfig, Protocol, Response, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.report.memory_data import MemoryReport
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ class ReportData:
     protocol: str = ""
     """How the evidence was made; see :func:`protocol`."""
     cohort: CohortReport | None = None
-    memory: Any = None
-    """A ``MemoryReport``, where a memory study was made."""
+    memory: MemoryReport | None = None
+    """The memory study, where there was one."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Models that do not apply to the task, and why."""
     models: tuple[ModelReport, ...] = ()

@@ -14,6 +14,7 @@ from flowsheet.evaluation.report.boards import boards, subgroups
 from flowsheet.evaluation.report.cohort import cohort
 from flowsheet.evaluation.report.data import ReportData
 from flowsheet.evaluation.report.differences import matrix
+from flowsheet.evaluation.report.memory import memory_section
 from flowsheet.evaluation.report.models import models
 from flowsheet.evaluation.report.panels import curve_sets, lead_times
 
@@ -44,19 +45,10 @@ def render(report: ReportData) -> str:
         lead=lead_times(evidence),
         subgroups=subgroups(evidence),
         cohort=cohort(report.cohort) if report.cohort else None,
-        memory=memory(report),
+        memory=memory_section(report.memory, evidence.models) if report.memory else None,
         models=models(report),
         version=__version__,
     )
-
-
-def memory(report: ReportData) -> Markup | None:
-    """The memory study's section, None where there was none."""
-    if report.memory is None:
-        return None
-    from flowsheet.evaluation.report.memory import memory_section
-
-    return memory_section(report.memory)
 
 
 def count(number: int) -> str:
