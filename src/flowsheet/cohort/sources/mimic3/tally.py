@@ -74,7 +74,7 @@ class Tally:
             key=pl.format("{} row {} (line {})", pl.lit(table.upper()), "row", pl.col("row") + 1),
             column=pl.lit(column),
             rule=pl.lit(rule),
-            value=pl.col(column).cast(pl.String).str.slice(0, 60),
+            value=pl.col(column).cast(pl.String).str.strip_suffix(".000000").str.slice(0, 60),
         )
         self.add(table, rule, lines)
         return rows.filter(~spoilt)
