@@ -25,6 +25,9 @@ care are registered afterwards."""
 WITHOUT_EVENTS = "stay_without_events"
 """A stay of which nothing was measured."""
 
+DUPLICATE = "duplicate"
+"""A row with the key of an earlier one."""
+
 AGE, HEIGHT, WEIGHT = (0.0, 130.0), (20.0, 280.0), (0.2, 700.0)
 """Plausible years, cm and kg: preterm infants to the tallest and heaviest people on record."""
 
@@ -77,7 +80,7 @@ def _inside_stay(column: str) -> Rule:
 
 
 def _distinct(columns: list[str], column: str) -> Rule:
-    return Rule("duplicate", column, pl.struct(columns).is_first_distinct())
+    return Rule(DUPLICATE, column, pl.struct(columns).is_first_distinct())
 
 
 def _later(rule: str, earlier: str, later: str) -> Rule:
@@ -148,7 +151,7 @@ RULES: dict[str, list[Rule]] = {
 
 def row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Rows of a well-shaped table that break a rule, rule by rule; columns as in ``FAILURES``."""
-    rules = RULES[table]
+    rules = rules_for(table, frame)
     kept = with_context(table, frame, stays).select(
         rule.good.fill_null(True).alias(str(i)) for i, rule in enumerate(rules)
     )
@@ -159,6 +162,23 @@ def row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.Dat
         if not good
     ]
     return pl.concat([pl.DataFrame(schema=FAILURES), *lines])
+
+
+def rules_for(table: str, frame: pl.DataFrame) -> list[Rule]:
+    """The table's rules less those that its order already shows to be kept: events one after the other are distinct."""
+    keys = _KEYS[table]
+    if table == "events" and set(keys) <= set(frame.columns) and ascends(frame, keys):
+        return [rule for rule in RULES[table] if rule.name != DUPLICATE]
+    return RULES[table]
+
+
+def ascends(frame: pl.DataFrame, keys: list[str]) -> bool:
+    """Whether every row comes after the one before it by these keys; a null comes after nothing."""
+    after: pl.Expr = pl.lit(value=False)
+    for key in reversed(keys):
+        now, last = pl.col(key), pl.col(key).shift(1)
+        after = (last < now) | ((last == now) & after)
+    return bool(frame.select(after.slice(1).fill_null(value=False).all()).item())
 
 
 def with_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:

@@ -95,10 +95,11 @@ class Sieve:
             return rows
         self._tally(found)
         numbered = rows.with_row_index("row", offset=1).cast({"row": pl.Int64})
-        as_json = numbered.select("row", "stay_id", json=pl.struct(rows.columns).struct.json_encode())
+        gone = numbered.select(pl.col("row").is_in(broken.implode())).to_series()
+        as_json = numbered.filter(gone).select("row", "stay_id", json=pl.struct(rows.columns).struct.json_encode())
         lines = found.join(as_json, on="row", how="left", maintain_order="left")
         self._set_aside(lines.drop("row").rename({"json": "row"}), aside)
-        return numbered.filter(~pl.col("row").is_in(broken.implode())).drop("row")
+        return rows.filter(~gone)
 
     def _follow(
         self, table: str, rows: pl.DataFrame, offered: pl.DataFrame, kept: pl.DataFrame, aside: list[pl.DataFrame]

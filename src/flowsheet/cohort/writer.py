@@ -18,7 +18,8 @@ from flowsheet.cohort.extract import (
     fingerprint_of,
 )
 from flowsheet.cohort.prevalence import prevalence, with_episode
-from flowsheet.cohort.schema import SORT_KEYS, TABLES, Tables
+from flowsheet.cohort.rules import ascends
+from flowsheet.cohort.schema import SORT_KEYS, TABLES, TIME, Tables
 from flowsheet.home import file_digest, publish, write_json
 
 _ARROW = {
@@ -96,7 +97,8 @@ class ExtractWriter:
     def _open(self, name: str, columns: dict[str, pl.DataType]) -> None:
         stream = self._files.enter_context((self.folder / f"{name}.parquet").open("wb"))
         schema = pa.schema([(column, _ARROW[dtype]) for column, dtype in columns.items()])
-        writer = pq.ParquetWriter(stream, schema, compression="zstd", store_schema=False)
+        repeating = [column for column, dtype in columns.items() if dtype != TIME]  # moments seldom do
+        writer = pq.ParquetWriter(stream, schema, compression="zstd", store_schema=False, use_dictionary=repeating)
         self._writers[name] = self._files.enter_context(writer)
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:
@@ -120,6 +122,8 @@ def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
 
 def in_order(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows in the contract's order; the columns beside the sort keys break ties."""
+    if frame.height and ascends(frame, SORT_KEYS[table]):
+        return frame
     rest = [column for column in TABLES[table] if column not in SORT_KEYS[table]]
     return frame.sort([*SORT_KEYS[table], *rest])
 
