@@ -125,6 +125,22 @@ def test_a_score_that_cannot_be_computed_is_an_error(search):
         search(score=lambda y, p: float("nan"))
 
 
+@pytest.mark.parametrize("events", [[], [1], [0, 0]])
+def test_validation_rows_of_one_class_are_judged_by_log_loss(toy, tmp_path, events):
+    """A small fold without events must not stop an experiment, nor choose by a figure that means nothing."""
+    data = toy.sequences()
+    valid = replace(data, scored=np.arange(data.rows) < len(events), y=np.resize([*events, 0], data.rows).astype("i1"))
+    told = []
+    tuned = tune(
+        "toy", ModelConfig(kind="toy"), toy.TUNING, data, valid,
+        seed=5, score=lambda y, p: float("nan"), work=tmp_path, progress=told.append,
+    )  # fmt: skip
+    quality = toy.Toy(toy.ToyParams(**tuned.params)).quality()
+    expected = {0: 0.0, 1: np.log(quality), 2: np.log(1 - quality)}[len(events)]
+    assert tuned.value == pytest.approx(expected)
+    assert f"warning: {sum(events)} events in {len(events)} validation rows" in " ".join(told)
+
+
 def test_predictions_that_are_not_numbers_are_an_error(search):
     with pytest.raises(CheckFailed, match="6 of 6 predictions are not finite"):
         search(params={"nan": True})
@@ -132,7 +148,7 @@ def test_predictions_that_are_not_numbers_are_an_error(search):
 
 def test_the_score_sees_scored_rows_only(toy, tmp_path):
     data = toy.sequences()
-    data.scored[::2] = False
+    data.scored[:2] = False
     seen = []
 
     def score(y, p):
@@ -140,7 +156,7 @@ def test_the_score_sees_scored_rows_only(toy, tmp_path):
         return 0.5
 
     tune("toy", ModelConfig(kind="toy", trials=1), toy.TUNING, data, data, seed=1, score=score, work=tmp_path)
-    assert seen == [([1, 1, 1], 3)]
+    assert seen == [([0, 1, 0, 1], 4)]
 
 
 def test_time_is_up_between_trials(search):

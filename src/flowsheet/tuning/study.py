@@ -51,7 +51,8 @@ def tune(
     progress: Callable[[str], None] = lambda line: None,
     storage: str | None = None,
 ) -> Tuned:
-    """Search the model's parameters for the largest ``score`` on the validation split.
+    """Search the model's parameters for the largest ``score`` on the validation split; where its rows are of one
+    class, so that most scores mean nothing, for the smallest log loss, saying so.
 
     ``work`` survives a kill; called again with the same arguments the search goes on there, and comes to
     the result it would have come to. The caller holds a lock on ``work``. ``on_trial`` is told every

@@ -117,12 +117,18 @@ class Trainer:
         risk = model.predict_proba(self.valid)
         if not np.isfinite(risk).all():
             raise ValueError(f"{int((~np.isfinite(risk)).sum())} of {len(risk)} predictions are not finite")
-        y = self.valid.y[self.valid.scored]
-        value = float(self.score(y, risk[self.valid.scored]))
+        y, p = self.valid.y[self.valid.scored], risk[self.valid.scored]
+        events, rows = int(y.sum()), len(y)
+        if not 0 < events < rows:
+            self.progress(
+                f"warning: {events} events in {rows} validation rows; minus log loss stands in for the metric"
+            )
+            return _minus_log_loss(y, p)
+        value = float(self.score(y, p))
         if np.isnan(value):
             raise CheckFailed(
                 "the monitored metric cannot be computed on the validation split",
-                f"{int(y.sum())} events in {len(y)} scored rows",
+                f"{events} events in {rows} scored rows",
                 todo="hold out more subjects (evaluation.validation), or choose another metric (tuning.metric)",
             )
         return value
@@ -156,6 +162,11 @@ class Trainer:
 
     def _same(self, drawn: dict[str, Any], state: TrialState) -> list[FrozenTrial]:
         return [t for t in self.study.get_trials(deepcopy=False, states=(state,)) if t.params == drawn]
+
+
+def _minus_log_loss(y: NDArray[np.int8], p: NDArray[np.float64]) -> float:
+    """Of rows of one class; 0, the same for all, where there is none."""
+    return float(np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1)).mean()) if len(y) else 0.0
 
 
 def _suggest(trial: optuna.Trial, name: str, space: Range) -> Any:
