@@ -19,6 +19,7 @@ from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import Fold
 from flowsheet.evaluation.leaderboard import how_sure, leaderboard_markdown
 from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.resampled_t import corrected_t
 from flowsheet.evaluation.sentences import headline
 
@@ -163,6 +164,12 @@ def test_a_fold_without_a_model_or_a_row_is_refused(ward, folds):
         with pytest.raises(CheckFailed, match=words) as caught:
             evaluate_folds(ward[0], wrong, CONFIG, seed=1)
         assert "repetition 0, fold 2" in str(caught.value)
+
+
+def test_the_report_says_how_cross_validation_compares(evidence):
+    text = render(ReportData("folds", evidence))
+    for words in ("Subjects, each held out", "figures on the 8 folds", "Nadeau and Bengio", "of the first repetition"):
+        assert words in text
 
 
 @given(d=st.lists(st.floats(-1, 1), min_size=2, max_size=20))

@@ -11,7 +11,9 @@ import pytest
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import evaluate
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, render
-from flowsheet.evaluation.report.data import question
+from flowsheet.evaluation.report.data import protocol, question
+
+from .test_memory import study
 
 CONFIG = EvaluationConfig(name="small", resamples=100)
 NASTY = '<img src="http://example.com/x.png" onerror=alert(1)>&"\''
@@ -61,7 +63,15 @@ def full_report(ward, predictions, name="sharp"):
         {"stay_id": sequences.stay_id, "sex": ["F", "M"] * (len(sequences) // 2) + ["F"] * (len(sequences) % 2)}
     )
     models = {name if model == "sharp" else model: p for model, p in predictions.items()}
-    evidence = evaluate(sequences, models, CONFIG, seed=1, thresholds=dict.fromkeys(models, 0.3), subgroups=groups)
+    evidence = evaluate(
+        sequences,
+        models,
+        CONFIG,
+        seed=1,
+        task=TaskConfig(name="daily"),
+        thresholds=dict.fromkeys(models, 0.3),
+        subgroups=groups,
+    )
     return ReportData(
         title=name,
         evidence=evidence,
@@ -83,7 +93,21 @@ def full_report(ward, predictions, name="sharp"):
                 }
             ),
             missing={"heart_rate": 0.1, name: 0.93},
+            prevalence=pl.DataFrame(
+                {
+                    "by": ["care_unit", "care_unit", name],
+                    "group": ["MICU", None, name],
+                    "stays": [1500, 0, 10],
+                    "septic": [300, 0, 0],
+                    "share": [0.2, None, 0.0],
+                }
+            ),
+            counted={"cultures_by_date_only": 4567, name: 1},
+            parameters={"sofa_rise": 2, name: name},
         ),
+        protocol=protocol(CONFIG),
+        memory=study(),
+        left_out={name: "the earlier responses are all 0"},
         models=tuple(model_report(model) for model in models),
         record={"Fingerprints": {"extract": "f" * 64, name: name}, "Seeds": {"experiment": 1}},
         config_yaml=f"name: {name}\nseed: 1\n",
@@ -103,8 +127,18 @@ def model_report(name):
         tables={
             "training_curve": pl.DataFrame({"epoch": [1, 2, 3], "score": [0.1, 0.2, 0.21]}),
             "coefficients": pl.DataFrame({"term": [name, "age"], "estimate": [0.5, -0.25]}),
+            "effects": pl.DataFrame(
+                {
+                    "term": ["intercept", name, "aliased"],
+                    "estimate": [-3.0, 0.5, None],
+                    "std_error": [0.1, 0.1, None],
+                    "low": [-3.2, 0.304, None],
+                    "high": [-2.8, 0.696, None],
+                }
+            ),
         },
         seconds=75.0,
+        importance=pl.DataFrame({"parameter": ["hidden", name], "importance": [0.75, 0.25]}),
     )
 
 
@@ -116,6 +150,10 @@ def test_a_full_report_tells_everything(ward, predictions):
     for words in ("will the patient be septic", "in the raw tables", "1,234", "Transitions in", "<th>F</th>", "f" * 64):
         assert words in text
     for words in ("Tuning history", "Training curve", "Coefficients", "1 min 15 s", "2 complete, 1 failed"):
+        assert words in text
+    for words in ("Hold-out: 20% of the subjects", "4,567", "20.0%", "Decision curves", "Median lead time", "Per stay"):
+        assert words in text
+    for words in ("[+0.304, +0.696]", "Importance of the tuned", "is left out: the earlier", "What memory is for"):
         assert words in text
 
 
@@ -199,3 +237,22 @@ def test_more_models_than_colours(ward, predictions):
 )
 def test_the_task_in_a_sentence(task, words):
     assert words in question(TaskConfig(name="t", **task))
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "words"),
+    [
+        ({"protocol": "temporal", "test": 0.3}, "the 30% of the subjects who came last are kept apart. Of the others,"),
+        ({"protocol": "cross_validation", "repeats": 3}, "dealt into 5 folds, 3 times anew, and every subject"),
+        ({"protocol": "site"}, "each site in turn is predicted by models that never saw it. Within each fold"),
+        ({"protocol": "site", "sites": ("A", "B")}, "the subjects of A, B are kept apart. Of the others,"),
+    ],
+)
+def test_the_protocol_in_words(evaluation, words):
+    assert words in protocol(EvaluationConfig(name="e", **evaluation))
+
+
+def test_too_few_trials_for_importance_are_said(ward, predictions):
+    evidence = evaluate(ward[0], {"m": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1)
+    told = ModelReport("m", importance_left_out="3 complete trials; at least 6 are needed for 1 parameter")
+    assert "not told, 3 complete trials" in checked(render(ReportData("few", evidence, models=(told,))))
