@@ -44,3 +44,12 @@ def test_history_helps_only_when_it_is_asked_for():
     known = train.scored & (train.history[:, 0] == 1)
     gain = with_history.predict_proba(train)[known].mean() - without.predict_proba(train)[known].mean()
     assert gain > 0.05
+
+
+def test_one_class_is_said_aloud():
+    train = toy_sequences(20, 1, raw=False)
+    train = replace(train, y=np.zeros_like(train.y))
+    told = []
+    model = LogisticRegression(LogisticRegression.Params())
+    model.fit(train, train, Context(seed=1, progress=told.append))
+    assert told == [f"warning: 0 events in {train.scored.sum()} training rows; every row gets the base rate"]

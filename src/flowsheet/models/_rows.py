@@ -108,6 +108,8 @@ class RowModel(Model):
         self.inputs, self.terms = input_names(train), self.columns(train)
         y = train.y[train.scored]
         self.rate, self.fitted = base_rate(y), bool(0 < y.sum() < len(y))
+        if not self.fitted:
+            context.progress(f"warning: {int(y.sum())} events in {len(y)} training rows; every row gets the base rate")
         with threadpool_limits(limits=context.threads):
             if self.fitted:
                 self.fit_rows(self.scored(train), self.scored(valid), context)
