@@ -165,6 +165,7 @@ def test_mlflow_serves_the_champion_too(home, bundle, ward, tell, tmp_path):
         ([f"{NAME}@nobody"], "no version with the alias 'nobody'"),
         ([NAME, "--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
         ([NAME, "--max-rows", "0"], "limits.rows=0"),
+        ([NAME, "--shadow", "champion"], "cannot be its own shadow"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(home, capsys, monkeypatch, words, told):

@@ -76,7 +76,7 @@ def make_app(service: Service) -> FastAPI:
     @app.get("/ready")
     async def ready() -> Response:
         """200 when a request would be taken now, 503 otherwise."""
-        free = len(batcher) < config.waiting
+        free = batcher.free
         return _json({"ready": free}, 200 if free else 503)
 
     @app.get("/version")

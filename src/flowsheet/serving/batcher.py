@@ -48,6 +48,11 @@ class Batcher:
         """How many requests wait."""
         return len(self._jobs)
 
+    @property
+    def free(self) -> bool:
+        """Whether a request would be taken now."""
+        return len(self._jobs) < self._waiting and self._thread.is_alive()
+
     async def submit(self, body: bytes) -> Outcome:
         """The outcome for a body.
 

@@ -37,6 +37,7 @@ class Holder:
         self.name, self.alias = name, alias
         self.current: Loaded | None = None
         self.error: str | None = None
+        self.looked_at: datetime | None = None
         self._changed = changed
 
     def load(self) -> None:
@@ -46,6 +47,7 @@ class Holder:
             FlowsheetError: there is no such version, or it does not load; ``current`` is as before.
         """
         found = champion.resolve(self.name, self.alias)
+        self.looked_at = datetime.now(UTC)
         if self.current is not None and self.current.version == found.version:
             self.error = None
             return

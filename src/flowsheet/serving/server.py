@@ -17,6 +17,9 @@ from flowsheet.serving.journal import JournalHandler, journal
 from flowsheet.serving.service import Service
 from flowsheet.serving.settings import ServeConfig
 
+_CONNECTIONS = 2_000
+"""Further connections are answered with 503."""
+
 _SWITCH_SECONDS = 0.001
 """How long the computing thread may keep the interpreter from the one that reads and writes."""
 
@@ -42,6 +45,7 @@ def serve(config: ServeConfig) -> None:
                 proxy_headers=False,
                 lifespan="on",
                 ws="none",
+                limit_concurrency=_CONNECTIONS,
                 timeout_graceful_shutdown=config.drain_seconds,
             )
         )

@@ -85,6 +85,7 @@ def _state(holder: Holder) -> dict[str, Any]:
         "alias": holder.alias,
         "version": model.version if model else None,
         "loaded_at": model.loaded_at if model else None,
+        "looked_at": holder.looked_at,  # when the registry last answered
         "error": holder.error,
     }
 

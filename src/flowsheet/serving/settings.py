@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowsheet.config import Frozen
 
@@ -46,3 +46,9 @@ class ServeConfig(Frozen):
     """How often the registry is asked whether the alias has moved."""
     drain_seconds: Count = 30
     """How long a server that is told to stop lets its requests finish."""
+
+    @model_validator(mode="after")
+    def _rivals(self) -> Self:
+        if self.shadow == self.alias:
+            raise ValueError(f"{self.alias} cannot be its own shadow: name another alias")
+        return self
