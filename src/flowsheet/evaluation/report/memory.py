@@ -22,6 +22,7 @@ from flowsheet.evaluation.report.memory_data import MemoryReport, StayReport
 __all__ = ["MemoryReport", "Panel", "StayReport", "drawings", "memory_section", "panels"]
 
 _FOLDER = Path(__file__).parent
+_ALONE = "svg { max-width: none; width: auto; font-family: 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif; }"
 _FIGURES = ("log_loss", "auroc", "auprc", "brier", "share")
 
 
@@ -191,16 +192,26 @@ def _effects(report: MemoryReport, css: Mapping[str, str]) -> Iterator[Panel]:
     for (drug,), truth in report.curves.group_by("drug", maintain_order=True):
         learned = report.learned.filter(pl.col("drug") == drug, pl.col("model").is_in(closer))
         told = ", ".join(f"{m} {distance[m, str(drug)]:.2f}" for m in closer)
-        acts = {"none": "nothing, and the models should say so"}.get(
-            truth["shape"][0], f"a curve ({truth['shape'][0]})"
-        )
         yield Panel(
             f"effect_{drug}",
             str(drug).replace("_", " "),
-            f"The law: {acts}. Root mean square distance from it: {told}.",
+            f"{_acts(truth)} Root mean square distance from the law: {told}.",
             charts.effect(str(drug), truth, learned, css, report.unit),
             (("truth", "the law"), *((css[m], m) for m in closer)),
         )
+
+
+def _acts(truth: pl.DataFrame) -> str:
+    """When a drug acts, in a sentence."""
+    size = truth["effect"].abs()
+    if not size.max():
+        return "By the law it does nothing."
+    peak = int(size.arg_max() or 0)
+    half = truth["lag"].filter(size > size[peak] / 2).to_list()
+    return (
+        f"By the law {truth['effect'][peak]:+.1f} at most, at lag {peak}, and more than half of that at lags "
+        f"{half[0]} to {half[-1]}."
+    )
 
 
 def _reach(report: MemoryReport, css: Mapping[str, str]) -> Iterator[Panel]:
@@ -223,12 +234,14 @@ def _stay(report: MemoryReport) -> Iterator[Panel]:
     stay = report.stay
     if stay is None:
         return
-    mean = {gate: float(str(part["mean"].mean())) for (gate,), part in stay.gates.group_by("gate", maintain_order=True)}
+    means = {row["gate"]: row for row in stay.gates.group_by("gate").mean().iter_rows(named=True)}
+    kept, most = means["forget"]["mean"], means["forget"]["high"]
     yield Panel(
         "stay",
         f"Stay {stay.stay_id} and the gates of {stay.model}",
-        f"The forget gates keep {mean['forget']:.0%} of the cell from step to step on average, the input gates let in "
-        f"{mean['input']:.0%}: units whose colour holds for weeks carry a dose until the day it acts.",
+        f"From step to step the forget gates keep {kept:.0%} of the cell on average, and {most:.0%} or more in a tenth "
+        f"of the units, of which half is left after {math.log(0.5) / math.log(most):.0f} steps; the input gates let in "
+        f"{means['input']['mean']:.0%}. A colour that lasts below is a memory that lasts.",
         charts.stay(stay, report.unit),
         broad=True,
     )
@@ -237,7 +250,7 @@ def _stay(report: MemoryReport) -> Iterator[Panel]:
 def drawings(report: MemoryReport) -> dict[str, str]:
     """Every drawing as an SVG file that can be looked at by itself, by name."""
     css = (_FOLDER / "page.css").read_text() + (_FOLDER / "memory.css").read_text()
-    return {panel.name: _standalone(panel, css + "svg { max-width: none; width: auto; }") for panel in panels(report)}
+    return {panel.name: _standalone(panel, css + _ALONE) for panel in panels(report)}
 
 
 def _standalone(panel: Panel, css: str) -> str:

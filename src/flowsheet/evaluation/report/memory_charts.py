@@ -117,7 +117,7 @@ def matrix(
         scale = _padded([*law["effect"], *found["response"]], 0.02)
         lag = law["lag"].to_list()
         across = Scale(0, max(lag[-1], 1), left + column * j + gap, left + column * (j + 1) - 4)
-        canvas.text(across.start, top - 24, shorten(drug, 13), "label")
+        canvas.text(across.start, top - 24, shorten(drug, 14), "label")
         canvas.text(across.start, top - 10, _said(law), "tick")
         for i, model in enumerate(models):
             axes = Axes(canvas, across, Scale(*scale, top + row * (i + 1) - 4, top + row * i + 4))
