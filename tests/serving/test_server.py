@@ -90,6 +90,14 @@ def post(port: int, path: str, body: bytes) -> dict:
         return json.loads(answer.read())
 
 
+def raw(port: int, sent: bytes) -> bytes:
+    """What comes back for bytes that are no HTTP."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+        with contextlib.suppress(ConnectionError):
+            line.sendall(sent)
+        return line.recv(4096)
+
+
 def get(port: int, path: str) -> dict:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
         return json.loads(answer.read())
@@ -123,6 +131,13 @@ def test_the_server_follows_the_registry_shadows_and_drains(home, bundles_by_ver
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(port, "/predict", b'{"stays": 1}')
         assert refused.value.code == 422
+        for spoilt in (
+            b"no such protocol\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
+            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+            b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 50_000,
+        ):
+            assert raw(port, spoilt).startswith(b"HTTP/1.1 4"), spoilt[:60]
 
         answers = hammer(port, body, lambda: move_alias(port, 2))
         assert {answer["model"]["version"] for answer in answers} == {1, 2}
