@@ -12,6 +12,7 @@ from rich.table import Table
 from flowsheet.cohort.extract import Extract
 from flowsheet.evaluation.leaderboard import leaderboard_table
 from flowsheet.lifecycle.record import Outcome
+from flowsheet.tracking.describe import flat
 
 if TYPE_CHECKING:
     from flowsheet.lifecycle.comparison import Comparison
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flowsheet.lifecycle.rerun import Line, Rerun
 
 _SHOWN_FAILURES = 40
+_SHOWN_PARAMETERS = 60  # a simulated ward has hundreds: its manifest tells them
 _SHOWN_REASONS = 20
 _PIPE_WIDTH = 160
 
@@ -110,13 +112,17 @@ def extract(made: Extract, out: Console) -> None:
     if manifest.quarantined:
         rows = [[q.table, q.rule, f"{q.rows:,}"] for q in manifest.quarantined]
         out.print(table("set aside in quarantine.parquet", ["table", "rule", "rows"], rows))
+    parameters = flat(manifest.source.options)
+    if 0 < len(parameters) <= _SHOWN_PARAMETERS:
+        out.print(table("made with", ["parameter", "value"], [list(pair) for pair in parameters.items()]))
     out.print(f"fingerprint {made.fingerprint}", highlight=False)
     out.print(f"folder      {made.path}", highlight=False, soft_wrap=True)
 
 
 def _counts(made: Extract) -> list[list[str]]:
     tables = [[name, f"{entry.rows:,}"] for name, entry in made.manifest.tables.items()]
-    return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in made.manifest.counts.items())]
+    others = {name: n for name, n in made.manifest.counts.items() if name not in made.manifest.tables}
+    return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in others.items())]
 
 
 def _prevalence(made: Extract) -> list[list[str]]:
