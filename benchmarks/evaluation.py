@@ -1,9 +1,11 @@
 """How long evidence takes, and whether its intervals hold what they promise; one JSON line a figure.
 
     python benchmarks/evaluation.py bootstrap [--subjects 4000] [--rows 150000] [--models 10] [--resamples 1000]
+    python benchmarks/evaluation.py folds [--models 4] [--repeats 2]
     python benchmarks/evaluation.py coverage [--repetitions 1000]
 
-``bootstrap`` compares models with every registered metric, every pair and every curve. ``coverage`` repeats a
+``bootstrap`` compares models with every registered metric, every pair and every curve; ``folds`` does it for five-fold
+cross-validation, repeated. ``coverage`` repeats a
 comparison whose true difference is known: 95% intervals of the difference should cover it in 95% of repetitions,
 and two equal models should be called different in at most 5%.
 """
@@ -19,7 +21,8 @@ import numpy as np
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap, difference
-from flowsheet.evaluation.evidence import evaluate
+from flowsheet.evaluation.evidence import evaluate, evaluate_folds
+from flowsheet.evaluation.folds import Fold
 from flowsheet.evaluation.metrics import METRICS, Scored
 from flowsheet.windows.sequences import Feature, Sequences
 
@@ -72,6 +75,31 @@ def measure_bootstrap(given: argparse.Namespace) -> None:
     print(json.dumps(line))
 
 
+def measure_folds(given: argparse.Namespace) -> None:
+    sequences, predictions = ward(given.subjects, given.rows, given.models)
+    config = EvaluationConfig(name="benchmark", resamples=given.resamples)
+    rings, folds = dict.fromkeys(predictions, 0.05), []
+    for repeat in range(given.repeats):
+        dealt = np.random.default_rng(repeat).permutation(given.subjects) % 5
+        for k in range(5):
+            held = np.flatnonzero(dealt == k)
+            rows = np.isin(sequences.subject_id, held)[sequences.row_stay]
+            said = {model: p[rows] for model, p in predictions.items()}
+            folds.append(Fold(repeat, k, held, given.subjects - len(held), said, rings))
+    start, cpu = time.perf_counter(), time.process_time()
+    evidence = evaluate_folds(sequences, folds, config, seed=1, task=HOURLY)
+    line = {
+        "what": "folds",
+        "models": given.models,
+        "repeats": given.repeats,
+        "figures": len(evidence.leaderboard) + len(evidence.folds),
+        "wall_s": round(time.perf_counter() - start, 2),
+        "cpu_s": round(time.process_time() - cpu, 2),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps(line))
+
+
 def contest(rng: np.random.Generator, noise: tuple[float, float], subjects: int = 200) -> list[Scored]:
     """Two models that see the same signal through noises of their own; eight rows a subject."""
     subject = np.repeat(np.arange(subjects), 8)
@@ -109,14 +137,15 @@ def measure_coverage(given: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["bootstrap", "coverage"])
+    parser.add_argument("what", choices=["bootstrap", "folds", "coverage"])
     parser.add_argument("--subjects", type=int, default=4000)
     parser.add_argument("--rows", type=int, default=150_000)
     parser.add_argument("--models", type=int, default=10)
     parser.add_argument("--resamples", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=1000)
     given = parser.parse_args()
-    (measure_bootstrap if given.what == "bootstrap" else measure_coverage)(given)
+    {"bootstrap": measure_bootstrap, "folds": measure_folds, "coverage": measure_coverage}[given.what](given)
 
 
 if __name__ == "__main__":
