@@ -39,14 +39,19 @@ _OXYGEN_ONLY = (
     *("hood", "hut", "transtrachealcat", "heated neb", "ultrasonic neb", "vapomist"),
 )
 """Devices for patients without a ventilator (MIT-LCP/mimic-code ventilation_classification)."""
+_WORDS = ("gcs_verbal", "crp", "specimen", "ventilator_setting", "ventilator_mode", "oxygen_device", "extubated")
+"""Conversions that look at words."""
 _COMA = ("egcs", "mgcs", "vgcs", "gcs")
+_PART = pl.Enum(["rest", "arterial", "coma", "urine", "specimen"])
+"""What depends on several rows is told apart from the rest."""
 _COLUMNS = ["stay_id", "time", "known_at", "code", "value"]
+_BOUNDED = [*_COLUMNS, "factor", "low", "high"]
 
 
 @lru_cache(maxsize=1)
 def items() -> pl.DataFrame:
     """The catalogue's items with ``code`` (the row, which is also the rank among items of one name), the place of
-    their name in the alphabet (``order``), and bounds."""
+    their name in the alphabet (``order``), how they are to be treated, and bounds."""
     factors = [_LINEAR.get(convert, (1.0, 0.0)) for convert in catalogue.mimic3_items()["convert"]]
     bounds = catalogue.ranges().rename({"variable": "name"})
     return (
@@ -57,8 +62,22 @@ def items() -> pl.DataFrame:
             order=pl.col("name").rank("dense").cast(pl.Int64),
             factor=pl.Series([factor for factor, _ in factors]),
             offset=pl.Series([offset for _, offset in factors]),
+            worded=pl.col("convert").is_in(_WORDS),
+            share=pl.col("convert") == "fraction_or_percent",
+            part=pl.when(pl.col("convert") == "arterial")
+            .then(pl.lit("arterial"))
+            .when(pl.col("name").is_in(_COMA))
+            .then(pl.lit("coma"))
+            .when(pl.col("name").is_in(["urine", "specimen"]))
+            .then("name")
+            .otherwise(pl.lit("rest"))
+            .cast(_PART),
         )
         .join(bounds, on="name", how="left", maintain_order="left")
+        .with_columns(
+            low=pl.when(pl.col("convert").is_in(["gcs_verbal", "specimen"])).then(0.0).otherwise("low"),
+            high=pl.when(pl.col("convert") == "specimen").then(1.0).otherwise("high"),
+        )
     )
 
 
@@ -117,33 +136,32 @@ class Reader:
 
     def _valued(self, table: str, rows: pl.DataFrame, number: str) -> pl.DataFrame:
         """The rows with their ``code`` and ``value`` in the catalogue's unit; what has none is counted."""
-        text = pl.col("_text")
-        read = numbers(rows.with_columns(_text=pl.col("value"), _number=pl.col(number)), "_number")
-        unread = pl.col("_number").is_null() & (pl.col(number).cast(pl.String) != "")
+        read = numbers(rows.with_columns(_number=pl.col(number)), "_number")
         if number == "valuenum":
+            unread = pl.col("_number").is_null() & (pl.col(number).cast(pl.String) != "")
             read = self.tally.spoil(read, unread, table, number, "number")
         rows = read.join(_of(table), on="itemid", maintain_order="left")
         linear = pl.col("_number") * pl.col("factor") + pl.col("offset")
-        share = pl.when(pl.col("_number") <= 1).then(pl.col("_number") * 100).otherwise("_number")
-        convert = pl.col("convert")
-        numeric = pl.when(convert == "fraction_or_percent").then(share).otherwise(linear)
-        worded = rows.filter(convert.is_in(list(_WORDS)))
-        plain = rows.filter(~convert.is_in(list(_WORDS))).with_columns(value=numeric.round(6))
-        plain = self.tally.leave_out(plain, pl.col("value").is_null(), f"{table}: no number")
-        worded = worded.with_columns(value=_worded(text, rows.columns)) if worded.height else plain.clear()
-        worded = self.tally.leave_out(worded, pl.col("value").is_null(), f"{table}: words that say nothing")
-        made = pl.concat([plain, worded.select(plain.columns)])
-        size = pl.when(convert == "negate").then(-pl.col("value")).otherwise("value")
-        exempt = convert.is_in(["gcs_verbal", "specimen"])
-        return self.tally.leave_out_by(made, ~size.is_between("low", "high") & ~exempt, f"{table}: impossible", "name")
+        percent = pl.when(pl.col("_number") <= 1).then(pl.col("_number") * 100).otherwise("_number")
+        plain = rows.filter(~pl.col("worded"))
+        plain = plain.with_columns(value=pl.when("share").then(percent).otherwise(linear).round(6))
+        plain = self.tally.leave_out(plain, pl.col("value").is_null(), f"{table}: no number").select(_BOUNDED)
+        worded = rows.filter("worded")
+        if worded.height:
+            convert = items().select("code", "convert")
+            worded = worded.join(convert, on="code", maintain_order="left")
+            worded = worded.with_columns(value=_worded(worded.columns))
+            worded = self.tally.leave_out(worded, pl.col("value").is_null(), f"{table}: words that say nothing")
+            plain = pl.concat([plain, worded.select(_BOUNDED)])
+        size = pl.when(pl.col("factor") < 0).then(-pl.col("value")).otherwise("value")
+        impossible = ~size.is_between("low", "high")
+        return self.tally.leave_out_by(plain, impossible, f"{table}: impossible", items().select("code", "name"))
 
 
-_WORDS = ("gcs_verbal", "crp", "specimen", "ventilator_setting", "ventilator_mode", "oxygen_device", "extubated")
-
-
-def _worded(text: pl.Expr, columns: list[str]) -> pl.Expr:
+def _worded(columns: list[str]) -> pl.Expr:
     """The value of rows whose words matter."""
-    word, convert, number = text.str.strip_chars().str.to_lowercase(), pl.col("convert"), pl.col("_number")
+    word = pl.col("value").str.strip_chars().str.to_lowercase()
+    convert, number = pl.col("convert"), pl.col("_number")
     per_litre = (
         pl.when(pl.col("valueuom").str.to_lowercase() == "mg/dl").then(number * 10).otherwise(number)
         if "valueuom" in columns
@@ -172,7 +190,7 @@ def _of(table: str) -> pl.DataFrame:
     return (
         items()
         .filter(pl.col("table") == table)
-        .select("itemid", "code", "name", "convert", "factor", "offset", "low", "high")
+        .select("itemid", "code", "convert", "worded", "share", "factor", "offset", "low", "high")
     )
 
 
@@ -195,18 +213,27 @@ def events(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataF
     """
     if rows.is_empty():
         return empty("events")
-    rows = rows.join(items().select("code", "name", "convert", "order"), on="code", maintain_order="left")
-    apart = {name: rows.filter(pl.col("name") == name) for name in ("urine", "specimen")}
-    coma = rows.filter(pl.col("name").is_in(_COMA))
-    rest = rows.filter(~pl.col("name").is_in([*apart, *_COMA]))
-    other = _first(apart["specimen"], tally).filter(pl.col("value") == 0.0).select("stay_id", "time", _other=True)
-    rest = rest.join(other, on=["stay_id", "time"], how="left", maintain_order="left")
-    not_arterial = (pl.col("convert") == "arterial") & pl.col("_other")
-    rest = tally.leave_out(rest, not_arterial, "labevents: blood gas that is not arterial")
-    urine, coma = _urine(_first(apart["urine"], tally), tally), _coma(_first(coma, tally), options, tally)
-    columns = [*_COLUMNS, "name", "order"]
-    made = _one_each(pl.concat([part.select(columns) for part in (rest, urine, coma)]), tally)
-    return made.rename({"name": "variable"}).select(list(EVENTS)).cast(pl.Schema(EVENTS))
+    rows = rows.join(items().select("code", "part", "order"), on="code", maintain_order="left")
+    parts = {part: rows.filter(pl.col("part") == part) for part in _PART.categories}
+    parts["arterial"] = _arterial(parts["arterial"], _first(parts["specimen"], tally), tally)
+    parts["urine"] = _urine(_first(parts["urine"], tally), tally)
+    parts["coma"] = _coma(_first(parts["coma"], tally), options, tally)
+    columns = [*_COLUMNS, "order"]
+    kept = pl.concat([parts[part].select(columns) for part in ("rest", "arterial", "urine", "coma")])
+    made = _one_each(kept, tally).join(_names(), on="order", maintain_order="left")
+    return made.select(list(EVENTS)).cast(pl.Schema(EVENTS))
+
+
+@lru_cache(maxsize=1)
+def _names() -> pl.DataFrame:
+    return items().select("order", variable="name").unique("order")
+
+
+def _arterial(gases: pl.DataFrame, specimens: pl.DataFrame, tally: Tally) -> pl.DataFrame:
+    """Blood gases without those whose specimen was of other blood."""
+    other = specimens.filter(pl.col("value") == 0.0).select("stay_id", "time", _other=True)
+    gases = gases.join(other, on=["stay_id", "time"], how="left", maintain_order="left")
+    return tally.leave_out(gases, pl.col("_other"), "labevents: blood gas that is not arterial")
 
 
 def _first(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
@@ -232,7 +259,7 @@ def _one_each(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     many = rows.filter(shared)
     ranked = many.drop("_at").sort("_key", "time", "known_at", "code", "value").with_columns(many["_at"])
     ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "code"), "charted more than once")
-    ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "name"), "another item said it already")
+    ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "order"), "another item said it already")
     return pl.concat([rows.filter(~shared), ranked.select(rows.columns)]).sort("_at")
 
 
@@ -244,7 +271,7 @@ def _as_before(*columns: str) -> pl.Expr:
 def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     """What came out at one time, less the irrigation that went in."""
     summed = rows.group_by("stay_id", "time", maintain_order=True).agg(
-        pl.col("known_at").max(), pl.col("code", "name", "order").first(), value=pl.col("value").sum()
+        pl.col("known_at").max(), pl.col("code", "order").first(), value=pl.col("value").sum()
     )
     top = catalogue.variable("urine").high
     return tally.leave_out(summed, ~pl.col("value").is_between(0, top), "outputevents: impossible: sum of urine")
@@ -252,6 +279,7 @@ def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
 
 def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
     """The coma score's total where all its parts were charted at one time, and the rule for intubated patients."""
+    rows = rows.join(items().select("code", "name"), on="code", maintain_order="left")
     parts = rows.filter(pl.col("name") != "gcs")
     wide = parts.group_by("stay_id", "time", maintain_order=True).agg(
         pl.col("known_at").max(),
@@ -273,5 +301,5 @@ def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFr
         rest = rest.with_columns(value=pl.when(verbal).then(1.0).otherwise("value"))
     else:
         rest = tally.leave_out(rest, verbal, "verbal response of an intubated patient")
-    gcs = items().filter(pl.col("name") == "gcs").head(1).select("code", "name", "order", "convert")
+    gcs = items().filter(pl.col("name") == "gcs").head(1).select("code", "name", "order", "part")
     return pl.concat([rest, said, wide.join(gcs, how="cross").select(rest.columns)])

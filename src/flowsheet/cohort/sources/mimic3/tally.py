@@ -43,12 +43,12 @@ class Tally:
         self.left_out[reason] += n
         return rows.filter(~gone)
 
-    def leave_out_by(self, rows: pl.DataFrame, out: pl.Expr, reason: str, by: str) -> pl.DataFrame:
-        """As ``leave_out``, counted apart for each value of the column ``by``."""
+    def leave_out_by(self, rows: pl.DataFrame, out: pl.Expr, reason: str, names: pl.DataFrame) -> pl.DataFrame:
+        """As ``leave_out``, counted apart for each name; ``names`` tells it by ``code``."""
         gone = rows.select(out.fill_null(value=False)).to_series()
         if not gone.any():
             return rows
-        for value, n in rows.filter(gone)[by].value_counts(sort=True).iter_rows():
+        for value, n in rows.filter(gone).join(names, on="code")["name"].value_counts(sort=True).iter_rows():
             self.left_out[f"{reason}: {value}"] += n
         return rows.filter(~gone)
 
