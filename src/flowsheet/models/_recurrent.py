@@ -36,6 +36,8 @@ class RecurrentParams(TrainingParams):
     """AdamW's decoupled weight decay."""
     epochs: Annotated[int, Field(ge=1)] = 14
     """Passes over the training stays, at most."""
+    patience: Annotated[int, Field(ge=1)] = 14
+    """Epochs without a better validation score before training stops; few, and it stops before the rate has fallen."""
     inputs: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
     """Kinds of features that the network is given."""
     history: bool = False
