@@ -34,13 +34,14 @@ def forest(label: str, figures: Sequence[Figure], zero: bool = False) -> Markup:
     """One row a model or term: a dot and its interval on a common scale, with a line at 0 where it matters."""
     row, top = 24.0, 8.0
     bottom = top + row * len(figures)
+    left, longest = (160, 25) if zero else (128, 18)  # terms have longer names than models
     draw = Drawing(f"{label} of each model with its interval", bottom + 24)
     told = [v for f in figures for v in (f.value, f.low, f.high) if not math.isnan(v)] + ([0.0] if zero else [])
     if not told:
         draw.text(WIDTH / 2, (top + bottom) / 2 + 4, "not estimable", "label", "middle")
         return draw.markup()
     margin = (max(told) - min(told)) * 0.06 or abs(told[0]) * 0.05 or 0.01
-    x = Scale(min(told) - margin, max(told) + margin, 128, WIDTH - 12)
+    x = Scale(min(told) - margin, max(told) + margin, left, WIDTH - 12)
     for tick in x.ticks():
         draw.line(x(tick), top, x(tick), bottom)
         draw.text(x(tick), bottom + 16, tick_label(tick), "tick", "middle")
@@ -48,7 +49,7 @@ def forest(label: str, figures: Sequence[Figure], zero: bool = False) -> Markup:
         draw.line(x(0), top, x(0), bottom, "axis")
     for i, figure in enumerate(figures):
         y = top + row * (i + 0.5)
-        draw.text(120, y + 4, shorten(figure.name, 18), "label", "end")
+        draw.text(left - 8, y + 4, shorten(figure.name, longest), "label", "end")
         if not math.isnan(figure.low):
             draw.line(x(figure.low), y, x(figure.high), y, f"whisker {figure.css}")
         if not math.isnan(figure.value):
