@@ -376,3 +376,29 @@ def test_the_demo_has_136_stays_before_exclusions(demo):
 def test_values_of_the_demo_are_those_of_the_raw_tables(demo, stay, variable, time, known_at, value):  # noqa: PLR0917
     found = [row for row in values(demo[0], stay, variable) if row[0] == at(time)]
     assert found == [(at(time), at(known_at), pytest.approx(value, abs=1e-4))]
+
+
+def test_files_of_other_programs_are_read(made, tmp_path):
+    """A byte order mark, quoted headers, line ends of another system, ids with a decimal point."""
+    tables = raw.tables()
+    ids = ("subject_id", "hadm_id", "icustay_id")
+    for name, table in tables.items():
+        tables[name] = table.with_columns(pl.col(column) + ".0" for column in ids if column in table.columns)
+    folder = raw.write(tmp_path / "tables", tables, form="csv")
+    for file in folder.iterdir():
+        header, *lines = file.read_text().splitlines()
+        quoted = ",".join(f'"{name}"' for name in header.split(","))
+        file.write_bytes(("\ufeff" + "\r\n".join([quoted, *lines]) + "\r\n").encode())
+    again, _ = whole(folder)
+    assert again.events.equals(made[0].events)
+    assert again.treatments.sort(pl.all()).equals(made[0].treatments.sort(pl.all()))
+
+
+def test_tables_without_rows_are_no_fault(tmp_path):
+    tables = raw.tables()
+    for name in ("prescriptions", "microbiologyevents", "inputevents_cv", "inputevents_mv", "procedureevents_mv"):
+        tables[name] = tables[name].clear()
+    again, batches = whole(raw.write(tmp_path / "tables", tables, form="csv"))
+    assert again.stays.height == 4
+    assert again.treatments.is_empty()
+    assert batches[0].defects.is_empty()
