@@ -26,14 +26,14 @@ def fitted(kind: str, **params: Any) -> RecurrentModel:
     model = cls(cls.Params(**{"epochs": 2, "hidden": 6, "embedding": 5, "history": True, **params}))
     model.fit(toy_sequences(40, 1, raw=False), toy_sequences(20, 2, raw=False), Context(seed=1))
     assert isinstance(model, RecurrentModel)
-    assert model.net is not None
-    model.net.double()
+    for net in model.nets:
+        net.double()
     return model
 
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, RecurrentModel]:
-    return {kind: fitted(kind) for kind in KINDS}
+    return {kind: fitted(kind, members=2 if kind == "gru" else 1) for kind in KINDS}
 
 
 def long_stays(seed: int, lags: int) -> Sequences:
@@ -42,9 +42,8 @@ def long_stays(seed: int, lags: int) -> Sequences:
 
 
 def last_logits(model: RecurrentModel, x: torch.Tensor) -> torch.Tensor:
-    assert model.net is not None
     with torch.no_grad():
-        return model.net(x[:, None], model.net.start(1))[0][-1, 0]
+        return torch.stack([net(x[:, None], net.start(1))[0][-1, 0] for net in model.nets]).mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)

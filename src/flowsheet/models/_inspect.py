@@ -34,38 +34,39 @@ class Gates:
 def input_gradients(model: RecurrentModel, sequences: Sequences, lags: int) -> Floats:
     """How strongly each stay's last prediction hangs on its inputs 0..lags rows back, shape (S, lags + 1).
 
-    The Euclidean norm, over the inputs of one row, of the derivative of the last row's log odds: of inputs as the
-    network is given them, scaled, response history included. ``sequences`` are scaled, every stay longer than ``lags``.
+    The Euclidean norm, over the inputs of one row, of the derivative of the last row's log odds (the members' mean): of
+    inputs as a network is given them, scaled, response history included. ``sequences`` are scaled, every stay longer
+    than ``lags``.
 
     Raises:
         CheckFailed: a stay is too short, or the model has no network (one class only in training).
     """
     if len(sequences) and sequences.lengths.min() <= lags:
         raise CheckFailed(f"gradients {lags} rows back need stays of {lags + 1} rows or more")
-    net = _network(model)
+    nets = _networks(model)
     with torch_threads(1):
-        parts = [_gradients(net, x, lengths, lags) for x, lengths in _blocks(model, net, sequences)]
+        parts = [_gradients(nets, x, lengths, lags) for x, lengths in _blocks(model, sequences)]
     return np.concatenate(parts) if parts else np.zeros((0, lags + 1))
 
 
-def _gradients(net: RecurrentNet, x: Tensor, lengths: NDArray[np.int64], lags: int) -> Floats:
+def _gradients(nets: list[RecurrentNet], x: Tensor, lengths: NDArray[np.int64], lags: int) -> Floats:
     x.requires_grad_(True)
     last, stay = torch.from_numpy(lengths - 1), torch.arange(len(lengths))
-    logits, _ = net(x, net.start(len(lengths)))
+    logits = torch.stack([net(x, net.start(len(lengths)))[0] for net in nets]).mean(dim=0)
     (slope,) = torch.autograd.grad(logits[last, stay].sum(), x)
     back = last[:, None] - torch.arange(lags + 1)
     return np.asarray(slope.norm(dim=-1)[back, stay[:, None]].numpy(), np.float64)
 
 
 def lstm_gates(model: RecurrentModel, sequences: Sequences) -> Gates:
-    """The gates and the cell of the top LSTM layer along the first of the (scaled) stays.
+    """The gates and the cell of the top LSTM layer of the first member, along the first of the (scaled) stays.
 
     Equations and order of gates are those of ``torch.nn.LSTM``.
 
     Raises:
         CheckFailed: the model has no LSTM layer.
     """
-    net = _network(model)
+    net = _networks(model)[0]
     layers = [module for module in net.modules() if isinstance(module, nn.LSTM)]
     if not layers:
         raise CheckFailed(f"{type(model).__name__} has no LSTM layer, hence no such gates")
@@ -73,7 +74,7 @@ def lstm_gates(model: RecurrentModel, sequences: Sequences) -> Gates:
     hook = layers[-1].register_forward_hook(lambda module, given, out: seen.append(given[0].detach()))
     try:
         with torch.no_grad(), torch_threads(1):
-            x, _ = next(_blocks(model, net, sequences.take(np.array([0]))))
+            x, _ = next(_blocks(model, sequences.take(np.array([0]))))
             net(x, net.start(1))
             return _replay(layers[-1], seen[0][:, 0])
     finally:
@@ -94,17 +95,15 @@ def _replay(cell: nn.LSTM, x: Tensor) -> Gates:
     return Gates(*torch.stack(steps, dim=1).numpy().astype(np.float64))
 
 
-def _network(model: RecurrentModel) -> RecurrentNet:
-    if model.net is None:
+def _networks(model: RecurrentModel) -> list[RecurrentNet]:
+    if not model.nets:
         raise CheckFailed(f"{type(model).__name__} has no network: its training rows were of one class only")
-    return model.net
+    return model.nets
 
 
-def _blocks(
-    model: RecurrentModel, net: RecurrentNet, sequences: Sequences
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+def _blocks(model: RecurrentModel, sequences: Sequences) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Inputs (T, n, F), zero beyond a stay's end, and the lengths (n,) of so many stays at a time."""
-    inputs = model._inputs(sequences).to(net.output.weight.dtype)
+    inputs = model._inputs(sequences).to(model.nets[0].output.weight.dtype)
     for first in range(0, len(sequences), STAYS):
         starts = sequences.offsets[first : first + STAYS]
         lengths = sequences.lengths[first : first + STAYS]
