@@ -38,6 +38,8 @@ class RecurrentParams(TrainingParams):
     """Passes over the training stays, at most."""
     patience: Annotated[int, Field(ge=1)] = 14
     """Epochs without a better validation score before training stops; few, and it stops before the rate has fallen."""
+    clip: Annotated[float, Field(gt=0)] = 0.25
+    """Largest norm of a gradient: batches of very short and very long stays would otherwise throw training back."""
     inputs: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
     """Kinds of features that the network is given."""
     history: bool = False
