@@ -4,7 +4,7 @@ import datetime as dt
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsheet.cohort.checks import value_failures
@@ -21,6 +21,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("table", list(TABLES))
+@settings(deadline=None, max_examples=50)
 @given(tables=random_tables(), data=st.data())
 def test_plain_rules_find_what_pandera_finds(table, tables, data):
     frame = getattr(tables, table)

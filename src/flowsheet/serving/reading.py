@@ -7,6 +7,7 @@ length; a column that may be null can be left out. ``discharged_at`` is left out
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -90,13 +91,23 @@ def _from_records(table: str, records: list[Any]) -> Columns:
         row = next(i for i, record in enumerate(records, 1) if type(record) is not dict)
         message = f"every row of {table} is an object"
         raise invalid([Problem(table, row, None, "record", shown(records[row - 1]), message)])
-    forms = set(map(tuple, records))
-    names = dict.fromkeys(name for keys in forms for name in keys)
+    if alike := _alike(records):
+        return alike
+    names = dict.fromkeys(name for record in records for name in record)
     if records and not names:
         raise invalid([_whole(table, None, "missing_column", f"{table} needs {', '.join(NEEDED[table])}")])
-    if len(forms) == 1:
-        return dict(zip(names, map(list, zip(*map(dict.values, records), strict=True)), strict=True))
     return {name: [record.get(name) for record in records] for name in names}
+
+
+def _alike(records: list[dict[str, Any]]) -> Columns | None:
+    """The columns of records that all have the keys of the first, which is usual; None for others."""
+    names = list(records[0]) if records else []
+    if len(names) < 2 or set(map(len, records)) != {len(names)}:
+        return None
+    try:
+        return dict(zip(names, map(list, zip(*map(itemgetter(*names), records), strict=True)), strict=True))
+    except KeyError:
+        return None
 
 
 def _from_columns(table: str, columns: dict[str, Any]) -> Columns:
