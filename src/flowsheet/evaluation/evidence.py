@@ -25,9 +25,6 @@ from flowsheet.evaluation.tables import lead_times, leaderboard, pairs
 from flowsheet.home import read_json, write_json
 from flowsheet.windows.sequences import Sequences
 
-VERSION = 2
-"""Raise it when the same predictions give other evidence: cached evidence is then made anew."""
-
 _FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")
 
 
