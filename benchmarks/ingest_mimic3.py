@@ -5,8 +5,8 @@ Ways, each in a process of its own so that its peak memory is its own:
 
 - "read": decompress and parse the columns that ingest needs of every table, as text, and drop them: Intel's ISA-L in
   one thread, pyarrow's streaming parser in others, the fastest pair we know.
-- "read all": the same, every column, types guessed by pyarrow: what a reader without a plan does.
-- "polars": polars' streaming engine over the same columns, counting the rows of CHARTEVENTS alone.
+- "read all": the same with every column, as a reader without a plan does.
+- "polars": polars' streaming engine over the needed columns, counting what is there.
 - "ingest": flowsheet's, from raw tables to a validated, labelled extract.
 """
 
@@ -35,8 +35,10 @@ def _read(table: Any, needed: bool) -> int:
     import pyarrow.csv
     from isal import igzip_threaded
 
-    spelled = list(table.columns.values()) if needed else None
-    types = dict.fromkeys(spelled, pa.binary()) if spelled else None
+    from flowsheet.cohort.sources.mimic3 import files
+
+    spelled = list(table.columns.values()) if needed else files.header(table.path)
+    types = dict.fromkeys(spelled, pa.binary())
     convert = pa.csv.ConvertOptions(include_columns=spelled, column_types=types, check_utf8=False)
     gzipped = table.path.suffix == ".gz"
     stream = pa.PythonFile(igzip_threaded.open(table.path, "rb", threads=1), "r") if gzipped else str(table.path)
@@ -55,9 +57,11 @@ def read_all(folder: Path, out: Path) -> dict[str, Any]:
 def polars_way(folder: Path, out: Path) -> dict[str, Any]:
     import polars as pl
 
-    table = _tables(folder)["chartevents"]
-    scan = pl.scan_csv(table.path, infer_schema=False, encoding="utf8-lossy").select(table.columns.values())
-    return {"rows": scan.select(pl.len(), pl.all().count()).collect(engine="streaming").item(0, 0)}
+    rows = 0
+    for table in _tables(folder).values():
+        scan = pl.scan_csv(table.path, infer_schema=False, encoding="utf8-lossy").select(table.columns.values())
+        rows += scan.select(pl.len(), pl.all().count()).collect(engine="streaming").item(0, 0)
+    return {"rows": rows}
 
 
 def ingest_way(folder: Path, out: Path) -> dict[str, Any]:

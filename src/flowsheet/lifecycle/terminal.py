@@ -107,6 +107,8 @@ def extract(made: Extract, out: Console) -> None:
     if manifest.counted:
         rows = [[what, f"{n:,}"] for what, n in manifest.counted]
         out.print(table("met on the way", ["", "count"], rows))
+        for line in _parameters(made):
+            out.print(line, highlight=False)
     if len(manifest.prevalence) > 1 and manifest.counts.get("stays_with_episode"):
         out.print(table("stays with an episode", ["by", "group", "stays", "with", "share"], _prevalence(made)))
     if manifest.quarantined:
@@ -123,6 +125,12 @@ def _counts(made: Extract) -> list[list[str]]:
     tables = [[name, f"{entry.rows:,}"] for name, entry in made.manifest.tables.items()]
     others = {name: n for name, n in made.manifest.counts.items() if name not in made.manifest.tables}
     return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in others.items())]
+
+
+def _parameters(made: Extract) -> list[str]:
+    """What the counts rest on: each group of the source's options on a line."""
+    groups = {name: value for name, value in made.manifest.source.options.items() if isinstance(value, dict)}
+    return [f"{name}: {', '.join(f'{key}={value}' for key, value in group.items())}" for name, group in groups.items()]
 
 
 def _prevalence(made: Extract) -> list[list[str]]:

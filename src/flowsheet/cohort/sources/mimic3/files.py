@@ -142,7 +142,7 @@ def find(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
 
 
 def _columns(name: str, path: Path) -> dict[str, str]:
-    found = _header(path)
+    found = header(path)
     spelled = {column.lower(): column for column in found}
     missing = [column for column in TABLES[name] if column not in spelled]
     if missing:
@@ -152,7 +152,8 @@ def _columns(name: str, path: Path) -> dict[str, str]:
     return {column: spelled[column] for column in TABLES[name]}
 
 
-def _header(path: Path) -> list[str]:
+def header(path: Path) -> list[str]:
+    """The names of a file's columns, as it spells them."""
     if path.suffix.lower() == ".parquet":
         with _readable(path):
             return list(pq.read_schema(path).names)
