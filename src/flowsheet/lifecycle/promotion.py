@@ -63,28 +63,44 @@ def promote(
     """
     candidate = _candidate(name, version)
     place = service or name
-    with registry.deciding():
-        if service and service != name:
-            candidate = registry.find(service, adopt(candidate.name, candidate.version, service))
-        former = registry.held(place, CHAMPION)
-        if former and former.version == candidate.version:
-            raise UsageError(f"{place}/{candidate.version} is the champion already")
-        judged = tuple(_judged(candidate, former, config))
-        failed = [gate.name for gate in judged if not gate.passed]
-        if not failed:
-            registry.move(place, CHAMPION, candidate.version)
-            if registry.aliases(place).get(CHALLENGER) == candidate.version:
-                registry.move(place, CHALLENGER, None)
-        decision = decide(
-            "refused" if failed else "promoted",
-            place,
-            candidate.version,
-            former=former.version if former else None,
-            actor=actor or _user(),
-            reason=f"{reason} (gates failed: {', '.join(failed)})" if failed else reason,
-            gates=tuple((gate.name, gate.passed, gate.said) for gate in judged),
-        )
-    return Verdict(decision=decision, gates=judged)
+    if place != name:
+        candidate = registry.find(place, adopt(candidate.name, candidate.version, place))
+    while True:
+        former = _rival(place, candidate)
+        judged = tuple(_judged(candidate, former, config))  # takes its time: a rollback must not wait for it
+        with registry.deciding():
+            if registry.held(place, CHAMPION) != former:
+                continue  # somebody else decided meanwhile: judge against the champion of now
+            return Verdict(decision=_decided(candidate, former, judged, actor or _user(), reason), gates=judged)
+
+
+def _rival(place: str, candidate: Registered) -> Registered | None:
+    former = registry.held(place, CHAMPION)
+    if former and former.version == candidate.version:
+        raise UsageError(f"{place}/{candidate.version} is the champion already")
+    return former
+
+
+def _decided(
+    candidate: Registered, former: Registered | None, judged: tuple[Gate, ...], actor: str, reason: str
+) -> Decision:
+    """Into the log first: an alias that a kill left behind is then seen, and the same promotion may be said again."""
+    name, version = candidate.name, candidate.version
+    failed = [gate.name for gate in judged if not gate.passed]
+    decision = decide(
+        "refused" if failed else "promoted",
+        name,
+        version,
+        former=former.version if former else None,
+        actor=actor,
+        reason=f"{reason} (gates failed: {', '.join(failed)})" if failed else reason,
+        gates=tuple((gate.name, gate.passed, gate.said) for gate in judged),
+    )
+    if not failed:
+        registry.move(name, CHAMPION, version)
+        if registry.aliases(name).get(CHALLENGER) == version:
+            registry.move(name, CHALLENGER, None)
+    return decision
 
 
 def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
@@ -97,27 +113,37 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
     with registry.deciding():
         now = registry.held(name, CHAMPION)
         reigns = _reigns(name)
-        if now is None or len(reigns) < 2:
-            raise UsageError(f"{name} has no former champion to go back to", todo="see `flowsheet ls decisions`")
-        if now.version != reigns[-1]:
+        serving = now.version if now else None
+        if reigns and serving != reigns[-1]:
             raise CheckFailed(
-                f"the champion is version {now.version}, but the log last put version {reigns[-1]} there",
+                f"the champion is {f'version {serving}' if serving else 'no version'}, "
+                f"but the log last put version {reigns[-1]} there",
                 where=f"registered model {name}",
-                todo=f"somebody moved the alias by hand: move it back to version {reigns[-1]} first",
+                todo=f"the alias was moved by hand, or a decision was cut off: let it stand for version {reigns[-1]}",
             )
+        if len(reigns) < 2:
+            raise UsageError(f"{name} has no former champion to go back to", todo="see `flowsheet ls decisions`")
         registry.find(name, reigns[-2])
+        made = decide("rolled back", name, reigns[-2], former=serving, actor=actor or _user(), reason=reason)
         registry.move(name, CHAMPION, reigns[-2])
-        return decide("rolled back", name, reigns[-2], former=now.version, actor=actor or _user(), reason=reason)
+        return made
 
 
 def _reigns(name: str) -> list[int]:
-    """The champions that still stand, the present one last: a rollback takes the last one off."""
+    """The champions that still stand, the present one last: a rollback takes the last one off.
+
+    One that was put there by hand stands too, once a promotion has met it.
+    """
     held: list[int] = []
     for decision in log():
-        if decision.name == name and decision.action == "promoted":
-            held.append(decision.version)
-        elif decision.name == name and decision.action == "rolled back":
+        if decision.name != name or decision.action == "refused":
+            continue
+        if decision.action == "rolled back":
             held.pop()
+            continue
+        for version in (decision.former, decision.version):
+            if version is not None and held[-1:] != [version] and held[-2:] != [version, decision.version]:
+                held.append(version)  # a promotion that was cut off and said again counts once
     return held
 
 

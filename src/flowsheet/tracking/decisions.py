@@ -1,7 +1,8 @@
 """Who put which version into service, when and why: a log that is only ever added to.
 
-Each decision is a run of the MLflow experiment ``decisions``. It holds the sha256 of the one before it, so that a
-decision that was changed, or taken out of the middle, is seen.
+Each decision is a run of the MLflow experiment ``decisions``. It holds the sha256 of the one before it, and the
+experiment holds the number and sha256 of the last one, so that a decision that was changed or taken out is seen.
+That guards against accidents and against a hand in the tracking page; whoever may write to the database can forge all.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from flowsheet.config import Frozen
 from flowsheet.errors import CheckFailed
 from flowsheet.home import digest
 from flowsheet.tracking.runs import Tracker
-from flowsheet.tracking.store import is_empty
+from flowsheet.tracking.store import connect, is_empty
 
 EXPERIMENT = "decisions"
+_LAST = "flowsheet.last_decision"
 Action = Literal["promoted", "refused", "rolled back"]
 
 
@@ -72,7 +74,13 @@ def decide(
     )
     text = made.model_dump_json()
     Tracker.open().note(EXPERIMENT, f"{made.number:05d} {name}/{version} {action}", _tags(made, text))
+    client = connect()
+    client.set_experiment_tag(client.get_experiment_by_name(EXPERIMENT).experiment_id, _LAST, _mark(made))
     return made
+
+
+def _mark(decision: Decision) -> str:
+    return f"{decision.number} {decision.sha256}"
 
 
 def _tags(made: Decision, text: str) -> dict[str, str]:
@@ -96,13 +104,21 @@ def log() -> list[Decision]:
     before = ""
     for place, decision in enumerate(found, 1):
         if (decision.number, decision.before) != (place, before):
-            raise CheckFailed(
-                f"the decision before number {decision.number} was changed or taken out",
-                where=f"MLflow experiment {EXPERIMENT}",
-                todo="restore it from a backup of the tracking database",
-            )
+            raise _damaged(f"the decision before number {decision.number}")
         before = decision.sha256
+    held = connect().get_experiment_by_name(EXPERIMENT)
+    last = held.tags.get(_LAST) if held else None
+    if last and last not in map(_mark, found[-2:]):  # a kill may come before the mark is moved
+        raise _damaged("the last decision")
     return found
+
+
+def _damaged(what: str) -> CheckFailed:
+    return CheckFailed(
+        f"{what} was changed or taken out",
+        where=f"MLflow experiment {EXPERIMENT}",
+        todo="restore it from a backup of the tracking database",
+    )
 
 
 def _read(tags: dict[str, Any]) -> Decision:

@@ -1,0 +1,169 @@
+"""Registered models without any training: what a run would have recorded, written by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flowsheet.config import (
+    CohortConfig,
+    ComputeConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    FeaturesConfig,
+    ModelConfig,
+    TaskConfig,
+    TuningConfig,
+)
+from flowsheet.home import digest
+from flowsheet.lifecycle.compare import judge
+from flowsheet.lifecycle.predictions import FoldNote, Predictions
+from flowsheet.tracking.packaging import log_model
+from flowsheet.tracking.registry import register
+from flowsheet.tracking.runs import DataSet, Tracker
+
+STAYS, STEPS = 600, 4
+_numbers = itertools.count()
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def truth(seed: int = 0) -> pl.DataFrame:
+    """Held-out rows with the two parts of each row's true log-odds, ``known`` and ``hidden``."""
+    rng = np.random.default_rng(seed)
+    n = STAYS * STEPS
+    known, hidden = rng.normal(size=n), 1.2 * rng.normal(size=n)
+    stay = np.repeat(np.arange(STAYS), STEPS)
+    return pl.DataFrame(
+        {
+            "repeat": np.zeros(n, np.int32), "fold": np.zeros(n, np.int32), "stay_id": stay + 10,
+            "subject_id": stay + 100, "y": (rng.random(n) < sigmoid(known + hidden - 1)).astype(np.int8),
+            "scored": np.ones(n, bool), "in_state": np.zeros(n, bool),
+            "step": np.tile(np.arange(1, STEPS + 1), STAYS).astype(np.int32), "known": known, "hidden": hidden,
+        },
+        schema_overrides={"repeat": pl.Int64, "fold": pl.Int64},
+    )  # fmt: skip
+
+
+def good(rows):
+    """The true risk."""
+    return sigmoid(rows["known"] + rows["hidden"] - 1)
+
+
+def weak(rows):
+    """The risk as far as one of its two parts tells it: calibrated, and worse."""
+    return sigmoid((rows["known"] - 1) / np.sqrt(1 + 0.346 * 1.2**2))
+
+
+def overconfident(rows):
+    """As good a ranking as the true risk's, at odds far too sharp."""
+    return sigmoid(3 * (rows["known"] + rows["hidden"] - 1))
+
+
+SAYS = {"good": good, "weak": weak, "overconfident": overconfident}
+
+
+def predictions(says: str, seed: int = 0) -> Predictions:
+    rows = truth(seed)
+    said = rows.with_columns(SAYS[says](rows).alias("p.logistic")).drop("known", "hidden")
+    subgroups = pl.DataFrame({"stay_id": np.arange(STAYS) + 10, "sex": np.where(np.arange(STAYS) % 2, "F", "M")})
+    note = FoldNote(name="", repeat=0, fold=0, learned_from=900, thresholds={"logistic": 0.5})
+    return Predictions(said, subgroups, (note,))
+
+
+@dataclass
+class Registrar:
+    """Registers versions of a model that say what they are told to say."""
+
+    name: str
+    bundle: Path
+    folder: Path
+    config: ExperimentConfig
+    made: int = 0
+
+    def register(
+        self,
+        says: str,
+        *,
+        rows: int = 0,
+        name: str | None = None,
+        task: Mapping[str, object] | None = None,
+        judged: bool = False,
+    ) -> int:
+        """The number of a new version of ``name`` that says this of the rows of that seed; ``judged``: with figures."""
+        self.made += 1
+        key = digest([self.name, self.made])
+        work = self.folder / str(self.made)
+        held = work / "evidence"
+        held.mkdir(parents=True)
+        said = predictions(says, rows)
+        said.save(held)
+        config = self.config.model_copy(update={"task": self.config.task.model_copy(update=dict(task or {}))})
+        tracker = Tracker.open()
+        data = DataSet("ward", "d" * 64, "simulated", counts={"stays": STAYS})
+        parent = tracker.start(config, key, {"fingerprint.extract": "e" * 64, "fingerprint.split": "f" * 64}, [data])
+        child = tracker.model_run(parent.run_id, "logistic", key, {"l2": 0.1})
+        if judged:
+            found = judge(said, config.task, config.evaluation, config.seed)
+            found.save(held)
+            tracker.log(child, metrics=found.metrics("logistic"))
+        tracker.log_folder(parent.run_id, held, "evidence")
+        for run in (child, parent.run_id):
+            tracker.finish(run)
+        return register(name or self.name, child, log_model(child, self._bundle(work, key)), key)
+
+    def _bundle(self, work: Path, key: str) -> Path:
+        copy = Path(shutil.copytree(self.bundle, work / "bundle"))
+        about = json.loads((copy / "bundle.json").read_text())
+        (copy / "bundle.json").write_text(json.dumps(about | {"training_key": key}))
+        return copy
+
+
+@pytest.fixture(scope="session")
+def registry_home(tmp_path_factory):
+    return tmp_path_factory.mktemp("registry home")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    spec = importlib.util.spec_from_file_location(
+        "flowsheet_test_lifecycle_bundles", Path(__file__).parents[1] / "tracking" / "bundles.py"
+    )
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    made = module.make(tmp_path_factory.mktemp("bundle"), "logistic_regression", module.ward())
+    return Path(made.folder)
+
+
+@pytest.fixture
+def registrar(registry_home, tiny_bundle, tmp_path, monkeypatch) -> Registrar:
+    """One SQLite store for all tests, since making one takes seconds; registered names differ."""
+    monkeypatch.setenv("FLOWSHEET_HOME", str(registry_home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    name = f"ward_{next(_numbers)}"
+    config = ExperimentConfig(
+        name=name,
+        description="who is septic tomorrow",
+        seed=3,
+        cohort=CohortConfig(name="ward", source="simulated", options={"stays": 10}),
+        task=TaskConfig(name="next_day"),
+        features=FeaturesConfig(name="plain", aggregations=("last", "max")),
+        models={"logistic": ModelConfig(kind="logistic_regression")},
+        tuning=TuningConfig(name="quick"),
+        evaluation=EvaluationConfig(name="holdout", resamples=50),
+        compute=ComputeConfig(name="small"),
+    )
+    return Registrar(f"{name}-logistic", tiny_bundle, tmp_path / "records", config)
