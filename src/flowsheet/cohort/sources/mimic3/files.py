@@ -285,7 +285,7 @@ def _blocks(raw: BinaryIO) -> Iterator[bytes]:
         if not cut:
             rest += block
             continue
-        yield rest + block[:cut]
+        yield b"".join((rest, memoryview(block)[:cut]))
         rest = block[cut:]
     if rest.strip():
         yield rest
