@@ -62,7 +62,7 @@ def test_an_unknown_experiment_names_its_neighbour():
 
 
 def test_a_cohort_takes_its_own_overrides_only():
-    assert compose_cohort("physionet2019", ["cohort.path=x.zip"]).path == "x.zip"
+    assert compose_cohort("physionet2019", ["cohort.path=x.zip"]).path == str(Path("x.zip").absolute())
     with pytest.raises(UsageError, match="not a key of a cohort"):
         compose_cohort("physionet2019", ["tuning.trials=3"])
 
