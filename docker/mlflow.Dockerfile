@@ -1,0 +1,30 @@
+# The MLflow tracking server; its database is named by MLFLOW_BACKEND_STORE_URI, its hosts by MLFLOW_SERVER_ALLOWED_HOSTS.
+#   docker build -f docker/mlflow.Dockerfile -t flowsheet-mlflow .
+FROM python:3.11.14-slim-bookworm AS build
+
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /src
+COPY constraints.txt ./
+RUN pip install -c constraints.txt mlflow 'psycopg[binary]'
+
+FROM python:3.11.14-slim-bookworm
+
+RUN useradd --uid 10001 --user-group --home-dir /var/lib/mlflow --no-create-home mlflow \
+    && install -d -o mlflow -g mlflow /var/lib/mlflow
+COPY --from=build /opt/venv /opt/venv
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    MLFLOW_ARTIFACTS_DESTINATION=/var/lib/mlflow/artifacts \
+    MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    DO_NOT_TRACK=true
+USER 10001:10001
+WORKDIR /var/lib/mlflow
+VOLUME /var/lib/mlflow
+EXPOSE 5000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
+CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "2"]

@@ -1,0 +1,28 @@
+# The Prefect server; its database is named by PREFECT_SERVER_DATABASE_CONNECTION_URL.
+#   docker build -f docker/prefect.Dockerfile -t flowsheet-prefect .
+FROM python:3.11.14-slim-bookworm AS build
+
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /src
+COPY constraints.txt ./
+RUN pip install -c constraints.txt prefect
+
+FROM python:3.11.14-slim-bookworm
+
+RUN useradd --uid 10001 --user-group --home-dir /var/lib/prefect --no-create-home prefect \
+    && install -d -o prefect -g prefect /var/lib/prefect
+COPY --from=build /opt/venv /opt/venv
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PREFECT_HOME=/var/lib/prefect \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    DO_NOT_TRACK=true
+USER 10001:10001
+WORKDIR /var/lib/prefect
+EXPOSE 4200
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:4200/api/health', timeout=4)"]
+CMD ["prefect", "server", "start", "--host", "0.0.0.0", "--port", "4200"]

@@ -1,0 +1,41 @@
+# Serves one registered model: docker run ... flowsheet-serving NAME[@ALIAS]
+#   docker build -f docker/serving.Dockerfile -t flowsheet-serving .
+FROM python:3.11.14-slim-bookworm AS build
+
+# The index of PyTorch's CPU wheels, which are a tenth of the CUDA wheels' size; empty: pip's own index.
+ARG TORCH_INDEX=""
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+
+WORKDIR /src
+COPY constraints.txt ./
+RUN pip install -c constraints.txt ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} torch
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+COPY conf conf
+COPY flows flows
+RUN pip install -c constraints.txt .
+
+FROM python:3.11.14-slim-bookworm
+
+# LightGBM needs the OpenMP runtime.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends libgomp1=12.* \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --user-group --home-dir /var/lib/flowsheet --no-create-home flowsheet \
+    && install -d -o flowsheet -g flowsheet /var/lib/flowsheet
+COPY --from=build /opt/venv /opt/venv
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    FLOWSHEET_HOME=/tmp/flowsheet \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    DO_NOT_TRACK=true
+USER 10001:10001
+WORKDIR /var/lib/flowsheet
+EXPOSE 8000
+HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/ready', timeout=4)"]
+# Loopback inside a container can be reached by nobody: here it listens on every address of the container.
+ENTRYPOINT ["flowsheet", "serve", "--host", "0.0.0.0", "--port", "8000"]
