@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validated
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
-from flowsheet.home import publish
+from flowsheet.home import held, publish
 
 Progress = Callable[[str], None]
 _SHOWN = 20
@@ -61,7 +58,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     sieve = Sieve(config.quarantine)
     try:
         _clear(target)
-        with publish(target) as folder, _held(folder), ExtractWriter(folder) as writer:
+        with publish(target) as folder, held(folder), ExtractWriter(folder) as writer:
             for batch in _read(source):
                 tables, aside = sieve.sift(batch)
                 writer.add(tables)
@@ -135,21 +132,6 @@ def _clear(target: Path) -> None:
         else:
             part.rename(target)
     for part in target.parent.glob(parts):
-        with _held(part) as mine:
+        with held(part) as mine:
             if mine:
                 shutil.rmtree(part, ignore_errors=True)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[bool]:
-    """Hold a folder as its living writer; False where another one does."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
-        except BlockingIOError:
-            mine = False
-        yield mine
-    finally:
-        os.close(handle)

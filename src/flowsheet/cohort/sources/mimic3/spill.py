@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from flowsheet.home import home
+from flowsheet.home import held, home
 
 _HELD = 1_500_000  # rows of one kind in memory before they are set down
 
@@ -73,30 +71,15 @@ def spill_folder() -> Iterator[Path]:
     above = home() / "spill"
     above.mkdir(exist_ok=True)
     for left in above.glob("*.lock"):
-        with _locked(left) as mine:
+        with held(left) as mine:
             if mine:
                 shutil.rmtree(left.with_suffix(""), ignore_errors=True)
                 left.unlink(missing_ok=True)
     lock = above / f"{uuid.uuid4().hex}.lock"
     lock.touch()
-    with _locked(lock):
+    with held(lock):
         try:
             yield lock.with_suffix("")
         finally:
             shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[bool]:
-    """Hold a lock file; False where a living process does."""
-    handle = os.open(file, os.O_RDWR)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
-        except BlockingIOError:
-            mine = False
-        yield mine
-    finally:
-        os.close(handle)
