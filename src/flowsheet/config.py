@@ -284,6 +284,27 @@ class PromotionConfig(Frozen):
     """The longest that the answer for one stay may take: the median of some tries in this process."""
 
 
+class MonitoringConfig(Frozen):
+    """What counts as a change since training (see ``flowsheet.monitoring.findings``)."""
+
+    name: Name
+    alpha: Fraction = 0.01
+    """The chance, at most, that a report flags anything although nothing has changed."""
+    gap: Fraction = 0.1
+    """The least distance between two distribution functions that matters: a tenth of the stays."""
+    presence_ratio: Annotated[float, Field(gt=1)] = 1.5
+    """Charted this many times as often, or as seldom, matters too."""
+    auroc_loss: Fraction = 0.02
+    slope_change: Annotated[float, Field(gt=0)] = 0.2
+    """Of calibration."""
+    intercept_change: Annotated[float, Field(gt=0)] = 0.2
+    """Of calibration, in log odds."""
+    minimum_stays: Annotated[int, Field(ge=20)] = 100
+    """Patients that a distribution needs, then and now; with fewer it is "not estimable"."""
+    minimum_events: Annotated[int, Field(ge=5)] = 20
+    """Patients with the event that discrimination and calibration need."""
+
+
 class ExperimentConfig(Frozen):
     """One experiment, resolved: the same values give the same numbers."""
 
