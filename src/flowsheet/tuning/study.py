@@ -7,6 +7,7 @@ one. All trials train with the same seed (common random numbers): they differ by
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +20,17 @@ from optuna.trial import TrialState as OptunaState
 
 from flowsheet.config import ModelConfig, TuningConfig
 from flowsheet.home import digest
-from flowsheet.tuning.journal import open_storage
+from flowsheet.tuning.journal import open_database, open_journal
 from flowsheet.tuning.records import TrialRecord, TrialState, Tuned, best_of
+from flowsheet.tuning.shared import Share, study_name
 from flowsheet.tuning.space import Search, resolve
 from flowsheet.tuning.trial import Trainer, TrialError, counts
 from flowsheet.windows.sequences import Sequences
 
 WARM_UP = 2
 """Steps a trial is given before it can be pruned: first epochs tell little."""
+
+_LOOK_SECONDS = 0.5
 
 _STATES = {
     OptunaState.COMPLETE: TrialState.complete,
@@ -57,7 +61,10 @@ def tune(
     ``work`` survives a kill; called again with the same arguments the search goes on there, and comes to
     the result it would have come to. The caller holds a lock on ``work``. ``on_trial`` is told every
     finished trial of the study in order, those of an earlier call again.
-    ``storage`` is the URL of a database that several workers share, instead of the journal in ``work``.
+
+    ``storage`` is the URL of a database instead of the journal in ``work``. Any number of workers that share
+    ``work`` may then call this at once, without a lock: they run the trials between them, and all return when the
+    last is finished. What is drawn depends on the order in which trials end.
 
     Raises:
         UsageError: the configuration does not fit the model (see :func:`flowsheet.tuning.space.resolve`).
@@ -75,9 +82,9 @@ def tune(
     )
     folder = work / key[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    study = _open(folder, key, storage, tuning)
+    study, share = _open(folder, key, storage, tuning)
     trainer = Trainer(search, study, folder, train, valid, seed, device, threads, score, progress)
-    run = _Run(study, search, tuning, seed, wanted, on_trial, progress)
+    run = _Run(study, share, search, tuning, seed, wanted, on_trial, progress)
     run.go(trainer)
     trials = run.records()
     best = best_of(trials)
@@ -85,23 +92,29 @@ def tune(
     return Tuned(trainer.folder(run.finished()[best.number]), best, trials, key)
 
 
-def _open(folder: Path, key: str, url: str | None, tuning: TuningConfig) -> optuna.Study:
+def _open(folder: Path, key: str, url: str | None, tuning: TuningConfig) -> tuple[optuna.Study, Share | None]:
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if tuning.prune:
         pruner = optuna.pruners.MedianPruner(n_startup_trials=tuning.startup_trials, n_warmup_steps=WARM_UP)
-    storage = open_storage(folder, url)
+    if url is not None:
+        database, name = open_database(url), study_name(folder, key)
+        shared = optuna.create_study(
+            study_name=name, storage=database, pruner=pruner, direction="maximize", load_if_exists=True
+        )
+        return shared, Share(shared, database, folder)
     study = optuna.create_study(
-        study_name=key, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
+        study_name=key, storage=open_journal(folder), pruner=pruner, direction="maximize", load_if_exists=True
     )
-    if url is None:  # nobody else works on a journal: a running trial is one that a kill has cut off
-        for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
-            study.tell(trial.number, state=OptunaState.FAIL)
-    return study
+    # nobody else works on a journal: a running trial is one that a kill has cut off
+    for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
+        study.tell(trial.number, state=OptunaState.FAIL)
+    return study, None
 
 
 @dataclass(frozen=True)
 class _Run:
     study: optuna.Study
+    share: Share | None
     search: Search
     tuning: TuningConfig
     seed: int
@@ -113,24 +126,44 @@ class _Run:
         """Run trials until there are enough, or time is up."""
         if done := len(self.finished()):
             self.progress(f"going on after {done} of {self.wanted} trials")
+        self._sweep(trainer)
+        if self.share:
+            self._side_by_side(self.share, trainer)
         for record in self.records():
             self.on_trial(record)
-        trainer.sweep(self._best())
         while not self._enough():
             self._next(trainer)
-            trainer.sweep(self._best())
+            self._sweep(trainer)
             record = self.records()[-1]
             self.on_trial(record)
             self.progress(self._line(record))
 
+    def _side_by_side(self, share: Share, trainer: Trainer) -> None:
+        """Do this worker's part, and wait for the others': only then are the trials' places known."""
+        while not self._enough():
+            if share.run_one(trainer, self.wanted, self._prepare):
+                self._sweep(trainer)
+                self.progress(f"{len(self.finished())} of {self.wanted} trials are finished")
+            else:
+                time.sleep(_LOOK_SECONDS)
+
     def _next(self, trainer: Trainer) -> None:
-        done = len(self.finished())
+        self._prepare(len(self.finished()))
+        self.study.optimize(trainer.run, n_trials=1, catch=(TrialError,))
+
+    def _prepare(self, done: int) -> None:
+        """The first trial has the defaults; every later one is drawn from a state that depends on its place alone."""
         if not done and not self.study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)):
             self.study.enqueue_trial(self.search.start())
         self.study.sampler = optuna.samplers.TPESampler(
             seed=int(digest([self.seed, done])[:8], 16), n_startup_trials=self.tuning.startup_trials
         )
-        self.study.optimize(trainer.run, n_trials=1, catch=(TrialError,))
+
+    def _sweep(self, trainer: Trainer) -> None:
+        trials = self.study.get_trials(deepcopy=False)
+        ended = [trial for trial in trials if counts(trial)]
+        best = best_of(tuple(self._record(number, trial) for number, trial in enumerate(ended)))
+        trainer.sweep(trials, ended[best.number] if best else None)
 
     def finished(self) -> list[FrozenTrial]:
         """Trials that count, oldest first."""
@@ -150,10 +183,6 @@ class _Run:
             curve=dict(sorted(trial.intermediate_values.items())),
             error=trial.user_attrs.get("error"),
         )
-
-    def _best(self) -> FrozenTrial | None:
-        best = best_of(self.records())
-        return None if best is None else self.finished()[best.number]
 
     def _enough(self) -> bool:
         records = self.records()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,8 @@ class Trainer:
     score: Callable[[NDArray[np.int8], NDArray[np.float64]], float]
     progress: Callable[[str], None]
 
-    def run(self, trial: optuna.Trial) -> float:
-        """The objective.
+    def run(self, trial: optuna.Trial, begun: Callable[[optuna.Trial], None] = lambda trial: None) -> float:
+        """The objective; ``begun`` is called when the parameters have been drawn.
 
         Raises:
             TrialError: the model failed; the reason is written on the trial.
@@ -54,6 +54,7 @@ class Trainer:
             FlowsheetError, OSError, MemoryError: not the parameters' fault; the trial is repeated next time.
         """
         drawn = {name: _suggest(trial, name, space) for name, space in self.search.ranges.items()}
+        begun(trial)
         if (twin := self._twin(drawn)) is not None:
             return _repeat(trial, twin)
         try:
@@ -63,18 +64,22 @@ class Trainer:
         except (FlowsheetError, OSError, MemoryError, optuna.TrialPruned):
             raise
         except Exception as error:
-            raise self._failure(trial, error) from error
+            raise self._failure(trial, drawn, error) from error
 
     def folder(self, trial: FrozenTrial | optuna.Trial) -> Path:
         """Where the fitted model of a trial is kept."""
         return self.work / "trials" / str(trial.number)
 
-    def sweep(self, best: FrozenTrial | None) -> None:
-        """Remove what finished trials have left behind, but for the best one's fitted model."""
-        for trial in self.study.get_trials(deepcopy=False):
+    def sweep(self, trials: Sequence[FrozenTrial], best: FrozenTrial | None) -> None:
+        """Remove what finished trials have left behind, but for the best one's fitted model.
+
+        ``trials`` are those among which ``best`` is the best: one that others have finished since stays.
+        """
+        running = [trial.params for trial in trials if not trial.state.is_finished()]
+        for trial in trials:
             if not trial.state.is_finished():
                 continue
-            if counts(trial):
+            if counts(trial) and trial.params not in running:
                 shutil.rmtree(self._checkpoints(trial.params), ignore_errors=True)
             for half in (self.work / "trials").glob(f".{trial.number}.*"):
                 shutil.rmtree(half, ignore_errors=True)
@@ -84,9 +89,9 @@ class Trainer:
     def _checkpoints(self, drawn: dict[str, Any]) -> Path:
         return self.work / "checkpoints" / digest(drawn)[:16]
 
-    def _failure(self, trial: optuna.Trial, error: Exception) -> Exception:
+    def _failure(self, trial: optuna.Trial, drawn: dict[str, Any], error: Exception) -> Exception:
         reason = f"{type(error).__name__}: {error}"
-        if self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if drawn != self.search.start() or self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             trial.set_user_attr("error", reason)
             return TrialError(reason)
         return CheckFailed(
