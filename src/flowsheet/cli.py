@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from flowsheet import __version__
-from flowsheet.errors import FlowsheetError, UsageError, did_you_mean
+from flowsheet.errors import FlowsheetError, UsageError, did_you_mean, masked
 
 
 class _Commands(click.Group):
@@ -176,6 +176,20 @@ def rollback(name: str, reason: str, actor: str) -> None:
     commands.rollback(name, reason, actor)
 
 
+@cli.command()
+@click.argument("model", metavar="NAME[/VERSION|@ALIAS]")
+def card(model: str) -> None:
+    """Print the model card of a registered version, as Markdown; of the champion where only NAME is given.
+
+    \b
+    flowsheet card demo-lstm > MODEL_CARD.md
+    flowsheet card demo-lstm/3
+    """
+    from flowsheet.lifecycle import card as cards
+
+    click.echo(cards.card(model), nl=False)
+
+
 @cli.command("ls")
 @click.argument("what")
 def ls(what: str) -> None:
@@ -243,7 +257,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _say(error: FlowsheetError) -> None:
     kind = "usage" if isinstance(error, UsageError) else "error"
-    click.echo(f"{click.style(kind, fg='red', bold=True)}: {error}", err=True)
+    click.echo(f"{click.style(kind, fg='red', bold=True)}: {masked(str(error))}", err=True)
 
 
 def _unexpected(error: Exception) -> int:
@@ -257,7 +271,7 @@ def _unexpected(error: Exception) -> int:
         folder = home() / "logs"
         folder.mkdir(exist_ok=True)
         where = folder / "error.log"
-        where.write_text("".join(traceback.format_exception(error)))
+        where.write_text(masked("".join(traceback.format_exception(error))))
     except (FlowsheetError, OSError):
         where = None
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n", 1)[0]

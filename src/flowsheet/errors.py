@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar
@@ -38,6 +40,10 @@ class CheckFailed(FlowsheetError):
     """The data or the evidence did not pass a declared check (exit code 1)."""
 
 
+class Unreachable(FlowsheetError):
+    """A server does not answer: the same call may succeed later (exit code 1)."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest known word as a hint, or the list of all of them.
 
@@ -48,3 +54,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = get_close_matches(word, names, n=1, cutoff=0.5)
     everything = f"known: {', '.join(names)}" if names else "none are known"
     return f'did you mean "{near[0]}"? ({everything})' if near else everything
+
+
+_USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
+_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|AUTH_STRING|API_KEY|CREDENTIAL")
+_LEAST_LENGTH = 6
+"""A shorter value is a word of many texts, and masking it would garble them."""
+
+
+def masked(text: str) -> str:
+    """The text without secrets: user and password in URLs, and values of environment variables named like secrets.
+
+    >>> masked("no answer from postgresql://ada:lovelace@db:5432/mlflow")
+    'no answer from postgresql://***@db:5432/mlflow'
+    """
+    secrets = [v for name, v in os.environ.items() if _SECRET_NAME.search(name) and len(v) >= _LEAST_LENGTH]
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return _USER_IN_URL.sub("***@", text)

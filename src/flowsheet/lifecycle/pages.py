@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sys
 import threading
 
-from flowsheet.errors import UsageError
+from flowsheet.errors import UsageError, masked
 from flowsheet.home import home
 from flowsheet.lifecycle.servers import await_url, prefect_api, quiet, start, stop
 from flowsheet.tracking.store import artifact_root, tracking_uri
@@ -41,7 +40,7 @@ def serve(mlflow_port: int, prefect_port: int) -> None:
 
 def _mlflow(port: int) -> tuple[str, int | None]:
     """URL and process of the MLflow page; no process when a server is configured."""
-    configured = os.environ.get("MLFLOW_TRACKING_URI", "")
+    configured = tracking_uri()
     if configured.startswith("http"):
         return configured, None
     url = f"http://{_LOOPBACK}:{port}"
@@ -50,8 +49,9 @@ def _mlflow(port: int) -> tuple[str, int | None]:
     folder = home() / "mlflow"
     folder.mkdir(exist_ok=True)
     arguments = ["mlflow", "server", "--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
-    stores = ["--backend-store-uri", tracking_uri(), "--default-artifact-root", artifact_root()]
-    process = start([*arguments, *stores], folder / "server.log", {})
+    arguments += ["--default-artifact-root", artifact_root()]
+    store = {"MLFLOW_BACKEND_STORE_URI": tracking_uri()}  # it may hold a password, which arguments would show to all
+    process = start(arguments, folder / "server.log", store)
     await_url(f"{url}/health", process, folder / "server.log")
     return url, process.pid
 
@@ -68,4 +68,4 @@ def port_is_free(port: int) -> bool:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stdout, flush=True)
+    print(masked(line), file=sys.stdout, flush=True)

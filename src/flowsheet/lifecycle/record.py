@@ -13,7 +13,7 @@ from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.home import Store, digest, read_json
-from flowsheet.lifecycle import report
+from flowsheet.lifecycle import card, report
 from flowsheet.lifecycle.compare import evidence as read_evidence
 from flowsheet.lifecycle.prepare import open_extract, summary
 from flowsheet.lifecycle.rounds import Plan, Results, Round
@@ -192,6 +192,7 @@ def _register(results: Results, name: str, child: str, evidence: Evidence) -> st
     )
     version = register(registered, child, uri, made.key, description=described)
     challenge(registered, version)
+    card.keep(registered, version, evidence, open_extract(service.data.extract).manifest)
     return f"registered {registered} version {version}"
 
 

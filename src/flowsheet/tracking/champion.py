@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
-from flowsheet.home import home, locked
+from flowsheet.home import home, locked, read_json
 from flowsheet.tracking.bundle import Bundle
 from flowsheet.tracking.store import as_default, connect, is_empty
 
@@ -121,18 +121,58 @@ def load(registered: Registered) -> Bundle:
     Raises:
         CheckFailed: the version was packaged by something else, or its inputs are not this release's.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        return Bundle.load(_unpacked(registered, Path(folder)))
+
+
+def about(registered: Registered) -> dict[str, Any]:
+    """What the package of that version says of itself (``bundle.json``), without loading the model.
+
+    Raises:
+        CheckFailed: the version was packaged by something else.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        said: dict[str, Any] = read_json(_unpacked(registered, Path(folder)) / "bundle.json")
+        return said
+
+
+def kept(registered: Registered, name: str, into: Path) -> Path | None:
+    """Copy what the version's own run keeps below ``name`` to the folder ``into``; None where it keeps nothing."""
+    client = connect()
+    if not client.list_artifacts(registered.run_id, name):
+        return None
+    with as_default():
+        return Path(client.download_artifacts(registered.run_id, name, str(into)))
+
+
+def add_page(registered: Registered, title: str, artifact: str) -> None:
+    """Link a page that the version's own run keeps from the version's description."""
+    client = connect()
+    held = client.get_model_version(registered.name, str(registered.version)).description or ""
+    experiment = client.get_run(registered.run_id).info.experiment_id
+    link = f"[{title}](#/experiments/{experiment}/runs/{registered.run_id}/artifacts/{artifact})"
+    if link not in held:
+        client.update_model_version(registered.name, str(registered.version), f"{held}\n\n{link}".strip())
+
+
+def origin(registered: Registered) -> tuple[str, int]:
+    """Name and number of the version that it was taken from to serve under another name; else its own."""
+    tags = connect().get_model_version(registered.name, str(registered.version)).tags
+    name, _, version = tags.get("flowsheet.adopted_from", f"{registered.name}/{registered.version}").rpartition("/")
+    return name, int(version)
+
+
+def _unpacked(registered: Registered, folder: Path) -> Path:
+    """The bundle's folder of a downloaded package."""
     from mlflow.artifacts import download_artifacts
     from mlflow.models import Model
 
-    with tempfile.TemporaryDirectory() as folder:
-        with as_default():
-            package = Path(download_artifacts(registered.uri, dst_path=folder))
-        flavour = Model.load(str(package)).flavors.get("python_function", {})
-        if flavour.get("loader_module") != _LOADER:
-            raise CheckFailed(
-                "the model is none of flowsheet's", registered.uri, "register one that an experiment made"
-            )
-        return Bundle.load(package / flavour["data"])
+    with as_default():
+        package = Path(download_artifacts(registered.uri, dst_path=str(folder)))
+    flavour = Model.load(str(package)).flavors.get("python_function", {})
+    if flavour.get("loader_module") != _LOADER:
+        raise CheckFailed("the model is none of flowsheet's", registered.uri, "register one that an experiment made")
+    return package / str(flavour["data"])
 
 
 def _model(name: str) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from flowsheet.config import ExperimentConfig
+from flowsheet.errors import masked
 from flowsheet.home import write_json
 from flowsheet.tracking.describe import code_version, environment, experiment_params, flat, requirements
 from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock
@@ -217,7 +218,7 @@ class Tracker:
 
     def fail(self, run_id: str, reason: str, *, killed: bool = False) -> None:
         """The run ended otherwise; a later one with the same key takes it up."""
-        self._client.set_tag(run_id, "flowsheet.error", reason[:5000])
+        self._client.set_tag(run_id, "flowsheet.error", masked(reason)[:5000])
         self._client.set_terminated(run_id, "KILLED" if killed else "FAILED")
 
     def _trial(self, run_id: str, metric: str, trial: Trial) -> None:
@@ -226,7 +227,7 @@ class Tracker:
             params=flat(trial.params, "model."),
             metrics={f"valid.{metric}": trial.value, "seconds": trial.seconds},
             curves={f"epoch.{metric}": trial.curve},
-            tags={"flowsheet.state": trial.state, **({"flowsheet.error": trial.error} if trial.error else {})},
+            tags={"flowsheet.state": trial.state, **({"flowsheet.error": masked(trial.error)} if trial.error else {})},
         )
         self._client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from flowsheet.home import home, locked
 
@@ -31,8 +32,17 @@ ATTEMPTS = 8
 
 
 def tracking_uri() -> str:
-    """``$MLFLOW_TRACKING_URI``, by default the SQLite file under ``FLOWSHEET_HOME``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_folder() / 'mlflow.db'}"
+    """``$MLFLOW_TRACKING_URI``, by default the SQLite file under ``FLOWSHEET_HOME``.
+
+    User and password of a server's URL move to the variables that MLflow has for them: its messages quote the URL.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if uri and uri.startswith("http") and "@" in uri:
+        parts = urlsplit(uri)
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+        uri = os.environ["MLFLOW_TRACKING_URI"] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    return uri or f"sqlite:///{_folder() / 'mlflow.db'}"
 
 
 def artifact_root() -> str:
