@@ -1,6 +1,7 @@
 """A fitted model with all that raw records must pass on their way to it: one folder, no pickles.
 
-``bundle.json`` (what it is), ``model/`` (``Model.save``), ``scaler.json`` (for models that want scaled inputs).
+``bundle.json`` (what it is), ``model/`` (``Model.save``), ``scaler.json`` (for models that want scaled inputs),
+``reference/`` (what it was trained on, in sketches).
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Bundle:
     training_key: str
     version: str
     """The release of flowsheet that made it."""
+    reference: Mapping[str, Any] | None = None
+    """What it was trained on (``flowsheet.monitoring.reference``), where that was kept."""
 
     @classmethod
     def write(
@@ -102,7 +105,7 @@ class Bundle:
         about = read_json(folder / "bundle.json")
         features = FeaturesConfig.model_validate(about["features"])
         _check_inputs(folder, about, features)
-        scaler = folder / "scaler.json"
+        scaler, reference = folder / "scaler.json", folder / "reference" / "reference.json"
         return cls(
             folder=folder,
             kind=about["kind"],
@@ -113,6 +116,7 @@ class Bundle:
             columns=about["columns"],
             training_key=about["training_key"],
             version=about["flowsheet"],
+            reference=read_json(reference) if reference.exists() else None,
         )
 
     def predict(self, tables: Tables) -> pl.DataFrame:
