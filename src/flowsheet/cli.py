@@ -142,6 +142,22 @@ def score(model: str, extract: Path, out: Path | None) -> None:
     commands.score(model, extract, out)
 
 
+@cli.command()
+@click.argument("model")
+@click.argument("extract", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too.")
+@click.option("--choice", default="standard", show_default=True, help="The choice of conf/monitoring/.")
+def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
+    """Hold the cohort extract in the folder EXTRACT against what MODEL was trained on; exit 1 if something changed.
+
+    \b
+    flowsheet monitor demo-lstm@champion extracts/today --out drift.html
+    """
+    from flowsheet.lifecycle import commands
+
+    commands.monitor(model, extract, out, choice)
+
+
 _REASON = click.option("--reason", required=True, help="Why; kept in the log.")
 _ACTOR = click.option("--actor", default="", help="Who decides; by default the user of this process.")
 

@@ -111,6 +111,21 @@ def score(model: str, extract: Path, out: Path | None) -> None:
     print(f"{done.stays:,} stays, {done.steps:,} steps by {done.model}/{done.version}, {how}: {done.file}")
 
 
+def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
+    """Compare an extract with a model's training reference and say what has changed.
+
+    Raises:
+        CheckFailed: something has.
+    """
+    from flowsheet.lifecycle import monitor as monitoring
+
+    done = monitoring.monitor(model, extract, _say, monitoring.monitoring_config(choice), out)
+    terminal.monitored(done, terminal.console())
+    if not done.quiet:
+        names = ", ".join(dict.fromkeys(flag.of for flag in done.flags))
+        raise CheckFailed(f"changed: {names}", where=str(extract), todo=f"read {done.report}")
+
+
 def promote(name: str, version: int | None, choice: str, *, service: str | None, reason: str, actor: str) -> None:
     """Promote a version and print gate by gate what it showed.
 

@@ -110,6 +110,7 @@ _LISTS: dict[str, Callable[[], Rows]] = {
     "evaluations": _choices("evaluation"),
     "computes": _choices("compute"),
     "promotions": _choices("promotion"),
+    "monitorings": _choices("monitoring"),
     "models": _models,
     "sources": _sources,
     "metrics": _metrics,

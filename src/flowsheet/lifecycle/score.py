@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 
 from flowsheet.cohort.extract import Extract
-from flowsheet.cohort.schema import TABLES, TIME, Tables
+from flowsheet.cohort.schema import TIME
 from flowsheet.config import Frozen
-from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.errors import CheckFailed
 from flowsheet.home import digest
+from flowsheet.lifecycle.batches import batches, check_speaks
+from flowsheet.lifecycle.deliver import deliver
 from flowsheet.lifecycle.stage import Progress, Stage, stage
 from flowsheet.tracking import champion as registry
-from flowsheet.tracking.bundle import Bundle
+from flowsheet.tracking.bundle import PREDICTIONS
 from flowsheet.tracking.champion import Registered
 
 SCORES: dict[str, pl.DataType] = {
@@ -28,7 +29,6 @@ SCORES: dict[str, pl.DataType] = {
     "extract": pl.String(),  # fingerprint of the records that were scored
     "scored_at": pl.Datetime("us", "UTC"),
 }
-_STAYS_AT_ONCE = 2_000
 
 
 class Scored(Frozen):
@@ -56,45 +56,38 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     found = registry.named(model)
     opened = Extract.open(extract, verify=True)
     bundle = registry.load(found)
-    _check_speaks(opened, bundle)
+    check_speaks(opened, bundle)
     key = digest([bundle.training_key, found.name, found.version, opened.fingerprint])
 
     def make(folder: Path) -> None:
-        parts = []
-        for tables in _chunks(opened):
+        parts = [pl.DataFrame(schema=PREDICTIONS)]
+        for tables in batches(opened):
             parts.append(bundle.predict(tables))
             progress(f"{sum(part['stay_id'].n_unique() for part in parts):,} stays scored")
-        _marked(pl.concat(parts), found, opened).write_parquet(folder / "scores.parquet")
+        risks = pl.concat(parts)
+        _check_whole(risks, found)
+        _marked(risks, found, opened).write_parquet(folder / "scores.parquet")
 
     made = stage("scores", key, make)
     file = made.folder / "scores.parquet"
     if out is not None:
-        _copy(file, out)
+        deliver(file, out)
     counted = pl.scan_parquet(file).select(pl.col("stay_id").n_unique(), pl.len()).collect().row(0)
     return Scored(
         stage=made, file=str(out or file), model=found.name, version=found.version, stays=counted[0], steps=counted[1]
     )
 
 
-def _check_speaks(extract: Extract, bundle: Bundle) -> None:
-    """What the model knows and the extract can never hold would silently count as never measured."""
-    absent = sorted(set(bundle.columns["variables"]) - set(extract.manifest.variables))
-    if len(absent) > len(bundle.columns["variables"]) / 2:
+def _check_whole(risks: pl.DataFrame, found: Registered) -> None:
+    """No risk leaves the house that is none."""
+    wrong = risks.filter(~pl.col("risk").is_between(0, 1).fill_null(value=False) | pl.col("risk").is_nan())
+    if wrong.height:
+        stay, step = wrong.select("stay_id", "step").row(0)
         raise CheckFailed(
-            f"the extract cannot hold {len(absent)} of the {len(bundle.columns['variables'])} variables that the model "
-            f"was trained with: {', '.join(absent[:8])}, ...",
-            where=str(extract.path),
-            todo="score records of the kind that the model was trained on",
+            f"{wrong.height:,} of {risks.height:,} risks are no probabilities, the first of stay {stay}, step {step}",
+            where=f"{found.name}/{found.version}",
+            todo="do not use this version: roll back",
         )
-
-
-def _chunks(extract: Extract) -> Iterator[Tables]:
-    """Some stays at a time, in ascending order; the tables are sorted by stay, so each part is read once."""
-    stays = extract.scan("stays").sort("stay_id").collect()
-    for some in stays.iter_slices(_STAYS_AT_ONCE):
-        mine = pl.col("stay_id").is_between(some["stay_id"].min(), some["stay_id"].max())
-        rest = {table: extract.scan(table).filter(mine).collect() for table in TABLES if table != "stays"}
-        yield Tables(stays=some, **rest)
 
 
 def _marked(risks: pl.DataFrame, found: Registered, extract: Extract) -> pl.DataFrame:
@@ -104,19 +97,3 @@ def _marked(risks: pl.DataFrame, found: Registered, extract: Extract) -> pl.Data
         extract=pl.lit(extract.fingerprint),
         scored_at=pl.lit(datetime.now(UTC)),
     ).select(pl.col(name).cast(kind) for name, kind in SCORES.items())
-
-
-def _copy(file: Path, out: Path) -> None:
-    """A copy that is there whole or not at all; an older one of the same content is left as it is."""
-    if out.is_dir():
-        raise FlowsheetError(
-            "there is a folder of that name", where=str(out), todo="name a file, such as scores.parquet"
-        )
-    part = out.with_name(f".{out.name}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(file.read_bytes())
-        part.replace(out)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise FlowsheetError(f"could not write: {error.strerror}", where=str(out), todo="name another file") from error

@@ -16,6 +16,7 @@ from flowsheet.tracking.describe import flat
 
 if TYPE_CHECKING:
     from flowsheet.lifecycle.comparison import Comparison
+    from flowsheet.lifecycle.monitor import Monitored
     from flowsheet.lifecycle.promotion import Verdict
     from flowsheet.lifecycle.rerun import Line, Rerun
 
@@ -79,6 +80,19 @@ def gates(verdict: Verdict, out: Console) -> None:
     former = f", in place of version {decision.former}" if decision.former and verdict.promoted else ""
     out.print(f"{decision.name}/{decision.version} was {decision.action}{former}", highlight=False)
     out.print(f"decision {decision.number} by {decision.actor}: {decision.reason}", highlight=False)
+
+
+def monitored(done: Monitored, out: Console) -> None:
+    """What has changed, and where to look."""
+    out.print(
+        f"{done.model}/{done.version} on {done.stays:,} stays: {len(done.flags)} of {done.tests} properties have "
+        f"changed (chance of any false flag: at most {done.alpha:.2g})",
+        highlight=False,
+    )
+    for flag in done.flags:
+        out.print(f"- {flag.said}", highlight=False, markup=False)
+    out.print(f"run {done.run_id}", highlight=False)
+    out.print(f"report {done.report}", highlight=False, soft_wrap=True)
 
 
 def _short(value: str | float | None) -> str:
