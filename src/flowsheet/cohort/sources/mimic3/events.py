@@ -93,7 +93,7 @@ class Reader:
     def chart(self, table: RawTable) -> None:
         """One pass over CHARTEVENTS."""
         for piece in self._pieces(table, "charttime", "storetime"):
-            rows = self.tally.leave_out(piece, _flag("error"), "chartevents: charted in error")
+            rows = self.tally.leave_out(piece, _flag("error", piece), "chartevents: charted in error")
             self._keep(table, rows, rows.select(_known("charttime", "storetime")).to_series(), "valuenum")
 
     def labs(self, table: RawTable) -> None:
@@ -105,7 +105,7 @@ class Reader:
     def outputs(self, table: RawTable) -> None:
         """One pass over OUTPUTEVENTS."""
         for piece in self._pieces(table, "charttime", "storetime"):
-            rows = self.tally.leave_out(piece, _flag("iserror"), "outputevents: charted in error")
+            rows = self.tally.leave_out(piece, _flag("iserror", piece), "outputevents: charted in error")
             self._keep(table, rows, rows.select(_known("charttime", "storetime")).to_series(), "value")
 
     def procedures(self, table: RawTable) -> None:
@@ -138,9 +138,12 @@ class Reader:
         """The rows with their ``code`` and ``value`` in the catalogue's unit; what has none is counted."""
         read = numbers(rows.with_columns(_number=pl.col(number)), "_number")
         if number == "valuenum":
-            unread = pl.col("_number").is_null() & (pl.col(number).cast(pl.String) != "")
-            read = self.tally.spoil(read, unread, table, number, "number")
-        rows = read.join(_of(table), on="itemid", maintain_order="left")
+            unread = pl.col("_number").is_null() & (pl.col(number) != "")
+            read = read if rows.schema[number].is_numeric() else self.tally.spoil(read, unread, table, number, "number")
+        needed = [
+            c for c in ("stay_id", "time", "known_at", "itemid", "value", "valueuom", "_number") if c in read.columns
+        ]
+        rows = read.select(needed).join(_of(table), on="itemid", maintain_order="left")
         linear = pl.col("_number") * pl.col("factor") + pl.col("offset")
         percent = pl.when(pl.col("_number") <= 1).then(pl.col("_number") * 100).otherwise("_number")
         plain = rows.filter(~pl.col("worded"))
@@ -198,7 +201,9 @@ def _known(time: str, stored: str) -> pl.Expr:
     return pl.max_horizontal(time, stored)
 
 
-def _flag(column: str) -> pl.Expr:
+def _flag(column: str, frame: pl.DataFrame) -> pl.Expr:
+    if frame.schema[column].is_numeric():
+        return pl.col(column) == 1
     return pl.col(column).cast(pl.String).str.strip_chars().is_in(["1", "1.0"])
 
 

@@ -59,6 +59,13 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """The tables that are read, and of each the columns that are needed."""
 
+_KINDS: dict[str, pa.DataType] = {
+    **dict.fromkeys(("subject_id", "hadm_id", "icustay_id", "itemid", "error", "iserror"), pa.int64()),
+    **dict.fromkeys(("charttime", "storetime", "starttime", "endtime"), pa.timestamp("us")),
+    **dict.fromkeys(("valuenum", "amount", "rate"), pa.float64()),
+}
+"""Columns that are read as what they are, as long as every cell of a block is that."""
+
 _ENDINGS = (".csv.gz", ".csv", ".parquet")
 _BLOCK = 4 << 20  # bytes of CSV parsed at once
 _CHUNK = 250_000  # rows handed on at once
@@ -90,12 +97,18 @@ class Wanted:
     values: pl.Series
     others: Counter[str] = field(default_factory=Counter)
     known: pa.Array = field(init=False)
+    table: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
+        ids = self.values.to_numpy()
+        self.table = np.zeros(int(ids.max(initial=0)) + 2, np.bool_)
+        self.table[ids] = True
         self.known = pa.array(self.values.cast(pl.String).to_list(), pa.string())
 
     def mask(self, batch: pa.RecordBatch) -> tuple[NDArray[np.bool_], dict[str, int]]:
         """Which rows to keep, and how often each other value occurs."""
+        if pa.types.is_integer(batch.schema.field(self.column).type):
+            return self._whole_mask(batch.column(self.column))
         coded = batch.column(self.column).dictionary_encode()
         texts = pc.fill_null(coded.dictionary.cast(pa.string()), "")
         keep = np.append(pc.is_in(texts, self.known).to_numpy(zero_copy_only=False), False)
@@ -103,6 +116,15 @@ class Wanted:
         counts = np.bincount(codes, minlength=len(keep))
         rest = zip([*texts.to_pylist(), ""], counts.tolist(), keep.tolist(), strict=True)
         return keep[codes], {text: n for text, n, kept in rest if n and not kept}
+
+    def _whole_mask(self, column: pa.Array) -> tuple[NDArray[np.bool_], dict[str, int]]:
+        ids = column.fill_null(0).to_numpy(zero_copy_only=False)
+        codes = np.where((ids >= 0) & (ids < len(self.table)), ids, 0)  # 0: too large to be known
+        counts = np.bincount(codes, minlength=len(self.table))
+        counts[0] -= column.null_count
+        others = np.flatnonzero((counts > 0) & ~self.table)
+        said = {str(item): int(counts[item]) for item in others.tolist()}
+        return self.table[codes], said | ({"": column.null_count} if column.null_count else {})
 
 
 @dataclass(frozen=True)
@@ -186,6 +208,9 @@ def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Itera
                 tally.misshapen(table.name, table.path.name, passed + spoilt.number, spoilt)
             if wanted:
                 wanted.others.update(piece.others)
+            if kept and piece.kept.schema != kept[0].schema:  # one of them had to be read as text
+                yield _frame(kept, numbers)
+                kept, numbers, held = [], [], 0
             kept.append(piece.kept)
             numbers.append(piece.rows + passed + 1)
             passed, held = passed + piece.passed, held + len(piece.rows)
@@ -219,14 +244,21 @@ def _pieces(table: RawTable, wanted: Wanted | None) -> Generator[Piece]:
             misshapen.append(row)
             return "skip"
 
-        read = pa.csv.read_csv(
-            pa.BufferReader(block),
-            read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
-            parse_options=pa.csv.ParseOptions(invalid_row_handler=aside),
-            convert_options=pa.csv.ConvertOptions(
-                include_columns=spelled, column_types=dict.fromkeys(spelled, pa.binary()), check_utf8=False
-            ),
-        )
+        def read_as(types: dict[str, pa.DataType]) -> pa.Table:
+            misshapen.clear()
+            return pa.csv.read_csv(
+                pa.BufferReader(block),
+                read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+                parse_options=pa.csv.ParseOptions(invalid_row_handler=aside),
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=spelled, column_types=types, check_utf8=False, null_values=[""]
+                ),
+            )
+
+        try:
+            read = read_as({column: _KINDS.get(name, pa.binary()) for name, column in table.columns.items()})
+        except pa.ArrowInvalid:  # a cell that is not of its kind: as text, its row can be told from the others
+            read = read_as(dict.fromkeys(spelled, pa.binary()))
         batches = read.combine_chunks().to_batches()
         batch = batches[0] if batches else pa.RecordBatch.from_pylist([], read.schema)
         return _sifted(batch, wanted, batch.num_rows + len(misshapen), misshapen)
