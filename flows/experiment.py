@@ -6,21 +6,20 @@ is there already is found again, whichever run, process or server made it.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from prefect import flow, tags, task
+from prefect import Task, flow, tags, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from prefect.task_runners import ProcessPoolTaskRunner
 
 from flows.records import close_killed_runs, flush, progress
+from flows.retries import ON_OUTAGE
+from flows.runners import runner
 from flowsheet.config import CohortConfig, EvaluationConfig, ExperimentConfig, FeaturesConfig, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle import compare, prepare, record, train
-from flowsheet.lifecycle.process import die_with
 from flowsheet.lifecycle.record import Outcome
 from flowsheet.lifecycle.rounds import Plan, Results, Round, Trained, replicated
 from flowsheet.lifecycle.rounds import plan as plan_rounds
@@ -37,25 +36,25 @@ def _told(stage: Stage, name: str) -> Stage | State[Stage]:
     return Completed(name="Reused", message=f"made earlier in {stage.seconds:.1f} s", data=stage)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def ingest(cohort: CohortConfig) -> Stage | State[Stage]:
     """Raw records to a validated extract."""
     return _told(prepare.ingest(cohort, progress("ingest")), "ingest")
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def windows(extract: Stage, chosen: TaskConfig, features: FeaturesConfig) -> Stage | State[Stage]:
     """Extract to model-ready sequences."""
     return _told(prepare.windows(extract, chosen, features), "windows")
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage | State[Stage]:
     """Who trains, who validates, who is held out."""
     return _told(prepare.split(extract, made, evaluation, seed), "split")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}-{each.name}")
+@task(cache_policy=NO_CACHE, task_run_name="train-{name}-{each.name}", **ON_OUTAGE)
 def train_model(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
     """Tune and fit one model in one round; its trials are recorded below the run as they end."""
     label = f"{name} {each.name}".strip()
@@ -64,13 +63,22 @@ def train_model(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
     return _told(made, label)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, task_run_name="train-{name}-{each.name}")
+def have_trained(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
+    """The same on the work pool that the compute choice names."""
+    from flows.pool import train_on_pool
+
+    label = f"{name} {each.name}".strip()
+    return _told(train_on_pool(each, name, run_id, progress(label)), label)
+
+
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def compare_models(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage | State[Stage]:
     """Probabilities of all models on the same held-out rows to evidence."""
     return _told(compare.compare(config, plan, trained), "compare")
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def study_memory(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage | State[Stage]:
     """What each model remembers of a dose, beside the law."""
     from flowsheet.lifecycle import memory
@@ -78,7 +86,7 @@ def study_memory(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stag
     return _told(memory.study(config, plan, trained), "memory")
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def register(results: Results, run: ParentRun) -> Outcome:
     """Evidence to the tracker, models to the registry."""
     return record.finish(results, run, progress("register"))
@@ -145,7 +153,7 @@ def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], di
         for name in each.config.models
     }
     waiting = {
-        key: train_model.submit(*job, return_state=False)
+        key: _trainer(job[0].config).submit(*job, return_state=False)
         for key, job in jobs.items()
         if not train.is_trained(train.training_key(job[0].config, job[1], job[0].data))
     }
@@ -164,12 +172,22 @@ def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], di
     return kept, left_out
 
 
+def _trainer(config: ExperimentConfig) -> Task[..., Any]:
+    compute = config.compute
+    limit = compute.training_minutes and compute.training_minutes * 60
+    # on a pool the limit holds there: the time spent waiting for a worker does not count
+    return have_trained if compute.pool else train_model.with_options(timeout_seconds=limit)
+
+
 def run(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
     """Run the flow with as many worker processes as the compute choice allows, and see its records kept."""
-    workers = ProcessPoolTaskRunner(max_workers=config.compute.workers, initializer=die_with, initargs=(os.getpid(),))
+    minutes = config.compute.run_minutes
+    chosen = experiment.with_options(
+        task_runner=runner(config.compute), timeout_seconds=minutes * 60 if minutes else None
+    )
     try:
         with tags(record.tag(config)):
-            outcome: Outcome = experiment.with_options(task_runner=workers)(config, marks)  # type: ignore[arg-type]
+            outcome: Outcome = chosen(config, marks)
             return outcome
     finally:
         flush()

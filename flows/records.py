@@ -6,7 +6,14 @@ import sys
 from collections.abc import Callable
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType, FlowRunFilterTags
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.events.worker import EventsWorker
@@ -15,6 +22,7 @@ from prefect.logging.handlers import APILogWorker
 from prefect.states import Crashed
 
 _FLUSH_SECONDS = 10
+_EXPERIMENTS = FlowFilter(name=FlowFilterName(any_=["experiment"]))
 
 
 def progress(name: str) -> Callable[[str], None]:
@@ -29,7 +37,7 @@ def progress(name: str) -> Callable[[str], None]:
 
 
 def close_killed_runs(tag: str) -> int:
-    """Mark earlier runs with this tag that still count as running as crashed; returns how many.
+    """Mark earlier experiments with this tag that still count as running as crashed; returns how many.
 
     To be called while holding the lock of the work that the tag names: no living run can have it then.
     """
@@ -40,7 +48,8 @@ def close_killed_runs(tag: str) -> int:
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])),
     )
     with get_client(sync_client=True) as client:
-        killed = [run for run in client.read_flow_runs(flow_run_filter=running) if run.id != own]
+        found = client.read_flow_runs(flow_filter=_EXPERIMENTS, flow_run_filter=running)  # not what it has submitted
+        killed = [run for run in found if run.id != own]
         for run in killed:
             client.set_flow_run_state(run.id, Crashed(message="killed; taken up by a later run"), force=True)
     return len(killed)

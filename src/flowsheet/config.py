@@ -221,9 +221,18 @@ class ComputeConfig(Frozen):
     name: Name
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Annotated[int, Field(ge=1)] = 1
-    """Models trained side by side, a process each."""
+    """Models trained side by side, a process each; with a pool: flow runs that tune one model together, which takes
+    a database (``FLOWSHEET_OPTUNA_URL``)."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads a model."""
+    runner: Literal["process", "dask", "ray"] = "process"
+    """What the worker processes are made by, where there is no pool."""
+    pool: Literal["cpu", "gpu"] | None = None
+    """The Prefect work pool that trains; None: processes of this run do."""
+    training_minutes: Annotated[float, Field(gt=0)] | None = None
+    """The longest that training a model in one round may take; longer is a failure."""
+    run_minutes: Annotated[float, Field(gt=0)] | None = None
+    """The longest that the whole run may take."""
 
 
 class RegistryConfig(Frozen):

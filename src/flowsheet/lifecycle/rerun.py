@@ -59,7 +59,9 @@ def rerun(reference: str, progress: Progress) -> Rerun:
     """
     old = _recorded(reference)
     config = validated(ExperimentConfig, old.config, where=f"the record of run {old.run_id}")
-    config = config.model_copy(update={"registry": config.registry.model_copy(update={"register_models": False})})
+    registry = config.registry.model_copy(update={"register_models": False})
+    here = config.compute.model_copy(update={"pool": None})  # a pool's workers know nothing of the empty store
+    config = config.model_copy(update={"registry": registry, "compute": here})
     for line in _surroundings(old):
         progress(f"warning: {line.what} was {line.old}, is {line.new}")
     with _empty_store():

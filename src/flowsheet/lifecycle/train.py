@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,9 +15,11 @@ from flowsheet.config import ExperimentConfig, Frozen, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import score_function
 from flowsheet.home import Store, digest, read_json, write_json
+from flowsheet.lifecycle.observe import Said, keep_reference
 from flowsheet.lifecycle.stage import Progress, Stage, stage
 from flowsheet.models.base import MODELS
 from flowsheet.tracking.bundle import Bundle
+from flowsheet.tuning.journal import OPTUNA_URL
 from flowsheet.tuning.records import TrialRecord, TrialState, Tuned
 from flowsheet.tuning.study import tune
 from flowsheet.windows.scaling import VERSION as SCALING_VERSION
@@ -76,26 +79,18 @@ def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, pr
     _check_applies(config, name)
     key = training_key(config, name, data)
     work = Store.open().work("model", key)
+    url = os.environ.get(OPTUNA_URL)
+    together = (
+        _search(config, name, data, work=work, progress=progress, url=url) if url and not is_trained(key) else None
+    )
 
     def make(folder: Path) -> None:
-        train_part, valid_part, test_part = data.parts()
-        scaler = Scaler.fit(train_part) if MODELS.get(config.models[name].kind).capabilities.scaled else None
-        if scaler:
-            train_part, valid_part, test_part = map(scaler.transform, (train_part, valid_part, test_part))
-        tuned = tune(
-            config.models[name].kind,
-            config.models[name],
-            config.tuning,
-            train_part,
-            valid_part,
-            seed=config.seed,
-            score=score_function(config.tuning.metric),
-            work=work,
-            device=resolve_device(config, config.models[name]),
-            threads=config.compute.threads,
-            on_trial=on_trial,
-            progress=progress,
+        scaler, valid_part, test_part, tuned = together or _search(
+            config, name, data, work=work, progress=progress, on_trial=on_trial
         )
+        if together:
+            for trial in tuned.trials:
+                on_trial(trial)
         bundle = Bundle.write(
             folder / "bundle",
             kind=config.models[name].kind,
@@ -106,14 +101,54 @@ def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, pr
             columns=read_json(data.windows.folder / "columns.json"),
             training_key=key,
         )
-        for part, sequences in (("valid", valid_part), ("test", test_part)):
+        said = {}
+        for part, sequences in (("test", test_part), ("valid", valid_part)):
             probabilities = bundle.model.predict_proba(sequences) if len(sequences) else np.empty(0)
             np.save(folder / f"{part}.npy", probabilities, allow_pickle=False)
+            said[part] = Said(sequences, probabilities)
+        keep_reference(bundle, data.extract, np.asarray(data.subjects().train), said)
         _keep_story(folder, bundle, tuned)
 
     made = stage("model", key, make)
     shutil.rmtree(work, ignore_errors=True)
     return made
+
+
+def _search(
+    config: ExperimentConfig,
+    name: str,
+    data: Data,
+    *,
+    work: Path,
+    progress: Progress,
+    on_trial: OnTrial = lambda trial: None,
+    url: str | None = None,
+) -> tuple[Scaler | None, Sequences, Sequences, Tuned]:
+    """The scaler, the scaled validation and test parts, and the finished search.
+
+    With a ``url`` any number of workers search together.
+    """
+    model = config.models[name]
+    train_part, valid_part, test_part = data.parts()
+    scaler = Scaler.fit(train_part) if MODELS.get(model.kind).capabilities.scaled else None
+    if scaler:
+        train_part, valid_part, test_part = map(scaler.transform, (train_part, valid_part, test_part))
+    tuned = tune(
+        model.kind,
+        model,
+        config.tuning,
+        train_part,
+        valid_part,
+        seed=config.seed,
+        score=score_function(config.tuning.metric),
+        work=work,
+        device=resolve_device(config, model),
+        threads=config.compute.threads,
+        on_trial=on_trial,
+        progress=progress,
+        storage=url,
+    )
+    return scaler, valid_part, test_part, tuned
 
 
 def _check_applies(config: ExperimentConfig, name: str) -> None:

@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from flowsheet.errors import FlowsheetError, UsageError
+from flowsheet.errors import Unreachable, UsageError
 from flowsheet.home import home, locked
 
 OPTUNA_URL = "FLOWSHEET_OPTUNA_URL"
@@ -65,7 +65,7 @@ def open_database(url: str) -> RDBStorage:
 
     Raises:
         UsageError: the URL cannot be read, or its driver is not installed.
-        FlowsheetError: the database cannot be reached. No message shows the password.
+        Unreachable: the database cannot be reached. No message shows the password.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     shown = _shown(url)
@@ -85,7 +85,7 @@ def open_database(url: str) -> RDBStorage:
             todo="install flowsheet[postgres] and write the URL as postgresql+psycopg://",
         ) from None
     except (SQLAlchemyError, StorageInternalError):
-        raise FlowsheetError(
+        raise Unreachable(
             "the Optuna database cannot be reached", where=shown, todo=f"look at the server, or at ${OPTUNA_URL}"
         ) from None
 

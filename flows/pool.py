@@ -1,0 +1,137 @@
+"""Have a work pool train a model: submit, wait, and take up what killed workers have left."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterTags
+from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Crashed
+
+from flows.presence import is_dead
+from flows.retries import is_outage
+from flows.training import LEFT_OUT
+from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
+from flowsheet.lifecycle import train
+from flowsheet.lifecycle.rounds import Round
+from flowsheet.lifecycle.stage import Progress, Stage, stage
+
+_LOOK_SECONDS = 2.0
+_DEAD_LOOKS = 3
+"""A run that has just ended looks dead until the server knows of its end."""
+_CRASHES = 3
+_UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+
+
+def train_on_pool(each: Round, name: str, run_id: str, say: Progress) -> Stage:
+    """The trained model, made by flow runs on the pool that the compute choice names.
+
+    Runs of a former, killed experiment that are at it already are waited for instead of doubled.
+
+    Raises:
+        UsageError: the pool has no such deployment.
+        CheckFailed: the model does not apply to the task.
+        FlowsheetError: training failed; where a worker died it was tried again first.
+    """
+    job = _Job(each, name, run_id, train.training_key(each.config, name, each.data), say)
+    while not train.is_trained(job.key):
+        try:
+            job.look()
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            say("the Prefect server does not answer; waiting")
+        time.sleep(_LOOK_SECONDS)
+    found = stage("model", job.key, lambda folder: None)  # it is there: nothing is made
+    return found.model_copy(update={"reused": False})
+
+
+@dataclass
+class _Job:
+    each: Round
+    name: str
+    run_id: str
+    key: str
+    say: Progress
+    runs: list[UUID] = field(default_factory=list)
+    crashed: set[UUID] = field(default_factory=set)
+    looks_dead: Counter[UUID] = field(default_factory=Counter)
+
+    @property
+    def tag(self) -> str:
+        return f"model:{self.key[:16]}"
+
+    @property
+    def wanted(self) -> int:
+        """Several can work on one model only where they share a study."""
+        return self.each.config.compute.workers if os.environ.get("FLOWSHEET_OPTUNA_URL") else 1
+
+    def look(self) -> None:
+        """Submit what is missing, and see what became of the rest."""
+        if not self.runs:
+            self.runs = [run.id for run in self._under_way()]
+            self._submit(self.wanted - len(self.runs))
+        runs = self._read(self.runs)
+        refusals = [run.state.message for run in runs if run.state and run.state.name == LEFT_OUT]
+        if refusals:
+            raise CheckFailed(refusals[0] or "the model does not apply")
+        self._bury(runs)
+        crashed = {run.id for run in runs if run.state_type is StateType.CRASHED} - self.crashed
+        self.crashed |= crashed
+        if len(self.crashed) <= _CRASHES:
+            self._submit(len(crashed))
+        if all(run.state_type not in _UNDER_WAY for run in self._read(self.runs)) and not train.is_trained(self.key):
+            self._give_up(runs)
+
+    def _submit(self, count: int) -> None:
+        deployment = f"train/{self.each.config.compute.pool}"
+        parameters = {"each": self.each.model_dump(mode="json"), "name": self.name, "run_id": self.run_id}
+        for _ in range(count):
+            try:
+                run: Any = run_deployment(deployment, parameters=parameters, tags=[self.tag], timeout=0)
+            except ObjectNotFound:
+                raise UsageError(
+                    f"the Prefect server has no deployment {deployment}",
+                    where=f"compute.pool={self.each.config.compute.pool}",
+                    todo="tell it: `prefect deploy --all` in the project's folder",
+                ) from None
+            self.runs.append(run.id)
+            self.say(f"submitted to {deployment} as {run.name}")
+
+    def _under_way(self) -> list[FlowRun]:
+        mine = FlowRunFilter(
+            tags=FlowRunFilterTags(all_=[self.tag]), state=FlowRunFilterState(type=StateTypes(any_=_UNDER_WAY))
+        )
+        with get_client(sync_client=True) as client:
+            return list(client.read_flow_runs(flow_run_filter=mine))
+
+    def _read(self, runs: Iterable[UUID]) -> list[FlowRun]:
+        with get_client(sync_client=True) as client:
+            return list(client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs)))))
+
+    def _bury(self, runs: list[FlowRun]) -> None:
+        """Close the runs whose process was killed with its worker."""
+        for run in runs:
+            dead = run.state_type is StateType.RUNNING and is_dead(run.id)
+            self.looks_dead[run.id] = self.looks_dead[run.id] + 1 if dead else 0
+            if self.looks_dead[run.id] >= _DEAD_LOOKS:
+                with get_client(sync_client=True) as client:
+                    client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
+
+    def _give_up(self, runs: list[FlowRun]) -> None:
+        said = next((run.state.message for run in runs if run.state and run.state.message), None)
+        raise FlowsheetError(
+            f"training {self.name} on the pool failed",
+            where=", ".join(f"flow run {run.name}: {run.state_name}" for run in runs),
+            todo=said or "see the flow run's log in the Prefect page",
+        )
