@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from flowsheet.compose import compose_cohort
 from flowsheet.config import (
     CohortConfig,
     ComputeConfig,
@@ -25,8 +26,11 @@ from flowsheet.config import (
     TuningConfig,
 )
 from flowsheet.home import digest
+from flowsheet.lifecycle import prepare
 from flowsheet.lifecycle.compare import judge
 from flowsheet.lifecycle.predictions import FoldNote, Predictions
+from flowsheet.lifecycle.stage import Stage
+from flowsheet.lifecycle.train import Data, train
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registry import register
 from flowsheet.tracking.runs import DataSet, Tracker
@@ -167,3 +171,55 @@ def registrar(registry_home, tiny_bundle, tmp_path, monkeypatch) -> Registrar:
         compute=ComputeConfig(name="small"),
     )
     return Registrar(f"{name}-logistic", tiny_bundle, tmp_path / "records", config)
+
+
+@dataclass(frozen=True)
+class InService:
+    """A model that was trained on a simulated ward and registered, and more of that ward."""
+
+    name: str
+    version: int
+    trained: Stage
+    config: ExperimentConfig
+    again: Path
+    """An extract of other patients under the same law."""
+
+
+@pytest.fixture(scope="session")
+def _in_service(registry_home, tmp_path_factory) -> InService:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWSHEET_HOME", str(registry_home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        wards = [compose_cohort("simulated_icu", [f"cohort.options.{o}"]) for o in ("stays=900", "seed=2")]
+        config = ExperimentConfig(
+            name="in_service",
+            seed=3,
+            cohort=wards[0],
+            task=TaskConfig(name="next_day"),
+            features=FeaturesConfig(name="plain"),
+            models={"logistic": ModelConfig(kind="logistic_regression")},
+            tuning=TuningConfig(name="none", trials=1),
+            evaluation=EvaluationConfig(name="holdout", test=0.3, resamples=50),
+            compute=ComputeConfig(name="small"),
+        )
+        extract = prepare.ingest(config.cohort, print)
+        windows = prepare.windows(extract, config.task, config.features)
+        data = Data(
+            extract=extract, windows=windows, split=prepare.split(extract, windows, config.evaluation, config.seed)
+        )
+        trained = train(config, "logistic", data, lambda trial: None, print)
+        tracker = Tracker.open()
+        parent = tracker.start(config, trained.key)
+        child = tracker.model_run(parent.run_id, "logistic", trained.key)
+        for run in (child, parent.run_id):
+            tracker.finish(run)
+        version = register("in_service", child, log_model(child, trained.folder / "bundle"), trained.key)
+        again = prepare.open_extract(prepare.ingest(wards[1], print)).path
+    return InService("in_service", version, trained, config, again)
+
+
+@pytest.fixture
+def in_service(_in_service, registry_home, monkeypatch) -> InService:
+    monkeypatch.setenv("FLOWSHEET_HOME", str(registry_home))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return _in_service

@@ -57,7 +57,7 @@ def test_a_variable_that_vanishes_is_flagged(wards, reference, config):
 
 
 @pytest.mark.parametrize(
-    ("of", "wrong", "unit"),
+    "case",
     [
         ("temp", lambda v: v * 1.8 + 32, "degF"),
         ("glu", lambda v: v / 18.016, "mmol/L"),
@@ -66,7 +66,8 @@ def test_a_variable_that_vanishes_is_flagged(wards, reference, config):
         ("wbc", lambda v: v * 1000, "/uL"),
     ],
 )
-def test_a_unit_mistake_is_named(wards, reference, config, of, wrong, unit):
+def test_a_unit_mistake_is_named(wards, reference, config, case):
+    of, wrong, unit = case
     profile, risks = wards.ward(600, 6)
     (flag,) = compare(reference, changed(profile, "value", of, wrong), risks, config).flags
     assert (flag.of, flag.unit) == (of, unit)
