@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
 from flows.presence import present
 from flows.records import progress
 from flows.retries import ON_OUTAGE
 from flowsheet.compose import compose_cohort
+from flowsheet.errors import UsageError
 from flowsheet.lifecycle import prepare
-from flowsheet.lifecycle.check import check_cohort
 from flowsheet.lifecycle.servers import quiet
+
+LIMIT_SECONDS = 6 * 3600
+"""For flows that read a whole extract."""
+
+
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+def extract_of(folder: str | None, cohort: str | None, overrides: Sequence[str] = ()) -> str:
+    """The folder of an extract: the one that is given, or that of a cohort's records as they are now.
+
+    Raises:
+        UsageError: neither or both are given.
+        CheckFailed: the records cannot be read, or break the contract beyond the declared policy.
+    """
+    if (folder is None) == (cohort is None):
+        raise UsageError("give an extract's folder or the name of a cohort", todo="set the parameter extract or cohort")
+    if folder is not None:
+        return folder
+    assert cohort is not None
+    say = progress("ingest")
+    made = prepare.ingest(compose_cohort(cohort, list(overrides)), say)
+    opened = prepare.open_extract(made)
+    say(f"{'found again' if made.reused else 'made'}: extract {opened.fingerprint[:16]} in {opened.path}")
+    return str(opened.path)
+
+
+@flow(name="ingest", flow_run_name="ingest-{cohort}", timeout_seconds=LIMIT_SECONDS)
+def ingest(cohort: str, overrides: list[str] | None = None) -> Path:
+    """Read, check and keep a cohort's records; unchanged records are found again."""
+    quiet()
+    with present():
+        return Path(extract_of(None, cohort, overrides or []))

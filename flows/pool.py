@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
-from flows.presence import is_dead
+from flows.presence import is_dead, is_silent
 from flows.retries import is_outage
 from flows.training import LEFT_OUT
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
@@ -30,6 +31,8 @@ _LOOK_SECONDS = 2.0
 _DEAD_LOOKS = 3
 """A run that has just ended looks dead until the server knows of its end."""
 _CRASHES = 3
+_SILENT_SECONDS = 600.0
+"""Longer than a busy machine takes from picking a run up to its first line."""
 _UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
@@ -122,7 +125,7 @@ class _Job:
     def _bury(self, runs: list[FlowRun]) -> None:
         """Close the runs whose process was killed with its worker."""
         for run in runs:
-            dead = run.state_type is StateType.RUNNING and is_dead(run.id)
+            dead = _is_lost(run)
             self.looks_dead[run.id] = self.looks_dead[run.id] + 1 if dead else 0
             if self.looks_dead[run.id] >= _DEAD_LOOKS:
                 with get_client(sync_client=True) as client:
@@ -135,3 +138,11 @@ class _Job:
             where=", ".join(f"flow run {run.name}: {run.state_name}" for run in runs),
             todo=said or "see the flow run's log in the Prefect page",
         )
+
+
+def _is_lost(run: FlowRun) -> bool:
+    """Whether a run that a worker has taken was killed, or for minutes has not so much as begun."""
+    if run.state_type not in (StateType.PENDING, StateType.RUNNING) or run.state is None:
+        return False
+    age = datetime.now(UTC) - run.state.timestamp
+    return is_dead(run.id) or (is_silent(run.id) and age.total_seconds() > _SILENT_SECONDS)

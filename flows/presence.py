@@ -53,6 +53,11 @@ def is_dead(run: UUID) -> bool:
     return True
 
 
+def is_silent(run: UUID) -> bool:
+    """Whether a run is not present, and was not left so by a kill: it has not begun, or has ended."""
+    return not _lock(run).exists()
+
+
 def close_dead(flow: str) -> list[FlowRun]:
     """Mark the dead runs of a flow that still count as running as crashed."""
     running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))

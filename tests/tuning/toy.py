@@ -1,7 +1,8 @@
 """A model whose score is a known function of its parameters, and a script that tunes it and may be killed.
 
 ``python toy.py WORK RESULT`` writes the study's outcome to RESULT as JSON. ``TOY_DELAY`` slows each epoch down;
-``TOY_LOG`` gathers a line for each fit that starts and each that ends.
+``TOY_LOG`` gathers a line for each fit that starts and each that ends. ``TOY_URL`` names a database that several share,
+``TOY_TRIALS`` the number of trials.
 """
 
 from __future__ import annotations
@@ -103,9 +104,21 @@ TUNING = TuningConfig(name="test", trials=12, startup_trials=3)
 
 
 def main(work: Path, result: Path) -> None:
+    from flowsheet.tuning import journal
     from flowsheet.tuning.study import tune
 
-    tuned = tune("toy", ModelConfig(kind="toy"), TUNING, sequences(), sequences(), seed=5, score=mean, work=work)
+    journal.HEARTBEAT_SECONDS, journal.GRACE_SECONDS = 1, 6
+    tuned = tune(
+        "toy",
+        ModelConfig(kind="toy", trials=int(os.environ.get("TOY_TRIALS", TUNING.trials))),
+        TUNING,
+        sequences(),
+        sequences(),
+        seed=5,
+        score=mean,
+        work=work,
+        storage=os.environ.get("TOY_URL"),
+    )
     saved = json.loads((tuned.folder / "params.json").read_text())
     outcome = {"trials": [t.result() for t in tuned.trials], "fingerprint": tuned.fingerprint, "model": saved}
     write_json(result, outcome)

@@ -74,6 +74,28 @@ def promote(
             return Verdict(decision=_decided(candidate, former, judged, actor or _user(), reason), gates=judged)
 
 
+def judge(
+    name: str, version: int | None, config: PromotionConfig, *, service: str | None = None
+) -> tuple[Registered, tuple[Gate, ...]]:
+    """What the gates say of a version before anybody decides; arguments as :func:`promote`'s."""
+    candidate = _candidate(name, version)
+    return candidate, tuple(_judged(candidate, registry.held(service or name, CHAMPION), config))
+
+
+def decline(candidate: Registered, judged: tuple[Gate, ...], *, actor: str, reason: str) -> Decision:
+    """Write down that a person refused a version whose gates may have passed."""
+    with registry.deciding():
+        return decide(
+            "refused",
+            candidate.name,
+            candidate.version,
+            former=None,
+            actor=actor,
+            reason=reason,
+            gates=tuple((gate.name, gate.passed, gate.said) for gate in judged),
+        )
+
+
 def _rival(place: str, candidate: Registered) -> Registered | None:
     former = registry.held(place, CHAMPION)
     if former and former.version == candidate.version:

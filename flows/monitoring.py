@@ -1,0 +1,73 @@
+"""Has the world moved away from what the champion was trained on? If so, an event tells whoever listens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.events import emit_event
+
+from flows.ingest import LIMIT_SECONDS, extract_of
+from flows.presence import present
+from flows.records import progress
+from flows.retries import ON_OUTAGE
+from flowsheet.lifecycle.monitor import Monitored, monitor, monitoring_config
+from flowsheet.lifecycle.servers import quiet
+
+DRIFT = "flowsheet.drift"
+_TOLD = 50
+"""Flags that the event carries, the largest change first."""
+
+
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+def watch(model: str, extract: str, choice: str) -> Monitored:
+    """The comparison with the training reference."""
+    say = progress("monitor")
+    found = monitor(model, Path(extract), say, monitoring_config(choice))
+    for flag in found.flags:
+        say(f"flagged: {flag.said}")
+    say(f"{len(found.flags)} flags in {found.tests} tests of {found.stays:,} stays: {found.report}")
+    return found
+
+
+@flow(name="monitoring", flow_run_name="monitoring-{model}", timeout_seconds=LIMIT_SECONDS)
+def monitoring(
+    model: str,
+    extract: str | None = None,
+    cohort: str | None = None,
+    overrides: list[str] | None = None,
+    choice: str = "standard",
+) -> Monitored:
+    """Compare an extract, or a cohort's records as they are now, with what a version was trained on.
+
+    Emits the event ``flowsheet.drift`` about the registered model when something is flagged.
+    """
+    quiet()
+    with present():
+        found = watch(model, extract_of(extract, cohort, overrides or []), choice)
+        if not found.quiet:
+            _tell(found)
+        return found
+
+
+def _tell(found: Monitored) -> None:
+    lines = "\n".join(f"- {flag.said}" for flag in found.flags)
+    create_markdown_artifact(
+        key="drift", markdown=lines, description=f"{found.model}/{found.version}: what has changed"
+    )
+    emit_event(
+        event=DRIFT,
+        resource={
+            "prefect.resource.id": f"flowsheet.model.{found.model}",
+            "prefect.resource.name": found.model,
+            "flowsheet.version": str(found.version),
+        },
+        payload={
+            "flags": [flag.model_dump() for flag in found.flags[:_TOLD]],
+            "count": len(found.flags),
+            "report": found.report,
+            "run_id": found.run_id,
+        },
+    )

@@ -1,0 +1,98 @@
+"""A version into service: the gates judge, and where it is wanted a person approves in the Prefect page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.flow_runs import pause_flow_run, suspend_flow_run
+from prefect.input import RunInput
+from prefect.states import Completed
+
+from flows.presence import present
+from flows.records import progress
+from flows.retries import ON_OUTAGE
+from flowsheet.lifecycle.gates import Gate
+from flowsheet.lifecycle.promotion import Verdict, decline, judge, promote, promotion_config
+from flowsheet.lifecycle.servers import quiet
+from flowsheet.tracking.champion import Registered
+
+APPROVAL_SECONDS = 7 * 24 * 3600
+"""How long a person may take."""
+
+
+class Approval(RunInput):
+    """What the person says."""
+
+    approve: bool
+    by: str
+    reason: str = ""
+
+
+@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+def judged(name: str, version: int | None, choice: str, service: str | None) -> tuple[Registered, tuple[Gate, ...]]:
+    """What the gates say, for the page."""
+    candidate, gates = judge(name, version, promotion_config(choice), service=service)
+    say = progress("judge")
+    for gate in gates:
+        say(f"{gate.name} {'passed' if gate.passed else 'failed'}: {gate.said}")
+    rows = [f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.said} |" for gate in gates]
+    create_markdown_artifact(
+        key="gates",
+        markdown="\n".join(["| gate | | figures |", "|---|---|---|", *rows]),
+        description=f"{candidate.name}/{candidate.version}",
+    )
+    return candidate, gates
+
+
+@task(cache_policy=NO_CACHE)
+def decided(name: str, version: int, choice: str, *, service: str | None, actor: str, reason: str) -> Verdict:
+    """The decision, in the log: the gates judge again, against the champion of this moment."""
+    return promote(name, version, promotion_config(choice), service=service, actor=actor, reason=reason)
+
+
+@flow(name="promotion", flow_run_name="promotion-{name}")
+def promotion(
+    name: str,
+    version: int | None = None,
+    choice: str = "standard",
+    *,
+    service: str | None = None,
+    approval: bool = False,
+    reason: str = "scheduled",
+) -> State[Any]:
+    """Promote a registered model's challenger if it passes the gates, and a person approves where ``approval`` is set.
+
+    A deployed run that waits for a person holds no worker. Its state is called Promoted, Refused or Declined.
+    """
+    quiet()
+    with present():
+        candidate, gates = judged(name, version, choice, service)
+        answer = Approval(approve=True, by="")
+        if approval and all(gate.passed for gate in gates):
+            answer = _asked(candidate, gates)
+        if not answer.approve:
+            decline(candidate, gates, actor=answer.by, reason=f"declined: {answer.reason or 'no reason given'}")
+            return Completed(name="Declined", message=f"{candidate.name}/{candidate.version} by {answer.by}")
+        why = answer.reason or reason
+        verdict = decided(candidate.name, candidate.version, choice, service=service, actor=answer.by, reason=why)
+    failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
+    said = f"{verdict.decision.name}/{verdict.decision.version}"
+    if not verdict.promoted:
+        return Completed(name="Refused", message=f"{said}: {failed}")
+    return Completed(name="Promoted", message=said)
+
+
+def _asked(candidate: Registered, gates: tuple[Gate, ...]) -> Approval:
+    """The person's answer; a deployed run ends meanwhile and begins anew with it."""
+    told = [f"{candidate.name}/{candidate.version} passes every gate. Promote it?", ""]
+    told += [f"- {gate.name}: {gate.said}" for gate in gates]
+    wanted = Approval.with_initial_data(description="\n".join(told))
+    context = FlowRunContext.get()
+    if context and context.flow_run and context.flow_run.deployment_id:
+        return suspend_flow_run(wait_for_input=wanted, timeout=APPROVAL_SECONDS, key="approval")
+    return pause_flow_run(wait_for_input=wanted, timeout=APPROVAL_SECONDS, key="approval")
