@@ -1,0 +1,105 @@
+"""Several workers on real servers: schedules, one study tuned together, and machines that lose their power."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flowsheet.home import read_json
+from tests.e2e.conftest import SMALL, ask, flowsheet
+from tests.e2e.stack import Stack, await_, kill_tree, running
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+TRIALS = 20
+TUNED = [
+    "demo",
+    "cohort=simulated_small",
+    "models=[lstm]",
+    "models.lstm.params.hidden=8",
+    "models.lstm.params.epochs=4",
+    f"models.lstm.trials={TRIALS}",
+    "tuning.prune=false",
+    "evaluation.resamples=50",
+    "compute=cpu_pool",
+]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory):
+    with running(tmp_path_factory.mktemp("stack")) as found:
+        yield found
+
+
+def test_a_scheduled_deployment_fires_and_completes(stack: Stack):
+    (nightly,) = ask(stack.api, "/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
+    assert [schedule["schedule"]["timezone"] for schedule in nightly["schedules"]] == ["Etc/UTC"]
+    every_minute = {
+        "schedule": {"cron": "* * * * *", "timezone": "Europe/Berlin"},
+        "parameters": {"cohort": "simulated_small"},
+    }
+    (made,) = ask(stack.api, f"/deployments/{nightly['id']}/schedules", [every_minute])
+    await_(lambda: "COMPLETED" in stack.states("ingest"))
+    stack.prefect("deployment", "schedule", "pause", "ingest/nightly", made["id"])
+    done = next(run for run in stack.runs("ingest") if run["state_type"] == "COMPLETED")
+    assert done["auto_scheduled"]
+    assert done["parameters"]["cohort"] == "simulated_small"
+    assert list((stack.folder / "home" / "store" / "extract").iterdir())
+
+
+def trials(stack: Stack) -> list[str]:
+    """The states of all trials in the Optuna database."""
+    import psycopg
+
+    with psycopg.connect(stack.env["FLOWSHEET_OPTUNA_URL"].replace("+psycopg", "")) as connection:
+        return [state for (state,) in connection.execute("select state::text from trials").fetchall()]
+
+
+def test_two_workers_finish_a_study_though_one_machine_is_lost(stack: Stack):
+    with (stack.folder / "run.log").open("w") as log:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "flowsheet", "run", *TUNED], env=stack.env, stdout=log, stderr=subprocess.STDOUT
+        )
+    await_(lambda: run.poll() is not None or stack.states("train").count("RUNNING") == 2)
+    await_(lambda: run.poll() is not None or Counter(trials(stack))["COMPLETE"] >= 3)
+    assert run.poll() is None, (stack.folder / "run.log").read_text()
+    kill_tree(stack.workers[0])
+    stack.worker()
+    assert run.wait(timeout=900) == 0, (stack.folder / "run.log").read_text()
+    counted = Counter(trials(stack))
+    assert counted["COMPLETE"] == TRIALS
+    assert counted["FAIL"] <= 1
+    assert not counted.keys() - {"COMPLETE", "FAIL"}
+    (model,) = (stack.folder / "home" / "store" / "model").iterdir()
+    tuning = read_json(model / "tuning.json")
+    assert [trial["number"] for trial in tuning["trials"]] == list(range(TRIALS))
+    assert (model / "bundle" / "bundle.json").is_file()
+    assert tuning["value"] == max(trial["value"] for trial in tuning["trials"])
+    assert tracked_trials(stack) == TRIALS
+    await_(lambda: not {"RUNNING", "PENDING"} & {*stack.states("train"), *stack.states("experiment")})
+
+
+def tracked_trials(stack: Stack) -> int:
+    """The trial runs in MLflow."""
+    found = ask(stack.env["MLFLOW_TRACKING_URI"], "/api/2.0/mlflow/experiments/search", {"max_results": 100})
+    wanted = {
+        "experiment_ids": [each["experiment_id"] for each in found["experiments"]],
+        "filter": "tags.`flowsheet.level` = 'trial'",
+        "max_results": 1000,
+    }
+    return len(ask(stack.env["MLFLOW_TRACKING_URI"], "/api/2.0/mlflow/runs/search", wanted).get("runs", []))
+
+
+def test_dask_gives_the_same_numbers(finished: Path, tmp_path: Path):
+    pytest.importorskip("prefect_dask", reason="flowsheet[dask] is not installed")
+    done = flowsheet(tmp_path / "dask", "run", *SMALL, "compute=dask")
+    assert done.returncode == 0, done.stderr
+    boards = [
+        pl.read_parquet(next((home / "store" / "evidence").iterdir()) / "leaderboard.parquet")
+        for home in (finished, tmp_path / "dask")
+    ]
+    assert boards[0].equals(boards[1])
