@@ -13,6 +13,7 @@ from flowsheet.monitoring.sketch import Floats, Sketch
 
 SHARE = 0.02
 """Fewer stays than this share make no mistake of units."""
+TAILS = (0.01, 0.99)
 CLOSER = 0.5
 """Read in the other unit, the distance must shrink to this part of itself."""
 
@@ -36,7 +37,7 @@ class Mistake:
 
     unit: str
     share: float
-    """Of the values that are nearer to the reference when read in it."""
+    """Of the values that seem to be in it."""
     distance: float
     """What is left of the shift then."""
 
@@ -57,14 +58,20 @@ def conversions() -> dict[str, tuple[Conversion, ...]]:
 
 
 def mistake(of: str, reference: Sketch, values: Floats) -> Mistake | None:
-    """The unit in which ``values`` (n,), some or all, would fit the reference far better; None where there is none."""
-    before, middle = reference.distance(values), float(np.median(reference.values))
+    """The unit in which ``values`` (n,), all or some, would fit the reference far better; None where there is none.
+
+    Some: those outside the reference's middle 98% that the other unit brings inside. So sicker patients, most of whom
+    have values that were seen before, are not taken for a mistake.
+    """
+    before = reference.distance(values)
+    low, high = np.quantile(reference.values, TAILS)
     found = []
     for conversion in conversions().get(of, ()):
         meant = conversion(values)
-        nearer = np.abs(meant - middle) < np.abs(values - middle)
+        strange = ((values < low) | (values > high)) & (meant >= low) & (meant <= high)
+        found.append(Mistake(conversion.unit, 1.0, reference.distance(meant)))
         found.append(
-            Mistake(conversion.unit, float(nearer.mean()), reference.distance(np.where(nearer, meant, values)))
+            Mistake(conversion.unit, float(strange.mean()), reference.distance(np.where(strange, meant, values)))
         )
     likely = [each for each in found if each.share >= SHARE and each.distance <= CLOSER * before]
     return min(likely, key=lambda each: each.distance, default=None)
