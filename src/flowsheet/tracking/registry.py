@@ -78,7 +78,7 @@ def _row(client: Any, model: Any) -> list[str]:
     latest = versions[-1]
     made = datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
     aliases = ", ".join(f"{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
-    told = (latest.description or "").partition("\n")[0]  # the rest are links
+    told = (latest.description or "").partition("\n\n[")[0]  # pages are linked below it
     return [model.name, str(len(versions)), str(latest.version), made, aliases, told]
 
 
