@@ -83,10 +83,10 @@ def gates(verdict: Verdict, out: Console) -> None:
 
 
 def monitored(done: Monitored, out: Console) -> None:
-    """What has changed, and where to look."""
+    """What is flagged, and where to look."""
     out.print(
-        f"{done.model}/{done.version} on {done.stays:,} stays: {len(done.flags)} of {done.tests} properties have "
-        f"changed (chance of any false flag: at most {done.alpha:.2g})",
+        f"{done.model}/{done.version} on {done.stays:,} stays: {len(done.flags)} of {done.tests} properties are "
+        f"flagged (chance of any false flag: at most {done.alpha:.2g})",
         highlight=False,
     )
     for flag in done.flags:

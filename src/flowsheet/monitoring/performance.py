@@ -58,7 +58,7 @@ class ObservedOverExpected(Metric):
     """Events that came over events that were foretold; 1 is calibration in the large."""
 
     name = "observed_over_expected"
-    label = "observed / expected"
+    label = "Observed / expected"
     larger_is_better = None
     ideal = 1.0
     needs = Needs.probabilities
@@ -72,7 +72,7 @@ class Prevalence(Metric):
     """The share of the steps with the event."""
 
     name = "prevalence"
-    label = "prevalence"
+    label = "Prevalence"
     larger_is_better = None
     needs = Needs.probabilities
 

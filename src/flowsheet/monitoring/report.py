@@ -75,10 +75,10 @@ def headline(findings: Findings) -> str:
     """The page in a sentence."""
     flags = findings.flags
     if not flags:
-        return f"Quiet: none of {findings.tests} properties has changed enough to matter."
+        return f"Quiet: of {findings.tests} properties none is flagged."
     names = list(dict.fromkeys(flag.of for flag in flags))
     more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return f"{len(flags)} of {findings.tests} properties have changed: {', '.join(names[:6])}{more}."
+    return f"{len(flags)} of {findings.tests} properties are flagged: {', '.join(names[:6])}{more}."
 
 
 def _sections(findings: Findings) -> list[tuple[str, str, list[Finding]]]:
@@ -131,4 +131,6 @@ def _number(value: float | None) -> str:
 def _small(value: float | None) -> str:
     if value is None:
         return ""
+    if value >= 0.9999:
+        return "1"
     return "<0.0001" if value < 1e-4 else f"{value:.4f}"
