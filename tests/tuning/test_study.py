@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import optuna
 import pytest
 
 from flowsheet.config import Choice, FloatRange, ModelConfig, TuningConfig
@@ -212,6 +213,20 @@ def test_interrupted_at_any_report_the_study_ends_the_same(toy, search, tmp_path
     resumed = search()
     assert [t.result() for t in resumed.trials] == [t.result() for t in whole.trials]
     assert np.isclose(resumed.value, whole.value)
+
+
+def test_a_storage_that_fails_is_not_the_parameters_fault(search, tmp_path, monkeypatch):
+    whole = search(tmp_path / "whole")
+    search(trials=3)
+
+    def fail(self, value, step):
+        raise optuna.exceptions.StorageInternalError("the server closed the connection")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "report", fail)
+        with pytest.raises(optuna.exceptions.StorageInternalError):
+            search()
+    assert search().fingerprint == whole.fingerprint
 
 
 def test_a_resumed_fit_goes_on_from_its_checkpoint(toy, search, tmp_path, monkeypatch):

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from flowsheet.config import Choice, IntRange, Range
 from flowsheet.errors import CheckFailed, FlowsheetError
@@ -51,7 +53,8 @@ class Trainer:
         Raises:
             TrialError: the model failed; the reason is written on the trial.
             CheckFailed: the model failed with its default parameters.
-            FlowsheetError, OSError, MemoryError: not the parameters' fault; the trial is repeated next time.
+            FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError: not the parameters' fault; the trial is
+                repeated next time.
         """
         drawn = {name: _suggest(trial, name, space) for name, space in self.search.ranges.items()}
         begun(trial)
@@ -61,7 +64,7 @@ class Trainer:
             return self._fit(trial, drawn)
         except Pruned:
             raise optuna.TrialPruned from None
-        except (FlowsheetError, OSError, MemoryError, optuna.TrialPruned):
+        except (FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError):
             raise
         except Exception as error:
             raise self._failure(trial, drawn, error) from error
