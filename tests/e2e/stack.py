@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +54,18 @@ class Stack:
     def runs(self, flow: str) -> list[dict[str, Any]]:
         return list(ask(self.api, "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}}))
 
+    def run(self, deployment: str, **parameters: Any) -> str:
+        """Ask for a run of a deployment; its id."""
+        flow, name = deployment.split("/")
+        wanted = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
+        (found,) = ask(self.api, "/deployments/filter", wanted)
+        body = {"parameters": {**found["parameters"], **parameters}, "state": {"type": "SCHEDULED"}}
+        return str(ask(self.api, f"/deployments/{found['id']}/create_flow_run", body)["id"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        (found,) = ask(self.api, "/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
+        return dict(found["state"])
+
     def states(self, flow: str) -> list[str]:
         return [run["state_type"] for run in self.runs(flow)]
 
@@ -84,6 +97,26 @@ def _descendants(parent: int) -> list[int]:
     return [pid for child in children for pid in (child, *_descendants(child))]
 
 
+LENIENT = """
+rule: not_worse
+margin: 0.5
+resamples: 100
+calibration_slope: [-1000, 1000]
+ece: 1.0
+subgroup_floor: 0.0
+latency_ms: 60000
+"""
+"""Gates that a model of some seconds' training passes."""
+
+
+def _conf(folder: Path) -> Path:
+    """The project's choices and one of our own."""
+    local = shutil.copytree(ROOT / "conf", folder / "conf") / "local" / "promotion"
+    local.mkdir(parents=True, exist_ok=True)
+    (local / "lenient.yaml").write_text(LENIENT)
+    return folder / "conf"
+
+
 def _server(module: list[str], health: str, env: dict[str, str], log: Path) -> int:
     process = start(module, log, env)
     await_url(health, process, log)
@@ -100,6 +133,7 @@ def running(folder: Path) -> Iterator[Stack]:
             **plain,
             **QUIET,
             "FLOWSHEET_HOME": str(folder / "home"),
+            "FLOWSHEET_CONF": str(_conf(folder)),
             "FLOWSHEET_OPTUNA_URL": database.make("optuna"),
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": f"http://127.0.0.1:{prefect_port}/api",

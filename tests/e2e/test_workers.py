@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -56,20 +58,43 @@ def trials(stack: Stack) -> list[str]:
     import psycopg
 
     with psycopg.connect(stack.env["FLOWSHEET_OPTUNA_URL"].replace("+psycopg", "")) as connection:
+        if connection.execute("select to_regclass('trials')").fetchone() == (None,):
+            return []
         return [state for (state,) in connection.execute("select state::text from trials").fetchall()]
 
 
-def test_two_workers_finish_a_study_though_one_machine_is_lost(stack: Stack):
+@contextlib.contextmanager
+def experiment(stack: Stack, *overrides: str) -> Iterator[subprocess.Popen[bytes]]:
+    """An experiment that trains on the pool, in the middle of its study."""
+    already = Counter(trials(stack))["COMPLETE"]
     with (stack.folder / "run.log").open("w") as log:
         run = subprocess.Popen(
-            [sys.executable, "-m", "flowsheet", "run", *TUNED], env=stack.env, stdout=log, stderr=subprocess.STDOUT
-        )
-    await_(lambda: run.poll() is not None or stack.states("train").count("RUNNING") == 2)
-    await_(lambda: run.poll() is not None or Counter(trials(stack))["COMPLETE"] >= 3)
-    assert run.poll() is None, (stack.folder / "run.log").read_text()
-    kill_tree(stack.workers[0])
-    stack.worker()
-    assert run.wait(timeout=900) == 0, (stack.folder / "run.log").read_text()
+            [sys.executable, "-m", "flowsheet", "run", *TUNED, *overrides],
+            env=stack.env, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        await_(lambda: run.poll() is not None or stack.states("train").count("RUNNING") == 2)
+        await_(lambda: run.poll() is not None or Counter(trials(stack))["COMPLETE"] >= already + 3)
+        assert run.poll() is None, said(stack)
+        yield run
+    finally:
+        run.kill()
+        run.wait()
+
+
+def said(stack: Stack) -> str:
+    return (stack.folder / "run.log").read_text() + (stack.folder / "workers.log").read_text()
+
+
+def nothing_runs(stack: Stack) -> bool:
+    return not {"RUNNING", "PENDING"} & {*stack.states("train"), *stack.states("experiment")}
+
+
+def test_two_workers_finish_a_study_though_one_machine_is_lost(stack: Stack):
+    with experiment(stack) as run:
+        kill_tree(stack.workers[0])
+        stack.worker()
+        assert run.wait(timeout=900) == 0, said(stack)
     counted = Counter(trials(stack))
     assert counted["COMPLETE"] == TRIALS
     assert counted["FAIL"] <= 1
@@ -80,7 +105,46 @@ def test_two_workers_finish_a_study_though_one_machine_is_lost(stack: Stack):
     assert (model / "bundle" / "bundle.json").is_file()
     assert tuning["value"] == max(trial["value"] for trial in tuning["trials"])
     assert tracked_trials(stack) == TRIALS
-    await_(lambda: not {"RUNNING", "PENDING"} & {*stack.states("train"), *stack.states("experiment")})
+    await_(lambda: nothing_runs(stack))
+
+
+def test_a_run_that_lost_its_database_goes_on_when_it_is_started_again(stack: Stack):
+    before = Counter(trials(stack))["COMPLETE"]
+    with experiment(stack, "seed=2") as run:
+        stack.database.stop()  # as a kill does
+        run.kill()
+        stack.database.start()
+    again = subprocess.run(
+        [sys.executable, "-m", "flowsheet", "run", *TUNED, "seed=2"],
+        env=stack.env, capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stdout + again.stderr + said(stack)
+    assert Counter(trials(stack))["COMPLETE"] == before + TRIALS
+    await_(lambda: nothing_runs(stack))
+
+
+def ended(stack: Stack, run: str) -> str:
+    """The name of the state in which a run ends."""
+    await_(lambda: stack.state(run)["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+    return str(stack.state(run)["name"])
+
+
+def test_retrained_approved_by_a_person_scored_and_watched(stack: Stack):
+    small = [o for o in SMALL[1:] if "lstm." not in o and "models=" not in o] + ["models=[logistic_regression]"]
+    records = {"cohort": "simulated_small"}
+    assert ended(stack, stack.run("retrain/weekly", overrides=small)) == "Completed", said(stack)
+    name, model = "demo-logistic_regression", "demo-logistic_regression@champion"
+    assert ended(stack, stack.run("scoring/hourly", model=model, **records)) == "Failed"  # nobody is champion
+    asked = stack.run("promotion/weekly", name=name, choice="lenient")
+    await_(lambda: stack.state(asked)["type"] not in {"SCHEDULED", "PENDING", "RUNNING"})
+    assert stack.state(asked)["type"] == "PAUSED", said(stack)
+    answer = {"run_input": {"approve": True, "by": "ada", "reason": "looks right"}}
+    assert ask(stack.api, f"/flow_runs/{asked}/resume", answer)["status"] == "ACCEPT"
+    assert ended(stack, asked) == "Promoted", said(stack)
+    assert ended(stack, stack.run("scoring/hourly", model=model, **records)) == "Completed", said(stack)
+    (scores,) = (stack.folder / "home" / "store" / "scores").iterdir()
+    assert pl.read_parquet(scores / "scores.parquet")["risk"].is_between(0, 1).all()
+    assert ended(stack, stack.run("monitoring/daily", model=model, **records)) == "Completed", said(stack)
 
 
 def tracked_trials(stack: Stack) -> int:
