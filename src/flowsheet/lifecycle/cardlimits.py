@@ -10,7 +10,7 @@ import polars as pl
 from flowsheet.config import Protocol
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.scopes import ALL, TRANSITIONS_IN
-from flowsheet.evaluation.sentences import BETTER, SAME, WORSE
+from flowsheet.evaluation.sentences import BETTER, SAME
 from flowsheet.lifecycle.card import Facts
 
 _FEW_EVENTS = 100
@@ -52,7 +52,7 @@ def _data(facts: Facts) -> Iterator[str]:
 def _generalisation(facts: Facts) -> Iterator[str]:
     sites = [e for e in facts.manifest.prevalence if e.by == "site"] if facts.manifest else []
     kept = facts.evaluation.protocol
-    if kept is Protocol.site:
+    if kept is Protocol.site or facts.record.config["cohort"]["source"] == "simulated":
         return
     where = f"the same {len(sites)} sites" if len(sites) > 1 else "the same place"
     when = "" if kept is Protocol.temporal else " and years"
@@ -111,13 +111,18 @@ def _subgroups(facts: Facts) -> Iterator[str]:
 
 def _rivals(facts: Facts) -> Iterator[str]:
     metric = facts.evaluation.metric
-    rivals = facts.evidence.pairs.filter(metric=metric, scope=ALL, model_a=facts.model)
-    for verdict, words in ((WORSE, "is worse than"), (SAME, "cannot be told apart from")):
-        names = rivals.filter(verdict=verdict)["model_b"].to_list()
+    pairs = facts.evidence.pairs.filter(metric=metric, scope=ALL)
+    better = pairs.filter(model_b=facts.model, verdict=BETTER)["model_a"].to_list()
+    alike = [
+        pair["model_b"] if pair["model_a"] == facts.model else pair["model_a"]
+        for pair in pairs.filter(
+            pl.any_horizontal(pl.col("model_a", "model_b") == facts.model), verdict=SAME
+        ).to_dicts()
+    ]
+    for names, words in ((better, "is worse than"), (alike, "cannot be told apart from")):
         if names:
-            yield f"In its experiment it {words} {', '.join(names)} by {METRICS.get(metric).label}."
-    if rivals.height and not rivals.filter(verdict=BETTER).height:
-        yield "It is better than no other model of its experiment."
+            said = ", ".join(sorted(set(names)))
+            yield f"In its experiment it {words} {said} by {METRICS.get(metric).label}."
 
 
 def _record(facts: Facts) -> Iterator[str]:

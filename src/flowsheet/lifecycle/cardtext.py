@@ -11,7 +11,7 @@ from flowsheet.evaluation import sentences
 from flowsheet.evaluation.leaderboard import SCOPES, how_sure
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report.data import protocol, question
-from flowsheet.evaluation.scopes import ALL
+from flowsheet.evaluation.scopes import ALL, STAYS
 from flowsheet.lifecycle.card import Facts
 from flowsheet.lifecycle.cardlimits import limits
 from flowsheet.models.base import MODELS
@@ -121,7 +121,8 @@ def _performance(facts: Facts) -> str:
         shown = board.filter(scope=scope)
         if shown.height:
             first = shown.row(0, named=True)
-            counts = f"{first['rows']:,} rows, {first['events']:,} events, {first['subjects']:,} patients"
+            unit = "stays" if scope == STAYS else "rows"
+            counts = f"{first['rows']:,} {unit}, {first['events']:,} events, {first['subjects']:,} patients"
             parts.append(f"**{title}** ({counts})\n\n{_figures(shown)}")
     return "\n\n".join([*parts, how_sure(facts.evidence)])
 
