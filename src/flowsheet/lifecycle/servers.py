@@ -32,7 +32,7 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the flow speaks for itself
 }
-_START_SECONDS = 90.0
+_START_SECONDS = 180.0
 
 
 def quiet() -> None:
