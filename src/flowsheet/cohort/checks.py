@@ -13,7 +13,17 @@ import pandera.polars as pa
 import polars as pl
 from pandera.errors import SchemaErrors
 
-from flowsheet.cohort.rules import FAILURES, RULES, WITHOUT_EVENTS, Rule, key_of, marked, rules_for, with_context
+from flowsheet.cohort.rules import (
+    FAILURES,
+    RULES,
+    WITHOUT_EVENTS,
+    Rule,
+    key_of,
+    marked,
+    rules_for,
+    speakable,
+    with_context,
+)
 from flowsheet.cohort.schema import SORT_KEYS, TABLES
 
 __all__ = ["FAILURES", "RULES", "failures", "key_of", "marked", "rule_names", "value_failures"]
@@ -70,7 +80,8 @@ def shape_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 def value_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Rows of a well-shaped table that break a rule."""
     try:
-        values(table, rules_for(table, frame)).validate(with_context(table, frame, stays), lazy=True)
+        context = speakable(with_context(table, frame, stays))  # pandera shows a failing row in Python's own times
+        values(table, rules_for(table, frame)).validate(context, lazy=True)
     except SchemaErrors as errors:
         return pl.concat(_broken(table, frame, error) for error in errors.schema_errors)
     return _lines([])

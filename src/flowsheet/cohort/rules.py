@@ -7,11 +7,12 @@ A table's *context* is what each row's stay and the catalogue say of it. Reading
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import polars as pl
 
 from flowsheet.cohort.catalogue import drug_units, ranges
-from flowsheet.cohort.schema import TABLES
+from flowsheet.cohort.schema import TABLES, TIME
 
 TOLERANCE_HOURS = 24.0
 """How far before admission or after discharge a fact of a stay may lie: the laboratory results of the day before
@@ -197,9 +198,14 @@ def with_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.Dat
     return rows
 
 
+def speakable(frame: pl.DataFrame) -> pl.DataFrame:
+    """Times before year 1 or after 9999 moved to these: no calendar could show them."""
+    return frame.with_columns(pl.col(TIME).clip(datetime.min, datetime.max))
+
+
 def marked(table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: str) -> pl.DataFrame:
     """One line for each row where ``bad`` is true."""
-    rows = frame.with_row_index("row", offset=1).filter(bad)
+    rows = speakable(frame.with_row_index("row", offset=1).filter(bad))
     return rows.select(
         table=pl.lit(table),
         row=pl.col("row").cast(pl.Int64),
