@@ -255,7 +255,7 @@ def told(home: Path, *arguments: str, **secrets: str) -> subprocess.CompletedPro
     bare = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))}
     return subprocess.run(
         [sys.executable, "-m", "flowsheet", *arguments],
-        env={**bare, **IMPATIENT, **secrets, "FLOWSHEET_HOME": str(home)},
+        env={**bare, **secrets, "FLOWSHEET_HOME": str(home)},
         capture_output=True, text=True, check=False, timeout=600,
     )  # fmt: skip
 
@@ -274,7 +274,7 @@ def told(home: Path, *arguments: str, **secrets: str) -> subprocess.CompletedPro
     ids=" ".join,
 )
 def test_a_server_that_does_not_answer_is_told_without_its_password(arguments, tmp_path):
-    done = told(tmp_path / "home", *arguments, **SECRETS)
+    done = told(tmp_path / "home", *arguments, **SECRETS, **IMPATIENT)
     assert done.returncode != 0
     assert "127.0.0.1" in done.stderr  # which server it was is said
     assert leaks(tmp_path, done.stdout, done.stderr) == []
@@ -294,7 +294,7 @@ def test_a_run_that_fails_leaves_no_secret_behind(unreachable, tmp_path):
     kept = {k: v for k, v in kept.items() if k != "FLOWSHEET_OPTUNA_URL"}
     if unreachable == "MLFLOW_TRACKING_URI":
         del kept["PREFECT_API_AUTH_STRING"]
-    done = told(tmp_path / "home", "run", *SMALL, **kept)
+    done = told(tmp_path / "home", "run", *SMALL, **kept, **IMPATIENT)
     assert done.returncode != 0
     assert leaks(tmp_path, done.stdout, done.stderr) == []
 
