@@ -247,3 +247,11 @@ def test_an_extract_moved_aside_by_a_killed_writer_comes_back(tmp_path: Path):
     with pytest.raises(CheckFailed):
         run(Given(), target)
     assert Extract.open(target, verify=True).tables().stays["stay_id"].to_list() == [1]
+
+
+def test_a_time_that_no_calendar_could_show_is_set_aside_like_any_other(tmp_path: Path):
+    tables = some(1, 2, 3)
+    extreme = pl.when(pl.int_range(pl.len()) == 1).then(pl.lit(2**63 - 10).cast(pl.Datetime("us"))).otherwise("time")
+    spoilt = replace(tables, events=tables.events.with_columns(time=extreme))
+    extract = run(Given(spoilt), tmp_path / "extract")
+    assert ("events", "inside_stay") in aside(extract)
