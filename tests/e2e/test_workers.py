@@ -21,6 +21,7 @@ TRIALS = 20
 TUNED = [
     "demo",
     "cohort=simulated_small",
+    "cohort.options.stays=300",
     "models=[lstm]",
     "models.lstm.params.hidden=8",
     "models.lstm.params.epochs=4",
