@@ -18,6 +18,7 @@ from flowsheet.home import Store, digest, read_json, write_json
 from flowsheet.lifecycle.observe import Said, keep_reference
 from flowsheet.lifecycle.stage import Progress, Stage, stage
 from flowsheet.models.base import MODELS
+from flowsheet.monitoring.profile import VERSION as PROFILE_VERSION
 from flowsheet.tracking.bundle import Bundle
 from flowsheet.tuning.journal import OPTUNA_URL
 from flowsheet.tuning.records import TrialRecord, TrialState, Tuned
@@ -58,7 +59,7 @@ def training_key(config: ExperimentConfig, name: str, data: Data) -> str:
             "windows": data.windows.key,
             "split": data.subjects().fingerprint,
             "model": model.model_dump(mode="json"),
-            "versions": [MODELS.get(model.kind).version, SCALING_VERSION],
+            "versions": [MODELS.get(model.kind).version, SCALING_VERSION, PROFILE_VERSION],
             "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
             "seed": config.seed,
         }
