@@ -12,13 +12,15 @@ from prefect import Task, flow, tags, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.flow_engine import FlowRunTimeoutError
 from prefect.states import Completed
+from prefect.task_engine import TaskRunTimeoutError
 
 from flows.records import close_killed_runs, flush, progress
 from flows.retries import ON_OUTAGE
 from flows.runners import runner
 from flowsheet.config import CohortConfig, EvaluationConfig, ExperimentConfig, FeaturesConfig, TaskConfig
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle import compare, prepare, record, train
 from flowsheet.lifecycle.record import Outcome
 from flowsheet.lifecycle.rounds import Plan, Results, Round, Trained, replicated
@@ -189,5 +191,11 @@ def run(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcom
         with tags(record.tag(config)):
             outcome: Outcome = chosen(config, marks)
             return outcome
+    except (TaskRunTimeoutError, FlowRunTimeoutError) as error:
+        raise FlowsheetError(
+            "a time limit was reached",
+            where=f"compute.training_minutes={config.compute.training_minutes}, compute.run_minutes={minutes}",
+            todo="raise the limit and start again: finished trials and stages are kept",
+        ) from error
     finally:
         flush()
