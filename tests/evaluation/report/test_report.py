@@ -10,7 +10,7 @@ import pytest
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import evaluate
-from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, render
+from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, charts, render
 from flowsheet.evaluation.report.data import protocol, question
 
 from .test_memory import study
@@ -256,3 +256,10 @@ def test_too_few_trials_for_importance_are_said(ward, predictions):
     evidence = evaluate(ward[0], {"m": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1)
     told = ModelReport("m", importance_left_out="3 complete trials; at least 6 are needed for 1 parameter")
     assert "not told, 3 complete trials" in checked(render(ReportData("few", evidence, models=(told,))))
+
+
+def test_lead_times_are_drawn_although_no_onset_had_an_alarm():
+    table = pl.DataFrame(
+        {"repeat": [0], "model": ["a"], "hours": [None], "episodes": [3]}, schema_overrides={"hours": pl.Float64}
+    )
+    assert "<svg" in charts.lead_times(table, ["a"])

@@ -148,8 +148,12 @@ def _share(table: pl.DataFrame, hours: float) -> float:
 
 
 def _stairs(plot: Plot, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]]:
-    """Level up to each x, then down."""
-    levels = zip([0.0, *xs[:-1]], xs, ys, strict=True)
+    """Level up to each x, then down; nothing where there is no x.
+
+    >>> _stairs(Plot.square("", ("", ""), (0, 1), (0, 1)), [], [])
+    []
+    """
+    levels = zip([0.0, *xs], xs, ys, strict=False)  # the last x begins no level
     return [(plot.x(x), plot.y(y)) for start, end, y in levels for x in (start, end)]
 
 
