@@ -151,9 +151,10 @@ def _check_inputs(folder: Path, about: Mapping[str, Any], features: FeaturesConf
     made = {"windows": about["windows_version"], about["kind"]: about["model_version"]}
     here = {"windows": WINDOWS_VERSION, about["kind"]: kind.version}
     if made != here or about["inputs"] != _feature_names(features, about["columns"]):
+        changed = ", ".join(f"{name} {made[name]} then, {here[name]} now" for name in made if made[name] != here[name])
         raise CheckFailed(
-            f"the model was trained by flowsheet {about['flowsheet']}, whose inputs or numbers are not those of "
-            f"{__version__}",
+            f"the model was trained by another release of flowsheet ({about['flowsheet']}), whose inputs or numbers are "
+            f"not those of this one ({__version__}): {changed or 'other input columns'}",
             where=str(folder),
-            todo=f"use flowsheet {about['flowsheet']}, or train the model again",
+            todo="use the release that trained it, or train the model again",
         )
