@@ -21,7 +21,6 @@ from typing import Any
 
 from flowsheet.errors import FlowsheetError, UsageError
 
-
 STORE = "FLOWSHEET_STORE"
 """Names another folder for the store alone, such as a disk with more room."""
 

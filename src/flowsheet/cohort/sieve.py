@@ -97,7 +97,9 @@ class Sieve:
         self._tally(found)
         numbered = rows.with_row_index("row", offset=1).cast({"row": pl.Int64})
         gone = numbered.select(pl.col("row").is_in(broken.implode())).to_series()
-        as_json = speakable(numbered.filter(gone)).select("row", "stay_id", json=pl.struct(rows.columns).struct.json_encode())
+        as_json = speakable(numbered.filter(gone)).select(
+            "row", "stay_id", json=pl.struct(rows.columns).struct.json_encode()
+        )
         lines = found.join(as_json, on="row", how="left", maintain_order="left")
         self._set_aside(lines.drop("row").rename({"json": "row"}), aside)
         return rows.filter(~gone)

@@ -153,7 +153,7 @@ def _check_inputs(folder: Path, about: Mapping[str, Any], features: FeaturesConf
     if made != here or about["inputs"] != _feature_names(features, about["columns"]):
         changed = ", ".join(f"{name} {made[name]} then, {here[name]} now" for name in made if made[name] != here[name])
         raise CheckFailed(
-            f"the model was trained by another release ({about['flowsheet']}) than this one ({__version__}), and inputs "
+            f"the model is of another release ({about['flowsheet']}) than this one ({__version__}), and inputs "
             f"or numbers differ: {changed or 'other input columns'}",
             where=str(folder),
             todo="use the release that trained it, or train the model again",
