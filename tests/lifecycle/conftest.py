@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import json
 import shutil
@@ -15,16 +14,7 @@ import polars as pl
 import pytest
 
 from flowsheet.compose import compose_cohort
-from flowsheet.config import (
-    CohortConfig,
-    ComputeConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    FeaturesConfig,
-    ModelConfig,
-    TaskConfig,
-    TuningConfig,
-)
+from flowsheet.config import EvaluationConfig, ExperimentConfig, FeaturesConfig, TuningConfig
 from flowsheet.home import digest
 from flowsheet.lifecycle import prepare
 from flowsheet.lifecycle.compare import judge
@@ -34,6 +24,8 @@ from flowsheet.lifecycle.train import Data, train
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registry import register
 from flowsheet.tracking.runs import DataSet, Tracker
+from tests.tiny import experiment
+from tests.tracking import bundles
 
 STAYS, STEPS = 600, 4
 _numbers = itertools.count()
@@ -141,14 +133,7 @@ def registry_home(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory) -> Path:
-    spec = importlib.util.spec_from_file_location(
-        "flowsheet_test_lifecycle_bundles", Path(__file__).parents[1] / "tracking" / "bundles.py"
-    )
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    made = module.make(tmp_path_factory.mktemp("bundle"), "logistic_regression", module.ward())
+    made = bundles.make(tmp_path_factory.mktemp("bundle"), "logistic_regression", bundles.ward())
     return Path(made.folder)
 
 
@@ -158,18 +143,7 @@ def registrar(registry_home, tiny_bundle, tmp_path, monkeypatch) -> Registrar:
     monkeypatch.setenv("FLOWSHEET_HOME", str(registry_home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     name = f"ward_{next(_numbers)}"
-    config = ExperimentConfig(
-        name=name,
-        description="who is septic tomorrow",
-        seed=3,
-        cohort=CohortConfig(name="ward", source="simulated", options={"stays": 10}),
-        task=TaskConfig(name="next_day"),
-        features=FeaturesConfig(name="plain", aggregations=("last", "max")),
-        models={"logistic": ModelConfig(kind="logistic_regression")},
-        tuning=TuningConfig(name="quick"),
-        evaluation=EvaluationConfig(name="holdout", resamples=50),
-        compute=ComputeConfig(name="small"),
-    )
+    config = experiment(name, evaluation=EvaluationConfig(name="holdout", resamples=50))
     return Registrar(f"{name}-logistic", tiny_bundle, tmp_path / "records", config)
 
 
@@ -191,16 +165,12 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
         patch.setenv("FLOWSHEET_HOME", str(registry_home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         wards = [compose_cohort("simulated_icu", [f"cohort.options.{o}"]) for o in ("stays=900", "seed=2")]
-        config = ExperimentConfig(
-            name="in_service",
-            seed=3,
+        config = experiment(
+            "in_service",
             cohort=wards[0],
-            task=TaskConfig(name="next_day"),
             features=FeaturesConfig(name="plain"),
-            models={"logistic": ModelConfig(kind="logistic_regression")},
             tuning=TuningConfig(name="none", trials=1),
             evaluation=EvaluationConfig(name="holdout", test=0.3, resamples=50),
-            compute=ComputeConfig(name="small"),
         )
         extract = prepare.ingest(config.cohort, print)
         windows = prepare.windows(extract, config.task, config.features)

@@ -1,22 +1,12 @@
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
-from pathlib import Path
 
 import pytest
 
-from flowsheet.config import (
-    CohortConfig,
-    ComputeConfig,
-    EvaluationConfig,
-    ExperimentConfig,
-    FeaturesConfig,
-    ModelConfig,
-    TaskConfig,
-    TuningConfig,
-)
+from tests.tiny import experiment
+from tests.tracking import bundles as helper
 
 _numbers = itertools.count()
 
@@ -40,30 +30,13 @@ def store(shared_home, monkeypatch):
 
 @pytest.fixture
 def config():
-    return ExperimentConfig(
-        name=f"experiment_{next(_numbers)}",
-        description="who is septic tomorrow",
-        seed=3,
-        cohort=CohortConfig(name="ward", source="simulated", options={"stays": 10}),
-        task=TaskConfig(name="next_day"),
-        features=FeaturesConfig(name="plain", aggregations=("last", "max")),
-        models={"logistic": ModelConfig(kind="logistic_regression")},
-        tuning=TuningConfig(name="quick"),
-        evaluation=EvaluationConfig(name="holdout"),
-        compute=ComputeConfig(name="small"),
-    )
-
-
-collect_ignore = ["bundles.py"]
+    return experiment(f"experiment_{next(_numbers)}")
 
 
 @pytest.fixture(scope="session")
 def bundles():
     """The helper module ``bundles.py``."""
-    spec = importlib.util.spec_from_file_location("flowsheet_test_bundles", Path(__file__).with_name("bundles.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return helper
 
 
 @pytest.fixture(scope="session")
