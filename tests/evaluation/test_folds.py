@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from flowsheet.config import TaskConfig
+from flowsheet.config import Protocol, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.bootstrap import holm
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
@@ -109,6 +109,17 @@ def test_pairs_can_be_recomputed_from_the_folds(evidence):
         assert group["p_holm"].to_list() == pytest.approx(holm(p), nan_ok=True)
     first = METRICS.get("auroc")()
     assert headline(evidence.leaderboard, evidence.pairs, first) == evidence.headline
+
+
+def test_pairs_of_sites_are_compared_by_resamples(ward):
+    sequences, signal = ward
+    by_site = CONFIG.model_copy(update={"protocol": Protocol.site})
+    found = evaluate_folds(sequences, make_folds(*ward, repeats=1, thresholds=False), by_site, seed=1)
+    held = evaluate(sequences, make_predictions(signal, seed=5), CONFIG, seed=1)
+    assert_frame_equal(found.pairs, held.pairs)
+    page = render(ReportData("sites", found))
+    assert "had not seen the site" in page
+    assert "Nadeau" not in page
 
 
 def test_sentences_say_what_a_difference_is_the_mean_of(evidence):

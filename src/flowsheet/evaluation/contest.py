@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.config import EvaluationConfig, Protocol, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap
 from flowsheet.evaluation.folds import Fold, Told, rows_of
 from flowsheet.evaluation.metrics import METRICS, Metric, Scored
@@ -76,6 +76,11 @@ class Contest:
         """Those that are told of a model in a scope."""
         told = self.of_subgroups if scope.is_subgroup else self.metrics
         return [metric for metric in told if metric.can_use(self.scored[scope.name, model][0])]
+
+    @property
+    def random_folds(self) -> int:
+        """Folds that are draws of one kind, whose spread tells how sure a difference is; sites are not."""
+        return 0 if self.config.protocol is Protocol.site else len(self.folds)
 
     @property
     def of_subgroups(self) -> list[Metric]:

@@ -123,7 +123,8 @@ def evaluate_folds(
 
     A figure is the mean over repetitions of what the out-of-fold predictions of all subjects give together, its
     interval from resamples of the subjects; alarms are decided fold by fold. Pairs are compared by the folds' own
-    figures with the corrected resampled t-test (see ``resampled_t``). Curves are of the first repetition.
+    figures with the corrected resampled t-test (see ``resampled_t``), by the resamples where the folds are sites.
+    Curves are of the first repetition.
 
     Raises:
         CheckFailed: a prediction is not a probability, or a repetition does not hold out every subject once.
@@ -168,6 +169,7 @@ def _cross_validation(contest: Contest) -> dict[str, Any] | None:
     return {
         "repeats": repeats,
         "folds": len(contest.folds) // repeats,
+        "random": contest.random_folds > 0,
         "held_out_subjects": sum(f.test for f in contest.folds) / len(contest.folds),
         "learned_from_subjects": sum(f.training for f in contest.folds) / len(contest.folds),
         "test_to_training": contest.test_to_training,

@@ -29,7 +29,7 @@ class Comparison:
     alpha: float
     scope: str = "all"
     folds: int = 0
-    """Folds that the difference is the mean of; 0 without cross-validation."""
+    """Random folds that the difference is the mean of; 0 where it is that of all predictions together."""
 
     @property
     def verdict(self) -> str:

@@ -140,7 +140,7 @@ def _pairs_of(contest: Contest, scope: str, metric: Metric, able: Sequence[str])
     found = [_difference(contest, scope, metric, a, b) for a, b in couples]
     alpha = 1 - contest.config.confidence
     compared = [
-        Comparison(a, b, metric, each, p, alpha, scope, len(contest.folds))
+        Comparison(a, b, metric, each, p, alpha, scope, contest.random_folds)
         for (a, b), each, p in zip(couples, found, holm([each.p for each in found]), strict=True)
     ]
     rows = [(scope, metric.name, c.a, c.b, *astuple(c.found), c.p_holm, c.verdict, c.sentence) for c in compared]
@@ -149,7 +149,7 @@ def _pairs_of(contest: Contest, scope: str, metric: Metric, able: Sequence[str])
 
 def _difference(contest: Contest, scope: str, metric: Metric, a: str, b: str) -> Difference:
     confidence = contest.config.confidence
-    if contest.folds:
+    if contest.random_folds:
         values = [np.array([fold.figures[scope, m, metric.name] for fold in contest.folds]) for m in (a, b)]
         return corrected_t(values[0] - values[1], contest.test_to_training, confidence)
     value = contest.figure(scope, a, metric) - contest.figure(scope, b, metric)

@@ -17,7 +17,7 @@ from flowsheet.lifecycle.rounds import Plan, Round, Trained
 from flowsheet.lifecycle.stage import Stage, stage
 from flowsheet.lifecycle.train import probabilities
 
-VERSION = 3
+VERSION = 4
 """Raise it when the same predictions give other evidence."""
 
 

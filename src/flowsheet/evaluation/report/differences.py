@@ -58,7 +58,12 @@ def matrix(evidence: Evidence) -> Matrix | None:
 def how_compared(evidence: Evidence) -> str:
     """Which test the verdicts come from, and how far they can be trusted."""
     told, test = evidence.about["cross_validation"], "Each pair is compared on the same resamples of the same subjects."
-    if told:
+    if told and not told["random"]:
+        test += (
+            " Each subject was judged by models that had not seen the site; the intervals tell nothing of how sites"
+            " that are not among these would differ."
+        )
+    elif told:
         test = (
             f"Each pair is compared by its figures on the {told['repeats'] * told['folds']} folds, with a t-test that"
             " is corrected for the training subjects that folds share (Nadeau and Bengio 2003). A difference is the"
