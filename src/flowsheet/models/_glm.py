@@ -86,13 +86,12 @@ def independent(x: Table) -> NDArray[np.bool_]:
     scale = np.sqrt(np.diag(gram))
     scale[scale == 0] = 1.0
     gram /= np.outer(scale, scale)
-    kept: list[int] = []
-    for j in range(size):
-        known = gram[np.ix_(kept, kept)]
-        residual = gram[j, j] - gram[j, kept] @ np.linalg.solve(known, gram[kept, j]) if kept else gram[j, j]
-        if residual > ALIASED:
-            kept.append(j)
-    return np.isin(np.arange(size), kept)
+    kept = np.zeros(size, dtype=bool)
+    for j in range(size):  # what is left of the later columns once those before them are taken out of them
+        kept[j] = gram[j, j] > ALIASED
+        if kept[j]:
+            gram[j + 1 :, j + 1 :] -= np.outer(gram[j + 1 :, j], gram[j, j + 1 :] / gram[j, j])
+    return kept
 
 
 def _is_separable(solution: Solution, x: Table, columns: NDArray[np.int64]) -> bool:
