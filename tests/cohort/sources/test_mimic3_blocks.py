@@ -11,7 +11,7 @@ from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.raw.options import RawOptions
 from flowsheet.cohort.raw.write import write_mimic3
 from flowsheet.cohort.sources._law import WardOptions
-from flowsheet.cohort.sources.mimic3 import files
+from flowsheet.cohort.sources.mimic3 import reading
 from flowsheet.compose import compose_cohort
 
 
@@ -44,20 +44,26 @@ def spoil(raw: Path, column: int, cell: bytes) -> None:
 
 def test_small_blocks_give_the_same_extract(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ingested(raw, tmp_path / "whole")
-    monkeypatch.setattr(files, "_BLOCK", 1 << 14)
-    monkeypatch.setattr(files, "_CHUNK", 500)
+    monkeypatch.setattr(reading, "_BLOCK", 1 << 14)
+    monkeypatch.setattr(reading, "_CHUNK", 500)
     assert ingested(raw, tmp_path / "blocks").manifest.fingerprint == whole.manifest.fingerprint
 
 
 @pytest.mark.parametrize(
     "spoilt",
-    [(3, b"27x", None), (4, b"HR", "itemid"), (5, b"yesterday", "date"), (9, b"eighty", "number")],
+    [
+        (3, b"27x", None),
+        (4, b"HR", "itemid"),
+        (4, b"-7", "itemid"),
+        (5, b"yesterday", "date"),
+        (9, b"eighty", "number"),
+    ],
 )
 def test_a_spoilt_cell_costs_its_row_and_no_other(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: tuple[int, bytes, str | None]
 ) -> None:
     column, cell, rule = spoilt
-    monkeypatch.setattr(files, "_BLOCK", 1 << 14)
+    monkeypatch.setattr(reading, "_BLOCK", 1 << 14)
     before = ingested(raw, tmp_path / "before")
     spoil(raw, column, cell)
     after = ingested(raw, tmp_path / "after")

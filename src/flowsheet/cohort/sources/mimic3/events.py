@@ -15,8 +15,9 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EVENTS, empty
-from flowsheet.cohort.sources.mimic3.files import RawTable, Wanted, stream
+from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
 from flowsheet.cohort.sources.mimic3.tally import Tally, moments, numbers, whole
@@ -127,7 +128,7 @@ class Reader:
         wanted = Wanted("itemid", _of(table.name)["itemid"].unique())
         for rows in stream(table, self.tally, wanted):
             yield moments(whole(rows, *ids), table.name, self.tally, *times)
-        self.tally.unmapped(table.name, wanted.others)
+        self.tally.unmapped(table.name, wanted.others, wanted.odd)
 
     def _keep(self, table: RawTable, rows: pl.DataFrame, known_at: pl.Series, number: str) -> None:
         rows = self.placing.place(rows.with_columns(known_at=known_at), table.name, "charttime", self.tally)

@@ -1,34 +1,19 @@
-"""The raw tables as files: where they are, which columns are needed, and one streaming pass over each.
-
-A CSV is unpacked in one thread, parsed in others and filtered block by block, as text; only rows that matter become
-numbers and times later. So memory holds a few blocks, and a value that cannot be read spoils its row, not the table.
-"""
+"""The raw tables as files: where they are, and which columns are needed."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import os
-import queue
-import threading
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 import pyarrow.parquet as pq
-from isal import igzip_threaded
-from numpy.typing import NDArray
 
-from flowsheet.cohort.sources.mimic3.tally import Tally
 from flowsheet.errors import CheckFailed
 
 TABLES: dict[str, tuple[str, ...]] = {
@@ -59,18 +44,7 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """The tables that are read, and of each the columns that are needed."""
 
-_KINDS: dict[str, pa.DataType] = {
-    **dict.fromkeys(("subject_id", "hadm_id", "icustay_id", "itemid", "error", "iserror"), pa.int64()),
-    **dict.fromkeys(("charttime", "storetime", "starttime", "endtime"), pa.timestamp("us")),
-    **dict.fromkeys(("valuenum", "amount", "rate"), pa.float64()),
-}
-"""Columns that are read as what they are, as long as every cell of a block is that."""
-
 _ENDINGS = (".csv.gz", ".csv", ".parquet")
-_BLOCK = 4 << 20  # bytes of CSV parsed at once
-_CHUNK = 250_000  # rows handed on at once
-_AHEAD = 32  # blocks unpacked or parsed and not yet handed on
-_PARSERS = 2
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -87,55 +61,6 @@ class RawTable:
     def parquet(self) -> bool:
         """Whether it is Parquet, not CSV."""
         return self.path.suffix.lower() == ".parquet"
-
-
-@dataclass
-class Wanted:
-    """Rows worth keeping: those with one of ``values`` in ``column``. ``others`` counts the values of the rest."""
-
-    column: str
-    values: pl.Series
-    others: Counter[str] = field(default_factory=Counter)
-    known: pa.Array = field(init=False)
-    table: NDArray[np.bool_] = field(init=False)
-
-    def __post_init__(self) -> None:
-        ids = self.values.to_numpy()
-        self.table = np.zeros(int(ids.max(initial=0)) + 2, np.bool_)
-        self.table[ids] = True
-        self.known = pa.array(self.values.cast(pl.String).to_list(), pa.string())
-
-    def mask(self, batch: pa.RecordBatch) -> tuple[NDArray[np.bool_], dict[str, int]]:
-        """Which rows to keep, and how often each other value occurs."""
-        if pa.types.is_integer(batch.schema.field(self.column).type):
-            return self._whole_mask(batch.column(self.column))
-        coded = batch.column(self.column).dictionary_encode()
-        texts = pc.fill_null(coded.dictionary.cast(pa.string()), "")
-        keep = np.append(pc.is_in(texts, self.known).to_numpy(zero_copy_only=False), False)
-        codes = coded.indices.fill_null(len(texts)).to_numpy(zero_copy_only=False)
-        counts = np.bincount(codes, minlength=len(keep))
-        rest = zip([*texts.to_pylist(), ""], counts.tolist(), keep.tolist(), strict=True)
-        return keep[codes], {text: n for text, n, kept in rest if n and not kept}
-
-    def _whole_mask(self, column: pa.Array) -> tuple[NDArray[np.bool_], dict[str, int]]:
-        ids = column.fill_null(0).to_numpy(zero_copy_only=False)
-        codes = np.where((ids >= 0) & (ids < len(self.table)), ids, 0)  # 0: too large to be known
-        counts = np.bincount(codes, minlength=len(self.table))
-        counts[0] -= column.null_count
-        others = np.flatnonzero((counts > 0) & ~self.table)
-        said = {str(item): int(counts[item]) for item in others.tolist()}
-        return self.table[codes], said | ({"": column.null_count} if column.null_count else {})
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What is left of one block: ``passed`` rows, of which those at ``rows`` (counted from 0) are kept."""
-
-    kept: pa.RecordBatch
-    rows: NDArray[np.int64]
-    passed: int
-    others: dict[str, int]
-    misshapen: list[Any]
 
 
 def find(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
@@ -177,168 +102,31 @@ def _columns(name: str, path: Path) -> dict[str, str]:
 def header(path: Path) -> list[str]:
     """The names of a file's columns, as it spells them."""
     if path.suffix.lower() == ".parquet":
-        with _readable(path):
+        with readable(path):
             return list(pq.read_schema(path).names)
-    with _readable(path), path.open("rb") as plain, ExitStack() as also:
+    with readable(path), path.open("rb") as plain, ExitStack() as also:
         stream = also.enter_context(gzip.open(plain)) if path.suffix.lower() == ".gz" else plain
         line = stream.readline(1 << 16)
-    if not any(names := _names(line)):
+    if not any(names := names_in(line)):
         raise CheckFailed("the file is empty", where=str(path), todo="copy it again")
     return names
 
 
-def _names(line: bytes) -> list[str]:
+def names_in(line: bytes) -> list[str]:
+    """The cells of a header's line."""
     return [cell.strip().strip('"') for cell in line.decode("utf-8-sig", "replace").strip().split(",")]
-
-
-def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Iterator[pl.DataFrame]:
-    """The table's needed columns, in pieces: as text from CSV, as they are from Parquet. ``row`` counts from 1.
-
-    A row with too many or too few fields goes to ``tally``.
-
-    Raises:
-        CheckFailed: the file ends early, or is no file of its kind.
-    """
-    kept: list[pa.RecordBatch] = []
-    numbers: list[NDArray[np.int64]] = []
-    held = passed = 0
-    with _readable(table.path), closing(_pieces(table, wanted)) as pieces:
-        for piece in pieces:
-            for spoilt in piece.misshapen:
-                tally.misshapen(table.name, table.path.name, passed + spoilt.number, spoilt)
-            if wanted:
-                wanted.others.update(piece.others)
-            if kept and piece.kept.schema != kept[0].schema:  # one of them had to be read as text
-                yield _frame(kept, numbers)
-                kept, numbers, held = [], [], 0
-            kept.append(piece.kept)
-            numbers.append(piece.rows + passed + 1)
-            passed, held = passed + piece.passed, held + len(piece.rows)
-            if held >= _CHUNK:
-                yield _frame(kept, numbers)
-                kept, numbers, held = [], [], 0
-    tally.read[table.name] = passed
-    if kept:
-        yield _frame(kept, numbers)
-
-
-def _frame(batches: list[pa.RecordBatch], numbers: list[NDArray[np.int64]]) -> pl.DataFrame:
-    frame = pl.from_arrow(pa.Table.from_batches(batches))
-    assert isinstance(frame, pl.DataFrame)
-    text = pl.col(pl.Binary).cast(pl.String, strict=False).fill_null("\N{REPLACEMENT CHARACTER}")
-    return frame.with_columns(text).with_columns(row=pl.Series(np.concatenate(numbers), dtype=pl.Int64))
-
-
-def _pieces(table: RawTable, wanted: Wanted | None) -> Generator[Piece]:
-    spelled = list(table.columns.values())
-    if table.parquet:
-        with pq.ParquetFile(table.path) as file:
-            for batch in file.iter_batches(batch_size=1 << 17, columns=spelled):
-                yield _sifted(batch, wanted, batch.num_rows, [])
-        return
-
-    def parse(names: list[str], block: bytes) -> Piece:
-        misshapen: list[Any] = []
-
-        def aside(row: Any) -> str:
-            misshapen.append(row)
-            return "skip"
-
-        def read_as(types: dict[str, pa.DataType]) -> pa.Table:
-            misshapen.clear()
-            return pa.csv.read_csv(
-                pa.BufferReader(block),
-                read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
-                parse_options=pa.csv.ParseOptions(invalid_row_handler=aside),
-                convert_options=pa.csv.ConvertOptions(
-                    include_columns=spelled, column_types=types, check_utf8=False, null_values=[""]
-                ),
-            )
-
-        try:
-            read = read_as({column: _KINDS.get(name, pa.binary()) for name, column in table.columns.items()})
-        except pa.ArrowInvalid:  # a cell that is not of its kind: as text, its row can be told from the others
-            read = read_as(dict.fromkeys(spelled, pa.binary()))
-        batches = read.combine_chunks().to_batches()
-        batch = batches[0] if batches else pa.RecordBatch.from_pylist([], read.schema)
-        return _sifted(batch, wanted, batch.num_rows + len(misshapen), misshapen)
-
-    yield from _in_order(table, parse)
-
-
-def _sifted(batch: pa.RecordBatch, wanted: Wanted | None, passed: int, misshapen: list[Any]) -> Piece:
-    named = batch.rename_columns([name.lower() for name in batch.schema.names])
-    rows = np.arange(named.num_rows)
-    if misshapen:  # each of them moves the rows behind it on by one
-        rows = np.delete(np.arange(passed), [row.number - 1 for row in misshapen])
-    if wanted is None:
-        return Piece(named, rows, passed, {}, misshapen)
-    mask, others = wanted.mask(named)
-    return Piece(named.filter(pa.array(mask)), rows[mask], passed, others, misshapen)
-
-
-def _in_order(table: RawTable, parse: Callable[[list[str], bytes], Piece]) -> Iterator[Piece]:
-    """The CSV's blocks, unpacked in one thread and parsed in others, in the file's order."""
-    coming: queue.Queue[Future[Piece] | None] = queue.Queue(_AHEAD)
-    stopped = threading.Event()
-
-    def feed() -> None:
-        try:
-            with _unpacked(table.path) as raw:
-                names = _names(raw.readline())
-                for block in _blocks(raw):
-                    if stopped.is_set():
-                        return
-                    coming.put(pool.submit(parse, names, block))
-            coming.put(None)
-        except Exception as error:  # the one who reads must learn of it
-            failed: Future[Piece] = Future()
-            failed.set_exception(error)
-            coming.put(failed)
-
-    with ThreadPoolExecutor(_PARSERS) as pool:
-        feeder = threading.Thread(target=feed, daemon=True)
-        feeder.start()
-        try:
-            while (piece := coming.get()) is not None:
-                yield piece.result()
-        finally:
-            stopped.set()
-            while feeder.is_alive():
-                with suppress(queue.Empty):
-                    coming.get(timeout=0.05)
-
-
-def _blocks(raw: BinaryIO) -> Iterator[bytes]:
-    """Whole lines, some megabytes at once. A line break inside quotes breaks its row: no table read here has one."""
-    rest = b""
-    while block := raw.read(_BLOCK):
-        cut = block.rfind(b"\n") + 1
-        if not cut:
-            rest += block
-            continue
-        yield b"".join((rest, memoryview(block)[:cut]))
-        rest = block[cut:]
-    if rest.strip():
-        yield rest
-
-
-@contextmanager
-def _unpacked(path: Path) -> Iterator[BinaryIO]:
-    stream: BinaryIO
-    if path.suffix.lower() == ".gz":
-        with igzip_threaded.open(path, "rb", threads=1, block_size=1 << 20) as stream:
-            yield stream
-    else:
-        with path.open("rb") as stream:
-            yield stream
 
 
 _SPOILT = (pa.ArrowException, EOFError, gzip.BadGzipFile, OSError)
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """What goes wrong on reading the file, said in words.
+
+    Raises:
+        CheckFailed: the file ends early, or is no file of its kind.
+    """
     try:
         yield
     except _SPOILT as error:
@@ -352,7 +140,7 @@ def digest(tables: dict[str, RawTable]) -> str:
     """sha256 over the names and the contents of the files, two of them at a time."""
 
     def of(table: RawTable) -> str:
-        with _readable(table.path), table.path.open("rb") as stream:
+        with readable(table.path), table.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:

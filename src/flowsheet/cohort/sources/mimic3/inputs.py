@@ -17,8 +17,9 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TREATMENTS, empty
 from flowsheet.cohort.sources.mimic3.events import items
-from flowsheet.cohort.sources.mimic3.files import RawTable, Wanted, stream
+from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
 from flowsheet.cohort.sources.mimic3.tally import Tally, moments, numbers, whole
@@ -69,7 +70,7 @@ class Reader:
             yield read.with_columns(
                 amount.alias("amountuom"), _uom("rateuom"), stops=word.is_in(_STOPS), once=word.is_in(_AT_ONCE)
             )
-        self.tally.unmapped(table.name, wanted.others)
+        self.tally.unmapped(table.name, wanted.others, wanted.odd)
 
 
 _SPILLED = ["stay_id", "code", "storetime", "amount", "amountuom", "rate", "rateuom"]

@@ -11,8 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import STAYS
-from flowsheet.cohort.sources.mimic3.files import RawTable, stream
+from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.reading import stream
 from flowsheet.cohort.sources.mimic3.tally import Tally, moments, whole
 
 Ints = NDArray[np.int64]

@@ -52,14 +52,11 @@ class Tally:
             self.left_out[f"{reason}: {value}"] += n
         return rows.filter(~gone)
 
-    def unmapped(self, table: str, others: dict[str, int]) -> None:
+    def unmapped(self, table: str, others: int, odd: dict[str, int]) -> None:
         """Rows of items that the catalogue does not map; an item id that is no number is a defect."""
-        numeric = {item: n for item, n in others.items() if item.isdigit()}
-        if numeric:
-            self.left_out[f"{table}: items that the catalogue does not map"] += sum(numeric.values())
-        for item, n in sorted(others.items()):
-            if item in numeric:
-                continue
+        if others:
+            self.left_out[f"{table}: items that the catalogue does not map"] += others
+        for item, n in sorted(odd.items()):
             cells = {"table": CONTRACT[table], "key": f"{table.upper()}, {n:,} rows", "column": "itemid"}
             lines = pl.DataFrame([cells | {"rule": "itemid", "value": item[:60]}], schema=DEFECTS)
             self.add(table, "itemid", lines)
