@@ -159,7 +159,7 @@ def test_a_batcher_takes_what_waits_together_and_finishes_before_it_closes():
         tasks = [asyncio.create_task(batcher.submit(str(i).encode())) for i in range(20)]
         await asyncio.sleep(0)
         batcher.start()
-        await asyncio.to_thread(batcher.close, 5)
+        await batcher.close(5)
         return [(await task).message for task in tasks]
 
     assert asyncio.run(crowd()) == [str(i) for i in range(20)]

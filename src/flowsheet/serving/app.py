@@ -41,7 +41,7 @@ def make_app(service: Service) -> FastAPI:
         batcher.start()
         service.start()
         yield
-        await asyncio.to_thread(batcher.close, config.drain_seconds)
+        await batcher.close(config.drain_seconds)
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
