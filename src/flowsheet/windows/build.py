@@ -10,7 +10,7 @@ import polars as pl
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.windows.features import Block, Values
-from flowsheet.windows.grid import Grid
+from flowsheet.windows.grid import Grid, by_stay
 from flowsheet.windows.history import response_history
 from flowsheet.windows.sequences import Feature, Sequences
 from flowsheet.windows.statics import Statics, Time, Vocabulary, collect_vocabulary
@@ -72,7 +72,7 @@ def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they 
     parts = blocks(features, variables, drugs, vocabulary)
     widths = np.cumsum([0] + [len(block.features) for block in parts])
     x = np.empty((grid.rows, int(widths[-1])), np.float32)
-    tables = Tables(*(_by_stay(t) for t in (tables.stays, tables.events, tables.treatments, tables.episodes)))
+    tables = Tables(*(by_stay(t) for t in (tables.stays, tables.events, tables.treatments, tables.episodes)))
     for part, rows in grid.parts(chunk_rows):
         some = _of_stays(tables, part)
         for block, low, high in zip(parts, widths[:-1], widths[1:], strict=True):
@@ -92,16 +92,12 @@ def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they 
     )
 
 
-def _by_stay(table: pl.DataFrame) -> pl.DataFrame:
-    return table if table["stay_id"].is_sorted() else table.sort("stay_id")
-
-
 def _of_stays(tables: Tables, part: Grid) -> Tables:
     """The rows of a part's stays, out of tables sorted by stay."""
 
     def cut(table: pl.DataFrame) -> pl.DataFrame:
-        low = table["stay_id"].search_sorted(int(part.stay_id[0]), "left")
-        high = table["stay_id"].search_sorted(int(part.stay_id[-1]), "right")
-        return table[low:high]
+        stay = table["stay_id"].to_numpy()
+        low, high = np.searchsorted(stay, part.stay_id[0], "left"), np.searchsorted(stay, part.stay_id[-1], "right")
+        return table[int(low) : int(high)]
 
     return Tables(cut(tables.stays), cut(tables.events), cut(tables.treatments), cut(tables.episodes))

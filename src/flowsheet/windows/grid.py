@@ -38,7 +38,13 @@ T = TypeVar("T", bound=np.generic)
 
 def microseconds(column: pl.Series) -> Ints:
     """A datetime column as microseconds since 1970; null becomes ``NEVER``."""
-    return column.cast(pl.Datetime("us")).to_physical().fill_null(NEVER).to_numpy()
+    times = column.cast(pl.Datetime("us")).to_numpy()
+    return np.where(np.isnat(times), NEVER, times.view(np.int64))
+
+
+def by_stay(table: pl.DataFrame) -> pl.DataFrame:
+    """The table's rows in the order of their stays."""
+    return table if table["stay_id"].is_sorted() else table.sort("stay_id")
 
 
 def _ceil_div(a: Ints, b: int) -> Ints:
@@ -72,10 +78,11 @@ class Grid:
         >>> Grid.of(stays, TaskConfig(name="next_day", step_hours=24)).steps
         array([1, 2])
         """
-        stays = stays.sort("stay_id")
+        stays = by_stay(stays)
         step = round(task.step_hours * HOUR)
-        admitted, discharged = microseconds(stays["admitted_at"]), microseconds(stays["discharged_at"])
-        begun = np.maximum(admitted, microseconds(stays["observed_from"].fill_null(stays["admitted_at"])))
+        times = (microseconds(stays[name]) for name in ("admitted_at", "discharged_at", "observed_from"))
+        admitted, discharged, observed = times
+        begun = np.maximum(admitted, np.where(observed == NEVER, admitted, observed))
         first = (begun - admitted) // step + 1
         lengths = np.maximum(_ceil_div(discharged - admitted, step) - first + 1, 0)
         if task.max_steps is not None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig
 from flowsheet.windows.features import chosen
-from flowsheet.windows.grid import HOUR, Grid
+from flowsheet.windows.grid import HOUR, Grid, by_stay
 from flowsheet.windows.sequences import Feature
 
 Vocabulary = Mapping[str, Sequence[str]]
@@ -44,10 +44,11 @@ class Statics:
 
     def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
         """Write the columns of ``features``."""
-        stays = tables.stays.sort("stay_id")
-        stays = stays.filter(grid.positions(stays["stay_id"].to_numpy()) >= 0)
-        for j, column in enumerate(self.columns):
-            x[:, j] = grid.per_row(stays.select(_static(*column).cast(pl.Float32)).to_series().to_numpy())
+        stays = by_stay(tables.stays)
+        held = grid.positions(stays["stay_id"].to_numpy()) >= 0
+        told = stays.select(_static(*column).cast(pl.Float32).alias(_label(*column)) for column in self.columns)
+        for j, column in enumerate(told):
+            x[:, j] = grid.per_row(column.to_numpy()[held])
 
 
 def _label(name: str, category: str | None) -> str:

@@ -48,12 +48,12 @@ class Episodes:
     @classmethod
     def of(cls, grid: Grid, episodes: pl.DataFrame) -> Episodes:
         """The episodes of the stays that have rows, sorted by stay and onset."""
-        episodes = episodes.sort("stay_id", "onset", "end", "known_at")
         stay = grid.positions(episodes["stay_id"].to_numpy())
-        times = (microseconds(episodes[name]) for name in ("onset", "end", "known_at"))
-        return cls(stay, *times).where(stay >= 0)
+        onset, end, known = (microseconds(episodes[name]) for name in ("onset", "end", "known_at"))
+        order = np.lexsort((known, end, onset, stay))
+        return cls(stay, onset, end, known).where(order[stay[order] >= 0])
 
-    def where(self, chosen: Mask) -> Episodes:
+    def where(self, chosen: Mask | Ints) -> Episodes:
         """The chosen ones."""
         return Episodes(self.stay[chosen], self.onset[chosen], self.end[chosen], self.known_at[chosen])
 
