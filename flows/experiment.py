@@ -16,8 +16,9 @@ from prefect.flow_engine import FlowRunTimeoutError
 from prefect.states import Completed
 from prefect.task_engine import TaskRunTimeoutError
 
+from flows.presence import present
 from flows.records import close_killed_runs, flush, progress
-from flows.retries import ON_OUTAGE
+from flows.retries import ON_OUTAGE, is_outage, prefect_unreachable
 from flows.runners import runner
 from flowsheet.config import CohortConfig, EvaluationConfig, ExperimentConfig, FeaturesConfig, TaskConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
@@ -97,7 +98,7 @@ def register(results: Results, run: ParentRun) -> Outcome:
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
 def experiment(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
     """One experiment from records to a ranked, registered model; ``marks`` become tags of its MLflow run."""
-    with record.alone(config, progress("experiment")):
+    with present(), record.alone(config, progress("experiment")):
         close_killed_runs(record.tag(config))
         plan = _prepared(config)
         with record.tracked(config, plan, marks or {}) as run:
@@ -197,5 +198,9 @@ def run(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcom
             where=f"compute.training_minutes={config.compute.training_minutes}, compute.run_minutes={minutes}",
             todo="raise the limit and start again: finished trials and stages are kept",
         ) from error
+    except Exception as error:
+        if not isinstance(error, FlowsheetError) and is_outage(error) and (told := prefect_unreachable()):
+            raise told from error
+        raise
     finally:
         flush()

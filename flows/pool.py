@@ -12,14 +12,23 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterState, FlowRunFilterTags
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    FlowRunFilterTags,
+    WorkPoolFilter,
+    WorkPoolFilterName,
+)
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Crashed
+from prefect.states import Cancelled
 
-from flows.presence import is_dead, is_silent
+from flows.presence import crash, is_dead, is_silent
 from flows.retries import is_outage
 from flows.training import LEFT_OUT
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
@@ -33,6 +42,10 @@ _DEAD_LOOKS = 3
 _CRASHES = 3
 _SILENT_SECONDS = 600.0
 """Longer than a busy machine takes from picking a run up to its first line."""
+_OUTAGE_SECONDS = 600.0
+_OUTAGE_LOOK_SECONDS = 10.0
+_WAITERS = ["retrain", "experiment"]
+"""Flows that wait for trainings: one that runs keeps a place in the pool from them, and is no sign of work there."""
 _UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
@@ -44,16 +57,20 @@ def train_on_pool(each: Round, name: str, run_id: str, say: Progress) -> Stage:
     Raises:
         UsageError: the pool has no such deployment.
         CheckFailed: the model does not apply to the task.
-        FlowsheetError: training failed; where a worker died it was tried again first.
+        FlowsheetError: training failed, where a worker died after it was tried again; or no worker took it up.
     """
     job = _Job(each, name, run_id, train.training_key(each.config, name, each.data), say)
+    answered = time.monotonic()
     while not train.is_trained(job.key):
         try:
             job.look()
+            answered = time.monotonic()
         except Exception as error:
-            if not is_outage(error):
+            silent = time.monotonic() - answered
+            if not is_outage(error) or silent > _OUTAGE_SECONDS:
                 raise
-            say("the Prefect server does not answer; waiting")
+            say(f"the Prefect server has not answered for {silent:.0f} s; waiting")
+            time.sleep(_OUTAGE_LOOK_SECONDS)
         time.sleep(_LOOK_SECONDS)
     found = stage("model", job.key, lambda folder: None)  # it is there: nothing is made
     return found.model_copy(update={"reused": False})
@@ -69,6 +86,8 @@ class _Job:
     runs: list[UUID] = field(default_factory=list)
     crashed: set[UUID] = field(default_factory=set)
     looks_dead: Counter[UUID] = field(default_factory=Counter)
+    worked: float = field(default_factory=time.monotonic)
+    """When somebody in the pool was last seen at work."""
 
     @property
     def tag(self) -> str:
@@ -89,6 +108,7 @@ class _Job:
         if refusals:
             raise CheckFailed(refusals[0] or "the model does not apply")
         self._bury(runs)
+        self._must_be_taken_up(runs)
         crashed = {run.id for run in runs if run.state_type is StateType.CRASHED} - self.crashed
         self.crashed |= crashed
         if len(self.crashed) <= _CRASHES:
@@ -129,7 +149,36 @@ class _Job:
             self.looks_dead[run.id] = self.looks_dead[run.id] + 1 if dead else 0
             if self.looks_dead[run.id] >= _DEAD_LOOKS:
                 with get_client(sync_client=True) as client:
-                    client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
+                    crash(client, run.id, "its process was killed")
+
+    def _must_be_taken_up(self, runs: list[FlowRun]) -> None:
+        """Wait for a busy pool, but not for one where nobody works."""
+        waiting = [run for run in runs if run.state_type is StateType.SCHEDULED]
+        if len(waiting) < len(runs) or self._pool_works():
+            self.worked = time.monotonic()
+        compute = self.each.config.compute
+        if time.monotonic() - self.worked <= compute.pickup_minutes * 60:
+            return
+        with get_client(sync_client=True) as client:
+            for run in waiting:
+                client.set_flow_run_state(run.id, Cancelled(message="no worker took it up"), force=True)
+        raise FlowsheetError(
+            f"no worker of the pool {compute.pool} has taken up the training of {self.name}, "
+            f"or worked on anything else, for {compute.pickup_minutes:g} minutes",
+            where=", ".join(f"flow run {run.name}" for run in waiting),
+            todo=f"start a worker (`prefect worker start --pool {compute.pool}`); a retraining that runs on the pool "
+            "keeps a place of its worker for itself: give that worker `--limit 2` or more, or start a second one",
+        )
+
+    def _pool_works(self) -> bool:
+        """Whether a worker of the pool is at a flow run that is not itself waiting for the pool."""
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[str(self.each.config.compute.pool)]))
+        running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))
+        with get_client(sync_client=True) as client:
+            flows = client.read_flows(flow_filter=FlowFilter(name=FlowFilterName(any_=_WAITERS)))
+            waiters = {flow.id for flow in flows}
+            found = client.read_flow_runs(work_pool_filter=pool, flow_run_filter=running)
+        return any(run.flow_id not in waiters and not is_dead(run.id) for run in found)
 
     def _give_up(self, runs: list[FlowRun]) -> None:
         said = next((run.state.message for run in runs if run.state and run.state.message), None)

@@ -11,14 +11,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterState,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
+)
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.states import Crashed
 
 from flowsheet.home import Store, digest, locked
+
+_UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
 def _lock(run: UUID) -> Path:
@@ -43,19 +54,29 @@ def present() -> Iterator[None]:
 
 def is_dead(run: UUID) -> bool:
     """Whether a run was present and is so no longer, without having come to an end of its own."""
+    path = _lock(run)
     try:
-        with _lock(run).open("r+") as handle:
+        with path.open("r+") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return path.exists()  # else it has ended while we asked
     except FileNotFoundError:  # not begun yet, or just ended
         return False
     except BlockingIOError:
         return False
-    return True
 
 
 def is_silent(run: UUID) -> bool:
     """Whether a run is not present, and was not left so by a kill: it has not begun, or has ended."""
     return not _lock(run).exists()
+
+
+def crash(client: SyncPrefectClient, run: UUID, why: str) -> None:
+    """Close a flow run whose process is gone, and its tasks with it."""
+    client.set_flow_run_state(run, Crashed(message=why), force=True)
+    wanted = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNDER_WAY)))
+    mine = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+    for task in client.read_task_runs(flow_run_filter=mine, task_run_filter=wanted):
+        client.set_task_run_state(task.id, Crashed(message=why), force=True)
 
 
 def close_dead(flow: str) -> list[FlowRun]:
@@ -65,6 +86,6 @@ def close_dead(flow: str) -> list[FlowRun]:
         found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=running)
         dead = [run for run in found if is_dead(run.id)]
         for run in dead:
-            client.set_flow_run_state(run.id, Crashed(message="its process was killed"), force=True)
+            crash(client, run.id, "its process was killed")
             _lock(run.id).unlink(missing_ok=True)
     return dead

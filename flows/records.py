@@ -19,7 +19,8 @@ from prefect.context import FlowRunContext
 from prefect.events.worker import EventsWorker
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogWorker
-from prefect.states import Crashed
+
+from flows.presence import crash
 
 _FLUSH_SECONDS = 10
 _EXPERIMENTS = FlowFilter(name=FlowFilterName(any_=["experiment"]))
@@ -51,7 +52,7 @@ def close_killed_runs(tag: str) -> int:
         found = client.read_flow_runs(flow_filter=_EXPERIMENTS, flow_run_filter=running)  # not what it has submitted
         killed = [run for run in found if run.id != own]
         for run in killed:
-            client.set_flow_run_state(run.id, Crashed(message="killed; taken up by a later run"), force=True)
+            crash(client, run.id, "killed; taken up by a later run")
     return len(killed)
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from typing import Any, TypedDict
 
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
-from flowsheet.errors import Unreachable
+from flowsheet.errors import Unreachable, masked
+from flowsheet.lifecycle.servers import answers
+from flowsheet.tracking.store import TrackerUnreachable
 
 _KINDS = {
     ("requests.exceptions", "ConnectionError"),
@@ -35,6 +40,25 @@ def is_outage(error: BaseException | None) -> bool:
     return any(_is_outage(each) for each in _chain(error))
 
 
+def prefect_unreachable() -> Unreachable | None:
+    """What to tell of a Prefect server that does not answer; None if it does."""
+    url = os.environ.get("PREFECT_API_URL", "")
+    if answers(f"{url}/health"):
+        return None
+    return Unreachable(
+        "the Prefect server does not answer",
+        where=masked(url),
+        todo="see that it runs, then start again: what is finished is kept",
+    )
+
+
+def await_prefect() -> None:
+    """Wait for the Prefect server as long as its clients do; one that has never reached it would not wait at all."""
+    deadline = time.monotonic() + 2 ** (PREFECT_CLIENT_MAX_RETRIES.value() + 1)
+    while prefect_unreachable() and time.monotonic() < deadline:
+        time.sleep(1)
+
+
 def _is_outage(error: BaseException) -> bool:
     if isinstance(error, Unreachable | ConnectionError | TimeoutError):
         return not type(error).__module__.startswith("prefect")  # a time limit of our own is final
@@ -52,8 +76,9 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def try_again(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    """Prefect's question after a failed task run."""
-    return isinstance(state.data, BaseException) and is_outage(state.data)
+    """Prefect's question after a failed task run. MLflow's client has waited for its server already."""
+    error = state.data
+    return isinstance(error, BaseException) and not isinstance(error, TrackerUnreachable) and is_outage(error)
 
 
 ON_OUTAGE = Retries(retries=4, retry_delay_seconds=[2, 10, 30, 60], retry_condition_fn=try_again)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
+from flows.retries import await_prefect, prefect_unreachable
 from flowsheet.config import ComputeConfig
-from flowsheet.errors import UsageError
+from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.lifecycle.process import die_with
 
 _WAITING = 32
@@ -35,7 +38,37 @@ def runner(compute: ComputeConfig) -> TaskRunner[Any]:
             f"compute.runner={compute.runner} is not installed: no module {error.name}",
             todo=f"install flowsheet[{compute.runner}]",
         ) from None
-    return ProcessPoolTaskRunner(max_workers=compute.workers, initializer=die_with, initargs=(os.getpid(),))
+    return Processes(max_workers=compute.workers, initializer=die_with, initargs=(os.getpid(),))
+
+
+class Processes(ProcessPoolTaskRunner):
+    """Prefect's own, whose processes say why they give up.
+
+    Where Prefect's engine fails in a worker process, most often because its server does not answer, it calls
+    ``exit``; that ends the thread which hands results over, and the run would wait for ever.
+    """
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        executor: Any = self._executor
+        executor.submit = functools.partial(executor.submit, _answered)
+        return self
+
+
+def _answered(call: Callable[[], bytes]) -> bytes:
+    """What a call in a worker process gives; a call that ends the process is an error like others.
+
+    Raises:
+        Unreachable: the Prefect server does not answer.
+        FlowsheetError: Prefect gave up for another reason.
+    """
+    await_prefect()
+    try:
+        return call()
+    except SystemExit as end:
+        raise prefect_unreachable() or FlowsheetError(
+            f"Prefect ended a training's process with code {end.code}", todo="see the run in the Prefect page"
+        ) from None
 
 
 def _dask(workers: int) -> TaskRunner[Any]:

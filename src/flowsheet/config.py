@@ -233,6 +233,8 @@ class ComputeConfig(Frozen):
     """The longest that training a model in one round may take; longer is a failure."""
     run_minutes: Annotated[float, Field(gt=0)] | None = None
     """The longest that the whole run may take."""
+    pickup_minutes: Annotated[float, Field(gt=0)] = 10
+    """With a pool: the longest that a training may lie there while no worker of the pool works on anything."""
 
 
 class RegistryConfig(Frozen):

@@ -160,7 +160,11 @@ class Store:
         self, kind: str, key: str, waiting: Callable[[], None] = lambda: None
     ) -> contextlib.AbstractContextManager[None]:
         """A lock on the key, to hold while asking ``has`` and filling; see :func:`locked`."""
-        return locked(self.root / ".locks" / f"{kind}-{key[:16]}", waiting)
+        return locked(self.lock_path(kind, key), waiting)
+
+    def lock_path(self, kind: str, key: str) -> Path:
+        """The file that :meth:`lock` holds."""
+        return self.root / ".locks" / f"{kind}-{key[:16]}"
 
     def work(self, kind: str, key: str) -> Path:
         """A folder for unfinished work on the key (journals, checkpoints) that survives a kill."""

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowsheet.lifecycle.servers import QUIET, await_url, free_port, start, stop
 from tests.conftest import ROOT
 from tests.e2e.conftest import ask
+from tests.e2e.servers import mlflow_server, plain, prefect_server
 from tests.postgres import Cluster, postgres
 
 
@@ -25,7 +25,7 @@ class Stack:
     """What is running, and how to reach it."""
 
     folder: Path
-    database: Cluster
+    database: Cluster | None
     env: dict[str, str]
     workers: list[subprocess.Popen[bytes]]
 
@@ -41,8 +41,8 @@ class Stack:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        arguments = ["prefect", "worker", "start", "--pool", "cpu", "--type", "process", "--limit", "4"]
+    def worker(self, limit: int = 4) -> subprocess.Popen[bytes]:
+        arguments = ["prefect", "worker", "start", "--pool", "cpu", "--type", "process", "--limit", str(limit)]
         with (self.folder / "workers.log").open("ab") as log:
             made = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -50,6 +50,16 @@ class Stack:
             )  # fmt: skip
         self.workers.append(made)
         return made
+
+    def flowsheet(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command line, on these servers."""
+        line = [sys.executable, "-m", "flowsheet", *words]
+        return subprocess.run(line, env=self.env, capture_output=True, text=True, timeout=900, check=False)
+
+    def ended(self, run: str) -> str:
+        """The name of the state in which a run ends."""
+        await_(lambda: self.state(run)["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
+        return str(self.state(run)["name"])
 
     def runs(self, flow: str) -> list[dict[str, Any]]:
         return list(ask(self.api, "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}}))
@@ -117,42 +127,33 @@ def _conf(folder: Path) -> Path:
     return folder / "conf"
 
 
-def _server(module: list[str], health: str, env: dict[str, str], log: Path) -> int:
-    process = start(module, log, env)
-    await_url(health, process, log)
-    return process.pid
-
-
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Stack]:
-    """All servers and two workers of the pool ``cpu``, with what prefect.yaml declares."""
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))}
-    with postgres() as database, contextlib.ExitStack() as servers:
-        prefect_port, mlflow_port = free_port(), free_port()
+def running(folder: Path, *, workers: int = 2, on_postgres: bool = True) -> Iterator[Stack]:
+    """All servers and workers of the pool ``cpu``, with what prefect.yaml declares; else each on an SQLite file."""
+    with contextlib.ExitStack() as servers:
+        database = servers.enter_context(postgres()) if on_postgres else None
+        prefect = prefect_server(folder, database.url("prefect", "asyncpg") if database else None)
+        mlflow = mlflow_server(folder, database.make("mlflow") if database else None)
         env = {
-            **plain,
-            **QUIET,
+            **plain(),
             "FLOWSHEET_HOME": str(folder / "home"),
             "FLOWSHEET_CONF": str(_conf(folder)),
-            "FLOWSHEET_OPTUNA_URL": database.make("optuna"),
             "PREFECT_HOME": str(folder / "prefect"),
-            "PREFECT_API_URL": f"http://127.0.0.1:{prefect_port}/api",
-            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{mlflow_port}",
+            "PREFECT_API_URL": prefect.url,
+            "MLFLOW_TRACKING_URI": mlflow.url,
             "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
-        database.make("prefect")
-        behind = {**env, "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url("prefect", "asyncpg")}
-        serve = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(prefect_port)]
-        servers.callback(stop, _server(serve, f"{env['PREFECT_API_URL']}/health", behind, folder / "prefect.log"))
-        track = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
-        track += ["--backend-store-uri", database.make("mlflow"), "--artifacts-destination", str(folder / "artifacts")]
-        servers.callback(stop, _server(track, f"{env['MLFLOW_TRACKING_URI']}/health", env, folder / "mlflow.log"))
+        if database:
+            env["FLOWSHEET_OPTUNA_URL"] = database.make("optuna")
+            database.make("prefect")
+        servers.enter_context(prefect.running())
+        servers.enter_context(mlflow.running())
         stack = Stack(folder, database, env, [])
         for pool in ("cpu", "gpu"):
             stack.prefect("work-pool", "create", pool, "--type", "process")
         stack.prefect("--no-prompt", "deploy", "--all")
-        for _ in range(2):
+        for _ in range(workers):
             stack.worker()
         try:
             yield stack

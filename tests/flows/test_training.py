@@ -87,6 +87,6 @@ def test_a_runner_that_is_not_installed_is_named(monkeypatch):
     assert "flowsheet[ray]" in caught.value.todo
 
 
-@pytest.mark.parametrize(("pool", "kind"), [(None, "ProcessPoolTaskRunner"), ("cpu", "ThreadPoolTaskRunner")])
+@pytest.mark.parametrize(("pool", "kind"), [(None, "Processes"), ("cpu", "ThreadPoolTaskRunner")])
 def test_the_runner_follows_the_compute_choice(pool, kind):
     assert type(runner(ComputeConfig(name="x", pool=pool))).__name__ == kind

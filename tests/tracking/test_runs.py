@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections import Counter
@@ -8,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from flowsheet.tracking.runs import DataSet, Tracker, list_runs
-from flowsheet.tracking.store import PatientClient, connect
+from flowsheet.tracking.store import PatientClient, TrackerUnreachable, connect, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,45 @@ def test_a_finished_experiment_is_found_and_another_key_is_another_run(tracker, 
     assert not other.finished
 
 
+def test_a_failure_ends_what_is_below_and_nothing_else(tracker, config):
+    parent, other = tracker.start(config, "key1"), tracker.start(config, "key2")
+    child = tracker.model_run(parent.run_id, "logistic", "training1")
+    fold = tracker.fold_run(child, "logistic", "fold-0", "training1")
+    theirs = tracker.model_run(other.run_id, "logistic", "training2")
+    tracker.fail(parent.run_id, "the ward burned down")
+    held = {run.info.run_id: run.info.status for run in runs(config)}
+    assert held == {
+        parent.run_id: "FAILED", child: "KILLED", fold: "KILLED", other.run_id: "RUNNING", theirs: "RUNNING",
+    }  # fmt: skip
+
+
+def test_what_killed_processes_left_open_is_closed(tracker, config):
+    started = {name: tracker.start(config, name, holder=name).run_id for name in ("dead", "alive", "done")}
+    unknown = tracker.start(config, "unknown").run_id
+    below = tracker.model_run(started["dead"], "logistic", "training1")
+    tracker.finish(started["done"])
+    asked = []
+
+    @contextlib.contextmanager
+    def abandoned(holder):
+        asked.append(holder)
+        yield holder == "dead"
+
+    tracker.close_killed(abandoned)
+    held = {run.info.run_id: run.info.status for run in runs(config)}
+    assert held == {
+        started["dead"]: "KILLED", below: "KILLED", started["alive"]: "RUNNING", started["done"]: "FINISHED",
+        unknown: "RUNNING",
+    }  # fmt: skip
+    assert "done" not in asked
+    for run in (started["alive"], unknown):
+        tracker.finish(run)
+    again = tracker.start(config, "dead", holder="later")
+    assert (again.run_id, again.finished) == (started["dead"], False)
+    (taken_up,) = runs(config, flowsheet__holder="later")
+    assert taken_up.info.status == "RUNNING"
+
+
 @pytest.mark.parametrize("killed", [None, False, True])
 def test_an_unfinished_experiment_is_taken_up(tracker, config, killed):
     parent = tracker.start(config, "key1")
@@ -199,6 +239,19 @@ def test_a_locked_file_is_waited_for(monkeypatch):
     assert PatientClient(Busy()).get(7) == 7
     with pytest.raises(KeyError, match="something else"):
         PatientClient(Busy()).get(None)
+
+
+def test_a_server_that_does_not_answer_is_told_in_words(monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:hush@127.0.0.1:1")
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    client = PatientClient(MlflowClient(tracking_uri=tracking_uri()))
+    with pytest.raises(TrackerUnreachable, match="the MLflow server does not answer") as caught:
+        client.get_run("0" * 32)
+    assert caught.value.where == "http://127.0.0.1:1"
 
 
 WRITER = """

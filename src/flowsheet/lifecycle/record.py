@@ -12,8 +12,8 @@ from flowsheet.config import ExperimentConfig, Frozen
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.home import Store, digest, read_json
-from flowsheet.lifecycle import card, report
+from flowsheet.home import digest, read_json
+from flowsheet.lifecycle import card, holding, report
 from flowsheet.lifecycle.compare import evidence as read_evidence
 from flowsheet.lifecycle.prepare import open_extract, summary
 from flowsheet.lifecycle.rounds import Plan, Results, Round
@@ -22,6 +22,7 @@ from flowsheet.lifecycle.train import OnTrial, training_key, trials_of
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registry import challenge, register
 from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
+from flowsheet.tracking.store import TrackerUnreachable
 
 
 class Outcome(Frozen):
@@ -52,11 +53,12 @@ def tag(config: ExperimentConfig) -> str:
     return f"experiment:{identity(config)[:16]}"
 
 
-def alone(config: ExperimentConfig, progress: Progress) -> contextlib.AbstractContextManager[None]:
-    """Hold the experiment: the same choices run once at a time."""
-    return Store.open().lock(
-        "experiment", identity(config), lambda: progress("waiting: the same experiment is already running")
-    )
+@contextlib.contextmanager
+def alone(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
+    """Hold the experiment: the same choices run once at a time. Runs that a kill has left open are closed."""
+    Tracker.open().close_killed(holding.abandoned)
+    with holding.alone(identity(config), progress):
+        yield
 
 
 def experiment_key(config: ExperimentConfig, plan: Plan) -> str:
@@ -94,22 +96,36 @@ def tracked(config: ExperimentConfig, plan: Plan, tags: Mapping[str, str]) -> It
     counts = {name: n for name, n in summary(data.windows).items() if isinstance(n, int)}
     dataset = DataSet(config.cohort.name, open_extract(data.extract).fingerprint, config.cohort.source, counts=counts)
     key = experiment_key(config, plan)
-    parent = tracker.start(config, digest([key, tags]) if tags else key, fingerprints(plan), [dataset], tags)
-    try:
+    parent = tracker.start(
+        config,
+        digest([key, tags]) if tags else key,
+        fingerprints(plan),
+        [dataset],
+        tags,
+        holder=holding.holder(identity(config)),
+    )
+    with _failing(tracker, parent.run_id):
         yield parent
-    except BaseException as error:
-        tracker.fail(parent.run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
-        raise
 
 
 @contextlib.contextmanager
 def recording(each: Round, run_id: str) -> Iterator[OnTrial]:
     """A listener that records every trial of a model in a round as it ends, below :func:`round_run`'s run."""
     tracker = Tracker.open()
-    try:
+    with _failing(tracker, run_id):
         yield lambda trial: tracker.sync_trials(run_id, each.config.tuning.metric, [trial])
+
+
+@contextlib.contextmanager
+def _failing(tracker: Tracker, run_id: str) -> Iterator[None]:
+    """Tell a run of a failure inside the block; a tracker that does not answer is not waited for again."""
+    try:
+        yield
+    except TrackerUnreachable:
+        raise
     except BaseException as error:
-        tracker.fail(run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
+        with contextlib.suppress(TrackerUnreachable):
+            tracker.fail(run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
         raise
 
 
@@ -205,6 +221,7 @@ def _record_evidence(tracker: Tracker, results: Results, run_id: str, html: Path
         tracker.log_folder(run_id, results.memory.folder, "memory")
     tracker.log_folder(run_id, html.parent, "report")
     tracker.describe(run_id, f"{results.config.description}\n\n{leaderboard_markdown(evidence)}")
+    tracker.close_below(run_id)
     tracker.finish(run_id)
 
 

@@ -31,6 +31,7 @@ QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 processes instead of 10
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the flow speaks for itself
+    "PREFECT_CLIENT_MAX_RETRIES": "6",  # after 2, 4, ... 64 s: two minutes in all
 }
 _START_SECONDS = 180.0
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,9 @@ from flowsheet.tracking.store import PatientClient, artifact_root, connect, embe
 
 Level = Literal["experiment", "model", "fold", "trial", "comparison", "note"]
 _DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
+_OPEN = "attributes.status = 'RUNNING'"
+HOLDER = "flowsheet.holder"
+"""The tag that names who works on an experiment's run."""
 
 
 class Trial(Protocol):
@@ -95,18 +99,21 @@ class Tracker:
         fingerprints: Mapping[str, str] | None = None,
         data: Iterable[DataSet] = (),
         tags: Mapping[str, str] | None = None,
+        *,
+        holder: str = "",
     ) -> ParentRun:
         """The experiment's run: the one with this key, or a new one.
 
         ``key`` stands for everything that the experiment's results depend on. ``fingerprints`` (data, split, ...)
-        become parameters. Configuration, installed versions and environment are kept as artifacts.
+        become parameters. Configuration, installed versions and environment are kept as artifacts. ``holder`` says
+        whose run it is while it goes on, for :meth:`close_killed`.
         """
         experiment_id = self._experiment(config.name)
         with store_lock():
             held = self._find(experiment_id, "experiment", {"flowsheet.key": key})
             run_id = held.info.run_id if held else self._create(
                 experiment_id, "experiment", f"{config.name} {key[:8]}",
-                {"flowsheet.key": key, "mlflow.source.name": f"flowsheet run {config.name}"},
+                {"flowsheet.key": key, HOLDER: holder, "mlflow.source.name": f"flowsheet run {config.name}"},
             )  # fmt: skip
         if held and held.info.status == "FINISHED":
             return ParentRun(run_id, experiment_id, finished=True)
@@ -115,7 +122,7 @@ class Tracker:
         self.log(
             run_id,
             params={**experiment_params(config), **(fingerprints or {})},
-            tags={**code_version(), **(tags or {})},
+            tags={**code_version(), **(tags or {}), HOLDER: holder},
         )
         self._record(run_id, config)
         if config.description:
@@ -217,9 +224,35 @@ class Tracker:
         self._client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str, *, killed: bool = False) -> None:
-        """The run ended otherwise; a later one with the same key takes it up."""
+        """The run ended otherwise, and with it what is below; a later one with the same key takes it up."""
+        self.close_below(run_id)
         self._client.set_tag(run_id, "flowsheet.error", masked(reason)[:5000])
         self._client.set_terminated(run_id, "KILLED" if killed else "FAILED")
+
+    def close_below(self, run_id: str) -> None:
+        """End the open runs below one: nobody works on them any more, or a server that was killed made them twice."""
+        experiment_id = self._client.get_run(run_id).info.experiment_id
+        for run in self._client.search_runs([experiment_id], _OPEN, max_results=10_000):
+            if run_id in self._above(run):
+                self._client.set_terminated(run.info.run_id, "KILLED")
+
+    def close_killed(self, abandoned: Callable[[str], AbstractContextManager[bool]]) -> None:
+        """End the experiments' runs that a kill has left open.
+
+        ``abandoned`` tells of a ``holder`` whether it is gone, and keeps it so as long as its block lasts.
+        """
+        everywhere = [e.experiment_id for e in self._client.search_experiments(max_results=1000)]
+        wanted = f"{_OPEN} and tags.`flowsheet.level` = 'experiment'"
+        for run in self._client.search_runs(everywhere, wanted, max_results=1000):
+            with abandoned(run.data.tags.get(HOLDER, "")) as gone:
+                if gone:
+                    self.fail(run.info.run_id, "its process was killed", killed=True)
+
+    def _above(self, run: Any) -> Iterator[str]:
+        """The runs that a run is below, the nearest first."""
+        while parent := run.data.tags.get("mlflow.parentRunId"):
+            yield parent
+            run = self._client.get_run(parent)
 
     def _trial(self, run_id: str, metric: str, trial: Trial) -> None:
         self.log(

@@ -6,6 +6,8 @@ import contextlib
 import logging
 import os
 import random
+import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from flowsheet.errors import Unreachable
 from flowsheet.home import home, locked
 
 if TYPE_CHECKING:
@@ -23,12 +26,20 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",  # after 0, 4, 8, ... 64 s: two minutes in all
     "GIT_PYTHON_REFRESH": "quiet",
 }
 """MLflow reads these when it is imported; what the user has set stays."""
 
 ATTEMPTS = 8
 """Tries of a call while another process holds the SQLite file, beyond the 20 s that MLflow itself waits."""
+
+_NO_ANSWER = re.compile(r"API request to \S+ failed with (timeout )?exception")
+
+
+class TrackerUnreachable(Unreachable):
+    """The MLflow server does not answer, and has been waited for already."""
 
 
 def tracking_uri() -> str:
@@ -79,6 +90,7 @@ def connect() -> PatientClient:
 def _connect(uri: str) -> PatientClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("urllib3.connectionpool").addHandler(_Waiting())
     with store_lock():
         from mlflow import MlflowClient
 
@@ -101,10 +113,19 @@ def as_default() -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
 
+class _Waiting(logging.Handler):
+    """Says that a server is waited for, which MLflow keeps to itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.WARNING and str(record.msg).startswith("Retrying"):
+            print("[mlflow] no answer; trying again", file=sys.stderr, flush=True)
+
+
 class PatientClient:
     """An ``MlflowClient`` whose calls are tried again while another process holds the SQLite file.
 
-    A call that met a locked file has changed nothing, so that it may be repeated.
+    A call that met a locked file has changed nothing, so that it may be repeated. A server that does not answer is
+    waited for by MLflow itself; after that a call raises :class:`TrackerUnreachable`.
     """
 
     def __init__(self, client: MlflowClient) -> None:
@@ -118,12 +139,27 @@ class PatientClient:
                 try:
                     return method(*args, **kwargs)
                 except Exception as error:
+                    if _is_outage(error):
+                        raise _unreachable() from error
                     if "database is locked" not in str(error) or attempt == ATTEMPTS - 1:
                         raise
                     time.sleep(random.uniform(0.05, 0.1) * 2**attempt)
             raise AssertionError("unreachable")
 
         return patient
+
+
+def _is_outage(error: Exception) -> bool:
+    """MLflow has no kind of its own for a server that is gone, or that answers with nothing but errors of its own."""
+    return type(error).__name__ == "MlflowException" and _NO_ANSWER.match(str(error)) is not None
+
+
+def _unreachable() -> TrackerUnreachable:
+    return TrackerUnreachable(
+        "the MLflow server does not answer",
+        where=tracking_uri(),
+        todo="see that it runs, then start again: what is finished is kept",
+    )
 
 
 def _folder() -> Path:
