@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.flow_runs import pause_flow_run, suspend_flow_run
 from prefect.input import RunInput
 from prefect.states import Completed
+from pydantic import StringConstraints
 
 from flows.presence import present
 from flows.records import progress
@@ -21,15 +22,12 @@ from flowsheet.lifecycle.promotion import Verdict, decline, judge, promote, prom
 from flowsheet.lifecycle.servers import quiet
 from flowsheet.tracking.champion import Registered
 
-APPROVAL_SECONDS = 7 * 24 * 3600
-"""How long a person may take."""
-
 
 class Approval(RunInput):
     """What the person says."""
 
     approve: bool
-    by: str
+    by: Annotated[str, StringConstraints(pattern=r"\S")]
     reason: str = ""
 
 
@@ -63,23 +61,25 @@ def promotion(
     *,
     service: str | None = None,
     approval: bool = False,
+    approval_hours: float = 168,
     reason: str = "scheduled",
 ) -> State[Any]:
     """Promote a registered model's challenger if it passes the gates, and a person approves where ``approval`` is set.
 
-    A deployed run that waits for a person holds no worker. Its state is called Promoted, Refused or Declined.
+    A deployed run that waits for a person holds no worker. Its state is called Promoted, Refused or Declined; when
+    nobody answers within ``approval_hours`` it fails, and nothing is decided.
     """
     quiet()
     with present():
         candidate, gates = judged(name, version, choice, service)
-        answer = Approval(approve=True, by="")
+        actor, why = "", reason
         if approval and all(gate.passed for gate in gates):
-            answer = _asked(candidate, gates)
-        if not answer.approve:
-            decline(candidate, gates, actor=answer.by, reason=f"declined: {answer.reason or 'no reason given'}")
-            return Completed(name="Declined", message=f"{candidate.name}/{candidate.version} by {answer.by}")
-        why = answer.reason or reason
-        verdict = decided(candidate.name, candidate.version, choice, service=service, actor=answer.by, reason=why)
+            answer = _asked(candidate, gates, approval_hours)
+            if not answer.approve:
+                decline(candidate, gates, actor=answer.by, reason=f"declined: {answer.reason or 'no reason given'}")
+                return Completed(name="Declined", message=f"{candidate.name}/{candidate.version} by {answer.by}")
+            actor, why = answer.by, answer.reason or reason
+        verdict = decided(candidate.name, candidate.version, choice, service=service, actor=actor, reason=why)
     failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
     said = f"{verdict.decision.name}/{verdict.decision.version}"
     if not verdict.promoted:
@@ -87,12 +87,12 @@ def promotion(
     return Completed(name="Promoted", message=said)
 
 
-def _asked(candidate: Registered, gates: tuple[Gate, ...]) -> Approval:
+def _asked(candidate: Registered, gates: tuple[Gate, ...], hours: float) -> Approval:
     """The person's answer; a deployed run ends meanwhile and begins anew with it."""
     told = [f"{candidate.name}/{candidate.version} passes every gate. Promote it?", ""]
     told += [f"- {gate.name}: {gate.said}" for gate in gates]
     wanted = Approval.with_initial_data(description="\n".join(told))
-    context = FlowRunContext.get()
+    context, seconds = FlowRunContext.get(), round(hours * 3600)
     if context and context.flow_run and context.flow_run.deployment_id:
-        return suspend_flow_run(wait_for_input=wanted, timeout=APPROVAL_SECONDS, key="approval")
-    return pause_flow_run(wait_for_input=wanted, timeout=APPROVAL_SECONDS, key="approval")
+        return suspend_flow_run(wait_for_input=wanted, timeout=seconds, key="approval")
+    return pause_flow_run(wait_for_input=wanted, timeout=seconds, key="approval")
