@@ -1,6 +1,6 @@
 # The Prefect server; its database is named by PREFECT_SERVER_DATABASE_CONNECTION_URL.
 #   docker build -f docker/prefect.Dockerfile -t flowsheet-prefect .
-FROM python:3.11.14-slim-bookworm AS build
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
@@ -9,7 +9,7 @@ WORKDIR /src
 COPY constraints.txt ./
 RUN pip install -c constraints.txt prefect
 
-FROM python:3.11.14-slim-bookworm
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
 RUN useradd --uid 10001 --user-group --home-dir /var/lib/prefect --no-create-home prefect \
     && install -d -o prefect -g prefect /var/lib/prefect

@@ -1,6 +1,6 @@
 # Serves one registered model: docker run ... flowsheet-serving NAME[@ALIAS]
 #   docker build -f docker/serving.Dockerfile -t flowsheet-serving .
-FROM python:3.11.14-slim-bookworm AS build
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
 
 # The index of PyTorch's CPU wheels, which are a tenth of the CUDA wheels' size; empty: pip's own index.
 ARG TORCH_INDEX=""
@@ -17,7 +17,7 @@ COPY conf conf
 COPY flows flows
 RUN pip install -c constraints.txt .
 
-FROM python:3.11.14-slim-bookworm
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
 # LightGBM needs the OpenMP runtime.
 RUN apt-get update \

@@ -1,7 +1,7 @@
 # The command line and a Prefect worker of the pool `cpu`. The context is the repository's root.
 #   docker build -f docker/worker-cpu.Dockerfile -t flowsheet-worker-cpu .
 #   docker run --rm -v flowsheet-home:/var/lib/flowsheet flowsheet-worker-cpu flowsheet run demo
-FROM python:3.11.14-slim-bookworm AS build
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
 
 # The index of PyTorch's CPU wheels, which are a tenth of the CUDA wheels' size; empty: pip's own index.
 ARG TORCH_INDEX=""
@@ -18,7 +18,7 @@ COPY conf conf
 COPY flows flows
 RUN pip install -c constraints.txt '.[postgres]'
 
-FROM python:3.11.14-slim-bookworm
+FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
 # LightGBM needs the OpenMP runtime.
 RUN apt-get update \

@@ -1,7 +1,7 @@
 # A Prefect worker of the pool `gpu`. The host needs NVIDIA's driver and container toolkit; PyTorch's wheel brings the
 # CUDA libraries it was built with.
 #   docker build -f docker/worker-gpu.Dockerfile -t flowsheet-worker-gpu .
-FROM nvidia/cuda:12.8.1-base-ubuntu24.04 AS build
+FROM nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2 AS build
 
 # The index of PyTorch's wheels for the host's CUDA; empty: pip's own index.
 ARG TORCH_INDEX=""
@@ -21,7 +21,7 @@ COPY conf conf
 COPY flows flows
 RUN pip install -c constraints.txt '.[postgres]'
 
-FROM nvidia/cuda:12.8.1-base-ubuntu24.04
+FROM nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2
 
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libgomp1=14.* python3.12=3.12.* \

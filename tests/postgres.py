@@ -64,8 +64,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def postgres() -> Iterator[Cluster]:
-    """An empty server that lets everybody on this machine in."""
+def postgres(*auth: str) -> Iterator[Cluster]:
+    """An empty server that lets everybody on this machine in, or asks as initdb's options ``auth`` say."""
     pytest.importorskip("psycopg", reason="flowsheet[postgres] is not installed")
     who, initdb = somebody(), program("initdb")
     with tempfile.TemporaryDirectory(prefix="pg") as name:
@@ -73,7 +73,8 @@ def postgres() -> Iterator[Cluster]:
         if who:
             os.chown(folder, who["user"], who["group"])
         cluster = Cluster(folder, who)
-        cluster.run(initdb, "-D", str(folder / "data"), "--no-sync", "--auth=trust", "--username=postgres")
+        how = auth or ("--auth=trust",)
+        cluster.run(initdb, "-D", str(folder / "data"), "--no-sync", *how, "--username=postgres")
         cluster.start()
         try:
             yield cluster

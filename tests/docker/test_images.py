@@ -47,10 +47,10 @@ def test_hadolint_has_nothing_to_say(image):
 
 
 @named
-def test_bases_are_pinned_to_a_version(image):
-    for base in every(image, "FROM"):
-        name = base.split()[0]
-        assert re.search(r":\d+\.\d+\.\d+-|@sha256:", name), name
+def test_bases_are_pinned_to_a_version_and_its_bytes(image):
+    bases = {base.split()[0] for base in every(image, "FROM")}
+    assert len(bases) == 1
+    assert re.search(r":\d+\.\d+\.\d+-[\w.-]+@sha256:[0-9a-f]{64}$", bases.pop())
 
 
 @named

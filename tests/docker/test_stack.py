@@ -111,7 +111,7 @@ def test_servers_are_waited_for_until_they_are_healthy():
 
 
 def test_images_are_pinned():
-    assert re.fullmatch(r"postgres:\d+\.\d+-\w+", services("compose.yaml")["postgres"]["image"])
+    assert re.fullmatch(r"postgres:\d+\.\d+-\w+@sha256:[0-9a-f]{64}", services("compose.yaml")["postgres"]["image"])
     for file in REQUIRED:
         for name, service in services(file).items():
             if name != "postgres":
