@@ -188,6 +188,18 @@ def test_the_pages_listen_on_loopback_only(monkeypatch):
     assert {address for address, _ in open_ones} <= LOOPBACK
 
 
+@pytest.mark.slow
+@pytest.mark.server
+@needs_proc
+def test_a_run_and_the_server_that_it_brings_listen_on_loopback_only(monkeypatch):
+    for name in [n for n in os.environ if n.startswith(("PREFECT_", "MLFLOW_"))]:
+        monkeypatch.delenv(name)
+    with started("run", *SMALL, until="trial 1 of") as pid:
+        open_ones = listening(pid)
+    assert open_ones
+    assert {address for address, _ in open_ones} <= LOOPBACK
+
+
 @pytest.fixture
 def champion(tmp_path) -> str:
     """The name of a registered model."""
