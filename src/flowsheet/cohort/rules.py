@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import polars as pl
 
@@ -152,24 +153,25 @@ RULES: dict[str, list[Rule]] = {
 
 def row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Rows of a well-shaped table that break a rule, rule by rule; columns as in ``FAILURES``."""
-    rules = rules_for(table, frame)
-    kept = with_context(table, frame, stays).select(
-        rule.good.fill_null(True).alias(str(i)) for i, rule in enumerate(rules)
-    )
-    whole = kept.select(pl.all().all()).row(0)
-    lines = [
-        marked(table, frame, ~kept[str(i)], rule.column, rule.name)
-        for i, (rule, good) in enumerate(zip(rules, whole, strict=True))
-        if not good
-    ]
-    return pl.concat([pl.DataFrame(schema=FAILURES), *lines])
+    rules, rows = rules_for(table, frame), with_context(table, frame, stays)
+    whole = rows.select(rule.good.all().alias(str(i)) for i, rule in enumerate(rules)).row(0)
+    broken = [rule for rule, good in zip(rules, whole, strict=True) if not good]
+    if not broken:
+        return pl.DataFrame(schema=FAILURES)
+    bad = rows.select((~rule.good).fill_null(False).alias(str(i)) for i, rule in enumerate(broken))
+    lines = [marked(table, frame, bad[str(i)], rule.column, rule.name) for i, rule in enumerate(broken)]
+    return pl.concat(lines)
 
 
 def rules_for(table: str, frame: pl.DataFrame) -> list[Rule]:
-    """The table's rules less those that its order already shows to be kept: events one after the other are distinct."""
+    """The table's rules less those that are plainly kept: events one after the other are distinct, and a stay's only
+    episode overlaps none."""
     keys = _KEYS[table]
-    if table == "events" and set(keys) <= set(frame.columns) and ascends(frame, keys):
+    shaped = set(keys) <= set(frame.columns)
+    if table == "events" and shaped and ascends(frame, keys):
         return [rule for rule in RULES[table] if rule.name != DUPLICATE]
+    if table == "episodes" and shaped and frame["stay_id"].n_unique() == frame.height:
+        return [rule for rule in RULES[table] if rule.name not in {DUPLICATE, "no_overlap"}]
     return RULES[table]
 
 
@@ -191,11 +193,20 @@ def with_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.Dat
         of_stay.unique("stay_id", keep="first", maintain_order=True), on="stay_id", how="left", maintain_order="left"
     )
     if table == "events":
-        known = ranges().rename({"low": "_low", "high": "_high"})
-        return rows.join(known, on="variable", how="left", maintain_order="left")
+        return rows.join(_known_variables(), on="variable", how="left", maintain_order="left")
     if table == "treatments":
-        return rows.join(drug_units().rename({"known_unit": "_unit"}), on="drug", how="left", maintain_order="left")
+        return rows.join(_known_drugs(), on="drug", how="left", maintain_order="left")
     return rows
+
+
+@lru_cache(maxsize=1)
+def _known_variables() -> pl.DataFrame:
+    return ranges().rename({"low": "_low", "high": "_high"})
+
+
+@lru_cache(maxsize=1)
+def _known_drugs() -> pl.DataFrame:
+    return drug_units().rename({"known_unit": "_unit"})
 
 
 def speakable(frame: pl.DataFrame) -> pl.DataFrame:

@@ -29,6 +29,8 @@ EARLIEST, LATEST = datetime(1800, 1, 1), datetime(2400, 1, 1)
 """Times outside are mistakes, whatever calendar a source has moved its patients to."""
 
 _FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
+_EARLIEST, _LATEST = np.datetime64(EARLIEST, "us"), np.datetime64(LATEST, "us")
+_TIMES = {table: [name for name, kind in columns.items() if kind == TIME] for table, columns in TABLES.items()}
 _UNKNOWN_STAY = -1
 _HINTS = {
     "time": "give ISO 8601 text without a time zone, such as 2000-01-01T08:30:00",
@@ -69,7 +71,7 @@ def combine(asked: Sequence[Asked], limits: Limits, step_hours: float) -> tuple[
     """The batch, or None and the refusals of the requests (by position) that stand in its way."""
     numbers, first = _number(asked)
     text = {name: _frame(asked, name, numbers) for name in TABLES}
-    typed = {name: frame.with_columns(_times(name, frame)) for name, frame in text.items()}
+    typed = {name: _typed(name, frame) for name, frame in text.items()}
     refused = _blame(asked, _unreadable(text, typed))
     if refused:
         return None, refused
@@ -123,52 +125,58 @@ def _series(name: str, kind: pl.DataType, parts: Sequence[tuple[Columns, int]], 
     return pl.Series(name, list(values), kind)
 
 
-def _times(table: str, text: pl.DataFrame) -> list[pl.Series]:
-    """The table's times; null where the text is no ISO 8601."""
-    return [_parsed(text[name]) for name, kind in TABLES[table].items() if kind == TIME]
-
-
-def _parsed(text: pl.Series) -> pl.Series:
-    times = text.str.to_datetime(_FORMATS[0], time_unit="us", strict=False)
-    if times.null_count() == text.null_count():
-        return times
-    others = [text.str.to_datetime(f, time_unit="us", strict=False) for f in _FORMATS[1:]]
-    return pl.select(pl.coalesce(times, *others)).to_series().alias(text.name)
+def _typed(table: str, text: pl.DataFrame) -> pl.DataFrame:
+    """The table with its times; null where the text is no ISO 8601."""
+    told = [name for name in _TIMES[table] if text[name].null_count() < text.height]
+    frame = text.with_columns(pl.col(told).str.to_datetime(_FORMATS[0], time_unit="us", strict=False))
+    other = [name for name in told if frame[name].null_count() > text[name].null_count()]
+    if other:
+        ways = [[pl.col(name).str.to_datetime(f, time_unit="us", strict=False) for f in _FORMATS] for name in other]
+        frame = frame.with_columns(text.select(pl.coalesce(parsed) for parsed in ways))
+    return frame.cast({name: TIME for name in _TIMES[table] if name not in told})
 
 
 def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Times that are none, or far from every calendar in use."""
     lines = [pl.DataFrame(schema=FAILURES)]
     for table, frame in typed.items():
-        for column in (name for name, kind in TABLES[table].items() if kind == TIME):
+        for column in _TIMES[table]:
             times, sent = frame[column], text[table][column]
             if times.null_count() > sent.null_count():
                 lines.append(marked(table, text[table], times.is_null() & sent.is_not_null(), column, "time"))
-            far = (times < EARLIEST) | (times > LATEST)
+            when = times.to_numpy()
+            far = (when < _EARLIEST) | (when > _LATEST)
             if far.any():
-                lines.append(marked(table, text[table], far.fill_null(value=False), column, "calendar"))
+                lines.append(marked(table, text[table], pl.Series(far), column, "calendar"))
     return pl.concat(lines)
 
 
 def _broken(tables: Tables, ongoing: pl.Series, limits: Limits, step_hours: float) -> pl.DataFrame:
     """Rows that break the contract's rules. A stay that goes on has lasted a moment at least."""
-    end = pl.max_horizontal("discharged_at", pl.col("admitted_at").dt.offset_by("1us"))
-    stays = tables.stays.with_columns(pl.when(ongoing).then(end).otherwise("discharged_at").alias("discharged_at"))
-    longest = pl.duration(seconds=limits.steps_per_stay * step_hours * 3600)
-    long = stays.select(pl.col("discharged_at") - pl.col("admitted_at") > longest).to_series().fill_null(value=False)
+    stays = tables.stays
+    if ongoing.any():
+        end = pl.max_horizontal("discharged_at", pl.col("admitted_at").dt.offset_by("1us"))
+        stays = stays.with_columns(pl.when(ongoing).then(end).otherwise("discharged_at").alias("discharged_at"))
     facts = {name: getattr(tables, name) for name in TABLES if name != "stays"}
     lines = [
         row_failures("stays", stays, stays),
-        marked("stays", stays, long, "discharged_at", "steps_per_stay"),
         *(row_failures(name, frame, stays) for name, frame in facts.items() if frame.height),
     ]
+    long = _hours(stays) > limits.steps_per_stay * step_hours
+    if long.any():
+        lines.insert(1, marked("stays", stays, pl.Series(long), "discharged_at", "steps_per_stay"))
     return pl.concat(lines)
+
+
+def _hours(stays: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """How long each stay lasts; NaN where that is not told."""
+    lasted = stays["discharged_at"].to_numpy() - stays["admitted_at"].to_numpy()
+    return np.where(np.isnat(lasted), np.nan, lasted / np.timedelta64(1, "h"))
 
 
 def _too_long(asked: Sequence[Asked], tables: Tables, limits: Limits, step_hours: float) -> dict[int, Refused]:
     """Requests whose stays together have more steps than one request may ask for."""
-    hours = tables.stays.select((pl.col("discharged_at") - pl.col("admitted_at")).dt.total_seconds() / 3600)
-    steps = np.ceil(hours.to_series().to_numpy() / step_hours)
+    steps = np.ceil(_hours(tables.stays) / step_hours)
     total = np.add.reduceat(steps, np.cumsum([0] + [one.rows["stays"] for one in asked[:-1]]))
     return {
         int(i): Refused(413, "too_many_steps", f"{total[i]:.0f} steps in one request; at most {limits.steps} are taken")
