@@ -154,7 +154,8 @@ class _Job:
     def _must_be_taken_up(self, runs: list[FlowRun]) -> None:
         """Wait for a busy pool, but not for one where nobody works."""
         waiting = [run for run in runs if run.state_type is StateType.SCHEDULED]
-        if len(waiting) < len(runs) or self._pool_works():
+        taken_up = any(run.state_type in (StateType.PENDING, StateType.RUNNING) for run in runs)
+        if not waiting or taken_up or self._pool_works():
             self.worked = time.monotonic()
         compute = self.each.config.compute
         if time.monotonic() - self.worked <= compute.pickup_minutes * 60:

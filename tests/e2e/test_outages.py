@@ -17,7 +17,7 @@ from tests.e2e.conftest import SMALL, ask, command
 from tests.e2e.servers import Server, mlflow_server, prefect_server
 from tests.e2e.stack import await_
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [pytest.mark.server]
 TRIALS = 6
 TUNED = [*SMALL, f"models.lstm.trials={TRIALS}", "tuning.prune=false"]
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "PREFECT_CLIENT_MAX_RETRIES": "2"}
@@ -98,6 +98,7 @@ def nothing_runs(site: Site) -> bool:
     return not {"RUNNING", "PENDING", "SCHEDULED"} & {*site.flow_runs(), *site.task_runs()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("killed", "seed"), [("mlflow", 1), ("prefect", 2)])
 def test_a_server_that_comes_back_in_time_is_waited_for(site: Site, killed: str, seed: int):
     with site.experiment(seed) as run:
@@ -110,7 +111,10 @@ def test_a_server_that_comes_back_in_time_is_waited_for(site: Site, killed: str,
     await_(lambda: nothing_runs(site), 60)
 
 
-@pytest.mark.parametrize(("killed", "seed", "name"), [("mlflow", 3, "MLflow"), ("prefect", 4, "Prefect")])
+@pytest.mark.parametrize(
+    ("killed", "seed", "name"),
+    [("mlflow", 3, "MLflow"), pytest.param("prefect", 4, "Prefect", marks=pytest.mark.slow)],
+)
 def test_a_server_that_stays_away_is_told_and_the_next_start_goes_on(site: Site, killed: str, seed: int, name: str):
     with site.experiment(seed, **IMPATIENT) as run:
         site.in_the_middle_of_a_study(run)
@@ -133,6 +137,7 @@ def test_a_server_that_stays_away_is_told_and_the_next_start_goes_on(site: Site,
     await_(lambda: nothing_runs(site), 60)
 
 
+@pytest.mark.slow
 def test_what_a_kill_has_left_open_is_closed_by_the_next_experiment(site: Site):
     with site.experiment(5) as run:
         site.in_the_middle_of_a_study(run)
