@@ -196,7 +196,8 @@ def test_first_stays_and_services_may_be_chosen(tmp_path):
 
 
 def test_what_is_set_down_on_disk_comes_back_the_same_and_nothing_stays(made, tmp_path, flowsheet_home, monkeypatch):
-    monkeypatch.setattr(spill, "_HELD", 5)
+    monkeypatch.setattr(spill, "_SORTED", 5)
+    monkeypatch.setattr(spill, "_HELD", 1000)
     left = flowsheet_home / "spill" / "killed"
     left.mkdir(parents=True)
     left.with_suffix(".lock").touch()

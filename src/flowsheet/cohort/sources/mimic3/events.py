@@ -46,7 +46,7 @@ _COMA = ("egcs", "mgcs", "vgcs", "gcs")
 _PART = pl.Enum(["rest", "arterial", "coma", "urine", "specimen"])
 """What depends on several rows is told apart from the rest."""
 _COLUMNS = ["stay_id", "time", "known_at", "code", "value"]
-_BOUNDED = [*_COLUMNS, "factor", "low", "high"]
+_TREATED = ["worded", "share", "factor", "offset", "low", "high"]
 
 
 @lru_cache(maxsize=1)
@@ -131,35 +131,37 @@ class Reader:
         self.tally.unmapped(table.name, wanted.others, wanted.odd)
 
     def _keep(self, table: RawTable, rows: pl.DataFrame, known_at: pl.Series, number: str) -> None:
-        rows = self.placing.place(rows.with_columns(known_at=known_at), table.name, "charttime", self.tally)
+        rows = rows.drop("storetime", strict=False).with_columns(known_at=known_at)
+        rows = self.placing.place(rows, table.name, "charttime", self.tally)
         rows = self._valued(table.name, rows.rename({"charttime": "time"}), number)
         self.spill.add("events", rows.select(_COLUMNS))
 
     def _valued(self, table: str, rows: pl.DataFrame, number: str) -> pl.DataFrame:
         """The rows with their ``code`` and ``value`` in the catalogue's unit; what has none is counted."""
         read = numbers(rows.with_columns(_number=pl.col(number)), "_number")
-        if number == "valuenum":
+        if number == "valuenum" and not rows.schema[number].is_numeric():
             unread = pl.col("_number").is_null() & (pl.col(number) != "")
-            read = read if rows.schema[number].is_numeric() else self.tally.spoil(read, unread, table, number, "number")
-        needed = [
-            c for c in ("stay_id", "time", "known_at", "itemid", "value", "valueuom", "_number") if c in read.columns
-        ]
-        rows = read.select(needed).join(_of(table), on="itemid", maintain_order="left")
+            read = self.tally.spoil(read, unread, table, number, "number")
+        read = read.join(_of(table).select("itemid", "code"), on="itemid", maintain_order="left")
+        read = read.with_columns(items().select(_TREATED)[read["code"]])
         linear = pl.col("_number") * pl.col("factor") + pl.col("offset")
         percent = pl.when(pl.col("_number") <= 1).then(pl.col("_number") * 100).otherwise("_number")
-        plain = rows.filter(~pl.col("worded"))
-        plain = plain.with_columns(value=pl.when("share").then(percent).otherwise(linear).round(6))
-        plain = self.tally.leave_out(plain, pl.col("value").is_null(), f"{table}: no number").select(_BOUNDED)
-        worded = rows.filter("worded")
-        if worded.height:
-            convert = items().select("code", "convert")
-            worded = worded.join(convert, on="code", maintain_order="left")
-            worded = worded.with_columns(value=_worded(worded.columns))
-            worded = self.tally.leave_out(worded, pl.col("value").is_null(), f"{table}: words that say nothing")
-            plain = pl.concat([plain, worded.select(_BOUNDED)])
+        values = read.select(pl.when("share").then(percent).otherwise(linear).round(6)).to_series()
+        if (at := read["worded"].arg_true()).len():
+            said = read[at].with_columns(items().select("convert")[read["code"][at]])
+            values = values.scatter(at, said.select(_worded(said.columns)).to_series())
+        read = read.select("stay_id", "time", "known_at", "code", *_TREATED, value=values)
         size = pl.when(pl.col("factor") < 0).then(-pl.col("value")).otherwise("value")
-        impossible = ~size.is_between("low", "high")
-        return self.tally.leave_out_by(plain, impossible, f"{table}: impossible", items().select("code", "name"))
+        nothing, impossible = pl.col("value").is_null(), ~size.is_between("low", "high")
+        names = pl.col("code").replace_strict(items()["code"], items()["name"])
+        reason = (
+            pl.when(nothing & pl.col("worded"))
+            .then(pl.lit(f"{table}: words that say nothing"))
+            .when(nothing)
+            .then(pl.lit(f"{table}: no number"))
+            .otherwise(pl.lit(f"{table}: impossible: ") + names)
+        )
+        return self.tally.leave_out_by(read, nothing | impossible, reason)
 
 
 def _worded(columns: list[str]) -> pl.Expr:

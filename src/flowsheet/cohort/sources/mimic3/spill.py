@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from flowsheet.home import held, home
 
-_HELD = 1_500_000  # rows of one kind in memory before they are set down
+_SORTED = 1_500_000  # rows of one kind that are told apart by group at once
+_HELD = 3 << 30  # bytes in memory before all is set down
 
 
 class Spill:
@@ -25,44 +27,50 @@ class Spill:
 
     def __init__(self, folder: Path, bounds: NDArray[np.int64]) -> None:
         self.folder, self.bounds = folder, bounds
-        self._held: dict[str, list[pl.DataFrame]] = {}
-        self._files: dict[tuple[str, int], list[Path]] = {}
+        self._mixed: dict[str, list[pl.DataFrame]] = defaultdict(list)
+        self._parts: dict[tuple[str, int], list[pl.DataFrame]] = defaultdict(list)
+        self._files: dict[tuple[str, int], list[Path]] = defaultdict(list)
+        self._held = 0
 
     def add(self, kind: str, rows: pl.DataFrame) -> None:
         """Some more rows; all of one kind have the same columns."""
-        held = self._held.setdefault(kind, [])
-        held.append(rows)
-        if sum(piece.height for piece in held) > _HELD:
-            self._set_down(kind)
+        self._mixed[kind].append(rows)
+        if sum(piece.height for piece in self._mixed[kind]) > _SORTED:
+            self._sort(kind)
 
     def groups(self, kind: str) -> Iterator[pl.DataFrame]:
         """The rows of each group of stays, in the order of the groups, each sorted by nothing in particular."""
-        if any(key[0] == kind for key in self._files):
-            self._set_down(kind)
+        self._sort(kind)
         for group in range(len(self.bounds) - 1):
-            yield self._take(kind, group)
+            files = self._files.pop((kind, group), [])
+            parts = [*map(pl.read_ipc_stream, files), *self._parts.pop((kind, group), [])]
+            for file in files:
+                file.unlink()
+            yield pl.concat(parts) if parts else pl.DataFrame()
 
-    def _take(self, kind: str, group: int) -> pl.DataFrame:
-        low, high = int(self.bounds[group]), int(self.bounds[group + 1])
-        inside = (pl.col("stay_id") >= low) & (pl.col("stay_id") < high)
-        pieces = [piece.filter(inside) for piece in self._held.get(kind, [])]
-        for file in self._files.pop((kind, group), []):
-            pieces.append(pl.read_ipc_stream(file))
-            file.unlink()
-        return pl.concat(pieces) if pieces else pl.DataFrame()
-
-    def _set_down(self, kind: str) -> None:
-        rows = pl.concat(self._held.pop(kind, []))
-        self._held[kind] = [rows.clear()]
+    def _sort(self, kind: str) -> None:
+        """Tell what is held of a kind apart by group."""
+        if not (pieces := self._mixed.pop(kind, [])):
+            return
+        rows = pl.concat(pieces)
         of = np.searchsorted(self.bounds, rows["stay_id"].to_numpy(), "right") - 1
-        order = np.argsort(of, kind="stable")
-        rows, edges = rows[order], np.searchsorted(of[order], np.arange(len(self.bounds)))
+        order = np.argsort(of.astype(np.min_scalar_type(len(self.bounds))), kind="stable")  # short numbers sort soonest
+        edges = np.searchsorted(of, np.arange(len(self.bounds)), sorter=order)
+        rows = rows[order]
+        for group in np.flatnonzero(np.diff(edges)).tolist():
+            self._parts[kind, group].append(rows[int(edges[group]) : int(edges[group + 1])])
+        self._held += int(rows.estimated_size())
+        if self._held > _HELD:
+            self._set_down()
+
+    def _set_down(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        for group in np.flatnonzero(np.diff(edges)):
-            part = rows[int(edges[group]) : int(edges[group + 1])]
-            files = self._files.setdefault((kind, int(group)), [])
+        for (kind, group), parts in self._parts.items():
+            files = self._files[kind, group]
             files.append(self.folder / f"{kind}-{group}-{len(files)}.arrow")
-            part.write_ipc_stream(files[-1], compression="lz4")
+            pl.concat(parts).write_ipc_stream(files[-1], compression="lz4")
+        self._parts.clear()
+        self._held = 0
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from flowsheet.cohort.sources.mimic3.tally import Tally, moments, whole
 Ints = NDArray[np.int64]
 _HIDDEN_AGE = 150.0  # years; the database shifts the birth of patients over 89 by 300 years
 _SECOND = 1_000_000  # microseconds
+_NO_STAY = np.iinfo(np.int64).max
+"""Stands for the stay of a row that has none, behind all others."""
 _YEAR = 365.2425 * 24  # hours
 
 
@@ -152,7 +154,6 @@ class Placing:
     """Which stay a row belongs to: the one that it names, or else the one of its patient at its time."""
 
     def __init__(self, stays: Stays) -> None:
-        self.stays = stays
         windows = stays.windows
         self._subjects = np.unique(windows["subject_id"].to_numpy())
         self._subject = windows["subject_id"].to_numpy()
@@ -162,53 +163,48 @@ class Placing:
         self._base = int(self._starts.min()) // _SECOND if len(self._starts) else 0
         self._span = int(self._ends.max()) // _SECOND - self._base + 3 if len(self._ends) else 3
         self._keys = self._key(self._subject, self._starts)
-        order = np.argsort(self._ids)
-        self._by_id = self._ids[order]
-        self._start_by_id, self._end_by_id = self._starts[order], self._ends[order]
+        self._known = np.append(stays.known, _NO_STAY)
+        self._kept = np.isin(self._known, stays.ids)
+        self._first = np.full(len(self._known), _NO_STAY)
+        self._last = np.full(len(self._known), -_NO_STAY)
+        at = np.searchsorted(self._known, self._ids)
+        self._first[at], self._last[at] = self._starts, self._ends
 
     def _key(self, subject: Ints, time: Ints) -> Ints:
         rank = np.searchsorted(self._subjects, subject)
         return np.asarray(rank * self._span + np.clip(time // _SECOND - self._base, -1, self._span - 2))
 
     def place(self, rows: pl.DataFrame, table: str, time: str, tally: Tally) -> pl.DataFrame:
-        """The rows of kept stays with their ``stay_id``; ``icustay_id`` may be null or absent.
+        """The rows of kept stays with their ``stay_id``; ``icustay_id`` may be null or absent, and is gone then.
 
         A stay that no other table knows is a defect; rows outside their stay's window are left out.
         """
         rows = rows.filter(pl.col(time).is_not_null())
-        if "icustay_id" not in rows.columns:
-            return self._kept(rows.with_columns(stay_id=pl.Series(self._by_time(rows, time))))
-        given = rows.filter(pl.col("icustay_id").is_not_null())
-        missing = rows.filter(pl.col("icustay_id").is_null())
-        unknown = pl.Series(~_within(given["icustay_id"].to_numpy(), self.stays.known))
-        given = tally.spoil(given.with_columns(_bad=unknown), pl.col("_bad"), table, "icustay_id", "unknown_stay")
-        given = self._kept(given.drop("_bad").with_columns(stay_id="icustay_id"))
-        given = tally.leave_out(given, pl.lit(self._outside(given, time)), f"{table}: outside the stay")
-        found = self._kept(missing.with_columns(stay_id=pl.Series(self._by_time(missing, time))))
-        tally.left_out[f"{table}: without a stay, none at that time"] += missing.height - found.height
-        return pl.concat([given, found]) if found.height else given
-
-    def _outside(self, rows: pl.DataFrame, time: str) -> pl.Series:
-        at = np.searchsorted(self._by_id, rows["stay_id"].to_numpy())
+        tells = "icustay_id" in rows.columns
+        rows = rows if tells else rows.with_columns(icustay_id=pl.lit(None, pl.Int64))
+        unnamed = rows["icustay_id"].is_null().to_numpy()
+        stay = rows["icustay_id"].fill_null(_NO_STAY).to_numpy()
+        if unnamed.any():
+            stay = stay.copy()
+            stay[unnamed] = self._by_time(rows.filter(pl.Series(unnamed)), time)
+        at = np.searchsorted(self._known, stay)
+        known = self._known[at] == stay
+        kept = known & self._kept[at]
         now = rows[time].to_physical().to_numpy()
-        return pl.Series((now < self._start_by_id[at]) | (now > self._end_by_id[at]), dtype=pl.Boolean)
+        outside = kept & ((now < self._first[at]) | (now > self._last[at]))
+        if tells:
+            tally.spoil(rows, pl.lit(pl.Series(~known)), table, "icustay_id", "unknown_stay")
+            tally.left_out[f"{table}: outside the stay"] += int(outside.sum())
+            tally.left_out[f"{table}: without a stay, none at that time"] += int((unnamed & ~kept).sum())
+        placed = rows.drop("subject_id", "icustay_id").with_columns(stay_id=pl.Series(stay))
+        return placed.filter(pl.Series(kept & ~outside))
 
     def _by_time(self, rows: pl.DataFrame, time: str) -> Ints:
-        """Ids of the stays; 0 where there is none."""
+        """Ids of the stays; ``_NO_STAY`` where there is none."""
         subject, now = rows["subject_id"].fill_null(-1).to_numpy(), rows[time].to_physical().to_numpy()
         if not len(self._keys) or not len(subject):
-            return np.zeros(len(subject), np.int64)
+            return np.full(len(subject), _NO_STAY)
         at = np.searchsorted(self._keys, self._key(subject, now), "right") - 1
         safe = np.maximum(at, 0)
         fits = (at >= 0) & (self._subject[safe] == subject) & (now >= self._starts[safe]) & (now <= self._ends[safe])
-        return np.where(fits, self._ids[safe], 0)
-
-    def _kept(self, rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.filter(pl.Series(_within(rows["stay_id"].to_numpy(), self.stays.ids), dtype=pl.Boolean))
-
-
-def _within(values: Ints, known: Ints) -> NDArray[np.bool_]:
-    if not len(known):
-        return np.zeros(len(values), bool)
-    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.asarray(known[at] == values)
+        return np.where(fits, self._ids[safe], _NO_STAY)

@@ -43,13 +43,13 @@ class Tally:
         self.left_out[reason] += n
         return rows.filter(~gone)
 
-    def leave_out_by(self, rows: pl.DataFrame, out: pl.Expr, reason: str, names: pl.DataFrame) -> pl.DataFrame:
-        """As ``leave_out``, counted apart for each name; ``names`` tells it by ``code``."""
+    def leave_out_by(self, rows: pl.DataFrame, out: pl.Expr, reason: pl.Expr) -> pl.DataFrame:
+        """As ``leave_out``, with a reason for each row."""
         gone = rows.select(out.fill_null(value=False)).to_series()
         if not gone.any():
             return rows
-        for value, n in rows.filter(gone).join(names, on="code")["name"].value_counts(sort=True).iter_rows():
-            self.left_out[f"{reason}: {value}"] += n
+        for said, n in rows.filter(gone).select(reason.alias("reason"))["reason"].value_counts().iter_rows():
+            self.left_out[said] += n
         return rows.filter(~gone)
 
     def unmapped(self, table: str, others: int, odd: dict[str, int]) -> None:
