@@ -107,13 +107,14 @@ class _Job:
         refusals = [run.state.message for run in runs if run.state and run.state.name == LEFT_OUT]
         if refusals:
             raise CheckFailed(refusals[0] or "the model does not apply")
-        self._bury(runs)
+        if self._bury(runs):
+            return  # what the server now says of them is for the next look
         self._must_be_taken_up(runs)
-        crashed = {run.id for run in runs if run.state_type is StateType.CRASHED} - self.crashed
-        self.crashed |= crashed
-        if len(self.crashed) <= _CRASHES:
-            self._submit(len(crashed))
-        if all(run.state_type not in _UNDER_WAY for run in self._read(self.runs)) and not train.is_trained(self.key):
+        lost = {run.id for run in runs if run.state_type is StateType.CRASHED} - self.crashed
+        self.crashed |= lost
+        if lost and len(self.crashed) <= _CRASHES:
+            self._submit(len(lost))
+        elif all(run.state_type not in _UNDER_WAY for run in runs) and not train.is_trained(self.key):
             self._give_up(runs)
 
     def _submit(self, count: int) -> None:
@@ -142,14 +143,15 @@ class _Job:
         with get_client(sync_client=True) as client:
             return list(client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs)))))
 
-    def _bury(self, runs: list[FlowRun]) -> None:
-        """Close the runs whose process was killed with its worker."""
+    def _bury(self, runs: list[FlowRun]) -> bool:
+        """Close the runs whose process was killed with its worker; whether there were any."""
         for run in runs:
-            dead = _is_lost(run)
-            self.looks_dead[run.id] = self.looks_dead[run.id] + 1 if dead else 0
-            if self.looks_dead[run.id] >= _DEAD_LOOKS:
-                with get_client(sync_client=True) as client:
-                    crash(client, run.id, "its process was killed")
+            self.looks_dead[run.id] = self.looks_dead[run.id] + 1 if _is_lost(run) else 0
+        dead = [run for run in runs if self.looks_dead[run.id] >= _DEAD_LOOKS]
+        with get_client(sync_client=True) as client:
+            for run in dead:
+                crash(client, run.id, "its process was killed")
+        return bool(dead)
 
     def _must_be_taken_up(self, runs: list[FlowRun]) -> None:
         """Wait for a busy pool, but not for one where nobody works."""
