@@ -31,7 +31,8 @@ EARLIEST, LATEST = datetime(1800, 1, 1), datetime(2400, 1, 1)
 _FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
 _EARLIEST, _LATEST = np.datetime64(EARLIEST, "us"), np.datetime64(LATEST, "us")
 _TIMES = {table: [name for name, kind in columns.items() if kind == TIME] for table, columns in TABLES.items()}
-_UNKNOWN_STAY = -1
+UNKNOWN_STAY = -1
+"""The number of a stay whose row was not sent."""
 _HINTS = {
     "time": "give ISO 8601 text without a time zone, such as 2000-01-01T08:30:00",
     "calendar": f"times lie between {EARLIEST:%Y} and {LATEST:%Y}",
@@ -56,6 +57,8 @@ class Batch:
     """For each request the ids of its stays, in the order sent."""
     first: list[int]
     """For each request the batch's number of its first stay."""
+    rows: list[int]
+    """For each request the rows of its tables together."""
 
     @property
     def stays(self) -> int:
@@ -70,18 +73,26 @@ class Batch:
 def combine(asked: Sequence[Asked], limits: Limits, step_hours: float) -> tuple[Batch | None, dict[int, Refused]]:
     """The batch, or None and the refusals of the requests (by position) that stand in its way."""
     numbers, first = _number(asked)
-    text = {name: _frame(asked, name, numbers) for name in TABLES}
-    typed = {name: _typed(name, frame) for name, frame in text.items()}
-    refused = _blame(asked, _unreadable(text, typed))
+    tables, failures = check({name: _frame(asked, name, numbers) for name in TABLES}, limits, step_hours)
+    refused = _blame(asked, failures)
+    if tables is None or refused:
+        return None, refused
+    refused = too_long([one.rows["stays"] for one in asked], tables, limits, step_hours)
     if refused:
         return None, refused
+    stay_ids = [one.tables["stays"]["stay_id"] for one in asked]
+    return Batch(tables, stay_ids, first, [sum(one.rows.values()) for one in asked]), {}
+
+
+def check(text: dict[str, pl.DataFrame], limits: Limits, step_hours: float) -> tuple[Tables | None, pl.DataFrame]:
+    """The tables, typed (None where a time is none), and the rows that break a rule; columns as in ``FAILURES``."""
+    typed = {name: _typed(name, frame) for name, frame in text.items()}
+    failures = _unreadable(text, typed)
+    if failures.height:
+        return None, failures
     tables = Tables(**typed)
     tables = replace(tables, stays=ended(tables))
-    refused = _blame(asked, _broken(tables, typed["stays"]["discharged_at"].is_null(), limits, step_hours))
-    refused = refused or _too_long(asked, tables, limits, step_hours)
-    if refused:
-        return None, refused
-    return Batch(tables, [one.tables["stays"]["stay_id"] for one in asked], first), {}
+    return tables, _broken(tables, typed["stays"]["discharged_at"].is_null(), limits, step_hours)
 
 
 def _number(asked: Sequence[Asked]) -> tuple[list[dict[int | None, int]], list[int]]:
@@ -112,7 +123,7 @@ def _frame(asked: Sequence[Asked], table: str, numbers: Sequence[dict[int | None
 
 
 def _numbered(ids: list[int | None], stays: dict[int | None, int]) -> list[int | None]:
-    return [None if stay is None else stays.get(stay, _UNKNOWN_STAY) for stay in ids]
+    return [None if stay is None else stays.get(stay, UNKNOWN_STAY) for stay in ids]
 
 
 def _series(name: str, kind: pl.DataType, parts: Sequence[tuple[Columns, int]], rows: int) -> pl.Series:
@@ -174,10 +185,10 @@ def _hours(stays: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.where(np.isnat(lasted), np.nan, lasted / np.timedelta64(1, "h"))
 
 
-def _too_long(asked: Sequence[Asked], tables: Tables, limits: Limits, step_hours: float) -> dict[int, Refused]:
-    """Requests whose stays together have more steps than one request may ask for."""
+def too_long(stays: Sequence[int], tables: Tables, limits: Limits, step_hours: float) -> dict[int, Refused]:
+    """Requests, each of so many stays, that together have more steps than one request may ask for."""
     steps = np.ceil(_hours(tables.stays) / step_hours)
-    total = np.add.reduceat(steps, np.cumsum([0] + [one.rows["stays"] for one in asked[:-1]]))
+    total = np.add.reduceat(steps, np.cumsum([0, *stays[:-1]]))
     return {
         int(i): Refused(413, "too_many_steps", f"{total[i]:.0f} steps in one request; at most {limits.steps} are taken")
         for i in np.flatnonzero(total > limits.steps)

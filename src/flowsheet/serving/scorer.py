@@ -11,6 +11,7 @@ import orjson
 import polars as pl
 
 from flowsheet.serving.batch import Batch, combine
+from flowsheet.serving.bulk import at_once
 from flowsheet.serving.holder import Loaded
 from flowsheet.serving.reading import Asked, read
 from flowsheet.serving.refusal import Refused
@@ -63,6 +64,12 @@ class Scorer:
             return [Refused(500, "internal", "the request could not be scored; the server's log tells more")]
 
     def _together(self, model: Loaded, bodies: Sequence[bytes]) -> list[Outcome]:
+        batch = at_once(bodies, self._limits, model.bundle.task.step_hours)
+        if batch is not None:
+            return [*self._answers(model, batch)]
+        return self._one_by_one(model, bodies)
+
+    def _one_by_one(self, model: Loaded, bodies: Sequence[bytes]) -> list[Outcome]:
         outcomes: list[Outcome | None] = [None] * len(bodies)
         asked: dict[int, Asked] = {}
         for i, body in enumerate(bodies):
@@ -74,7 +81,7 @@ class Scorer:
             places = list(asked)
             batch, refusals = combine([asked[i] for i in places], self._limits, model.bundle.task.step_hours)
             if batch is not None:
-                for i, answer in zip(places, self._answers(model, batch, list(asked.values())), strict=True):
+                for i, answer in zip(places, self._answers(model, batch), strict=True):
                     outcomes[i] = answer
                 break
             for position, refusal in refusals.items():
@@ -82,7 +89,7 @@ class Scorer:
                 del asked[places[position]]
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _answers(self, model: Loaded, batch: Batch, asked: Sequence[Asked]) -> list[Answer]:
+    def _answers(self, model: Loaded, batch: Batch) -> list[Answer]:
         predictions = model.bundle.predict(batch.tables)
         stay, time, step, risk = (predictions[name].to_numpy() for name in ("stay_id", "time", "step", "risk"))
         if not np.isfinite(risk).all():
@@ -90,7 +97,7 @@ class Scorer:
         cuts = np.searchsorted(stay, np.arange(batch.stays + 1)).tolist()
         about = {"name": model.name, "version": model.version, "alias": model.alias}
         answers = []
-        for one, first, ids in zip(asked, batch.first, batch.stay_ids, strict=True):
+        for rows, first, ids in zip(batch.rows, batch.first, batch.stay_ids, strict=True):
             spans = [slice(cuts[first + i], cuts[first + i + 1]) for i in range(len(ids))]
             told = [
                 {"stay_id": stay_id, "step": step[s], "time": time[s], "risk": risk[s]}
@@ -98,6 +105,6 @@ class Scorer:
             ]
             body = orjson.dumps({"model": about, "stays": told}, option=orjson.OPT_SERIALIZE_NUMPY)
             steps = cuts[first + len(ids)] - cuts[first]
-            answers.append(Answer(body, sum(one.rows.values()), len(ids), steps))
+            answers.append(Answer(body, rows, len(ids), steps))
         self._watch(Scored(model, batch, predictions))
         return answers
