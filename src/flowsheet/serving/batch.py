@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from itertools import chain, repeat
 from typing import Any
 
@@ -17,8 +18,8 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.catalogue import drugs, variables
-from flowsheet.cohort.rules import FAILURES, marked, row_failures
-from flowsheet.cohort.schema import TABLES, TIME, Tables
+from flowsheet.cohort.rules import marked, no_failures, row_failures
+from flowsheet.cohort.schema import TABLES, TIME, Tables, empty
 from flowsheet.errors import did_you_mean
 from flowsheet.serving.reading import Asked, Columns
 from flowsheet.serving.refusal import SHOWN, Problem, Refused, invalid, shown
@@ -138,20 +139,28 @@ def _series(name: str, kind: pl.DataType, parts: Sequence[tuple[Columns, int]], 
 
 def _typed(table: str, text: pl.DataFrame) -> pl.DataFrame:
     """The table with its times; null where the text is no ISO 8601."""
+    if text.is_empty():
+        return _empty(table)
     told = [name for name in _TIMES[table] if text[name].null_count() < text.height]
-    frame = text.with_columns(pl.col(told).str.to_datetime(_FORMATS[0], time_unit="us", strict=False))
+    frame = text.with_columns(
+        pl.col(told).str.to_datetime(_FORMATS[0], time_unit="us", strict=False),
+        pl.col([name for name in _TIMES[table] if name not in told]).cast(TIME),
+    )
     other = [name for name in told if frame[name].null_count() > text[name].null_count()]
     if other:
         ways = [[pl.col(name).str.to_datetime(f, time_unit="us", strict=False) for f in _FORMATS] for name in other]
         frame = frame.with_columns(text.select(pl.coalesce(parsed) for parsed in ways))
-    return frame.cast({name: TIME for name in _TIMES[table] if name not in told})
+    return frame
+
+
+_empty = lru_cache(empty)
 
 
 def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Times that are none, or far from every calendar in use."""
-    lines = [pl.DataFrame(schema=FAILURES)]
+    lines = []
     for table, frame in typed.items():
-        for column in _TIMES[table]:
+        for column in _TIMES[table] if frame.height else ():
             times, sent = frame[column], text[table][column]
             if times.null_count() > sent.null_count():
                 lines.append(marked(table, text[table], times.is_null() & sent.is_not_null(), column, "time"))
@@ -159,7 +168,7 @@ def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -
             far = (when < _EARLIEST) | (when > _LATEST)
             if far.any():
                 lines.append(marked(table, text[table], pl.Series(far), column, "calendar"))
-    return pl.concat(lines)
+    return pl.concat(lines) if lines else no_failures()
 
 
 def _broken(tables: Tables, ongoing: pl.Series, limits: Limits, step_hours: float) -> pl.DataFrame:
@@ -176,7 +185,8 @@ def _broken(tables: Tables, ongoing: pl.Series, limits: Limits, step_hours: floa
     long = _hours(stays) > limits.steps_per_stay * step_hours
     if long.any():
         lines.insert(1, marked("stays", stays, pl.Series(long), "discharged_at", "steps_per_stay"))
-    return pl.concat(lines)
+    found = [line for line in lines if line.height]
+    return pl.concat(found) if found else no_failures()
 
 
 def _hours(stays: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -8,6 +8,7 @@ one body at a time and know what to say about it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -45,7 +46,8 @@ def at_once(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> Batch
     numbers = _numbered(facts, rows)
     if numbers is None:
         return None
-    tables, failures = check({name: _frame(facts[name], numbers[name]) for name in TABLES}, limits, step_hours)
+    text = {table: _frame(facts[table], numbers[table]) if len(facts[table]) else _nothing(table) for table in TABLES}
+    tables, failures = check(text, limits, step_hours)
     if tables is None or failures.height or too_long(stays.tolist(), tables, limits, step_hours):
         return None
     ids = facts["stays"].field("stay_id").to_pylist()
@@ -95,6 +97,11 @@ def _numbered(facts: Mapping[str, pa.StructArray], rows: Mapping[str, Ints]) -> 
         right = (names[at] == sent[table]) & (known[found] == asked)
         numbers[table] = np.where(right, found, UNKNOWN_STAY)
     return numbers
+
+
+@lru_cache
+def _nothing(table: str) -> pl.DataFrame:
+    return pl.DataFrame(schema={name: pl.String() if kind == TIME else kind for name, kind in TABLES[table].items()})
 
 
 def _frame(told: pa.StructArray, stay: Ints) -> pl.DataFrame:
