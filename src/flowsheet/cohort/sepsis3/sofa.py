@@ -19,6 +19,7 @@ from flowsheet.cohort.sepsis3.hours import HOUR, Hours, Ints, Mask, held, length
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 
 DAY = 24 * HOUR
+MEASURED = ("plt", "bili", "map", "crea", "gcs", "egcs", "mgcs", "vgcs", "po2", "fio2", "vent", "urine")
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
 
 FACTS: dict[str, pl.DataType] = {
@@ -35,6 +36,7 @@ def hourly(
     hours: Hours, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[dict[str, Ints], dict[str, Mask]]:
     """Score and whether it is known, per component, shape (N,) each; 0 where it is not."""
+    events = events.filter(pl.col("variable").is_in(MEASURED))
     gases = _facts("respiration", graded_gases(hours, events, options), pl.col("score"))
     facts = pl.concat([_graded(events), _coma(events), gases, _vasopressors(treatments)])
     scores, known = {}, {}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import polars as pl
 
 from flowsheet.cohort import catalogue
@@ -221,20 +222,21 @@ def events(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataF
     """
     if rows.is_empty():
         return empty("events")
-    rows = rows.join(items().select("code", "part", "order"), on="code", maintain_order="left")
+    rows = rows.with_columns(items().select("part", "order")[rows["code"]])
     parts = {part: rows.filter(pl.col("part") == part) for part in _PART.categories}
     parts["arterial"] = _arterial(parts["arterial"], _first(parts["specimen"], tally), tally)
     parts["urine"] = _urine(_first(parts["urine"], tally), tally)
     parts["coma"] = _coma(_first(parts["coma"], tally), options, tally)
     columns = [*_COLUMNS, "order"]
-    kept = pl.concat([parts[part].select(columns) for part in ("rest", "arterial", "urine", "coma")])
-    made = _one_each(kept, tally).join(_names(), on="order", maintain_order="left")
-    return made.select(list(EVENTS)).cast(pl.Schema(EVENTS))
+    kept = pl.concat([parts[part].select(columns) for part in ("rest", "arterial", "urine", "coma")], rechunk=True)
+    made = _one_each(kept, tally)
+    return made.with_columns(variable=_names()[made["order"] - 1]).select(list(EVENTS)).cast(pl.Schema(EVENTS))
 
 
 @lru_cache(maxsize=1)
-def _names() -> pl.DataFrame:
-    return items().select("order", variable="name").unique("order")
+def _names() -> pl.Series:
+    """The variables in their order, which counts from 1."""
+    return items().unique("order").sort("order")["name"]
 
 
 def _arterial(gases: pl.DataFrame, specimens: pl.DataFrame, tally: Tally) -> pl.DataFrame:
@@ -253,22 +255,20 @@ def _first(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
 def _one_each(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     """One row a stay, moment and variable, in the contract's order.
 
-    One number says all three, so that most rows are sorted by a whole number; only those that share it are looked at.
+    One number says all three, so that rows are sorted by a whole number; only those that share it are looked at.
     """
-    stay = pl.col("stay_id").rank("dense").cast(pl.Int64)
-    second = pl.col("time").dt.epoch("s")
-    key = (stay * 2**32 + second - second.min()) * 512 + pl.col("order")
-    rows = rows.with_columns(_key=key).sort("_key")
-    same = pl.col("_key") == pl.col("_key").shift(1)
-    shared = rows.select((same | same.shift(-1)).fill_null(value=False)).to_series()
-    if not shared.any():
-        return rows
-    rows = rows.with_row_index("_at")
-    many = rows.filter(shared)
-    ranked = many.drop("_at").sort("_key", "time", "known_at", "code", "value").with_columns(many["_at"])
+    stay = rows["stay_id"].unique().sort().search_sorted(rows["stay_id"]).cast(pl.Int64)
+    second = rows["time"].dt.epoch("s")
+    key = ((stay * 2**32 + second - second.min()) * 512 + rows["order"]).to_numpy()
+    at = np.argsort(key, kind="stable")
+    same = np.diff(key[at]) == 0
+    shared = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+    many = rows[at[shared]].with_columns(_key=key[at[shared]], _at=at[shared])
+    ranked = many.sort("_key", "time", "known_at", "code", "value").with_columns(_place=shared)
+    at[shared] = ranked["_at"]
     ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "code"), "charted more than once")
     ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "order"), "another item said it already")
-    return pl.concat([rows.filter(~shared), ranked.select(rows.columns)]).sort("_at")
+    return rows[np.delete(at, np.setdiff1d(shared, ranked["_place"], assume_unique=True))]
 
 
 def _as_before(*columns: str) -> pl.Expr:
