@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -53,6 +55,13 @@ class Processes(ProcessPoolTaskRunner):
         executor: Any = self._executor
         executor.submit = functools.partial(executor.submit, _answered)
         return self
+
+    def cancel_all(self) -> None:
+        """Wait for trainings under way; but when the run is told to stop, end them: their studies can go on later."""
+        if not isinstance(sys.exc_info()[1], Exception | None):
+            for process in multiprocessing.active_children():
+                process.kill()
+        super().cancel_all()
 
 
 def _answered(call: Callable[[], bytes]) -> bytes:

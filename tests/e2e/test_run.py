@@ -124,3 +124,23 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end(
     assert [len(level(runs, name)) for name in ("experiment", "model", "trial")] == [1, 2, 5]
     assert versions(home, monkeypatch) == [("demo-logistic_regression", "1"), ("demo-lstm", "1")]
     shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_run_that_is_told_to_stop_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    home, log = tmp_path / "stopped", tmp_path / "log"
+    line, environment = command(home, "run", *SMALL, "models.lstm.params.epochs=300")
+    with log.open("wb") as said:
+        process = subprocess.Popen(line, env=environment, stdout=said, stderr=said)
+    deadline = time.monotonic() + 300
+    while "[lstm] epoch" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.terminate()
+    assert process.wait(timeout=120) == 130
+    assert "stopped" in log.read_text().splitlines()
+    assert "[lstm] done" not in log.read_text()  # it did not wait for that
+    assert "Traceback" not in log.read_text()
+    assert not (home / "prefect" / "server.json").exists()
+    assert {run.info.status for run in tracked(home, monkeypatch)} <= {"KILLED", "FINISHED"}
+    assert level(tracked(home, monkeypatch), "experiment")[0].info.status == "KILLED"

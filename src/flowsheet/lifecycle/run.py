@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flowsheet.compose import compose, share
 from flowsheet.config import ExperimentConfig
 from flowsheet.home import home
+from flowsheet.lifecycle.process import stoppable
 from flowsheet.lifecycle.servers import prefect_api, quiet
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def run_config(config: ExperimentConfig, marks: dict[str, str] | None = None) ->
         _flow("experiment")
 
     print(f"experiment {config.name}", file=sys.stderr, flush=True)
-    with prefect_api(meanwhile=prepare):
+    with stoppable(), prefect_api(meanwhile=prepare):
         outcome: Outcome = _flow("experiment").run(config, marks)
         return outcome
 
