@@ -166,6 +166,45 @@ def test_a_batcher_takes_what_waits_together_and_finishes_before_it_closes():
     assert sizes == [8, 8, 4]
 
 
+def test_a_batch_waits_for_what_is_on_its_way():
+    sizes = []
+
+    async def crowd():
+        batcher = Batcher(lambda bodies: [Refused(400, "echo", "") for _ in bodies], 8, 100, sizes.append)
+        batcher.start()
+        tasks = []
+        for _ in range(5):
+            tasks.append(asyncio.create_task(batcher.submit(b"")))
+            await asyncio.sleep(0)  # one round of the loop
+        await asyncio.gather(*tasks)
+        await batcher.close(5)
+
+    asyncio.run(crowd())
+    assert sizes == [5]
+
+
+def test_the_loop_goes_on_beside_a_long_batch():
+    go = threading.Event()
+
+    def work(bodies):
+        go.wait(20)
+        return [Refused(400, "echo", "") for _ in bodies]
+
+    async def crowd():
+        batcher = Batcher(work, size=8, waiting=100)
+        batcher.start()
+        long = asyncio.create_task(batcher.submit(b""))
+        for _ in range(9):
+            await asyncio.sleep(0.01)
+        assert not long.done()
+        go.set()  # which no loop that stands still could say
+        later = await asyncio.gather(long, batcher.submit(b""))
+        await batcher.close(5)
+        return later
+
+    assert [outcome.kind for outcome in asyncio.run(crowd())] == ["echo", "echo"]
+
+
 def test_nothing_of_a_record_reaches_the_journal(service, ward, tell, capfd, monkeypatch):
     monkeypatch.setattr(Service, "champion_now", lambda self: 1 / 0)
     marked = ward.stays.head(1).with_columns(unit=pl.lit("SECRET WARD"))
