@@ -11,13 +11,13 @@ from rich.table import Table
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.evaluation.leaderboard import leaderboard_table
-from flowsheet.lifecycle.record import Outcome
 from flowsheet.tracking.describe import flat
 
 if TYPE_CHECKING:
     from flowsheet.lifecycle.comparison import Comparison
     from flowsheet.lifecycle.monitor import Monitored
     from flowsheet.lifecycle.promotion import Verdict
+    from flowsheet.lifecycle.record import Outcome
     from flowsheet.lifecycle.rerun import Line, Rerun
 
 _SHOWN_FAILURES = 40
