@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import process_time
+
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -80,6 +82,13 @@ def test_what_is_too_much_is_left_to_the_careful_reader(limits):
     two["stays"].append({**two["stays"][0], "stay_id": 2})
     assert at_once([orjson.dumps(two)], Limits(), 6.0) is not None
     assert at_once([orjson.dumps(two)], Limits(**limits), 6.0) is None
+
+
+def test_empty_records_by_the_million_are_left_to_the_careful_reader():
+    began = process_time()
+    for many in (b"{}," * 1_000_000, b"null," * 1_500_000, b'{"age":1},' * 200_000):
+        assert at_once([b'{"stays": [' + many + b"{}]}"], LIMITS, 6.0) is None
+    assert process_time() - began < 1
 
 
 @pytest.mark.parametrize(

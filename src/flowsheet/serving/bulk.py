@@ -32,6 +32,10 @@ _BETWEEN = b'\n{"stays":[]}\n'
 """Stands between two bodies. No place within a body can take it in: a table's name is a key at the top only, and a
 line break ends no text. So whatever a body holds, the bodies after it are read for themselves."""
 
+_BYTES, _RECORDS = 4_000_000, 100_000
+"""Bodies that are together larger than this, or hold more records, are read one by one: Arrow has room for every column
+of every record, so that a body of nothing but empty ones would take it long."""
+
 
 def at_once(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> Batch | None:
     """The batch of these bodies; None when they have to be read one by one."""
@@ -58,6 +62,8 @@ def at_once(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> Batch
 def _read(bodies: Sequence[bytes]) -> dict[str, pa.ListArray] | None:
     """For each table a list of records for each body and each ``_BETWEEN``."""
     text = _BETWEEN.join(bodies)
+    if len(text) > _BYTES or text.count(b"{") > _RECORDS:
+        return None
     # Escapes and letters beyond ASCII need a reader that is strict about them.
     if not text.isascii() or b"\\" in text or not all(body.startswith(b"{") for body in bodies):
         return None
