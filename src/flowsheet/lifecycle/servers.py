@@ -32,6 +32,7 @@ QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the flow speaks for itself
     "PREFECT_CLIENT_MAX_RETRIES": "6",  # after 2, 4, ... 64 s: two minutes in all
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # what a server says that has lost its database
 }
 _START_SECONDS = 180.0
 
