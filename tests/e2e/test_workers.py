@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
+import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -110,42 +114,68 @@ def test_two_workers_finish_a_study_though_one_machine_is_lost(stack: Stack):
 
 
 def test_a_run_that_lost_its_database_goes_on_when_it_is_started_again(stack: Stack):
-    before = Counter(trials(stack))["COMPLETE"]
-    with experiment(stack, "seed=2") as run:
+    before, few = Counter(trials(stack))["COMPLETE"], ["seed=2", "models.lstm.trials=8"]
+    with experiment(stack, *few) as run:
+        assert stack.database
         stack.database.stop()  # as a kill does
         run.kill()
         stack.database.start()
-    again = subprocess.run(
-        [sys.executable, "-m", "flowsheet", "run", *TUNED, "seed=2"],
-        env=stack.env, capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+    again = stack.flowsheet("run", *TUNED, *few)
     assert again.returncode == 0, again.stdout + again.stderr + said(stack)
-    assert Counter(trials(stack))["COMPLETE"] == before + TRIALS
+    assert Counter(trials(stack))["COMPLETE"] == before + 8
     await_(lambda: nothing_runs(stack))
 
 
-def ended(stack: Stack, run: str) -> str:
-    """The name of the state in which a run ends."""
-    await_(lambda: stack.state(run)["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-    return str(stack.state(run)["name"])
+def test_a_database_that_comes_back_in_time_is_waited_for(stack: Stack):
+    with experiment(stack, "seed=3", "models.lstm.trials=8") as run:
+        assert stack.database
+        stack.database.stop()
+        time.sleep(3)
+        stack.database.start()
+        assert run.wait(timeout=900) == 0, said(stack)
+    await_(lambda: nothing_runs(stack))
+
+
+def answered(stack: Stack, name: str, **answer: Any) -> str:
+    """The name of the state in which a promotion ends that a person answers so."""
+    asked = stack.run("promotion/weekly", name=name, choice="lenient")
+    await_(lambda: stack.state(asked)["type"] not in {"SCHEDULED", "PENDING", "RUNNING"})
+    assert stack.state(asked)["type"] == "PAUSED", said(stack)
+    assert ask(stack.api, f"/flow_runs/{asked}/resume", {"run_input": answer})["status"] == "ACCEPT"
+    return stack.ended(asked)
+
+
+def aliases(stack: Stack, name: str) -> dict[str, str]:
+    """Of a registered model: alias to version."""
+    url = f"{stack.env['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/registered-models/get?name={name}"
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        found = json.load(answer)["registered_model"].get("aliases", [])
+    return {each["alias"]: each["version"] for each in found}
 
 
 def test_retrained_approved_by_a_person_scored_and_watched(stack: Stack):
     small = [o for o in SMALL[1:] if "lstm." not in o and "models=" not in o] + ["models=[logistic_regression]"]
     records = {"cohort": "simulated_small"}
-    assert ended(stack, stack.run("retrain/weekly", overrides=small)) == "Completed", said(stack)
+    assert stack.ended(stack.run("retrain/weekly", overrides=small)) == "Completed", said(stack)
     name, model = "demo-logistic_regression", "demo-logistic_regression@champion"
-    assert ended(stack, stack.run("scoring/hourly", model=model, **records)) == "Failed"  # nobody is champion
-    asked = stack.run("promotion/weekly", name=name, choice="lenient")
-    await_(lambda: stack.state(asked)["type"] not in {"SCHEDULED", "PENDING", "RUNNING"})
-    assert stack.state(asked)["type"] == "PAUSED", said(stack)
-    answer = {"run_input": {"approve": True, "by": "ada", "reason": "looks right"}}
-    assert ask(stack.api, f"/flow_runs/{asked}/resume", answer)["status"] == "ACCEPT"
-    assert ended(stack, asked) == "Promoted", said(stack)
-    assert ended(stack, stack.run("scoring/hourly", model=model, **records)) == "Completed", said(stack)
+    assert stack.ended(stack.run("scoring/hourly", model=model, **records)) == "Failed"  # nobody is champion
+    assert answered(stack, name, approve=False, by="bob", reason="not before Monday") == "Declined", said(stack)
+    assert aliases(stack, name) == {}
+    nobody = stack.run("promotion/weekly", name=name, choice="lenient", approval_hours=0.001)
+    assert stack.ended(nobody) == "Failed", said(stack)
+    assert "never resumed" in stack.state(nobody)["message"]
+    assert aliases(stack, name) == {}
+    assert answered(stack, name, approve=True, by="ada", reason="looks right") == "Promoted", said(stack)
+    assert aliases(stack, name) == {"champion": "1"}
+    decided = stack.flowsheet("ls", "decisions").stdout
+    assert [
+        line for line in decided.splitlines() if "not before Monday" in line and "refused" in line and "bob" in line
+    ]
+    assert [line for line in decided.splitlines() if "looks right" in line and "promoted" in line and "ada" in line]
+    assert stack.ended(stack.run("scoring/hourly", model=model, **records)) == "Completed", said(stack)
     (scores,) = (stack.folder / "home" / "store" / "scores").iterdir()
     assert pl.read_parquet(scores / "scores.parquet")["risk"].is_between(0, 1).all()
-    assert ended(stack, stack.run("monitoring/daily", model=model, **records)) == "Completed", said(stack)
+    assert stack.ended(stack.run("monitoring/daily", model=model, **records)) == "Completed", said(stack)
 
 
 def tracked_trials(stack: Stack) -> int:
