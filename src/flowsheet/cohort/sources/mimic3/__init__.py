@@ -7,8 +7,10 @@ of stays; then group by group becomes a batch with its Sepsis-3 label. docs/mimi
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -29,6 +31,7 @@ from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.spill import Spill, spill_folder
 from flowsheet.cohort.sources.mimic3.stays import Placing, Stays, read_stays
 from flowsheet.cohort.sources.mimic3.tally import RULES, Tally
+from flowsheet.errors import FlowsheetError
 
 __all__ = ["Mimic3", "Mimic3Options"]
 
@@ -58,6 +61,11 @@ class Mimic3(Source):
     def _fingerprint(self) -> str:
         return files.digest(self._tables())
 
+    def _hash(self) -> None:
+        """Have the fingerprint by the time it is wanted, while the files are read anyway."""
+        with suppress(FlowsheetError):  # whoever wants it is told
+            _ = self._fingerprint
+
     def _tables(self) -> dict[str, files.RawTable]:
         assert self.path is not None
         names = tuple(name for name in files.TABLES if name != "services" or self.options.services_left_out)
@@ -66,6 +74,7 @@ class Mimic3(Source):
     def batches(self) -> Iterator[Batch]:
         """Batches of stays in ascending order of their ids."""
         tables, tally = self._tables(), Tally()
+        threading.Thread(target=self._hash, daemon=True).start()
         stays = read_stays(tables, self.options, tally)
         every = self.options.stays_per_batch
         bounds = np.append(stays.ids[::every], stays.ids[-1:] + 1) if len(stays.ids) else np.zeros(1, np.int64)
