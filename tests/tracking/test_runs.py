@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -164,6 +165,20 @@ def test_what_killed_processes_left_open_is_closed(tracker, config):
     assert (again.run_id, again.finished) == (started["dead"], False)
     (taken_up,) = runs(config, flowsheet__holder="later")
     assert taken_up.info.status == "RUNNING"
+
+
+def test_notes_that_nobody_finished_are_closed_after_a_day(tracker, config):
+    experiment = tracker.start(config, "key1").experiment_id
+    now = int(time.time() * 1000)
+    made = {
+        connect()
+        .create_run(experiment, start_time=now - hours * 3_600_000, tags={"flowsheet.level": level})
+        .info.run_id
+        for hours, level in ((1, "note"), (25, "note"), (25, "comparison"))
+    }
+    tracker.close_killed(lambda holder: contextlib.nullcontext(False))
+    held = {run.info.run_id: run.info.status for run in runs(config)}
+    assert sorted(held[run] for run in made) == ["KILLED", "KILLED", "RUNNING"]
 
 
 @pytest.mark.parametrize("killed", [None, False, True])

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +17,12 @@ from typing import Any, Literal, Protocol
 from flowsheet.config import ExperimentConfig
 from flowsheet.errors import masked
 from flowsheet.home import write_json
+from flowsheet.tracking import orphans
 from flowsheet.tracking.describe import code_version, environment, experiment_params, flat, requirements
 from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock
 
 Level = Literal["experiment", "model", "fold", "trial", "comparison", "note"]
 _DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
-_OPEN = "attributes.status = 'RUNNING'"
-HOLDER = "flowsheet.holder"
-"""The tag that names who works on an experiment's run."""
 
 
 class Trial(Protocol):
@@ -113,7 +110,7 @@ class Tracker:
             held = self._find(experiment_id, "experiment", {"flowsheet.key": key})
             run_id = held.info.run_id if held else self._create(
                 experiment_id, "experiment", f"{config.name} {key[:8]}",
-                {"flowsheet.key": key, HOLDER: holder, "mlflow.source.name": f"flowsheet run {config.name}"},
+                {"flowsheet.key": key, orphans.HOLDER: holder, "mlflow.source.name": f"flowsheet run {config.name}"},
             )  # fmt: skip
         if held and held.info.status == "FINISHED":
             return ParentRun(run_id, experiment_id, finished=True)
@@ -122,7 +119,7 @@ class Tracker:
         self.log(
             run_id,
             params={**experiment_params(config), **(fingerprints or {})},
-            tags={**code_version(), **(tags or {}), HOLDER: holder},
+            tags={**code_version(), **(tags or {}), orphans.HOLDER: holder},
         )
         self._record(run_id, config)
         if config.description:
@@ -231,28 +228,12 @@ class Tracker:
 
     def close_below(self, run_id: str) -> None:
         """End the open runs below one: nobody works on them any more, or a server that was killed made them twice."""
-        experiment_id = self._client.get_run(run_id).info.experiment_id
-        for run in self._client.search_runs([experiment_id], _OPEN, max_results=10_000):
-            if run_id in self._above(run):
-                self._client.set_terminated(run.info.run_id, "KILLED")
+        orphans.close_below(self._client, run_id)
 
-    def close_killed(self, abandoned: Callable[[str], AbstractContextManager[bool]]) -> None:
-        """End the experiments' runs that a kill has left open.
-
-        ``abandoned`` tells of a ``holder`` whether it is gone, and keeps it so as long as its block lasts.
-        """
-        everywhere = [e.experiment_id for e in self._client.search_experiments(max_results=1000)]
-        wanted = f"{_OPEN} and tags.`flowsheet.level` = 'experiment'"
-        for run in self._client.search_runs(everywhere, wanted, max_results=1000):
-            with abandoned(run.data.tags.get(HOLDER, "")) as gone:
-                if gone:
-                    self.fail(run.info.run_id, "its process was killed", killed=True)
-
-    def _above(self, run: Any) -> Iterator[str]:
-        """The runs that a run is below, the nearest first."""
-        while parent := run.data.tags.get("mlflow.parentRunId"):
-            yield parent
-            run = self._client.get_run(parent)
+    def close_killed(self, abandoned: orphans.Abandoned) -> None:
+        """End the runs that a kill has left open; ``abandoned`` tells of a ``holder`` whether it is gone."""
+        for run_id in orphans.killed(self._client, abandoned):
+            self.fail(run_id, "its process was killed", killed=True)
 
     def _trial(self, run_id: str, metric: str, trial: Trial) -> None:
         self.log(
