@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from collections import defaultdict
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from flowsheet.home import held, home
 
 _SORTED = 1_500_000  # rows of one kind that are told apart by group at once
-_HELD = 3 << 30  # bytes in memory before all is set down
+_HELD = min(4 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)  # bytes before all is set down
 
 
 class Spill:
