@@ -1,10 +1,14 @@
 """A table is read block by block, numbers as numbers; a block with a cell that is none is read as text."""
 
 import gzip
+import io
+import queue
 from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
@@ -40,6 +44,18 @@ def spoil(raw: Path, column: int, cell: bytes) -> None:
     cells[column] = cell
     lines[middle] = b",".join(cells)
     file.write_bytes(gzip.compress(b"\n".join(lines), 1))
+
+
+@given(text=st.text(alphabet="ab\n", max_size=60), size=st.integers(1, 20))
+def test_blocks_are_the_stream_cut_behind_whole_lines(text: str, size: int) -> None:
+    free: queue.Queue[bytearray] = queue.Queue()
+    free.put(bytearray(size))
+    blocks = []
+    for block, whole in reading._blocks(io.BufferedReader(io.BytesIO(text.encode())), free):
+        blocks.append(bytes(block[:whole]).decode())
+        free.put(block)
+    assert "".join(blocks).rstrip("\n") == text.rstrip("\n")
+    assert all(block.endswith("\n") for block in blocks[:-1])
 
 
 def test_small_blocks_give_the_same_extract(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
