@@ -46,7 +46,7 @@ class Sieve:
         self._last: int | None = None
 
     def sift(self, batch: Batch) -> tuple[Tables, pl.DataFrame]:
-        """The rows that pass, and the quarantined ones as rows of ``QUARANTINE``.
+        """The rows that pass, in the contract's order, and the quarantined ones as rows of ``QUARANTINE``.
 
         Raises:
             CheckFailed: a table of the batch has not the contract's columns and types: the source is at fault.

@@ -54,10 +54,10 @@ class ExtractWriter:
         self._files.close()
 
     def add(self, tables: Tables) -> None:
-        """Write the rows of some more stays."""
+        """Write the rows of some more stays, which are in the contract's order."""
         for table in TABLES:
             frame: pl.DataFrame = getattr(tables, table)
-            self._write(table, in_order(table, frame))
+            self._write(table, frame)
             self._counts[table] += frame.height
         self._counts["stays_with_episode"] += tables.episodes["stay_id"].n_unique()
         self._hours += observed_hours(tables.stays)
@@ -114,8 +114,9 @@ def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
     Raises:
         FlowsheetError: the disk is full or not writable.
     """
+    ordered = Tables(**{table: in_order(table, getattr(tables, table)) for table in TABLES})
     with publish(target) as folder, ExtractWriter(folder) as writer:
-        writer.add(tables)
+        writer.add(ordered)
         manifest = writer.finish(provenance)
     return Extract(target, manifest)
 
