@@ -206,7 +206,7 @@ class RecurrentModel(Model):
 
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
-    version = 3
+    version = 2
     capabilities = Capabilities(rung=Rung.recurrent, sees="the whole known past", gpu=True, early_stopping=True)
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128)),

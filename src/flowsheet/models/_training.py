@@ -122,23 +122,18 @@ class Trainer:
         return float(total) / number
 
     def step(self, batch: Batch, expected: float) -> Tensor:
-        """One batch, and its share of the epoch's mean loss; ``expected`` is the average number of its scored rows.
-
-        A batch counts by the square root of its rows, as its mean is known: were it by its rows, the few batches of
-        the longest stays would lead; were all alike, those of the shortest.
-        """
+        """One batch; its loss is the sum over scored rows divided by ``expected``, their average number in a batch."""
         self.optimiser.zero_grad()
         low = self.params.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             logits = self.logits(batch, self.generator)
         targets = batch.y.expand_as(logits)
-        total = cross_entropy(logits.float(), targets, batch.weight, reduction="sum")
-        rows = batch.weight.sum().clamp(min=1.0)
-        (total / (rows * expected).sqrt()).backward()  # type: ignore[no-untyped-call]
+        loss = cross_entropy(logits.float(), targets, batch.weight, reduction="sum") / expected
+        loss.backward()  # type: ignore[no-untyped-call]
         for member in self.members:
             nn.utils.clip_grad_norm_(member.parameters(), self.params.clip)
         self.optimiser.step()
-        return total.detach() / expected / len(self.members)
+        return loss.detach() / len(self.members)
 
     def _average(self, step: int) -> None:
         decay = min(self.params.averaging, (1 + step) / (10 + step))

@@ -69,7 +69,7 @@ class MLP(RowModel):
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
-    version = 3
+    version = 2
     capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row", gpu=True, early_stopping=True)
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128, 256)),
