@@ -8,18 +8,17 @@ of stays; then group by group becomes a batch with its Sepsis-3 label. docs/mimi
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.rules import TOLERANCE_HOURS
@@ -34,6 +33,9 @@ from flowsheet.cohort.sources.mimic3.tally import RULES, Tally
 from flowsheet.errors import FlowsheetError
 
 __all__ = ["Mimic3", "Mimic3Options"]
+
+_MAKERS = 2
+"""Threads that make batches beside the one that checks and writes them; the work leaves Python most of the time."""
 
 
 @SOURCES.register("mimic3")
@@ -83,8 +85,9 @@ class Mimic3(Source):
             _read_events(tables, Placing(stays), self.options, tally, spill)
             orders = hospital.read_orders(tables["prescriptions"], stays.table["hadm_id"].unique(), tally)
             taken = hospital.read_cultures(tables["microbiologyevents"], stays.table["hadm_id"].unique(), tally)
-            made = Gathered(stays, orders, taken, spill, bounds).batches(self.options)
-            yield from _first_told(_ahead(made), tally, stays)
+            gathered = Gathered(stays, orders, taken, spill, self.options)
+            groups = range(spill.settle())
+            yield from _first_told(_ahead(gathered.batch, groups), tally, stays)
 
 
 def _read_events(
@@ -128,13 +131,16 @@ def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {reason: n for reason, n in summed.items() if n}
 
 
-def _ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, the next one being made while one is used."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
-            coming = maker.submit(next, batches, None)
-            yield batch
+def _ahead(make: Callable[[int], Batch], groups: Iterable[int]) -> Iterator[Batch]:
+    """The batches of the groups, in order; the next two are being made while one is used."""
+    coming: deque[Future[Batch]] = deque()
+    with ThreadPoolExecutor(_MAKERS) as makers:
+        for group in groups:
+            coming.append(makers.submit(make, group))
+            if len(coming) > _MAKERS:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 @dataclass(frozen=True)
@@ -145,26 +151,14 @@ class Gathered:
     orders: pl.DataFrame
     taken: pl.DataFrame
     spill: Spill
-    bounds: NDArray[np.int64]
-    """Group g holds the stays with ids in [bounds[g], bounds[g + 1])."""
+    options: Mimic3Options
 
-    def batches(self, options: Mimic3Options) -> Iterator[Batch]:
-        """Group by group, what was set down becomes a batch."""
-        groups = zip(*(self.spill.groups(kind) for kind in ("events", "metavision", "carevue")), strict=True)
-        for (low, high), frames in zip(pairwise(self.bounds.tolist()), groups, strict=True):
-            mine = self.stays.table.filter(pl.col("stay_id") >= low, pl.col("stay_id") < high)
-            yield self._batch(mine, *frames, options=options)
-
-    def _batch(
-        self,
-        mine: pl.DataFrame,
-        charted: pl.DataFrame,
-        metavision: pl.DataFrame,
-        carevue: pl.DataFrame,
-        *,
-        options: Mimic3Options,
-    ) -> Batch:
-        tally = Tally()
+    def batch(self, group: int) -> Batch:
+        """What was set down of a group of stays becomes a batch."""
+        low, high = self.spill.bounds[group : group + 2].tolist()
+        mine = self.stays.table.filter(pl.col("stay_id") >= low, pl.col("stay_id") < high)
+        charted, metavision, carevue = (self.spill.take(kind, group) for kind in ("events", "metavision", "carevue"))
+        options, tally = self.options, Tally()
         measured = events.events(charted, options, tally)
         weights = measured.filter(pl.col("variable") == "weight")
         given = _inside(inputs.treatments(metavision, carevue, weights, options, tally), mine)

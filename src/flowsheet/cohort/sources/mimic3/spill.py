@@ -39,15 +39,19 @@ class Spill:
         if sum(piece.height for piece in self._mixed[kind]) > _SORTED:
             self._sort(kind)
 
-    def groups(self, kind: str) -> Iterator[pl.DataFrame]:
-        """The rows of each group of stays, in the order of the groups, each sorted by nothing in particular."""
-        self._sort(kind)
-        for group in range(len(self.bounds) - 1):
-            files = self._files.pop((kind, group), [])
-            parts = [*map(pl.read_ipc_stream, files), *self._parts.pop((kind, group), [])]
-            for file in files:
-                file.unlink()
-            yield pl.concat(parts) if parts else pl.DataFrame()
+    def settle(self) -> int:
+        """Tell apart what has been added, so that every group can be taken; the number of groups."""
+        for kind in list(self._mixed):
+            self._sort(kind)
+        return len(self.bounds) - 1
+
+    def take(self, kind: str, group: int) -> pl.DataFrame:
+        """The rows of a group of stays, sorted by nothing in particular; they are not kept."""
+        files = self._files.pop((kind, group), [])
+        parts = [*map(pl.read_ipc_stream, files), *self._parts.pop((kind, group), [])]
+        for file in files:
+            file.unlink()
+        return pl.concat(parts) if parts else pl.DataFrame()
 
     def _sort(self, kind: str) -> None:
         """Tell what is held of a kind apart by group."""
