@@ -98,7 +98,14 @@ class ExtractWriter:
         stream = self._files.enter_context((self.folder / f"{name}.parquet").open("wb"))
         schema = pa.schema([(column, _ARROW[dtype]) for column, dtype in columns.items()])
         repeating = [column for column, dtype in columns.items() if dtype != TIME]  # moments seldom do
-        writer = pq.ParquetWriter(stream, schema, compression="zstd", store_schema=False, use_dictionary=repeating)
+        writer = pq.ParquetWriter(
+            stream,
+            schema,
+            compression="zstd",
+            store_schema=False,
+            use_dictionary=repeating,
+            write_statistics=["stay_id"],  # the only column that tells one row group from another
+        )
         self._writers[name] = self._files.enter_context(writer)
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:

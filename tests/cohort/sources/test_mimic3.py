@@ -16,7 +16,7 @@ from flowsheet.cohort.ingest import ingest
 from flowsheet.cohort.schema import Tables
 from flowsheet.cohort.sources.base import Batch, Source
 from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, spill
-from flowsheet.cohort.sources.mimic3.stays import Placing, Stays, _windows
+from flowsheet.cohort.sources.mimic3.stays import Places, Placing, Stays, _windows
 from flowsheet.cohort.sources.mimic3.tally import Tally
 from flowsheet.config import CohortConfig, Policy, QuarantineConfig
 from flowsheet.errors import CheckFailed
@@ -341,7 +341,7 @@ def test_a_fact_is_placed_in_the_one_stay_whose_window_it_meets(stays, facts):
         for of, stay, start, end in windows.rows()
         if of == subject and start <= time <= end
     }
-    assert dict(placed.select("n", "stay_id").rows()) == expected
+    assert dict(placed.select("n", pl.Series(ids)[placed["stay"]].alias("stay_id")).rows()) == expected
 
 
 DEMO_VALUES = [  # read off the raw CSVs by eye
@@ -403,3 +403,13 @@ def test_tables_without_rows_are_no_fault(tmp_path):
     assert again.stays.height == 4
     assert again.treatments.is_empty()
     assert batches[0].defects.is_empty()
+
+
+NUMBERS = st.one_of(st.integers(-5, 40), st.integers(9_999_990, 10_000_010), st.integers(-(2**63), 2**63 - 1))
+
+
+@given(ids=st.sets(NUMBERS, max_size=12), asked=st.lists(NUMBERS, max_size=30))
+def test_ids_small_and_large_are_found_where_they_stand(ids, asked):
+    ordered = sorted(ids)
+    places = Places(np.array(ordered, dtype=np.int64)).of(np.array([*asked, *ordered], dtype=np.int64))
+    assert places.tolist() == [ordered.index(n) if n in ids else -1 for n in [*asked, *ordered]]

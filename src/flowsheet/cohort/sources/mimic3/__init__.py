@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import polars as pl
 
 from flowsheet.cohort import catalogue
@@ -78,10 +77,8 @@ class Mimic3(Source):
         tables, tally = self._tables(), Tally()
         threading.Thread(target=self._hash, daemon=True).start()
         stays = read_stays(tables, self.options, tally)
-        every = self.options.stays_per_batch
-        bounds = np.append(stays.ids[::every], stays.ids[-1:] + 1) if len(stays.ids) else np.zeros(1, np.int64)
         with spill_folder() as folder:
-            spill = Spill(folder, bounds)
+            spill = Spill(folder, stays.table.height, self.options.stays_per_batch)
             _read_events(tables, Placing(stays), self.options, tally, spill)
             orders = hospital.read_orders(tables["prescriptions"], stays.table["hadm_id"].unique(), tally)
             taken = hospital.read_cultures(tables["microbiologyevents"], stays.table["hadm_id"].unique(), tally)
@@ -155,11 +152,11 @@ class Gathered:
 
     def batch(self, group: int) -> Batch:
         """What was set down of a group of stays becomes a batch."""
-        low, high = self.spill.bounds[group : group + 2].tolist()
-        mine = self.stays.table.filter(pl.col("stay_id") >= low, pl.col("stay_id") < high)
-        charted, metavision, carevue = (self.spill.take(kind, group) for kind in ("events", "metavision", "carevue"))
+        mine = self.stays.table.slice(group * self.spill.size, self.spill.size)
+        charted = self.spill.take("events", group)
+        metavision, carevue = (self._named(self.spill.take(kind, group)) for kind in ("metavision", "carevue"))
         options, tally = self.options, Tally()
-        measured = events.events(charted, options, tally)
+        measured = events.events(charted, self.stays.table["stay_id"], options, tally)
         weights = measured.filter(pl.col("variable") == "weight")
         given = _inside(inputs.treatments(metavision, carevue, weights, options, tally), mine)
         ordered = hospital.ordered_treatments(self.orders, mine, tally)
@@ -172,6 +169,10 @@ class Gathered:
         episodes = labelled.episodes.select(list(EPISODES)).cast(pl.Schema(EPISODES))
         left_out = _added(tally.left_out, {})
         return Batch(stays, measured, exposures, episodes, left_out=left_out, counted=labelled.counts)
+
+    def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows of numbered stays with the ids of these."""
+        return rows.with_columns(stay_id=self.stays.table["stay_id"][rows["stay"]]) if rows.height else rows
 
 
 def _given(given: pl.DataFrame, stays: pl.DataFrame, table: str) -> pl.DataFrame:

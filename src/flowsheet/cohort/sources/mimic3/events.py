@@ -1,6 +1,6 @@
 """Events out of CHARTEVENTS, LABEVENTS, OUTPUTEVENTS and PROCEDUREEVENTS_MV.
 
-On the way through a table each row becomes (stay_id, time, known_at, code, value) in the catalogue's unit, ``code``
+On the way through a table each row becomes (stay, time, known_at, code, value) in the catalogue's unit, ``code``
 being the row of the catalogue's item. What depends on several rows (duplicates, the sum of urine, the whole of a coma
 score, the specimen of a blood gas) waits for :func:`events`, which sees all rows of some stays at once.
 """
@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EVENTS, empty
@@ -46,8 +47,7 @@ _WORDS = ("gcs_verbal", "crp", "specimen", "ventilator_setting", "ventilator_mod
 _COMA = ("egcs", "mgcs", "vgcs", "gcs")
 _PART = pl.Enum(["rest", "arterial", "coma", "urine", "specimen"])
 """What depends on several rows is told apart from the rest."""
-_COLUMNS = ["stay_id", "time", "known_at", "code", "value"]
-_TREATED = ["worded", "share", "factor", "offset", "low", "high"]
+_COLUMNS = ["stay", "time", "known_at", "code", "value"]
 
 
 @lru_cache(maxsize=1)
@@ -79,6 +79,10 @@ def items() -> pl.DataFrame:
         .with_columns(
             low=pl.when(pl.col("convert").is_in(["gcs_verbal", "specimen"])).then(0.0).otherwise("low"),
             high=pl.when(pl.col("convert") == "specimen").then(1.0).otherwise("high"),
+        )
+        .with_columns(  # what is taken away is bounded by its size
+            low=pl.when(pl.col("factor") < 0).then(-pl.col("high")).otherwise("low"),
+            high=pl.when(pl.col("factor") < 0).then(-pl.col("low")).otherwise("high"),
         )
     )
 
@@ -143,26 +147,42 @@ class Reader:
         if number == "valuenum" and not rows.schema[number].is_numeric():
             unread = pl.col("_number").is_null() & (pl.col(number) != "")
             read = self.tally.spoil(read, unread, table, number, "number")
-        read = read.join(_of(table).select("itemid", "code"), on="itemid", maintain_order="left")
-        read = read.with_columns(items().select(_TREATED)[read["code"]])
-        linear = pl.col("_number") * pl.col("factor") + pl.col("offset")
-        percent = pl.when(pl.col("_number") <= 1).then(pl.col("_number") * 100).otherwise("_number")
-        values = read.select(pl.when("share").then(percent).otherwise(linear).round(6)).to_series()
-        if (at := read["worded"].arg_true()).len():
-            said = read[at].with_columns(items().select("convert")[read["code"][at]])
-            values = values.scatter(at, said.select(_worded(said.columns)).to_series())
-        read = read.select("stay_id", "time", "known_at", "code", *_TREATED, value=values)
-        size = pl.when(pl.col("factor") < 0).then(-pl.col("value")).otherwise("value")
-        nothing, impossible = pl.col("value").is_null(), ~size.is_between("low", "high")
+        read = _coded(read, table)
+        values = read["_number"].round(6)
+        if len(at := np.flatnonzero(_converted()[read["code"].to_numpy()])):
+            values = values.scatter(at, _in_units(read[at]))
+        bounds = items().select("low", "high")[read["code"]]
+        read = read.select("stay", "time", "known_at", "code", *bounds, value=values)
+        nothing, impossible = pl.col("value").is_null(), ~pl.col("value").is_between("low", "high")
         names = pl.col("code").replace_strict(items()["code"], items()["name"])
         reason = (
-            pl.when(nothing & pl.col("worded"))
+            pl.when(nothing & pl.col("code").is_in(items().filter("worded")["code"].implode()))
             .then(pl.lit(f"{table}: words that say nothing"))
             .when(nothing)
             .then(pl.lit(f"{table}: no number"))
             .otherwise(pl.lit(f"{table}: impossible: ") + names)
         )
         return self.tally.leave_out_by(read, nothing | impossible, reason)
+
+
+def _coded(rows: pl.DataFrame, table: str) -> pl.DataFrame:
+    """The rows with the ``code`` of their item; once more for an item that says a second thing."""
+    asked = rows["itemid"].to_numpy()
+    first, *more = (codes[asked] for codes in _codes(table))
+    parts = [rows.with_columns(code=pl.Series(first))]
+    for code in more:
+        at = np.flatnonzero(code >= 0)
+        parts.append(rows[at].with_columns(code=pl.Series(code[at])))
+    return pl.concat(parts)
+
+
+def _in_units(rows: pl.DataFrame) -> pl.Series:
+    """Values of items that are charted in other units than the catalogue's, or in words."""
+    rows = rows.with_columns(items().select("convert", "worded", "share", "factor", "offset")[rows["code"]])
+    number = pl.col("_number")
+    percent = pl.when(number <= 1).then(number * 100).otherwise(number)
+    measured = pl.when("share").then(percent).otherwise(number * pl.col("factor") + pl.col("offset")).round(6)
+    return rows.select(pl.when("worded").then(_worded(rows.columns)).otherwise(measured)).to_series()
 
 
 def _worded(columns: list[str]) -> pl.Expr:
@@ -194,11 +214,24 @@ def _worded(columns: list[str]) -> pl.Expr:
 
 @lru_cache(maxsize=16)
 def _of(table: str) -> pl.DataFrame:
-    return (
-        items()
-        .filter(pl.col("table") == table)
-        .select("itemid", "code", "convert", "worded", "share", "factor", "offset", "low", "high")
-    )
+    return items().filter(pl.col("table") == table).select("itemid", "code", "convert")
+
+
+@lru_cache(maxsize=16)
+def _codes(table: str) -> list[NDArray[np.int32]]:
+    """For each item id the first code that it has in the table, then the second, and so on; -1: no more."""
+    rows = _of(table).with_columns(turn=pl.int_range(pl.len()).over("itemid")).partition_by("turn")
+    tables = np.full((len(rows), int(_of(table)["itemid"].to_numpy().max()) + 1), -1, np.int32)
+    for codes, of_turn in zip(tables, rows, strict=True):
+        codes[of_turn["itemid"].to_numpy()] = of_turn["code"].to_numpy()
+    return list(tables)
+
+
+@lru_cache(maxsize=1)
+def _converted() -> NDArray[np.bool_]:
+    """For each code, whether what is charted has to be converted."""
+    as_it_is = ~pl.col("worded") & ~pl.col("share") & (pl.col("factor") == 1) & (pl.col("offset") == 0)
+    return items().select(~as_it_is).to_series().to_numpy()
 
 
 def _known(time: str, stored: str) -> pl.Expr:
@@ -215,10 +248,11 @@ def _is(column: str, word: str) -> pl.Expr:
     return pl.col(column).str.to_lowercase() == word
 
 
-def events(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
+def events(rows: pl.DataFrame, ids: pl.Series, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
     """All rows of some stays as the contract's events, in its order: one value a stay, moment and variable.
 
-    Of several, the one that was in the record first stays, then the item named first in the catalogue.
+    ``ids`` are those of the stays by number. Of several values, the one that was in the record first stays, then the
+    item named first in the catalogue.
     """
     if rows.is_empty():
         return empty("events")
@@ -230,7 +264,8 @@ def events(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataF
     columns = [*_COLUMNS, "order"]
     kept = pl.concat([parts[part].select(columns) for part in ("rest", "arterial", "urine", "coma")], rechunk=True)
     made = _one_each(kept, tally)
-    return made.with_columns(variable=_names()[made["order"] - 1]).select(list(EVENTS)).cast(pl.Schema(EVENTS))
+    made = made.with_columns(stay_id=ids[made["stay"]], variable=_names()[made["order"] - 1])
+    return made.select(list(EVENTS)).cast(pl.Schema(EVENTS))
 
 
 @lru_cache(maxsize=1)
@@ -241,15 +276,15 @@ def _names() -> pl.Series:
 
 def _arterial(gases: pl.DataFrame, specimens: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     """Blood gases without those whose specimen was of other blood."""
-    other = specimens.filter(pl.col("value") == 0.0).select("stay_id", "time", _other=True)
-    gases = gases.join(other, on=["stay_id", "time"], how="left", maintain_order="left")
+    other = specimens.filter(pl.col("value") == 0.0).select("stay", "time", _other=True)
+    gases = gases.join(other, on=["stay", "time"], how="left", maintain_order="left")
     return tally.leave_out(gases, pl.col("_other"), "labevents: blood gas that is not arterial")
 
 
 def _first(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     """One row a stay, moment and item: the first in the record, then the smallest value."""
-    rows = rows.sort("stay_id", "time", "code", "known_at", "value")
-    return tally.leave_out(rows, _as_before("stay_id", "time", "code"), "charted more than once")
+    rows = rows.sort("stay", "time", "code", "known_at", "value")
+    return tally.leave_out(rows, _as_before("stay", "time", "code"), "charted more than once")
 
 
 def _one_each(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
@@ -257,17 +292,16 @@ def _one_each(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
 
     One number says all three, so that rows are sorted by a whole number; only those that share it are looked at.
     """
-    stay = rows["stay_id"].unique().sort().search_sorted(rows["stay_id"]).cast(pl.Int64)
-    second = rows["time"].dt.epoch("s")
-    key = ((stay * 2**32 + second - second.min()) * 512 + rows["order"]).to_numpy()
+    stay, second = rows["stay"].cast(pl.Int64), rows["time"].dt.epoch("s")
+    key = (((stay - stay.min()) * 2**32 + second - second.min()) * 512 + rows["order"]).to_numpy()
     at = np.argsort(key, kind="stable")
     same = np.diff(key[at]) == 0
     shared = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
     many = rows[at[shared]].with_columns(_key=key[at[shared]], _at=at[shared])
     ranked = many.sort("_key", "time", "known_at", "code", "value").with_columns(_place=shared)
     at[shared] = ranked["_at"]
-    ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "code"), "charted more than once")
-    ranked = tally.leave_out(ranked, _as_before("stay_id", "time", "order"), "another item said it already")
+    ranked = tally.leave_out(ranked, _as_before("stay", "time", "code"), "charted more than once")
+    ranked = tally.leave_out(ranked, _as_before("stay", "time", "order"), "another item said it already")
     return rows[np.delete(at, np.setdiff1d(shared, ranked["_place"], assume_unique=True))]
 
 
@@ -278,7 +312,7 @@ def _as_before(*columns: str) -> pl.Expr:
 
 def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     """What came out at one time, less the irrigation that went in."""
-    summed = rows.group_by("stay_id", "time", maintain_order=True).agg(
+    summed = rows.group_by("stay", "time", maintain_order=True).agg(
         pl.col("known_at").max(), pl.col("code", "order").first(), value=pl.col("value").sum()
     )
     top = catalogue.variable("urine").high
@@ -289,7 +323,7 @@ def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFr
     """The coma score's total where all its parts were charted at one time, and the rule for intubated patients."""
     rows = rows.join(items().select("code", "name"), on="code", maintain_order="left")
     parts = rows.filter(pl.col("name") != "gcs")
-    wide = parts.group_by("stay_id", "time", maintain_order=True).agg(
+    wide = parts.group_by("stay", "time", maintain_order=True).agg(
         pl.col("known_at").max(),
         parts=pl.col("name").n_unique(),
         value=pl.col("value").sum(),
@@ -300,7 +334,7 @@ def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFr
         wide = wide.with_columns(value=pl.col("value") + pl.col("intubated")).filter(pl.col("parts") == 3)
     elif options.intubated_verbal == "normal":
         wide = wide.with_columns(value=pl.when("intubated").then(15.0).otherwise("value"))
-    said = rows.filter(pl.col("name") == "gcs").join(wide, on=["stay_id", "time"], how="anti", maintain_order="left")
+    said = rows.filter(pl.col("name") == "gcs").join(wide, on=["stay", "time"], how="anti", maintain_order="left")
     if options.intubated_verbal == "missing":
         wide = wide.filter(~pl.col("intubated"))
     verbal = (pl.col("name") == "vgcs") & (pl.col("value") == _INTUBATED)

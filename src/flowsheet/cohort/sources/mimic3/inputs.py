@@ -73,7 +73,7 @@ class Reader:
         self.tally.unmapped(table.name, wanted.others, wanted.odd)
 
 
-_SPILLED = ["stay_id", "code", "storetime", "amount", "amountuom", "rate", "rateuom"]
+_SPILLED = ["stay", "code", "storetime", "amount", "amountuom", "rate", "rateuom"]
 
 
 def _uom(column: str) -> pl.Expr:

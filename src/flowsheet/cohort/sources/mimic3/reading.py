@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
-from isal import igzip_threaded
+from isal.isal_zlib import _GzipReader
 from numpy.typing import NDArray
 
 from flowsheet.cohort.sources.mimic3.files import RawTable, names_in, readable
@@ -243,9 +243,10 @@ def _blocks(raw: io.BufferedReader, free: queue.Queue[bytearray]) -> Iterator[tu
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[io.BufferedReader]:
-    if path.suffix.lower() == ".gz":
-        with igzip_threaded.open(path, "rb", threads=1, block_size=1 << 20) as stream:
-            yield stream
-    else:
-        with path.open("rb") as stream:
-            yield stream
+    with path.open("rb") as plain:
+        if path.suffix.lower() == ".gz":  # not igzip.open: that one unpacks first and copies then
+            unpacking: Any = _GzipReader(plain, 1 << 18)
+            with io.BufferedReader(unpacking) as stream:
+                yield stream
+        else:
+            yield plain

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.home import held, home
 
@@ -21,13 +20,13 @@ _HELD = min(4 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") //
 
 
 class Spill:
-    """Frames with a ``stay_id``, by kind and group; group g holds the stays in [bounds[g], bounds[g + 1]).
+    """Frames with a ``stay``, by kind and group; group g holds the stays from number g * ``size`` on.
 
     What fits stays in memory; the rest lies in ``folder``, which is made when it is first needed.
     """
 
-    def __init__(self, folder: Path, bounds: NDArray[np.int64]) -> None:
-        self.folder, self.bounds = folder, bounds
+    def __init__(self, folder: Path, stays: int, size: int) -> None:
+        self.folder, self.groups, self.size = folder, -(-stays // size), size
         self._mixed: dict[str, list[pl.DataFrame]] = defaultdict(list)
         self._parts: dict[tuple[str, int], list[pl.DataFrame]] = defaultdict(list)
         self._files: dict[tuple[str, int], list[Path]] = defaultdict(list)
@@ -43,7 +42,7 @@ class Spill:
         """Tell apart what has been added, so that every group can be taken; the number of groups."""
         for kind in list(self._mixed):
             self._sort(kind)
-        return len(self.bounds) - 1
+        return self.groups
 
     def take(self, kind: str, group: int) -> pl.DataFrame:
         """The rows of a group of stays, sorted by nothing in particular; they are not kept."""
@@ -58,9 +57,9 @@ class Spill:
         if not (pieces := self._mixed.pop(kind, [])):
             return
         rows = pl.concat(pieces)
-        of = np.searchsorted(self.bounds, rows["stay_id"].to_numpy(), "right") - 1
-        order = np.argsort(of.astype(np.min_scalar_type(len(self.bounds))), kind="stable")  # short numbers sort soonest
-        edges = np.searchsorted(of, np.arange(len(self.bounds)), sorter=order)
+        of = (rows["stay"].to_numpy() // self.size).astype(np.min_scalar_type(self.groups))  # short: sorted by counting
+        order = np.argsort(of, kind="stable")
+        edges = np.append(0, np.cumsum(np.bincount(of, minlength=self.groups)))
         rows = rows[order]
         for group in np.flatnonzero(np.diff(edges)).tolist():
             self._parts[kind, group].append(rows[int(edges[group]) : int(edges[group + 1])])

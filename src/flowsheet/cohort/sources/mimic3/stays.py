@@ -21,6 +21,8 @@ _HIDDEN_AGE = 150.0  # years; the database shifts the birth of patients over 89 
 _SECOND = 1_000_000  # microseconds
 _NO_STAY = np.iinfo(np.int64).max
 """Stands for the stay of a row that has none, behind all others."""
+_SMALL = 10_000_000
+"""Ids up to this are looked up in a table; the database's have six digits."""
 _YEAR = 365.2425 * 24  # hours
 
 
@@ -150,12 +152,33 @@ def _windows(stays: pl.DataFrame, options: Mimic3Options) -> pl.DataFrame:
     return rows.select("subject_id", "stay_id", "start", end=end)
 
 
+class Places:
+    """Where ids stand in a sorted list of them; small ones are looked up in a table, not searched."""
+
+    def __init__(self, ids: Ints) -> None:
+        self._ids = ids
+        small = ids[(ids >= 0) & (ids < _SMALL)]
+        self._table = np.full(int(small.max(initial=0)) + 2, -1, np.int32)
+        self._table[small] = np.searchsorted(ids, small)
+
+    def of(self, asked: Ints) -> NDArray[np.int32]:
+        """The place of each; -1: nowhere."""
+        end = len(self._table) - 1  # where nothing stands
+        at = self._table[np.clip(asked, 0, end)]
+        beyond = np.flatnonzero((asked < 0) | (asked > end))
+        if len(beyond):
+            wanted = asked[beyond]
+            found = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
+            at[beyond] = np.where(self._ids[found] == wanted, found, -1) if len(self._ids) else -1
+        return at
+
+
 class Placing:
     """Which stay a row belongs to: the one that it names, or else the one of its patient at its time."""
 
     def __init__(self, stays: Stays) -> None:
         windows = stays.windows
-        self._subjects = np.unique(windows["subject_id"].to_numpy())
+        self._subjects = Places(np.unique(windows["subject_id"].to_numpy()))
         self._subject = windows["subject_id"].to_numpy()
         self._starts = windows["start"].to_physical().to_numpy()
         self._ends = windows["end"].to_physical().to_numpy()
@@ -163,23 +186,25 @@ class Placing:
         self._base = int(self._starts.min()) // _SECOND if len(self._starts) else 0
         self._span = int(self._ends.max()) // _SECOND - self._base + 3 if len(self._ends) else 3
         self._keys = self._key(self._subject, self._starts)
-        self._known = np.append(stays.known, _NO_STAY)
-        self._kept = np.isin(self._known, stays.ids)
-        self._first = np.full(len(self._known), _NO_STAY)
-        self._last = np.full(len(self._known), -_NO_STAY)
-        at = np.searchsorted(self._known, self._ids)
+        self._known = Places(stays.known)
+        # Of each known stay, and of none at the end: its number among the kept ones, and its window.
+        self._number = np.append(Places(stays.ids).of(stays.known), np.int32(-1))
+        self._first = np.full(len(self._number), _NO_STAY)
+        self._last = np.full(len(self._number), -_NO_STAY)
+        at = self._known.of(self._ids)
         self._first[at], self._last[at] = self._starts, self._ends
 
     def _key(self, subject: Ints, time: Ints) -> Ints:
-        rank = np.searchsorted(self._subjects, subject)
+        rank = self._subjects.of(subject).astype(np.int64)
         return np.asarray(rank * self._span + np.clip(time // _SECOND - self._base, -1, self._span - 2))
 
     def place(self, rows: pl.DataFrame, table: str, time: str, tally: Tally) -> pl.DataFrame:
-        """The rows of kept stays with their ``stay_id``; ``icustay_id`` may be null or absent, and is gone then.
+        """The rows of kept stays with ``stay``, its number; ``icustay_id`` may be null or absent, and is gone then.
 
         A stay that no other table knows is a defect; rows outside their stay's window are left out.
         """
-        rows = rows.filter(pl.col(time).is_not_null())
+        if rows[time].null_count():
+            rows = rows.filter(pl.col(time).is_not_null())
         tells = "icustay_id" in rows.columns
         rows = rows if tells else rows.with_columns(icustay_id=pl.lit(None, pl.Int64))
         unnamed = rows["icustay_id"].is_null().to_numpy()
@@ -187,17 +212,18 @@ class Placing:
         if unnamed.any():
             stay = stay.copy()
             stay[unnamed] = self._by_time(rows.filter(pl.Series(unnamed)), time)
-        at = np.searchsorted(self._known, stay)
-        known = self._known[at] == stay
-        kept = known & self._kept[at]
+        at = self._known.of(stay)
+        number = self._number[at]
+        kept = number >= 0
         now = rows[time].to_physical().to_numpy()
-        outside = kept & ((now < self._first[at]) | (now > self._last[at]))
+        inside = kept & (now >= self._first[at]) & (now <= self._last[at])
         if tells:
-            tally.spoil(rows, pl.lit(pl.Series(~known)), table, "icustay_id", "unknown_stay")
-            tally.left_out[f"{table}: outside the stay"] += int(outside.sum())
-            tally.left_out[f"{table}: without a stay, none at that time"] += int((unnamed & ~kept).sum())
-        placed = rows.drop("subject_id", "icustay_id").with_columns(stay_id=pl.Series(stay))
-        return placed.filter(pl.Series(kept & ~outside))
+            unknown = (at < 0) & (stay != _NO_STAY)
+            tally.spoil(rows, pl.lit(pl.Series(unknown)), table, "icustay_id", "unknown_stay")
+            tally.left_out[f"{table}: outside the stay"] += int(np.count_nonzero(kept) - np.count_nonzero(inside))
+            tally.left_out[f"{table}: without a stay, none at that time"] += int(np.count_nonzero(unnamed & ~kept))
+        placed = rows.drop("subject_id", "icustay_id").with_columns(stay=pl.Series(number))
+        return placed.filter(pl.Series(inside))
 
     def _by_time(self, rows: pl.DataFrame, time: str) -> Ints:
         """Ids of the stays; ``_NO_STAY`` where there is none."""
