@@ -7,9 +7,11 @@ WINDOWS is a folder written by ``Sequences.save`` (unscaled). One JSON line a fi
 are the process's own, ``gemm`` is what the machine does just then in float32 (GFLOP/s, the recurrent product's
 shape): read the seconds beside it. The first form times an epoch of one layer of 128 units in batches of 64 stays,
 laid out in several ways (the slow ones from a ``--share`` of their batches). ``inside`` is the share of the time
-spent in forward, backward and optimiser; the rest puts batches together and averages weights. Where there is a GPU,
-it also tells the share of cuDNN's own rate that training reaches. The second form trains in these ways with equal
-seeds for as many epochs, and scores subjects who were held out.
+spent in forward, backward and optimiser; the rest puts batches together and averages weights. Machines differ, so
+beside them stand the bounds of this one: ``torch.nn.LSTM`` with a linear output and nothing else, on stays padded to
+the longest (what a user would do otherwise), and on as many rows without any padding (what no training can beat).
+Where there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form trains in
+these ways with equal seeds for as many epochs, and scores subjects who were held out.
 """
 
 from __future__ import annotations
@@ -135,7 +137,36 @@ def speed(args: argparse.Namespace) -> None:
             for way in ways:
                 figures = epoch(kind, way, table, embedding, args.share if way.slow else 1.0)
                 show(kind=kind, way=way.name, **about, **figures)
+    for inputs in (table.x.shape[1], default):
+        for name, steps in (("padded to the longest", int(table.lengths.max())), ("nothing padded", 0)):
+            for precision in ("float32", "bfloat16"):
+                seconds = alone(table, inputs, steps, precision, args.share)
+                show(kind="lstm", way=f"torch's layer alone, {name}", inputs=inputs, precision=precision, **seconds)
     show(figure="share of cuDNN's own rate", **cudnn_share(table))
+
+
+def alone(table: Table, inputs: int, steps: int, precision: str, share: float) -> dict[str, Any]:
+    """Seconds of an epoch of torch's layer in batches of 64 stays of so many steps; 0: of the mean length."""
+    number = -(-len(table.lengths) // 64)
+    steps = steps or -(-len(table.y) // (number * 64))
+    layer, head = torch.nn.LSTM(inputs, 128), torch.nn.Linear(128, 1)
+    optimiser = torch.optim.AdamW([*layer.parameters(), *head.parameters()], fused=True)
+    x, y = torch.randn(steps, 64, inputs), torch.zeros(steps, 64, 1)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            logits = head(layer(x)[0])
+        torch.nn.functional.binary_cross_entropy_with_logits(logits.float(), y).backward()
+        optimiser.step()
+
+    timed = max(WARM, round(share * number))
+    for _ in range(WARM):
+        step()
+    cpu = time.process_time()
+    for _ in range(timed):
+        step()
+    return {"cpu_seconds": round((time.process_time() - cpu) * number / timed, 2), "steps": steps}
 
 
 def cudnn_share(table: Table) -> dict[str, Any]:
