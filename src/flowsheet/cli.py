@@ -35,9 +35,9 @@ def cli() -> None:
 
 _OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 
-_ALLOCATORS = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:3000,muzzy_decay_ms:3000", "MIMALLOC_PURGE_DELAY": "3000"}
-"""Polars' and Arrow's keep what was freed for seconds before the system gets it back: ingests use the same pages again
-and again, and fetching them anew costs a tenth of their processor time. Read when the libraries are loaded."""
+_ALLOCATORS = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1", "MIMALLOC_PURGE_DELAY": "-1"}
+"""Polars' and Arrow's keep what was freed: an ingest uses the same pages again and again, and to fetch them anew from
+the system costs up to a tenth of its processor time. Read when the libraries are loaded."""
 
 
 @cli.command()
