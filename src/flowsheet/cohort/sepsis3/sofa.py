@@ -133,7 +133,7 @@ def _coma(events: pl.DataFrame) -> pl.DataFrame:
     """The charted total, or the sum of the parts where all three and no total are charted at one time."""
     total = events.filter(variable="gcs").select("stay_id", "time", "known_at", "value")
     parts = events.filter(pl.col("variable").is_in(["egcs", "mgcs", "vgcs"])).group_by("stay_id", "time")
-    summed = parts.agg(pl.col("known_at").max(), pl.col("value").sum(), n=pl.col("variable").n_unique())
+    summed = parts.agg(pl.col("known_at").max(), pl.col("value").sum(), n=pl.len())  # each variable comes once
     summed = summed.filter(n=3).join(total, on=["stay_id", "time"], how="anti").select(total.columns)
     return _facts("cns", pl.concat([total, summed]), _steps(pl.col("value"), (15, 13, 10, 6), below=True))
 

@@ -105,6 +105,8 @@ class Tally:
 def whole(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """Columns as whole numbers; what is none becomes null."""
     for column in columns:
+        if frame.schema[column] == pl.Int64():
+            continue
         value = pl.col(column)
         made = frame.select(value.cast(pl.Int64, strict=False)).to_series()
         if frame.schema[column] == pl.String():
