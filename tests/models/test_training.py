@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from flowsheet.models import _training
 from flowsheet.models._batching import POOL, Batch, Table, batches, cut, gather, useful_lengths
 from flowsheet.models._recurrent import RecurrentNet, RecurrentParams, dropout_masks
-from flowsheet.models._training import log_loss
+from flowsheet.models._training import Trainer, log_loss
 from flowsheet.models.base import MODELS, Context, Model, Pruned
 from flowsheet.models.lstm import LSTMLayer
 from flowsheet.testing.models import toy_sequences
@@ -197,17 +198,42 @@ def test_a_pruned_fit_leaves_no_checkpoint(train: Sequences, valid: Sequences, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_training(train: Sequences, valid: Sequences) -> None:
-    scores = iter([0.5, 0.7, 0.6, 0.6, 0.6])
+def test_the_epoch_with_the_least_log_loss_is_kept_and_patience_ends_training(
+    train: Sequences, valid: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the monitored metric says."""
+    losses, scores = iter([0.7, 0.4, 0.5, 0.4, 0.1]), iter([0.9, 0.2, 0.3, 0.4, 0.5])
     seen: list[np.ndarray] = []
 
-    def score(y: np.ndarray, p: np.ndarray) -> float:
+    def loss(y: np.ndarray, p: np.ndarray) -> float:
         seen.append(p)
-        return next(scores)
+        return next(losses)
 
-    model = fit(train, valid, score=score, patience=2)
-    assert model.tables()["training_curve"]["validation_score"].to_list() == [0.5, 0.7, 0.6, 0.6]
+    monkeypatch.setattr(_training, "log_loss", loss)
+    model = fit(train, valid, score=lambda y, p: next(scores), patience=2)
+    curve = model.tables()["training_curve"]
+    assert curve["validation_log_loss"].to_list() == [0.7, 0.4, 0.5, 0.4]
+    assert curve["validation_score"].to_list() == [0.9, 0.2, 0.3, 0.4]
     assert np.array_equal(model.predict_proba(valid)[valid.scored], seen[1])
+
+
+def test_a_batch_counts_by_the_square_root_of_its_rows() -> None:
+    """With plain gradient descent, twice the same rows move the weights by the root of two as far."""
+
+    def moved(copies: int) -> float:
+        net = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(net.weight)
+        context, params = Context(seed=1), RecurrentParams(clip=1e9)
+        trainer = Trainer(net, params, lambda batch, _: net(batch.x)[:, 0][None], lambda _: np.zeros(0), context)
+        trainer.optimiser = torch.optim.SGD(net.parameters(), 1.0)
+        x, ones = torch.ones(3 * copies, 1), torch.ones(3 * copies)
+        batch = Batch(x, ones, ones, torch.zeros(3 * copies, dtype=torch.int64), [(3 * copies, 1)])
+        loss = trainer.step(batch, 3.0)
+        assert float(loss) == pytest.approx(copies * np.log(2), rel=1e-6)  # the share of the epoch's mean
+        return float(net.weight.detach())
+
+    assert moved(1) == pytest.approx(0.5, rel=1e-6)
+    assert moved(2) == pytest.approx(0.5 * np.sqrt(2), rel=1e-6)
 
 
 def test_a_score_that_cannot_be_computed_gives_way_to_log_loss(train: Sequences, valid: Sequences) -> None:

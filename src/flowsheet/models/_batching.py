@@ -2,10 +2,9 @@
 
 Stays differ in length by a factor of ten, so padding a random batch to its longest stay multiplies the work. Two
 things avoid that. The stays are drawn in random pools, and each pool is cut into batches by length: a batch then
-holds stays of like length, but never the same ones twice, and its loss is weighed by its rows (not their mean), so
-that the gradients of an epoch add up to what random batches' do. And a batch is sorted by length and cut along time
-into slabs: each slab holds only the stays that are still running, and the recurrent state is handed from one slab to
-the next. What is left is a twentieth of padding.
+holds stays of like length, but never the same ones twice, and training weighs it by its rows. And a batch is sorted by
+length and cut along time into slabs: each slab holds only the stays that are still running, and the recurrent state is
+handed from one slab to the next. What is left is a twentieth of padding.
 """
 
 from __future__ import annotations

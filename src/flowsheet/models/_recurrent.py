@@ -19,7 +19,7 @@ from flowsheet.config import Choice, FloatRange, Space
 from flowsheet.home import digest, read_json, write_json
 from flowsheet.models._batching import Batch, Table, useful_lengths
 from flowsheet.models._rows import base_rate, check_inputs, input_names
-from flowsheet.models._training import Probabilities, Trainer, TrainingParams, torch_threads
+from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import Capabilities, Context, Model, Rung
 from flowsheet.windows.sequences import FeatureKind, Sequences
 
@@ -37,7 +37,7 @@ class RecurrentParams(TrainingParams):
     epochs: Annotated[int, Field(ge=1)] = 14
     """Passes over the training stays, at most."""
     patience: Annotated[int, Field(ge=1)] = 14
-    """Epochs without a better validation score before training stops; few, and it stops before the rate has fallen."""
+    """Epochs without a lower validation log loss before training stops; with few, before the rate has fallen."""
     clip: Annotated[float, Field(gt=0)] = 0.25
     """Largest norm of a gradient: batches of very short and very long stays would otherwise throw training back."""
     inputs: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
@@ -206,7 +206,7 @@ class RecurrentModel(Model):
 
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
-    version = 2
+    version = 3
     capabilities = Capabilities(rung=Rung.recurrent, sees="the whole known past", gpu=True, early_stopping=True)
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128)),
@@ -221,7 +221,7 @@ class RecurrentModel(Model):
     rate: float
     nets: list[RecurrentNet]
     """The members, one or more; none where all rows get the base rate."""
-    curve: list[tuple[int, float, float]]
+    curve: Curve
 
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
         """Train with early stopping on the scored validation rows."""
@@ -313,8 +313,5 @@ class RecurrentModel(Model):
         return model
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``training_curve``: loss and validation score of each epoch."""
-        if not self.curve:
-            return {}
-        schema = {"epoch": pl.Int64, "training_loss": pl.Float64, "validation_score": pl.Float64}
-        return {"training_curve": pl.DataFrame(self.curve, schema=schema, orient="row")}
+        """``training_curve``: losses and validation score of each epoch."""
+        return curve_table(self.curve)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import polars as pl
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -22,6 +23,8 @@ from flowsheet.models._batching import Batch, Table, batches, gather
 from flowsheet.models.base import Context, Pruned
 
 Probabilities = NDArray[np.float64]
+Curve = list[tuple[int, float, float, float]]
+"""(epoch, mean training loss, validation score, validation log loss)."""
 
 
 class TrainingParams(Frozen):
@@ -34,7 +37,7 @@ class TrainingParams(Frozen):
     epochs: Annotated[int, Field(ge=1)] = 12
     """Passes over the training stays, at most."""
     patience: Annotated[int, Field(ge=1)] = 4
-    """Epochs without a better validation score before training stops; the best weights are kept."""
+    """Epochs without a lower validation log loss before training stops; the weights of the lowest are kept."""
     batch: Annotated[int, Field(ge=1)] = 64
     """Stays a batch; fewer where an epoch would have fewer than 32 batches, but not fewer than 8."""
     clip: Annotated[float, Field(gt=0)] = 1.0
@@ -51,14 +54,16 @@ class Progress:
 
     epoch: int = 0
     best_epoch: int = 0
-    best: float = -math.inf
-    curve: list[tuple[int, float, float]] = field(default_factory=list)
-    """(epoch, mean training loss, validation score)"""
+    best: float = math.inf
+    """The lowest validation log loss."""
+    curve: Curve = field(default_factory=list)
 
 
 class Trainer:
     """Fits a network; calling :meth:`run` again after a kill gives what an undisturbed run would have given.
 
+    The epoch to keep is chosen by the log loss on the validation rows, whatever metric is monitored: metrics that rank
+    the few positives of a validation split leap from epoch to epoch, and the highest leap is often an early one.
     ``logits(batch, generator)`` gives the network's output for the batch's R rows, dropout drawn from the generator;
     ``predict(net)`` the probabilities of all validation rows, shape (N,). A ``ModuleList`` of M networks learns side
     by side, each as it would alone; the output is then of shape (M, R).
@@ -122,18 +127,23 @@ class Trainer:
         return float(total) / number
 
     def step(self, batch: Batch, expected: float) -> Tensor:
-        """One batch; its loss is the sum over scored rows divided by ``expected``, their average number in a batch."""
+        """One batch, and its share of the epoch's mean loss; ``expected`` is the average number of its scored rows.
+
+        A batch counts by the square root of its rows, as its mean is known: were it by its rows, the few batches of
+        the longest stays would lead; were all alike, those of the shortest.
+        """
         self.optimiser.zero_grad()
         low = self.params.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             logits = self.logits(batch, self.generator)
         targets = batch.y.expand_as(logits)
-        loss = cross_entropy(logits.float(), targets, batch.weight, reduction="sum") / expected
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = cross_entropy(logits.float(), targets, batch.weight, reduction="sum")
+        rows = batch.weight.sum().clamp(min=1.0)
+        (total / (rows * expected).sqrt()).backward()  # type: ignore[no-untyped-call]
         for member in self.members:
             nn.utils.clip_grad_norm_(member.parameters(), self.params.clip)
         self.optimiser.step()
-        return loss.detach() / len(self.members)
+        return total.detach() / expected / len(self.members)
 
     def _average(self, step: int) -> None:
         decay = min(self.params.averaging, (1 + step) / (10 + step))
@@ -152,21 +162,23 @@ class Trainer:
             self.kept, progress.best_epoch = [p.clone() for p in self.average], progress.epoch
             context.progress(f"epoch {progress.epoch}: training loss {loss:.5f}")
             return
-        score = self._score(y, scored)
-        progress.curve.append((progress.epoch, loss, score))
-        if score > progress.best:
-            progress.best, progress.best_epoch = score, progress.epoch
+        score, loss_there = self._validate(y, scored)
+        progress.curve.append((progress.epoch, loss, score, loss_there))
+        if loss_there < progress.best:
+            progress.best, progress.best_epoch = loss_there, progress.epoch
             self.kept = [p.clone() for p in self.average]
         context.progress(f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}")
         context.report(progress.epoch, score)
 
-    def _score(self, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> float:
+    def _validate(self, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> tuple[float, float]:
+        """Score (minus log loss where it cannot be computed) and log loss of the averaged weights."""
         last = [p.detach().clone() for p in self.net.parameters()]
         self._put(self.average)
         p = self.predict(self.net)[scored]
         self._put(last)
         score = self.context.score(y[scored], p) if self.context.score else math.nan
-        return float(score) if math.isfinite(score) else -log_loss(y[scored], p)
+        loss = log_loss(y[scored], p)
+        return float(score) if math.isfinite(score) else -loss, loss
 
     def _put(self, weights: list[Tensor]) -> None:
         with torch.no_grad():
@@ -204,13 +216,20 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])
-        for epoch, _, score in self.progress.curve:
+        for epoch, _, score, _ in self.progress.curve:
             self.context.report(epoch, score)
 
 
 def _remove(path: Path | None) -> None:
     if path is not None:
         path.unlink(missing_ok=True)
+
+
+def curve_table(curve: Curve) -> dict[str, pl.DataFrame]:
+    """``training_curve``: losses and validation score of each epoch; nothing where no epoch was judged."""
+    names = ("training_loss", "validation_score", "validation_log_loss")
+    schema = {"epoch": pl.Int64(), **dict.fromkeys(names, pl.Float64())}
+    return {"training_curve": pl.DataFrame(curve, schema=schema, orient="row")} if curve else {}
 
 
 def log_loss(y: NDArray[np.int8], p: Probabilities) -> float:

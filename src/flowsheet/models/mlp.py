@@ -17,7 +17,7 @@ from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.home import digest
 from flowsheet.models._batching import Batch, Table
 from flowsheet.models._rows import RowModel, Rows
-from flowsheet.models._training import Probabilities, Trainer, TrainingParams, torch_threads
+from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
 
 BLOCK = 8
@@ -69,7 +69,7 @@ class MLP(RowModel):
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
-    version = 2
+    version = 3
     capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row", gpu=True, early_stopping=True)
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128, 256)),
@@ -79,10 +79,10 @@ class MLP(RowModel):
     }
 
     net: FeedForward
-    curve: list[tuple[int, float, float]]
+    curve: Curve
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """Cross entropy with AdamW; the weights of the best epoch on the validation rows are kept."""
+        """Cross entropy with AdamW; the weights with the least log loss on the validation rows are kept."""
         with torch_threads(context.threads):
             generator = torch.Generator().manual_seed(context.seed)
             table = _table(train, generator, torch.device(context.device))
@@ -131,14 +131,11 @@ class MLP(RowModel):
         """What :meth:`write` gave, on the CPU."""
         self.net = self._build(len(self.terms))
         self.net.load_state_dict(torch.load(folder / "weights.pt", weights_only=True, map_location="cpu"))
-        self.curve = [(int(epoch), float(loss), float(score)) for epoch, loss, score in state["curve"]]
+        self.curve = [tuple(row) for row in state["curve"]]
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``training_curve``: loss and validation score of each epoch."""
-        if not self.fitted:
-            return {}
-        schema = {"epoch": pl.Int64, "training_loss": pl.Float64, "validation_score": pl.Float64}
-        return {"training_curve": pl.DataFrame(self.curve, schema=schema, orient="row")}
+        """``training_curve``: losses and validation score of each epoch."""
+        return curve_table(self.curve) if self.fitted else {}
 
 
 def _table(rows: Rows, generator: torch.Generator, device: torch.device) -> Table:
