@@ -1,7 +1,7 @@
 """What a training epoch of the recurrent models costs, and whether speed costs accuracy.
 
     python benchmarks/training.py WINDOWS [--stays 13000] [--inputs 80] [--share 0.1]
-    python benchmarks/training.py WINDOWS --accuracy [--epochs 8] [--seeds 3] [--kind lstm]
+    python benchmarks/training.py WINDOWS --accuracy [--epochs 14] [--seeds 3] [--kind lstm]
 
 WINDOWS is a folder written by ``Sequences.save`` (unscaled). One JSON line a figure, for one thread; ``cpu_seconds``
 are the process's own, ``gemm`` is what the machine does just then in float32 (GFLOP/s, the recurrent product's
@@ -233,7 +233,7 @@ if __name__ == "__main__":
     parser.add_argument("--inputs", type=int, default=80)
     parser.add_argument("--share", type=float, default=0.1)
     parser.add_argument("--accuracy", action="store_true")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kind", choices=("lstm", "gru", "rnn"), default="lstm")
     arguments = parser.parse_args()
