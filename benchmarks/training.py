@@ -1,6 +1,7 @@
 """What a training epoch of the recurrent models costs, and whether speed costs accuracy.
 
     python benchmarks/training.py WINDOWS [--stays 13000] [--inputs 80] [--share 0.1]
+    python benchmarks/training.py WINDOWS --turns 5
     python benchmarks/training.py WINDOWS --accuracy [--epochs 14] [--seeds 3] [--kind lstm]
 
 WINDOWS is a folder written by ``Sequences.save`` (unscaled). One JSON line a figure, for one thread; ``cpu_seconds``
@@ -10,8 +11,9 @@ laid out in several ways (the slow ones from a ``--share`` of their batches). ``
 spent in forward, backward and optimiser; the rest puts batches together and averages weights. Machines differ, so
 beside them stand the bounds of this one: ``torch.nn.LSTM`` with a linear output and nothing else, on stays padded to
 the longest (what a user would do otherwise), and on as many rows without any padding (what no training can beat).
-Where there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form trains in
-these ways with equal seeds for as many epochs, and scores subjects who were held out.
+Where there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form takes turns,
+so that what else the machine does meets all alike, and tells how many times as long padding takes as ours, and ours
+as the bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects held out.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -116,6 +120,7 @@ def epoch(kind: str, way: Way, table: Table, embedding: int, share: float) -> di
     }
 
 
+@cache
 def table_of(folder: Path, stays: int, inputs: int) -> Table:
     """So many stays and inputs of the training part."""
     train = parts(folder, 0)[0]
@@ -143,6 +148,41 @@ def speed(args: argparse.Namespace) -> None:
                 seconds = alone(table, inputs, steps, precision, args.share)
                 show(kind="lstm", way=f"torch's layer alone, {name}", inputs=inputs, precision=precision, **seconds)
     show(figure="share of cuDNN's own rate", **cudnn_share(table))
+
+
+def proportions(args: argparse.Namespace) -> None:
+    """What padding and the bound cost, as multiples of our epoch, turn about; the medians of the turns.
+
+    Each works in a process of its own, whose memory nobody else tears, and whose first turn does not count.
+    """
+    names = [(work, way.precision) for way in OURS for work in ("ours", "bound")]
+    works = [("padding", "float32"), *names]
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in works]
+        rounds = []
+        for _ in range(1 + args.turns):
+            took = [pool.submit(turn, args, *work).result() for pool, work in zip(pools, works, strict=True)]
+            rounds.append(dict(zip(works, took, strict=True)))
+    for way in OURS:
+        columns = {name: np.array([one[name, way.precision] for one in rounds[1:]]) for name in ("ours", "bound")}
+        columns["padding"] = np.array([one["padding", "float32"] for one in rounds[1:]])
+        columns["padding / ours"] = columns["padding"] / columns["ours"]
+        columns["ours / bound"] = columns["ours"] / columns["bound"]
+        for figure, values in columns.items():
+            spread = {"median": np.median(values), "least": values.min(), "most": values.max()}
+            show(precision=way.precision, figure=figure, **{k: round(float(v), 2) for k, v in spread.items()})
+
+
+def turn(args: argparse.Namespace, work: str, precision: str) -> float:
+    """Seconds of the processor for an epoch."""
+    torch.set_num_threads(1)
+    table = table_of(args.windows, args.stays, args.inputs)
+    if work == "ours":
+        way = next(way for way in OURS if way.precision == precision)
+        embedding = MODELS.get("lstm").Params().model_dump()["embedding"]
+        return float(epoch("lstm", way, table, embedding, 1.0)["cpu_seconds"])
+    steps, share = (int(table.lengths.max()), args.share) if work == "padding" else (0, 1.0)
+    return float(alone(table, args.inputs, steps, precision, share)["cpu_seconds"])
 
 
 def alone(table: Table, inputs: int, steps: int, precision: str, share: float) -> dict[str, Any]:
@@ -232,10 +272,11 @@ if __name__ == "__main__":
     parser.add_argument("--stays", type=int, default=13_000)
     parser.add_argument("--inputs", type=int, default=80)
     parser.add_argument("--share", type=float, default=0.1)
+    parser.add_argument("--turns", type=int, default=0)
     parser.add_argument("--accuracy", action="store_true")
     parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kind", choices=("lstm", "gru", "rnn"), default="lstm")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    (accuracy if arguments.accuracy else speed)(arguments)
+    (accuracy if arguments.accuracy else proportions if arguments.turns else speed)(arguments)
