@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flowsheet.cohort.checks import FAILURES
@@ -159,6 +159,7 @@ def test_tables_made_by_hand_are_checked_without_a_manifest(tmp_path: Path):
 
 
 @given(place=st.integers(0, 5_000), byte=st.integers(0, 255), table=st.sampled_from(sorted(TABLES)))
+@example(place=417, byte=1, table="treatments")  # a length of 2**61 that one reader tries to allocate
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_byte_never_ends_in_a_traceback(tmp_path: Path, place: int, byte: int, table: str):
     shutil.rmtree(tmp_path / "extract", ignore_errors=True)
