@@ -165,7 +165,7 @@ class Places:
         """The place of each; -1: nowhere."""
         end = len(self._table) - 1  # where nothing stands
         at = self._table[np.clip(asked, 0, end)]
-        beyond = np.flatnonzero((asked < 0) | (asked > end))
+        beyond = np.flatnonzero((asked < 0) | (asked >= end))
         if len(beyond):
             wanted = asked[beyond]
             found = np.minimum(np.searchsorted(self._ids, wanted), len(self._ids) - 1)
