@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsheet.cohort.checks import value_failures
-from flowsheet.cohort.rules import row_failures
-from flowsheet.cohort.schema import TABLES, TIME
+from flowsheet.cohort.rules import row_failures, stands_apart
+from flowsheet.cohort.schema import DISTINCT, TABLES, TIME
 from flowsheet.testing.tables import random_tables
 
 ODD = {
@@ -36,3 +36,15 @@ def test_plain_rules_find_what_pandera_finds(table, tables, data):
     found, asked = row_failures(table, frame, stays), value_failures(table, frame, stays)
     assert found.equals(asked)
     assert found.schema == asked.schema
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_rows_that_stand_apart_are_sorted_and_distinct(table, data):
+    keys = DISTINCT[table]
+    cells = st.fixed_dictionaries({key: st.sampled_from(ODD[TABLES[table][key]]) for key in keys})
+    rows = pl.DataFrame(data.draw(st.lists(cells, max_size=6)), {key: TABLES[table][key] for key in keys})
+    in_order = rows.unique().sort(keys)
+    assert stands_apart(table, in_order)
+    assert stands_apart(table, rows) == rows.equals(in_order)

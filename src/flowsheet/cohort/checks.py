@@ -77,9 +77,9 @@ def shape_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     return _lines([])
 
 
-def value_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a well-shaped table that break a rule."""
-    rules, context = rules_for(table, frame), with_context(table, frame, stays)
+def value_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame, *, apart: bool | None = None) -> pl.DataFrame:
+    """Rows of a well-shaped table that break a rule; ``apart``: as in :func:`flowsheet.cohort.rules.rules_for`."""
+    rules, context = rules_for(table, frame, apart=apart), with_context(table, frame, stays)
     if all(context.select(rule.good.fill_null(True).all().alias(str(i)) for i, rule in enumerate(rules)).row(0)):
         return _lines([])  # what pandera would say, sooner
     try:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import polars as pl
 
 from flowsheet.cohort.catalogue import drug_units, ranges
-from flowsheet.cohort.schema import TABLES, TIME
+from flowsheet.cohort.schema import DISTINCT, TIME
 
 TOLERANCE_HOURS = 24.0
 """How far before admission or after discharge a fact of a stay may lie: the laboratory results of the day before
@@ -81,8 +81,8 @@ def _inside_stay(column: str) -> Rule:
     return Rule("inside_stay", column, inside)
 
 
-def _distinct(columns: list[str], column: str) -> Rule:
-    return Rule(DUPLICATE, column, pl.struct(columns).is_first_distinct())
+def _distinct(table: str, column: str) -> Rule:
+    return Rule(DUPLICATE, column, pl.struct(DISTINCT[table]).is_first_distinct())
 
 
 def _later(rule: str, earlier: str, later: str) -> Rule:
@@ -95,7 +95,7 @@ _previous = pl.struct("onset", "end").shift(1).over("stay_id", order_by="onset")
 RULES: dict[str, list[Rule]] = {
     "stays": [
         *_given("stay_id", "subject_id", "admitted_at", "discharged_at"),
-        _distinct(["stay_id"], "stay_id"),
+        _distinct("stays", "stay_id"),
         Rule("admitted_before_discharged", "discharged_at", pl.col("admitted_at") < pl.col("discharged_at")),
         Rule(
             "observed_inside_stay",
@@ -119,7 +119,7 @@ RULES: dict[str, list[Rule]] = {
         _inside_stay("time"),
         _later("known_after_true", "time", "known_at"),
         *_number("value", pl.col("_low"), pl.col("_high")),
-        _distinct(["stay_id", "time", "variable"], "variable"),
+        _distinct("events", "variable"),
     ],
     "treatments": [
         *_given("stay_id", "drug", "start", "end", "known_at"),
@@ -132,7 +132,7 @@ RULES: dict[str, list[Rule]] = {
         _later("start_before_end", "start", "end"),
         Rule("finite", "dose", pl.col("dose").is_finite()),
         Rule("not_negative", "dose", pl.col("dose") >= 0),
-        _distinct(list(TABLES["treatments"]), "drug"),
+        _distinct("treatments", "drug"),
     ],
     "episodes": [
         *_given("stay_id", "onset", "known_at"),
@@ -141,7 +141,7 @@ RULES: dict[str, list[Rule]] = {
         _inside_stay("end"),
         _later("onset_before_end", "onset", "end"),
         _later("known_after_true", "onset", "known_at"),
-        _distinct(["stay_id", "onset"], "onset"),
+        _distinct("episodes", "onset"),
         Rule(
             "no_overlap",
             "onset",
@@ -169,25 +169,31 @@ def no_failures() -> pl.DataFrame:
     return pl.DataFrame(schema=FAILURES)
 
 
-def rules_for(table: str, frame: pl.DataFrame) -> list[Rule]:
-    """The table's rules less those that are plainly kept: events one after the other are distinct, and a stay's only
-    episode overlaps none."""
-    keys = _KEYS[table]
-    shaped = set(keys) <= set(frame.columns)
-    if table == "events" and shaped and ascends(frame, keys):
-        return [rule for rule in RULES[table] if rule.name != DUPLICATE]
-    if table == "episodes" and shaped and frame["stay_id"].n_unique() == frame.height:
-        return [rule for rule in RULES[table] if rule.name not in {DUPLICATE, "no_overlap"}]
+def rules_for(table: str, frame: pl.DataFrame, *, apart: bool | None = None) -> list[Rule]:
+    """The table's rules less those that are plainly kept; ``apart`` is what :func:`stands_apart` said, if it was asked.
+
+    Rows that stand apart are distinct, and a stay's only episode overlaps none.
+    """
+    if stands_apart(table, frame) if apart is None else apart:
+        alone = table == "episodes" and frame["stay_id"].n_unique() == frame.height
+        return [rule for rule in RULES[table] if rule.name not in {DUPLICATE, *(("no_overlap",) if alone else ())}]
     return RULES[table]
 
 
-def ascends(frame: pl.DataFrame, keys: list[str]) -> bool:
-    """Whether every row comes after the one before it by these keys; a null comes after nothing."""
+def stands_apart(table: str, frame: pl.DataFrame) -> bool:
+    """Whether every row comes after the one before it: the rows are in the contract's order, and none comes twice.
+
+    A null comes before everything else, as polars sorts.
+    """
     after: pl.Expr = pl.lit(value=False)
-    for key in reversed(keys):
+    for key in reversed(DISTINCT[table]):
         now, last = pl.col(key), pl.col(key).shift(1)
-        after = (last < now) | ((last == now) & after)
-    return bool(frame.select(after.slice(1).fill_null(value=False).all()).item())
+        if frame[key].null_count():
+            less = (last < now).fill_null(last.is_null() & now.is_not_null())
+            after = less | (last.eq_missing(now) & after)
+        else:
+            after = (last < now) | ((last == now) & after)
+    return bool(frame.select(after.slice(1).all()).item())
 
 
 def with_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:

@@ -71,6 +71,14 @@ SORT_KEYS: dict[str, list[str]] = {
     "episodes": ["stay_id", "onset"],
 }
 
+DISTINCT: dict[str, list[str]] = {
+    "stays": ["stay_id"],
+    "events": ["stay_id", "time", "variable"],
+    "treatments": [*SORT_KEYS["treatments"], "dose", "unit"],
+    "episodes": ["stay_id", "onset"],
+}
+"""What no two rows share, in the order in which rows stand."""
+
 
 @dataclass(frozen=True)
 class Tables:

@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.extract import QUARANTINE, QuarantineEntry
-from flowsheet.cohort.rules import speakable
+from flowsheet.cohort.rules import speakable, stands_apart
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.sources.base import Batch
 from flowsheet.cohort.writer import in_order
@@ -52,12 +52,14 @@ class Sieve:
             CheckFailed: a table of the batch has not the contract's columns and types: the source is at fault.
         """
         _check_shapes(batch)
-        tables = {table: in_order(table, getattr(batch, table)) for table in TABLES}
+        apart = {table: stands_apart(table, getattr(batch, table)) for table in TABLES}
+        tables = {t: getattr(batch, t) if apart[t] else in_order(t, getattr(batch, t)) for t in TABLES}
         aside = [self._defects(batch.defects)]
         stays = self._drop("stays", tables["stays"], self._stay_failures(tables["stays"]), aside)
         for table in ("events", "treatments", "episodes"):
             rows = self._follow(table, tables[table], tables["stays"], stays, aside)
-            tables[table] = self._drop(table, rows, checks.value_failures(table, rows, stays), aside)
+            broken = checks.value_failures(table, rows, stays, apart=apart[table])
+            tables[table] = self._drop(table, rows, broken, aside)
         sound = self._drop("stays", stays, checks.stays_without_events(stays, tables["events"]), aside, new=False)
         for table in ("treatments", "episodes"):
             tables[table] = self._follow(table, tables[table], stays, sound, aside)

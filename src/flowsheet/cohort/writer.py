@@ -18,7 +18,7 @@ from flowsheet.cohort.extract import (
     fingerprint_of,
 )
 from flowsheet.cohort.prevalence import prevalence, with_episode
-from flowsheet.cohort.rules import ascends
+from flowsheet.cohort.rules import stands_apart
 from flowsheet.cohort.schema import SORT_KEYS, TABLES, TIME, Tables
 from flowsheet.home import file_digest, publish, write_json
 
@@ -130,7 +130,7 @@ def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
 
 def in_order(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows in the contract's order; the columns beside the sort keys break ties."""
-    if frame.height and ascends(frame, SORT_KEYS[table]):
+    if stands_apart(table, frame):
         return frame
     rest = [column for column in TABLES[table] if column not in SORT_KEYS[table]]
     return frame.sort([*SORT_KEYS[table], *rest])

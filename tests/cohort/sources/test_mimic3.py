@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flowsheet.cohort.ingest import ingest
-from flowsheet.cohort.schema import Tables
+from flowsheet.cohort.schema import DISTINCT, EPOCH, TREATMENTS, Tables
 from flowsheet.cohort.sources.base import Batch, Source
-from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, spill
+from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, inputs, spill
 from flowsheet.cohort.sources.mimic3.stays import Places, Placing, Stays, _windows
 from flowsheet.cohort.sources.mimic3.tally import Tally
 from flowsheet.config import CohortConfig, Policy, QuarantineConfig
@@ -409,7 +409,29 @@ NUMBERS = st.one_of(st.integers(-5, 40), st.integers(9_999_990, 10_000_010), st.
 
 
 @given(ids=st.sets(NUMBERS, max_size=12), asked=st.lists(NUMBERS, max_size=30))
+@example(ids={9_999_999, 10_000_000}, asked=[])
 def test_ids_small_and_large_are_found_where_they_stand(ids, asked):
     ordered = sorted(ids)
     places = Places(np.array(ordered, dtype=np.int64)).of(np.array([*asked, *ordered], dtype=np.int64))
     assert places.tolist() == [ordered.index(n) if n in ids else -1 for n in [*asked, *ordered]]
+
+
+GIVEN = st.fixed_dictionaries(
+    {
+        "stay_id": st.sampled_from([3, 200_001, 2**62]),
+        "drug": st.sampled_from(["norepinephrine", "vancomycin"]),
+        "start": st.integers(0, 2).map(lambda hours: EPOCH + timedelta(hours=hours)),
+        "end": st.integers(2, 3).map(lambda hours: EPOCH + timedelta(hours=hours)),
+        "known_at": st.just(EPOCH),
+        "dose": st.sampled_from([None, 0.5, 1.0]),
+        "unit": st.sampled_from([None, "mg/h"]),
+    }
+)
+
+
+@settings(deadline=None)
+@given(rows=st.lists(GIVEN, max_size=12))
+def test_treatments_stand_in_the_contracts_order_and_once(rows):
+    frame = pl.DataFrame(rows, TREATMENTS)
+    found = inputs.once(frame, pl.Series([3, 200_001, 2**62]))
+    assert found.equals(frame.unique().sort(DISTINCT["treatments"]))

@@ -160,7 +160,7 @@ class Gathered:
         weights = measured.filter(pl.col("variable") == "weight")
         given = _inside(inputs.treatments(metavision, carevue, weights, options, tally), mine)
         ordered = hospital.ordered_treatments(self.orders, mine, tally)
-        exposures = pl.concat([given.select(list(TREATMENTS)), ordered]).unique()
+        exposures = inputs.once(pl.concat([given.select(list(TREATMENTS)), ordered]), mine["stay_id"])
         charted_as_given = [_given(given, mine, table) for table in ("inputevents_mv", "inputevents_cv")]
         antibiotics = pl.concat([hospital.ordered_antibiotics(self.orders, mine), *charted_as_given])
         stays = _with_statics(mine.select(list(STAYS)), measured, options)

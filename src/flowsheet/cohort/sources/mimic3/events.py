@@ -19,6 +19,7 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EVENTS, empty
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
@@ -257,7 +258,9 @@ def events(rows: pl.DataFrame, ids: pl.Series, options: Mimic3Options, tally: Ta
     if rows.is_empty():
         return empty("events")
     rows = rows.with_columns(items().select("part", "order")[rows["code"]])
-    parts = {part: rows.filter(pl.col("part") == part) for part in _PART.categories}
+    plain = pl.col("part") == "rest"
+    others = rows.filter(~plain)
+    parts = {part: others.filter(pl.col("part") == part) for part in _PART.categories} | {"rest": rows.filter(plain)}
     parts["arterial"] = _arterial(parts["arterial"], _first(parts["specimen"], tally), tally)
     parts["urine"] = _urine(_first(parts["urine"], tally), tally)
     parts["coma"] = _coma(_first(parts["coma"], tally), options, tally)
@@ -284,30 +287,17 @@ def _arterial(gases: pl.DataFrame, specimens: pl.DataFrame, tally: Tally) -> pl.
 def _first(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
     """One row a stay, moment and item: the first in the record, then the smallest value."""
     rows = rows.sort("stay", "time", "code", "known_at", "value")
-    return tally.leave_out(rows, _as_before("stay", "time", "code"), "charted more than once")
+    return tally.leave_out(rows, as_before("stay", "time", "code"), "charted more than once")
 
 
 def _one_each(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
-    """One row a stay, moment and variable, in the contract's order.
+    """One row a stay, moment and variable, in the contract's order."""
 
-    One number says all three, so that rows are sorted by a whole number; only those that share it are looked at.
-    """
-    stay, second = rows["stay"].cast(pl.Int64), rows["time"].dt.epoch("s")
-    key = (((stay - stay.min()) * 2**32 + second - second.min()) * 512 + rows["order"]).to_numpy()
-    at = np.argsort(key, kind="stable")
-    same = np.diff(key[at]) == 0
-    shared = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
-    many = rows[at[shared]].with_columns(_key=key[at[shared]], _at=at[shared])
-    ranked = many.sort("_key", "time", "known_at", "code", "value").with_columns(_place=shared)
-    at[shared] = ranked["_at"]
-    ranked = tally.leave_out(ranked, _as_before("stay", "time", "code"), "charted more than once")
-    ranked = tally.leave_out(ranked, _as_before("stay", "time", "order"), "another item said it already")
-    return rows[np.delete(at, np.setdiff1d(shared, ranked["_place"], assume_unique=True))]
+    def thin(tied: pl.DataFrame) -> pl.DataFrame:
+        tied = tally.leave_out(tied, as_before("stay", "time", "code"), "charted more than once")
+        return tally.leave_out(tied, as_before("stay", "time", "order"), "another item said it already")
 
-
-def _as_before(*columns: str) -> pl.Expr:
-    """Whether a row has the same cells as the row before."""
-    return pl.all_horizontal(pl.col(column) == pl.col(column).shift(1) for column in columns)
+    return in_turn(rows, ("stay", "time", "order"), ["time", "known_at", "code", "value"], thin)
 
 
 def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
 
+import numpy as np
 import polars as pl
 
 from flowsheet.cohort import catalogue
@@ -19,6 +20,7 @@ from flowsheet.cohort.schema import TREATMENTS, empty
 from flowsheet.cohort.sources.mimic3.events import items
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
@@ -101,6 +103,23 @@ def treatments(
         weighed = _with_weight(_carevue(carevue, options, tally), weights)
         parts.append(_finish(weighed, options, tally))
     return pl.concat(parts)
+
+
+def once(rows: pl.DataFrame, stays: pl.Series) -> pl.DataFrame:
+    """Treatments of these stays, whose ids ascend, in the contract's order; of some that say the same, one."""
+    stay = pl.Series(np.searchsorted(stays.to_numpy(), rows["stay_id"].to_numpy()))
+    placed = rows.with_columns(_stay=stay, _drug=rows["drug"].cast(_drugs()).to_physical())
+    rest = ["start", "end", "known_at", "dose", "unit"]
+
+    def thin(tied: pl.DataFrame) -> pl.DataFrame:
+        return tied.filter(~as_before(*TREATMENTS))
+
+    return in_turn(placed, ("_stay", "start", "_drug"), rest, thin).select(list(TREATMENTS))
+
+
+@lru_cache(maxsize=1)
+def _drugs() -> pl.Enum:
+    return pl.Enum(sorted(catalogue.drugs()))
 
 
 def _metavision(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
