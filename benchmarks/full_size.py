@@ -4,7 +4,8 @@
     python benchmarks/full_size.py raw_1 raw_10 raw_100
     python benchmarks/full_size.py raw_1 raw_10 --ways polars,ingest --repeats 3
 
-Each way runs in a process of its own; of repeats, which take turns, the fastest counts. Memory is the largest that
+Each way runs in a process of its own. Repeats take turns; of each way the fastest is told, and of its ratios the
+median over the turns, as a machine's speed may change from one to the next. Memory is the largest that
 the process had resident, as the system keeps it: to sample it meanwhile would slow the way that holds most. The
 readers read, of the tables that the ingest reads, the columns that it needs, and keep nothing: polars' streaming
 engine, and Arrow's reader behind isal's decompressor; each either cuts the text into cells and leaves them at that
@@ -17,10 +18,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -152,18 +155,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--scratch", type=Path, help="where the extracts go meanwhile; by default the system's")
     given = parser.parse_args()
-    best: dict[tuple[str, str], dict[str, Any]] = {}
+    lines: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for folder in given.folders:
         for _ in range(given.repeats):
             for way in given.ways.split(","):
                 line = measured(way, folder.resolve(), given.scratch)
                 print(json.dumps(line), flush=True)
-                key = (folder.name, way)
-                best[key] = min(line, best.get(key, line), key=lambda one: one["seconds"])
-    conclude(best, [folder.name for folder in given.folders])
+                lines[folder.name, way].append(line)
+    conclude(lines, [folder.name for folder in given.folders])
 
 
-def conclude(best: dict[tuple[str, str], dict[str, Any]], folders: list[str]) -> None:
+def conclude(lines: dict[tuple[str, str], list[dict[str, Any]]], folders: list[str]) -> None:
+    best = {key: min(turns, key=lambda one: one["seconds"]) for key, turns in lines.items()}
     ways = sorted({way for _, way in best})
     readers = [way for way in READERS if way in ways]
     for folder in folders if readers and "ingest" in ways else []:
@@ -173,6 +176,10 @@ def conclude(best: dict[tuple[str, str], dict[str, Any]], folders: list[str]) ->
         for kind in ("seconds", "processor_seconds"):
             ratios = {way: round(ours[kind] / best[folder, way][kind], 2) for way in readers}
             said[f"ratio_of_{kind}"] = ratios | {"fastest": max(ratios.values())}
+        for way in readers:
+            turns = zip(lines[folder, "ingest"], lines[folder, way], strict=True)
+            each = [one["seconds"] / other["seconds"] for one, other in turns]
+            said[f"median_ratio_to_{way}"] = round(statistics.median(each), 2)
         print(json.dumps(said), flush=True)
     for way in ways if len(folders) > 1 else []:
         size = np.array([best[folder, way]["packed_mb"] for folder in folders], dtype=float)
