@@ -131,11 +131,6 @@ def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
 def summarise(sequences: Sequences) -> dict[str, object]:
     """Counts that a reader wants before any score: stays, steps, prevalence, missingness."""
     scored = sequences.scored
-    missing = {
-        feature.of: float(np.isnan(sequences.x[:, i]).mean())
-        for i, feature in enumerate(sequences.features)
-        if feature.kind == "value"
-    }
     return {
         "stays": len(sequences),
         "subjects": int(np.unique(sequences.subject_id).size),
@@ -143,8 +138,22 @@ def summarise(sequences: Sequences) -> dict[str, object]:
         "scored_rows": int(scored.sum()),
         "events": int(sequences.y[scored].sum()),
         "features": len(sequences.features),
-        "unknown_share": missing,
+        "unknown_share": _unknown(sequences),
     }
+
+
+def _unknown(sequences: Sequences) -> dict[str, float]:
+    """Of each variable the share of rows at which none of its columns holds a value; a count of 0 is none."""
+    columns: dict[str, list[int]] = {}
+    for i, feature in enumerate(sequences.features):
+        if feature.kind == "value":
+            columns.setdefault(feature.of, []).append(i)
+    shares = {}
+    for variable, places in columns.items():
+        values = sequences.x[:, places]
+        counts = np.array([sequences.features[i].name == f"{variable}_count" for i in places])
+        shares[variable] = float((np.isnan(values) | (counts & (values == 0))).all(axis=1).mean())
+    return shares
 
 
 def summary(made: Stage) -> dict[str, object]:
