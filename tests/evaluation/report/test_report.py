@@ -11,6 +11,7 @@ import pytest
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import evaluate
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, charts, render
+from flowsheet.evaluation.report.boards import boards
 from flowsheet.evaluation.report.data import protocol, question
 
 from .test_memory import study
@@ -177,7 +178,9 @@ def test_nothing_estimable_is_said(ward, predictions):
     assert "not estimable" in text
     assert "0 rows with the event" in text
     empty = dataclasses.replace(ward[0], scored=np.zeros_like(ward[0].scored))
-    checked(render(ReportData(title="none", evidence=evaluate(empty, predictions, CONFIG, seed=1))))
+    nothing = evaluate(empty, predictions, CONFIG, seed=1)
+    checked(render(ReportData(title="none", evidence=nothing)))
+    assert not any(board.forests for board in boards(nothing))
 
 
 def test_names_never_become_markup(ward, predictions):

@@ -58,11 +58,12 @@ def _board(evidence: Evidence, scope: str, title: str) -> Board:
     rest = [m for m in known if m not in leading]
     sets = [[METRICS.get(m)() for m in names] for names in (leading, *_handfuls(rest))]
     figures = {(row["model"], row["metric"]): row for row in frame.iter_rows(named=True)}
+    estimable = set(frame.filter(pl.col("value").is_not_nan())["metric"])
     return Board(
         title,
         "stays" if scope == STAYS else "rows",
         counts=frame.select("rows", "events", "subjects").row(0, named=True),
-        forests=[_forest(metric, evidence.models, figures) for metric in sets[0][:FOREST]],
+        forests=[_forest(metric, evidence.models, figures) for metric in sets[0][:FOREST] if metric.name in estimable],
         tables=[_table(metrics, evidence.models, figures) for metrics in sets if metrics],
         reasons=frame["reason"].drop_nulls().unique(maintain_order=True).to_list(),
     )
