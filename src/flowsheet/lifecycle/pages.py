@@ -13,6 +13,8 @@ from flowsheet.lifecycle.servers import await_url, prefect_api, quiet, start, st
 from flowsheet.tracking.store import artifact_root, tracking_uri
 
 _LOOPBACK = "127.0.0.1"
+_TRAINED = "/#/experiments?workflowType=machine_learning"
+"""MLflow begins with its pages for language models unless it is told otherwise."""
 
 
 def serve(mlflow_port: int, prefect_port: int) -> None:
@@ -29,7 +31,7 @@ def serve(mlflow_port: int, prefect_port: int) -> None:
     with prefect_api(prefect_port) as api:
         mlflow = _mlflow(mlflow_port)
         try:
-            _say(f"MLflow   {mlflow[0]}")
+            _say(f"MLflow   {mlflow[0].rstrip('/')}{_TRAINED}")
             _say(f"Prefect  {api.removesuffix('/api')}")
             _say("Ctrl-C to stop")
             stopped.wait()
