@@ -10,7 +10,7 @@ shape): read the seconds beside it. The first form times an epoch of one layer o
 laid out in several ways (the slow ones from a ``--share`` of their batches). ``inside`` is the share of the time
 spent in forward, backward and optimiser; the rest puts batches together and averages weights. Machines differ, so
 beside them stand the bounds of this one: ``torch.nn.LSTM`` with a linear output and nothing else, on stays padded to
-the longest (what a user would do otherwise), and on as many rows without any padding (what no training can beat).
+the longest (what a user would do otherwise), and on as many rows without any padding (what no training of that width can beat).
 Where there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form takes turns,
 so that what else the machine does meets all alike, and tells how many times as long padding takes as ours, and ours
 as the bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects held out.
@@ -153,7 +153,8 @@ def speed(args: argparse.Namespace) -> None:
 def proportions(args: argparse.Namespace) -> None:
     """What padding and the bound cost, as multiples of our epoch, turn about; the medians of the turns.
 
-    Each works in a process of its own, whose memory nobody else tears, and whose first turn does not count.
+    Each works in a process of its own, whose first turn does not count. The bound has as many inputs as our recurrence
+    is given, after the embedding.
     """
     names = [(work, way.precision) for way in OURS for work in ("ours", "bound")]
     works = [("padding", "float32"), *names]
@@ -177,12 +178,13 @@ def turn(args: argparse.Namespace, work: str, precision: str) -> float:
     """Seconds of the processor for an epoch."""
     torch.set_num_threads(1)
     table = table_of(args.windows, args.stays, args.inputs)
+    embedding = MODELS.get("lstm").Params().model_dump()["embedding"]
     if work == "ours":
         way = next(way for way in OURS if way.precision == precision)
-        embedding = MODELS.get("lstm").Params().model_dump()["embedding"]
         return float(epoch("lstm", way, table, embedding, 1.0)["cpu_seconds"])
-    steps, share = (int(table.lengths.max()), args.share) if work == "padding" else (0, 1.0)
-    return float(alone(table, args.inputs, steps, precision, share)["cpu_seconds"])
+    if work == "padding":
+        return float(alone(table, args.inputs, int(table.lengths.max()), precision, args.share)["cpu_seconds"])
+    return float(alone(table, embedding or args.inputs, 0, precision, 1.0)["cpu_seconds"])
 
 
 def alone(table: Table, inputs: int, steps: int, precision: str, share: float) -> dict[str, Any]:
