@@ -13,7 +13,8 @@ beside them stand the bounds of this one: ``torch.nn.LSTM`` with a linear output
 the longest (what a user would do otherwise), and on as many rows without any padding (what no training of that width
 can beat). Where there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form
 takes turns, so that what else the machine does meets all alike, and tells how many times as long padding takes as
-ours, and ours as the bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects held out.
+ours, and ours as the bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects
+held out.
 """
 
 from __future__ import annotations
