@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,9 +37,9 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.models import _training
-from flowsheet.models._batching import POOL, Ints, Table, batches, cut, gather
-from flowsheet.models._recurrent import RecurrentModel, RecurrentNet
-from flowsheet.models._training import Trainer
+from flowsheet.models._batching import POOL, Batch, Ints, Layout, Table, batches, folded, gather, packed
+from flowsheet.models._recurrent import RecurrentLayer, RecurrentModel, RecurrentNet, RecurrentParams
+from flowsheet.models._training import Trainer, kept_memory
 from flowsheet.models.base import MODELS, Context
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
@@ -53,20 +53,26 @@ class Way:
     """How stays become batches."""
 
     name: str
-    pool: int
-    slabs: Callable[[Ints], list[tuple[int, int, int]]]
+    pool: int = POOL
+    layout: Layout | None = None
+    """The layer's own."""
     precision: str = "float32"
     slow: bool = False
 
+    def gather(self, kind: str, table: Table, stays: Ints) -> Batch:
+        """A batch for this kind of layer on the CPU."""
+        own = folded if layer_of(kind).folds else packed
+        return gather(table, stays, self.layout or own)
 
-def padded(lengths: Ints, steps: int = 0) -> list[tuple[int, int, int]]:
-    """One slab as wide as the batch and as long as its longest stay, or longer."""
-    return [(0, max(steps, int(lengths[0])), len(lengths))]
+
+def padded(lengths: Ints, stay: Ints, step: Ints, steps: int = 0) -> tuple[Ints, list[int]]:
+    """As many columns as stays, as long as the longest stay, or longer."""
+    return step * len(lengths) + stay, [len(lengths)] * max(steps, int(lengths[0]))
 
 
-RANDOM = Way("random batches in slabs", 1, cut)
-PADDED = Way("random batches, padded to the batch's longest", 1, padded, slow=True)
-OURS = (Way("ours", POOL, cut), Way("ours, bfloat16", POOL, cut, "bfloat16"))
+RANDOM = Way("random batches, laid out as ours", pool=1)
+PADDED = Way("random batches, padded to the batch's longest", pool=1, layout=padded, slow=True)
+OURS = (Way("ours"), Way("ours, bfloat16", precision="bfloat16"))
 
 
 def parts(folder: Path, seed: int) -> list[Sequences]:
@@ -88,25 +94,31 @@ def gemm() -> float:
     return 500 * 2 * 64 * 128 * 512 / (time.process_time() - start) / 1e9
 
 
-def trainer_of(kind: str, way: Way, table: Table, embedding: int) -> Trainer:
-    """A network of one layer of 128 units that has learnt nothing yet, on the table's device."""
+def layer_of(kind: str) -> type[RecurrentLayer]:
     cls = MODELS.get(kind)
     assert issubclass(cls, RecurrentModel)
-    params = cls.Params(embedding=embedding, hidden=128, layers=1, precision=way.precision)
-    net = RecurrentNet(cls.Layer, table.x.shape[1], params).to(table.x.device)
+    return cls.Layer
+
+
+def trainer_of(kind: str, way: Way, table: Table, embedding: int) -> Trainer:
+    """A network of one layer of 128 units that has learnt nothing yet, on the table's device."""
+    params = MODELS.get(kind).Params(embedding=embedding, hidden=128, layers=1, precision=way.precision)
+    assert isinstance(params, RecurrentParams)
+    net = RecurrentNet(layer_of(kind), table.x.shape[1], params).to(table.x.device)
     return Trainer(net, params, net.train_logits, lambda _: np.zeros(0), Context(seed=1))
 
 
 def epoch(kind: str, way: Way, table: Table, embedding: int, share: float) -> dict[str, Any]:
     """Seconds of an epoch in batches of 64 stays, from a share of them."""
     trainer = trainer_of(kind, way, table, embedding)
+    table = replace(table, x=table.x.to(getattr(torch, way.precision)))
     order = batches(table.lengths, 64, torch.Generator().manual_seed(1), way.pool)
     for batch in order[:WARM]:
-        trainer.step(gather(table, batch, way.slabs), 1000.0)
+        trainer.step(way.gather(kind, table, batch), 1000.0)
     timed = order[: max(WARM, round(share * len(order)))]
     began, cpu, inside, cells = time.perf_counter(), time.process_time(), 0.0, 0
     for i, stays in enumerate(timed):
-        batch = gather(table, stays, way.slabs)
+        batch = way.gather(kind, table, stays)
         start = time.process_time()
         trainer.step(batch, 1000.0)
         inside += time.process_time() - start
@@ -131,6 +143,7 @@ def table_of(folder: Path, stays: int, inputs: int) -> Table:
     return Table(x, y, weight, train.offsets[:-1], train.lengths)
 
 
+@kept_memory()
 def speed(args: argparse.Namespace) -> None:
     """Every way for the LSTM, ours for the others."""
     table = table_of(args.windows, args.stays, args.inputs)
@@ -160,7 +173,7 @@ def proportions(args: argparse.Namespace) -> None:
     names = [(work, way.precision) for way in OURS for work in ("ours", "bound")]
     works = [("padding", "float32"), *names]
     with ExitStack() as stack:
-        pools = [stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"))) for _ in works]
+        pools = [stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), keep_memory)) for _ in works]
         rounds = []
         for _ in range(1 + args.turns):
             took = [pool.submit(turn, args, *work).result() for pool, work in zip(pools, works, strict=True)]
@@ -173,6 +186,14 @@ def proportions(args: argparse.Namespace) -> None:
         for figure, values in columns.items():
             spread = {"median": np.median(values), "least": values.min(), "most": values.max()}
             show(precision=way.precision, figure=figure, **{k: round(float(v), 2) for k, v in spread.items()})
+
+
+MEMORY = ExitStack()
+
+
+def keep_memory() -> None:
+    """As training does, until the process ends."""
+    MEMORY.enter_context(kept_memory())
 
 
 def turn(args: argparse.Namespace, work: str, precision: str) -> float:
@@ -216,7 +237,7 @@ def cudnn_share(table: Table) -> dict[str, Any]:
     """Rows a second of our epoch on the GPU, beside those of cuDNN's layer alone on full batches of like length."""
     if not torch.cuda.is_available():
         return {"skipped": "no CUDA device here"}
-    there = Table(*(t.cuda() for t in (table.x, table.y, table.weight)), table.starts, table.lengths)
+    there = replace(table, x=table.x.cuda().bfloat16(), y=table.y.cuda(), weight=table.weight.cuda())
     way = OURS[1]
     trainer = trainer_of("lstm", way, there, 0)
     order = batches(there.lengths, 64, torch.Generator().manual_seed(1), way.pool)
@@ -226,7 +247,7 @@ def cudnn_share(table: Table) -> dict[str, Any]:
             trainer.step(gather(there, batch), 1000.0)
 
     layer, steps = torch.nn.LSTM(there.x.shape[1], 128).cuda(), round(float(there.lengths.mean()))
-    x = torch.randn(steps, 64, there.x.shape[1], device="cuda")
+    x = torch.randn(steps, 64, there.x.shape[1], device="cuda", dtype=torch.bfloat16)
 
     def alone() -> None:
         for _ in order:
@@ -256,7 +277,9 @@ def accuracy(args: argparse.Namespace) -> None:
             model = cls(cls.Params(epochs=args.epochs, patience=args.epochs, precision=way.precision))
             start = time.process_time()
             with ExitStack() as stack:
-                stack.enter_context(patch.object(_training, "gather", partial(gather, slabs=way.slabs)))
+                stack.enter_context(
+                    patch.object(_training, "gather", lambda *given, way=way: way.gather(args.kind, *given[:2]))
+                )
                 stack.enter_context(patch.object(_training, "batches", partial(batches, pool=way.pool)))
                 model.fit(train, valid, Context(seed=seed, score=lambda y, p: float(roc_auc_score(y, p))))
             seconds = round(time.process_time() - start, 1)

@@ -42,7 +42,7 @@ def train() -> Sequences:
 
 @pytest.mark.parametrize(("layer", "plain"), LAYERS)
 def test_a_layer_is_torchs_own(layer: type[RecurrentLayer], plain: type[nn.RNNBase]) -> None:
-    """Outputs, states and all gradients, in two slabs as in one."""
+    """Outputs, states and all gradients, in two parts as in one."""
     torch.manual_seed(0)
     ours = layer(4, 6).double()  # type: ignore[call-arg]
     reference = plain(4, 6).double()

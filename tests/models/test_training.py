@@ -1,4 +1,4 @@
-"""Batches in slabs, and the training loop."""
+"""The layouts of batches, and the training loop."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowsheet.models import _training
-from flowsheet.models._batching import POOL, Batch, Table, batches, cut, gather, useful_lengths
-from flowsheet.models._recurrent import RecurrentNet, RecurrentParams, dropout_masks
+from flowsheet.models._batching import POOL, Layout, Table, batches, folded, gather, packed, useful_lengths
+from flowsheet.models._recurrent import RecurrentLayer, RecurrentNet, RecurrentParams, dropout_masks
 from flowsheet.models._training import Trainer, log_loss
 from flowsheet.models.base import MODELS, Context, Model, Pruned
+from flowsheet.models.gru import GRULayer
 from flowsheet.models.lstm import LSTMLayer
+from flowsheet.models.rnn import ElmanLayer
 from flowsheet.testing.models import toy_sequences
 from flowsheet.windows.sequences import Sequences
 
@@ -41,45 +43,59 @@ def table(lengths: list[int], seed: int = 0) -> Table:
     )
 
 
+def as_dtype(rows: Table, dtype: torch.dtype) -> Table:
+    return replace(rows, **{name: getattr(rows, name).to(dtype) for name in ("x", "y", "weight")})
+
+
+LAYOUTS = pytest.mark.parametrize("layout", [packed, folded])
+
+
+@LAYOUTS
 @given(LENGTHS)
-def test_slabs_follow_each_other_and_hold_every_stay(lengths: list[int]) -> None:
+@settings(max_examples=50)
+def test_a_stays_rows_follow_each_other_and_meet_no_other_stay(layout: Layout, lengths: list[int]) -> None:
     ordered = np.sort(np.array(lengths))[::-1]
-    slabs = cut(ordered)
-    assert slabs[0][0] == 0
-    assert slabs[-1][1] >= ordered[0]
-    assert all(a[1] == b[0] for a, b in pairwise(slabs))
-    for start, end, width in slabs:
-        assert start < end
-        assert width >= np.count_nonzero(ordered > start)
+    stay = np.repeat(np.arange(len(ordered)), ordered)
+    step = np.concatenate([np.arange(n) for n in ordered])
+    place, widths = layout(ordered, stay, step)
+    assert all(a >= b > 0 for a, b in pairwise(widths))
+    assert len(set(place.tolist())) == len(place) <= sum(widths)
+    first = np.cumsum([0, *widths[:-1]])
+    when = np.searchsorted(first, place, side="right") - 1
+    column = place - first[when]
+    assert (column >= 0).all()
+    assert (column < np.array(widths)[when]).all()
+    for s in range(len(ordered)):
+        assert len(set(column[stay == s])) == 1
+        assert (np.diff(when[stay == s]) == 1).all()
+    order = np.lexsort([when, column])
+    one_column, another_stay = np.diff(column[order]) == 0, np.diff(stay[order]) != 0
+    assert (np.diff(when[order])[one_column & another_stay] > 1).all()  # an idle row between
 
 
+@LAYOUTS
 @given(LENGTHS)
 @settings(max_examples=25)
-def test_a_batch_holds_every_row_once_at_its_place(lengths: list[int]) -> None:
+def test_a_batch_holds_every_row_once_with_its_stay(layout: Layout, lengths: list[int]) -> None:
     rows = table(lengths)
     rows = replace(rows, weight=torch.ones_like(rows.weight))
-    batch = gather(rows, np.arange(len(lengths)))
-    counts = batch.weight > 0
-    seen = batch.x[counts, 0]
+    batch = gather(rows, np.arange(len(lengths)), layout)
+    assert torch.equal(batch.weight > 0, ~batch.idle)
+    seen = batch.x[~batch.idle, 0]
     assert torch.equal(seen.sort().values, rows.x[:, 0])
-    assert torch.equal(batch.y[counts], rows.y[seen.long()])
-    ordered = np.argsort(-rows.lengths, kind="stable")[batch.stay[counts].numpy()]
+    assert torch.equal(batch.y[~batch.idle], rows.y[seen.long()])
+    ordered = np.argsort(-rows.lengths, kind="stable")[batch.stay[~batch.idle].numpy()]
     assert np.array_equal(ordered, np.repeat(np.arange(len(lengths)), lengths)[seen.long().numpy()])
 
 
-@given(LENGTHS)
-@settings(max_examples=25)
-def test_steps_follow_each_other_from_slab_to_slab(lengths: list[int]) -> None:
-    rows = table(lengths)
-    batch = gather(rows, np.arange(len(lengths)))
-    longest = torch.cat([slab[:, 0] for slab in batch.cut(batch.x[:, 0])])
-    first = rows.starts[np.argmax(lengths)]
-    assert longest.tolist() == list(range(first, first + max(lengths)))
-
-
-def test_slabs_waste_little() -> None:
-    lengths = [*range(10, 60), *range(30, 50), 200]
-    assert len(gather(table(lengths), np.arange(len(lengths))).y) < 1.2 * sum(lengths)
+def test_little_is_idle_and_shapes_recur() -> None:
+    rng = np.random.default_rng(1)
+    drawn = [np.sort(rng.gamma(3, 12, 64).astype(int) + 1).tolist() for _ in range(100)]
+    batches_of = [gather(table(lengths), np.arange(64), folded) for lengths in drawn]
+    rows = sum(len(batch.y) for batch in batches_of)
+    assert rows < 1.1 * sum(map(sum, drawn))
+    assert len({(len(batch.widths), batch.widths[0]) for batch in batches_of}) < 50
+    assert not any(gather(table(lengths), np.arange(64)).idle.any() for lengths in drawn[:5])
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=400), st.integers(1, 40))
@@ -103,28 +119,63 @@ def test_rows_after_the_last_scored_one_teach_nothing() -> None:
     assert useful_lengths(np.array([0, 4, 6, 7]), scored).tolist() == [3, 0, 1]
 
 
-def test_slabs_give_the_gradient_of_the_padded_batch() -> None:
-    lengths = [60, 3, 4]
-    rows = table(lengths)
-    params = RecurrentParams(hidden=5, layers=2, dropout=0.0, input_dropout=0.0)
-    net = RecurrentNet(LSTMLayer, 2, params).double()
+KINDS_OF_LAYER = pytest.mark.parametrize(
+    ("layer", "layout"), [(LSTMLayer, folded), (LSTMLayer, packed), (GRULayer, packed), (ElmanLayer, packed)]
+)
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
-    def gradients(batch: Batch) -> list[torch.Tensor]:
+
+@KINDS_OF_LAYER
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_batch_gives_the_gradient_of_its_stays_alone(
+    layer: type[RecurrentLayer], layout: Layout, dtype: torch.dtype
+) -> None:
+    rows = table([60, *range(3, 40)])
+    rows = as_dtype(replace(rows, x=rows.x / rows.x.max(0).values), dtype)
+    params = RecurrentParams(hidden=5, embedding=4, layers=2, dropout=0.0, input_dropout=0.0)
+    net = RecurrentNet(layer, 2, params).to(dtype)
+
+    def gradients(stays: list[int]) -> list[torch.Tensor]:
+        batch = gather(rows, np.array(stays), layout)
         logits = net.train_logits(batch, torch.Generator())
         loss = binary_cross_entropy_with_logits(logits, batch.y, batch.weight, reduction="sum")
         return list(torch.autograd.grad(loss, list(net.parameters())))
 
-    stays = np.arange(len(lengths))
-    slabs, padded = gather(rows, stays), gather(rows, stays, lambda given: [(0, int(given[0]), len(given))])
-    assert len(slabs.slabs) > len(padded.slabs) == 1
-    for ours, plain in zip(gradients(slabs), gradients(padded), strict=True):
-        torch.testing.assert_close(ours, plain, rtol=1e-6, atol=1e-9)
+    stays = range(len(rows.lengths))
+    assert (layout is folded) == bool(gather(rows, np.array(stays), layout).idle.any())
+    alone = zip(*(gradients([stay]) for stay in stays), strict=True)
+    for together, parts in zip(gradients([*stays]), alone, strict=True):
+        torch.testing.assert_close(together, torch.stack(parts).sum(0), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
+def test_nothing_passes_an_idle_row(precision: str) -> None:
+    """Bit for bit: neither memory forward nor a gradient back, however loud the stay before was."""
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    torch.manual_seed(0)
+    layer, rows = LSTMLayer(2, 16).to(dtype), table([30, 25, 20, *[9] * 40])
+    rows = as_dtype(replace(rows, x=rows.x / rows.x.max(0).values), dtype)
+    batch = gather(rows, np.arange(len(rows.lengths)), folded)
+    seen, kept = [], []
+    for loud in (1.0, 1e3):
+        even = batch.stay % 2 == 0
+        x = (batch.x * torch.where(even, loud, 1.0)[:, None].to(dtype)).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            out = layer.run_batch(x, batch)
+        out[~even & ~batch.idle].sum().backward()
+        assert x.grad is not None
+        assert not x.grad[even | batch.idle].any()
+        assert not out[batch.idle].any()
+        seen.append(out[~even & ~batch.idle])
+        kept.append(x.grad[~even])
+    assert torch.equal(*seen)
+    assert torch.equal(*kept)
 
 
 def test_a_stay_keeps_its_dropout_for_all_its_steps() -> None:
     rows = replace(table([40, 12, 3]), x=torch.ones(55, 2, dtype=torch.float64))
     net = RecurrentNet(LSTMLayer, 2, RecurrentParams(hidden=5, dropout=0.5, input_dropout=0.5)).double()
-    batch = gather(rows, np.arange(3))
+    batch = gather(rows, np.arange(3), folded)
     for mask in dropout_masks(net, batch, torch.Generator().manual_seed(3)):
         assert len({(int(stay), *row.tolist()) for stay, row in zip(batch.stay, mask, strict=True)}) == 3
         assert set(mask.unique().tolist()) <= {0.0, 2.0}
@@ -226,9 +277,11 @@ def test_a_batch_counts_by_the_square_root_of_its_rows() -> None:
         context, params = Context(seed=1), RecurrentParams(clip=1e9)
         trainer = Trainer(net, params, lambda batch, _: net(batch.x)[:, 0][None], lambda _: np.zeros(0), context)
         trainer.optimiser = torch.optim.SGD(net.parameters(), 1.0)
-        x, ones = torch.ones(3 * copies, 1), torch.ones(3 * copies)
-        batch = Batch(x, ones, ones, torch.zeros(3 * copies, dtype=torch.int64), [(3 * copies, 1)])
-        loss = trainer.step(batch, 3.0)
+        rows = 3 * copies
+        ones = torch.ones(rows)
+        loss = trainer.step(
+            gather(Table(ones[:, None], ones, ones, np.array([0]), np.array([rows])), np.array([0])), 3.0
+        )
         assert float(loss) == pytest.approx(copies * np.log(2), rel=1e-6)  # the share of the epoch's mean
         return float(net.weight.detach())
 

@@ -1,14 +1,15 @@
-"""Random batches of whole stays of like length, in slabs of time that leave out most of the padding.
+"""Random batches of whole stays of like length, laid out with little padding or none.
 
 Stays differ in length by a factor of ten, so padding a random batch to its longest stay multiplies the work. Two
 things avoid that. The stays are drawn in random pools, and each pool is cut into batches by length: a batch then
-holds stays of like length, but never the same ones twice, and training weighs it by its rows. And a batch is sorted by
-length and cut along time into slabs: each slab holds only the stays that are still running, and the recurrent state is
-handed from one slab to the next. What is left is a twentieth of padding.
+holds stays of like length, but never the same ones twice, and training weighs it by its rows. And the rows of a batch
+are laid out as the recurrent layer likes them: packed, where each step has only the rows of the stays that still run;
+or folded for a kernel that wants as many at every step, where stay follows stay in each of a few columns.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,10 +22,12 @@ Ints = NDArray[np.int64]
 
 POOL = 4
 """Batches' worth of stays that are drawn together and sorted by length."""
-CALL_ROWS = 80
-"""What one more slab costs, in rows, and"""
+WIDTHS = (32, 24, 16, 12, 8)
+"""Columns that stays may be folded into, and"""
+GRAIN = 4
+"""what the steps are then a multiple of: torch prepares its kernel for every new shape."""
 STEP_ROWS = 1
-"""what one more step costs (measured: torch's LSTM on one core, 128 units)."""
+"""What a step costs beside its rows, in rows (measured: torch's LSTM on one core, 128 units)."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +43,20 @@ class Table:
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of some stays in slabs, one after the other; within a slab by step, and the longest stay first.
-
-    R rows, including those that pad a slab.
-    """
+    """The rows of some stays by step, R in all, with those at which no stay runs."""
 
     x: Tensor  # (R, F)
     y: Tensor  # (R,)
-    weight: Tensor  # (R,): 0 where the row does not count, and beyond the end of a stay
+    weight: Tensor  # (R,): 0 where the row does not count
     stay: Tensor  # (R,) int64: which of the batch's stays, the longest being 0
-    slabs: list[tuple[int, int]]
-    """Steps and stays of each slab; the stays are the batch's first ones."""
+    idle: Tensor  # (R,) bool: no stay runs here
+    widths: list[int]
+    """Rows of each step. They only grow fewer, and row j of a step follows row j of the step before."""
+    stays: int
 
-    def cut(self, rows: Tensor) -> list[Tensor]:
-        """Of something with R rows, each slab's, shape (steps, stays, ...)."""
-        parts = torch.split(rows, [steps * stays for steps, stays in self.slabs])
-        return [part.view(*slab, *part.shape[1:]) for part, slab in zip(parts, self.slabs, strict=True)]
+
+Layout = Callable[[Ints, Ints, Ints], tuple[Ints, list[int]]]
+"""From the stays' lengths, the longest first, and each row's stay and step: each row's place, and rows of each step."""
 
 
 def useful_lengths(offsets: Ints, scored: NDArray[np.bool_]) -> Ints:
@@ -69,27 +70,42 @@ def useful_lengths(offsets: Ints, scored: NDArray[np.bool_]) -> Ints:
     return np.maximum(reach - offsets[:-1], 0).astype(np.int64)
 
 
-def cut(lengths: Ints) -> list[tuple[int, int, int]]:
-    """The slabs (first step, end, width) that hold stays of these lengths, longest first, at least cost.
+def packed(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
+    """Each step has the rows of the stays that still run, as in torch's ``PackedSequence``.
 
-    >>> cut(np.array([30, 28, 28, 28]))
-    [(0, 30, 4)]
-    >>> cut(np.array([60] + [8] * 31))
-    [(0, 8, 32), (8, 60, 1)]
+    >>> packed(np.array([3, 1]), stay=np.array([0, 0, 0, 1]), step=np.array([0, 1, 2, 0]))
+    (array([0, 2, 3, 1]), [2, 1, 1])
     """
-    ends = np.concatenate([[0], np.unique(lengths)])
-    running = np.searchsorted(-lengths, -ends[:-1], side="left")
-    cost, came_from = np.zeros(len(ends)), np.zeros(len(ends), dtype=np.int64)
-    for end in range(1, len(ends)):
-        total = cost[:end] + CALL_ROWS + (ends[end] - ends[:end]) * (running[:end] + STEP_ROWS)
-        came_from[end] = total.argmin()
-        cost[end] = total[came_from[end]]
-    slabs, end = [], len(ends) - 1
-    while end > 0:
-        start = int(came_from[end])
-        slabs.append((int(ends[start]), int(ends[end]), int(running[start])))
-        end = start
-    return slabs[::-1]
+    widths = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")
+    return (np.cumsum(widths) - widths)[step] + stay, widths.tolist()
+
+
+def folded(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
+    """A few columns of stay after stay, with an idle row between two, at which the recurrence must forget all.
+
+    As many columns as make all steps cost least.
+
+    >>> folded(np.array([3, 2]), stay=np.array([0, 0, 0, 1, 1]), step=np.array([0, 1, 2, 0, 1]))
+    (array([0, 2, 4, 1, 3]), [2, 2, 2, 2])
+    """
+    least, rows = np.inf, int(lengths.sum()) + len(lengths)
+    for width in WIDTHS:
+        n = min(width, len(lengths))
+        if max(lengths[0], rows // n - 1) * (n + STEP_ROWS) < least:  # it may cost less
+            steps, found = _columns(lengths.tolist(), n)
+            if steps * (n + STEP_ROWS) < least:
+                least, columns, (column, begin) = steps * (n + STEP_ROWS), [n] * steps, np.array(found).T
+    return (begin[stay] + step) * columns[0] + column[stay], columns
+
+
+def _columns(lengths: list[int], width: int) -> tuple[int, list[tuple[int, int]]]:
+    """Steps, and each stay's column and first step: stay after stay goes where the column is then shortest."""
+    ends, found = [(0, column) for column in range(width)], []
+    for length in lengths:
+        begin, column = ends[0]
+        found.append((column, begin))
+        heapq.heapreplace(ends, (begin + length + 1, column))
+    return -(-(max(ends)[0] - 1) // GRAIN) * GRAIN, found
 
 
 def batches(lengths: Ints, size: int, generator: torch.Generator, pool: int = POOL) -> list[Ints]:
@@ -109,21 +125,23 @@ def batches(lengths: Ints, size: int, generator: torch.Generator, pool: int = PO
     return [found[within[j]] for within in near for j in torch.randperm(len(within), generator=generator).tolist()]
 
 
-def gather(table: Table, stays: Ints, slabs: Callable[[Ints], list[tuple[int, int, int]]] = cut) -> Batch:
-    """The rows of these stays, each of which has some, as :func:`cut` lays them out."""
+def gather(table: Table, stays: Ints, layout: Layout = packed) -> Batch:
+    """The rows of these stays, each of which has some."""
     order = np.argsort(-table.lengths[stays], kind="stable")
-    lengths = table.lengths[stays][order]
-    first = table.starts[stays][order]
-    places = slabs(lengths)
-    step = np.concatenate([np.repeat(np.arange(start, end), n) for start, end, n in places])
-    stay = np.concatenate([np.tile(np.arange(n), end - start) for start, end, n in places])
-    inside = step < lengths[stay]
-    device = table.x.device
-    rows = torch.from_numpy(np.where(inside, first[stay] + step, 0)).to(device)
+    lengths, starts = table.lengths[stays][order], table.starts[stays][order]
+    owner = np.repeat(np.arange(len(stays)), lengths)
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    place, widths = layout(lengths, owner, step)
+    row, stay = np.zeros((2, sum(widths)), dtype=np.int64)
+    idle = np.ones(len(row), dtype=np.bool_)
+    row[place], stay[place], idle[place] = starts[owner] + step, owner, False
+    rows, stay_of, free = (torch.from_numpy(a).to(table.x.device) for a in (row, stay, idle))
     return Batch(
         x=table.x.index_select(0, rows),
         y=table.y.index_select(0, rows),
-        weight=table.weight.index_select(0, rows) * torch.from_numpy(inside).to(device),
-        stay=torch.from_numpy(stay).to(device),
-        slabs=[(end - start, n) for start, end, n in places],
+        weight=table.weight.index_select(0, rows).masked_fill_(free, 0.0),
+        stay=stay_of,
+        idle=free,
+        widths=widths,
+        stays=len(stays),
     )

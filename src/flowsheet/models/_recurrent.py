@@ -6,7 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self, cast
 
 import numpy as np
 import polars as pl
@@ -14,10 +14,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from flowsheet.config import Choice, FloatRange, Space
 from flowsheet.home import digest, read_json, write_json
-from flowsheet.models._batching import Batch, Table, useful_lengths
+from flowsheet.models._batching import Batch, Table, folded, packed, useful_lengths
 from flowsheet.models._rows import base_rate, check_inputs, input_names
 from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import Capabilities, Context, Model, Rung
@@ -63,10 +64,14 @@ class RecurrentParams(TrainingParams):
 
 
 class RecurrentLayer(nn.Module):
-    """One layer over a slab of time."""
+    """One recurrent layer."""
 
     states: ClassVar[int]
-    """How many tensors of shape (n, H) it hands from one slab to the next."""
+    """How many tensors of shape (n, H) it hands from one step to the next."""
+    folds: ClassVar[bool] = False
+    """On the CPU it takes folded batches, not packed ones."""
+    cell: nn.RNNBase
+    """Torch's layer, or the weights as torch has them."""
 
     def begin(self) -> None:
         """Change random first weights where a layer knows better."""
@@ -75,13 +80,34 @@ class RecurrentLayer(nn.Module):
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Inputs (T, n, F) and the state before them, to outputs (T, n, H) and the state after them."""
 
-    def run_slabs(self, slabs: list[Tensor], state: State) -> Tensor:
-        """Inputs of slab after slab, and the first state, to the outputs (R, H) of all."""
-        outputs = []
-        for slab in slabs:
-            out, state = self.run(slab, tuple(t[: slab.shape[1]].contiguous() for t in state))
-            outputs.append(out.flatten(0, 1))
-        return torch.cat(outputs)
+    def run_batch(self, x: Tensor, batch: Batch) -> Tensor:
+        """Inputs (R, F) of a packed batch's rows to outputs (R, H)."""
+        rows = PackedSequence(x, torch.tensor(batch.widths))
+        return cast(Tensor, self.cell(rows)[0].data)
+
+
+class LoopedLayer(RecurrentLayer):
+    """One whose loop over time is ours on the CPU, for want of a fused kernel; weights and results are torch's."""
+
+    states = 1
+
+    @abstractmethod
+    def loop(self, x: Tensor, h: Tensor, widths: list[int]) -> Tensor:
+        """As :func:`flowsheet.models._cells.elman`, with the layer's weights."""
+
+    def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Torch's kernel on the GPU, our loop on the CPU."""
+        if x.is_cuda:
+            out, h = self.cell(x, state[0][None])
+            return out, (h[0],)
+        out = self.loop(x.flatten(0, 1), state[0], [x.shape[1]] * len(x)).view(*x.shape[:2], -1)
+        return out, (out[-1],)
+
+    def run_batch(self, x: Tensor, batch: Batch) -> Tensor:
+        """As :meth:`run`, of packed rows."""
+        if x.is_cuda:
+            return super().run_batch(x, batch)
+        return self.loop(x, self.cell.all_weights[0][1].new_zeros(batch.stays, self.cell.hidden_size), batch.widths)
 
 
 class RecurrentNet(nn.Module):
@@ -116,8 +142,8 @@ class RecurrentNet(nn.Module):
         """Log odds (R,) of a batch's rows; dropout is one draw a stay, for all its steps."""
         masks = dropout_masks(self, batch, generator)
         seen = x = self.embed(batch.x * masks[0])
-        for i, (layer, state) in enumerate(zip(self.recurrent(), self.start(batch.slabs[0][1]), strict=True)):
-            x = layer.run_slabs(batch.cut(x * masks[i] if i else x), state)
+        for i, layer in enumerate(self.recurrent()):
+            x = layer.run_batch(x * masks[i] if i else x, batch)
         return self.head(x, seen, masks[-1])
 
     def embed(self, x: Tensor) -> Tensor:
@@ -161,11 +187,12 @@ def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -
 
     (Gal and Ghahramani 2016.)
     """
-    params, stays = net.params, batch.slabs[0][1]
+    params = net.params
     shares = [params.input_dropout] + [params.dropout] * params.layers
     widths = [batch.x.shape[-1]] + [params.hidden] * params.layers
-    draws = (torch.rand(stays, w, generator=generator) for w in widths)
-    masks = [((draw >= p) / (1 - p)).to(batch.x.device, batch.x.dtype) for draw, p in zip(draws, shares, strict=True)]
+    draws = (torch.rand(batch.stays, w, generator=generator) for w in widths)
+    likes = [batch.x] + [batch.y] * params.layers
+    masks = (((draw >= p) / (1 - p)).to(like) for draw, p, like in zip(draws, shares, likes, strict=True))
     return [mask.index_select(0, batch.stay) for mask in masks]
 
 
@@ -241,7 +268,7 @@ class RecurrentModel(Model):
             initialise(net, self.rate, generator)
             net.to(device)
         table = Table(
-            x=x.to(device),
+            x=x.to(device, getattr(torch, self.params.precision)),
             y=torch.from_numpy(train.y.astype(np.float32)).to(device),
             weight=torch.from_numpy(train.scored.astype(np.float32)).to(device),
             starts=train.offsets[:-1],
@@ -254,6 +281,7 @@ class RecurrentModel(Model):
             logits=lambda batch, generator: torch.stack([net.train_logits(batch, generator) for net in nets]),
             predict=lambda _: probabilities(nets, seen, valid.offsets[:-1], valid.lengths),
             context=context,
+            layout=folded if self.Layer.folds and device.type == "cpu" else packed,
         )
         identity = self._identity(train, valid, context) if context.checkpoints else ""
         self.curve = trainer.run(table, valid.y, valid.scored, identity).curve

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import math
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,12 +21,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from flowsheet.config import Frozen
-from flowsheet.models._batching import Batch, Table, batches, gather
+from flowsheet.models._batching import Batch, Layout, Table, batches, gather, packed
 from flowsheet.models.base import Context, Pruned
 
 Probabilities = NDArray[np.float64]
 Curve = list[tuple[int, float, float, float]]
 """(epoch, mean training loss, validation score, validation log loss)."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""As in glibc's malloc.h."""
 
 
 class TrainingParams(Frozen):
@@ -46,6 +50,21 @@ class TrainingParams(Frozen):
     """Weights are averaged over batches with this decay (less at first), and the average predicts; 0 takes the last."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the matrix products while training; prediction is always float32."""
+
+
+@contextlib.contextmanager
+def kept_memory() -> Iterator[None]:
+    """Let glibc's allocator keep what is freed until the end: the next batch needs it, and fresh pages cost time."""
+    libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    for setting in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+        libc.mallopt(setting, 1 << 30)
+    try:
+        yield
+    finally:
+        libc.malloc_trim(0)
 
 
 @dataclass
@@ -76,10 +95,12 @@ class Trainer:
         logits: Callable[[Batch, torch.Generator], Tensor],
         predict: Callable[[nn.Module], Probabilities],
         context: Context,
+        *,
+        layout: Layout = packed,
     ) -> None:
         self.net, self.params, self.context = net, params, context
         self.members = list(net) if isinstance(net, nn.ModuleList) else [net]
-        self.logits, self.predict = logits, predict
+        self.logits, self.predict, self.layout = logits, predict, layout
         self.device = next(net.parameters()).device
         self.generator = torch.Generator().manual_seed(context.seed)
         self.optimiser = torch.optim.AdamW(
@@ -89,6 +110,7 @@ class Trainer:
         self.kept = [p.clone() for p in self.average]
         self.progress = Progress()
 
+    @kept_memory()
     def run(self, table: Table, y: NDArray[np.int8], scored: NDArray[np.bool_], identity: str) -> Progress:
         """Train on the table; the network ends with its best weights.
 
@@ -121,7 +143,7 @@ class Trainer:
         total = torch.zeros((), device=self.device)
         for i, chosen in enumerate(batches(table.lengths, size, self.generator)):
             self._set_rate(self.progress.epoch + i / number)
-            batch = gather(table, chosen)
+            batch = gather(table, chosen, self.layout)
             total += self.step(batch, expected)
             self._average(self.progress.epoch * number + i)
         return float(total) / number

@@ -5,14 +5,12 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from flowsheet.models._cells import gru
-from flowsheet.models._recurrent import RecurrentLayer, RecurrentModel, State
+from flowsheet.models._recurrent import LoopedLayer, RecurrentModel
 from flowsheet.models.base import MODELS
 
 
-class GRULayer(RecurrentLayer):
+class GRULayer(LoopedLayer):
     """r, z = sigmoid(...); n = tanh(...); h(t) = (1 - z) n + z h(t-1)."""
-
-    states = 1
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -22,13 +20,9 @@ class GRULayer(RecurrentLayer):
         """Update gates start on the side of keeping (bias 1), as an LSTM's forget gates do."""
         self.cell.all_weights[0][3].chunk(3)[1].fill_(1.0)
 
-    def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Torch's kernel on the GPU, our loop on the CPU; the same weights and the same results."""
-        if x.is_cuda:
-            out, h = self.cell(x, state[0][None])
-            return out, (h[0],)
-        out = gru(x, state[0], self.cell.all_weights[0])
-        return out, (out[-1],)
+    def loop(self, x: Tensor, h: Tensor, widths: list[int]) -> Tensor:
+        """The loop over time on the CPU."""
+        return gru(x, h, self.cell.all_weights[0], widths)
 
 
 @MODELS.register("gru")
