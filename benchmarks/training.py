@@ -37,7 +37,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.models import _training
-from flowsheet.models._batching import POOL, Batch, Ints, Layout, Table, batches, folded, gather, packed
+from flowsheet.models._batching import POOL, Batch, Ints, Layout, Table, batches, gather
 from flowsheet.models._recurrent import RecurrentLayer, RecurrentModel, RecurrentNet, RecurrentParams
 from flowsheet.models._training import Trainer, kept_memory
 from flowsheet.models.base import MODELS, Context
@@ -61,8 +61,7 @@ class Way:
 
     def gather(self, kind: str, table: Table, stays: Ints) -> Batch:
         """A batch for this kind of layer on the CPU."""
-        own = folded if layer_of(kind).folds else packed
-        return gather(table, stays, self.layout or own)
+        return gather(table, stays, self.layout or layer_of(kind).layout(self.precision))
 
 
 def padded(lengths: Ints, stay: Ints, step: Ints, steps: int = 0) -> tuple[Ints, list[int]]:

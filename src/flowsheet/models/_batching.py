@@ -24,9 +24,9 @@ POOL = 4
 """Batches' worth of stays that are drawn together and sorted by length."""
 WIDTHS = (32, 24, 16, 12, 8)
 """Columns that stays may be folded into, and"""
-GRAIN = 4
+GRAIN = 2
 """what the steps are then a multiple of: torch prepares its kernel for every new shape."""
-STEP_ROWS = 1
+STEP_ROWS = {"float32": 0.25, "bfloat16": 1.5}
 """What a step costs beside its rows, in rows (measured: torch's LSTM on one core, 128 units)."""
 
 
@@ -80,10 +80,10 @@ def packed(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
     return (np.cumsum(widths) - widths)[step] + stay, widths.tolist()
 
 
-def folded(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
+def folded(lengths: Ints, stay: Ints, step: Ints, step_rows: float = 1.0) -> tuple[Ints, list[int]]:
     """A few columns of stay after stay, with an idle row between two, at which the recurrence must forget all.
 
-    As many columns as make all steps cost least.
+    As many columns as make all steps cost least, if one costs ``step_rows`` beside its rows.
 
     >>> folded(np.array([3, 2]), stay=np.array([0, 0, 0, 1, 1]), step=np.array([0, 1, 2, 0, 1]))
     (array([0, 2, 4, 1, 3]), [2, 2, 2, 2])
@@ -91,10 +91,10 @@ def folded(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
     least, rows = np.inf, int(lengths.sum()) + len(lengths)
     for width in WIDTHS:
         n = min(width, len(lengths))
-        if max(lengths[0], rows // n - 1) * (n + STEP_ROWS) < least:  # it may cost less
+        if max(lengths[0], rows // n - 1) * (n + step_rows) < least:  # it may cost less
             steps, found = _columns(lengths.tolist(), n)
-            if steps * (n + STEP_ROWS) < least:
-                least, columns, (column, begin) = steps * (n + STEP_ROWS), [n] * steps, np.array(found).T
+            if steps * (n + step_rows) < least:
+                least, columns, (column, begin) = steps * (n + step_rows), [n] * steps, np.array(found).T
     return (begin[stay] + step) * columns[0] + column[stay], columns
 
 

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from flowsheet.config import Choice, FloatRange, Space
 from flowsheet.home import digest, read_json, write_json
-from flowsheet.models._batching import Batch, Table, folded, packed, useful_lengths
+from flowsheet.models._batching import Batch, Layout, Table, packed, useful_lengths
 from flowsheet.models._rows import base_rate, check_inputs, input_names
 from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import Capabilities, Context, Model, Rung
@@ -68,8 +68,6 @@ class RecurrentLayer(nn.Module):
 
     states: ClassVar[int]
     """How many tensors of shape (n, H) it hands from one step to the next."""
-    folds: ClassVar[bool] = False
-    """On the CPU it takes folded batches, not packed ones."""
     cell: nn.RNNBase
     """Torch's layer, or the weights as torch has them."""
 
@@ -79,6 +77,12 @@ class RecurrentLayer(nn.Module):
     @abstractmethod
     def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Inputs (T, n, F) and the state before them, to outputs (T, n, H) and the state after them."""
+
+    @staticmethod
+    def layout(precision: str) -> Layout:
+        """How it likes a batch's rows on the CPU; on the GPU they are packed."""
+        del precision
+        return packed
 
     def run_batch(self, x: Tensor, batch: Batch) -> Tensor:
         """Inputs (R, F) of a packed batch's rows to outputs (R, H)."""
@@ -281,7 +285,7 @@ class RecurrentModel(Model):
             logits=lambda batch, generator: torch.stack([net.train_logits(batch, generator) for net in nets]),
             predict=lambda _: probabilities(nets, seen, valid.offsets[:-1], valid.lengths),
             context=context,
-            layout=folded if self.Layer.folds and device.type == "cpu" else packed,
+            layout=self.Layer.layout(self.params.precision) if device.type == "cpu" else packed,
         )
         identity = self._identity(train, valid, context) if context.checkpoints else ""
         self.curve = trainer.run(table, valid.y, valid.scored, identity).curve

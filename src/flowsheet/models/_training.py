@@ -106,7 +106,8 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             net.parameters(), params.learning_rate, weight_decay=params.weight_decay, fused=True
         )
-        self.average = [p.detach().clone() for p in net.parameters()]
+        self.weights = [p.detach() for p in net.parameters()]
+        self.average = [weight.clone() for weight in self.weights]
         self.kept = [p.clone() for p in self.average]
         self.progress = Progress()
 
@@ -169,7 +170,7 @@ class Trainer:
 
     def _average(self, step: int) -> None:
         decay = min(self.params.averaging, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.average, [p.detach() for p in self.net.parameters()], 1 - decay)
+        torch._foreach_lerp_(self.average, self.weights, 1 - decay)
 
     def _set_rate(self, epoch: float) -> None:
         rise = min(1.0, epoch + 0.02)
@@ -194,7 +195,7 @@ class Trainer:
 
     def _validate(self, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> tuple[float, float]:
         """Score (minus log loss where it cannot be computed) and log loss of the averaged weights."""
-        last = [p.detach().clone() for p in self.net.parameters()]
+        last = [weight.clone() for weight in self.weights]
         self._put(self.average)
         p = self.predict(self.net)[scored]
         self._put(last)
@@ -203,9 +204,8 @@ class Trainer:
         return float(score) if math.isfinite(score) else -loss, loss
 
     def _put(self, weights: list[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter, weight in zip(self.net.parameters(), weights, strict=True):
-                parameter.copy_(weight)
+        for ours, given in zip(self.weights, weights, strict=True):
+            ours.copy_(given)
 
     def _checkpoint(self, identity: str) -> Path | None:
         folder = self.context.checkpoints
@@ -220,7 +220,7 @@ class Trainer:
 
     def _save(self, path: Path) -> None:
         state = {
-            "weights": [p.detach() for p in self.net.parameters()],
+            "weights": self.weights,
             "average": self.average,
             "kept": self.kept,
             "optimiser": self.optimiser.state_dict(),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from flowsheet.models._batching import Batch
+from flowsheet.models._batching import STEP_ROWS, Batch, Layout, folded
 from flowsheet.models._recurrent import RecurrentLayer, RecurrentModel, State
 from flowsheet.models.base import MODELS
 
@@ -17,7 +19,6 @@ class LSTMLayer(RecurrentLayer):
     """i, f, o = sigmoid(...); g = tanh(...); c(t) = f c(t-1) + i g; h(t) = o tanh(c(t))."""
 
     states = 2
-    folds = True
 
     def __init__(self, inputs: int, hidden: int) -> None:
         super().__init__()
@@ -31,6 +32,11 @@ class LSTMLayer(RecurrentLayer):
         """Torch's own layer: one fused kernel on the CPU and on the GPU."""
         out, (h, c) = self.cell(x, (state[0][None], state[1][None]))
         return out, (h[0], c[0])
+
+    @staticmethod
+    def layout(precision: str) -> Layout:
+        """Folded, for one call of the kernel."""
+        return partial(folded, step_rows=STEP_ROWS[precision])
 
     def run_batch(self, x: Tensor, batch: Batch) -> Tensor:
         """The same kernel; of a folded batch in one call, with an input more, by which idle rows shut the gates."""
