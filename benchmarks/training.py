@@ -11,10 +11,10 @@ laid out in several ways (the slow ones from a ``--share`` of their batches). ``
 spent in forward, backward and optimiser; the rest puts batches together and averages weights. Machines differ, so
 beside them stand the bounds of this one: ``torch.nn.LSTM`` with a linear output and nothing else, on stays padded to
 the longest (what a user would do otherwise), and on as many rows without any padding (what no training of that width
-can beat). Where there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form
-takes turns, so that what else the machine does meets all alike, and tells how many times as long padding takes as
-ours, and ours as the bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects
-held out.
+can beat). All of them keep freed memory, as our training does; without that, padding takes up to twice as long. Where
+there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form takes turns, so that
+what else the machine does meets all alike, and tells how many times as long padding takes as ours, and ours as the
+bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects held out.
 """
 
 from __future__ import annotations
