@@ -2,9 +2,10 @@
 
 Stays differ in length by a factor of ten, so padding a random batch to its longest stay multiplies the work. Two
 things avoid that. The stays are drawn in random pools, and each pool is cut into batches by length: a batch then
-holds stays of like length, but never the same ones twice, and training weighs it by its rows. And the rows of a batch
-are laid out as the recurrent layer likes them: packed, where each step has only the rows of the stays that still run;
-or folded for a kernel that wants as many at every step, where stay follows stay in each of a few columns.
+holds stays of like length, but never the same ones twice, and training weighs it by the square root of its rows. And
+the rows of a batch are laid out as the recurrent layer likes them: packed, where each step has only the rows of the
+stays that still run; or folded for a kernel that wants as many at every step, where stay follows stay in each of a few
+columns.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ WIDTHS = (32, 24, 16, 12, 8)
 """Columns that stays may be folded into, and"""
 GRAIN = 2
 """what the steps are then a multiple of: torch prepares its kernel for every new shape."""
-STEP_ROWS = {"float32": 0.25, "bfloat16": 1.5}
-"""What a step costs beside its rows, in rows (measured: torch's LSTM on one core, 128 units)."""
 
 
 @dataclass(frozen=True)
