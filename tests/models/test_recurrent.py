@@ -155,7 +155,7 @@ def test_what_was_seen_long_ago_still_counts(kind: str) -> None:
         )
 
     cls = MODELS.get(kind)
-    model = cls(cls.Params(hidden=16, epochs=12, learning_rate=0.02, dropout=0.0, input_dropout=0.0, skip=False))
+    model = cls(cls.Params(hidden=16, epochs=30, learning_rate=0.01, dropout=0.0, input_dropout=0.0, skip=False))
     model.fit(stays(300), stays(50), Context(seed=1))
     test = stays(100)
     p, y = model.predict_proba(test)[test.scored], test.y[test.scored]
