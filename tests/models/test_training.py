@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowsheet.models import _training
 from flowsheet.models._batching import POOL, Layout, Table, batches, folded, gather, packed, useful_lengths
-from flowsheet.models._recurrent import RecurrentLayer, RecurrentNet, RecurrentParams, dropout
+from flowsheet.models._recurrent import RecurrentLayer, RecurrentNet, RecurrentParams, dropout_masks
 from flowsheet.models._training import Trainer, log_loss
 from flowsheet.models.base import MODELS, Context, Model, Pruned
 from flowsheet.models.gru import GRULayer
@@ -172,23 +172,13 @@ def test_nothing_passes_an_idle_row(precision: str) -> None:
     assert torch.equal(*kept)
 
 
-@LAYOUTS
-def test_a_stay_keeps_its_dropout_for_all_its_steps(layout: Layout) -> None:
-    """Packed stays draw each for itself; folded ones share the draw of their column."""
-    lengths = [40, 12, 3, *[2] * 30]
-    rows = replace(table(lengths), x=torch.ones(sum(lengths), 2, dtype=torch.float64))
-    net = RecurrentNet(LSTMLayer, 2, RecurrentParams(hidden=50, dropout=0.5, input_dropout=0.5)).double()
-    batch = gather(rows, np.arange(len(lengths)), layout)
-    *_, after = dropout(net, batch, torch.Generator().manual_seed(3))
-    hidden = after(torch.ones(len(batch.y), 50, dtype=torch.float64))
-    assert set(hidden.unique().tolist()) == {0.0, 2.0}
-    draws = {
-        stay: {tuple(row.tolist()) for row in hidden[(batch.stay == stay) & ~batch.idle]}
-        for stay in range(len(lengths))
-    }
-    assert all(len(found) == 1 for found in draws.values())
-    assert len(set.union(*draws.values())) == batch.widths[0]
-    assert (layout is folded) == (batch.widths[0] < len(lengths))
+def test_a_stay_keeps_its_dropout_for_all_its_steps() -> None:
+    rows = replace(table([40, 12, 3]), x=torch.ones(55, 2, dtype=torch.float64))
+    net = RecurrentNet(LSTMLayer, 2, RecurrentParams(hidden=5, dropout=0.5, input_dropout=0.5)).double()
+    batch = gather(rows, np.arange(3), folded)
+    for mask in dropout_masks(net, batch, torch.Generator().manual_seed(3)):
+        assert len({(int(stay), *row.tolist()) for stay, row in zip(batch.stay, mask, strict=True)}) == 3
+        assert set(mask.unique().tolist()) <= {0.0, 2.0}
 
 
 def fit(train: Sequences, valid: Sequences, **changes: Any) -> Model:

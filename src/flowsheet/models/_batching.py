@@ -51,16 +51,7 @@ class Batch:
     idle: Tensor  # (R,) bool: no stay runs here
     widths: list[int]
     """Rows of each step. They only grow fewer, and row j of a step follows row j of the step before."""
-
-    def times(self, rows: Tensor, factors: Tensor) -> Tensor:
-        """Rows (R, W) times factors (widths[0], W), row j of every step by the j-th.
-
-        That is one for each stay, or, where stays are folded, one for each column of them.
-        """
-        factors = factors.to(rows)
-        if self.widths[-1] < self.widths[0]:
-            return rows * factors.index_select(0, self.stay)
-        return (rows.view(len(self.widths), *factors.shape) * factors).flatten(0, 1)
+    stays: int
 
 
 Layout = Callable[[Ints, Ints, Ints], tuple[Ints, list[int]]]
@@ -151,4 +142,5 @@ def gather(table: Table, stays: Ints, layout: Layout = packed) -> Batch:
         stay=stay_of,
         idle=free,
         widths=widths,
+        stays=len(stays),
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, Self, cast
 
@@ -26,7 +25,6 @@ from flowsheet.models.base import Capabilities, Context, Model, Rung
 from flowsheet.windows.sequences import FeatureKind, Sequences
 
 State = tuple[Tensor, ...]
-Drop = Callable[[Tensor], Tensor]
 
 STAYS, STEPS = 32, 16
 """Prediction works on blocks of exactly this shape, so that a row's probability does not depend on its company."""
@@ -47,11 +45,8 @@ class RecurrentParams(TrainingParams):
     """Kinds of features that the network is given."""
     history: bool = False
     """Take the known past responses as inputs (unknown ones as 0)."""
-    embedding: Annotated[int, Field(ge=0)] = 15
-    """Units (ReLU) through which each row's inputs reach the recurrence and the output; 0 gives them as they are.
-
-    With the input by which the LSTM tells idle rows, 15 are 16, which its kernel likes.
-    """
+    embedding: Annotated[int, Field(ge=0)] = 32
+    """Units (ReLU) through which each row's inputs reach the recurrence and the output; 0 gives them as they are."""
     hidden: Annotated[int, Field(ge=1)] = 128
     """Units of a recurrent layer."""
     layers: Annotated[int, Field(ge=1)] = 1
@@ -116,8 +111,7 @@ class LoopedLayer(RecurrentLayer):
         """As :meth:`run`, of packed rows."""
         if x.is_cuda:
             return super().run_batch(x, batch)
-        state = self.cell.all_weights[0][1].new_zeros(batch.widths[0], self.cell.hidden_size)
-        return self.loop(x, state, batch.widths)
+        return self.loop(x, self.cell.all_weights[0][1].new_zeros(batch.stays, self.cell.hidden_size), batch.widths)
 
 
 class RecurrentNet(nn.Module):
@@ -146,25 +140,25 @@ class RecurrentNet(nn.Module):
         for layer, before in zip(self.recurrent(), states, strict=True):
             x, state = layer.run(x, before)
             after.append(state)
-        return self.head(x, seen), after
+        return self.head(x, seen, None), after
 
     def train_logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Log odds (R,) of a batch's rows; dropout is one draw for all steps of a stay (Gal and Ghahramani 2016)."""
-        first, *others = dropout(self, batch, generator)
-        seen = x = self.embed(first(batch.x))
+        """Log odds (R,) of a batch's rows; dropout is one draw a stay, for all its steps."""
+        masks = dropout_masks(self, batch, generator)
+        seen = x = self.embed(batch.x * masks[0])
         for i, layer in enumerate(self.recurrent()):
-            x = layer.run_batch(others[i - 1](x) if i else x, batch)
-        return self.head(x, seen, others[-1])
+            x = layer.run_batch(x * masks[i] if i else x, batch)
+        return self.head(x, seen, masks[-1])
 
     def embed(self, x: Tensor) -> Tensor:
         """What the recurrence is given of inputs (..., F)."""
         return torch.relu(self.embedding(x)) if self.embedding is not None else x
 
-    def head(self, x: Tensor, seen: Tensor, drop: Drop | None = None) -> Tensor:
+    def head(self, x: Tensor, seen: Tensor, mask: Tensor | None) -> Tensor:
         """Log odds (...) of recurrent outputs (..., H) beside the (embedded) inputs."""
         with torch.autocast(x.device.type, enabled=False):  # as narrow as this, low precision is slower
             x = self.norm(x.to(self.output.weight.dtype))
-            logits: Tensor = self.output(drop(x) if drop else x)
+            logits: Tensor = self.output(x if mask is None else x * mask)
             if self.skip is not None:
                 logits = logits + self.skip(seen.to(x.dtype))
         return logits.squeeze(-1)
@@ -192,16 +186,18 @@ def initialise(net: RecurrentNet, rate: float, generator: torch.Generator) -> No
             net.skip.weight.zero_()
 
 
-def dropout(net: RecurrentNet, batch: Batch, generator: torch.Generator) -> list[Drop]:
-    """What hides units of the inputs and of each layer's output, the same ones at all steps of a stay.
+def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -> list[Tensor]:
+    """For each row the factors 0 or 1 / (1 - p) of the inputs and of each layer's output: one draw a stay.
 
-    Stays that are folded into one column have the same hidden: a draw for each row would cost more than it is worth.
+    (Gal and Ghahramani 2016.)
     """
     params = net.params
     shares = [params.input_dropout] + [params.dropout] * params.layers
     widths = [batch.x.shape[-1]] + [params.hidden] * params.layers
-    draws = (torch.rand(batch.widths[0], width, generator=generator) for width in widths)
-    return [partial(batch.times, factors=(draw >= p) / (1 - p)) for draw, p in zip(draws, shares, strict=True)]
+    draws = (torch.rand(batch.stays, w, generator=generator) for w in widths)
+    likes = [batch.x] + [batch.y] * params.layers
+    masks = (((draw >= p) / (1 - p)).to(like) for draw, p, like in zip(draws, shares, likes, strict=True))
+    return [mask.index_select(0, batch.stay) for mask in masks]
 
 
 Nets = Sequence[RecurrentNet]

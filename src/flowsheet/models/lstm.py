@@ -58,5 +58,4 @@ class LSTMLayer(RecurrentLayer):
 class LSTM(RecurrentModel):
     """Long short-term memory: additive memory, so that what was seen long ago still counts."""
 
-    version = 4
     Layer = LSTMLayer
