@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import datetime
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,26 @@ def post(port: int, path: str, body: bytes) -> dict:
         return json.loads(answer.read())
 
 
+@contextlib.contextmanager
+def half_sent(port: int, path: str, body: bytes):
+    """Half of a request that the server has begun to read; what is given sends the rest and takes the answer."""
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as line:
+        line.putrequest("POST", path)
+        line.putheader("Content-Type", "application/json")
+        line.putheader("Content-Length", str(len(body)))
+        line.endheaders(body[: len(body) // 2])
+        for _ in range(2):  # once it has answered these, it has seen what came before them
+            get(port, "/health")
+
+        def finish() -> dict:
+            line.send(body[len(body) // 2 :])
+            answer = line.getresponse()
+            assert answer.status == 200, answer.read()
+            return json.loads(answer.read())
+
+        yield finish
+
+
 def raw(port: int, sent: bytes) -> bytes:
     """What comes back for bytes that are no HTTP."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
@@ -150,10 +171,10 @@ def test_the_server_follows_the_registry_shadows_and_drains(home, bundles_by_ver
         says(post(port, "/predict", body), rival, part)
         move_alias(port, 1)
 
-        pending = Later(lambda: post(port, "/predict", tell.body(ward)))
-        time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        says(pending.result(), bundle, ward)
+        with half_sent(port, "/predict", tell.body(ward)) as finish:
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: not listening(process.pid))
+            says(finish(), bundle, ward)
         assert process.wait(30) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     events = [line["event"] for line in lines]
