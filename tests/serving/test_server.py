@@ -92,18 +92,18 @@ def post(port: int, path: str, body: bytes) -> dict:
 
 
 @contextlib.contextmanager
-def half_sent(port: int, path: str, body: bytes):
-    """Half of a request that the server has begun to read; what is given sends the rest and takes the answer."""
+def begun(port: int, path: str, body: bytes, sent: int):
+    """A request whose first bytes the server has read; what is given sends the rest and takes the answer."""
     with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as line:
         line.putrequest("POST", path)
         line.putheader("Content-Type", "application/json")
         line.putheader("Content-Length", str(len(body)))
-        line.endheaders(body[: len(body) // 2])
+        line.endheaders(body[:sent])
         for _ in range(2):  # once it has answered these, it has seen what came before them
             get(port, "/health")
 
         def finish() -> dict:
-            line.send(body[len(body) // 2 :])
+            line.send(body[sent:])
             answer = line.getresponse()
             assert answer.status == 200, answer.read()
             return json.loads(answer.read())
@@ -171,10 +171,15 @@ def test_the_server_follows_the_registry_shadows_and_drains(home, bundles_by_ver
         says(post(port, "/predict", body), rival, part)
         move_alias(port, 1)
 
-        with half_sent(port, "/predict", tell.body(ward)) as finish:
+        whole = tell.body(ward)
+        with (
+            begun(port, "/predict", whole, len(whole) // 2) as half_sent,
+            begun(port, "/predict", whole, len(whole)) as pending,
+        ):
             process.send_signal(signal.SIGTERM)
             wait_for(lambda: not listening(process.pid))
-            says(finish(), bundle, ward)
+            for finish in (half_sent, pending):
+                says(finish(), bundle, ward)
         assert process.wait(30) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     events = [line["event"] for line in lines]
