@@ -326,6 +326,12 @@ class TestTheLog:
         with pytest.raises(CheckFailed, match="was changed or taken out"):
             log()
 
+    def test_a_decision_that_a_killed_server_was_told_twice_counts_once(self, broken):
+        client, runs = broken
+        before, run = log(), runs[-1]
+        client.create_run(run.info.experiment_id, tags=run.data.tags)
+        assert log() == before
+
     def test_a_decision_that_cannot_be_read_is_said(self, broken):
         client, runs = broken
         client.set_tag(runs[-1].info.run_id, "decision", "{}")

@@ -143,6 +143,17 @@ def test_one_training_is_registered_once(package, child, config):
     assert (row["versions"], row["latest"]) == ("2", "2")
 
 
+def test_a_server_that_was_asked_twice_holds_one_version(package, child, config, monkeypatch):
+    """MLflow's client asks again when a server is gone before it has answered; the first time may have counted."""
+    name, client = f"{config.name}-asked-twice", connect()._client
+    create = client.create_model_version
+    monkeypatch.setattr(client, "create_model_version", lambda *a, **k: (create(*a, **k), create(*a, **k))[1])
+    assert register(name, child, package[0], "k" * 64) == 1
+    assert [v.version for v in connect().search_model_versions(f"name = '{name}'")] == [1]
+    assert register(name, child, package[0], "other") == 3
+    assert register(name, child, package[0], "k" * 64) == 1
+
+
 def test_a_registered_version_loads_by_name(package, child, config):
     from mlflow import pyfunc
 

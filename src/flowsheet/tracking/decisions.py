@@ -100,7 +100,9 @@ def log() -> list[Decision]:
     """
     if is_empty():
         return []
-    found = sorted((_read(tags) for tags in Tracker.open().notes(EXPERIMENT)), key=lambda decision: decision.number)
+    read = [_read(tags) for tags in Tracker.open().notes(EXPERIMENT)]
+    # a server that was killed after it had made the run, and before it said so, was told the same decision again
+    found = sorted({decision.sha256: decision for decision in read}.values(), key=lambda decision: decision.number)
     before = ""
     for place, decision in enumerate(found, 1):
         if (decision.number, decision.before) != (place, before):

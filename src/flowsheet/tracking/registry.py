@@ -26,14 +26,18 @@ def register(
     client = connect()
     marks = {**(tags or {}), "flowsheet.training_key": training_key}
     with store_lock(), as_default():
-        version = _held(client, name, training_key)
-        if version is None:
+        held = _held(client, name, training_key)
+        if not held:
             _ensure_name(client, name)
-            made = client.create_model_version(
+            client.create_model_version(
                 name, model_uri, run_id, tags=marks, description=description, await_creation_for=0,
                 model_id=model_uri.removeprefix("models:/"),
             )  # fmt: skip
-            return int(made.version)
+            version, *again = _held(client, name, training_key)
+            for extra in again:  # a server that was killed before it answered was asked once more
+                client.delete_model_version(name, str(extra))
+            return version
+    version = held[0]
     client.update_model_version(name, str(version), description)
     for key, value in marks.items():
         client.set_model_version_tag(name, str(version), key, value)
@@ -86,9 +90,11 @@ def _versions(client: Any, name: str) -> list[Any]:
     return list(client.search_model_versions(f"name = '{name}'", max_results=10_000))
 
 
-def _held(client: Any, name: str, training_key: str) -> int | None:
-    held = [v for v in _versions(client, name) if v.tags.get("flowsheet.training_key") == training_key]
-    return min((int(v.version) for v in held), default=None)
+def _held(client: Any, name: str, training_key: str) -> list[int]:
+    """The versions that hold this training, the oldest first."""
+    return sorted(
+        int(v.version) for v in _versions(client, name) if v.tags.get("flowsheet.training_key") == training_key
+    )
 
 
 def _ensure_name(client: Any, name: str) -> None:
