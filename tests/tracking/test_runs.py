@@ -222,6 +222,13 @@ def test_a_deleted_experiment_comes_back(tracker, config):
     assert not tracker.start(config, "key2").finished
 
 
+def test_an_experiment_that_another_machine_makes_at_the_same_moment_is_taken(tracker, config, monkeypatch):
+    client = tracker._client._client
+    create = client.create_experiment
+    monkeypatch.setattr(client, "create_experiment", lambda *a, **k: (create(*a, **k), create(*a, **k)))
+    assert tracker.start(config, "k" * 64) == tracker.start(config, "k" * 64)
+
+
 def test_runs_are_listed_newest_first(tracker, config):
     parent, _ = whole(tracker, config)
     tracker.log(parent.run_id, tags={"flowsheet.best": "logistic 0.750"})

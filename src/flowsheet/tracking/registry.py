@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from flowsheet.tracking.store import as_default, connect, is_empty, store_lock
+from flowsheet.tracking.store import as_default, connect, is_empty, store_lock, unless_there
 
 
 def register(
@@ -99,4 +99,5 @@ def _held(client: Any, name: str, training_key: str) -> list[int]:
 
 def _ensure_name(client: Any, name: str) -> None:
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name)
+        with unless_there():
+            client.create_registered_model(name)

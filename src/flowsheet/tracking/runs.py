@@ -19,7 +19,7 @@ from flowsheet.errors import masked
 from flowsheet.home import write_json
 from flowsheet.tracking import orphans
 from flowsheet.tracking.describe import code_version, environment, experiment_params, flat, requirements
-from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock
+from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock, unless_there
 
 Level = Literal["experiment", "model", "fold", "trial", "comparison", "note"]
 _DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
@@ -264,7 +264,9 @@ class Tracker:
             held = self._client.get_experiment_by_name(name)
             if held is None:
                 place = f"{artifact_root()}/{name}" if embedded() else None
-                return str(self._client.create_experiment(name, artifact_location=place))
+                with unless_there():
+                    self._client.create_experiment(name, artifact_location=place)
+                held = self._client.get_experiment_by_name(name)
             if held.lifecycle_stage == "deleted":
                 self._client.restore_experiment(held.experiment_id)
             return str(held.experiment_id)

@@ -113,6 +113,18 @@ def as_default() -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = before
 
 
+@contextlib.contextmanager
+def unless_there() -> Iterator[None]:
+    """Make what may be there by now: another machine made it, or a server that was killed before it answered."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
 class _Waiting(logging.Handler):
     """Says that a server is waited for, which MLflow keeps to itself."""
 
