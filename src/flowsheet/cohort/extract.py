@@ -10,8 +10,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from flowsheet import __version__
+from flowsheet.cohort.parquet import UNREADABLE, first_line, read, readable
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import Frozen
 from flowsheet.errors import CheckFailed
@@ -149,7 +148,7 @@ class Extract:
         Raises:
             CheckFailed: a file cannot be read.
         """
-        with _readable(self.path):
+        with readable(self.path, "the extract", _REMAKE):
             return Tables(**{table: self.scan(table).collect() for table in TABLES})
 
 
@@ -203,26 +202,10 @@ def check_extract(folder: Path) -> pl.DataFrame:
         if manifest and table in manifest.tables and manifest.tables[table].sha256 != file_digest(file):
             faults.append((table, "sha256", "not the file that the manifest tells of"))
         try:
-            frames[table] = _read_suspect(file)
-        except _SUSPECT as error:
-            faults.append((table, "unreadable_file", _first_line(error)))
+            frames[table] = read(file)
+        except UNREADABLE as error:
+            faults.append((table, "unreadable_file", first_line(error)))
     return pl.concat([_faults(faults), checks.failures(frames)])
-
-
-_SUSPECT = (OSError, ValueError, TypeError, LookupError, MemoryError, pl.exceptions.PolarsError)
-"""What Arrow raises of damaged bytes: its own errors are kinds of these."""
-
-
-def _read_suspect(file: Path) -> pl.DataFrame:
-    """A table that may be damaged, by Arrow's reader: polars' may end the process over a single wrong byte."""
-    import pyarrow.parquet as pq
-
-    with file.open("rb") as stream:
-        table = pq.ParquetFile(stream).read()
-    table.validate(full=True)
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
 
 
 def _manifest_faults(folder: Path) -> tuple[list[tuple[str, str, str]], Manifest | None]:
@@ -249,20 +232,5 @@ def read_oracle(extract: Extract) -> pl.DataFrame | None:
     file = extract.path / "oracle" / "oracle.parquet"
     if not file.is_file():
         return None
-    with _readable(file):
+    with readable(file, "the oracle", _REMAKE):
         return pl.read_parquet(file, glob=False)
-
-
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except _UNREADABLE as error:
-        raise CheckFailed(f"the extract cannot be read: {_first_line(error)}", where=str(path), todo=_REMAKE) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

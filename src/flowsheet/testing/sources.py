@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -19,6 +21,9 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.sources.base import DEFECTS, Batch, Source
 from flowsheet.cohort.writer import in_order
 from flowsheet.config import CohortConfig
+from flowsheet.errors import FlowsheetError
+
+_FLIPS = 40
 
 
 class SourceConformance:
@@ -102,6 +107,22 @@ class SourceConformance:
         assert changed.fingerprint() != source.fingerprint()
         one, other = _ingest(source, tmp_path / "one"), _ingest(changed, tmp_path / "other")
         assert other.fingerprint != one.fingerprint
+
+    def test_damaged_records_are_read_or_refused_in_words(self, tmp_path: Path) -> None:
+        """One byte of one file is another: an error of our own, or none."""
+        source = self.make_source(tmp_path)
+        files = sorted(file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size)
+        if not files:
+            pytest.skip("there are no raw records to damage")
+        rng = np.random.default_rng(0)
+        for file in rng.choice(np.array(files, dtype=object), _FLIPS):
+            sound = file.read_bytes()
+            damaged = bytearray(sound)
+            damaged[rng.integers(len(sound))] = rng.integers(256)
+            file.write_bytes(damaged)
+            with contextlib.suppress(FlowsheetError):
+                list(type(source)(source.path, source.options).batches())
+            file.write_bytes(sound)
 
 
 def _own(folder: Path, name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,13 +10,44 @@ import pytest
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
+from flowsheet.cohort.schema import TABLES, Tables
+from flowsheet.cohort.sources.base import Source
+from flowsheet.cohort.sources.extract import ExtractFolder, ExtractOptions
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import CheckFailed
+from flowsheet.testing.sources import SourceConformance
 
 
 def made(cohort: str, target: Path, *overrides: str) -> Extract:
     config = compose_cohort(cohort, overrides)
     return ingest(make_source(config), config, target, lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    return made("simulated_small", tmp_path_factory.mktemp("sound") / "ward").tables()
+
+
+class TestConformance(SourceConformance):
+    @pytest.fixture(autouse=True)
+    def _sound(self, sound: Tables) -> None:
+        self.sound = sound
+
+    def write(self, folder: Path, tables: Tables) -> Source:
+        for name in TABLES:
+            getattr(tables, name).write_parquet(folder / f"{name}.parquet")
+        return ExtractFolder(folder, ExtractOptions())
+
+    def make_source(self, folder: Path) -> Source:
+        return self.write(folder, self.sound)
+
+    def make_shuffled(self, folder: Path) -> Source:
+        shuffled = (getattr(self.sound, name).sample(fraction=1, shuffle=True, seed=1) for name in TABLES)
+        return self.write(folder, Tables(*shuffled))
+
+    def make_changed(self, folder: Path) -> Source:
+        value = pl.when(pl.int_range(pl.len()) == 7).then(pl.col("value") + 1).otherwise("value")
+        return self.write(folder, replace(self.sound, events=self.sound.events.with_columns(value)))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from flowsheet.cohort import parquet
 from flowsheet.cohort.schema import EPISODES
 from flowsheet.cohort.sources._meds_facts import of_stays
 from flowsheet.errors import CheckFailed
@@ -37,11 +38,8 @@ def read(named: str) -> pl.DataFrame:
 
 
 def _read(file: Path) -> pl.DataFrame:
-    try:
-        labels = pl.read_parquet(file, glob=False, hive_partitioning=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise CheckFailed(f"the labels cannot be read: {reason}", where=str(file)) from error
+    with parquet.readable(file, "the labels"):
+        labels = parquet.read(file)
     for column, wanted in _COLUMNS.items():
         if column not in labels.columns:
             raise CheckFailed(f"there is no column {column!r}", where=str(file), todo=f"add it; it holds {wanted}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from flowsheet.cohort.parquet import read_over, readable
 from flowsheet.errors import CheckFailed
 
 TYPES: dict[str, tuple[type[pl.DataType], ...]] = {
@@ -33,7 +34,7 @@ ROWS: dict[str, pl.DataType] = {
     ROW_UNIT: pl.String(),
 }
 
-_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+_SHARD = ("the shard", "make the data set again")
 
 
 @dataclass(frozen=True)
@@ -130,22 +131,13 @@ def _scan(file: Path) -> pl.LazyFrame:
 
 
 def _collect(file: Path, frame: pl.LazyFrame) -> pl.DataFrame:
-    try:
+    with readable(file, *_SHARD):
         return frame.collect(engine="streaming")
-    except _UNREADABLE as error:
-        raise _broken(file, error) from error
-
-
-def _broken(file: Path, error: BaseException) -> CheckFailed:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return CheckFailed(f"the shard cannot be read: {reason}", where=str(file), todo="make the data set again")
 
 
 def _check(file: Path, known_at: str | None) -> None:
-    try:
-        schema = pl.read_parquet_schema(file)
-    except _UNREADABLE as error:
-        raise _broken(file, error) from error
+    with readable(file, *_SHARD):
+        schema = read_over(file)
     wanted = TYPES | ({known_at: (pl.Datetime,)} if known_at else {})
     for column, kinds in wanted.items():
         if column not in schema:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from flowsheet.cohort.parquet import read_over, readable
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.errors import CheckFailed
 
@@ -16,6 +17,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "dyn": ("stay_id", "time"),
     "outc": ("stay_id", "time", "label"),
 }
+_REMAKE = "make the cohort's files again"
 MOST_HOURS = 100_000
 """Eleven years: beyond, an hour is a slip of the pen."""
 
@@ -66,10 +68,8 @@ class Cohort:
         if low is not None and high is not None:
             frame = frame.filter(pl.col("stay_id").is_between(low, high))
         keys = ["stay_id", "hour"] if "hour" in columns else ["stay_id"]
-        try:
+        with readable(self.file(name), todo=_REMAKE):
             return frame.select("stay_id", *columns).collect().sort(keys, maintain_order=True)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise _unreadable(self.file(name), error) from error
 
     def stays(self) -> pl.Series:
         """Every stay that any of the files tells of, ascending.
@@ -92,15 +92,8 @@ def _schema(file: Path) -> pl.Schema:
             where=str(file),
             todo="name a folder that holds sta.parquet, dyn.parquet and outc.parquet",
         )
-    try:
-        return pl.Schema(pl.read_parquet_schema(file))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> CheckFailed:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return CheckFailed(f"the file cannot be read: {reason}", where=str(file), todo="make the cohort's files again")
+    with readable(file, todo=_REMAKE):
+        return read_over(file)
 
 
 def _check(file: Path, schema: pl.Schema, required: tuple[str, ...], measured: set[str]) -> None:

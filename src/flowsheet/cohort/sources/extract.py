@@ -10,6 +10,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import Manifest, read_manifest
+from flowsheet.cohort.parquet import read, readable
 from flowsheet.cohort.schema import TABLES, empty
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.config import Frozen
@@ -85,14 +86,9 @@ class ExtractFolder(Source):
             if table in _MUST_BE:
                 raise CheckFailed(f"the folder lacks the table {table!r}", where=str(file), todo="write that file")
             return empty(table)
-        try:
-            frame = pl.read_parquet(file, glob=False, hive_partitioning=False)
+        with readable(file, f"the table {table!r}", "see it with flowsheet validate"):
+            frame = read(file)
             return frame.select(_column(frame, name, kind) for name, kind in TABLES[table].items())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            reason = str(error).split("\n", 1)[0]
-            raise CheckFailed(
-                f"the table {table!r} cannot be read: {reason}", where=str(file), todo="see it with flowsheet validate"
-            ) from error
 
     def _named(self, table: str, column: str, known: dict[str, Any]) -> tuple[str, ...]:
         """What the table speaks of, in the catalogue's order."""

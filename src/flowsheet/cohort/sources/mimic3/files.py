@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -117,7 +118,7 @@ def names_in(line: bytes) -> list[str]:
     return [cell.strip().strip('"') for cell in line.decode("utf-8-sig", "replace").strip().split(",")]
 
 
-_SPOILT = (pa.ArrowException, EOFError, gzip.BadGzipFile, OSError)
+_SPOILT = (pa.ArrowException, EOFError, gzip.BadGzipFile, zlib.error, OSError, UnicodeError)
 
 
 @contextmanager

@@ -1,0 +1,61 @@
+"""Parquet files that others wrote, and that may be damaged.
+
+A single wrong byte can end the process inside polars' reader, so Arrow's reads such a file, or reads it over, first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+
+from flowsheet.errors import CheckFailed
+
+UNREADABLE = (
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError),
+    *(ValueError, TypeError, LookupError, MemoryError, NotImplementedError),  # Arrow's own errors are kinds of these
+)
+"""What readers raise of damaged bytes."""
+
+
+def read(file: Path) -> pl.DataFrame:
+    """A whole file, which may be damaged; raises one of ``UNREADABLE`` where it is."""
+    import pyarrow.parquet as pq
+
+    with file.open("rb") as stream:
+        table = pq.ParquetFile(stream).read()
+    table.validate(full=True)
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def read_over(file: Path) -> pl.Schema:
+    """The columns of a file all of which can be read; raises one of ``UNREADABLE`` where it is damaged."""
+    import pyarrow.parquet as pq
+
+    with file.open("rb") as stream:
+        parts = pq.ParquetFile(stream)
+        for i in range(parts.num_row_groups):
+            parts.read_row_group(i).validate(full=True)
+    return pl.Schema(pl.read_parquet_schema(file))
+
+
+@contextmanager
+def readable(path: Path, what: str = "the file", todo: str = "") -> Iterator[None]:
+    """Say of damaged files in words that they cannot be read.
+
+    Raises:
+        CheckFailed: instead of ``UNREADABLE``.
+    """
+    try:
+        yield
+    except UNREADABLE as error:
+        raise CheckFailed(f"{what} cannot be read: {first_line(error)}", where=str(path), todo=todo) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
