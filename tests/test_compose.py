@@ -50,6 +50,8 @@ def test_the_experiment_is_frozen():
         ("nonsense", "KEY=VALUE"),
         ("=3", "KEY=VALUE"),
         ("tuning.trials=[1", "tuning.trials"),
+        ("models.lstm.params.clip=.inf", "models.lstm.params.clip is not a finite number"),
+        ("cohort.options.drugs=[1]", "an override cannot be applied"),
     ],
 )
 def test_a_wrong_word_is_refused_with_the_nearest_right_one(override: str, hint: str):

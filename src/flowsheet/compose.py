@@ -163,7 +163,7 @@ def _merge(values: dict[str, Any], own: dict[str, Any], leaves: list[str]) -> di
                 )
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([leaf]))
         plain = OmegaConf.to_container(merged, resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
         raise UsageError(
             "an override cannot be applied", where=" ".join(leaves), todo=str(error).splitlines()[0]
         ) from error

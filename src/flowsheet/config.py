@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -340,13 +341,30 @@ def validated(cls: type[M], values: Mapping[str, Any], where: str, prefix: tuple
     """``cls(**values)``, or one message that names every wrong key and value and the nearest right one.
 
     Raises:
-        UsageError: a key is unknown, or a value has the wrong type or is out of bounds.
+        UsageError: a key is unknown, or a value has the wrong type, is out of bounds or not finite.
     """
     try:
-        return cls.model_validate(dict(values))
+        made = cls.model_validate(dict(values))
     except ValidationError as error:
         lines = [_explain(cls, prefix, dict(problem)) for problem in error.errors()]
         raise UsageError("; ".join(lines), where=where, todo="mend the key or value named above") from None
+    for key in endless(made.model_dump(), prefix):
+        raise UsageError(f"{key} is not a finite number", where=where, todo="give it a number")
+    return made
+
+
+def endless(values: Any, key: tuple[str, ...] = ()) -> Iterator[str]:
+    """The keys of numbers that are infinite or none.
+
+    >>> list(endless({"a": [1.0, float("inf")], "b": {"c": float("nan")}}))
+    ['a.1', 'b.c']
+    """
+    if isinstance(values, float) and not math.isfinite(values):
+        yield ".".join(key)
+    elif isinstance(values, Mapping | list | tuple):
+        items = values.items() if isinstance(values, Mapping) else enumerate(values)
+        for name, value in items:
+            yield from endless(value, (*key, str(name)))
 
 
 def _explain(cls: type[BaseModel], prefix: tuple[str, ...], problem: dict[str, Any]) -> str:

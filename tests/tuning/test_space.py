@@ -30,6 +30,9 @@ def test_unknown_names_are_refused_with_the_nearest(toy):
         ({"space": {"x": FloatRange(low=1, high=0)}}, "models.toy.space.x"),
         ({"space": {"x": FloatRange(low=0, high=1, log=True)}}, "models.toy.space.x"),
         ({"space": {"n": IntRange(low=1, high=3, step=0)}}, "models.toy.space.n"),
+        ({"params": {"x": float("inf")}}, "models.toy.params.x"),
+        ({"params": {"x": "1e400"}}, "models.toy.params.x"),
+        ({"space": {"x": FloatRange(low=0, high=float("inf"))}}, "models.toy.space.x"),
         ({"history": True}, "models.toy.history"),
     ],
 )
@@ -46,6 +49,8 @@ def test_history_is_given_to_a_model_that_can_take_it(toy, monkeypatch):
     monkeypatch.setattr(toy.Toy, "Params", WithHistory)
     assert resolve("toy", config(history=True)).params({}).history
     assert not resolve("toy", config()).params({}).history
+    with pytest.raises(UsageError, match="is given the response history, and told not to take it"):
+        resolve("toy", config(history=True, params={"history": False}))
 
 
 def test_a_parameter_without_default_must_be_fixed_or_searched(toy, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flowsheet.config import Choice, FloatRange, Frozen, IntRange, ModelConfig, Range
+from flowsheet.config import Choice, FloatRange, Frozen, IntRange, ModelConfig, Range, endless
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.models.base import MODELS, Model
 
@@ -71,6 +71,12 @@ def _check_names(kind: str, model: type[Model], given: dict[str, Any]) -> None:
 def _history(kind: str, model: type[Model], config: ModelConfig) -> dict[str, Any]:
     if not config.history:
         return {}
+    if config.params.get("history", True) is not True:
+        raise UsageError(
+            f"{kind} is given the response history, and told not to take it",
+            f"models.{kind}.history",
+            "say history of the model, not of its params",
+        )
     if "history" in model.Params.model_fields:
         return {"history": True}
     if model.capabilities.history:
@@ -100,17 +106,22 @@ def _check_values(search: Search) -> None:
     """Let the model refuse fixed values and bounds now, not hours later in a trial."""
     for name, drawn in _corners(search):
         try:
-            search.params(drawn)
+            params = search.params(drawn)
+            for key in endless(params.model_dump()):
+                raise UsageError(f"{key} is not a finite number", f"models.{search.kind}.{_section(search, key)}.{key}")
         except ValidationError as error:
             first = error.errors()[0]
             key = str(first["loc"][0]) if first["loc"] else ""
             if name is not None and key != name:
                 continue  # a rule between parameters: only a trial can tell which draws break it
-            section = "params" if key in search.fixed else "space"
             raise UsageError(
                 f"{search.kind} refuses {key or 'its parameters'} = {first['input']!r}: {first['msg']}",
-                f"models.{search.kind}.{section}{'.' + key if key else ''}",
+                f"models.{search.kind}.{_section(search, key)}{'.' + key if key else ''}",
             ) from error
+
+
+def _section(search: Search, key: str) -> str:
+    return "params" if key in search.fixed else "space"
 
 
 def _corners(search: Search) -> Iterator[tuple[str | None, dict[str, Any]]]:
