@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -72,8 +73,12 @@ def train_on_pool(each: Round, name: str, run_id: str, say: Progress) -> Stage:
             say(f"the Prefect server has not answered for {silent:.0f} s; waiting")
             time.sleep(_OUTAGE_LOOK_SECONDS)
         time.sleep(_LOOK_SECONDS)
-    found = stage("model", job.key, lambda folder: None)  # it is there: nothing is made
+    found = stage("model", job.key, _lost)  # it is there: nothing is made
     return found.model_copy(update={"reused": False})
+
+
+def _lost(folder: Path) -> None:
+    raise FlowsheetError("a trained model is gone from the store", where=str(folder), todo="start the experiment again")
 
 
 @dataclass

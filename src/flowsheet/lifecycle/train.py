@@ -16,7 +16,7 @@ from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import score_function
 from flowsheet.home import Store, digest, read_json, write_json
 from flowsheet.lifecycle.observe import Said, keep_reference
-from flowsheet.lifecycle.stage import Progress, Stage, stage
+from flowsheet.lifecycle.stage import Progress, Stage, is_made, stage
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import VERSION as PROFILE_VERSION
 from flowsheet.tracking.bundle import Bundle
@@ -68,7 +68,7 @@ def training_key(config: ExperimentConfig, name: str, data: Data) -> str:
 
 def is_trained(key: str) -> bool:
     """Whether the store holds the trained model of that key."""
-    return Store.open().has("model", key)
+    return is_made("model", key)
 
 
 def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, progress: Progress) -> Stage:
