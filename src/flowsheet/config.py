@@ -354,7 +354,7 @@ def validated(cls: type[M], values: Mapping[str, Any], where: str, prefix: tuple
 
 
 def endless(values: Any, key: tuple[str, ...] = ()) -> Iterator[str]:
-    """The keys of numbers that are infinite or none.
+    """The keys of numbers that are infinite or not a number.
 
     >>> list(endless({"a": [1.0, float("inf")], "b": {"c": float("nan")}}))
     ['a.1', 'b.c']

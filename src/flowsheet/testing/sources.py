@@ -23,7 +23,7 @@ from flowsheet.cohort.writer import in_order
 from flowsheet.config import CohortConfig
 from flowsheet.errors import FlowsheetError
 
-_FLIPS = 40
+_FLIPS = 25
 
 
 class SourceConformance:
