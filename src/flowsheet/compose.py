@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet.config import CohortConfig, ExperimentConfig, validated
-from flowsheet.errors import UsageError, did_you_mean
+from flowsheet.errors import UsageError, did_you_mean, first_line
 
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
 _PLAIN = {"name", "description", "seed", "registry", "memory"}
@@ -164,9 +164,7 @@ def _merge(values: dict[str, Any], own: dict[str, Any], leaves: list[str]) -> di
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([leaf]))
         plain = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
-        raise UsageError(
-            "an override cannot be applied", where=" ".join(leaves), todo=str(error).splitlines()[0]
-        ) from error
+        raise UsageError("an override cannot be applied", where=" ".join(leaves), todo=first_line(error)) from error
     assert isinstance(plain, dict)
     if plain["cohort"].get("path"):  # so that a record can be run again from anywhere
         plain["cohort"]["path"] = str(Path(str(plain["cohort"]["path"])).expanduser().absolute())

@@ -44,6 +44,15 @@ class Unreachable(FlowsheetError):
     """A server does not answer: the same call may succeed later (exit code 1)."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing.
+
+    >>> first_line(ValueError("no such day\\nat all")), first_line(TypeError())
+    ('no such day', 'TypeError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The nearest known word as a hint, or the list of all of them.
 

@@ -18,10 +18,10 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from flowsheet import __version__
-from flowsheet.cohort.parquet import UNREADABLE, first_line, read, readable
+from flowsheet.cohort.parquet import UNREADABLE, read, readable
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import Frozen
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, first_line
 from flowsheet.home import digest, file_digest, read_json
 
 SCHEMA_VERSION = 1

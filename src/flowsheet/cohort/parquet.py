@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, first_line
 
 UNREADABLE = (
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError),
@@ -54,8 +54,3 @@ def readable(path: Path, what: str = "the file", todo: str = "") -> Iterator[Non
         yield
     except UNREADABLE as error:
         raise CheckFailed(f"{what} cannot be read: {first_line(error)}", where=str(path), todo=todo) from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

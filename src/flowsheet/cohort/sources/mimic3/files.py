@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, first_line
 
 TABLES: dict[str, tuple[str, ...]] = {
     "icustays": ("subject_id", "hadm_id", "icustay_id", "dbsource", "first_careunit", "intime", "outtime"),
@@ -131,7 +131,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except _SPOILT as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = first_line(error)
         early = isinstance(error, EOFError) or "end-of-stream" in what or "EOF" in what
         said = "the file ends early (it is not the whole file)" if early else f"the file cannot be read: {what}"
         raise CheckFailed(said, where=str(path), todo="copy it again and compare its checksum") from error
