@@ -11,10 +11,11 @@ laid out in several ways (the slow ones from a ``--share`` of their batches). ``
 spent in forward, backward and optimiser; the rest puts batches together and averages weights. Machines differ, so
 beside them stand the bounds of this one: ``torch.nn.LSTM`` with a linear output and nothing else, on stays padded to
 the longest (what a user would do otherwise), and on as many rows without any padding (what no training of that width
-can beat). All of them keep freed memory, as our training does; without that, padding takes up to twice as long. Where
-there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second form takes turns, so that
-what else the machine does meets all alike, and tells how many times as long padding takes as ours, and ours as the
-bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects held out.
+can beat). All of them keep freed memory, as our training does. Where there is a GPU, it also tells the share of cuDNN's
+own rate that training reaches. The second form takes turns, so that what else the machine does meets all alike, and
+tells how many times as long padding takes as ours, with freed memory kept and (``plain``) given back, as torch does by
+itself, and ours as the bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects
+held out.
 """
 
 from __future__ import annotations
@@ -164,27 +165,33 @@ def speed(args: argparse.Namespace) -> None:
 
 
 def proportions(args: argparse.Namespace) -> None:
-    """What padding and the bound cost, as multiples of our epoch, turn about; the medians of the turns.
+    """What padding costs as a multiple of our epoch, and ours of the bound, turn about; the medians of the turns.
 
     Each works in a process of its own, whose first turn does not count. The bound has as many inputs as our recurrence
     is given, after the embedding.
     """
     names = [(work, way.precision) for way in OURS for work in ("ours", "bound")]
-    works = [("padding", "float32"), *names]
+    works = [("padding", "float32"), ("plain", "float32"), *names]
     with ExitStack() as stack:
-        pools = [stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), keep_memory)) for _ in works]
+        pools = [stack.enter_context(process(keeps=work != "plain")) for work, _ in works]
         rounds = []
         for _ in range(1 + args.turns):
             took = [pool.submit(turn, args, *work).result() for pool, work in zip(pools, works, strict=True)]
             rounds.append(dict(zip(works, took, strict=True)))
     for way in OURS:
         columns = {name: np.array([one[name, way.precision] for one in rounds[1:]]) for name in ("ours", "bound")}
-        columns["padding"] = np.array([one["padding", "float32"] for one in rounds[1:]])
-        columns["padding / ours"] = columns["padding"] / columns["ours"]
+        for name in ("padding", "plain"):
+            columns[name] = np.array([one[name, "float32"] for one in rounds[1:]])
+            columns[f"{name} / ours"] = columns[name] / columns["ours"]
         columns["ours / bound"] = columns["ours"] / columns["bound"]
         for figure, values in columns.items():
             spread = {"median": np.median(values), "least": values.min(), "most": values.max()}
             show(precision=way.precision, figure=figure, **{k: round(float(v), 2) for k, v in spread.items()})
+
+
+def process(*, keeps: bool) -> ProcessPoolExecutor:
+    """One of its own, which keeps the memory that it frees or gives it back."""
+    return ProcessPoolExecutor(1, get_context("spawn"), keep_memory if keeps else None)
 
 
 MEMORY = ExitStack()
@@ -203,7 +210,7 @@ def turn(args: argparse.Namespace, work: str, precision: str) -> float:
     if work == "ours":
         way = next(way for way in OURS if way.precision == precision)
         return float(epoch("lstm", way, table, embedding, 1.0)["cpu_seconds"])
-    if work == "padding":
+    if work in ("padding", "plain"):
         return float(alone(table, args.inputs, int(table.lengths.max()), precision, args.share)["cpu_seconds"])
     return float(alone(table, embedding or args.inputs, 0, precision, 1.0)["cpu_seconds"])
 
