@@ -57,21 +57,21 @@ def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) 
     return _told(prepare.split(extract, made, evaluation, seed), "split")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}-{each.name}", **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.suffix}", **ON_OUTAGE)
 def train_model(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
     """Tune and fit one model in one round; its trials are recorded below the run as they end."""
-    label = f"{name} {each.name}".strip()
+    label = f"{name}{each.suffix}"
     with record.recording(each, run_id) as on_trial:
         made = train.train(each.config, name, each.data, on_trial, progress(label))
     return _told(made, label)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}-{each.name}")
+@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.suffix}")
 def have_trained(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
     """The same on the work pool that the compute choice names."""
     from flows.pool import train_on_pool
 
-    label = f"{name} {each.name}".strip()
+    label = f"{name}{each.suffix}"
     return _told(train_on_pool(each, name, run_id, progress(label)), label)
 
 

@@ -32,10 +32,10 @@ LEFT_OUT = "LeftOut"
 def fit(each: Round, name: str, run_id: str) -> Stage:
     """Tune and fit; its trials are recorded below the MLflow run."""
     with record.recording(each, run_id) as on_trial:
-        return train.train(each.config, name, each.data, on_trial, progress(f"{name} {each.name}".strip()))
+        return train.train(each.config, name, each.data, on_trial, progress(f"{name}{each.suffix}"))
 
 
-@flow(name="train", flow_run_name="train-{name}-{each.name}")
+@flow(name="train", flow_run_name="train-{name}{each.suffix}")
 def training(each: Round, name: str, run_id: str) -> Stage | State[Any]:
     """Train model ``name`` in a round, recorded in MLflow's run ``run_id``.
 

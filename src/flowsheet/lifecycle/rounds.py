@@ -23,6 +23,11 @@ class Round(Frozen):
     config: ExperimentConfig
     data: Data
 
+    @property
+    def suffix(self) -> str:
+        """What follows the name of a model that is trained in it."""
+        return f" {self.name}" if self.name else ""
+
 
 class Plan(Frozen):
     """All rounds of an experiment."""
