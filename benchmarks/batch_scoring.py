@@ -25,12 +25,12 @@ from flowsheet.cohort.extract import Extract, Provenance
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.writer import write
 from flowsheet.config import FeaturesConfig, MonitoringConfig, TaskConfig
-from flowsheet.lifecycle.monitor import monitor
-from flowsheet.lifecycle.observe import met
-from flowsheet.lifecycle.score import score
+from flowsheet.lifecycle.deployment.batch_scoring import score
+from flowsheet.lifecycle.deployment.monitoring import monitor
+from flowsheet.lifecycle.experiment.reference_data import met
 from flowsheet.models.base import MODELS, Context
 from flowsheet.monitoring.reference import Reference
-from flowsheet.tracking.bundle import Bundle
+from flowsheet.prediction.model_package import Bundle
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.scaling import Scaler
 
@@ -69,7 +69,7 @@ def fit(folder: Path, few: Extract, hidden: int) -> Bundle:
 
 def register(bundle: Bundle) -> str:
     from flowsheet.tracking.packaging import log_model
-    from flowsheet.tracking.registry import register
+    from flowsheet.tracking.registration import register
     from flowsheet.tracking.store import artifact_root, connect
 
     client = connect()

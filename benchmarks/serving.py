@@ -34,8 +34,8 @@ from flowsheet.cohort.catalogue import variables
 from flowsheet.cohort.schema import TABLES, TIME, Tables, empty
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.models.base import MODELS, Context
-from flowsheet.tracking.bundle import Bundle
-from flowsheet.tracking.door import to_rows
+from flowsheet.prediction.input_rows import to_rows
+from flowsheet.prediction.model_package import Bundle
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.scaling import Scaler
 
@@ -99,7 +99,7 @@ def fit(folder: Path, tables: Tables, seed: int) -> Bundle:
 def prepare(tables: Tables) -> None:
     """Register two versions, the first as champion and the second as challenger."""
     from flowsheet.tracking.packaging import log_model
-    from flowsheet.tracking.registry import register
+    from flowsheet.tracking.registration import register
     from flowsheet.tracking.store import artifact_root, connect
 
     client = connect()

@@ -16,17 +16,31 @@ from prefect.flow_engine import FlowRunTimeoutError
 from prefect.states import Completed
 from prefect.task_engine import TaskRunTimeoutError
 
-from flows.presence import present
+from flows.liveness import present
 from flows.records import close_killed_runs, flush, progress
 from flows.retries import ON_OUTAGE, is_outage, prefect_unreachable
 from flows.runners import runner
 from flowsheet.config import CohortConfig, EvaluationConfig, ExperimentConfig, FeaturesConfig, TaskConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
-from flowsheet.lifecycle import compare, prepare, record, train
-from flowsheet.lifecycle.record import Outcome
-from flowsheet.lifecycle.rounds import Plan, Results, Round, Trained, replicated
-from flowsheet.lifecycle.rounds import plan as plan_rounds
-from flowsheet.lifecycle.stage import Stage
+from flowsheet.evaluation.report import Section
+from flowsheet.lifecycle.experiment import (
+    evaluate as compare,
+)
+from flowsheet.lifecycle.experiment import (
+    prepare,
+    record,
+    train,
+)
+from flowsheet.lifecycle.experiment.folds import (
+    Plan,
+    Results,
+    Round,
+    Trained,
+    replicated,
+)
+from flowsheet.lifecycle.experiment.folds import plan as plan_rounds
+from flowsheet.lifecycle.experiment.record import Outcome
+from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.tracking.runs import ParentRun
 
 
@@ -84,7 +98,7 @@ def compare_models(config: ExperimentConfig, plan: Plan, trained: Trained) -> St
 @task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def study_memory(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage | State[Stage]:
     """What each model remembers of a dose, beside the law."""
-    from flowsheet.lifecycle import memory
+    from flowsheet.lifecycle.memory_study import study as memory
 
     return _told(memory.study(config, plan, trained), "memory")
 
@@ -92,7 +106,16 @@ def study_memory(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stag
 @task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def register(results: Results, run: ParentRun) -> Outcome:
     """Evidence to the tracker, models to the registry."""
-    return record.finish(results, run, progress("register"))
+    return record.finish(results, run, progress("register"), _sections(results))
+
+
+def _sections(results: Results) -> list[Section]:
+    """What special studies add to the report."""
+    if results.memory is None:
+        return []
+    from flowsheet.lifecycle.memory_study import study as memory
+
+    return [memory.section(results.memory, compare.evidence(results.evidence).models)]
 
 
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
@@ -130,7 +153,7 @@ def _prepared(config: ExperimentConfig) -> Plan:
 def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
     if not config.memory:
         return [config]
-    from flowsheet.lifecycle import memory
+    from flowsheet.lifecycle.memory_study import study as memory
 
     return memory.replicates(config)
 

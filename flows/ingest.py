@@ -8,13 +8,13 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.presence import present
+from flows.liveness import present
 from flows.records import progress
 from flows.retries import ON_OUTAGE
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import UsageError
-from flowsheet.lifecycle import prepare
-from flowsheet.lifecycle.servers import quiet
+from flowsheet.lifecycle.experiment import prepare
+from flowsheet.lifecycle.runtime.local_servers import quiet
 
 LIMIT_SECONDS = 6 * 3600
 """For flows that read a whole extract."""

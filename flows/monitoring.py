@@ -10,11 +10,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
 from flows.ingest import LIMIT_SECONDS, extract_of
-from flows.presence import present
+from flows.liveness import present
 from flows.records import progress
 from flows.retries import ON_OUTAGE
-from flowsheet.lifecycle.monitor import Monitored, monitor, monitoring_config
-from flowsheet.lifecycle.servers import quiet
+from flowsheet.lifecycle.deployment.monitoring import Monitored, monitor, monitoring_config
+from flowsheet.lifecycle.runtime.local_servers import quiet
 
 DRIFT = "flowsheet.drift"
 _TOLD = 50

@@ -29,13 +29,13 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
-from flows.presence import crash, is_dead, is_silent
+from flows.liveness import crash, is_dead, is_silent
 from flows.retries import is_outage
 from flows.training import LEFT_OUT
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
-from flowsheet.lifecycle import train
-from flowsheet.lifecycle.rounds import Round
-from flowsheet.lifecycle.stage import Progress, Stage, stage
+from flowsheet.lifecycle.experiment import train
+from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
 
 _LOOK_SECONDS = 2.0
 _DEAD_LOOKS = 3

@@ -14,13 +14,19 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import StringConstraints
 
-from flows.presence import present
+from flows.liveness import present
 from flows.records import progress
 from flows.retries import ON_OUTAGE
-from flowsheet.lifecycle.gates import Gate
-from flowsheet.lifecycle.promotion import Verdict, decline, judge, promote, promotion_config
-from flowsheet.lifecycle.servers import quiet
-from flowsheet.tracking.champion import Registered
+from flowsheet.lifecycle.deployment.gates import Gate
+from flowsheet.lifecycle.deployment.promotion import (
+    Verdict,
+    decline,
+    judge,
+    promote,
+    promotion_config,
+)
+from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.tracking.model_registry import Registered
 
 
 class Approval(RunInput):

@@ -20,7 +20,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogWorker
 
-from flows.presence import crash
+from flows.liveness import crash
 
 _FLUSH_SECONDS = 10
 _EXPERIMENTS = FlowFilter(name=FlowFilterName(any_=["experiment"]))

@@ -7,20 +7,20 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows import experiment as experiments
-from flows.presence import present
+from flows.liveness import present
 from flows.records import progress
 from flows.retries import ON_OUTAGE
 from flowsheet.compose import compose
 from flowsheet.errors import CheckFailed
-from flowsheet.lifecycle.check import check
-from flowsheet.lifecycle.servers import quiet
+from flowsheet.lifecycle.experiment.check import check
+from flowsheet.lifecycle.runtime.local_servers import quiet
 
 
 @task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def compare(run_id: str, champions: list[str]) -> str:
     """The experiment beside the champions, where all were tested on the same rows; else why they cannot be compared."""
     from flowsheet.evaluation.leaderboard import leaderboard_markdown
-    from flowsheet.lifecycle.comparison import compare_runs
+    from flowsheet.lifecycle.deployment.compare_models import compare_runs
 
     say = progress("compare")
     try:

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from flowsheet.errors import Unreachable, masked
-from flowsheet.lifecycle.servers import answers
+from flowsheet.lifecycle.runtime.local_servers import answers
 from flowsheet.tracking.store import TrackerUnreachable
 
 _KINDS = {

@@ -14,7 +14,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.retries import await_prefect, prefect_unreachable
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, UsageError
-from flowsheet.lifecycle.process import die_with
+from flowsheet.lifecycle.runtime.processes import die_with
 
 _WAITING = 32
 """Threads that wait for a pool, a model in a round each."""

@@ -8,11 +8,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.ingest import LIMIT_SECONDS, extract_of
-from flows.presence import present
+from flows.liveness import present
 from flows.records import progress
 from flows.retries import ON_OUTAGE
-from flowsheet.lifecycle.score import Scored, score
-from flowsheet.lifecycle.servers import quiet
+from flowsheet.lifecycle.deployment.batch_scoring import Scored, score
+from flowsheet.lifecycle.runtime.local_servers import quiet
 
 
 @task(cache_policy=NO_CACHE, **ON_OUTAGE)

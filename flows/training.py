@@ -14,15 +14,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.presence import present
+from flows.liveness import present
 from flows.records import progress
 from flows.retries import ON_OUTAGE
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.home import Store
-from flowsheet.lifecycle import record, train
-from flowsheet.lifecycle.rounds import Round
-from flowsheet.lifecycle.servers import quiet
-from flowsheet.lifecycle.stage import Stage
+from flowsheet.lifecycle.experiment import record, train
+from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.state.store import Store
 
 LEFT_OUT = "LeftOut"
 """Name of the state of a run whose model does not apply to the task; its message says why."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flowsheet.lifecycle.servers import free_port
+from flowsheet.lifecycle.runtime.local_servers import free_port
 
 
 def program(name: str) -> str:

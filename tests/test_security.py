@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from flowsheet.errors import masked
-from flowsheet.lifecycle.servers import free_port
+from flowsheet.lifecycle.runtime.local_servers import free_port
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registry import register
+from flowsheet.tracking.registration import register
 from flowsheet.tracking.store import artifact_root, connect, tracking_uri
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flowsheet.errors import UsageError, did_you_mean
-from flowsheet.home import digest
+from flowsheet.state.hashing import digest
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -247,7 +247,7 @@ class RegistryConfig(Frozen):
 
 
 class MemoryConfig(Frozen):
-    """The study of what models remember, on a ward whose law is known (see ``flowsheet.lifecycle.memory``)."""
+    """The study of what models remember, on a ward whose data-generating process is known."""
 
     replicates: Annotated[int, Field(ge=1, le=50)] = 3
     """Whole experiments that differ in the seeds of ward, split and training only."""
@@ -275,7 +275,7 @@ class MemoryConfig(Frozen):
 
 
 class PromotionConfig(Frozen):
-    """What a version must show before it serves (see ``flowsheet.lifecycle.gates``); all on held-out subjects."""
+    """What a version must show before it serves (see ``lifecycle.deployment.gates``); all on held-out subjects."""
 
     name: Name
     metric: Name = "auroc"

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flowsheet.lifecycle.servers import free_port, stop
+from flowsheet.lifecycle.runtime.local_servers import free_port, stop
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 PASSWORDS = {"PREFECT_DB_PASSWORD": "hush1", "MLFLOW_DB_PASSWORD": "hush2", "OPTUNA_DB_PASSWORD": "hush3"}

@@ -10,7 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowsheet.lifecycle.servers import QUIET, await_url, free_port, start, stop
+from flowsheet.lifecycle.runtime.local_servers import (
+    QUIET,
+    await_url,
+    free_port,
+    start,
+    stop,
+)
 
 
 @dataclass

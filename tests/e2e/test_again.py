@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flowsheet.home import read_json
+from flowsheet.state.json_files import read_json
 from tests.e2e.conftest import flowsheet
 
 pytestmark = [pytest.mark.server]

@@ -27,8 +27,8 @@ TRIGGER = next(
 TELL = """
 from flows.monitoring import _tell
 from flows.records import flush
-from flowsheet.lifecycle.monitor import Flag, Monitored
-from flowsheet.lifecycle.stage import Stage
+from flowsheet.lifecycle.deployment.monitoring import Flag, Monitored
+from flowsheet.lifecycle.experiment.stage import Stage
 made = Stage(kind="monitoring", key="0" * 64, path="nowhere", reused=False, seconds=1.0)
 flags = (Flag(kind="value", of="temp", said="temp has moved"),)
 _tell(Monitored(stage=made, model="demo-lstm", version=3, stays=200, tests=10, alpha=0.01, flags=flags,

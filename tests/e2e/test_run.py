@@ -14,8 +14,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flowsheet.home import read_json
-from flowsheet.lifecycle.servers import prefect_api, quiet
+from flowsheet.lifecycle.runtime.local_servers import prefect_api, quiet
+from flowsheet.state.json_files import read_json
 from tests.e2e.conftest import SMALL, ask, command, flowsheet
 
 pytestmark = [pytest.mark.server]

@@ -10,8 +10,9 @@ import pytest
 from flowsheet.compose import compose
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.lifecycle import compare, prepare, train
-from flowsheet.lifecycle.rounds import plan
+from flowsheet.lifecycle.experiment import evaluate as compare
+from flowsheet.lifecycle.experiment import prepare, train
+from flowsheet.lifecycle.experiment.folds import plan
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 

@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flowsheet.home import read_json
+from flowsheet.state.json_files import read_json
 from tests.e2e.conftest import SMALL, ask, flowsheet
 from tests.e2e.stack import Stack, await_, kill_tree, running
 

@@ -21,7 +21,7 @@ from flowsheet.evaluation.leaderboard import how_sure, leaderboard_markdown
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.resampled_t import corrected_t
-from flowsheet.evaluation.sentences import headline
+from flowsheet.evaluation.summaries import headline
 
 from .conftest import CONFIG, make_predictions
 

@@ -10,7 +10,7 @@ from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.bootstrap import MARGIN, batches, holm
 from flowsheet.evaluation.evidence import Evidence, evaluate
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.sentences import headline
+from flowsheet.evaluation.summaries import headline
 
 CONFIG = EvaluationConfig(name="small", resamples=60, minimum_events=5)
 RINGS = 0.3

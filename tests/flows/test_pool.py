@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import StateType
 import flows.pool as module
 from flowsheet.compose import compose
 from flowsheet.errors import FlowsheetError
-from flowsheet.lifecycle.rounds import Round
-from flowsheet.lifecycle.stage import Stage
-from flowsheet.lifecycle.train import Data
+from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.experiment.train import Data
 
 RETRAIN, INGEST = uuid4(), uuid4()
 

@@ -11,9 +11,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.testing.utilities import prefect_test_harness
 
 import flows.promotion as module
-from flowsheet.lifecycle.gates import Gate
-from flowsheet.tracking.champion import Registered
+from flowsheet.lifecycle.deployment.gates import Gate
 from flowsheet.tracking.decisions import Decision
+from flowsheet.tracking.model_registry import Registered
 
 pytestmark = pytest.mark.server
 

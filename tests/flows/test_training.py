@@ -15,10 +15,10 @@ from flows.training import must_share
 from flowsheet.compose import choices, compose
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, Unreachable, UsageError
-from flowsheet.home import Store
-from flowsheet.lifecycle.rounds import Round
-from flowsheet.lifecycle.stage import Stage
-from flowsheet.lifecycle.train import Data
+from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.experiment.train import Data
+from flowsheet.state.store import Store
 
 PARAMETERS_AT_MOST = 512 * 1024  # Prefect's limit, in bytes
 

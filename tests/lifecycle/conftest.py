@@ -15,14 +15,14 @@ import pytest
 
 from flowsheet.compose import compose_cohort
 from flowsheet.config import EvaluationConfig, ExperimentConfig, FeaturesConfig, TuningConfig
-from flowsheet.home import digest
-from flowsheet.lifecycle import prepare
-from flowsheet.lifecycle.compare import judge
-from flowsheet.lifecycle.predictions import FoldNote, Predictions
-from flowsheet.lifecycle.stage import Stage
-from flowsheet.lifecycle.train import Data, train
+from flowsheet.lifecycle.experiment import prepare
+from flowsheet.lifecycle.experiment.evaluate import judge
+from flowsheet.lifecycle.experiment.predictions import FoldNote, Predictions
+from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.experiment.train import Data, train
+from flowsheet.state.hashing import digest
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registry import register
+from flowsheet.tracking.registration import register
 from flowsheet.tracking.runs import DataSet, Tracker
 from tests.tiny import experiment
 from tests.tracking import bundles

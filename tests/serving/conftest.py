@@ -11,10 +11,11 @@ import pytest
 
 from flowsheet.cohort.rules import row_failures
 from flowsheet.cohort.schema import TABLES, TIME, Tables
-from flowsheet.serving.holder import Loaded
+from flowsheet.prediction.limits import Limits
+from flowsheet.serving.model_slot import Loaded
 from flowsheet.serving.scorer import Scorer
 from flowsheet.serving.service import Service
-from flowsheet.serving.settings import Limits, ServeConfig
+from flowsheet.serving.settings import ServeConfig
 
 
 @pytest.fixture(scope="session")

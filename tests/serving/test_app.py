@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
+from flowsheet.prediction.errors import Refused
 from flowsheet.serving.app import make_app
 from flowsheet.serving.batcher import Batcher
-from flowsheet.serving.refusal import Refused
 from flowsheet.serving.service import Service
 
 JSON = {"content-type": "application/json"}

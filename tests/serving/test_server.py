@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from flowsheet.cli import main
-from flowsheet.tracking.door import to_rows
+from flowsheet.prediction.input_rows import to_rows
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registry import register
+from flowsheet.tracking.registration import register
 from flowsheet.tracking.store import artifact_root, connect, tracking_uri
 
 NAME = "ward-model"

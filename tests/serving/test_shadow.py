@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flowsheet.serving.holder import Loaded
+from flowsheet.prediction.limits import Limits
 from flowsheet.serving.metrics import Metrics
+from flowsheet.serving.model_slot import Loaded
 from flowsheet.serving.scorer import Scorer
-from flowsheet.serving.settings import Limits
 from flowsheet.serving.shadow import LOGGED, Shadow, compare
 
 

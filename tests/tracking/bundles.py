@@ -11,7 +11,7 @@ import polars as pl
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.models.base import MODELS, Context
-from flowsheet.tracking.bundle import Bundle
+from flowsheet.prediction.model_package import Bundle
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.scaling import Scaler
 

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flowsheet.tracking.door import example, to_rows
+from flowsheet.prediction.input_rows import example, to_rows
 from flowsheet.tracking.packaging import log_model, requirements
-from flowsheet.tracking.registry import list_models, register
+from flowsheet.tracking.registration import list_models, register
 from flowsheet.tracking.runs import Tracker
 from flowsheet.tracking.store import as_default, connect, tracking_uri
 
@@ -94,7 +94,7 @@ def test_the_example_is_answered(package):
 def test_a_wrong_request_is_told_so(bundle):
     from mlflow.exceptions import MlflowException
 
-    from flowsheet.tracking.served import Served
+    from flowsheet.tracking.pyfunc import Served
 
     with pytest.raises(MlflowException, match="'event' is no table") as caught:
         Served(bundle).predict(to_rows(example()).assign(table="event"))

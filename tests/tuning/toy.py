@@ -18,8 +18,8 @@ import numpy as np
 
 from flowsheet.config import Choice, FloatRange, Frozen, IntRange, ModelConfig, TuningConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.home import write_json
 from flowsheet.models.base import MODELS, Capabilities, Context, Model, Rung
+from flowsheet.state.json_files import write_json
 from flowsheet.windows.sequences import Feature, Sequences
 
 EPOCHS = 5

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
 from flowsheet.errors import CheckFailed
-from flowsheet.home import read_json, write_json
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.scaling import SAMPLE_ROWS, Scaler
 from flowsheet.windows.sequences import Feature, Sequences
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flowsheet.config import EvaluationConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.home import read_json, write_json
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.split import Split, make_split
 
 HOLDOUT = EvaluationConfig(name="holdout", test=0.2, validation=0.16)

@@ -22,7 +22,8 @@ from flowsheet.cohort.parquet import UNREADABLE, read, readable
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import Frozen
 from flowsheet.errors import CheckFailed, first_line
-from flowsheet.home import digest, file_digest, read_json
+from flowsheet.state.hashing import digest, file_digest
+from flowsheet.state.json_files import read_json
 
 SCHEMA_VERSION = 1
 """Version of the four tables' contract; an extract of another one is refused."""

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.extract import Extract, Provenance, SourceEntry
-from flowsheet.cohort.sieve import ASCENDING, Sieve
+from flowsheet.cohort.quarantine import ASCENDING, Sieve
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validated
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
-from flowsheet.home import held, publish
+from flowsheet.state.locks import held
+from flowsheet.state.publish import publish
 
 Progress = Callable[[str], None]
 _SHOWN = 20

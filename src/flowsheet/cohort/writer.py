@@ -20,7 +20,9 @@ from flowsheet.cohort.extract import (
 from flowsheet.cohort.prevalence import prevalence, with_episode
 from flowsheet.cohort.rules import stands_apart
 from flowsheet.cohort.schema import SORT_KEYS, TABLES, TIME, Tables
-from flowsheet.home import file_digest, publish, write_json
+from flowsheet.state.hashing import file_digest
+from flowsheet.state.json_files import write_json
+from flowsheet.state.publish import publish
 
 _ARROW = {
     pl.Int64(): pa.int64(),

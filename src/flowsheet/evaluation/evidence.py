@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.evaluation.contest import Contest
 from flowsheet.evaluation.curves import all_curves
 from flowsheet.evaluation.folds import Fold, Told, check_folds, rounds
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.scopes import ALL, scopes
-from flowsheet.evaluation.sentences import headline
+from flowsheet.evaluation.results import Contest
+from flowsheet.evaluation.subsets import ALL, scopes
+from flowsheet.evaluation.summaries import headline
 from flowsheet.evaluation.tables import folds as fold_figures
 from flowsheet.evaluation.tables import lead_times, leaderboard, pairs
-from flowsheet.home import read_json, write_json
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.sequences import Sequences
 
 _FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.evaluation import sentences
+from flowsheet.evaluation import summaries as sentences
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS, Metric
 

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from flowsheet.evaluation.bootstrap import Difference, difference, holm, interval
-from flowsheet.evaluation.contest import Contest, figure
 from flowsheet.evaluation.metrics import Metric
 from flowsheet.evaluation.resampled_t import corrected_t
-from flowsheet.evaluation.sentences import Comparison
+from flowsheet.evaluation.results import Contest, figure
+from flowsheet.evaluation.summaries import Comparison
 
 LEADERBOARD: dict[str, pl.DataType] = {
     "scope": pl.String(),  # all, transitions_in, stays, or "<grouping>: <value>"

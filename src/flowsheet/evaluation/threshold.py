@@ -11,8 +11,8 @@ from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.folds import Told
 from flowsheet.evaluation.metrics import Scored
 from flowsheet.evaluation.metrics.normalised_utility import RowUtility
-from flowsheet.evaluation.scopes import Scope, has_utility
-from flowsheet.evaluation.scopes import scored as scored_rows
+from flowsheet.evaluation.subsets import Scope, has_utility
+from flowsheet.evaluation.subsets import scored as scored_rows
 from flowsheet.windows.sequences import Sequences
 
 NEVER = float(np.nextafter(1.0, 2.0))

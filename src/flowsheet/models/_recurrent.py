@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from flowsheet.config import Choice, FloatRange, Space
-from flowsheet.home import digest, read_json, write_json
 from flowsheet.models._batching import Batch, Layout, Table, packed, useful_lengths
 from flowsheet.models._rows import base_rate, check_inputs, input_names
 from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import Capabilities, Context, Model, Rung
+from flowsheet.state.hashing import digest
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.sequences import FeatureKind, Sequences
 
 State = tuple[Tensor, ...]

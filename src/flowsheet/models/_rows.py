@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowsheet.errors import CheckFailed
-from flowsheet.home import read_json, write_json
 from flowsheet.models.base import Context, Model
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.sequences import Sequences
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flowsheet.config import Frozen, Response, Space
-from flowsheet.registry import Registry
+from flowsheet.plugins import Registry
 from flowsheet.windows.sequences import Sequences
 
 

@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, IntRange, Space
-from flowsheet.home import digest
 from flowsheet.models._batching import Batch, Table
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.state.hashing import digest
 
 BLOCK = 8
 """The training loop is made for stays; this many rows, drawn together, take the place of one."""

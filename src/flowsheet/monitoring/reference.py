@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from flowsheet.config import Frozen
 from flowsheet.errors import CheckFailed
-from flowsheet.home import write_json
 from flowsheet.monitoring.performance import Performance, performance
 from flowsheet.monitoring.profile import VERSION
 from flowsheet.monitoring.sketch import Sketch
+from flowsheet.state.json_files import write_json
 
 MINIMUM_EVENTS = 20
 """Rows of either kind that the reference's own figures need."""

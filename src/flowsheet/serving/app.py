@@ -15,10 +15,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from flowsheet import __version__
+from flowsheet.prediction.errors import Refused
 from flowsheet.serving.batcher import Batcher
-from flowsheet.serving.manual import ANSWER, PAGE, REFUSAL, REQUEST
 from flowsheet.serving.middleware import Doorman
-from flowsheet.serving.refusal import Refused
+from flowsheet.serving.openapi import (
+    ANSWER,
+    PAGE,
+    REFUSAL,
+    REQUEST,
+)
 from flowsheet.serving.scorer import Outcome, Scorer
 from flowsheet.serving.service import Service
 

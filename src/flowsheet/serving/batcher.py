@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
-from flowsheet.serving.refusal import Refused
+from flowsheet.prediction.errors import Refused
 from flowsheet.serving.scorer import Outcome
 
 _BYTES = 16_000_000

@@ -6,8 +6,8 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flowsheet.prediction.errors import Refused
 from flowsheet.serving.metrics import Metrics
-from flowsheet.serving.refusal import Refused
 
 PATHS = frozenset({"/predict", "/health", "/ready", "/version", "/metrics", "/docs", "/openapi.json"})
 LOG = logging.getLogger("flowsheet.serving")

@@ -10,12 +10,12 @@ import numpy as np
 import orjson
 import polars as pl
 
-from flowsheet.serving.batch import Batch, combine
-from flowsheet.serving.bulk import at_once
-from flowsheet.serving.holder import Loaded
-from flowsheet.serving.reading import Asked, read
-from flowsheet.serving.refusal import Refused
-from flowsheet.serving.settings import Limits
+from flowsheet.prediction.arrow_parser import at_once
+from flowsheet.prediction.errors import Refused
+from flowsheet.prediction.limits import Limits
+from flowsheet.prediction.request_batch import Batch, combine
+from flowsheet.prediction.request_parser import Asked, read
+from flowsheet.serving.model_slot import Loaded
 
 LOG = logging.getLogger("flowsheet.serving")
 

@@ -14,9 +14,9 @@ import uvicorn
 from flowsheet import __version__
 from flowsheet.errors import UsageError
 from flowsheet.serving.app import make_app
-from flowsheet.serving.journal import JournalHandler, journal
 from flowsheet.serving.service import Service
 from flowsheet.serving.settings import ServeConfig
+from flowsheet.serving.structured_logging import JournalHandler, journal
 
 _CONNECTIONS = 2_000
 """Further connections are answered with 503."""

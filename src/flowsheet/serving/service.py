@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from flowsheet import __version__
-from flowsheet.home import home
-from flowsheet.serving.holder import Holder, Loaded, Watcher
 from flowsheet.serving.metrics import Metrics
+from flowsheet.serving.model_slot import Holder, Loaded, Watcher
 from flowsheet.serving.scorer import Scored
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.serving.shadow import Shadow
+from flowsheet.state.home import home
 
 
 class Service:

@@ -19,10 +19,10 @@ from time import monotonic
 
 import polars as pl
 
-from flowsheet.serving.holder import Loaded
-from flowsheet.serving.journal import journal
 from flowsheet.serving.metrics import Metrics
+from flowsheet.serving.model_slot import Loaded
 from flowsheet.serving.scorer import Scored
+from flowsheet.serving.structured_logging import journal
 
 LOGGED: dict[str, pl.DataType] = {
     "scored_at": pl.Datetime("us", "UTC"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.home import write_json
+from flowsheet.state.json_files import write_json
 
 SCHEMA: dict[str, pl.DataType] = {
     "subject_id": pl.Int64(),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from flowsheet.config import Frozen
 from flowsheet.errors import CheckFailed
-from flowsheet.home import digest
+from flowsheet.state.hashing import digest
 from flowsheet.tracking.runs import Tracker
 from flowsheet.tracking.store import connect, is_empty
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet import __version__
-from flowsheet.home import read_json
-from flowsheet.tracking.door import example, to_rows
+from flowsheet.prediction.input_rows import example, to_rows
+from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import PatientClient, connect
 
 _AT_PREDICTION = ("lightgbm", "mlflow", "numpy", "polars", "pyarrow", "pydantic", "scikit-learn", "scipy", "torch")
@@ -21,7 +21,7 @@ def log_model(run_id: str, bundle: Path, name: str = "model", metrics: Mapping[s
     """Package a bundle below a run; the URI of the package.
 
     A bundle of the same training that the experiment has packaged before is taken as it is. ``metrics`` are shown
-    with the package. Loading the package runs ``flowsheet.tracking.served``.
+    with the package. Loading the package runs ``flowsheet.tracking.pyfunc``.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -65,13 +65,13 @@ def _upload(client: PatientClient, run: Any, model: Any, bundle: Path, metrics: 
     from mlflow.entities import Metric
     from mlflow.models import Model
 
-    from flowsheet.tracking.served import signature
+    from flowsheet.tracking.pyfunc import signature
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "package"
         pyfunc.save_model(
             str(folder),
-            loader_module="flowsheet.tracking.served",
+            loader_module="flowsheet.tracking.pyfunc",
             data_path=str(bundle),
             mlflow_model=Model(run_id=run.info.run_id, model_id=model.model_id, model_uuid=model.model_id),
             signature=signature(),

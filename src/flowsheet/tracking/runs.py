@@ -16,9 +16,15 @@ from typing import Any, Literal, Protocol
 
 from flowsheet.config import ExperimentConfig
 from flowsheet.errors import masked
-from flowsheet.home import write_json
-from flowsheet.tracking import orphans
-from flowsheet.tracking.describe import code_version, environment, experiment_params, flat, requirements
+from flowsheet.state.json_files import write_json
+from flowsheet.tracking import stale_runs as orphans
+from flowsheet.tracking.run_metadata import (
+    code_version,
+    environment,
+    experiment_params,
+    flat,
+    requirements,
+)
 from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock, unless_there
 
 Level = Literal["experiment", "model", "fold", "trial", "comparison", "note"]

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from flowsheet.errors import Unreachable
-from flowsheet.home import home, locked
+from flowsheet.state.home import home
+from flowsheet.state.locks import locked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -18,7 +18,8 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from flowsheet.errors import Unreachable, UsageError
-from flowsheet.home import home, locked
+from flowsheet.state.home import home
+from flowsheet.state.locks import locked
 
 OPTUNA_URL = "FLOWSHEET_OPTUNA_URL"
 """Names the database on which several workers tune one study; it holds a password and is recorded nowhere."""

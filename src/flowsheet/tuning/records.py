@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from flowsheet.home import digest
+from flowsheet.state.hashing import digest
 
 
 class TrialState(StrEnum):

@@ -17,7 +17,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from flowsheet.home import locked
+from flowsheet.state.locks import locked
 from flowsheet.tuning.trial import Trainer, TrialError, counts
 
 ATTEMPTS = 3

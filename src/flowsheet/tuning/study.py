@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from flowsheet.config import ModelConfig, TuningConfig
-from flowsheet.home import digest
+from flowsheet.state.hashing import digest
 from flowsheet.tuning.journal import open_database, open_journal
 from flowsheet.tuning.records import TrialRecord, TrialState, Tuned, best_of
 from flowsheet.tuning.shared import Share, study_name

@@ -17,8 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flowsheet.config import Choice, IntRange, Range
 from flowsheet.errors import CheckFailed, FlowsheetError
-from flowsheet.home import digest, publish
 from flowsheet.models.base import Context, Model, Pruned
+from flowsheet.state.hashing import digest
+from flowsheet.state.publish import publish
 from flowsheet.tuning.space import Search
 from flowsheet.windows.sequences import Sequences
 

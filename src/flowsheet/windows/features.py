@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import Aggregation, FeaturesConfig
 from flowsheet.errors import UsageError, did_you_mean
-from flowsheet.windows import carry
+from flowsheet.windows import forward_fill as carry
 from flowsheet.windows.grid import HOUR, Grid, Ints, microseconds
 from flowsheet.windows.sequences import Feature
 

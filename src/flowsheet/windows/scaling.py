@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowsheet.errors import CheckFailed
-from flowsheet.home import read_json, write_json
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.sequences import Feature, Sequences
 
 VERSION = 2

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flowsheet.home import read_json, write_json
+from flowsheet.state.json_files import read_json, write_json
 
 FeatureKind = Literal["value", "missing", "since", "treatment", "static", "time"]
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.home import digest, read_json, write_json
+from flowsheet.state.hashing import digest
+from flowsheet.state.json_files import read_json, write_json
 
 Subjects = NDArray[np.int64]
 PARTS = ("train", "valid", "test")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TreatmentColumn
-from flowsheet.windows import carry
+from flowsheet.windows import forward_fill as carry
 from flowsheet.windows.features import chosen
 from flowsheet.windows.grid import HOUR, Grid, Ints, microseconds
 from flowsheet.windows.sequences import Feature

@@ -10,11 +10,16 @@ import pytest
 from polars.testing import assert_frame_equal
 from scipy.special import expit
 
-from flowsheet.cohort.sources import _ward
-from flowsheet.cohort.sources._ahead import Ahead, ahead
-from flowsheet.cohort.sources._curves import Exponential
-from flowsheet.cohort.sources._law import Drug, Factor, ResponseLaw, WardOptions
 from flowsheet.cohort.sources.simulated import SimulatedWard, oracle
+from flowsheet.cohort.sources.simulated import dynamics as _ward
+from flowsheet.cohort.sources.simulated.oracle import Ahead, ahead
+from flowsheet.cohort.sources.simulated.process import (
+    Drug,
+    Factor,
+    ResponseLaw,
+    WardOptions,
+)
+from flowsheet.cohort.sources.simulated.response_curves import Exponential
 
 
 def told(options: WardOptions, horizon: int, paths: int = 100) -> tuple[_ward.Course, Ahead]:

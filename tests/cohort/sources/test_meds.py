@@ -13,9 +13,9 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources import meds as module
-from flowsheet.cohort.sources._meds_codes import Mapping
 from flowsheet.cohort.sources.base import Source
 from flowsheet.cohort.sources.meds import Meds
+from flowsheet.cohort.sources.meds.codes import Mapping
 from flowsheet.compose import compose_cohort
 from flowsheet.config import CohortConfig
 from flowsheet.errors import CheckFailed, UsageError

@@ -16,8 +16,8 @@ from flowsheet.cohort.ingest import ingest
 from flowsheet.cohort.schema import DISTINCT, EPOCH, TREATMENTS, Tables
 from flowsheet.cohort.sources.base import Batch, Source
 from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, inputs, spill
+from flowsheet.cohort.sources.mimic3.exclusions import Tally
 from flowsheet.cohort.sources.mimic3.stays import Places, Placing, Stays, _windows
-from flowsheet.cohort.sources.mimic3.tally import Tally
 from flowsheet.config import CohortConfig, Policy, QuarantineConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.testing.sources import SourceConformance

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
-from flowsheet.cohort.raw.options import RawOptions
-from flowsheet.cohort.raw.write import write_mimic3
-from flowsheet.cohort.sources._law import WardOptions
 from flowsheet.cohort.sources.mimic3 import reading
+from flowsheet.cohort.sources.simulated.process import WardOptions
 from flowsheet.compose import compose_cohort
+from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.write import write_mimic3
 
 
 @pytest.fixture

@@ -12,10 +12,15 @@ from scipy.special import logit
 
 from flowsheet.cohort.catalogue import ranges
 from flowsheet.cohort.ingest import make_source
-from flowsheet.cohort.sources import _ward
-from flowsheet.cohort.sources._law import DRUGS, VARIABLES, ResponseLaw, WardOptions
 from flowsheet.cohort.sources.base import Batch, Source
 from flowsheet.cohort.sources.simulated import SimulatedWard, true_curves
+from flowsheet.cohort.sources.simulated import dynamics as _ward
+from flowsheet.cohort.sources.simulated.process import (
+    DRUGS,
+    VARIABLES,
+    ResponseLaw,
+    WardOptions,
+)
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import UsageError
 from flowsheet.testing.sources import SourceConformance

@@ -11,9 +11,15 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from flowsheet.cohort.sources import _ward
-from flowsheet.cohort.sources._curves import Exponential, Hump, Nothing, Plateau, Power
-from flowsheet.cohort.sources._law import Drug, WardOptions
+from flowsheet.cohort.sources.simulated import dynamics as _ward
+from flowsheet.cohort.sources.simulated.process import Drug, WardOptions
+from flowsheet.cohort.sources.simulated.response_curves import (
+    Exponential,
+    Hump,
+    Nothing,
+    Plateau,
+    Power,
+)
 
 LAGS = np.arange(200, dtype=float)
 

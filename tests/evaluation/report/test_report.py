@@ -10,11 +10,11 @@ import pytest
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import evaluate
-from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, charts, render
-from flowsheet.evaluation.report.boards import boards
+from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, charts, render
 from flowsheet.evaluation.report.data import protocol, question
-
-from .test_memory import study
+from flowsheet.evaluation.report.tables import boards
+from flowsheet.lifecycle.memory_study.report import memory_section
+from tests.lifecycle.memory_study.test_report import study
 
 CONFIG = EvaluationConfig(name="small", resamples=100)
 NASTY = '<img src="http://example.com/x.png" onerror=alert(1)>&"\''
@@ -107,7 +107,7 @@ def full_report(ward, predictions, name="sharp"):
             parameters={"sofa_rise": 2, name: name},
         ),
         protocol=protocol(CONFIG),
-        memory=study(),
+        sections=(Section("memory", "Memory", memory_section(study(), list(models))),),
         left_out={name: "the earlier responses are all 0"},
         models=tuple(model_report(model) for model in models),
         record={"Fingerprints": {"extract": "f" * 64, name: name}, "Seeds": {"experiment": 1}},

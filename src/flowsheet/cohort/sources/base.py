@@ -12,7 +12,7 @@ import polars as pl
 
 from flowsheet.cohort.schema import empty
 from flowsheet.config import Frozen
-from flowsheet.registry import Registry
+from flowsheet.plugins import Registry
 
 DEFECTS: dict[str, pl.DataType] = {
     "table": pl.String(),  # the contract's table, or the raw file's kind

@@ -15,7 +15,7 @@ from flowsheet.cohort.schema import TABLES, empty
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.config import Frozen
 from flowsheet.errors import CheckFailed
-from flowsheet.home import digest, file_digest
+from flowsheet.state.hashing import digest, file_digest
 
 _STAYS_A_BATCH = 5_000
 _MUST_BE = ("stays", "events")

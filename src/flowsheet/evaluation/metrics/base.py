@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from flowsheet.evaluation.metrics._sample import Floats, Sample, Scored, ratio
-from flowsheet.registry import Registry
+from flowsheet.plugins import Registry
 
 __all__ = ["METRICS", "Floats", "Metric", "Needs", "Sample", "Scored", "ratio"]
 

@@ -1,6 +1,6 @@
 """One self-contained HTML page that a person can read, print and pass on."""
 
-from flowsheet.evaluation.report.data import CohortReport, ModelReport, ReportData
+from flowsheet.evaluation.report.data import CohortReport, ModelReport, ReportData, Section
 from flowsheet.evaluation.report.page import render
 
-__all__ = ["CohortReport", "ModelReport", "ReportData", "render"]
+__all__ = ["CohortReport", "ModelReport", "ReportData", "Section", "render"]

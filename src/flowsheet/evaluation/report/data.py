@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
+from markupsafe import Markup
 
 from flowsheet.config import EvaluationConfig, Protocol, Response, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.report.memory_data import MemoryReport
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,15 @@ class ModelReport:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A finished section of the page, with its entry in the page's navigation."""
+
+    anchor: str
+    title: str
+    html: Markup
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page."""
 
@@ -72,8 +81,8 @@ class ReportData:
     protocol: str = ""
     """How the evidence was made; see :func:`protocol`."""
     cohort: CohortReport | None = None
-    memory: MemoryReport | None = None
-    """The memory study, where there was one."""
+    sections: tuple[Section, ...] = ()
+    """Sections of special studies, shown after the evidence."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Models that do not apply to the task, and why."""
     models: tuple[ModelReport, ...] = ()

@@ -8,11 +8,11 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.evaluation import sentences
+from flowsheet.evaluation import summaries as sentences
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import SCOPES
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.scopes import ALL
+from flowsheet.evaluation.subsets import ALL
 
 MARKS = {
     sentences.BETTER: ("better", "▲"),

@@ -10,13 +10,12 @@ from markupsafe import Markup
 from flowsheet import __version__
 from flowsheet.evaluation.leaderboard import how_sure
 from flowsheet.evaluation.report import charts
-from flowsheet.evaluation.report.boards import boards, subgroups
 from flowsheet.evaluation.report.cohort import cohort
 from flowsheet.evaluation.report.data import ReportData
 from flowsheet.evaluation.report.differences import matrix
-from flowsheet.evaluation.report.memory import memory_section
+from flowsheet.evaluation.report.figures import curve_sets, lead_times
 from flowsheet.evaluation.report.models import models
-from flowsheet.evaluation.report.panels import curve_sets, lead_times
+from flowsheet.evaluation.report.tables import boards, subgroups
 
 
 def render(report: ReportData) -> str:
@@ -45,7 +44,6 @@ def render(report: ReportData) -> str:
         lead=lead_times(evidence),
         subgroups=subgroups(evidence),
         cohort=cohort(report.cohort) if report.cohort else None,
-        memory=memory_section(report.memory, evidence.models) if report.memory else None,
         models=models(report),
         version=__version__,
     )

@@ -25,10 +25,10 @@ from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.cohort.sources.mimic3 import events, files, hospital, inputs
+from flowsheet.cohort.sources.mimic3.exclusions import RULES, Tally
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.spill import Spill, spill_folder
 from flowsheet.cohort.sources.mimic3.stays import Placing, Stays, read_stays
-from flowsheet.cohort.sources.mimic3.tally import RULES, Tally
 from flowsheet.errors import FlowsheetError
 
 __all__ = ["Mimic3", "Mimic3Options"]

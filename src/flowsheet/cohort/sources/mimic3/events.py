@@ -17,13 +17,18 @@ from numpy.typing import NDArray
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EVENTS, empty
+from flowsheet.cohort.sources.mimic3.exclusions import (
+    Tally,
+    moments,
+    numbers,
+    whole,
+)
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
-from flowsheet.cohort.sources.mimic3.tally import Tally, moments, numbers, whole
 
 _LINEAR = {  # value * factor + offset
     "fahrenheit": (5 / 9, -160 / 9),

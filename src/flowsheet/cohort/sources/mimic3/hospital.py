@@ -14,9 +14,9 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME, TREATMENTS
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES
 from flowsheet.cohort.sources.mimic3.events import items
+from flowsheet.cohort.sources.mimic3.exclusions import Tally, moments, whole
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.reading import stream
-from flowsheet.cohort.sources.mimic3.tally import Tally, moments, whole
 
 GROUPS = ("antibiotic", "antiviral", "antifungal", "other anti-infective")
 """Drug groups whose orders are offered to the label; its options choose among them."""

@@ -18,13 +18,18 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TREATMENTS, empty
 from flowsheet.cohort.sources.mimic3.events import items
+from flowsheet.cohort.sources.mimic3.exclusions import (
+    Tally,
+    moments,
+    numbers,
+    whole,
+)
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
-from flowsheet.cohort.sources.mimic3.tally import Tally, moments, numbers, whole
 
 _AT_ONCE = ("drug push", "bolus", "non iv meds")
 """Order categories of what is given at once."""

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from isal.isal_zlib import _GzipReader
 from numpy.typing import NDArray
 
+from flowsheet.cohort.sources.mimic3.exclusions import Tally
 from flowsheet.cohort.sources.mimic3.files import RawTable, names_in, readable
-from flowsheet.cohort.sources.mimic3.tally import Tally
 
 _KINDS: dict[str, pa.DataType] = {
     **dict.fromkeys(("subject_id", "hadm_id", "icustay_id", "itemid", "error", "iserror"), pa.int64()),

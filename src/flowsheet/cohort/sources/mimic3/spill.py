@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from flowsheet.home import held, home
+from flowsheet.state.home import home
+from flowsheet.state.locks import held
 
 _SORTED = 1_500_000  # rows of one kind that are told apart by group at once
 _HELD = min(4 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)  # bytes before all is set down

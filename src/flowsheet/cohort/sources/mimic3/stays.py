@@ -11,10 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import STAYS
+from flowsheet.cohort.sources.mimic3.exclusions import Tally, moments, whole
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.reading import stream
-from flowsheet.cohort.sources.mimic3.tally import Tally, moments, whole
 
 Ints = NDArray[np.int64]
 _HIDDEN_AGE = 150.0  # years; the database shifts the birth of patients over 89 by 300 years

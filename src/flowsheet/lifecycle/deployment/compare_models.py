@@ -1,0 +1,124 @@
+"""Models of runs that exist already, compared on the rows that all of them were tested on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import yaml
+
+from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.report import ReportData, render
+from flowsheet.evaluation.report.data import question
+from flowsheet.lifecycle.deployment.candidates import (
+    Contender,
+    contender,
+    must_agree,
+    side_by_side,
+)
+from flowsheet.lifecycle.experiment.evaluate import VERSION, judge
+from flowsheet.lifecycle.experiment.predictions import Predictions
+from flowsheet.lifecycle.experiment.stage import Stage, stage
+from flowsheet.state.hashing import digest
+from flowsheet.state.store import Store
+from flowsheet.tracking.runs import Tracker
+
+EXPERIMENT = "comparisons"
+"""Where MLflow keeps them."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What comparing came to."""
+
+    evidence: Evidence
+    report: Path
+    run_id: str
+
+
+def compare_runs(references: Sequence[str], metric: str | None = None) -> Comparison:
+    """Compare the models of some runs or registered versions; all must have been asked the same of the same rows.
+
+    Args:
+        references: run ids, ``NAME/VERSION`` or ``NAME@ALIAS``; of a whole experiment all models compete.
+        metric: the leaderboard's order; by default that of the first run's experiment.
+
+    Raises:
+        UsageError: there is no such run, or nothing to compare.
+        CheckFailed: task or rows differ (says in what), or a run has no predictions.
+    """
+    if metric:
+        METRICS.get(metric)
+    with tempfile.TemporaryDirectory() as folder:
+        contenders = [contender(reference, Path(folder) / str(i)) for i, reference in enumerate(references)]
+    for other in contenders[1:]:
+        must_agree(contenders[0], other)
+    joined = side_by_side(contenders)
+    first = contenders[0].record
+    evaluation = EvaluationConfig.model_validate(first.config["evaluation"])
+    evaluation = evaluation.model_copy(update={"metric": metric or evaluation.metric})
+    made = _judged(joined, TaskConfig.model_validate(first.config["task"]), evaluation, int(first.config["seed"]))
+    evidence = Evidence.load(made.folder)
+    report = _report(evidence, contenders, made)
+    return Comparison(evidence, report, _tracked(evidence, contenders, made, report))
+
+
+def _judged(joined: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int) -> Stage:
+    key = digest(
+        {
+            "version": VERSION,
+            "truth": joined.fingerprint(),
+            "said": joined.said_fingerprint(),
+            "thresholds": [fold.thresholds for fold in joined.folds],
+            "evaluation": evaluation.model_dump(mode="json", exclude={"name"}),
+            "seed": seed,
+        }
+    )
+
+    def make(folder: Path) -> None:
+        joined.save(folder)
+        judge(joined, task, evaluation, seed).save(folder)
+
+    return stage("comparison", key, make)
+
+
+def _report(evidence: Evidence, contenders: Sequence[Contender], made: Stage) -> Path:
+    first = contenders[0].record
+    runs = {each.record.label: f"{each.record.experiment}, run {each.record.run_id}" for each in contenders}
+    page = render(
+        ReportData(
+            title="comparison",
+            evidence=evidence,
+            question=question(TaskConfig.model_validate(first.config["task"])),
+            description="Models of runs that existed already, on the rows that all of them were tested on.",
+            record={"Runs": runs, "Fingerprints": dict(first.fingerprints)},
+            config_yaml=yaml.safe_dump(dict(first.config), sort_keys=False, allow_unicode=True),
+            made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        )
+    )
+    folder = Store.open().path("report", made.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(page)
+    return folder / "report.html"
+
+
+def _tracked(evidence: Evidence, contenders: Sequence[Contender], made: Stage, report: Path) -> str:
+    tracker = Tracker.open()
+    compared = {each.record.run_id: each.record.experiment for each in contenders}
+    run = tracker.comparison(EXPERIMENT, made.key, compared)
+    if not run.finished:
+        for model in evidence.models:
+            child = tracker.model_run(run.run_id, model, digest([made.key, model]))
+            tracker.log(child, metrics=evidence.metrics(model))
+            tracker.finish(child)
+        tracker.log(run.run_id, tags={"flowsheet.best": evidence.models[0]})
+        tracker.log_folder(run.run_id, made.folder, "evidence")
+        tracker.log_folder(run.run_id, report.parent, "report")
+        tracker.describe(run.run_id, evidence.headline)
+        tracker.finish(run.run_id)
+    return run.run_id

@@ -1,0 +1,163 @@
+"""Monitoring: what a registered model meets now, held against what it was trained on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from flowsheet.cohort.extract import Extract
+from flowsheet.compose import load
+from flowsheet.config import Frozen, MonitoringConfig, validated
+from flowsheet.lifecycle.deployment.export_file import deliver
+from flowsheet.lifecycle.experiment.batches import check_speaks
+from flowsheet.lifecycle.experiment.reference_data import met, quarantine
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
+from flowsheet.monitoring.findings import Findings, compare
+from flowsheet.monitoring.profile import VERSION
+from flowsheet.monitoring.reference import Reference, mean_risks, sketches
+from flowsheet.monitoring.report import Watched, render
+from flowsheet.state.hashing import digest, file_digest
+from flowsheet.state.json_files import read_json, write_json
+from flowsheet.tracking import model_registry as registry
+from flowsheet.tracking import monitoring_runs as watch
+from flowsheet.tracking.model_registry import Registered
+
+
+class Flag(Frozen):
+    """Something that has changed."""
+
+    kind: str
+    """``value``, ``presence``, ``given``, ``person``, ``stay``, ``risk`` or ``performance``."""
+    of: str
+    """A variable, a drug, something known of the patient, or a figure of merit."""
+    said: str
+
+
+class Monitored(Frozen):
+    """What monitoring found; the stage's folder holds report.html, findings.parquet and findings.json."""
+
+    stage: Stage
+    model: str
+    version: int
+    stays: int
+    tests: int
+    alpha: float
+    """The chance, at most, that anything is flagged although nothing has changed."""
+    flags: tuple[Flag, ...]
+    """The largest change first."""
+    report: str
+    run_id: str
+    """In MLflow's experiment ``monitoring``."""
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing was flagged."""
+        return not self.flags
+
+
+def monitoring_config(name: str) -> MonitoringConfig:
+    """The choice of that name in conf/monitoring.
+
+    Raises:
+        UsageError: there is none, or it is wrong.
+    """
+    return validated(MonitoringConfig, load("monitoring", name), where=f"monitoring {name}")
+
+
+def monitor(
+    model: str, extract: Path, progress: Progress, config: MonitoringConfig, out: Path | None = None
+) -> Monitored:
+    """Compare an extract with what the version that ``NAME@ALIAS`` or ``NAME/VERSION`` means was trained on.
+
+    The same version, records and configuration are compared once. ``out`` gets a copy of the report. A changed model is
+    no error here: ask ``quiet``.
+
+    Raises:
+        UsageError: there is no such version.
+        CheckFailed: the folder is no whole extract, what it can hold is not what the model was trained with, or the
+            model keeps no reference.
+        FlowsheetError: the report cannot be written.
+    """
+    found = registry.named(model)
+    opened = Extract.open(extract, verify=True)
+    bundle = registry.load(found)
+    check_speaks(opened, bundle)
+    reference = Reference.read(bundle.reference, f"{found.name}/{found.version}")
+    key = digest(
+        [VERSION, bundle.training_key, found.name, found.version, *_records(opened), config.model_dump(mode="json")]
+    )
+
+    def make(folder: Path) -> None:
+        lines, risks = met(bundle, opened, progress)
+        findings = compare(reference, lines, risks, config)
+        findings.frame().write_parquet(folder / "findings.parquet")
+        about = _about(found, opened)
+        write_json(folder / "findings.json", {"about": about, "findings": findings.model_dump(mode="json")})
+        watched = Watched(
+            title=f"{found.name}/{found.version}",
+            reference=reference,
+            findings=findings,
+            config=config,
+            about=about,
+            made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+            now={(each.kind, each.of): each.sketch for each in sketches(pl.concat([lines, mean_risks(risks)]))},
+        )
+        (folder / "report.html").write_text(render(watched))
+
+    made = stage("monitoring", key, make)
+    if out is not None:
+        deliver(made.folder / "report.html", out)
+    findings = Findings.model_validate(read_json(made.folder / "findings.json")["findings"])
+    return Monitored(
+        stage=made,
+        model=found.name,
+        version=found.version,
+        stays=findings.stays,
+        tests=findings.tests,
+        alpha=findings.alpha,
+        flags=tuple(Flag(kind=f.kind, of=f.of, said=f.said) for f in findings.flags),
+        report=str(out or made.folder / "report.html"),
+        run_id=_record(key, found, made, findings),
+    )
+
+
+def _records(extract: Extract) -> list[str]:
+    """Fingerprints of what is compared; the quarantine is no part of the extract's own."""
+    aside = quarantine(extract)
+    return [extract.fingerprint, file_digest(aside) if aside else ""]
+
+
+def _about(found: Registered, extract: Extract) -> dict[str, str | int]:
+    return {
+        "model": found.name,
+        "version": found.version,
+        "extract": extract.fingerprint,
+        "source": extract.manifest.source.name,
+        "compared_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _record(key: str, found: Registered, made: Stage, findings: Findings) -> str:
+    flagged = ", ".join(f"{f.kind} of {f.of}" for f in findings.flags)
+    metrics: dict[str, float | None] = {f"now.{each.name}": each.value for each in findings.performance.figures}
+    metrics |= {f"gap.{f.kind}.{_metric_name(f.of)}": f.gap for f in findings.findings}
+    lines = [f"- {f.said}" for f in findings.flags] or ["Nothing was flagged."]
+    return watch.record(
+        key,
+        f"{found.name}/{found.version}",
+        tags={
+            "flowsheet.model": found.name,
+            "flowsheet.version": str(found.version),
+            "flowsheet.flagged": flagged[:5000],
+        },
+        metrics=metrics | {"flags": float(len(findings.flags)), "tests": float(findings.tests)},
+        folder=made.folder,
+        markdown="\n".join(lines),
+    )
+
+
+def _metric_name(of: str) -> str:
+    """As MLflow takes it."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in of)

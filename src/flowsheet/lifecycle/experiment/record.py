@@ -1,0 +1,239 @@
+"""Evidence and models -> the tracker and the registry; everything may be said twice and is kept once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pydantic import Field
+
+from flowsheet.config import ExperimentConfig, Frozen
+from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
+from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.report import Section
+from flowsheet.lifecycle.experiment import lock as holding
+from flowsheet.lifecycle.experiment import report
+from flowsheet.lifecycle.experiment.evaluate import evidence as read_evidence
+from flowsheet.lifecycle.experiment.folds import Plan, Results, Round
+from flowsheet.lifecycle.experiment.prepare import open_extract, summary
+from flowsheet.lifecycle.experiment.stage import Progress
+from flowsheet.lifecycle.experiment.train import OnTrial, training_key, trials_of
+from flowsheet.lifecycle.model_card import facts as card
+from flowsheet.state.hashing import digest
+from flowsheet.state.json_files import read_json
+from flowsheet.tracking.packaging import log_model
+from flowsheet.tracking.registration import challenge, register
+from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
+from flowsheet.tracking.store import TrackerUnreachable
+
+
+class Outcome(Frozen):
+    """What a run tells its user."""
+
+    experiment: str
+    run_id: str
+    headline: str
+    columns: list[str]
+    rows: list[list[str]]
+    """The leaderboard, best first, in words."""
+    markdown: str
+    registered: list[str]
+    report: str
+    reused: list[str]
+    """Stages that were there already."""
+    left_out: dict[str, str] = Field(default_factory=dict)
+    """Models that do not apply to the task, and why."""
+
+
+def identity(config: ExperimentConfig) -> str:
+    """sha256 of all choices that a result depends on, before any data is seen."""
+    return digest(config.model_dump(mode="json", exclude={"compute", "description"}))
+
+
+def tag(config: ExperimentConfig) -> str:
+    """A Prefect tag that the flow runs of the same choices share."""
+    return f"experiment:{identity(config)[:16]}"
+
+
+@contextlib.contextmanager
+def alone(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
+    """Hold the experiment: the same choices run once at a time. Runs that a kill has left open are closed."""
+    Tracker.open().close_killed(holding.abandoned)
+    with holding.alone(identity(config), progress):
+        yield
+
+
+def experiment_key(config: ExperimentConfig, plan: Plan) -> str:
+    """What the MLflow run of an experiment is found by: equal keys, equal results."""
+    return digest(
+        {
+            "name": config.name,
+            "models": {name: plan.key(name) for name in config.models},
+            "evaluation": config.evaluation.model_dump(mode="json"),
+            "memory": config.memory.model_dump(mode="json") if config.memory else None,
+            "registry": config.registry.model_dump(mode="json"),
+        }
+    )
+
+
+def fingerprints(plan: Plan) -> dict[str, str]:
+    """Of the data that the experiment's numbers come from."""
+    data = plan.first.data
+    return {
+        "fingerprint.records": open_extract(data.extract).manifest.source.input,
+        "fingerprint.extract": open_extract(data.extract).fingerprint,
+        "fingerprint.windows": data.windows.key,
+        "fingerprint.split": plan.split_fingerprint(),
+    }
+
+
+@contextlib.contextmanager
+def tracked(config: ExperimentConfig, plan: Plan, tags: Mapping[str, str]) -> Iterator[ParentRun]:
+    """The experiment's MLflow run; a failure inside the block is told to it.
+
+    ``tags`` mark the run, and keep it apart from the run of the same experiment without them.
+    """
+    tracker = Tracker.open()
+    data = plan.first.data
+    counts = {name: n for name, n in summary(data.windows).items() if isinstance(n, int)}
+    dataset = DataSet(config.cohort.name, open_extract(data.extract).fingerprint, config.cohort.source, counts=counts)
+    key = experiment_key(config, plan)
+    parent = tracker.start(
+        config,
+        digest([key, tags]) if tags else key,
+        fingerprints(plan),
+        [dataset],
+        tags,
+        holder=holding.holder(identity(config)),
+    )
+    with _failing(tracker, parent.run_id):
+        yield parent
+
+
+@contextlib.contextmanager
+def recording(each: Round, run_id: str) -> Iterator[OnTrial]:
+    """A listener that records every trial of a model in a round as it ends, below :func:`round_run`'s run."""
+    tracker = Tracker.open()
+    with _failing(tracker, run_id):
+        yield lambda trial: tracker.sync_trials(run_id, each.config.tuning.metric, [trial])
+
+
+@contextlib.contextmanager
+def _failing(tracker: Tracker, run_id: str) -> Iterator[None]:
+    """Tell a run of a failure inside the block; a tracker that does not answer is not waited for again."""
+    try:
+        yield
+    except TrackerUnreachable:
+        raise
+    except BaseException as error:
+        with contextlib.suppress(TrackerUnreachable):
+            tracker.fail(run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
+        raise
+
+
+def _model_run(tracker: Tracker, plan: Plan, name: str, run_id: str) -> str:
+    return tracker.model_run(run_id, name, plan.key(name))
+
+
+def round_run(plan: Plan, each: Round, name: str, run_id: str) -> str:
+    """Where a round's trials belong: below the model's run, or below its fold's where there are several."""
+    tracker = Tracker.open()
+    child = _model_run(tracker, plan, name, run_id)
+    if len(plan.every) == 1:
+        return child
+    return tracker.fold_run(child, name, each.name, training_key(each.config, name, each.data))
+
+
+def finish(results: Results, run: ParentRun, progress: Progress, sections: Sequence[Section] = ()) -> Outcome:
+    """Record the evidence, package and register every model, close the runs.
+
+    Of a run that an earlier call has finished, nothing is recorded again. ``sections`` of special studies are shown in
+    the report.
+    """
+    tracker, evidence = Tracker.open(), read_evidence(results.evidence)
+    html = report.path(results)
+    if not (run.finished and html.is_file()):
+        report.write(results, run.run_id, sections)
+    registered = []
+    for name in results.models:
+        child = _model_run(tracker, results.plan, name, run.run_id)
+        if not run.finished:
+            _record_model(tracker, results, name, run.run_id, evidence)
+        if results.plan.service:
+            registered.append(_register(results, name, child, evidence))
+            progress(registered[-1])
+        if not run.finished:
+            tracker.finish(child)
+    if not run.finished:
+        _record_evidence(tracker, results, run.run_id, html)
+    columns, *rows = leaderboard_table(evidence)
+    return Outcome(
+        experiment=results.config.name,
+        run_id=run.run_id,
+        headline=evidence.headline,
+        columns=columns,
+        rows=rows,
+        markdown=leaderboard_markdown(evidence),
+        registered=registered,
+        report=str(html),
+        reused=[name for name, made in results.stages.items() if made.reused],
+        left_out=results.left_out,
+    )
+
+
+def _record_model(tracker: Tracker, results: Results, name: str, run_id: str, evidence: Evidence) -> None:
+    """The figures on the model's run; trials and parameters where they belong."""
+    child = _model_run(tracker, results.plan, name, run_id)
+    for each in results.plan.every:
+        made, metric = results.trained[each.name][name], each.config.tuning.metric
+        run = round_run(results.plan, each, name, run_id)
+        tracker.sync_trials(run, metric, trials_of(made))
+        tuning = read_json(made.folder / "tuning.json")
+        fit = {f"valid.{metric}": tuning["value"], "training.seconds": made.seconds}
+        tracker.log(run, params={f"model.{k}": v for k, v in tuning["params"].items()}, metrics=fit)
+        tracker.log_folder(run, made.folder / "tables", "tables")
+        if run != child:
+            tracker.finish(run)
+    tracker.log(child, metrics=evidence.metrics(name))
+
+
+def _register(results: Results, name: str, child: str, evidence: Evidence) -> str:
+    """The line that names the registered version."""
+    config, service = results.config, results.plan.service
+    assert service
+    made = results.trained[service.name][name]
+    figures = {key: v for key, v in evidence.metrics(name).items() if key.count(".") == 1}
+    uri = log_model(child, made.folder / "bundle", metrics=figures)
+    registered = f"{config.registry.prefix or config.name}-{name}"
+    value = figures.get(f"test.{config.evaluation.metric}")
+    described = (
+        f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."
+    )
+    version = register(registered, child, uri, made.key, description=described)
+    challenge(registered, version)
+    card.keep(registered, version, evidence, open_extract(service.data.extract).manifest)
+    return f"registered {registered} version {version}"
+
+
+def _record_evidence(tracker: Tracker, results: Results, run_id: str, html: Path) -> None:
+    evidence = read_evidence(results.evidence)
+    best = evidence.models[0]
+    tracker.log(run_id, metrics=_summary(evidence.metrics(best)), tags={"flowsheet.best": best})
+    tracker.log_folder(run_id, results.evidence.folder, "evidence")
+    if results.memory:
+        tracker.log_folder(run_id, results.memory.folder, "memory")
+    tracker.log_folder(run_id, html.parent, "report")
+    tracker.describe(run_id, f"{results.config.description}\n\n{leaderboard_markdown(evidence)}")
+    tracker.close_below(run_id)
+    tracker.finish(run_id)
+
+
+def _summary(figures: Mapping[str, float]) -> dict[str, float]:
+    """The best model's figures under names that say so, for a list of experiments."""
+    return {name.replace("test.", "best."): v for name, v in figures.items() if name.count(".") == 1}
+
+
+def _number(value: float | None) -> str:
+    return "not estimable" if value is None else f"{value:.3f}"

@@ -1,0 +1,102 @@
+"""What monitoring compares, gathered: at training time to be kept with the model, later from what it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from flowsheet.cohort.extract import QUARANTINE, Extract
+from flowsheet.cohort.schema import Tables
+from flowsheet.lifecycle.experiment.batches import batches
+from flowsheet.lifecycle.experiment.prepare import open_extract
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
+from flowsheet.monitoring.performance import RISKS
+from flowsheet.monitoring.profile import PROFILE, VERSION, implausible, profile, sequences_of
+from flowsheet.monitoring.reference import Reference
+from flowsheet.prediction.model_package import Bundle
+from flowsheet.state.hashing import digest
+from flowsheet.windows.build import VERSION as WINDOWS_VERSION
+from flowsheet.windows.sequences import Sequences
+
+
+class Said(NamedTuple):
+    """Stays, and a risk for each of their rows (N,)."""
+
+    stays: Sequences
+    risk: NDArray[np.float64]
+
+    def frame(self) -> pl.DataFrame:
+        """The columns of ``RISKS``."""
+        at = self.stays.row_stay
+        columns = {
+            "stay_id": self.stays.stay_id[at],
+            "subject_id": self.stays.subject_id[at],
+            "risk": np.asarray(self.risk, np.float64),
+            "y": np.asarray(self.stays.y),
+            "scored": np.asarray(self.stays.scored),
+        }
+        return pl.DataFrame(columns, schema=RISKS)
+
+
+def keep_reference(bundle: Bundle, extract: Stage, train: NDArray[np.int64], said: Mapping[str, Said]) -> None:
+    """Write the model's reference into its bundle, from which it is read when the bundle is loaded.
+
+    ``train`` are the training subjects; ``said`` are the risks of the others, part by part, the best one first.
+    """
+    lines = pl.read_parquet(_profiled(bundle, extract).folder / "profile.parquet")
+    mine = lines.filter(pl.col("subject_id").is_in(train.tolist()))
+    part = next((name for name, each in said.items() if len(each.stays)), next(iter(said)))
+    Reference.of(mine, said[part].frame(), part).save(bundle.folder / "reference")
+
+
+def _profiled(bundle: Bundle, extract: Stage) -> Stage:
+    """The profile of a whole extract: one for all the models that see the same columns of it."""
+    opened = open_extract(extract)
+    seen = [bundle.task.model_dump(mode="json", exclude={"name"}), bundle.features.model_dump(mode="json")]
+    key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *seen, dict(bundle.columns)])
+
+    def make(folder: Path) -> None:
+        parts = [profile(_sequences(bundle, tables)) for tables in batches(opened)]
+        pl.concat([*parts, set_aside(bundle, opened)]).write_parquet(folder / "profile.parquet")
+
+    return stage("profile", key, make)
+
+
+def met(bundle: Bundle, extract: Extract, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Profile and risks of everybody in an extract."""
+    lines, risks = [pl.DataFrame(schema=PROFILE)], [pl.DataFrame(schema=RISKS)]
+    for one, said in _met(bundle, extract):
+        lines.append(one)
+        risks.append(said)
+        progress(f"{sum(part['stay_id'].n_unique() for part in risks):,} stays seen")
+    return pl.concat([*lines, set_aside(bundle, extract)]), pl.concat(risks)
+
+
+def _met(bundle: Bundle, extract: Extract) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    for tables in batches(extract):
+        sequences = _sequences(bundle, tables)
+        yield profile(sequences), Said(sequences, bundle.predict(tables)["risk"].to_numpy()).frame()
+
+
+def _sequences(bundle: Bundle, tables: Tables) -> Sequences:
+    held = bundle.columns
+    return sequences_of(tables, bundle.task, bundle.features, held["variables"], held["drugs"], held["vocabulary"])
+
+
+def set_aside(bundle: Bundle, extract: Extract) -> pl.DataFrame:
+    """Lines for the implausible values of an extract's quarantine, if it has one."""
+    file = quarantine(extract)
+    aside = pl.read_parquet(file, glob=False) if file else pl.DataFrame(schema=QUARANTINE)
+    stays = extract.scan("stays").select("stay_id", "subject_id").collect()
+    return implausible(aside, stays, bundle.columns["variables"])
+
+
+def quarantine(extract: Extract) -> Path | None:
+    """The extract's quarantine, where it has one."""
+    file = extract.path / "quarantine.parquet"
+    return file if file.is_file() else None

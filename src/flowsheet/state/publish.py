@@ -1,0 +1,37 @@
+"""Folders that appear complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from flowsheet.errors import FlowsheetError
+
+
+@contextlib.contextmanager
+def publish(target: Path) -> Iterator[Path]:
+    """Fill a temporary folder beside ``target``; it becomes ``target`` when the block ends well.
+
+    An existing ``target`` is replaced only then. After an error nothing is left behind.
+
+    Raises:
+        FlowsheetError: the disk is full or not writable.
+    """
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        old = target.with_name(f"{temporary.name}.old")
+        if target.exists():
+            target.rename(old)
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise FlowsheetError(  # numpy's short writes carry no errno
+            f"could not write: {error.strerror or error}", where=str(target), todo="make room or choose another folder"
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
