@@ -2,10 +2,11 @@
 
     python benchmarks/batch_scoring.py EXTRACT [--hidden 128] [--fit 1000]
 
-EXTRACT is the folder that ``flowsheet ingest`` made, for example from set A of PhysioNet 2019. An LSTM of that many
-units is trained for one pass over the first stays (it is timed, not judged), registered in a state folder of its own,
-and its reference is taken from the first half of the stays. Then every stay is scored, and the second half is
-monitored. Seconds of CPU are this process's, all threads together.
+EXTRACT is the folder that ``flowsheet ingest`` made, for example from set A of PhysioNet 2019. An
+LSTM of that many units is trained for one pass over the first stays (it is timed, not judged),
+registered in a state folder of its own, and its reference is taken from the first half of the
+stays. Then every stay is scored, and the second half is monitored. Seconds of CPU are this
+process's, all threads together.
 """
 
 from __future__ import annotations
@@ -47,14 +48,22 @@ def part(extract: Extract, folder: Path, low: int, high: int) -> Extract:
     ids = extract.scan("stays").sort("stay_id").select("stay_id").collect()["stay_id"][low:high]
     mine = pl.col("stay_id").is_between(ids.min(), ids.max())
     tables = Tables(**{table: extract.scan(table).filter(mine).collect() for table in TABLES})
-    known = Provenance(**{name: getattr(extract.manifest, name) for name in Provenance.model_fields})
+    known = Provenance(
+        **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
+    )
     return write(tables, folder, known)
 
 
 def fit(folder: Path, few: Extract, hidden: int) -> Bundle:
     tables = few.tables()
-    held = {"variables": few.manifest.variables, "drugs": few.manifest.drugs, "vocabulary": collect_vocabulary(tables)}
-    sequences = build_sequences(tables, TASK, FEATURES, held["variables"], held["drugs"], held["vocabulary"])
+    held = {
+        "variables": few.manifest.variables,
+        "drugs": few.manifest.drugs,
+        "vocabulary": collect_vocabulary(tables),
+    }
+    sequences = build_sequences(
+        tables, TASK, FEATURES, held["variables"], held["drugs"], held["vocabulary"]
+    )
     scaler = Scaler.fit(sequences)
     scaled = scaler.transform(sequences)
     model = MODELS.get("lstm")(MODELS.get("lstm").Params(epochs=1, hidden=hidden))
@@ -80,13 +89,18 @@ def register(bundle: Bundle) -> str:
 def timed(what: str, work: Callable[[], dict]) -> None:
     wall, cpu = time.perf_counter(), time.process_time()
     told = work()
-    seconds = {"cpu_s": round(time.process_time() - cpu, 1), "wall_s": round(time.perf_counter() - wall, 1)}
+    seconds = {
+        "cpu_s": round(time.process_time() - cpu, 1),
+        "wall_s": round(time.perf_counter() - wall, 1),
+    }
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(json.dumps({"what": what, **told, **seconds, "peak_mib": peak}), flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("extract", type=Path)
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--fit", type=int, default=1000)
@@ -97,7 +111,10 @@ def main() -> None:
         folder = Path(name)
         os.environ["FLOWSHEET_HOME"] = str(folder / "home")
         bundle = fit(folder, part(whole, folder / "few", 0, given.fit), given.hidden)
-        first, second = part(whole, folder / "first", 0, half), part(whole, folder / "second", half, 2 * half)
+        first, second = (
+            part(whole, folder / "first", 0, half),
+            part(whole, folder / "second", half, 2 * half),
+        )
 
         def refer() -> dict:
             made = Reference.of(*met(bundle, first, quiet), "train")
@@ -107,7 +124,11 @@ def main() -> None:
 
         def watch() -> dict:
             done = monitor(model, second.path, quiet, MonitoringConfig(name="standard"))
-            return {"stays": done.stays, "tests": done.tests, "flags": [flag.said for flag in done.flags]}
+            return {
+                "stays": done.stays,
+                "tests": done.tests,
+                "flags": [flag.said for flag in done.flags],
+            }
 
         def scored(path: Path) -> dict:
             done = score(model, path, None, quiet)

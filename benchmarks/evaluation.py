@@ -1,13 +1,14 @@
-"""How long evidence takes, and whether its intervals hold what they promise; one JSON line a figure.
+"""How long evidence takes, and whether its intervals hold what they promise; one JSON line a
+figure.
 
-    python benchmarks/evaluation.py bootstrap [--subjects 4000] [--rows 150000] [--models 10] [--resamples 1000]
-    python benchmarks/evaluation.py folds [--models 4] [--repeats 2]
-    python benchmarks/evaluation.py coverage [--repetitions 1000]
+    python benchmarks/evaluation.py bootstrap [--subjects 4000] [--rows 150000] [--models 10]
+    [--resamples 1000] python benchmarks/evaluation.py folds [--models 4] [--repeats 2] python
+    benchmarks/evaluation.py coverage [--repetitions 1000]
 
-``bootstrap`` compares models with every registered metric, every pair and every curve; ``folds`` does it for five-fold
-cross-validation, repeated. ``coverage`` repeats a
-comparison whose true difference is known: 95% intervals of the difference should cover it in 95% of repetitions,
-and two equal models should be called different in at most 5%.
+``bootstrap`` compares models with every registered metric, every pair and every curve; ``folds``
+does it for five-fold cross-validation, repeated. ``coverage`` repeats a comparison whose true
+difference is known: 95% intervals of the difference should cover it in 95% of repetitions, and two
+equal models should be called different in at most 5%.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def ward(subjects: int, rows: int, models: int) -> tuple[Sequences, dict[str, np
     rng = np.random.default_rng(0)
     lengths = np.full(subjects, rows // subjects) + (np.arange(subjects) < rows % subjects)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    signal = rng.normal(size=subjects)[np.repeat(np.arange(subjects), lengths)] + rng.normal(size=rows)
+    signal = rng.normal(size=subjects)[np.repeat(np.arange(subjects), lengths)] + rng.normal(
+        size=rows
+    )
     y = (rng.random(rows) < 1 / (1 + np.exp(4.8 - signal))).astype(np.int8)
     sequences = Sequences(
         x=np.zeros((rows, 1), np.float32),
@@ -50,7 +53,8 @@ def ward(subjects: int, rows: int, models: int) -> tuple[Sequences, dict[str, np
     )
     noise = np.linspace(0.2, 2.0, models)
     return sequences, {
-        f"model_{i}": 1 / (1 + np.exp(4.8 - signal - s * rng.normal(size=rows))) for i, s in enumerate(noise)
+        f"model_{i}": 1 / (1 + np.exp(4.8 - signal - s * rng.normal(size=rows)))
+        for i, s in enumerate(noise)
     }
 
 
@@ -100,14 +104,18 @@ def measure_folds(given: argparse.Namespace) -> None:
     print(json.dumps(line))
 
 
-def contest(rng: np.random.Generator, noise: tuple[float, float], subjects: int = 200) -> list[Scored]:
+def contest(
+    rng: np.random.Generator, noise: tuple[float, float], subjects: int = 200
+) -> list[Scored]:
     """Two models that see the same signal through noises of their own; eight rows a subject."""
     subject = np.repeat(np.arange(subjects), 8)
     signal = rng.normal(size=subjects)[subject] + rng.normal(size=len(subject))
     y = (rng.random(len(subject)) < 1 / (1 + np.exp(2 - 1.5 * signal))).astype(np.int8)
     step = np.tile(np.arange(1, 9), subjects)
     views = [signal + s * rng.normal(size=len(subject)) for s in noise]
-    return [Scored(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects) for view in views]
+    return [
+        Scored(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects) for view in views
+    ]
 
 
 def measure_coverage(given: argparse.Namespace) -> None:
@@ -120,7 +128,9 @@ def measure_coverage(given: argparse.Namespace) -> None:
             a, b = contest(np.random.default_rng([i, 77]), noise)
             draws = bootstrap({"a": a, "b": b}, metrics, given.resamples, seed=i)
             for m in metrics:
-                found = difference(m(a) - m(b), draws["a", m.name] - draws["b", m.name], a.subjects, 0.95)
+                found = difference(
+                    m(a) - m(b), draws["a", m.name] - draws["b", m.name], a.subjects, 0.95
+                )
                 inside = found.low <= truth[m.name] <= found.high
                 counts[m.name] += int(inside if counts is covered else found.p < 0.05)
     for m in metrics:
@@ -136,7 +146,9 @@ def measure_coverage(given: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=["bootstrap", "folds", "coverage"])
     parser.add_argument("--subjects", type=int, default=4000)
     parser.add_argument("--rows", type=int, default=150_000)
@@ -145,7 +157,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=1000)
     given = parser.parse_args()
-    {"bootstrap": measure_bootstrap, "folds": measure_folds, "coverage": measure_coverage}[given.what](given)
+    {"bootstrap": measure_bootstrap, "folds": measure_folds, "coverage": measure_coverage}[
+        given.what
+    ](given)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""MIMIC-III at full size: the ingest beside what it costs only to unpack and parse the same files. JSON lines.
+"""MIMIC-III at full size: the ingest beside what it costs only to unpack and parse the same files.
+JSON lines.
 
     flowsheet simulate raw_1 --as mimic3 --stays 615 raw.truth=false        (6153 and 61532 stays: 10 and 100 %)
     python benchmarks/full_size.py raw_1 raw_10 raw_100
     python benchmarks/full_size.py raw_1 raw_10 --ways polars,ingest --repeats 3
 
-Each way runs in a process of its own. Repeats take turns; of each way the fastest is told, and of its ratios the
-median over the turns, as a machine's speed may change from one to the next. Memory is the largest that
-the process had resident, as the system keeps it: to sample it meanwhile would slow the way that holds most. The
-readers read, of the tables that the ingest reads, the columns that it needs, and keep nothing: polars' streaming
-engine, and Arrow's reader behind isal's decompressor; each either cuts the text into cells and leaves them at that
-(``_text``), or parses numbers and times as well. The last lines are the ratios of the ingest to each reader and to the
+Each way runs in a process of its own. Repeats take turns; of each way the fastest is told, and of
+its ratios the median over the turns, as a machine's speed may change from one to the next. Memory
+is the largest that the process had resident, as the system keeps it: to sample it meanwhile would
+slow the way that holds most. The readers read, of the tables that the ingest reads, the columns
+that it needs, and keep nothing: polars' streaming engine, and Arrow's reader behind isal's
+decompressor; each either cuts the text into cells and leaves them at that (``_text``), or parses
+numbers and times as well. The last lines are the ratios of the ingest to each reader and to the
 fastest, and the straight line through the sizes.
 """
 
@@ -42,7 +44,9 @@ def files(folder: Path) -> list[tuple[Path, list[str]]]:
     found = []
     for name, columns in table_columns().items():
         path = next(
-            folder / f"{name.upper()}{end}" for end in (".csv.gz", ".csv") if (folder / f"{name.upper()}{end}").exists()
+            folder / f"{name.upper()}{end}"
+            for end in (".csv.gz", ".csv")
+            if (folder / f"{name.upper()}{end}").exists()
         )
         found.append((path, [c.upper() for c in columns]))
     return found
@@ -61,7 +65,10 @@ def read_with_polars(folder: Path, out: Path, text: bool = False) -> int:
         found = pl.col(column)
         return found.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False) if is_time else found
 
-    kinds: dict[str, type[pl.DataType]] = {**dict.fromkeys(NUMBERS, pl.Float64), **dict.fromkeys(IDS, pl.Int64)}
+    kinds: dict[str, type[pl.DataType]] = {
+        **dict.fromkeys(NUMBERS, pl.Float64),
+        **dict.fromkeys(IDS, pl.Int64),
+    }
     rows = 0
     for path, columns in files(folder):
         schema = {} if text else {column: kinds[column] for column in columns if column in kinds}
@@ -81,11 +88,17 @@ def read_with_arrow(folder: Path, out: Path, text: bool = False) -> int:
         types = dict.fromkeys(columns, pa.binary() if text else pa.string())
         types |= {} if text else {c: pa.float64() for c in columns if c in (*NUMBERS, *IDS)}
         types |= {} if text else {c: pa.timestamp("s") for c in columns if c.endswith(TIMES)}
-        options = pyarrow.csv.ConvertOptions(include_columns=columns, column_types=types, check_utf8=not text)
-        opened = igzip_threaded.open(path, "rb", threads=1) if path.suffix == ".gz" else path.open("rb")
+        options = pyarrow.csv.ConvertOptions(
+            include_columns=columns, column_types=types, check_utf8=not text
+        )
+        opened = (
+            igzip_threaded.open(path, "rb", threads=1) if path.suffix == ".gz" else path.open("rb")
+        )
         with opened as stream:
             blocks = pyarrow.csv.ReadOptions(block_size=8 << 20)
-            with pyarrow.csv.open_csv(pa.PythonFile(stream, "r"), blocks, convert_options=options) as reader:
+            with pyarrow.csv.open_csv(
+                pa.PythonFile(stream, "r"), blocks, convert_options=options
+            ) as reader:
                 rows += sum(batch.num_rows for batch in reader)
     return rows
 
@@ -107,7 +120,10 @@ def ingest(folder: Path, out: Path) -> int:
     os.environ["FLOWSHEET_HOME"] = str(out / "home")
     from flowsheet.cli import cli
 
-    cli.main(["ingest", "mimic3", f"cohort.path={folder}", "--out", str(out / "extract")], standalone_mode=False)
+    cli.main(
+        ["ingest", "mimic3", f"cohort.path={folder}", "--out", str(out / "extract")],
+        standalone_mode=False,
+    )
     manifest = json.loads((out / "extract" / "manifest.json").read_text())
     return int(manifest["tables"]["events"]["rows"])
 
@@ -128,7 +144,9 @@ def measured(way: str, folder: Path, scratch: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=scratch) as out:
         begin = time.perf_counter()
         command = [sys.executable, __file__, "--run", way, str(folder), out]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        child = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - begin
@@ -149,11 +167,15 @@ def measured(way: str, folder: Path, scratch: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--scratch", type=Path, help="where the extracts go meanwhile; by default the system's")
+    parser.add_argument(
+        "--scratch", type=Path, help="where the extracts go meanwhile; by default the system's"
+    )
     given = parser.parse_args()
     lines: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for folder in given.folders:
@@ -172,7 +194,11 @@ def conclude(lines: dict[tuple[str, str], list[dict[str, Any]]], folders: list[s
     for folder in folders if readers and "ingest" in ways else []:
         ours = best[folder, "ingest"]
         fastest = min(readers, key=lambda way: best[folder, way]["seconds"])
-        said: dict[str, Any] = {"folder": folder, "fastest_reader": fastest, "peak_mb": ours["peak_mb"]}
+        said: dict[str, Any] = {
+            "folder": folder,
+            "fastest_reader": fastest,
+            "peak_mb": ours["peak_mb"],
+        }
         for kind in ("seconds", "processor_seconds"):
             ratios = {way: round(ours[kind] / best[folder, way][kind], 2) for way in readers}
             said[f"ratio_of_{kind}"] = ratios | {"fastest": max(ratios.values())}
@@ -187,7 +213,11 @@ def conclude(lines: dict[tuple[str, str], list[dict[str, Any]]], folders: list[s
         slope, start = np.polyfit(size, took, 1)
         # between neighbouring sizes on a log scale: 1 is linear
         power = np.diff(np.log(took)) / np.diff(np.log(size))
-        line = {"way": way, "seconds_per_packed_gb": round(slope * 1000, 2), "seconds_at_start": round(start, 2)}
+        line = {
+            "way": way,
+            "seconds_per_packed_gb": round(slope * 1000, 2),
+            "seconds_at_start": round(start, 2),
+        }
         print(json.dumps(line | {"growth": [round(float(p), 3) for p in power]}), flush=True)
 
 

@@ -1,8 +1,9 @@
-"""Ingest of PhysioNet 2019 training set A, beside what one would write with pandas. One JSON line a figure.
+"""Ingest of PhysioNet 2019 training set A, beside what one would write with pandas. One JSON line a
+figure.
 
-Run: python benchmarks/ingest.py training_setA.zip
-Each way runs in a process of its own, so that its peak memory is its own. The pandas way reads every psv, joins
-them and writes one Parquet file; it checks nothing.
+Run: python benchmarks/ingest.py training_setA.zip Each way runs in a process of its own, so that
+its peak memory is its own. The pandas way reads every psv, joins them and writes one Parquet file;
+it checks nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def pandas_way(path: Path, out: Path) -> dict[str, Any]:
 
     with zipfile.ZipFile(path) as archive:
         names = sorted(n for n in archive.namelist() if n.endswith(".psv"))
-        frames = [pd.read_csv(archive.open(name), sep="|").assign(patient=int(name[-10:-4])) for name in names]
+        frames = [
+            pd.read_csv(archive.open(name), sep="|").assign(patient=int(name[-10:-4]))
+            for name in names
+        ]
     table = pd.concat(frames, ignore_index=True)
     table.to_parquet(out / "table.parquet")
     return {"rows": len(table)}
@@ -59,10 +63,16 @@ def measure(name: str, way: Callable[[Path, Path], dict[str, Any]], path: Path, 
 
 def main() -> None:
     path = Path(sys.argv[1])
-    ways = {"flowsheet ingest": flowsheet_way, "flowsheet validate": validation, "pandas": pandas_way}
+    ways = {
+        "flowsheet ingest": flowsheet_way,
+        "flowsheet validate": validation,
+        "pandas": pandas_way,
+    }
     with tempfile.TemporaryDirectory() as out:
         for name, way in ways.items():
-            process = multiprocessing.get_context("spawn").Process(target=measure, args=(name, way, path, Path(out)))
+            process = multiprocessing.get_context("spawn").Process(
+                target=measure, args=(name, way, path, Path(out))
+            )
             process.start()
             process.join()
 

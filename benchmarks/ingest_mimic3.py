@@ -1,10 +1,11 @@
-"""MIMIC-III's raw tables: flowsheet's ingest beside only reading the same files. One JSON line a figure.
+"""MIMIC-III's raw tables: flowsheet's ingest beside only reading the same files. One JSON line a
+figure.
 
 Run: python benchmarks/ingest_mimic3.py FOLDER [WAY ...]
 Ways, each in a process of its own so that its peak memory is its own:
 
-- "read": decompress and parse the columns that ingest needs of every table, as text, and drop them: Intel's ISA-L in
-  one thread, pyarrow's streaming parser in others, the fastest pair we know.
+- "read": decompress and parse the columns that ingest needs of every table, as text, and drop them:
+  Intel's ISA-L in one thread, pyarrow's streaming parser in others, the fastest pair we know.
 - "read all": the same with every column, as a reader without a plan does.
 - "polars": polars' streaming engine over the needed columns, counting what is there.
 - "ingest": flowsheet's, from raw tables to a validated, labelled extract.
@@ -41,9 +42,16 @@ def _read(table: Any, needed: bool) -> int:
     types = dict.fromkeys(spelled, pa.binary())
     convert = pa.csv.ConvertOptions(include_columns=spelled, column_types=types, check_utf8=False)
     gzipped = table.path.suffix == ".gz"
-    stream = pa.PythonFile(igzip_threaded.open(table.path, "rb", threads=1), "r") if gzipped else str(table.path)
+    stream = (
+        pa.PythonFile(igzip_threaded.open(table.path, "rb", threads=1), "r")
+        if gzipped
+        else str(table.path)
+    )
     options = pa.csv.ReadOptions(block_size=8 << 20)
-    return sum(batch.num_rows for batch in pa.csv.open_csv(stream, read_options=options, convert_options=convert))
+    return sum(
+        batch.num_rows
+        for batch in pa.csv.open_csv(stream, read_options=options, convert_options=convert)
+    )
 
 
 def read(folder: Path, out: Path) -> dict[str, Any]:
@@ -59,7 +67,9 @@ def polars_way(folder: Path, out: Path) -> dict[str, Any]:
 
     rows = 0
     for table in _tables(folder).values():
-        scan = pl.scan_csv(table.path, infer_schema=False, encoding="utf8-lossy").select(table.columns.values())
+        scan = pl.scan_csv(table.path, infer_schema=False, encoding="utf8-lossy").select(
+            table.columns.values()
+        )
         rows += scan.select(pl.len(), pl.all().count()).collect(engine="streaming").item(0, 0)
     return {"rows": rows}
 
@@ -78,7 +88,9 @@ def ingest_way(folder: Path, out: Path) -> dict[str, Any]:
     return {"fingerprint_seconds": round(hashed, 1), **extract.manifest.counts}
 
 
-def measure(name: str, way: Callable[[Path, Path], dict[str, Any]], folder: Path, out: Path) -> None:
+def measure(
+    name: str, way: Callable[[Path, Path], dict[str, Any]], folder: Path, out: Path
+) -> None:
     wall, processor = time.perf_counter(), time.process_time()
     result = way(folder, out)
     figures = {

@@ -2,8 +2,8 @@
 
     python benchmarks/scoring.py [--rows 500000] [--prevalence 0.02]
 
-Seconds are CPU time of this process, the best of three. "all" is every registered metric on whole hourly stays,
-PhysioNet 2019's utility among them.
+Seconds are CPU time of this process, the best of three. "all" is every registered metric on whole
+hourly stays, PhysioNet 2019's utility among them.
 """
 
 from __future__ import annotations
@@ -39,14 +39,18 @@ def hourly_stays(rows: int, prevalence: float) -> Scored:
     rng = np.random.default_rng(0)
     stay = np.repeat(np.arange(rows // 40 + 1), 40)[:rows]
     step = np.tile(np.arange(1, 41), rows // 40 + 1)[:rows]
-    onset = np.where(rng.random(stay[-1] + 1) < prevalence * 4, rng.integers(20, 41, stay[-1] + 1), 99)
+    onset = np.where(
+        rng.random(stay[-1] + 1) < prevalence * 4, rng.integers(20, 41, stay[-1] + 1), 99
+    )
     y = (step >= onset[stay]).astype(np.int8)
     p = 1 / (1 + np.exp(3 - y + rng.normal(size=rows)))
     return Scored(y, p, stay, stay, step, int(stay[-1]) + 1, alarm=p > 0.05, whole_stays=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--prevalence", type=float, default=0.02)
     given = parser.parse_args()
@@ -63,8 +67,14 @@ def main() -> None:
         }
         print(json.dumps(line), flush=True)
     of_rows = [metric for metric in (cls() for _, cls in METRICS) if metric.can_use(scored)]
-    fresh = best_of_three(lambda: [metric(hourly) for hourly in [rebuilt(scored)] for metric in of_rows])
-    print(json.dumps({"what": "all", "metrics": len(of_rows), "rows": given.rows, "flowsheet_s": fresh}))
+    fresh = best_of_three(
+        lambda: [metric(hourly) for hourly in [rebuilt(scored)] for metric in of_rows]
+    )
+    print(
+        json.dumps(
+            {"what": "all", "metrics": len(of_rows), "rows": given.rows, "flowsheet_s": fresh}
+        )
+    )
     utility = METRICS.get("normalised_utility")()
     assert utility.needs is Needs.whole_stays
     seconds = best_of_three(lambda: utility(rebuilt(scored)))
@@ -74,7 +84,15 @@ def main() -> None:
 def rebuilt(scored: Scored) -> Scored:
     """The same rows with nothing remembered."""
     return Scored(
-        *(scored.y, scored.p, scored.subject, scored.stay, scored.step, scored.subjects, scored.alarm),
+        *(
+            scored.y,
+            scored.p,
+            scored.subject,
+            scored.stay,
+            scored.step,
+            scored.subjects,
+            scored.alarm,
+        ),
         whole_stays=True,
     )
 

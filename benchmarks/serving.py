@@ -1,11 +1,13 @@
-"""How many stays of 48 hours a server answers, beside ``mlflow models serve``; one JSON line a figure.
+"""How many stays of 48 hours a server answers, beside ``mlflow models serve``; one JSON line a
+figure.
 
     python benchmarks/serving.py [--seconds 60] [--clients 50] [--home FOLDER] [--shadow] [--mlflow]
 
-A ward like PhysioNet 2019's set A (hourly, 34 variables, about 350 rows in 48 hours), an LSTM of 128 units over the
-standard features, one server process, and a client process that keeps ``--clients`` connections busy with one stay a
-request. Seconds of CPU are each process's own; the client's share is of one core, and what it takes the server cannot
-have. The model is trained for one pass: it is timed, not judged; ``--home`` keeps it for the next time.
+A ward like PhysioNet 2019's set A (hourly, 34 variables, about 350 rows in 48 hours), an LSTM of
+128 units over the standard features, one server process, and a client process that keeps
+``--clients`` connections busy with one stay a request. Seconds of CPU are each process's own; the
+client's share is of one core, and what it takes the server cannot have. The model is trained for
+one pass: it is timed, not judged; ``--home`` keeps it for the next time.
 """
 
 from __future__ import annotations
@@ -41,9 +43,34 @@ from flowsheet.windows.scaling import Scaler
 
 NAME = "bench-lstm"
 HOURS = 48
-SHARES = {"hr": 0.9, "o2sat": 0.87, "temp": 0.34, "sbp": 0.85, "map": 0.88, "dbp": 0.69, "resp": 0.85, "etco2": 0.04}
+SHARES = {
+    "hr": 0.9,
+    "o2sat": 0.87,
+    "temp": 0.34,
+    "sbp": 0.85,
+    "map": 0.88,
+    "dbp": 0.69,
+    "resp": 0.85,
+    "etco2": 0.04,
+}
 LABS = (
-    *("be", "bicar", "fio2", "ph", "pco2", "sao2", "ast", "bun", "alp", "ca", "cl", "crea", "bili_dir", "glu", "lact"),
+    *(
+        "be",
+        "bicar",
+        "fio2",
+        "ph",
+        "pco2",
+        "sao2",
+        "ast",
+        "bun",
+        "alp",
+        "ca",
+        "cl",
+        "crea",
+        "bili_dir",
+        "glu",
+        "lact",
+    ),
     *("mg", "phos", "k", "bili", "tri", "hct", "hgb", "ptt", "wbc", "fgn", "plt"),
 )
 TASK = TaskConfig(name="early_warning", step_hours=1, horizon=6, censor="keep")
@@ -60,9 +87,17 @@ def ward(stays: int, seed: int = 0) -> Tables:
     share = np.array([*SHARES.values(), *[0.07] * len(LABS)])
     stay, hour, column = np.nonzero(rng.random((stays, HOURS, len(names))) < share)
     time_ = np.datetime64("2000-01-01", "us") + (hour + 1) * np.timedelta64(3_600_000_000, "us")
-    low, high = (np.array([getattr(variables()[n], end) for n in names])[column] for end in ("low", "high"))
+    low, high = (
+        np.array([getattr(variables()[n], end) for n in names])[column] for end in ("low", "high")
+    )
     value = np.round(low + (high - low) * rng.beta(4, 4, len(stay)), 2)
-    charted = {"stay_id": stay + 1, "time": time_, "known_at": time_, "variable": names[column], "value": value}
+    charted = {
+        "stay_id": stay + 1,
+        "time": time_,
+        "known_at": time_,
+        "variable": names[column],
+        "value": value,
+    }
     ids, day = np.arange(stays) + 1, datetime(2000, 1, 1)
     people = {
         "stay_id": ids, "subject_id": ids, "hospital_admitted_at": [datetime(1999, 12, 31)] * stays,
@@ -71,12 +106,23 @@ def ward(stays: int, seed: int = 0) -> Tables:
         "unit": rng.choice(["MICU", "SICU"], stays),
     }  # fmt: skip
     ill = ids[::5]
-    told = {"stay_id": ill, "onset": [datetime(2000, 1, 2)] * len(ill), "known_at": [datetime(2000, 1, 2)] * len(ill)}
-    return Tables(_table("stays", people), _table("events", charted), empty("treatments"), _table("episodes", told))
+    told = {
+        "stay_id": ill,
+        "onset": [datetime(2000, 1, 2)] * len(ill),
+        "known_at": [datetime(2000, 1, 2)] * len(ill),
+    }
+    return Tables(
+        _table("stays", people),
+        _table("events", charted),
+        empty("treatments"),
+        _table("episodes", told),
+    )
 
 
 def _table(name: str, columns: dict) -> pl.DataFrame:
-    given = pl.DataFrame(columns, schema_overrides={c: k for c, k in TABLES[name].items() if c in columns})
+    given = pl.DataFrame(
+        columns, schema_overrides={c: k for c, k in TABLES[name].items() if c in columns}
+    )
     return pl.concat([empty(name), given], how="diagonal")
 
 
@@ -118,13 +164,18 @@ def bodies(tables: Tables, form: str) -> list[bytes]:
     for stay in tables.stays["stay_id"]:
         mine = Tables(*(getattr(tables, name).filter(pl.col("stay_id") == stay) for name in TABLES))
         if form == "mlflow":
-            split = json.loads(to_rows(mine).to_json(orient="split", index=False, double_precision=15))
+            split = json.loads(
+                to_rows(mine).to_json(orient="split", index=False, double_precision=15)
+            )
             made.append(json.dumps({"dataframe_split": split}).encode())
             continue
         told = {}
         for name in TABLES:
             text = getattr(mine, name).with_columns(pl.col(TIME).dt.to_string("iso:strict"))
-            rows = [{k: v for k, v in row.items() if v is not None} for row in text.iter_rows(named=True)]
+            rows = [
+                {k: v for k, v in row.items() if v is not None}
+                for row in text.iter_rows(named=True)
+            ]
             told[name] = rows if form == "records" else text.to_dict(as_series=False)
         made.append(orjson.dumps(told))
     return made
@@ -172,7 +223,9 @@ def _client(pipe, *given) -> None:
     pipe.send(asyncio.run(load(*given)))
 
 
-def drive(port: int, path: str, sent: list[bytes], clients: int, seconds: float, *, pid: int = 0) -> dict:
+def drive(
+    port: int, path: str, sent: list[bytes], clients: int, seconds: float, *, pid: int = 0
+) -> dict:
     """:func:`load` in a process of its own; with a ``pid``, how large that process is after 10 s."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("fork").Process(
@@ -200,7 +253,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 def rss_mb(pid: int) -> float:
-    lines = [line for one in family(pid) for line in Path(f"/proc/{one}/status").read_text().splitlines()]
+    lines = [
+        line for one in family(pid) for line in Path(f"/proc/{one}/status").read_text().splitlines()
+    ]
     return round(sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024, 1)
 
 
@@ -210,7 +265,11 @@ def server(command: list[str], url: str, log: Path):
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with log.open("w") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], stdout=out, stderr=out, env=env, start_new_session=True
+            [sys.executable, "-m", *command],
+            stdout=out,
+            stderr=out,
+            env=env,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + 120
@@ -228,9 +287,20 @@ def server(command: list[str], url: str, log: Path):
 
 def batch_size(port: int) -> float | None:
     """Requests a batch so far, as the server's own metrics tell; None for a server that has none."""
-    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
-        told = dict(line.rsplit(" ", 1) for line in page.read().decode().splitlines() if not line.startswith("#"))
-        return round(float(told["flowsheet_batch_requests_sum"]) / float(told["flowsheet_batch_requests_count"]), 1)
+    with (
+        contextlib.suppress(OSError),
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page,
+    ):
+        told = dict(
+            line.rsplit(" ", 1)
+            for line in page.read().decode().splitlines()
+            if not line.startswith("#")
+        )
+        return round(
+            float(told["flowsheet_batch_requests_sum"])
+            / float(told["flowsheet_batch_requests_count"]),
+            1,
+        )
     return None
 
 
@@ -250,29 +320,54 @@ def measure(what: str, pid: int, path: str, sent: list[bytes], given: argparse.N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--warm", type=float, default=5)
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--port", type=int, default=8765)
     parser.add_argument("--form", choices=["records", "columns"], default="records")
-    parser.add_argument("--shadow", action="store_true", help="let the challenger score the same requests")
+    parser.add_argument(
+        "--shadow", action="store_true", help="let the challenger score the same requests"
+    )
     parser.add_argument("--mlflow", action="store_true", help="measure `mlflow models serve` too")
-    parser.add_argument("--home", type=Path, help="a folder that keeps the trained model; else one for this time only")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        help="a folder that keeps the trained model; else one for this time only",
+    )
     given = parser.parse_args()
-    with contextlib.nullcontext(given.home) if given.home else tempfile.TemporaryDirectory() as home:
+    with (
+        contextlib.nullcontext(given.home) if given.home else tempfile.TemporaryDirectory() as home
+    ):
         os.environ["FLOWSHEET_HOME"] = str(home)
         tables = ward(200)
         if not (Path(home) / "mlflow").exists():
             prepare(tables)
         log = Path(home) / "server.log"
-        command = ["flowsheet", "serve", NAME, "--port", str(given.port), *(["--shadow", "challenger"] * given.shadow)]
+        command = [
+            "flowsheet",
+            "serve",
+            NAME,
+            "--port",
+            str(given.port),
+            *(["--shadow", "challenger"] * given.shadow),
+        ]
         with server(command, f"http://127.0.0.1:{given.port}/ready", log) as pid:
             what = f"flowsheet serve, {given.form}" + (", shadow" if given.shadow else "")
             measure(what, pid, "/predict", bodies(tables, given.form), given)
         if given.mlflow:
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow/mlflow.db"
-            command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local"]
+            command = [
+                "mlflow",
+                "models",
+                "serve",
+                "-m",
+                f"models:/{NAME}@champion",
+                "--env-manager",
+                "local",
+            ]
             command += ["--port", str(given.port), "--host", "127.0.0.1", "--workers", "1"]
             with server(command, f"http://127.0.0.1:{given.port}/ping", log) as pid:
                 measure("mlflow models serve", pid, "/invocations", bodies(tables, "mlflow"), given)

@@ -4,18 +4,20 @@
     python benchmarks/training.py WINDOWS --turns 5
     python benchmarks/training.py WINDOWS --accuracy [--epochs 14] [--seeds 3] [--kind lstm]
 
-WINDOWS is a folder written by ``Sequences.save`` (unscaled). One JSON line a figure, for one thread; ``cpu_seconds``
-are the process's own, ``gemm`` is what the machine does just then in float32 (GFLOP/s, the recurrent product's
-shape): read the seconds beside it. The first form times an epoch of one layer of 128 units in batches of 64 stays,
-laid out in several ways (the slow ones from a ``--share`` of their batches). ``inside`` is the share of the time
-spent in forward, backward and optimiser; the rest puts batches together and averages weights. Machines differ, so
-beside them stand the bounds of this one: ``torch.nn.LSTM`` with a linear output and nothing else, on stays padded to
-the longest (what a user would do otherwise), and on as many rows without any padding (what no training of that width
-can beat). All of them keep freed memory, as our training does. Where there is a GPU, it also tells the share of cuDNN's
-own rate that training reaches. The second form takes turns, so that what else the machine does meets all alike, and
-tells how many times as long padding takes as ours, with freed memory kept and (``plain``) given back, as torch does by
-itself, and ours as the bound. The third trains in these ways with equal seeds for as many epochs, and scores subjects
-held out.
+WINDOWS is a folder written by ``Sequences.save`` (unscaled). One JSON line a figure, for one
+thread; ``cpu_seconds`` are the process's own, ``gemm`` is what the machine does just then in
+float32 (GFLOP/s, the recurrent product's shape): read the seconds beside it. The first form times
+an epoch of one layer of 128 units in batches of 64 stays, laid out in several ways (the slow ones
+from a ``--share`` of their batches). ``inside`` is the share of the time spent in forward, backward
+and optimiser; the rest puts batches together and averages weights. Machines differ, so beside them
+stand the bounds of this one: ``torch.nn.LSTM`` with a linear output and nothing else, on stays
+padded to the longest (what a user would do otherwise), and on as many rows without any padding
+(what no training of that width can beat). All of them keep freed memory, as our training does.
+Where there is a GPU, it also tells the share of cuDNN's own rate that training reaches. The second
+form takes turns, so that what else the machine does meets all alike, and tells how many times as
+long padding takes as ours, with freed memory kept and (``plain``) given back, as torch does by
+itself, and ours as the bound. The third trains in these ways with equal seeds for as many epochs,
+and scores subjects held out.
 """
 
 from __future__ import annotations
@@ -39,7 +41,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.models import _training
 from flowsheet.models._batching import POOL, Batch, Ints, Layout, Table, batches, gather
-from flowsheet.models._recurrent import RecurrentLayer, RecurrentModel, RecurrentNet, RecurrentParams
+from flowsheet.models._recurrent import (
+    RecurrentLayer,
+    RecurrentModel,
+    RecurrentNet,
+    RecurrentParams,
+)
 from flowsheet.models._training import Trainer, kept_memory
 from flowsheet.models.base import MODELS, Context
 from flowsheet.windows.scaling import Scaler
@@ -102,7 +109,9 @@ def layer_of(kind: str) -> type[RecurrentLayer]:
 
 def trainer_of(kind: str, way: Way, table: Table, embedding: int) -> Trainer:
     """A network of one layer of 128 units that has learnt nothing yet, on the table's device."""
-    params = MODELS.get(kind).Params(embedding=embedding, hidden=128, layers=1, precision=way.precision)
+    params = MODELS.get(kind).Params(
+        embedding=embedding, hidden=128, layers=1, precision=way.precision
+    )
     assert isinstance(params, RecurrentParams)
     net = RecurrentNet(layer_of(kind), table.x.shape[1], params).to(table.x.device)
     return Trainer(net, params, net.train_logits, lambda _: np.zeros(0), Context(seed=1))
@@ -147,7 +156,9 @@ def table_of(folder: Path, stays: int, inputs: int) -> Table:
 def speed(args: argparse.Namespace) -> None:
     """Every way for the LSTM, ours for the others."""
     table = table_of(args.windows, args.stays, args.inputs)
-    longest = Way("padded to the longest", 1, partial(padded, steps=int(table.lengths.max())), slow=True)
+    longest = Way(
+        "padded to the longest", 1, partial(padded, steps=int(table.lengths.max())), slow=True
+    )
     default = MODELS.get("lstm").Params().model_dump()["embedding"]
     for embedding in (default, 0):
         about = {"inputs": table.x.shape[1], "embedding": embedding, "stays": len(table.lengths)}
@@ -157,18 +168,28 @@ def speed(args: argparse.Namespace) -> None:
                 figures = epoch(kind, way, table, embedding, args.share if way.slow else 1.0)
                 show(kind=kind, way=way.name, **about, **figures)
     for inputs in (table.x.shape[1], default):
-        for name, steps in (("padded to the longest", int(table.lengths.max())), ("nothing padded", 0)):
+        for name, steps in (
+            ("padded to the longest", int(table.lengths.max())),
+            ("nothing padded", 0),
+        ):
             for precision in ("float32", "bfloat16"):
                 seconds = alone(table, inputs, steps, precision, args.share)
-                show(kind="lstm", way=f"torch's layer alone, {name}", inputs=inputs, precision=precision, **seconds)
+                show(
+                    kind="lstm",
+                    way=f"torch's layer alone, {name}",
+                    inputs=inputs,
+                    precision=precision,
+                    **seconds,
+                )
     show(figure="share of cuDNN's own rate", **cudnn_share(table))
 
 
 def proportions(args: argparse.Namespace) -> None:
-    """What padding costs as a multiple of our epoch, and ours of the bound, turn about; the medians of the turns.
+    """What padding costs as a multiple of our epoch, and ours of the bound, turn about; the medians
+    of the turns.
 
-    Each works in a process of its own, whose first turn does not count. The bound has as many inputs as our recurrence
-    is given, after the embedding.
+    Each works in a process of its own, whose first turn does not count. The bound has as many
+    inputs as our recurrence is given, after the embedding.
     """
     names = [(work, way.precision) for way in OURS for work in ("ours", "bound")]
     works = [("padding", "float32"), ("plain", "float32"), *names]
@@ -176,17 +197,27 @@ def proportions(args: argparse.Namespace) -> None:
         pools = [stack.enter_context(process(keeps=work != "plain")) for work, _ in works]
         rounds = []
         for _ in range(1 + args.turns):
-            took = [pool.submit(turn, args, *work).result() for pool, work in zip(pools, works, strict=True)]
+            took = [
+                pool.submit(turn, args, *work).result()
+                for pool, work in zip(pools, works, strict=True)
+            ]
             rounds.append(dict(zip(works, took, strict=True)))
     for way in OURS:
-        columns = {name: np.array([one[name, way.precision] for one in rounds[1:]]) for name in ("ours", "bound")}
+        columns = {
+            name: np.array([one[name, way.precision] for one in rounds[1:]])
+            for name in ("ours", "bound")
+        }
         for name in ("padding", "plain"):
             columns[name] = np.array([one[name, "float32"] for one in rounds[1:]])
             columns[f"{name} / ours"] = columns[name] / columns["ours"]
         columns["ours / bound"] = columns["ours"] / columns["bound"]
         for figure, values in columns.items():
             spread = {"median": np.median(values), "least": values.min(), "most": values.max()}
-            show(precision=way.precision, figure=figure, **{k: round(float(v), 2) for k, v in spread.items()})
+            show(
+                precision=way.precision,
+                figure=figure,
+                **{k: round(float(v), 2) for k, v in spread.items()},
+            )
 
 
 def process(*, keeps: bool) -> ProcessPoolExecutor:
@@ -211,7 +242,11 @@ def turn(args: argparse.Namespace, work: str, precision: str) -> float:
         way = next(way for way in OURS if way.precision == precision)
         return float(epoch("lstm", way, table, embedding, 1.0)["cpu_seconds"])
     if work in ("padding", "plain"):
-        return float(alone(table, args.inputs, int(table.lengths.max()), precision, args.share)["cpu_seconds"])
+        return float(
+            alone(table, args.inputs, int(table.lengths.max()), precision, args.share)[
+                "cpu_seconds"
+            ]
+        )
     return float(alone(table, embedding or args.inputs, 0, precision, 1.0)["cpu_seconds"])
 
 
@@ -243,7 +278,9 @@ def cudnn_share(table: Table) -> dict[str, Any]:
     """Rows a second of our epoch on the GPU, beside those of cuDNN's layer alone on full batches of like length."""
     if not torch.cuda.is_available():
         return {"skipped": "no CUDA device here"}
-    there = replace(table, x=table.x.cuda().bfloat16(), y=table.y.cuda(), weight=table.weight.cuda())
+    there = replace(
+        table, x=table.x.cuda().bfloat16(), y=table.y.cuda(), weight=table.weight.cuda()
+    )
     way = OURS[1]
     trainer = trainer_of("lstm", way, there, 0)
     order = batches(there.lengths, 64, torch.Generator().manual_seed(1), way.pool)
@@ -261,8 +298,15 @@ def cudnn_share(table: Table) -> dict[str, Any]:
                 out = layer(x)[0]
             out.float().sum().backward()
 
-    rates = [rows / _gpu_seconds(work) for rows, work in ((len(there.y), ours), (len(order) * steps * 64, alone))]
-    return {"share": round(rates[0] / rates[1], 3), "rows_per_second": round(rates[0]), "cudnn": round(rates[1])}
+    rates = [
+        rows / _gpu_seconds(work)
+        for rows, work in ((len(there.y), ours), (len(order) * steps * 64, alone))
+    ]
+    return {
+        "share": round(rates[0] / rates[1], 3),
+        "rows_per_second": round(rates[0]),
+        "cudnn": round(rates[1]),
+    }
 
 
 def _gpu_seconds(work: Callable[[], None]) -> float:
@@ -280,18 +324,38 @@ def accuracy(args: argparse.Namespace) -> None:
     cls = MODELS.get(args.kind)
     for seed in range(1, args.seeds + 1):
         for way in (RANDOM, *OURS):
-            model = cls(cls.Params(epochs=args.epochs, patience=args.epochs, precision=way.precision))
+            model = cls(
+                cls.Params(epochs=args.epochs, patience=args.epochs, precision=way.precision)
+            )
             start = time.process_time()
             with ExitStack() as stack:
                 stack.enter_context(
-                    patch.object(_training, "gather", lambda *given, way=way: way.gather(args.kind, *given[:2]))
+                    patch.object(
+                        _training,
+                        "gather",
+                        lambda *given, way=way: way.gather(args.kind, *given[:2]),
+                    )
                 )
-                stack.enter_context(patch.object(_training, "batches", partial(batches, pool=way.pool)))
-                model.fit(train, valid, Context(seed=seed, score=lambda y, p: float(roc_auc_score(y, p))))
+                stack.enter_context(
+                    patch.object(_training, "batches", partial(batches, pool=way.pool))
+                )
+                model.fit(
+                    train, valid, Context(seed=seed, score=lambda y, p: float(roc_auc_score(y, p)))
+                )
             seconds = round(time.process_time() - start, 1)
             y, p = test.y[test.scored], model.predict_proba(test)[test.scored]
-            scores = {"auroc": round(roc_auc_score(y, p), 4), "auprc": round(average_precision_score(y, p), 4)}
-            show(kind=args.kind, way=way.name, seed=seed, epochs=args.epochs, fit_cpu_seconds=seconds, **scores)
+            scores = {
+                "auroc": round(roc_auc_score(y, p), 4),
+                "auprc": round(average_precision_score(y, p), 4),
+            }
+            show(
+                kind=args.kind,
+                way=way.name,
+                seed=seed,
+                epochs=args.epochs,
+                fit_cpu_seconds=seconds,
+                **scores,
+            )
 
 
 def show(**figures: Any) -> None:
@@ -299,7 +363,9 @@ def show(**figures: Any) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("windows", type=Path)
     parser.add_argument("--stays", type=int, default=13_000)
     parser.add_argument("--inputs", type=int, default=80)

@@ -1,10 +1,11 @@
-"""Windows of PhysioNet 2019 training set A, beside the same table made with pandas. One JSON line a figure.
+"""Windows of PhysioNet 2019 training set A, beside the same table made with pandas. One JSON line a
+figure.
 
-Run: python benchmarks/windows.py EXTRACT     (a folder with a manifest.json, as `flowsheet ingest` leaves it)
-Both ways start from the extract's Parquet files and end with one float32 matrix in memory, each in a process of
-its own, so that its peak memory is its own. The pandas way leans on the data being hourly, the columns fixed
-and each fact known at once; it knows no late arrival, no cut-off and no episode. At the end a sample of rows is
-compared column by column.
+Run: python benchmarks/windows.py EXTRACT     (a folder with a manifest.json, as `flowsheet ingest`
+leaves it) Both ways start from the extract's Parquet files and end with one float32 matrix in
+memory, each in a process of its own, so that its peak memory is its own. The pandas way leans on
+the data being hourly, the columns fixed and each fact known at once; it knows no late arrival, no
+cut-off and no episode. At the end a sample of rows is compared column by column.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ def measure(name: str, folder: Path, out: Path) -> None:
 
 
 def agreement(out: Path) -> dict[str, object]:
-    columns, others = (json.loads((out / f"{name}.json").read_text()) for name in ("flowsheet", "pandas"))
+    columns, others = (
+        json.loads((out / f"{name}.json").read_text()) for name in ("flowsheet", "pandas")
+    )
     if columns != others:
         raise SystemExit(f"the columns differ: {sorted(set(columns) ^ set(others))}")
     x, other = (np.load(out / f"{name}.npy", mmap_mode="r") for name in ("flowsheet", "pandas"))
@@ -113,7 +116,9 @@ def main() -> None:
     folder = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as out:
         for name in ("flowsheet", "pandas"):
-            process = multiprocessing.get_context("spawn").Process(target=measure, args=(name, folder, Path(out)))
+            process = multiprocessing.get_context("spawn").Process(
+                target=measure, args=(name, folder, Path(out))
+            )
             process.start()
             process.join()
         print(json.dumps(agreement(Path(out))))

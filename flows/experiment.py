@@ -1,7 +1,8 @@
-"""The main job as a Prefect flow: ingest, windows, split, a training per model, comparison, registration.
+"""The main job as a Prefect flow: ingest, windows, split, a training per model, comparison,
+registration.
 
-Tasks hand on references to finished stages, never data. What a stage depends on names it, so a stage that
-is there already is found again, whichever run, process or server made it.
+Tasks hand on references to finished stages, never data. What a stage depends on names it, so a
+stage that is there already is found again, whichever run, process or server made it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,13 @@ from flows.liveness import present
 from flows.records import close_killed_runs, flush, progress
 from flows.retries import ON_OUTAGE, is_outage, prefect_unreachable
 from flows.runners import runner
-from flowsheet.config import CohortConfig, EvaluationConfig, ExperimentConfig, FeaturesConfig, TaskConfig
+from flowsheet.config import (
+    CohortConfig,
+    EvaluationConfig,
+    ExperimentConfig,
+    FeaturesConfig,
+    TaskConfig,
+)
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import (
@@ -66,7 +73,9 @@ def windows(extract: Stage, chosen: TaskConfig, features: FeaturesConfig) -> Sta
 
 
 @task(cache_policy=NO_CACHE, **ON_OUTAGE)
-def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage | State[Stage]:
+def split(
+    extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int
+) -> Stage | State[Stage]:
     """Who trains, who validates, who is held out."""
     return _told(prepare.split(extract, made, evaluation, seed), "split")
 
@@ -132,10 +141,14 @@ def experiment(config: ExperimentConfig, marks: dict[str, str] | None = None) ->
                 trained=trained,
                 left_out=left_out,
                 evidence=_result(compare_models(config, plan, trained, return_state=True)),
-                memory=_result(study_memory(config, plan, trained, return_state=True)) if config.memory else None,
+                memory=_result(study_memory(config, plan, trained, return_state=True))
+                if config.memory
+                else None,
             )
             outcome = register(results, run)
-    create_markdown_artifact(key="leaderboard", markdown=outcome.markdown, description=f"{config.name}: leaderboard")
+    create_markdown_artifact(
+        key="leaderboard", markdown=outcome.markdown, description=f"{config.name}: leaderboard"
+    )
     return outcome
 
 
@@ -167,8 +180,9 @@ def _result(state: State[Any]) -> Stage:
 def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], dict[str, str]]:
     """Every model's stage in every round, and why a model was left out.
 
-    Finished ones are looked up here; the others train in worker processes, because threads that train side by
-    side would share one random state. A model that one round refuses is left out of all.
+    Finished ones are looked up here; the others train in worker processes, because threads that
+    train side by side would share one random state. A model that one round refuses is left out of
+    all.
 
     Raises:
         CheckFailed: no model applies to the task.
@@ -187,14 +201,25 @@ def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], di
     left_out: dict[str, str] = {}
     for key, job in jobs.items():
         try:
-            made = waiting[key].result() if key in waiting else _result(train_model(*job, return_state=True))
+            made = (
+                waiting[key].result()
+                if key in waiting
+                else _result(train_model(*job, return_state=True))
+            )
             assert isinstance(made, Stage)
             trained[key[0]][key[1]] = made
         except CheckFailed as refusal:
             left_out[key[1]] = refusal.what
-    kept = {each: {n: made for n, made in some.items() if n not in left_out} for each, some in trained.items()}
+    kept = {
+        each: {n: made for n, made in some.items() if n not in left_out}
+        for each, some in trained.items()
+    }
     if not kept[plan.first.name]:
-        raise CheckFailed("no model could be trained", where=", ".join(left_out), todo="; ".join(left_out.values()))
+        raise CheckFailed(
+            "no model could be trained",
+            where=", ".join(left_out),
+            todo="; ".join(left_out.values()),
+        )
     return kept, left_out
 
 
@@ -222,7 +247,11 @@ def run(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcom
             todo="raise the limit and start again: finished trials and stages are kept",
         ) from error
     except Exception as error:
-        if not isinstance(error, FlowsheetError) and is_outage(error) and (told := prefect_unreachable()):
+        if (
+            not isinstance(error, FlowsheetError)
+            and is_outage(error)
+            and (told := prefect_unreachable())
+        ):
             raise told from error
         raise
     finally:

@@ -22,21 +22,27 @@ LIMIT_SECONDS = 6 * 3600
 
 @task(cache_policy=NO_CACHE, **ON_OUTAGE)
 def extract_of(folder: str | None, cohort: str | None, overrides: Sequence[str] = ()) -> str:
-    """The folder of an extract: the one that is given, or that of a cohort's records as they are now.
+    """The folder of an extract: the one that is given, or that of a cohort's records as they are
+    now.
 
     Raises:
         UsageError: neither or both are given.
         CheckFailed: the records cannot be read, or break the contract beyond the declared policy.
     """
     if (folder is None) == (cohort is None):
-        raise UsageError("give an extract's folder or the name of a cohort", todo="set the parameter extract or cohort")
+        raise UsageError(
+            "give an extract's folder or the name of a cohort",
+            todo="set the parameter extract or cohort",
+        )
     if folder is not None:
         return folder
     assert cohort is not None
     say = progress("ingest")
     made = prepare.ingest(compose_cohort(cohort, list(overrides)), say)
     opened = prepare.open_extract(made)
-    say(f"{'found again' if made.reused else 'made'}: extract {opened.fingerprint[:16]} in {opened.path}")
+    say(
+        f"{'found again' if made.reused else 'made'}: extract {opened.fingerprint[:16]} in {opened.path}"
+    )
     return str(opened.path)
 
 

@@ -1,6 +1,8 @@
-"""Which flow runs are alive: each holds a lock in the shared store, which the kernel frees when its process ends.
+"""Which flow runs are alive: each holds a lock in the shared store, which the kernel frees when its
+process ends.
 
-A server learns nothing of a process that is killed with its worker; such a run would count as running for ever.
+A server learns nothing of a process that is killed with its worker; such a run would count as
+running for ever.
 """
 
 from __future__ import annotations
@@ -85,7 +87,9 @@ def close_dead(flow: str) -> list[FlowRun]:
     """Mark the dead runs of a flow that still count as running as crashed."""
     running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=running)
+        found = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=running
+        )
         dead = [run for run in found if is_dead(run.id)]
         for run in dead:
             crash(client, run.id, "its process was killed")

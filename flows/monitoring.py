@@ -40,7 +40,8 @@ def monitoring(
     overrides: list[str] | None = None,
     choice: str = "standard",
 ) -> Monitored:
-    """Compare an extract, or a cohort's records as they are now, with what a version was trained on.
+    """Compare an extract, or a cohort's records as they are now, with what a version was trained
+    on.
 
     Emits the event ``flowsheet.drift`` about the registered model when something is flagged.
     """

@@ -58,7 +58,8 @@ def train_on_pool(each: Round, name: str, run_id: str, say: Progress) -> Stage:
     Raises:
         UsageError: the pool has no such deployment.
         CheckFailed: the model does not apply to the task.
-        FlowsheetError: training failed, where a worker died after it was tried again; or no worker took it up.
+        FlowsheetError: training failed, where a worker died after it was tried again; or no worker
+        took it up.
     """
     job = _Job(each, name, run_id, train.training_key(each.config, name, each.data), say)
     answered = time.monotonic()
@@ -78,7 +79,11 @@ def train_on_pool(each: Round, name: str, run_id: str, say: Progress) -> Stage:
 
 
 def _lost(folder: Path) -> None:
-    raise FlowsheetError("a trained model is gone from the store", where=str(folder), todo="start the experiment again")
+    raise FlowsheetError(
+        "a trained model is gone from the store",
+        where=str(folder),
+        todo="start the experiment again",
+    )
 
 
 @dataclass
@@ -119,15 +124,23 @@ class _Job:
         self.crashed |= lost
         if lost and len(self.crashed) <= _CRASHES:
             self._submit(len(lost))
-        elif all(run.state_type not in _UNDER_WAY for run in runs) and not train.is_trained(self.key):
+        elif all(run.state_type not in _UNDER_WAY for run in runs) and not train.is_trained(
+            self.key
+        ):
             self._give_up(runs)
 
     def _submit(self, count: int) -> None:
         deployment = f"train/{self.each.config.compute.pool}"
-        parameters = {"each": self.each.model_dump(mode="json"), "name": self.name, "run_id": self.run_id}
+        parameters = {
+            "each": self.each.model_dump(mode="json"),
+            "name": self.name,
+            "run_id": self.run_id,
+        }
         for _ in range(count):
             try:
-                run: Any = run_deployment(deployment, parameters=parameters, tags=[self.tag], timeout=0)
+                run: Any = run_deployment(
+                    deployment, parameters=parameters, tags=[self.tag], timeout=0
+                )
             except ObjectNotFound:
                 raise UsageError(
                     f"the Prefect server has no deployment {deployment}",
@@ -139,14 +152,19 @@ class _Job:
 
     def _under_way(self) -> list[FlowRun]:
         mine = FlowRunFilter(
-            tags=FlowRunFilterTags(all_=[self.tag]), state=FlowRunFilterState(type=StateTypes(any_=_UNDER_WAY))
+            tags=FlowRunFilterTags(all_=[self.tag]),
+            state=FlowRunFilterState(type=StateTypes(any_=_UNDER_WAY)),
         )
         with get_client(sync_client=True) as client:
             return list(client.read_flow_runs(flow_run_filter=mine))
 
     def _read(self, runs: Iterable[UUID]) -> list[FlowRun]:
         with get_client(sync_client=True) as client:
-            return list(client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs)))))
+            return list(
+                client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs)))
+                )
+            )
 
     def _bury(self, runs: list[FlowRun]) -> bool:
         """Close the runs whose process was killed with its worker; whether there were any."""
@@ -169,7 +187,9 @@ class _Job:
             return
         with get_client(sync_client=True) as client:
             for run in waiting:
-                client.set_flow_run_state(run.id, Cancelled(message="no worker took it up"), force=True)
+                client.set_flow_run_state(
+                    run.id, Cancelled(message="no worker took it up"), force=True
+                )
         raise FlowsheetError(
             f"no worker of the pool {compute.pool} has taken up the training of {self.name}, "
             f"or worked on anything else, for {compute.pickup_minutes:g} minutes",

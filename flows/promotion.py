@@ -38,13 +38,18 @@ class Approval(RunInput):
 
 
 @task(cache_policy=NO_CACHE, **ON_OUTAGE)
-def judged(name: str, version: int | None, choice: str, service: str | None) -> tuple[Registered, tuple[Gate, ...]]:
+def judged(
+    name: str, version: int | None, choice: str, service: str | None
+) -> tuple[Registered, tuple[Gate, ...]]:
     """What the gates say, for the page."""
     candidate, gates = judge(name, version, promotion_config(choice), service=service)
     say = progress("judge")
     for gate in gates:
         say(f"{gate.name} {'passed' if gate.passed else 'failed'}: {gate.said}")
-    rows = [f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.said} |" for gate in gates]
+    rows = [
+        f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.said} |"
+        for gate in gates
+    ]
     create_markdown_artifact(
         key="gates",
         markdown="\n".join(["| gate | | figures |", "|---|---|---|", *rows]),
@@ -54,9 +59,13 @@ def judged(name: str, version: int | None, choice: str, service: str | None) -> 
 
 
 @task(cache_policy=NO_CACHE)
-def decided(name: str, version: int, choice: str, *, service: str | None, actor: str, reason: str) -> Verdict:
+def decided(
+    name: str, version: int, choice: str, *, service: str | None, actor: str, reason: str
+) -> Verdict:
     """The decision, in the log: the gates judge again, against the champion of this moment."""
-    return promote(name, version, promotion_config(choice), service=service, actor=actor, reason=reason)
+    return promote(
+        name, version, promotion_config(choice), service=service, actor=actor, reason=reason
+    )
 
 
 @flow(name="promotion", flow_run_name="promotion-{name}")
@@ -70,10 +79,11 @@ def promotion(
     approval_hours: float = 168,
     reason: str = "scheduled",
 ) -> State[Any]:
-    """Promote a registered model's challenger if it passes the gates, and a person approves where ``approval`` is set.
+    """Promote a registered model's challenger if it passes the gates, and a person approves where
+    ``approval`` is set.
 
-    A deployed run that waits for a person holds no worker. Its state is called Promoted, Refused or Declined; when
-    nobody answers within ``approval_hours`` it fails, and nothing is decided.
+    A deployed run that waits for a person holds no worker. Its state is called Promoted, Refused or
+    Declined; when nobody answers within ``approval_hours`` it fails, and nothing is decided.
     """
     quiet()
     with present():
@@ -82,10 +92,19 @@ def promotion(
         if approval and all(gate.passed for gate in gates):
             answer = _asked(candidate, gates, approval_hours)
             if not answer.approve:
-                decline(candidate, gates, actor=answer.by, reason=f"declined: {answer.reason or 'no reason given'}")
-                return Completed(name="Declined", message=f"{candidate.name}/{candidate.version} by {answer.by}")
+                decline(
+                    candidate,
+                    gates,
+                    actor=answer.by,
+                    reason=f"declined: {answer.reason or 'no reason given'}",
+                )
+                return Completed(
+                    name="Declined", message=f"{candidate.name}/{candidate.version} by {answer.by}"
+                )
             actor, why = answer.by, answer.reason or reason
-        verdict = decided(candidate.name, candidate.version, choice, service=service, actor=actor, reason=why)
+        verdict = decided(
+            candidate.name, candidate.version, choice, service=service, actor=actor, reason=why
+        )
     failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
     said = f"{verdict.decision.name}/{verdict.decision.version}"
     if not verdict.promoted:

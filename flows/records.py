@@ -38,18 +38,24 @@ def progress(name: str) -> Callable[[str], None]:
 
 
 def close_killed_runs(tag: str) -> int:
-    """Mark earlier experiments with this tag that still count as running as crashed; returns how many.
+    """Mark earlier experiments with this tag that still count as running as crashed; returns how
+    many.
 
-    To be called while holding the lock of the work that the tag names: no living run can have it then.
+    To be called while holding the lock of the work that the tag names: no living run can have it
+    then.
     """
     context = FlowRunContext.get()
     own = context.flow_run.id if context and context.flow_run else None
     running = FlowRunFilter(
         tags=FlowRunFilterTags(all_=[tag]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])),
+        state=FlowRunFilterState(
+            type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+        ),
     )
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(flow_filter=_EXPERIMENTS, flow_run_filter=running)  # not what it has submitted
+        found = client.read_flow_runs(
+            flow_filter=_EXPERIMENTS, flow_run_filter=running
+        )  # not what it has submitted
         killed = [run for run in found if run.id != own]
         for run in killed:
             crash(client, run.id, "killed; taken up by a later run")

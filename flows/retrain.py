@@ -33,7 +33,9 @@ def compare(run_id: str, champions: list[str]) -> str:
 
 
 @flow(name="retrain", flow_run_name="retrain-{experiment}")
-def retrain(experiment: str, overrides: list[str] | None = None, champions: list[str] | None = None) -> str:
+def retrain(
+    experiment: str, overrides: list[str] | None = None, champions: list[str] | None = None
+) -> str:
     """Run an experiment and hold it against ``champions`` (``NAME@ALIAS`` or run ids); returns its MLflow run."""
     quiet()
     with present():
@@ -43,5 +45,7 @@ def retrain(experiment: str, overrides: list[str] | None = None, champions: list
         progress("retrain")(outcome.headline)
         if champions:
             found = compare(outcome.run_id, champions)
-            create_markdown_artifact(key="retrain", markdown=found, description=f"{experiment} beside the champions")
+            create_markdown_artifact(
+                key="retrain", markdown=found, description=f"{experiment} beside the champions"
+            )
         return outcome.run_id

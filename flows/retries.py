@@ -24,7 +24,12 @@ _KINDS = {
     ("botocore.exceptions", "ConnectionError"),
 }
 """By name, because each of these libraries is known to one layer only."""
-_MLFLOW_SAYS = ("API request to", "Max retries exceeded", "Connection refused", "TEMPORARILY_UNAVAILABLE")
+_MLFLOW_SAYS = (
+    "API request to",
+    "Max retries exceeded",
+    "Connection refused",
+    "TEMPORARILY_UNAVAILABLE",
+)
 
 
 class Retries(TypedDict):
@@ -64,7 +69,9 @@ def _is_outage(error: BaseException) -> bool:
         return not type(error).__module__.startswith("prefect")  # a time limit of our own is final
     if any((kind.__module__, kind.__name__) in _KINDS for kind in type(error).__mro__):
         return True
-    return type(error).__name__ == "MlflowException" and any(words in str(error) for words in _MLFLOW_SAYS)
+    return type(error).__name__ == "MlflowException" and any(
+        words in str(error) for words in _MLFLOW_SAYS
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -78,7 +85,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def try_again(task: Any, run: TaskRun, state: State[Any]) -> bool:
     """Prefect's question after a failed task run. MLflow's client has waited for its server already."""
     error = state.data
-    return isinstance(error, BaseException) and not isinstance(error, TrackerUnreachable) and is_outage(error)
+    return (
+        isinstance(error, BaseException)
+        and not isinstance(error, TrackerUnreachable)
+        and is_outage(error)
+    )
 
 
 ON_OUTAGE = Retries(retries=4, retry_delay_seconds=[2, 10, 30, 60], retry_condition_fn=try_again)

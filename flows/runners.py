@@ -21,9 +21,11 @@ _WAITING = 32
 
 
 def runner(compute: ComputeConfig) -> TaskRunner[Any]:
-    """A task runner with as many worker processes as the choice allows, or with threads that wait for a pool.
+    """A task runner with as many worker processes as the choice allows, or with threads that wait
+    for a pool.
 
-    ``FLOWSHEET_DASK_ADDRESS`` and ``FLOWSHEET_RAY_ADDRESS`` name a cluster; without them one is made for the run.
+    ``FLOWSHEET_DASK_ADDRESS`` and ``FLOWSHEET_RAY_ADDRESS`` name a cluster; without them one is
+    made for the run.
 
     Raises:
         UsageError: the runner is not installed.
@@ -46,8 +48,9 @@ def runner(compute: ComputeConfig) -> TaskRunner[Any]:
 class Processes(ProcessPoolTaskRunner):
     """Prefect's own, whose processes say why they give up.
 
-    Where Prefect's engine fails in a worker process, most often because its server does not answer, it calls
-    ``exit``; that ends the thread which hands results over, and the run would wait for ever.
+    Where Prefect's engine fails in a worker process, most often because its server does not answer,
+    it calls ``exit``; that ends the thread which hands results over, and the run would wait for
+    ever.
     """
 
     def __enter__(self) -> Self:
@@ -76,7 +79,8 @@ def _answered(call: Callable[[], bytes]) -> bytes:
         return call()
     except SystemExit as end:
         raise prefect_unreachable() or FlowsheetError(
-            f"Prefect ended a training's process with code {end.code}", todo="see the run in the Prefect page"
+            f"Prefect ended a training's process with code {end.code}",
+            todo="see the run in the Prefect page",
         ) from None
 
 

@@ -32,7 +32,8 @@ def scoring(
     overrides: list[str] | None = None,
     out: str | None = None,
 ) -> Scored:
-    """Score an extract, or a cohort's records as they are now, with the version that ``NAME@ALIAS`` means.
+    """Score an extract, or a cohort's records as they are now, with the version that ``NAME@ALIAS``
+    means.
 
     Args:
         model: ``NAME@ALIAS`` or ``NAME/VERSION``.

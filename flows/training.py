@@ -1,7 +1,9 @@
-"""Training one model in one round as a flow of its own, for the workers of a pool (``train/cpu``, ``train/gpu``).
+"""Training one model in one round as a flow of its own, for the workers of a pool (``train/cpu``,
+``train/gpu``).
 
-The reference to the data comes in as parameters; the trained model is left in the shared store, where whoever
-asked for it finds it by its key. Several runs with the same parameters tune the model together.
+The reference to the data comes in as parameters; the trained model is left in the shared store,
+where whoever asked for it finds it by its key. Several runs with the same parameters tune the model
+together.
 """
 
 from __future__ import annotations
@@ -57,7 +59,11 @@ def must_share(each: Round) -> None:
     """Refuse a round whose data this worker does not see, or whose model it would leave elsewhere."""
     root = Store.open().root
     made = [each.data.extract, each.data.windows, each.data.split]
-    foreign = [stage for stage in made if not Path(stage.path).is_relative_to(root) or not stage.folder.is_dir()]
+    foreign = [
+        stage
+        for stage in made
+        if not Path(stage.path).is_relative_to(root) or not stage.folder.is_dir()
+    ]
     if foreign:
         raise UsageError(
             f"this worker does not see the {foreign[0].kind} of the run that asks it to train",

@@ -18,7 +18,9 @@ from flowsheet.lifecycle.runtime.local_servers import free_port
 
 def program(name: str) -> str:
     """Where a program of Postgres is, or a skip that says that it is not."""
-    found = shutil.which(name) or next(map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[::-1]), None)
+    found = shutil.which(name) or next(
+        map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[::-1]), None
+    )
     return found or pytest.skip(f"Postgres' {name} is not installed")
 
 
@@ -55,11 +57,18 @@ class Cluster:
 
     def run(self, *command: str) -> None:
         subprocess.run(
-            command, check=True, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self.who
+            command,
+            check=True,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **self.who,
         )
 
     def make(self, database: str) -> str:
-        self.run(program("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", database)
+        self.run(
+            program("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", database
+        )
         return self.url(database)
 
 
@@ -69,7 +78,9 @@ def postgres(*auth: str) -> Iterator[Cluster]:
     pytest.importorskip("psycopg", reason="flowsheet[postgres] is not installed")
     who, initdb = somebody(), program("initdb")
     with tempfile.TemporaryDirectory(prefix="pg") as name:
-        folder = Path(name)  # pytest's own are closed to other users, and a socket's path must be short
+        folder = Path(
+            name
+        )  # pytest's own are closed to other users, and a socket's path must be short
         if who:
             os.chown(folder, who["user"], who["group"])
         cluster = Cluster(folder, who)

@@ -13,7 +13,9 @@ from flowsheet.errors import UsageError
 
 
 def test_a_choice_and_a_value_can_be_overridden():
-    config = compose("demo", ["tuning=none", "evaluation.test=0.3", "models=[logistic_regression]", "seed=7"])
+    config = compose(
+        "demo", ["tuning=none", "evaluation.test=0.3", "models=[logistic_regression]", "seed=7"]
+    )
     assert config.tuning.name == "none"
     assert config.evaluation.test == 0.3
     assert list(config.models) == ["logistic_regression"]
@@ -21,7 +23,9 @@ def test_a_choice_and_a_value_can_be_overridden():
 
 
 def test_a_number_in_scientific_notation_is_a_number():
-    config = compose("demo", ["models=[logistic_regression]", "models.logistic_regression.params.l2=1e-3"])
+    config = compose(
+        "demo", ["models=[logistic_regression]", "models.logistic_regression.params.l2=1e-3"]
+    )
     assert config.models["logistic_regression"].params["l2"] == pytest.approx(0.001)
 
 
@@ -66,7 +70,9 @@ def test_an_unknown_experiment_names_its_neighbour():
 
 
 def test_a_cohort_takes_its_own_overrides_only():
-    assert compose_cohort("physionet2019", ["cohort.path=x.zip"]).path == str(Path("x.zip").absolute())
+    assert compose_cohort("physionet2019", ["cohort.path=x.zip"]).path == str(
+        Path("x.zip").absolute()
+    )
     with pytest.raises(UsageError, match="not a key of a cohort"):
         compose_cohort("physionet2019", ["tuning.trials=3"])
 

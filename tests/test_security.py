@@ -30,8 +30,26 @@ CODE = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
 
 # -- pickles and code from data --------------------------------------------------------------------------------------
 
-_PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
-_FORBIDDEN = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load", "pd.read_pickle", "pandas.read_pickle"}
+_PICKLERS = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+    "jsonpickle",
+}
+_FORBIDDEN = {
+    "eval",
+    "exec",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+}
 _NEEDED = {
     "torch.load": ("weights_only", True),
     "np.load": ("allow_pickle", False),
@@ -45,13 +63,27 @@ def dangers(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            found += [f"{node.lineno}: import {name}" for name in modules if name.split(".")[0] in _PICKLERS]
+            modules = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+            )
+            found += [
+                f"{node.lineno}: import {name}"
+                for name in modules
+                if name.split(".")[0] in _PICKLERS
+            ]
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            given = {k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)}
+            given = {
+                k.arg: k.value.value for k in node.keywords if isinstance(k.value, ast.Constant)
+            }
             key, value = _NEEDED.get(name, ("", None))
-            if name in _FORBIDDEN or given.get("shell") is True or (key and given.get(key, ...) is not value):
+            if (
+                name in _FORBIDDEN
+                or given.get("shell") is True
+                or (key and given.get(key, ...) is not value)
+            ):
                 found.append(f"{node.lineno}: {name}")
     return found
 
@@ -73,10 +105,14 @@ def test_the_scan_finds(line):
 
 
 def test_mlflow_is_told_to_load_no_pickles():
-    code = "from flowsheet.tracking.store import connect; import os; connect(); print(os.environ[%r])"
+    code = (
+        "from flowsheet.tracking.store import connect; import os; connect(); print(os.environ[%r])"
+    )
     name = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
     bare = {k: v for k, v in os.environ.items() if k != name}
-    done = subprocess.run([sys.executable, "-c", code % name], env=bare, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code % name], env=bare, capture_output=True, text=True, check=True
+    )
     assert done.stdout == "false\n"
 
 
@@ -94,10 +130,16 @@ _CREDENTIALS = {
 
 def texts() -> list[Path]:
     """Every text file that is shipped, tests aside."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
     if not listed:
         pytest.skip("not a git checkout")
-    kept = [ROOT / name for name in listed if not name.startswith("tests/") and not name.endswith(".png")]
+    kept = [
+        ROOT / name
+        for name in listed
+        if not name.startswith("tests/") and not name.endswith(".png")
+    ]
     return [file for file in kept if file.is_file()]
 
 
@@ -112,7 +154,9 @@ def test_no_credential_is_shipped():
     assert found == []
 
 
-@pytest.mark.parametrize("line", ["postgresql://me:mine@db/x", 'password = "changeme"', "'api_key': 'abc'"])
+@pytest.mark.parametrize(
+    "line", ["postgresql://me:mine@db/x", 'password = "changeme"', "'api_key': 'abc'"]
+)
 def test_a_credential_would_be_found(line):
     assert any(re.search(pattern, line) for pattern in _CREDENTIALS.values())
 
@@ -156,7 +200,9 @@ LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 def started(*arguments: str, until: str) -> Iterator[int]:
     """The command line, once it has said what it says when it is ready."""
     line = [sys.executable, "-m", "flowsheet", *arguments]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         killer = threading.Timer(180, process.kill)
         killer.start()
         try:
@@ -173,7 +219,9 @@ def started(*arguments: str, until: str) -> Iterator[int]:
             process.wait(60)
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="there is no /proc to look into")
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/net/tcp").exists(), reason="there is no /proc to look into"
+)
 
 
 @pytest.mark.server
@@ -182,7 +230,9 @@ def test_the_pages_listen_on_loopback_only(monkeypatch):
     for name in [n for n in os.environ if n.startswith(("PREFECT_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
     ports = [free_port() for _ in range(2)]
-    with started("ui", "--mlflow-port", str(ports[0]), "--prefect-port", str(ports[1]), until="Ctrl-C") as pid:
+    with started(
+        "ui", "--mlflow-port", str(ports[0]), "--prefect-port", str(ports[1]), until="Ctrl-C"
+    ) as pid:
         open_ones = listening(pid)
     assert set(ports) <= {port for _, port in open_ones}
     assert {address for address, _ in open_ones} <= LOOPBACK
@@ -264,7 +314,11 @@ def leaks(folder: Path, *said: str) -> list[str]:
 
 
 def told(home: Path, *arguments: str, **secrets: str) -> subprocess.CompletedProcess[str]:
-    bare = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))}
+    bare = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))
+    }
     return subprocess.run(
         [sys.executable, "-m", "flowsheet", *arguments],
         env={**bare, **secrets, "FLOWSHEET_HOME": str(home)},
@@ -302,7 +356,11 @@ SMALL = [
 @pytest.mark.server
 @pytest.mark.parametrize("unreachable", ["MLFLOW_TRACKING_URI", "PREFECT_API_URL"])
 def test_a_run_that_fails_leaves_no_secret_behind(unreachable, tmp_path):
-    kept = {k: v for k, v in SECRETS.items() if k not in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL"} - {unreachable}}
+    kept = {
+        k: v
+        for k, v in SECRETS.items()
+        if k not in {"MLFLOW_TRACKING_URI", "PREFECT_API_URL"} - {unreachable}
+    }
     kept = {k: v for k, v in kept.items() if k != "FLOWSHEET_OPTUNA_URL"}
     if unreachable == "MLFLOW_TRACKING_URI":
         del kept["PREFECT_API_AUTH_STRING"]
@@ -315,7 +373,9 @@ def test_a_run_that_fails_leaves_no_secret_behind(unreachable, tmp_path):
 @pytest.mark.server
 def test_a_run_that_succeeds_records_no_secret(tmp_path):
     kept = {
-        k: v for k, v in SECRETS.items() if k in {"MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "POSTGRES_PASSWORD"}
+        k: v
+        for k, v in SECRETS.items()
+        if k in {"MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "POSTGRES_PASSWORD"}
     }
     done = told(tmp_path / "home", "run", *SMALL, **kept)
     assert done.returncode == 0, done.stderr
@@ -325,16 +385,24 @@ def test_a_run_that_succeeds_records_no_secret(tmp_path):
 def test_user_and_password_of_the_tracking_server_never_stay_in_its_url(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ada:hush%40home@mlflow.example.org:5000/path")
+    monkeypatch.setenv(
+        "MLFLOW_TRACKING_URI", "https://ada:hush%40home@mlflow.example.org:5000/path"
+    )
     assert tracking_uri() == "https://mlflow.example.org:5000/path"
     assert tracking_uri() == os.environ["MLFLOW_TRACKING_URI"]
-    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("ada", "hush@home")
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == (
+        "ada",
+        "hush@home",
+    )
 
 
 def test_what_looks_like_a_secret_is_masked(monkeypatch):
     monkeypatch.setenv("SOME_API_KEY", "open sesame")
     monkeypatch.setenv("SHORT_TOKEN", "a")
-    assert masked("say open sesame to http://ada:pass@word@host/x@y") == "say *** to http://***@host/x@y"
+    assert (
+        masked("say open sesame to http://ada:pass@word@host/x@y")
+        == "say *** to http://***@host/x@y"
+    )
 
 
 # -- dependencies ----------------------------------------------------------------------------------------------------
@@ -345,8 +413,18 @@ def test_no_dependency_has_a_known_vulnerability():
     audit = os.environ.get("PIP_AUDIT") or shutil.which("pip-audit")
     if not audit:
         pytest.skip("pip-audit is not installed, nor named by PIP_AUDIT")
-    line = [audit, "-r", str(ROOT / "constraints.txt"), "--no-deps", "--disable-pip", "--progress-spinner", "off"]
-    done = subprocess.run([*line, "--desc", "off"], capture_output=True, text=True, check=False, timeout=600)
+    line = [
+        audit,
+        "-r",
+        str(ROOT / "constraints.txt"),
+        "--no-deps",
+        "--disable-pip",
+        "--progress-spinner",
+        "off",
+    ]
+    done = subprocess.run(
+        [*line, "--desc", "off"], capture_output=True, text=True, check=False, timeout=600
+    )
     if "could not be audited: numpy" in done.stdout or "ConnectionError" in done.stderr:
         pytest.skip("pip-audit's database of vulnerabilities cannot be reached")
     assert done.returncode == 0, done.stdout

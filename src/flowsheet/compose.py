@@ -27,13 +27,16 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def share(kind: str) -> Path:
-    """The folder ``conf`` or ``flows``: named by ``FLOWSHEET_CONF``, in the checkout, or inside the installed package.
+    """The folder ``conf`` or ``flows``: named by ``FLOWSHEET_CONF``, in the checkout, or inside the
+    installed package.
 
     Raises:
         UsageError: it is nowhere.
     """
     named = os.environ.get("FLOWSHEET_CONF") if kind == "conf" else None
-    candidates = [Path(named)] if named else [_PACKAGE.parents[1] / kind, _PACKAGE / "_share" / kind]
+    candidates = (
+        [Path(named)] if named else [_PACKAGE.parents[1] / kind, _PACKAGE / "_share" / kind]
+    )
     for folder in candidates:
         if folder.is_dir():
             return folder
@@ -47,7 +50,9 @@ def share(kind: str) -> Path:
 def choices(group: str) -> list[str]:
     """The names that a group offers."""
     conf = share("conf")
-    return sorted({p.stem for folder in (conf / "local" / group, conf / group) for p in folder.glob("*.yaml")})
+    return sorted(
+        {p.stem for folder in (conf / "local" / group, conf / group) for p in folder.glob("*.yaml")}
+    )
 
 
 def load(group: str, name: str) -> dict[str, Any]:
@@ -62,11 +67,18 @@ def load(group: str, name: str) -> dict[str, Any]:
 
     conf = share("conf")
     path = next(
-        (p for p in (conf / "local" / group / f"{name}.yaml", conf / group / f"{name}.yaml") if p.is_file()), None
+        (
+            p
+            for p in (conf / "local" / group / f"{name}.yaml", conf / group / f"{name}.yaml")
+            if p.is_file()
+        ),
+        None,
     )
     if path is None:
         raise UsageError(
-            f"there is no {group} called {name!r}", where=str(conf / group), todo=did_you_mean(name, choices(group))
+            f"there is no {group} called {name!r}",
+            where=str(conf / group),
+            todo=did_you_mean(name, choices(group)),
         )
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
@@ -74,14 +86,17 @@ def load(group: str, name: str) -> dict[str, Any]:
         raise UsageError("the file is not valid YAML", where=str(path), todo=str(error)) from error
     if not isinstance(values, dict):
         raise UsageError("the file must hold keys and values", where=str(path))
-    return {str(k): v for k, v in values.items()} | ({} if group == "model" else {"name": values.get("name", name)})
+    return {str(k): v for k, v in values.items()} | (
+        {} if group == "model" else {"name": values.get("name", name)}
+    )
 
 
 def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """The experiment of that name with the overrides applied.
 
     Raises:
-        UsageError: an unknown choice or key, or a value of the wrong type; the message names the nearest right one.
+        UsageError: an unknown choice or key, or a value of the wrong type; the message names the
+        nearest right one.
     """
     plan = load("experiment", experiment)
     chosen, leaves = _sort_overrides(overrides)
@@ -105,7 +120,9 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     own_models = own.get("models") or {}
     if own_models:
         own["models"] = {name: v for name, v in own_models.items() if name in values["models"]}
-    return validated(ExperimentConfig, _merge(values, own, leaves), where=f"experiment {experiment}")
+    return validated(
+        ExperimentConfig, _merge(values, own, leaves), where=f"experiment {experiment}"
+    )
 
 
 def compose_cohort(name: str, overrides: Sequence[str] = ()) -> CohortConfig:
@@ -113,7 +130,9 @@ def compose_cohort(name: str, overrides: Sequence[str] = ()) -> CohortConfig:
     chosen, leaves = _sort_overrides(overrides)
     for key in [*chosen, *(leaf.split("=", 1)[0] for leaf in leaves)]:
         if key.split(".")[0] != "cohort" or key == "cohort":
-            raise UsageError(f"{key!r} is not a key of a cohort", todo="give overrides as cohort.KEY=VALUE")
+            raise UsageError(
+                f"{key!r} is not a key of a cohort", todo="give overrides as cohort.KEY=VALUE"
+            )
     merged = _merge({"cohort": load("cohort", name)}, {}, leaves)
     return validated(CohortConfig, merged["cohort"], where=f"cohort {name}", prefix=("cohort",))
 
@@ -122,7 +141,9 @@ def _listed(models: Any) -> list[Any]:
     if isinstance(models, str):
         return [models]
     if not isinstance(models, list) or not models:
-        raise UsageError("models must be a list of model choices, such as models=[lstm,gradient_boosting]")
+        raise UsageError(
+            "models must be a list of model choices, such as models=[lstm,gradient_boosting]"
+        )
     return models
 
 
@@ -136,12 +157,16 @@ def _sort_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key or key != key.strip():
-            raise UsageError(f"{text!r} is not an override", todo="write KEY=VALUE, such as tuning.trials=3")
+            raise UsageError(
+                f"{text!r} is not an override", todo="write KEY=VALUE, such as tuning.trials=3"
+            )
         if key in GROUPS or key == "models":
             try:
                 parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
             except (YAMLError, ValueError) as error:
-                raise UsageError(f"{text!r} has a value that cannot be read", todo=str(error)) from error
+                raise UsageError(
+                    f"{text!r} has a value that cannot be read", todo=str(error)
+                ) from error
             chosen[key] = parsed[key] if isinstance(parsed, dict) else value
         else:
             leaves.append(text)
@@ -159,12 +184,15 @@ def _merge(values: dict[str, Any], own: dict[str, Any], leaves: list[str]) -> di
             key = leaf.partition("=")[0].split(".")
             if key[0] == "models" and len(key) > 1 and key[1] not in values["models"]:
                 raise UsageError(
-                    f"{key[1]!r} is not among the models of this run", todo=did_you_mean(key[1], values["models"])
+                    f"{key[1]!r} is not among the models of this run",
+                    todo=did_you_mean(key[1], values["models"]),
                 )
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([leaf]))
         plain = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
-        raise UsageError("an override cannot be applied", where=" ".join(leaves), todo=first_line(error)) from error
+        raise UsageError(
+            "an override cannot be applied", where=" ".join(leaves), todo=first_line(error)
+        ) from error
     assert isinstance(plain, dict)
     if plain["cohort"].get("path"):  # so that a record can be run again from anywhere
         plain["cohort"]["path"] = str(Path(str(plain["cohort"]["path"])).expanduser().absolute())

@@ -93,7 +93,9 @@ class TaskConfig(Frozen):
         if (self.horizon == 0) != (self.cutoff_hours is not None):
             raise ValueError("cutoff_hours goes with horizon 0, and horizon 0 needs cutoff_hours")
         if self.cutoff_hours is not None and self.cutoff_hours >= self.step_hours:
-            raise ValueError(f"cutoff_hours ({self.cutoff_hours}) must lie inside the step ({self.step_hours} h)")
+            raise ValueError(
+                f"cutoff_hours ({self.cutoff_hours}) must lie inside the step ({self.step_hours} h)"
+            )
         return self
 
 
@@ -114,7 +116,9 @@ class FeaturesConfig(Frozen):
     missing_indicators: bool = True
     hours_since_measured: bool = True
     treatments: Literal["all", "none"] | tuple[str, ...] = "all"
-    treatment_columns: tuple[TreatmentColumn, ...] = Field(default=("on", "dose", "since"), min_length=1)
+    treatment_columns: tuple[TreatmentColumn, ...] = Field(
+        default=("on", "dose", "since"), min_length=1
+    )
     """What each drug is told by; without "since" no column remembers an earlier dose."""
     statics: tuple[str, ...] = ("age", "sex", "unit", "hours_in_hospital")
     time: bool = True
@@ -222,8 +226,8 @@ class ComputeConfig(Frozen):
     name: Name
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: Annotated[int, Field(ge=1)] = 1
-    """Models trained side by side, a process each; with a pool: flow runs that tune one model together, which takes
-    a database (``FLOWSHEET_OPTUNA_URL``)."""
+    """Models trained side by side, a process each; with a pool: flow runs that tune one model
+    together, which takes a database (``FLOWSHEET_OPTUNA_URL``)."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Threads a model."""
     runner: Literal["process", "dask", "ray"] = "process"
@@ -281,8 +285,8 @@ class PromotionConfig(Frozen):
     metric: Name = "auroc"
     """By which it is held against the champion, on the same frozen rows."""
     rule: Literal["better", "not_worse"] = "better"
-    """``better``: the whole interval of the difference is on the good side of 0. ``not_worse``: the whole interval is
-    on the good side of ``margin`` to the worse."""
+    """``better``: the whole interval of the difference is on the good side of 0. ``not_worse``: the
+    whole interval is on the good side of ``margin`` to the worse."""
     margin: Annotated[float, Field(ge=0)] = 0.0
     resamples: Annotated[int, Field(ge=100)] = 1000
     confidence: Fraction = 0.95
@@ -337,8 +341,11 @@ class ExperimentConfig(Frozen):
 M = TypeVar("M", bound=BaseModel)
 
 
-def validated(cls: type[M], values: Mapping[str, Any], where: str, prefix: tuple[str, ...] = ()) -> M:
-    """``cls(**values)``, or one message that names every wrong key and value and the nearest right one.
+def validated(
+    cls: type[M], values: Mapping[str, Any], where: str, prefix: tuple[str, ...] = ()
+) -> M:
+    """``cls(**values)``, or one message that names every wrong key and value and the nearest right
+    one.
 
     Raises:
         UsageError: a key is unknown, or a value has the wrong type, is out of bounds or not finite.
@@ -347,7 +354,9 @@ def validated(cls: type[M], values: Mapping[str, Any], where: str, prefix: tuple
         made = cls.model_validate(dict(values))
     except ValidationError as error:
         lines = [_explain(cls, prefix, dict(problem)) for problem in error.errors()]
-        raise UsageError("; ".join(lines), where=where, todo="mend the key or value named above") from None
+        raise UsageError(
+            "; ".join(lines), where=where, todo="mend the key or value named above"
+        ) from None
     for key in endless(made.model_dump(), prefix):
         raise UsageError(f"{key} is not a finite number", where=where, todo="give it a number")
     return made
@@ -376,7 +385,9 @@ def _explain(cls: type[BaseModel], prefix: tuple[str, ...], problem: dict[str, A
     if problem["type"] in ("enum", "literal_error"):
         known = str(problem["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", ")
         return f"{key}={problem['input']!r} is not a choice: {did_you_mean(str(problem['input']), known)}"
-    given = "" if isinstance(problem["input"], Mapping) else f"={problem['input']!r}"  # a whole group says nothing
+    given = (
+        "" if isinstance(problem["input"], Mapping) else f"={problem['input']!r}"
+    )  # a whole group says nothing
     return f"{key}{given}: {problem['msg'].removeprefix('Value error, ')}"
 
 
@@ -384,7 +395,11 @@ def _owner(cls: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:
     """The keys of the model that ``loc`` leads to, through fields, mappings and unions."""
     here: Any = cls
     for part in loc:
-        inner = here.model_fields[part].annotation if _is_model(here) and part in here.model_fields else here
+        inner = (
+            here.model_fields[part].annotation
+            if _is_model(here) and part in here.model_fields
+            else here
+        )
         models = [m for m in _models_in(inner) if m is not here]
         here = models[0] if models else here
     return list(here.model_fields)

@@ -72,12 +72,15 @@ _LEAST_LENGTH = 6
 
 
 def masked(text: str) -> str:
-    """The text without secrets: user and password in URLs, and values of environment variables named like secrets.
+    """The text without secrets: user and password in URLs, and values of environment variables
+    named like secrets.
 
     >>> masked("no answer from postgresql://ada:lovelace@db:5432/mlflow")
     'no answer from postgresql://***@db:5432/mlflow'
     """
-    secrets = [v for name, v in os.environ.items() if _SECRET_NAME.search(name) and len(v) >= _LEAST_LENGTH]
+    secrets = [
+        v for name, v in os.environ.items() if _SECRET_NAME.search(name) and len(v) >= _LEAST_LENGTH
+    ]
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return _USER_IN_URL.sub("***@", text)

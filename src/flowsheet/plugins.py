@@ -37,7 +37,9 @@ class Registry(Generic[T]):
         """All names, without importing anything."""
         package = importlib.import_module(self.package)
         found = {m.name for m in pkgutil.iter_modules(package.__path__)}
-        return sorted({n for n in found if not n.startswith("_") and n != "base"} | set(self._classes))
+        return sorted(
+            {n for n in found if not n.startswith("_") and n != "base"} | set(self._classes)
+        )
 
     def get(self, name: str) -> type[T]:
         """The class of that name.
@@ -47,7 +49,10 @@ class Registry(Generic[T]):
         """
         if name not in self._classes:
             if name not in self.names():
-                raise UsageError(f"there is no {self.kind} called {name!r}", todo=did_you_mean(name, self.names()))
+                raise UsageError(
+                    f"there is no {self.kind} called {name!r}",
+                    todo=did_you_mean(name, self.names()),
+                )
             importlib.import_module(f"{self.package}.{name}")
         return self._classes[name]
 

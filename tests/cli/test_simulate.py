@@ -7,10 +7,23 @@ import pytest
 from flowsheet.cli import main
 
 
-def test_raw_tables_are_written_replaced_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_raw_tables_are_written_replaced_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "raw"
     for stays in ("3", "2"):
-        main(["simulate", str(out), "--as", "mimic3", "--stays", stays, "raw.other_items=0", "raw.compress=false"])
+        main(
+            [
+                "simulate",
+                str(out),
+                "--as",
+                "mimic3",
+                "--stays",
+                stays,
+                "raw.other_items=0",
+                "raw.compress=false",
+            ]
+        )
     said = capsys.readouterr()
     assert "2 of 2 stays" in said.err
     assert "CHARTEVENTS" in said.out
@@ -26,7 +39,9 @@ def test_raw_tables_are_written_replaced_and_told(tmp_path: Path, capsys: pytest
         (["raw.duplicates=0.1"], "is for raw tables"),
     ],
 )
-def test_mistakes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str) -> None:
+def test_mistakes_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["simulate", str(tmp_path / "raw"), *words])
     assert stopped.value.code == 2
@@ -34,7 +49,9 @@ def test_mistakes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], w
     assert not (tmp_path / "raw").exists()
 
 
-def test_what_is_no_folder_of_raw_tables_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_folder_of_raw_tables_is_not_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(SystemExit) as stopped:
         main(["simulate", str(tmp_path), "--as", "mimic3", "--stays", "2"])

@@ -27,11 +27,21 @@ class Record:
     """One stay, built fact by fact."""
 
     def __init__(self, hours=96.0, stay_id=1):
-        self.stay = {"stay_id": stay_id, "subject_id": stay_id, "admitted_at": ADMITTED, "discharged_at": at(hours)}
+        self.stay = {
+            "stay_id": stay_id,
+            "subject_id": stay_id,
+            "admitted_at": ADMITTED,
+            "discharged_at": at(hours),
+        }
         self.events, self.treatments, self.antibiotics, self.cultures = [], [], [], []
 
     def chart(self, variable, time, value, late=0.0):
-        row = {"time": at(time), "known_at": at(time + late), "variable": variable, "value": float(value)}
+        row = {
+            "time": at(time),
+            "known_at": at(time + late),
+            "variable": variable,
+            "value": float(value),
+        }
         self.events.append(row)
         return self
 
@@ -46,19 +56,38 @@ class Record:
     def run(self, drug, start, end, rate, late=0.0):
         """An infusion at ``rate`` mcg/kg/min."""
         dose = None if rate is None else rate * 60
-        row = {"drug": drug, "start": at(start), "end": at(end), "known_at": at(start + late), "dose": dose}
+        row = {
+            "drug": drug,
+            "start": at(start),
+            "end": at(end),
+            "known_at": at(start + late),
+            "dose": dose,
+        }
         self.treatments.append(row | {"unit": None if dose is None else "mcg/kg"})
         return self
 
     def dose(self, drug, time, end=None, late=0.0, route=None):
-        row = {"drug": drug, "time": at(time), "end": at(time if end is None else end), "known_at": at(time + late)}
-        self.antibiotics.append(row | {"route": route, "source": "inputevents_mv", "date_only": False})
+        row = {
+            "drug": drug,
+            "time": at(time),
+            "end": at(time if end is None else end),
+            "known_at": at(time + late),
+        }
+        self.antibiotics.append(
+            row | {"route": route, "source": "inputevents_mv", "date_only": False}
+        )
         return self
 
     def order(self, drug, time, days=1, route="intravenous"):
         """An order of which only the days are known."""
         begin = midnight(time)
-        row = {"drug": drug, "time": begin, "end": begin + days * DAY, "known_at": begin + DAY, "route": route}
+        row = {
+            "drug": drug,
+            "time": begin,
+            "end": begin + days * DAY,
+            "known_at": begin + DAY,
+            "route": route,
+        }
         self.antibiotics.append(row | {"source": "prescriptions", "date_only": True})
         return self
 
@@ -90,7 +119,9 @@ def labelled(records: list[Record], options: Sepsis3Options | None = None) -> La
         of = [{"stay_id": r.stay["stay_id"]} | row for r in records for row in getattr(r, kind)]
         return pl.DataFrame([{name: row.get(name) for name in schema} for row in of], schema=schema)
 
-    stays = pl.DataFrame([{name: r.stay.get(name) for name in STAYS} for r in records], schema=STAYS)
+    stays = pl.DataFrame(
+        [{name: r.stay.get(name) for name in STAYS} for r in records], schema=STAYS
+    )
     return label(
         stays,
         rows("events", EVENTS),

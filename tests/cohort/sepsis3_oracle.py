@@ -1,4 +1,5 @@
-"""Sepsis-3 a second time, from the definitions in docs/sepsis3.md, in plain Python: loops over one stay's facts.
+"""Sepsis-3 a second time, from the definitions in docs/sepsis3.md, in plain Python: loops over one
+stay's facts.
 
 Nothing here comes from the package but the catalogue's drug groups and the options' values.
 """
@@ -129,7 +130,10 @@ def sofa(stay, events, treatments, o):
             scores = [
                 score
                 for name, time, until, known, score in facts
-                if name == part and time <= t and until > t - DAY and known <= t + o.settle_hours * H
+                if name == part
+                and time <= t
+                and until > t - DAY
+                and known <= t + o.settle_hours * H
             ]
             row[part] = max(scores) if scores else None
         last = [(ml, span) for time, ml, span in spans if t - DAY < time <= t]
@@ -172,7 +176,15 @@ def doses(antibiotics, o):
             if a["date_only"]:
                 out.append((a["drug"], begin, over - TICK, over, max(a["known_at"], over)))
             else:
-                out.append((a["drug"], begin, begin, max(begin, min(over, a["end"])), max(a["known_at"], begin)))
+                out.append(
+                    (
+                        a["drug"],
+                        begin,
+                        begin,
+                        max(begin, min(over, a["end"])),
+                        max(a["known_at"], begin),
+                    )
+                )
             begin = over
             if begin >= a["end"]:
                 break
@@ -215,7 +227,10 @@ def suspicions(stay, antibiotics, cultures, o):
                 continue
             same = a <= last and start <= a_last
             time = max(a, start) if same else min(a, start)
-            if time - o.before_hours * H > stay["discharged_at"] or time + o.after_hours * H < stay["admitted_at"]:
+            if (
+                time - o.before_hours * H > stay["discharged_at"]
+                or time + o.after_hours * H < stay["admitted_at"]
+            ):
                 continue
             known = max(a_known, c_known)
             found[time] = min(known, found.get(time, known))

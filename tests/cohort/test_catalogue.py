@@ -20,7 +20,9 @@ def test_every_variable_has_a_unit_a_kind_a_range_and_its_source():
 
 
 def test_every_drug_has_a_group_and_a_unit():
-    assert all(drug.group and drug.unit and drug.name == name for name, drug in catalogue.drugs().items())
+    assert all(
+        drug.group and drug.unit and drug.name == name for name, drug in catalogue.drugs().items()
+    )
 
 
 def test_the_challenge_is_covered():
@@ -35,13 +37,18 @@ def test_names_are_unique():
 
 def test_mimic3_items_name_known_concepts_once_each():
     items = catalogue.mimic3_items()
-    known = {**dict.fromkeys(catalogue.variables(), "variable"), **dict.fromkeys(catalogue.drugs(), "drug")}
+    known = {
+        **dict.fromkeys(catalogue.variables(), "variable"),
+        **dict.fromkeys(catalogue.drugs(), "drug"),
+    }
     assert set(items["name"]) <= {*known, "specimen"}
     assert set(items.filter(kind="drug")["name"]) <= set(catalogue.drugs())
     assert items.select("table", "itemid", "name").is_duplicated().sum() == 0
     assert items["label"].null_count() == items["source"].null_count() == 0
     numbers = items.filter(pl.col("table").is_in(["chartevents", "labevents", "outputevents"]))
-    assert numbers["itemid"].is_unique().sum() >= numbers.height - 20  # ventilator settings speak twice
+    assert (
+        numbers["itemid"].is_unique().sum() >= numbers.height - 20
+    )  # ventilator settings speak twice
 
 
 def test_both_chart_systems_are_covered():
@@ -101,7 +108,8 @@ def test_an_order_is_the_first_pattern_that_fits(order: str, drug: str | None):
 
 
 @pytest.mark.parametrize(
-    ("find", "typed", "meant"), [(catalogue.variable, "lacr", "lact"), (catalogue.drug, "vancomicin", "vancomycin")]
+    ("find", "typed", "meant"),
+    [(catalogue.variable, "lacr", "lact"), (catalogue.drug, "vancomicin", "vancomycin")],
 )
 def test_a_mistyped_name_is_answered_with_the_nearest(find, typed: str, meant: str):
     assert find(meant).name == meant

@@ -21,13 +21,26 @@ def at(hours: float) -> datetime:
     return EPOCH + hours * HOUR
 
 
-STAY = {"admitted_at": at(0), "discharged_at": at(48), "age": 60.0, "sex": "F", "height_cm": 170.0, "weight_kg": 70.0}
+STAY = {
+    "admitted_at": at(0),
+    "discharged_at": at(48),
+    "age": 60.0,
+    "sex": "F",
+    "height_cm": 170.0,
+    "weight_kg": 70.0,
+}
 
 
 def sound() -> Tables:
-    stays = [{"stay_id": i, "subject_id": i, "observed_from": at(2) if i == 2 else None, **STAY} for i in (1, 2)]
+    stays = [
+        {"stay_id": i, "subject_id": i, "observed_from": at(2) if i == 2 else None, **STAY}
+        for i in (1, 2)
+    ]
     events = [(i, at(h), at(h), v, 37.0) for i in (1, 2) for h in (3, 4) for v in ("temp", "wbc")]
-    treatments = [(1, "vancomycin", at(1), at(1), at(1), 1000.0, "mg"), (2, "insulin", at(5), at(9), at(5), None, None)]
+    treatments = [
+        (1, "vancomycin", at(1), at(1), at(1), 1000.0, "mg"),
+        (2, "insulin", at(5), at(9), at(5), None, None),
+    ]
     episodes = [(1, at(5), at(9), at(6)), (1, at(9), at(12), at(12)), (1, at(20), None, at(21))]
     return Tables(
         pl.DataFrame(stays, schema=STAYS),
@@ -40,7 +53,10 @@ def sound() -> Tables:
 def with_cell(tables: Tables, table: str, row: int, **cells: Any) -> Tables:
     frame: pl.DataFrame = getattr(tables, table)
     here = pl.int_range(pl.len()) == row
-    changes = [pl.when(here).then(pl.lit(v, frame.schema[c])).otherwise(pl.col(c)).alias(c) for c, v in cells.items()]
+    changes = [
+        pl.when(here).then(pl.lit(v, frame.schema[c])).otherwise(pl.col(c)).alias(c)
+        for c, v in cells.items()
+    ]
     return replace(tables, **{table: frame.with_columns(changes)})
 
 
@@ -97,7 +113,9 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("table", "row", "cells", "column", "rule"), VALUES)
-def test_a_broken_rule_is_found_in_its_row(table: str, row: int, cells: dict[str, Any], column: str, rule: str):
+def test_a_broken_rule_is_found_in_its_row(
+    table: str, row: int, cells: dict[str, Any], column: str, rule: str
+):
     assert (table, row + 1, column, rule) in found(with_cell(sound(), table, row, **cells))
 
 
@@ -114,7 +132,9 @@ def test_the_tolerance_belongs_to_the_stay():
 
 
 def test_an_episode_that_never_ended_allows_no_later_one():
-    assert ("episodes", 3, "onset", "no_overlap") in found(with_cell(sound(), "episodes", 1, end=None))
+    assert ("episodes", 3, "onset", "no_overlap") in found(
+        with_cell(sound(), "episodes", 1, end=None)
+    )
 
 
 def test_a_treatment_written_twice():
@@ -125,7 +145,9 @@ def test_a_treatment_written_twice():
 
 def test_rows_out_of_order():
     tables = sound()
-    assert ("events", 2, "stay_id", "sorted") in found(replace(tables, events=tables.events.reverse()[3:5]))
+    assert ("events", 2, "stay_id", "sorted") in found(
+        replace(tables, events=tables.events.reverse()[3:5])
+    )
 
 
 def test_a_stay_without_events():
@@ -172,7 +194,10 @@ def test_a_wrong_shape_is_named(change, column: str, rule: str):
 def test_without_usable_stays_the_other_tables_shapes_are_still_judged():
     tables = sound()
     broken = replace(tables, stays=tables.stays.drop("age"), events=tables.events.drop("value"))
-    assert found(broken) == {("stays", None, "age", "missing_column"), ("events", None, "value", "missing_column")}
+    assert found(broken) == {
+        ("stays", None, "age", "missing_column"),
+        ("events", None, "value", "missing_column"),
+    }
 
 
 @given(

@@ -24,14 +24,19 @@ HAND = Provenance(source=SourceEntry(name="hand"), variables=("hr", "lact"))
 
 def some() -> Tables:
     return make_tables(
-        stays=[{"stay_id": i, "subject_id": 1, "discharged_at": 30, "age": 50.0, "sex": "M"} for i in (1, 2)],
+        stays=[
+            {"stay_id": i, "subject_id": 1, "discharged_at": 30, "age": 50.0, "sex": "M"}
+            for i in (1, 2)
+        ],
         events=[
             {"stay_id": i, "time": h, "variable": v, "value": 4.0}
             for i in (1, 2)
             for h in (1, 2)
             for v in HAND.variables
         ],
-        treatments=[{"stay_id": 1, "drug": "insulin", "start": 3, "end": 5, "dose": 4.0, "unit": "U"}],
+        treatments=[
+            {"stay_id": 1, "drug": "insulin", "start": 3, "end": 5, "dose": 4.0, "unit": "U"}
+        ],
         episodes=[{"stay_id": 2, "onset": 5, "end": 9, "known_at": 11}],
     )
 
@@ -74,7 +79,9 @@ def test_the_fingerprint_sees_every_table(extract: Extract, tmp_path: Path, tabl
     assert write(fewer, tmp_path / "fewer", HAND).fingerprint != extract.fingerprint
 
 
-def rewrite(change: Callable[[pl.DataFrame], pl.DataFrame], table: str = "events") -> Callable[[Path], None]:
+def rewrite(
+    change: Callable[[pl.DataFrame], pl.DataFrame], table: str = "events"
+) -> Callable[[Path], None]:
     def act(folder: Path) -> None:
         file = folder / f"{table}.parquet"
         change(pl.read_parquet(file)).write_parquet(file)
@@ -110,7 +117,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, str]]] = {
     "manifest empty": (put("manifest.json", b""), ("manifest", "manifest")),
     "manifest a list": (put("manifest.json", b"[]"), ("manifest", "manifest")),
     "manifest bytes": (put("manifest.json", b"\xff\xfe{}"), ("manifest", "manifest")),
-    "manifest without keys": (put("manifest.json", b'{"schema_version": 1}'), ("manifest", "manifest")),
+    "manifest without keys": (
+        put("manifest.json", b'{"schema_version": 1}'),
+        ("manifest", "manifest"),
+    ),
     "manifest of another version": (edit(schema_version=99), ("manifest", "manifest")),
     "manifest with more": (edit(mood="good"), ("manifest", "manifest")),
     "manifest without a table": (edit(tables={}), ("manifest", "missing_entry")),
@@ -124,10 +134,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, str]]] = {
     "table text": (put("events.parquet", b"stay_id,time\n1,2\n"), ("events", "unreadable_file")),
     "table cut": (cut, ("events", "unreadable_file")),
     "table changed": (rewrite(lambda f: f.with_columns(pl.col("value") + 1)), ("events", "sha256")),
-    "impossible value": (rewrite(lambda f: f.with_columns(value=pl.lit(-5.0))), ("events", "plausible_range")),
+    "impossible value": (
+        rewrite(lambda f: f.with_columns(value=pl.lit(-5.0))),
+        ("events", "plausible_range"),
+    ),
     "column gone": (rewrite(lambda f: f.drop("known_at")), ("events", "missing_column")),
-    "column renamed": (rewrite(lambda f: f.rename({"sex": "gender"}), "stays"), ("stays", "extra_column")),
-    "type changed": (rewrite(lambda f: f.cast({"age": pl.Int32}), "stays"), ("stays", "column_type")),
+    "column renamed": (
+        rewrite(lambda f: f.rename({"sex": "gender"}), "stays"),
+        ("stays", "extra_column"),
+    ),
+    "type changed": (
+        rewrite(lambda f: f.cast({"age": pl.Int32}), "stays"),
+        ("stays", "column_type"),
+    ),
     "no columns": (rewrite(lambda f: f.select(), "treatments"), ("treatments", "missing_column")),
     "no rows": (rewrite(lambda f: f.clear(), "stays"), ("events", "known_stay")),
     "stay twice": (rewrite(lambda f: pl.concat([f, f]), "stays"), ("stays", "duplicate")),
@@ -159,9 +178,15 @@ def test_tables_made_by_hand_are_checked_without_a_manifest(tmp_path: Path):
 
 
 @given(place=st.integers(0, 5_000), byte=st.integers(0, 255), table=st.sampled_from(sorted(TABLES)))
-@example(place=417, byte=1, table="treatments")  # a length of 2**61 that one reader tries to allocate
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_flipped_byte_never_ends_in_a_traceback(tmp_path: Path, place: int, byte: int, table: str):
+@example(
+    place=417, byte=1, table="treatments"
+)  # a length of 2**61 that one reader tries to allocate
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_flipped_byte_never_ends_in_a_traceback(
+    tmp_path: Path, place: int, byte: int, table: str
+):
     shutil.rmtree(tmp_path / "extract", ignore_errors=True)
     extract = write(some(), tmp_path / "extract", HAND)
     file = extract.path / f"{table}.parquet"

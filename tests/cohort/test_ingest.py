@@ -46,8 +46,15 @@ class Given(Source):
 def some(*stays: int) -> Tables:
     return make_tables(
         stays=[{"stay_id": i, "discharged_at": 10} for i in stays],
-        events=[{"stay_id": i, "time": h, "variable": "hr", "value": 80.0} for i in stays for h in (1, 2)],
-        treatments=[{"stay_id": i, "drug": "insulin", "start": 3, "end": 3, "dose": 4.0, "unit": "U"} for i in stays],
+        events=[
+            {"stay_id": i, "time": h, "variable": "hr", "value": 80.0}
+            for i in stays
+            for h in (1, 2)
+        ],
+        treatments=[
+            {"stay_id": i, "drug": "insulin", "start": 3, "end": 3, "dose": 4.0, "unit": "U"}
+            for i in stays
+        ],
         episodes=[{"stay_id": i, "onset": 5} for i in stays],
     )
 
@@ -77,7 +84,10 @@ def test_batches_become_one_extract(tmp_path: Path):
 def test_the_order_of_rows_in_a_batch_does_not_matter(tmp_path: Path):
     tables = some(1, 2, 3)
     mixed = Tables(*(getattr(tables, name).reverse() for name in TABLES))
-    assert run(Given(mixed), tmp_path / "a").fingerprint == run(Given(tables), tmp_path / "b").fingerprint
+    assert (
+        run(Given(mixed), tmp_path / "a").fingerprint
+        == run(Given(tables), tmp_path / "b").fingerprint
+    )
 
 
 def test_a_bad_stay_takes_its_rows_with_it(tmp_path: Path):
@@ -90,7 +100,12 @@ def test_a_bad_stay_takes_its_rows_with_it(tmp_path: Path):
         ("treatments", "stay_quarantined"): 1,
         ("episodes", "stay_quarantined"): 1,
     }
-    assert extract.manifest.quarantined_share == {"stays": 0.5, "events": 0.0, "treatments": 0.0, "episodes": 0.0}
+    assert extract.manifest.quarantined_share == {
+        "stays": 0.5,
+        "events": 0.0,
+        "treatments": 0.0,
+        "episodes": 0.0,
+    }
     assert set(extract.tables().events["stay_id"]) == {1}
     rows = pl.read_parquet(extract.path / "quarantine.parquet")
     assert json.loads(rows.filter(table="stays")["row"].item())["sex"] == "?"
@@ -99,7 +114,9 @@ def test_a_bad_stay_takes_its_rows_with_it(tmp_path: Path):
 
 def test_a_stay_that_loses_all_its_events_goes_too(tmp_path: Path):
     tables = some(1, 2)
-    events = tables.events.with_columns(value=pl.when(pl.col("stay_id") == 1).then(5000.0).otherwise(pl.col("value")))
+    events = tables.events.with_columns(
+        value=pl.when(pl.col("stay_id") == 1).then(5000.0).otherwise(pl.col("value"))
+    )
     extract = run(Given(replace(tables, events=events)), tmp_path / "out")
     assert aside(extract)[("stays", "stay_without_events")] == 1
     assert set(extract.tables().treatments["stay_id"]) == {2}
@@ -121,7 +138,13 @@ def test_a_stay_that_comes_again_in_a_later_batch_is_set_aside_with_its_rows(tmp
 
 
 def test_defects_of_the_source_are_counted_and_shown(tmp_path: Path):
-    line = {"table": "events", "key": "CHART row 7", "column": "valuenum", "rule": "number", "value": "x"}
+    line = {
+        "table": "events",
+        "key": "CHART row 7",
+        "column": "valuenum",
+        "rule": "number",
+        "value": "x",
+    }
     source = Given(some(1), defects=pl.DataFrame([line]))
     extract = run(source, tmp_path / "out")
     assert aside(extract) == {("events", "number"): 1}
@@ -209,7 +232,9 @@ ingest(make_source(config), config, Path(sys.argv[2]), told)
 
 
 def start_and_kill(raw: Path, target: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", _SLOW, str(raw), str(target)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLOW, str(raw), str(target)], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         assert b"stays" in process.stdout.readline()
         process.kill()
@@ -230,7 +255,9 @@ def test_a_killed_ingest_leaves_nothing_that_counts_and_the_next_one_clears_it_a
 
 def test_a_living_writer_is_left_alone(tmp_path: Path):
     raw, target = psv.write_sound(tmp_path / "raw"), tmp_path / "out"
-    with subprocess.Popen([sys.executable, "-c", _SLOW, str(raw), str(target)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLOW, str(raw), str(target)], stdout=subprocess.PIPE
+    ) as process:
         assert process.stdout is not None
         process.stdout.readline()
         config = psv.cohort(raw)
@@ -251,7 +278,11 @@ def test_an_extract_moved_aside_by_a_killed_writer_comes_back(tmp_path: Path):
 
 def test_a_time_that_no_calendar_could_show_is_set_aside_like_any_other(tmp_path: Path):
     tables = some(1, 2, 3)
-    extreme = pl.when(pl.int_range(pl.len()) == 1).then(pl.lit(2**63 - 10).cast(pl.Datetime("us"))).otherwise("time")
+    extreme = (
+        pl.when(pl.int_range(pl.len()) == 1)
+        .then(pl.lit(2**63 - 10).cast(pl.Datetime("us")))
+        .otherwise("time")
+    )
     spoilt = replace(tables, events=tables.events.with_columns(time=extreme))
     extract = run(Given(spoilt), tmp_path / "extract")
     assert ("events", "inside_stay") in aside(extract)

@@ -29,7 +29,9 @@ def test_plain_rules_find_what_pandera_finds(table, tables, data):
         for _ in range(data.draw(st.integers(0, 4))):
             column = data.draw(st.sampled_from(frame.columns))
             values = frame[column].to_list()
-            values[data.draw(st.integers(0, len(values) - 1))] = data.draw(st.sampled_from(ODD[TABLES[table][column]]))
+            values[data.draw(st.integers(0, len(values) - 1))] = data.draw(
+                st.sampled_from(ODD[TABLES[table][column]])
+            )
             frame = frame.with_columns(pl.Series(column, values, TABLES[table][column]))
         frame = pl.concat([frame, frame.head(data.draw(st.integers(0, 1)))])
     stays = frame if table == "stays" else tables.stays
@@ -44,7 +46,9 @@ def test_plain_rules_find_what_pandera_finds(table, tables, data):
 def test_rows_that_stand_apart_are_sorted_and_distinct(table, data):
     keys = DISTINCT[table]
     cells = st.fixed_dictionaries({key: st.sampled_from(ODD[TABLES[table][key]]) for key in keys})
-    rows = pl.DataFrame(data.draw(st.lists(cells, max_size=6)), {key: TABLES[table][key] for key in keys})
+    rows = pl.DataFrame(
+        data.draw(st.lists(cells, max_size=6)), {key: TABLES[table][key] for key in keys}
+    )
     in_order = rows.unique().sort(keys)
     assert stands_apart(table, in_order)
     assert stands_apart(table, rows) == rows.equals(in_order)

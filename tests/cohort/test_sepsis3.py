@@ -67,7 +67,9 @@ class TestSuspicion:
     def test_counts_antifungals_only_when_told(self):
         record = healthy().culture(10).dose("fluconazole", 12)
         assert suspected(record) == []
-        assert suspected(record, Sepsis3Options(least_hours=0, groups=("antibiotic", "antifungal"))) == [10]
+        assert suspected(
+            record, Sepsis3Options(least_hours=0, groups=("antibiotic", "antifungal"))
+        ) == [10]
 
     def test_leaves_out_screens(self):
         record = healthy().culture(10, specimen="MRSA SCREEN").dose("vancomycin", 12)
@@ -77,7 +79,9 @@ class TestSuspicion:
 
     def test_a_single_dose_is_no_treatment(self):
         assert suspected(healthy().culture(10).dose("vancomycin", 12), DEFAULT) == []
-        assert suspected(healthy().culture(10).dose("vancomycin", 12).dose("meropenem", 24), DEFAULT) == [10]
+        assert suspected(
+            healthy().culture(10).dose("vancomycin", 12).dose("meropenem", 24), DEFAULT
+        ) == [10]
 
     def test_a_treatment_is_known_with_its_second_dose(self):
         record = healthy().culture(10).dose("vancomycin", 12).dose("vancomycin", 24, late=1)
@@ -95,7 +99,9 @@ class TestSuspicion:
         # admitted 21:40; the order of the next day covers hours 2.33 to 26.33, the culture lies within
         record = healthy().culture(10).order("vancomycin", 10, days=1)
         assert suspected(record) == [10]
-        assert agree([record], ANY_DOSE).suspicions["known_at"].to_list() == [midnight(10) + timedelta(days=1)]
+        assert agree([record], ANY_DOSE).suspicions["known_at"].to_list() == [
+            midnight(10) + timedelta(days=1)
+        ]
 
     def test_a_day_that_comes_first_begins_at_midnight(self):
         record = healthy().order("vancomycin", 10, days=1).culture(40)
@@ -161,7 +167,9 @@ class TestSofa:
         assert scores(record, "respiration")[3] == score
 
     def test_oxygen_charted_too_long_ago_says_nothing(self):
-        assert scores(Record(8).chart("fio2", 1, 40).chart("po2", 5.25, 60), "respiration")[5] is None
+        assert (
+            scores(Record(8).chart("fio2", 1, 40).chart("po2", 5.25, 60), "respiration")[5] is None
+        )
 
     def test_coma_is_summed_from_its_parts(self):
         record = Record(4).chart("egcs", 1, 2).chart("vgcs", 1, 1).chart("mgcs", 1, 4)
@@ -169,7 +177,9 @@ class TestSofa:
         assert scores(Record(4).chart("egcs", 1, 2).chart("vgcs", 1, 1), "cns")[0] is None
 
     def test_takes_the_worst_of_exactly_24_hours(self):
-        got = scores(Record(40).every("map", 1, 0.5, 40, 90).chart("map", 3.25, 50), "cardiovascular")
+        got = scores(
+            Record(40).every("map", 1, 0.5, 40, 90).chart("map", 3.25, 50), "cardiovascular"
+        )
         assert got == [0] * 3 + [1] * 24 + [0] * 13
 
     def test_what_was_charted_on_the_hour_belongs_to_it(self):
@@ -177,7 +187,9 @@ class TestSofa:
         assert got == [None] * 2 + [2] * 24 + [None] * 14
 
     def test_what_comes_late_counts_from_when_it_comes(self):
-        got = scores(Record(40).chart("crea", 3, 2, late=10), "renal")  # read four hours after the hour
+        got = scores(
+            Record(40).chart("crea", 3, 2, late=10), "renal"
+        )  # read four hours after the hour
         assert got == [None] * 8 + [2] * 18 + [None] * 14
 
     @pytest.mark.parametrize(("hourly", "score"), [(25, 0), (20, 3), (9, 3), (8, 4)])
@@ -232,27 +244,45 @@ class TestOnset:
 
     def test_a_rise_of_one_is_none(self):
         assert onsets(self.treated(healthy(120)).chart("crea", 33, 1.5)) == []
-        assert onsets(self.treated(healthy(120)).chart("crea", 33, 1.5).chart("map", 35, 60)) == [35]
+        assert onsets(self.treated(healthy(120)).chart("crea", 33, 1.5).chart("map", 35, 60)) == [
+            35
+        ]
 
     def test_no_sepsis_without_suspicion(self):
         assert onsets(healthy(120).run("norepinephrine", 20, 50, 0.2)) == []
 
     def test_the_begin_of_charting_is_no_rise(self):
         """Ill from the start, and the laboratory speaks late."""
-        record = Record(90).every("map", 1, 5.5, 90, 60).every("crea", 8, 20, 90, 4.0).every("gcs", 4, 30, 90, 8)
+        record = (
+            Record(90)
+            .every("map", 1, 5.5, 90, 60)
+            .every("crea", 8, 20, 90, 4.0)
+            .every("gcs", 4, 30, 90, 8)
+        )
         self.treated(record, first=10, last=34)
         assert onsets(record) == []
 
     def test_a_gap_in_charting_is_no_rise(self):
         record = healthy(120).chart("bili", 1, 7).chart("bili", 40, 7)
         assert onsets(self.treated(record)) == []
-        assert onsets(self.treated(healthy(120).chart("bili", 1, 7).chart("bili", 40, 12).chart("map", 40, 60))) == [40]
+        assert onsets(
+            self.treated(
+                healthy(120).chart("bili", 1, 7).chart("bili", 40, 12).chart("map", 40, 60)
+            )
+        ) == [40]
 
     def test_organs_presumed_sound_before_admission(self):
         options = Sepsis3Options(baseline="presumed_zero")
-        record = Record(90).every("map", 1, 5.5, 90, 60).every("crea", 8, 20, 90, 4.0).every("gcs", 4, 30, 90, 8)
+        record = (
+            Record(90)
+            .every("map", 1, 5.5, 90, 60)
+            .every("crea", 8, 20, 90, 4.0)
+            .every("gcs", 4, 30, 90, 8)
+        )
         self.treated(record, first=10, last=34)
-        assert onsets(record, options) == [20]  # creatinine within the first day; the coma is first charted later
+        assert onsets(record, options) == [
+            20
+        ]  # creatinine within the first day; the coma is first charted later
 
     def test_the_level_needs_no_rise(self):
         record = Record(90).every("crea", 8, 1, 90, 4.0)
@@ -263,7 +293,9 @@ class TestOnset:
     def test_is_known_when_suspicion_and_score_are(self):
         record = self.treated(healthy(120)).run("norepinephrine", 31, 50, 0.05)
         found = agree([record], DEFAULT).episodes
-        assert found["known_at"].to_list() == [at(42)]  # the second dose; the score would have been known at 35
+        assert found["known_at"].to_list() == [
+            at(42)
+        ]  # the second dose; the score would have been known at 35
         record = self.treated(healthy(120)).run("norepinephrine", 50, 60, 0.05)
         assert agree([record], DEFAULT).episodes["known_at"].to_list() == [at(54)]
 
@@ -272,12 +304,21 @@ class TestOnset:
         record = self.treated(healthy(240), first=100, last=130)
         record.run("norepinephrine", 15, 17, 0.05).run("norepinephrine", 60, 62, 0.05)
         assert onsets(record) == [60]
-        assert onsets(record.culture(20, late=180).dose("vancomycin", 20).dose("vancomycin", 32)) == [60]
+        assert onsets(
+            record.culture(20, late=180).dose("vancomycin", 20).dose("vancomycin", 32)
+        ) == [60]
 
     def test_both_chart_systems_give_the_same_days(self):
         """Antibiotics only ordered by the day, as one of the systems has them, or charted dose by dose."""
-        charted = self.treated(healthy(200), first=40, step=12, last=110).run("norepinephrine", 41, 60, 0.1)
-        ordered = healthy(200).culture(40).order("vancomycin", 40, days=4).run("norepinephrine", 41, 60, 0.1)
+        charted = self.treated(healthy(200), first=40, step=12, last=110).run(
+            "norepinephrine", 41, 60, 0.1
+        )
+        ordered = (
+            healthy(200)
+            .culture(40)
+            .order("vancomycin", 40, days=4)
+            .run("norepinephrine", 41, 60, 0.1)
+        )
         assert onsets(charted) == onsets(ordered) == [41]
 
 
@@ -292,11 +333,15 @@ class TestEnd:
 
     def test_two_days_without_antibiotics_and_the_score_back(self):
         found = agree([self.case(last=102)], DEFAULT).episodes
-        assert found["end"].to_list() == [at(102 + 48 + 4)]  # and the four hours until it was certain
+        assert found["end"].to_list() == [
+            at(102 + 48 + 4)
+        ]  # and the four hours until it was certain
 
     def test_waits_for_the_score(self):
         found = agree([self.case(last=54).every("crea", 6, 60, 300, 3)], DEFAULT).episodes
-        assert found["end"].to_list() == [at(318 + 4)]  # charted last at 294, and the worst of a day counts
+        assert found["end"].to_list() == [
+            at(318 + 4)
+        ]  # charted last at 294, and the worst of a day counts
 
     def test_is_not_over_when_the_record_ends(self):
         found = agree([self.case(last=102, hours=150)], DEFAULT).episodes

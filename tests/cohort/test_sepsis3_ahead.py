@@ -55,7 +55,9 @@ def two_futures(draw):
     news.culture(draw(quarter), draw(late)).dose("meropenem", draw(quarter), late=draw(late))
     news.run("norepinephrine", *sorted([draw(quarter), draw(quarter)]), 0.2, draw(late))
     taken = {(e["variable"], e["time"]) for e in other.events}
-    other.events += [e for e in news.events if e["known_at"] > now and (e["variable"], e["time"]) not in taken]
+    other.events += [
+        e for e in news.events if e["known_at"] > now and (e["variable"], e["time"]) not in taken
+    ]
     other.treatments += [t for t in news.treatments if t["known_at"] > now]
     other.antibiotics += [a for a in news.antibiotics if a["known_at"] > now]
     other.cultures += [c for c in news.cultures if c["known_at"] > now]

@@ -78,8 +78,12 @@ def test_two_dozen_stays(frames, options):
 
 def test_both_chart_systems_are_labelled(frames, data_dir):
     """CareVue's antibiotics are only ordered, by the day; its stays must not be negative for that."""
-    raw = pl.read_csv(data_dir / "mimic3-demo" / "ICUSTAYS.csv.gz").select(stay_id="icustay_id", system="dbsource")
-    septic = frames.labelled(Sepsis3Options()).episodes.select("stay_id").unique().with_columns(septic=1)
+    raw = pl.read_csv(data_dir / "mimic3-demo" / "ICUSTAYS.csv.gz").select(
+        stay_id="icustay_id", system="dbsource"
+    )
+    septic = (
+        frames.labelled(Sepsis3Options()).episodes.select("stay_id").unique().with_columns(septic=1)
+    )
     stays = frames.stays.join(raw, on="stay_id").join(septic, on="stay_id", how="left")
     share = dict(stays.group_by("system").agg(pl.col("septic").fill_null(0).mean()).iter_rows())
     assert set(share) == {"carevue", "metavision"}
@@ -89,5 +93,10 @@ def test_both_chart_systems_are_labelled(frames, data_dir):
 def test_the_counts_say_what_was_met(frames):
     counts = frames.labelled(Sepsis3Options()).counts
     assert counts["stays"] == frames.stays.height
-    assert counts["stays"] >= counts["stays with suspected infection"] >= counts["stays with an episode"] > 20
+    assert (
+        counts["stays"]
+        >= counts["stays with suspected infection"]
+        >= counts["stays with an episode"]
+        > 20
+    )
     assert counts["days"] >= counts["septic days"] > counts["episodes"]

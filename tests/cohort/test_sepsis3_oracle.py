@@ -30,12 +30,16 @@ late = st.sampled_from([0.0, 0.0, 1.0, 4.0, 4.25, 9.0])
 def records(draw, stay_id=1):
     record = Record(hours=draw(st.sampled_from([5.5, 48.0, 100.25])), stay_id=stay_id)
     seen = set()
-    for name, time in draw(st.lists(st.tuples(st.sampled_from(sorted(VALUES)), quarter), max_size=40)):
+    for name, time in draw(
+        st.lists(st.tuples(st.sampled_from(sorted(VALUES)), quarter), max_size=40)
+    ):
         if (name, time) not in seen:
             record.chart(name, time, draw(st.sampled_from(VALUES[name])), draw(late))
             seen.add((name, time))
     if not seen and draw(st.booleans()):
-        record.every("urine", draw(st.sampled_from([1.0, 3.0])), draw(st.sampled_from([1.0, 7.0])), 60, 15)
+        record.every(
+            "urine", draw(st.sampled_from([1.0, 3.0])), draw(st.sampled_from([1.0, 7.0])), 60, 15
+        )
     if not seen and draw(st.booleans()):
         begin = draw(st.sampled_from([0.0, 20.0]))
         record.every("map", 1.0, begin, begin + 50, draw(st.sampled_from([60, 80])))
@@ -50,7 +54,9 @@ def records(draw, stay_id=1):
             record.order(drug, draw(quarter), draw(st.integers(1, 4)), route)
         else:
             time = draw(quarter)
-            record.dose(drug, time, time + draw(st.sampled_from([0.0, 1.0, 60.0])), draw(late), route)
+            record.dose(
+                drug, time, time + draw(st.sampled_from([0.0, 1.0, 60.0])), draw(late), route
+            )
     for _ in range(draw(st.integers(0, 3))):
         specimen = draw(st.sampled_from(["BLOOD CULTURE", "URINE", "MRSA SCREEN"]))
         record.culture(draw(quarter), draw(late), specimen, draw(st.booleans()))
@@ -68,7 +74,9 @@ def busy(draw, stay_id=1):
         time += draw(st.sampled_from([8.0, 12.0, 12.0, 30.0, 60.0]))
     record.culture(time - draw(st.integers(0, 90)), draw(late))
     seen = {(e["variable"], e["time"]) for e in record.events}
-    names = ["urine"] * draw(st.integers(0, 30)) + ["fio2", "vent", "po2"] * draw(st.integers(0, 12))
+    names = ["urine"] * draw(st.integers(0, 30)) + ["fio2", "vent", "po2"] * draw(
+        st.integers(0, 12)
+    )
     begin = draw(st.sampled_from([0.0, 30.0]))
     for n, name in enumerate(names):
         time = begin + (n if name == "urine" else draw(quarter) / 4)
@@ -102,7 +110,9 @@ def test_every_hour_suspicion_and_episode_is_as_the_oracle_has_it(one, two, opti
 
 def test_the_case_that_uses_everything_has_an_episode():
     record = Record(hours=300).every("map", 1, 0.5, 40, 80).every("urine", 2, 1, 300, 100)
-    record.run("norepinephrine", 41, 60, 0.2).chart("gcs", 3, 15).chart("crea", 5, 0.9).chart("plt", 6, 200)
+    record.run("norepinephrine", 41, 60, 0.2).chart("gcs", 3, 15).chart("crea", 5, 0.9).chart(
+        "plt", 6, 200
+    )
     for time in (20, 28, 36, 44, 52):
         record.dose("vancomycin", time)
     record.culture(30)

@@ -15,7 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = sorted((ROOT / "docker").glob("*.Dockerfile"))
-named = pytest.mark.parametrize("image", IMAGES, ids=lambda path: path.name.removesuffix(".Dockerfile"))
+named = pytest.mark.parametrize(
+    "image", IMAGES, ids=lambda path: path.name.removesuffix(".Dockerfile")
+)
 
 
 def instructions(image: Path) -> list[tuple[str, str]]:
@@ -86,7 +88,11 @@ def test_no_secret_gets_into_a_layer(image):
 
 @named
 def test_what_is_copied_is_there_and_not_ignored(image):
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    kept = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
     for copied in every(image, "COPY"):
         if copied.startswith("--from"):
             continue
@@ -107,7 +113,10 @@ def test_what_is_started_exists(image):
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert program in {*scripts, "prefect", "mlflow"}
     done = subprocess.run(
-        [str(Path(sys.executable).with_name(program)), "--help"], capture_output=True, timeout=120, check=False
+        [str(Path(sys.executable).with_name(program)), "--help"],
+        capture_output=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0
 
@@ -116,7 +125,17 @@ def test_what_is_started_exists(image):
 @named
 def test_build_steps_run_outside_docker(image, tmp_path):
     """The first stage, in a folder that holds what it copies: everything is resolved, and our own wheel is built."""
-    probe = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(tmp_path / "probe"), "iniconfig"]
+    probe = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "-d",
+        str(tmp_path / "probe"),
+        "iniconfig",
+    ]
     if subprocess.run(probe, capture_output=True, check=False).returncode:
         pytest.skip("no package index can be reached")
     venv, context = tmp_path / "venv", tmp_path / "src"
@@ -141,7 +160,10 @@ def test_build_steps_run_outside_docker(image, tmp_path):
                 run("pip wheel --quiet --no-deps --wheel-dir wheels .")
                 (wheel,) = (context / "wheels").glob("flowsheet-*.whl")
                 held = set(zipfile.ZipFile(wheel).namelist())
-                assert {"flowsheet/_share/conf/experiment/demo.yaml", "flowsheet/_share/flows/experiment.py"} <= held
+                assert {
+                    "flowsheet/_share/conf/experiment/demo.yaml",
+                    "flowsheet/_share/flows/experiment.py",
+                } <= held
 
 
 def first_stage(image: Path) -> list[tuple[str, str]]:

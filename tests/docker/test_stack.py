@@ -36,15 +36,23 @@ def compose(file: str, told: dict[str, str]) -> subprocess.CompletedProcess[str]
         command = ["docker-compose"]
     elif (
         shutil.which("docker")
-        and not subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode
+        and not subprocess.run(
+            ["docker", "compose", "version"], capture_output=True, check=False
+        ).returncode
     ):
         command = ["docker", "compose"]
     else:
         pytest.skip("docker compose is not installed (Debian: docker-compose)")
-    bare = {k: v for k, v in os.environ.items() if not k.startswith(("POSTGRES", "PREFECT", "MLFLOW", "FLOWSHEET"))}
+    bare = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("POSTGRES", "PREFECT", "MLFLOW", "FLOWSHEET"))
+    }
     with tempfile.NamedTemporaryFile() as nothing:  # not the .env of whoever runs this
         line = [*command, "--env-file", nothing.name, "-f", str(DOCKER / file), "config"]
-        return subprocess.run(line, env={**bare, **told}, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            line, env={**bare, **told}, capture_output=True, text=True, check=False
+        )
 
 
 def filled(file: str) -> dict[str, str]:
@@ -76,9 +84,14 @@ def test_nothing_starts_while_a_required_value_is_missing(file):
 
 @stacks
 def test_every_password_has_to_be_given(file):
-    asked = re.findall(r"\$\{(\w*(?:PASSWORD|AUTH|OPTUNA_URL)\w*)(:-[^}]*|:\?[^}]*)?\}", (DOCKER / file).read_text())
+    asked = re.findall(
+        r"\$\{(\w*(?:PASSWORD|AUTH|OPTUNA_URL)\w*)(:-[^}]*|:\?[^}]*)?\}",
+        (DOCKER / file).read_text(),
+    )
     for name, default in asked:
-        assert default.startswith(":?") or default == ":-", name  # ":-": MLflow's, where a proxy wants none
+        assert default.startswith(":?") or default == ":-", (
+            name
+        )  # ":-": MLflow's, where a proxy wants none
     assert not re.search(r"postgresql\S*://\w+:(?!\$\{)[^.]", (DOCKER / file).read_text())
 
 
@@ -111,7 +124,9 @@ def test_servers_are_waited_for_until_they_are_healthy():
 
 
 def test_images_are_pinned():
-    assert re.fullmatch(r"postgres:\d+\.\d+-\w+@sha256:[0-9a-f]{64}", services("compose.yaml")["postgres"]["image"])
+    assert re.fullmatch(
+        r"postgres:\d+\.\d+-\w+@sha256:[0-9a-f]{64}", services("compose.yaml")["postgres"]["image"]
+    )
     for file in REQUIRED:
         for name, service in services(file).items():
             if name != "postgres":
@@ -127,12 +142,18 @@ def manifests() -> list[dict]:
 
 
 def jobs() -> dict[str, dict]:
-    return {file.name: json.loads(file.read_text()) for file in sorted((DOCKER / "kubernetes").glob("*.json"))}
+    return {
+        file.name: json.loads(file.read_text())
+        for file in sorted((DOCKER / "kubernetes").glob("*.json"))
+    }
 
 
 def pods() -> list[dict]:
     templates = [m["spec"]["template"]["spec"] for m in manifests() if m["kind"] == "Deployment"]
-    return templates + [job["job_configuration"]["job_manifest"]["spec"]["template"]["spec"] for job in jobs().values()]
+    return templates + [
+        job["job_configuration"]["job_manifest"]["spec"]["template"]["spec"]
+        for job in jobs().values()
+    ]
 
 
 def test_pods_run_as_nobody_in_particular():
@@ -165,9 +186,13 @@ def test_a_job_template_holds_all_that_the_worker_of_this_prefect_asks_for():
     from prefect.server.api import collections_data
 
     known = next(Path(collections_data.__path__[0]).rglob("aggregate-worker-metadata.json"))
-    theirs = json.loads(known.read_text())["prefect-kubernetes"]["kubernetes"]["default_base_job_configuration"]
+    theirs = json.loads(known.read_text())["prefect-kubernetes"]["kubernetes"][
+        "default_base_job_configuration"
+    ]
     for template in jobs().values():
-        assert set(template["job_configuration"]) == set(theirs["job_configuration"]) - {"cluster_config"}
+        assert set(template["job_configuration"]) == set(theirs["job_configuration"]) - {
+            "cluster_config"
+        }
 
 
 def test_what_manifests_refer_to_is_among_them():

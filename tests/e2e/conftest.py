@@ -29,20 +29,34 @@ SMALL = [
 
 def command(home: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
     """What starts the command line on a state folder."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))}
-    return [sys.executable, "-m", "flowsheet", *arguments], {**environment, "FLOWSHEET_HOME": str(home)}
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))
+    }
+    return [sys.executable, "-m", "flowsheet", *arguments], {
+        **environment,
+        "FLOWSHEET_HOME": str(home),
+    }
 
 
-def flowsheet(home: Path, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def flowsheet(
+    home: Path, *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the command line to its end."""
     line, environment = command(home, *arguments)
-    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=600, cwd=cwd, check=False)
+    return subprocess.run(
+        line, env=environment, capture_output=True, text=True, timeout=600, cwd=cwd, check=False
+    )
 
 
 def ask(api: str, path: str, body: dict[str, Any]) -> Any:
     """POST to the Prefect API."""
     request = urllib.request.Request(
-        f"{api}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}, method="POST"
+        f"{api}{path}",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+        method="POST",
     )
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)

@@ -52,7 +52,11 @@ class Server:
 
 def plain() -> dict[str, str]:
     """The environment without what names servers and folders."""
-    bare = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))}
+    bare = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))
+    }
     return {**bare, **QUIET}
 
 

@@ -42,7 +42,17 @@ class Stack:
         return done.stdout
 
     def worker(self, limit: int = 4) -> subprocess.Popen[bytes]:
-        arguments = ["prefect", "worker", "start", "--pool", "cpu", "--type", "process", "--limit", str(limit)]
+        arguments = [
+            "prefect",
+            "worker",
+            "start",
+            "--pool",
+            "cpu",
+            "--type",
+            "process",
+            "--limit",
+            str(limit),
+        ]
         with (self.folder / "workers.log").open("ab") as log:
             made = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
@@ -54,7 +64,9 @@ class Stack:
     def flowsheet(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The command line, on these servers."""
         line = [sys.executable, "-m", "flowsheet", *words]
-        return subprocess.run(line, env=self.env, capture_output=True, text=True, timeout=900, check=False)
+        return subprocess.run(
+            line, env=self.env, capture_output=True, text=True, timeout=900, check=False
+        )
 
     def ended(self, run: str) -> str:
         """The name of the state in which a run ends."""
@@ -100,7 +112,9 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
 def _descendants(parent: int) -> list[int]:
     try:
         children = [
-            int(p) for t in Path(f"/proc/{parent}/task").iterdir() for p in (t / "children").read_text().split()
+            int(p)
+            for t in Path(f"/proc/{parent}/task").iterdir()
+            for p in (t / "children").read_text().split()
         ]
     except FileNotFoundError:
         return []

@@ -26,7 +26,9 @@ def run(home: Path, *arguments: str) -> str:
 @pytest.fixture(scope="module")
 def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("records") / "ward"
-    assert flowsheet(folder.parent / "home", "simulate", str(folder), "--stays", "120").returncode == 0
+    assert (
+        flowsheet(folder.parent / "home", "simulate", str(folder), "--stays", "120").returncode == 0
+    )
     return folder
 
 
@@ -38,7 +40,12 @@ def runs(ward: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, st
     return (
         home,
         run(home, cohort, "models=[logistic_regression,naive_bayes]"),
-        run(home, cohort, "models=[logistic_regression]", "models.logistic_regression.params.l2=50.0"),
+        run(
+            home,
+            cohort,
+            "models=[logistic_regression]",
+            "models.logistic_regression.params.l2=50.0",
+        ),
     )
 
 
@@ -55,18 +62,24 @@ def test_models_of_two_runs_are_compared_on_the_same_rows(runs: tuple[Path, str,
     board = pl.read_parquet(folder / "leaderboard.parquet").filter(scope="all", metric="auroc")
     folders = (home / "store" / "evidence").iterdir()
     (of_first,) = [f for f in folders if len(read_json(f / "about.json")["models"]) == 2]
-    own = pl.read_parquet(of_first / "leaderboard.parquet").filter(scope="all", metric="auroc", model="naive_bayes")
+    own = pl.read_parquet(of_first / "leaderboard.parquet").filter(
+        scope="all", metric="auroc", model="naive_bayes"
+    )
     assert board.filter(model="naive_bayes")["value"].item() == own["value"].item()
 
 
 def test_registered_versions_are_compared_too(runs: tuple[Path, str, str]):
     home, *_ = runs
-    done = flowsheet(home, "compare", "demo-logistic_regression/1", "models:/demo-logistic_regression/2")
+    done = flowsheet(
+        home, "compare", "demo-logistic_regression/1", "models:/demo-logistic_regression/2"
+    )
     assert done.returncode == 0, done.stderr
     assert "logistic_regression (demo-logistic_regression/1)" in done.stdout
 
 
-def test_other_rows_and_other_tasks_are_refused_with_the_difference(runs: tuple[Path, str, str], ward: Path):
+def test_other_rows_and_other_tasks_are_refused_with_the_difference(
+    runs: tuple[Path, str, str], ward: Path
+):
     home, first, _ = runs
     cohort, models = f"cohort.path={ward}", "models=[naive_bayes]"
     done = flowsheet(home, "compare", first, run(home, cohort, models, "seed=2"))
@@ -77,7 +90,9 @@ def test_other_rows_and_other_tasks_are_refused_with_the_difference(runs: tuple[
     assert "task.horizon is 1 and 2" in done.stderr
 
 
-@pytest.mark.parametrize("reference", ["nonsense", "ffffffffffffffff", "demo-lstm/9", "demo-lstm@champion"])
+@pytest.mark.parametrize(
+    "reference", ["nonsense", "ffffffffffffffff", "demo-lstm/9", "demo-lstm@champion"]
+)
 def test_what_is_not_there_is_wrong_use(runs: tuple[Path, str, str], reference: str):
     home, first, _ = runs
     for words in (["compare", first, reference], ["rerun", reference]):

@@ -38,9 +38,19 @@ flush()
 
 
 def prefect(server: Server, *words: str) -> None:
-    environment = {**plain(), "PREFECT_API_URL": server.url, "PREFECT_HOME": str(server.log.parent / "client")}
+    environment = {
+        **plain(),
+        "PREFECT_API_URL": server.url,
+        "PREFECT_HOME": str(server.log.parent / "client"),
+    }
     done = subprocess.run(
-        [sys.executable, *words], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, *words],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -62,12 +72,19 @@ def started_by_an_event(server: Server) -> list[dict[str, Any]]:
 
 
 def events(server: Server) -> list[dict[str, Any]]:
-    wanted = {"filter": {"event": {"name": ["flowsheet.drift"]}, "occurred": {"since": "2020-01-01T00:00:00Z"}}}
+    wanted = {
+        "filter": {
+            "event": {"name": ["flowsheet.drift"]},
+            "occurred": {"since": "2020-01-01T00:00:00Z"},
+        }
+    }
     return list(ask(server.url, "/events/filter", wanted)["events"])
 
 
 def test_a_flag_starts_retraining_once_somebody_has_switched_that_on(server: Server):
-    (declared,) = [each for each in ask(server.url, "/automations/filter", {}) if each["name"] == TRIGGER]
+    (declared,) = [
+        each for each in ask(server.url, "/automations/filter", {}) if each["name"] == TRIGGER
+    ]
     assert not declared["enabled"]
     prefect(server, "-c", TELL)
     (event,) = await_(lambda: events(server), 60)

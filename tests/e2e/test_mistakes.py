@@ -48,7 +48,9 @@ def test_a_truncated_zip_exits_with_1_and_harms_nothing(tmp_path: Path):
     with zipfile.ZipFile(whole, "w") as archive:
         archive.writestr("p000001.psv", "HR|SepsisLabel\n80|0\n" * 1000)
     (tmp_path / "cut.zip").write_bytes(whole.read_bytes()[:-60])
-    code, errors = told(tmp_path / "home", "ingest", "physionet2019", f"cohort.path={tmp_path / 'cut.zip'}")
+    code, errors = told(
+        tmp_path / "home", "ingest", "physionet2019", f"cohort.path={tmp_path / 'cut.zip'}"
+    )
     assert code == 1
     assert "cut.zip" in errors
     assert not list((tmp_path / "home").rglob("*.parquet"))
@@ -61,9 +63,9 @@ def test_simulate_validate_and_a_spoilt_value(tmp_path: Path):
     assert told(tmp_path / "home", "simulate", str(ward), "--stays", "20")[0] == 0
     assert told(tmp_path / "home", "validate", str(ward))[0] == 0
     events = pl.read_parquet(ward / "events.parquet")
-    events.with_columns(value=pl.when(pl.int_range(pl.len()) == 3).then(5000.0).otherwise("value")).write_parquet(
-        ward / "events.parquet"
-    )
+    events.with_columns(
+        value=pl.when(pl.int_range(pl.len()) == 3).then(5000.0).otherwise("value")
+    ).write_parquet(ward / "events.parquet")
     done = flowsheet(tmp_path / "home", "validate", str(ward))
     assert done.returncode == 1
     assert "plausible" in done.stdout

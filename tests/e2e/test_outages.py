@@ -31,10 +31,15 @@ class Site:
     servers: dict[str, Server]
 
     @contextlib.contextmanager
-    def experiment(self, seed: int, *overrides: str, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    def experiment(
+        self, seed: int, *overrides: str, **env: str
+    ) -> Iterator[subprocess.Popen[bytes]]:
         """An experiment; what it says goes to a log of its own."""
         line, plain = command(self.folder / "home", "run", *TUNED, f"seed={seed}", *overrides)
-        urls = {"MLFLOW_TRACKING_URI": self.servers["mlflow"].url, "PREFECT_API_URL": self.servers["prefect"].url}
+        urls = {
+            "MLFLOW_TRACKING_URI": self.servers["mlflow"].url,
+            "PREFECT_API_URL": self.servers["prefect"].url,
+        }
         self.log = self.folder / f"{seed}.log"
         with self.log.open("ab") as log:
             run = subprocess.Popen(line, env={**plain, **urls, **env}, stdout=log, stderr=log)
@@ -56,7 +61,10 @@ class Site:
         url = self.servers["mlflow"].url
         found = ask(url, "/api/2.0/mlflow/experiments/search", {"max_results": 100})["experiments"]
         body = {"experiment_ids": [each["experiment_id"] for each in found], "max_results": 1000}
-        runs = {run["info"]["run_id"]: run for run in ask(url, "/api/2.0/mlflow/runs/search", body).get("runs", [])}
+        runs = {
+            run["info"]["run_id"]: run
+            for run in ask(url, "/api/2.0/mlflow/runs/search", body).get("runs", [])
+        }
 
         def parents(run: dict[str, Any]) -> list[dict[str, Any]]:
             above = tags(run).get("mlflow.parentRunId")
@@ -66,10 +74,14 @@ class Site:
         return [chain[-1] for chain in chains if params(chain[0]).get("seed") == str(seed)]
 
     def flow_runs(self) -> list[str]:
-        return [run["state_type"] for run in ask(self.servers["prefect"].url, "/flow_runs/filter", {})]
+        return [
+            run["state_type"] for run in ask(self.servers["prefect"].url, "/flow_runs/filter", {})
+        ]
 
     def task_runs(self) -> list[str]:
-        return [run["state_type"] for run in ask(self.servers["prefect"].url, "/task_runs/filter", {})]
+        return [
+            run["state_type"] for run in ask(self.servers["prefect"].url, "/task_runs/filter", {})
+        ]
 
 
 def tags(run: dict[str, Any]) -> dict[str, str]:
@@ -115,7 +127,9 @@ def test_a_server_that_comes_back_in_time_is_waited_for(site: Site, killed: str,
     ("killed", "seed", "name"),
     [("mlflow", 3, "MLflow"), pytest.param("prefect", 4, "Prefect", marks=pytest.mark.slow)],
 )
-def test_a_server_that_stays_away_is_told_and_the_next_start_goes_on(site: Site, killed: str, seed: int, name: str):
+def test_a_server_that_stays_away_is_told_and_the_next_start_goes_on(
+    site: Site, killed: str, seed: int, name: str
+):
     with site.experiment(seed, **IMPATIENT) as run:
         site.in_the_middle_of_a_study(run)
         site.servers[killed].kill()

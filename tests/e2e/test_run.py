@@ -32,7 +32,9 @@ def trials(home: Path) -> dict[str, list[dict[str, Any]]]:
     found = {}
     for file in sorted((home / "store" / "model").glob("*/tuning.json")):
         kind = read_json(file.parent / "bundle" / "bundle.json")["kind"]
-        found[kind] = [{k: v for k, v in t.items() if k != "seconds"} for t in read_json(file)["trials"]]
+        found[kind] = [
+            {k: v for k, v in t.items() if k != "seconds"} for t in read_json(file)["trials"]
+        ]
     return found
 
 
@@ -58,18 +60,35 @@ def versions(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
     return sorted((v.name, str(v.version)) for v in connect().search_model_versions())
 
 
-def test_every_run_is_recorded_and_every_model_registered(finished: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_run_is_recorded_and_every_model_registered(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+):
     runs = tracked(finished, monkeypatch)
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert [len(level(runs, name)) for name in ("experiment", "model", "trial")] == [1, 2, 5]
     for run in level(runs, "model"):
-        assert {"test.auroc", "test.auroc.low", "test.auprc", "valid.auprc"} <= run.data.metrics.keys()
+        assert {
+            "test.auroc",
+            "test.auroc.low",
+            "test.auprc",
+            "valid.auprc",
+        } <= run.data.metrics.keys()
     (parent,) = level(runs, "experiment")
-    assert {"task.horizon", "seed", "fingerprint.extract", "fingerprint.split"} <= parent.data.params.keys()
-    assert versions(finished, monkeypatch) == [("demo-logistic_regression", "1"), ("demo-lstm", "1")]
+    assert {
+        "task.horizon",
+        "seed",
+        "fingerprint.extract",
+        "fingerprint.split",
+    } <= parent.data.params.keys()
+    assert versions(finished, monkeypatch) == [
+        ("demo-logistic_regression", "1"),
+        ("demo-lstm", "1"),
+    ]
 
 
-def test_the_prefect_page_has_every_task_and_the_leaderboard(finished: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_prefect_page_has_every_task_and_the_leaderboard(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setenv("FLOWSHEET_HOME", str(finished))
     for name in [n for n in os.environ if n.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
@@ -81,7 +100,9 @@ def test_the_prefect_page_has_every_task_and_the_leaderboard(finished: Path, mon
         artifacts = ask(api, "/artifacts/filter", {})
     assert states == {"COMPLETED"}
     assert set(tasks.values()) == {"COMPLETED"}
-    assert {"ingest", "windows", "split", "compare_models", "register"} <= {name.rsplit("-", 1)[0] for name in tasks}
+    assert {"ingest", "windows", "split", "compare_models", "register"} <= {
+        name.rsplit("-", 1)[0] for name in tasks
+    }
     assert "train-lstm" in tasks
     assert any(a["key"] == "leaderboard" and "lstm" in a["data"] for a in artifacts)
 
@@ -104,14 +125,18 @@ def test_the_same_record_gives_the_same_numbers(finished: Path, tmp_path: Path):
     assert trials(tmp_path / "other") == trials(finished)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
+)
 def test_a_run_that_was_killed_goes_on_to_the_same_end(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
     home, chance = tmp_path / "killed", random.Random(seed)
     for _ in range(3):
         line, environment = command(home, "run", *SMALL)
-        process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(chance.uniform(4, 30))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -126,7 +151,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_end(
     shutil.rmtree(home, ignore_errors=True)
 
 
-def test_a_run_that_is_told_to_stop_leaves_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_that_is_told_to_stop_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     home, log = tmp_path / "stopped", tmp_path / "log"
     line, environment = command(home, "run", *SMALL, "models.lstm.params.epochs=300")
     with log.open("wb") as said:

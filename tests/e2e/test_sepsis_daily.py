@@ -32,20 +32,28 @@ OF_HISTORY = {"arx", "ar", "ar1"}
 
 def compared(data_dir: Path, *overrides: str) -> tuple[Evidence, set[str], list[str]]:
     """The evidence, the models that were left out, and the warnings."""
-    config = compose("sepsis_daily", [f"cohort.path={data_dir / 'mimic3-demo'}", *QUICK, *overrides])
+    config = compose(
+        "sepsis_daily", [f"cohort.path={data_dir / 'mimic3-demo'}", *QUICK, *overrides]
+    )
     said: list[str] = []
     extract = prepare.ingest(config.cohort, said.append)
     windows = prepare.windows(extract, config.task, config.features)
-    rounds = plan(config, extract, windows, prepare.split(extract, windows, config.evaluation, config.seed))
+    rounds = plan(
+        config, extract, windows, prepare.split(extract, windows, config.evaluation, config.seed)
+    )
     trained, left_out = {}, set()
     for each in rounds.rounds:
         trained[each.name] = {}
         for model in config.models:
             try:
-                trained[each.name][model] = train.train(config, model, each.data, lambda *_: None, said.append)
+                trained[each.name][model] = train.train(
+                    config, model, each.data, lambda *_: None, said.append
+                )
             except CheckFailed:
                 left_out.add(model)
-    kept = {name: {m: s for m, s in some.items() if m not in left_out} for name, some in trained.items()}
+    kept = {
+        name: {m: s for m, s in some.items() if m not in left_out} for name, some in trained.items()
+    }
     evidence = Evidence.load(compare.compare(config, rounds, kept).folder)
     return evidence, left_out, [line for line in said if "warning" in line]
 

@@ -30,11 +30,16 @@ def alone(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[pl.D
 
 
 def boards(home: Path) -> list[pl.DataFrame]:
-    return [pl.read_parquet(folder / "leaderboard.parquet") for folder in (home / "store" / "evidence").iterdir()]
+    return [
+        pl.read_parquet(folder / "leaderboard.parquet")
+        for folder in (home / "store" / "evidence").iterdir()
+    ]
 
 
 def same(some: list[pl.DataFrame], others: list[pl.DataFrame]) -> bool:
-    return len(some) == len(others) and all(any(one.equals(other) for other in others) for one in some)
+    return len(some) == len(others) and all(
+        any(one.equals(other) for other in others) for one in some
+    )
 
 
 def finish(*runs: tuple[list[str], dict[str, str]], log: Path) -> None:
@@ -58,7 +63,9 @@ def test_in_one_folder(alone: list[pl.DataFrame], tmp_path: Path, monkeypatch: p
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert [len(level(runs, name)) for name in ("experiment", "model", "trial")] == [2, 4, 10]
     names = ("demo-logistic_regression", "demo-lstm")
-    assert versions(home, monkeypatch) == [(name, version) for name in names for version in ("1", "2")]
+    assert versions(home, monkeypatch) == [
+        (name, version) for name in names for version in ("1", "2")
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -81,14 +88,23 @@ def test_on_one_worker_of_a_pool(alone: list[pl.DataFrame], stack: Stack):
     pool = ["compute=cpu_pool", "compute.workers=1"]
     line = [sys.executable, "-m", "flowsheet", "run"]
     with one_worker(stack, limit=4):
-        finish(*(([*line, *words, *pool], stack.env) for words in (SMALL, ANOTHER)), log=stack.folder / "log")
+        finish(
+            *(([*line, *words, *pool], stack.env) for words in (SMALL, ANOTHER)),
+            log=stack.folder / "log",
+        )
     assert same(boards(stack.folder / "home"), alone)
     assert Counter(stack.states("train")) == {"COMPLETED": 4}
 
 
 @pytest.mark.slow
 def test_a_retraining_that_keeps_the_only_place_of_its_pool_says_so(stack: Stack):
-    impatient = [*SMALL[1:], "seed=3", "compute=cpu_pool", "compute.workers=1", "compute.pickup_minutes=0.25"]
+    impatient = [
+        *SMALL[1:],
+        "seed=3",
+        "compute=cpu_pool",
+        "compute.workers=1",
+        "compute.pickup_minutes=0.25",
+    ]
     with one_worker(stack, limit=1):
         run = stack.run("retrain/weekly", overrides=impatient)
         assert stack.ended(run) == "Failed"

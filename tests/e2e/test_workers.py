@@ -43,7 +43,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_a_scheduled_deployment_fires_and_completes(stack: Stack):
-    (nightly,) = ask(stack.api, "/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
+    (nightly,) = ask(
+        stack.api, "/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}}
+    )
     assert [schedule["schedule"]["timezone"] for schedule in nightly["schedules"]] == ["Etc/UTC"]
     every_minute = {
         "schedule": {"cron": "* * * * *", "timezone": "Europe/Berlin"},
@@ -65,7 +67,9 @@ def trials(stack: Stack) -> list[str]:
     with psycopg.connect(stack.env["FLOWSHEET_OPTUNA_URL"].replace("+psycopg", "")) as connection:
         if connection.execute("select to_regclass('trials')").fetchone() == (None,):
             return []
-        return [state for (state,) in connection.execute("select state::text from trials").fetchall()]
+        return [
+            state for (state,) in connection.execute("select state::text from trials").fetchall()
+        ]
 
 
 @contextlib.contextmanager
@@ -154,39 +158,61 @@ def aliases(stack: Stack, name: str) -> dict[str, str]:
 
 
 def test_retrained_approved_by_a_person_scored_and_watched(stack: Stack):
-    small = [o for o in SMALL[1:] if "lstm." not in o and "models=" not in o] + ["models=[logistic_regression]"]
+    small = [o for o in SMALL[1:] if "lstm." not in o and "models=" not in o] + [
+        "models=[logistic_regression]"
+    ]
     records = {"cohort": "simulated_small"}
     assert stack.ended(stack.run("retrain/weekly", overrides=small)) == "Completed", said(stack)
     name, model = "demo-logistic_regression", "demo-logistic_regression@champion"
-    assert stack.ended(stack.run("scoring/hourly", model=model, **records)) == "Failed"  # nobody is champion
-    assert answered(stack, name, approve=False, by="bob", reason="not before Monday") == "Declined", said(stack)
+    assert (
+        stack.ended(stack.run("scoring/hourly", model=model, **records)) == "Failed"
+    )  # nobody is champion
+    assert (
+        answered(stack, name, approve=False, by="bob", reason="not before Monday") == "Declined"
+    ), said(stack)
     assert aliases(stack, name) == {}
     nobody = stack.run("promotion/weekly", name=name, choice="lenient", approval_hours=0.001)
     assert stack.ended(nobody) == "Failed", said(stack)
     assert "never resumed" in stack.state(nobody)["message"]
     assert aliases(stack, name) == {}
-    assert answered(stack, name, approve=True, by="ada", reason="looks right") == "Promoted", said(stack)
+    assert answered(stack, name, approve=True, by="ada", reason="looks right") == "Promoted", said(
+        stack
+    )
     assert aliases(stack, name) == {"champion": "1"}
     decided = stack.flowsheet("ls", "decisions").stdout
     assert [
-        line for line in decided.splitlines() if "not before Monday" in line and "refused" in line and "bob" in line
+        line
+        for line in decided.splitlines()
+        if "not before Monday" in line and "refused" in line and "bob" in line
     ]
-    assert [line for line in decided.splitlines() if "looks right" in line and "promoted" in line and "ada" in line]
-    assert stack.ended(stack.run("scoring/hourly", model=model, **records)) == "Completed", said(stack)
+    assert [
+        line
+        for line in decided.splitlines()
+        if "looks right" in line and "promoted" in line and "ada" in line
+    ]
+    assert stack.ended(stack.run("scoring/hourly", model=model, **records)) == "Completed", said(
+        stack
+    )
     (scores,) = (stack.folder / "home" / "store" / "scores").iterdir()
     assert pl.read_parquet(scores / "scores.parquet")["risk"].is_between(0, 1).all()
-    assert stack.ended(stack.run("monitoring/daily", model=model, **records)) == "Completed", said(stack)
+    assert stack.ended(stack.run("monitoring/daily", model=model, **records)) == "Completed", said(
+        stack
+    )
 
 
 def tracked_trials(stack: Stack) -> int:
     """The trial runs in MLflow."""
-    found = ask(stack.env["MLFLOW_TRACKING_URI"], "/api/2.0/mlflow/experiments/search", {"max_results": 100})
+    found = ask(
+        stack.env["MLFLOW_TRACKING_URI"], "/api/2.0/mlflow/experiments/search", {"max_results": 100}
+    )
     wanted = {
         "experiment_ids": [each["experiment_id"] for each in found["experiments"]],
         "filter": "tags.`flowsheet.level` = 'trial'",
         "max_results": 1000,
     }
-    return len(ask(stack.env["MLFLOW_TRACKING_URI"], "/api/2.0/mlflow/runs/search", wanted).get("runs", []))
+    return len(
+        ask(stack.env["MLFLOW_TRACKING_URI"], "/api/2.0/mlflow/runs/search", wanted).get("runs", [])
+    )
 
 
 def test_dask_gives_the_same_numbers(finished: Path, tmp_path: Path):

@@ -30,7 +30,15 @@ def drawn(scored, weights):
     rows = np.concatenate(parts)
     stay = np.repeat(np.arange(len(copies)), [len(part) for part in parts])
     return Scored(
-        *(scored.y[rows], scored.p[rows], stay, stay, scored.step[rows], len(copies), scored.alarm[rows]),
+        *(
+            scored.y[rows],
+            scored.p[rows],
+            stay,
+            stay,
+            scored.step[rows],
+            len(copies),
+            scored.alarm[rows],
+        ),
         whole_stays=True,
     )
 
@@ -45,7 +53,9 @@ def test_resamples_equal_the_literal_ones():
             if metric.resampled:
                 one_step = metric.name.startswith("calibration")
                 tolerance = {"abs": 0.02} if one_step else {"rel": 1e-9}
-                assert found["model", metric.name][b] == pytest.approx(metric(literal), **tolerance), metric.name
+                assert found["model", metric.name][b] == pytest.approx(
+                    metric(literal), **tolerance
+                ), metric.name
 
 
 def test_draws_depend_on_subjects_and_seed_only():
@@ -76,7 +86,14 @@ def test_nothing_is_resampled_where_nothing_is_estimable():
 
 def test_an_interval_needs_events_in_more_than_a_few_subjects():
     scored = clustered()
-    lonely = Scored((scored.subject == 3).astype(np.int8), scored.p, scored.subject, scored.stay, scored.step, 40)
+    lonely = Scored(
+        (scored.subject == 3).astype(np.int8),
+        scored.p,
+        scored.subject,
+        scored.stay,
+        scored.step,
+        40,
+    )
     low, high = interval(bootstrap({0: lonely}, METRIC, 200, 1)[0, "auroc"], 0.95)
     assert math.isnan(low)
     assert math.isnan(high)
@@ -124,7 +141,9 @@ def contest(rng, noise, subjects=200):
     y = (rng.random(len(subject)) < 1 / (1 + np.exp(2 - 1.5 * signal))).astype(np.int8)
     step = np.tile(np.arange(1, 9), subjects)
     views = [signal + rng.normal(size=len(subject)) * s for s in noise]
-    return [Scored(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects) for view in views]
+    return [
+        Scored(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects) for view in views
+    ]
 
 
 def repeated(noise, times, resamples=200):
@@ -133,7 +152,9 @@ def repeated(noise, times, resamples=200):
     for i in range(times):
         a, b = contest(np.random.default_rng([i, 77]), noise)
         draws = bootstrap({"a": a, "b": b}, [auroc], resamples, seed=i)
-        yield difference(auroc(a) - auroc(b), draws["a", "auroc"] - draws["b", "auroc"], a.subjects, 0.95)
+        yield difference(
+            auroc(a) - auroc(b), draws["a", "auroc"] - draws["b", "auroc"], a.subjects, 0.95
+        )
 
 
 @pytest.mark.slow

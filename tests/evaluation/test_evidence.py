@@ -32,14 +32,23 @@ def figure(evidence, model, metric, scope="all"):
 
 def test_only_scored_rows_count(ward, predictions, evidence):
     sequences = ward[0]
-    for scope, rows in (("all", sequences.scored), ("transitions_in", sequences.scored & ~sequences.in_state)):
+    for scope, rows in (
+        ("all", sequences.scored),
+        ("transitions_in", sequences.scored & ~sequences.in_state),
+    ):
         found = figure(evidence, "sharp", "auroc", scope)
-        assert found["value"] == pytest.approx(roc_auc_score(sequences.y[rows], predictions["sharp"][rows]))
+        assert found["value"] == pytest.approx(
+            roc_auc_score(sequences.y[rows], predictions["sharp"][rows])
+        )
         assert (found["rows"], found["events"]) == (rows.sum(), sequences.y[rows].sum())
         found = figure(evidence, "blunt", "auprc", scope)
-        assert found["value"] == pytest.approx(average_precision_score(sequences.y[rows], predictions["blunt"][rows]))
+        assert found["value"] == pytest.approx(
+            average_precision_score(sequences.y[rows], predictions["blunt"][rows])
+        )
     changed = {m: np.where(sequences.scored, p, 0.5) for m, p in predictions.items()}
-    assert_frame_equal(evaluate(sequences, changed, CONFIG, seed=1).leaderboard, evidence.leaderboard)
+    assert_frame_equal(
+        evaluate(sequences, changed, CONFIG, seed=1).leaderboard, evidence.leaderboard
+    )
 
 
 def test_models_are_ranked_and_compared(evidence):
@@ -48,7 +57,9 @@ def test_models_are_ranked_and_compared(evidence):
     assert len(rivals) == 3
     against_blunt = rivals.filter(model_a="sharp", model_b="blunt").row(0, named=True)
     assert against_blunt["verdict"] == "better"
-    assert against_blunt["sentence"].startswith("sharp is better than blunt by AUROC (difference +0.")
+    assert against_blunt["sentence"].startswith(
+        "sharp is better than blunt by AUROC (difference +0."
+    )
     twins = rivals.filter(pl.col("model_b") != "blunt").row(0, named=True)
     assert twins["verdict"] == "not distinguishable"
     assert "not distinguishable by AUROC at this sample size" in twins["sentence"]
@@ -56,14 +67,19 @@ def test_models_are_ranked_and_compared(evidence):
 
 
 def test_a_smaller_loss_is_better(evidence):
-    pair = evidence.pairs.filter(metric="brier", scope="all", model_a="sharp", model_b="blunt").row(0, named=True)
+    pair = evidence.pairs.filter(metric="brier", scope="all", model_a="sharp", model_b="blunt").row(
+        0, named=True
+    )
     assert pair["difference"] < 0
     assert pair["verdict"] == "better"
 
 
 def test_differences_are_those_of_the_leaderboard(evidence):
     for pair in evidence.pairs.iter_rows(named=True):
-        a, b = (figure(evidence, pair[m], pair["metric"], pair["scope"])["value"] for m in ("model_a", "model_b"))
+        a, b = (
+            figure(evidence, pair[m], pair["metric"], pair["scope"])["value"]
+            for m in ("model_a", "model_b")
+        )
         assert pair["difference"] == pytest.approx(a - b, abs=1e-12)
         assert pair["low"] <= pair["difference"] <= pair["high"]
 
@@ -87,8 +103,12 @@ def test_the_same_input_gives_the_same_evidence(ward, predictions, evidence):
 def test_the_order_of_stays_does_not_matter(ward, predictions, evidence):
     sequences = ward[0]
     order = np.random.default_rng(4).permutation(len(sequences))
-    rows = np.concatenate([np.arange(sequences.offsets[s], sequences.offsets[s + 1]) for s in order])
-    shuffled = evaluate(sequences.take(order), {m: p[rows] for m, p in predictions.items()}, CONFIG, seed=1)
+    rows = np.concatenate(
+        [np.arange(sequences.offsets[s], sequences.offsets[s + 1]) for s in order]
+    )
+    shuffled = evaluate(
+        sequences.take(order), {m: p[rows] for m, p in predictions.items()}, CONFIG, seed=1
+    )
     assert_frame_equal(shuffled.leaderboard, evidence.leaderboard, abs_tol=1e-12)
 
 
@@ -153,7 +173,9 @@ def test_subgroups_have_counts_and_reasons(ward, predictions):
     groups = pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex})
     evidence = evaluate(sequences, predictions, CONFIG, seed=1, subgroups=groups.reverse())
     assert evidence.about["scopes"][3:] == ["sex: F", "sex: M", "sex: not told"]
-    per_group = [figure(evidence, "sharp", "auroc", scope)["rows"] for scope in evidence.about["scopes"][3:]]
+    per_group = [
+        figure(evidence, "sharp", "auroc", scope)["rows"] for scope in evidence.about["scopes"][3:]
+    ]
     assert sum(per_group) == figure(evidence, "sharp", "auroc")["rows"]
     assert figure(evidence, "sharp", "auroc", "sex: not told")["reason"] is not None
     assert not any("sex" in name for name in evidence.metrics("sharp"))
@@ -163,13 +185,17 @@ def test_bands_keep_their_order(ward, predictions):
     bands = pl.Enum(["under 45", "45 to 65", "65 and over"])
     age = pl.Series("age", [bands.categories[i % 3] for i in range(len(ward[0]))], dtype=bands)
     groups = pl.DataFrame({"stay_id": ward[0].stay_id, "age": age})
-    evidence = evaluate(ward[0], predictions, EvaluationConfig(name="bare", resamples=0), seed=1, subgroups=groups)
+    evidence = evaluate(
+        ward[0], predictions, EvaluationConfig(name="bare", resamples=0), seed=1, subgroups=groups
+    )
     assert evidence.about["scopes"][3:] == ["age: under 45", "age: 45 to 65", "age: 65 and over"]
 
 
 def test_alarms_count_only_with_thresholds(ward, predictions, evidence):
     assert "f_measure" not in set(evidence.leaderboard["metric"])
-    rung = evaluate(ward[0], predictions, CONFIG, seed=1, thresholds=dict.fromkeys(predictions, 0.3))
+    rung = evaluate(
+        ward[0], predictions, CONFIG, seed=1, thresholds=dict.fromkeys(predictions, 0.3)
+    )
     assert {"f_measure", "accuracy"} <= set(rung.leaderboard["metric"])
     assert "normalised_utility" not in set(rung.leaderboard["metric"])
 
@@ -178,7 +204,9 @@ def test_utility_is_for_the_hourly_early_warning(ward, predictions):
     rings = dict.fromkeys(predictions, 0.3)
     evidence = evaluate(ward[0], predictions, CONFIG, seed=1, task=HOURLY, thresholds=rings)
     assert set(evidence.leaderboard.filter(metric="normalised_utility")["scope"]) == {"all"}
-    daily = evaluate(ward[0], predictions, CONFIG, seed=1, task=TaskConfig(name="daily"), thresholds=rings)
+    daily = evaluate(
+        ward[0], predictions, CONFIG, seed=1, task=TaskConfig(name="daily"), thresholds=rings
+    )
     assert "normalised_utility" not in set(daily.leaderboard["metric"])
 
 
@@ -205,20 +233,29 @@ def test_ranking_by_what_the_rows_cannot_tell(ward, predictions):
     config = EvaluationConfig(name="utility", resamples=0, metric="normalised_utility")
     evidence = evaluate(ward[0], predictions, config, seed=1)
     assert evidence.models == sorted(predictions)
-    assert evidence.headline == "No model can be ranked by Normalised utility: it needs whole stays."
+    assert (
+        evidence.headline == "No model can be ranked by Normalised utility: it needs whole stays."
+    )
 
 
 def test_curves_begin_and_end_where_they_must(evidence):
-    for (curve, _, _), points in evidence.curves.group_by("curve", "scope", "model", maintain_order=True):
+    for (curve, _, _), points in evidence.curves.group_by(
+        "curve", "scope", "model", maintain_order=True
+    ):
         assert points["x"].is_sorted()
         assert len(points) <= 200
-        ends = [(row["x"], row["y"]) for row in (points.row(0, named=True), points.row(-1, named=True))]
+        ends = [
+            (row["x"], row["y"]) for row in (points.row(0, named=True), points.row(-1, named=True))
+        ]
         if curve == "roc":
             assert ends == [(0, 0), (1, 1)]
         if curve == "pr":
             assert ends[1][0] == 1
         if curve == "calibration":
-            assert points["rows"].sum() == figure(evidence, "sharp", "auroc", points["scope"][0])["rows"]
+            assert (
+                points["rows"].sum()
+                == figure(evidence, "sharp", "auroc", points["scope"][0])["rows"]
+            )
 
 
 def test_the_thinned_curve_keeps_its_area(evidence):

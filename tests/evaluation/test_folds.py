@@ -56,7 +56,9 @@ def evidence(ward, folds):
 
 def test_one_repetition_is_judged_as_its_pooled_predictions(ward):
     sequences, signal = ward
-    found = evaluate_folds(sequences, make_folds(*ward, repeats=1, thresholds=False), CONFIG, seed=1)
+    found = evaluate_folds(
+        sequences, make_folds(*ward, repeats=1, thresholds=False), CONFIG, seed=1
+    )
     held = evaluate(sequences, make_predictions(signal, seed=5), CONFIG, seed=1)
     assert_frame_equal(found.leaderboard, held.leaderboard)
     assert_frame_equal(found.curves, held.curves)
@@ -79,7 +81,9 @@ def test_alarms_are_decided_fold_by_fold(ward, folds, evidence):
         p[rows] = fold.predictions["sharp"]
         rung[rows] = fold.predictions["sharp"] >= fold.thresholds["sharp"]
     right = (rung == (sequences.y == 1))[sequences.scored].mean()
-    first = evidence.folds.filter(repeat=0, scope="all", model="sharp").filter(pl.col("fold").is_null())
+    first = evidence.folds.filter(repeat=0, scope="all", model="sharp").filter(
+        pl.col("fold").is_null()
+    )
     assert first.filter(metric="accuracy")["value"].item() == pytest.approx(right)
     auroc = roc_auc_score(sequences.y[sequences.scored], p[sequences.scored])
     assert first.filter(metric="auroc")["value"].item() == pytest.approx(auroc)
@@ -88,8 +92,12 @@ def test_alarms_are_decided_fold_by_fold(ward, folds, evidence):
 def test_a_fold_has_its_own_subjects_figures(ward, folds, evidence):
     sequences, fold = ward[0], folds[1]
     held = sequences.of_subjects(fold.subjects)
-    row = evidence.folds.filter(repeat=0, fold=1, scope="all", model="blunt", metric="auroc").row(0, named=True)
-    assert row["value"] == pytest.approx(roc_auc_score(held.y[held.scored], fold.predictions["blunt"][held.scored]))
+    row = evidence.folds.filter(repeat=0, fold=1, scope="all", model="blunt", metric="auroc").row(
+        0, named=True
+    )
+    assert row["value"] == pytest.approx(
+        roc_auc_score(held.y[held.scored], fold.predictions["blunt"][held.scored])
+    )
     assert (row["rows"], row["subjects"]) == (held.scored.sum(), np.unique(held.subject_id).size)
 
 
@@ -101,7 +109,10 @@ def test_pairs_can_be_recomputed_from_the_folds(evidence):
         inside = parts.filter(scope=scope, metric=metric)
         p = []
         for row in group.iter_rows(named=True):
-            a, b = (inside.filter(model=row[side])["value"].to_numpy() for side in ("model_a", "model_b"))
+            a, b = (
+                inside.filter(model=row[side])["value"].to_numpy()
+                for side in ("model_a", "model_b")
+            )
             found = corrected_t(a - b, told["test_to_training"], 0.95)
             expected = (row["difference"], row["low"], row["high"], row["p"])
             assert dataclasses.astuple(found) == pytest.approx(expected, nan_ok=True)
@@ -114,7 +125,9 @@ def test_pairs_can_be_recomputed_from_the_folds(evidence):
 def test_pairs_of_sites_are_compared_by_resamples(ward):
     sequences, signal = ward
     by_site = CONFIG.model_copy(update={"protocol": Protocol.site})
-    found = evaluate_folds(sequences, make_folds(*ward, repeats=1, thresholds=False), by_site, seed=1)
+    found = evaluate_folds(
+        sequences, make_folds(*ward, repeats=1, thresholds=False), by_site, seed=1
+    )
     held = evaluate(sequences, make_predictions(signal, seed=5), CONFIG, seed=1)
     assert_frame_equal(found.pairs, held.pairs)
     page = render(ReportData("sites", found))
@@ -153,12 +166,17 @@ def test_lead_times_are_told_for_each_repetition(evidence):
         told.filter(model="sharp")
         .group_by("repeat")
         .agg(
-            share=pl.col("episodes").filter(pl.col("hours").is_not_null()).sum() / pl.col("episodes").sum(),
+            share=pl.col("episodes").filter(pl.col("hours").is_not_null()).sum()
+            / pl.col("episodes").sum(),
             median=pl.col("hours").repeat_by("episodes").explode().median(),
         )
     )
-    assert board.filter(metric="episodes_detected")["value"].item() == pytest.approx(detected["share"].mean())
-    assert board.filter(metric="lead_time")["value"].item() == pytest.approx(detected["median"].mean())
+    assert board.filter(metric="episodes_detected")["value"].item() == pytest.approx(
+        detected["share"].mean()
+    )
+    assert board.filter(metric="lead_time")["value"].item() == pytest.approx(
+        detected["median"].mean()
+    )
 
 
 def test_a_subject_held_out_twice_or_never_is_refused(ward, folds):
@@ -179,7 +197,12 @@ def test_a_fold_without_a_model_or_a_row_is_refused(ward, folds):
 
 def test_the_report_says_how_cross_validation_compares(evidence):
     text = render(ReportData("folds", evidence))
-    for words in ("Subjects, each held out", "figures on the 8 folds", "Nadeau and Bengio", "of the first repetition"):
+    for words in (
+        "Subjects, each held out",
+        "figures on the 8 folds",
+        "Nadeau and Bengio",
+        "of the first repetition",
+    ):
         assert words in text
 
 
@@ -190,7 +213,9 @@ def test_without_overlap_it_is_the_ordinary_t_test(d):
     if d.std() > 0:
         ordinary = stats.ttest_1samp(d, 0)
         assert found.p == pytest.approx(ordinary.pvalue, abs=1e-9)
-        assert (found.low, found.high) == pytest.approx(tuple(ordinary.confidence_interval(0.95)), abs=1e-9)
+        assert (found.low, found.high) == pytest.approx(
+            tuple(ordinary.confidence_interval(0.95)), abs=1e-9
+        )
         assert corrected_t(d, 0.25, 0.95).p >= found.p
 
 
@@ -216,7 +241,8 @@ def test_the_corrected_test_keeps_its_level_where_the_ordinary_one_does_not():
         truth, views = rng.normal(size=100), rng.normal(size=(2, 100))
         fold = rng.permutation(100) % 5
         losses = [
-            [((truth[fold == k] - (truth + view)[fold != k].mean()) ** 2).mean() for view in views] for k in range(5)
+            [((truth[fold == k] - (truth + view)[fold != k].mean()) ** 2).mean() for view in views]
+            for k in range(5)
         ]
         apart = np.subtract(*np.array(losses).T)
         for ratio in called:

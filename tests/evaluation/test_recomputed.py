@@ -14,16 +14,28 @@ from flowsheet.evaluation.summaries import headline
 
 CONFIG = EvaluationConfig(name="small", resamples=60, minimum_events=5)
 RINGS = 0.3
-PEERS = {"auroc": sk.roc_auc_score, "auprc": sk.average_precision_score, "brier": sk.brier_score_loss}
+PEERS = {
+    "auroc": sk.roc_auc_score,
+    "auprc": sk.average_precision_score,
+    "brier": sk.brier_score_loss,
+}
 
 
 @pytest.fixture(scope="module")
 def evidence(ward, predictions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evidence")
-    sex = pl.DataFrame({"stay_id": ward[0].stay_id, "sex": [("F", "M")[s % 2] for s in range(len(ward[0]))]})
+    sex = pl.DataFrame(
+        {"stay_id": ward[0].stay_id, "sex": [("F", "M")[s % 2] for s in range(len(ward[0]))]}
+    )
     rings = dict.fromkeys(predictions, RINGS)
     made = evaluate(
-        ward[0], predictions, CONFIG, seed=3, task=TaskConfig(name="daily"), thresholds=rings, subgroups=sex
+        ward[0],
+        predictions,
+        CONFIG,
+        seed=3,
+        task=TaskConfig(name="daily"),
+        thresholds=rings,
+        subgroups=sex,
     )
     made.save(folder)
     return Evidence.load(folder)
@@ -54,19 +66,25 @@ def test_intervals_and_differences(ward, predictions, evidence, name):
     drawn = np.concatenate(list(batches(len(subjects), CONFIG.resamples, 3, 1)), axis=1)
     weights = drawn[number[sequences.row_stay[rows]]]
     draws = {
-        model: np.array([PEERS[name](sequences.y[rows], p[rows], sample_weight=w) for w in weights.T])
+        model: np.array(
+            [PEERS[name](sequences.y[rows], p[rows], sample_weight=w) for w in weights.T]
+        )
         for model, p in predictions.items()
     }
     board = evidence.leaderboard.filter(scope="all", metric=name)
     for row in board.iter_rows(named=True):
-        assert (row["low"], row["high"]) == pytest.approx(np.quantile(draws[row["model"]], [0.025, 0.975]))
+        assert (row["low"], row["high"]) == pytest.approx(
+            np.quantile(draws[row["model"]], [0.025, 0.975])
+        )
     value, seen = dict(board.select("model", "value").iter_rows()), board["subjects"][0]
     pairs = evidence.pairs.filter(scope="all", metric=name)
     for row in pairs.iter_rows(named=True):
         a, b = row["model_a"], row["model_b"]
         error = MARGIN * np.std(draws[a] - draws[b], ddof=1) * np.sqrt(seen / (seen - 1))
         apart, reach = value[a] - value[b], stats.t.ppf(0.975, seen - 1) * error
-        assert (row["difference"], row["low"], row["high"]) == pytest.approx((apart, apart - reach, apart + reach))
+        assert (row["difference"], row["low"], row["high"]) == pytest.approx(
+            (apart, apart - reach, apart + reach)
+        )
         assert row["p"] == pytest.approx(2 * stats.t.sf(abs(apart) / error, seen - 1), rel=1e-6)
     assert pairs["p_holm"].to_list() == pytest.approx(holm(pairs["p"].to_list()))
 
@@ -78,7 +96,9 @@ def test_sentences(evidence):
         if row["verdict"] == "better":
             assert (row["difference"] > 0) == METRICS.get(row["metric"]).larger_is_better
         assert row["verdict"] in row["sentence"] or row["verdict"] == "not estimable"
-    assert evidence.headline == headline(evidence.leaderboard, evidence.pairs, METRICS.get("auroc")())
+    assert evidence.headline == headline(
+        evidence.leaderboard, evidence.pairs, METRICS.get("auroc")()
+    )
 
 
 def test_curves(ward, predictions, evidence):
@@ -122,7 +142,13 @@ def test_the_order_of_stays_changes_nothing(ward, predictions):
     sequences = ward[0]
     again = evaluate(sequences, predictions, CONFIG, seed=3)
     order = np.arange(len(sequences))[::-1]
-    rows = np.concatenate([np.arange(sequences.offsets[s], sequences.offsets[s + 1]) for s in order])
-    turned = evaluate(sequences.take(order), {m: p[rows] for m, p in predictions.items()}, CONFIG, seed=3)
-    assert np.allclose(turned.leaderboard["value"], again.leaderboard["value"], rtol=1e-12, equal_nan=True)
+    rows = np.concatenate(
+        [np.arange(sequences.offsets[s], sequences.offsets[s + 1]) for s in order]
+    )
+    turned = evaluate(
+        sequences.take(order), {m: p[rows] for m, p in predictions.items()}, CONFIG, seed=3
+    )
+    assert np.allclose(
+        turned.leaderboard["value"], again.leaderboard["value"], rtol=1e-12, equal_nan=True
+    )
     assert turned.pairs["verdict"].equals(again.pairs["verdict"])

@@ -65,8 +65,12 @@ def test_an_alarm_after_onset_is_none():
 def test_the_early_warning_label_comes_six_hours_before_onset():
     labels = [0, 0, 1, 1, 1, 1, 1, 1, 1]
     assert lead(labels, [0] * 8 + [1], [0, 0, 0, 0.9, 0, 0, 0, 0, 0], EARLY) == [5]
-    assert lead(labels[:5], [0] * 5, [0, 0.9, 0, 0, 0], EARLY) == [7]  # the record ends before onset
-    assert lead([1] * 4, [0, 0, 0, 1], [0.9, 0, 0, 0], EARLY) == [3]  # onset sooner than the first label can tell
+    assert lead(labels[:5], [0] * 5, [0, 0.9, 0, 0, 0], EARLY) == [
+        7
+    ]  # the record ends before onset
+    assert lead([1] * 4, [0, 0, 0, 1], [0.9, 0, 0, 0], EARLY) == [
+        3
+    ]  # onset sooner than the first label can tell
 
 
 def test_the_same_day_lead_runs_to_the_end_of_the_day():
@@ -96,11 +100,20 @@ def literally(sequences, p, rings, task):
         if not rows:
             continue
         due = [sequences.step[r] + task.horizon for r in rows if sequences.y[r]]
-        ahead = [r for r in range(sequences.offsets[s], sequences.offsets[s + 1]) if sequences.in_state[r]]
+        ahead = [
+            r
+            for r in range(sequences.offsets[s], sequences.offsets[s + 1])
+            if sequences.in_state[r]
+        ]
         onset = min([*due[:1], *(sequences.step[r] for r in ahead[:1])]) if due else None
         rang = [sequences.step[r] for r in rows if rings[r]]
         hours = (onset - rang[0]) * task.step_hours if due and rang else 0
-        yield max(sequences.y[r] for r in rows), max(p[r] for r in rows), bool(rang), hours if hours > 0 else np.nan
+        yield (
+            max(sequences.y[r] for r in rows),
+            max(p[r] for r in rows),
+            bool(rang),
+            hours if hours > 0 else np.nan,
+        )
 
 
 @settings(deadline=None, max_examples=30)
@@ -112,7 +125,9 @@ def test_stays_equal_the_definition_row_by_row(seed, subjects, threshold):
         found = stays_of(sequences, Told(p, p >= threshold), task)
         expected = list(literally(sequences, p, p >= threshold, task))
         assert len(found.y) == len(expected)
-        for got, want in zip(zip(found.y, found.p, found.alarm, found.lead, strict=True), expected, strict=True):
+        for got, want in zip(
+            zip(found.y, found.p, found.alarm, found.lead, strict=True), expected, strict=True
+        ):
             assert got[:3] == want[:3]
             assert got[3] == pytest.approx(want[3], nan_ok=True)
 

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.metrics.base import Scored
-from flowsheet.evaluation.threshold import NEVER, best_by_f_measure, best_by_utility, choose_threshold
+from flowsheet.evaluation.threshold import (
+    NEVER,
+    best_by_f_measure,
+    best_by_utility,
+    choose_threshold,
+)
 
 from .conftest import make_predictions, make_ward
 
@@ -33,7 +38,11 @@ def test_no_other_threshold_does_better(seed):
     scored = stays(seed, 0.7)
     for name, choose in (("normalised_utility", best_by_utility), ("f_measure", best_by_f_measure)):
         metric = METRICS.get(name)()
-        every = [metric(ring(scored, t)) for t in [*np.unique(scored.p), NEVER]] if scored.events else []
+        every = (
+            [metric(ring(scored, t)) for t in [*np.unique(scored.p), NEVER]]
+            if scored.events
+            else []
+        )
         if every:
             assert metric(ring(scored, choose(scored))) >= max(every) - 1e-12
 
@@ -51,6 +60,8 @@ def test_the_task_decides_what_is_best():
     p = make_predictions(signal)["sharp"]
     config = EvaluationConfig(name="small")
     daily = choose_threshold(sequences, p, TaskConfig(name="daily"), config)
-    hourly = choose_threshold(sequences, p, TaskConfig(name="early", step_hours=1, horizon=6, censor="keep"), config)
+    hourly = choose_threshold(
+        sequences, p, TaskConfig(name="early", step_hours=1, horizon=6, censor="keep"), config
+    )
     assert 0 < daily < 1
     assert daily != hourly

@@ -42,7 +42,9 @@ def test_the_choices_exist(deployment):
         if key in given:
             assert given[key] in choices(group)
     if "choice" in given:
-        assert given["choice"] in choices("monitoring" if "monitoring" in deployment["tags"] else "promotion")
+        assert given["choice"] in choices(
+            "monitoring" if "monitoring" in deployment["tags"] else "promotion"
+        )
 
 
 def test_the_schedule_can_fire_in_its_time_zone(deployment):
@@ -58,7 +60,13 @@ def test_the_schedule_can_fire_in_its_time_zone(deployment):
 def test_names_are_unique_and_every_pool_trains():
     names = [name(each) for each in DEPLOYMENTS]
     assert len(names) == len(set(names))
-    assert {"training/cpu", "training/gpu", "ingest/nightly", "retrain/weekly", "scoring/hourly"} <= set(names)
+    assert {
+        "training/cpu",
+        "training/gpu",
+        "ingest/nightly",
+        "retrain/weekly",
+        "scoring/hourly",
+    } <= set(names)
     assert {"monitoring/daily", "promotion/weekly"} <= set(names)
 
 

@@ -69,13 +69,18 @@ def server(monkeypatch):
 @pytest.fixture
 def job():
     stage = Stage(kind="extract", key="0" * 64, path="nowhere", reused=False, seconds=1.0)
-    each = Round(config=compose("demo", ["compute=cpu_pool"]), data=Data(extract=stage, windows=stage, split=stage))
+    each = Round(
+        config=compose("demo", ["compute=cpu_pool"]),
+        data=Data(extract=stage, windows=stage, split=stage),
+    )
     return module._Job(each, "lstm", "0" * 32, "1" * 64, print)
 
 
 def a_run(kind):
     state = SimpleNamespace(timestamp=datetime.now(UTC), name=kind.value, message=None)
-    return SimpleNamespace(id=uuid4(), name="otter", state_type=kind, state_name=kind.value, state=state)
+    return SimpleNamespace(
+        id=uuid4(), name="otter", state_type=kind, state_name=kind.value, state=state
+    )
 
 
 def an_hour_later(job):
@@ -127,7 +132,9 @@ def test_a_training_that_nobody_takes_up_is_given_up_and_leaves_the_queue(server
     run = a_run(StateType.SCHEDULED)
     job._must_be_taken_up([run])
     an_hour_later(job)
-    with pytest.raises(FlowsheetError, match="no worker of the pool cpu has taken up the training of lstm") as caught:
+    with pytest.raises(
+        FlowsheetError, match="no worker of the pool cpu has taken up the training of lstm"
+    ) as caught:
         job._must_be_taken_up([run])
     assert "10 minutes" in caught.value.what
     assert "--limit 2" in caught.value.todo

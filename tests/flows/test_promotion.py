@@ -30,7 +30,9 @@ def decisions(monkeypatch):
     made = []
 
     def judge(name, version, config, *, service=None):
-        return Registered(name=name, version=2, run_id="0" * 32), (Gate(name="better", passed=True, said="by far"),)
+        return Registered(name=name, version=2, run_id="0" * 32), (
+            Gate(name="better", passed=True, said="by far"),
+        )
 
     def promote(name, version, config, *, service, actor, reason):
         made.append(("promoted", version, actor, reason))

@@ -73,7 +73,9 @@ SAYS = {"good": good, "weak": weak, "overconfident": overconfident}
 def predictions(says: str, seed: int = 0) -> Predictions:
     rows = truth(seed)
     said = rows.with_columns(SAYS[says](rows).alias("p.logistic")).drop("known", "hidden")
-    subgroups = pl.DataFrame({"stay_id": np.arange(STAYS) + 10, "sex": np.where(np.arange(STAYS) % 2, "F", "M")})
+    subgroups = pl.DataFrame(
+        {"stay_id": np.arange(STAYS) + 10, "sex": np.where(np.arange(STAYS) % 2, "F", "M")}
+    )
     note = FoldNote(name="", repeat=0, fold=0, learned_from=900, thresholds={"logistic": 0.5})
     return Predictions(said, subgroups, (note,))
 
@@ -105,10 +107,14 @@ class Registrar:
         held.mkdir(parents=True)
         said = predictions(says, rows)
         said.save(held)
-        config = self.config.model_copy(update={"task": self.config.task.model_copy(update=dict(task or {}))})
+        config = self.config.model_copy(
+            update={"task": self.config.task.model_copy(update=dict(task or {}))}
+        )
         tracker = Tracker.open()
         data = DataSet("ward", "d" * 64, "simulated", counts={"stays": STAYS})
-        parent = tracker.start(config, key, {"fingerprint.extract": "e" * 64, "fingerprint.split": "f" * 64}, [data])
+        parent = tracker.start(
+            config, key, {"fingerprint.extract": "e" * 64, "fingerprint.split": "f" * 64}, [data]
+        )
         child = tracker.model_run(parent.run_id, "logistic", key, {"l2": 0.1})
         if judged:
             found = judge(said, config.task, config.evaluation, config.seed)
@@ -164,7 +170,10 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWSHEET_HOME", str(registry_home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        wards = [compose_cohort("simulated_icu", [f"cohort.options.{o}"]) for o in ("stays=900", "seed=2")]
+        wards = [
+            compose_cohort("simulated_icu", [f"cohort.options.{o}"])
+            for o in ("stays=900", "seed=2")
+        ]
         config = experiment(
             "in_service",
             cohort=wards[0],
@@ -175,7 +184,9 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
         extract = prepare.ingest(config.cohort, print)
         windows = prepare.windows(extract, config.task, config.features)
         data = Data(
-            extract=extract, windows=windows, split=prepare.split(extract, windows, config.evaluation, config.seed)
+            extract=extract,
+            windows=windows,
+            split=prepare.split(extract, windows, config.evaluation, config.seed),
         )
         trained = train(config, "logistic", data, lambda trial: None, print)
         tracker = Tracker.open()
@@ -183,7 +194,9 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
         child = tracker.model_run(parent.run_id, "logistic", trained.key)
         for run in (child, parent.run_id):
             tracker.finish(run)
-        version = register("in_service", child, log_model(child, trained.folder / "bundle"), trained.key)
+        version = register(
+            "in_service", child, log_model(child, trained.folder / "bundle"), trained.key
+        )
         again = prepare.open_extract(prepare.ingest(wards[1], print)).path
     return InService("in_service", version, trained, config, again)
 

@@ -70,15 +70,25 @@ def left_out(extract: Extract, *parts: str) -> int:
 
 
 def written(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
-    found: dict[str, dict[str, dict[str, int]]] = json.loads((folder / "truth" / "written.json").read_text())
+    found: dict[str, dict[str, dict[str, int]]] = json.loads(
+        (folder / "truth" / "written.json").read_text()
+    )
     return found
 
 
-def test_every_value_written_inside_a_stay_is_found_in_the_catalogues_unit(folder: Path, extract: Extract) -> None:
+def test_every_value_written_inside_a_stay_is_found_in_the_catalogues_unit(
+    folder: Path, extract: Extract
+) -> None:
     stays = truth(folder, "stays").select("icustay_id", "intime", "outtime")
-    put = truth(folder, "events").join(stays, on="icustay_id").filter(pl.col("time").is_between("intime", "outtime"))
+    put = (
+        truth(folder, "events")
+        .join(stays, on="icustay_id")
+        .filter(pl.col("time").is_between("intime", "outtime"))
+    )
     put = put.select("time", "variable", "value", stay_id="icustay_id")
-    found = pl.read_parquet(extract.path / "events.parquet").select("time", "variable", "stay_id", found="value")
+    found = pl.read_parquet(extract.path / "events.parquet").select(
+        "time", "variable", "stay_id", found="value"
+    )
     both = put.join(found, on=["stay_id", "time", "variable"], how="left")
     assert both.height == put.height > 60_000
     assert both["found"].null_count() == 0
@@ -89,18 +99,27 @@ def test_every_value_written_inside_a_stay_is_found_in_the_catalogues_unit(folde
     assert set(beyond["variable"]) <= {"gcs", "vent"}
 
 
-def test_the_record_knows_a_value_when_it_was_stored_but_not_before_it_was_true(folder: Path, extract: Extract) -> None:
+def test_the_record_knows_a_value_when_it_was_stored_but_not_before_it_was_true(
+    folder: Path, extract: Extract
+) -> None:
     put = truth(folder, "events").filter(pl.col("table") == "CHARTEVENTS")
     assert put.filter(pl.col("stored_at") < pl.col("time")).height > 0
     found = pl.read_parquet(extract.path / "events.parquet")
-    both = put.join(found, left_on=["icustay_id", "time", "variable"], right_on=["stay_id", "time", "variable"])
+    both = put.join(
+        found, left_on=["icustay_id", "time", "variable"], right_on=["stay_id", "time", "variable"]
+    )
     expected = both.select(known_at=pl.max_horizontal("time", "stored_at"))
     assert_frame_equal(both.select("known_at"), expected)
 
 
-def test_the_dirt_that_was_put_in_is_counted_as_left_out(folder: Path, extract: Extract, tmp_path: Path) -> None:
+def test_the_dirt_that_was_put_in_is_counted_as_left_out(
+    folder: Path, extract: Extract, tmp_path: Path
+) -> None:
     dirt = written(folder)["dirt"]
-    total = {kind: sum(dirt[sheet][kind] for sheet in SHEETS) for kind in ("duplicates", "text_values", "out_of_range")}
+    total = {
+        kind: sum(dirt[sheet][kind] for sheet in SHEETS)
+        for kind in ("duplicates", "text_values", "out_of_range")
+    }
     assert min(total.values()) > 500
     outside = left_out(extract, "outside the stay", "without a stay")
     near = left_out(extract, "charted more than once")
@@ -132,16 +151,30 @@ def test_missing_ids_are_written_and_lose_nothing(folder: Path) -> None:
     chart, labs = table(folder, "CHARTEVENTS"), table(folder, "LABEVENTS")
     dirt = written(folder)["dirt"]
     used = [str(i) for c in charted() for i in (c.carevue, c.metavision)]
-    assert chart.filter(pl.col("ITEMID").is_in(used))["ICUSTAY_ID"].null_count() == dirt["CHARTEVENTS"]["missing_ids"]
-    assert labs.filter(pl.col("ITEMID").is_in(used))["HADM_ID"].null_count() == dirt["LABEVENTS"]["missing_ids"]
-
-
-def test_infusions_keep_their_rate_and_rewritten_ones_do_not_count(folder: Path, extract: Extract) -> None:
-    put = truth(folder, "treatments").filter(
-        pl.col("table") == "INPUTEVENTS_MV", pl.col("drug") == "norepinephrine", pl.col("rate").is_not_null()
+    assert (
+        chart.filter(pl.col("ITEMID").is_in(used))["ICUSTAY_ID"].null_count()
+        == dirt["CHARTEVENTS"]["missing_ids"]
     )
-    found = pl.read_parquet(extract.path / "treatments.parquet").filter(pl.col("drug") == "norepinephrine")
-    both = put.join(found, left_on=["icustay_id", "start"], right_on=["stay_id", "start"], how="left")
+    assert (
+        labs.filter(pl.col("ITEMID").is_in(used))["HADM_ID"].null_count()
+        == dirt["LABEVENTS"]["missing_ids"]
+    )
+
+
+def test_infusions_keep_their_rate_and_rewritten_ones_do_not_count(
+    folder: Path, extract: Extract
+) -> None:
+    put = truth(folder, "treatments").filter(
+        pl.col("table") == "INPUTEVENTS_MV",
+        pl.col("drug") == "norepinephrine",
+        pl.col("rate").is_not_null(),
+    )
+    found = pl.read_parquet(extract.path / "treatments.parquet").filter(
+        pl.col("drug") == "norepinephrine"
+    )
+    both = put.join(
+        found, left_on=["icustay_id", "start"], right_on=["stay_id", "start"], how="left"
+    )
     kept = both.filter(pl.col("dose").is_not_null())
     assert kept.height > 0.8 * put.height > 0  # a few end outside their stay
     assert kept.filter((pl.col("dose") - pl.col("rate") * 60).abs() > 1e-6).height == 0
@@ -149,7 +182,12 @@ def test_infusions_keep_their_rate_and_rewritten_ones_do_not_count(folder: Path,
 
 def test_ages_are_the_wards_and_those_over_89_are_hidden(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    write_mimic3(ward(300, seed=2, longest=1), RawOptions(newborns=0.1, other_items=0.0, other_tests=0.0), raw, quiet)
+    write_mimic3(
+        ward(300, seed=2, longest=1),
+        RawOptions(newborns=0.1, other_items=0.0, other_tests=0.0),
+        raw,
+        quiet,
+    )
     extract = ingested(raw, tmp_path / "extract")
     who = truth(raw, "stays")
     stays = pl.read_parquet(extract.path / "stays.parquet").select("stay_id", found="age")
@@ -164,14 +202,20 @@ def test_ages_are_the_wards_and_those_over_89_are_hidden(tmp_path: Path) -> None
 
 def test_most_septic_stays_are_labelled_and_few_others(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
-    write_mimic3(ward(160, seed=5), RawOptions(newborns=0.0, other_items=0.0, other_tests=0.0), raw, quiet)
+    write_mimic3(
+        ward(160, seed=5), RawOptions(newborns=0.0, other_items=0.0, other_tests=0.0), raw, quiet
+    )
     extract = ingested(raw, tmp_path / "extract")
     stays = set(pl.read_parquet(extract.path / "stays.parquet")["stay_id"])
     septic = set(truth(raw, "episodes")["icustay_id"]) & stays
     labelled = set(pl.read_parquet(extract.path / "episodes.parquet")["stay_id"])
     assert len(septic & labelled) > 0.7 * len(septic)
     assert len(labelled - septic) < 0.1 * len(stays - septic)
-    by_system = truth(raw, "stays").filter(pl.col("icustay_id").is_in(list(labelled)))["dbsource"].value_counts()
+    by_system = (
+        truth(raw, "stays")
+        .filter(pl.col("icustay_id").is_in(list(labelled)))["dbsource"]
+        .value_counts()
+    )
     assert set(by_system["dbsource"]) == {"carevue", "metavision"}
 
 
@@ -179,16 +223,25 @@ def test_the_headers_are_the_databases(folder: Path, data_dir: Path) -> None:
     demo = data_dir / "mimic3-demo"
     for file in sorted(folder.glob("*.csv.gz")):
         with gzip.open(file, "rt") as ours, gzip.open(demo / file.name, "rt") as theirs:
-            assert ours.readline().replace('"', "").lower() == theirs.readline().replace('"', "").lower(), file.name
+            assert (
+                ours.readline().replace('"', "").lower()
+                == theirs.readline().replace('"', "").lower()
+            ), file.name
 
 
 def test_a_stay_belongs_to_one_system_and_lies_in_pieces(folder: Path) -> None:
-    chart = table(folder, "CHARTEVENTS").cast({"ITEMID": pl.Int64, "ROW_ID": pl.Int64}).drop_nulls("ICUSTAY_ID")
+    chart = (
+        table(folder, "CHARTEVENTS")
+        .cast({"ITEMID": pl.Int64, "ROW_ID": pl.Int64})
+        .drop_nulls("ICUSTAY_ID")
+    )
     systems = chart.group_by("ICUSTAY_ID").agg((pl.col("ITEMID") >= 220_000).n_unique().alias("n"))
     assert set(systems["n"]) == {1}
     assert chart["ROW_ID"].is_sorted()
     assert chart["ICUSTAY_ID"].rle_id().max() > 1.3 * systems.height
-    flags = chart.group_by(pl.col("ITEMID") >= 220_000).agg(pl.col("ERROR").null_count() == pl.len())
+    flags = chart.group_by(pl.col("ITEMID") >= 220_000).agg(
+        pl.col("ERROR").null_count() == pl.len()
+    )
     assert dict(flags.iter_rows()) == {True: False, False: True}
 
 
@@ -204,7 +257,10 @@ def test_shares_of_rows_are_the_declared_ones(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     def digests(seed: int, name: str) -> dict[str, str]:
         write_mimic3(ward(6), RawOptions(seed=seed), tmp_path / name, quiet)
-        return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in (tmp_path / name).glob("*.gz")}
+        return {
+            f.name: hashlib.sha256(f.read_bytes()).hexdigest()
+            for f in (tmp_path / name).glob("*.gz")
+        }
 
     first = digests(1, "a")
     assert digests(1, "b") == first
@@ -215,7 +271,10 @@ def test_plain_files_hold_the_same_lines(tmp_path: Path) -> None:
     write_mimic3(ward(4), RawOptions(), tmp_path / "packed", quiet)
     write_mimic3(ward(4), RawOptions(compress=False, truth=False), tmp_path / "plain", quiet)
     for file in (tmp_path / "packed").glob("*.csv.gz"):
-        assert gzip.decompress(file.read_bytes()) == (tmp_path / "plain" / file.name.removesuffix(".gz")).read_bytes()
+        assert (
+            gzip.decompress(file.read_bytes())
+            == (tmp_path / "plain" / file.name.removesuffix(".gz")).read_bytes()
+        )
     assert not (tmp_path / "plain" / "truth" / "events.parquet").exists()
 
 

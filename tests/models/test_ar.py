@@ -19,7 +19,9 @@ def markov(stays, steps, seed, a=-1.5, b=(2.0, 0.5)):
     y = np.zeros((stays, steps + 2))
     y[:, :2] = rng.random((stays, 2)) < 0.3
     for k in range(2, steps + 2):
-        y[:, k] = rng.random(stays) < 1 / (1 + np.exp(-(a + b[0] * y[:, k - 1] + b[1] * y[:, k - 2])))
+        y[:, k] = rng.random(stays) < 1 / (
+            1 + np.exp(-(a + b[0] * y[:, k - 1] + b[1] * y[:, k - 2]))
+        )
     history = np.stack([y[:, 1:-1].ravel(), y[:, :-2].ravel()], axis=1)
     return plain_sequences(np.zeros((stays * steps, 1)), y[:, 2:].ravel(), history, length=steps)
 
@@ -48,7 +50,9 @@ def test_same_estimates_and_errors_as_statsmodels(cls, lags):
     np.testing.assert_allclose(table["estimate"], fit.params, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(table["std_error"], fit.bse, rtol=1e-6)
     np.testing.assert_allclose(table["z"], fit.tvalues, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(table.select("low", "high").to_numpy(), fit.conf_int(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        table.select("low", "high").to_numpy(), fit.conf_int(), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_intervals_cover_the_law():
@@ -63,9 +67,13 @@ def test_intervals_cover_the_law():
 def test_repeated_and_constant_columns_are_left_out():
     train = toy_sequences(300, 1, raw=False)
     x = np.concatenate([train.x, train.x[:, :1] * 2], axis=1)
-    twice = replace(train, x=x, features=(*train.features, replace(train.features[0], name="hr_again")))
+    twice = replace(
+        train, x=x, features=(*train.features, replace(train.features[0], name="hr_again"))
+    )
     once, both = fitted(ARX, train), fitted(ARX, twice)
-    nulls = both.tables()["coefficients"].filter(both.tables()["coefficients"]["estimate"].is_null())
+    nulls = both.tables()["coefficients"].filter(
+        both.tables()["coefficients"]["estimate"].is_null()
+    )
     assert {"hr_again", "never_measured", "same_for_all", "before_stay:0"} <= set(nulls["term"])
     np.testing.assert_allclose(both.predict_proba(twice), once.predict_proba(train), atol=1e-9)
 
@@ -94,7 +102,9 @@ def test_a_past_that_is_never_known_is_refused(cls, never):
 
 def test_a_past_that_varies_only_where_nothing_is_scored_is_refused():
     train = toy_sequences(50, 1, raw=False)
-    hidden = replace(train, history=np.where(train.scored[:, None], 0, train.history).astype(np.float32))
+    hidden = replace(
+        train, history=np.where(train.scored[:, None], 0, train.history).astype(np.float32)
+    )
     with pytest.raises(CheckFailed, match="every known past response is 0"):
         fitted(AR, hidden)
 

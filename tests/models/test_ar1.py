@@ -20,4 +20,6 @@ def test_transition_probabilities_are_the_observed_shares():
     table = model.tables()["coefficients"]
     assert table["term"].to_list() == ["intercept", "history:0", "before_stay:0"]
     odds = [y[state == s].mean() / (1 - y[state == s].mean()) for s in (0, 1)]
-    np.testing.assert_allclose(table["estimate"].to_list()[:2], [np.log(odds[0]), np.log(odds[1] / odds[0])])
+    np.testing.assert_allclose(
+        table["estimate"].to_list()[:2], [np.log(odds[0]), np.log(odds[1] / odds[0])]
+    )

@@ -10,7 +10,14 @@ from flowsheet.models.base import MODELS
 from flowsheet.models.logistic_regression import LogisticRegression
 from flowsheet.testing.models import ModelConformance
 
-SMALLER = {"epochs": 8, "hidden": 16, "batch": 4, "learning_rate": 0.02, "averaging": 0.5, "rounds": 30}
+SMALLER = {
+    "epochs": 8,
+    "hidden": 16,
+    "batch": 4,
+    "learning_rate": 0.02,
+    "averaging": 0.5,
+    "rounds": 30,
+}
 """Parameters that make a fit quick, for the models that have them."""
 
 
@@ -40,7 +47,10 @@ class _CountsEverything(LogisticRegression):
 
 @pytest.mark.parametrize(
     ("cls", "law"),
-    [(_Peeks, "test_no_look_ahead"), (_CountsEverything, "test_rows_that_are_not_scored_do_not_count")],
+    [
+        (_Peeks, "test_no_look_ahead"),
+        (_CountsEverything, "test_rows_that_are_not_scored_do_not_count"),
+    ],
 )
 def test_the_suite_catches_a_model_that_breaks_a_law(cls, law, monkeypatch):
     monkeypatch.setitem(MODELS._classes, "logistic_regression", cls)

@@ -18,10 +18,15 @@ def by_hand(sequences, lags, row):
     """The features of one row, from the rows of its stay up to it."""
     stay = np.searchsorted(sequences.offsets, row, side="right") - 1
     past = sequences.x[sequences.offsets[stay] : row + 1].astype(np.float64)
-    value, missing, drug = (past[:, sequences.columns(kind)] for kind in ("value", "missing", "treatment"))
+    value, missing, drug = (
+        past[:, sequences.columns(kind)] for kind in ("value", "missing", "treatment")
+    )
     both = np.concatenate([value, drug], axis=1)
     out = [past[-1]]
-    out += [both[-1] - both[-1 - d] if d < len(past) else np.full(both.shape[1], np.nan) for d in lags.changes]
+    out += [
+        both[-1] - both[-1 - d] if d < len(past) else np.full(both.shape[1], np.nan)
+        for d in lags.changes
+    ]
     for w in lags.statistics:
         out += [_over_known(f, value[-w:]) for f in (np.mean, np.std, np.min, np.max)]
     out += [(1 - missing[-w:]).sum(axis=0) for w in lags.counts]

@@ -23,7 +23,9 @@ def test_same_minimum_as_scikit_learn(l2):
     x, y = train.x[train.scored], train.y[train.scored]
     theirs = Theirs(C=1 / (l2 * len(y)), tol=1e-10, max_iter=10_000).fit(x.astype(np.float64), y)
     ours = fitted(train, l2=l2)
-    np.testing.assert_allclose(ours.predict_proba(train), theirs.predict_proba(train.x)[:, 1], atol=1e-5)
+    np.testing.assert_allclose(
+        ours.predict_proba(train), theirs.predict_proba(train.x)[:, 1], atol=1e-5
+    )
 
 
 def test_coefficients_by_name():
@@ -42,7 +44,9 @@ def test_history_helps_only_when_it_is_asked_for():
     without, with_history = fitted(train), fitted(train, history=True)
     assert without.predict_proba(train).tobytes() == without.predict_proba(blind).tobytes()
     known = train.scored & (train.history[:, 0] == 1)
-    gain = with_history.predict_proba(train)[known].mean() - without.predict_proba(train)[known].mean()
+    gain = (
+        with_history.predict_proba(train)[known].mean() - without.predict_proba(train)[known].mean()
+    )
     assert gain > 0.05
 
 
@@ -52,4 +56,6 @@ def test_one_class_is_said_aloud():
     told = []
     model = LogisticRegression(LogisticRegression.Params())
     model.fit(train, train, Context(seed=1, progress=told.append))
-    assert told == [f"warning: 0 events in {train.scored.sum()} training rows; every row gets the base rate"]
+    assert told == [
+        f"warning: 0 events in {train.scored.sum()} training rows; every row gets the base rate"
+    ]

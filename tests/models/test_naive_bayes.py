@@ -33,7 +33,10 @@ def test_a_column_without_variation_says_nothing():
     y = np.array([0, 0, 1, 1], dtype=np.int8)
     for v in ([np.nan] * 4, [7.0] * 4, [1.0, 2.0, 3.0, np.nan]):
         assert (
-            Column.fit(np.array(v, dtype=np.float32), y, 0.01).evidence(np.array([0.0, 9.0], np.float32)) == 0
+            Column.fit(np.array(v, dtype=np.float32), y, 0.01).evidence(
+                np.array([0.0, 9.0], np.float32)
+            )
+            == 0
         ).all()
 
 

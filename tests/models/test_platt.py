@@ -17,7 +17,9 @@ def test_recovers_the_curve():
 
 
 def test_separated_scores_stay_finite():
-    p = Platt.fit((np.array([-1.0, -0.5, 0.5, 1.0]), np.array([0, 0, 1, 1], dtype=np.int8)))(np.array([-1e3, 0.0, 1e3]))
+    p = Platt.fit((np.array([-1.0, -0.5, 0.5, 1.0]), np.array([0, 0, 1, 1], dtype=np.int8)))(
+        np.array([-1e3, 0.0, 1e3])
+    )
     assert np.isfinite(p).all()
     assert p[0] < p[1] < p[2]
 

@@ -48,7 +48,9 @@ def test_a_layer_is_torchs_own(layer: type[RecurrentLayer], plain: type[nn.RNNBa
     reference = plain(4, 6).double()
     reference.load_state_dict(ours.cell.state_dict())  # type: ignore[union-attr]
     x = torch.randn(9, 3, 4, dtype=torch.float64, requires_grad=True)
-    state = tuple(torch.randn(3, 6, dtype=torch.float64, requires_grad=True) for _ in range(layer.states))
+    state = tuple(
+        torch.randn(3, 6, dtype=torch.float64, requires_grad=True) for _ in range(layer.states)
+    )
     weight = torch.randn(9, 3, 6, dtype=torch.float64)
     first, between = ours.run(x[:5], state)
     second, after = ours.run(x[5:], between)
@@ -91,7 +93,9 @@ def test_layers_on_top_of_each_other(kind: str, train: Sequences) -> None:
     assert len(model.net.layers) == 2
 
 
-def test_members_learn_as_they_would_alone_and_are_averaged(train: Sequences, tmp_path: Path) -> None:
+def test_members_learn_as_they_would_alone_and_are_averaged(
+    train: Sequences, tmp_path: Path
+) -> None:
     alone = fit("lstm", train, epochs=1, dropout=0.0, input_dropout=0.0)
     both = fit("lstm", train, epochs=1, dropout=0.0, input_dropout=0.0, members=2)
     for one, first in zip(alone.nets[0].parameters(), both.nets[0].parameters(), strict=True):
@@ -112,7 +116,9 @@ def test_members_learn_as_they_would_alone_and_are_averaged(train: Sequences, tm
 @pytest.mark.parametrize("switch", ["layer_norm", "skip", "embedding"])
 def test_parts_of_the_network_can_be_left_out(train: Sequences, switch: str) -> None:
     with_it, without = fit("lstm", train), fit("lstm", train, **{switch: False})
-    assert sum(p.numel() for p in without.net.parameters()) < sum(p.numel() for p in with_it.net.parameters())  # type: ignore[union-attr]
+    assert sum(p.numel() for p in without.net.parameters()) < sum(
+        p.numel() for p in with_it.net.parameters()
+    )  # type: ignore[union-attr]
     assert np.isfinite(without.predict_proba(train)).all()
 
 
@@ -155,7 +161,11 @@ def test_what_was_seen_long_ago_still_counts(kind: str) -> None:
         )
 
     cls = MODELS.get(kind)
-    model = cls(cls.Params(hidden=16, epochs=30, learning_rate=0.01, dropout=0.0, input_dropout=0.0, skip=False))
+    model = cls(
+        cls.Params(
+            hidden=16, epochs=30, learning_rate=0.01, dropout=0.0, input_dropout=0.0, skip=False
+        )
+    )
     model.fit(stays(300), stays(50), Context(seed=1))
     test = stays(100)
     p, y = model.predict_proba(test)[test.scored], test.y[test.scored]

@@ -30,7 +30,10 @@ def auroc(y, p):
 
 def test_the_gaussian_kernel_bends_where_the_linear_one_cannot():
     train, valid, test = (rings(2000, seed) for seed in range(3))
-    areas = {k: auroc(test.y, fitted(train, valid, kernel=k).predict_proba(test)) for k in ("linear", "gaussian")}
+    areas = {
+        k: auroc(test.y, fitted(train, valid, kernel=k).predict_proba(test))
+        for k in ("linear", "gaussian")
+    }
     assert areas["linear"] < 0.6
     assert areas["gaussian"] > 0.85
 
@@ -63,6 +66,12 @@ def test_the_linear_machine_is_scikit_learns():
     ours = fitted(train, train, kernel="linear", l2=l2).coef
     weight = {c: 0.5 / (y == c).mean() for c in (0, 1)}
     # theirs minimises |w|^2 / 2 + C sum max(0, 1 - m)^2, and penalises the intercept by 1 / scaling^2
-    theirs = LinearSVC(C=1 / (2 * l2 * 600), class_weight=weight, intercept_scaling=1000, tol=1e-8, max_iter=100_000)
+    theirs = LinearSVC(
+        C=1 / (2 * l2 * 600),
+        class_weight=weight,
+        intercept_scaling=1000,
+        tol=1e-8,
+        max_iter=100_000,
+    )
     theirs.fit(x.astype(np.float64), y)
     np.testing.assert_allclose(ours[1:], theirs.coef_[0], atol=2e-3)

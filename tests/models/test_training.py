@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowsheet.models import _training
-from flowsheet.models._batching import POOL, Layout, Table, batches, folded, gather, packed, useful_lengths
+from flowsheet.models._batching import (
+    POOL,
+    Layout,
+    Table,
+    batches,
+    folded,
+    gather,
+    packed,
+    useful_lengths,
+)
 from flowsheet.models._recurrent import RecurrentLayer, RecurrentNet, RecurrentParams, dropout_masks
 from flowsheet.models._training import Trainer, log_loss
 from flowsheet.models.base import MODELS, Context, Model, Pruned
@@ -53,7 +62,9 @@ LAYOUTS = pytest.mark.parametrize("layout", [packed, folded])
 @LAYOUTS
 @given(LENGTHS)
 @settings(max_examples=50)
-def test_a_stays_rows_follow_each_other_and_meet_no_other_stay(layout: Layout, lengths: list[int]) -> None:
+def test_a_stays_rows_follow_each_other_and_meet_no_other_stay(
+    layout: Layout, lengths: list[int]
+) -> None:
     ordered = np.sort(np.array(lengths))[::-1]
     stay = np.repeat(np.arange(len(ordered)), ordered)
     step = np.concatenate([np.arange(n) for n in ordered])
@@ -110,7 +121,9 @@ def test_batches_hold_stays_of_like_length_and_pools_are_random() -> None:
     lengths = np.random.default_rng(0).integers(1, 200, 64 * POOL * 5)
     drawn = batches(lengths, 64, torch.Generator().manual_seed(1))
     assert np.mean([lengths[batch].std() for batch in drawn]) < 0.5 * lengths.std()
-    means = [np.mean(lengths[np.concatenate(drawn[i : i + POOL])]) for i in range(0, len(drawn), POOL)]
+    means = [
+        np.mean(lengths[np.concatenate(drawn[i : i + POOL])]) for i in range(0, len(drawn), POOL)
+    ]
     assert np.std(means) < 0.1 * lengths.std()
 
 
@@ -120,7 +133,8 @@ def test_rows_after_the_last_scored_one_teach_nothing() -> None:
 
 
 KINDS_OF_LAYER = pytest.mark.parametrize(
-    ("layer", "layout"), [(LSTMLayer, folded), (LSTMLayer, packed), (GRULayer, packed), (ElmanLayer, packed)]
+    ("layer", "layout"),
+    [(LSTMLayer, folded), (LSTMLayer, packed), (GRULayer, packed), (ElmanLayer, packed)],
 )
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
@@ -145,7 +159,9 @@ def test_a_batch_gives_the_gradient_of_its_stays_alone(
     assert (layout is folded) == bool(gather(rows, np.array(stays), layout).idle.any())
     alone = zip(*(gradients([stay]) for stay in stays), strict=True)
     for together, parts in zip(gradients([*stays]), alone, strict=True):
-        torch.testing.assert_close(together, torch.stack(parts).sum(0), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
+        torch.testing.assert_close(
+            together, torch.stack(parts).sum(0), rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
+        )
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32", "bfloat16"])
@@ -174,15 +190,22 @@ def test_nothing_passes_an_idle_row(precision: str) -> None:
 
 def test_a_stay_keeps_its_dropout_for_all_its_steps() -> None:
     rows = replace(table([40, 12, 3]), x=torch.ones(55, 2, dtype=torch.float64))
-    net = RecurrentNet(LSTMLayer, 2, RecurrentParams(hidden=5, dropout=0.5, input_dropout=0.5)).double()
+    net = RecurrentNet(
+        LSTMLayer, 2, RecurrentParams(hidden=5, dropout=0.5, input_dropout=0.5)
+    ).double()
     batch = gather(rows, np.arange(3), folded)
     for mask in dropout_masks(net, batch, torch.Generator().manual_seed(3)):
-        assert len({(int(stay), *row.tolist()) for stay, row in zip(batch.stay, mask, strict=True)}) == 3
+        assert (
+            len({(int(stay), *row.tolist()) for stay, row in zip(batch.stay, mask, strict=True)})
+            == 3
+        )
         assert set(mask.unique().tolist()) <= {0.0, 2.0}
 
 
 def fit(train: Sequences, valid: Sequences, **changes: Any) -> Model:
-    context = {key: changes.pop(key) for key in list(changes) if key in Context.__dataclass_fields__}
+    context = {
+        key: changes.pop(key) for key in list(changes) if key in Context.__dataclass_fields__
+    }
     cls = MODELS.get("lstm")
     model = cls(cls.Params(**{**SMALL, **changes}))
     model.fit(train, valid, Context(**{"seed": 1, **context}))
@@ -227,7 +250,9 @@ def test_a_killed_fit_goes_on_as_if_nothing_had_happened(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_checkpoint_of_another_fit_is_not_taken(train: Sequences, valid: Sequences, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_fit_is_not_taken(
+    train: Sequences, valid: Sequences, tmp_path: Path
+) -> None:
     def kill(epoch: int, score: float) -> None:
         if epoch == 3:
             raise Killed
@@ -235,11 +260,16 @@ def test_a_checkpoint_of_another_fit_is_not_taken(train: Sequences, valid: Seque
     with pytest.raises(Killed):
         fit(train, valid, checkpoints=tmp_path, report=kill)
     other = fit(train, valid, checkpoints=tmp_path, learning_rate=0.01)
-    assert other.predict_proba(valid).tobytes() == fit(train, valid, learning_rate=0.01).predict_proba(valid).tobytes()
+    assert (
+        other.predict_proba(valid).tobytes()
+        == fit(train, valid, learning_rate=0.01).predict_proba(valid).tobytes()
+    )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pruned_fit_leaves_no_checkpoint(train: Sequences, valid: Sequences, tmp_path: Path) -> None:
+def test_a_pruned_fit_leaves_no_checkpoint(
+    train: Sequences, valid: Sequences, tmp_path: Path
+) -> None:
     def give_up(epoch: int, score: float) -> None:
         if epoch == 2:
             raise Pruned
@@ -275,21 +305,30 @@ def test_a_batch_counts_by_the_square_root_of_its_rows() -> None:
         net = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(net.weight)
         context, params = Context(seed=1), RecurrentParams(clip=1e9)
-        trainer = Trainer(net, params, lambda batch, _: net(batch.x)[:, 0][None], lambda _: np.zeros(0), context)
+        trainer = Trainer(
+            net, params, lambda batch, _: net(batch.x)[:, 0][None], lambda _: np.zeros(0), context
+        )
         trainer.optimiser = torch.optim.SGD(net.parameters(), 1.0)
         rows = 3 * copies
         ones = torch.ones(rows)
         loss = trainer.step(
-            gather(Table(ones[:, None], ones, ones, np.array([0]), np.array([rows])), np.array([0])), 3.0
+            gather(
+                Table(ones[:, None], ones, ones, np.array([0]), np.array([rows])), np.array([0])
+            ),
+            3.0,
         )
-        assert float(loss) == pytest.approx(copies * np.log(2), rel=1e-6)  # the share of the epoch's mean
+        assert float(loss) == pytest.approx(
+            copies * np.log(2), rel=1e-6
+        )  # the share of the epoch's mean
         return float(net.weight.detach())
 
     assert moved(1) == pytest.approx(0.5, rel=1e-6)
     assert moved(2) == pytest.approx(0.5 * np.sqrt(2), rel=1e-6)
 
 
-def test_a_score_that_cannot_be_computed_gives_way_to_log_loss(train: Sequences, valid: Sequences) -> None:
+def test_a_score_that_cannot_be_computed_gives_way_to_log_loss(
+    train: Sequences, valid: Sequences
+) -> None:
     model = fit(train, valid, score=lambda y, p: float("nan"))
     assert model.tables()["training_curve"]["validation_score"].max() < 0  # type: ignore[operator]
 
@@ -317,9 +356,13 @@ def test_global_seed_does_not_matter(train: Sequences, valid: Sequences) -> None
 
 
 def test_bfloat16_is_close_to_float32(train: Sequences, valid: Sequences) -> None:
-    precise, coarse = (fit(train, valid, precision=p).predict_proba(valid) for p in ("float32", "bfloat16"))
+    precise, coarse = (
+        fit(train, valid, precision=p).predict_proba(valid) for p in ("float32", "bfloat16")
+    )
     assert np.abs(precise - coarse).max() < 0.05
 
 
 def test_log_loss() -> None:
-    assert log_loss(np.array([1, 0], dtype=np.int8), np.array([0.5, 0.75])) == pytest.approx(1.5 * np.log(2))
+    assert log_loss(np.array([1, 0], dtype=np.int8), np.array([0.5, 0.75])) == pytest.approx(
+        1.5 * np.log(2)
+    )

@@ -12,7 +12,9 @@ from flowsheet.monitoring.reference import Reference
 
 def changed(profile: pl.DataFrame, kind: str, of: str, change) -> pl.DataFrame:
     here = (pl.col("kind") == kind) & (pl.col("of") == of)
-    return profile.with_columns(number=pl.when(here).then(change(pl.col("number"))).otherwise("number"))
+    return profile.with_columns(
+        number=pl.when(here).then(change(pl.col("number"))).otherwise("number")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def test_a_shift_is_flagged_and_nothing_else(wards, reference, config):
 
 def test_doubled_missingness_is_flagged(wards, reference, config):
     profile, risks = wards.ward(600, 4)
-    found = compare(reference, changed(profile, "presence", "hr", lambda v: 1 - 2 * (1 - v)), risks, config)
+    found = compare(
+        reference, changed(profile, "presence", "hr", lambda v: 1 - 2 * (1 - v)), risks, config
+    )
     assert flagged(found) == {("presence", "hr")}
 
 
@@ -78,7 +82,9 @@ def test_a_unit_mistake_is_named(wards, reference, config, case):
 def test_a_unit_mistake_of_some_stays_is_named(wards, reference, config):
     profile, risks = wards.ward(600, 7)
     some = pl.col("stay_id") < 150
-    wrong = changed(profile, "value", "temp", lambda v: pl.when(some).then(v * 1.8 + 32).otherwise(v))
+    wrong = changed(
+        profile, "value", "temp", lambda v: pl.when(some).then(v * 1.8 + 32).otherwise(v)
+    )
     (flag,) = compare(reference, wrong, risks, config).flags
     assert flag.unit == "degF"
     assert flag.unit_share == pytest.approx(0.25, abs=0.01)
@@ -101,7 +107,9 @@ def test_more_events_than_foretold_are_flagged(wards, reference, config):
     profile, risks = wards.ward(900, 10)
     rng = np.random.default_rng(0)
     odds = risks["risk"].to_numpy() / (1 - risks["risk"].to_numpy()) * np.e
-    more = risks.with_columns(y=pl.Series(rng.random(risks.height) < odds / (1 + odds)).cast(pl.Int8))
+    more = risks.with_columns(
+        y=pl.Series(rng.random(risks.height) < odds / (1 + odds)).cast(pl.Int8)
+    )
     found = compare(reference, profile, more, config)
     assert flagged(found) == {("performance", "calibration_intercept")}
     assert found.performance["observed_over_expected"].value > 1.5
@@ -125,7 +133,9 @@ def test_unknown_outcomes_are_not_estimable(wards, reference, config):
 def test_rows_of_few_patients_are_not_estimable(wards, reference, config):
     profile, risks = wards.ward(600, 14)
     few = risks.with_columns(y=(pl.col("stay_id") < 10).cast(pl.Int8))
-    assert compare(reference, profile, few, config).performance.why_not.startswith("10 subjects with the event")
+    assert compare(reference, profile, few, config).performance.why_not.startswith(
+        "10 subjects with the event"
+    )
 
 
 def test_nobody_is_not_estimable(wards, reference, config):
@@ -137,7 +147,10 @@ def test_nobody_is_not_estimable(wards, reference, config):
 
 def test_the_order_of_lines_does_not_matter(wards, reference, config):
     profile, risks = wards.ward(600, 16)
-    shuffled = (profile.sample(fraction=1, shuffle=True, seed=3), risks.sample(fraction=1, shuffle=True, seed=4))
+    shuffled = (
+        profile.sample(fraction=1, shuffle=True, seed=3),
+        risks.sample(fraction=1, shuffle=True, seed=4),
+    )
     one, other = compare(reference, profile, risks, config), compare(reference, *shuffled, config)
     ours = {f.of + f.kind: f.p for f in one.findings}
     assert {f.of + f.kind: f.p for f in other.findings} == pytest.approx(ours, rel=1e-9)
@@ -149,10 +162,18 @@ def test_false_alarms_come_as_seldom_as_stated(wards, config, per_patient):
     """Of reports on unchanged wards at most alpha flag anything, though the least change already counts as one."""
     repeats, alpha = 300, 0.1
     any_change = config.model_copy(
-        update={"alpha": alpha, "gap": 1e-9, "auroc_loss": 1e-9, "slope_change": 1e-9, "intercept_change": 1e-9}
+        update={
+            "alpha": alpha,
+            "gap": 1e-9,
+            "auroc_loss": 1e-9,
+            "slope_change": 1e-9,
+            "intercept_change": 1e-9,
+        }
     )
     alarms = 0
     for i in range(repeats):
         then = Reference.of(*wards.ward(600, 10_000 + 2 * i, per_patient, steps=2), "test")
-        alarms += bool(compare(then, *wards.ward(400, 10_001 + 2 * i, per_patient, steps=2), any_change).flags)
+        alarms += bool(
+            compare(then, *wards.ward(400, 10_001 + 2 * i, per_patient, steps=2), any_change).flags
+        )
     assert alarms / repeats <= alpha + 2 * np.sqrt(alpha * (1 - alpha) / repeats)

@@ -28,13 +28,17 @@ def tables() -> Tables:
             {"stay_id": 1, "time": 13, "variable": "hr", "value": 60.0},
             {"stay_id": 2, "time": 13, "variable": "temp", "value": 38.0},
         ],
-        treatments=[{"stay_id": 1, "drug": "insulin", "start": 1, "end": 2, "dose": 4.0, "unit": "U"}],
+        treatments=[
+            {"stay_id": 1, "drug": "insulin", "start": 1, "end": 2, "dose": 4.0, "unit": "U"}
+        ],
         episodes=[],
     )
 
 
 def lines(some: Tables) -> dict[tuple[int, str, str], float]:
-    held = profile(sequences_of(some, TASK, FEATURES, ("hr", "temp"), ("insulin",), {"sex": ["F", "M"]}))
+    held = profile(
+        sequences_of(some, TASK, FEATURES, ("hr", "temp"), ("insulin",), {"sex": ["F", "M"]})
+    )
     assert dict(held.schema) == PROFILE
     return {(row[0], row[2], row[3]): row[4] for row in held.iter_rows()}
 
@@ -63,9 +67,23 @@ def test_the_order_of_rows_does_not_matter():
 def test_values_that_were_set_aside_are_lines_of_their_own():
     def line(stay, rule="plausible_range", variable="temp", value=98.6, table="events"):
         row = f'{{"stay_id": {stay}, "variable": "{variable}", "value": {value}}}'
-        return {"table": table, "stay_id": stay, "key": "", "column": "value", "rule": rule, "value": "", "row": row}
+        return {
+            "table": table,
+            "stay_id": stay,
+            "key": "",
+            "column": "value",
+            "rule": rule,
+            "value": "",
+            "row": row,
+        }
 
-    told = [line(1), line(1, value=100.6), line(2, rule="duplicate"), line(2, variable="lact"), line(9)]
+    told = [
+        line(1),
+        line(1, value=100.6),
+        line(2, rule="duplicate"),
+        line(2, variable="lact"),
+        line(9),
+    ]
     told += [line(2, table="stays"), line(2) | {"row": None}]
     found = implausible(pl.DataFrame(told, schema=QUARANTINE), tables().stays, ("hr", "temp"))
     assert dict(found.schema) == PROFILE

@@ -27,7 +27,10 @@ TASK = TaskConfig(name="early_warning", step_hours=1, horizon=6, censor="keep")
 def charts(data_dir) -> list[tuple[str, pl.DataFrame]]:
     with zipfile.ZipFile(data_dir / "physionet2019" / "training_setA.zip") as held:
         names = sorted(name for name in held.namelist() if name.endswith(".psv"))[:PATIENTS]
-        return [(Path(n).name, pl.read_csv(held.read(n), separator="|", infer_schema=False)) for n in names]
+        return [
+            (Path(n).name, pl.read_csv(held.read(n), separator="|", infer_schema=False))
+            for n in names
+        ]
 
 
 def extract(charts, folder: Path, change=None) -> Extract:
@@ -35,15 +38,21 @@ def extract(charts, folder: Path, change=None) -> Extract:
     raw = folder / "raw"
     raw.mkdir(parents=True)
     for name, chart in charts:
-        (chart.with_columns(change) if change is not None else chart).write_csv(raw / name, separator="|")
-    config = compose_cohort("physionet2019", [f"cohort.path={raw}", "cohort.quarantine.max_share=0.5"])
+        (chart.with_columns(change) if change is not None else chart).write_csv(
+            raw / name, separator="|"
+        )
+    config = compose_cohort(
+        "physionet2019", [f"cohort.path={raw}", "cohort.quarantine.max_share=0.5"]
+    )
     return ingest(make_source(config), config, folder / "extract", lambda line: None)
 
 
 def observed(made: Extract) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Profile, and risks that know nothing."""
     tables, known = made.tables(), made.manifest.variables
-    sequences = sequences_of(tables, TASK, FeaturesConfig(name="f"), known, (), {"sex": ["F"], "unit": []})
+    sequences = sequences_of(
+        tables, TASK, FeaturesConfig(name="f"), known, (), {"sex": ["F"], "unit": []}
+    )
     stay = sequences.row_stay
     said = {
         "stay_id": sequences.stay_id[stay], "subject_id": sequences.subject_id[stay],

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 
 from flowsheet.monitoring.sketch import QUANTILES, Sketch, effective, greatest_gap, kolmogorov
 
-SAMPLES = st.tuples(st.integers(0, 2**31), st.integers(20, 3000), st.integers(20, 800), st.sampled_from([2, 9, 0]))
+SAMPLES = st.tuples(
+    st.integers(0, 2**31), st.integers(20, 3000), st.integers(20, 800), st.sampled_from([2, 9, 0])
+)
 
 
 def drawn(seed: int, n: int, distinct: int) -> np.ndarray:

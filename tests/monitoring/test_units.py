@@ -39,7 +39,9 @@ def test_a_fifth_of_the_stays_in_another_unit_is_noticed(case):
     then, values = Sketch.of(typical(of, 1), np.arange(800)), typical(of, 2)
     values[:160] = (values[:160] - conversion.offset) / conversion.factor
     found = mistake(of, then, values)
-    far = abs(np.median(values[:160]) - TYPICAL[of][0]) > 4 * TYPICAL[of][1]  # else nobody could tell
+    far = (
+        abs(np.median(values[:160]) - TYPICAL[of][0]) > 4 * TYPICAL[of][1]
+    )  # else nobody could tell
     assert found is not None or not far
     assert found is None or (found.unit == conversion.unit and 0.05 < found.share < 0.25)
 
@@ -55,9 +57,9 @@ def test_the_table_speaks_of_what_there_is():
     known = {*variables(), "weight_kg", "height_cm"}
     assert set(conversions()) <= known
     assert all(each.factor > 0 for several in conversions().values() for each in several)
-    assert len({(of, each.unit) for of, several in conversions().items() for each in several}) == sum(
-        len(several) for several in conversions().values()
-    )
+    assert len(
+        {(of, each.unit) for of, several in conversions().items() for each in several}
+    ) == sum(len(several) for several in conversions().values())
 
 
 def test_a_kind_without_other_units():

@@ -40,7 +40,11 @@ def test_tables_pass_as_json(tables):
     for orient in ("records", "split"):
         text = to_rows(tables).to_json(orient=orient, double_precision=15)
         told = json.loads(text)
-        frame = pd.DataFrame(told) if orient == "records" else pd.DataFrame(told["data"], columns=told["columns"])
+        frame = (
+            pd.DataFrame(told)
+            if orient == "records"
+            else pd.DataFrame(told["data"], columns=told["columns"])
+        )
         assert same(from_rows(frame), tables)
 
 
@@ -56,7 +60,9 @@ def test_columns_that_are_empty_may_be_left_out(rows):
 
 
 def test_times_of_any_iso_shape_are_read(rows):
-    rows["time"] = rows["time"].where(rows["time"].isna() | (rows.index % 2 == 0), rows["time"].str[:16])
+    rows["time"] = rows["time"].where(
+        rows["time"].isna() | (rows.index % 2 == 0), rows["time"].str[:16]
+    )
     assert same(from_rows(rows), example())
 
 
@@ -64,7 +70,10 @@ def test_a_stay_that_goes_on_ends_with_the_latest_fact(rows):
     rows["discharged_at"] = None
     stays = from_rows(rows).stays
     admitted = example().stays["admitted_at"]
-    assert stays["discharged_at"].to_list() == [admitted[0] + timedelta(hours=27), admitted[1] + timedelta(hours=2)]
+    assert stays["discharged_at"].to_list() == [
+        admitted[0] + timedelta(hours=27),
+        admitted[1] + timedelta(hours=2),
+    ]
 
 
 def test_a_stay_without_facts_has_no_step_yet(rows):
@@ -81,10 +90,18 @@ def test_a_stay_without_facts_has_no_step_yet(rows):
         (lambda r: r.assign(time="yesterday"), "'yesterday' cannot be read as time", "row 0, time"),
         (lambda r: r.assign(value="high"), "'high' cannot be read as value", "row 0, value"),
         (lambda r: r.assign(admitted_at="2000-01-01T00:00:00Z"), "time zone", "admitted_at"),
-        (lambda r: r.drop(columns="known_at"), "4 rows of events have no known_at", "row 2, known_at"),
+        (
+            lambda r: r.drop(columns="known_at"),
+            "4 rows of events have no known_at",
+            "row 2, known_at",
+        ),
         (lambda r: r.assign(stay_id=None), "2 rows of stays have no stay_id", "row 0, stay_id"),
         (lambda r: pd.concat([r, r]), "a stay is told twice", "stays, stay 1"),
-        (lambda r: r[r["table"] != "stays"], "4 rows of events belong to no stay", "events, stay 1"),
+        (
+            lambda r: r[r["table"] != "stays"],
+            "4 rows of events belong to no stay",
+            "events, stay 1",
+        ),
         (lambda r: r.assign(value=[1, "a", *[None] * (len(r) - 2)]), "several kinds", "value"),
     ],
 )

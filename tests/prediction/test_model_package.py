@@ -16,7 +16,12 @@ def test_a_bundle_says_what_the_model_says_of_the_same_windows(bundles, bundle, 
     answer = bundle.predict(tables)
     columns = bundle.columns
     raw = build_sequences(
-        tables, bundles.TASK, bundles.FEATURES, columns["variables"], columns["drugs"], columns["vocabulary"]
+        tables,
+        bundles.TASK,
+        bundles.FEATURES,
+        columns["variables"],
+        columns["drugs"],
+        columns["vocabulary"],
     )
     expected = bundle.model.predict_proba(bundle.scaler.transform(raw))
     assert dict(answer.schema) == PREDICTIONS
@@ -29,7 +34,11 @@ def test_a_bundle_says_what_the_model_says_of_the_same_windows(bundles, bundle, 
 def test_a_bundle_opened_again_says_the_same(bundle, tables):
     again = Bundle.load(bundle.folder)
     assert again.predict(tables).equals(bundle.predict(tables))
-    assert (again.task, again.features, again.training_key) == (bundle.task, bundle.features, bundle.training_key)
+    assert (again.task, again.features, again.training_key) == (
+        bundle.task,
+        bundle.features,
+        bundle.training_key,
+    )
 
 
 def test_each_stay_is_answered_as_if_it_had_come_alone(bundle, tables):
@@ -49,7 +58,9 @@ def test_no_stay_is_no_answer(bundle, tables):
     assert answer.is_empty()
 
 
-@pytest.mark.parametrize(("key", "value"), [("windows_version", -1), ("model_version", -1), ("inputs", ["hr"])])
+@pytest.mark.parametrize(
+    ("key", "value"), [("windows_version", -1), ("model_version", -1), ("inputs", ["hr"])]
+)
 def test_inputs_that_this_release_would_build_otherwise_are_refused(bundle, tmp_path, key, value):
     import shutil
 

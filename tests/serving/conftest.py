@@ -36,7 +36,9 @@ def ward(bundles):
 
 @pytest.fixture(scope="session")
 def bundle(bundles, ward, tmp_path_factory):
-    return bundles.make(tmp_path_factory.mktemp("bundle"), "lstm", ward, epochs=1, hidden=8, embedding=4)
+    return bundles.make(
+        tmp_path_factory.mktemp("bundle"), "lstm", ward, epochs=1, hidden=8, embedding=4
+    )
 
 
 @pytest.fixture(scope="session")
@@ -57,16 +59,29 @@ def scorer(loaded):
 @pytest.fixture
 def service(loaded):
     """A service whose champion did not come from a registry."""
-    held = Service(ServeConfig(name="ward-lstm", poll_seconds=3600, limits=Limits(body_bytes=200_000)))
+    held = Service(
+        ServeConfig(name="ward-lstm", poll_seconds=3600, limits=Limits(body_bytes=200_000))
+    )
     held.champion.current = loaded
     return held
 
 
 def kept(tables: Tables) -> Tables:
     """The tables with values and units that the contract takes, without rows that break a rule."""
-    warm = pl.when(pl.col("variable") == "temp").then(37 + (pl.col("value") - 90) / 30).otherwise("value")
+    warm = (
+        pl.when(pl.col("variable") == "temp")
+        .then(37 + (pl.col("value") - 90) / 30)
+        .otherwise("value")
+    )
     events = tables.events.with_columns(warm.round(2).alias("value"))
-    return sound(Tables(tables.stays, events, tables.treatments.with_columns(unit=pl.lit("mcg/kg")), tables.episodes))
+    return sound(
+        Tables(
+            tables.stays,
+            events,
+            tables.treatments.with_columns(unit=pl.lit("mcg/kg")),
+            tables.episodes,
+        )
+    )
 
 
 def sound(tables: Tables) -> Tables:
@@ -75,14 +90,20 @@ def sound(tables: Tables) -> Tables:
     for name in TABLES:
         frame = getattr(tables, name)
         broken = row_failures(name, frame, tables.stays)["row"].unique() - 1
-        whole[name] = frame.with_row_index("i").filter(~pl.col("i").is_in(broken.implode())).drop("i")
+        whole[name] = (
+            frame.with_row_index("i").filter(~pl.col("i").is_in(broken.implode())).drop("i")
+        )
     stays = whole["stays"]["stay_id"].implode()
-    return Tables(**{name: frame.filter(pl.col("stay_id").is_in(stays)) for name, frame in whole.items()})
+    return Tables(
+        **{name: frame.filter(pl.col("stay_id").is_in(stays)) for name, frame in whole.items()}
+    )
 
 
 def records(frame: pl.DataFrame, seed: int | None = None) -> list[dict]:
     """Rows as a client sends them: times as text, nulls left out; shuffled with a seed."""
-    rows = [{k: v for k, v in row.items() if v is not None} for row in text(frame).iter_rows(named=True)]
+    rows = [
+        {k: v for k, v in row.items() if v is not None} for row in text(frame).iter_rows(named=True)
+    ]
     if seed is not None:
         random.Random(seed).shuffle(rows)
     return rows
@@ -97,7 +118,9 @@ def body(tables: Tables, seed: int | None = None) -> bytes:
 
 
 def of_stays(tables: Tables, *stays: int) -> Tables:
-    return Tables(*(getattr(tables, name).filter(pl.col("stay_id").is_in(stays)) for name in TABLES))
+    return Tables(
+        *(getattr(tables, name).filter(pl.col("stay_id").is_in(stays)) for name in TABLES)
+    )
 
 
 def answered(outcome) -> dict:

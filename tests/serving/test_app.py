@@ -31,7 +31,9 @@ def asked(ward, tell):
 
 
 def test_a_prediction_over_http_is_the_scorers(client, scorer, asked):
-    answer = client.post("/predict", content=asked, headers={"content-type": "application/json; charset=utf-8"})
+    answer = client.post(
+        "/predict", content=asked, headers={"content-type": "application/json; charset=utf-8"}
+    )
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.content == scorer.score([asked])[0].body
@@ -39,20 +41,31 @@ def test_a_prediction_over_http_is_the_scorers(client, scorer, asked):
 
 def test_health_and_version_name_the_model(client, service):
     health = client.get("/health").json()
-    assert (health["status"], health["champion"]["version"], health["champion"]["error"]) == ("ok", 3, None)
+    assert (health["status"], health["champion"]["version"], health["champion"]["error"]) == (
+        "ok",
+        3,
+        None,
+    )
     (model,) = client.get("/version").json()["models"]
     assert (model["name"], model["version"], model["kind"]) == ("ward-lstm", 3, "lstm")
     assert model["task"]["step_hours"] == 6
     service.champion.error = "the registry does not answer"
     health = client.get("/health").json()
-    assert (health["status"], health["champion"]["error"]) == ("degraded", "the registry does not answer")
+    assert (health["status"], health["champion"]["error"]) == (
+        "degraded",
+        "the registry does not answer",
+    )
 
 
 def test_metrics_count_what_was_answered_and_refused(client, asked):
     for body in (asked, asked, b"{"):
         client.post("/predict", content=body, headers=JSON)
     client.get("/nowhere")
-    told = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if not line.startswith("#"))
+    told = dict(
+        line.rsplit(" ", 1)
+        for line in client.get("/metrics").text.splitlines()
+        if not line.startswith("#")
+    )
     assert told['flowsheet_requests_total{path="/predict",status="200"}'] == "2.0"
     assert told['flowsheet_requests_total{path="/predict",status="400"}'] == "1.0"
     assert told['flowsheet_requests_total{path="other",status="404"}'] == "1.0"
@@ -94,7 +107,12 @@ def test_limits_are_told(service, ward, tell):
             return answer.status_code, answer.json()["error"]
 
         assert kind(ward) == (413, "too_many_rows")
-        few = replace(ward, events=ward.events.head(1), treatments=ward.treatments[:0], episodes=ward.episodes[:0])
+        few = replace(
+            ward,
+            events=ward.events.head(1),
+            treatments=ward.treatments[:0],
+            episodes=ward.episodes[:0],
+        )
         assert kind(replace(few, stays=ward.stays.head(3))) == (413, "too_many_stays")
         week = one.stays.with_columns(discharged_at=pl.col("admitted_at") + pl.duration(days=7))
         assert kind(replace(one, stays=week)) == (413, "too_many_steps")
@@ -113,11 +131,17 @@ def test_when_too_many_wait_further_ones_are_sent_away_and_the_server_is_not_rea
     async def crowd():
         app = make_app(service)
         transport = httpx.ASGITransport(app)
-        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as c:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://x") as c,
+        ):
             first = asyncio.create_task(c.post("/predict", content=asked, headers=JSON))
             while not service.metrics.registry.get_sample_value("flowsheet_batch_requests_count"):
                 await asyncio.sleep(0.01)
-            later = [asyncio.create_task(c.post("/predict", content=asked, headers=JSON)) for _ in range(4)]
+            later = [
+                asyncio.create_task(c.post("/predict", content=asked, headers=JSON))
+                for _ in range(4)
+            ]
             await asyncio.wait(later, return_when=asyncio.FIRST_COMPLETED)
             ready = await c.get("/ready")
             go.set()
@@ -170,7 +194,9 @@ def test_a_batch_waits_for_what_is_on_its_way():
     sizes = []
 
     async def crowd():
-        batcher = Batcher(lambda bodies: [Refused(400, "echo", "") for _ in bodies], 8, 100, sizes.append)
+        batcher = Batcher(
+            lambda bodies: [Refused(400, "echo", "") for _ in bodies], 8, 100, sizes.append
+        )
         batcher.start()
         tasks = []
         for _ in range(5):

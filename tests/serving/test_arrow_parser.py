@@ -18,10 +18,10 @@ from flowsheet.prediction.request_parser import read
 from flowsheet.testing.tables import random_tables
 
 LIMITS = Limits()
-STAY = b'{"stay_id": 1, "admitted_at": "2000-01-01T00:00:00", "discharged_at": "2000-01-02T00:00:00"}'
-EVENT = (
-    b'{"stay_id": 1, "time": "2000-01-01T01:00:00", "known_at": "2000-01-01T01:00:00", "variable": "hr", "value": 9e1}'
+STAY = (
+    b'{"stay_id": 1, "admitted_at": "2000-01-01T00:00:00", "discharged_at": "2000-01-02T00:00:00"}'
 )
+EVENT = b'{"stay_id": 1, "time": "2000-01-01T01:00:00", "known_at": "2000-01-01T01:00:00", "variable": "hr", "value": 9e1}'
 GOOD = b'{"stays": [' + STAY + b'], "events": [' + EVENT + b"]}"
 lawful = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -39,7 +39,11 @@ def assert_read_alike(bodies):
 
 @lawful
 @given(
-    wards=st.lists(random_tables(variables=("hr", "temp"), drug_names=("norepinephrine",)), min_size=1, max_size=4),
+    wards=st.lists(
+        random_tables(variables=("hr", "temp"), drug_names=("norepinephrine",)),
+        min_size=1,
+        max_size=4,
+    ),
     seed=st.integers(0, 99),
 )
 def test_at_once_is_one_by_one(tell, wards, seed):
@@ -50,7 +54,11 @@ def test_at_once_is_one_by_one(tell, wards, seed):
 
 def test_layout_missing_tables_and_order_of_keys_do_not_matter():
     told = orjson.loads(GOOD)
-    backwards = {"events": [dict(reversed(told["events"][0].items()))], "stays": told["stays"], "episodes": None}
+    backwards = {
+        "events": [dict(reversed(told["events"][0].items()))],
+        "stays": told["stays"],
+        "episodes": None,
+    }
     only_stays = {"stays": told["stays"], "treatments": []}
     pretty = orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n"
     assert_read_alike([pretty, orjson.dumps(backwards), orjson.dumps(only_stays), GOOD])
@@ -75,7 +83,9 @@ def test_what_is_unusual_is_left_to_the_careful_reader(odd):
 
 
 @pytest.mark.parametrize(
-    "limits", [{"rows": 1}, {"stays": 1}, {"steps": 3}, {"steps_per_stay": 3}], ids=lambda limits: next(iter(limits))
+    "limits",
+    [{"rows": 1}, {"stays": 1}, {"steps": 3}, {"steps_per_stay": 3}],
+    ids=lambda limits: next(iter(limits)),
 )
 def test_what_is_too_much_is_left_to_the_careful_reader(limits):
     two = orjson.loads(GOOD)

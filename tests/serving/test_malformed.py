@@ -137,13 +137,23 @@ BODIES: dict[str, tuple[Callable[[Told, Draw], bytes], int, str]] = {
 
 def http_kinds(draw: Draw, body: bytes) -> list[tuple[str, str, str, dict, bytes, int]]:
     """(kind of error, method, path, headers, body, status)."""
-    kind, packing = draw.choice(["text/csv", "", "application/xml"]), draw.choice(["gzip", "br", "?"])
+    kind, packing = (
+        draw.choice(["text/csv", "", "application/xml"]),
+        draw.choice(["gzip", "br", "?"]),
+    )
     path = draw.choice(["/", "/predict2", "/predict/x", "/..%2f", "/%00", "/invocations"])
     return [
         ("content_type", "POST", "/predict", {"content-type": kind}, body, 415),
         ("content_type", "POST", "/predict", {}, body, 415),
         ("content_encoding", "POST", "/predict", {**JSON, "content-encoding": packing}, body, 415),
-        ("wrong_method", draw.choice(["GET", "PUT", "DELETE", "PATCH", "BREW"]), "/predict", JSON, body, 405),
+        (
+            "wrong_method",
+            draw.choice(["GET", "PUT", "DELETE", "PATCH", "BREW"]),
+            "/predict",
+            JSON,
+            body,
+            405,
+        ),
         ("wrong_method", "POST", draw.choice(["/health", "/metrics", "/version"]), JSON, body, 405),
         ("unknown_path", "POST", path, JSON, body, 404),
     ]
@@ -154,10 +164,23 @@ def two_thousand(seed: int) -> list[tuple]:
     cases = []
     while len(cases) < 2000:
         for name, (spoil, rule) in SPOILT.items():
-            cases.append((name, "POST", "/predict", JSON, orjson.dumps(spoil(good(draw), draw)), 422, "invalid", rule))
+            cases.append(
+                (
+                    name,
+                    "POST",
+                    "/predict",
+                    JSON,
+                    orjson.dumps(spoil(good(draw), draw)),
+                    422,
+                    "invalid",
+                    rule,
+                )
+            )
         for name, (make, status, kind) in BODIES.items():
             if "too" not in name or len(cases) < 200:
-                cases.append((name, "POST", "/predict", JSON, make(good(draw), draw), status, kind, None))
+                cases.append(
+                    (name, "POST", "/predict", JSON, make(good(draw), draw), status, kind, None)
+                )
         for kind, method, path, headers, body, status in http_kinds(draw, raw(good(draw), draw)):
             cases.append((kind, method, path, headers, body, status, kind, None))
     draw.shuffle(cases)
@@ -167,12 +190,19 @@ def two_thousand(seed: int) -> list[tuple]:
 async def send_all(service, cases: list[tuple]) -> tuple[list[httpx.Response], bytes]:
     app = make_app(service)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+    ):
         answers = []
         for i in range(0, len(cases), 50):
-            asked = [client.request(c[1], c[2], headers=c[3], content=c[4]) for c in cases[i : i + 50]]
+            asked = [
+                client.request(c[1], c[2], headers=c[3], content=c[4]) for c in cases[i : i + 50]
+            ]
             answers += await asyncio.gather(*asked)
-        assert (await client.post("/predict", headers=JSON, content=raw(good(Draw(0)), Draw(0)))).status_code == 200
+        assert (
+            await client.post("/predict", headers=JSON, content=raw(good(Draw(0)), Draw(0)))
+        ).status_code == 200
         return answers, (await client.get("/metrics")).content
 
 
@@ -205,7 +235,12 @@ def test_two_thousand_malformed_requests_are_told_why(service):
         (("events", 2, "value"), 1000, "plausible_range", "no living patient"),
         (("events", 2, "time"), "noon", "time", "ISO 8601"),
         (("events", 2, "stay_id"), 99, "known_stay", "send the stay's row"),
-        (("treatments", 1, "drug"), "norepinefrine", "known_drug", 'did you mean "norepinephrine"?'),
+        (
+            ("treatments", 1, "drug"),
+            "norepinefrine",
+            "known_drug",
+            'did you mean "norepinephrine"?',
+        ),
         (("stays", 1, "sex"), "f", "known_sex", "F, M or null"),
     ],
 )
@@ -215,14 +250,19 @@ def test_a_problem_names_table_row_column_rule_and_value(scorer, where, value, r
     told[table][row - 1][column] = value
     (refused,) = scorer.score([orjson.dumps(told)])
     problem = next(p for p in orjson.loads(refused.body)["problems"] if p["rule"] == rule)
-    assert (problem["table"], problem["row"], problem["column"], problem["value"]) == (*where, str(value))
+    assert (problem["table"], problem["row"], problem["column"], problem["value"]) == (
+        *where,
+        str(value),
+    )
     assert words in problem["message"]
 
 
 def test_many_problems_are_counted_and_a_few_are_listed(scorer):
     told = good(Draw(3))
     event = told["events"][0]
-    told["events"] = [{**event, "time": f"2000-01-20T00:00:{i:02d}", "value": -1} for i in range(60)]
+    told["events"] = [
+        {**event, "time": f"2000-01-20T00:00:{i:02d}", "value": -1} for i in range(60)
+    ]
     (refused,) = scorer.score([orjson.dumps(told)])
     answer = orjson.loads(refused.body)
     assert (answer["problem_count"], len(answer["problems"])) == (60, 20)

@@ -67,7 +67,9 @@ def test_a_model_that_answers_nonsense_is_not_taken_in(registry, bundle, monkeyp
     holder = Holder("m", "champion")
     holder.load()
     predict = type(bundle).predict
-    monkeypatch.setattr(type(bundle), "predict", lambda self, tables: predict(self, tables).with_columns(risk=2.0))
+    monkeypatch.setattr(
+        type(bundle), "predict", lambda self, tables: predict(self, tables).with_columns(risk=2.0)
+    )
     registry["version"] = 2
     holder.refresh()
     assert holder.current.version == 1

@@ -16,7 +16,9 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.testing.tables import random_tables
 
 lawful = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -39,7 +41,10 @@ def assert_says(answer: dict, bundle, tables: Tables) -> None:
 
 
 @lawful
-@given(tables=random_tables(variables=("hr", "temp"), drug_names=("norepinephrine",)), seed=st.integers(0, 99))
+@given(
+    tables=random_tables(variables=("hr", "temp"), drug_names=("norepinephrine",)),
+    seed=st.integers(0, 99),
+)
 def test_any_order_of_rows_gets_what_the_training_code_says(scorer, bundle, tell, tables, seed):
     tables = tell.sound(tables)
     if tables.stays.height == 0:
@@ -60,7 +65,9 @@ def test_requests_scored_together_are_answered_as_if_alone(scorer, bundle, ward,
 
 def test_one_id_in_two_requests_is_two_patients(scorer, bundle, ward, tell):
     one, other = (tell.of_stays(ward, stay) for stay in ward.stays["stay_id"].head(2))
-    renamed = Tables(*(getattr(other, n).with_columns(stay_id=one.stays["stay_id"][0]) for n in TABLES))
+    renamed = Tables(
+        *(getattr(other, n).with_columns(stay_id=one.stays["stay_id"][0]) for n in TABLES)
+    )
     outcomes = scorer.score([tell.body(one), tell.body(renamed)])
     for part, outcome in zip((one, renamed), outcomes, strict=True):
         assert_says(tell.answered(outcome), bundle, part)
@@ -83,7 +90,9 @@ def test_later_events_do_not_change_earlier_steps(scorer, ward, tell, data):
         "value": 41.0,
     }
     rows = pl.DataFrame([added, known], schema=mine.events.schema)
-    events = pl.concat([mine.events, rows]).unique(["stay_id", "time", "variable"], keep="first", maintain_order=True)
+    events = pl.concat([mine.events, rows]).unique(
+        ["stay_id", "time", "variable"], keep="first", maintain_order=True
+    )
     changed = replace(mine, events=events)
     (after,) = tell.answered(scorer.score([tell.body(changed)])[0])["stays"]
     upto = before["time"].index(cut.isoformat()) + 1
@@ -100,7 +109,9 @@ def test_an_event_changes_the_steps_that_know_it(scorer, ward, tell):
 
 def test_columns_say_the_same_as_records(scorer, ward, tell):
     mine = tell.of_stays(ward, *ward.stays["stay_id"].head(3))
-    columns = orjson.dumps({name: tell.text(getattr(mine, name)).to_dict(as_series=False) for name in TABLES})
+    columns = orjson.dumps(
+        {name: tell.text(getattr(mine, name)).to_dict(as_series=False) for name in TABLES}
+    )
     by_records, by_columns = scorer.score([tell.body(mine), columns])
     assert by_columns.body == by_records.body
 
@@ -108,10 +119,14 @@ def test_columns_say_the_same_as_records(scorer, ward, tell):
 def test_a_stay_that_goes_on_ends_with_what_is_known(scorer, bundle, ward, tell):
     mine = tell.of_stays(ward, ward.stays["stay_id"][0])
     latest = mine.events["known_at"].max()
-    ongoing = replace(mine, stays=mine.stays.with_columns(discharged_at=pl.lit(None, pl.Datetime("us"))))
+    ongoing = replace(
+        mine, stays=mine.stays.with_columns(discharged_at=pl.lit(None, pl.Datetime("us")))
+    )
     answer = tell.answered(scorer.score([tell.body(ongoing)])[0])
     ended = max(latest, *(f["known_at"].max() or latest for f in (mine.treatments, mine.episodes)))
-    assert_says(answer, bundle, replace(mine, stays=mine.stays.with_columns(discharged_at=pl.lit(ended))))
+    assert_says(
+        answer, bundle, replace(mine, stays=mine.stays.with_columns(discharged_at=pl.lit(ended)))
+    )
 
 
 def test_a_stay_without_facts_is_answered(scorer, tell):
@@ -133,7 +148,9 @@ def test_one_bad_request_does_not_hurt_the_others(scorer, bundle, ward, tell):
         assert_says(tell.answered(outcomes[good]), bundle, mine)
 
 
-def test_what_fails_unforeseen_is_an_internal_error_of_that_request_alone(scorer, ward, tell, monkeypatch):
+def test_what_fails_unforeseen_is_an_internal_error_of_that_request_alone(
+    scorer, ward, tell, monkeypatch
+):
     mine = tell.of_stays(ward, ward.stays["stay_id"][0])
     predict = type(scorer._current().bundle).predict
 
@@ -150,16 +167,23 @@ def test_what_fails_unforeseen_is_an_internal_error_of_that_request_alone(scorer
 
 
 def test_the_answer_names_the_model(scorer, ward, tell):
-    answer = tell.answered(scorer.score([tell.body(tell.of_stays(ward, ward.stays["stay_id"][0]))])[0])
+    answer = tell.answered(
+        scorer.score([tell.body(tell.of_stays(ward, ward.stays["stay_id"][0]))])[0]
+    )
     assert answer["model"] == {"name": "ward-lstm", "version": 3, "alias": "champion"}
 
 
 @pytest.mark.parametrize(
-    "form", ["2000-01-01T09:30:00", "2000-01-01 09:30:00", "2000-01-01T09:30", "2000-01-01T09:30:00.000"]
+    "form",
+    ["2000-01-01T09:30:00", "2000-01-01 09:30:00", "2000-01-01T09:30", "2000-01-01T09:30:00.000"],
 )
 def test_times_may_be_written_in_these_ways_whatever_others_write(scorer, tell, form):
     def ask(time):
-        stay = {"stay_id": 1, "admitted_at": "2000-01-01T00:00:00", "discharged_at": "2000-01-02T00:00:00"}
+        stay = {
+            "stay_id": 1,
+            "admitted_at": "2000-01-01T00:00:00",
+            "discharged_at": "2000-01-02T00:00:00",
+        }
         event = {"stay_id": 1, "time": time, "known_at": time, "variable": "hr", "value": 90}
         return orjson.dumps({"stays": [stay], "events": [event]})
 

@@ -75,7 +75,10 @@ def serving(command: list[str], path: str, log: Path, env: dict | None = None):
         while True:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2),
+            ):
                 break
             time.sleep(0.2)
         yield process, port
@@ -86,7 +89,9 @@ def serving(command: list[str], path: str, log: Path, env: dict | None = None):
 
 
 def post(port: int, path: str, body: bytes) -> dict:
-    asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"})
+    asked = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(asked, timeout=60) as answer:
         return json.loads(answer.read())
 
@@ -139,7 +144,9 @@ def listening(pid: int) -> set[str]:
     return found
 
 
-def test_the_server_follows_the_registry_shadows_and_drains(home, bundles_by_version, ward, tell, tmp_path):
+def test_the_server_follows_the_registry_shadows_and_drains(
+    home, bundles_by_version, ward, tell, tmp_path
+):
     bundle, rival = bundles_by_version
     part = tell.of_stays(ward, *ward.stays["stay_id"].head(3))
     body, log = tell.body(part, seed=1), tmp_path / "server.log"
@@ -190,13 +197,28 @@ def test_the_server_follows_the_registry_shadows_and_drains(home, bundles_by_ver
 
 def test_mlflow_serves_the_champion_too(home, bundle, ward, tell, tmp_path):
     connect().set_registered_model_alias(NAME, "champion", "1")
-    command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local"]
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        f"models:/{NAME}@champion",
+        "--env-manager",
+        "local",
+    ]
     env = {"MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     part = tell.of_stays(ward, *ward.stays["stay_id"].head(3))
-    with serving([*command, "--host", "127.0.0.1"], "/ping", tmp_path / "mlflow.log", env) as (_, port):
+    with serving([*command, "--host", "127.0.0.1"], "/ping", tmp_path / "mlflow.log", env) as (
+        _,
+        port,
+    ):
         split = json.loads(to_rows(part).to_json(orient="split", index=False, double_precision=15))
-        told = post(port, "/invocations", json.dumps({"dataframe_split": split}).encode())["predictions"]
-    np.testing.assert_allclose([row["risk"] for row in told], bundle.predict(part)["risk"], atol=1e-6, rtol=0)
+        told = post(port, "/invocations", json.dumps({"dataframe_split": split}).encode())[
+            "predictions"
+        ]
+    np.testing.assert_allclose(
+        [row["risk"] for row in told], bundle.predict(part)["risk"], atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize(

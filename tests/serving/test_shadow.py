@@ -39,7 +39,9 @@ def test_both_risks_stand_side_by_side(scored, challenger, bundle, ward, tell):
     assert page.schema == pl.Schema(LOGGED)
     mine = tell.of_stays(ward, *[ward.stays["stay_id"][i] for i in (0, 1, 5)])
     np.testing.assert_allclose(page["champion_risk"], bundle.predict(mine)["risk"], atol=1e-6)
-    np.testing.assert_allclose(page["challenger_risk"], challenger.bundle.predict(mine)["risk"], atol=1e-6)
+    np.testing.assert_allclose(
+        page["challenger_risk"], challenger.bundle.predict(mine)["risk"], atol=1e-6
+    )
     assert page["stay_id"].unique().sort().to_list() == mine.stays["stay_id"].to_list()
     assert set(page["champion_version"]) == {3}
     assert set(page["challenger_version"]) == {4}
@@ -72,7 +74,9 @@ def test_a_full_queue_drops_and_counts_at_once(scored, challenger, tmp_path):
     assert value(metrics, "flowsheet_shadow_batches_total", outcome="dropped") == 96
 
 
-def test_a_challenger_that_fails_is_counted_and_nothing_else(scored, challenger, tmp_path, monkeypatch):
+def test_a_challenger_that_fails_is_counted_and_nothing_else(
+    scored, challenger, tmp_path, monkeypatch
+):
     class Broken:
         def predict(self, tables):
             raise BaseException("a panic")

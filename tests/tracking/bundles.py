@@ -34,11 +34,19 @@ def ward(stays: int = 40, seed: int = 0) -> Tables:
     n = 12 * stays
     stay = rng.integers(0, stays, n)
     when = [start + timedelta(hours=float(h)) for h in np.round(rng.uniform(0, hours[stay]), 2)]
-    known = [t + timedelta(minutes=int(m)) for t, m in zip(when, rng.integers(0, 90, n), strict=True)]
+    known = [
+        t + timedelta(minutes=int(m)) for t, m in zip(when, rng.integers(0, 90, n), strict=True)
+    ]
     values = np.round(rng.normal(90, 15, n), 1)
     events = frame(
         "events",
-        {"stay_id": ids[stay], "time": when, "known_at": known, "variable": rng.choice(VARIABLES, n), "value": values},
+        {
+            "stay_id": ids[stay],
+            "time": when,
+            "known_at": known,
+            "variable": rng.choice(VARIABLES, n),
+            "value": values,
+        },
     )
     given = [start + timedelta(hours=int(h)) for h in rng.integers(0, 20, stays // 2)]
     later = [t + timedelta(hours=5) for t in given]

@@ -18,7 +18,8 @@ def shared_home(tmp_path_factory):
 
 @pytest.fixture
 def store(shared_home, monkeypatch):
-    """One SQLite store for all tests here, since making one takes seconds; experiments differ by name.
+    """One SQLite store for all tests here, since making one takes seconds; experiments differ by
+    name.
 
     MLflow's own default is left alone.
     """

@@ -25,7 +25,9 @@ def name(store, config, bundle):
 def test_the_champion_is_the_bundle_that_was_registered(name, bundle, tables):
     found = resolve(name, "champion")
     assert (found.version, found.uri) == (1, f"models:/{name}/1")
-    np.testing.assert_array_equal(load(found).predict(tables)["risk"], bundle.predict(tables)["risk"])
+    np.testing.assert_array_equal(
+        load(found).predict(tables)["risk"], bundle.predict(tables)["risk"]
+    )
 
 
 def test_an_alias_that_moves_resolves_anew(name):

@@ -36,9 +36,18 @@ def package(child, bundle, tmp_path):
 
 
 def in_a_new_process(code: str, *arguments: str) -> str:
-    env = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_TRACKING_URI": tracking_uri()}
+    env = {
+        **os.environ,
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+        "MLFLOW_TRACKING_URI": tracking_uri(),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120, env=env, check=False
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=env,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -75,7 +84,12 @@ def test_a_package_has_signature_example_and_requirements(package, bundle):
     model = Model.load(str(package[1]))
     required = [column.name for column in model.signature.inputs if column.required]
     assert required == ["table", "stay_id"]
-    assert [column.name for column in model.signature.outputs] == ["stay_id", "time", "step", "risk"]
+    assert [column.name for column in model.signature.outputs] == [
+        "stay_id",
+        "time",
+        "step",
+        "risk",
+    ]
     saved = model.load_input_example(str(package[1]))
     assert set(saved["stay_id"]) == {1, 2}
     held = (package[1] / "requirements.txt").read_text().split()
@@ -106,7 +120,9 @@ def test_packaging_twice_is_one_package(package, child, bundle, config):
     experiment = connect().get_experiment_by_name(config.name).experiment_id
     (model,) = connect().search_logged_models([experiment])
     assert {m.key: m.value for m in model.metrics} == {"test.auroc": 0.7}
-    assert [output.model_id for output in connect().get_run(child).outputs.model_outputs] == [model.model_id]
+    assert [output.model_id for output in connect().get_run(child).outputs.model_outputs] == [
+        model.model_id
+    ]
 
 
 def test_a_package_that_a_kill_cut_off_is_completed(child, bundle, config, monkeypatch):
@@ -131,7 +147,10 @@ def test_a_package_that_a_kill_cut_off_is_completed(child, bundle, config, monke
 def test_one_training_is_registered_once(package, child, config):
     name = f"{config.name}-logistic"
     assert register(name, child, package[0], "k" * 64, description="first") == 1
-    assert register(name, child, package[0], "k" * 64, description="better", tags={"auroc": "0.7"}) == 1
+    assert (
+        register(name, child, package[0], "k" * 64, description="better", tags={"auroc": "0.7"})
+        == 1
+    )
     assert register(name, child, package[0], "other") == 2
     versions = {int(v.version): v for v in connect().search_model_versions(f"name = '{name}'")}
     assert len(versions) == 2
@@ -144,7 +163,9 @@ def test_one_training_is_registered_once(package, child, config):
 
 
 @pytest.mark.parametrize("method", ["create_registered_model", "create_model_version"])
-def test_a_server_that_was_asked_twice_holds_one_version(package, child, config, monkeypatch, method):
+def test_a_server_that_was_asked_twice_holds_one_version(
+    package, child, config, monkeypatch, method
+):
     """MLflow's client asks again when a server is gone before it has answered; the first time may have counted."""
     name, client = f"{config.name}-asked-twice", connect()._client
     create = getattr(client, method)
@@ -172,12 +193,27 @@ def test_listing_models_makes_no_store(flowsheet_home):
 @pytest.mark.server
 def test_a_server_answers_what_the_bundle_answers(package, bundle, tables, tmp_path):
     port = free_port()
-    command = ["-m", "mlflow", "models", "serve", "-m", str(package[1]), "--env-manager", "local", "--port", str(port)]
+    command = [
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(package[1]),
+        "--env-manager",
+        "local",
+        "--port",
+        str(port),
+    ]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     with (tmp_path / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, *command, "--host", "127.0.0.1"], env=env, stdout=log, stderr=log, start_new_session=True
+            [sys.executable, *command, "--host", "127.0.0.1"],
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
     try:
         await_ping(port, server, tmp_path / "server.log")
@@ -186,7 +222,11 @@ def test_a_server_answers_what_the_bundle_answers(package, bundle, tables, tmp_p
         for body in (
             {"dataframe_records": told},
             {"dataframe_records": lean},
-            {"dataframe_split": json.loads(to_rows(tables).to_json(orient="split", double_precision=15, index=False))},
+            {
+                "dataframe_split": json.loads(
+                    to_rows(tables).to_json(orient="split", double_precision=15, index=False)
+                )
+            },
         ):
             answer = pl.DataFrame(post(port, body)["predictions"])
             expected = bundle.predict(tables)
@@ -231,7 +271,9 @@ def await_ping(port: int, server: subprocess.Popen, log: Path) -> None:
 
 def post(port: int, body: dict) -> dict:
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        f"http://127.0.0.1:{port}/invocations",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())

@@ -24,7 +24,12 @@ class Told:
     error: str | None = None
 
 
-TRIALS = [Told(0), Told(1, "pruned", 0.2), Told(2, "failed", None, error="ArithmeticError: no"), Told(3)]
+TRIALS = [
+    Told(0),
+    Told(1, "pruned", 0.2),
+    Told(2, "failed", None, error="ArithmeticError: no"),
+    Told(3),
+]
 DATA = [DataSet("ward", "d" * 64, "simulated", counts={"stays": 10})]
 
 
@@ -43,11 +48,20 @@ def runs(config, **tags):
 def everything(run):
     """What a run holds, with every point of every metric."""
     client = connect()
-    history = {m: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, m)] for m in run.data.metrics}
+    history = {
+        m: [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, m)]
+        for m in run.data.metrics
+    }
     tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.log")}
     files = sorted(f.path for f in client.list_artifacts(run.info.run_id))
     inputs = [(d.dataset.name, d.dataset.digest) for d in run.inputs.dataset_inputs]
-    return {"params": run.data.params, "tags": tags, "metrics": history, "files": files, "inputs": inputs}
+    return {
+        "params": run.data.params,
+        "tags": tags,
+        "metrics": history,
+        "files": files,
+        "inputs": inputs,
+    }
 
 
 def whole(tracker, config, finish=True):
@@ -84,7 +98,10 @@ def test_an_experiment_is_recorded_as_a_tree(tracker, config):
 
 def test_trials_hold_their_parameters_curve_and_end(tracker, config):
     _, child = whole(tracker, config)
-    trials = {int(run.data.tags["flowsheet.trial"]): run for run in runs(config, mlflow__parentRunId=child)}
+    trials = {
+        int(run.data.tags["flowsheet.trial"]): run
+        for run in runs(config, mlflow__parentRunId=child)
+    }
     assert {n: (t.info.status, t.data.tags["flowsheet.state"]) for n, t in trials.items()} == {
         0: ("FINISHED", "complete"),
         1: ("FINISHED", "pruned"),
@@ -93,7 +110,11 @@ def test_trials_hold_their_parameters_curve_and_end(tracker, config):
     }
     first = everything(trials[0])
     assert first["params"] == {"model.hidden": "8", "model.layers": "1, 2"}
-    assert first["metrics"] == {"valid.auprc": [(0, 0.5)], "epoch.auprc": [(0, 0.1), (1, 0.4)], "seconds": [(0, 1.5)]}
+    assert first["metrics"] == {
+        "valid.auprc": [(0, 0.5)],
+        "epoch.auprc": [(0, 0.1), (1, 0.4)],
+        "seconds": [(0, 1.5)],
+    }
     assert trials[2].data.tags["flowsheet.error"] == "ArithmeticError: no"
     assert "valid.auprc" not in trials[2].data.metrics
 
@@ -105,11 +126,18 @@ def test_the_parent_keeps_what_a_repetition_needs(tracker, config, tmp_path):
     folder = connect().download_artifacts(parent.run_id, "", str(tmp_path))
     from omegaconf import OmegaConf
 
-    assert ExperimentConfig.model_validate(OmegaConf.to_container(OmegaConf.load(f"{folder}/config.yaml"))) == config
+    assert (
+        ExperimentConfig.model_validate(
+            OmegaConf.to_container(OmegaConf.load(f"{folder}/config.yaml"))
+        )
+        == config
+    )
     assert "mlflow==" in (tmp_path / "requirements.txt").read_text()
     assert '"python"' in (tmp_path / "environment.json").read_text()
     (top,) = runs(config, flowsheet__level="experiment")
-    assert [(d.dataset.name, len(d.dataset.digest)) for d in top.inputs.dataset_inputs] == [("ward", 36)]
+    assert [(d.dataset.name, len(d.dataset.digest)) for d in top.inputs.dataset_inputs] == [
+        ("ward", 36)
+    ]
 
 
 def test_everything_twice_is_the_same_as_once(tracker, config):
@@ -141,7 +169,9 @@ def test_a_failure_ends_what_is_below_and_nothing_else(tracker, config):
 
 
 def test_what_killed_processes_left_open_is_closed(tracker, config):
-    started = {name: tracker.start(config, name, holder=name).run_id for name in ("dead", "alive", "done")}
+    started = {
+        name: tracker.start(config, name, holder=name).run_id for name in ("dead", "alive", "done")
+    }
     unknown = tracker.start(config, "unknown").run_id
     below = tracker.model_run(started["dead"], "logistic", "training1")
     tracker.finish(started["done"])
@@ -196,7 +226,9 @@ def test_a_trial_cut_off_while_it_was_recorded_is_completed(tracker, config):
     parent = tracker.start(config, "key1")
     child = tracker.model_run(parent.run_id, "logistic", "training1")
     first = {"mlflow.parentRunId": child, "flowsheet.trial": "0"}
-    tracker._create(parent.experiment_id, "trial", "trial 0", first)  # what a kill after the first call leaves
+    tracker._create(
+        parent.experiment_id, "trial", "trial 0", first
+    )  # what a kill after the first call leaves
     tracker.sync_trials(child, "auprc", TRIALS)
     trials = runs(config, mlflow__parentRunId=child)
     assert sorted(run.data.tags["flowsheet.trial"] for run in trials) == ["0", "1", "2", "3"]
@@ -222,10 +254,14 @@ def test_a_deleted_experiment_comes_back(tracker, config):
     assert not tracker.start(config, "key2").finished
 
 
-def test_an_experiment_that_another_machine_makes_at_the_same_moment_is_taken(tracker, config, monkeypatch):
+def test_an_experiment_that_another_machine_makes_at_the_same_moment_is_taken(
+    tracker, config, monkeypatch
+):
     client = tracker._client._client
     create = client.create_experiment
-    monkeypatch.setattr(client, "create_experiment", lambda *a, **k: (create(*a, **k), create(*a, **k)))
+    monkeypatch.setattr(
+        client, "create_experiment", lambda *a, **k: (create(*a, **k), create(*a, **k))
+    )
     assert tracker.start(config, "k" * 64) == tracker.start(config, "k" * 64)
 
 
@@ -235,7 +271,11 @@ def test_runs_are_listed_newest_first(tracker, config):
     header, rows = list_runs()
     row = dict(zip(header, rows[0], strict=True))
     assert row["run"] == parent.run_id
-    assert (row["experiment"], row["status"], row["best"]) == (config.name, "finished", "logistic 0.750")
+    assert (row["experiment"], row["status"], row["best"]) == (
+        config.name,
+        "finished",
+        "logistic 0.750",
+    )
 
 
 def test_listing_makes_no_store(flowsheet_home):
@@ -287,7 +327,9 @@ for i in range(15):
 
 def test_several_processes_write_one_file(tracker, config):
     parent = tracker.start(config, "key1")
-    writers = [subprocess.Popen([sys.executable, "-c", WRITER, parent.run_id, str(n)]) for n in range(2)]
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, parent.run_id, str(n)]) for n in range(2)
+    ]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     assert len(runs(config, flowsheet__level="model")) == 30
 
@@ -300,6 +342,8 @@ def test_nobody_is_told_about_it():
         "from mlflow.telemetry.utils import is_telemetry_disabled; assert is_telemetry_disabled();"
         "from mlflow.telemetry.client import get_telemetry_client; assert get_telemetry_client() is None"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -21,7 +21,10 @@ TREES = ModelConfig(
 def trials(count, score, seed=0):
     rng = np.random.default_rng(seed)
     drawn = [
-        {"learning_rate": float(np.exp(rng.uniform(np.log(0.01), np.log(0.3)))), "leaves": int(rng.integers(4, 65))}
+        {
+            "learning_rate": float(np.exp(rng.uniform(np.log(0.01), np.log(0.3)))),
+            "leaves": int(rng.integers(4, 65)),
+        }
         for _ in range(count)
     ]
     return [TrialRecord(i, TrialState.complete, p, score(p), 1.0, {}) for i, p in enumerate(drawn)]
@@ -60,4 +63,7 @@ def test_too_little_is_said_with_its_reason():
     alike = importance("gradient_boosting", TREES, trials(8, lambda params: 0.5), seed=1)
     assert alike.left_out == "all complete trials scored alike"
     fixed = ModelConfig(kind="gradient_boosting", space={})
-    assert importance("gradient_boosting", fixed, trials(8, by_rate), seed=1).left_out == "nothing was tuned"
+    assert (
+        importance("gradient_boosting", fixed, trials(8, by_rate), seed=1).left_out
+        == "nothing was tuned"
+    )

@@ -17,7 +17,9 @@ TOY = Path(__file__).with_name("toy.py")
 
 def start(folder: Path, delay: float) -> subprocess.Popen[bytes]:
     env = {**os.environ, "TOY_DELAY": str(delay), "TOY_LOG": str(folder / "log")}
-    return subprocess.Popen([sys.executable, str(TOY), str(folder), str(folder / "result.json")], env=env)
+    return subprocess.Popen(
+        [sys.executable, str(TOY), str(folder), str(folder / "result.json")], env=env
+    )
 
 
 def run_whole(folder: Path) -> dict:
@@ -47,7 +49,11 @@ def run_killed(folder: Path, delay: float, kills: int, rng: random.Random) -> tu
 
 def log(folder: Path) -> list[list]:
     path = folder / "log"
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]")] if path.exists() else []
+    return (
+        [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]")]
+        if path.exists()
+        else []
+    )
 
 
 def compare(tmp_path: Path, kills: int, seed: int) -> None:
@@ -58,7 +64,9 @@ def compare(tmp_path: Path, kills: int, seed: int) -> None:
     starts = [json.dumps(params) for what, params, _ in log(tmp_path / "killed") if what == "start"]
     # each kill can make one fit begin again, never one that was finished
     assert len(starts) <= len({*starts}) + hits
-    assert {*starts} == {json.dumps(params) for what, params, _ in log(tmp_path / "whole") if what == "start"}
+    assert {*starts} == {
+        json.dumps(params) for what, params, _ in log(tmp_path / "whole") if what == "start"
+    }
 
 
 def test_a_killed_study_ends_as_the_undisturbed_one(tmp_path):

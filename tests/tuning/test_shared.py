@@ -27,14 +27,23 @@ def url():
 
 
 def start(folder: Path, name: str, url: str, delay: float) -> subprocess.Popen[bytes]:
-    toy = {"TOY_DELAY": str(delay), "TOY_LOG": str(folder / f"{name}.log"), "TOY_URL": url, "TOY_TRIALS": str(TRIALS)}
+    toy = {
+        "TOY_DELAY": str(delay),
+        "TOY_LOG": str(folder / f"{name}.log"),
+        "TOY_URL": url,
+        "TOY_TRIALS": str(TRIALS),
+    }
     command = [sys.executable, str(TOY), str(folder / "work"), str(folder / f"{name}.json")]
     return subprocess.Popen(command, env={**os.environ, **toy})
 
 
 def fits(folder: Path, what: str) -> list[str]:
     """The parameters of the fits that have started or ended."""
-    lines = [json.loads(line) for log in sorted(folder.glob("*.log")) for line in log.read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for log in sorted(folder.glob("*.log"))
+        for line in log.read_text().splitlines()
+    ]
     return [json.dumps(params) for kind, params, _ in lines if kind == what]
 
 
@@ -61,7 +70,9 @@ def test_two_workers_finish_a_study_though_one_is_killed(tmp_path, url):
     assert [trial["number"] for trial in done["trials"]] == list(range(TRIALS))
     assert {trial["state"] for trial in done["trials"]} <= {"complete", "pruned"}
     begun = Counter(fits(tmp_path, "start"))
-    assert sum(begun.values()) - len(begun) <= 1  # what was cut off was begun again, and nothing else
+    assert (
+        sum(begun.values()) - len(begun) <= 1
+    )  # what was cut off was begun again, and nothing else
     assert len({json.dumps(trial["params"]) for trial in done["trials"]}) >= TRIALS - 1
     best = max((t for t in done["trials"] if t["state"] == "complete"), key=lambda t: t["value"])
     assert done["model"] == best["params"]

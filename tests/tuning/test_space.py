@@ -65,7 +65,12 @@ def test_a_parameter_without_default_must_be_fixed_or_searched(toy, monkeypatch)
         resolve("toy", config(space={}))
 
 
-@given(st.integers(-50, 50), st.integers(0, 40), st.integers(1, 7), st.one_of(st.none(), st.integers(-200, 200)))
+@given(
+    st.integers(-50, 50),
+    st.integers(0, 40),
+    st.integers(1, 7),
+    st.one_of(st.none(), st.integers(-200, 200)),
+)
 def test_the_nearest_whole_value_is_on_the_grid(low, width, step, value):
     space = IntRange(low=low, high=low + width, step=step)
     grid = list(range(low, low + width + 1, step))

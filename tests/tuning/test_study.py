@@ -15,7 +15,16 @@ from flowsheet.tuning.study import tune
 
 @pytest.fixture
 def search(toy, tmp_path):
-    def go(work=tmp_path / "work", *, seed=5, score=toy.mean, tuning=toy.TUNING, storage=None, told=None, **config):
+    def go(
+        work=tmp_path / "work",
+        *,
+        seed=5,
+        score=toy.mean,
+        tuning=toy.TUNING,
+        storage=None,
+        told=None,
+        **config,
+    ):
         data = toy.sequences()
         return tune(
             "toy", ModelConfig(kind="toy", **config), tuning, data, data, seed=seed, score=score, work=work,
@@ -71,7 +80,10 @@ def test_pruning_gives_up_on_bad_draws_and_says_so(search, tmp_path):
     pruned = [t for t in tuned.trials if t.state is TrialState.pruned]
     assert pruned
     assert all(len(t.curve) < 5 and t.value == t.curve[max(t.curve)] for t in pruned)
-    unpruned = search(tmp_path / "unpruned", tuning=TuningConfig(name="t", trials=12, startup_trials=3, prune=False))
+    unpruned = search(
+        tmp_path / "unpruned",
+        tuning=TuningConfig(name="t", trials=12, startup_trials=3, prune=False),
+    )
     assert {t.state for t in unpruned.trials} == {TrialState.complete}
 
 
@@ -81,13 +93,17 @@ def test_the_first_among_equals_is_best(search):
 
 def test_equal_draws_are_fitted_once(search, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
-    tuned = search(space={"kind": Choice(of=("a", "b"))}, tuning=TuningConfig(name="t", trials=6, prune=False))
+    tuned = search(
+        space={"kind": Choice(of=("a", "b"))}, tuning=TuningConfig(name="t", trials=6, prune=False)
+    )
     assert len(tuned.trials) == 6
     assert len((tmp_path / "log").read_text().splitlines()) == 2 * 2
     assert {t.params["kind"]: t.value for t in tuned.trials}.keys() == {"a", "b"}
 
 
-@pytest.mark.parametrize("config", [{"space": {}}, {"trials": 1}, {"params": {"x": 0.5, "n": 2, "kind": "b"}}])
+@pytest.mark.parametrize(
+    "config", [{"space": {}}, {"trials": 1}, {"params": {"x": 0.5, "n": 2, "kind": "b"}}]
+)
 def test_nothing_to_search_is_one_trial(search, config):
     tuned = search(**config)
     assert len(tuned.trials) == 1
@@ -95,7 +111,9 @@ def test_nothing_to_search_is_one_trial(search, config):
 
 
 def test_fixed_parameters_stay_fixed_and_a_space_of_ones_own_is_used(search):
-    tuned = search(params={"n": 7}, space={"x": FloatRange(low=0.5, high=0.6), "n": Choice(of=(1, 2))})
+    tuned = search(
+        params={"n": 7}, space={"x": FloatRange(low=0.5, high=0.6), "n": Choice(of=(1, 2))}
+    )
     assert {t.params["n"] for t in tuned.trials} == {7}
     assert tuned.trials[0].params["x"] == 0.5  # the default, 0.2, moved into the range
     assert all(0.5 <= t.params["x"] <= 0.6 for t in tuned.trials)
@@ -112,7 +130,9 @@ def test_a_failing_trial_is_recorded_and_the_search_goes_on(search):
 
 def test_failing_defaults_fail_the_study_each_time(search):
     for _ in range(2):
-        with pytest.raises(CheckFailed, match="toy failed with its default parameters: ArithmeticError"):
+        with pytest.raises(
+            CheckFailed, match="toy failed with its default parameters: ArithmeticError"
+        ):
             search(params={"fail_above": 0.1})
 
 
@@ -130,7 +150,11 @@ def test_a_score_that_cannot_be_computed_is_an_error(search):
 def test_validation_rows_of_one_class_are_judged_by_log_loss(toy, tmp_path, events):
     """A small fold without events must not stop an experiment, nor choose by a figure that means nothing."""
     data = toy.sequences()
-    valid = replace(data, scored=np.arange(data.rows) < len(events), y=np.resize([*events, 0], data.rows).astype("i1"))
+    valid = replace(
+        data,
+        scored=np.arange(data.rows) < len(events),
+        y=np.resize([*events, 0], data.rows).astype("i1"),
+    )
     told = []
     tuned = tune(
         "toy", ModelConfig(kind="toy"), toy.TUNING, data, valid,
@@ -156,7 +180,16 @@ def test_the_score_sees_scored_rows_only(toy, tmp_path):
         seen.append((y.tolist(), len(p)))
         return 0.5
 
-    tune("toy", ModelConfig(kind="toy", trials=1), toy.TUNING, data, data, seed=1, score=score, work=tmp_path)
+    tune(
+        "toy",
+        ModelConfig(kind="toy", trials=1),
+        toy.TUNING,
+        data,
+        data,
+        seed=1,
+        score=score,
+        work=tmp_path,
+    )
     assert seen == [([0, 1, 0, 1], 4)]
 
 
@@ -191,7 +224,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("report", [0, 7, 13, 20, 34])
-def test_interrupted_at_any_report_the_study_ends_the_same(toy, search, tmp_path, monkeypatch, report):
+def test_interrupted_at_any_report_the_study_ends_the_same(
+    toy, search, tmp_path, monkeypatch, report
+):
     whole = search(tmp_path / "whole")
     count = 0
     fit = toy.Toy.fit

@@ -1,8 +1,9 @@
-"""A model whose score is a known function of its parameters, and a script that tunes it and may be killed.
+"""A model whose score is a known function of its parameters, and a script that tunes it and may be
+killed.
 
-``python toy.py WORK RESULT`` writes the study's outcome to RESULT as JSON. ``TOY_DELAY`` slows each epoch down;
-``TOY_LOG`` gathers a line for each fit that starts and each that ends. ``TOY_URL`` names a database that several share,
-``TOY_TRIALS`` the number of trials.
+``python toy.py WORK RESULT`` writes the study's outcome to RESULT as JSON. ``TOY_DELAY`` slows each
+epoch down; ``TOY_LOG`` gathers a line for each fit that starts and each that ends. ``TOY_URL``
+names a database that several share, ``TOY_TRIALS`` the number of trials.
 """
 
 from __future__ import annotations
@@ -120,7 +121,11 @@ def main(work: Path, result: Path) -> None:
         storage=os.environ.get("TOY_URL"),
     )
     saved = json.loads((tuned.folder / "params.json").read_text())
-    outcome = {"trials": [t.result() for t in tuned.trials], "fingerprint": tuned.fingerprint, "model": saved}
+    outcome = {
+        "trials": [t.result() for t in tuned.trials],
+        "fingerprint": tuned.fingerprint,
+        "model": saved,
+    }
     write_json(result, outcome)
 
 

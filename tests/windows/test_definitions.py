@@ -19,7 +19,11 @@ AGGREGATIONS = {
     "count": len,
 }
 FEATURES = FeaturesConfig(
-    name="f", aggregations=("last", *AGGREGATIONS), carry_forward_hours=CARRY, statics=(), time=False
+    name="f",
+    aggregations=("last", *AGGREGATIONS),
+    carry_forward_hours=CARRY,
+    statics=(),
+    time=False,
 )
 
 
@@ -50,10 +54,15 @@ class Row:
         return self.since < max(fact[start], fact["known_at"]) <= self.predicted
 
     def value(self, events):
-        now = sorted((e for e in events if e["known_at"] <= self.predicted), key=lambda e: (e["time"], e["known_at"]))
+        now = sorted(
+            (e for e in events if e["known_at"] <= self.predicted),
+            key=lambda e: (e["time"], e["known_at"]),
+        )
         fresh = [e["value"] for e in events if self.arrives(e, "time")]
         latest = now[-1] if now else None
-        valid = latest and (self.predicted - latest["time"] <= CARRY or latest["time"] > self.p(self.k - 1))
+        valid = latest and (
+            self.predicted - latest["time"] <= CARRY or latest["time"] > self.p(self.k - 1)
+        )
         told = {how: aggregate(fresh) for how, aggregate in AGGREGATIONS.items()}
         return {
             "last": latest["value"] if valid else NAN,
@@ -67,13 +76,17 @@ class Row:
             if max(exposure["start"], exposure["known_at"]) > time:
                 return 0.0
             duration = exposure["end"] - exposure["start"]
-            return (exposure["dose"] or 0.0) * (min(exposure["end"], time) - exposure["start"] if duration else 1.0)
+            return (exposure["dose"] or 0.0) * (
+                min(exposure["end"], time) - exposure["start"] if duration else 1.0
+            )
 
         known = [e for e in exposures if max(e["start"], e["known_at"]) <= self.predicted]
         return {
             "on": any(self.arrives(e, "start") or e["end"] > self.since for e in known),
             "dose": sum(given_by(e, self.predicted) - given_by(e, self.since) for e in known),
-            "since": min((self.predicted - min(e["end"], self.predicted) for e in known), default=NAN),
+            "since": min(
+                (self.predicted - min(e["end"], self.predicted) for e in known), default=NAN
+            ),
         }
 
     def targets(self, episodes):
@@ -83,7 +96,11 @@ class Row:
         state = [e for e in episodes if e["onset"] <= end and over(e) > now]
         y = bool(state) if self.task.response == "state" else now < first <= end
         at_risk = self.task.response == "state" or now < first
-        seen = any(e["onset"] <= left for e in state) if self.task.response == "state" else y and first <= left
+        seen = (
+            any(e["onset"] <= left for e in state)
+            if self.task.response == "state"
+            else y and first <= left
+        )
         whole = self.task.censor == "keep" or end <= left or seen
         present = (self.stay["observed_from"] or self.stay["admitted_at"]) <= now <= left
         return y, at_risk and whole and present, any(e["onset"] <= now < over(e) for e in episodes)
@@ -151,9 +168,13 @@ def test_every_number_is_as_defined(tables, task):
             actual = {name: made.x[at, i] for name, i in position.items()}
             assert set(expected) == set(actual)
             for name, number in expected.items():
-                np.testing.assert_allclose(actual[name], number, rtol=1e-5, atol=1e-3, err_msg=f"{name} at {row.k}")
+                np.testing.assert_allclose(
+                    actual[name], number, rtol=1e-5, atol=1e-3, err_msg=f"{name} at {row.k}"
+                )
             assert (made.y[at], made.scored[at], made.in_state[at]) == row.targets(episodes)
-            np.testing.assert_array_equal(made.history[at], [float(row.history(episodes, lag)) for lag in range(3)])
+            np.testing.assert_array_equal(
+                made.history[at], [float(row.history(episodes, lag)) for lag in range(3)]
+            )
             assert made.step[at] == row.k
             at += 1
     assert at == made.rows

@@ -22,10 +22,18 @@ def column(sequences, name):
 def hr(*facts, hours=16, stay=None, **options):
     """A stay with heart rates (time, value[, known_at])."""
     events = [
-        {"stay_id": 1, "variable": "hr", "time": f[0], "value": f[1], **({"known_at": f[2]} if len(f) > 2 else {})}
+        {
+            "stay_id": 1,
+            "variable": "hr",
+            "time": f[0],
+            "value": f[1],
+            **({"known_at": f[2]} if len(f) > 2 else {}),
+        }
         for f in facts
     ]
-    return built(make_tables([{"stay_id": 1, "discharged_at": hours, **(stay or {})}], events), **options)
+    return built(
+        make_tables([{"stay_id": 1, "discharged_at": hours, **(stay or {})}], events), **options
+    )
 
 
 def same(actual, expected):
@@ -82,7 +90,12 @@ def test_a_fact_at_the_end_of_a_cell_belongs_to_it():
 
 
 def test_facts_before_the_first_row_come_in_it():
-    made = hr((-3, 70.0), (5, 80.0), stay={"observed_from": 8}, aggregations=("last", "min", "max", "mean"))
+    made = hr(
+        (-3, 70.0),
+        (5, 80.0),
+        stay={"observed_from": 8},
+        aggregations=("last", "min", "max", "mean"),
+    )
     assert made.step.tolist() == [3, 4]
     same(column(made, "hr_last"), [80, 80])
     same(column(made, "hr_min"), [70, NAN])
@@ -93,7 +106,14 @@ def test_facts_before_the_first_row_come_in_it():
 def test_cells_join_without_a_gap_between_cut_offs():
     same_day = {"step_hours": 24, "horizon": 0, "cutoff_hours": 8}
     made = hr(
-        (7, 1.0), (8.25, 2.0), (24, 3.0), (32, 4.0), (33, 5.0), hours=60, task=same_day, aggregations=("last", "count")
+        (7, 1.0),
+        (8.25, 2.0),
+        (24, 3.0),
+        (32, 4.0),
+        (33, 5.0),
+        hours=60,
+        task=same_day,
+        aggregations=("last", "count"),
     )
     same(column(made, "hr_count"), [1, 3, 1])
     same(column(made, "hr_last"), [1, 4, 5])
@@ -121,18 +141,42 @@ def test_columns_depend_on_the_configuration_alone():
     config = FeaturesConfig(name="f", aggregations=("last", "max"), statics=("age", "sex"))
     names = [f.name for f in columns(config, ("hr", "lact"), ("insulin",), {"sex": ["F", "M"]})]
     assert names == [
-        *("hr_last", "lact_last", "hr_max", "lact_max", "hr_missing", "lact_missing", "hr_since", "lact_since"),
+        *(
+            "hr_last",
+            "lact_last",
+            "hr_max",
+            "lact_max",
+            "hr_missing",
+            "lact_missing",
+            "hr_since",
+            "lact_since",
+        ),
         *("insulin_on", "insulin_dose", "insulin_since", "age", "sex=F", "sex=M", "hours"),
     ]
     empty = make_tables([{"stay_id": 1, "discharged_at": 4}])
-    served = build_sequences(empty, TaskConfig(name="t"), config, ("hr", "lact"), ("insulin",), {"sex": ["F", "M"]})
+    served = build_sequences(
+        empty, TaskConfig(name="t"), config, ("hr", "lact"), ("insulin",), {"sex": ["F", "M"]}
+    )
     assert [f.name for f in served.features] == names
 
 
 def test_statics_and_time():
     stays = [
-        {"stay_id": 1, "discharged_at": 8, "age": 60.0, "sex": "F", "unit": "MICU", "hospital_admitted_at": -30},
-        {"stay_id": 2, "discharged_at": 4, "weight_kg": 80.0, "unit": "elsewhere", "hospital_admitted_at": 2},
+        {
+            "stay_id": 1,
+            "discharged_at": 8,
+            "age": 60.0,
+            "sex": "F",
+            "unit": "MICU",
+            "hospital_admitted_at": -30,
+        },
+        {
+            "stay_id": 2,
+            "discharged_at": 4,
+            "weight_kg": 80.0,
+            "unit": "elsewhere",
+            "hospital_admitted_at": 2,
+        },
     ]
     statics = ("age", "weight_kg", "hours_in_hospital", "sex", "unit")
     vocabulary = {"sex": ["F", "M"], "unit": ["CCU", "MICU"]}
@@ -143,7 +187,10 @@ def test_statics_and_time():
 
 
 def test_the_vocabulary_is_sorted_and_knows_no_null():
-    stays = [{"stay_id": i, "discharged_at": 8, "unit": unit} for i, unit in enumerate(["b", None, "a", "b"])]
+    stays = [
+        {"stay_id": i, "discharged_at": 8, "unit": unit}
+        for i, unit in enumerate(["b", None, "a", "b"])
+    ]
     assert collect_vocabulary(make_tables(stays))["unit"] == ["a", "b"]
 
 
@@ -162,7 +209,8 @@ def test_unknown_names_are_refused_with_the_nearest(features):
 
 
 @pytest.mark.parametrize(
-    "features", [{"variables": ("hr", "hr")}, {"statics": ("age", "age")}, {"aggregations": ("last", "last")}]
+    "features",
+    [{"variables": ("hr", "hr")}, {"statics": ("age", "age")}, {"aggregations": ("last", "last")}],
 )
 def test_a_name_that_comes_twice_is_refused(features):
     with pytest.raises(UsageError, match="twice"):

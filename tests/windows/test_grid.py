@@ -7,7 +7,9 @@ from flowsheet.windows.grid import HOUR, Grid
 
 
 def grid(stays, **task):
-    return Grid.of(table("stays", stays), TaskConfig(name="t", **{"step_hours": 24, "horizon": 1, **task}))
+    return Grid.of(
+        table("stays", stays), TaskConfig(name="t", **{"step_hours": 24, "horizon": 1, **task})
+    )
 
 
 @pytest.mark.parametrize(("hours", "rows"), [(24, 1), (24.25, 2), (23.75, 1), (48, 2), (0.25, 1)])
@@ -15,14 +17,19 @@ def test_a_stay_has_as_many_steps_as_it_begins(hours, rows):
     assert grid([{"stay_id": 1, "discharged_at": hours}]).rows == rows
 
 
-@pytest.mark.parametrize(("observed_from", "first"), [(None, 1), (0, 1), (23.75, 1), (24, 2), (30, 2), (-3, 1)])
+@pytest.mark.parametrize(
+    ("observed_from", "first"), [(None, 1), (0, 1), (23.75, 1), (24, 2), (30, 2), (-3, 1)]
+)
 def test_the_first_row_is_the_step_that_holds_the_records_begin(observed_from, first):
     made = grid([{"stay_id": 1, "discharged_at": 60, "observed_from": observed_from}])
     assert made.steps.tolist() == list(range(first, 4))
 
 
 def test_max_steps_keeps_that_many_rows():
-    stays = [{"stay_id": 1, "discharged_at": 200, "observed_from": 30}, {"stay_id": 2, "discharged_at": 20}]
+    stays = [
+        {"stay_id": 1, "discharged_at": 200, "observed_from": 30},
+        {"stay_id": 2, "discharged_at": 20},
+    ]
     made = grid(stays, max_steps=3)
     assert made.steps.tolist() == [2, 3, 4, 1]
     assert made.offsets.tolist() == [0, 3, 4]
@@ -30,7 +37,11 @@ def test_max_steps_keeps_that_many_rows():
 
 def test_stays_are_sorted_and_those_without_a_row_are_left_out():
     made = grid(
-        [{"stay_id": 9, "discharged_at": 24}, {"stay_id": 2, "discharged_at": 0}, {"stay_id": 1, "discharged_at": 5}]
+        [
+            {"stay_id": 9, "discharged_at": 24},
+            {"stay_id": 2, "discharged_at": 0},
+            {"stay_id": 1, "discharged_at": 5},
+        ]
     )
     assert made.stay_id.tolist() == [1, 9]
     assert made.positions(np.array([9, 2, 1, 5, 100])).tolist() == [1, -1, 0, -1, -1]
@@ -48,7 +59,11 @@ def test_prediction_is_at_the_end_of_the_step_or_at_the_cut_off():
     ("task", "hours", "cells"),
     [
         ({}, [-30, 0, 0.25, 24, 24.25, 48], [-1, 0, 1, 1, 2, 2]),
-        ({"horizon": 0, "cutoff_hours": 8}, [-30, 0, 8, 8.25, 24, 32, 32.25], [-0, 1, 1, 2, 2, 2, 3]),
+        (
+            {"horizon": 0, "cutoff_hours": 8},
+            [-30, 0, 8, 8.25, 24, 32, 32.25],
+            [-0, 1, 1, 2, 2, 2, 3],
+        ),
     ],
 )
 def test_a_cell_is_open_at_its_begin_and_closed_at_its_end(task, hours, cells):

@@ -39,7 +39,9 @@ def build(tables: Tables, task: TaskConfig, **options) -> Sequences:
     return build_sequences(tables, task, FEATURES, VARIABLES, DRUGS, VOCABULARY, **options)
 
 
-def assert_same_inputs(one: Sequences, other: Sequences, rows=slice(None), others=slice(None)) -> None:
+def assert_same_inputs(
+    one: Sequences, other: Sequences, rows=slice(None), others=slice(None)
+) -> None:
     """Bit for bit, NaN included."""
     assert one.features == other.features
     assert one.step[rows].tolist() == other.step[others].tolist()
@@ -111,14 +113,18 @@ def test_a_record_cut_at_a_prediction_gives_the_same_rows_up_to_it(tables, task,
         return  # before the record begins there is nothing to cut
     now = instant(grid.predicted_at[row])
     cut = known(tables, now)
-    cut = replace(cut, stays=cut.stays.with_columns(discharged_at=pl.lit(now).cast(pl.Datetime("us"))))
+    cut = replace(
+        cut, stays=cut.stays.with_columns(discharged_at=pl.lit(now).cast(pl.Datetime("us")))
+    )
     assert_same_inputs(build(cut, task), whole, others=slice(0, row + 1))
 
 
 @EXAMPLES
 @given(random_tables(), tasks, st.integers(0, 2**31))
 def test_the_order_of_rows_does_not_matter(tables, task, seed):
-    shuffled = Tables(*(table.sample(fraction=1, shuffle=True, seed=seed) for table in vars(tables).values()))
+    shuffled = Tables(
+        *(table.sample(fraction=1, shuffle=True, seed=seed) for table in vars(tables).values())
+    )
     assert_same(build(tables, task), build(shuffled, task))
 
 
@@ -133,7 +139,9 @@ def test_chunks_do_not_matter(tables, task, rows):
 def test_a_stay_alone_is_the_stay_in_company(tables, task):
     together = build(tables, task)
     for i, stay in enumerate(together.stay_id.tolist()):
-        alone = Tables(*(table.filter(pl.col("stay_id") == stay) for table in vars(tables).values()))
+        alone = Tables(
+            *(table.filter(pl.col("stay_id") == stay) for table in vars(tables).values())
+        )
         assert_same(build(alone, task), together.take(np.array([i])))
 
 

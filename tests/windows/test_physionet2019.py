@@ -33,7 +33,9 @@ def built(archive, tmp_path_factory):
     tables = extract.tables()
     task = TaskConfig(name="early_warning", step_hours=1, horizon=6, censor="keep")
     variables, drugs = extract.manifest.variables, extract.manifest.drugs
-    return build_sequences(tables, task, FeaturesConfig(name="f"), variables, drugs, collect_vocabulary(tables))
+    return build_sequences(
+        tables, task, FeaturesConfig(name="f"), variables, drugs, collect_vocabulary(tables)
+    )
 
 
 def test_every_hour_of_every_patient_has_the_challenges_label(archive, built):

@@ -15,12 +15,16 @@ def evaluation(protocol, **more):
 def roster(stays=200, subjects=120, sites=("north", "south"), seed=0):
     rng = np.random.default_rng(seed)
     subject = rng.integers(0, subjects, stays)
-    return Roster(subject, rng.random(stays) < 0.2, rng.permutation(stays) * 10, rng.choice(sites, stays))
+    return Roster(
+        subject, rng.random(stays) < 0.2, rng.permutation(stays) * 10, rng.choice(sites, stays)
+    )
 
 
 def shuffled(held, seed):
     order = np.random.default_rng(seed).permutation(len(held.subject))
-    return Roster(held.subject[order], held.has_event[order], held.admitted[order], held.site[order])
+    return Roster(
+        held.subject[order], held.has_event[order], held.admitted[order], held.site[order]
+    )
 
 
 @pytest.mark.parametrize("protocol", list(Protocol))
@@ -73,7 +77,9 @@ def test_without_names_each_subject_is_held_out_at_the_site_that_it_came_to_firs
     held = roster(sites=("north", "south", "west"))
     made = folds(held, evaluation(Protocol.site), 1)
     assert [f.name for f in made] == ["north", "south", "west"]
-    assert sorted(np.concatenate([f.split.test for f in made]).tolist()) == sorted(set(held.subject.tolist()))
+    assert sorted(np.concatenate([f.split.test for f in made]).tolist()) == sorted(
+        set(held.subject.tolist())
+    )
     for fold in made:
         for subject in fold.split.test:
             stays = held.subject == subject

@@ -59,13 +59,20 @@ def test_extreme_values_are_cut_to_what_training_saw():
 
 def test_skewed_values_are_logged_and_others_are_not():
     rng = np.random.default_rng(1)
-    made = sequences(rng.lognormal(2, 1, 5000), rng.normal(100, 5, 5000), rng.lognormal(2, 1, 5000) - 1e3)
+    made = sequences(
+        rng.lognormal(2, 1, 5000), rng.normal(100, 5, 5000), rng.lognormal(2, 1, 5000) - 1e3
+    )
     assert Scaler.fit(made).log.tolist() == [True, False, False]
 
 
 def test_flags_stay_as_they_are():
     flags = np.arange(100) % 3 == 0
-    x = scaled(flags, flags, np.where(flags, NAN, 1.0 * (np.arange(100) % 2)), kinds=["missing", "treatment", "static"])
+    x = scaled(
+        flags,
+        flags,
+        np.where(flags, NAN, 1.0 * (np.arange(100) % 2)),
+        kinds=["missing", "treatment", "static"],
+    )
     np.testing.assert_array_equal(x[:, 0], flags)
     np.testing.assert_array_equal(x[:, 1], flags)
     np.testing.assert_array_equal(x[~flags, 2], (np.arange(100) % 2)[~flags])

@@ -16,7 +16,9 @@ def sequences():
     ]
     tables = make_tables(stays, [{"stay_id": 2, "time": 1, "variable": "hr", "value": 80.0}])
     features = FeaturesConfig(name="f", statics=())
-    return build_sequences(tables, TaskConfig(name="t"), features, ("hr",), (), collect_vocabulary(tables))
+    return build_sequences(
+        tables, TaskConfig(name="t"), features, ("hr",), (), collect_vocabulary(tables)
+    )
 
 
 def test_rows_of_stays(sequences):

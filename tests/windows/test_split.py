@@ -43,7 +43,9 @@ def test_the_order_of_subjects_does_not_matter(cohort, random):
 @settings(deadline=None)
 @given(cohorts, st.integers(2**41, 2**42))
 def test_a_subject_who_joins_one_group_moves_nobody_of_the_other(cohort, newcomer):
-    cohort = cohort | {-(2**41) - i: i % 2 == 0 for i in range(40)}  # large enough for both groups to be shared out
+    cohort = cohort | {
+        -(2**41) - i: i % 2 == 0 for i in range(40)
+    }  # large enough for both groups to be shared out
     events = {s for s, ever in cohort.items() if ever}
     before, after = parts(split(cohort)), parts(split({**cohort, newcomer: False}))
     assert [part & events for part in before] == [part & events for part in after]
@@ -78,7 +80,9 @@ def test_the_split_is_the_same_in_another_process_and_for_ever():
         "e = EvaluationConfig(name='holdout', test=0.2, validation=0.16);"
         "print(make_split(np.arange(100), np.arange(100) % 7 == 0, e, 3).test.tolist())"
     )
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    other = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     here = make_split(np.arange(100), np.arange(100) % 7 == 0, HOLDOUT, 3).test.tolist()
     assert other.strip() == str(here)
     assert here == FROZEN
@@ -92,7 +96,10 @@ def test_too_few_subjects_are_refused(n):
 
 def test_greedy_shares_are_refused():
     with pytest.raises(CheckFailed, match="smaller shares"):
-        split(dict.fromkeys(range(10), False), evaluation=EvaluationConfig(name="e", test=0.9, validation=0.5))
+        split(
+            dict.fromkeys(range(10), False),
+            evaluation=EvaluationConfig(name="e", test=0.9, validation=0.5),
+        )
 
 
 def test_saved_and_loaded(tmp_path):

@@ -22,7 +22,11 @@ def bits(values):
 @pytest.mark.parametrize(
     ("episode", "y", "in_state"),
     [
-        ({"onset": 72}, "01111", "00111"),  # the window (48, 72] takes an onset at its end, and at 72 it is on
+        (
+            {"onset": 72},
+            "01111",
+            "00111",
+        ),  # the window (48, 72] takes an onset at its end, and at 72 it is on
         ({"onset": 72.25}, "00111", "00011"),
         ({"onset": 48.25, "end": 72}, "01000", "00000"),  # half-open: over at 72
         ({"onset": 48.25, "end": 72.25}, "01100", "00100"),
@@ -53,7 +57,10 @@ def test_same_day_asks_for_the_rest_of_the_day():
     made, _ = asked(72, [{"onset": 24, "end": 30}], **same_day)
     assert bits(made.y) == "100"  # (8, 24] holds the onset; at 32 it is over
     made, _ = asked(72, [{"onset": 26, "end": 33}], **same_day)
-    assert (bits(made.y), bits(made.in_state)) == ("010", "010")  # already septic at the cut-off: marked
+    assert (bits(made.y), bits(made.in_state)) == (
+        "010",
+        "010",
+    )  # already septic at the cut-off: marked
 
 
 def test_first_onset_leaves_the_risk_set():

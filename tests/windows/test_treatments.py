@@ -12,11 +12,19 @@ NAN = np.nan
 
 def given(*exposures, hours=16, stay=None, drugs=("norepinephrine", "vancomycin"), **task):
     """On, dose and hours since of norepinephrine, in steps of four hours."""
-    rows = [{"stay_id": 1, "drug": "norepinephrine", "unit": "mcg/kg", **exposure} for exposure in exposures]
+    rows = [
+        {"stay_id": 1, "drug": "norepinephrine", "unit": "mcg/kg", **exposure}
+        for exposure in exposures
+    ]
     tables = make_tables([{"stay_id": 1, "discharged_at": hours, **(stay or {})}], treatments=rows)
     features = FeaturesConfig(name="f", statics=(), time=False)
     made = build_sequences(
-        tables, TaskConfig(name="t", **{"step_hours": 4, **task}), features, (), drugs, collect_vocabulary(tables)
+        tables,
+        TaskConfig(name="t", **{"step_hours": 4, **task}),
+        features,
+        (),
+        drugs,
+        collect_vocabulary(tables),
     )
     assert all(feature.kind == "treatment" for feature in made.features)
     names = [feature.name for feature in made.features]
@@ -51,7 +59,12 @@ def test_known_after_its_end_comes_whole():
 
 
 def test_ordered_ahead_counts_from_its_start():
-    same(given({"start": 9, "end": 9, "known_at": 1, "dose": 5.0}), [0, 0, 1, 0], [0, 0, 5, 0], [NAN, NAN, 3, 7])
+    same(
+        given({"start": 9, "end": 9, "known_at": 1, "dose": 5.0}),
+        [0, 0, 1, 0],
+        [0, 0, 5, 0],
+        [NAN, NAN, 3, 7],
+    )
 
 
 def test_before_the_record_begins():
@@ -60,7 +73,11 @@ def test_before_the_record_begins():
 
 
 def test_doses_add_up_and_one_not_told_is_presence():
-    made = given({"start": 1, "end": 1, "dose": 5.0}, {"start": 2, "end": 2, "dose": 7.0}, {"start": 6, "end": 6})
+    made = given(
+        {"start": 1, "end": 1, "dose": 5.0},
+        {"start": 2, "end": 2, "dose": 7.0},
+        {"start": 6, "end": 6},
+    )
     same(made, [1, 1, 0, 0], [12, 0, 0, 0], [2, 2, 6, 10])
 
 
@@ -74,7 +91,9 @@ def test_beyond_the_record_nothing_is_lost_or_added():
 
 
 def test_cells_of_the_same_day_reach_from_cut_off_to_cut_off():
-    made = given({"start": 6, "end": 40, "dose": 1.0}, hours=72, step_hours=24, horizon=0, cutoff_hours=8)
+    made = given(
+        {"start": 6, "end": 40, "dose": 1.0}, hours=72, step_hours=24, horizon=0, cutoff_hours=8
+    )
     same(made, [1, 1, 1], [2, 24, 8], [0, 0, 16])
 
 
@@ -95,7 +114,12 @@ def test_only_the_chosen_columns():
         return build_sequences(tables, task, features, (), ("insulin", "propofol"), vocabulary)
 
     everything, some = made("on", "dose", "since"), made("since", "dose")
-    assert [f.name for f in some.features] == ["insulin_since", "propofol_since", "insulin_dose", "propofol_dose"]
+    assert [f.name for f in some.features] == [
+        "insulin_since",
+        "propofol_since",
+        "insulin_dose",
+        "propofol_dose",
+    ]
     places = [[f.name for f in everything.features].index(f.name) for f in some.features]
     np.testing.assert_array_equal(some.x, everything.x[:, places])
 

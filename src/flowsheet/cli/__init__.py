@@ -24,7 +24,10 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="flowsheet")
 def cli() -> None:
     """Flowsheet: validated cohorts, models that remember, comparisons that can be believed.
@@ -35,9 +38,13 @@ def cli() -> None:
 
 _OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 
-_ALLOCATORS = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1", "MIMALLOC_PURGE_DELAY": "-1"}
-"""Polars' and Arrow's keep what was freed: an ingest uses the same pages again and again, and to fetch them anew from
-the system costs up to a tenth of its processor time. Read when the libraries are loaded."""
+_ALLOCATORS = {
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:-1,muzzy_decay_ms:-1",
+    "MIMALLOC_PURGE_DELAY": "-1",
+}
+"""Polars' and Arrow's keep what was freed: an ingest uses the same pages again and again, and to
+fetch them anew from the system costs up to a tenth of its processor time. Read when the libraries
+are loaded."""
 
 
 @cli.command()
@@ -64,14 +71,20 @@ def run(experiment: str, overrides: tuple[str, ...], dry_run: bool) -> None:
 @cli.command()
 @click.argument("cohort")
 @_OVERRIDES
-@click.option("--out", type=click.Path(path_type=Path), help="Write the extract here instead of into the store.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the extract here instead of into the store.",
+)
 def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None) -> None:
     """Make a validated cohort extract from COHORT (a file of conf/cohort/).
 
     \b
     flowsheet ingest physionet2019 cohort.path=training_setA.zip
     """
-    os.environ.update({name: setting for name, setting in _ALLOCATORS.items() if name not in os.environ})
+    os.environ.update(
+        {name: setting for name, setting in _ALLOCATORS.items() if name not in os.environ}
+    )
     from flowsheet.cli import commands
 
     commands.ingest(cohort, overrides, out)
@@ -89,16 +102,30 @@ def validate(extract: Path) -> None:
 @cli.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--stays", type=click.IntRange(min=1), help="How many ICU stays.")
-@click.option("--seed", type=click.IntRange(min=0), help="Another seed is another ward under the same law.")
-@click.option("--cohort", help="The choice of conf/cohort/ with the law.  [default: simulated, or simulated_icu]")
-@click.option("--as", "form", type=click.Choice(["extract", "mimic3"]), default="extract", show_default=True)
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Another seed is another ward under the same law."
+)
+@click.option(
+    "--cohort",
+    help="The choice of conf/cohort/ with the law.  [default: simulated, or simulated_icu]",
+)
+@click.option(
+    "--as", "form", type=click.Choice(["extract", "mimic3"]), default="extract", show_default=True
+)
 @_OVERRIDES
 def simulate(
-    out: Path, *, stays: int | None, seed: int | None, cohort: str | None, form: str, overrides: tuple[str, ...]
+    out: Path,
+    *,
+    stays: int | None,
+    seed: int | None,
+    cohort: str | None,
+    form: str,
+    overrides: tuple[str, ...],
 ) -> None:
     """Write a simulated ward with a known law to the folder OUT.
 
-    As a cohort extract, or as raw tables that look like MIMIC-III's, with realistic dirt, of any size.
+    As a cohort extract, or as raw tables that look like MIMIC-III's, with realistic dirt, of any
+    size.
 
     \b
     flowsheet simulate ward --stays 500 cohort.options.max_steps=30
@@ -113,7 +140,8 @@ def simulate(
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--metric", help="The leaderboard's order; by default the first run's own.")
 def compare(runs: tuple[str, ...], metric: str | None) -> None:
-    """Compare the models of each RUN on the same held-out rows: a run's id, NAME/VERSION or NAME@ALIAS.
+    """Compare the models of each RUN on the same held-out rows: a run's id, NAME/VERSION or
+    NAME@ALIAS.
 
     \b
     flowsheet compare 3f2a9c1e 8b01d7aa
@@ -136,9 +164,12 @@ def rerun(run_id: str) -> None:
 @cli.command()
 @click.argument("model")
 @click.argument("extract", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Write the scores to this Parquet file too.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the scores to this Parquet file too."
+)
 def score(model: str, extract: Path, out: Path | None) -> None:
-    """Score every stay of the cohort extract in the folder EXTRACT with MODEL: NAME@ALIAS or NAME/VERSION.
+    """Score every stay of the cohort extract in the folder EXTRACT with MODEL: NAME@ALIAS or
+    NAME/VERSION.
 
     \b
     flowsheet score demo-lstm@champion extracts/today --out risks.parquet
@@ -151,10 +182,15 @@ def score(model: str, extract: Path, out: Path | None) -> None:
 @cli.command()
 @click.argument("model")
 @click.argument("extract", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too.")
-@click.option("--choice", default="standard", show_default=True, help="The choice of conf/monitoring/.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
+)
+@click.option(
+    "--choice", default="standard", show_default=True, help="The choice of conf/monitoring/."
+)
 def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
-    """Hold the cohort extract in the folder EXTRACT against what MODEL was trained on; exit 1 if something changed.
+    """Hold the cohort extract in the folder EXTRACT against what MODEL was trained on; exit 1 if
+    something changed.
 
     \b
     flowsheet monitor demo-lstm@champion extracts/today --out drift.html
@@ -165,18 +201,33 @@ def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
 
 
 _REASON = click.option("--reason", required=True, help="Why; kept in the log.")
-_ACTOR = click.option("--actor", default="", help="Who decides; by default the user of this process.")
+_ACTOR = click.option(
+    "--actor", default="", help="Who decides; by default the user of this process."
+)
 
 
 @cli.command()
 @click.argument("name")
-@click.option("--version", type=click.IntRange(min=1), help="By default the challenger, or else the latest one.")
-@click.option("--gates", default="standard", show_default=True, help="The choice of conf/promotion/.")
-@click.option("--as", "service", help="Let it serve under this registered name, where other kinds of models compete.")
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="By default the challenger, or else the latest one.",
+)
+@click.option(
+    "--gates", default="standard", show_default=True, help="The choice of conf/promotion/."
+)
+@click.option(
+    "--as",
+    "service",
+    help="Let it serve under this registered name, where other kinds of models compete.",
+)
 @_REASON
 @_ACTOR
-def promote(name: str, version: int | None, *, gates: str, service: str | None, reason: str, actor: str) -> None:
-    """Make a version of the registered model NAME the champion if it passes every gate; exit 1 if not.
+def promote(
+    name: str, version: int | None, *, gates: str, service: str | None, reason: str, actor: str
+) -> None:
+    """Make a version of the registered model NAME the champion if it passes every gate; exit 1 if
+    not.
 
     \b
     flowsheet promote demo-lstm --reason "first model in service"
@@ -201,7 +252,8 @@ def rollback(name: str, reason: str, actor: str) -> None:
 @cli.command()
 @click.argument("model", metavar="NAME[/VERSION|@ALIAS]")
 def card(model: str) -> None:
-    """Print the model card of a registered version, as Markdown; of the champion where only NAME is given.
+    """Print the model card of a registered version, as Markdown; of the champion where only NAME is
+    given.
 
     \b
     flowsheet card demo-lstm > MODEL_CARD.md
@@ -233,10 +285,16 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
 
 @cli.command()
 @click.argument("model", metavar="NAME[@ALIAS]")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; loopback unless told.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; loopback unless told."
+)
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option("--shadow", metavar="ALIAS", help="Let this alias's version score the same requests aside.")
-@click.option("--poll-seconds", type=float, help="How often to ask whether the alias has moved [default: 10].")
+@click.option(
+    "--shadow", metavar="ALIAS", help="Let this alias's version score the same requests aside."
+)
+@click.option(
+    "--poll-seconds", type=float, help="How often to ask whether the alias has moved [default: 10]."
+)
 @click.option("--max-body-bytes", type=int, help="Refuse larger requests [default: 8000000].")
 @click.option("--max-rows", type=int, help="Refuse requests with more rows [default: 100000].")
 @click.option("--max-stays", type=int, help="Refuse requests with more stays [default: 1000].")
@@ -244,7 +302,8 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
 def serve(model: str, **options: Any) -> None:
     """Serve the registered model NAME over HTTP: raw records in, a risk for every step out.
 
-    ALIAS is champion unless told; when it moves, the server follows. The page /docs says what a request looks like.
+    ALIAS is champion unless told; when it moves, the server follows. The page /docs says what a
+    request looks like.
 
     \b
     flowsheet serve demo-lstm
@@ -296,6 +355,12 @@ def _unexpected(error: Exception) -> int:
         where.write_text(masked("".join(traceback.format_exception(error))))
     except (FlowsheetError, OSError):
         where = None
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n", 1)[0]
-    _say(FlowsheetError(f"{type(error).__name__}: {reason}", todo=f"see {where}" if where else None))
+    reason = (
+        error.strerror
+        if isinstance(error, OSError) and error.strerror
+        else str(error).split("\n", 1)[0]
+    )
+    _say(
+        FlowsheetError(f"{type(error).__name__}: {reason}", todo=f"see {where}" if where else None)
+    )
     return 1

@@ -74,7 +74,9 @@ def validate(folder: Path) -> None:
         terminal.console().print(f"{folder}: a valid cohort extract")
         return
     terminal.failures(failures, terminal.console())
-    raise CheckFailed(f"{failures.height} failures", where=str(folder), todo="mend the rows named above")
+    raise CheckFailed(
+        f"{failures.height} failures", where=str(folder), todo="mend the rows named above"
+    )
 
 
 def compare(runs: Sequence[str], metric: str | None) -> None:
@@ -99,7 +101,9 @@ def rerun(run_id: str) -> None:
         differing = sum(not line.equal for line in done.figures)
         causes = ", ".join(line.what for line in done.changes) or "nothing that the record tells of"
         raise CheckFailed(
-            f"{differing} of {len(done.figures)} figures differ", where=f"run {done.old_run}", todo=f"changed: {causes}"
+            f"{differing} of {len(done.figures)} figures differ",
+            where=f"run {done.old_run}",
+            todo=f"changed: {causes}",
         )
 
 
@@ -109,7 +113,9 @@ def score(model: str, extract: Path, out: Path | None) -> None:
 
     done = score_extract(model, extract, out, _say)
     how = "scored before" if done.stage.reused else f"scored in {done.stage.seconds:.1f} s"
-    print(f"{done.stays:,} stays, {done.steps:,} steps by {done.model}/{done.version}, {how}: {done.file}")
+    print(
+        f"{done.stays:,} stays, {done.steps:,} steps by {done.model}/{done.version}, {how}: {done.file}"
+    )
 
 
 def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
@@ -127,7 +133,9 @@ def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
         raise CheckFailed(f"changed: {names}", where=str(extract), todo=f"read {done.report}")
 
 
-def promote(name: str, version: int | None, choice: str, *, service: str | None, reason: str, actor: str) -> None:
+def promote(
+    name: str, version: int | None, choice: str, *, service: str | None, reason: str, actor: str
+) -> None:
     """Promote a version and print gate by gate what it showed.
 
     Raises:
@@ -140,7 +148,9 @@ def promote(name: str, version: int | None, choice: str, *, service: str | None,
     terminal.gates(verdict, terminal.console())
     if not verdict.promoted:
         failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
-        raise CheckFailed(f"refused: {failed}", where=f"{verdict.decision.name}/{verdict.decision.version}")
+        raise CheckFailed(
+            f"refused: {failed}", where=f"{verdict.decision.name}/{verdict.decision.version}"
+        )
 
 
 def rollback(name: str, reason: str, actor: str) -> None:
@@ -148,7 +158,9 @@ def rollback(name: str, reason: str, actor: str) -> None:
     from flowsheet.lifecycle.deployment import promotion
 
     done = promotion.rollback(name, actor=actor, reason=reason)
-    terminal.console().print(f"{done.name}/{done.version} is the champion again, in place of version {done.former}")
+    terminal.console().print(
+        f"{done.name}/{done.version} is the champion again, in place of version {done.former}"
+    )
 
 
 def _say(line: str) -> None:

@@ -49,7 +49,9 @@ def comparison(made: Comparison, out: Console) -> None:
     columns, *rows = leaderboard_table(made.evidence)
     out.print(table("held-out subjects", columns, rows))
     place = {name: i for i, name in enumerate(made.evidence.models)}
-    for pair in made.evidence.pairs.filter(metric=made.evidence.about["metric"], scope="all").iter_rows(named=True):
+    for pair in made.evidence.pairs.filter(
+        metric=made.evidence.about["metric"], scope="all"
+    ).iter_rows(named=True):
         if place[pair["model_a"]] < place[pair["model_b"]]:  # each pair once, the better one first
             out.print(pair["sentence"], highlight=False)
     out.print(f"run {made.run_id}", highlight=False)
@@ -61,7 +63,9 @@ def rerun(done: Rerun, out: Console) -> None:
     if done.changes:
         rows = [[line.what, _short(line.old), _short(line.new)] for line in done.changes]
         out.print(table("what changed since", ["", "then", "now"], rows))
-    shown = [line for line in done.figures if not (line.equal and line.what.endswith((".low", ".high")))]
+    shown = [
+        line for line in done.figures if not (line.equal and line.what.endswith((".low", ".high")))
+    ]
     figures = [[line.what, _short(line.old), _short(line.new), _verdict(line)] for line in shown]
     out.print(table("figures on the held-out subjects", ["", "then", "now", ""], figures))
     equal = sum(line.equal for line in done.figures)
@@ -77,7 +81,9 @@ def gates(verdict: Verdict, out: Console) -> None:
     decision = verdict.decision
     rows = [[gate.name, "passed" if gate.passed else "failed", gate.said] for gate in verdict.gates]
     out.print(table(f"{decision.name}/{decision.version}", ["gate", "", "figures"], rows))
-    former = f", in place of version {decision.former}" if decision.former and verdict.promoted else ""
+    former = (
+        f", in place of version {decision.former}" if decision.former and verdict.promoted else ""
+    )
     out.print(f"{decision.name}/{decision.version} was {decision.action}{former}", highlight=False)
     out.print(f"decision {decision.number} by {decision.actor}: {decision.reason}", highlight=False)
 
@@ -124,27 +130,44 @@ def extract(made: Extract, out: Console) -> None:
         for line in _parameters(made):
             out.print(line, highlight=False)
     if len(manifest.prevalence) > 1 and manifest.counts.get("stays_with_episode"):
-        out.print(table("stays with an episode", ["by", "group", "stays", "with", "share"], _prevalence(made)))
+        out.print(
+            table(
+                "stays with an episode",
+                ["by", "group", "stays", "with", "share"],
+                _prevalence(made),
+            )
+        )
     if manifest.quarantined:
         rows = [[q.table, q.rule, f"{q.rows:,}"] for q in manifest.quarantined]
         out.print(table("set aside in quarantine.parquet", ["table", "rule", "rows"], rows))
     parameters = flat(manifest.source.options)
     if 0 < len(parameters) <= _SHOWN_PARAMETERS:
-        out.print(table("made with", ["parameter", "value"], [list(pair) for pair in parameters.items()]))
+        out.print(
+            table("made with", ["parameter", "value"], [list(pair) for pair in parameters.items()])
+        )
     out.print(f"fingerprint {made.fingerprint}", highlight=False)
     out.print(f"folder      {made.path}", highlight=False, soft_wrap=True)
 
 
 def _counts(made: Extract) -> list[list[str]]:
     tables = [[name, f"{entry.rows:,}"] for name, entry in made.manifest.tables.items()]
-    others = {name: n for name, n in made.manifest.counts.items() if name not in made.manifest.tables}
+    others = {
+        name: n for name, n in made.manifest.counts.items() if name not in made.manifest.tables
+    }
     return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in others.items())]
 
 
 def _parameters(made: Extract) -> list[str]:
     """What the counts rest on: each group of the source's options on a line."""
-    groups = {name: value for name, value in made.manifest.source.options.items() if isinstance(value, dict)}
-    return [f"{name}: {', '.join(f'{key}={value}' for key, value in group.items())}" for name, group in groups.items()]
+    groups = {
+        name: value
+        for name, value in made.manifest.source.options.items()
+        if isinstance(value, dict)
+    }
+    return [
+        f"{name}: {', '.join(f'{key}={value}' for key, value in group.items())}"
+        for name, group in groups.items()
+    ]
 
 
 def _prevalence(made: Extract) -> list[list[str]]:
@@ -168,7 +191,13 @@ def failures(frame: pl.DataFrame, out: Console) -> None:
     rows = [[("" if v is None else str(v)) for v in row] for row in shown.iter_rows()]
     out.print(table("failures", frame.columns, rows))
     counted = frame.group_by("table", "rule").len().sort("table", "rule")
-    out.print(table("in all", ["table", "rule", "failures"], [[str(v) for v in r] for r in counted.iter_rows()]))
+    out.print(
+        table(
+            "in all",
+            ["table", "rule", "failures"],
+            [[str(v) for v in r] for r in counted.iter_rows()],
+        )
+    )
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:

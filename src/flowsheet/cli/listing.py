@@ -20,7 +20,9 @@ def show(what: str) -> None:
         UsageError: there is no such list.
     """
     if what not in _LISTS:
-        raise UsageError(f"there is nothing called {what!r} to list", todo=did_you_mean(what, _LISTS))
+        raise UsageError(
+            f"there is nothing called {what!r} to list", todo=did_you_mean(what, _LISTS)
+        )
     columns, rows = _LISTS[what]()
     _print(console(), what, columns, rows)
 
@@ -43,7 +45,11 @@ def _choices(group: str) -> Callable[[], Rows]:
 def _about(values: dict[str, object]) -> str:
     if "description" in values:
         return str(values["description"])
-    shown = {k: v for k, v in values.items() if k not in ("name", "options", "quarantine") and not isinstance(v, dict)}
+    shown = {
+        k: v
+        for k, v in values.items()
+        if k not in ("name", "options", "quarantine") and not isinstance(v, dict)
+    }
     return ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
@@ -52,13 +58,17 @@ def _models() -> Rows:
 
     ladder = list(Rung)
     known = sorted((ladder.index(m.capabilities.rung), name, m.capabilities) for name, m in MODELS)
-    return ["name", "rung", "what it sees"], [[name, can.rung.value, can.sees] for _, name, can in known]
+    return ["name", "rung", "what it sees"], [
+        [name, can.rung.value, can.sees] for _, name, can in known
+    ]
 
 
 def _sources() -> Rows:
     from flowsheet.cohort.sources.base import SOURCES
 
-    return ["name", "what", "licence"], [[name, _first_line(source), source.licence] for name, source in SOURCES]
+    return ["name", "what", "licence"], [
+        [name, _first_line(source), source.licence] for name, source in SOURCES
+    ]
 
 
 def _metrics() -> Rows:

@@ -9,11 +9,17 @@ from typing import Any
 from flowsheet.config import validated
 from flowsheet.serving.settings import ServeConfig
 
-_LIMITS = {"max_body_bytes": "body_bytes", "max_rows": "rows", "max_stays": "stays", "max_steps": "steps"}
+_LIMITS = {
+    "max_body_bytes": "body_bytes",
+    "max_rows": "rows",
+    "max_stays": "stays",
+    "max_steps": "steps",
+}
 
 
 def serve(model: str, options: Mapping[str, Any]) -> None:
-    """Serve ``NAME`` or ``NAME@ALIAS`` until told to stop; options that are None keep their defaults.
+    """Serve ``NAME`` or ``NAME@ALIAS`` until told to stop; options that are None keep their
+    defaults.
 
     Raises:
         FlowsheetError: an option is out of bounds, the model does not load, or the port is taken.

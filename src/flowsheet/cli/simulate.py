@@ -20,12 +20,17 @@ def free(out: Path, mark: str, what: str) -> None:
     """
     if out.exists() and not (out / mark).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise FlowsheetError(
-            "there is something else already", where=str(out), todo=f"name a new folder, or {what} to replace"
+            "there is something else already",
+            where=str(out),
+            todo=f"name a new folder, or {what} to replace",
         )
 
 
-def write_raw(out: Path, config: CohortConfig, overrides: Sequence[str], say: Callable[[str], None]) -> None:
-    """Write the ward of ``config`` as MIMIC-III's raw tables and print what they hold; overrides as ``raw.KEY=VALUE``.
+def write_raw(
+    out: Path, config: CohortConfig, overrides: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """Write the ward of ``config`` as MIMIC-III's raw tables and print what they hold; overrides as
+    ``raw.KEY=VALUE``.
 
     Raises:
         UsageError: the cohort is no simulated ward, or an override is wrong.
@@ -36,7 +41,9 @@ def write_raw(out: Path, config: CohortConfig, overrides: Sequence[str], say: Ca
 
     ward = make_source(config)
     if not isinstance(ward, SimulatedWard):
-        raise UsageError(f"the cohort {config.name!r} is no simulated ward", todo="name one with --cohort")
+        raise UsageError(
+            f"the cohort {config.name!r} is no simulated ward", todo="name one with --cohort"
+        )
     options = validated(RawOptions, _parsed(overrides), "the raw tables", prefix=("raw",))
     _show(write_mimic3(ward.options, options, out, say), out)
 
@@ -46,17 +53,38 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
     from yaml import YAMLError
 
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([o.removeprefix("raw.") for o in overrides]))
+        values = OmegaConf.to_container(
+            OmegaConf.from_dotlist([o.removeprefix("raw.") for o in overrides])
+        )
     except (YAMLError, ValueError) as error:
-        raise UsageError("an override cannot be read", where=" ".join(overrides), todo=str(error)) from error
+        raise UsageError(
+            "an override cannot be read", where=" ".join(overrides), todo=str(error)
+        ) from error
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
 
 
 def _show(written: dict[str, Any], out: Path) -> None:
-    kinds = ("duplicates", "text_values", "out_of_range", "flagged_errors", "missing_ids", "rewritten")
+    kinds = (
+        "duplicates",
+        "text_values",
+        "out_of_range",
+        "flagged_errors",
+        "missing_ids",
+        "rewritten",
+    )
     rows = [
         [name, f"{n:,}", *(f"{written['dirt'].get(name, {}).get(kind, 0):,}" for kind in kinds)]
         for name, n in written["rows"].items()
     ]
-    console().print(table(f"raw tables in {out}", ["table", "rows", *(kind.replace("_", " ") for kind in kinds)], rows))
-    console().print(f"what was written, in the catalogue's units: {out / 'truth'}", highlight=False, soft_wrap=True)
+    console().print(
+        table(
+            f"raw tables in {out}",
+            ["table", "rows", *(kind.replace("_", " ") for kind in kinds)],
+            rows,
+        )
+    )
+    console().print(
+        f"what was written, in the catalogue's units: {out / 'truth'}",
+        highlight=False,
+        soft_wrap=True,
+    )

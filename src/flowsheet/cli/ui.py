@@ -58,7 +58,9 @@ def _mlflow(port: int) -> tuple[str, int | None]:
     folder.mkdir(exist_ok=True)
     arguments = ["mlflow", "server", "--host", _LOOPBACK, "--port", str(port), "--workers", "1"]
     arguments += ["--default-artifact-root", artifact_root()]
-    store = {"MLFLOW_BACKEND_STORE_URI": tracking_uri()}  # it may hold a password, which arguments would show to all
+    store = {
+        "MLFLOW_BACKEND_STORE_URI": tracking_uri()
+    }  # it may hold a password, which arguments would show to all
     process = start(arguments, folder / "server.log", store)
     await_url(f"{url}/health", process, folder / "server.log")
     return url, process.pid

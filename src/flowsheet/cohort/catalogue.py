@@ -1,9 +1,10 @@
-"""The catalogue: which variables and drugs exist, in which unit, and what is plausible. Data, not code.
+"""The catalogue: which variables and drugs exist, in which unit, and what is plausible. Data, not
+code.
 
-``concepts/variables.csv`` and ``concepts/drugs.csv`` hold one row a concept; a source maps its own items to
-these names and converts to these units. A plausible range says what can be true of a living patient, not what is
-healthy; the bounds belong to it. Where published ranges would cut off what intensive care really charts, the
-range is wider and ``source`` says so.
+``concepts/variables.csv`` and ``concepts/drugs.csv`` hold one row a concept; a source maps its own
+items to these names and converts to these units. A plausible range says what can be true of a
+living patient, not what is healthy; the bounds belong to it. Where published ranges would cut off
+what intensive care really charts, the range is wider and ``source`` says so.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Drug:
 
 
 def _read(name: str) -> pl.DataFrame:
-    return pl.read_csv((files("flowsheet.cohort") / "concepts" / name).read_bytes(), infer_schema=False)
+    return pl.read_csv(
+        (files("flowsheet.cohort") / "concepts" / name).read_bytes(), infer_schema=False
+    )
 
 
 @lru_cache(maxsize=1)
@@ -55,7 +58,11 @@ def variables() -> dict[str, Variable]:
     >>> variables()["hr"].unit, len(variables()) >= 34
     ('/min', True)
     """
-    rows = _read("variables.csv").with_columns(pl.col("low", "high").cast(pl.Float64)).iter_rows(named=True)
+    rows = (
+        _read("variables.csv")
+        .with_columns(pl.col("low", "high").cast(pl.Float64))
+        .iter_rows(named=True)
+    )
     return {row["name"]: Variable(**row) for row in rows}
 
 
@@ -105,9 +112,10 @@ def drug_units() -> pl.DataFrame:
 def mimic3_items() -> pl.DataFrame:
     """What the items of MIMIC-III's event tables mean, one row an item and concept.
 
-    ``kind`` (variable, output, procedure, drug), ``name`` (the catalogue's, or ``specimen``), ``system`` (carevue,
-    metavision, lab), ``table``, ``itemid``, ``label`` (the database dictionary's), ``unit`` (as charted; of a drug the
-    catalogue's), ``convert`` (a named conversion), ``source``, ``note`` (where sources disagree).
+    ``kind`` (variable, output, procedure, drug), ``name`` (the catalogue's, or ``specimen``),
+    ``system`` (carevue, metavision, lab), ``table``, ``itemid``, ``label`` (the database
+    dictionary's), ``unit`` (as charted; of a drug the catalogue's), ``convert`` (a named
+    conversion), ``source``, ``note`` (where sources disagree).
 
     >>> mimic3_items().filter(name="temp", itemid=678).select("label", "unit", "convert").rows()
     [('Temperature F', 'degF', 'fahrenheit')]
@@ -117,8 +125,9 @@ def mimic3_items() -> pl.DataFrame:
 
 @lru_cache(maxsize=1)
 def mimic3_prescriptions() -> pl.DataFrame:
-    """Which orders of MIMIC-III's PRESCRIPTIONS mean which drug: the first row whose ``pattern`` is found in the drug's
-    name, and whose ``without`` is not. Both are regular expressions for the name in lower case.
+    """Which orders of MIMIC-III's PRESCRIPTIONS mean which drug: the first row whose ``pattern`` is
+    found in the drug's name, and whose ``without`` is not. Both are regular expressions for the
+    name in lower case.
 
     Columns: drug, group, pattern, without ("" excludes nothing), source, note.
 
@@ -145,8 +154,8 @@ def mimic3_routes() -> dict[str, str]:
 def mimic3_units() -> pl.DataFrame:
     """Units of amounts and rates as MIMIC-III writes them, in lower case without blanks and dots.
 
-    ``size`` in mg, units, mL, mEq or mmol according to ``kind``; ``per_kg`` 1 where it is by weight; ``per_hour``: what
-    makes a rate one per hour, null for an amount.
+    ``size`` in mg, units, mL, mEq or mmol according to ``kind``; ``per_kg`` 1 where it is by
+    weight; ``per_hour``: what makes a rate one per hour, null for an amount.
 
     >>> mimic3_units().filter(uom="mcgkgmin").select("kind", "size", "per_kg", "per_hour").rows()
     [('mass', 0.001, 1, 60.0)]
@@ -157,10 +166,14 @@ def mimic3_units() -> pl.DataFrame:
 
 def _columns(concepts: Iterable[object], names: dict[str, str]) -> pl.DataFrame:
     rows = list(concepts)
-    return pl.DataFrame({column: [getattr(row, field) for row in rows] for column, field in names.items()})
+    return pl.DataFrame(
+        {column: [getattr(row, field) for row in rows] for column, field in names.items()}
+    )
 
 
 def _find(kind: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
-        raise UsageError(f"the catalogue has no {kind} called {name!r}", todo=did_you_mean(name, known))
+        raise UsageError(
+            f"the catalogue has no {kind} called {name!r}", todo=did_you_mean(name, known)
+        )
     return known[name]

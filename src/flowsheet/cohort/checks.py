@@ -1,7 +1,8 @@
 """The contract's rules as pandera models over eager polars frames; every failure is gathered.
 
-A table is checked twice. Its *shape* (columns, order, types) comes first; only a table of the right shape has values
-that mean anything. Its *rules* then look at every row, together with what the row's stay and the catalogue say of it.
+A table is checked twice. Its *shape* (columns, order, types) comes first; only a table of the right
+shape has values that mean anything. Its *rules* then look at every row, together with what the
+row's stay and the catalogue say of it.
 """
 
 from __future__ import annotations
@@ -77,13 +78,21 @@ def shape_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     return _lines([])
 
 
-def value_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame, *, apart: bool | None = None) -> pl.DataFrame:
+def value_failures(
+    table: str, frame: pl.DataFrame, stays: pl.DataFrame, *, apart: bool | None = None
+) -> pl.DataFrame:
     """Rows of a well-shaped table that break a rule; ``apart``: as in :func:`flowsheet.cohort.rules.rules_for`."""
     rules, context = rules_for(table, frame, apart=apart), with_context(table, frame, stays)
-    if all(context.select(rule.good.fill_null(True).all().alias(str(i)) for i, rule in enumerate(rules)).row(0)):
+    if all(
+        context.select(
+            rule.good.fill_null(True).all().alias(str(i)) for i, rule in enumerate(rules)
+        ).row(0)
+    ):
         return _lines([])  # what pandera would say, sooner
     try:
-        values(table, rules).validate(speakable(context), lazy=True)  # pandera shows a row in Python's own times
+        values(table, rules).validate(
+            speakable(context), lazy=True
+        )  # pandera shows a row in Python's own times
     except SchemaErrors as errors:
         return pl.concat(_broken(table, frame, error) for error in errors.schema_errors)
     return _lines([])

@@ -120,18 +120,23 @@ class Extract:
         """Open an extract; ``verify`` also compares every file's sha256.
 
         Raises:
-            CheckFailed: there is none, it is not whole, it speaks another schema version, or a file was changed.
+            CheckFailed: there is none, it is not whole, it speaks another schema version, or a file
+            was changed.
         """
         manifest = read_manifest(folder)
         for table in TABLES:
             file = folder / f"{table}.parquet"
             if table not in manifest.tables or not file.is_file():
-                raise CheckFailed(f"the extract lacks its table {table!r}", where=str(file), todo=_REMAKE)
+                raise CheckFailed(
+                    f"the extract lacks its table {table!r}", where=str(file), todo=_REMAKE
+                )
             if verify and file_digest(file) != manifest.tables[table].sha256:
                 what = f"the table {table!r} is not the one that was written (sha256 differs)"
                 raise CheckFailed(what, where=str(file), todo=_REMAKE)
         if verify and manifest.fingerprint != fingerprint_of(manifest.tables):
-            raise CheckFailed("the manifest's fingerprint is not its tables'", where=str(folder), todo=_REMAKE)
+            raise CheckFailed(
+                "the manifest's fingerprint is not its tables'", where=str(folder), todo=_REMAKE
+            )
         return cls(folder, manifest)
 
     @property
@@ -161,8 +166,12 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / "manifest.json"
     if not file.is_file():
-        what = "there is no extract here" if not folder.is_dir() else "the folder has no manifest.json"
-        raise CheckFailed(what, where=str(folder), todo="name a folder that `flowsheet ingest` has made")
+        what = (
+            "there is no extract here" if not folder.is_dir() else "the folder has no manifest.json"
+        )
+        raise CheckFailed(
+            what, where=str(folder), todo="name a folder that `flowsheet ingest` has made"
+        )
     try:
         raw = read_json(file)
         if not isinstance(raw, dict):
@@ -174,9 +183,13 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise CheckFailed(f"the manifest is damaged: {key}: {first['msg']}", where=str(file), todo=_REMAKE) from error
+        raise CheckFailed(
+            f"the manifest is damaged: {key}: {first['msg']}", where=str(file), todo=_REMAKE
+        ) from error
     except (ValueError, OSError) as error:
-        raise CheckFailed(f"the manifest cannot be read: {error}", where=str(file), todo=_REMAKE) from error
+        raise CheckFailed(
+            f"the manifest cannot be read: {error}", where=str(file), todo=_REMAKE
+        ) from error
 
 
 def fingerprint_of(tables: dict[str, TableEntry]) -> str:
@@ -185,7 +198,8 @@ def fingerprint_of(tables: dict[str, TableEntry]) -> str:
 
 
 def check_extract(folder: Path) -> pl.DataFrame:
-    """Everything that is wrong with an extract on disk, one line each (table, row, key, column, rule, value).
+    """Everything that is wrong with an extract on disk, one line each (table, row, key, column,
+    rule, value).
 
     The tables are checked whether or not there is a manifest to compare them with.
     """
@@ -200,7 +214,11 @@ def check_extract(folder: Path) -> pl.DataFrame:
         if not file.is_file():
             faults.append((table, "missing_file", str(file)))
             continue
-        if manifest and table in manifest.tables and manifest.tables[table].sha256 != file_digest(file):
+        if (
+            manifest
+            and table in manifest.tables
+            and manifest.tables[table].sha256 != file_digest(file)
+        ):
             faults.append((table, "sha256", "not the file that the manifest tells of"))
         try:
             frames[table] = read(file)
@@ -215,7 +233,9 @@ def _manifest_faults(folder: Path) -> tuple[list[tuple[str, str, str]], Manifest
     except CheckFailed as error:
         rule = "manifest" if (folder / "manifest.json").exists() else "missing_manifest"
         return [("manifest", rule, error.what)], None
-    faults = [("manifest", "missing_entry", table) for table in TABLES if table not in manifest.tables]
+    faults = [
+        ("manifest", "missing_entry", table) for table in TABLES if table not in manifest.tables
+    ]
     if manifest.fingerprint != fingerprint_of(manifest.tables):
         faults.append(("manifest", "fingerprint", "does not follow from the tables' sha256"))
     return faults, manifest

@@ -28,17 +28,22 @@ def make_source(config: CohortConfig) -> Source:
         UsageError: no such source, option, rule or path; the message names the nearest right one.
     """
     source = SOURCES.get(config.source)
-    options = validated(source.Options, config.options, f"cohort {config.name}", prefix=("cohort", "options"))
+    options = validated(
+        source.Options, config.options, f"cohort {config.name}", prefix=("cohort", "options")
+    )
     known = checks.rule_names() | {ASCENDING, *source.rules}
     for rule in config.quarantine.rules.keys() - known:
-        raise UsageError(f"there is no rule {rule!r} to declare a policy for", todo=did_you_mean(rule, known))
+        raise UsageError(
+            f"there is no rule {rule!r} to declare a policy for", todo=did_you_mean(rule, known)
+        )
     return source(_raw_path(config) if source.needs_path else None, options)
 
 
 def _raw_path(config: CohortConfig) -> Path:
     if not config.path:
         raise UsageError(
-            f"the cohort {config.name!r} needs to know where its records are", todo="say cohort.path=FOLDER_OR_FILE"
+            f"the cohort {config.name!r} needs to know where its records are",
+            todo="say cohort.path=FOLDER_OR_FILE",
         )
     path = Path(config.path).expanduser().absolute()
     if not path.exists():
@@ -52,8 +57,8 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     An extract that is at ``target`` already stays as it is until the new one is complete.
 
     Raises:
-        CheckFailed: the records cannot be read, a rule whose policy is ``reject`` is broken, or more than the
-            declared share of a table's rows had to be quarantined.
+        CheckFailed: the records cannot be read, a rule whose policy is ``reject`` is broken, or
+            more than the declared share of a table's rows had to be quarantined.
         FlowsheetError: the disk is full or not writable.
     """
     sieve = Sieve(config.quarantine)
@@ -71,7 +76,9 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
                 writer.add_oracle(oracle)
             writer.finish(_provenance(source, config, sieve))
     except OSError as error:
-        raise FlowsheetError(f"could not write: {error}", where=str(target), todo="make room") from error
+        raise FlowsheetError(
+            f"could not write: {error}", where=str(target), todo="make room"
+        ) from error
     progress(f"{sieve.kept:,} stays kept, {sum(sieve.quarantined.values()):,} rows quarantined")
     return Extract.open(target)
 
@@ -89,19 +96,27 @@ def _judge(sieve: Sieve, config: CohortConfig) -> None:
     over = {table: share for table, share in sieve.shares().items() if share > limit}
     if sieve.rejected:
         rules = ", ".join(sorted(sieve.rejected))
-        raise _refusal(f"the records break rules that allow no exception: {rules}", sieve, "mend the records")
+        raise _refusal(
+            f"the records break rules that allow no exception: {rules}", sieve, "mend the records"
+        )
     if over:
         shares = ", ".join(f"{share:.1%} of {table}" for table, share in over.items())
         todo = "mend the records, or allow more with cohort.quarantine.max_share"
-        raise _refusal(f"too many rows break the contract: {shares} (at most {limit:.1%} may)", sieve, todo)
+        raise _refusal(
+            f"too many rows break the contract: {shares} (at most {limit:.1%} may)", sieve, todo
+        )
     if not sieve.kept:
-        raise _refusal("no stay is left", sieve, "look at the attrition and at the rows named above")
+        raise _refusal(
+            "no stay is left", sieve, "look at the attrition and at the rows named above"
+        )
 
 
 def _refusal(what: str, sieve: Sieve, todo: str) -> CheckFailed:
     lines = [f"{n:>9,}  {table}: {rule}" for (table, rule), n in sorted(sieve.counts.items())]
     shown = sieve.examples(_SHOWN).select("table", "key", "column", "rule", "value")
-    rows = ["    " + ": ".join(cell for cell in row if cell is not None) for row in shown.iter_rows()]
+    rows = [
+        "    " + ": ".join(cell for cell in row if cell is not None) for row in shown.iter_rows()
+    ]
     return CheckFailed("\n".join([what, *lines, *rows]), todo=todo)
 
 

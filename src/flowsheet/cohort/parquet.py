@@ -1,6 +1,7 @@
 """Parquet files that others wrote, and that may be damaged.
 
-A single wrong byte can end the process inside polars' reader, so Arrow's reads such a file, or reads it over, first.
+A single wrong byte can end the process inside polars' reader, so Arrow's reads such a file, or
+reads it over, first.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from flowsheet.errors import CheckFailed, first_line
 
 UNREADABLE = (
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError),
-    *(ValueError, TypeError, LookupError, MemoryError, NotImplementedError),  # Arrow's own errors are kinds of these
+    *(
+        ValueError,
+        TypeError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,
+    ),  # Arrow's own errors are kinds of these
 )
 """What readers raise of damaged bytes."""
 
@@ -53,4 +60,6 @@ def readable(path: Path, what: str = "the file", todo: str = "") -> Iterator[Non
     try:
         yield
     except UNREADABLE as error:
-        raise CheckFailed(f"{what} cannot be read: {first_line(error)}", where=str(path), todo=todo) from error
+        raise CheckFailed(
+            f"{what} cannot be read: {first_line(error)}", where=str(path), todo=todo
+        ) from error

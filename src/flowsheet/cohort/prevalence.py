@@ -21,8 +21,8 @@ def with_episode(stays: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
 def prevalence(parts: Sequence[pl.DataFrame]) -> tuple[PrevalenceEntry, ...]:
     """Of all stays, by site, by care unit, and by fifth of the order of admission.
 
-    Dates that are shifted per patient still put one patient's stays in order, and no more; where all stays are
-    admitted at one moment there is no order to tell.
+    Dates that are shifted per patient still put one patient's stays in order, and no more; where
+    all stays are admitted at one moment there is no order to tell.
 
     >>> stays = pl.DataFrame({"stay_id": [1, 2], "site": ["A", None], "unit": ["MICU", "MICU"],
     ...                       "admitted_at": [0, 0], "episode": [True, False]})
@@ -47,5 +47,6 @@ def prevalence(parts: Sequence[pl.DataFrame]) -> tuple[PrevalenceEntry, ...]:
 def _by(stays: pl.DataFrame, column: str) -> list[PrevalenceEntry]:
     counted = stays.group_by(column).agg(pl.len(), pl.col("episode").sum()).sort(column)
     return [
-        PrevalenceEntry(by=column, group=group, stays=n, with_episode=septic) for group, n, septic in counted.rows()
+        PrevalenceEntry(by=column, group=group, stays=n, with_episode=septic)
+        for group, n, septic in counted.rows()
     ]

@@ -46,21 +46,27 @@ class Sieve:
         self._last: int | None = None
 
     def sift(self, batch: Batch) -> tuple[Tables, pl.DataFrame]:
-        """The rows that pass, in the contract's order, and the quarantined ones as rows of ``QUARANTINE``.
+        """The rows that pass, in the contract's order, and the quarantined ones as rows of
+        ``QUARANTINE``.
 
         Raises:
-            CheckFailed: a table of the batch has not the contract's columns and types: the source is at fault.
+            CheckFailed: a table of the batch has not the contract's columns and types: the source
+            is at fault.
         """
         _check_shapes(batch)
         apart = {table: stands_apart(table, getattr(batch, table)) for table in TABLES}
-        tables = {t: getattr(batch, t) if apart[t] else in_order(t, getattr(batch, t)) for t in TABLES}
+        tables = {
+            t: getattr(batch, t) if apart[t] else in_order(t, getattr(batch, t)) for t in TABLES
+        }
         aside = [self._defects(batch.defects)]
         stays = self._drop("stays", tables["stays"], self._stay_failures(tables["stays"]), aside)
         for table in ("events", "treatments", "episodes"):
             rows = self._follow(table, tables[table], tables["stays"], stays, aside)
             broken = checks.value_failures(table, rows, stays, apart=apart[table])
             tables[table] = self._drop(table, rows, broken, aside)
-        sound = self._drop("stays", stays, checks.stays_without_events(stays, tables["events"]), aside, new=False)
+        sound = self._drop(
+            "stays", stays, checks.stays_without_events(stays, tables["events"]), aside, new=False
+        )
         for table in ("treatments", "episodes"):
             tables[table] = self._follow(table, tables[table], stays, sound, aside)
         self._count_stays(batch, tables["stays"], stays, sound)
@@ -73,7 +79,9 @@ class Sieve:
     def entries(self) -> tuple[QuarantineEntry, ...]:
         """The quarantine's counts for the manifest."""
         ordered = sorted(self.quarantined.items())
-        return tuple(QuarantineEntry(table=table, rule=rule, rows=n) for (table, rule), n in ordered)
+        return tuple(
+            QuarantineEntry(table=table, rule=rule, rows=n) for (table, rule), n in ordered
+        )
 
     def examples(self, n: int) -> pl.DataFrame:
         """The first failures, of every rule some."""
@@ -85,10 +93,21 @@ class Sieve:
         found = checks.value_failures("stays", stays, stays)
         if self._last is None:
             return found
-        return pl.concat([found, checks.marked("stays", stays, stays["stay_id"] <= self._last, "stay_id", ASCENDING)])
+        return pl.concat(
+            [
+                found,
+                checks.marked("stays", stays, stays["stay_id"] <= self._last, "stay_id", ASCENDING),
+            ]
+        )
 
     def _drop(
-        self, table: str, rows: pl.DataFrame, found: pl.DataFrame, aside: list[pl.DataFrame], *, new: bool = True
+        self,
+        table: str,
+        rows: pl.DataFrame,
+        found: pl.DataFrame,
+        aside: list[pl.DataFrame],
+        *,
+        new: bool = True,
     ) -> pl.DataFrame:
         """The rows without those that broke a rule; these go aside. ``new``: the rows were not counted yet."""
         broken = found["row"].unique()
@@ -107,7 +126,12 @@ class Sieve:
         return rows.filter(~gone)
 
     def _follow(
-        self, table: str, rows: pl.DataFrame, offered: pl.DataFrame, kept: pl.DataFrame, aside: list[pl.DataFrame]
+        self,
+        table: str,
+        rows: pl.DataFrame,
+        offered: pl.DataFrame,
+        kept: pl.DataFrame,
+        aside: list[pl.DataFrame],
     ) -> pl.DataFrame:
         """The rows without those whose stay was offered and not kept; these go aside with it."""
         lost = offered.join(kept, on="stay_id", how="anti")["stay_id"].drop_nulls().unique()
@@ -151,7 +175,9 @@ class Sieve:
     def _policy(self, rule: str) -> Policy:
         return self.config.rules.get(rule, self.config.default)
 
-    def _count_stays(self, batch: Batch, offered: pl.DataFrame, stays: pl.DataFrame, sound: pl.DataFrame) -> None:
+    def _count_stays(
+        self, batch: Batch, offered: pl.DataFrame, stays: pl.DataFrame, sound: pl.DataFrame
+    ) -> None:
         steps = batch.attrition or {"offered by the source": offered.height}
         own = {"keep the contract's rules": stays.height, "have measurements": sound.height}
         self.attrition.update({**steps, **own})
@@ -159,7 +185,9 @@ class Sieve:
         self.counted.update(batch.counted)
         self.kept += sound.height
         last: Any = offered["stay_id"].max()
-        self._last = last if self._last is None or (last is not None and last > self._last) else self._last
+        self._last = (
+            last if self._last is None or (last is not None and last > self._last) else self._last
+        )
 
 
 def _per_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:
@@ -170,5 +198,9 @@ def _per_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:
 def _check_shapes(batch: Batch) -> None:
     broken = pl.concat(checks.shape_failures(table, getattr(batch, table)) for table in TABLES)
     if broken.height:
-        rows = "; ".join(f"{r['table']}.{r['column']}: {r['rule']} {r['value'] or ''}" for r in broken.to_dicts())
-        raise CheckFailed(f"the source does not fill the contract's tables: {rows}", todo="mend the source")
+        rows = "; ".join(
+            f"{r['table']}.{r['column']}: {r['rule']} {r['value'] or ''}" for r in broken.to_dicts()
+        )
+        raise CheckFailed(
+            f"the source does not fill the contract's tables: {rows}", todo="mend the source"
+        )

@@ -1,7 +1,8 @@
 """The contract's rules about rows, as expressions over a table beside its context.
 
 A table's *context* is what each row's stay and the catalogue say of it. Reading and serving ask
-:func:`row_failures`, which needs polars alone; :mod:`flowsheet.cohort.checks` puts the same rules to pandera.
+:func:`row_failures`, which needs polars alone; :mod:`flowsheet.cohort.checks` puts the same rules
+to pandera.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from flowsheet.cohort.catalogue import drug_units, ranges
 from flowsheet.cohort.schema import DISTINCT, TIME
 
 TOLERANCE_HOURS = 24.0
-"""How far before admission or after discharge a fact of a stay may lie: the laboratory results of the day before
-belong to the picture, last samples are signed after discharge, and an onset dated ahead of its record may fall
-beyond it."""
+"""How far before admission or after discharge a fact of a stay may lie: the laboratory results of
+the day before belong to the picture, last samples are signed after discharge, and an onset dated
+ahead of its record may fall beyond it."""
 
 HOSPITAL_TOLERANCE_HOURS = 24.0
-"""How much later than the stay the hospital's own admission may be dated: patients brought straight to intensive
-care are registered afterwards."""
+"""How much later than the stay the hospital's own admission may be dated: patients brought straight
+to intensive care are registered afterwards."""
 
 WITHOUT_EVENTS = "stay_without_events"
 """A stay of which nothing was measured."""
@@ -77,7 +78,9 @@ def _known(rule: str, column: str, found: str) -> Rule:
 
 def _inside_stay(column: str) -> Rule:
     tolerance = pl.duration(hours=TOLERANCE_HOURS)
-    inside = pl.col(column).is_between(pl.col("_admitted_at") - tolerance, pl.col("_discharged_at") + tolerance)
+    inside = pl.col(column).is_between(
+        pl.col("_admitted_at") - tolerance, pl.col("_discharged_at") + tolerance
+    )
     return Rule("inside_stay", column, inside)
 
 
@@ -96,7 +99,11 @@ RULES: dict[str, list[Rule]] = {
     "stays": [
         *_given("stay_id", "subject_id", "admitted_at", "discharged_at"),
         _distinct("stays", "stay_id"),
-        Rule("admitted_before_discharged", "discharged_at", pl.col("admitted_at") < pl.col("discharged_at")),
+        Rule(
+            "admitted_before_discharged",
+            "discharged_at",
+            pl.col("admitted_at") < pl.col("discharged_at"),
+        ),
         Rule(
             "observed_inside_stay",
             "observed_from",
@@ -105,7 +112,8 @@ RULES: dict[str, list[Rule]] = {
         Rule(
             "hospital_before_stay",
             "hospital_admitted_at",
-            pl.col("hospital_admitted_at") <= pl.col("admitted_at") + pl.duration(hours=HOSPITAL_TOLERANCE_HOURS),
+            pl.col("hospital_admitted_at")
+            <= pl.col("admitted_at") + pl.duration(hours=HOSPITAL_TOLERANCE_HOURS),
         ),
         Rule("known_sex", "sex", pl.col("sex").is_in(["F", "M"])),
         *_number("age", *AGE),
@@ -145,7 +153,8 @@ RULES: dict[str, list[Rule]] = {
         Rule(
             "no_overlap",
             "onset",
-            _previous.struct["onset"].is_null() | (_previous.struct["end"] <= pl.col("onset")).fill_null(value=False),
+            _previous.struct["onset"].is_null()
+            | (_previous.struct["end"] <= pl.col("onset")).fill_null(value=False),
         ),
     ],
 }
@@ -159,7 +168,9 @@ def row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.Dat
     if not broken:
         return no_failures()
     bad = rows.select((~rule.good).fill_null(False).alias(str(i)) for i, rule in enumerate(broken))
-    lines = [marked(table, frame, bad[str(i)], rule.column, rule.name) for i, rule in enumerate(broken)]
+    lines = [
+        marked(table, frame, bad[str(i)], rule.column, rule.name) for i, rule in enumerate(broken)
+    ]
     return pl.concat(lines)
 
 
@@ -170,18 +181,24 @@ def no_failures() -> pl.DataFrame:
 
 
 def rules_for(table: str, frame: pl.DataFrame, *, apart: bool | None = None) -> list[Rule]:
-    """The table's rules less those that are plainly kept; ``apart`` is what :func:`stands_apart` said, if it was asked.
+    """The table's rules less those that are plainly kept; ``apart`` is what :func:`stands_apart`
+    said, if it was asked.
 
     Rows that stand apart are distinct, and a stay's only episode overlaps none.
     """
     if stands_apart(table, frame) if apart is None else apart:
         alone = table == "episodes" and frame["stay_id"].n_unique() == frame.height
-        return [rule for rule in RULES[table] if rule.name not in {DUPLICATE, *(("no_overlap",) if alone else ())}]
+        return [
+            rule
+            for rule in RULES[table]
+            if rule.name not in {DUPLICATE, *(("no_overlap",) if alone else ())}
+        ]
     return RULES[table]
 
 
 def stands_apart(table: str, frame: pl.DataFrame) -> bool:
-    """Whether every row comes after the one before it: the rows are in the contract's order, and none comes twice.
+    """Whether every row comes after the one before it: the rows are in the contract's order, and
+    none comes twice.
 
     A null comes before everything else, as polars sorts.
     """

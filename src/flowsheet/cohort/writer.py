@@ -42,7 +42,9 @@ class ExtractWriter:
         self.folder = folder
         self._files = ExitStack()
         self._writers: dict[str, pq.ParquetWriter] = {}
-        self._counts = dict.fromkeys(("stays", "events", "treatments", "episodes", "stays_with_episode"), 0)
+        self._counts = dict.fromkeys(
+            ("stays", "events", "treatments", "episodes", "stays_with_episode"), 0
+        )
         self._hours = 0.0
         self._subjects: list[pl.Series] = []
         self._stays: list[pl.DataFrame] = []
@@ -84,7 +86,10 @@ class ExtractWriter:
         """Close the files and write the manifest, last of all."""
         self._files.close()
         files = {name: self.folder / f"{name}.parquet" for name in TABLES}
-        tables = {n: TableEntry(rows=self._counts[n], sha256=file_digest(file)) for n, file in files.items()}
+        tables = {
+            n: TableEntry(rows=self._counts[n], sha256=file_digest(file))
+            for n, file in files.items()
+        }
         subjects = pl.concat(self._subjects).n_unique() if self._subjects else 0
         manifest = Manifest(
             **dict(provenance),
@@ -99,7 +104,9 @@ class ExtractWriter:
     def _open(self, name: str, columns: dict[str, pl.DataType]) -> None:
         stream = self._files.enter_context((self.folder / f"{name}.parquet").open("wb"))
         schema = pa.schema([(column, _ARROW[dtype]) for column, dtype in columns.items()])
-        repeating = [column for column, dtype in columns.items() if dtype != TIME]  # moments seldom do
+        repeating = [
+            column for column, dtype in columns.items() if dtype != TIME
+        ]  # moments seldom do
         writer = pq.ParquetWriter(
             stream,
             schema,
@@ -141,4 +148,8 @@ def in_order(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 def observed_hours(stays: pl.DataFrame) -> float:
     """Hours from the begin of each record to its end, summed."""
     begin = pl.coalesce("observed_from", "admitted_at")
-    return float(stays.select(((pl.col("discharged_at") - begin).dt.total_microseconds() / 3.6e9).sum()).item())
+    return float(
+        stays.select(
+            ((pl.col("discharged_at") - begin).dt.total_microseconds() / 3.6e9).sum()
+        ).item()
+    )

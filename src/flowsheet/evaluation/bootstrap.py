@@ -1,8 +1,8 @@
 """How sure a figure is: bootstrap over subjects, the same resamples for every model.
 
-A resample draws as many subjects as there are, with replacement, and keeps each one's rows together (a cluster
-bootstrap; Davison and Hinkley 1997, section 3.8). It is written as how often each subject was drawn, so that a
-resample costs a weighted sum and no row is copied.
+A resample draws as many subjects as there are, with replacement, and keeps each one's rows together
+(a cluster bootstrap; Davison and Hinkley 1997, section 3.8). It is written as how often each
+subject was drawn, so that a resample costs a weighted sum and no row is copied.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ CELLS = 16_000_000
 MOSTLY = 0.95
 """An interval is given when at least this share of the resamples could tell."""
 MARGIN = 1.05
-"""Standard errors of differences are widened by a twentieth: of 1,000 simulated comparisons of two equal models over
-200 subjects the bootstrap's own calls 5.5 to 5.8% different, depending on the metric, with it 4.1 to 4.8%. Intervals of
-differences then hold about 96%, a little more than they promise."""
+"""Standard errors of differences are widened by a twentieth: of 1,000 simulated comparisons of two
+equal models over 200 subjects the bootstrap's own calls 5.5 to 5.8% different, depending on the
+metric, with it 4.1 to 4.8%. Intervals of differences then hold about 96%, a little more than they
+promise."""
 
 
 def batches(subjects: int, resamples: int, seed: int, rows: int) -> Iterator[Floats]:
@@ -39,7 +40,9 @@ def batches(subjects: int, resamples: int, seed: int, rows: int) -> Iterator[Flo
     for start in range(0, resamples, size):
         count = min(size, resamples - start)
         drawn = rng.integers(0, subjects, (count, subjects))
-        flat = np.bincount((drawn + subjects * np.arange(count)[:, None]).ravel(), minlength=count * subjects)
+        flat = np.bincount(
+            (drawn + subjects * np.arange(count)[:, None]).ravel(), minlength=count * subjects
+        )
         yield np.ascontiguousarray(flat.reshape(count, subjects).T, dtype=np.float64)
 
 
@@ -48,15 +51,19 @@ def bootstrap(
 ) -> dict[tuple[Key, str], Floats]:
     """Every metric of every entry in every resample: {(key, metric): (B,)}.
 
-    The entries must number the same subjects in the same way. What a metric cannot use, or a figure that is
-    not estimable, is left out.
+    The entries must number the same subjects in the same way. What a metric cannot use, or a figure
+    that is not estimable, is left out.
     """
-    wanted = {key: [m for m in metrics if m.resampled and m.can_use(rows)] for key, rows in scored.items()}
+    wanted = {
+        key: [m for m in metrics if m.resampled and m.can_use(rows)] for key, rows in scored.items()
+    }
     wanted = {key: usable for key, usable in wanted.items() if not scored[key].why_not_estimable}
     if not wanted or not resamples:
         return {}
     subjects, rows = next(iter(scored.values())).subjects, max(len(s.y) for s in scored.values())
-    found: dict[tuple[Key, str], list[Floats]] = {(k, m.name): [] for k, usable in wanted.items() for m in usable}
+    found: dict[tuple[Key, str], list[Floats]] = {
+        (k, m.name): [] for k, usable in wanted.items() for m in usable
+    }
     for weights in batches(subjects, resamples, seed, rows):
         for key, usable in wanted.items():
             sample = Sample(scored[key], weights)
@@ -86,11 +93,13 @@ class Difference:
 
 
 def difference(value: float, draws: Floats | None, subjects: int, confidence: float) -> Difference:
-    """What the resampled differences ``draws`` (B,) of two models say of their difference ``value``.
+    """What the resampled differences ``draws`` (B,) of two models say of their difference
+    ``value``.
 
-    Student's interval and test with the bootstrap's standard error, ``MARGIN`` added, and S - 1 degrees of freedom.
-    Unlike a percentile, its p-value has no smallest step, which a correction for many comparisons would need
-    thousands of resamples to get past; and with a few hundred subjects it keeps its level better.
+    Student's interval and test with the bootstrap's standard error, ``MARGIN`` added, and S - 1
+    degrees of freedom. Unlike a percentile, its p-value has no smallest step, which a correction
+    for many comparisons would need thousands of resamples to get past; and with a few hundred
+    subjects it keeps its level better.
     """
     if draws is None or subjects < 2 or not _enough(draws):
         return Difference(value, math.nan, math.nan, math.nan)

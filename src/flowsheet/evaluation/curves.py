@@ -26,7 +26,10 @@ CURVES: dict[str, pl.DataType] = {
 
 POINTS = 200
 RISKS = np.round(
-    np.concatenate([np.arange(0.001, 0.02, 0.001), np.arange(0.02, 0.1, 0.005), np.arange(0.1, 0.96, 0.01)]), 3
+    np.concatenate(
+        [np.arange(0.001, 0.02, 0.001), np.arange(0.02, 0.1, 0.005), np.arange(0.1, 0.96, 0.01)]
+    ),
+    3,
 )
 """Of the decision curve."""
 CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -36,7 +39,8 @@ CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99
 def all_curves(contest: Contest, models: Sequence[str], seed: int) -> pl.DataFrame:
     """The points of every model in every scope that is no subgroup, from the first repetition.
 
-    Per stay there is no calibration and no decision: the highest of many probabilities is not one itself.
+    Per stay there is no calibration and no decision: the highest of many probabilities is not one
+    itself.
     """
     parts = [
         _curves(contest.scored[scope.name, model][0], contest.config, seed).with_columns(
@@ -82,7 +86,11 @@ def _decision(scored: Scored) -> pl.DataFrame:
     hits = scored.events - np.searchsorted(np.sort(scored.p[scored.y == 1]), RISKS)
     alarms = rows - where
     return pl.DataFrame(
-        {"curve": "decision", "x": RISKS, "y": hits / rows - (alarms - hits) / rows * RISKS / (1 - RISKS)}
+        {
+            "curve": "decision",
+            "x": RISKS,
+            "y": hits / rows - (alarms - hits) / rows * RISKS / (1 - RISKS),
+        }
     )
 
 

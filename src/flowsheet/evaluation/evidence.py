@@ -52,11 +52,14 @@ class Evidence:
         return str(self.about["headline"])
 
     def metrics(self, model: str, part: str = "test") -> dict[str, float]:
-        """Flat figures for a tracker: ``test.auroc``, ``test.auroc.low``, ``test.transitions_in.auroc``, ...
+        """Flat figures for a tracker: ``test.auroc``, ``test.auroc.low``,
+        ``test.transitions_in.auroc``, ...
 
         What is not estimable is left out, and so are subgroups, whose names are free text.
         """
-        board = self.leaderboard.filter(pl.col("model") == model, ~pl.col("scope").str.contains(":"))
+        board = self.leaderboard.filter(
+            pl.col("model") == model, ~pl.col("scope").str.contains(":")
+        )
         found: dict[str, float] = {}
         for row in board.iter_rows(named=True):
             scope = "" if row["scope"] == ALL else f"{row['scope']}."
@@ -90,13 +93,12 @@ def evaluate(
     """Compare models on the scored rows of ``sequences``.
 
     Args:
-        sequences: the held-out stays, N rows.
-        predictions: for each model, under any name, the probability of y = 1 of every row, shape (N,).
-        config: the leaderboard's metric, resamples, confidence, and how little is too little to tell.
-        seed: of the resamples; equal seeds and rows give equal evidence.
-        task: told, lead times are reported, and the PhysioNet 2019 utility where it is defined.
-        thresholds: for each model the probability from which on it rings, chosen on development data;
-            figures of alarms are reported only with them.
+        sequences: the held-out stays, N rows. predictions: for each model, under any name, the
+        probability of y = 1 of every row, shape (N,). config: the leaderboard's metric, resamples,
+        confidence, and how little is too little to tell. seed: of the resamples; equal seeds and
+        rows give equal evidence. task: told, lead times are reported, and the PhysioNet 2019
+        utility where it is defined. thresholds: for each model the probability from which on it
+        rings, chosen on development data; figures of alarms are reported only with them.
         subgroups: ``stay_id`` and one column for each grouping.
 
     Raises:
@@ -105,8 +107,12 @@ def evaluate(
     rings = dict(thresholds or {})
     for model in sorted(predictions):
         _check(model, predictions[model], sequences)
-    told = {m: Told(p, p >= rings[m] if m in rings else None) for m, p in sorted(predictions.items())}
-    contest = Contest.held(sequences, [told], list(scopes(sequences, subgroups)), config, seed=seed, task=task)
+    told = {
+        m: Told(p, p >= rings[m] if m in rings else None) for m, p in sorted(predictions.items())
+    }
+    contest = Contest.held(
+        sequences, [told], list(scopes(sequences, subgroups)), config, seed=seed, task=task
+    )
     return _evidence(contest, seed, rings)
 
 
@@ -121,13 +127,15 @@ def evaluate_folds(
 ) -> Evidence:
     """Compare models by repeated cross-validation over the subjects of ``sequences``.
 
-    A figure is the mean over repetitions of what the out-of-fold predictions of all subjects give together, its
-    interval from resamples of the subjects; alarms are decided fold by fold. Pairs are compared by the folds' own
-    figures with the corrected resampled t-test (see ``resampled_t``), by the resamples where the folds are sites.
-    Curves are of the first repetition.
+    A figure is the mean over repetitions of what the out-of-fold predictions of all subjects give
+    together, its interval from resamples of the subjects; alarms are decided fold by fold. Pairs
+    are compared by the folds' own figures with the corrected resampled t-test (see
+    ``resampled_t``), by the resamples where the folds are sites. Curves are of the first
+    repetition.
 
     Raises:
-        CheckFailed: a prediction is not a probability, or a repetition does not hold out every subject once.
+        CheckFailed: a prediction is not a probability, or a repetition does not hold out every
+        subject once.
     """
     folds = sorted(folds, key=lambda fold: (fold.repeat, fold.fold))
     check_folds(sequences, folds)
@@ -136,7 +144,13 @@ def evaluate_folds(
         for model, said in each.items():
             _check(model, said.p, sequences)
     contest = Contest.held(
-        sequences, told, list(scopes(sequences, subgroups)), config, seed=seed, task=task, folds=folds
+        sequences,
+        told,
+        list(scopes(sequences, subgroups)),
+        config,
+        seed=seed,
+        task=task,
+        folds=folds,
     )
     return _evidence(contest, seed, {})
 
@@ -158,7 +172,9 @@ def _evidence(contest: Contest, seed: int, thresholds: dict[str, float]) -> Evid
         "cross_validation": _cross_validation(contest),
     }
     curves = all_curves(contest, models, seed)
-    return Evidence(board, compared, curves, fold_figures(contest), lead_times(contest, models), about)
+    return Evidence(
+        board, compared, curves, fold_figures(contest), lead_times(contest, models), about
+    )
 
 
 def _cross_validation(contest: Contest) -> dict[str, Any] | None:

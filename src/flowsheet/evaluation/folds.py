@@ -45,7 +45,11 @@ def check_folds(sequences: Sequences, folds: Sequence[Fold]) -> None:
         CheckFailed: they do not; says which fold, and what is amiss.
     """
     if not folds:
-        raise CheckFailed("there is no fold to evaluate", where="cross-validation", todo="hand over at least two folds")
+        raise CheckFailed(
+            "there is no fold to evaluate",
+            where="cross-validation",
+            todo="hand over at least two folds",
+        )
     models, everybody = set(folds[0].predictions), np.unique(sequences.subject_id)
     for fold in folds:
         _check_shapes(sequences, fold, models)
@@ -85,7 +89,10 @@ def rows_of(sequences: Sequences, fold: Fold) -> NDArray[np.bool_]:
 
 def rounds(sequences: Sequences, folds: Sequence[Fold]) -> list[dict[str, Told]]:
     """For each repetition what every model said of every row when its subject was held out."""
-    return [_round(sequences, [f for f in folds if f.repeat == r]) for r in sorted({f.repeat for f in folds})]
+    return [
+        _round(sequences, [f for f in folds if f.repeat == r])
+        for r in sorted({f.repeat for f in folds})
+    ]
 
 
 def _round(sequences: Sequences, folds: Sequence[Fold]) -> dict[str, Told]:

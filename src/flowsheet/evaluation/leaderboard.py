@@ -28,12 +28,19 @@ def leaderboard_table(evidence: Evidence, scope: str = "all") -> list[list[str]]
     shown = [m for m in dict.fromkeys([evidence.about["metric"], *SHOWN]) if m in known]
     figures = {(row["model"], row["metric"]): row for row in board.iter_rows(named=True)}
     metrics = [METRICS.get(name)() for name in shown]
-    rows = [[model, *(_cell(figures.get((model, m.name)), m) for m in metrics)] for model in evidence.models]
+    rows = [
+        [model, *(_cell(figures.get((model, m.name)), m) for m in metrics)]
+        for model in evidence.models
+    ]
     return [["model", *(metric.label for metric in metrics)], *rows]
 
 
 def _cell(figure: dict[str, float] | None, metric: Metric) -> str:
-    return "" if figure is None else sentences.value(figure["value"], figure["low"], figure["high"], metric.decimals)
+    return (
+        ""
+        if figure is None
+        else sentences.value(figure["value"], figure["low"], figure["high"], metric.decimals)
+    )
 
 
 def leaderboard_markdown(evidence: Evidence) -> str:
@@ -82,7 +89,11 @@ def pooled(evidence: Evidence) -> str:
     told = evidence.about["cross_validation"]
     if not told:
         return ""
-    times = "" if told["repeats"] == 1 else f", and the figure is the mean of {told['repeats']} repetitions"
+    times = (
+        ""
+        if told["repeats"] == 1
+        else f", and the figure is the mean of {told['repeats']} repetitions"
+    )
     return (
         f"Cross-validation with {told['folds']} folds: every subject is predicted by models that never saw it; the"
         f" predictions of all folds are judged together{times}."

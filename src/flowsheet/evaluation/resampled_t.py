@@ -1,9 +1,9 @@
 """Whether two models differ over the folds of repeated cross-validation.
 
-Folds share training subjects, so that their figures are not independent and the ordinary t-test is far too sure.
-Nadeau and Bengio (2003, Machine Learning 52:239-281) widen its variance by the ratio of test to training size:
-t = mean(d) / sqrt((1 / J + n_test / n_train) * var(d)) with J - 1 degrees of freedom, here over the J = K x R folds
-of R repetitions (Bouckaert and Frank 2004, PAKDD, 3-12).
+Folds share training subjects, so that their figures are not independent and the ordinary t-test is
+far too sure. Nadeau and Bengio (2003, Machine Learning 52:239-281) widen its variance by the ratio
+of test to training size: t = mean(d) / sqrt((1 / J + n_test / n_train) * var(d)) with J - 1 degrees
+of freedom, here over the J = K x R folds of R repetitions (Bouckaert and Frank 2004, PAKDD, 3-12).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ def corrected_t(differences: Floats, ratio: float, confidence: float) -> Differe
     folds = len(differences)
     if folds < 2 or not np.isfinite(differences).all():
         known = differences[np.isfinite(differences)]
-        return Difference(float(known.mean()) if len(known) else math.nan, math.nan, math.nan, math.nan)
+        return Difference(
+            float(known.mean()) if len(known) else math.nan, math.nan, math.nan, math.nan
+        )
     error = math.sqrt((1 / folds + ratio) * float(differences.var(ddof=1)))
     return student(float(differences.mean()), error, folds - 1, confidence)

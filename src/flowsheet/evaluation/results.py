@@ -68,13 +68,17 @@ class Contest:
     ) -> Contest:
         """Score and resample everything; ``rounds`` holds for each repetition what each model said of all rows."""
         everything = {
-            (scope.name, model): tuple(scored(sequences, scope, told[model], config, task) for told in rounds)
+            (scope.name, model): tuple(
+                scored(sequences, scope, told[model], config, task) for told in rounds
+            )
             for scope in scopes
             for model in sorted(rounds[0])
         }
         seen = cls(everything, scopes, [each() for _, each in METRICS], {}, config)
         place = {repeat: i for i, repeat in enumerate(sorted({fold.repeat for fold in folds}))}
-        in_folds = [seen.in_fold(sequences, fold, rounds[place[fold.repeat]], task) for fold in folds]
+        in_folds = [
+            seen.in_fold(sequences, fold, rounds[place[fold.repeat]], task) for fold in folds
+        ]
         return cls(everything, scopes, seen.metrics, seen.resampled(seed), config, in_folds)
 
     def metrics_of(self, scope: Scope, model: str) -> list[Metric]:
@@ -95,14 +99,18 @@ class Contest:
     def resampled(self, seed: int) -> dict[tuple[Key, str], Floats]:
         """Every figure in every resample, averaged over repetitions."""
         groups = {scope.name for scope in self.scopes if scope.is_subgroup}
-        entries = {(key, r): rows for key, each in self.scored.items() for r, rows in enumerate(each)}
+        entries = {
+            (key, r): rows for key, each in self.scored.items() for r, rows in enumerate(each)
+        }
         draws: dict[tuple[tuple[Key, int], str], Floats] = {}
         for metrics, inside in ((self.metrics, False), (self.of_subgroups, True)):
             some = {k: rows for k, rows in entries.items() if (k[0][0] in groups) == inside}
             draws |= bootstrap(some, metrics, self.config.resamples, seed)
         repeats = len(next(iter(self.scored.values()), ()))
         return {
-            (key, name): values if repeats == 1 else np.mean([draws[(key, r), name] for r in range(repeats)], axis=0)
+            (key, name): values
+            if repeats == 1
+            else np.mean([draws[(key, r), name] for r in range(repeats)], axis=0)
             for ((key, first), name), values in draws.items()
             if first == 0
         }
@@ -117,9 +125,13 @@ class Contest:
         for scope in self.scopes:
             for model in [] if scope.is_subgroup else self.models:
                 held = scored(sequences, scope.within(rows), told[model], self.config, task)
-                figures |= {(scope.name, model, m.name): m(held) for m in self.metrics_of(scope, model)}
+                figures |= {
+                    (scope.name, model, m.name): m(held) for m in self.metrics_of(scope, model)
+                }
                 counts[scope.name] = held.counts
-        return FoldFigures(fold.repeat, fold.fold, len(fold.subjects), fold.learned_from, figures, counts)
+        return FoldFigures(
+            fold.repeat, fold.fold, len(fold.subjects), fold.learned_from, figures, counts
+        )
 
     @property
     def test_to_training(self) -> float:
@@ -143,7 +155,9 @@ class Contest:
         """Models, best first; those that cannot be told last."""
 
         def place(model: str) -> tuple[bool, float, str]:
-            value = self.figure(ALL, model, by) if by.can_use(self.scored[ALL, model][0]) else math.nan
+            value = (
+                self.figure(ALL, model, by) if by.can_use(self.scored[ALL, model][0]) else math.nan
+            )
             return math.isnan(value), 0.0 if math.isnan(value) else _badness(by, value), model
 
         return sorted(self.models, key=place)

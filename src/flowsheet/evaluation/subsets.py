@@ -1,16 +1,16 @@
-"""Which rows a figure is about: all scored ones, transitions in, one row for each stay, or a subgroup.
+"""Which rows a figure is about: all scored ones, transitions in, one row for each stay, or a
+subgroup.
 
-Per stay
-    A stay's score is the highest probability on its scored rows before the first row on which it is already in the
-    state; its label says whether any of those rows has y = 1, its alarm whether any of them rings. A stay that is
-    in the state from its first row on asks nothing and is left out. Long stays have more chances of a high score:
-    that is part of what a ward would see.
-Onset and lead time
-    Of each stay's first episode that begins under observation. The target window of step k ends with step
-    k + horizon, so that an onset falls into step k0 + horizon, where k0 is the first of those rows with y = 1; a
-    stay that begins with y = 1 may have it earlier: then the first row in the state tells. The onset is dated to the
-    end of its step. Its lead time runs from the stay's first alarm, when the prediction was made, to there; an alarm
-    that comes later is none.
+Per stay A stay's score is the highest probability on its scored rows before the first row on which
+    it is already in the state; its label says whether any of those rows has y = 1, its alarm
+    whether any of them rings. A stay that is in the state from its first row on asks nothing and is
+    left out. Long stays have more chances of a high score: that is part of what a ward would see.
+Onset and lead time Of each stay's first episode that begins under observation. The target window of
+    step k ends with step k + horizon, so that an onset falls into step k0 + horizon, where k0 is
+    the first of those rows with y = 1; a stay that begins with y = 1 may have it earlier: then the
+    first row in the state tells. The onset is dated to the end of its step. Its lead time runs from
+    the stay's first alarm, when the prediction was made, to there; an alarm that comes later is
+    none.
 """
 
 from __future__ import annotations
@@ -48,10 +48,12 @@ class Scope:
 
 
 def scopes(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Scope]:
-    """All scored rows; transitions in, where they are not the same; stays; one scope for each value in ``subgroups``.
+    """All scored rows; transitions in, where they are not the same; stays; one scope for each value
+    in ``subgroups``.
 
-    ``subgroups`` has a column ``stay_id``; every other column is a grouping, whose
-    values are told in their order, an Enum in its own. A grouping with a single value tells nothing and is left out.
+    ``subgroups`` has a column ``stay_id``; every other column is a grouping, whose values are told
+    in their order, an Enum in its own. A grouping with a single value tells nothing and is left
+    out.
     """
     yield Scope(ALL, np.asarray(sequences.scored))
     transitions = np.asarray(sequences.scored & ~sequences.in_state)
@@ -70,11 +72,15 @@ def _before_state(sequences: Sequences) -> NDArray[np.bool_]:
 
 def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
     stays = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
-    frame = stays.join(frame.unique("stay_id"), on="stay_id", how="left", maintain_order="left").drop("stay_id")
+    frame = stays.join(
+        frame.unique("stay_id"), on="stay_id", how="left", maintain_order="left"
+    ).drop("stay_id")
     for column in frame.columns:
         if frame[column].n_unique() < 2:
             continue  # the group is everybody
-        known = frame[column].drop_nulls().unique().sort().cast(pl.String).to_list()  # an Enum keeps its own order
+        known = (
+            frame[column].drop_nulls().unique().sort().cast(pl.String).to_list()
+        )  # an Enum keeps its own order
         values = frame[column].cast(pl.String).fill_null(NOT_TOLD).to_numpy()
         for value in [*known, *([NOT_TOLD] if frame[column].has_nulls() else [])]:
             rows = np.asarray(sequences.scored) & (values == value)[sequences.row_stay]
@@ -82,7 +88,11 @@ def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
 
 
 def scored(
-    sequences: Sequences, scope: Scope, told: Told, config: EvaluationConfig, task: TaskConfig | None = None
+    sequences: Sequences,
+    scope: Scope,
+    told: Told,
+    config: EvaluationConfig,
+    task: TaskConfig | None = None,
 ) -> Scored:
     """What a model is judged by in a scope. Subjects are numbered alike in all scopes."""
     if scope.per_stay:
@@ -103,7 +113,11 @@ def scored(
 
 
 def _scored_stays(
-    sequences: Sequences, scope: Scope, told: Told, config: EvaluationConfig, task: TaskConfig | None
+    sequences: Sequences,
+    scope: Scope,
+    told: Told,
+    config: EvaluationConfig,
+    task: TaskConfig | None,
 ) -> Scored:
     rows = np.flatnonzero(scope.rows)
     subjects, number = np.unique(sequences.subject_id, return_inverse=True)
@@ -119,7 +133,9 @@ def _scored_stays(
         alarm=None if alarm is None else _most(alarm, starts),
         minimum_events=config.minimum_events,
         per_stay=True,
-        lead=None if alarm is None or task is None else _lead_times(sequences, rows, starts, alarm, task),
+        lead=None
+        if alarm is None or task is None
+        else _lead_times(sequences, rows, starts, alarm, task),
     )
 
 
@@ -138,7 +154,9 @@ def _lead_times(
     """Hours from the first alarm to onset for each stay that has ``rows``; NaN without an earlier alarm or onset."""
     step, stay = sequences.step[rows].astype(np.float64), sequences.row_stay[rows][starts]
     rung, due = (_first(step, chosen, starts) for chosen in (alarm, sequences.y[rows] == 1))
-    onset = np.where(np.isfinite(due), np.minimum(due + task.horizon, _enters_state(sequences)[stay]), np.inf)
+    onset = np.where(
+        np.isfinite(due), np.minimum(due + task.horizon, _enters_state(sequences)[stay]), np.inf
+    )
     rest = 0.0 if task.cutoff_hours is None else task.step_hours - task.cutoff_hours
     told = np.isfinite(onset) & np.isfinite(rung)
     lead = np.full(len(starts), np.nan)
@@ -146,7 +164,9 @@ def _lead_times(
     return np.where(lead > 0, lead, np.nan)
 
 
-def _first(step: NDArray[np.float64], chosen: NDArray[np.bool_], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _first(
+    step: NDArray[np.float64], chosen: NDArray[np.bool_], starts: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """For each stay the first step of the chosen rows, infinite where there is none."""
     return np.minimum.reduceat(np.where(chosen, step, np.inf), starts) if len(starts) else step[:0]
 

@@ -43,13 +43,22 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The verdict and its figures."""
-        a, b, label, found = self.a, self.b, self.metric.label + WHERE.get(self.scope, ""), self.found
+        a, b, label, found = (
+            self.a,
+            self.b,
+            self.metric.label + WHERE.get(self.scope, ""),
+            self.found,
+        )
         mean = f"mean difference over {self.folds} folds" if self.folds else "difference"
         if self.verdict == UNKNOWN:
             return f"{a} and {b} cannot be compared by {label}: there is too little data for an interval."
         figures = f"{mean} {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], corrected {p_value(self.p_holm)}"
         if self.verdict == SAME:
-            alone = "; alone it would count, among so many comparisons it does not" if found.p < self.alpha else ""
+            alone = (
+                "; alone it would count, among so many comparisons it does not"
+                if found.p < self.alpha
+                else ""
+            )
             return f"{a} and {b} are not distinguishable by {label} at this sample size ({figures}{alone})."
         return f"{a} is {self.verdict} than {b} by {label} ({figures})."
 
@@ -89,7 +98,9 @@ def headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> 
     figure = value(first["value"], first["low"], first["high"], metric.decimals)
     start = f"{first['model']} ranks first by {metric.label} ({figure})"
     rivals = pairs.filter(
-        pl.col("metric") == metric.name, pl.col("scope") == "all", pl.col("model_a") == first["model"]
+        pl.col("metric") == metric.name,
+        pl.col("scope") == "all",
+        pl.col("model_a") == first["model"],
     )
     clauses = [
         f"{words} {_listed(names)}"

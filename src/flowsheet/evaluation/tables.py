@@ -115,7 +115,9 @@ def lead_times(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
         .group_by("hours")
         .agg(episodes=pl.len().cast(pl.Int64))
         .sort("hours", nulls_last=True)
-        .select(repeat=pl.lit(repeat, pl.Int64), model=pl.lit(model), hours="hours", episodes="episodes")
+        .select(
+            repeat=pl.lit(repeat, pl.Int64), model=pl.lit(model), hours="hours", episodes="episodes"
+        )
         for model in models
         for repeat, scored in enumerate(contest.stays(model))
         if scored.lead is not None
@@ -126,7 +128,12 @@ def lead_times(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
 def pairs(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
     """Every pair of models by every metric that can rank them; subgroups are left out."""
     parts = [
-        _pairs_of(contest, scope.name, metric, [m for m in models if metric in contest.metrics_of(scope, m)])
+        _pairs_of(
+            contest,
+            scope.name,
+            metric,
+            [m for m in models if metric in contest.metrics_of(scope, m)],
+        )
         for scope in contest.scopes
         if not scope.is_subgroup
         for metric in contest.metrics
@@ -143,14 +150,20 @@ def _pairs_of(contest: Contest, scope: str, metric: Metric, able: Sequence[str])
         Comparison(a, b, metric, each, p, alpha, scope, contest.random_folds)
         for (a, b), each, p in zip(couples, found, holm([each.p for each in found]), strict=True)
     ]
-    rows = [(scope, metric.name, c.a, c.b, *astuple(c.found), c.p_holm, c.verdict, c.sentence) for c in compared]
+    rows = [
+        (scope, metric.name, c.a, c.b, *astuple(c.found), c.p_holm, c.verdict, c.sentence)
+        for c in compared
+    ]
     return pl.DataFrame(rows, schema=PAIRS, orient="row")
 
 
 def _difference(contest: Contest, scope: str, metric: Metric, a: str, b: str) -> Difference:
     confidence = contest.config.confidence
     if contest.random_folds:
-        values = [np.array([fold.figures[scope, m, metric.name] for fold in contest.folds]) for m in (a, b)]
+        values = [
+            np.array([fold.figures[scope, m, metric.name] for fold in contest.folds])
+            for m in (a, b)
+        ]
         return corrected_t(values[0] - values[1], contest.test_to_training, confidence)
     value = contest.figure(scope, a, metric) - contest.figure(scope, b, metric)
     draws = [contest.draws.get(((scope, model), metric.name)) for model in (a, b)]

@@ -24,7 +24,8 @@ def choose_threshold(
 ) -> float:
     """The threshold on probabilities ``p`` (N,) that is best on the scored rows of ``development``.
 
-    Best is the utility where the task has one, the F-measure otherwise; a row rings when p >= threshold.
+    Best is the utility where the task has one, the F-measure otherwise; a row rings when p >=
+    threshold.
     """
     scored = scored_rows(development, Scope("all", np.asarray(development.scored)), Told(p), config)
     return best_by_utility(scored) if has_utility(task) else best_by_f_measure(scored)
@@ -43,7 +44,9 @@ def best_by_f_measure(scored: Scored) -> float:
     return float(at[(2 * hits / (alarms + scored.events)).argmax()]) if scored.events else NEVER
 
 
-def _at_or_above(scored: Scored, *values: NDArray[Any]) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+def _at_or_above(
+    scored: Scored, *values: NDArray[Any]
+) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """The distinct probabilities, highest first, and the sum of each of ``values`` over the rows that reach them."""
     at, place = np.unique(-scored.p, return_inverse=True)
     return -at, [np.cumsum(np.bincount(place, each, minlength=len(at))) for each in values]

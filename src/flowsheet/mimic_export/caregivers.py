@@ -40,13 +40,20 @@ def _icustays(stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def _admissions(stays: pl.DataFrame) -> pl.DataFrame:
-    first, last = stays.filter(~pl.col("_joined")), stays.group_by("hadm_id").agg(pl.all().sort_by("intime").last())
+    first, last = (
+        stays.filter(~pl.col("_joined")),
+        stays.group_by("hadm_id").agg(pl.all().sort_by("intime").last()),
+    )
     last = last.select("hadm_id", "outtime", "_died", "_after")
     both = first.drop("outtime", "_died", "_after").join(last, on="hadm_id", maintain_order="left")
     before = pl.col("admitted_at") - pl.col("hospital_admitted_at")
     left = pl.col("outtime").dt.truncate("1m") + pl.duration(hours="_after")
     died = pl.col("_died")
-    kind = pl.when(pl.col("_born")).then(pl.lit("NEWBORN")).otherwise(pl.col("admission_type").str.to_uppercase())
+    kind = (
+        pl.when(pl.col("_born"))
+        .then(pl.lit("NEWBORN"))
+        .otherwise(pl.col("admission_type").str.to_uppercase())
+    )
     came = pl.min_horizontal(pl.col("_start") - before, pl.col("intime").dt.truncate("1m"))
     return both.select(
         SUBJECT_ID="raw_subject", HADM_ID="hadm_id", ADMITTIME=came, DISCHTIME=left,
@@ -59,11 +66,18 @@ def _admissions(stays: pl.DataFrame) -> pl.DataFrame:
 
 def _patients(stays: pl.DataFrame, admissions: pl.DataFrame) -> pl.DataFrame:
     about = stays.unique("raw_subject", keep="first", maintain_order=True)
-    came = admissions.group_by("SUBJECT_ID").agg(pl.col("ADMITTIME").min(), pl.col("DEATHTIME").max())
+    came = admissions.group_by("SUBJECT_ID").agg(
+        pl.col("ADMITTIME").min(), pl.col("DEATHTIME").max()
+    )
     about = about.join(came, left_on="raw_subject", right_on="SUBJECT_ID", maintain_order="left")
     years = pl.when(pl.col("age") > OLD).then(300).otherwise(pl.col("age")).cast(pl.Int64)
     # half a year over, so that the age in whole years is the ward's
-    birth = pl.col("ADMITTIME").dt.truncate("1d").dt.offset_by(pl.format("-{}y", years)).dt.offset_by("-6mo")
+    birth = (
+        pl.col("ADMITTIME")
+        .dt.truncate("1d")
+        .dt.offset_by(pl.format("-{}y", years))
+        .dt.offset_by("-6mo")
+    )
     birth = pl.when(pl.col("_born")).then(pl.col("ADMITTIME").dt.truncate("1d")).otherwise(birth)
     died = pl.col("DEATHTIME").dt.truncate("1d")
     return about.select(
@@ -73,7 +87,12 @@ def _patients(stays: pl.DataFrame, admissions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _services(stays: pl.DataFrame) -> pl.DataFrame:
-    service = pl.when(pl.col("_born")).then(pl.lit("NB")).when(pl.col("unit") == "SICU").then(pl.lit("SURG"))
+    service = (
+        pl.when(pl.col("_born"))
+        .then(pl.lit("NB"))
+        .when(pl.col("unit") == "SICU")
+        .then(pl.lit("SURG"))
+    )
     return stays.filter(~pl.col("_joined")).select(
         SUBJECT_ID="raw_subject",
         HADM_ID="hadm_id",
@@ -90,15 +109,21 @@ def dictionaries(others: dict[str, list[int]]) -> dict[str, pl.DataFrame]:
     bedside = known.filter(pl.col("table") != "labevents").select(
         ITEMID="itemid", LABEL="label", DBSOURCE="system", LINKSTO="table", UNITNAME="unit"
     )
-    laboratory = known.filter(table="labevents").select(ITEMID="itemid", LABEL="label", FLUID=pl.lit("Blood"))
+    laboratory = known.filter(table="labevents").select(
+        ITEMID="itemid", LABEL="label", FLUID=pl.lit("Blood")
+    )
     rest = [
         pl.DataFrame({"ITEMID": ids}).with_columns(
-            LABEL=pl.format("Simulated item {}", "ITEMID"), DBSOURCE=pl.lit(system), LINKSTO=pl.lit("chartevents")
+            LABEL=pl.format("Simulated item {}", "ITEMID"),
+            DBSOURCE=pl.lit(system),
+            LINKSTO=pl.lit("chartevents"),
         )
         for system, ids in others.items()
         if system != "lab"
     ]
-    more = pl.DataFrame({"ITEMID": others["lab"]}).with_columns(LABEL=pl.format("Simulated test {}", "ITEMID"))
+    more = pl.DataFrame({"ITEMID": others["lab"]}).with_columns(
+        LABEL=pl.format("Simulated test {}", "ITEMID")
+    )
     return {
         "D_ITEMS": pl.concat([bedside, *rest], how="diagonal_relaxed"),
         "D_LABITEMS": pl.concat([laboratory, more], how="diagonal_relaxed"),

@@ -28,7 +28,13 @@ NORMAL = ndtri((np.arange(BITS) + 0.5) / BITS)
 
 NO_ID, TWICE, SKIPPED = 4, 5, 6
 """What may befall a row, beside the variants of its tail."""
-NAMES = {TEXT: "text_values", RANGE: "out_of_range", FLAG: "flagged_errors", NO_ID: "missing_ids", TWICE: "duplicates"}
+NAMES = {
+    TEXT: "text_values",
+    RANGE: "out_of_range",
+    FLAG: "flagged_errors",
+    NO_ID: "missing_ids",
+    TWICE: "duplicates",
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,9 @@ def _fates(plan: Plan, options: RawOptions) -> NDArray[np.int8]:
     return table
 
 
-def _measured(plan: Plan, who: Patients, entry: Ints, noise: NDArray[np.float64], used: Ints) -> Ints:
+def _measured(
+    plan: Plan, who: Patients, entry: Ints, noise: NDArray[np.float64], used: Ints
+) -> Ints:
     """Codes of the cells that mean something, (D, used)."""
     about = quantities()
     which = plan.quantity[used]
@@ -117,7 +125,9 @@ def _measured(plan: Plan, who: Patients, entry: Ints, noise: NDArray[np.float64]
     return np.asarray(np.clip(code, 0, words.count[entry] - 1).astype(np.int32))
 
 
-def _times(plan: Plan, who: Patients, options: RawOptions, rng: np.random.Generator) -> tuple[Times, Times]:
+def _times(
+    plan: Plan, who: Patients, options: RawOptions, rng: np.random.Generator
+) -> tuple[Times, Times]:
     """CHARTTIME and STORETIME of every round of every day, (D x K,): mostly on the hour, stored minutes later."""
     shape = (len(who.day_stay), len(plan.slots))
     off = np.where(rng.random(shape) < 0.2, rng.integers(1, 15, shape), 0)
@@ -141,7 +151,9 @@ def _found(plan: Plan, kept: Ints, fate: NDArray[np.int8]) -> Ints:
     return np.asarray(kept[unharmed & (plan.quantity[kept % len(plan.slot)] >= 0)])
 
 
-def _truth(plan: Plan, who: Patients, cell: Ints, tail: Ints, times: tuple[Times, Times]) -> pl.DataFrame:
+def _truth(
+    plan: Plan, who: Patients, cell: Ints, tail: Ints, times: tuple[Times, Times]
+) -> pl.DataFrame:
     """The values that a cohort should find: (icustay_id, time, stored_at, variable, value)."""
     day, column = np.divmod(cell, len(plan.slot))
     slot = day * len(plan.slots) + plan.slot[column]

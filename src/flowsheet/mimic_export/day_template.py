@@ -1,8 +1,9 @@
 """A table that is charted around the clock, many rows a day: written by plan, not row by row.
 
-A *sheet* lays down one day: which rows, at which minute, of which item. Everything that a cell of an item may hold is
-spelled once, in a dictionary of *tails* (value, number, unit and flags as they stand in the file). A stay's day is
-then the plan once more with other codes, and a row of the file is five strings that exist already.
+A *sheet* lays down one day: which rows, at which minute, of which item. Everything that a cell of
+an item may hold is spelled once, in a dictionary of *tails* (value, number, unit and flags as they
+stand in the file). A stay's day is then the plan once more with other codes, and a row of the file
+is five strings that exist already.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ def plan(table: str, system: int, options: RawOptions) -> Plan:
     minute = np.array([m for m, _ in columns] + [m for m, _ in filled])
     first = np.array([choices[0] for _, choices in columns] + [-1] * n_other)
     by_habit = np.stack(
-        [[_chosen(rows, choices, h) for _, choices in columns] + [int(e[h]) for _, e in filled] for h in range(HABITS)]
+        [
+            [_chosen(rows, choices, h) for _, choices in columns] + [int(e[h]) for _, e in filled]
+            for h in range(HABITS)
+        ]
     )
     order = np.argsort(minute, kind="stable")
     position = {q.quantity: i for i, q in enumerate(quantities())}
@@ -123,7 +127,9 @@ def _chosen(rows: list[Charted], choices: list[int], habit: int) -> int:
     return choices[0] if bit is None else choices[(habit >> bit) & 1]
 
 
-def _other_columns(slots: Ints, n: int, others: int, first: int, rng: np.random.Generator) -> list[tuple[int, Ints]]:
+def _other_columns(
+    slots: Ints, n: int, others: int, first: int, rng: np.random.Generator
+) -> list[tuple[int, Ints]]:
     """(minute, entry by habit) of the rows that no cohort uses; every fourth hour has its round of assessments."""
     weight = np.where(slots % 240 == 0, 6.0, 1.0)
     share = np.floor(np.cumsum(weight) / weight.sum() * n + 1e-9).astype(int)
@@ -147,14 +153,26 @@ def _spelled(row: Charted, system: int) -> _Entry:
 
 def _other_entries(table: str, system: int, rng: np.random.Generator) -> list[_Entry]:
     if table == "OUTPUTEVENTS":
-        return [_Entry(i, n, n, "ml") for i in free_ids(SYSTEMS[system], 12) for n in [_counting(0, 300, 10)]]
+        return [
+            _Entry(i, n, n, "ml")
+            for i in free_ids(SYSTEMS[system], 12)
+            for n in [_counting(0, 300, 10)]
+        ]
     if table == "LABEVENTS":
-        return [_Entry(i, n, n, "mg/dL") for i in free_ids("lab", 90) for n in [_counting(0, 120, 1)]]
+        return [
+            _Entry(i, n, n, "mg/dL") for i in free_ids("lab", 90) for n in [_counting(0, 120, 1)]
+        ]
     ids = free_ids(SYSTEMS[system], OTHER_WORDS + OTHER_NUMBERS)
-    words = [_Entry(i, w, [""] * len(w), None) for i in ids[:OTHER_WORDS] for w in [list(rng.choice(WORDS, 6))]]
+    words = [
+        _Entry(i, w, [""] * len(w), None)
+        for i in ids[:OTHER_WORDS]
+        for w in [list(rng.choice(WORDS, 6))]
+    ]
     tops = rng.integers(8, 120, OTHER_NUMBERS)
     counts = [_counting(0, int(top), 1) for top in tops]
-    return words + [_Entry(i, n, n, "cmH2O") for i, n in zip(ids[OTHER_WORDS:], counts, strict=True)]
+    return words + [
+        _Entry(i, n, n, "cmH2O") for i, n in zip(ids[OTHER_WORDS:], counts, strict=True)
+    ]
 
 
 def _counting(low: int, high: int, step: int) -> list[str]:
@@ -163,7 +181,9 @@ def _counting(low: int, high: int, step: int) -> list[str]:
 
 def _bound(table: str, entries: list[_Entry]) -> Dictionary:
     count = np.array([len(e.texts) for e in entries])
-    spell = {"CHARTEVENTS": _chart_tail, "LABEVENTS": _lab_tail, "OUTPUTEVENTS": _output_tail}[table]
+    spell = {"CHARTEVENTS": _chart_tail, "LABEVENTS": _lab_tail, "OUTPUTEVENTS": _output_tail}[
+        table
+    ]
     tails = [
         spell(variant, text, number, entry)
         for variant in (CLEAN, TEXT, RANGE, FLAG)
@@ -171,7 +191,9 @@ def _bound(table: str, entries: list[_Entry]) -> Dictionary:
         for text, number in zip(entry.texts, entry.numbers, strict=True)
     ]
     value = [
-        (np.array(e.numbers, dtype=float) - e.shift) / e.scale if e.used else np.full(len(e.texts), np.nan)
+        (np.array(e.numbers, dtype=float) - e.shift) / e.scale
+        if e.used
+        else np.full(len(e.texts), np.nan)
         for e in entries
     ]
     return Dictionary(

@@ -12,7 +12,9 @@ ROUTINE_CULTURES = 0.15
 """Per day, septic or not."""
 
 
-def cultures(sick: pl.DataFrame, who: Patients, ids: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
+def cultures(
+    sick: pl.DataFrame, who: Patients, ids: pl.DataFrame, rng: np.random.Generator
+) -> pl.DataFrame:
     """Blood at every onset, and others by routine; some bear a date only."""
     about = rng.integers(-120, 120, sick.height).astype("timedelta64[m]")
     first = sick.select(
@@ -30,7 +32,9 @@ def cultures(sick: pl.DataFrame, who: Patients, ids: pl.DataFrame, rng: np.rando
         schema_overrides={"stay": pl.Int64},
     )
     every = pl.concat([first, routine]).join(ids, on="stay", maintain_order="left")
-    code = pl.col("SPEC_TYPE_DESC").replace_strict(dict(zip(SPECIMENS, (70012, 70079, 70062, 70091), strict=True)))
+    code = pl.col("SPEC_TYPE_DESC").replace_strict(
+        dict(zip(SPECIMENS, (70012, 70079, 70062, 70091), strict=True))
+    )
     told = pl.Series(rng.random(every.height) < 0.9)
     grown = pl.when(pl.Series(rng.random(every.height) < 0.2)).then(pl.lit("ESCHERICHIA COLI"))
     return every.sort("stay", "time", maintain_order=True).select(
@@ -47,7 +51,9 @@ def ventilated(sick: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
     begun = sick.filter(pl.col("stay") % 2 == 0).with_columns(pl.col("stay").cast(pl.Int64))
     rows = begun.join(ids.filter("metavision"), on="stay", maintain_order="left")
     start = pl.col("onset").dt.truncate("1m")
-    end = pl.min_horizontal(start + pl.duration(hours=pl.col("_to") - pl.col("_from")), "leaves").dt.truncate("1m")
+    end = pl.min_horizontal(
+        start + pl.duration(hours=pl.col("_to") - pl.col("_from")), "leaves"
+    ).dt.truncate("1m")
     return rows.filter(end > start).select(
         *("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID"),
         STARTTIME=start,

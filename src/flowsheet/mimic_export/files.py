@@ -65,7 +65,9 @@ class RawFiles:
     def __enter__(self) -> RawFiles:
         for table, columns in COLUMNS.items():
             self._files[table] = self._open(table)
-            self._files[table].write(",".join(f'"{c}"' for c in columns.split(",")).encode() + b"\n")
+            self._files[table].write(
+                ",".join(f'"{c}"' for c in columns.split(",")).encode() + b"\n"
+            )
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -75,19 +77,24 @@ class RawFiles:
             self._settle(0)
 
     def add(self, table: str, frame: pl.DataFrame, quote: bool = True) -> None:
-        """Write rows without their ROW_ID; absent columns are empty. With ``quote`` off, the columns are parts of
-        lines in the file's order, ready with their commas and quotes."""
+        """Write rows without their ROW_ID; absent columns are empty. With ``quote`` off, the
+        columns are parts of lines in the file's order, ready with their commas and quotes."""
         if frame.is_empty():
             return
         names = COLUMNS[table].split(",")[1:]
         if quote:
-            frame = frame.select((pl.col(n) if n in frame.columns else pl.lit(None)).alias(n) for n in names)
+            frame = frame.select(
+                (pl.col(n) if n in frame.columns else pl.lit(None)).alias(n) for n in names
+            )
         first = self.rows[table] + 1
         self.rows[table] += frame.height
         numbered = frame.select(pl.int_range(first, first + frame.height).alias("ROW_ID"), pl.all())
         buffer = io.BytesIO()
         numbered.write_csv(
-            buffer, include_header=False, quote_style="necessary" if quote else "never", datetime_format=TIME
+            buffer,
+            include_header=False,
+            quote_style="necessary" if quote else "never",
+            datetime_format=TIME,
         )
         self._waiting.append(self._pool.submit(self._files[table].write, buffer.getbuffer()))
         self._settle(WAITING)

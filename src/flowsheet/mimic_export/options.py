@@ -12,9 +12,11 @@ Rate = Annotated[float, Field(ge=0, le=0.2)]
 
 
 class RawOptions(Frozen):
-    """Shares that make the raw tables look like MIMIC-III's: what is charted, by which system, and what is wrong.
+    """Shares that make the raw tables look like MIMIC-III's: what is charted, by which system, and
+    what is wrong.
 
-    Rates of dirt are per row of items that a cohort uses, unless they say otherwise. Two kinds never meet in one row.
+    Rates of dirt are per row of items that a cohort uses, unless they say otherwise. Two kinds
+    never meet in one row.
     """
 
     seed: Annotated[int, Field(ge=0)] = 1

@@ -35,12 +35,33 @@ NAMES = {
 }
 """As PRESCRIPTIONS names them."""
 
-COURSE = {"vancomycin": (12, 1000.0), "piperacillin_tazobactam": (8, 4500.0), "ceftriaxone": (24, 2000.0)}
+COURSE = {
+    "vancomycin": (12, 1000.0),
+    "piperacillin_tazobactam": (8, 4500.0),
+    "ceftriaxone": (24, 2000.0),
+}
 """Hours between the doses of a course, and the dose in mg."""
 
 OTHER_DRUGS = (
-    *("Docusate Sodium", "Acetaminophen", "Senna", "Bisacodyl", "Ondansetron", "Aspirin", "Simvastatin", "Lisinopril"),
-    *("Multivitamins", "Thiamine", "FoLIC Acid", "Lactulose", "Atorvastatin", "Gabapentin", "Levothyroxine Sodium"),
+    *(
+        "Docusate Sodium",
+        "Acetaminophen",
+        "Senna",
+        "Bisacodyl",
+        "Ondansetron",
+        "Aspirin",
+        "Simvastatin",
+        "Lisinopril",
+    ),
+    *(
+        "Multivitamins",
+        "Thiamine",
+        "FoLIC Acid",
+        "Lactulose",
+        "Atorvastatin",
+        "Gabapentin",
+        "Levothyroxine Sodium",
+    ),
 )
 OTHER_ORDERS, OTHER_FLUIDS, OTHER_INPUTS = 12, 84, 28
 """Per day: prescriptions, CareVue's inputs and MetaVision's inputs of things that are no drug of the ward."""
@@ -61,18 +82,26 @@ def orders(batch: Batch, who: Patients, options: RawOptions, rng: np.random.Gene
     """Inputs, prescriptions and cultures of some stays."""
     ids = _ids(who)
     sick = episodes(batch, who.stays)
-    given = pl.concat([_wards(batch, who), _courses(sick, who, rng)]).join(ids, on="stay", maintain_order="left")
-    items = pl.DataFrame([(d, m, c) for d, (m, c) in ITEMS.items()], schema=["drug", "_mv", "_cv"], orient="row").cast(
-        {"_mv": pl.Int64, "_cv": pl.Int64}
+    given = pl.concat([_wards(batch, who), _courses(sick, who, rng)]).join(
+        ids, on="stay", maintain_order="left"
     )
+    items = pl.DataFrame(
+        [(d, m, c) for d, (m, c) in ITEMS.items()], schema=["drug", "_mv", "_cv"], orient="row"
+    ).cast({"_mv": pl.Int64, "_cv": pl.Int64})
     given = given.join(items, on="drug", how="left", maintain_order="left")
     new = _metavision(given.filter("metavision").drop_nulls("_mv"))
     old = _carevue(given.filter(~pl.col("metavision")).drop_nulls("_cv"))
     again = _rewritten(new, options, rng)
     tables = {
-        "INPUTEVENTS_MV": pl.concat([new, again, _other_inputs(who, ids, True, rng)], how="diagonal_relaxed"),
-        "INPUTEVENTS_CV": pl.concat([old, _other_inputs(who, ids, False, rng)], how="diagonal_relaxed"),
-        "PRESCRIPTIONS": pl.concat([_prescribed(given), _other_orders(who, ids, rng)], how="diagonal_relaxed"),
+        "INPUTEVENTS_MV": pl.concat(
+            [new, again, _other_inputs(who, ids, True, rng)], how="diagonal_relaxed"
+        ),
+        "INPUTEVENTS_CV": pl.concat(
+            [old, _other_inputs(who, ids, False, rng)], how="diagonal_relaxed"
+        ),
+        "PRESCRIPTIONS": pl.concat(
+            [_prescribed(given), _other_orders(who, ids, rng)], how="diagonal_relaxed"
+        ),
         "MICROBIOLOGYEVENTS": cultures(sick, who, ids, rng),
         "PROCEDUREEVENTS_MV": ventilated(sick, ids),
     }
@@ -93,7 +122,9 @@ def _ids(who: Patients) -> pl.DataFrame:
 
 def _wards(batch: Batch, who: Patients) -> pl.DataFrame:
     """(stay, drug, start, end, amount, rate an hour, course): the ward's own doses on the raw calendar."""
-    here = who.stays.select("stay_id", "admitted_at", "_start", stay=pl.int_range(pl.len()).cast(pl.Int64))
+    here = who.stays.select(
+        "stay_id", "admitted_at", "_start", stay=pl.int_range(pl.len()).cast(pl.Int64)
+    )
     moved = pl.col("_start") - pl.col("admitted_at")
     runs = pl.col("end") > pl.col("start")
     hours = (pl.col("end") - pl.col("start")).dt.total_minutes() / 60
@@ -120,10 +151,16 @@ def _courses(sick: pl.DataFrame, who: Patients, rng: np.random.Generator) -> pl.
         last=pl.col("onset") + pl.duration(days=days),
         drug=pl.Series(drugs[rng.integers(0, len(drugs), n)]),
     )
-    rules = pl.DataFrame([(d, *v) for d, v in COURSE.items()], schema=["drug", "every", "amount"], orient="row")
+    rules = pl.DataFrame(
+        [(d, *v) for d, v in COURSE.items()], schema=["drug", "every", "amount"], orient="row"
+    )
     leaves = who.stays.select("outtime", stay=pl.int_range(pl.len()).cast(pl.Int64))
-    doses = begun.join(rules, on="drug", maintain_order="left").join(leaves, on="stay", maintain_order="left")
-    doses = doses.with_columns(last=pl.min_horizontal("last", "outtime")).filter(pl.col("start") < pl.col("last"))
+    doses = begun.join(rules, on="drug", maintain_order="left").join(
+        leaves, on="stay", maintain_order="left"
+    )
+    doses = doses.with_columns(last=pl.min_horizontal("last", "outtime")).filter(
+        pl.col("start") < pl.col("last")
+    )
     number = (pl.col("last") - pl.col("start")).dt.total_minutes() // (60 * pl.col("every")) + 1
     doses = doses.with_columns(nth=pl.int_ranges(0, number)).explode("nth", empty_as_null=False)
     start = pl.col("start") + pl.duration(hours=pl.col("nth") * pl.col("every"))
@@ -148,7 +185,11 @@ def _metavision(given: pl.DataFrame) -> pl.DataFrame:
         ENDTIME=pl.when(runs).then("end").otherwise(pl.col("start") + pl.duration(minutes=1)),
         ITEMID="_mv",
         # a catalogue dose per kg is an amount of the whole body in mg
-        AMOUNT=pl.when(abx).then(1.0).when(runs).then(pl.col("amount") * pl.col("weight") / 1000).otherwise("amount"),
+        AMOUNT=pl.when(abx)
+        .then(1.0)
+        .when(runs)
+        .then(pl.col("amount") * pl.col("weight") / 1000)
+        .otherwise("amount"),
         AMOUNTUOM=pl.when(abx)
         .then(pl.lit("dose"))
         .when(pl.col("drug") == "insulin")
@@ -160,9 +201,13 @@ def _metavision(given: pl.DataFrame) -> pl.DataFrame:
         CGID=pl.lit(17500),
         ORDERID=order,
         LINKORDERID=order,
-        ORDERCATEGORYNAME=pl.when(abx).then(pl.lit("08-Antibiotics (IV)")).otherwise(pl.lit("01-Drips")),
+        ORDERCATEGORYNAME=pl.when(abx)
+        .then(pl.lit("08-Antibiotics (IV)"))
+        .otherwise(pl.lit("01-Drips")),
         ORDERCOMPONENTTYPEDESCRIPTION=pl.lit("Main order parameter"),
-        ORDERCATEGORYDESCRIPTION=pl.when(runs).then(pl.lit("Continuous Med")).otherwise(pl.lit("Drug Push")),
+        ORDERCATEGORYDESCRIPTION=pl.when(runs)
+        .then(pl.lit("Continuous Med"))
+        .otherwise(pl.lit("Drug Push")),
         PATIENTWEIGHT="weight",
         TOTALAMOUNT=pl.lit(250),
         TOTALAMOUNTUOM=pl.lit("ml"),
@@ -177,7 +222,9 @@ def _metavision(given: pl.DataFrame) -> pl.DataFrame:
 
 def _rewritten(new: pl.DataFrame, options: RawOptions, rng: np.random.Generator) -> pl.DataFrame:
     """Entries that were withdrawn: at a tenfold rate, and marked."""
-    chosen = new.filter(pl.Series(rng.random(new.height) < options.rewritten) & pl.col("RATE").is_not_null())
+    chosen = new.filter(
+        pl.Series(rng.random(new.height) < options.rewritten) & pl.col("RATE").is_not_null()
+    )
     return chosen.with_columns(
         pl.col("RATE", "AMOUNT") * 10, CANCELREASON=pl.lit(1), STATUSDESCRIPTION=pl.lit("Rewritten")
     )
@@ -206,7 +253,9 @@ def _carevue(given: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _other_inputs(who: Patients, ids: pl.DataFrame, metavision: bool, rng: np.random.Generator) -> pl.DataFrame:
+def _other_inputs(
+    who: Patients, ids: pl.DataFrame, metavision: bool, rng: np.random.Generator
+) -> pl.DataFrame:
     """Fluids, feeds and the rest, by the clock."""
     per_day = OTHER_INPUTS if metavision else OTHER_FLUIDS
     days = np.flatnonzero(who.metavision[who.day_stay] == metavision)
@@ -225,7 +274,11 @@ def _other_inputs(who: Patients, ids: pl.DataFrame, metavision: bool, rng: np.ra
     ).join(ids, on="stay", maintain_order="left")
     order = pl.int_range(pl.len()) + 1_000_000
     stored = pl.col("time") + pl.duration(minutes=25)
-    shared = [pl.lit("ml").alias("AMOUNTUOM"), stored.alias("STORETIME"), pl.lit(16000).alias("CGID")]
+    shared = [
+        pl.lit("ml").alias("AMOUNTUOM"),
+        stored.alias("STORETIME"),
+        pl.lit(16000).alias("CGID"),
+    ]
     if not metavision:
         return rows.select(
             *("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID", "AMOUNT"),
@@ -253,7 +306,11 @@ def _prescribed(given: pl.DataFrame) -> pl.DataFrame:
         *("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "drug", "amount"), STARTDATE=day, ENDDATE=day
     )
     keys = ["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "drug", "amount"]
-    course = given.filter("course").group_by(keys, maintain_order=True).agg(STARTDATE=day.min(), ENDDATE=day.max())
+    course = (
+        given.filter("course")
+        .group_by(keys, maintain_order=True)
+        .agg(STARTDATE=day.min(), ENDDATE=day.max())
+    )
     drug = pl.col("drug").replace_strict(NAMES)
     return pl.concat([single, course]).select(
         *("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "STARTDATE", "ENDDATE"),
@@ -261,7 +318,9 @@ def _prescribed(given: pl.DataFrame) -> pl.DataFrame:
         DRUG=drug,
         PROD_STRENGTH=pl.lit("1 Vial"),
         DOSE_VAL_RX=pl.col("amount"),
-        DOSE_UNIT_RX=pl.when(pl.col("drug") == "insulin").then(pl.lit("UNIT")).otherwise(pl.lit("mg")),
+        DOSE_UNIT_RX=pl.when(pl.col("drug") == "insulin")
+        .then(pl.lit("UNIT"))
+        .otherwise(pl.lit("mg")),
         FORM_VAL_DISP=pl.lit(1),
         FORM_UNIT_DISP=pl.lit("VIAL"),
         ROUTE=pl.when(pl.col("drug") == "insulin").then(pl.lit("SC")).otherwise(pl.lit("IV")),

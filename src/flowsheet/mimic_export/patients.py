@@ -19,7 +19,17 @@ Times = NDArray[np.datetime64]
 FIRST_DAY = np.datetime64("2100-01-01T00:00:00", "us")
 YEARS = 100
 """Subjects are scattered over a century, as in MIMIC-III."""
-FALLBACK = {"hr": 85, "map": 80, "sbp": 122, "resp": 18, "temp": 37, "o2sat": 97, "gcs": 14, "lact": 1.3, "wbc": 9.5}
+FALLBACK = {
+    "hr": 85,
+    "map": 80,
+    "sbp": 122,
+    "resp": 18,
+    "temp": 37,
+    "o2sat": 97,
+    "gcs": 14,
+    "lact": 1.3,
+    "wbc": 9.5,
+}
 FALLBACK |= {"crea": 1.0, "bun": 20, "bili": 0.8, "plt": 205, "glu": 128}
 """Levels of stays of which the ward measured nothing."""
 
@@ -104,7 +114,9 @@ def _identified(stays: pl.DataFrame, options: RawOptions, rng: np.random.Generat
     hours = shift + np.where(again, days[first] * 24 + gap, 0)
     start = FIRST_DAY + hours.astype("timedelta64[h]")
     end = start + days.astype("timedelta64[D]")
-    late = np.where(rng.random(n) < options.outside, rng.integers(1, 91, n), -rng.integers(1, 30, n))
+    late = np.where(
+        rng.random(n) < options.outside, rng.integers(1, 91, n), -rng.integers(1, 30, n)
+    )
     early = np.where(late > 0, late, -rng.integers(1, 30, n))
     born = (rng.random(n) < options.newborns)[first] & ~again
     return stays.with_columns(
@@ -112,20 +124,36 @@ def _identified(stays: pl.DataFrame, options: RawOptions, rng: np.random.Generat
         pl.Series("_days", days),
         pl.Series("_born", born[first]),
         pl.Series("_joined", joined),
-        pl.Series("intime", start + early.astype("timedelta64[m]") + rng.integers(0, 60, n).astype("timedelta64[s]")),
-        pl.Series("outtime", end - late.astype("timedelta64[m]") + rng.integers(0, 60, n).astype("timedelta64[s]")),
-        pl.Series("dbsource", np.where(rng.random(n)[first] < options.carevue, "carevue", "metavision")),
+        pl.Series(
+            "intime",
+            start
+            + early.astype("timedelta64[m]")
+            + rng.integers(0, 60, n).astype("timedelta64[s]"),
+        ),
+        pl.Series(
+            "outtime",
+            end - late.astype("timedelta64[m]") + rng.integers(0, 60, n).astype("timedelta64[s]"),
+        ),
+        pl.Series(
+            "dbsource", np.where(rng.random(n)[first] < options.carevue, "carevue", "metavision")
+        ),
         raw_subject=scrambled(pl.col("subject_id"), 1, 61_843),
-        hadm_id=scrambled(pl.when(pl.Series(joined)).then("subject_id").otherwise("stay_id"), 100_001, 52_919),
+        hadm_id=scrambled(
+            pl.when(pl.Series(joined)).then("subject_id").otherwise("stay_id"), 100_001, 52_919
+        ),
         icustay_id=scrambled(pl.col("stay_id"), 200_001, 78_539),
     )
 
 
-def _levels(batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints, rng: np.random.Generator) -> Floats:
+def _levels(
+    batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints, rng: np.random.Generator
+) -> Floats:
     """(Q, D): what each quantity stood at on each day."""
     wards = _ward_levels(batch, stays, day_stay, day)
     body = rng.standard_normal((len(quantities()), stays.height))
-    return np.stack([_level(q, wards, own[day_stay]) for q, own in zip(quantities(), body, strict=True)])
+    return np.stack(
+        [_level(q, wards, own[day_stay]) for q, own in zip(quantities(), body, strict=True)]
+    )
 
 
 def _level(about: Quantity, wards: dict[str, Floats], own: Floats) -> Floats:
@@ -144,9 +172,17 @@ def _ward_levels(batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints) -
     grid = pl.DataFrame({"stay": day_stay, "day": day})
     levels = {}
     for name, fallback in FALLBACK.items():
-        found = grid.join(by_day.filter(variable=name), on=["stay", "day"], how="left", maintain_order="left")
-        found = found.join(by_stay.filter(variable=name), on="stay", how="left", maintain_order="left")
-        levels[name] = found.select(pl.coalesce("value", "usual", pl.lit(float(fallback)))).to_series().to_numpy()
+        found = grid.join(
+            by_day.filter(variable=name), on=["stay", "day"], how="left", maintain_order="left"
+        )
+        found = found.join(
+            by_stay.filter(variable=name), on="stay", how="left", maintain_order="left"
+        )
+        levels[name] = (
+            found.select(pl.coalesce("value", "usual", pl.lit(float(fallback))))
+            .to_series()
+            .to_numpy()
+        )
     return levels
 
 
@@ -163,7 +199,13 @@ def _septic_hours(batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints) 
 def episodes(batch: Batch, stays: pl.DataFrame) -> pl.DataFrame:
     """The ward's episodes on the raw calendar: stay (position), onset, end (null: not over); hours _from and _to."""
     here = stays.select(
-        "stay_id", "icustay_id", "admitted_at", "discharged_at", "_start", "_days", stay=pl.int_range(pl.len())
+        "stay_id",
+        "icustay_id",
+        "admitted_at",
+        "discharged_at",
+        "_start",
+        "_days",
+        stay=pl.int_range(pl.len()),
     )
     moved = pl.col("_start") - pl.col("admitted_at")
     hours = (pl.col("onset", "end") - pl.col("_start")).dt.total_hours()

@@ -38,8 +38,11 @@ TOGETHER = 100
 SHEETS = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 
 
-def write_mimic3(ward: WardOptions, options: RawOptions, target: Path, progress: Progress) -> dict[str, Any]:
-    """Write the tables to the folder ``target``, whole or not at all, and what was written to ``target/truth``.
+def write_mimic3(
+    ward: WardOptions, options: RawOptions, target: Path, progress: Progress
+) -> dict[str, Any]:
+    """Write the tables to the folder ``target``, whole or not at all, and what was written to
+    ``target/truth``.
 
     Returns what ``truth/written.json`` holds: rows by table and, by table, the dirt among them.
 
@@ -47,7 +50,10 @@ def write_mimic3(ward: WardOptions, options: RawOptions, target: Path, progress:
         FlowsheetError: the disk is full or not writable.
     """
     with publish(target) as folder:
-        with RawFiles(folder, options.compress) as files, _Truth(folder / "truth", options) as truth:
+        with (
+            RawFiles(folder, options.compress) as files,
+            _Truth(folder / "truth", options) as truth,
+        ):
             for number, batch in enumerate(_some_stays(ward)):
                 _add(batch, number, options, files, truth)
                 progress(
@@ -93,7 +99,9 @@ def _add(batch: Batch, number: int, options: RawOptions, files: RawFiles, truth:
         files.add(table, frame)
     truth.dirt.setdefault("INPUTEVENTS_MV", Counter())["rewritten"] += ordered.rewritten
     truth.add("treatments", ordered.truth)
-    truth.add("episodes", episodes(batch, who.stays).select("icustay_id", "onset", "end", "known_at"))
+    truth.add(
+        "episodes", episodes(batch, who.stays).select("icustay_id", "onset", "end", "known_at")
+    )
     truth.add("stays", _stays(who))
 
 
@@ -109,7 +117,11 @@ def _plan(table: str, system: int, options: RawOptions) -> Plan:
 
 def _others() -> dict[str, list[int]]:
     n = OTHER_WORDS + OTHER_NUMBERS
-    return {"carevue": free_ids("carevue", n), "metavision": free_ids("metavision", n), "lab": free_ids("lab", 90)}
+    return {
+        "carevue": free_ids("carevue", n),
+        "metavision": free_ids("metavision", n),
+        "lab": free_ids("lab", 90),
+    }
 
 
 def _lines(table: str, who: Patients, rows: charting.Rows, options: RawOptions) -> pl.DataFrame:
@@ -145,7 +157,18 @@ def _spelled(times: np.ndarray[Any, np.dtype[np.datetime64]]) -> pl.Series:
 
 
 def _stays(who: Patients) -> pl.DataFrame:
-    names = ["icustay_id", "hadm_id", "intime", "outtime", "dbsource", "age", "sex", "unit", "height_cm", "weight_kg"]
+    names = [
+        "icustay_id",
+        "hadm_id",
+        "intime",
+        "outtime",
+        "dbsource",
+        "age",
+        "sex",
+        "unit",
+        "height_cm",
+        "weight_kg",
+    ]
     return who.stays.select("stay_id", *names, subject_id="raw_subject", newborn="_born")
 
 
@@ -174,5 +197,7 @@ class _Truth:
             return
         data = frame.to_arrow()
         if name not in self._writers:
-            self._writers[name] = pq.ParquetWriter(self.folder / f"{name}.parquet", data.schema, compression="zstd")
+            self._writers[name] = pq.ParquetWriter(
+                self.folder / f"{name}.parquet", data.schema, compression="zstd"
+            )
         self._writers[name].write_table(data.cast(self._writers[name].schema))

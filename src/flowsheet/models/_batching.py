@@ -1,10 +1,11 @@
 """Random batches of whole stays of like length, laid out with little padding or none.
 
-Stays differ in length by a factor of ten, so padding a random batch to its longest stay multiplies the work. Two
-things avoid that. The stays are drawn in random pools, and each pool is cut into batches by length: a batch then
-holds stays of like length, but never the same ones twice, and training weighs it by the square root of its rows. And
-the rows of a batch are laid out as the recurrent layer likes them: packed, where each step has only the rows of the
-stays that still run; or folded for a kernel that wants as many at every step, where stay follows stay in each of a few
+Stays differ in length by a factor of ten, so padding a random batch to its longest stay multiplies
+the work. Two things avoid that. The stays are drawn in random pools, and each pool is cut into
+batches by length: a batch then holds stays of like length, but never the same ones twice, and
+training weighs it by the square root of its rows. And the rows of a batch are laid out as the
+recurrent layer likes them: packed, where each step has only the rows of the stays that still run;
+or folded for a kernel that wants as many at every step, where stay follows stay in each of a few
 columns.
 """
 
@@ -65,7 +66,11 @@ def useful_lengths(offsets: Ints, scored: NDArray[np.bool_]) -> Ints:
     [2, 0]
     """
     last = np.where(scored, np.arange(1, len(scored) + 1), 0)
-    reach = np.maximum.accumulate(last)[np.maximum(offsets[1:] - 1, 0)] if len(last) else np.zeros(len(offsets) - 1)
+    reach = (
+        np.maximum.accumulate(last)[np.maximum(offsets[1:] - 1, 0)]
+        if len(last)
+        else np.zeros(len(offsets) - 1)
+    )
     return np.maximum(reach - offsets[:-1], 0).astype(np.int64)
 
 
@@ -80,7 +85,8 @@ def packed(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
 
 
 def folded(lengths: Ints, stay: Ints, step: Ints, step_rows: float = 1.0) -> tuple[Ints, list[int]]:
-    """A few columns of stay after stay, with an idle row between two, at which the recurrence must forget all.
+    """A few columns of stay after stay, with an idle row between two, at which the recurrence must
+    forget all.
 
     As many columns as make all steps cost least, if one costs ``step_rows`` beside its rows.
 
@@ -93,7 +99,11 @@ def folded(lengths: Ints, stay: Ints, step: Ints, step_rows: float = 1.0) -> tup
         if max(lengths[0], rows // n - 1) * (n + step_rows) < least:  # it may cost less
             steps, found = _columns(lengths.tolist(), n)
             if steps * (n + step_rows) < least:
-                least, columns, (column, begin) = steps * (n + step_rows), [n] * steps, np.array(found).T
+                least, columns, (column, begin) = (
+                    steps * (n + step_rows),
+                    [n] * steps,
+                    np.array(found).T,
+                )
     return (begin[stay] + step) * columns[0] + column[stay], columns
 
 
@@ -110,7 +120,8 @@ def _columns(lengths: list[int], width: int) -> tuple[int, list[tuple[int, int]]
 def batches(lengths: Ints, size: int, generator: torch.Generator, pool: int = POOL) -> list[Ints]:
     """All stays with rows once, ``size`` at a time; a ``pool`` of 1 gives plain random batches.
 
-    The batches of a pool, in random order, follow each other, so that the optimiser's momentum spans all lengths.
+    The batches of a pool, in random order, follow each other, so that the optimiser's momentum
+    spans all lengths.
     """
     stays = np.flatnonzero(lengths)
     order = stays[torch.randperm(len(stays), generator=generator).numpy()]
@@ -121,7 +132,11 @@ def batches(lengths: Ints, size: int, generator: torch.Generator, pool: int = PO
         for i in range(0, len(together), size)
     ]
     near = (range(i, min(i + pool, len(found))) for i in range(0, len(found), pool))
-    return [found[within[j]] for within in near for j in torch.randperm(len(within), generator=generator).tolist()]
+    return [
+        found[within[j]]
+        for within in near
+        for j in torch.randperm(len(within), generator=generator).tolist()
+    ]
 
 
 def gather(table: Table, stays: Ints, layout: Layout = packed) -> Batch:

@@ -1,8 +1,9 @@
 """Elman and gated recurrent layers for the CPU, where torch has a fused kernel for the LSTM only.
 
-The projection of the inputs is one matrix product outside the loop, and so is the weights' gradient; the loop over
-time does what truly depends on the step before, in few operations without autograd's bookkeeping. The equations,
-weights and results are those of ``torch.nn.RNN`` and ``torch.nn.GRU``.
+The projection of the inputs is one matrix product outside the loop, and so is the weights'
+gradient; the loop over time does what truly depends on the step before, in few operations without
+autograd's bookkeeping. The equations, weights and results are those of ``torch.nn.RNN`` and
+``torch.nn.GRU``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Weights = Sequence[Tensor]
 
 
 def elman(x: Tensor, h: Tensor, weights: Weights, widths: list[int]) -> Tensor:
-    """h(t) = tanh(W x(t) + b + U h(t-1) + c): from packed rows x (R, F) and h(0) (n, H) to all h, shape (R, H).
+    """h(t) = tanh(W x(t) + b + U h(t-1) + c): from packed rows x (R, F) and h(0) (n, H) to all h,
+    shape (R, H).
 
     ``widths`` are the rows of each step, n or fewer and never more than in the step before.
     """
@@ -30,13 +32,16 @@ def elman(x: Tensor, h: Tensor, weights: Weights, widths: list[int]) -> Tensor:
 
 
 def gru(x: Tensor, h: Tensor, weights: Weights, widths: list[int]) -> Tensor:
-    """The gated recurrent unit with the reset gate after the product (Cho et al. 2014, as cuDNN has it).
+    """The gated recurrent unit with the reset gate after the product (Cho et al. 2014, as cuDNN has
+    it).
 
     r, z = sigmoid(W x(t) + b + U h(t-1) + c);  n = tanh(W_n x(t) + b_n + r (U_n h(t-1) + c_n));
     h(t) = (1 - z) n + z h(t-1). Shapes as in :func:`elman`.
     """
     sizes = [2 * h.shape[-1], h.shape[-1]]
-    (w_rz, w_n), (u_rz, u_n), (b_rz, b_n), (c_rz, c_n) = (torch.split(weight, sizes) for weight in weights)
+    (w_rz, w_n), (u_rz, u_n), (b_rz, b_n), (c_rz, c_n) = (
+        torch.split(weight, sizes) for weight in weights
+    )
     rz, n = linear(x, w_rz, b_rz + c_rz).to(h.dtype), linear(x, w_n, b_n).to(h.dtype)
     out: Tensor = _Gru.apply(rz, n, h, u_rz, u_n, c_n, widths)  # type: ignore[no-untyped-call]
     return out
@@ -88,7 +93,12 @@ class _Gru(Function):
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         rz, n, h, u_rz, u_n, c_n, widths = inputs
-        gates, inner, new, out = torch.empty_like(rz), torch.empty_like(n), torch.empty_like(n), torch.empty_like(n)
+        gates, inner, new, out = (
+            torch.empty_like(rz),
+            torch.empty_like(n),
+            torch.empty_like(n),
+            torch.empty_like(n),
+        )
         t_rz, t_n, state = u_rz.t().contiguous(), u_n.t().contiguous(), h
         steps = zip(*(torch.split(a, widths) for a in (rz, n, gates, inner, new, out)), strict=True)
         for rz_now, n_now, gate, product, candidate, state_now in steps:
@@ -117,11 +127,23 @@ class _Gru(Function):
         flat = factors.view(-1, 3 * size)
         u, total, carried = torch.cat([u_rz, u_n]), torch.empty_like(out), torch.zeros_like(h)
         by_row = (factors, flat, keep.contiguous(), grads[0], total)
-        steps = zip(*(torch.split(a, widths)[::-1] for a in by_row), _heads(carried, widths)[::-1], strict=True)
+        steps = zip(
+            *(torch.split(a, widths)[::-1] for a in by_row),
+            _heads(carried, widths)[::-1],
+            strict=True,
+        )
         for factor, joined, share, given, dh, back in steps:
             torch.add(given, back, out=dh)
             factor.mul_(dh.unsqueeze(1))
             torch.addmm(torch.mul(dh, share, out=back), joined, u, out=back)
         d_u = flat.t() @ before
         d_rz, d_n = factors[:, :2].reshape(gates.shape), total.mul_(to_candidate)
-        return d_rz, d_n, carried, d_u[: 2 * size], d_u[2 * size :], flat[:, 2 * size :].sum(0), None
+        return (
+            d_rz,
+            d_n,
+            carried,
+            d_u[: 2 * size],
+            d_u[2 * size :],
+            flat[:, 2 * size :].sum(0),
+            None,
+        )

@@ -8,7 +8,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from flowsheet.models._newton import Floats, Solution, Table, chunks, logistic, minimise, sigmoid, with_ones
+from flowsheet.models._newton import (
+    Floats,
+    Solution,
+    Table,
+    chunks,
+    logistic,
+    minimise,
+    sigmoid,
+    with_ones,
+)
 
 ALIASED = 1e-9
 """A column whose squared residual on the columns before it is below this share of its squares adds nothing."""
@@ -22,11 +31,12 @@ Z95 = 1.959963984540054
 class Glm:
     """A fit: the intercept first, then one place for each column.
 
-    Aliased columns have coefficient 0 and are not ``kept``. The covariance (of the kept ones) is the
-    sandwich over subjects, A^-1 B A^-1 with A the Hessian and B the sum over subjects of the outer
-    product of their summed scores (Liang and Zeger 1986), times G / (G - 1) * (n - 1) / (n - k) for G
-    subjects, n rows and k coefficients, as statsmodels and Stata have it. None with fewer than two subjects, and for
-    separable data: where the likelihood has no maximum, an error around the prior's would only look exact.
+    Aliased columns have coefficient 0 and are not ``kept``. The covariance (of the kept ones) is
+    the sandwich over subjects, A^-1 B A^-1 with A the Hessian and B the sum over subjects of the
+    outer product of their summed scores (Liang and Zeger 1986), times G / (G - 1) * (n - 1) / (n -
+    k) for G subjects, n rows and k coefficients, as statsmodels and Stata have it. None with fewer
+    than two subjects, and for separable data: where the likelihood has no maximum, an error around
+    the prior's would only look exact.
     """
 
     coef: Floats  # (D + 1,)
@@ -54,7 +64,8 @@ class Glm:
 
 
 def fit_glm(x: Table, y: NDArray[np.int8], subject: NDArray[np.int64]) -> Glm:
-    """Maximum likelihood; where it does not exist (separable data), with the penalty ``RIDGE`` and saying so.
+    """Maximum likelihood; where it does not exist (separable data), with the penalty ``RIDGE`` and
+    saying so.
 
     ``x`` has shape (n, D) without NaN, ``y`` both classes.
     """
@@ -87,7 +98,9 @@ def independent(x: Table) -> NDArray[np.bool_]:
     scale[scale == 0] = 1.0
     gram /= np.outer(scale, scale)
     kept = np.zeros(size, dtype=bool)
-    for j in range(size):  # what is left of the later columns once those before them are taken out of them
+    for j in range(
+        size
+    ):  # what is left of the later columns once those before them are taken out of them
         kept[j] = gram[j, j] > ALIASED
         if kept[j]:
             gram[j + 1 :, j + 1 :] -= np.outer(gram[j + 1 :, j], gram[j, j + 1 :] / gram[j, j])
@@ -103,7 +116,9 @@ def _is_separable(solution: Solution, x: Table, columns: NDArray[np.int64]) -> b
     return not solution.converged or bool((error * width > 100).any())
 
 
-def _clustered(x: Table, y: NDArray[np.int8], subject: NDArray[np.int64], solution: Solution) -> Floats | None:
+def _clustered(
+    x: Table, y: NDArray[np.int8], subject: NDArray[np.int64], solution: Solution
+) -> Floats | None:
     """The sandwich of :class:`Glm`."""
     names, codes = np.unique(subject, return_inverse=True)
     groups, n, k = len(names), len(y), len(solution.coef)

@@ -1,7 +1,8 @@
 """Lagged features for models without a memory of their own: what the last steps held, row by row.
 
-Every number of row k is made from rows up to k of the same stay, by shifts alone (no running sums over
-the flat rows), so it is bit for bit the same whatever other stays stand beside it and whatever follows.
+Every number of row k is made from rows up to k of the same stay, by shifts alone (no running sums
+over the flat rows), so it is bit for bit the same whatever other stays stand beside it and whatever
+follows.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _CHUNK_ROWS = 16_384
 
 @dataclass(frozen=True)
 class Lags:
-    """Which lagged features: changes over so many steps, statistics and counts over the last so many.
+    """Which lagged features: changes over so many steps, statistics and counts over the last so
+    many.
 
     From F inputs of which V are values, M missing indicators and T treatments it makes
     F + (V + T) * D + 4 * V * S + (M + T) * C columns for D changes, S statistics and C counts.
@@ -44,10 +46,17 @@ class Lags:
         >>> Lags((1,), (6,), (24,)).names((Feature("HR", "value", "HR"), Feature("HR_missing", "missing", "HR")))
         ['HR', 'HR_missing', 'HR:change1', 'HR:mean6', 'HR:std6', 'HR:min6', 'HR:max6', 'HR:count24']
         """
-        values, missing, drugs = ([f for f in features if f.kind == kind] for kind in ("value", "missing", "treatment"))
+        values, missing, drugs = (
+            [f for f in features if f.kind == kind] for kind in ("value", "missing", "treatment")
+        )
         names = [f.name for f in features]
         names += [f"{f.name}:change{d}" for d in self.changes for f in values + drugs]
-        names += [f"{f.name}:{s}{w}" for w in self.statistics for s in ("mean", "std", "min", "max") for f in values]
+        names += [
+            f"{f.name}:{s}{w}"
+            for w in self.statistics
+            for s in ("mean", "std", "min", "max")
+            for f in values
+        ]
         names += [f"{f.of}:count{w}" for w in self.counts for f in missing]
         return names + [f"{f.name}:mean{w}" for w in self.counts for f in drugs]
 

@@ -1,10 +1,12 @@
-"""What the autoregressive models share: the response's own known past as the terms of a logistic model.
+"""What the autoregressive models share: the response's own known past as the terms of a logistic
+model.
 
 logit P(y = 1 | past) = a + sum_j b_j h_j + sum_j c_j u_j (+ x d)
 
-h_j is column j of ``Sequences.history``: the response j steps back as known when predicting, 0 where the stay had
-not begun; u_j is 1 there. A row near admission is thus neither dropped (every row needs a probability) nor taken
-for a patient who was seen to be well; b_j is the effect of a known past response as in a fit to later rows alone.
+h_j is column j of ``Sequences.history``: the response j steps back as known when predicting, 0
+where the stay had not begun; u_j is 1 there. A row near admission is thus neither dropped (every
+row needs a probability) nor taken for a patient who was seen to be well; b_j is the effect of a
+known past response as in a fit to later rows alone.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from flowsheet.windows.sequences import Sequences
 class MarkovModel(RowModel):
     """Logistic autoregression; the coefficients' table has standard errors clustered by subject.
 
-    Only tasks whose response is a state have a past that varies: while a stay waits for its *first* onset, every
-    past response is 0 by definition, so that there would be nothing to regress on.
+    Only tasks whose response is a state have a past that varies: while a stay waits for its *first*
+    onset, every past response is 0 by definition, so that there would be nothing to regress on.
     """
 
     covariates: ClassVar[bool] = False
@@ -43,7 +45,9 @@ class MarkovModel(RowModel):
         """p."""
         return int(getattr(self.params, "lags", 1))
 
-    def matrix(self, sequences: Sequences, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def matrix(
+        self, sequences: Sequences, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """History, what lies before the stay, and for some models x: shape (n, 2 p [+ F])."""
         chosen: Any = slice(None) if rows is None else rows
         history = np.asarray(sequences.history[chosen, : self.lags])
@@ -66,7 +70,9 @@ class MarkovModel(RowModel):
         self.lags = min(self.wanted_lags(), train.history.shape[1])
         _check_history(train.history[train.scored, : self.lags], type(self).__name__)
         if self.lags < self.wanted_lags():
-            context.progress(f"the task offers {self.lags} lags of the response, {self.wanted_lags()} were asked for")
+            context.progress(
+                f"the task offers {self.lags} lags of the response, {self.wanted_lags()} were asked for"
+            )
         super().fit(train, valid, context)
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
@@ -74,7 +80,9 @@ class MarkovModel(RowModel):
         self.glm = fit_glm(train.x, train.y, train.subject)
         self.rows, self.subjects = len(train.y), len(np.unique(train.subject))
         if self.glm.separable:
-            context.progress("warning: some term separates the classes; fitted with a weak normal prior (sd 10)")
+            context.progress(
+                "warning: some term separates the classes; fitted with a weak normal prior (sd 10)"
+            )
 
     def predict_rows(self, x: NDArray[np.float32]) -> Floats:
         """The logistic function of the linear predictor."""
@@ -83,21 +91,32 @@ class MarkovModel(RowModel):
     def write(self, folder: Path) -> dict[str, Any]:
         """Coefficients, covariance and counts."""
         covariance = None if self.glm.covariance is None else self.glm.covariance.tolist()
-        fit = {"coef": self.glm.coef.tolist(), "kept": self.glm.kept.tolist(), "covariance": covariance}
+        fit = {
+            "coef": self.glm.coef.tolist(),
+            "kept": self.glm.kept.tolist(),
+            "covariance": covariance,
+        }
         counts = {"lags": self.lags, "rows": self.rows, "subjects": self.subjects}
         return {**fit, "separable": self.glm.separable, **counts}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
         """What :meth:`write` gave."""
         covariance = None if state["covariance"] is None else np.array(state["covariance"])
-        self.glm = Glm(np.array(state["coef"]), np.array(state["kept"]), covariance, state["separable"])
+        self.glm = Glm(
+            np.array(state["coef"]), np.array(state["kept"]), covariance, state["separable"]
+        )
         self.lags, self.rows, self.subjects = state["lags"], state["rows"], state["subjects"]
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """``coefficients`` (log odds ratios, 95% intervals) and, in one row, what the ``fit`` was made of."""
         if not self.fitted:
             return {}
-        counts = {"rows": self.rows, "subjects": self.subjects, "lags": self.lags, "separable": self.glm.separable}
+        counts = {
+            "rows": self.rows,
+            "subjects": self.subjects,
+            "lags": self.lags,
+            "separable": self.glm.separable,
+        }
         return {"coefficients": self.glm.table(self.terms), "fit": pl.DataFrame([counts])}
 
 
@@ -105,7 +124,9 @@ def _check_history(history: NDArray[np.float32], model: str) -> None:
     known = history[~np.isnan(history)]
     if known.size and known.min() < known.max():
         return
-    found = f"every known past response is {known[0]:g}" if known.size else "no past response is known"
+    found = (
+        f"every known past response is {known[0]:g}" if known.size else "no past response is known"
+    )
     raise CheckFailed(
         f"{model} has no past to regress on: the response history is never known at prediction time, or never varies",
         where=f"{found} in the scored training rows, {history.shape[1]} lags",

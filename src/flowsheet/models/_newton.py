@@ -80,10 +80,12 @@ def minimise(
     weights: Floats | None = None,
     features: Map = identity,
 ) -> Solution:
-    """Minimise sum_i weights_i loss(y_i, b_0 + x_i b) + sum_j penalty_j b_j^2 / 2 by damped Newton steps.
+    """Minimise sum_i weights_i loss(y_i, b_0 + x_i b) + sum_j penalty_j b_j^2 / 2 by damped Newton
+    steps.
 
-    ``penalty`` has a place for the intercept, first. Stops when the Newton decrement says that the loss is
-    within 1e-12 (relative) of its minimum, and says so in ``converged`` when it does not get there.
+    ``penalty`` has a place for the intercept, first. Stops when the Newton decrement says that the
+    loss is within 1e-12 (relative) of its minimum, and says so in ``converged`` when it does not
+    get there.
     """
     total = _Total(x, y, loss, penalty, weights, features)
     coef = np.zeros(len(penalty))
@@ -122,7 +124,9 @@ class _Total:
             eta = x @ coef
             losses, first, second = self.loss(self.y[rows].astype(np.float64), eta)
             if self.weights is not None:
-                losses, first, second = (part * self.weights[rows] for part in (losses, first, second))
+                losses, first, second = (
+                    part * self.weights[rows] for part in (losses, first, second)
+                )
             value += float(losses.sum())
             gradient = gradient + first @ x
             hessian = hessian + (x * second[:, None]).T @ x

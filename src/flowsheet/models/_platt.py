@@ -20,9 +20,11 @@ class Platt:
 
     @classmethod
     def fit(cls, *parts: tuple[Floats, NDArray[np.int8]]) -> Self:
-        """Fitted to the first of the (scores, y) with both classes in which higher scores do mean more events.
+        """Fitted to the first of the (scores, y) with both classes in which higher scores do mean
+        more events.
 
-        The targets are Platt's, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so that separated scores stay finite.
+        The targets are Platt's, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so that separated scores stay
+        finite.
         """
         for scores, y in parts:
             events = int(y.sum())

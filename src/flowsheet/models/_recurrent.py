@@ -19,7 +19,14 @@ from torch.nn.utils.rnn import PackedSequence
 from flowsheet.config import Choice, FloatRange, Space
 from flowsheet.models._batching import Batch, Layout, Table, packed, useful_lengths
 from flowsheet.models._rows import base_rate, check_inputs, input_names
-from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
+from flowsheet.models._training import (
+    Curve,
+    Probabilities,
+    Trainer,
+    TrainingParams,
+    curve_table,
+    torch_threads,
+)
 from flowsheet.models.base import Capabilities, Context, Model, Rung
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
@@ -112,7 +119,11 @@ class LoopedLayer(RecurrentLayer):
         """As :meth:`run`, of packed rows."""
         if x.is_cuda:
             return super().run_batch(x, batch)
-        return self.loop(x, self.cell.all_weights[0][1].new_zeros(batch.stays, self.cell.hidden_size), batch.widths)
+        return self.loop(
+            x,
+            self.cell.all_weights[0][1].new_zeros(batch.stays, self.cell.hidden_size),
+            batch.widths,
+        )
 
 
 class RecurrentNet(nn.Module):
@@ -157,7 +168,9 @@ class RecurrentNet(nn.Module):
 
     def head(self, x: Tensor, seen: Tensor, mask: Tensor | None) -> Tensor:
         """Log odds (...) of recurrent outputs (..., H) beside the (embedded) inputs."""
-        with torch.autocast(x.device.type, enabled=False):  # as narrow as this, low precision is slower
+        with torch.autocast(
+            x.device.type, enabled=False
+        ):  # as narrow as this, low precision is slower
             x = self.norm(x.to(self.output.weight.dtype))
             logits: Tensor = self.output(x if mask is None else x * mask)
             if self.skip is not None:
@@ -188,7 +201,8 @@ def initialise(net: RecurrentNet, rate: float, generator: torch.Generator) -> No
 
 
 def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -> list[Tensor]:
-    """For each row the factors 0 or 1 / (1 - p) of the inputs and of each layer's output: one draw a stay.
+    """For each row the factors 0 or 1 / (1 - p) of the inputs and of each layer's output: one draw
+    a stay.
 
     (Gal and Ghahramani 2016.)
     """
@@ -197,25 +211,33 @@ def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -
     widths = [batch.x.shape[-1]] + [params.hidden] * params.layers
     draws = (torch.rand(batch.stays, w, generator=generator) for w in widths)
     likes = [batch.x] + [batch.y] * params.layers
-    masks = (((draw >= p) / (1 - p)).to(like) for draw, p, like in zip(draws, shares, likes, strict=True))
+    masks = (
+        ((draw >= p) / (1 - p)).to(like) for draw, p, like in zip(draws, shares, likes, strict=True)
+    )
     return [mask.index_select(0, batch.stay) for mask in masks]
 
 
 Nets = Sequence[RecurrentNet]
 
 
-def probabilities(nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> Probabilities:
+def probabilities(
+    nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> Probabilities:
     """Probability for every row of x (N, F), stays of like length together, always in blocks of one shape."""
     out = torch.zeros(len(x) + 1, device=x.device)
     order = np.argsort(lengths, kind="stable")
     with torch.no_grad():
         for i in range(0, len(order), STAYS):
             chosen = order[i : i + STAYS]
-            _predict_block(nets, x, np.pad(starts[chosen], (0, STAYS - len(chosen))), lengths[chosen], out)
+            _predict_block(
+                nets, x, np.pad(starts[chosen], (0, STAYS - len(chosen))), lengths[chosen], out
+            )
     return out[:-1].cpu().numpy().astype(np.float64)
 
 
-def _predict_block(nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64], out: Tensor) -> None:
+def _predict_block(
+    nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64], out: Tensor
+) -> None:
     lengths = np.pad(lengths, (0, STAYS - len(lengths)))
     states = [net.start(STAYS) for net in nets]
     for begin in range(0, int(lengths.max()), STEPS):
@@ -239,7 +261,9 @@ class RecurrentModel(Model):
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
     version = 3
-    capabilities = Capabilities(rung=Rung.recurrent, sees="the whole known past", gpu=True, early_stopping=True)
+    capabilities = Capabilities(
+        rung=Rung.recurrent, sees="the whole known past", gpu=True, early_stopping=True
+    )
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128)),
         "learning_rate": FloatRange(low=5e-4, high=5e-3, log=True),
@@ -283,7 +307,9 @@ class RecurrentModel(Model):
         trainer = Trainer(
             nn.ModuleList(nets),
             self.params,
-            logits=lambda batch, generator: torch.stack([net.train_logits(batch, generator) for net in nets]),
+            logits=lambda batch, generator: torch.stack(
+                [net.train_logits(batch, generator) for net in nets]
+            ),
             predict=lambda _: probabilities(nets, seen, valid.offsets[:-1], valid.lengths),
             context=context,
             layout=self.Layer.layout(self.params.precision) if device.type == "cpu" else packed,
@@ -305,14 +331,28 @@ class RecurrentModel(Model):
 
     def _build(self, inputs: int) -> list[RecurrentNet]:
         with torch.random.fork_rng(devices=[]):
-            return [RecurrentNet(self.Layer, inputs, self.params) for _ in range(self.params.members)]
+            return [
+                RecurrentNet(self.Layer, inputs, self.params) for _ in range(self.params.members)
+            ]
 
     def _identity(self, train: Sequences, valid: Sequences, context: Context) -> str:
         content = hashlib.sha256()
         for sequences in (train, valid):
-            for array in (sequences.x, sequences.y, sequences.scored, sequences.history, sequences.offsets):
+            for array in (
+                sequences.x,
+                sequences.y,
+                sequences.scored,
+                sequences.history,
+                sequences.offsets,
+            ):
                 content.update(np.ascontiguousarray(array).data)
-        parts = [type(self).__name__, self.version, self.params.model_dump(mode="json"), context.seed, context.device]
+        parts = [
+            type(self).__name__,
+            self.version,
+            self.params.model_dump(mode="json"),
+            context.seed,
+            context.device,
+        ]
         return digest([*parts, self.names, content.hexdigest()])
 
     def predict_proba(self, sequences: Sequences) -> Probabilities:
@@ -321,11 +361,17 @@ class RecurrentModel(Model):
         if not self.nets:
             return np.full(sequences.rows, self.rate)
         with torch_threads(1):
-            return probabilities(self.nets, self._inputs(sequences), sequences.offsets[:-1], sequences.lengths)
+            return probabilities(
+                self.nets, self._inputs(sequences), sequences.offsets[:-1], sequences.lengths
+            )
 
     def save(self, folder: Path) -> None:
         """``model.json``, and the weights as ``weights.pt``."""
-        parts = {"params": self.params.model_dump(mode="json"), "names": self.names, "columns": self.columns}
+        parts = {
+            "params": self.params.model_dump(mode="json"),
+            "names": self.names,
+            "columns": self.columns,
+        }
         write_json(folder / "model.json", {**parts, "rate": self.rate, "curve": self.curve})
         if self.nets:
             torch.save(nn.ModuleList(self.nets).state_dict(), folder / "weights.pt")
@@ -340,7 +386,11 @@ class RecurrentModel(Model):
         model.curve = [tuple(row) for row in saved["curve"]]
         if (folder / "weights.pt").is_file():
             state = torch.load(folder / "weights.pt", weights_only=True)
-            lags = sum(name.startswith("history:") for name in model.names) if model.params.history else 0
+            lags = (
+                sum(name.startswith("history:") for name in model.names)
+                if model.params.history
+                else 0
+            )
             model.nets = model._build(len(model.columns) + lags)
             nn.ModuleList(model.nets).load_state_dict(state)
         return model

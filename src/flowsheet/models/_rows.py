@@ -45,7 +45,9 @@ def base_rate(y: NDArray[np.int8]) -> float:
 
 def input_names(sequences: Sequences) -> list[str]:
     """What a model is given for each row: the features, then the lags of the response history."""
-    return [f.name for f in sequences.features] + [f"history:{j}" for j in range(sequences.history.shape[1])]
+    return [f.name for f in sequences.features] + [
+        f"history:{j}" for j in range(sequences.history.shape[1])
+    ]
 
 
 def check_inputs(expected: list[str], sequences: Sequences, model: str) -> None:
@@ -77,8 +79,11 @@ class RowModel(Model):
     fitted: bool
     """False: one class only was seen, the base rate is all there is to say."""
 
-    def matrix(self, sequences: Sequences, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        """The columns of the chosen rows (None: all), shape (n, D): x, then the history where asked for.
+    def matrix(
+        self, sequences: Sequences, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """The columns of the chosen rows (None: all), shape (n, D): x, then the history where asked
+        for.
 
         Unknown history is 0 where inputs are scaled (0 is then "as usual"), NaN where they are raw.
         """
@@ -109,7 +114,9 @@ class RowModel(Model):
         y = train.y[train.scored]
         self.rate, self.fitted = base_rate(y), bool(0 < y.sum() < len(y))
         if not self.fitted:
-            context.progress(f"warning: {int(y.sum())} events in {len(y)} training rows; every row gets the base rate")
+            context.progress(
+                f"warning: {int(y.sum())} events in {len(y)} training rows; every row gets the base rate"
+            )
         with threadpool_limits(limits=context.threads):
             if self.fitted:
                 self.fit_rows(self.scored(train), self.scored(valid), context)
@@ -123,9 +130,16 @@ class RowModel(Model):
 
     def save(self, folder: Path) -> None:
         """``model.json``, and whatever :meth:`write` adds."""
-        parts = {"params": self.params.model_dump(mode="json"), "inputs": self.inputs, "terms": self.terms}
+        parts = {
+            "params": self.params.model_dump(mode="json"),
+            "inputs": self.inputs,
+            "terms": self.terms,
+        }
         state = self.write(folder) if self.fitted else {}
-        write_json(folder / "model.json", {**parts, "rate": self.rate, "fitted": self.fitted, "state": state})
+        write_json(
+            folder / "model.json",
+            {**parts, "rate": self.rate, "fitted": self.fitted, "state": state},
+        )
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -79,13 +79,15 @@ class Progress:
 
 
 class Trainer:
-    """Fits a network; calling :meth:`run` again after a kill gives what an undisturbed run would have given.
+    """Fits a network; calling :meth:`run` again after a kill gives what an undisturbed run would
+    have given.
 
-    The epoch to keep is chosen by the log loss on the validation rows, whatever metric is monitored: metrics that rank
-    the few positives of a validation split leap from epoch to epoch, and the highest leap is often an early one.
-    ``logits(batch, generator)`` gives the network's output for the batch's R rows, dropout drawn from the generator;
-    ``predict(net)`` the probabilities of all validation rows, shape (N,). A ``ModuleList`` of M networks learns side
-    by side, each as it would alone; the output is then of shape (M, R).
+    The epoch to keep is chosen by the log loss on the validation rows, whatever metric is
+    monitored: metrics that rank the few positives of a validation split leap from epoch to epoch,
+    and the highest leap is often an early one. ``logits(batch, generator)`` gives the network's
+    output for the batch's R rows, dropout drawn from the generator; ``predict(net)`` the
+    probabilities of all validation rows, shape (N,). A ``ModuleList`` of M networks learns side by
+    side, each as it would alone; the output is then of shape (M, R).
     """
 
     def __init__(
@@ -112,10 +114,13 @@ class Trainer:
         self.progress = Progress()
 
     @kept_memory()
-    def run(self, table: Table, y: NDArray[np.int8], scored: NDArray[np.bool_], identity: str) -> Progress:
+    def run(
+        self, table: Table, y: NDArray[np.int8], scored: NDArray[np.bool_], identity: str
+    ) -> Progress:
         """Train on the table; the network ends with its best weights.
 
-        ``y`` and ``scored`` are those of the validation rows, shape (N,); with none scored all epochs are run.
+        ``y`` and ``scored`` are those of the validation rows, shape (N,); with none scored all
+        epochs are run.
         """
         path = self._checkpoint(identity)
         if path is not None and path.is_file():
@@ -150,10 +155,11 @@ class Trainer:
         return float(total) / number
 
     def step(self, batch: Batch, expected: float) -> Tensor:
-        """One batch, and its share of the epoch's mean loss; ``expected`` is the average number of its scored rows.
+        """One batch, and its share of the epoch's mean loss; ``expected`` is the average number of
+        its scored rows.
 
-        A batch counts by the square root of its rows, as its mean is known: were it by its rows, the few batches of
-        the longest stays would lead; were all alike, those of the shortest.
+        A batch counts by the square root of its rows, as its mean is known: were it by its rows,
+        the few batches of the longest stays would lead; were all alike, those of the shortest.
         """
         self.optimiser.zero_grad()
         low = self.params.precision == "bfloat16"
@@ -190,7 +196,9 @@ class Trainer:
         if loss_there < progress.best:
             progress.best, progress.best_epoch = loss_there, progress.epoch
             self.kept = [p.clone() for p in self.average]
-        context.progress(f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}")
+        context.progress(
+            f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}"
+        )
         context.report(progress.epoch, score)
 
     def _validate(self, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> tuple[float, float]:

@@ -11,8 +11,8 @@ from flowsheet.models.base import MODELS, Capabilities, Rung
 class AR1(MarkovModel):
     """logit P(y = 1) = a + b h_0, with h_0 the last response that is known when predicting.
 
-    exp(b) is the odds ratio between a patient known to be septic and one who is not. On a first-onset task h_0 is
-    always 0 and b cannot be estimated: such tasks are refused.
+    exp(b) is the odds ratio between a patient known to be septic and one who is not. On a
+    first-onset task h_0 is always 0 and b cannot be estimated: such tasks are refused.
     """
 
     class Params(Frozen):

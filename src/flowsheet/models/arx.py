@@ -13,12 +13,14 @@ from flowsheet.models.base import MODELS, Capabilities, Rung
 
 @MODELS.register("arx")
 class ARX(MarkovModel):
-    """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j + x d, with x the scaled inputs of the current row.
+    """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j + x d, with x the scaled inputs of the
+    current row.
 
-    A dose given now changes the prediction now; what it did to the response comes back through h_j, but the dose
-    itself is forgotten at the next step. No penalty: the estimates are those of the likelihood, and columns that
-    repeat others are left out (null in the table). On a first-onset task every h_j is 0: such tasks are refused,
-    and logistic regression is the same model without them.
+    A dose given now changes the prediction now; what it did to the response comes back through h_j,
+    but the dose itself is forgotten at the next step. No penalty: the estimates are those of the
+    likelihood, and columns that repeat others are left out (null in the table). On a first-onset
+    task every h_j is 0: such tasks are refused, and logistic regression is the same model without
+    them.
     """
 
     class Params(Frozen):

@@ -73,10 +73,11 @@ class Context:
 class Model(ABC):
     """One rung. A new model is one new module in this package:
 
-    ``@MODELS.register("name")`` on a subclass, ``Params`` with a documented default each, a ``space`` of
-    plain data, and ``flowsheet.testing.models.ModelConformance`` subclassed in a test.
+    ``@MODELS.register("name")`` on a subclass, ``Params`` with a documented default each, a
+    ``space`` of plain data, and ``flowsheet.testing.models.ModelConformance`` subclassed in a test.
 
-    Rows that are not ``scored`` must not influence the loss; their inputs are still part of the past.
+    Rows that are not ``scored`` must not influence the loss; their inputs are still part of the
+    past.
     """
 
     capabilities: ClassVar[Capabilities]

@@ -30,9 +30,9 @@ _EVERY = 5  # rounds between looks at the validation split
 class GradientBoosting(RowModel):
     """LightGBM on the current row and on what the last steps of the stay held (see :mod:`._lags`).
 
-    Raw inputs: a tree learns for each split where unknown values go. Grows until the monitored metric on
-    the validation split has not risen for ``patience`` rounds and keeps the best number of trees; without
-    validation rows of both classes it grows ``rounds`` trees.
+    Raw inputs: a tree learns for each split where unknown values go. Grows until the monitored
+    metric on the validation split has not risen for ``patience`` rounds and keeps the best number
+    of trees; without validation rows of both classes it grows ``rounds`` trees.
     """
 
     class Params(Frozen):
@@ -63,7 +63,10 @@ class GradientBoosting(RowModel):
         """Take the known past responses as inputs (unknown ones as missing)."""
 
     capabilities = Capabilities(
-        rung=Rung.reference, sees="the current row; lags, trends, counts", scaled=False, early_stopping=True
+        rung=Rung.reference,
+        sees="the current row; lags, trends, counts",
+        scaled=False,
+        early_stopping=True,
     )
     space: ClassVar[Space] = {
         "learning_rate": FloatRange(low=0.02, high=0.2, log=True),
@@ -76,7 +79,9 @@ class GradientBoosting(RowModel):
     booster: Booster
     curve: list[tuple[int, float]]
 
-    def matrix(self, sequences: Sequences, rows: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    def matrix(
+        self, sequences: Sequences, rows: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
         """Inputs and lagged features, then the history where asked for."""
         plain = super().matrix(sequences, rows)[:, len(sequences.features) :]
         lagged = self._lags.matrix(sequences, rows)
@@ -84,7 +89,10 @@ class GradientBoosting(RowModel):
 
     def columns(self, sequences: Sequences) -> list[str]:
         """The names of the columns of :meth:`matrix`."""
-        return self._lags.names(sequences.features) + super().columns(sequences)[len(sequences.features) :]
+        return (
+            self._lags.names(sequences.features)
+            + super().columns(sequences)[len(sequences.features) :]
+        )
 
     @property
     def _lags(self) -> Lags:
@@ -121,8 +129,13 @@ class GradientBoosting(RowModel):
             return {}
         gain, splits = (self.booster.feature_importance(kind) for kind in ("gain", "split"))
         importances = pl.DataFrame({"feature": self.terms, "gain": gain, "splits": splits})
-        curve = pl.DataFrame(self.curve, schema={"round": pl.Int64, "validation_score": pl.Float64}, orient="row")
-        return {"importances": importances.sort("gain", "feature", descending=[True, False]), "training_curve": curve}
+        curve = pl.DataFrame(
+            self.curve, schema={"round": pl.Int64, "validation_score": pl.Float64}, orient="row"
+        )
+        return {
+            "importances": importances.sort("gain", "feature", descending=[True, False]),
+            "training_curve": curve,
+        }
 
     def _settings(self, rows: int, context: Context) -> dict[str, Any]:
         p = self.params
@@ -172,11 +185,17 @@ class _Watch:
         return float(np.log(np.clip(np.where(self.valid.y == 1, p, 1.0 - p), 1e-15, 1.0)).mean())
 
 
-def _grow(lightgbm: Any, settings: dict[str, Any], data: Dataset, rounds: int, watch: _Watch | None) -> Booster:
+def _grow(
+    lightgbm: Any, settings: dict[str, Any], data: Dataset, rounds: int, watch: _Watch | None
+) -> Booster:
     booster: Booster = lightgbm.Booster(settings, data)
     for done in range(1, rounds + 1):
         stuck = booster.update()
-        if watch and (done % _EVERY == 0 or done == rounds or stuck) and watch.stalls(booster, done):
+        if (
+            watch
+            and (done % _EVERY == 0 or done == rounds or stuck)
+            and watch.stalls(booster, done)
+        ):
             break
         if stuck:
             break

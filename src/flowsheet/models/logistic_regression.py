@@ -20,7 +20,8 @@ from flowsheet.models.base import MODELS, Capabilities, Context, Rung
 class LogisticRegression(RowModel):
     """logit P(y = 1) = b_0 + x b, with an L2 penalty on b but not on b_0.
 
-    Minimises mean log loss + l2 |b|^2 / 2 by Newton's method, to the minimum: no seed, no early stopping.
+    Minimises mean log loss + l2 |b|^2 / 2 by Newton's method, to the minimum: no seed, no early
+    stopping.
     """
 
     class Params(Frozen):
@@ -58,4 +59,8 @@ class LogisticRegression(RowModel):
         """``coefficients``: log odds ratio per unit of each (scaled) input."""
         if not self.fitted:
             return {}
-        return {"coefficients": pl.DataFrame({"term": ["intercept", *self.terms], "estimate": self.coef})}
+        return {
+            "coefficients": pl.DataFrame(
+                {"term": ["intercept", *self.terms], "estimate": self.coef}
+            )
+        }

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.models._batching import Batch, Table
 from flowsheet.models._rows import RowModel, Rows
-from flowsheet.models._training import Curve, Probabilities, Trainer, TrainingParams, curve_table, torch_threads
+from flowsheet.models._training import (
+    Curve,
+    Probabilities,
+    Trainer,
+    TrainingParams,
+    curve_table,
+    torch_threads,
+)
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
 from flowsheet.state.hashing import digest
 
@@ -48,7 +55,8 @@ class FeedForward(nn.Module):
 
 @MODELS.register("mlp")
 class MLP(RowModel):
-    """Fully connected layers with dropout and early stopping: curved where logistic regression is straight.
+    """Fully connected layers with dropout and early stopping: curved where logistic regression is
+    straight.
 
     It sees one row at a time, in random order, and has no idea of what came before.
     """
@@ -70,7 +78,9 @@ class MLP(RowModel):
         """Take the known past responses as inputs (unknown ones as 0)."""
 
     version = 3
-    capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row", gpu=True, early_stopping=True)
+    capabilities = Capabilities(
+        rung=Rung.non_temporal, sees="the current row", gpu=True, early_stopping=True
+    )
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128, 256)),
         "layers": IntRange(low=1, high=4),
@@ -91,10 +101,16 @@ class MLP(RowModel):
             self.net.to(context.device)
             seen = torch.from_numpy(valid.x).to(context.device)
             trainer = Trainer(
-                self.net, self.params, logits=self._logits, predict=lambda _: _predict(self.net, seen), context=context
+                self.net,
+                self.params,
+                logits=self._logits,
+                predict=lambda _: _predict(self.net, seen),
+                context=context,
             )
             identity = self._identity(train, valid, context) if context.checkpoints else ""
-            self.curve = trainer.run(table, valid.y, np.ones(len(valid.y), dtype=bool), identity).curve
+            self.curve = trainer.run(
+                table, valid.y, np.ones(len(valid.y), dtype=bool), identity
+            ).curve
             self.net.cpu()
 
     def _logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
@@ -103,8 +119,13 @@ class MLP(RowModel):
     def _masks(self, x: Tensor, generator: torch.Generator) -> list[Tensor]:
         p = self.params
         shares = [(x.shape[-1], p.input_dropout)] + [(p.hidden, p.dropout)] * p.layers
-        draws = ((torch.rand(*x.shape[:-1], width, generator=generator), share) for width, share in shares)
-        return [((draw >= share) / (1 - share)).to(x.device, torch.float32) for draw, share in draws]
+        draws = (
+            (torch.rand(*x.shape[:-1], width, generator=generator), share)
+            for width, share in shares
+        )
+        return [
+            ((draw >= share) / (1 - share)).to(x.device, torch.float32) for draw, share in draws
+        ]
 
     def _build(self, inputs: int) -> FeedForward:
         with torch.random.fork_rng(devices=[]):
@@ -114,7 +135,13 @@ class MLP(RowModel):
         content = hashlib.sha256()
         for array in (train.x, train.y, valid.x, valid.y):
             content.update(np.ascontiguousarray(array).data)
-        plain = [type(self).__name__, self.version, self.params.model_dump(mode="json"), context.seed, context.device]
+        plain = [
+            type(self).__name__,
+            self.version,
+            self.params.model_dump(mode="json"),
+            context.seed,
+            context.device,
+        ]
         return digest([*plain, self.terms, content.hexdigest()])
 
     def predict_rows(self, x: NDArray[np.float32]) -> Probabilities:
@@ -130,7 +157,9 @@ class MLP(RowModel):
     def read(self, folder: Path, state: dict[str, Any]) -> None:
         """What :meth:`write` gave, on the CPU."""
         self.net = self._build(len(self.terms))
-        self.net.load_state_dict(torch.load(folder / "weights.pt", weights_only=True, map_location="cpu"))
+        self.net.load_state_dict(
+            torch.load(folder / "weights.pt", weights_only=True, map_location="cpu")
+        )
         self.curve = [tuple(row) for row in state["curve"]]
 
     def tables(self) -> dict[str, pl.DataFrame]:

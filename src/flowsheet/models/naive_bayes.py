@@ -30,7 +30,10 @@ class Column:
     low: float = 0.0
     high: float = 0.0
     log: bool = False
-    mean: tuple[float, float] = (0.0, 0.0)  # without and with the event; of a binary input the share of ones
+    mean: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # without and with the event; of a binary input the share of ones
     spread: tuple[float, float] = (1.0, 1.0)  # standard deviations
 
     @classmethod
@@ -41,7 +44,9 @@ class Column:
         if min(np.count_nonzero(y == 0), np.count_nonzero(y == 1)) < 2 or v.min() == v.max():
             return cls()
         if np.isin(v, (0.0, 1.0)).all():
-            shares = [(float(v[y == c].sum()) + 0.5) / (np.count_nonzero(y == c) + 1) for c in (0, 1)]
+            shares = [
+                (float(v[y == c].sum()) + 0.5) / (np.count_nonzero(y == c) + 1) for c in (0, 1)
+            ]
             return cls(binary=True, mean=(shares[0], shares[1]))
         low, high = np.quantile(v, TAILS)
         v = np.clip(v, low, high)
@@ -57,7 +62,9 @@ class Column:
         """log p(value | event) - log p(value | none) of each row, 0 where the value is not known."""
         v = values.astype(np.float64)
         if self.binary:
-            ones, zeros = (np.log(p[1] / p[0]) for p in (self.mean, (1 - self.mean[0], 1 - self.mean[1])))
+            ones, zeros = (
+                np.log(p[1] / p[0]) for p in (self.mean, (1 - self.mean[0], 1 - self.mean[1]))
+            )
             return np.where(np.isnan(v), 0.0, np.where(v > 0.5, ones, zeros))
         v = np.clip(v, self.low, self.high)
         v = np.log1p(v) if self.log else v
@@ -73,12 +80,13 @@ def _skew(v: Floats) -> float:
 
 @MODELS.register("naive_bayes")
 class NaiveBayes(RowModel):
-    """Gaussian naive Bayes that leaves out what is not known, Bernoulli for inputs of zeros and ones.
+    """Gaussian naive Bayes that leaves out what is not known, Bernoulli for inputs of zeros and
+    ones.
 
-    An unknown value is neither imputed nor counted; that it is unknown speaks through its indicator. Values are
-    cut to their 0.1% and 99.9% quantiles, and skewed ones without negatives are taken as log(1 + value). Inputs
-    that say the same are counted twice, so the sum is far too sure: Platt's curve on the validation rows turns it
-    into probabilities.
+    An unknown value is neither imputed nor counted; that it is unknown speaks through its
+    indicator. Values are cut to their 0.1% and 99.9% quantiles, and skewed ones without negatives
+    are taken as log(1 + value). Inputs that say the same are counted twice, so the sum is far too
+    sure: Platt's curve on the validation rows turns it into probabilities.
     """
 
     class Params(Frozen):
@@ -127,11 +135,18 @@ class NaiveBayes(RowModel):
         """``densities``: what each input looks like without and with the event."""
         if not self.fitted:
             return {}
-        rows = [{"term": name, **_row(column)} for name, column in zip(self.terms, self.learned, strict=True)]
+        rows = [
+            {"term": name, **_row(column)}
+            for name, column in zip(self.terms, self.learned, strict=True)
+        ]
         return {"densities": pl.DataFrame(rows)}
 
 
 def _row(column: Column) -> dict[str, Any]:
     pairs = {"mean": column.mean, "spread": column.spread}
     plain = {f.name: getattr(column, f.name) for f in fields(column) if f.name not in pairs}
-    return plain | {f"{name}_{c}": pair[i] for name, pair in pairs.items() for i, c in enumerate(("without", "with"))}
+    return plain | {
+        f"{name}_{c}": pair[i]
+        for name, pair in pairs.items()
+        for i, c in enumerate(("without", "with"))
+    }

@@ -20,11 +20,12 @@ from flowsheet.models.base import MODELS, Capabilities, Context, Rung
 class SVM(RowModel):
     """A maximum-margin classifier that copes with 500,000 rows.
 
-    An exact kernel machine needs the square of that many numbers. So the Gaussian kernel exp(-g |x - z|^2) is
-    approximated by ``components`` random Fourier features (Rahimi and Recht 2007), put beside the inputs
-    themselves, and the machine is linear in both; with ``kernel: linear`` it is linear in the inputs. Minimises
-    the mean squared hinge loss, both classes weighing the same, + l2 |w|^2 / 2, by Newton's method in the primal
-    (Chapelle 2007). Platt's curve on the validation rows turns margins into probabilities.
+    An exact kernel machine needs the square of that many numbers. So the Gaussian kernel exp(-g |x
+    - z|^2) is approximated by ``components`` random Fourier features (Rahimi and Recht 2007), put
+    beside the inputs themselves, and the machine is linear in both; with ``kernel: linear`` it is
+    linear in the inputs. Minimises the mean squared hinge loss, both classes weighing the same, +
+    l2 |w|^2 / 2, by Newton's method in the primal (Chapelle 2007). Platt's curve on the validation
+    rows turns margins into probabilities.
     """
 
     class Params(Frozen):
@@ -59,7 +60,9 @@ class SVM(RowModel):
         weights = np.where(train.y == 1, 0.5 / share, 0.5 / (1 - share))
         penalty = np.full(1 + train.x.shape[1] + len(self.phases), self.params.l2 * len(train.y))
         penalty[0] = 0.0
-        fit = minimise(train.x, train.y, squared_hinge, penalty, weights=weights, features=self._features)
+        fit = minimise(
+            train.x, train.y, squared_hinge, penalty, weights=weights, features=self._features
+        )
         self.coef = fit.coef
         self.platt = Platt.fit(*((self._margins(part.x), part.y) for part in (valid, train)))
 
@@ -80,7 +83,9 @@ class SVM(RowModel):
     def _features(self, x: Table) -> Table:
         if not len(self.phases):
             return x
-        waves = np.cos(x @ self.directions + self.phases) * np.float32(np.sqrt(2 / len(self.phases)))
+        waves = np.cos(x @ self.directions + self.phases) * np.float32(
+            np.sqrt(2 / len(self.phases))
+        )
         return np.concatenate([x, waves], axis=1)
 
     def write(self, folder: Path) -> dict[str, Any]:

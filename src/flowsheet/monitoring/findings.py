@@ -1,8 +1,10 @@
-"""Then and now, property by property: what differs, by how much, and whether that is worth an alarm.
+"""Then and now, property by property: what differs, by how much, and whether that is worth an
+alarm.
 
-Every property is put to one test, and Holm's correction runs over all of them. So the chance that a report on records
-that are like the training records flags anything at all is at most ``alpha``. What is flagged must differ by a
-declared amount, too: with enough patients every hospital differs from itself a year ago.
+Every property is put to one test, and Holm's correction runs over all of them. So the chance that a
+report on records that are like the training records flags anything at all is at most ``alpha``.
+What is flagged must differ by a declared amount, too: with enough patients every hospital differs
+from itself a year ago.
 """
 
 from __future__ import annotations
@@ -22,7 +24,11 @@ from flowsheet.monitoring.sketch import Floats, Sketch, effective, kolmogorov
 from flowsheet.monitoring.units import mistake
 from flowsheet.monitoring.words import said
 
-_TESTED = {"auroc": "auroc_loss", "calibration_slope": "slope_change", "calibration_intercept": "intercept_change"}
+_TESTED = {
+    "auroc": "auroc_loss",
+    "calibration_slope": "slope_change",
+    "calibration_intercept": "intercept_change",
+}
 """Figures that are tested, and the change of each that matters."""
 
 
@@ -69,7 +75,12 @@ class Findings(Frozen):
     @property
     def flags(self) -> tuple[Finding, ...]:
         """What is flagged, the largest change first."""
-        return tuple(sorted((f for f in self.findings if f.flagged), key=lambda f: (-abs(f.gap or 0), f.kind, f.of)))
+        return tuple(
+            sorted(
+                (f for f in self.findings if f.flagged),
+                key=lambda f: (-abs(f.gap or 0), f.kind, f.of),
+            )
+        )
 
     @property
     def tests(self) -> int:
@@ -79,12 +90,17 @@ class Findings(Frozen):
     def frame(self) -> pl.DataFrame:
         """A line a property."""
         numbers = dict.fromkeys(
-            ("then", "now", "gap", "standardised", "stability_index", "p", "p_holm", "unit_share"), pl.Float64
+            ("then", "now", "gap", "standardised", "stability_index", "p", "p_holm", "unit_share"),
+            pl.Float64,
         )
-        return pl.DataFrame([finding.model_dump() for finding in self.findings], schema_overrides=numbers)
+        return pl.DataFrame(
+            [finding.model_dump() for finding in self.findings], schema_overrides=numbers
+        )
 
 
-def compare(reference: Reference, profile: pl.DataFrame, risks: pl.DataFrame, config: MonitoringConfig) -> Findings:
+def compare(
+    reference: Reference, profile: pl.DataFrame, risks: pl.DataFrame, config: MonitoringConfig
+) -> Findings:
     """Hold a new profile (``PROFILE``) and new risks (``RISKS``) against the reference."""
     every = pl.concat([profile, mean_risks(risks)])
     now = performance(risks, config.minimum_events)
@@ -94,12 +110,16 @@ def compare(reference: Reference, profile: pl.DataFrame, risks: pl.DataFrame, co
         alpha=config.alpha,
         stays=profile["stay_id"].n_unique(),
         subjects=profile["subject_id"].n_unique(),
-        findings=tuple(_judged(finding, p, config) for finding, p in zip(made, corrected, strict=True)),
+        findings=tuple(
+            _judged(finding, p, config) for finding, p in zip(made, corrected, strict=True)
+        ),
         performance=now,
     )
 
 
-def _distributions(reference: Reference, profile: pl.DataFrame, config: MonitoringConfig) -> Iterator[Finding]:
+def _distributions(
+    reference: Reference, profile: pl.DataFrame, config: MonitoringConfig
+) -> Iterator[Finding]:
     now = profile.partition_by("kind", "of", as_dict=True)
     for entry in reference.entries:
         lines = now.get((entry.kind, entry.of), profile.clear())
@@ -108,19 +128,31 @@ def _distributions(reference: Reference, profile: pl.DataFrame, config: Monitori
 
 
 def distribution(
-    name: tuple[str, str], then: Sketch, values: Floats, subjects: NDArray[np.int64], config: MonitoringConfig
+    name: tuple[str, str],
+    then: Sketch,
+    values: Floats,
+    subjects: NDArray[np.int64],
+    config: MonitoringConfig,
 ) -> Finding:
     """One property, ``name`` (kind, of): ``values`` are what it is now (n,), of these ``subjects`` (n,)."""
     kind, of = name
     mean = float(values.mean()) if len(values) else None
     bare = Finding(
-        kind=kind, of=of, then_n=then.n, now_n=len(values), then=then.mean if then.n else None, now=mean, gap=None
+        kind=kind,
+        of=of,
+        then_n=then.n,
+        now_n=len(values),
+        then=then.mean if then.n else None,
+        now=mean,
+        gap=None,
     )
     independent = effective(subjects)
     few = min(then.effective, independent)
     if mean is None or few < config.minimum_stays:
         when = "then" if then.effective < independent else "now"
-        return bare.model_copy(update={"why_not": f"{few:,.0f} patients {when}, {config.minimum_stays} are needed"})
+        return bare.model_copy(
+            update={"why_not": f"{few:,.0f} patients {when}, {config.minimum_stays} are needed"}
+        )
     gap = then.distance(values)
     wrong = mistake(of, then, values) if kind in ("value", "person") else None
     return bare.model_copy(
@@ -156,7 +188,9 @@ def _tested(name: str, then: Performance, now: Performance) -> dict[str, float |
     if before.value is None or after.value is None or before.error is None or after.error is None:
         return {"why_not": "too few resamples could tell"}
     error = math.hypot(before.error, after.error)
-    found = student(after.value - before.value, error, min(then.subjects, now.subjects) - 1, CONFIDENCE)
+    found = student(
+        after.value - before.value, error, min(then.subjects, now.subjects) - 1, CONFIDENCE
+    )
     return {"gap": found.value, "p": _one_sided(name, found.value, found.p)}
 
 

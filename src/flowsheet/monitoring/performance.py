@@ -84,8 +84,8 @@ class Prevalence(Metric):
 def performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
     """The figures of risks with the columns of ``RISKS``.
 
-    With fewer than ``minimum_events`` subjects with the event, or rows without it, there are none, and ``why_not`` says
-    so: a hundred rows of one patient tell about one patient.
+    With fewer than ``minimum_events`` subjects with the event, or rows without it, there are none,
+    and ``why_not`` says so: a hundred rows of one patient tell about one patient.
     """
     rows = risks.filter("scored").sort("stay_id", maintain_order=True)
     subject = np.unique(rows["subject_id"].to_numpy(), return_inverse=True)[1]
@@ -100,14 +100,18 @@ def performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
         minimum_events=minimum_events,
     )
     why_not = _why_not(scored)
-    metrics: list[Metric] = [] if why_not else [*_registered(), ObservedOverExpected(), Prevalence()]
+    metrics: list[Metric] = (
+        [] if why_not else [*_registered(), ObservedOverExpected(), Prevalence()]
+    )
     draws = bootstrap({"model": scored}, metrics, RESAMPLES, SEED)
     return Performance(
         rows=rows.height,
         events=scored.events,
         subjects=scored.subjects,
         why_not=why_not,
-        figures=tuple(_figure(metric, metric(scored), draws.get(("model", metric.name))) for metric in metrics),
+        figures=tuple(
+            _figure(metric, metric(scored), draws.get(("model", metric.name))) for metric in metrics
+        ),
     )
 
 
@@ -119,7 +123,10 @@ def _why_not(scored: Scored) -> str | None:
 
 
 def _registered() -> Iterator[Metric]:
-    return (METRICS.get(name)() for name in ("auroc", "calibration_slope", "calibration_intercept", "ece"))
+    return (
+        METRICS.get(name)()
+        for name in ("auroc", "calibration_slope", "calibration_intercept", "ece")
+    )
 
 
 def _figure(metric: Metric, value: float, draws: Floats | None) -> Figure:
@@ -129,4 +136,6 @@ def _figure(metric: Metric, value: float, draws: Floats | None) -> Figure:
     if draws is None or math.isnan(low):
         return Figure(name=metric.name, label=metric.label, value=value)
     error = float(np.nanstd(draws, ddof=1))
-    return Figure(name=metric.name, label=metric.label, value=value, error=error, low=low, high=high)
+    return Figure(
+        name=metric.name, label=metric.label, value=value, error=error, low=low, high=high
+    )

@@ -2,9 +2,9 @@
 
 A profile has a line for each stay and property:
 
-``value``
-    the mean, over the steps in which the variable arrives, of the step's mean. What the contract set aside as
-    implausible makes a line of its own for the stay: a thermometer in degrees Fahrenheit is found there.
+``value`` the mean, over the steps in which the variable arrives, of the step's mean. What the
+    contract set aside as implausible makes a line of its own for the stay: a thermometer in degrees
+    Fahrenheit is found there.
 ``presence``
     the share of the stay's steps in which a plausible value of the variable arrives.
 ``given``
@@ -85,12 +85,17 @@ def profile(sequences: Sequences) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def implausible(quarantine: pl.DataFrame, stays: pl.DataFrame, variables: Sequence[str]) -> pl.DataFrame:
-    """Lines of the kind ``value`` for what was set aside only because no living patient has such values.
+def implausible(
+    quarantine: pl.DataFrame, stays: pl.DataFrame, variables: Sequence[str]
+) -> pl.DataFrame:
+    """Lines of the kind ``value`` for what was set aside only because no living patient has such
+    values.
 
     ``quarantine`` has the extract's columns for it, ``stays`` tells whose stay it was.
     """
-    rows = quarantine.filter(table="events", rule="plausible_range").filter(pl.col("row").is_not_null())
+    rows = quarantine.filter(table="events", rule="plausible_range").filter(
+        pl.col("row").is_not_null()
+    )
     told = rows.select(
         "stay_id",
         of=pl.col("row").str.json_path_match("$.variable"),
@@ -98,11 +103,20 @@ def implausible(quarantine: pl.DataFrame, stays: pl.DataFrame, variables: Sequen
     )
     means = told.drop_nulls().filter(pl.col("of").is_in(list(variables)))
     means = means.group_by("stay_id", "of").agg(pl.col("number").mean()).sort("stay_id", "of")
-    whose = means.join(stays.select("stay_id", "subject_id"), on="stay_id", how="inner", maintain_order="left")
-    return whose.with_columns(kind=pl.lit("value")).select(pl.col(name).cast(kind) for name, kind in PROFILE.items())
+    whose = means.join(
+        stays.select("stay_id", "subject_id"), on="stay_id", how="inner", maintain_order="left"
+    )
+    return whose.with_columns(kind=pl.lit("value")).select(
+        pl.col(name).cast(kind) for name, kind in PROFILE.items()
+    )
 
 
-_KINDS: dict[FeatureKind, str] = {"value": "value", "missing": "presence", "treatment": "given", "static": "person"}
+_KINDS: dict[FeatureKind, str] = {
+    "value": "value",
+    "missing": "presence",
+    "treatment": "given",
+    "static": "person",
+}
 
 
 def _columns(sequences: Sequences) -> list[tuple[str, int, str]]:

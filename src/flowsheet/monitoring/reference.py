@@ -67,15 +67,17 @@ class Reference(Frozen):
         """
         todo = "train the model again with this release and register it"
         if held is None:
-            raise CheckFailed("the model keeps no reference of what it was trained on", where=where, todo=todo)
+            raise CheckFailed(
+                "the model keeps no reference of what it was trained on", where=where, todo=todo
+            )
         try:
             found = cls.model_validate(held)
         except ValidationError as error:
-            raise CheckFailed("the model's training reference cannot be read", where=where, todo=todo) from error
+            raise CheckFailed(
+                "the model's training reference cannot be read", where=where, todo=todo
+            ) from error
         if found.version != VERSION:
-            what = (
-                f"the model's training reference has version {found.version}; this release compares version {VERSION}"
-            )
+            what = f"the model's training reference has version {found.version}; this release compares version {VERSION}"
             raise CheckFailed(what, where=where, todo=todo)
         return found
 
@@ -84,12 +86,20 @@ def sketches(profile: pl.DataFrame) -> tuple[Entry, ...]:
     """A sketch of each property in a profile, in the profile's order."""
     parts = profile.partition_by("kind", "of", as_dict=True, maintain_order=True)
     return tuple(
-        Entry(kind=str(kind), of=str(of), sketch=Sketch.of(part["number"].to_numpy(), part["subject_id"].to_numpy()))
+        Entry(
+            kind=str(kind),
+            of=str(of),
+            sketch=Sketch.of(part["number"].to_numpy(), part["subject_id"].to_numpy()),
+        )
         for (kind, of), part in parts.items()
     )
 
 
 def mean_risks(risks: pl.DataFrame) -> pl.DataFrame:
     """Each stay's mean risk, as lines of a profile."""
-    means = risks.group_by("stay_id", "subject_id").agg(number=pl.col("risk").mean()).sort("stay_id")
-    return means.select("stay_id", "subject_id", kind=pl.lit("risk"), of=pl.lit("mean risk"), number="number")
+    means = (
+        risks.group_by("stay_id", "subject_id").agg(number=pl.col("risk").mean()).sort("stay_id")
+    )
+    return means.select(
+        "stay_id", "subject_id", kind=pl.lit("risk"), of=pl.lit("mean risk"), number="number"
+    )

@@ -22,11 +22,17 @@ from flowsheet.monitoring.words import title
 _DRAWN = 12
 _SECTIONS = {
     "value": ("Values", "Mean of each stay's values."),
-    "presence": ("How often it is charted", "Share of each stay's steps in which a new value arrives."),
+    "presence": (
+        "How often it is charted",
+        "Share of each stay's steps in which a new value arrives.",
+    ),
     "given": ("Drugs", "Share of each stay's steps in which the drug is given."),
     "person": ("Patients", "What is known from the first hour; categories as shares."),
     "stay": ("Stays", "The number of steps."),
-    "risk": ("Risks", "Mean of each stay's risks, held against those of subjects that the model had not seen."),
+    "risk": (
+        "Risks",
+        "Mean of each stay's risks, held against those of subjects that the model had not seen.",
+    ),
 }
 
 
@@ -55,7 +61,12 @@ def render(watched: Watched) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "small": _small, "name": title, "count": "{:,}".format}
+    environment.filters |= {
+        "number": _number,
+        "small": _small,
+        "name": title,
+        "count": "{:,}".format,
+    }
     return environment.get_template("report.html").render(
         watched=watched,
         findings=watched.findings,
@@ -99,8 +110,13 @@ def _figures(then: Performance, now: Performance) -> list[tuple[str, Figure | No
 def _drawings(watched: Watched) -> list[tuple[str, Markup]]:
     """Both distribution functions of what is flagged."""
     then = {(entry.kind, entry.of): entry.sketch for entry in watched.reference.entries}
-    shown = [(flag.kind, flag.of) for flag in watched.findings.flags if (flag.kind, flag.of) in then]
-    return [(_caption(*key), _curves(_caption(*key), then[key], watched.now[key])) for key in shown[:_DRAWN]]
+    shown = [
+        (flag.kind, flag.of) for flag in watched.findings.flags if (flag.kind, flag.of) in then
+    ]
+    return [
+        (_caption(*key), _curves(_caption(*key), then[key], watched.now[key]))
+        for key in shown[:_DRAWN]
+    ]
 
 
 def _caption(kind: str, of: str) -> str:
@@ -111,7 +127,9 @@ def _curves(caption: str, then: Sketch, now: Sketch) -> Markup:
     every = np.concatenate([then.values, now.values])
     low, high = float(every.min()), float(every.max())
     room = 0.03 * (high - low) or 0.5
-    plot = Plot.square(caption, ("per stay", "share of stays at or below"), (low - room, high + room), (0, 1))
+    plot = Plot.square(
+        caption, ("per stay", "share of stays at or below"), (low - room, high + room), (0, 1)
+    )
     for sketch, css in ((then, "curve m0 solid"), (now, "curve m1")):
         plot.drawing.path(plot.points(*_steps(sketch, low - room, high + room)), css)
     return plot.drawing.markup()

@@ -36,7 +36,9 @@ class Sketch(Frozen):
         """
         kept = np.sort(values.astype(np.float64))
         k = min(QUANTILES, len(kept) // VALUES_PER_QUANTILE)
-        held = kept[((2 * np.arange(k) + 1) * len(kept) + 2 * k - 1) // max(1, 2 * k) - 1]  # whole numbers: no rounding
+        held = kept[
+            ((2 * np.arange(k) + 1) * len(kept) + 2 * k - 1) // max(1, 2 * k) - 1
+        ]  # whole numbers: no rounding
         return cls(
             n=len(kept),
             effective=effective(subjects),
@@ -56,7 +58,8 @@ class Sketch(Frozen):
         return 0.5 / len(self.quantiles) if self.quantiles else 1.0
 
     def distance(self, values: Floats) -> float:
-        """The Kolmogorov-Smirnov distance from ``values`` (m,), less what the sketch leaves open: a lower bound of it.
+        """The Kolmogorov-Smirnov distance from ``values`` (m,), less what the sketch leaves open: a
+        lower bound of it.
 
         >>> import numpy as np
         >>> known = Sketch.of(np.arange(1000.0), np.arange(1000))
@@ -73,7 +76,8 @@ class Sketch(Frozen):
 
 
 def effective(subjects: NDArray[Any]) -> float:
-    """(sum of m)^2 / (sum of m^2) for m values a subject: the number of independent values, were each subject's equal.
+    """(sum of m)^2 / (sum of m^2) for m values a subject: the number of independent values, were
+    each subject's equal.
 
     >>> import numpy as np
     >>> effective(np.array([1, 2, 3])), effective(np.array([1, 1, 1]))
@@ -93,9 +97,11 @@ def greatest_gap(one: Floats, other: Floats) -> float:
 
 
 def kolmogorov(distance: float, n: float, m: float) -> float:
-    """How often two samples of one distribution, of n and m independent values, are at least this far apart.
+    """How often two samples of one distribution, of n and m independent values, are at least this
+    far apart.
 
-    Kolmogorov's limit (Smirnov 1948); it errs on the safe side for small samples and for values with ties.
+    Kolmogorov's limit (Smirnov 1948); it errs on the safe side for small samples and for values
+    with ties.
     """
     from scipy.special import kolmogorov as tail
 
@@ -104,5 +110,7 @@ def kolmogorov(distance: float, n: float, m: float) -> float:
 
 def _shares(values: Floats, edges: Floats) -> Floats:
     """The share of the values in each bin, none of them quite empty."""
-    counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1) + 0.5
+    counts = (
+        np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1) + 0.5
+    )
     return np.asarray(counts / counts.sum(), np.float64)

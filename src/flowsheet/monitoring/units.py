@@ -50,18 +50,26 @@ def conversions() -> dict[str, tuple[Conversion, ...]]:
     ('degF', 37.0)
     """
     kinds = {"of": pl.String(), "unit": pl.String(), "factor": pl.Float64(), "offset": pl.Float64()}
-    rows = pl.read_csv((files("flowsheet.monitoring") / "unit_mistakes.csv").read_bytes(), infer_schema=False)
+    rows = pl.read_csv(
+        (files("flowsheet.monitoring") / "unit_mistakes.csv").read_bytes(), infer_schema=False
+    )
     known: dict[str, tuple[Conversion, ...]] = {}
-    for row in rows.select(pl.col(name).cast(kind) for name, kind in kinds.items()).iter_rows(named=True):
-        known[row["of"]] = (*known.get(row["of"], ()), Conversion(row["unit"], row["factor"], row["offset"]))
+    for row in rows.select(pl.col(name).cast(kind) for name, kind in kinds.items()).iter_rows(
+        named=True
+    ):
+        known[row["of"]] = (
+            *known.get(row["of"], ()),
+            Conversion(row["unit"], row["factor"], row["offset"]),
+        )
     return known
 
 
 def mistake(of: str, reference: Sketch, values: Floats) -> Mistake | None:
-    """The unit in which ``values`` (n,), all or some, would fit the reference far better; None where there is none.
+    """The unit in which ``values`` (n,), all or some, would fit the reference far better; None
+    where there is none.
 
-    Some: those outside the reference's middle 98% that the other unit brings inside. So sicker patients, most of whom
-    have values that were seen before, are not taken for a mistake.
+    Some: those outside the reference's middle 98% that the other unit brings inside. So sicker
+    patients, most of whom have values that were seen before, are not taken for a mistake.
     """
     before = reference.distance(values)
     low, high = np.quantile(reference.values, TAILS)
@@ -71,7 +79,11 @@ def mistake(of: str, reference: Sketch, values: Floats) -> Mistake | None:
         strange = ((values < low) | (values > high)) & (meant >= low) & (meant <= high)
         found.append(Mistake(conversion.unit, 1.0, reference.distance(meant)))
         found.append(
-            Mistake(conversion.unit, float(strange.mean()), reference.distance(np.where(strange, meant, values)))
+            Mistake(
+                conversion.unit,
+                float(strange.mean()),
+                reference.distance(np.where(strange, meant, values)),
+            )
         )
     likely = [each for each in found if each.share >= SHARE and each.distance <= CLOSER * before]
     return min(likely, key=lambda each: each.distance, default=None)

@@ -1,8 +1,9 @@
-"""The tables of a batch of request bodies, read in one pass as long as nothing about them is unusual.
+"""The tables of a batch of request bodies, read in one pass as long as nothing about them is
+unusual.
 
-Arrow reads all bodies by the contract's schema, without a Python object for a value. Whatever it does not accept, and
-whatever breaks a rule, is left to ``request_parser`` and ``request_batch``, which take one body at a time and report
-what is wrong with it.
+Arrow reads all bodies by the contract's schema, without a Python object for a value. Whatever it
+does not accept, and whatever breaks a rule, is left to ``request_parser`` and ``request_batch``,
+which take one body at a time and report what is wrong with it.
 """
 
 from __future__ import annotations
@@ -28,18 +29,25 @@ from flowsheet.prediction.request_batch import (
 
 Ints = NDArray[np.int64]
 
-_KINDS = {pl.Int64(): pa.int64(), pl.Float64(): pa.float64(), pl.String(): pa.string(), TIME: pa.string()}
+_KINDS = {
+    pl.Int64(): pa.int64(),
+    pl.Float64(): pa.float64(),
+    pl.String(): pa.string(),
+    TIME: pa.string(),
+}
 _SCHEMA = pa.schema(
     (table, pa.list_(pa.struct([(name, _KINDS[kind]) for name, kind in columns.items()])))
     for table, columns in TABLES.items()
 )
 _BETWEEN = b'\n{"stays":[]}\n'
-"""Stands between two bodies. No place within a body can take it in: a table's name is a key at the top only, and a
-line break ends no text. So whatever a body holds, the bodies after it are read for themselves."""
+"""Stands between two bodies. No place within a body can take it in: a table's name is a key at the
+top only, and a line break ends no text. So whatever a body holds, the bodies after it are read for
+themselves."""
 
 _BYTES, _RECORDS = 4_000_000, 100_000
-"""Bodies that are together larger than this, or hold more records, are read one by one: Arrow has room for every column
-of every record, so that a body of nothing but empty ones would take it long."""
+"""Bodies that are together larger than this, or hold more records, are read one by one: Arrow has
+room for every column of every record, so that a body of nothing but empty ones would take it
+long."""
 
 
 def at_once(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> Batch | None:
@@ -47,7 +55,9 @@ def at_once(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> Batch
     told = _read(bodies)
     if told is None:
         return None
-    rows = {table: np.diff(told[table].offsets.to_numpy())[::2].astype(np.int64) for table in TABLES}
+    rows = {
+        table: np.diff(told[table].offsets.to_numpy())[::2].astype(np.int64) for table in TABLES
+    }
     stays, together = rows["stays"], np.sum(list(rows.values()), axis=0)
     if stays.min() == 0 or stays.max() > limits.stays or together.max() > limits.rows:
         return None
@@ -55,13 +65,18 @@ def at_once(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> Batch
     numbers = _numbered(facts, rows)
     if numbers is None:
         return None
-    text = {table: _frame(facts[table], numbers[table]) if len(facts[table]) else _nothing(table) for table in TABLES}
+    text = {
+        table: _frame(facts[table], numbers[table]) if len(facts[table]) else _nothing(table)
+        for table in TABLES
+    }
     tables, failures = check(text, limits, step_hours)
     if tables is None or failures.height or too_long(stays.tolist(), tables, limits, step_hours):
         return None
     ids = facts["stays"].field("stay_id").to_pylist()
     cuts = np.append(0, np.cumsum(stays)).tolist()
-    return Batch(tables, [ids[low:high] for low, high in pairwise(cuts)], cuts[:-1], together.tolist())
+    return Batch(
+        tables, [ids[low:high] for low, high in pairwise(cuts)], cuts[:-1], together.tolist()
+    )
 
 
 def _read(bodies: Sequence[bytes]) -> dict[str, pa.ListArray] | None:
@@ -76,7 +91,9 @@ def _read(bodies: Sequence[bytes]) -> dict[str, pa.ListArray] | None:
         told = json.read_json(
             pa.BufferReader(text),
             read_options=json.ReadOptions(use_threads=False, block_size=len(text) + 1),
-            parse_options=json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error"),
+            parse_options=json.ParseOptions(
+                explicit_schema=_SCHEMA, unexpected_field_behavior="error"
+            ),
         )
     except pa.ArrowException:
         return None
@@ -86,7 +103,9 @@ def _read(bodies: Sequence[bytes]) -> dict[str, pa.ListArray] | None:
     return {table: told[table].combine_chunks() for table in TABLES}
 
 
-def _numbered(facts: Mapping[str, pa.StructArray], rows: Mapping[str, Ints]) -> dict[str, Ints] | None:
+def _numbered(
+    facts: Mapping[str, pa.StructArray], rows: Mapping[str, Ints]
+) -> dict[str, Ints] | None:
     """For each row the batch's number of its stay; None when a row names none, or a stay is told twice."""
     if any(told.flatten()[0].null_count for told in facts.values()):
         return None
@@ -112,7 +131,9 @@ def _numbered(facts: Mapping[str, pa.StructArray], rows: Mapping[str, Ints]) -> 
 
 @lru_cache
 def _nothing(table: str) -> pl.DataFrame:
-    return pl.DataFrame(schema={name: pl.String() if kind == TIME else kind for name, kind in TABLES[table].items()})
+    return pl.DataFrame(
+        schema={name: pl.String() if kind == TIME else kind for name, kind in TABLES[table].items()}
+    )
 
 
 def _frame(told: pa.StructArray, stay: Ints) -> pl.DataFrame:
@@ -121,4 +142,6 @@ def _frame(told: pa.StructArray, stay: Ints) -> pl.DataFrame:
     frame = pl.from_arrow(pa.table(columns))
     assert isinstance(frame, pl.DataFrame)
     numbers = pl.Series("stay_id", stay)
-    return frame.with_columns(numbers, *([numbers.alias("subject_id")] if "subject_id" in columns else []))
+    return frame.with_columns(
+        numbers, *([numbers.alias("subject_id")] if "subject_id" in columns else [])
+    )

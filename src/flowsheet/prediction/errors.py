@@ -31,7 +31,12 @@ class Refused(Exception):
     """A request that is answered with ``status`` (4xx or 5xx) and the reason."""
 
     def __init__(
-        self, status: int, kind: str, message: str, problems: Sequence[Problem] = (), count: int | None = None
+        self,
+        status: int,
+        kind: str,
+        message: str,
+        problems: Sequence[Problem] = (),
+        count: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status, self.kind, self.message = status, kind, message
@@ -43,7 +48,10 @@ class Refused(Exception):
         """The answer as JSON."""
         about: dict[str, Any] = {"error": self.kind, "message": self.message}
         if self.count:
-            about |= {"problem_count": self.count, "problems": [asdict(problem) for problem in self.problems]}
+            about |= {
+                "problem_count": self.count,
+                "problems": [asdict(problem) for problem in self.problems],
+            }
         return orjson.dumps(about)
 
 
@@ -55,7 +63,13 @@ def invalid(problems: Sequence[Problem], count: int | None = None) -> Refused:
     """
     count = len(problems) if count is None else count
     first = problems[0].message
-    return Refused(422, "invalid", f"{count} problem{'s' if count > 1 else ''}; the first: {first}", problems, count)
+    return Refused(
+        422,
+        "invalid",
+        f"{count} problem{'s' if count > 1 else ''}; the first: {first}",
+        problems,
+        count,
+    )
 
 
 def shown(value: Any) -> str | None:

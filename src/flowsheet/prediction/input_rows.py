@@ -1,8 +1,9 @@
-"""The door of a served model: the extract's tables as rows of one long table, as JSON and pandas can carry it.
+"""The door of a served model: the extract's tables as rows of one long table, as JSON and pandas
+can carry it.
 
-Each row names its ``table`` and fills that table's columns; the rest are null. Times are ISO 8601 text
-without a time zone, as the contract's are. ``discharged_at`` may be left out for a stay that goes on: its
-record then ends with the latest fact known.
+Each row names its ``table`` and fills that table's columns; the rest are null. Times are ISO 8601
+text without a time zone, as the contract's are. ``discharged_at`` may be left out for a stay that
+goes on: its record then ends with the latest fact known.
 """
 
 from __future__ import annotations
@@ -30,7 +31,12 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 COLUMNS: dict[str, pl.DataType] = {
     "table": pl.String(),
-    **{name: kind for table in TABLES.values() for name, kind in table.items() if name not in _OMITTED},
+    **{
+        name: kind
+        for table in TABLES.values()
+        for name, kind in table.items()
+        if name not in _OMITTED
+    },
 }
 """Columns of the long table, with the contract's types."""
 
@@ -57,14 +63,16 @@ def from_rows(rows: pd.DataFrame) -> Tables:
     """The tables that a long table holds.
 
     Raises:
-        CheckFailed: a row names no table or stay, lacks a value, or has a time that is none; a stay is told twice
-            or not at all.
+        CheckFailed: a row names no table or stay, lacks a value, or has a time that is none; a stay
+            is told twice or not at all.
     """
     frame = _typed(rows)
     known = pl.col("table").is_in(list(TABLES))
     if len(strange := frame.filter(known.not_() | pl.col("table").is_null())):
         word = str(strange["table"][0])
-        raise CheckFailed(f"{word!r} is no table", f"row {strange['row'][0]}, table", did_you_mean(word, TABLES))
+        raise CheckFailed(
+            f"{word!r} is no table", f"row {strange['row'][0]}, table", did_you_mean(word, TABLES)
+        )
     parts = {name: _part(frame, name) for name in TABLES}
     stays = parts["stays"].with_columns(subject_id="stay_id").select(list(TABLES["stays"]))
     tables = Tables(stays, parts["events"], parts["treatments"], parts["episodes"])
@@ -80,17 +88,46 @@ def example() -> Tables:
         return start + timedelta(hours=hours)
 
     stays = [
-        {"stay_id": 1, "admitted_at": at(0), "discharged_at": at(50), "age": 67.0, "sex": "F", "unit": "MICU"},
+        {
+            "stay_id": 1,
+            "admitted_at": at(0),
+            "discharged_at": at(50),
+            "age": 67.0,
+            "sex": "F",
+            "unit": "MICU",
+        },
         {"stay_id": 2, "admitted_at": at(1), "discharged_at": at(31), "age": 48.0, "sex": "M"},
     ]
-    charted = [(1, 1, "hr", 92.0), (1, 26, "hr", 118.0), (1, 26.5, "temp", 38.9), (2, 3, "hr", 74.0)]
+    charted = [
+        (1, 1, "hr", 92.0),
+        (1, 26, "hr", 118.0),
+        (1, 26.5, "temp", 38.9),
+        (2, 3, "hr", 74.0),
+    ]
     events = [
-        {"stay_id": stay, "time": at(hours), "known_at": at(hours), "variable": variable, "value": value}
+        {
+            "stay_id": stay,
+            "time": at(hours),
+            "known_at": at(hours),
+            "variable": variable,
+            "value": value,
+        }
         for stay, hours, variable, value in charted
     ]
-    given = {"stay_id": 1, "drug": "norepinephrine", "start": at(27), "end": at(40), "known_at": at(27)}
+    given = {
+        "stay_id": 1,
+        "drug": "norepinephrine",
+        "start": at(27),
+        "end": at(40),
+        "known_at": at(27),
+    }
     given |= {"dose": 4.0, "unit": "mcg/kg"}
-    return Tables(_made("stays", stays), _made("events", events), _made("treatments", [given]), empty("episodes"))
+    return Tables(
+        _made("stays", stays),
+        _made("events", events),
+        _made("treatments", [given]),
+        empty("episodes"),
+    )
 
 
 def _made(table: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
@@ -110,12 +147,20 @@ def _column(rows: pd.DataFrame, name: str, kind: pl.DataType) -> pl.Series:
         told = pl.from_pandas(rows[name])
         read = pl.from_pandas(_times(rows[name])) if kind == TIME else told
     except (TypeError, ValueError, pa.ArrowException) as error:
-        raise CheckFailed(f"values of {name} are of several kinds", name, _WANTED.get(str(kind))) from error
+        raise CheckFailed(
+            f"values of {name} are of several kinds", name, _WANTED.get(str(kind))
+        ) from error
     if isinstance(read.dtype, pl.Datetime) and read.dtype.time_zone is not None:
-        raise CheckFailed("times carry a time zone; the record's times have none", name, _WANTED[str(TIME)])
+        raise CheckFailed(
+            "times carry a time zone; the record's times have none", name, _WANTED[str(TIME)]
+        )
     typed = read.cast(kind, strict=False)
     if (lost := (typed.is_null() & told.is_not_null()).arg_true()).len():
-        raise CheckFailed(f"{told[lost[0]]!r} cannot be read as {name}", f"row {lost[0]}, {name}", _WANTED[str(kind)])
+        raise CheckFailed(
+            f"{told[lost[0]]!r} cannot be read as {name}",
+            f"row {lost[0]}, {name}",
+            _WANTED[str(kind)],
+        )
     return typed.alias(name)
 
 
@@ -156,7 +201,11 @@ def ended(tables: Tables) -> pl.DataFrame:
     if not tables.stays["discharged_at"].has_nulls():
         return tables.stays
     facts = (tables.events, tables.treatments, tables.episodes)
-    latest = pl.concat([f.select("stay_id", "known_at") for f in facts]).group_by("stay_id").agg(pl.max("known_at"))
+    latest = (
+        pl.concat([f.select("stay_id", "known_at") for f in facts])
+        .group_by("stay_id")
+        .agg(pl.max("known_at"))
+    )
     joined = tables.stays.join(latest, on="stay_id", how="left", maintain_order="left")
     end = pl.coalesce("discharged_at", pl.max_horizontal("known_at", "admitted_at"))
     return joined.with_columns(discharged_at=end).drop("known_at")

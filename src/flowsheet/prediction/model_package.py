@@ -1,7 +1,7 @@
 """A fitted model with all that raw records must pass on their way to it: one folder, no pickles.
 
-``bundle.json`` (what it is), ``model/`` (``Model.save``), ``scaler.json`` (for models that want scaled inputs),
-``reference/`` (what it was trained on, in sketches).
+``bundle.json`` (what it is), ``model/`` (``Model.save``), ``scaler.json`` (for models that want
+scaled inputs), ``reference/`` (what it was trained on, in sketches).
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ class Bundle:
         """The bundle in a folder.
 
         Raises:
-            CheckFailed: this release builds other inputs from the same records than the one that trained it.
+            CheckFailed: this release builds other inputs from the same records than the one that
+            trained it.
         """
         about = read_json(folder / "bundle.json")
         features = FeaturesConfig.model_validate(about["features"])
@@ -120,9 +121,11 @@ class Bundle:
         )
 
     def predict(self, tables: Tables) -> pl.DataFrame:
-        """A risk for every step of every stay, sorted by stay and step, with the columns of ``PREDICTIONS``.
+        """A risk for every step of every stay, sorted by stay and step, with the columns of
+        ``PREDICTIONS``.
 
-        ``tables`` are the extract's, for one or many stays; only facts known by a row's ``time`` have a part in it.
+        ``tables`` are the extract's, for one or many stays; only facts known by a row's ``time``
+        have a part in it.
         """
         grid = Grid.of(tables.stays, self.task)
         if grid.rows == 0:
@@ -151,7 +154,11 @@ def _check_inputs(folder: Path, about: Mapping[str, Any], features: FeaturesConf
     made = {"windows": about["windows_version"], about["kind"]: about["model_version"]}
     here = {"windows": WINDOWS_VERSION, about["kind"]: kind.version}
     if made != here or about["inputs"] != _feature_names(features, about["columns"]):
-        changed = ", ".join(f"{name} {made[name]} then, {here[name]} now" for name in made if made[name] != here[name])
+        changed = ", ".join(
+            f"{name} {made[name]} then, {here[name]} now"
+            for name in made
+            if made[name] != here[name]
+        )
         raise CheckFailed(
             f"the model is of another release ({about['flowsheet']}) than this one ({__version__}), and inputs "
             f"or numbers differ: {changed or 'other input columns'}",

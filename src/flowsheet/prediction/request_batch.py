@@ -1,7 +1,7 @@
 """Several requests as one set of tables: typed and checked together, blamed one by one.
 
-Stays get numbers of their own, in the order of the requests, so that two requests may speak of one ``stay_id``
-without meeting. A stay's numbers are 0, 1, 2, ... over the batch.
+Stays get numbers of their own, in the order of the requests, so that two requests may speak of one
+``stay_id`` without meeting. A stay's numbers are 0, 1, 2, ... over the batch.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ EARLIEST, LATEST = datetime(1800, 1, 1), datetime(2400, 1, 1)
 
 _FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
 _EARLIEST, _LATEST = np.datetime64(EARLIEST, "us"), np.datetime64(LATEST, "us")
-_TIMES = {table: [name for name, kind in columns.items() if kind == TIME] for table, columns in TABLES.items()}
+_TIMES = {
+    table: [name for name, kind in columns.items() if kind == TIME]
+    for table, columns in TABLES.items()
+}
 UNKNOWN_STAY = -1
 """The number of a stay whose row was not sent."""
 _HINTS = {
@@ -77,10 +80,14 @@ class Batch:
         return np.fromiter(chain.from_iterable(self.stay_ids), np.int64, self.stays)
 
 
-def combine(asked: Sequence[Asked], limits: Limits, step_hours: float) -> tuple[Batch | None, dict[int, Refused]]:
+def combine(
+    asked: Sequence[Asked], limits: Limits, step_hours: float
+) -> tuple[Batch | None, dict[int, Refused]]:
     """The batch, or None and the refusals of the requests (by position) that stand in its way."""
     numbers, first = _number(asked)
-    tables, failures = check({name: _frame(asked, name, numbers) for name in TABLES}, limits, step_hours)
+    tables, failures = check(
+        {name: _frame(asked, name, numbers) for name in TABLES}, limits, step_hours
+    )
     refused = _blame(asked, failures)
     if tables is None or refused:
         return None, refused
@@ -91,7 +98,9 @@ def combine(asked: Sequence[Asked], limits: Limits, step_hours: float) -> tuple[
     return Batch(tables, stay_ids, first, [sum(one.rows.values()) for one in asked]), {}
 
 
-def check(text: dict[str, pl.DataFrame], limits: Limits, step_hours: float) -> tuple[Tables | None, pl.DataFrame]:
+def check(
+    text: dict[str, pl.DataFrame], limits: Limits, step_hours: float
+) -> tuple[Tables | None, pl.DataFrame]:
     """The tables, typed (None where a time is none), and the rows that break a rule; columns as in ``FAILURES``."""
     typed = {name: _typed(name, frame) for name, frame in text.items()}
     failures = _unreadable(text, typed)
@@ -115,17 +124,28 @@ def _number(asked: Sequence[Asked]) -> tuple[list[dict[int | None, int]], list[i
     return numbers, first
 
 
-def _frame(asked: Sequence[Asked], table: str, numbers: Sequence[dict[int | None, int]]) -> pl.DataFrame:
+def _frame(
+    asked: Sequence[Asked], table: str, numbers: Sequence[dict[int | None, int]]
+) -> pl.DataFrame:
     """A table of all requests, times still as text."""
-    parts = [(one.tables[table], one.rows[table], stays) for one, stays in zip(asked, numbers, strict=True)]
+    parts = [
+        (one.tables[table], one.rows[table], stays)
+        for one, stays in zip(asked, numbers, strict=True)
+    ]
     parts = [part for part in parts if part[1]]
-    stay = list(chain.from_iterable(map(_numbered, (p[0]["stay_id"] for p in parts), (p[2] for p in parts))))
+    stay = list(
+        chain.from_iterable(map(_numbered, (p[0]["stay_id"] for p in parts), (p[2] for p in parts)))
+    )
     columns = [pl.Series("stay_id", stay, pl.Int64)]
     for name, kind in TABLES[table].items():
         if name == "subject_id":
             columns.append(columns[0].alias(name))
         elif name != "stay_id":
-            columns.append(_series(name, kind, [(columns_of, rows) for columns_of, rows, _ in parts], len(stay)))
+            columns.append(
+                _series(
+                    name, kind, [(columns_of, rows) for columns_of, rows, _ in parts], len(stay)
+                )
+            )
     return pl.DataFrame(columns)
 
 
@@ -133,7 +153,9 @@ def _numbered(ids: list[int | None], stays: dict[int | None, int]) -> list[int |
     return [None if stay is None else stays.get(stay, UNKNOWN_STAY) for stay in ids]
 
 
-def _series(name: str, kind: pl.DataType, parts: Sequence[tuple[Columns, int]], rows: int) -> pl.Series:
+def _series(
+    name: str, kind: pl.DataType, parts: Sequence[tuple[Columns, int]], rows: int
+) -> pl.Series:
     kind = pl.String() if kind == TIME else kind
     if not any(name in columns for columns, _ in parts):
         return pl.Series(name, [None], kind).new_from_index(0, rows)
@@ -154,7 +176,10 @@ def _typed(table: str, text: pl.DataFrame) -> pl.DataFrame:
     )
     other = [name for name in told if frame[name].null_count() > text[name].null_count()]
     if other:
-        ways = [[pl.col(name).str.to_datetime(f, time_unit="us", strict=False) for f in _FORMATS] for name in other]
+        ways = [
+            [pl.col(name).str.to_datetime(f, time_unit="us", strict=False) for f in _FORMATS]
+            for name in other
+        ]
         frame = frame.with_columns(text.select(pl.coalesce(parsed) for parsed in ways))
     return frame
 
@@ -169,7 +194,9 @@ def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -
         for column in _TIMES[table] if frame.height else ():
             times, sent = frame[column], text[table][column]
             if times.null_count() > sent.null_count():
-                lines.append(marked(table, text[table], times.is_null() & sent.is_not_null(), column, "time"))
+                lines.append(
+                    marked(table, text[table], times.is_null() & sent.is_not_null(), column, "time")
+                )
             when = times.to_numpy()
             far = (when < _EARLIEST) | (when > _LATEST)
             if far.any():
@@ -182,7 +209,9 @@ def _broken(tables: Tables, ongoing: pl.Series, limits: Limits, step_hours: floa
     stays = tables.stays
     if ongoing.any():
         end = pl.max_horizontal("discharged_at", pl.col("admitted_at").dt.offset_by("1us"))
-        stays = stays.with_columns(pl.when(ongoing).then(end).otherwise("discharged_at").alias("discharged_at"))
+        stays = stays.with_columns(
+            pl.when(ongoing).then(end).otherwise("discharged_at").alias("discharged_at")
+        )
     facts = {name: getattr(tables, name) for name in TABLES if name != "stays"}
     lines = [
         row_failures("stays", stays, stays),
@@ -201,12 +230,18 @@ def _hours(stays: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
     return np.where(np.isnat(lasted), np.nan, lasted / np.timedelta64(1, "h"))
 
 
-def too_long(stays: Sequence[int], tables: Tables, limits: Limits, step_hours: float) -> dict[int, Refused]:
+def too_long(
+    stays: Sequence[int], tables: Tables, limits: Limits, step_hours: float
+) -> dict[int, Refused]:
     """Requests, each of so many stays, that together have more steps than one request may ask for."""
     steps = np.ceil(_hours(tables.stays) / step_hours)
     total = np.add.reduceat(steps, np.cumsum([0, *stays[:-1]]))
     return {
-        int(i): Refused(413, "too_many_steps", f"{total[i]:.0f} steps in one request; at most {limits.steps} are taken")
+        int(i): Refused(
+            413,
+            "too_many_steps",
+            f"{total[i]:.0f} steps in one request; at most {limits.steps} are taken",
+        )
         for i in np.flatnonzero(total > limits.steps)
     }
 
@@ -227,19 +262,30 @@ def _blame(asked: Sequence[Asked], failures: pl.DataFrame) -> dict[int, Refused]
             count[i] += len(mine)
             for line in mine[:SHOWN].tolist():
                 column, rule = lines["column"][line], lines["rule"][line]
-                problems[i].append(_problem(asked[i], name, int(rows[line] - starts[i]), column, rule))
+                problems[i].append(
+                    _problem(asked[i], name, int(rows[line] - starts[i]), column, rule)
+                )
     return {i: invalid(found, count[i]) for i, found in problems.items()}
 
 
 def _problem(asked: Asked, table: str, row: int, column: str, rule: str) -> Problem:
     sent = asked.tables[table].get(column)
     value = shown(sent[row] if sent else None)
-    return Problem(table, row + 1, column, rule, value, f"row {row + 1} of {table}, {column}: {_why(rule, value)}")
+    return Problem(
+        table,
+        row + 1,
+        column,
+        rule,
+        value,
+        f"row {row + 1} of {table}, {column}: {_why(rule, value)}",
+    )
 
 
 def _why(rule: str, value: str | None) -> str:
     if rule == "known_variable":
-        return f"the catalogue has no such variable; {did_you_mean((value or '')[:40], variables())}"
+        return (
+            f"the catalogue has no such variable; {did_you_mean((value or '')[:40], variables())}"
+        )
     if rule == "known_drug":
         return f"the catalogue has no such drug; {did_you_mean((value or '')[:40], drugs())}"
     words = rule.replace("_", " ")

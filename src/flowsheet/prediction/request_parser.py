@@ -1,7 +1,8 @@
 """From the bytes of a request to columns of plain values: one request at a time, without a frame.
 
-A request is a JSON object with one key a table. A table is a list of records, or an object of columns of one
-length; a column that may be null can be left out. ``discharged_at`` is left out for a stay that goes on.
+A request is a JSON object with one key a table. A table is a list of records, or an object of
+columns of one length; a column that may be null can be left out. ``discharged_at`` is left out for
+a stay that goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ _KINDS: dict[pl.DataType, tuple[frozenset[type], str]] = {
     pl.Int64(): (frozenset({int, _NOTHING}), "a whole number of 64 bits"),
     pl.Float64(): (frozenset({int, float, _NOTHING}), "a number"),
     pl.String(): (frozenset({str, _NOTHING}), "text"),
-    TIME: (frozenset({str, _NOTHING}), "ISO 8601 text without a time zone, such as 2000-01-01T08:30:00"),
+    TIME: (
+        frozenset({str, _NOTHING}),
+        "ISO 8601 text without a time zone, such as 2000-01-01T08:30:00",
+    ),
 }
 _INT64 = 2**63
 
@@ -51,12 +55,24 @@ def read(body: bytes, limits: Limits) -> Asked:
     """The request in the body.
 
     Raises:
-        Refused: it is no JSON (400), too large (413), or not of the right shape and kinds of values (422).
+        Refused: it is no JSON (400), too large (413), or not of the right shape and kinds of values
+        (422).
     """
     told = _parsed(body)
     if strange := [key for key in told if key not in TABLES]:
         todo = did_you_mean(strange[0][:40], TABLES)
-        raise invalid([Problem(shown(strange[0]), None, None, "known_table", None, f"there is no such table; {todo}")])
+        raise invalid(
+            [
+                Problem(
+                    shown(strange[0]),
+                    None,
+                    None,
+                    "known_table",
+                    None,
+                    f"there is no such table; {todo}",
+                )
+            ]
+        )
     tables = {name: _columns(name, told.get(name)) for name in TABLES}
     rows = {name: len(next(iter(columns.values()), ())) for name, columns in tables.items()}
     _check_size(rows, limits)
@@ -75,7 +91,9 @@ def _parsed(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         raise Refused(400, "not_json", f"the body is no JSON: {error}") from None
     if not isinstance(told, dict):
-        problem = Problem(None, None, None, "object", None, f"send an object with the tables {', '.join(TABLES)}")
+        problem = Problem(
+            None, None, None, "object", None, f"send an object with the tables {', '.join(TABLES)}"
+        )
         raise invalid([problem])
     return told
 
@@ -88,7 +106,9 @@ def _columns(table: str, told: Any) -> Columns:
         return _from_records(table, told)
     if isinstance(told, dict):
         return _from_columns(table, told)
-    raise invalid([_whole(table, None, "table_form", "send a list of records or an object of columns")])
+    raise invalid(
+        [_whole(table, None, "table_form", "send a list of records or an object of columns")]
+    )
 
 
 def _from_records(table: str, records: list[Any]) -> Columns:
@@ -100,7 +120,9 @@ def _from_records(table: str, records: list[Any]) -> Columns:
         return alike
     names = dict.fromkeys(name for record in records for name in record)
     if records and not names:
-        raise invalid([_whole(table, None, "missing_column", f"{table} needs {', '.join(NEEDED[table])}")])
+        raise invalid(
+            [_whole(table, None, "missing_column", f"{table} needs {', '.join(NEEDED[table])}")]
+        )
     return {name: [record.get(name) for record in records] for name in names}
 
 
@@ -110,7 +132,9 @@ def _alike(records: list[dict[str, Any]]) -> Columns | None:
     if len(names) < 2 or set(map(len, records)) != {len(names)}:
         return None
     try:
-        return dict(zip(names, map(list, zip(*map(itemgetter(*names), records), strict=True)), strict=True))
+        return dict(
+            zip(names, map(list, zip(*map(itemgetter(*names), records), strict=True)), strict=True)
+        )
     except KeyError:
         return None
 
@@ -122,14 +146,28 @@ def _from_columns(table: str, columns: dict[str, Any]) -> Columns:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{shown(name)} {length}" for name, length in list(lengths.items())[:20])
-        raise invalid([_whole(table, None, "column_lengths", f"the columns of {table} differ in length: {told}")])
+        raise invalid(
+            [
+                _whole(
+                    table,
+                    None,
+                    "column_lengths",
+                    f"the columns of {table} differ in length: {told}",
+                )
+            ]
+        )
     return columns
 
 
 def _check_size(rows: dict[str, int], limits: Limits) -> None:
-    for what, number, limit in (("rows", sum(rows.values()), limits.rows), ("stays", rows["stays"], limits.stays)):
+    for what, number, limit in (
+        ("rows", sum(rows.values()), limits.rows),
+        ("stays", rows["stays"], limits.stays),
+    ):
         if number > limit:
-            message = f"{number} {what} in one request; at most {limit} are taken: send several requests"
+            message = (
+                f"{number} {what} in one request; at most {limit} are taken: send several requests"
+            )
             raise Refused(413, f"too_many_{what}", message)
     if rows["stays"] == 0:
         raise invalid([_whole("stays", None, "stays_given", "send at least one stay")])
@@ -142,10 +180,18 @@ def _shape(table: str, columns: Columns) -> list[Problem]:
     missing = [name for name in NEEDED[table] if name not in columns]
     return [
         *(
-            _whole(table, n, "extra_column", f"{table} has no such column; {did_you_mean(n[:40], known)}")
+            _whole(
+                table,
+                n,
+                "extra_column",
+                f"{table} has no such column; {did_you_mean(n[:40], known)}",
+            )
             for n in extra
         ),
-        *(_whole(table, n, "missing_column", f"{table} needs {', '.join(NEEDED[table])}") for n in missing),
+        *(
+            _whole(table, n, "missing_column", f"{table} needs {', '.join(NEEDED[table])}")
+            for n in missing
+        ),
     ]
 
 
@@ -155,7 +201,11 @@ def _kinds(table: str, columns: Columns) -> list[Problem]:
     for name, values in columns.items():
         kind = TABLES[table][name]
         allowed, words = _KINDS[kind]
-        bad = [] if set(map(type, values)) <= allowed else [i for i, v in enumerate(values) if type(v) not in allowed]
+        bad = (
+            []
+            if set(map(type, values)) <= allowed
+            else [i for i, v in enumerate(values) if type(v) not in allowed]
+        )
         if not bad and kind == pl.Int64():
             large = {v for v in set(values) if v is not None and not -_INT64 <= v < _INT64}
             bad = [i for i, v in enumerate(values) if v in large] if large else []

@@ -58,7 +58,9 @@ def make_app(service: Service) -> FastAPI:
     app.add_exception_handler(Refused, _refusal)
 
     @app.post(
-        "/predict", openapi_extra=REQUEST, responses={200: ANSWER, **dict.fromkeys((400, 413, 415, 422), REFUSAL)}
+        "/predict",
+        openapi_extra=REQUEST,
+        responses={200: ANSWER, **dict.fromkeys((400, 413, 415, 422), REFUSAL)},
     )
     async def predict(request: Request) -> Response:
         """A risk for every step of every stay that is sent."""
@@ -105,7 +107,9 @@ async def _answer(batcher: Batcher, body: bytes, seconds: float) -> Outcome:
     try:
         return await asyncio.wait_for(batcher.submit(body), seconds)
     except TimeoutError:
-        raise Refused(503, "timeout", f"no answer within {seconds:g} s; send less or try again") from None
+        raise Refused(
+            503, "timeout", f"no answer within {seconds:g} s; send less or try again"
+        ) from None
 
 
 async def _body(request: Request, most: int, seconds: float) -> bytes:
@@ -119,7 +123,9 @@ async def _body(request: Request, most: int, seconds: float) -> bytes:
         raise Refused(415, "content_type", f"send content-type: {_JSON}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise Refused(415, "content_encoding", "send the body uncompressed")
-    too_large = Refused(413, "too_large", f"the body may hold {most} bytes at most: send several requests")
+    too_large = Refused(
+        413, "too_large", f"the body may hold {most} bytes at most: send several requests"
+    )
     if int(request.headers.get("content-length", 0)) > most:
         raise too_large
     parts, size = [], 0
@@ -151,9 +157,14 @@ async def _refusal(request: Request, error: Exception) -> Response:
 async def _no_such_page(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kinds = {404: "unknown_path", 405: "wrong_method"}
-    told = {404: "there is no such page; see /docs", 405: "the page does not answer that method; see /docs"}
+    told = {
+        404: "there is no such page; see /docs",
+        405: "the page does not answer that method; see /docs",
+    }
     refused = Refused(
-        error.status_code, kinds.get(error.status_code, "http"), told.get(error.status_code, error.detail)
+        error.status_code,
+        kinds.get(error.status_code, "http"),
+        told.get(error.status_code, error.detail),
     )
     answer = await _refusal(request, refused)
     answer.headers.update(error.headers or {})

@@ -1,8 +1,10 @@
-"""Requests that wait are taken together: the event loop reads and writes, one thread computes, and they take turns.
+"""Requests that wait are taken together: the event loop reads and writes, one thread computes, and
+they take turns.
 
-Two threads of one interpreter hinder each other: while one computes, the other gets a moment now and then, and reads
-bodies so slowly that some requests miss batch after batch. So the loop reads all that has come, hands the oldest
-requests over, and stands still until they are scored; only when that takes long does it go on beside them.
+Two threads of one interpreter hinder each other: while one computes, the other gets a moment now
+and then, and reads bodies so slowly that some requests miss batch after batch. So the loop reads
+all that has come, hands the oldest requests over, and stands still until they are scored; only when
+that takes long does it go on beside them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ Job = tuple[bytes, "asyncio.Future[Outcome]"]
 
 
 class Batcher:
-    """Takes whatever has come, up to ``size`` requests, as soon as the thread is free; nobody waits for company.
+    """Takes whatever has come, up to ``size`` requests, as soon as the thread is free; nobody waits
+    for company.
 
     All but the computing belongs to the event loop of the requests.
     """
@@ -78,7 +81,9 @@ class Batcher:
             Refused: too many are waiting (503).
         """
         if len(self._jobs) >= self._waiting:
-            raise Refused(503, "busy", f"{self._waiting} requests are waiting already; try again in a moment")
+            raise Refused(
+                503, "busy", f"{self._waiting} requests are waiting already; try again in a moment"
+            )
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._jobs.append((body, future))
         self._look(future.get_loop())
@@ -124,7 +129,10 @@ class Batcher:
             self._done.set()
 
     def _deliver(
-        self, loop: asyncio.AbstractEventLoop, futures: Sequence[asyncio.Future[Outcome]], outcomes: Sequence[Outcome]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        futures: Sequence[asyncio.Future[Outcome]],
+        outcomes: Sequence[Outcome],
     ) -> None:
         for future, outcome in zip(futures, outcomes, strict=True):
             if not future.done():

@@ -9,7 +9,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flowsheet.prediction.errors import Refused
 from flowsheet.serving.metrics import Metrics
 
-PATHS = frozenset({"/predict", "/health", "/ready", "/version", "/metrics", "/docs", "/openapi.json"})
+PATHS = frozenset(
+    {"/predict", "/health", "/ready", "/version", "/metrics", "/docs", "/openapi.json"}
+)
 LOG = logging.getLogger("flowsheet.serving")
 
 
@@ -47,5 +49,11 @@ class Doorman:
 
 async def _internal(send: Send) -> None:
     body = Refused(500, "internal", "the server could not answer; its log tells more").body
-    await send({"type": "http.response.start", "status": 500, "headers": [(b"content-type", b"application/json")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 500,
+            "headers": [(b"content-type", b"application/json")],
+        }
+    )
     await send({"type": "http.response.body", "body": body})

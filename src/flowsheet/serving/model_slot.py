@@ -1,7 +1,7 @@
 """The version that an alias stands for, kept in memory and exchanged when the alias moves.
 
-Whoever scores takes ``current`` once and finishes with it; the exchange is a single assignment. A version that does
-not load leaves the former one in place, and the reason in ``error``.
+Whoever scores takes ``current`` once and finishes with it; the exchange is a single assignment. A
+version that does not load leaves the former one in place, and the reason in ``error``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class Loaded:
 class Holder:
     """One alias of one registered model."""
 
-    def __init__(self, name: str, alias: str, changed: Callable[[str, bool], None] = lambda alias, well: None) -> None:
+    def __init__(
+        self, name: str, alias: str, changed: Callable[[str, bool], None] = lambda alias, well: None
+    ) -> None:
         """``changed`` is told (alias, whether it went well) of every exchange that was tried."""
         self.name, self.alias = name, alias
         self.current: Loaded | None = None
@@ -51,12 +53,16 @@ class Holder:
         if self.current is not None and self.current.version == found.version:
             self.error = None
             return
-        model = Loaded(self.name, found.version, self.alias, champion.load(found), datetime.now(UTC))
+        model = Loaded(
+            self.name, found.version, self.alias, champion.load(found), datetime.now(UTC)
+        )
         _check(model)
         before = self.current.version if self.current else None
         self.current, self.error = model, None
         self._changed(self.alias, True)
-        journal("model_loaded", model=self.name, alias=self.alias, version=found.version, before=before)
+        journal(
+            "model_loaded", model=self.name, alias=self.alias, version=found.version, before=before
+        )
 
     def refresh(self) -> None:
         """:meth:`load`; what goes wrong is kept in ``error`` and told in the journal once."""
@@ -97,4 +103,7 @@ def _check(model: Loaded) -> None:
     """A model that does not answer the example is not taken in; one that does is warm."""
     risk = model.bundle.predict(example())["risk"]
     if not len(risk) or not risk.is_between(0, 1).all():
-        raise CheckFailed("the model gives no risks between 0 and 1 for the example", f"{model.name}/{model.version}")
+        raise CheckFailed(
+            "the model gives no risks between 0 and 1 for the example",
+            f"{model.name}/{model.version}",
+        )

@@ -22,11 +22,19 @@ _KINDS: dict[pl.DataType, dict[str, Any]] = {
 
 def _record(table: str) -> dict[str, Any]:
     columns = {name: _KINDS[kind] for name, kind in TABLES[table].items()}
-    return {"type": "object", "properties": columns, "required": list(NEEDED[table]), "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": columns,
+        "required": list(NEEDED[table]),
+        "additionalProperties": False,
+    }
 
 
 def _table(table: str) -> dict[str, Any]:
-    lists = {name: {"type": "array", "items": kind} for name, kind in _record(table)["properties"].items()}
+    lists = {
+        name: {"type": "array", "items": kind}
+        for name, kind in _record(table)["properties"].items()
+    }
     columns = {"type": "object", "properties": lists, "additionalProperties": False}
     return {"oneOf": [{"type": "array", "items": _record(table)}, columns]}
 
@@ -34,9 +42,14 @@ def _table(table: str) -> dict[str, Any]:
 def request_example() -> dict[str, list[dict[str, Any]]]:
     """Two invented stays as records, nulls left out."""
     tables = {name: getattr(example(), name) for name in TABLES}
-    text = {name: frame.with_columns(pl.col(TIME).dt.to_string("iso:strict")) for name, frame in tables.items()}
+    text = {
+        name: frame.with_columns(pl.col(TIME).dt.to_string("iso:strict"))
+        for name, frame in tables.items()
+    }
     return {
-        name: [{k: v for k, v in row.items() if v is not None} for row in frame.iter_rows(named=True)]
+        name: [
+            {k: v for k, v in row.items() if v is not None} for row in frame.iter_rows(named=True)
+        ]
         for name, frame in text.items()
         if frame.height
     }
@@ -62,8 +75,16 @@ REQUEST = {
 }
 _SERIES = {
     "stay_id": {"type": "integer"},
-    "step": {"type": "array", "items": {"type": "integer"}, "description": "k, counted from 1 at admission"},
-    "time": {"type": "array", "items": {"type": "string"}, "description": "when the prediction is made"},
+    "step": {
+        "type": "array",
+        "items": {"type": "integer"},
+        "description": "k, counted from 1 at admission",
+    },
+    "time": {
+        "type": "array",
+        "items": {"type": "string"},
+        "description": "when the prediction is made",
+    },
     "risk": {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}},
 }
 _MODEL = {"name": {"type": "string"}, "version": {"type": "integer"}, "alias": {"type": "string"}}
@@ -79,7 +100,9 @@ ANSWER = {
         }
     ),
 }
-_PROBLEM = {name: {"type": ["string", "null"]} for name in ("table", "column", "rule", "value", "message")}
+_PROBLEM = {
+    name: {"type": ["string", "null"]} for name in ("table", "column", "rule", "value", "message")
+}
 REFUSAL = {
     "description": "What is wrong, and where",
     **_content(
@@ -91,7 +114,10 @@ REFUSAL = {
                 "problem_count": {"type": "integer"},
                 "problems": {
                     "type": "array",
-                    "items": {"type": "object", "properties": {**_PROBLEM, "row": {"type": ["integer", "null"]}}},
+                    "items": {
+                        "type": "object",
+                        "properties": {**_PROBLEM, "row": {"type": ["integer", "null"]}},
+                    },
                 },
             },
         }
@@ -109,9 +135,12 @@ _PAGES = {
 
 
 def _page() -> str:
-    pages = "".join(f"<dt><code>{escape(name)}</code><dd>{escape(what)}" for name, what in _PAGES.items())
+    pages = "".join(
+        f"<dt><code>{escape(name)}</code><dd>{escape(what)}" for name, what in _PAGES.items()
+    )
     columns = "".join(
-        f"<dt><code>{name}</code><dd>" + ", ".join(f"<b>{c}</b>" if c in NEEDED[name] else c for c in TABLES[name])
+        f"<dt><code>{name}</code><dd>"
+        + ", ".join(f"<b>{c}</b>" if c in NEEDED[name] else c for c in TABLES[name])
         for name in TABLES
     )
     sent = escape(orjson.dumps(request_example(), option=orjson.OPT_INDENT_2).decode())

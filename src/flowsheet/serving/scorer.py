@@ -61,7 +61,11 @@ class Scorer:
             if len(bodies) > 1:
                 return [self.score([body])[0] for body in bodies]
             LOG.error("scoring failed: %s", type(error).__name__)
-            return [Refused(500, "internal", "the request could not be scored; the server's log tells more")]
+            return [
+                Refused(
+                    500, "internal", "the request could not be scored; the server's log tells more"
+                )
+            ]
 
     def _together(self, model: Loaded, bodies: Sequence[bytes]) -> list[Outcome]:
         batch = at_once(bodies, self._limits, model.bundle.task.step_hours)
@@ -79,7 +83,9 @@ class Scorer:
                 outcomes[i] = refused
         while asked:
             places = list(asked)
-            batch, refusals = combine([asked[i] for i in places], self._limits, model.bundle.task.step_hours)
+            batch, refusals = combine(
+                [asked[i] for i in places], self._limits, model.bundle.task.step_hours
+            )
             if batch is not None:
                 for i, answer in zip(places, self._answers(model, batch), strict=True):
                     outcomes[i] = answer
@@ -91,7 +97,9 @@ class Scorer:
 
     def _answers(self, model: Loaded, batch: Batch) -> list[Answer]:
         predictions = model.bundle.predict(batch.tables)
-        stay, time, step, risk = (predictions[name].to_numpy() for name in ("stay_id", "time", "step", "risk"))
+        stay, time, step, risk = (
+            predictions[name].to_numpy() for name in ("stay_id", "time", "step", "risk")
+        )
         if not np.isfinite(risk).all():
             raise ArithmeticError("a risk is not finite")
         cuts = np.searchsorted(stay, np.arange(batch.stays + 1)).tolist()

@@ -58,7 +58,12 @@ def serve(config: ServeConfig) -> None:
             signal.signal(kind, lambda *_: None)
         address = listening.getsockname()
         journal(
-            "serving", flowsheet=__version__, model=config.name, alias=config.alias, host=address[0], port=address[1]
+            "serving",
+            flowsheet=__version__,
+            model=config.name,
+            alias=config.alias,
+            host=address[0],
+            port=address[1],
         )
         server.run(sockets=[listening])
     journal("stopped")
@@ -73,7 +78,8 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}", todo="choose others with --host and --port"
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            todo="choose others with --host and --port",
         ) from error
     return listening
 

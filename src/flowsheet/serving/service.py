@@ -19,12 +19,18 @@ class Service:
     def __init__(self, config: ServeConfig) -> None:
         self.config, self.metrics = config, Metrics()
         self.champion = Holder(config.name, config.alias, self._changed)
-        self.challenger = Holder(config.name, config.shadow, self._changed) if config.shadow else None
+        self.challenger = (
+            Holder(config.name, config.shadow, self._changed) if config.shadow else None
+        )
         self.shadow: Shadow | None = None
         if self.challenger is not None:
             rival = self.challenger
-            self.shadow = Shadow(lambda: rival.current, home() / "serving" / "shadow" / config.name, self.metrics)
-        self.watcher = Watcher([h for h in (self.champion, self.challenger) if h], config.poll_seconds)
+            self.shadow = Shadow(
+                lambda: rival.current, home() / "serving" / "shadow" / config.name, self.metrics
+            )
+        self.watcher = Watcher(
+            [h for h in (self.champion, self.challenger) if h], config.poll_seconds
+        )
 
     def load(self) -> None:
         """Take in the champion; a challenger that is missing is looked for again later.
@@ -68,7 +74,10 @@ class Service:
     def version(self) -> dict[str, Any]:
         """The release, and what of each model is fixed."""
         holders = (self.champion, self.challenger)
-        return {"flowsheet": __version__, "models": [_about(h.current) for h in holders if h and h.current]}
+        return {
+            "flowsheet": __version__,
+            "models": [_about(h.current) for h in holders if h and h.current],
+        }
 
     def _changed(self, alias: str, well: bool) -> None:
         holder = self.champion if alias == self.config.alias else self.challenger

@@ -1,8 +1,8 @@
 """The challenger scores what the champion has answered, aside and unseen.
 
-A batch that was answered may be looked at again on a thread of low priority that works a quarter of the time at most;
-a batch that finds the queue full is dropped and counted. Both risks of every step go to Parquet files below
-``FLOWSHEET_HOME/serving/shadow/<model>/``, a new one every so often.
+A batch that was answered may be looked at again on a thread of low priority that works a quarter of
+the time at most; a batch that finds the queue full is dropped and counted. Both risks of every step
+go to Parquet files below ``FLOWSHEET_HOME/serving/shadow/<model>/``, a new one every so often.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ _FILE_SECONDS = 60.0
 class Shadow:
     """Compares ``challenger()`` with what was answered."""
 
-    def __init__(self, challenger: Callable[[], Loaded | None], folder: Path, metrics: Metrics) -> None:
+    def __init__(
+        self, challenger: Callable[[], Loaded | None], folder: Path, metrics: Metrics
+    ) -> None:
         self._challenger, self._folder, self._metrics = challenger, folder, metrics
         self._queue: queue.Queue[Scored] = queue.Queue(_WAITING)
         self._stopped = threading.Event()
@@ -73,13 +75,17 @@ class Shadow:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)  # Linux: of this thread alone
+            os.setpriority(
+                os.PRIO_PROCESS, threading.get_native_id(), 15
+            )  # Linux: of this thread alone
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Empty):
                 begin = monotonic()
                 self._look(self._queue.get(timeout=0.5))
                 self._stopped.wait(_REST * (monotonic() - begin))
-            if self._steps and (self._steps >= _FILE_STEPS or monotonic() - self._since > _FILE_SECONDS):
+            if self._steps and (
+                self._steps >= _FILE_STEPS or monotonic() - self._since > _FILE_SECONDS
+            ):
                 self._write()
         self._write()
 
@@ -92,11 +98,15 @@ class Shadow:
             page = compare(scored, challenger)
         except BaseException as error:  # a panic in compiled code is no Exception
             self._metrics.shadow.labels("failed").inc()
-            journal("shadow_failed", version=challenger.version, reason=str(error).split("\n", 1)[0])
+            journal(
+                "shadow_failed", version=challenger.version, reason=str(error).split("\n", 1)[0]
+            )
             return
         self._metrics.shadow.labels("scored").inc()
         self._metrics.shadow_steps.inc(page.height)
-        for difference in (page["champion_risk"] - page["challenger_risk"]).abs().drop_nulls().to_list():
+        for difference in (
+            (page["champion_risk"] - page["challenger_risk"]).abs().drop_nulls().to_list()
+        ):
             self._metrics.difference.observe(difference)
         self._pages.append(page)
         self._steps += page.height

@@ -23,5 +23,8 @@ class JournalHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record's message."""
         journal(
-            "log", level=record.levelname.lower(), logger=record.name, message=record.getMessage().split("\n", 1)[0]
+            "log",
+            level=record.levelname.lower(),
+            logger=record.name,
+            message=record.getMessage().split("\n", 1)[0],
         )

@@ -31,7 +31,9 @@ def publish(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise FlowsheetError(  # numpy's short writes carry no errno
-            f"could not write: {error.strerror or error}", where=str(target), todo="make room or choose another folder"
+            f"could not write: {error.strerror or error}",
+            where=str(target),
+            todo="make room or choose another folder",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,7 +1,8 @@
 """The content-addressed store of finished stages.
 
-A folder in the store is named by the content that made it. It is filled under a temporary name and renamed when it is
-complete, so a reader never meets half of one; a lock per key lets two runs that want the same thing make it once.
+A folder in the store is named by the content that made it. It is filled under a temporary name and
+renamed when it is complete, so a reader never meets half of one; a lock per key lets two runs that
+want the same thing make it once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""MEDS data sets for tests: small ones from rows, and MIMIC-III's raw tables as its MIMIC-IV extraction names them.
+"""MEDS data sets for tests: small ones from rows, and MIMIC-III's raw tables as its MIMIC-IV
+extraction names them.
 
-:func:`from_mimic3` shows what an extraction writes; see https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS.
+:func:`from_mimic3` shows what an extraction writes; see
+https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def shard(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     (1, 9)
     """
     cells = [
-        {**row, **{c: datetime.fromisoformat(row[c]) for c in ("time", "storetime") if row.get(c)}} for row in rows
+        {**row, **{c: datetime.fromisoformat(row[c]) for c in ("time", "storetime") if row.get(c)}}
+        for row in rows
     ]
     return pl.DataFrame(cells, schema=SCHEMA)
 
@@ -48,25 +51,35 @@ def write(root: Path, shards: Mapping[str, pl.DataFrame], licence: str = "made f
         file.parent.mkdir(parents=True, exist_ok=True)
         frame.sort("subject_id", "time", nulls_last=False, maintain_order=True).write_parquet(file)
     write_json(
-        root / "metadata" / "dataset.json", {"dataset_name": "test", "meds_version": "0.4.1", "license": licence}
+        root / "metadata" / "dataset.json",
+        {"dataset_name": "test", "meds_version": "0.4.1", "license": licence},
     )
     codes = pl.concat(frame.select("code") for frame in shards.values()).unique().sort("code")
-    empty = {"description": pl.lit(None, pl.String), "parent_codes": pl.lit(None, pl.List(pl.String))}
+    empty = {
+        "description": pl.lit(None, pl.String),
+        "parent_codes": pl.lit(None, pl.List(pl.String)),
+    }
     codes.with_columns(**empty).write_parquet(root / "metadata" / "codes.parquet")
     return root
 
 
 def from_mimic3(raw: Path, root: Path, shards: int = 2) -> Path:
-    """MIMIC-III's tables in the folder ``raw`` (csv.gz, headers in lower case) as a MEDS data set in ``root``.
+    """MIMIC-III's tables in the folder ``raw`` (csv.gz, headers in lower case) as a MEDS data set
+    in ``root``.
 
-    Chart and laboratory events, urine, infusions of MetaVision, admissions and people; and cultures, which that
-    extraction leaves out. ``storetime`` is the table's own; laboratory results, which have none, are taken for stored
-    two hours later. Charted errors and rewritten inputs are left out, a culture without an hour is of its day's end.
+    Chart and laboratory events, urine, infusions of MetaVision, admissions and people; and
+    cultures, which that extraction leaves out. ``storetime`` is the table's own; laboratory
+    results, which have none, are taken for stored two hours later. Charted errors and rewritten
+    inputs are left out, a culture without an hour is of its day's end.
     """
     rows = pl.concat(
         [*_people(raw), *_charted(raw), *_given(raw), _cultures(raw)], how="diagonal_relaxed"
     ).match_to_schema(
-        SCHEMA, missing_columns="insert", float_cast="upcast", integer_cast="upcast", extra_columns="ignore"
+        SCHEMA,
+        missing_columns="insert",
+        float_cast="upcast",
+        integer_cast="upcast",
+        extra_columns="ignore",
     )
     subjects = rows["subject_id"].unique().sort()
     number = pl.DataFrame({"subject_id": subjects, "shard": range(subjects.len())})
@@ -93,38 +106,63 @@ def _number(column: str) -> pl.Expr:
 
 
 def _people(raw: Path) -> list[pl.DataFrame]:
-    people, admissions, stays = (_table(raw, name) for name in ("PATIENTS", "ADMISSIONS", "ICUSTAYS"))
+    people, admissions, stays = (
+        _table(raw, name) for name in ("PATIENTS", "ADMISSIONS", "ICUSTAYS")
+    )
     kind, place = pl.col("admission_type"), pl.col("admission_location")
     return [
         people.select("subject_id", code=_code("GENDER", pl.col("gender"))),
         people.select("subject_id", time="dob", code=pl.lit("MEDS_BIRTH")),
-        admissions.select("subject_id", time="admittime", code=_code("HOSPITAL_ADMISSION", kind, place)),
-        stays.select(
-            "subject_id", time="intime", code=_code("ICU_ADMISSION", pl.col("first_careunit")), icustay_id="icustay_id"
+        admissions.select(
+            "subject_id", time="admittime", code=_code("HOSPITAL_ADMISSION", kind, place)
         ),
         stays.select(
-            "subject_id", time="outtime", code=_code("ICU_DISCHARGE", pl.col("last_careunit")), icustay_id="icustay_id"
+            "subject_id",
+            time="intime",
+            code=_code("ICU_ADMISSION", pl.col("first_careunit")),
+            icustay_id="icustay_id",
+        ),
+        stays.select(
+            "subject_id",
+            time="outtime",
+            code=_code("ICU_DISCHARGE", pl.col("last_careunit")),
+            icustay_id="icustay_id",
         ),
     ]
 
 
 def _charted(raw: Path) -> list[pl.DataFrame]:
-    chart, lab, output = (_table(raw, name) for name in ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS"))
-    item, unit, later = pl.col("itemid"), pl.col("valueuom"), pl.col("charttime") + pl.duration(hours=2)
-    chart = chart.filter(pl.col("error").ne_missing("1")).with_columns(code=_code("LAB", item, unit))
+    chart, lab, output = (
+        _table(raw, name) for name in ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+    )
+    item, unit, later = (
+        pl.col("itemid"),
+        pl.col("valueuom"),
+        pl.col("charttime") + pl.duration(hours=2),
+    )
+    chart = chart.filter(pl.col("error").ne_missing("1")).with_columns(
+        code=_code("LAB", item, unit)
+    )
     lab = lab.with_columns(code=_code("LAB", "RESULT", item, unit), storetime=later)
     output = output.filter(pl.col("iserror").ne_missing("1"))
-    output = output.with_columns(code=_code("SUBJECT_FLUID_OUTPUT", item, unit), valuenum="value", value=None)
+    output = output.with_columns(
+        code=_code("SUBJECT_FLUID_OUTPUT", item, unit), valuenum="value", value=None
+    )
     columns = ("subject_id", "code", "storetime")
     return [
-        frame.select(*columns, time="charttime", numeric_value=_number("valuenum"), text_value="value")
+        frame.select(
+            *columns, time="charttime", numeric_value=_number("valuenum"), text_value="value"
+        )
         for frame in (chart, lab, output)
     ]
 
 
 def _given(raw: Path) -> list[pl.DataFrame]:
     given = _table(raw, "INPUTEVENTS_MV").filter(pl.col("statusdescription") != "Rewritten")
-    sides = {"INFUSION_START": ("starttime", "rate", "rateuom"), "INFUSION_END": ("endtime", "amount", "amountuom")}
+    sides = {
+        "INFUSION_START": ("starttime", "rate", "rateuom"),
+        "INFUSION_END": ("endtime", "amount", "amountuom"),
+    }
     return [
         given.select(
             "subject_id",

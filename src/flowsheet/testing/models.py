@@ -40,10 +40,12 @@ _LAGS = 3
 
 
 def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
-    """A few stays of 1 to 12 steps with two stays for some subjects, NaN, a column of NaN and a constant one.
+    """A few stays of 1 to 12 steps with two stays for some subjects, NaN, a column of NaN and a
+    constant one.
 
-    The next state depends on the state, the values and the dose, so that every rung has something to learn.
-    ``raw``: with NaN, in natural units; otherwise scaled and without NaN. The arrays cannot be written to.
+    The next state depends on the state, the values and the dose, so that every rung has something
+    to learn. ``raw``: with NaN, in natural units; otherwise scaled and without NaN. The arrays
+    cannot be written to.
     """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 13, stays)
@@ -55,7 +57,9 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
     for k in range(n):
         before = state[k] if step[k] > 1 else 0.0
         state[k + 1] = rng.random() < 1 / (1 + np.exp(2 - 1.5 * hr[k] - 3 * before + 1.5 * dose[k]))
-    history = np.stack([np.where(step > j, np.roll(state[:-1], j), np.nan) for j in range(_LAGS)], axis=1)
+    history = np.stack(
+        [np.where(step > j, np.roll(state[:-1], j), np.nan) for j in range(_LAGS)], axis=1
+    )
     history[step == 1, 0] = 0.0
     age = np.repeat(rng.normal(size=stays), lengths)
     x = _inputs(rng, np.stack([hr, lactate, dose, age]), step, raw)
@@ -86,7 +90,9 @@ def plain_sequences(
         y=y.astype(np.int8),
         scored=np.ones(n, dtype=bool),
         in_state=np.zeros(n, dtype=bool),
-        history=np.empty((n, 0), dtype=np.float32) if history is None else history.astype(np.float32),
+        history=np.empty((n, 0), dtype=np.float32)
+        if history is None
+        else history.astype(np.float32),
         step=(np.arange(n) % length + 1).astype(np.int32),
         offsets=offsets,
         stay_id=np.arange(len(offsets) - 1),
@@ -95,14 +101,19 @@ def plain_sequences(
     )
 
 
-def _inputs(rng: np.random.Generator, signals: Floats, step: NDArray[np.int32], raw: bool) -> NDArray[np.float32]:
+def _inputs(
+    rng: np.random.Generator, signals: Floats, step: NDArray[np.int32], raw: bool
+) -> NDArray[np.float32]:
     hr, lactate, dose, age = signals
     n = len(hr)
     no_hr, no_lactate = rng.random(n) < 0.1, rng.random(n) < 0.6
     since = np.where(no_lactate, rng.integers(1, 9, n), 0.0)
     if raw:
         hr, lactate, age = 90 + 15 * hr, np.exp(lactate), 60 + 15 * age
-        hr, lactate = np.where(no_hr, np.nan, hr), np.where(no_lactate & (since > 6), np.nan, lactate)
+        hr, lactate = (
+            np.where(no_hr, np.nan, hr),
+            np.where(no_lactate & (since > 6), np.nan, lactate),
+        )
         never, same, hours = np.full(n, np.nan), np.full(n, 7.0), step * 1.0
     else:
         hr, lactate, since = hr * ~no_hr, lactate * ~no_lactate, (since - 3) / 3
@@ -164,14 +175,23 @@ class ModelConformance:
         self, fitted: Model, train: Sequences, valid: Sequences, test: Sequences
     ) -> None:
         """Their y may be anything."""
-        other = self.fit(*(replace(s, y=np.where(s.scored, s.y, 1 - s.y).astype(np.int8)) for s in (train, valid)))
+        other = self.fit(
+            *(
+                replace(s, y=np.where(s.scored, s.y, 1 - s.y).astype(np.int8))
+                for s in (train, valid)
+            )
+        )
         _check_equal(other.predict_proba(test), fitted.predict_proba(test))
 
-    def test_same_seed_same_result(self, fitted: Model, train: Sequences, valid: Sequences, test: Sequences) -> None:
+    def test_same_seed_same_result(
+        self, fitted: Model, train: Sequences, valid: Sequences, test: Sequences
+    ) -> None:
         """Bit for bit."""
         _check_equal(self.fit(train, valid).predict_proba(test), fitted.predict_proba(test))
 
-    def test_save_and_load_change_nothing(self, fitted: Model, test: Sequences, tmp_path: Path) -> None:
+    def test_save_and_load_change_nothing(
+        self, fitted: Model, test: Sequences, tmp_path: Path
+    ) -> None:
         """Bit for bit, and a loaded model saves the same again."""
         folders = [tmp_path / "once", tmp_path / "twice"]
         model = fitted
@@ -207,12 +227,18 @@ class ModelConformance:
         """Up to rounding."""
         order = np.random.default_rng(4).permutation(len(test))
         shuffled = fitted.predict_proba(test.take(order))
-        together = replace(test, x=fitted.predict_proba(test).astype(np.float32)[:, None]).take(order).x[:, 0]
+        together = (
+            replace(test, x=fitted.predict_proba(test).astype(np.float32)[:, None])
+            .take(order)
+            .x[:, 0]
+        )
         np.testing.assert_allclose(shuffled, together, atol=1e-5)
 
     def test_missing_values(self, fitted: Model, test: Sequences) -> None:
         """A row of which nothing is known gets a probability too."""
-        nothing = np.zeros_like(test.x) if fitted.capabilities.scaled else np.full_like(test.x, np.nan)
+        nothing = (
+            np.zeros_like(test.x) if fitted.capabilities.scaled else np.full_like(test.x, np.nan)
+        )
         unknown = replace(test, x=nothing, history=np.full_like(test.history, np.nan))
         _check_probabilities(fitted.predict_proba(unknown), unknown)
 
@@ -222,7 +248,9 @@ class ModelConformance:
         _check_probabilities(fitted.predict_proba(nobody), nobody)
 
     @pytest.mark.parametrize("only", [0, 1])
-    def test_training_data_of_one_class(self, train: Sequences, valid: Sequences, test: Sequences, only: int) -> None:
+    def test_training_data_of_one_class(
+        self, train: Sequences, valid: Sequences, test: Sequences, only: int
+    ) -> None:
         """Falls back to the base rate."""
         model = self.fit(*(replace(s, y=np.full_like(s.y, only)) for s in (train, valid)))
         p = model.predict_proba(test)
@@ -231,14 +259,19 @@ class ModelConformance:
 
     def test_a_single_subject(self, train: Sequences, valid: Sequences, test: Sequences) -> None:
         """One subject's two stays are enough to fit something."""
-        events = [train.y[train.offsets[s] : train.offsets[s + 2]].sum() for s in range(0, len(train), 2)]
+        events = [
+            train.y[train.offsets[s] : train.offsets[s + 2]].sum() for s in range(0, len(train), 2)
+        ]
         subject = train.subject_id[2 * int(np.argmax(events))]
         model = self.fit(train.of_subjects(np.array([subject])), valid)
         _check_probabilities(model.predict_proba(test), test)
 
     def test_no_validation_rows(self, train: Sequences, valid: Sequences, test: Sequences) -> None:
         """No stays at all, or none of their rows scored."""
-        for empty in (valid.take(np.array([], dtype=np.int64)), replace(valid, scored=np.zeros_like(valid.scored))):
+        for empty in (
+            valid.take(np.array([], dtype=np.int64)),
+            replace(valid, scored=np.zeros_like(valid.scored)),
+        ):
             _check_probabilities(self.fit(train, empty).predict_proba(test), test)
 
     def test_other_inputs_are_refused(self, fitted: Model, test: Sequences) -> None:
@@ -266,7 +299,11 @@ class ModelConformance:
         assert set(cls.space) <= set(defaults)
         for name, choice in cls.space.items():
             ends = choice.of if isinstance(choice, Choice) else (choice.low, choice.high)
-            inside = defaults[name] in ends if isinstance(choice, Choice) else ends[0] <= defaults[name] <= ends[1]
+            inside = (
+                defaults[name] in ends
+                if isinstance(choice, Choice)
+                else ends[0] <= defaults[name] <= ends[1]
+            )
             assert inside, f"the default of {name}, {defaults[name]}, is not in its own space"
             for end in ends:
                 cls.Params(**{name: end})

@@ -21,8 +21,17 @@ def rows(patient: int, hours: int = 12, first: int = 1, septic_from: int | None 
         row |= {"HR": str(round(rng.uniform(60, 110))), "FiO2": "0.4"}
         if hour % 3 == 0:
             row |= {"Temp": f"{rng.uniform(36, 39):.1f}", "Lactate": f"{rng.uniform(0.5, 4):.1f}"}
-        row |= {"Age": "63.5", "Gender": str(patient % 2), "Unit1": "1", "Unit2": "0", "HospAdmTime": "-5.25"}
-        row |= {"ICULOS": str(hour), "SepsisLabel": str(int(septic_from is not None and hour >= septic_from))}
+        row |= {
+            "Age": "63.5",
+            "Gender": str(patient % 2),
+            "Unit1": "1",
+            "Unit2": "0",
+            "HospAdmTime": "-5.25",
+        }
+        row |= {
+            "ICULOS": str(hour),
+            "SepsisLabel": str(int(septic_from is not None and hour >= septic_from)),
+        }
         made.append([row[column] for column in COLUMNS])
     return made
 
@@ -51,4 +60,6 @@ def write_sound(folder: Path, patients: int = 4) -> Path:
 
 def cohort(path: Path | None, **more: object) -> CohortConfig:
     """A cohort of these files."""
-    return CohortConfig.model_validate({"name": "test", "source": "physionet2019", "path": path and str(path), **more})
+    return CohortConfig.model_validate(
+        {"name": "test", "source": "physionet2019", "path": path and str(path), **more}
+    )

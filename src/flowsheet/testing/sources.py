@@ -1,4 +1,5 @@
-"""What every source must keep: subclass :class:`SourceConformance` in a test and say how to make the source.
+"""What every source must keep: subclass :class:`SourceConformance` in a test and say how to make
+the source.
 
 >>> class TestMySource(SourceConformance):
 ...     def make_source(self, folder):
@@ -69,7 +70,9 @@ class SourceConformance:
         """Sound records have no defects and break no rule."""
         source = self.make_source(tmp_path)
         assert all(batch.defects.is_empty() for batch in source.batches())
-        found = checks.failures({name: in_order(name, rows) for name, rows in _whole(source).items()})
+        found = checks.failures(
+            {name: in_order(name, rows) for name, rows in _whole(source).items()}
+        )
         assert found.is_empty(), str(found)
 
     def test_only_known_concepts_are_promised_and_given(self, tmp_path: Path) -> None:
@@ -111,7 +114,9 @@ class SourceConformance:
     def test_damaged_records_are_read_or_refused_in_words(self, tmp_path: Path) -> None:
         """One byte of one file is another: an error of our own, or none."""
         source = self.make_source(tmp_path)
-        files = sorted(file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size)
+        files = sorted(
+            file for file in tmp_path.rglob("*") if file.is_file() and file.stat().st_size
+        )
         if not files:
             pytest.skip("there are no raw records to damage")
         rng = np.random.default_rng(0)
@@ -142,4 +147,6 @@ def _equal(one: Batch, other: Batch) -> bool:
 
 
 def _ingest(source: Source, target: Path) -> Extract:
-    return ingest(source, CohortConfig(name="conformance", source="conformance"), target, lambda line: None)
+    return ingest(
+        source, CohortConfig(name="conformance", source="conformance"), target, lambda line: None
+    )

@@ -29,14 +29,17 @@ def at(hours: float) -> datetime:
 def table(name: str, rows: Iterable[Row]) -> pl.DataFrame:
     """A table of the contract; times are hours after ``EPOCH``, columns left out are null.
 
-    ``known_at`` defaults to when the fact was true, ``subject_id`` to the stay, ``admitted_at`` to ``EPOCH``.
+    ``known_at`` defaults to when the fact was true, ``subject_id`` to the stay, ``admitted_at`` to
+    ``EPOCH``.
 
     >>> table("events", [{"stay_id": 1, "time": 2.5, "variable": "hr", "value": 80.0}]).row(0)[1:3]
     (datetime.datetime(2000, 1, 1, 2, 30), datetime.datetime(2000, 1, 1, 2, 30))
     """
     schema = TABLES[name]
     filled = [_defaults(name, row) for row in rows]
-    cells = {column: [_cell(row.get(column), schema[column]) for row in filled] for column in schema}
+    cells = {
+        column: [_cell(row.get(column), schema[column]) for row in filled] for column in schema
+    }
     return pl.DataFrame(cells, schema=schema).sort(SORT_KEYS[name])
 
 
@@ -48,7 +51,10 @@ def make_tables(
 ) -> Tables:
     """All four tables, as :func:`table` makes them."""
     return Tables(
-        table("stays", stays), table("events", events), table("treatments", treatments), table("episodes", episodes)
+        table("stays", stays),
+        table("events", events),
+        table("treatments", treatments),
+        table("episodes", episodes),
     )
 
 
@@ -77,7 +83,12 @@ def random_tables(
     episodes: list[Row] = []
     for stay in stays:
         events += draw(
-            st.lists(_event(stay, variables), min_size=1, max_size=12, unique_by=lambda e: (e["time"], e["variable"]))
+            st.lists(
+                _event(stay, variables),
+                min_size=1,
+                max_size=12,
+                unique_by=lambda e: (e["time"], e["variable"]),
+            )
         )
         treatments += draw(st.lists(_treatment(stay, drug_names), max_size=4, unique_by=str))
         episodes += draw(_episodes(stay))

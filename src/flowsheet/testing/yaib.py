@@ -18,7 +18,8 @@ ONSET = 8
 
 
 def frames(stays: int = 4, hours: int = 12) -> Frames:
-    """Stays 11, 12, ... of some hours each; the second becomes septic in hour ``ONSET`` and is followed for six more.
+    """Stays 11, 12, ... of some hours each; the second becomes septic in hour ``ONSET`` and is
+    followed for six more.
 
     >>> [frame.columns for frame in frames().values()]
     [['stay_id', 'age', 'sex', 'height', 'weight'], ['stay_id', 'time', 'hr', 'temp', 'urine'], ['stay_id', 'time', 'label']]
@@ -29,8 +30,14 @@ def frames(stays: int = 4, hours: int = 12) -> Frames:
     hour = np.concatenate([np.arange(n) for n in lengths])
     rng = np.random.default_rng(1)
     some = rng.random((2, len(stay))) < 0.3
-    temp, urine = (pl.Series(v).set(pl.Series(~s), None) for v, s in zip(_drawn(rng, len(stay)), some, strict=True))
-    key = {"stay_id": pl.Series(stay, dtype=pl.Int32), "time": pl.Series(hour * HOUR).cast(pl.Duration("ms"))}
+    temp, urine = (
+        pl.Series(v).set(pl.Series(~s), None)
+        for v, s in zip(_drawn(rng, len(stay)), some, strict=True)
+    )
+    key = {
+        "stay_id": pl.Series(stay, dtype=pl.Int32),
+        "time": pl.Series(hour * HOUR).cast(pl.Duration("ms")),
+    }
     sta = {
         "stay_id": pl.Series(ids, dtype=pl.Int32),
         "age": 60.0 + np.arange(stays),
@@ -41,7 +48,12 @@ def frames(stays: int = 4, hours: int = 12) -> Frames:
     return {
         "sta": pl.DataFrame(sta),
         "dyn": pl.DataFrame(
-            {**key, "hr": rng.integers(60, 110, len(stay)).astype(float), "temp": temp, "urine": urine}
+            {
+                **key,
+                "hr": rng.integers(60, 110, len(stay)).astype(float),
+                "temp": temp,
+                "urine": urine,
+            }
         ),
         "outc": pl.DataFrame({**key, "label": (stay == 12) & (hour >= ONSET - 6)}),
     }
@@ -61,4 +73,6 @@ def write(folder: Path, cohort: Frames) -> Path:
 
 def config(path: Path, **more: object) -> CohortConfig:
     """A cohort of these files."""
-    return CohortConfig.model_validate({"name": "test", "source": "yaib", "path": str(path), **more})
+    return CohortConfig.model_validate(
+        {"name": "test", "source": "yaib", "path": str(path), **more}
+    )

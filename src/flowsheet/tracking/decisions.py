@@ -1,8 +1,9 @@
 """Who put which version into service, when and why: a log that is only ever added to.
 
-Each decision is a run of the MLflow experiment ``decisions``. It holds the sha256 of the one before it, and the
-experiment holds the number and sha256 of the last one, so that a decision that was changed or taken out is seen.
-That guards against accidents and against a hand in the tracking page; whoever may write to the database can forge all.
+Each decision is a run of the MLflow experiment ``decisions``. It holds the sha256 of the one before
+it, and the experiment holds the number and sha256 of the last one, so that a decision that was
+changed or taken out is seen. That guards against accidents and against a hand in the tracking page;
+whoever may write to the database can forge all.
 """
 
 from __future__ import annotations
@@ -73,9 +74,13 @@ def decide(
         before=held[-1].sha256 if held else "",
     )
     text = made.model_dump_json()
-    Tracker.open().note(EXPERIMENT, f"{made.number:05d} {name}/{version} {action}", _tags(made, text))
+    Tracker.open().note(
+        EXPERIMENT, f"{made.number:05d} {name}/{version} {action}", _tags(made, text)
+    )
     client = connect()
-    client.set_experiment_tag(client.get_experiment_by_name(EXPERIMENT).experiment_id, _LAST, _mark(made))
+    client.set_experiment_tag(
+        client.get_experiment_by_name(EXPERIMENT).experiment_id, _LAST, _mark(made)
+    )
     return made
 
 
@@ -84,7 +89,12 @@ def _mark(decision: Decision) -> str:
 
 
 def _tags(made: Decision, text: str) -> dict[str, str]:
-    shown = {"action": made.action, "name": made.name, "version": str(made.version), "actor": made.actor}
+    shown = {
+        "action": made.action,
+        "name": made.name,
+        "version": str(made.version),
+        "actor": made.actor,
+    }
     return {
         **{f"decision.{key}": value for key, value in shown.items()},
         "decision": text,
@@ -102,7 +112,10 @@ def log() -> list[Decision]:
         return []
     read = [_read(tags) for tags in Tracker.open().notes(EXPERIMENT)]
     # a server that was killed after it had made the run, and before it said so, was told the same decision again
-    found = sorted({decision.sha256: decision for decision in read}.values(), key=lambda decision: decision.number)
+    found = sorted(
+        {decision.sha256: decision for decision in read}.values(),
+        key=lambda decision: decision.number,
+    )
     before = ""
     for place, decision in enumerate(found, 1):
         if (decision.number, decision.before) != (place, before):
@@ -127,4 +140,6 @@ def _read(tags: dict[str, Any]) -> Decision:
     try:
         return Decision.model_validate_json(tags["decision"])
     except (KeyError, ValidationError) as error:
-        raise CheckFailed("a decision cannot be read", where=f"MLflow experiment {EXPERIMENT}") from error
+        raise CheckFailed(
+            "a decision cannot be read", where=f"MLflow experiment {EXPERIMENT}"
+        ) from error

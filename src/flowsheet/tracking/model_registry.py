@@ -41,7 +41,9 @@ def resolve(name: str, alias: str) -> Registered:
     version = model.aliases.get(alias)
     if version is None:
         raise UsageError(f"{name} has no version with the alias {alias!r}", todo=_aliases(model))
-    return Registered(name, int(version), connect().get_model_version(name, str(version)).run_id or "")
+    return Registered(
+        name, int(version), connect().get_model_version(name, str(version)).run_id or ""
+    )
 
 
 def held(name: str, alias: str) -> Registered | None:
@@ -70,16 +72,22 @@ def find(name: str, version: int | None = None) -> Registered:
         UsageError: there is no such model or version.
     """
     _model(name)
-    versions = {int(v.version): v for v in connect().search_model_versions(f"name = '{name}'", max_results=10_000)}
+    versions = {
+        int(v.version): v
+        for v in connect().search_model_versions(f"name = '{name}'", max_results=10_000)
+    }
     wanted = version or max(versions, default=0)
     if wanted not in versions:
         known = ", ".join(map(str, sorted(versions))) or "none"
-        raise UsageError(f"{name} has no version {wanted or 'at all'}", todo=f"its versions: {known}")
+        raise UsageError(
+            f"{name} has no version {wanted or 'at all'}", todo=f"its versions: {known}"
+        )
     return Registered(name, wanted, versions[wanted].run_id or "")
 
 
 def named(reference: str) -> Registered:
-    """What ``NAME@ALIAS`` or ``NAME/VERSION`` means, with or without ``models:/``; ``NAME`` alone is its champion.
+    """What ``NAME@ALIAS`` or ``NAME/VERSION`` means, with or without ``models:/``; ``NAME`` alone
+    is its champion.
 
     Raises:
         UsageError: there is no such model, alias or version.
@@ -88,7 +96,9 @@ def named(reference: str) -> Registered:
     name, slash, version = text.partition("/")
     if slash:
         if not version.isdecimal():
-            raise UsageError(f"{reference!r} names no version", todo="write NAME/VERSION or NAME@ALIAS")
+            raise UsageError(
+                f"{reference!r} names no version", todo="write NAME/VERSION or NAME@ALIAS"
+            )
         return find(name, int(version))
     name, _, alias = text.partition("@")
     return resolve(name, alias or "champion")
@@ -121,7 +131,8 @@ def load(registered: Registered) -> Bundle:
     """The bundle of that version; everything that a prediction needs is in memory.
 
     Raises:
-        CheckFailed: the version was packaged by something else, or its inputs are not this release's.
+        CheckFailed: the version was packaged by something else, or its inputs are not this
+        release's.
     """
     with tempfile.TemporaryDirectory() as folder:
         return Bundle.load(_unpacked(registered, Path(folder)))
@@ -154,13 +165,17 @@ def add_page(registered: Registered, title: str, artifact: str) -> None:
     experiment = client.get_run(registered.run_id).info.experiment_id
     link = f"[{title}](#/experiments/{experiment}/runs/{registered.run_id}/artifacts/{artifact})"
     if link not in held:
-        client.update_model_version(registered.name, str(registered.version), f"{held}\n\n{link}".strip())
+        client.update_model_version(
+            registered.name, str(registered.version), f"{held}\n\n{link}".strip()
+        )
 
 
 def origin(registered: Registered) -> tuple[str, int]:
     """Name and number of the version that it was taken from to serve under another name; else its own."""
     tags = connect().get_model_version(registered.name, str(registered.version)).tags
-    name, _, version = tags.get("flowsheet.adopted_from", f"{registered.name}/{registered.version}").rpartition("/")
+    name, _, version = tags.get(
+        "flowsheet.adopted_from", f"{registered.name}/{registered.version}"
+    ).rpartition("/")
     return name, int(version)
 
 
@@ -173,7 +188,11 @@ def _unpacked(registered: Registered, folder: Path) -> Path:
         package = Path(download_artifacts(registered.uri, dst_path=str(folder)))
     flavour = Model.load(str(package)).flavors.get("python_function", {})
     if flavour.get("loader_module") != _LOADER:
-        raise CheckFailed("the model is none of flowsheet's", registered.uri, "register one that an experiment made")
+        raise CheckFailed(
+            "the model is none of flowsheet's",
+            registered.uri,
+            "register one that an experiment made",
+        )
     return package / str(flavour["data"])
 
 

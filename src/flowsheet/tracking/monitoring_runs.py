@@ -34,5 +34,7 @@ def _held(key: str) -> str | None:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         return None
-    found = client.search_runs([experiment.experiment_id], f"tags.`flowsheet.key` = '{key}'", max_results=1)
+    found = client.search_runs(
+        [experiment.experiment_id], f"tags.`flowsheet.key` = '{key}'", max_results=1
+    )
     return str(found[0].info.run_id) if found else None

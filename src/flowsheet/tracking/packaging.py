@@ -14,14 +14,26 @@ from flowsheet.prediction.input_rows import example, to_rows
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import PatientClient, connect
 
-_AT_PREDICTION = ("lightgbm", "mlflow", "numpy", "polars", "pyarrow", "pydantic", "scikit-learn", "scipy", "torch")
+_AT_PREDICTION = (
+    "lightgbm",
+    "mlflow",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "scikit-learn",
+    "scipy",
+    "torch",
+)
 
 
-def log_model(run_id: str, bundle: Path, name: str = "model", metrics: Mapping[str, float] | None = None) -> str:
+def log_model(
+    run_id: str, bundle: Path, name: str = "model", metrics: Mapping[str, float] | None = None
+) -> str:
     """Package a bundle below a run; the URI of the package.
 
-    A bundle of the same training that the experiment has packaged before is taken as it is. ``metrics`` are shown
-    with the package. Loading the package runs ``flowsheet.tracking.pyfunc``.
+    A bundle of the same training that the experiment has packaged before is taken as it is.
+    ``metrics`` are shown with the package. Loading the package runs ``flowsheet.tracking.pyfunc``.
     """
     from mlflow.entities import LoggedModelOutput
 
@@ -47,7 +59,11 @@ def requirements() -> list[str]:
 def _package(client: PatientClient, run: Any, key: str, name: str) -> Any:
     """The package of that training, complete or begun; a new one when there is none."""
     wanted = f"tags.`flowsheet.training_key` = '{key}'"
-    held = [m for m in client.search_logged_models([run.info.experiment_id], wanted) if str(m.status) != "FAILED"]
+    held = [
+        m
+        for m in client.search_logged_models([run.info.experiment_id], wanted)
+        if str(m.status) != "FAILED"
+    ]
     if held:
         return min(held, key=lambda model: (str(model.status) != "READY", model.creation_timestamp))
     return client.create_logged_model(
@@ -60,7 +76,9 @@ def _package(client: PatientClient, run: Any, key: str, name: str) -> Any:
     )
 
 
-def _upload(client: PatientClient, run: Any, model: Any, bundle: Path, metrics: Mapping[str, float]) -> None:
+def _upload(
+    client: PatientClient, run: Any, model: Any, bundle: Path, metrics: Mapping[str, float]
+) -> None:
     from mlflow import pyfunc
     from mlflow.entities import Metric
     from mlflow.models import Model
@@ -73,13 +91,19 @@ def _upload(client: PatientClient, run: Any, model: Any, bundle: Path, metrics: 
             str(folder),
             loader_module="flowsheet.tracking.pyfunc",
             data_path=str(bundle),
-            mlflow_model=Model(run_id=run.info.run_id, model_id=model.model_id, model_uuid=model.model_id),
+            mlflow_model=Model(
+                run_id=run.info.run_id, model_id=model.model_id, model_uuid=model.model_id
+            ),
             signature=signature(),
             input_example=to_rows(example()),
             pip_requirements=requirements(),
         )
         client.log_model_artifacts(model.model_id, str(folder))
     at = run.info.start_time
-    shown = [Metric(name, float(v), at, 0, model_id=model.model_id) for name, v in metrics.items() if isfinite(v)]
+    shown = [
+        Metric(name, float(v), at, 0, model_id=model.model_id)
+        for name, v in metrics.items()
+        if isfinite(v)
+    ]
     client.log_batch(run.info.run_id, metrics=shown)
     client.finalize_logged_model(model.model_id, "READY")

@@ -39,7 +39,9 @@ class Served:
             answer = self.bundle.predict(from_rows(rows))
         except FlowsheetError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        text = answer.with_columns(answer["time"].dt.to_string("iso:strict"), answer["step"].cast(int))
+        text = answer.with_columns(
+            answer["time"].dt.to_string("iso:strict"), answer["step"].cast(int)
+        )
         return text.to_pandas()
 
 
@@ -49,8 +51,15 @@ def signature() -> ModelSignature:
         ColSpec(_KINDS.get(str(kind), DataType.string), name, required=name in {"table", "stay_id"})
         for name, kind in COLUMNS.items()
     ]
-    given = {"stay_id": DataType.long, "time": DataType.string, "step": DataType.long, "risk": DataType.double}
-    return ModelSignature(Schema(asked), Schema([ColSpec(kind, name) for name, kind in given.items()]))
+    given = {
+        "stay_id": DataType.long,
+        "time": DataType.string,
+        "step": DataType.long,
+        "risk": DataType.double,
+    }
+    return ModelSignature(
+        Schema(asked), Schema([ColSpec(kind, name) for name, kind in given.items()])
+    )
 
 
 def _load_pyfunc(folder: str) -> Served:

@@ -18,10 +18,12 @@ def register(
     description: str = "",
     tags: Mapping[str, str] | None = None,
 ) -> int:
-    """The version of the registered model ``name`` that holds this training; made when there is none.
+    """The version of the registered model ``name`` that holds this training; made when there is
+    none.
 
-    ``model_uri`` is what :func:`flowsheet.tracking.packaging.log_model` gave. One training is registered once
-    under a name, however often this is called. Description and tags are brought up to date.
+    ``model_uri`` is what :func:`flowsheet.tracking.packaging.log_model` gave. One training is
+    registered once under a name, however often this is called. Description and tags are brought up
+    to date.
     """
     client = connect()
     marks = {**(tags or {}), "flowsheet.training_key": training_key}
@@ -72,7 +74,9 @@ def list_models() -> tuple[list[str], list[list[str]]]:
     if is_empty():
         return header, []
     client = connect()
-    return header, [_row(client, model) for model in client.search_registered_models(max_results=1000)]
+    return header, [
+        _row(client, model) for model in client.search_registered_models(max_results=1000)
+    ]
 
 
 def _row(client: Any, model: Any) -> list[str]:
@@ -80,7 +84,11 @@ def _row(client: Any, model: Any) -> list[str]:
     if not versions:
         return [model.name, "0", "", "", "", ""]
     latest = versions[-1]
-    made = datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    made = (
+        datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC)
+        .astimezone()
+        .strftime("%Y-%m-%d %H:%M")
+    )
     aliases = ", ".join(f"{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
     told = (latest.description or "").partition("\n\n[")[0]  # pages are linked below it
     return [model.name, str(len(versions)), str(latest.version), made, aliases, told]
@@ -93,7 +101,9 @@ def _versions(client: Any, name: str) -> list[Any]:
 def _held(client: Any, name: str, training_key: str) -> list[int]:
     """The versions that hold this training, the oldest first."""
     return sorted(
-        int(v.version) for v in _versions(client, name) if v.tags.get("flowsheet.training_key") == training_key
+        int(v.version)
+        for v in _versions(client, name)
+        if v.tags.get("flowsheet.training_key") == training_key
     )
 
 

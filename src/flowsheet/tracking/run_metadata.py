@@ -14,16 +14,27 @@ from typing import Any
 from flowsheet import __version__
 from flowsheet.config import ExperimentConfig
 
-LIBRARIES = ("polars", "numpy", "scikit-learn", "lightgbm", "torch", "optuna", "prefect", "mlflow", "pandera")
+LIBRARIES = (
+    "polars",
+    "numpy",
+    "scikit-learn",
+    "lightgbm",
+    "torch",
+    "optuna",
+    "prefect",
+    "mlflow",
+    "pandera",
+)
 _COMPARED = ("cohort", "task", "features", "tuning", "evaluation")
 _PARAM_LENGTH = 6000
 
 
 def experiment_params(config: ExperimentConfig) -> dict[str, str]:
-    """The choices of an experiment as flat parameters, ``task.horizon`` and the like, for MLflow's compare view.
+    """The choices of an experiment as flat parameters, ``task.horizon`` and the like, for MLflow's
+    compare view.
 
-    ``compute`` is left out: no result depends on it. A parameter holds at most 6,000 characters; the whole
-    configuration is an artifact.
+    ``compute`` is left out: no result depends on it. A parameter holds at most 6,000 characters;
+    the whole configuration is an artifact.
     """
     chosen = config.model_dump(mode="json", include=set(_COMPARED))
     return {"seed": str(config.seed), **flat(chosen)}
@@ -56,14 +67,21 @@ def code_version() -> dict[str, str]:
     commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     if commit:
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-        tags |= {"mlflow.source.git.commit": commit, "flowsheet.git.dirty": str(bool(changed)).lower()}
+        tags |= {
+            "mlflow.source.git.commit": commit,
+            "flowsheet.git.dirty": str(bool(changed)).lower(),
+        }
     return tags
 
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

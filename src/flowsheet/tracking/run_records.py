@@ -35,18 +35,29 @@ class Recorded:
     @property
     def fingerprints(self) -> dict[str, str]:
         """Of records, extract, windows and split."""
-        return {k.removeprefix("fingerprint."): v for k, v in self.params.items() if k.startswith("fingerprint.")}
+        return {
+            k.removeprefix("fingerprint."): v
+            for k, v in self.params.items()
+            if k.startswith("fingerprint.")
+        }
 
     @property
     def code(self) -> dict[str, str]:
         """Package version, and the commit where there was one."""
-        names = {"flowsheet.version": "version", "mlflow.source.git.commit": "commit", "flowsheet.git.dirty": "changed"}
+        names = {
+            "flowsheet.version": "version",
+            "mlflow.source.git.commit": "commit",
+            "flowsheet.git.dirty": "changed",
+        }
         return {short: self.tags[name] for name, short in names.items() if name in self.tags}
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """{model: {figure: value}} of the held-out subjects."""
         client = connect()
-        held = {run.data.tags["flowsheet.model"]: run.data.metrics for run in _children(client, self.run_id)}
+        held = {
+            run.data.tags["flowsheet.model"]: run.data.metrics
+            for run in _children(client, self.run_id)
+        }
         return {
             name: {k: v for k, v in sorted(held[name].items()) if k.startswith("test.")}
             for name in self.models
@@ -62,7 +73,9 @@ class Recorded:
         client = connect()
         if not client.list_artifacts(self.run_id, name):
             raise CheckFailed(
-                f"the run keeps no {name}", where=f"run {self.run_id}", todo="run the experiment again to its end"
+                f"the run keeps no {name}",
+                where=f"run {self.run_id}",
+                todo="run the experiment again to its end",
             )
         with as_default():
             return Path(client.download_artifacts(self.run_id, name, str(into)))
@@ -71,8 +84,9 @@ class Recorded:
 def recorded(reference: str, into: Path) -> Recorded:
     """What a run id or the name of a registered version means.
 
-    A reference is the id of an experiment's or a model's run (its first eight characters or more will do),
-    ``NAME/VERSION`` or ``NAME@ALIAS`` of the registry, with or without ``models:/``. Files go to the folder ``into``.
+    A reference is the id of an experiment's or a model's run (its first eight characters or more
+    will do), ``NAME/VERSION`` or ``NAME@ALIAS`` of the registry, with or without ``models:/``.
+    Files go to the folder ``into``.
 
     Raises:
         UsageError: there is no such run or version, or it is not one of an experiment.
@@ -86,11 +100,15 @@ def recorded(reference: str, into: Path) -> Recorded:
         run = client.get_run(run.data.tags["mlflow.parentRunId"])
         model = model or run.data.tags.get("flowsheet.model")
     if run.data.tags.get("flowsheet.level") != "experiment":
-        raise UsageError(f"{reference!r} is not a run of an experiment", todo="see `flowsheet ls runs`")
+        raise UsageError(
+            f"{reference!r} is not a run of an experiment", todo="see `flowsheet ls runs`"
+        )
     with as_default():
         config = client.download_artifacts(run.info.run_id, "config.yaml", str(into))
         around = client.download_artifacts(run.info.run_id, "environment.json", str(into))
-    every = sorted(child.data.tags["flowsheet.model"] for child in _children(client, run.info.run_id))
+    every = sorted(
+        child.data.tags["flowsheet.model"] for child in _children(client, run.info.run_id)
+    )
     return Recorded(
         run_id=run.info.run_id,
         experiment=client.get_experiment(run.info.experiment_id).name,
@@ -108,7 +126,9 @@ def _run(client: PatientClient, reference: str) -> Any:
         experiments = [e.experiment_id for e in client.search_experiments(max_results=1000)]
         found = [
             run
-            for run in client.search_runs(experiments, "tags.`flowsheet.level` != 'trial'", max_results=10_000)
+            for run in client.search_runs(
+                experiments, "tags.`flowsheet.level` != 'trial'", max_results=10_000
+            )
             if run.info.run_id.startswith(reference)
         ]
         if len(found) == 1:
@@ -128,7 +148,9 @@ def _version_run(client: PatientClient, reference: str, parts: re.Match[str]) ->
         else:
             version = client.get_model_version(parts["name"], parts["version"])
     except MlflowException:
-        raise UsageError(f"there is no registered {reference!r}", todo="see `flowsheet ls registry`") from None
+        raise UsageError(
+            f"there is no registered {reference!r}", todo="see `flowsheet ls registry`"
+        ) from None
     return client.get_run(version.run_id)
 
 

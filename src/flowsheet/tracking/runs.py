@@ -25,7 +25,15 @@ from flowsheet.tracking.run_metadata import (
     flat,
     requirements,
 )
-from flowsheet.tracking.store import PatientClient, artifact_root, connect, embedded, is_empty, store_lock, unless_there
+from flowsheet.tracking.store import (
+    PatientClient,
+    artifact_root,
+    connect,
+    embedded,
+    is_empty,
+    store_lock,
+    unless_there,
+)
 
 Level = Literal["experiment", "model", "fold", "trial", "comparison", "note"]
 _DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
@@ -107,9 +115,10 @@ class Tracker:
     ) -> ParentRun:
         """The experiment's run: the one with this key, or a new one.
 
-        ``key`` stands for everything that the experiment's results depend on. ``fingerprints`` (data, split, ...)
-        become parameters. Configuration, installed versions and environment are kept as artifacts. ``holder`` says
-        whose run it is while it goes on, for :meth:`close_killed`.
+        ``key`` stands for everything that the experiment's results depend on. ``fingerprints``
+        (data, split, ...) become parameters. Configuration, installed versions and environment are
+        kept as artifacts. ``holder`` says whose run it is while it goes on, for
+        :meth:`close_killed`.
         """
         experiment_id = self._experiment(config.name)
         with store_lock():
@@ -137,10 +146,16 @@ class Tracker:
         experiment_id = self._experiment(experiment)
         held = self._find(experiment_id, "comparison", {"flowsheet.key": key})
         if held:
-            return ParentRun(held.info.run_id, experiment_id, finished=held.info.status == "FINISHED")
+            return ParentRun(
+                held.info.run_id, experiment_id, finished=held.info.status == "FINISHED"
+            )
         tags = {"flowsheet.key": key, "mlflow.source.name": "flowsheet compare"}
-        run_id = self._create(experiment_id, "comparison", " and ".join(sorted({*runs.values()}))[:200], tags)
-        self.log(run_id, params={f"run.{i}": run for i, run in enumerate(runs)}, tags=code_version())
+        run_id = self._create(
+            experiment_id, "comparison", " and ".join(sorted({*runs.values()}))[:200], tags
+        )
+        self.log(
+            run_id, params={f"run.{i}": run for i, run in enumerate(runs)}, tags=code_version()
+        )
         return ParentRun(run_id, experiment_id, finished=False)
 
     def note(self, experiment: str, title: str, tags: Mapping[str, str]) -> str:
@@ -152,12 +167,22 @@ class Tracker:
     def notes(self, experiment: str) -> list[dict[str, str]]:
         """The tags of all notes."""
         held = self._client.get_experiment_by_name(experiment)
-        return [dict(run.data.tags) for run in self._below(held.experiment_id, "note", {})] if held else []
+        return (
+            [dict(run.data.tags) for run in self._below(held.experiment_id, "note", {})]
+            if held
+            else []
+        )
 
-    def model_run(self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None) -> str:
+    def model_run(
+        self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None
+    ) -> str:
         """The run of one model below its experiment's; ``params`` as ``model.<name>``."""
         experiment_id = self._client.get_run(parent_id).info.experiment_id
-        tags = {"mlflow.parentRunId": parent_id, "flowsheet.model": name, "flowsheet.training_key": training_key}
+        tags = {
+            "mlflow.parentRunId": parent_id,
+            "flowsheet.model": name,
+            "flowsheet.training_key": training_key,
+        }
         held = self._find(experiment_id, "model", tags)
         run_id = str(held.info.run_id) if held else self._create(experiment_id, "model", name, tags)
         self.log(run_id, params={"model": name, **flat(params or {}, "model.")})
@@ -166,9 +191,17 @@ class Tracker:
     def fold_run(self, model_run_id: str, name: str, fold: str, training_key: str) -> str:
         """The run of one model in one fold or replicate, below the model's own."""
         experiment_id = self._client.get_run(model_run_id).info.experiment_id
-        tags = {"mlflow.parentRunId": model_run_id, "flowsheet.fold": fold, "flowsheet.training_key": training_key}
+        tags = {
+            "mlflow.parentRunId": model_run_id,
+            "flowsheet.fold": fold,
+            "flowsheet.training_key": training_key,
+        }
         held = self._find(experiment_id, "fold", tags)
-        run_id = str(held.info.run_id) if held else self._create(experiment_id, "fold", f"{name} {fold}", tags)
+        run_id = (
+            str(held.info.run_id)
+            if held
+            else self._create(experiment_id, "fold", f"{name} {fold}", tags)
+        )
         self.log(run_id, params={"model": name, "fold": fold})
         return run_id
 
@@ -181,7 +214,11 @@ class Tracker:
             info = held.get(str(trial.number))
             if info is None or info.status not in {"FINISHED", "FAILED"}:
                 tags = {"mlflow.parentRunId": run_id, "flowsheet.trial": str(trial.number)}
-                begun = info.run_id if info else self._create(experiment_id, "trial", f"trial {trial.number}", tags)
+                begun = (
+                    info.run_id
+                    if info
+                    else self._create(experiment_id, "trial", f"trial {trial.number}", tags)
+                )
                 self._trial(begun, metric, trial)
 
     def log(
@@ -200,12 +237,24 @@ class Tracker:
         # one time for all of a run's values: a value that is logged again is then the same value, not a second one
         at = run.info.start_time
         points = [(name, value, 0) for name, value in (metrics or {}).items() if value is not None]
-        points += [(name, value, step) for name, curve in (curves or {}).items() for step, value in curve.items()]
-        new = {name: str(value) for name, value in (params or {}).items() if name not in run.data.params}
-        every: list[Any] = [Metric(name, float(v), at, step) for name, v, step in points if math.isfinite(v)]
+        points += [
+            (name, value, step)
+            for name, curve in (curves or {}).items()
+            for step, value in curve.items()
+        ]
+        new = {
+            name: str(value)
+            for name, value in (params or {}).items()
+            if name not in run.data.params
+        }
+        every: list[Any] = [
+            Metric(name, float(v), at, step) for name, v, step in points if math.isfinite(v)
+        ]
         every += [Param(name, value) for name, value in new.items()]
         every += [RunTag(name, value) for name, value in (tags or {}).items()]
-        for start in range(0, len(every), 100):  # the most parameters or tags that a server takes at once
+        for start in range(
+            0, len(every), 100
+        ):  # the most parameters or tags that a server takes at once
             some = every[start : start + 100]
             self._client.log_batch(
                 run_id,
@@ -247,7 +296,10 @@ class Tracker:
             params=flat(trial.params, "model."),
             metrics={f"valid.{metric}": trial.value, "seconds": trial.seconds},
             curves={f"epoch.{metric}": trial.curve},
-            tags={"flowsheet.state": trial.state, **({"flowsheet.error": masked(trial.error)} if trial.error else {})},
+            tags={
+                "flowsheet.state": trial.state,
+                **({"flowsheet.error": masked(trial.error)} if trial.error else {}),
+            },
         )
         self._client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED")
 
@@ -282,7 +334,9 @@ class Tracker:
 
         inputs = [
             DatasetInput(
-                Dataset(d.name, d.digest[:_DIGEST_LENGTH], "flowsheet", d.source, profile=_profile(d)),
+                Dataset(
+                    d.name, d.digest[:_DIGEST_LENGTH], "flowsheet", d.source, profile=_profile(d)
+                ),
                 [InputTag("mlflow.data.context", d.context)],
             )
             for d in data
@@ -309,14 +363,19 @@ def list_runs(limit: int = 50) -> tuple[list[str], list[list[str]]]:
     client = connect()
     names = {e.experiment_id: e.name for e in client.search_experiments(max_results=1000)}
     runs = client.search_runs(
-        list(names), "tags.`flowsheet.level` = 'experiment'", max_results=limit, order_by=["attributes.start_time DESC"]
+        list(names),
+        "tags.`flowsheet.level` = 'experiment'",
+        max_results=limit,
+        order_by=["attributes.start_time DESC"],
     )
     return header, [_row(run, names) for run in runs]
 
 
 def _row(run: Any, names: Mapping[str, str]) -> list[str]:
     info = run.info
-    started = datetime.fromtimestamp(info.start_time / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    started = (
+        datetime.fromtimestamp(info.start_time / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    )
     minutes = f"{(info.end_time - info.start_time) / 60_000:.1f}" if info.end_time else ""
     best = run.data.tags.get("flowsheet.best", "")
     return [info.run_id, names[info.experiment_id], info.status.lower(), started, minutes, best]

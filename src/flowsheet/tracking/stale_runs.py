@@ -35,11 +35,19 @@ def killed(client: PatientClient, abandoned: Abandoned) -> Iterator[str]:
                 yield run.info.run_id
     oldest = int((time.time() - _AT_MOST_SECONDS) * 1000)
     for level in ("comparison", "note"):
-        yield from (run.info.run_id for run in _open(client, everywhere, level) if run.info.start_time < oldest)
+        yield from (
+            run.info.run_id
+            for run in _open(client, everywhere, level)
+            if run.info.start_time < oldest
+        )
 
 
 def _open(client: PatientClient, experiments: list[str], level: str) -> list[Any]:
-    return list(client.search_runs(experiments, f"{_OPEN} and tags.`flowsheet.level` = '{level}'", max_results=1000))
+    return list(
+        client.search_runs(
+            experiments, f"{_OPEN} and tags.`flowsheet.level` = '{level}'", max_results=1000
+        )
+    )
 
 
 def _above(client: PatientClient, run: Any) -> Iterator[str]:

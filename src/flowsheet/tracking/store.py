@@ -46,14 +46,17 @@ class TrackerUnreachable(Unreachable):
 def tracking_uri() -> str:
     """``$MLFLOW_TRACKING_URI``, by default the SQLite file under ``FLOWSHEET_HOME``.
 
-    User and password of a server's URL move to the variables that MLflow has for them: its messages quote the URL.
+    User and password of a server's URL move to the variables that MLflow has for them: its messages
+    quote the URL.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri and uri.startswith("http") and "@" in uri:
         parts = urlsplit(uri)
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-        uri = os.environ["MLFLOW_TRACKING_URI"] = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        uri = os.environ["MLFLOW_TRACKING_URI"] = parts._replace(
+            netloc=parts.netloc.rpartition("@")[2]
+        ).geturl()
     return uri or f"sqlite:///{_folder() / 'mlflow.db'}"
 
 
@@ -80,7 +83,8 @@ def store_lock() -> Any:
 def connect() -> PatientClient:
     """A client of the store, which is made when it is not there.
 
-    The first connection to an SQLite file makes its tables, about 3 s; two processes would trip over each other.
+    The first connection to an SQLite file makes its tables, about 3 s; two processes would trip
+    over each other.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -95,7 +99,9 @@ def _connect(uri: str) -> PatientClient:
     with store_lock():
         from mlflow import MlflowClient
 
-        client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+        client = MlflowClient(
+            tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri
+        )
         patient = PatientClient(client)
         patient.search_experiments(max_results=1)
         return patient
@@ -137,8 +143,9 @@ class _Waiting(logging.Handler):
 class PatientClient:
     """An ``MlflowClient`` whose calls are tried again while another process holds the SQLite file.
 
-    A call that met a locked file has changed nothing, so that it may be repeated. A server that does not answer is
-    waited for by MLflow itself; after that a call raises :class:`TrackerUnreachable`.
+    A call that met a locked file has changed nothing, so that it may be repeated. A server that
+    does not answer is waited for by MLflow itself; after that a call raises
+    :class:`TrackerUnreachable`.
     """
 
     def __init__(self, client: MlflowClient) -> None:

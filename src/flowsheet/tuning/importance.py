@@ -36,11 +36,13 @@ class Importance:
     """Why nothing can be said."""
 
 
-def importance(kind: str, config: ModelConfig, trials: Sequence[TrialRecord], seed: int) -> Importance:
+def importance(
+    kind: str, config: ModelConfig, trials: Sequence[TrialRecord], seed: int
+) -> Importance:
     """fANOVA over the complete trials (Hutter, Hoos and Leyton-Brown 2014, ICML), seeded.
 
-    A forest is fitted to score over parameters, and its variance split among them. Where the search went for good
-    values it knows the rest of the space less well: read it as a hint.
+    A forest is fitted to score over parameters, and its variance split among them. Where the search
+    went for good values it knows the rest of the space less well: read it as a hint.
     """
     ranges = resolve(kind, config).ranges
     complete = [t for t in trials if t.state is TrialState.complete and t.value is not None]
@@ -49,7 +51,9 @@ def importance(kind: str, config: ModelConfig, trials: Sequence[TrialRecord], se
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        found = optuna.importance.get_param_importances(_study(ranges, complete), evaluator=evaluator)
+        found = optuna.importance.get_param_importances(
+            _study(ranges, complete), evaluator=evaluator
+        )
     ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
     return Importance(pl.DataFrame(ordered, schema=IMPORTANCE, orient="row"))
 
@@ -73,7 +77,9 @@ def _study(ranges: dict[str, Range], trials: Sequence[TrialRecord]) -> optuna.St
     study.add_trials(
         [
             optuna.trial.create_trial(
-                params={name: trial.params[name] for name in ranges}, distributions=distributions, value=trial.value
+                params={name: trial.params[name] for name in ranges},
+                distributions=distributions,
+                value=trial.value,
             )
             for trial in trials
         ]

@@ -1,4 +1,5 @@
-"""Where a study's trials are written down, so that a kill at any moment loses none that was finished.
+"""Where a study's trials are written down, so that a kill at any moment loses none that was
+finished.
 
 A journal file where one process works on a study at a time, a database where several do.
 """
@@ -62,7 +63,8 @@ def open_journal(work: Path) -> JournalStorage:
 
 
 def open_database(url: str) -> RDBStorage:
-    """The database at ``url``, whose heartbeats tell dead workers' trials; its tables are made when there are none.
+    """The database at ``url``, whose heartbeats tell dead workers' trials; its tables are made when
+    there are none.
 
     Raises:
         UsageError: the URL cannot be read, or its driver is not installed.
@@ -71,7 +73,10 @@ def open_database(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     shown = _shown(url)
     try:
-        with warnings.catch_warnings(), locked(home() / ".optuna.lock"):  # two would make the tables at once
+        with (
+            warnings.catch_warnings(),
+            locked(home() / ".optuna.lock"),
+        ):  # two would make the tables at once
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return RDBStorage(
                 url,
@@ -87,7 +92,9 @@ def open_database(url: str) -> RDBStorage:
         ) from None
     except (SQLAlchemyError, StorageInternalError):
         raise Unreachable(
-            "the Optuna database cannot be reached", where=shown, todo=f"look at the server, or at ${OPTUNA_URL}"
+            "the Optuna database cannot be reached",
+            where=shown,
+            todo=f"look at the server, or at ${OPTUNA_URL}",
         ) from None
 
 
@@ -95,7 +102,9 @@ def _shown(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
-        raise UsageError(f"{OPTUNA_URL} is not the URL of a database", todo="postgresql+psycopg://USER:...") from None
+        raise UsageError(
+            f"{OPTUNA_URL} is not the URL of a database", todo="postgresql+psycopg://USER:..."
+        ) from None
 
 
 def _drop_cut_line(path: Path, lock: KernelLock) -> None:

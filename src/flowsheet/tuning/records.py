@@ -70,4 +70,8 @@ class Tuned:
 def best_of(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:
     """The complete trial with the largest value, the first among equals."""
     complete = [trial for trial in trials if trial.state is TrialState.complete]
-    return max(complete, key=lambda t: (t.value if t.value is not None else float("-inf"), -t.number), default=None)
+    return max(
+        complete,
+        key=lambda t: (t.value if t.value is not None else float("-inf"), -t.number),
+        default=None,
+    )

@@ -1,7 +1,8 @@
 """One study, several workers: who runs what, and what becomes of a killed worker's trial.
 
-The workers share a database and a folder. A trial is begun while holding a lock in the folder, so that never
-more are begun than are wanted and none is drawn without knowledge of the others; it is then run side by side.
+The workers share a database and a folder. A trial is begun while holding a lock in the folder, so
+that never more are begun than are wanted and none is drawn without knowledge of the others; it is
+then run side by side.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _BEGUN, _REPEATS = "begun", "repeats"
 
 
 def study_name(work: Path, key: str) -> str:
-    """The name of the study that belongs to a work folder: the database outlives the folder, and what it knows of
-    another folder's study is of no use without that folder's fitted models."""
+    """The name of the study that belongs to a work folder: the database outlives the folder, and
+    what it knows of another folder's study is of no use without that folder's fitted models."""
     with locked(work / "gate.lock"):
         file = work / "study.name"
         if not file.exists():
@@ -45,7 +46,8 @@ class Share:
     """A folder that all workers of the study see."""
 
     def run_one(self, trainer: Trainer, wanted: int, prepare: Callable[[int], None]) -> bool:
-        """Begin a trial, if one is left to begin, and run it; False: all are finished or in others' hands.
+        """Begin a trial, if one is left to begin, and run it; False: all are finished or in others'
+        hands.
 
         ``prepare`` is called with the number of trials so far before the next is drawn.
 
@@ -57,7 +59,10 @@ class Share:
             gate.enter_context(locked(self.work / "gate.lock"))
             self._mend()
             trials = self.study.get_trials(deepcopy=False)
-            if sum(counts(trial) or trial.state is TrialState.RUNNING for trial in trials) >= wanted:
+            if (
+                sum(counts(trial) or trial.state is TrialState.RUNNING for trial in trials)
+                >= wanted
+            ):
                 return False
             prepare(len(trials))
 
@@ -68,7 +73,9 @@ class Share:
                 gate.close()
 
             try:
-                self.study.optimize(lambda trial: trainer.run(trial, begun), n_trials=1, catch=(TrialError,))
+                self.study.optimize(
+                    lambda trial: trainer.run(trial, begun), n_trials=1, catch=(TrialError,)
+                )
             except Exception:
                 if not (mine and self._taken(mine[0])):
                     raise
@@ -95,7 +102,10 @@ class Share:
 
     def _taken(self, trial: optuna.Trial) -> bool:
         """Whether the others gave the trial up while this worker was at it, such as during a long suspension."""
-        return any(t.user_attrs.get(_REPEATS) == trial.number for t in self.study.get_trials(deepcopy=False))
+        return any(
+            t.user_attrs.get(_REPEATS) == trial.number
+            for t in self.study.get_trials(deepcopy=False)
+        )
 
 
 def _attempts(trial: FrozenTrial, trials: list[FrozenTrial]) -> int:

@@ -30,7 +30,9 @@ class Search:
 
     def start(self) -> dict[str, Any]:
         """The defaults, moved into the ranges: the first trial."""
-        return {name: _nearest(space, _default(self.model, name)) for name, space in self.ranges.items()}
+        return {
+            name: _nearest(space, _default(self.model, name)) for name, space in self.ranges.items()
+        }
 
     def describe(self) -> dict[str, Any]:
         """What the search depends on, as JSON."""
@@ -46,8 +48,8 @@ def resolve(kind: str, config: ModelConfig) -> Search:
     """The search that a configuration asks for.
 
     Raises:
-        UsageError: no such model or parameter, a value or bound that the model refuses, an empty range,
-            or a response history offered to a model that cannot take it.
+        UsageError: no such model or parameter, a value or bound that the model refuses, an empty
+            range, or a response history offered to a model that cannot take it.
     """
     model = MODELS.get(kind)
     own = model.space if config.space is None else config.space
@@ -65,7 +67,9 @@ def _check_names(kind: str, model: type[Model], given: dict[str, Any]) -> None:
     known = model.Params.model_fields
     for name in given:
         if name not in known:
-            raise UsageError(f"{kind} has no parameter {name!r}", f"models.{kind}", did_you_mean(name, known))
+            raise UsageError(
+                f"{kind} has no parameter {name!r}", f"models.{kind}", did_you_mean(name, known)
+            )
 
 
 def _history(kind: str, model: type[Model], config: ModelConfig) -> dict[str, Any]:
@@ -99,7 +103,9 @@ def _check_range(kind: str, name: str, space: Range) -> None:
     elif isinstance(space, IntRange) and (space.step < 1 or (space.log and space.step != 1)):
         problem = "step is at least 1, and is left out when log is true"
     if problem:
-        raise UsageError(f"the range of {name!r} is empty or wrong: {problem}", f"models.{kind}.space.{name}")
+        raise UsageError(
+            f"the range of {name!r} is empty or wrong: {problem}", f"models.{kind}.space.{name}"
+        )
 
 
 def _check_values(search: Search) -> None:
@@ -108,7 +114,10 @@ def _check_values(search: Search) -> None:
         try:
             params = search.params(drawn)
             for key in endless(params.model_dump()):
-                raise UsageError(f"{key} is not a finite number", f"models.{search.kind}.{_section(search, key)}.{key}")
+                raise UsageError(
+                    f"{key} is not a finite number",
+                    f"models.{search.kind}.{_section(search, key)}.{key}",
+                )
         except ValidationError as error:
             first = error.errors()[0]
             key = str(first["loc"][0]) if first["loc"] else ""

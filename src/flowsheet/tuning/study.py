@@ -1,8 +1,9 @@
 """One Optuna study a model: seeded, pruned, and taken up where a kill left it.
 
 The sampler is made anew for every trial from the base seed and the number of finished trials, so an
-interrupted trial draws the same parameters again and a resumed study goes the way of an uninterrupted
-one. All trials train with the same seed (common random numbers): they differ by their parameters only.
+interrupted trial draws the same parameters again and a resumed study goes the way of an
+uninterrupted one. All trials train with the same seed (common random numbers): they differ by their
+parameters only.
 """
 
 from __future__ import annotations
@@ -55,19 +56,21 @@ def tune(
     progress: Callable[[str], None] = lambda line: None,
     storage: str | None = None,
 ) -> Tuned:
-    """Search the model's parameters for the largest ``score`` on the validation split; where its rows are of one
-    class, so that most scores mean nothing, for the smallest log loss, saying so.
+    """Search the model's parameters for the largest ``score`` on the validation split; where its
+    rows are of one class, so that most scores mean nothing, for the smallest log loss, saying so.
 
-    ``work`` survives a kill; called again with the same arguments the search goes on there, and comes to
-    the result it would have come to. The caller holds a lock on ``work``. ``on_trial`` is told every
-    finished trial of the study in order, those of an earlier call again.
+    ``work`` survives a kill; called again with the same arguments the search goes on there, and
+    comes to the result it would have come to. The caller holds a lock on ``work``. ``on_trial`` is
+    told every finished trial of the study in order, those of an earlier call again.
 
-    ``storage`` is the URL of a database instead of the journal in ``work``. Any number of workers that share
-    ``work`` may then call this at once, without a lock: they run the trials between them, and all return when the
-    last is finished. What is drawn depends on the order in which trials end.
+    ``storage`` is the URL of a database instead of the journal in ``work``. Any number of workers
+    that share ``work`` may then call this at once, without a lock: they run the trials between
+    them, and all return when the last is finished. What is drawn depends on the order in which
+    trials end.
 
     Raises:
-        UsageError: the configuration does not fit the model (see :func:`flowsheet.tuning.space.resolve`).
+        UsageError: the configuration does not fit the model (see
+        :func:`flowsheet.tuning.space.resolve`).
         CheckFailed: the model says that it cannot be fitted to this task, the default parameters
             fail, or the score cannot be computed on the validation split.
     """
@@ -92,18 +95,30 @@ def tune(
     return Tuned(trainer.folder(run.finished()[best.number]), best, trials, key)
 
 
-def _open(folder: Path, key: str, url: str | None, tuning: TuningConfig) -> tuple[optuna.Study, Share | None]:
+def _open(
+    folder: Path, key: str, url: str | None, tuning: TuningConfig
+) -> tuple[optuna.Study, Share | None]:
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
     if tuning.prune:
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=tuning.startup_trials, n_warmup_steps=WARM_UP)
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=tuning.startup_trials, n_warmup_steps=WARM_UP
+        )
     if url is not None:
         database, name = open_database(url), study_name(folder, key)
         shared = optuna.create_study(
-            study_name=name, storage=database, pruner=pruner, direction="maximize", load_if_exists=True
+            study_name=name,
+            storage=database,
+            pruner=pruner,
+            direction="maximize",
+            load_if_exists=True,
         )
         return shared, Share(shared, database, folder)
     study = optuna.create_study(
-        study_name=key, storage=open_journal(folder), pruner=pruner, direction="maximize", load_if_exists=True
+        study_name=key,
+        storage=open_journal(folder),
+        pruner=pruner,
+        direction="maximize",
+        load_if_exists=True,
     )
     # nobody else works on a journal: a running trial is one that a kill has cut off
     for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
@@ -188,11 +203,17 @@ class _Run:
         records = self.records()
         limit = self.tuning.timeout_minutes
         spent = sum(record.seconds for record in records)
-        return len(records) >= self.wanted or bool(records and limit is not None and spent >= limit * 60)
+        return len(records) >= self.wanted or bool(
+            records and limit is not None and spent >= limit * 60
+        )
 
     def _line(self, record: TrialRecord) -> str:
         best = best_of(self.records())
-        outcome = record.error or f"{self.tuning.metric} {record.value:.4f}" if record.value is not None else ""
+        outcome = (
+            record.error or f"{self.tuning.metric} {record.value:.4f}"
+            if record.value is not None
+            else ""
+        )
         return (
             f"trial {record.number + 1} of {self.wanted} {record.state}, {outcome}"
             f" in {record.seconds:.0f} s; best {best.value if best else float('nan'):.4f}"

@@ -30,7 +30,9 @@ class TrialError(Exception):
 
 def counts(trial: FrozenTrial) -> bool:
     """Whether a trial has ended by itself: it failed only when the model said why, else it was interrupted."""
-    return trial.state.is_finished() and (trial.state is not TrialState.FAIL or "error" in trial.user_attrs)
+    return trial.state.is_finished() and (
+        trial.state is not TrialState.FAIL or "error" in trial.user_attrs
+    )
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,16 @@ class Trainer:
     score: Callable[[NDArray[np.int8], NDArray[np.float64]], float]
     progress: Callable[[str], None]
 
-    def run(self, trial: optuna.Trial, begun: Callable[[optuna.Trial], None] = lambda trial: None) -> float:
+    def run(
+        self, trial: optuna.Trial, begun: Callable[[optuna.Trial], None] = lambda trial: None
+    ) -> float:
         """The objective; ``begun`` is called when the parameters have been drawn.
 
         Raises:
             TrialError: the model failed; the reason is written on the trial.
-            CheckFailed: the model failed with its default parameters.
-            FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError: not the parameters' fault; the trial is
-                repeated next time.
+            CheckFailed: the model failed with its default parameters. FlowsheetError, OSError,
+            MemoryError, OptunaError, SQLAlchemyError: not the parameters' fault; the trial is
+            repeated next time.
         """
         drawn = {name: _suggest(trial, name, space) for name, space in self.search.ranges.items()}
         begun(trial)
@@ -77,7 +81,8 @@ class Trainer:
     def sweep(self, trials: Sequence[FrozenTrial], best: FrozenTrial | None) -> None:
         """Remove what finished trials have left behind, but for the best one's fitted model.
 
-        ``trials`` are those among which ``best`` is the best: one that others have finished since stays.
+        ``trials`` are those among which ``best`` is the best: one that others have finished since
+        stays.
         """
         running = [trial.params for trial in trials if not trial.state.is_finished()]
         for trial in trials:
@@ -95,7 +100,9 @@ class Trainer:
 
     def _failure(self, trial: optuna.Trial, drawn: dict[str, Any], error: Exception) -> Exception:
         reason = f"{type(error).__name__}: {error}"
-        if drawn != self.search.start() or self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        if drawn != self.search.start() or self.study.get_trials(
+            deepcopy=False, states=(TrialState.COMPLETE,)
+        ):
             trial.set_user_attr("error", reason)
             return TrialError(reason)
         return CheckFailed(
@@ -125,7 +132,9 @@ class Trainer:
     def _value(self, model: Model) -> float:
         risk = model.predict_proba(self.valid)
         if not np.isfinite(risk).all():
-            raise ValueError(f"{int((~np.isfinite(risk)).sum())} of {len(risk)} predictions are not finite")
+            raise ValueError(
+                f"{int((~np.isfinite(risk)).sum())} of {len(risk)} predictions are not finite"
+            )
         y, p = self.valid.y[self.valid.scored], risk[self.valid.scored]
         events, rows = int(y.sum()), len(y)
         if not 0 < events < rows:
@@ -145,8 +154,9 @@ class Trainer:
     def _reporter(self, trial: optuna.Trial, drawn: dict[str, Any]) -> Callable[[int, float], None]:
         """Hand reports on to the pruner.
 
-        A fit that goes on from a checkpoint is silent about its earlier epochs: those are told first, as the
-        interrupted trial had told them, so that pruning decides as if there had been no interruption.
+        A fit that goes on from a checkpoint is silent about its earlier epochs: those are told
+        first, as the interrupted trial had told them, so that pruning decides as if there had been
+        no interruption.
         """
         told: set[int] = set()
 
@@ -170,7 +180,9 @@ class Trainer:
         return next(iter(self._same(drawn, TrialState.COMPLETE)), None)
 
     def _same(self, drawn: dict[str, Any], state: TrialState) -> list[FrozenTrial]:
-        return [t for t in self.study.get_trials(deepcopy=False, states=(state,)) if t.params == drawn]
+        return [
+            t for t in self.study.get_trials(deepcopy=False, states=(state,)) if t.params == drawn
+        ]
 
 
 def _minus_log_loss(y: NDArray[np.int8], p: NDArray[np.float64]) -> float:

@@ -46,7 +46,11 @@ def columns(
     features: FeaturesConfig, variables: Sequence[str], drugs: Sequence[str], vocabulary: Vocabulary
 ) -> tuple[Feature, ...]:
     """The F features of :func:`build_sequences`, without any data."""
-    return tuple(feature for block in blocks(features, variables, drugs, vocabulary) for feature in block.features)
+    return tuple(
+        feature
+        for block in blocks(features, variables, drugs, vocabulary)
+        for feature in block.features
+    )
 
 
 def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they fix
@@ -61,9 +65,10 @@ def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they 
 ) -> Sequences:
     """Put the tables, in any order of rows, on the task's grid.
 
-    ``variables``, ``drugs`` and ``vocabulary`` (see ``collect_vocabulary``) come from the extract or the saved model
-    and fix the columns; facts about anything else are not used. A stay's rows depend on its own facts alone, and
-    ``x``, ``history`` and ``step`` of a row only on facts with known_at <= p(k).
+    ``variables``, ``drugs`` and ``vocabulary`` (see ``collect_vocabulary``) come from the extract
+    or the saved model and fix the columns; facts about anything else are not used. A stay's rows
+    depend on its own facts alone, and ``x``, ``history`` and ``step`` of a row only on facts with
+    known_at <= p(k).
 
     Raises:
         UsageError: the features want a variable, drug or static that there is not.
@@ -72,7 +77,9 @@ def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they 
     parts = blocks(features, variables, drugs, vocabulary)
     widths = np.cumsum([0] + [len(block.features) for block in parts])
     x = np.empty((grid.rows, int(widths[-1])), np.float32)
-    tables = Tables(*(by_stay(t) for t in (tables.stays, tables.events, tables.treatments, tables.episodes)))
+    tables = Tables(
+        *(by_stay(t) for t in (tables.stays, tables.events, tables.treatments, tables.episodes))
+    )
     for part, rows in grid.parts(chunk_rows):
         some = _of_stays(tables, part)
         for block, low, high in zip(parts, widths[:-1], widths[1:], strict=True):
@@ -97,7 +104,12 @@ def _of_stays(tables: Tables, part: Grid) -> Tables:
 
     def cut(table: pl.DataFrame) -> pl.DataFrame:
         stay = table["stay_id"].to_numpy()
-        low, high = np.searchsorted(stay, part.stay_id[0], "left"), np.searchsorted(stay, part.stay_id[-1], "right")
+        low, high = (
+            np.searchsorted(stay, part.stay_id[0], "left"),
+            np.searchsorted(stay, part.stay_id[-1], "right"),
+        )
         return table[int(low) : int(high)]
 
-    return Tables(cut(tables.stays), cut(tables.events), cut(tables.treatments), cut(tables.episodes))
+    return Tables(
+        cut(tables.stays), cut(tables.events), cut(tables.treatments), cut(tables.episodes)
+    )

@@ -1,19 +1,20 @@
 """Which columns a model sees, and how charted events fill them.
 
-The columns follow from the configuration and from three lists that are kept beside the extract or the saved
-model: variables, drugs and the vocabulary of categories. What the data at hand happens to hold never matters.
+The columns follow from the configuration and from three lists that are kept beside the extract or
+the saved model: variables, drugs and the vocabulary of categories. What the data at hand happens to
+hold never matters.
 
 An event belongs to the cell (see :mod:`flowsheet.windows.grid`) in which it becomes known.
 
-``last``
-    the value with the latest ``time`` among those known; of two with one time the one known later. A value holds
-    for ``carry_forward_hours`` from its ``time`` to p(k), and at least through the cell in which it was true.
+``last`` the value with the latest ``time`` among those known; of two with one time the one known
+    later. A value holds for ``carry_forward_hours`` from its ``time`` to p(k), and at least through
+    the cell in which it was true.
 ``mean``, ``min``, ``max``, ``count``
     of the values that arrive in the cell; NaN (count: 0) where none does.
 ``missing``
     1 when no value arrives in the cell.
-``since``
-    hours from the ``time`` of the latest known value to p(k), uncapped; NaN when there never was one.
+``since`` hours from the ``time`` of the latest known value to p(k), uncapped; NaN when there never
+    was one.
 """
 
 from __future__ import annotations
@@ -42,11 +43,14 @@ def chosen(kind: str, wanted: str | tuple[str, ...], held: Sequence[str]) -> tup
     if isinstance(wanted, str):
         return tuple(held) if wanted == "all" else ()
     if len(set(wanted)) < len(wanted):
-        raise UsageError(f"the features name a {kind} twice: {', '.join(wanted)}", todo="name each once")
+        raise UsageError(
+            f"the features name a {kind} twice: {', '.join(wanted)}", todo="name each once"
+        )
     for name in wanted:
         if name not in held:
             raise UsageError(
-                f"the features want the {kind} {name!r}, which there is not", todo=did_you_mean(name, held)
+                f"the features want the {kind} {name!r}, which there is not",
+                todo=did_you_mean(name, held),
             )
     return wanted
 
@@ -64,9 +68,15 @@ class Facts:
     """M values in cells, ascending by stay, then time, known_at and value."""
 
     def __init__(self, grid: Grid, events: pl.DataFrame, variables: Sequence[str]) -> None:
-        code = pl.col("variable").cast(pl.Enum(variables), strict=False).to_physical().cast(pl.Int64)
-        rows = events.select("stay_id", "time", "known_at", code.alias("code"), "value").drop_nulls()
-        rows = rows.filter(pl.col("value").is_not_nan()).sort("stay_id", "time", "known_at", "code", "value")
+        code = (
+            pl.col("variable").cast(pl.Enum(variables), strict=False).to_physical().cast(pl.Int64)
+        )
+        rows = events.select(
+            "stay_id", "time", "known_at", code.alias("code"), "value"
+        ).drop_nulls()
+        rows = rows.filter(pl.col("value").is_not_nan()).sort(
+            "stay_id", "time", "known_at", "code", "value"
+        )
         stay = grid.positions(rows["stay_id"].to_numpy())
         time = microseconds(rows["time"])
         row = grid.row(stay, grid.cell(stay, np.maximum(time, microseconds(rows["known_at"]))))
@@ -84,9 +94,14 @@ class Values:
         chosen("variable", tuple(config.carry_forward_by_variable), variables)
         chosen("aggregation", config.aggregations, get_args(Aggregation))
         self.config = config
-        limits = [config.carry_forward_by_variable.get(v, config.carry_forward_hours) for v in self.variables]
+        limits = [
+            config.carry_forward_by_variable.get(v, config.carry_forward_hours)
+            for v in self.variables
+        ]
         self.limit = np.array([round(limit * HOUR) for limit in limits], np.int64)
-        columns = [Feature(f"{v}_{how}", "value", v) for how in config.aggregations for v in self.variables]
+        columns = [
+            Feature(f"{v}_{how}", "value", v) for how in config.aggregations for v in self.variables
+        ]
         if config.missing_indicators:
             columns += [Feature(f"{v}_missing", "missing", v) for v in self.variables]
         if config.hours_since_measured:
@@ -105,7 +120,9 @@ class Values:
         blocks = iter(np.split(x, len(self.features) // width, axis=1))
         cells = _Cells(grid, facts, width)
         for how in self.config.aggregations:
-            next(blocks)[:] = self._last(grid, facts, held, age) if how == "last" else cells.aggregate(how)
+            next(blocks)[:] = (
+                self._last(grid, facts, held, age) if how == "last" else cells.aggregate(how)
+            )
         if self.config.missing_indicators:
             next(blocks)[:] = fresh < 0
         if self.config.hours_since_measured:

@@ -1,8 +1,8 @@
 """The latest known fact at every row, by rank: what carry-forward and "hours since" rest on.
 
-Facts come ascending by stay, then by the time at which they were true; a fact's rank is its position. The
-fact that holds at a row is the one of highest rank that has arrived in the stay so far, so that a stale
-arrival (late, and true of an earlier time) never replaces a newer one.
+Facts come ascending by stay, then by the time at which they were true; a fact's rank is its
+position. The fact that holds at a row is the one of highest rank that has arrived in the stay so
+far, so that a stale arrival (late, and true of an earlier time) never replaces a newer one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ Ranks = NDArray[np.int32]
 def arrivals(grid: Grid, row: Ints, column: Ints, width: int) -> Ranks:
     """The highest rank that arrives in each cell, shape (N, width); -1 where nothing does."""
     ranks = np.full(grid.rows * width, -1, np.int32)
-    ranks[row * width + column] = np.arange(len(row), dtype=np.int32)  # of equal indices the last one stays
+    ranks[row * width + column] = np.arange(
+        len(row), dtype=np.int32
+    )  # of equal indices the last one stays
     return ranks.reshape(grid.rows, width)
 
 

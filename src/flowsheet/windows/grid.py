@@ -1,14 +1,15 @@
-"""The regular grid: which steps a stay has, when each one predicts, and in which cell a fact becomes known.
+"""The regular grid: which steps a stay has, when each one predicts, and in which cell a fact
+becomes known.
 
-Step k of a stay covers (t(k-1), t(k)] with t(k) = admitted_at + k * step, counted from 1. A stay has
-ceil((discharged_at - admitted_at) / step) steps; its first row is the step that contains
-``observed_from`` where the record begins after admission (k = floor((observed_from - admitted_at) / step) + 1),
-and ``max_steps`` keeps that many rows. A stay without any row is left out.
+Step k of a stay covers (t(k-1), t(k)] with t(k) = admitted_at + k * step, counted from 1. A stay
+has ceil((discharged_at - admitted_at) / step) steps; its first row is the step that contains
+``observed_from`` where the record begins after admission (k = floor((observed_from - admitted_at) /
+step) + 1), and ``max_steps`` keeps that many rows. A stay without any row is left out.
 
-The row of step k predicts at p(k): the end of the step, t(k), or with horizon 0 the cut-off inside it,
-t(k-1) + cutoff. Its *cell* is (p(k-1), p(k)], so that no fact falls between two cut-offs; the first row's
-cell reaches back without end, and takes what was known before the record begins. A fact belongs to the cell
-of max(time, known_at): nobody could have used it earlier.
+The row of step k predicts at p(k): the end of the step, t(k), or with horizon 0 the cut-off inside
+it, t(k-1) + cutoff. Its *cell* is (p(k-1), p(k)], so that no fact falls between two cut-offs; the
+first row's cell reaches back without end, and takes what was known before the record begins. A fact
+belongs to the cell of max(time, known_at): nobody could have used it earlier.
 
 All arithmetic is in whole microseconds; no boundary depends on rounding.
 """
@@ -80,7 +81,9 @@ class Grid:
         """
         stays = by_stay(stays)
         step = round(task.step_hours * HOUR)
-        times = (microseconds(stays[name]) for name in ("admitted_at", "discharged_at", "observed_from"))
+        times = (
+            microseconds(stays[name]) for name in ("admitted_at", "discharged_at", "observed_from")
+        )
         admitted, discharged, observed = times
         begun = np.maximum(admitted, np.where(observed == NEVER, admitted, observed))
         first = (begun - admitted) // step + 1

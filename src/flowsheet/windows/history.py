@@ -1,14 +1,16 @@
 """The patient's own past responses, as far as they were known when predicting.
 
-Column j of the row of step k speaks of step k - j, as far as it had passed by p(k):
-(t(k-j-1), min(t(k-j), p(k))]. With horizon 1 or more column 0 is the step that just ended; with horizon 0 it is
-the part of the current step before the cut-off, and column 1 the whole step before.
+Column j of the row of step k speaks of step k - j, as far as it had passed by p(k): (t(k-j-1),
+min(t(k-j), p(k))]. With horizon 1 or more column 0 is the step that just ended; with horizon 0 it
+is the part of the current step before the cut-off, and column 1 the whole step before.
 
-``response: state``: 1 when an episode with known_at <= p(k) was on at some time of it. ``response: onset``: 1 when
-an onset with known_at <= p(k) fell into it, which never happens while the stay is in the risk set.
+``response: state``: 1 when an episode with known_at <= p(k) was on at some time of it. ``response:
+onset``: 1 when an onset with known_at <= p(k) fell into it, which never happens while the stay is
+in the risk set.
 
-0 therefore means "not known to be septic": an episode that is only recognised later reads 0 until then, and 1 in
-every column that it covers from then on. NaN: the step lies before the stay's first row.
+0 therefore means "not known to be septic": an episode that is only recognised later reads 0 until
+then, and 1 in every column that it covers from then on. NaN: the step lies before the stay's first
+row.
 """
 
 from __future__ import annotations

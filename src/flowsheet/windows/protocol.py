@@ -1,7 +1,7 @@
 """Which subjects are held out: once, in turn, the latest, or those of a site.
 
-Whatever the protocol, a subject is in exactly one part of a split, and tuning and early stopping see the training and
-validation subjects of that split only.
+Whatever the protocol, a subject is in exactly one part of a split, and tuning and early stopping
+see the training and validation subjects of that split only.
 """
 
 from __future__ import annotations
@@ -60,7 +60,12 @@ def _holdout(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fo
 def _cross_validation(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
     """Each group's hash order is cut into K runs; a fold's run is held out, the subjects after it validate."""
     return [
-        Fold(f"{repeat + 1}.{fold + 1}", repeat, fold, _rotated(roster, evaluation, f"{seed}.{repeat}", fold))
+        Fold(
+            f"{repeat + 1}.{fold + 1}",
+            repeat,
+            fold,
+            _rotated(roster, evaluation, f"{seed}.{repeat}", fold),
+        )
         for repeat in range(evaluation.repeats)
         for fold in range(evaluation.folds)
     ]
@@ -95,11 +100,16 @@ def _site(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]
         if site not in present:
             raise UsageError(f"no stay is at the site {site!r}", todo=did_you_mean(site, present))
     if len(present) < 2:
-        raise UsageError("the site protocol needs stays of two sites or more", todo="use evaluation=holdout")
+        raise UsageError(
+            "the site protocol needs stays of two sites or more", todo="use evaluation=holdout"
+        )
     if evaluation.sites:
         return [Fold("", 0, 0, _without(roster, evaluation.sites, evaluation, seed))]
     at_home = _at_home(roster)
-    return [Fold(site, 0, i, _without(at_home, (site,), evaluation, seed)) for i, site in enumerate(present)]
+    return [
+        Fold(site, 0, i, _without(at_home, (site,), evaluation, seed))
+        for i, site in enumerate(present)
+    ]
 
 
 def _at_home(roster: Roster) -> Roster:
@@ -111,7 +121,9 @@ def _at_home(roster: Roster) -> Roster:
     return replace(roster, site=home)
 
 
-def _without(roster: Roster, sites: tuple[str, ...], evaluation: EvaluationConfig, seed: int) -> Split:
+def _without(
+    roster: Roster, sites: tuple[str, ...], evaluation: EvaluationConfig, seed: int
+) -> Split:
     """Whoever was ever at one of the sites is held out, with all stays."""
     away = np.unique(roster.subject[np.isin(roster.site, sites)])
     groups, sizes = [], []

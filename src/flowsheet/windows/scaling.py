@@ -1,15 +1,17 @@
 """Inputs made comparable, from what the training subjects' rows look like.
 
-Each column is cut to [low, high], may be put on a log scale, shifted and divided. NaN, "nothing known", becomes 0,
-the column's centre; in a ``since`` column, where it means "never measured", it becomes the longest wait. The numbers
-come from the training rows' finite values, of which a fixed sample of ``SAMPLE_ROWS`` is looked at when there are more:
+Each column is cut to [low, high], may be put on a log scale, shifted and divided. NaN, "nothing
+known", becomes 0, the column's centre; in a ``since`` column, where it means "never measured", it
+becomes the longest wait. The numbers come from the training rows' finite values, of which a fixed
+sample of ``SAMPLE_ROWS`` is looked at when there are more:
 
 - a column of zeros and ones, and every ``missing`` indicator, stays as it is;
-- low and high are the ``TAILS`` quantiles; where more than half of the values are 0 and none is below (doses,
-  counts) they are 0 and the upper quantile of the rest, so that a rare drug is not cut away;
+- low and high are the ``TAILS`` quantiles; where more than half of the values are 0 and none is
+  below (doses, counts) they are 0 and the upper quantile of the rest, so that a rare drug is not
+  cut away;
 - log1p where no value is below 0 and the cut values are skewed by more than ``SKEW``;
-- then mean and standard deviation; for a column of mostly zeros 0 and the root mean square of the rest, so that
-  "not given" stays 0 and a usual dose is near 1;
+- then mean and standard deviation; for a column of mostly zeros 0 and the root mean square of the
+  rest, so that "not given" stays 0 and a usual dose is near 1;
 - a column without any variation becomes 0.
 """
 
@@ -74,7 +76,10 @@ class Scaler:
 
     @classmethod
     def _of(cls, names: list[str], columns: Mapping[str, list[float]]) -> Self:
-        arrays = (np.array(columns[f.name], bool if f.name == "log" else np.float32) for f in fields(_Column))
+        arrays = (
+            np.array(columns[f.name], bool if f.name == "log" else np.float32)
+            for f in fields(_Column)
+        )
         return cls(tuple(names), *arrays)
 
     def transform(self, sequences: Sequences) -> Sequences:
@@ -86,7 +91,10 @@ class Scaler:
         names = tuple(feature.name for feature in sequences.features)
         if names != self.names:
             odd = sorted(set(names) ^ set(self.names))
-            raise CheckFailed("the inputs have other columns than the scaler was fitted on", where=", ".join(odd[:5]))
+            raise CheckFailed(
+                "the inputs have other columns than the scaler was fitted on",
+                where=", ".join(odd[:5]),
+            )
         x = np.empty(sequences.x.shape, np.float32)
         for start in range(0, len(x), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
@@ -141,7 +149,9 @@ def _learn(feature: Feature, values: Floats) -> _Column:
         return _Column(0.0, high, log, 0.0, float(np.sqrt(np.mean(cut**2))))
     centre, spread = float(cut.mean()), float(cut.std())
     longest = (float(cut.max()) - centre) / spread
-    return _Column(low, high, log, centre, spread, unknown=longest if feature.kind == "since" else 0.0)
+    return _Column(
+        low, high, log, centre, spread, unknown=longest if feature.kind == "since" else 0.0
+    )
 
 
 def _constant(values: Doubles) -> _Column:

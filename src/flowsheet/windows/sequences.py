@@ -27,15 +27,17 @@ class Feature:
 class Sequences:
     """S stays of together N rows (one a step), F features.
 
-    Rows are sorted by stay, then step; the rows of stay s are ``offsets[s]:offsets[s + 1]``. Inputs are
-    as the record gave them: NaN where nothing is known. Row k holds only what was known at its
+    Rows are sorted by stay, then step; the rows of stay s are ``offsets[s]:offsets[s + 1]``. Inputs
+    are as the record gave them: NaN where nothing is known. Row k holds only what was known at its
     prediction time.
     """
 
     x: NDArray[np.float32]  # (N, F)
     y: NDArray[np.int8]  # (N,) 0 or 1; meaningless where `scored` is False
     scored: NDArray[np.bool_]  # (N,) the row is in the risk set and its target was observed
-    in_state: NDArray[np.bool_]  # (N,) already septic when predicting: transitions in are `scored & ~in_state`
+    in_state: NDArray[
+        np.bool_
+    ]  # (N,) already septic when predicting: transitions in are `scored & ~in_state`
     # (N, P) column j: the response j steps back as known when predicting; NaN: before the stay, or not yet known
     history: NDArray[np.float32]
     step: NDArray[np.int32]  # (N,) k, counted from 1 at admission
@@ -75,7 +77,11 @@ class Sequences:
         rows = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
         per_row = {name: getattr(self, name)[rows] for name in _PER_ROW}
         return replace(
-            self, **per_row, offsets=offsets, stay_id=self.stay_id[chosen], subject_id=self.subject_id[chosen]
+            self,
+            **per_row,
+            offsets=offsets,
+            stay_id=self.stay_id[chosen],
+            subject_id=self.subject_id[chosen],
         )
 
     def of_subjects(self, subjects: NDArray[np.int64]) -> Sequences:
@@ -91,8 +97,13 @@ class Sequences:
     @classmethod
     def load(cls, folder: Path) -> Sequences:
         """Map the arrays of :meth:`save` into memory, read-only; pages are read when touched."""
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
-        return cls(**arrays, features=tuple(Feature(*f) for f in read_json(folder / "features.json")))
+        arrays = {
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in _ARRAYS
+        }
+        return cls(
+            **arrays, features=tuple(Feature(*f) for f in read_json(folder / "features.json"))
+        )
 
 
 _PER_ROW = ("x", "y", "scored", "in_state", "history", "step")

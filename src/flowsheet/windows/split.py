@@ -59,13 +59,17 @@ class Split:
         return split
 
 
-def make_split(subjects: Subjects, has_event: NDArray[np.bool_], evaluation: EvaluationConfig, seed: int) -> Split:
-    """Split the subjects, in the declared shares among those who ever had the event and among those who never had.
+def make_split(
+    subjects: Subjects, has_event: NDArray[np.bool_], evaluation: EvaluationConfig, seed: int
+) -> Split:
+    """Split the subjects, in the declared shares among those who ever had the event and among those
+    who never had.
 
-    ``subjects`` and ``has_event`` have one element a subject or one a stay, in any order. Within each of the two
-    groups the subjects are put in the order of a hash of (seed, subject); the first are held out, the next
-    validate. So the split depends on nothing but who is in which group: not on rows, threads, processes or library
-    versions; and a subject who joins one group moves nobody of the other.
+    ``subjects`` and ``has_event`` have one element a subject or one a stay, in any order. Within
+    each of the two groups the subjects are put in the order of a hash of (seed, subject); the first
+    are held out, the next validate. So the split depends on nothing but who is in which group: not
+    on rows, threads, processes or library versions; and a subject who joins one group moves nobody
+    of the other.
 
     Raises:
         CheckFailed: the shares leave a part without any subject.
@@ -86,11 +90,15 @@ def quota(groups: Sequence[Subjects], share: float) -> list[int]:
     return _quota(groups, [len(group) for group in groups], share)
 
 
-def divide(groups: Sequence[Subjects], held_out: Sequence[int], evaluation: EvaluationConfig) -> Split:
-    """Of each group the first ``held_out`` test, the declared share of all come next and validate, the rest train.
+def divide(
+    groups: Sequence[Subjects], held_out: Sequence[int], evaluation: EvaluationConfig
+) -> Split:
+    """Of each group the first ``held_out`` test, the declared share of all come next and validate,
+    the rest train.
 
     Raises:
-        CheckFailed: nobody is left to train or to validate, or nobody tests although somebody should.
+        CheckFailed: nobody is left to train or to validate, or nobody tests although somebody
+        should.
     """
     left = [len(group) - out for group, out in zip(groups, held_out, strict=True)]
     valid = _quota(groups, left, evaluation.validation)
@@ -119,13 +127,18 @@ def _gather(groups: Iterable[Subjects]) -> Subjects:
 
 def _shuffled(subjects: Subjects, salt: str) -> Subjects:
     """In the order of their hashes; ``subjects`` ascend."""
-    hashes = (blake2b(f"{salt}:{subject}".encode(), digest_size=8).digest() for subject in subjects.tolist())
+    hashes = (
+        blake2b(f"{salt}:{subject}".encode(), digest_size=8).digest()
+        for subject in subjects.tolist()
+    )
     keys = np.array([int.from_bytes(h) for h in hashes], np.uint64)
     return np.asarray(subjects[np.argsort(keys, kind="stable")])
 
 
 def _quota(groups: Sequence[Subjects], left: Sequence[int], share: float) -> list[int]:
-    wanted = [min(int(share * len(group) + 0.5), rest) for group, rest in zip(groups, left, strict=True)]
+    wanted = [
+        min(int(share * len(group) + 0.5), rest) for group, rest in zip(groups, left, strict=True)
+    ]
     if not any(wanted) and any(left):
         wanted[int(np.argmax(left))] = 1
     return wanted

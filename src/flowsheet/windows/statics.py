@@ -23,11 +23,14 @@ NUMERIC = ("age", "height_cm", "weight_kg")
 
 def collect_vocabulary(tables: Tables) -> dict[str, list[str]]:
     """The categories that these stays hold, sorted; to be kept with the extract and the model."""
-    return {name: sorted(tables.stays[name].drop_nulls().unique().to_list()) for name in CATEGORICAL}
+    return {
+        name: sorted(tables.stays[name].drop_nulls().unique().to_list()) for name in CATEGORICAL
+    }
 
 
 class Statics:
-    """What is known of a stay from its first hour, repeated on each row: numbers, and categories one-hot.
+    """What is known of a stay from its first hour, repeated on each row: numbers, and categories
+    one-hot.
 
     A missing number is NaN; a missing category, or one outside the vocabulary, is all zeros.
     ``hours_in_hospital`` counts from admission to the hospital to admission to the unit.
@@ -40,13 +43,17 @@ class Statics:
             for name in config.statics
             for category in (vocabulary[name] if name in CATEGORICAL else [None])
         ]
-        self.features = tuple(Feature(_label(*column), "static", column[0]) for column in self.columns)
+        self.features = tuple(
+            Feature(_label(*column), "static", column[0]) for column in self.columns
+        )
 
     def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
         """Write the columns of ``features``."""
         stays = by_stay(tables.stays)
         held = grid.positions(stays["stay_id"].to_numpy()) >= 0
-        told = stays.select(_static(*column).cast(pl.Float32).alias(_label(*column)) for column in self.columns)
+        told = stays.select(
+            _static(*column).cast(pl.Float32).alias(_label(*column)) for column in self.columns
+        )
         for j, column in enumerate(told):
             x[:, j] = grid.per_row(column.to_numpy()[held])
 

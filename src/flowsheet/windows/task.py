@@ -1,25 +1,26 @@
 """What is predicted at each row, and which rows count.
 
-The target window of the row of step k is (p(k), t(k + horizon)]: everything after the prediction up to the end
-of the horizon; with horizon 0 that is the rest of the step after the cut-off. An episode is the half-open time
-[onset, end), and a null end means that it outlasts the record.
+The target window of the row of step k is (p(k), t(k + horizon)]: everything after the prediction up
+to the end of the horizon; with horizon 0 that is the rest of the step after the cut-off. An episode
+is the half-open time [onset, end), and a null end means that it outlasts the record.
 
-``response: state``
-    y(k) = 1 when some episode has onset <= window's end and end > p(k): septic at some time in the window.
-``response: onset``
-    y(k) = 1 when the stay's *first* onset lies in the window. Rows with p(k) at or after the first onset leave the
-    risk set.
-``in_state``
-    some episode has onset <= p(k) < end. This is the truth, not what was known: it marks rows, it is no input.
+``response: state`` y(k) = 1 when some episode has onset <= window's end and end > p(k): septic at
+    some time in the window.
+``response: onset`` y(k) = 1 when the stay's *first* onset lies in the window. Rows with p(k) at or
+    after the first onset leave the risk set.
+``in_state`` some episode has onset <= p(k) < end. This is the truth, not what was known: it marks
+    rows, it is no input.
 
 A row is ``scored`` when it is in the risk set and its target counts as observed:
 
-- never where p(k) lies after discharge (the last, partial step of a stay) or before the record begins (a cut-off
-  earlier than ``observed_from``): nobody is there to predict for;
-- ``censor: keep``: otherwise always; the part of the window after discharge is free of the event unless an
-  episode's onset was recorded there (PhysioNet 2019 labels onsets up to 6 h after the last row);
-- ``censor: drop``: where the window ends by discharge, or where y(k) = 1 is seen by then already (by an episode
-  with onset <= discharged_at). An onset after discharge inside a window that outlasts the stay is not "seen".
+- never where p(k) lies after discharge (the last, partial step of a stay) or before the record
+  begins (a cut-off earlier than ``observed_from``): nobody is there to predict for;
+- ``censor: keep``: otherwise always; the part of the window after discharge is free of the event
+  unless an episode's onset was recorded there (PhysioNet 2019 labels onsets up to 6 h after the
+  last row);
+- ``censor: drop``: where the window ends by discharge, or where y(k) = 1 is seen by then already
+  (by an episode with onset <= discharged_at). An onset after discharge inside a window that
+  outlasts the stay is not "seen".
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ class Episodes:
 
     def where(self, chosen: Mask | Ints) -> Episodes:
         """The chosen ones."""
-        return Episodes(self.stay[chosen], self.onset[chosen], self.end[chosen], self.known_at[chosen])
+        return Episodes(
+            self.stay[chosen], self.onset[chosen], self.end[chosen], self.known_at[chosen]
+        )
 
     def first(self) -> Episodes:
         """The first of each stay, as long as its onset: half-open [onset, onset)."""
@@ -78,12 +81,18 @@ def targets(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Targets:
     told = Episodes.of(grid, episodes)
     response = told if task.response is Response.state else told.first()
     y = _in_window(grid, response, task.horizon)
-    seen = _in_window(grid, response.where(response.onset <= grid.discharged[response.stay]), task.horizon)
-    in_state = grid.cover(*_rows(grid, told.stay, grid.cell(told.stay, told.onset), grid.cell(told.stay, told.end)))
+    seen = _in_window(
+        grid, response.where(response.onset <= grid.discharged[response.stay]), task.horizon
+    )
+    in_state = grid.cover(
+        *_rows(grid, told.stay, grid.cell(told.stay, told.onset), grid.cell(told.stay, told.end))
+    )
     scored = _observed(grid, task, seen)
     if task.response is Response.onset:
         last = grid.offsets[response.stay + 1]
-        scored &= ~grid.cover(grid.row(response.stay, grid.cell(response.stay, response.onset)), last)
+        scored &= ~grid.cover(
+            grid.row(response.stay, grid.cell(response.stay, response.onset)), last
+        )
     return Targets(y.astype(np.int8), scored, in_state)
 
 

@@ -1,17 +1,17 @@
 """How drug exposures fill columns: up to three of each drug, as ``treatment_columns`` chooses.
 
-An exposure is seen from max(start, known_at) on. At p(k) its ``end`` counts only as far as it has passed.
+An exposure is seen from max(start, known_at) on. At p(k) its ``end`` counts only as far as it has
+passed.
 
 ``on``
     1 when a known exposure meets the cell.
-``dose``
-    the amount known to have been given, less the amount known at the row before: of a running exposure the rate
-    times the hours in the cell, of one given at once the amount. What was given before the exposure was known
-    (or before the first row) comes in the cell in which it becomes known; one that is only known after its end comes
-    whole. 0 where there is none; a dose that was not told adds nothing, and ``on`` speaks for it.
-``since``
-    hours from the last moment at which the drug is known to have been given to p(k): 0 while it runs, NaN when it
-    never was.
+``dose`` the amount known to have been given, less the amount known at the row before: of a running
+    exposure the rate times the hours in the cell, of one given at once the amount. What was given
+    before the exposure was known (or before the first row) comes in the cell in which it becomes
+    known; one that is only known after its end comes whole. 0 where there is none; a dose that was
+    not told adds nothing, and ``on`` speaks for it.
+``since`` hours from the last moment at which the drug is known to have been given to p(k): 0 while
+    it runs, NaN when it never was.
 """
 
 from __future__ import annotations
@@ -64,9 +64,13 @@ class Treatments:
 
     def __init__(self, config: FeaturesConfig, drugs: Sequence[str]) -> None:
         self.drugs = chosen("drug", config.treatments, drugs)
-        self.columns = chosen("treatment column", config.treatment_columns, get_args(TreatmentColumn))
+        self.columns = chosen(
+            "treatment column", config.treatment_columns, get_args(TreatmentColumn)
+        )
         self.features = tuple(
-            Feature(f"{drug}_{what}", "treatment", drug) for what in self.columns for drug in self.drugs
+            Feature(f"{drug}_{what}", "treatment", drug)
+            for what in self.columns
+            for drug in self.drugs
         )
 
     def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
@@ -80,7 +84,9 @@ class Treatments:
             if what == "on":
                 part[:] = (np.bincount(cell, minlength=part.size) > 0).reshape(shape)
             elif what == "dose":
-                part[:] = np.bincount(cell, weights=given.amount, minlength=part.size).reshape(shape)
+                part[:] = np.bincount(cell, weights=given.amount, minlength=part.size).reshape(
+                    shape
+                )
             else:
                 part[:] = _since(grid, given, width)
 

@@ -38,7 +38,9 @@ def test_the_next_step_is_exact():
 @pytest.fixture(scope="module")
 def still() -> WardOptions:
     """A ward without noise in physiology, where two steps ahead can be enumerated."""
-    drug = Drug(doses=(4, 8), reference=8, chance=0.3, when_septic=1, effect=2, curve=Exponential(tau=2))
+    drug = Drug(
+        doses=(4, 8), reference=8, chance=0.3, when_septic=1, effect=2, curve=Exponential(tau=2)
+    )
     return WardOptions(
         min_steps=8,
         max_steps=8,
@@ -61,7 +63,9 @@ def enumerated(options: WardOptions) -> tuple[np.ndarray, np.ndarray]:
         before = sum(given[:, j] * act[k - j + 1] for j in range(k + 1))
         offered = expit(np.log(drug.chance / (1 - drug.chance)) + drug.when_septic * septic[:, k])
         for y, dose in product((0, 1), (0.0, *drug.doses)):
-            weight = np.where(y, p[:, k], 1 - p[:, k]) * (offered / len(drug.doses) if dose else 1 - offered)
+            weight = np.where(y, p[:, k], 1 - p[:, k]) * (
+                offered / len(drug.doses) if dose else 1 - offered
+            )
             z = 0.5 * what.factors[:, k + 1, 0] + y
             rest = _ward.standing(options, who)
             q = expit(rest + law.persistence * y + 0.7 * z + before + dose * act[0])
@@ -91,7 +95,9 @@ def test_what_comes_is_as_frequent_as_was_said(horizon: int):
     for said, came in ((found.state, later[-1]), (found.within, later.any(axis=0))):
         p, y = said[:, :seen].ravel(), came.ravel()
         for bin_ in np.array_split(np.argsort(p), 5):
-            spread = np.sqrt(horizon * (p[bin_] * (1 - p[bin_])).sum()) / len(bin_)  # overlapping windows repeat
+            spread = np.sqrt(horizon * (p[bin_] * (1 - p[bin_])).sum()) / len(
+                bin_
+            )  # overlapping windows repeat
             assert abs(y[bin_].mean() - p[bin_].mean()) < 4 * spread + 1e-3
 
 
@@ -99,7 +105,9 @@ def test_the_error_is_the_spread_over_other_paths():
     options = WardOptions(max_steps=12, min_steps=5)
     (_, few), (_, many) = told(options, 3, paths=50), told(options, 3, paths=51)
     z = (few.state - many.state) / np.sqrt(few.state_error**2 + many.state_error**2)
-    assert 0.7 < np.std(z) < 1.15  # the responses are stratified: a little less than independent paths would vary
+    assert (
+        0.7 < np.std(z) < 1.15
+    )  # the responses are stratified: a little less than independent paths would vary
     assert abs(np.mean(z)) < 0.05
 
 
@@ -110,4 +118,6 @@ def test_the_table_ahead_has_the_rows_of_the_table_of_the_next_step():
     assert far["within"].is_between(0, 1).all()
     assert (far["within"] >= far["probability"] - 0.2).all()
     assert_frame_equal(far, oracle(options, horizon=3, paths=20))
-    assert_frame_equal(far.filter(pl.col("stay_id") <= 2), oracle(options.model_copy(update={"stays": 2}), 3, 20))
+    assert_frame_equal(
+        far.filter(pl.col("stay_id") <= 2), oracle(options.model_copy(update={"stays": 2}), 3, 20)
+    )

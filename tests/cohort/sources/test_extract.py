@@ -42,7 +42,9 @@ class TestConformance(SourceConformance):
         return self.write(folder, self.sound)
 
     def make_shuffled(self, folder: Path) -> Source:
-        shuffled = (getattr(self.sound, name).sample(fraction=1, shuffle=True, seed=1) for name in TABLES)
+        shuffled = (
+            getattr(self.sound, name).sample(fraction=1, shuffle=True, seed=1) for name in TABLES
+        )
         return self.write(folder, Tables(*shuffled))
 
     def make_changed(self, folder: Path) -> Source:
@@ -65,7 +67,9 @@ def test_hand_made_tables_need_no_manifest_and_no_order(ward: Extract, tmp_path:
     folder = tmp_path / "hand-made"
     folder.mkdir()
     tables = ward.tables()
-    tables.stays.drop("site", "height_cm", "weight_kg").reverse().write_parquet(folder / "stays.parquet")
+    tables.stays.drop("site", "height_cm", "weight_kg").reverse().write_parquet(
+        folder / "stays.parquet"
+    )
     tables.events.sample(fraction=1, shuffle=True, seed=1).write_parquet(folder / "events.parquet")
     copy = made("extract", tmp_path / "copy", f"cohort.path={folder}")
     assert copy.tables().events.equals(tables.events)
@@ -85,7 +89,10 @@ def test_rows_of_unknown_stays_are_quarantined_with_their_number(ward: Extract, 
     [
         (lambda folder: (folder / "events.parquet").unlink(), "lacks the table 'events'"),
         (lambda folder: (folder / "stays.parquet").write_bytes(b"PAR1"), "'stays' cannot be read"),
-        (lambda folder: pl.DataFrame({"stay_id": [1]}).write_parquet(folder / "events.parquet"), "'events' cannot"),
+        (
+            lambda folder: pl.DataFrame({"stay_id": [1]}).write_parquet(folder / "events.parquet"),
+            "'events' cannot",
+        ),
         (lambda folder: (folder / "manifest.json").write_text("{"), "manifest"),
     ],
 )

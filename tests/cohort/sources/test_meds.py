@@ -37,10 +37,19 @@ def person(subject: int, day: int, stay: int | None = None) -> list[Row]:
         row(subject, "2090-03-01T00:00:00", "MEDS_BIRTH"),
         row(subject, f"2150-03-{day:02d}T06:00:00", "HOSPITAL_ADMISSION//URGENT//ROOM"),
         row(subject, at[0], "ICU_ADMISSION//MICU", icustay_id=stay),
-        row(subject, at[0].replace("08", "09"), "LAB//220045//bpm", 80.0 + subject, icustay_id=stay),
+        row(
+            subject, at[0].replace("08", "09"), "LAB//220045//bpm", 80.0 + subject, icustay_id=stay
+        ),
         row(subject, at[1], "LAB//220045//bpm", 98.6, icustay_id=stay),
         row(subject, at[1], "LAB//RESULT//50813//mmol/L", 2.1),
-        row(subject, at[0].replace("08", "10"), "INFUSION_START//221906", 0.1, order_id=7, unit="mcg/kg/min"),
+        row(
+            subject,
+            at[0].replace("08", "10"),
+            "INFUSION_START//221906",
+            0.1,
+            order_id=7,
+            unit="mcg/kg/min",
+        ),
         row(subject, at[0].replace("08", "12"), "INFUSION_END//221906", 3.0, order_id=7, unit="mg"),
         row(subject, at[2], "ICU_DISCHARGE//MICU", icustay_id=stay),
     ]
@@ -62,7 +71,13 @@ def source(root: Path, **options: Any) -> Meds:
 
 def run(root: Path, target: Path, max_share: float = 1.0, **options: Any) -> Extract:
     quarantine = {"max_share": max_share}
-    values = {"name": "test", "source": "meds", "path": str(root), "options": options, "quarantine": quarantine}
+    values = {
+        "name": "test",
+        "source": "meds",
+        "path": str(root),
+        "options": options,
+        "quarantine": quarantine,
+    }
     config = CohortConfig.model_validate(values)
     return ingest(make_source(config), config, target, lambda line: None)
 
@@ -104,7 +119,10 @@ def test_a_stay_and_its_person(tmp_path: Path):
     extract = run(data(tmp_path / "raw", sound(), licence="ODbL"), tmp_path / "out")
     stay = extract.tables().stays.filter(subject_id=1).row(0, named=True)
     assert stay["stay_id"] == 499
-    assert (stay["admitted_at"], stay["discharged_at"]) == (moment("2150-03-01T08:00"), moment("2150-03-03T08:00"))
+    assert (stay["admitted_at"], stay["discharged_at"]) == (
+        moment("2150-03-01T08:00"),
+        moment("2150-03-03T08:00"),
+    )
     assert stay["hospital_admitted_at"] == moment("2150-03-01T06:00")
     assert (stay["sex"], stay["unit"], stay["admission_type"]) == ("F", "MICU", "URGENT")
     assert stay["age"] == pytest.approx(60.0, abs=0.01)
@@ -112,12 +130,21 @@ def test_a_stay_and_its_person(tmp_path: Path):
     assert dict(extract.manifest.attrition)["intensive care stays"] == 4
 
 
-def test_values_are_the_decimals_that_were_stored_and_drugs_run_in_the_catalogue_s_unit(tmp_path: Path):
+def test_values_are_the_decimals_that_were_stored_and_drugs_run_in_the_catalogue_s_unit(
+    tmp_path: Path,
+):
     tables = run(data(tmp_path / "raw", sound()), tmp_path / "out").tables()
     assert tables.events.filter(stay_id=499, variable="hr")["value"].to_list() == [81.0, 98.6]
     given = tables.treatments.filter(stay_id=499).row(0, named=True)
-    assert (given["start"], given["end"]) == (moment("2150-03-01T10:00"), moment("2150-03-01T12:00"))
-    assert (given["drug"], given["dose"], given["unit"]) == ("norepinephrine", pytest.approx(6.0), "mcg/kg")
+    assert (given["start"], given["end"]) == (
+        moment("2150-03-01T10:00"),
+        moment("2150-03-01T12:00"),
+    )
+    assert (given["drug"], given["dose"], given["unit"]) == (
+        "norepinephrine",
+        pytest.approx(6.0),
+        "mcg/kg",
+    )
 
 
 def test_without_ids_a_stay_ends_with_the_next_discharge(tmp_path: Path):
@@ -146,11 +173,15 @@ def test_without_ids_a_stay_ends_with_the_next_discharge(tmp_path: Path):
         ("2150-03-03T10:00:01", False),
     ],
 )
-def test_facts_near_a_stay_are_its_own_and_others_are_counted(tmp_path: Path, time: str, kept: bool):
+def test_facts_near_a_stay_are_its_own_and_others_are_counted(
+    tmp_path: Path, time: str, kept: bool
+):
     rows = [*sound(), row(1, time, "LAB//220045//bpm", 71.0)]
     extract = run(data(tmp_path / "raw", rows), tmp_path / "out")
     assert extract.tables().events.filter(value=71.0)["stay_id"].to_list() == [499] * kept
-    assert dict(extract.manifest.left_out) == ({} if kept else {"a measurement or drug outside every stay": 1})
+    assert dict(extract.manifest.left_out) == (
+        {} if kept else {"a measurement or drug outside every stay": 1}
+    )
 
 
 def test_a_column_of_storage_times_and_a_delay_say_when_a_fact_was_known(tmp_path: Path):
@@ -158,7 +189,11 @@ def test_a_column_of_storage_times_and_a_delay_say_when_a_fact_was_known(tmp_pat
     rows[4]["storetime"] = "2150-03-01T09:40:00"
     rows[5]["storetime"] = "2150-03-01T09:40:00"  # before it was true
     root = data(tmp_path / "raw", rows)
-    events = run(root, tmp_path / "a", known_at="storetime").tables().events.filter(stay_id=499, variable="hr")
+    events = (
+        run(root, tmp_path / "a", known_at="storetime")
+        .tables()
+        .events.filter(stay_id=499, variable="hr")
+    )
     assert events["known_at"].to_list() == [moment("2150-03-01T09:40"), moment("2150-03-02T08:00")]
     late = mapping(tmp_path, [*STAYS, "LAB//220045//*,variable,hr,,none,1.5"])
     events = run(root, tmp_path / "b", mapping=str(late)).tables().events.filter(stay_id=499)
@@ -168,7 +203,9 @@ def test_a_column_of_storage_times_and_a_delay_say_when_a_fact_was_known(tmp_pat
 STAYS = ["ICU_ADMISSION//*,icu_admission,,,,", "ICU_DISCHARGE//*,icu_discharge,,,,"]
 
 
-def mapping(folder: Path, lines: list[str], header: str = "code,kind,name,unit,convert,delay_hours") -> Path:
+def mapping(
+    folder: Path, lines: list[str], header: str = "code,kind,name,unit,convert,delay_hours"
+) -> Path:
     file = folder / "codes.csv"
     file.write_text("\n".join([header, *lines]) + "\n")
     return file
@@ -198,9 +235,9 @@ def test_units_are_converted_as_the_mapping_says(tmp_path: Path, convert: str):
 
 
 def test_the_longest_code_of_the_mapping_speaks_and_an_equal_one_before_all():
-    found = Mapping(pl.DataFrame({"code": ["A//*", "A//B//*", "A//B//C", "Z"]}).with_row_index("rule")).match(
-        pl.Series(["A", "A//X", "A//B", "A//B//D", "A//B//C", "AB", "Z//1", "Z"])
-    )
+    found = Mapping(
+        pl.DataFrame({"code": ["A//*", "A//B//*", "A//B//C", "Z"]}).with_row_index("rule")
+    ).match(pl.Series(["A", "A//X", "A//B", "A//B//D", "A//B//C", "AB", "Z//1", "Z"]))
     assert dict(found.rows()) == {"A": 0, "A//X": 0, "A//B": 1, "A//B//D": 1, "A//B//C": 2, "Z": 3}
 
 
@@ -244,15 +281,26 @@ DRUGS = {
 def test_doses(tmp_path: Path, case: str):
     (rate, rate_unit, amount, amount_unit), (hours, dose) = DRUGS[case]
     drug = "norepinephrine" if case == "rate of another dimension" else "vancomycin"
-    file = mapping(tmp_path, [*STAYS, f"ON,drug_start,{drug},,,", f"OFF,drug_end,{drug},,,", "LAB//*,variable,hr,,,"])
+    file = mapping(
+        tmp_path,
+        [*STAYS, f"ON,drug_start,{drug},,,", f"OFF,drug_end,{drug},,,", "LAB//*,variable,hr,,,"],
+    )
     rows = [*sound(), row(1, "2150-03-01T11:00:00", "ON", rate, unit=rate_unit)]
     rows.append(row(1, "2150-03-01T13:00:00", "OFF", amount, unit=amount_unit))
-    (given,) = run(data(tmp_path / "raw", rows), tmp_path / "out", mapping=str(file)).tables().treatments.to_dicts()
+    (given,) = (
+        run(data(tmp_path / "raw", rows), tmp_path / "out", mapping=str(file))
+        .tables()
+        .treatments.to_dicts()
+    )
     assert (given["end"] - given["start"], given["dose"]) == (timedelta(hours=hours), dose)
 
 
 def test_single_doses_starts_without_an_end_and_ends_without_a_start(tmp_path: Path):
-    lines = ["GIVE//*,drug,vancomycin,g,,", "ON,drug_start,insulin,U/hour,,", "OFF,drug_end,insulin,U,,"]
+    lines = [
+        "GIVE//*,drug,vancomycin,g,,",
+        "ON,drug_start,insulin,U/hour,,",
+        "OFF,drug_end,insulin,U,,",
+    ]
     file = mapping(tmp_path, [*STAYS, *lines, "LAB//220045//*,variable,hr,,,"])
     more = [
         row(1, "2150-03-01T11:00:00", "GIVE//vancomycin", 1.0),
@@ -273,13 +321,23 @@ def test_single_doses_starts_without_an_end_and_ends_without_a_start(tmp_path: P
     }
 
 
-def test_codes_that_the_mapping_does_not_know_are_named_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_codes_that_the_mapping_does_not_know_are_named_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(module, "NAMED_CODES", 1)
-    more = [row(i, "2150-03-01T12:00:00", code) for i, code in ((1, "ODD//A"), (2, "ODD//A"), (1, "ODD//B"), (1, "C"))]
+    more = [
+        row(i, "2150-03-01T12:00:00", code)
+        for i, code in ((1, "ODD//A"), (2, "ODD//A"), (1, "ODD//B"), (1, "C"))
+    ]
     extract = run(data(tmp_path / "raw", sound() + more), tmp_path / "out")
-    found = {"the mapping does not know the code 'ODD//A'": 2, "the mapping does not know 2 other codes": 2}
+    found = {
+        "the mapping does not know the code 'ODD//A'": 2,
+        "the mapping does not know 2 other codes": 2,
+    }
     assert dict(extract.manifest.left_out) == found
-    hushed = mapping(tmp_path, [*STAYS, "LAB//*,variable,hr,,,", "ODD//*,ignore,,,,", "C,ignore,,,,"])
+    hushed = mapping(
+        tmp_path, [*STAYS, "LAB//*,variable,hr,,,", "ODD//*,ignore,,,,", "C,ignore,,,,"]
+    )
     named = run(tmp_path / "raw", tmp_path / "b", mapping=str(hushed)).manifest.left_out
     assert not any("ODD" in reason or "'C'" in reason for reason, _ in named)
 
@@ -325,8 +383,16 @@ SPOILT: dict[str, tuple[bool, list[Row], str]] = {
         "icu_admission_twice",
     ),
     "no time": (True, [row(9, None, "ICU_ADMISSION//MICU", icustay_id=9)], "admission_time"),
-    "still there": (False, [row(9, "2150-01-01T00:00:00", "ICU_ADMISSION//MICU")], "admission_without_discharge"),
-    "never came": (False, [row(9, "2150-01-01T00:00:00", "ICU_DISCHARGE//MICU")], "discharge_without_admission"),
+    "still there": (
+        False,
+        [row(9, "2150-01-01T00:00:00", "ICU_ADMISSION//MICU")],
+        "admission_without_discharge",
+    ),
+    "never came": (
+        False,
+        [row(9, "2150-01-01T00:00:00", "ICU_DISCHARGE//MICU")],
+        "discharge_without_admission",
+    ),
 }
 
 
@@ -357,7 +423,9 @@ def labels(folder: Path, *rows: tuple[int, str, bool]) -> Path:
         "boolean_value": [r[2] for r in rows],
     }
     folder.mkdir()
-    pl.DataFrame(told).cast({"prediction_time": pl.Datetime("us")}).write_parquet(folder / "0.parquet")
+    pl.DataFrame(told).cast({"prediction_time": pl.Datetime("us")}).write_parquet(
+        folder / "0.parquet"
+    )
     return folder
 
 
@@ -372,7 +440,10 @@ def test_episodes_out_of_labels(tmp_path: Path):
         (2, "2150-03-02T12:00", False),
         (3, "2149-03-02T12:00", True),
     )
-    root, chosen = data(tmp_path / "raw", sound()), {"labels": str(told), "label_known_after_hours": 10}
+    root, chosen = (
+        data(tmp_path / "raw", sound()),
+        {"labels": str(told), "label_known_after_hours": 10},
+    )
     extract = run(root, tmp_path / "a", **chosen)
     assert extract.tables().episodes.rows() == [
         (499, moment("2150-03-01T18:00"), moment("2150-03-02T06:00"), moment("2150-03-02T04:00")),
@@ -380,7 +451,12 @@ def test_episodes_out_of_labels(tmp_path: Path):
     ]
     assert dict(extract.manifest.left_out) == {"a label outside every stay": 1}
     led = run(root, tmp_path / "b", label_lead_hours=6, **chosen).tables().episodes.row(0)
-    assert led == (499, moment("2150-03-02T00:00"), moment("2150-03-02T12:00"), moment("2150-03-02T10:00"))
+    assert led == (
+        499,
+        moment("2150-03-02T00:00"),
+        moment("2150-03-02T12:00"),
+        moment("2150-03-02T10:00"),
+    )
     one, other = source(root, **chosen).fingerprint(), source(root).fingerprint()
     assert one != other
 
@@ -395,7 +471,12 @@ def septic(subject: int) -> list[Row]:
 
 
 def test_episodes_by_sepsis_3_out_of_antibiotics_and_cultures(tmp_path: Path):
-    lines = ["GIVE//*,drug,vancomycin,g,,", "CULTURE//*,culture,,,,", "PLT,variable,plt,,,", "LAB//*,variable,hr,,,"]
+    lines = [
+        "GIVE//*,drug,vancomycin,g,,",
+        "CULTURE//*,culture,,,,",
+        "PLT,variable,plt,,,",
+        "LAB//*,variable,hr,,,",
+    ]
     file = mapping(tmp_path, [*STAYS, *lines])
     rows = sound() + septic(1) + [r for r in septic(2) if "CULTURE" not in r["code"]]
     extract = run(data(tmp_path / "raw", rows), tmp_path / "out", mapping=str(file), sepsis3={})
@@ -457,7 +538,9 @@ def broken(folder: Path, case: str) -> Path:
     if case in changed:
         changed[case].write_parquet(file)
     else:
-        file.write_bytes({"cut": file.read_bytes()[:-100], "text": b"no parquet", "empty": b""}[case])
+        file.write_bytes(
+            {"cut": file.read_bytes()[:-100], "text": b"no parquet", "empty": b""}[case]
+        )
     return root
 
 
@@ -497,7 +580,11 @@ def test_folders_without_shards_stays_or_labels_are_refused(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("column", "value", "said"),
-    [("boolean_value", 1, "true and false"), ("prediction_time", "x", "times"), ("subject_id", "x", "whole numbers")],
+    [
+        ("boolean_value", 1, "true and false"),
+        ("prediction_time", "x", "times"),
+        ("subject_id", "x", "whole numbers"),
+    ],
 )
 def test_labels_of_another_type_are_refused(tmp_path: Path, column: str, value: Any, said: str):
     told = labels(tmp_path / "labels", (1, "2150-03-01T12:00", True))
@@ -547,7 +634,15 @@ class TestMimic3Demo:
     def test_stays_agree_with_the_direct_route(self, both: tuple[Extract, Extract]):
         ours, direct = (extract.tables().stays for extract in both)
         assert ours.height == 136
-        columns = ["stay_id", "subject_id", "admitted_at", "discharged_at", "sex", "unit", "hospital_admitted_at"]
+        columns = [
+            "stay_id",
+            "subject_id",
+            "admitted_at",
+            "discharged_at",
+            "sex",
+            "unit",
+            "hospital_admitted_at",
+        ]
         shared = ours.join(direct, on="stay_id", how="semi")
         assert shared.select(columns).equals(direct.select(columns))
         assert (shared["age"] - direct["age"]).abs().max() < 1e-6
@@ -557,7 +652,9 @@ class TestMimic3Demo:
         key = ["stay_id", "time", "known_at", "variable"]
         begin = direct.stays.select("stay_id", "admitted_at")
         kept = ~pl.col("variable").is_in(self.CONTEXT)
-        one, other = (tables.events.filter(kept).join(begin, on="stay_id") for tables in (ours, direct))
+        one, other = (
+            tables.events.filter(kept).join(begin, on="stay_id") for tables in (ours, direct)
+        )
         inside = pl.col("time") >= pl.col("admitted_at")
         found = differing(one.filter(inside), other.filter(inside), key, "value")
         assert other.filter(inside).height > 100_000
@@ -571,17 +668,25 @@ class TestMimic3Demo:
         drugs = ["norepinephrine", "phenylephrine", "insulin", "heparin", "fentanyl", "midazolam"]
         assert set(drugs) <= mapped
         metavision = both[1].tables().stays.filter(site="metavision")["stay_id"].implode()
-        runs = (pl.col("end") > pl.col("start")) & pl.col("drug").is_in(drugs) & pl.col("stay_id").is_in(metavision)
+        runs = (
+            (pl.col("end") > pl.col("start"))
+            & pl.col("drug").is_in(drugs)
+            & pl.col("stay_id").is_in(metavision)
+        )
         key = ["stay_id", "drug", "start", "end", "known_at"]
         assert ours.filter(runs).height > 500
         found = differing(ours.filter(runs), direct.filter(runs), key, "dose")
         assert found.is_empty(), str(found)
 
-    def test_the_open_records_keep_the_contract_and_have_episodes(self, both: tuple[Extract, Extract]):
+    def test_the_open_records_keep_the_contract_and_have_episodes(
+        self, both: tuple[Extract, Extract]
+    ):
         assert check_extract(both[0].path).is_empty()
         ours, direct = (extract.tables() for extract in both)
         metavision = direct.stays.filter(site="metavision")["stay_id"]
-        assert 0 < ours.episodes["stay_id"].n_unique() <= len(metavision)  # CareVue's antibiotics are orders
+        assert (
+            0 < ours.episodes["stay_id"].n_unique() <= len(metavision)
+        )  # CareVue's antibiotics are orders
         assert ours.episodes["stay_id"].is_in(metavision.implode()).all()
 
 

@@ -31,7 +31,9 @@ def source(folder: Path, **options: Any) -> Mimic3:
 def whole(folder: Path, **options: Any) -> tuple[Tables, list[Batch]]:
     batches = list(source(folder, **options).batches())
     names = ("stays", "events", "treatments", "episodes")
-    return Tables(*(pl.concat(getattr(batch, name) for batch in batches) for name in names)), batches
+    return Tables(
+        *(pl.concat(getattr(batch, name) for batch in batches) for name in names)
+    ), batches
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,12 @@ def made(tmp_path_factory) -> tuple[Tables, list[Batch]]:
 
 
 def values(tables: Tables, stay: int, variable: str) -> list[tuple[datetime, datetime, float]]:
-    return tables.events.filter(stay_id=stay, variable=variable).sort("time").select("time", "known_at", "value").rows()
+    return (
+        tables.events.filter(stay_id=stay, variable=variable)
+        .sort("time")
+        .select("time", "known_at", "value")
+        .rows()
+    )
 
 
 def at(text: str) -> datetime:
@@ -55,12 +62,17 @@ class TestConformance(SourceConformance):
         return source(raw.write(folder / "tables", raw.tables()), stays_per_batch=2)
 
     def make_shuffled(self, folder: Path) -> Source:
-        shuffled = {name: table.sample(fraction=1, shuffle=True, seed=3) for name, table in raw.tables().items()}
+        shuffled = {
+            name: table.sample(fraction=1, shuffle=True, seed=3)
+            for name, table in raw.tables().items()
+        }
         return source(raw.write(folder / "tables", shuffled), stays_per_batch=2)
 
     def make_changed(self, folder: Path) -> Source:
         changed = raw.tables()
-        changed["labevents"] = changed["labevents"].with_columns(pl.col("valuenum").str.replace("1.4", "1.5"))
+        changed["labevents"] = changed["labevents"].with_columns(
+            pl.col("valuenum").str.replace("1.4", "1.5")
+        )
         return source(raw.write(folder / "tables", changed), stays_per_batch=2)
 
 
@@ -74,11 +86,15 @@ class TestDemoConformance(SourceConformance):
         return source(self.folder, stays_per_batch=50)
 
 
-@pytest.mark.parametrize(("form", "upper"), [("csv", True), ("csv.gz", False), ("parquet", True), ("parquet", False)])
+@pytest.mark.parametrize(
+    ("form", "upper"), [("csv", True), ("csv.gz", False), ("parquet", True), ("parquet", False)]
+)
 def test_every_form_of_the_tables_says_the_same(made, tmp_path, form: str, upper: bool):
     again, batches = whole(raw.write(tmp_path / "tables", raw.tables(), form=form, upper=upper))
     for name in ("stays", "events", "treatments", "episodes"):
-        assert getattr(again, name).sort(pl.all()).equals(getattr(made[0], name).sort(pl.all())), name
+        assert getattr(again, name).sort(pl.all()).equals(getattr(made[0], name).sort(pl.all())), (
+            name
+        )
     assert batches[0].left_out == made[1][0].left_out
 
 
@@ -103,7 +119,9 @@ def test_values_are_converted_and_known_when_they_were_stored(made):
     assert [v for _, _, v in values(tables, 1001, "crp")] == [89.0, 250.0]
 
 
-def test_a_chart_event_without_a_stay_is_placed_by_its_time_and_never_known_before_it_was_true(made):
+def test_a_chart_event_without_a_stay_is_placed_by_its_time_and_never_known_before_it_was_true(
+    made,
+):
     assert values(made[0], 1001, "hr")[1] == (at("2150-03-01 12:00"), at("2150-03-01 12:00"), 90.0)
 
 
@@ -137,9 +155,12 @@ def test_the_arterial_line_comes_before_the_cuff_and_arterial_blood_before_venou
 
 
 @pytest.mark.parametrize(
-    ("rule", "verbal", "total"), [("missing", [], []), ("as_charted", [1.0], [11.0]), ("normal", [], [15.0])]
+    ("rule", "verbal", "total"),
+    [("missing", [], []), ("as_charted", [1.0], [11.0]), ("normal", [], [15.0])],
 )
-def test_the_coma_score_of_an_intubated_patient_follows_the_declared_rule(tmp_path, rule, verbal, total):
+def test_the_coma_score_of_an_intubated_patient_follows_the_declared_rule(
+    tmp_path, rule, verbal, total
+):
     tables, _ = whole(raw.write(tmp_path / "tables", raw.tables()), intubated_verbal=rule)
     assert [v for _, _, v in values(tables, 1001, "vgcs")] == verbal
     assert [v for _, _, v in values(tables, 1001, "gcs")] == total
@@ -147,7 +168,9 @@ def test_the_coma_score_of_an_intubated_patient_follows_the_declared_rule(tmp_pa
 
 
 def test_irrigation_is_taken_off_the_urine(made):
-    assert values(made[0], 1002, "urine") == [(at("2160-01-01 05:00"), at("2160-01-01 05:15"), 200.0)]
+    assert values(made[0], 1002, "urine") == [
+        (at("2160-01-01 05:00"), at("2160-01-01 05:15"), 200.0)
+    ]
 
 
 def test_ventilation_is_said_while_it_lasts_and_when_it_ends(made):
@@ -167,21 +190,29 @@ def test_a_carevue_rate_holds_until_the_next_or_its_stop_and_goes_by_the_charted
         (at("2150-03-01 11:00"), at("2150-03-01 13:00"), 6.0),  # 5 mcg/min / 50 kg * 60
         (at("2150-03-01 13:00"), at("2150-03-01 14:00"), 12.0),
     ]
-    assert doses(made[0], 1001, "crystalloid") == [(at("2150-03-01 15:00"), at("2150-03-01 15:00"), 250.0)]
+    assert doses(made[0], 1001, "crystalloid") == [
+        (at("2150-03-01 15:00"), at("2150-03-01 15:00"), 250.0)
+    ]
 
 
 def test_a_metavision_infusion_has_a_rate_a_push_an_amount(made):
     begin = at("2160-01-01 01:00")
     assert doses(made[0], 1002, "norepinephrine") == [(begin, at("2160-01-01 03:00"), 6.0)]
-    assert doses(made[0], 1002, "propofol")[0][2] == pytest.approx(450, abs=0.01)  # 83.3 mcg/kg/min, 90 kg, in mg/h
+    assert doses(made[0], 1002, "propofol")[0][2] == pytest.approx(
+        450, abs=0.01
+    )  # 83.3 mcg/kg/min, 90 kg, in mg/h
     assert doses(made[0], 1002, "magnesium_sulfate")[0][2] == 1.0  # two grams over two hours
     assert doses(made[0], 1002, "vancomycin") == [(begin, begin, None)]
 
 
 def test_an_order_is_a_treatment_only_where_its_giving_is_not_charted(made):
-    assert doses(made[0], 1001, "ceftriaxone") == [(at("2150-03-01 10:00"), at("2150-03-04 00:00"), None)]
+    assert doses(made[0], 1001, "ceftriaxone") == [
+        (at("2150-03-01 10:00"), at("2150-03-04 00:00"), None)
+    ]
     assert not doses(made[0], 1001, "ciprofloxacin")  # into the eye
-    assert doses(made[0], 1002, "prednisone") == [(at("2160-01-01 00:00"), at("2160-01-02 00:00"), None)]
+    assert doses(made[0], 1002, "prednisone") == [
+        (at("2160-01-01 00:00"), at("2160-01-02 00:00"), None)
+    ]
     known = made[0].treatments.filter(stay_id=1002, drug="prednisone")["known_at"][0]
     assert known == at("2160-01-02 00:00")
 
@@ -195,7 +226,9 @@ def test_first_stays_and_services_may_be_chosen(tmp_path):
     assert batches[0].attrition["not under CSURG"] == 2
 
 
-def test_what_is_set_down_on_disk_comes_back_the_same_and_nothing_stays(made, tmp_path, flowsheet_home, monkeypatch):
+def test_what_is_set_down_on_disk_comes_back_the_same_and_nothing_stays(
+    made, tmp_path, flowsheet_home, monkeypatch
+):
     monkeypatch.setattr(spill, "_SORTED", 5)
     monkeypatch.setattr(spill, "_HELD", 1000)
     left = flowsheet_home / "spill" / "killed"
@@ -203,7 +236,9 @@ def test_what_is_set_down_on_disk_comes_back_the_same_and_nothing_stays(made, tm
     left.with_suffix(".lock").touch()
     again, _ = whole(raw.write(tmp_path / "tables", raw.tables()), stays_per_batch=1)
     for name in ("stays", "events", "treatments", "episodes"):
-        assert getattr(again, name).sort(pl.all()).equals(getattr(made[0], name).sort(pl.all())), name
+        assert getattr(again, name).sort(pl.all()).equals(getattr(made[0], name).sort(pl.all())), (
+            name
+        )
     assert not list((flowsheet_home / "spill").iterdir())
 
 
@@ -228,7 +263,9 @@ def test_the_manifest_tells_prevalence_and_what_was_met(tmp_path):
 
 def spoilt(folder: Path, policy: Policy = Policy.quarantine) -> Any:
     config = CohortConfig(
-        name="spoilt", source="mimic3", quarantine=QuarantineConfig(default=policy, max_share=0.9, rules={})
+        name="spoilt",
+        source="mimic3",
+        quarantine=QuarantineConfig(default=policy, max_share=0.9, rules={}),
     )
     return ingest(source(folder / "tables"), config, folder / "extract", lambda line: None)
 
@@ -250,7 +287,8 @@ def test_a_spoilt_cell_is_quarantined_with_its_row_and_value(tmp_path, table, ro
     tables = raw.tables()
     number = pl.int_range(1, pl.len() + 1)
     changes = [
-        pl.when(number == row).then(pl.lit(cell)).otherwise(column).alias(column) for column, cell in cells.items()
+        pl.when(number == row).then(pl.lit(cell)).otherwise(column).alias(column)
+        for column, cell in cells.items()
     ]
     tables[table] = tables[table].with_columns(changes)
     raw.write(tmp_path / "tables", tables)
@@ -287,7 +325,10 @@ def test_another_delimiter_a_missing_column_a_missing_and_a_double_table_are_ref
     folder = raw.write(tmp_path / "tables", raw.tables(), form="csv")
     labs = folder / "LABEVENTS.csv"
     sound = labs.read_text()
-    for text, said in ((sound.replace(",", ";"), "semicolons"), (sound.replace("CHARTTIME", "TIME"), "charttime")):
+    for text, said in (
+        (sound.replace(",", ";"), "semicolons"),
+        (sound.replace("CHARTTIME", "TIME"), "charttime"),
+    ):
         labs.write_text(text)
         with pytest.raises(CheckFailed, match=said) as refused:
             spoilt(tmp_path)
@@ -315,16 +356,28 @@ def test_a_file_instead_of_a_folder_is_refused(tmp_path):
         spoilt(tmp_path)
 
 
-WINDOWS = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 60), st.integers(1, 30)), min_size=1, max_size=6)
+WINDOWS = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 60), st.integers(1, 30)), min_size=1, max_size=6
+)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(stays=WINDOWS, facts=st.lists(st.tuples(st.integers(1, 4), st.integers(-30, 130)), min_size=1, max_size=12))
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    stays=WINDOWS,
+    facts=st.lists(st.tuples(st.integers(1, 4), st.integers(-30, 130)), min_size=1, max_size=12),
+)
 def test_a_fact_is_placed_in_the_one_stay_whose_window_it_meets(stays, facts):
     """Against a plain search through all windows."""
     hour = {h: datetime(2150, 1, 10) + timedelta(hours=h) for h in range(-60, 200)}
-    rows = [(subject, 1000 + i, hour[begin], hour[begin + length]) for i, (subject, begin, length) in enumerate(stays)]
-    frame = pl.DataFrame(rows, schema=["subject_id", "icustay_id", "intime", "outtime"], orient="row")
+    rows = [
+        (subject, 1000 + i, hour[begin], hour[begin + length])
+        for i, (subject, begin, length) in enumerate(stays)
+    ]
+    frame = pl.DataFrame(
+        rows, schema=["subject_id", "icustay_id", "intime", "outtime"], orient="row"
+    )
     windows = _windows(frame, Mimic3Options(before_hours=24, after_hours=2))
     assert (
         (windows["start"].shift(-1) > windows["end"])
@@ -333,7 +386,9 @@ def test_a_fact_is_placed_in_the_one_stay_whose_window_it_meets(stays, facts):
     )
     ids = np.sort(frame["icustay_id"].to_numpy())
     placing = Placing(Stays(frame.select(stay_id="icustay_id").sort("stay_id"), ids, {}, windows))
-    asked = pl.DataFrame([(s, hour[t]) for s, t in facts], schema=["subject_id", "time"], orient="row")
+    asked = pl.DataFrame(
+        [(s, hour[t]) for s, t in facts], schema=["subject_id", "time"], orient="row"
+    )
     placed = placing.place(asked.with_row_index("n"), "labevents", "time", Tally())
     expected = {
         n: stay
@@ -341,7 +396,9 @@ def test_a_fact_is_placed_in_the_one_stay_whose_window_it_meets(stays, facts):
         for of, stay, start, end in windows.rows()
         if of == subject and start <= time <= end
     }
-    assert dict(placed.select("n", pl.Series(ids)[placed["stay"]].alias("stay_id")).rows()) == expected
+    assert (
+        dict(placed.select("n", pl.Series(ids)[placed["stay"]].alias("stay_id")).rows()) == expected
+    )
 
 
 DEMO_VALUES = [  # read off the raw CSVs by eye
@@ -349,7 +406,13 @@ DEMO_VALUES = [  # read off the raw CSVs by eye
     (206504, "o2sat", "2164-10-24 03:00", "2164-10-24 03:00", 98.0),  # stored at 02:51
     (206504, "temp", "2164-10-23 22:40", "2164-10-23 22:50", 37.5556),  # 99.6 Fahrenheit
     (206504, "gcs", "2164-10-23 23:00", "2164-10-23 23:00", 15.0),
-    (206504, "lact", "2164-10-23 17:33", "2164-10-23 19:33", 4.4),  # before the stay; of the laboratory
+    (
+        206504,
+        "lact",
+        "2164-10-23 17:33",
+        "2164-10-23 19:33",
+        4.4,
+    ),  # before the stay; of the laboratory
     (206504, "crea", "2164-10-24 03:00", "2164-10-24 05:00", 3.5),
     (206504, "urine", "2164-10-24 00:00", "2164-10-24 04:58", 100.0),
     (206504, "urine", "2164-10-25 03:00", "2164-10-25 03:22", 10.0),
@@ -374,7 +437,9 @@ def test_the_demo_has_136_stays_before_exclusions(demo):
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(("stay", "variable", "time", "known_at", "value"), DEMO_VALUES)
-def test_values_of_the_demo_are_those_of_the_raw_tables(demo, stay, variable, time, known_at, value):  # noqa: PLR0917
+def test_values_of_the_demo_are_those_of_the_raw_tables(
+    demo, stay, variable, time, known_at, value
+):  # noqa: PLR0917
     found = [row for row in values(demo[0], stay, variable) if row[0] == at(time)]
     assert found == [(at(time), at(known_at), pytest.approx(value, abs=1e-4))]
 
@@ -384,7 +449,9 @@ def test_files_of_other_programs_are_read(made, tmp_path):
     tables = raw.tables()
     ids = ("subject_id", "hadm_id", "icustay_id")
     for name, table in tables.items():
-        tables[name] = table.with_columns(pl.col(column) + ".0" for column in ids if column in table.columns)
+        tables[name] = table.with_columns(
+            pl.col(column) + ".0" for column in ids if column in table.columns
+        )
     folder = raw.write(tmp_path / "tables", tables, form="csv")
     for file in folder.iterdir():
         header, *lines = file.read_text().splitlines()
@@ -397,7 +464,13 @@ def test_files_of_other_programs_are_read(made, tmp_path):
 
 def test_tables_without_rows_are_no_fault(tmp_path):
     tables = raw.tables()
-    for name in ("prescriptions", "microbiologyevents", "inputevents_cv", "inputevents_mv", "procedureevents_mv"):
+    for name in (
+        "prescriptions",
+        "microbiologyevents",
+        "inputevents_cv",
+        "inputevents_mv",
+        "procedureevents_mv",
+    ):
         tables[name] = tables[name].clear()
     again, batches = whole(raw.write(tmp_path / "tables", tables, form="csv"))
     assert again.stays.height == 4
@@ -405,14 +478,18 @@ def test_tables_without_rows_are_no_fault(tmp_path):
     assert batches[0].defects.is_empty()
 
 
-NUMBERS = st.one_of(st.integers(-5, 40), st.integers(9_999_990, 10_000_010), st.integers(-(2**63), 2**63 - 1))
+NUMBERS = st.one_of(
+    st.integers(-5, 40), st.integers(9_999_990, 10_000_010), st.integers(-(2**63), 2**63 - 1)
+)
 
 
 @given(ids=st.sets(NUMBERS, max_size=12), asked=st.lists(NUMBERS, max_size=30))
 @example(ids={9_999_999, 10_000_000}, asked=[])
 def test_ids_small_and_large_are_found_where_they_stand(ids, asked):
     ordered = sorted(ids)
-    places = Places(np.array(ordered, dtype=np.int64)).of(np.array([*asked, *ordered], dtype=np.int64))
+    places = Places(np.array(ordered, dtype=np.int64)).of(
+        np.array([*asked, *ordered], dtype=np.int64)
+    )
     assert places.tolist() == [ordered.index(n) if n in ids else -1 for n in [*asked, *ordered]]
 
 

@@ -22,7 +22,12 @@ from flowsheet.mimic_export.write import write_mimic3
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     ward = WardOptions(stays=4, seed=2, min_steps=1, max_steps=3)
-    write_mimic3(ward, RawOptions(other_items=0.3, truth=False, newborns=0.0), tmp_path / "raw", lambda line: None)
+    write_mimic3(
+        ward,
+        RawOptions(other_items=0.3, truth=False, newborns=0.0),
+        tmp_path / "raw",
+        lambda line: None,
+    )
     return tmp_path / "raw"
 
 
@@ -39,7 +44,11 @@ def spoil(raw: Path, column: int, cell: bytes) -> None:
     """Put a cell into a heart rate's row in the middle of the chart."""
     file = raw / "CHARTEVENTS.csv.gz"
     lines = gzip.decompress(file.read_bytes()).split(b"\n")
-    middle = next(i for i in range(len(lines) // 2, len(lines)) if lines[i].split(b",")[4] in (b"211", b"220045"))
+    middle = next(
+        i
+        for i in range(len(lines) // 2, len(lines))
+        if lines[i].split(b",")[4] in (b"211", b"220045")
+    )
     cells = lines[middle].split(b",")
     cells[column] = cell
     lines[middle] = b",".join(cells)
@@ -58,7 +67,9 @@ def test_blocks_are_the_stream_cut_behind_whole_lines(text: str, size: int) -> N
     assert all(block.endswith("\n") for block in blocks[:-1])
 
 
-def test_small_blocks_give_the_same_extract(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_blocks_give_the_same_extract(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = ingested(raw, tmp_path / "whole")
     monkeypatch.setattr(reading, "_BLOCK", 1 << 14)
     monkeypatch.setattr(reading, "_CHUNK", 500)
@@ -76,7 +87,10 @@ def test_small_blocks_give_the_same_extract(raw: Path, tmp_path: Path, monkeypat
     ],
 )
 def test_a_spoilt_cell_costs_its_row_and_no_other(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: tuple[int, bytes, str | None]
+    raw: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoilt: tuple[int, bytes, str | None],
 ) -> None:
     column, cell, rule = spoilt
     monkeypatch.setattr(reading, "_BLOCK", 1 << 14)
@@ -84,7 +98,9 @@ def test_a_spoilt_cell_costs_its_row_and_no_other(
     spoil(raw, column, cell)
     after = ingested(raw, tmp_path / "after")
     lost = events(before).join(events(after), on=["stay_id", "time", "variable"], how="anti")
-    assert lost.height == (1 if rule else 0)  # an id that is none is as good as none: the stay is told by the time
+    assert lost.height == (
+        1 if rule else 0
+    )  # an id that is none is as good as none: the stay is told by the time
     assert events(after).join(events(before), on=events(before).columns, how="anti").is_empty()
     found = {entry.rule: entry.rows for entry in after.manifest.quarantined}
     assert found == ({rule: 1} if rule else {})

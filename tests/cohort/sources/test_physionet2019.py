@@ -74,16 +74,21 @@ def test_times_and_people(tmp_path: Path):
     assert set(tables.events.filter(variable="fio2")["value"]) == {40.0}
 
 
-def test_onset_is_six_hours_after_the_label_turns_and_known_when_the_definition_is_met(tmp_path: Path):
+def test_onset_is_six_hours_after_the_label_turns_and_known_when_the_definition_is_met(
+    tmp_path: Path,
+):
     raw = psv.write_sound(tmp_path / "raw")
     onset = EPOCH + timedelta(hours=8 + 6)
-    assert run(raw, tmp_path / "out").tables().episodes.rows() == [(2, onset, None, onset + timedelta(hours=168))]
+    assert run(raw, tmp_path / "out").tables().episodes.rows() == [
+        (2, onset, None, onset + timedelta(hours=168))
+    ]
     (batch,) = source(raw, label_known_after_hours=1).batches()
     assert batch.episodes["known_at"].to_list() == [onset + timedelta(hours=1)]
 
 
 @pytest.mark.parametrize(
-    ("text", "percent"), [("0.21", 21.0), ("0.28", 28.0), ("1", 100.0), ("50", 50.0), ("0", 0.0), ("10", 10.0)]
+    ("text", "percent"),
+    [("0.21", 21.0), ("0.28", 28.0), ("1", 100.0), ("50", 50.0), ("0", 0.0), ("10", 10.0)],
 )
 def test_fio2_becomes_percent(tmp_path: Path, text: str, percent: float):
     psv.write(tmp_path, 1, set_cell(psv.rows(1, hours=1), 0, "FiO2", text))
@@ -121,7 +126,11 @@ BROKEN: dict[str, tuple[psv.Rows | str | bytes, str, str]] = {
     "column twice": (psv.text([[*r, "1"] for r in psv.rows(9)], [*COLUMNS, "HR"]), "columns", ""),
     "not a psv": ("hello\nworld\n", "columns", ""),
     "too few fields": (psv.text([*psv.rows(9)[:4], ["1", "2"]]), "fields", "row 5 (line 6)"),
-    "too many fields": (psv.text([[*psv.rows(9)[0], "1"], *psv.rows(9)[1:]]), "fields", "row 1 (line 2)"),
+    "too many fields": (
+        psv.text([[*psv.rows(9)[0], "1"], *psv.rows(9)[1:]]),
+        "fields",
+        "row 1 (line 2)",
+    ),
     "compensating fields": (
         psv.text([psv.rows(9)[0][:-1], [*psv.rows(9)[1], "1"], *psv.rows(9)[2:]]),
         "fields",
@@ -131,7 +140,11 @@ BROKEN: dict[str, tuple[psv.Rows | str | bytes, str, str]] = {
     "cut off": (SOUND[:-20], "fields", "row 12 (line 13)"),
     "bytes": (SOUND.encode().replace(b"NaN", b"\xff\xfe", 1), "encoding", "row 1 (line 2)"),
     "text in age": (cell("Age", "old"), "number", "row 5 (line 6)"),
-    "inf in age": (psv.text([set_cell([r], 0, "Age", "inf")[0] for r in psv.rows(9)]), "number", "row 1 (line 2)"),
+    "inf in age": (
+        psv.text([set_cell([r], 0, "Age", "inf")[0] for r in psv.rows(9)]),
+        "number",
+        "row 1 (line 2)",
+    ),
     "hour NaN": (cell("ICULOS", "NaN"), "hour_number", "row 5 (line 6)"),
     "hour fraction": (cell("ICULOS", "5.5"), "hour_number", "row 5 (line 6)"),
     "hour zero": (cell("ICULOS", "0", row=0), "hour_number", "row 1 (line 2)"),
@@ -147,7 +160,11 @@ BROKEN: dict[str, tuple[psv.Rows | str | bytes, str, str]] = {
     "label returns": (cell("SepsisLabel", "1"), "label_returns", "row 6 (line 7)"),
     "age changes": (cell("Age", "64"), "fixed_value", "row 5 (line 6)"),
     "sex changes": (cell("Gender", "0"), "fixed_value", "row 5 (line 6)"),
-    "sex of 3": (psv.text([set_cell([r], 0, "Gender", "3")[0] for r in psv.rows(9)]), "flag", "row 1 (line 2)"),
+    "sex of 3": (
+        psv.text([set_cell([r], 0, "Gender", "3")[0] for r in psv.rows(9)]),
+        "flag",
+        "row 1 (line 2)",
+    ),
 }
 
 
@@ -210,7 +227,9 @@ def test_what_is_meant_is_read(tmp_path: Path, case: str):
         ("FiO2", "0.04", "plausible_range"),
     ],
 )
-def test_one_impossible_measurement_is_set_aside_alone(tmp_path: Path, column: str, value: str, rule: str):
+def test_one_impossible_measurement_is_set_aside_alone(
+    tmp_path: Path, column: str, value: str, rule: str
+):
     raw = psv.write_sound(tmp_path / "raw")
     before = run(raw, tmp_path / "before").manifest.counts
     psv.write(raw, 1, set_cell(psv.rows(1), 4, column, value))
@@ -281,7 +300,9 @@ def make_unreadable(folder: Path, case: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("case", ["empty folder", "truncated", "text", "empty file", "zip without psv"])
+@pytest.mark.parametrize(
+    "case", ["empty folder", "truncated", "text", "empty file", "zip without psv"]
+)
 def test_records_that_cannot_be_read_are_refused_with_their_place(tmp_path: Path, case: str):
     path = make_unreadable(tmp_path, case)
     with pytest.raises(CheckFailed) as refused:
@@ -317,6 +338,10 @@ def test_training_set_a_whole(data_dir: Path, tmp_path: Path):
     config = compose_cohort("physionet2019", [f"cohort.path={path}"])
     extract = ingest(make_source(config), config, tmp_path / "out", lambda line: None)
     counts = extract.manifest.counts
-    assert (counts["stays"], counts["hours"], counts["stays_with_episode"]) == (20_336, 790_215, 1_790)
+    assert (counts["stays"], counts["hours"], counts["stays_with_episode"]) == (
+        20_336,
+        790_215,
+        1_790,
+    )
     assert extract.manifest.quarantined_share["events"] < 0.001
     assert {q.rule for q in extract.manifest.quarantined} == {"plausible_range"}

@@ -63,8 +63,12 @@ def test_another_seed_is_another_ward(grown):
 
 
 def test_tables_come_in_the_contract_s_order(grown):
-    assert grown["events"].equals(grown["events"].sort("stay_id", "time", "variable", "known_at", maintain_order=True))
-    assert grown["treatments"].equals(grown["treatments"].sort("stay_id", "start", "drug", maintain_order=True))
+    assert grown["events"].equals(
+        grown["events"].sort("stay_id", "time", "variable", "known_at", maintain_order=True)
+    )
+    assert grown["treatments"].equals(
+        grown["treatments"].sort("stay_id", "start", "drug", maintain_order=True)
+    )
     assert grown["episodes"].equals(grown["episodes"].sort("stay_id", "onset"))
 
 
@@ -77,9 +81,19 @@ def test_episodes_overlap_exactly_the_septic_steps(step_hours: int):
     told = np.zeros_like(what.y)
     spans = (
         tables(SimulatedWard(None, options))["episodes"]
-        .join(pl.DataFrame({"stay_id": who.stay_id, "row": np.arange(500), "steps": who.steps}), on="stay_id")
-        .join(tables(SimulatedWard(None, options))["stays"].select("stay_id", "admitted_at"), on="stay_id")
-        .with_columns((pl.col("onset", "end", "known_at") - pl.col("admitted_at")).dt.total_minutes() / 60 / step_hours)
+        .join(
+            pl.DataFrame({"stay_id": who.stay_id, "row": np.arange(500), "steps": who.steps}),
+            on="stay_id",
+        )
+        .join(
+            tables(SimulatedWard(None, options))["stays"].select("stay_id", "admitted_at"),
+            on="stay_id",
+        )
+        .with_columns(
+            (pl.col("onset", "end", "known_at") - pl.col("admitted_at")).dt.total_minutes()
+            / 60
+            / step_hours
+        )
     )
     for row, onset, end, steps in spans.select("row", "onset", "end", "steps").iter_rows():
         k = np.arange(1, steps + 1)
@@ -105,10 +119,15 @@ def test_treatments_carry_the_doses_that_acted():
     given = table["treatments"].join(table["stays"].select("stay_id", "admitted_at"), on="stay_id")
     hours = (given["end"] - given["start"]).dt.total_minutes().to_numpy() / 60
     amount = given["dose"].to_numpy() * np.where(hours > 0, hours, 1)
-    since = [(given[name] - given["admitted_at"]).dt.total_minutes().to_numpy() for name in ("start", "end")]
+    since = [
+        (given[name] - given["admitted_at"]).dt.total_minutes().to_numpy()
+        for name in ("start", "end")
+    ]
     step = (since[0] - 1) // (24 * 60)
     np.testing.assert_array_equal(step, (since[1] - 1) // (24 * 60))
-    code = given["drug"].replace_strict({name: i for i, name in enumerate(options.drugs)}).to_numpy()
+    code = (
+        given["drug"].replace_strict({name: i for i, name in enumerate(options.drugs)}).to_numpy()
+    )
     found[given["stay_id"].to_numpy() - 1, step, code] = amount
     inside = np.arange(options.max_steps) < who.steps[:, None]
     np.testing.assert_allclose(found, doses * inside[..., None])
@@ -116,7 +135,9 @@ def test_treatments_carry_the_doses_that_acted():
 
 
 def test_the_sick_are_measured_more_often(grown):
-    days = grown["stays"].select("stay_id", days=(pl.col("discharged_at") - pl.col("admitted_at")).dt.total_days())
+    days = grown["stays"].select(
+        "stay_id", days=(pl.col("discharged_at") - pl.col("admitted_at")).dt.total_days()
+    )
     spans = grown["episodes"].join(grown["stays"].select("stay_id", "discharged_at"), on="stay_id")
     septic = spans.group_by("stay_id").agg(
         septic=(pl.coalesce("end", "discharged_at") - pl.col("onset")).dt.total_hours().sum() / 24
@@ -139,13 +160,17 @@ def test_values_are_plausible_rounded_and_rarely_at_a_bound(grown):
     events = grown["events"].join(ranges(), on="variable")
     assert events.filter(~pl.col("value").is_between("low", "high")).is_empty()
     inner = events.filter(~pl.col("variable").is_in(["gcs", "o2sat"]))  # full marks are common
-    assert inner.filter((pl.col("value") <= pl.col("low")) | (pl.col("value") >= pl.col("high"))).is_empty()
+    assert inner.filter(
+        (pl.col("value") <= pl.col("low")) | (pl.col("value") >= pl.col("high"))
+    ).is_empty()
     assert (events.filter(variable="hr")["value"] % 1 == 0).all()
     assert set(events["variable"]) == set(VARIABLES)
 
 
 def test_results_come_late_and_vitals_at_once(grown):
-    delay = grown["events"].with_columns(hours=(pl.col("known_at") - pl.col("time")).dt.total_minutes() / 60)
+    delay = grown["events"].with_columns(
+        hours=(pl.col("known_at") - pl.col("time")).dt.total_minutes() / 60
+    )
     labs = delay.filter(variable="lact")["hours"]
     assert labs.min() >= 1
     assert labs.max() <= 6
@@ -158,7 +183,8 @@ def test_a_subject_s_second_stay_follows_the_first_with_the_same_traits(grown):
     again = stays.filter(pl.len().over("subject_id") > 1)
     assert 0.06 < again.height / 2 / stays.height < 0.14
     pairs = again.group_by("subject_id", maintain_order=True).agg(
-        pl.col("age", "sex", "height_cm").n_unique(), gap=pl.col("admitted_at").last() - pl.col("discharged_at").first()
+        pl.col("age", "sex", "height_cm").n_unique(),
+        gap=pl.col("admitted_at").last() - pl.col("discharged_at").first(),
     )
     assert (pairs.select("age", "sex", "height_cm") == 1).to_numpy().all()
     assert pairs["gap"].dt.total_days().min() >= 7
@@ -167,8 +193,12 @@ def test_a_subject_s_second_stay_follows_the_first_with_the_same_traits(grown):
 
 def test_the_oracle_speaks_at_every_step_and_for_no_table(grown):
     oracle = ward(stays=600).oracle()
-    days = grown["stays"].select("stay_id", "admitted_at", days=(pl.col("discharged_at") - pl.col("admitted_at")))
-    steps = oracle.group_by("stay_id").agg(pl.len(), last=pl.col("time").max()).join(days, on="stay_id")
+    days = grown["stays"].select(
+        "stay_id", "admitted_at", days=(pl.col("discharged_at") - pl.col("admitted_at"))
+    )
+    steps = (
+        oracle.group_by("stay_id").agg(pl.len(), last=pl.col("time").max()).join(days, on="stay_id")
+    )
     assert (steps["len"] == steps["days"].dt.total_days()).all()
     assert (steps["last"] == steps["admitted_at"] + steps["days"]).all()
     assert oracle["probability"].is_between(0, 1).all()
@@ -188,8 +218,13 @@ def test_true_curves_are_what_a_dose_does_to_the_law():
     without = options.model_copy(update={"drugs": {**options.drugs, "hydrocortisone": quiet}})
     who = _ward.people(options, 0)
     # norepinephrine is given to the septic, so take what hangs on the response out of the comparison
-    blind = {"norepinephrine": options.drugs["norepinephrine"].model_copy(update={"when_septic": 0.0})}
-    one, two = (_ward.course(o.model_copy(update={"drugs": {**o.drugs, **blind}}), who, 0) for o in (options, without))
+    blind = {
+        "norepinephrine": options.drugs["norepinephrine"].model_copy(update={"when_septic": 0.0})
+    }
+    one, two = (
+        _ward.course(o.model_copy(update={"drugs": {**o.drugs, **blind}}), who, 0)
+        for o in (options, without)
+    )
     np.testing.assert_array_equal(one.doses, two.doses)
     curve = true_curves(options).filter(drug="hydrocortisone")["effect"].to_numpy()
     given = one.doses[..., list(options.drugs).index("hydrocortisone")]
@@ -201,7 +236,9 @@ def test_true_curves_name_every_drug_at_every_lag():
     options = WardOptions(max_steps=50)
     curves = true_curves(options)
     assert curves["drug"].unique(maintain_order=True).to_list() == list(DRUGS)
-    assert curves.group_by("drug").agg(pl.col("lag").sort())["lag"].to_list() == [list(range(50))] * len(DRUGS)
+    assert curves.group_by("drug").agg(pl.col("lag").sort())["lag"].to_list() == [
+        list(range(50))
+    ] * len(DRUGS)
     assert (curves.filter(pl.col("drug").is_in(["insulin", "furosemide"]))["effect"] == 0).all()
     hump = curves.filter(drug="vancomycin")
     drug = options.drugs["vancomycin"]
@@ -220,7 +257,10 @@ def test_the_shipped_choice_spells_out_the_defaults():
     ("override", "said"),
     [
         ("cohort.options.min_steps=100", "min_steps (100)"),
-        ("cohort.options.response.physiology.mood=1", "mood is none of circulation, inflammation, organs"),
+        (
+            "cohort.options.response.physiology.mood=1",
+            "mood is none of circulation, inflammation, organs",
+        ),
         ("cohort.options.drugs.vancomycin.efect=2", 'did you mean "effect"?'),
         ("cohort.options.drugs.vancomycin.curve.shape=humpy", "'hump'"),
     ],
@@ -233,7 +273,9 @@ def test_a_wrong_option_is_named_in_a_line(override: str, said: str):
 
 
 def test_any_part_of_the_law_may_be_overridden():
-    config = compose_cohort("simulated", ["cohort.options.drugs.vancomycin.effect=-5", "cohort.options.stays=7"])
+    config = compose_cohort(
+        "simulated", ["cohort.options.drugs.vancomycin.effect=-5", "cohort.options.stays=7"]
+    )
     options = WardOptions(**config.options)
     assert options.drugs["vancomycin"].effect == -5
     assert options.drugs["vancomycin"].curve == WardOptions().drugs["vancomycin"].curve

@@ -40,7 +40,8 @@ def rows(options: WardOptions) -> dict[str, np.ndarray]:
         seen = step + 1 < who.steps[:, None]
         act = _ward.kernel(options)
         drugs = sum(
-            np.pad(what.doses, ((0, 0), (lag, 0), (0, 0)))[:, : options.max_steps] @ act[lag] for lag in range(len(act))
+            np.pad(what.doses, ((0, 0), (lag, 0), (0, 0)))[:, : options.max_steps] @ act[lag]
+            for lag in range(len(act))
         )
         before = np.pad(what.y, ((0, 0), (1, 0)))[:, :-1]
         columns = {
@@ -121,12 +122,16 @@ def test_the_law_beats_what_knows_less(rows):
     assert oracle < 0.7 * log_loss(rows["next"], ar) < 0.7 * base
     assert recalibrated.coef_[0, 0] == pytest.approx(1, abs=0.05)
     assert recalibrated.intercept_[0] == pytest.approx(0, abs=0.1)
-    assert log_loss(rows["next"], recalibrated.predict_proba(score)[:, 1]) > oracle - 2e-4  # two parameters' luck
+    assert (
+        log_loss(rows["next"], recalibrated.predict_proba(score)[:, 1]) > oracle - 2e-4
+    )  # two parameters' luck
 
 
 def test_the_default_ward_is_neither_rare_nor_common_and_remembers_long(options: WardOptions, rows):
     assert 0.10 < rows["next"].mean() < 0.25
-    reach = np.abs(_ward.kernel(options)[30:] * [drug.reference for drug in options.drugs.values()]).max(axis=0)
+    reach = np.abs(
+        _ward.kernel(options)[30:] * [drug.reference for drug in options.drugs.values()]
+    ).max(axis=0)
     assert reach.max() > 2
     shapes = {drug.curve.shape for drug in options.drugs.values()}
     assert shapes == {"exponential", "hump", "plateau", "power", "none"}
@@ -159,7 +164,10 @@ def test_a_dose_acts_forward_by_its_curve_and_no_other_way(seed: int, cut: int):
     def course(last: int) -> _ward.Course:
         drugs = WardOptions().drugs.items()
         curve = Plateau(first=0, last=last)
-        options = WardOptions(seed=seed, drugs={name: drug.model_copy(update={"curve": curve}) for name, drug in drugs})
+        options = WardOptions(
+            seed=seed,
+            drugs={name: drug.model_copy(update={"curve": curve}) for name, drug in drugs},
+        )
         return _ward.course(options, _ward.people(options, 0), 0)
 
     ending, lasting = course(cut - 1), course(200)

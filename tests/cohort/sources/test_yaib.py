@@ -25,7 +25,9 @@ from flowsheet.testing.sources import SourceConformance
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.sequences import Sequences
 
-HOURLY = TaskConfig.model_validate({"name": "hourly", "step_hours": 1, "horizon": 6, "censor": "keep"})
+HOURLY = TaskConfig.model_validate(
+    {"name": "hourly", "step_hours": 1, "horizon": 6, "censor": "keep"}
+)
 
 
 def source(path: Path, **options: float) -> Yaib:
@@ -40,7 +42,10 @@ def run(folder: Path, target: Path, max_share: float = 1.0) -> Extract:
 def changed(cohort: yaib.Frames, file: str, row: int, **cells: object) -> yaib.Frames:
     """One row changed."""
     frame = cohort[file]
-    values = {name: [cells.get(name, v) if i == row else v for i, v in enumerate(frame[name])] for name in cells}
+    values = {
+        name: [cells.get(name, v) if i == row else v for i, v in enumerate(frame[name])]
+        for name in cells
+    }
     new = {name: pl.Series(v, dtype=frame[name].dtype, strict=False) for name, v in values.items()}
     return cohort | {file: frame.with_columns(**new)}
 
@@ -54,7 +59,9 @@ def twice(cohort: yaib.Frames, file: str, row: int) -> yaib.Frames:
 
 
 def asked(tables: Tables, variables: tuple[str, ...] = ("hr",)) -> Sequences:
-    return build_sequences(tables, HOURLY, FeaturesConfig(name="f"), variables, (), collect_vocabulary(tables))
+    return build_sequences(
+        tables, HOURLY, FeaturesConfig(name="f"), variables, (), collect_vocabulary(tables)
+    )
 
 
 class TestYaib(SourceConformance):
@@ -62,7 +69,9 @@ class TestYaib(SourceConformance):
         return source(yaib.write(folder, yaib.frames()))
 
     def make_shuffled(self, folder: Path) -> Source:
-        shuffled = {name: f.sample(fraction=1, shuffle=True, seed=1) for name, f in yaib.frames().items()}
+        shuffled = {
+            name: f.sample(fraction=1, shuffle=True, seed=1) for name, f in yaib.frames().items()
+        }
         return source(yaib.write(folder, shuffled))
 
     def make_changed(self, folder: Path) -> Source:
@@ -82,14 +91,27 @@ def test_an_hour_s_value_is_true_and_known_at_its_end(tmp_path: Path):
     assert event == (11, EPOCH + timedelta(hours=4), EPOCH + timedelta(hours=4), "hr", 61.5)
     stay = tables.stays.row(0, named=True)
     assert (stay["admitted_at"], stay["discharged_at"]) == (EPOCH, EPOCH + timedelta(hours=12))
-    assert (stay["age"], stay["sex"], stay["height_cm"], stay["weight_kg"]) == (60.0, "F", None, 80.5)
-    assert tables.stays["subject_id"].to_list() == tables.stays["stay_id"].to_list() == [11, 12, 13, 14]
+    assert (stay["age"], stay["sex"], stay["height_cm"], stay["weight_kg"]) == (
+        60.0,
+        "F",
+        None,
+        80.5,
+    )
+    assert (
+        tables.stays["subject_id"].to_list()
+        == tables.stays["stay_id"].to_list()
+        == [11, 12, 13, 14]
+    )
 
 
-def test_onset_is_six_hours_after_the_label_turns_and_known_when_the_definition_is_met(tmp_path: Path):
+def test_onset_is_six_hours_after_the_label_turns_and_known_when_the_definition_is_met(
+    tmp_path: Path,
+):
     raw = yaib.write(tmp_path / "raw", yaib.frames())
     onset = EPOCH + timedelta(hours=yaib.ONSET + 1)
-    assert run(raw, tmp_path / "out").tables().episodes.rows() == [(12, onset, None, onset + timedelta(hours=192))]
+    assert run(raw, tmp_path / "out").tables().episodes.rows() == [
+        (12, onset, None, onset + timedelta(hours=192))
+    ]
     (batch,) = source(raw, label_known_after_hours=1, label_lead_hours=4).batches()
     early = onset - timedelta(hours=2)
     assert batch.episodes.rows() == [(12, early, None, early + timedelta(hours=1))]
@@ -120,18 +142,24 @@ def test_hours_as_numbers_and_labels_as_numbers_mean_the_same(tmp_path: Path):
         "dyn": cohort["dyn"].with_columns(hour),
         "outc": cohort["outc"].with_columns(hour.cast(pl.Float64), pl.col("label").cast(pl.Int32)),
     }
-    assert run(yaib.write(tmp_path / "numbers", other), tmp_path / "b").fingerprint == one.fingerprint
+    assert (
+        run(yaib.write(tmp_path / "numbers", other), tmp_path / "b").fingerprint == one.fingerprint
+    )
 
 
 def test_columns_that_no_variable_is_are_named_and_counted(tmp_path: Path):
     cohort = yaib.frames()
     extra = cohort | {
-        "dyn": cohort["dyn"].with_columns(mood=pl.when(pl.col("hr") > 80).then(1.0), tgcs=pl.lit(15.0)),
+        "dyn": cohort["dyn"].with_columns(
+            mood=pl.when(pl.col("hr") > 80).then(1.0), tgcs=pl.lit(15.0)
+        ),
         "sta": cohort["sta"].with_columns(ethnic=pl.lit("other")),
     }
     manifest = run(yaib.write(tmp_path / "raw", extra), tmp_path / "out").manifest
     assert dict(manifest.left_out) == {
-        "dyn.parquet: the column 'mood' is no variable that is known": (cohort["dyn"]["hr"] > 80).sum(),
+        "dyn.parquet: the column 'mood' is no variable that is known": (
+            cohort["dyn"]["hr"] > 80
+        ).sum(),
         "sta.parquet: the column 'ethnic' is no variable that is known": 4,
     }
     assert manifest.variables == ("hr", "temp", "urine", "gcs")
@@ -154,9 +182,21 @@ STAY = pl.col("stay_id") != 11
 HOUR = pl.col("time") != timedelta(hours=3)
 SPOILT: dict[str, tuple[Spoil, str, str]] = {
     "label of 2": (lambda c: with_numbers(c, 2.0), "label", "outc.parquet stay 11, hour 3.0"),
-    "no label": (lambda c: changed(c, "outc", ROW, label=None), "label", "outc.parquet stay 11, hour 3.0"),
-    "label NaN": (lambda c: with_numbers(c, float("nan")), "label", "outc.parquet stay 11, hour 3.0"),
-    "label returns": (lambda c: changed(c, "outc", ROW, label=True), "label_returns", "outc.parquet stay 11, hour 4.0"),
+    "no label": (
+        lambda c: changed(c, "outc", ROW, label=None),
+        "label",
+        "outc.parquet stay 11, hour 3.0",
+    ),
+    "label NaN": (
+        lambda c: with_numbers(c, float("nan")),
+        "label",
+        "outc.parquet stay 11, hour 3.0",
+    ),
+    "label returns": (
+        lambda c: changed(c, "outc", ROW, label=True),
+        "label_returns",
+        "outc.parquet stay 11, hour 4.0",
+    ),
     "half an hour": (
         lambda c: changed(c, "dyn", ROW, time=timedelta(hours=3.5)),
         "hour_number",
@@ -168,9 +208,21 @@ SPOILT: dict[str, tuple[Spoil, str, str]] = {
         "outc.parquet stay 11, hour -1.0",
     ),
     "no hour": (lambda c: changed(c, "dyn", ROW, time=None), "hour_number", "dyn.parquet stay 11"),
-    "hour twice": (lambda c: twice(c, "dyn", ROW), "duplicate_hour", "dyn.parquet stay 11, hour 3.0"),
-    "label twice": (lambda c: twice(c, "outc", ROW), "duplicate_hour", "outc.parquet stay 11, hour 3.0"),
-    "gap": (lambda c: without(c, "outc", STAY | HOUR), "missing_hour", "outc.parquet stay 11, hour 4.0"),
+    "hour twice": (
+        lambda c: twice(c, "dyn", ROW),
+        "duplicate_hour",
+        "dyn.parquet stay 11, hour 3.0",
+    ),
+    "label twice": (
+        lambda c: twice(c, "outc", ROW),
+        "duplicate_hour",
+        "outc.parquet stay 11, hour 3.0",
+    ),
+    "gap": (
+        lambda c: without(c, "outc", STAY | HOUR),
+        "missing_hour",
+        "outc.parquet stay 11, hour 4.0",
+    ),
     "label ends early": (
         lambda c: without(c, "outc", STAY | (pl.col("time") < timedelta(hours=9))),
         "same_hours",
@@ -216,17 +268,32 @@ def test_one_impossible_measurement_is_set_aside_alone(tmp_path: Path, value: fl
 TEXT = pl.lit("x")
 REFUSED: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "dyn without hours": (lambda c: c | {"dyn": c["dyn"].drop("time")}, ("dyn.parquet", "'time'")),
-    "a label a stay": (lambda c: c | {"outc": c["outc"].drop("time")}, ("outc.parquet", "hourly task")),
+    "a label a stay": (
+        lambda c: c | {"outc": c["outc"].drop("time")},
+        ("outc.parquet", "hourly task"),
+    ),
     "no label": (lambda c: c | {"outc": c["outc"].drop("label")}, ("outc.parquet", "'label'")),
     "no sex": (lambda c: c | {"sta": c["sta"].drop("sex")}, ("sta.parquet", "'sex'", "empty")),
-    "text for numbers": (lambda c: c | {"dyn": c["dyn"].with_columns(hr=TEXT)}, ("'hr'", "String", "numbers")),
-    "text for ids": (lambda c: c | {"sta": c["sta"].with_columns(stay_id=TEXT)}, ("'stay_id'", "whole numbers")),
+    "text for numbers": (
+        lambda c: c | {"dyn": c["dyn"].with_columns(hr=TEXT)},
+        ("'hr'", "String", "numbers"),
+    ),
+    "text for ids": (
+        lambda c: c | {"sta": c["sta"].with_columns(stay_id=TEXT)},
+        ("'stay_id'", "whole numbers"),
+    ),
     "dates for hours": (
         lambda c: c | {"dyn": c["dyn"].with_columns(time=pl.lit(EPOCH))},
         ("'time'", "Datetime", "hours since admission"),
     ),
-    "text for labels": (lambda c: c | {"outc": c["outc"].with_columns(label=TEXT)}, ("'label'", "String")),
-    "a row of nobody": (lambda c: changed(c, "dyn", ROW, stay_id=None), ("1 rows name no stay", "dyn.parquet")),
+    "text for labels": (
+        lambda c: c | {"outc": c["outc"].with_columns(label=TEXT)},
+        ("'label'", "String"),
+    ),
+    "a row of nobody": (
+        lambda c: changed(c, "dyn", ROW, stay_id=None),
+        ("1 rows name no stay", "dyn.parquet"),
+    ),
 }
 
 
@@ -266,7 +333,9 @@ def test_a_damaged_page_is_named(tmp_path: Path):
 def demo(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Extract]:
     path = data_dir / "yaib" / "sepsis_mimic_demo"
     config = compose_cohort("yaib", [f"cohort.path={path}"])
-    return path, ingest(make_source(config), config, tmp_path_factory.mktemp("yaib") / "out", lambda line: None)
+    return path, ingest(
+        make_source(config), config, tmp_path_factory.mktemp("yaib") / "out", lambda line: None
+    )
 
 
 @pytest.mark.realdata
@@ -277,13 +346,18 @@ class TestDemo:
         told = dyn.unpivot(index=["stay_id", "time"], variable_name="variable").drop_nulls("value")
         at = pl.lit(EPOCH) + pl.col("time") + pl.duration(hours=1)
         told = told.select(
-            pl.col("stay_id").cast(pl.Int64), at.cast(pl.Datetime("us")).alias("time"), "variable", "value"
+            pl.col("stay_id").cast(pl.Int64),
+            at.cast(pl.Datetime("us")).alias("time"),
+            "variable",
+            "value",
         )
         events = extract.tables().events.drop("known_at")
         keys = ["stay_id", "time", "variable"]
         lost = told.join(events, on=keys, how="anti")
         assert events.sort(keys).equals(told.join(lost, on=keys, how="anti").sort(keys))
-        assert lost.height == sum(q.rows for q in extract.manifest.quarantined) < 0.001 * told.height
+        assert (
+            lost.height == sum(q.rows for q in extract.manifest.quarantined) < 0.001 * told.height
+        )
         assert extract.manifest.left_out == ()
 
     def test_every_hour_asks_the_cohort_s_own_label(self, demo: tuple[Path, Extract]):
@@ -294,11 +368,16 @@ class TestDemo:
         assert extract.manifest.counts["stays"] == 115
         assert (len(rows.y), rows.y.sum(), rows.scored.all()) == (7_707, 13, True)
 
-    def test_the_open_cohort_keeps_the_source_s_laws(self, demo: tuple[Path, Extract], tmp_path: Path):
+    def test_the_open_cohort_keeps_the_source_s_laws(
+        self, demo: tuple[Path, Extract], tmp_path: Path
+    ):
         path, _ = demo
         suite = TestYaib()
         suite.make_source = lambda folder: source(path)  # type: ignore[method-assign]
-        for law in ("batches_have_the_columns_and_types_of_the_contract", "stays_ascend_within_and_across_batches"):
+        for law in (
+            "batches_have_the_columns_and_types_of_the_contract",
+            "stays_ascend_within_and_across_batches",
+        ):
             getattr(suite, f"test_{law}")(tmp_path)
         suite.test_only_known_concepts_are_promised_and_given(tmp_path)
         suite.test_an_extract_holds_what_the_batches_held(tmp_path)

@@ -28,8 +28,12 @@ def alarms_needed(y, p, sensitivity):
 def test_a_sensitivity_costs_what_counting_says(percent, data):
     y, p = data
     needed = alarms_needed(y, p, percent / 100)
-    assert figure(f"alarm_rate_at_sensitivity_{percent}", y, p) == pytest.approx(needed / len(y), rel=1e-9)
-    assert figure(f"ppv_at_sensitivity_{percent}", y, p) == pytest.approx(percent / 100 * y.sum() / needed, rel=1e-9)
+    assert figure(f"alarm_rate_at_sensitivity_{percent}", y, p) == pytest.approx(
+        needed / len(y), rel=1e-9
+    )
+    assert figure(f"ppv_at_sensitivity_{percent}", y, p) == pytest.approx(
+        percent / 100 * y.sum() / needed, rel=1e-9
+    )
 
 
 def test_a_perfect_model_finds_80_percent_without_a_false_alarm():
@@ -58,7 +62,14 @@ def test_net_benefit_lies_between_silence_and_perfection():
 def stays(y, lead):
     size = np.arange(len(y))
     return Scored(
-        *(np.array(y, np.int8), np.full(len(y), 0.5), size, size, np.ones(len(y), np.int64), len(y)),
+        *(
+            np.array(y, np.int8),
+            np.full(len(y), 0.5),
+            size,
+            size,
+            np.ones(len(y), np.int64),
+            len(y),
+        ),
         alarm=~np.isnan(lead),
         per_stay=True,
         lead=np.array(lead, float),
@@ -78,7 +89,8 @@ def test_lead_time_is_the_median_over_detected_onsets():
 
 
 @given(
-    lead=st.lists(st.sampled_from([nan, 6.0, 12.0, 24.0, 48.0]), min_size=3, max_size=20), seed=st.integers(0, 2**20)
+    lead=st.lists(st.sampled_from([nan, 6.0, 12.0, 24.0, 48.0]), min_size=3, max_size=20),
+    seed=st.integers(0, 2**20),
 )
 def test_weighted_medians_are_medians_of_repeated_stays(lead, seed):
     lead = np.array([*lead, nan, 3.0])
@@ -98,8 +110,18 @@ def test_false_alarms_are_counted_among_those_without_the_event():
 def test_stays_are_told_only_what_means_something_of_them():
     told = stays([1, 0, 1, 0], [24, nan, nan, nan])
     names = {name for name, cls in METRICS if cls().can_use(told)}
-    assert {"auroc", "auprc", "brier", "lead_time", "episodes_detected", "false_alarm_rate"} <= names
-    assert not {"log_loss", "calibration_slope", "net_benefit_at_5", "normalised_utility", "accuracy"} & names
+    assert {
+        "auroc",
+        "auprc",
+        "brier",
+        "lead_time",
+        "episodes_detected",
+        "false_alarm_rate",
+    } <= names
+    assert (
+        not {"log_loss", "calibration_slope", "net_benefit_at_5", "normalised_utility", "accuracy"}
+        & names
+    )
 
 
 def test_rows_have_no_lead_time():

@@ -21,7 +21,11 @@ def rows(draw, low=0.0, high=1.0):
     size = draw(st.integers(2, 60))
     y = draw(hnp.arrays(np.int8, size, elements=st.integers(0, 1)))
     y[0], y[1] = 0, 1
-    p = draw(hnp.arrays(np.float64, size, elements=st.integers(0, 8).map(lambda i: low + (high - low) * i / 8)))
+    p = draw(
+        hnp.arrays(
+            np.float64, size, elements=st.integers(0, 8).map(lambda i: low + (high - low) * i / 8)
+        )
+    )
     return y, p
 
 
@@ -86,7 +90,9 @@ def test_the_order_of_rows_does_not_matter(data, seed):
     order = np.random.default_rng(seed).permutation(len(y))
     for name, cls in METRICS:
         if cls.needs is Needs.probabilities:
-            assert figure(name, y, p) == pytest.approx(figure(name, y[order], p[order]), rel=1e-9, nan_ok=True)
+            assert figure(name, y, p) == pytest.approx(
+                figure(name, y[order], p[order]), rel=1e-9, nan_ok=True
+            )
 
 
 @given(data=rows())
@@ -102,7 +108,15 @@ def test_weights_are_repetitions(data, weights):
     weights = weights[: len(y)]
     weights[:2] = np.maximum(weights[:2], 1)
     repeated = np.repeat(np.arange(len(y)), weights)
-    for name in ("auroc", "auprc", "brier", "log_loss", "sensitivity_at_5", "sensitivity_at_10", "ppv_at_5"):
+    for name in (
+        "auroc",
+        "auprc",
+        "brier",
+        "log_loss",
+        "sensitivity_at_5",
+        "sensitivity_at_10",
+        "ppv_at_5",
+    ):
         weighted = metric(name).of(Sample(Scored.of(y, p), weights[:, None].astype(float)))[0]
         assert weighted == pytest.approx(figure(name, y[repeated], p[repeated]), rel=1e-9)
 
@@ -164,7 +178,11 @@ def test_every_metric_is_named_as_its_file():
 
 
 def test_score_function_is_larger_when_better():
-    y, good, bad = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.4, 0.6, 0.5, 0.3])
+    y, good, bad = (
+        np.array([0, 0, 1, 1]),
+        np.array([0.1, 0.2, 0.8, 0.9]),
+        np.array([0.4, 0.6, 0.5, 0.3]),
+    )
     for name in ("auroc", "auprc", "brier", "log_loss", "ece", "ppv_at_10"):
         assert score_function(name)(y, good) > score_function(name)(y, bad)
 

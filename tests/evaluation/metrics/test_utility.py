@@ -55,7 +55,9 @@ def test_equals_the_official_scorer(data_dir):
 def test_anchors_on_the_whole_of_set_a(data_dir):
     with zipfile.ZipFile(data_dir / "physionet2019" / "training_setA.zip") as archive:
         names = sorted(n for n in archive.namelist() if n.endswith(".psv"))
-        labels = [np.array([line[-1:] == b"1" for line in archive.read(n).split()[1:]]) for n in names]
+        labels = [
+            np.array([line[-1:] == b"1" for line in archive.read(n).split()[1:]]) for n in names
+        ]
     stay, step, y = stays(*labels)
     assert utility(stay, step, y, np.zeros(len(y))) == 0
     assert utility(stay, step, y, np.ones(len(y))) == pytest.approx(-0.31052, abs=5e-6)
@@ -101,4 +103,6 @@ def test_equals_the_definition_row_by_row(lengths, onsets, seed):
     labels.append(np.arange(30) >= 12)
     alarms = [np.random.default_rng(seed).random(len(y)) < 0.4 for y in labels]
     stay, step, y = stays(*labels)
-    assert utility(stay, step, y, np.concatenate(alarms)) == pytest.approx(stay_by_stay(labels, alarms), abs=1e-9)
+    assert utility(stay, step, y, np.concatenate(alarms)) == pytest.approx(
+        stay_by_stay(labels, alarms), abs=1e-9
+    )

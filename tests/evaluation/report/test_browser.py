@@ -14,7 +14,9 @@ from flowsheet.evaluation.report import render
 
 from .test_report import full_report
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 HARNESS = """<!doctype html><title>harness</title><body style="margin:0"><script>
 const found = {}; let left = 0;
@@ -48,13 +50,22 @@ def opened(ward, predictions, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     (folder / "report.html").write_text(render(full_report(ward, predictions)))
     (folder / "harness.html").write_text(HARNESS)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=folder)
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={folder / 'profile'}",
+        ]
         options += ["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"]
         url = f"http://127.0.0.1:{server.server_port}/harness.html"
-        done = subprocess.run([CHROMIUM, *options, url], capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(
+            [CHROMIUM, *options, url], capture_output=True, text=True, timeout=120, check=True
+        )
     finally:
         server.shutdown()
         server.server_close()

@@ -10,7 +10,14 @@ import pytest
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import evaluate
-from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, charts, render
+from flowsheet.evaluation.report import (
+    CohortReport,
+    ModelReport,
+    ReportData,
+    Section,
+    charts,
+    render,
+)
 from flowsheet.evaluation.report.data import protocol, question
 from flowsheet.evaluation.report.tables import boards
 from flowsheet.lifecycle.memory_study.report import memory_section
@@ -32,7 +39,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.loads += [value for name, value in attrs if name in {"src", "href", "xlink:href", "data", "srcset"}]
+        self.loads += [
+            value
+            for name, value in attrs
+            if name in {"src", "href", "xlink:href", "data", "srcset"}
+        ]
         assert not any(name.startswith("on") for name, _ in attrs)
         if tag not in VOID:
             self.open.append(tag)
@@ -54,14 +65,19 @@ def checked(text):
     assert len(text) < 5_000_000
     anchors = {link[1:] for link in page.loads if link.startswith("#")}
     assert anchors <= set(re.findall(r'id="([a-z]+)"', text))
-    assert not re.search(r"\b(nan|None|Undefined)\b", re.sub(r"<style>.*?</style>", "", text, flags=re.S))
+    assert not re.search(
+        r"\b(nan|None|Undefined)\b", re.sub(r"<style>.*?</style>", "", text, flags=re.S)
+    )
     return text
 
 
 def full_report(ward, predictions, name="sharp"):
     sequences = ward[0]
     groups = pl.DataFrame(
-        {"stay_id": sequences.stay_id, "sex": ["F", "M"] * (len(sequences) // 2) + ["F"] * (len(sequences) % 2)}
+        {
+            "stay_id": sequences.stay_id,
+            "sex": ["F", "M"] * (len(sequences) // 2) + ["F"] * (len(sequences) % 2),
+        }
     )
     models = {name if model == "sharp" else model: p for model, p in predictions.items()}
     evidence = evaluate(
@@ -123,7 +139,11 @@ def model_report(name):
         sees=name,
         params={"hidden": 128, name: 0.001234567},
         trials=pl.DataFrame(
-            {"number": [0, 1, 2], "state": ["complete", "complete", "failed"], "value": [0.1, 0.2, None]}
+            {
+                "number": [0, 1, 2],
+                "state": ["complete", "complete", "failed"],
+                "value": [0.1, 0.2, None],
+            }
         ),
         tables={
             "training_curve": pl.DataFrame({"epoch": [1, 2, 3], "score": [0.1, 0.2, 0.21]}),
@@ -146,15 +166,43 @@ def model_report(name):
 def test_a_full_report_tells_everything(ward, predictions):
     report = full_report(ward, predictions)
     text = checked(render(report))
-    for sentence in (report.evidence.headline, *report.evidence.pairs.filter(metric="auroc", scope="all")["sentence"]):
+    for sentence in (
+        report.evidence.headline,
+        *report.evidence.pairs.filter(metric="auroc", scope="all")["sentence"],
+    ):
         assert sentence.replace("<", "&lt;") in text
-    for words in ("will the patient be septic", "in the raw tables", "1,234", "Transitions in", "<th>F</th>", "f" * 64):
+    for words in (
+        "will the patient be septic",
+        "in the raw tables",
+        "1,234",
+        "Transitions in",
+        "<th>F</th>",
+        "f" * 64,
+    ):
         assert words in text
-    for words in ("Tuning history", "Training curve", "Coefficients", "1 min 15 s", "2 complete, 1 failed"):
+    for words in (
+        "Tuning history",
+        "Training curve",
+        "Coefficients",
+        "1 min 15 s",
+        "2 complete, 1 failed",
+    ):
         assert words in text
-    for words in ("Hold-out: 20% of the subjects", "4,567", "20.0%", "Decision curves", "Median lead time", "Per stay"):
+    for words in (
+        "Hold-out: 20% of the subjects",
+        "4,567",
+        "20.0%",
+        "Decision curves",
+        "Median lead time",
+        "Per stay",
+    ):
         assert words in text
-    for words in ("[+0.304, +0.696]", "Importance of the tuned", "is left out: the earlier", "What memory is for"):
+    for words in (
+        "[+0.304, +0.696]",
+        "Importance of the tuned",
+        "is left out: the earlier",
+        "What memory is for",
+    ):
         assert words in text
 
 
@@ -166,7 +214,9 @@ def test_every_figure_of_the_leaderboard_is_on_the_page(ward, predictions):
 
 
 def test_a_minimal_report_leaves_out_what_there_is_not(ward, predictions):
-    evidence = evaluate(ward[0], {"only": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1)
+    evidence = evaluate(
+        ward[0], {"only": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1
+    )
     text = checked(render(ReportData(title="bare", evidence=evidence)))
     for section in ("cohort", "differences", "subgroups", "models", "record"):
         assert f'id="{section}"' not in text
@@ -174,7 +224,9 @@ def test_a_minimal_report_leaves_out_what_there_is_not(ward, predictions):
 
 def test_nothing_estimable_is_said(ward, predictions):
     sequences = dataclasses.replace(ward[0], y=np.zeros_like(ward[0].y))
-    text = checked(render(ReportData(title="none", evidence=evaluate(sequences, predictions, CONFIG, seed=1))))
+    text = checked(
+        render(ReportData(title="none", evidence=evaluate(sequences, predictions, CONFIG, seed=1)))
+    )
     assert "not estimable" in text
     assert "0 rows with the event" in text
     empty = dataclasses.replace(ward[0], scored=np.zeros_like(ward[0].scored))
@@ -201,8 +253,14 @@ def test_names_never_become_markup(ward, predictions):
             {},
         ),
         (pl.DataFrame(), {"training_curve": pl.DataFrame({"epoch": [1], "score": [0.1]})}),
-        (pl.DataFrame(), {"coefficients": pl.DataFrame(schema={"term": pl.String, "estimate": pl.Float64})}),
-        (pl.DataFrame(), {"notes": pl.DataFrame({"a": ["x"], "b": ["y"]}), "one": pl.DataFrame({"a": [1.0]})}),
+        (
+            pl.DataFrame(),
+            {"coefficients": pl.DataFrame(schema={"term": pl.String, "estimate": pl.Float64})},
+        ),
+        (
+            pl.DataFrame(),
+            {"notes": pl.DataFrame({"a": ["x"], "b": ["y"]}), "one": pl.DataFrame({"a": [1.0]})},
+        ),
         (
             pl.DataFrame({"number": [0, 1], "state": ["complete"] * 2, "value": [0.1, 0.1]}),
             {"zero": pl.DataFrame({"t": ["a"], "v": [0.0]})},
@@ -210,8 +268,12 @@ def test_names_never_become_markup(ward, predictions):
     ],
 )
 def test_thin_model_reports_are_drawn_or_left_out(ward, predictions, trials, tables):
-    evidence = evaluate(ward[0], {"m": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1)
-    report = ReportData(title="thin", evidence=evidence, models=(ModelReport("m", trials=trials, tables=tables),))
+    evidence = evaluate(
+        ward[0], {"m": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1
+    )
+    report = ReportData(
+        title="thin", evidence=evidence, models=(ModelReport("m", trials=trials, tables=tables),)
+    )
     checked(render(report))
 
 
@@ -231,7 +293,10 @@ def test_more_models_than_colours(ward, predictions):
             {"step_hours": 1, "horizon": 6},
             "Once every hour of a stay: will the patient be septic at some time in the next 6 hours?",
         ),
-        ({"response": "onset"}, "become septic for the first time at some time in the next 24 hours?"),
+        (
+            {"response": "onset"},
+            "become septic for the first time at some time in the next 24 hours?",
+        ),
         (
             {"horizon": 0, "cutoff_hours": 8},
             "8 h into it: will the patient be septic at some time in the remaining 16 hours?",
@@ -245,10 +310,22 @@ def test_the_task_in_a_sentence(task, words):
 @pytest.mark.parametrize(
     ("evaluation", "words"),
     [
-        ({"protocol": "temporal", "test": 0.3}, "the 30% of the subjects who came last are kept apart. Of the others,"),
-        ({"protocol": "cross_validation", "repeats": 3}, "dealt into 5 folds, 3 times anew, and every subject"),
-        ({"protocol": "site"}, "each site in turn is predicted by models that never saw it. Within each fold"),
-        ({"protocol": "site", "sites": ("A", "B")}, "the subjects of A, B are kept apart. Of the others,"),
+        (
+            {"protocol": "temporal", "test": 0.3},
+            "the 30% of the subjects who came last are kept apart. Of the others,",
+        ),
+        (
+            {"protocol": "cross_validation", "repeats": 3},
+            "dealt into 5 folds, 3 times anew, and every subject",
+        ),
+        (
+            {"protocol": "site"},
+            "each site in turn is predicted by models that never saw it. Within each fold",
+        ),
+        (
+            {"protocol": "site", "sites": ("A", "B")},
+            "the subjects of A, B are kept apart. Of the others,",
+        ),
     ],
 )
 def test_the_protocol_in_words(evaluation, words):
@@ -256,13 +333,20 @@ def test_the_protocol_in_words(evaluation, words):
 
 
 def test_too_few_trials_for_importance_are_said(ward, predictions):
-    evidence = evaluate(ward[0], {"m": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1)
-    told = ModelReport("m", importance_left_out="3 complete trials; at least 6 are needed for 1 parameter")
-    assert "not told, 3 complete trials" in checked(render(ReportData("few", evidence, models=(told,))))
+    evidence = evaluate(
+        ward[0], {"m": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1
+    )
+    told = ModelReport(
+        "m", importance_left_out="3 complete trials; at least 6 are needed for 1 parameter"
+    )
+    assert "not told, 3 complete trials" in checked(
+        render(ReportData("few", evidence, models=(told,)))
+    )
 
 
 def test_lead_times_are_drawn_although_no_onset_had_an_alarm():
     table = pl.DataFrame(
-        {"repeat": [0], "model": ["a"], "hours": [None], "episodes": [3]}, schema_overrides={"hours": pl.Float64}
+        {"repeat": [0], "model": ["a"], "hours": [None], "episodes": [3]},
+        schema_overrides={"hours": pl.Float64},
     )
     assert "<svg" in charts.lead_times(table, ["a"])

@@ -52,7 +52,9 @@ def test_the_risks_are_the_bundles_own(in_service, some):
     found = pl.read_parquet(done.file)
     direct = Bundle.load(in_service.trained.folder / "bundle").predict(some.tables())
     assert dict(found.schema) == SCORES
-    assert_frame_equal(found.select(list(PREDICTIONS)), direct, check_exact=False, abs_tol=1e-6, rel_tol=0)
+    assert_frame_equal(
+        found.select(list(PREDICTIONS)), direct, check_exact=False, abs_tol=1e-6, rel_tol=0
+    )
     assert (done.stays, done.steps) == (80, direct.height)
 
 
@@ -66,8 +68,15 @@ def test_parts_of_any_size_give_the_same_risks(in_service, some):
 def test_the_order_of_rows_does_not_matter(in_service, some):
     bundle = Bundle.load(in_service.trained.folder / "bundle")
     tables = some.tables()
-    mixed = Tables(**{t: getattr(tables, t).sample(fraction=1, shuffle=True, seed=i) for i, t in enumerate(TABLES)})
-    assert_frame_equal(bundle.predict(mixed), bundle.predict(tables), check_exact=False, abs_tol=1e-9, rel_tol=0)
+    mixed = Tables(
+        **{
+            t: getattr(tables, t).sample(fraction=1, shuffle=True, seed=i)
+            for i, t in enumerate(TABLES)
+        }
+    )
+    assert_frame_equal(
+        bundle.predict(mixed), bundle.predict(tables), check_exact=False, abs_tol=1e-9, rel_tol=0
+    )
 
 
 def test_it_is_scored_once(in_service, some, tmp_path):
@@ -86,7 +95,11 @@ def test_every_row_says_what_scored_it(in_service, some):
 
 
 def test_a_killed_scoring_leaves_nothing(in_service, some, monkeypatch, tmp_path):
-    fresh = copied(some, tmp_path / "fresh", lambda t: Tables(t.stays, t.events.head(50), t.treatments, t.episodes))
+    fresh = copied(
+        some,
+        tmp_path / "fresh",
+        lambda t: Tables(t.stays, t.events.head(50), t.treatments, t.episodes),
+    )
 
     def killed(self, tables):
         raise KeyboardInterrupt
@@ -100,14 +113,20 @@ def test_a_killed_scoring_leaves_nothing(in_service, some, monkeypatch, tmp_path
 
 
 def test_nobody_to_score_gives_an_empty_table(in_service, some, tmp_path):
-    empty = copied(some, tmp_path / "empty", lambda t: Tables(*(getattr(t, table).clear() for table in TABLES)))
+    empty = copied(
+        some, tmp_path / "empty", lambda t: Tables(*(getattr(t, table).clear() for table in TABLES))
+    )
     done = score.score(of(in_service), empty.path, None, quiet)
     assert (done.stays, done.steps) == (0, 0)
     assert dict(pl.read_parquet_schema(done.file)) == SCORES
 
 
 def test_what_is_no_risk_is_not_handed_out(in_service, some, monkeypatch, tmp_path):
-    fresh = copied(some, tmp_path / "fresh", lambda t: Tables(t.stays, t.events.head(60), t.treatments, t.episodes))
+    fresh = copied(
+        some,
+        tmp_path / "fresh",
+        lambda t: Tables(t.stays, t.events.head(60), t.treatments, t.episodes),
+    )
     honest = Bundle.predict
 
     def broken(self, tables):
@@ -120,13 +139,19 @@ def test_what_is_no_risk_is_not_handed_out(in_service, some, monkeypatch, tmp_pa
 
 
 def test_a_changed_file_is_refused(in_service, some):
-    pl.read_parquet(some.path / "events.parquet").head(10).write_parquet(some.path / "events.parquet")
+    pl.read_parquet(some.path / "events.parquet").head(10).write_parquet(
+        some.path / "events.parquet"
+    )
     with pytest.raises(CheckFailed, match="sha256 differs"):
         score.score(of(in_service), some.path, None, quiet)
 
 
 def test_records_of_another_kind_are_refused(in_service, some, tmp_path):
-    other = write(some.tables(), tmp_path / "other", provenance(some).model_copy(update={"variables": ("hr",)}))
+    other = write(
+        some.tables(),
+        tmp_path / "other",
+        provenance(some).model_copy(update={"variables": ("hr",)}),
+    )
     with pytest.raises(CheckFailed, match="the extract cannot hold"):
         score.score(of(in_service), other.path, None, quiet)
 

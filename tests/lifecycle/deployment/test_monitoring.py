@@ -37,9 +37,13 @@ def changed(in_service, folder: Path, change) -> Extract:
     """The new ward with other events."""
     extract = Extract.open(in_service.again)
     tables = extract.tables()
-    provenance = Provenance(**{name: getattr(extract.manifest, name) for name in Provenance.model_fields})
+    provenance = Provenance(
+        **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
+    )
     events = change(tables.events)
-    return write(Tables(tables.stays, events, tables.treatments, tables.episodes), folder, provenance)
+    return write(
+        Tables(tables.stays, events, tables.treatments, tables.episodes), folder, provenance
+    )
 
 
 def names(done: Monitored) -> set[tuple[str, str]]:
@@ -62,10 +66,16 @@ def test_the_same_ward_is_quiet(in_service, tmp_path):
 
 def test_a_shift_is_flagged(in_service, tmp_path):
     shift = pl.col("value") + pl.when(pl.col("variable") == "hr").then(12).otherwise(0)
-    extract = changed(in_service, tmp_path / "shifted", lambda events: events.with_columns(value=shift))
+    extract = changed(
+        in_service, tmp_path / "shifted", lambda events: events.with_columns(value=shift)
+    )
     done = watch(in_service, extract.path)
     assert ("value", "hr") in names(done)
-    assert not names(done) - {("value", "hr"), ("risk", "mean risk")} - {("performance", n) for n in PERFORMANCE}
+    assert (
+        not names(done)
+        - {("value", "hr"), ("risk", "mean risk")}
+        - {("performance", n) for n in PERFORMANCE}
+    )
 
 
 PERFORMANCE = ("auroc", "calibration_slope", "calibration_intercept")
@@ -77,7 +87,11 @@ def test_doubled_missingness_is_flagged(in_service, reference, tmp_path):
     of = max(charted, key=lambda name: charted[name] if charted[name] < 0.95 else 0)
     keep = 1 - (1 - charted[of]) / charted[of]
     chance = pl.struct("stay_id", "time").hash(seed=1) / 2**64
-    extract = changed(in_service, tmp_path / "gaps", lambda e: e.filter((pl.col("variable") != of) | (chance < keep)))
+    extract = changed(
+        in_service,
+        tmp_path / "gaps",
+        lambda e: e.filter((pl.col("variable") != of) | (chance < keep)),
+    )
     assert ("presence", of) in names(watch(in_service, extract.path))
 
 
@@ -86,8 +100,15 @@ def test_fahrenheit_is_named_in_the_quarantine(in_service, tmp_path):
     hot = pl.col("variable") == "temp"
     extract = changed(in_service, tmp_path / "hot", lambda events: events.filter(~hot))
     aside = Extract.open(in_service.again).tables().events.filter(hot)
-    row = pl.struct("stay_id", "time", "known_at", "variable", value=pl.col("value") * 1.8 + 32).struct.json_encode()
-    told = {"table": pl.lit("events"), "key": pl.lit("?"), "column": pl.lit("value"), "rule": pl.lit("plausible_range")}
+    row = pl.struct(
+        "stay_id", "time", "known_at", "variable", value=pl.col("value") * 1.8 + 32
+    ).struct.json_encode()
+    told = {
+        "table": pl.lit("events"),
+        "key": pl.lit("?"),
+        "column": pl.lit("value"),
+        "rule": pl.lit("plausible_range"),
+    }
     lines = aside.select(**told, stay_id="stay_id", value=pl.col("value").cast(pl.String), row=row)
     lines.select(list(QUARANTINE)).write_parquet(extract.path / "quarantine.parquet")
     done = watch(in_service, extract.path)
@@ -115,7 +136,15 @@ def test_the_page_loads_nothing_and_names_nobody(in_service):
     assert "<script" not in page
     findings = pl.read_parquet(done.stage.folder / "findings.parquet")
     assert not {"stay_id", "subject_id"} & set(findings.columns)
-    assert set(findings["kind"]) == {"value", "presence", "given", "person", "stay", "risk", "performance"}
+    assert set(findings["kind"]) == {
+        "value",
+        "presence",
+        "given",
+        "person",
+        "stay",
+        "risk",
+        "performance",
+    }
 
 
 def test_the_reference_names_nobody(in_service, reference):
@@ -135,11 +164,15 @@ def test_a_model_without_a_reference_says_so(in_service):
 
 def test_the_command_exits_by_what_it_found(in_service, tmp_path):
     model = f"{in_service.name}/{in_service.version}"
-    fine = CliRunner().invoke(cli, ["monitor", model, str(in_service.again), "--out", str(tmp_path / "r.html")])
+    fine = CliRunner().invoke(
+        cli, ["monitor", model, str(in_service.again), "--out", str(tmp_path / "r.html")]
+    )
     assert fine.exit_code == 0, fine.output
     assert "0 of" in fine.output
     scale = pl.col("value") * pl.when(pl.col("variable") == "glu").then(1 / 18.016).otherwise(1)
-    extract = changed(in_service, tmp_path / "mmol", lambda events: events.with_columns(value=scale))
+    extract = changed(
+        in_service, tmp_path / "mmol", lambda events: events.with_columns(value=scale)
+    )
     flagged = CliRunner().invoke(cli, ["monitor", model, str(extract.path)])
     assert isinstance(flagged.exception, CheckFailed)
     assert flagged.exception.exit_code == 1

@@ -21,7 +21,15 @@ from flowsheet.tracking.store import connect
 
 BETTER = PromotionConfig(name="quick", resamples=100, latency_ms=60_000)
 NOT_WORSE = BETTER.model_copy(update={"rule": "not_worse", "margin": 0.01})
-GATES = {"rows", "better", "calibration slope", "calibration error", "subgroups", "signature", "latency"}
+GATES = {
+    "rows",
+    "better",
+    "calibration slope",
+    "calibration error",
+    "subgroups",
+    "signature",
+    "latency",
+}
 
 
 def failed(verdict):
@@ -45,7 +53,9 @@ def mine(registrar):
 
 
 def test_the_first_version_has_nobody_to_beat_and_must_pass_the_rest(registrar):
-    verdict = promote(registrar.name, registrar.register("weak"), BETTER, actor="ada", reason="the first one")
+    verdict = promote(
+        registrar.name, registrar.register("weak"), BETTER, actor="ada", reason="the first one"
+    )
     assert verdict.promoted
     assert {gate.name for gate in verdict.gates} == GATES
     assert serving(registrar) == 1
@@ -98,7 +108,9 @@ def test_figures_on_other_rows_do_not_count(registrar):
 
 def test_figures_of_another_task_do_not_count(registrar):
     enthrone(registrar, "weak")
-    verdict = promote(registrar.name, registrar.register("good", task={"horizon": 2}), BETTER, reason="try")
+    verdict = promote(
+        registrar.name, registrar.register("good", task={"horizon": 2}), BETTER, reason="try"
+    )
     assert failed(verdict) == ["rows", "better"]
     assert "task.horizon is 1 and 2" in verdict.gates[0].said
 
@@ -119,7 +131,10 @@ def test_the_challenger_is_meant_where_no_version_is_named(registrar):
     enthrone(registrar, "weak")
     better, _ = registrar.register("good"), registrar.register("weak")
     challenge(registrar.name, better)
-    assert promote(registrar.name, None, BETTER, reason="the challenger won").decision.version == better
+    assert (
+        promote(registrar.name, None, BETTER, reason="the challenger won").decision.version
+        == better
+    )
     assert champion.aliases(registrar.name) == {"champion": better}
 
 
@@ -132,7 +147,12 @@ def test_kinds_of_models_compete_for_one_place(registrar):
     assert champion.aliases(place) == {"champion": 2}
     assert champion.aliases(registrar.name) == {}
     rollback(place, reason="no")
-    assert promote(f"{registrar.name}-other", 1, BETTER, service=place, reason="again").decision.version == 2
+    assert (
+        promote(
+            f"{registrar.name}-other", 1, BETTER, service=place, reason="again"
+        ).decision.version
+        == 2
+    )
     assert champion.find(place).version == 2
     assert champion.load(champion.resolve(place, "champion")).kind == "logistic_regression"
 
@@ -176,7 +196,9 @@ def test_an_alias_moved_by_hand_is_noticed_and_never_guessed_about(registrar):
     enthrone(registrar, "good")
     other = registrar.register("good")
     champion.move(registrar.name, "champion", other)
-    with pytest.raises(CheckFailed, match="champion is version 3, but the log last put version 2 there"):
+    with pytest.raises(
+        CheckFailed, match="champion is version 3, but the log last put version 2 there"
+    ):
         rollback(registrar.name, reason="try")
     champion.move(registrar.name, "champion", None)
     with pytest.raises(CheckFailed, match="champion is no version, but the log"):
@@ -189,7 +211,9 @@ def test_an_alias_moved_by_hand_is_noticed_and_never_guessed_about(registrar):
 def test_a_champion_made_by_hand_can_be_gone_back_to(registrar):
     registrar.register("weak")
     champion.move(registrar.name, "champion", 1)
-    assert promote(registrar.name, registrar.register("good"), BETTER, reason="the first through gates").promoted
+    assert promote(
+        registrar.name, registrar.register("good"), BETTER, reason="the first through gates"
+    ).promoted
     rollback(registrar.name, reason="too many alarms")
     assert serving(registrar) == 1
 
@@ -213,7 +237,9 @@ def test_a_promotion_that_was_cut_off_may_be_said_again(registrar, monkeypatch):
     assert serving(registrar) == 1
 
 
-def test_a_champion_that_changes_while_a_candidate_is_judged_is_the_one_to_beat(registrar, monkeypatch):
+def test_a_champion_that_changes_while_a_candidate_is_judged_is_the_one_to_beat(
+    registrar, monkeypatch
+):
     enthrone(registrar, "weak")
     good, equal = registrar.register("good"), registrar.register("good")
     judged, calls = promotion._judged, []
@@ -250,7 +276,14 @@ def test_two_that_decide_at_once_are_one_after_the_other(registrar):
     before = len(log())
     rivals = [
         command(
-            "promote", registrar.name, "--version", str(version), "--reason", "both", "--actor", f"number {version}"
+            "promote",
+            registrar.name,
+            "--version",
+            str(version),
+            "--reason",
+            "both",
+            "--actor",
+            f"number {version}",
         )
         for version in (2, 3)
     ]
@@ -297,7 +330,10 @@ class TestTheLog:
         monkeypatch.setenv("FLOWSHEET_HOME", str(flowsheet_home))
         client = connect()
         held = client.get_experiment_by_name(EXPERIMENT).experiment_id
-        runs = {json.loads(r.data.tags["decision"])["number"]: r for r in client.search_runs([held], max_results=1000)}
+        runs = {
+            json.loads(r.data.tags["decision"])["number"]: r
+            for r in client.search_runs([held], max_results=1000)
+        }
         return client, [runs[number] for number in sorted(runs)]
 
     def test_a_decision_that_was_changed_is_noticed(self, broken):

@@ -27,7 +27,9 @@ def is_abandoned(mark: str) -> bool:
 
 
 def test_a_process_is_seen_until_it_is_killed(flowsheet_home: Path):
-    with subprocess.Popen([sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True) as worker:
+    with subprocess.Popen(
+        [sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True
+    ) as worker:
         assert worker.stdout
         mark = worker.stdout.readline().strip()
         assert mark == holder("a" * 64)

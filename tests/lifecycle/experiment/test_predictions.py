@@ -27,12 +27,21 @@ def held():
 
 
 def note(repeat=0, fold=0, thresholds=None):
-    return FoldNote(name="", repeat=repeat, fold=fold, learned_from=40, thresholds=thresholds or {"a": 0.5, "b": 0.4})
+    return FoldNote(
+        name="",
+        repeat=repeat,
+        fold=fold,
+        learned_from=40,
+        thresholds=thresholds or {"a": 0.5, "b": 0.4},
+    )
 
 
 def guesses(held, seed=1):
     rng = np.random.default_rng(seed)
-    return {"a": rng.random(held.rows), "b": np.clip(held.y * 0.3 + rng.random(held.rows) * 0.7, 0, 1)}
+    return {
+        "a": rng.random(held.rows),
+        "b": np.clip(held.y * 0.3 + rng.random(held.rows) * 0.7, 0, 1),
+    }
 
 
 def of(held, repeat=0, fold=0, seed=1):
@@ -46,18 +55,34 @@ def groups(held):
 def test_evidence_from_the_table_is_the_evidence_from_the_sequences(held, tmp_path):
     Predictions(of(held), groups(held), (note(),)).save(tmp_path)
     again = judge(Predictions.load(tmp_path), TASK, QUICK, 1)
-    direct = evaluate(held, guesses(held), QUICK, 1, task=TASK, thresholds=note().thresholds, subgroups=groups(held))
+    direct = evaluate(
+        held,
+        guesses(held),
+        QUICK,
+        1,
+        task=TASK,
+        thresholds=note().thresholds,
+        subgroups=groups(held),
+    )
     for frame in ("leaderboard", "pairs", "curves"):
         assert_frame_equal(getattr(again, frame), getattr(direct, frame))
 
 
 def test_the_fingerprint_knows_every_answer_and_no_model(held):
     mine = Predictions(of(held), groups(held), (note(),))
-    assert mine.fingerprint() == Predictions(of(held, seed=2), groups(held), (note(),)).fingerprint()
+    assert (
+        mine.fingerprint() == Predictions(of(held, seed=2), groups(held), (note(),)).fingerprint()
+    )
     y = held.y.copy()
     y[7] = 1 - y[7]
-    assert mine.fingerprint() != Predictions(of(replace(held, y=y)), groups(held), (note(),)).fingerprint()
-    assert mine.said_fingerprint() != Predictions(of(held, seed=2), groups(held), (note(),)).said_fingerprint()
+    assert (
+        mine.fingerprint()
+        != Predictions(of(replace(held, y=y)), groups(held), (note(),)).fingerprint()
+    )
+    assert (
+        mine.said_fingerprint()
+        != Predictions(of(held, seed=2), groups(held), (note(),)).said_fingerprint()
+    )
 
 
 def test_renamed_and_beside_keep_probabilities_and_thresholds(held):

@@ -19,7 +19,8 @@ from flowsheet.windows.build import build_sequences, collect_vocabulary
 )
 def test_a_variable_is_unknown_where_none_of_its_columns_has_a_value(aggregations, unknown):
     tables = make_tables(
-        [{"stay_id": 1, "discharged_at": 16}], [{"stay_id": 1, "variable": "hr", "time": 1, "value": 70.0}]
+        [{"stay_id": 1, "discharged_at": 16}],
+        [{"stay_id": 1, "variable": "hr", "time": 1, "value": 70.0}],
     )
     features = FeaturesConfig(name="f", aggregations=aggregations, carry_forward_hours=11)
     task = TaskConfig(name="t", step_hours=4, horizon=1)

@@ -23,7 +23,9 @@ def ward(stays: int, seed: int, shortest: int = 9) -> Sequences:
     lengths = rng.integers(shortest, shortest + 8, stays)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     rows = int(offsets[-1])
-    x = np.stack([10.0 * (rng.random(rows) < 0.3), rng.normal(size=rows)], axis=1).astype(np.float32)
+    x = np.stack([10.0 * (rng.random(rows) < 0.3), rng.normal(size=rows)], axis=1).astype(
+        np.float32
+    )
     y = (rng.random(rows) < 1 / (1 + np.exp(-x[:, 0] / 10 - x[:, 1]))).astype(np.int8)
     before = np.concatenate([[np.nan], y[:-1]]).astype(np.float32)
     before[offsets[:-1]] = np.nan
@@ -37,7 +39,10 @@ def ward(stays: int, seed: int, shortest: int = 9) -> Sequences:
         offsets=offsets,
         stay_id=np.arange(stays) + 1,
         subject_id=np.arange(stays) + 1,
-        features=(Feature("insulin_dose", "treatment", "insulin"), Feature("hr_last", "value", "hr")),
+        features=(
+            Feature("insulin_dose", "treatment", "insulin"),
+            Feature("hr_last", "value", "hr"),
+        ),
     )
 
 
@@ -47,16 +52,24 @@ def remembering(kernel: np.ndarray):
     def predict(sequences: Sequences) -> np.ndarray:
         eta = np.array(sequences.x[:, 1], np.float64)
         for start, stop in zip(sequences.offsets[:-1], sequences.offsets[1:], strict=True):
-            eta[start:stop] += np.convolve(sequences.x[start:stop, 0].astype(float), kernel)[: stop - start]
+            eta[start:stop] += np.convolve(sequences.x[start:stop, 0].astype(float), kernel)[
+                : stop - start
+            ]
         return 1 / (1 + np.exp(-eta))
 
     return predict
 
 
 @settings(max_examples=20, deadline=None)
-@given(kernel=st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=12), seed=st.integers(0, 99), dose=st.floats(1, 10))
+@given(
+    kernel=st.lists(st.floats(-0.2, 0.2), min_size=1, max_size=12),
+    seed=st.integers(0, 99),
+    dose=st.floats(1, 10),
+)
 def test_the_response_of_a_law_is_its_kernel(kernel: list[float], seed: int, dose: float):
-    found = dose_response(remembering(np.array(kernel)), ward(12, seed), 0, dose=dose, lags=8, seed=seed)
+    found = dose_response(
+        remembering(np.array(kernel)), ward(12, seed), 0, dose=dose, lags=8, seed=seed
+    )
     law = np.pad(kernel, (0, 9))[:9] * np.float32(dose)
     np.testing.assert_allclose(found, np.broadcast_to(law, found.shape), atol=1e-6)
 
@@ -64,9 +77,13 @@ def test_the_response_of_a_law_is_its_kernel(kernel: list[float], seed: int, dos
 @pytest.mark.parametrize("kind", ["logistic_regression", "arx", "ar1", "mlp", "naive_bayes"])
 @settings(max_examples=5, deadline=None)
 @given(seed=st.integers(0, 2**31), dose=st.floats(0.5, 50))
-def test_without_a_memory_it_is_exactly_nothing_after_the_own_step(kind: str, seed: int, dose: float):
+def test_without_a_memory_it_is_exactly_nothing_after_the_own_step(
+    kind: str, seed: int, dose: float
+):
     model = fitted(kind)
-    found = dose_response(model.predict_proba, ward(10, seed % 1000), 0, dose=dose, lags=8, seed=seed)
+    found = dose_response(
+        model.predict_proba, ward(10, seed % 1000), 0, dose=dose, lags=8, seed=seed
+    )
     assert (found[:, 1:] == 0).all()
     if kind in ("logistic_regression", "arx"):
         assert (found[:, 0] > 0).all()

@@ -75,7 +75,10 @@ def test_gradients_are_finite_differences(models, kind: str, seed: int):
 def test_gradients_of_a_stay_do_not_depend_on_its_company(models, kind: str):
     sequences = long_stays(4, 4)
     together = input_gradients(models[kind], sequences, 4)
-    alone = [input_gradients(models[kind], sequences.take(np.array([i])), 4)[0] for i in range(len(sequences))]
+    alone = [
+        input_gradients(models[kind], sequences.take(np.array([i])), 4)[0]
+        for i in range(len(sequences))
+    ]
     np.testing.assert_allclose(together, alone, rtol=1e-9)
 
 
@@ -111,7 +114,10 @@ def test_gates_of_a_row_do_not_know_what_follows(models):
     sequences = long_stays(7, 3).take(np.array([0]))
     x = np.array(sequences.x)
     x[-1] += 1
-    one, two = lstm_gates(models["lstm"], sequences), lstm_gates(models["lstm"], replace(sequences, x=x))
+    one, two = (
+        lstm_gates(models["lstm"], sequences),
+        lstm_gates(models["lstm"], replace(sequences, x=x)),
+    )
     np.testing.assert_array_equal(one.cell[:-1], two.cell[:-1])
     assert not np.array_equal(one.cell[-1], two.cell[-1])
 

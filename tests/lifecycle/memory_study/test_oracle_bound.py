@@ -36,7 +36,9 @@ def test_the_law_is_the_ceiling_and_the_baseline_the_floor(rounds):
     for name, value in (("same", 1.0), (LAW, 1.0), ("base", 0.0)):
         assert share[name]["value"] == pytest.approx(value)
         assert share[name]["low"] == pytest.approx(value)
-    assert share["blunt"]["value"] < 0.5 < share["twin"]["value"] < 1.05  # on few rows luck may beat the law
+    assert (
+        share["blunt"]["value"] < 0.5 < share["twin"]["value"] < 1.05
+    )  # on few rows luck may beat the law
     assert share["sharp"]["low"] < share["sharp"]["value"] < share["sharp"]["high"]
     assert table["model"].unique(maintain_order=True).to_list()[-1] in ("base", "blunt")
     assert table.filter(model="sharp", metric="auroc")["values"].to_list()[0] == [
@@ -62,9 +64,13 @@ def test_the_interval_over_subjects_covers_a_true_difference_of_nothing():
     for seed in range(40):
         sequences, signal = make_ward(seed=seed, subjects=60)
         rng = np.random.default_rng(seed)
-        told = {name: 1 / (1 + np.exp(2 - rng.normal(size=len(signal)) * 0.5)) for name in ("a", "b")}
+        told = {
+            name: 1 / (1 + np.exp(2 - rng.normal(size=len(signal)) * 0.5)) for name in ("a", "b")
+        }
         told["base"] = np.full(len(signal), 0.1)
-        table = orders([judge(sequences, told, told["a"], "base", resamples=80, seed=seed)], [("a", "b")], 0.9)
+        table = orders(
+            [judge(sequences, told, told["a"], "base", resamples=80, seed=seed)], [("a", "b")], 0.9
+        )
         held += table["low"][0] <= 0 <= table["high"][0]
     assert held >= 29
 

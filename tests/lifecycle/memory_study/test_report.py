@@ -21,13 +21,25 @@ def study(replicates: int = 2) -> MemoryReport:
     truth = np.array([0.0, -1.0, -2.0, -1.0, 0.0])
     responses = [
         pl.DataFrame(
-            {"replicate": r, "model": model, "drug": "insulin", "lag": lag, "response": values + 0.1 * r * told}
+            {
+                "replicate": r,
+                "model": model,
+                "drug": "insulin",
+                "lag": lag,
+                "response": values + 0.1 * r * told,
+            }
         )
         for r in range(replicates)
-        for model, values, told in (("lstm", truth, 1), (ODD, truth / 2, 1), ("arx", np.where(lag, 0.0, -1.0), 0))
+        for model, values, told in (
+            ("lstm", truth, 1),
+            (ODD, truth / 2, 1),
+            ("arx", np.where(lag, 0.0, -1.0), 0),
+        )
     ]
     gradients = [
-        pl.DataFrame({"replicate": r, "model": model, "lag": lag, "norm": rate**lag, "relative": rate**lag})
+        pl.DataFrame(
+            {"replicate": r, "model": model, "lag": lag, "norm": rate**lag, "relative": rate**lag}
+        )
         for r in range(replicates)
         for model, rate in (("lstm", 0.9), (ODD, 0.3))
     ]
@@ -43,9 +55,15 @@ def study(replicates: int = 2) -> MemoryReport:
         responses=pl.concat(responses),
         gradients=pl.concat(gradients),
         figures=pl.DataFrame(figures),
-        orders=pl.DataFrame({"first": ["lstm"], "second": [ODD], "sentence": [f"lstm before {ODD}."]}),
+        orders=pl.DataFrame(
+            {"first": ["lstm"], "second": [ODD], "sentence": [f"lstm before {ODD}."]}
+        ),
         about={
-            "models": {"lstm": "recurrent", ODD: "recurrent", "arx": "autoregressive with covariates"},
+            "models": {
+                "lstm": "recurrent",
+                ODD: "recurrent",
+                "arx": "autoregressive with covariates",
+            },
             "closer": ["lstm", ODD, "arx"],
             "baseline": "arx",
             "far": 3,
@@ -94,7 +112,9 @@ def test_the_mean_over_replicates_has_student_s_interval():
 
 
 def test_colours_follow_the_page():
-    first, second = (str(memory_section(study(), order)) for order in (["lstm", ODD], [ODD, "lstm"]))
+    first, second = (
+        str(memory_section(study(), order)) for order in (["lstm", ODD], [ODD, "lstm"])
+    )
     assert (
         '<svg class="key m0" viewBox="0 0 22 8" aria-hidden="true"><path d="M0 4L22 4" class="curve m0"/></svg>lstm'
         in first

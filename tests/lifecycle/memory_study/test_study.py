@@ -95,25 +95,39 @@ def test_the_stay_has_its_gates_under_its_doses(made):
     assert report.stay is not None
     steps = report.stay.risk["step"].to_list()
     assert report.stay.gates.filter(gate="forget")["step"].to_list() == steps
-    assert report.stay.gates.select(pl.col("mean", "low", "high").is_between(0, 1).all()).row(0) == (True, True, True)
+    assert report.stay.gates.select(pl.col("mean", "low", "high").is_between(0, 1).all()).row(
+        0
+    ) == (True, True, True)
     assert set(report.stay.doses["step"]) <= set(steps)
 
 
 def test_drawings_are_files_that_stand_alone(made):
     stage, _ = made
     files = sorted(Path(stage.folder).glob("*.svg"))
-    assert {"matrix", "gradients", "ceiling", "stay", "effect_hydrocortisone"} <= {file.stem for file in files}
+    assert {"matrix", "gradients", "ceiling", "stay", "effect_hydrocortisone"} <= {
+        file.stem for file in files
+    }
     for file in files:
         root = ElementTree.fromstring(file.read_text())
         assert root.tag.endswith("svg")
-        assert any("log odds" in (node.text or "") or node.text for node in root.iter() if node.tag.endswith("text"))
+        assert any(
+            "log odds" in (node.text or "") or node.text
+            for node in root.iter()
+            if node.tag.endswith("text")
+        )
 
 
 def test_the_section_says_what_was_found(made):
     _, report = made
     page = str(memory_section(report, ["ar1", "lstm"]))
     assert "By construction" in page or "by construction" in page
-    for words in ("arx, ", "5 steps back", "Share of the ceiling", "in 2 replicates", "hydrocortisone"):
+    for words in (
+        "arx, ",
+        "5 steps back",
+        "Share of the ceiling",
+        "in 2 replicates",
+        "hydrocortisone",
+    ):
         assert words in page, words
     assert "<script" not in page
     assert page.count("<svg") == page.count("</svg>")
@@ -125,7 +139,10 @@ def test_replicates_differ_in_their_seeds_only():
     assert [each.seed for each in found] == [11, 12, 13]
     assert [each.cohort.options["seed"] for each in found] == [11, 12, 13]
     plain = [
-        each.model_copy(update={"seed": 0, "cohort": config.cohort, "memory": config.memory}).digest() for each in found
+        each.model_copy(
+            update={"seed": 0, "cohort": config.cohort, "memory": config.memory}
+        ).digest()
+        for each in found
     ]
     assert set(plain) == {config.model_copy(update={"seed": 0}).digest()}
 
@@ -164,14 +181,18 @@ def test_an_experiment_without_a_study_has_none():
 
 def test_a_stay_that_is_not_held_out_is_refused():
     small = [choice for choice in SMALL if "rnn" not in choice]
-    config = compose("memory_study", [*small, "models=[lstm,ar1]", "memory.replicates=1", "memory.stay=99999"])
+    config = compose(
+        "memory_study", [*small, "models=[lstm,ar1]", "memory.replicates=1", "memory.stay=99999"]
+    )
     with pytest.raises(UsageError, match="99999 is not among the held-out"):
         memory.study(config, *prepared(config))
 
 
 def test_without_recurrent_models_there_is_a_study_without_gradients_and_gates():
     small = [choice for choice in SMALL if "rnn" not in choice and "lstm" not in choice]
-    config = compose("memory_study", [*small, "models=[logistic_regression,ar1]", "memory.replicates=1"])
+    config = compose(
+        "memory_study", [*small, "models=[logistic_regression,ar1]", "memory.replicates=1"]
+    )
     found = memory.report(memory.study(config, *prepared(config)))
     assert found.stay is None
     assert found.gradients.is_empty()

@@ -6,7 +6,13 @@ import re
 
 import pytest
 
-from flowsheet.cohort.extract import Manifest, PrevalenceEntry, QuarantineEntry, SourceEntry, TableEntry
+from flowsheet.cohort.extract import (
+    Manifest,
+    PrevalenceEntry,
+    QuarantineEntry,
+    SourceEntry,
+    TableEntry,
+)
 from flowsheet.config import PromotionConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.evidence import Evidence
@@ -37,7 +43,9 @@ MANIFEST = Manifest(
 
 
 def evidence_of(registrar, version, tmp_path):
-    return Evidence.load(recorded(f"{registrar.name}/{version}", tmp_path).folder("evidence", tmp_path))
+    return Evidence.load(
+        recorded(f"{registrar.name}/{version}", tmp_path).folder("evidence", tmp_path)
+    )
 
 
 def made(registrar, tmp_path, says="good", **how):
@@ -56,7 +64,9 @@ def test_every_section_is_filled_from_the_record(registrar, tmp_path):
     text = cards.card(f"{registrar.name}/{version}")
     assert re.findall(r"^## (.*)$", text, flags=re.M) == SECTIONS
     assert text.startswith(f"# Model card: {registrar.name} version {version}\n")
-    assert "will the patient be septic at some time in the next 6 hours?" in section(text, "Intended use")
+    assert "will the patient be septic at some time in the next 6 hours?" in section(
+        text, "Intended use"
+    )
     assert "| adults | 2,400 |" in section(text, "Cohort")
     assert "| site: south | 1,400 | 27.1% |" in section(text, "Cohort")
     assert "(hr, temp)" in section(text, "Inputs")
@@ -92,7 +102,10 @@ def test_it_is_kept_beside_the_run_and_linked(registrar, tmp_path):
 
 
 def test_limits_are_found_not_recited(registrar, tmp_path):
-    good, bad = made(registrar, tmp_path / "a", "good"), made(registrar, tmp_path / "b", "overconfident")
+    good, bad = (
+        made(registrar, tmp_path / "a", "good"),
+        made(registrar, tmp_path / "b", "overconfident"),
+    )
     said = [section(cards.card(f"{registrar.name}/{v}"), "Limits and caveats") for v in (good, bad)]
     for text in said:
         assert "Its patients are simulated" in text
@@ -108,19 +121,32 @@ def test_without_a_manifest_it_says_so(registrar, tmp_path):
     version = registrar.register("good", judged=True)
     text = cards.card(f"{registrar.name}/{version}")
     assert "keeps no description of the cohort" in section(text, "Cohort")
-    assert "How the cohort was selected is not in the record." in section(text, "Limits and caveats")
+    assert "How the cohort was selected is not in the record." in section(
+        text, "Limits and caveats"
+    )
 
 
 def test_decisions_are_those_of_the_version(registrar, tmp_path):
     first, second = (registrar.register("good", judged=True) for _ in range(2))
-    gates = PromotionConfig(name="quick", rule="not_worse", margin=0.01, resamples=100, latency_ms=60_000)
+    gates = PromotionConfig(
+        name="quick", rule="not_worse", margin=0.01, resamples=100, latency_ms=60_000
+    )
     promote(registrar.name, first, gates, actor="ada", reason="the first")
     promote(registrar.name, second, gates, actor="bob", reason="the second")
     rollback(registrar.name, actor="eve", reason="alarms all night")
-    text = section(cards.card(registrar.name), "Decisions")  # the champion's, which is the first one again
+    text = section(
+        cards.card(registrar.name), "Decisions"
+    )  # the champion's, which is the first one again
     assert [line.split(" | ")[4] for line in text.splitlines()[3:] if line] == ["ada", "bob", "eve"]
     assert "alarms all night" in text
-    promote(registrar.name, first, gates, service=f"{registrar.name}-place", actor="dan", reason="to its place")
+    promote(
+        registrar.name,
+        first,
+        gates,
+        service=f"{registrar.name}-place",
+        actor="dan",
+        reason="to its place",
+    )
     assert "ada" in section(cards.card(f"{registrar.name}-place@champion"), "Decisions")
 
 

@@ -31,7 +31,9 @@ def no_server(monkeypatch: pytest.MonkeyPatch, flowsheet_home: Path) -> Path:
 def test_users_share_a_server_and_the_last_one_out_stops_it(no_server: Path):
     state = no_server / "prefect" / "server.json"
     state.parent.mkdir(parents=True)
-    write_json(state, {"url": f"http://127.0.0.1:{free_port()}/api", "pid": 2**22 + 1})  # a dead one is not used
+    write_json(
+        state, {"url": f"http://127.0.0.1:{free_port()}/api", "pid": 2**22 + 1}
+    )  # a dead one is not used
     with prefect_api() as first:
         assert answers(f"{first}/health")
         assert os.environ["PREFECT_API_URL"] == first
@@ -51,7 +53,9 @@ def test_a_server_that_was_left_starting_is_ended(no_server: Path):
     port = free_port()
     arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     left = start(arguments, folder / "server.log", {"PREFECT_HOME": str(folder)})
-    while not Path(f"/proc/{left.pid}/cmdline").read_bytes():  # a process has no words until its program is loaded
+    while not Path(
+        f"/proc/{left.pid}/cmdline"
+    ).read_bytes():  # a process has no words until its program is loaded
         time.sleep(0.01)
     write_json(folder / "server.json", {"url": f"http://127.0.0.1:{port}/api", "pid": left.pid})
     with prefect_api() as api:

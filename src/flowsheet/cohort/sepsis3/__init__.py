@@ -1,9 +1,11 @@
-"""Sepsis-3 out of a batch of stays: suspicion of infection, SOFA hour by hour, onset, episodes, and when it was known.
+"""Sepsis-3 out of a batch of stays: suspicion of infection, SOFA hour by hour, onset, episodes, and
+when it was known.
 
-Every rule with its default and source is in docs/sepsis3.md; every parameter is a field of ``Sepsis3Options``.
+Every rule with its default and source is in docs/sepsis3.md; every parameter is a field of
+``Sepsis3Options``.
 
-The label never looks ahead: which episodes are known by a time t, with their onsets, and which of those have ended
-by t, depends only on facts with known_at <= t.
+The label never looks ahead: which episodes are known by a time t, with their onsets, and which of
+those have ended by t, depends only on facts with known_at <= t.
 """
 
 from __future__ import annotations
@@ -11,7 +13,14 @@ from __future__ import annotations
 import polars as pl
 
 from flowsheet.cohort.sepsis3 import onset, sofa, suspicion
-from flowsheet.cohort.sepsis3.frames import ANTIBIOTICS, COMPONENTS, CULTURES, SOFA, SUSPICIONS, Labelled
+from flowsheet.cohort.sepsis3.frames import (
+    ANTIBIOTICS,
+    COMPONENTS,
+    CULTURES,
+    SOFA,
+    SUSPICIONS,
+    Labelled,
+)
 from flowsheet.cohort.sepsis3.hours import Hours
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 
@@ -37,12 +46,13 @@ def label(  # noqa: PLR0917 - the contract's tables, what else the record holds,
 ) -> Labelled:
     """Label some whole stays.
 
-    ``stays``, ``events`` and ``treatments`` are the contract's tables (events already clean, in any order; values
-    outside the plausible range should be gone), ``antibiotics`` and ``cultures`` have the columns ``ANTIBIOTICS`` and
-    ``CULTURES``. Of the events these are read, all of them optional: ``map``, ``gcs`` (or ``egcs``, ``mgcs`` and
-    ``vgcs`` charted at one time), ``po2`` (arterial), ``fio2`` in percent, ``vent`` (1: mechanically ventilated,
-    0: not, as often as it is charted), ``bili``, ``crea``, ``plt``, ``urine``. Of the treatments, those that run
-    (end after start): norepinephrine, epinephrine, dopamine, dobutamine in mcg/kg per hour.
+    ``stays``, ``events`` and ``treatments`` are the contract's tables (events already clean, in any
+    order; values outside the plausible range should be gone), ``antibiotics`` and ``cultures`` have
+    the columns ``ANTIBIOTICS`` and ``CULTURES``. Of the events these are read, all of them
+    optional: ``map``, ``gcs`` (or ``egcs``, ``mgcs`` and ``vgcs`` charted at one time), ``po2``
+    (arterial), ``fio2`` in percent, ``vent`` (1: mechanically ventilated, 0: not, as often as it is
+    charted), ``bili``, ``crea``, ``plt``, ``urine``. Of the treatments, those that run (end after
+    start): norepinephrine, epinephrine, dopamine, dobutamine in mcg/kg per hour.
     """
     hours = Hours.of(stays)
     scores, known = sofa.hourly(hours, events, treatments, options)
@@ -62,4 +72,9 @@ def label(  # noqa: PLR0917 - the contract's tables, what else the record holds,
         "days": int((-(-hours.lengths // 24)).sum()),
         "septic days": onset.septic_days(hours, episodes),
     }
-    return Labelled(episodes, suspected, sofa.table(hours, scores, known, changed), counts | confirming | drawn | found)
+    return Labelled(
+        episodes,
+        suspected,
+        sofa.table(hours, scores, known, changed),
+        counts | confirming | drawn | found,
+    )

@@ -43,7 +43,9 @@ SOFA: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
     "hour": pl.Int32(),  # h, counted from 1: the score at admission + h hours
     "time": TIME,
-    **{component: pl.Int8() for component in COMPONENTS},  # worst of the trailing 24 h, null: nothing measured
+    **{
+        component: pl.Int8() for component in COMPONENTS
+    },  # worst of the trailing 24 h, null: nothing measured
     "total": pl.Int8(),  # what is null counts 0
     "known": pl.Int8(),  # how many components are not null
     "change": pl.Int8(),  # of the score since its baseline, as the rise counts it

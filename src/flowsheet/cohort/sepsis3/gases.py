@@ -12,27 +12,38 @@ from flowsheet.cohort.sepsis3.options import Sepsis3Options
 def graded_gases(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:
     """(stay_id, time, known_at, score) of every blood gas whose inspired oxygen is known.
 
-    PaO2/FiO2 below 400, 300, 200 and 100 mmHg score 1 to 4; 3 and 4 want ventilation, without it 2 is the worst.
+    PaO2/FiO2 below 400, 300, 200 and 100 mmHg score 1 to 4; 3 and 4 want ventilation, without it 2
+    is the worst.
     """
     gases = _charted(hours, events, "po2")
     oxygen = _latest(hours, gases, _charted(hours, events, "fio2"), options.fio2_hours, options)
-    support = _latest(hours, gases, _charted(hours, events, "vent"), options.ventilation_hours, options)
+    support = _latest(
+        hours, gases, _charted(hours, events, "vent"), options.ventilation_hours, options
+    )
     ratio = np.round(100 * gases["value"].to_numpy() / oxygen, 6)
     ventilated = support >= 0.5
-    score = np.sum([ratio < 400, ratio < 300, (ratio < 200) & ventilated, (ratio < 100) & ventilated], axis=0)
+    score = np.sum(
+        [ratio < 400, ratio < 300, (ratio < 200) & ventilated, (ratio < 100) & ventilated], axis=0
+    )
     graded = gases.select("stay_id", "time", "known_at", score=pl.Series(score, dtype=pl.Int8))
     return graded.filter(~np.isnan(ratio))
 
 
 def _charted(hours: Hours, events: pl.DataFrame, variable: str) -> pl.DataFrame:
     rows = events.filter(variable=variable)
-    return rows.filter(hours.positions(rows["stay_id"]) >= 0).sort("stay_id", "time", "known_at", "value")
+    return rows.filter(hours.positions(rows["stay_id"]) >= 0).sort(
+        "stay_id", "time", "known_at", "value"
+    )
 
 
-def _latest(hours: Hours, gases: pl.DataFrame, charted: pl.DataFrame, within: float, options: Sepsis3Options) -> Floats:
-    """For each blood gas the last value charted at it or within that many hours before it; NaN: none.
+def _latest(
+    hours: Hours, gases: pl.DataFrame, charted: pl.DataFrame, within: float, options: Sepsis3Options
+) -> Floats:
+    """For each blood gas the last value charted at it or within that many hours before it; NaN:
+    none.
 
-    Only what was in the record when the blood gas first counts: a value that comes later would change the past.
+    Only what was in the record when the blood gas first counts: a value that comes later would
+    change the past.
     """
     stay, time = hours.positions(gases["stay_id"]), microseconds(gases["time"])
     moments = hours.positions(charted["stay_id"]), microseconds(charted["time"])

@@ -1,8 +1,9 @@
 """The hourly grid of a batch, and facts as stretches of hours on it.
 
-Hour h of a stay is the moment admission + h hours; h runs from 1 to the first at or after discharge. All of a batch's
-hours lie flat behind each other; ``row`` says where. A fact that is valid from one moment until before another covers
-the hours whose moment lies between; this one operation, and cumulative sums, make the whole score.
+Hour h of a stay is the moment admission + h hours; h runs from 1 to the first at or after
+discharge. All of a batch's hours lie flat behind each other; ``row`` says where. A fact that is
+valid from one moment until before another covers the hours whose moment lies between; this one
+operation, and cumulative sums, make the whole score.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ class Hours:
     def of(cls, stays: pl.DataFrame) -> Hours:
         """The grid of these stays, whatever their order; a stay that ends before it begins has no hours."""
         stays = stays.sort("stay_id")
-        admitted, discharged = microseconds(stays["admitted_at"]), microseconds(stays["discharged_at"])
+        admitted, discharged = (
+            microseconds(stays["admitted_at"]),
+            microseconds(stays["discharged_at"]),
+        )
         lengths = np.maximum(-((admitted - discharged) // HOUR), 0)
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         return cls(stays["stay_id"].to_numpy(), admitted, discharged, offsets)
@@ -90,7 +94,8 @@ class Hours:
     def pairs(self, left: tuple[Ints, Ints, Ints], right: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
         """Positions of all pairs of one stay whose right time lies in the left's [low, high].
 
-        ``left`` is (stay, low, high), ``right`` (stay, time), sorted by both; pairs come in the left's order.
+        ``left`` is (stay, low, high), ``right`` (stay, time), sorted by both; pairs come in the
+        left's order.
         """
         stay, low, high = left
         other, time = right

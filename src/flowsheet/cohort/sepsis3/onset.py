@@ -1,7 +1,8 @@
 """Onset and end: where the score rises around a suspicion, and when the patient has come through.
 
-Of what a stay's record allows to say, that counts which was known first: it opens the episode, and what becomes known
-later about the same time changes it no more. When the episode is over, the next may begin.
+Of what a stay's record allows to say, that counts which was known first: it opens the episode, and
+what becomes known later about the same time changes it no more. When the episode is over, the next
+may begin.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Windows:
     base: Ints  # (W, L) what the score has risen from
 
     @classmethod
-    def of(cls, hours: Hours, suspected: pl.DataFrame, score: Ints, options: Sepsis3Options) -> Windows:
+    def of(
+        cls, hours: Hours, suspected: pl.DataFrame, score: Ints, options: Sepsis3Options
+    ) -> Windows:
         """``score`` (N,) is the total for the level, its change for the rise; at hour 0, admission, it is 0."""
         stay = hours.positions(suspected["stay_id"])
         time = microseconds(suspected["time"]) - hours.admitted[stay]
@@ -44,7 +47,9 @@ class Windows:
         if options.criterion == "level":
             base = np.zeros_like(base)
         moment = hours.admitted[stay][:, None] + hour * HOUR
-        told = np.maximum(moment + length(options.settle_hours), microseconds(suspected["known_at"])[:, None])
+        told = np.maximum(
+            moment + length(options.settle_hours), microseconds(suspected["known_at"])[:, None]
+        )
         met = inside & (hour > 0) & (here - base >= options.points)
         return cls(stay, np.minimum(moment, hours.discharged[stay][:, None]), told, met, base)
 
@@ -92,7 +97,11 @@ def _treated(hours: Hours, given: pl.DataFrame, options: Sepsis3Options) -> Mask
 
 
 def _end(
-    hours: Hours, opened: tuple[Ints, Ints, Ints, Ints], score: Ints, treated: Mask, options: Sepsis3Options
+    hours: Hours,
+    opened: tuple[Ints, Ints, Ints, Ints],
+    score: Ints,
+    treated: Mask,
+    options: Sepsis3Options,
 ) -> Ints:
     """When each episode is over, as far as the record of that moment tells; after discharge: never."""
     stay, onset, known_at, base = opened
@@ -117,6 +126,9 @@ def septic_days(hours: Hours, found: pl.DataFrame) -> int:
     first = -((hours.admitted[stay] - microseconds(found["onset"])) // day)
     last = -((hours.admitted[stay] - np.minimum(end, hours.discharged[stay])) // day)
     days = pl.DataFrame(
-        {"stay": stay, "day": pl.select(pl.int_ranges(pl.Series(first), pl.Series(last + 1))).to_series()}
+        {
+            "stay": stay,
+            "day": pl.select(pl.int_ranges(pl.Series(first), pl.Series(last + 1))).to_series(),
+        }
     )
     return days.explode("day").drop_nulls().n_unique()

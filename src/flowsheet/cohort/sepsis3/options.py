@@ -34,7 +34,16 @@ class Sepsis3Options(Frozen):
     prophylaxis_hours: Hours = 48.0
     """... than this."""
     specimens_left_out: tuple[str, ...] = (
-        *("SCREEN", "SEROLOGY", "IMMUNOLOGY", "CYTOGENETICS", "ANTIGEN", "BLOOD (CMV", "BLOOD (EBV", "BLOOD (TOXO"),
+        *(
+            "SCREEN",
+            "SEROLOGY",
+            "IMMUNOLOGY",
+            "CYTOGENETICS",
+            "ANTIGEN",
+            "BLOOD (CMV",
+            "BLOOD (EBV",
+            "BLOOD (TOXO",
+        ),
         *("INFLUENZA", "VIRAL", "HEPATITIS", "HIV-1"),
     )
     """A specimen whose name holds one of these, whatever its case, is a screen or no bacterial culture."""
@@ -43,17 +52,18 @@ class Sepsis3Options(Frozen):
     """``rise``: of ``points`` from the running minimum of the window; ``level``: a score of ``points``."""
     points: Annotated[int, Field(ge=1, le=24)] = 2
     baseline: Literal["observed", "presumed_zero"] = "observed"
-    """For ``rise``: what a component was before it was first measured. ``observed``: the same as then, so that the
-    begin of charting is no rise. ``presumed_zero``: 0, as long as it is first measured in the first
-    ``admission_hours``; later as ``observed``."""
+    """For ``rise``: what a component was before it was first measured. ``observed``: the same as
+    then, so that the begin of charting is no rise. ``presumed_zero``: 0, as long as it is first
+    measured in the first ``admission_hours``; later as ``observed``."""
     admission_hours: Hours = 24.0
     before_hours: Hours = 48.0
     """The window in which the score must rise begins this long before suspicion ..."""
     after_hours: Hours = 24.0
     """... and ends this long after it."""
     settle_hours: Hours = 4.0
-    """The score of an hour is read this much later: what reaches the record by then counts for the hour, what comes
-    later counts from when it comes. So an onset is known this long after it, at the earliest."""
+    """The score of an hour is read this much later: what reaches the record by then counts for the
+    hour, what comes later counts from when it comes. So an onset is known this long after it, at
+    the earliest."""
     fio2_hours: Hours = 4.0
     """A blood gas takes the last inspired oxygen that was charted within this before it."""
     ventilation_hours: Hours = 8.0
@@ -62,8 +72,9 @@ class Sepsis3Options(Frozen):
     """Urine is judged where the readings of the last 24 h speak of a time of this length."""
 
     end: Literal["recovery", "organs", "fixed"] = "recovery"
-    """``recovery``: no antibiotic for ``end_antibiotic_free_hours`` and a score at most ``end_points`` above what it
-    rose from (for ``level``: above 0); ``organs``: the score alone; ``fixed``: ``end_days`` after onset."""
+    """``recovery``: no antibiotic for ``end_antibiotic_free_hours`` and a score at most
+    ``end_points`` above what it rose from (for ``level``: above 0); ``organs``: the score alone;
+    ``fixed``: ``end_days`` after onset."""
     end_antibiotic_free_hours: Hours = 48.0
     end_points: Annotated[int, Field(ge=0, le=24)] = 1
     end_days: Annotated[float, Field(gt=0, le=365)] = 7.0

@@ -1,8 +1,10 @@
-"""SOFA, hour by hour (Vincent et al., Intensive Care Medicine 22:707-710, 1996, doi:10.1007/BF01709751).
+"""SOFA, hour by hour (Vincent et al., Intensive Care Medicine 22:707-710, 1996,
+doi:10.1007/BF01709751).
 
-The score of hour h takes the worst of the facts with time in (h - 24 h, h], read ``settle_hours`` later: a fact that
-reached the record after that counts from when it did, for what is left of its 24 hours. What was not measured in the
-24 hours counts 0 in the total. See docs/sepsis3.md for the rules of each component.
+The score of hour h takes the worst of the facts with time in (h - 24 h, h], read ``settle_hours``
+later: a fact that reached the record after that counts from when it did, for what is left of its 24
+hours. What was not measured in the 24 hours counts 0 in the total. See docs/sepsis3.md for the
+rules of each component.
 """
 
 from __future__ import annotations
@@ -19,7 +21,20 @@ from flowsheet.cohort.sepsis3.hours import HOUR, Hours, Ints, Mask, held, length
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 
 DAY = 24 * HOUR
-MEASURED = ("plt", "bili", "map", "crea", "gcs", "egcs", "mgcs", "vgcs", "po2", "fio2", "vent", "urine")
+MEASURED = (
+    "plt",
+    "bili",
+    "map",
+    "crea",
+    "gcs",
+    "egcs",
+    "mgcs",
+    "vgcs",
+    "po2",
+    "fio2",
+    "vent",
+    "urine",
+)
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
 
 FACTS: dict[str, pl.DataType] = {
@@ -41,18 +56,23 @@ def hourly(
     facts = pl.concat([_graded(events), _coma(events), gases, _vasopressors(treatments)])
     scores, known = {}, {}
     for component in COMPONENTS:
-        scores[component], known[component] = _worst(hours, facts.filter(component=component), options)
+        scores[component], known[component] = _worst(
+            hours, facts.filter(component=component), options
+        )
     urine, judged = _urine(hours, events.filter(variable="urine"), options)
     scores["renal"] = np.maximum(scores["renal"], urine)
     known["renal"] |= judged
     return scores, known
 
 
-def change(hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], options: Sepsis3Options) -> Ints:
+def change(
+    hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], options: Sepsis3Options
+) -> Ints:
     """The score's change since the stay's baseline, shape (N,).
 
-    A component keeps its last score while it is not measured, and before it was first measured it was what it was
-    then (or 0, see ``baseline``): neither the begin of charting nor a gap in it is a rise.
+    A component keeps its last score while it is not measured, and before it was first measured it
+    was what it was then (or 0, see ``baseline``): neither the begin of charting nor a gap in it is
+    a rise.
     """
     changed = np.zeros(hours.rows)
     for component in COMPONENTS:
@@ -77,7 +97,9 @@ def total(scores: dict[str, Ints]) -> Ints:
     return np.asarray(np.sum(list(scores.values()), axis=0, dtype=np.int64))
 
 
-def table(hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], changed: Ints) -> pl.DataFrame:
+def table(
+    hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], changed: Ints
+) -> pl.DataFrame:
     """The scores as a frame of the columns ``SOFA``."""
     columns: dict[str, object] = {
         "stay_id": np.repeat(hours.stay_id, hours.lengths),
@@ -89,7 +111,8 @@ def table(hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], changed
         "change": changed,
     }
     frame = pl.DataFrame(columns).with_columns(
-        pl.when(pl.Series(known[component])).then(component).alias(component) for component in COMPONENTS
+        pl.when(pl.Series(known[component])).then(component).alias(component)
+        for component in COMPONENTS
     )
     return frame.cast(pl.Schema(SOFA))
 
@@ -109,12 +132,19 @@ def _worst(hours: Hours, facts: pl.DataFrame, options: Sepsis3Options) -> tuple[
 
 def _steps(value: pl.Expr, bounds: Sequence[float], *, below: bool) -> pl.Expr:
     """How many bounds the value is below, or at or above."""
-    return pl.sum_horizontal((value < bound if below else value >= bound).cast(pl.Int8) for bound in bounds)
+    return pl.sum_horizontal(
+        (value < bound if below else value >= bound).cast(pl.Int8) for bound in bounds
+    )
 
 
 def _facts(component: str, rows: pl.DataFrame, score: pl.Expr, until: str = "time") -> pl.DataFrame:
     return rows.select(
-        "stay_id", "time", "known_at", component=pl.lit(component), until=pl.col(until), score=score.cast(pl.Int8)
+        "stay_id",
+        "time",
+        "known_at",
+        component=pl.lit(component),
+        until=pl.col(until),
+        score=score.cast(pl.Int8),
     ).select(list(FACTS))
 
 
@@ -126,22 +156,34 @@ def _graded(events: pl.DataFrame) -> pl.DataFrame:
         ("cardiovascular", "map", _steps(value, (70,), below=True)),
         ("renal", "crea", _steps(value, (1.2, 2, 3.5, 5), below=False)),
     ]
-    return pl.concat(_facts(component, events.filter(variable=name), score) for component, name, score in rules)
+    return pl.concat(
+        _facts(component, events.filter(variable=name), score) for component, name, score in rules
+    )
 
 
 def _coma(events: pl.DataFrame) -> pl.DataFrame:
     """The charted total, or the sum of the parts where all three and no total are charted at one time."""
     total = events.filter(variable="gcs").select("stay_id", "time", "known_at", "value")
-    parts = events.filter(pl.col("variable").is_in(["egcs", "mgcs", "vgcs"])).group_by("stay_id", "time")
-    summed = parts.agg(pl.col("known_at").max(), pl.col("value").sum(), n=pl.len())  # each variable comes once
-    summed = summed.filter(n=3).join(total, on=["stay_id", "time"], how="anti").select(total.columns)
-    return _facts("cns", pl.concat([total, summed]), _steps(pl.col("value"), (15, 13, 10, 6), below=True))
+    parts = events.filter(pl.col("variable").is_in(["egcs", "mgcs", "vgcs"])).group_by(
+        "stay_id", "time"
+    )
+    summed = parts.agg(
+        pl.col("known_at").max(), pl.col("value").sum(), n=pl.len()
+    )  # each variable comes once
+    summed = (
+        summed.filter(n=3).join(total, on=["stay_id", "time"], how="anti").select(total.columns)
+    )
+    return _facts(
+        "cns", pl.concat([total, summed]), _steps(pl.col("value"), (15, 13, 10, 6), below=True)
+    )
 
 
 def _vasopressors(treatments: pl.DataFrame) -> pl.DataFrame:
     """Doses in mcg/kg per hour; what has no dose counts as the lowest, a push is not an infusion."""
     running = treatments.filter(
-        pl.col("drug").is_in(VASOPRESSORS) & (pl.col("end") > pl.col("start")) & (pl.col("dose").fill_null(1.0) > 0)
+        pl.col("drug").is_in(VASOPRESSORS)
+        & (pl.col("end") > pl.col("start"))
+        & (pl.col("dose").fill_null(1.0) > 0)
     ).with_columns(time="start", rate=(pl.col("dose") / 60).round(6))
     catecholamine = 3 + (pl.col("rate") > 0.1).fill_null(value=False).cast(pl.Int8)
     dopamine = 2 + _steps_above(pl.col("rate"), (5, 15))
@@ -157,17 +199,27 @@ def _vasopressors(treatments: pl.DataFrame) -> pl.DataFrame:
 
 
 def _steps_above(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
-    return pl.sum_horizontal((value > bound).fill_null(value=False).cast(pl.Int8) for bound in bounds)
+    return pl.sum_horizontal(
+        (value > bound).fill_null(value=False).cast(pl.Int8) for bound in bounds
+    )
 
 
 def _urine(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Mask]:
     """Renal score by urine and whether it could be judged, shape (N,) each.
 
-    A reading speaks of the time since the one before it, the first of the time since admission. Readings that reach
-    the record late are not used: the time that others speak of would change after the fact.
+    A reading speaks of the time since the one before it, the first of the time since admission.
+    Readings that reach the record late are not used: the time that others speak of would change
+    after the fact.
     """
-    prompt = pl.col("known_at") - pl.col("time") <= pl.duration(microseconds=length(options.settle_hours))
-    rows = events.filter(prompt).group_by("stay_id", "time").agg(pl.col("value").sum()).sort("stay_id", "time")
+    prompt = pl.col("known_at") - pl.col("time") <= pl.duration(
+        microseconds=length(options.settle_hours)
+    )
+    rows = (
+        events.filter(prompt)
+        .group_by("stay_id", "time")
+        .agg(pl.col("value").sum())
+        .sort("stay_id", "time")
+    )
     stay = hours.positions(rows["stay_id"])
     rows, stay = rows.filter(stay >= 0), stay[stay >= 0]
     time = microseconds(rows["time"])

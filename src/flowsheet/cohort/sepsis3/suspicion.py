@@ -1,8 +1,10 @@
-"""Suspicion of infection: an antibiotic and a culture close together (Singer et al., JAMA 315:801-810, 2016,
-doi:10.1001/jama.2016.0287; Seymour et al., JAMA 315:762-774, 2016, doi:10.1001/jama.2016.0288).
+"""Suspicion of infection: an antibiotic and a culture close together (Singer et al., JAMA
+315:801-810, 2016, doi:10.1001/jama.2016.0287; Seymour et al., JAMA 315:762-774, 2016,
+doi:10.1001/jama.2016.0288).
 
-A fact of which only the day is known is that day: any moment of it. What came first within it is not invented: where
-the other fact falls on the same day, the suspicion begins with the later of the two begins.
+A fact of which only the day is known is that day: any moment of it. What came first within it is
+not invented: where the other fact falls on the same day, the suspicion begins with the later of the
+two begins.
 """
 
 from __future__ import annotations
@@ -21,11 +23,15 @@ DAY = 24 * HOUR
 Counts = dict[str, int]
 
 
-def doses(hours: Hours, antibiotics: pl.DataFrame, options: Sepsis3Options) -> tuple[pl.DataFrame, Counts]:
-    """The antibiotics by group and route, one row a dose: (stay_id, drug, time, last, until, known_at).
+def doses(
+    hours: Hours, antibiotics: pl.DataFrame, options: Sepsis3Options
+) -> tuple[pl.DataFrame, Counts]:
+    """The antibiotics by group and route, one row a dose: (stay_id, drug, time, last, until,
+    known_at).
 
-    ``last`` is the last moment at which it may have begun, ``until`` when it was over. What runs, or is ordered, for
-    longer than 24 h is a dose every 24 h, each known when it began; a day is known when it is over.
+    ``last`` is the last moment at which it may have begun, ``until`` when it was over. What runs,
+    or is ordered, for longer than 24 h is a dose every 24 h, each known when it began; a day is
+    known when it is over.
     """
     rows = _near(hours, antibiotics, "end", options)
     counts = {"antibiotics": rows.height}
@@ -38,7 +44,9 @@ def doses(hours: Hours, antibiotics: pl.DataFrame, options: Sepsis3Options) -> t
     return _daily(kept), counts
 
 
-def cultures_taken(hours: Hours, cultures: pl.DataFrame, options: Sepsis3Options) -> tuple[pl.DataFrame, Counts]:
+def cultures_taken(
+    hours: Hours, cultures: pl.DataFrame, options: Sepsis3Options
+) -> tuple[pl.DataFrame, Counts]:
     """The cultures by specimen: (stay_id, time, last, known_at), ``last`` the last moment that it may be from."""
     rows = _near(hours, cultures, "time", options)
     parts = [part.upper() for part in options.specimens_left_out]
@@ -52,23 +60,36 @@ def cultures_taken(hours: Hours, cultures: pl.DataFrame, options: Sepsis3Options
         known_at=pl.max_horizontal("known_at", pl.when("date_only").then(over).otherwise("time")),
     )
     taken = taken.group_by("stay_id", "time", "last").agg(pl.col("known_at").min()).sort(pl.all())
-    return taken, {"cultures": rows.height, "cultures left out: specimen": rows.height - kept.height}
+    return taken, {
+        "cultures": rows.height,
+        "cultures left out: specimen": rows.height - kept.height,
+    }
 
 
-def confirmed(hours: Hours, given: pl.DataFrame, options: Sepsis3Options) -> tuple[pl.DataFrame, Counts]:
-    """The doses that belong to a treatment: (stay_id, time, last, known_at), ``known_at`` when that was known.
+def confirmed(
+    hours: Hours, given: pl.DataFrame, options: Sepsis3Options
+) -> tuple[pl.DataFrame, Counts]:
+    """The doses that belong to a treatment: (stay_id, time, last, known_at), ``known_at`` when that
+    was known.
 
-    Some antibiotic is given between ``least_hours`` (for prophylaxis drugs ``prophylaxis_hours``) and
-    ``within_hours`` after it, counted from the last moment at which it may have begun.
+    Some antibiotic is given between ``least_hours`` (for prophylaxis drugs ``prophylaxis_hours``)
+    and ``within_hours`` after it, counted from the last moment at which it may have begun.
     """
     guarded = pl.col("drug").is_in(options.prophylaxis_drugs).alias("guarded")
-    rows = given.group_by("stay_id", "time", "last", guarded).agg(pl.col("known_at").min()).sort(pl.all())
+    rows = (
+        given.group_by("stay_id", "time", "last", guarded)
+        .agg(pl.col("known_at").min())
+        .sort(pl.all())
+    )
     if options.least_hours > 0:
         known = _confirmed_at(hours, rows, options)
         kept = rows.with_columns(known_at=pl.Series(known).cast(TIME)).filter(known >= 0)
     else:
         kept = rows
-    return kept, {"doses": rows.height, "doses left out: single or prophylaxis": rows.height - kept.height}
+    return kept, {
+        "doses": rows.height,
+        "doses left out: single or prophylaxis": rows.height - kept.height,
+    }
 
 
 def _confirmed_at(hours: Hours, rows: pl.DataFrame, options: Sepsis3Options) -> Ints:
@@ -77,18 +98,26 @@ def _confirmed_at(hours: Hours, rows: pl.DataFrame, options: Sepsis3Options) -> 
     time, last, known = (microseconds(rows[name]) for name in ("time", "last", "known_at"))
     prophylaxis = max(options.least_hours, options.prophylaxis_hours)
     least = np.where(rows["guarded"].to_numpy(), length(prophylaxis), length(options.least_hours))
-    of, at = hours.pairs((stay, last + least - DAY, last + length(options.within_hours)), (stay, time))
+    of, at = hours.pairs(
+        (stay, last + least - DAY, last + length(options.within_hours)), (stay, time)
+    )
     late = last[at] >= last[of] + least[of]
     found = np.full(len(stay), np.iinfo(np.int64).max)
     np.minimum.at(found, of[late], np.maximum(known[of], known[at])[late])
     return np.where(found < np.iinfo(np.int64).max, found, -1)
 
 
-def suspicions(hours: Hours, treated: pl.DataFrame, taken: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:
+def suspicions(
+    hours: Hours, treated: pl.DataFrame, taken: pl.DataFrame, options: Sepsis3Options
+) -> pl.DataFrame:
     """The suspicions whose window meets the stay, columns ``SUSPICIONS``; of several at one time the first known."""
     stay, other = hours.positions(treated["stay_id"]), hours.positions(taken["stay_id"])
-    given, given_last, given_known = (microseconds(treated[name]) for name in ("time", "last", "known_at"))
-    drawn, drawn_last, drawn_known = (microseconds(taken[name]) for name in ("time", "last", "known_at"))
+    given, given_last, given_known = (
+        microseconds(treated[name]) for name in ("time", "last", "known_at")
+    )
+    drawn, drawn_last, drawn_known = (
+        microseconds(taken[name]) for name in ("time", "last", "known_at")
+    )
     after, before = length(options.antibiotic_first_hours), length(options.culture_first_hours)
     of, at = hours.pairs((stay, given - before - DAY, given_last + after), (other, drawn))
     culture_first = (drawn[at] <= given_last[of]) & (given[of] <= drawn_last[at] + before)
@@ -120,15 +149,26 @@ def _near(hours: Hours, rows: pl.DataFrame, end: str, options: Sepsis3Options) -
     stay = hours.positions(rows["stay_id"])
     reach = _reach(options)
     begun = microseconds(rows["time"]) <= hours.discharged[stay] + reach
-    over = np.maximum(microseconds(rows[end]), microseconds(rows["time"])) >= hours.admitted[stay] - reach
-    bounds = {"from": pl.Series(hours.admitted[stay] - reach), "to": pl.Series(hours.discharged[stay] + reach)}
+    over = (
+        np.maximum(microseconds(rows[end]), microseconds(rows["time"]))
+        >= hours.admitted[stay] - reach
+    )
+    bounds = {
+        "from": pl.Series(hours.admitted[stay] - reach),
+        "to": pl.Series(hours.discharged[stay] + reach),
+    }
     return rows.with_columns(**bounds).filter((stay >= 0) & begun & over)
 
 
 def _reach(options: Sepsis3Options) -> int:
     """How far from the stay a fact may lie and still say something of it: every span one after another."""
     spans = (
-        *(options.culture_first_hours, options.antibiotic_first_hours, options.before_hours, options.after_hours),
+        *(
+            options.culture_first_hours,
+            options.antibiotic_first_hours,
+            options.before_hours,
+            options.after_hours,
+        ),
         *(options.within_hours, options.end_antibiotic_free_hours),
     )
     return length(sum(spans)) + 2 * DAY
@@ -138,15 +178,21 @@ def _daily(rows: pl.DataFrame) -> pl.DataFrame:
     time, end = (pl.col(name).cast(pl.Int64) for name in ("time", "end"))
     first = pl.max_horizontal(pl.lit(0), (pl.col("from") - time) // DAY)
     stop = pl.min_horizontal((end - time + DAY - 1) // DAY, (pl.col("to") - time) // DAY + 1)
-    pieces = rows.with_columns(piece=pl.int_ranges(first, pl.max_horizontal(first + 1, stop))).explode("piece")
+    pieces = rows.with_columns(
+        piece=pl.int_ranges(first, pl.max_horizontal(first + 1, stop))
+    ).explode("piece")
     begin = time + pl.col("piece") * DAY
     over = begin + DAY
     day = pl.col("date_only")
     pieces = pieces.with_columns(
         begin=begin,
         last=pl.when(day).then(over - 1).otherwise(begin),
-        until=pl.when(day).then(over).otherwise(pl.max_horizontal(begin, pl.min_horizontal(over, end))),
-        known=pl.max_horizontal(pl.col("known_at").cast(pl.Int64), pl.when(day).then(over).otherwise(begin)),
+        until=pl.when(day)
+        .then(over)
+        .otherwise(pl.max_horizontal(begin, pl.min_horizontal(over, end))),
+        known=pl.max_horizontal(
+            pl.col("known_at").cast(pl.Int64), pl.when(day).then(over).otherwise(begin)
+        ),
     )
     return pieces.select(
         "stay_id",

@@ -46,10 +46,11 @@ class Source(ABC):
     """One kind of raw record. A new source is one new module in this package:
 
     ``@SOURCES.register("name")`` on a subclass, an ``Options`` model with a documented default for
-    every choice, and the conformance suite ``flowsheet.testing.sources.SourceConformance`` subclassed in a test.
+    every choice, and the conformance suite ``flowsheet.testing.sources.SourceConformance``
+    subclassed in a test.
 
-    A source does no validation that the contract does; it must raise ``CheckFailed`` (file, row, column, what to
-    do) for input that it cannot read at all, and must not write anything.
+    A source does no validation that the contract does; it must raise ``CheckFailed`` (file, row,
+    column, what to do) for input that it cannot read at all, and must not write anything.
     """
 
     Options: ClassVar[type[Frozen]] = Frozen
@@ -69,7 +70,8 @@ class Source(ABC):
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """sha256 of the raw input's content (cheap beside reading it). The options are keyed elsewhere.
+        """sha256 of the raw input's content (cheap beside reading it). The options are keyed
+        elsewhere.
 
         Raises:
             CheckFailed: the input is not there, or is not of this kind.

@@ -46,8 +46,14 @@ class ExtractFolder(Source):
         assert path is not None
         self._folder = path
         manifest = self._manifest()
-        self.variables = manifest.variables if manifest else self._named("events", "variable", catalogue.variables())
-        self.drugs = manifest.drugs if manifest else self._named("treatments", "drug", catalogue.drugs())
+        self.variables = (
+            manifest.variables
+            if manifest
+            else self._named("events", "variable", catalogue.variables())
+        )
+        self.drugs = (
+            manifest.drugs if manifest else self._named("treatments", "drug", catalogue.drugs())
+        )
         if manifest:
             self.licence = manifest.source.licence
 
@@ -66,7 +72,9 @@ class ExtractFolder(Source):
             upto = None if i == len(slices) - 1 else some["stay_id"].max()
             rest = {table: frame.filter(_between(after, upto)) for table, frame in tables.items()}
             counted = {"in the tables": some.height}
-            yield Batch(some, rest["events"], rest["treatments"], rest["episodes"], attrition=counted)
+            yield Batch(
+                some, rest["events"], rest["treatments"], rest["episodes"], attrition=counted
+            )
             after = upto
 
     def _manifest(self) -> Manifest | None:
@@ -79,12 +87,15 @@ class ExtractFolder(Source):
         """The table with the contract's columns in its order; optional columns may be missing.
 
         Raises:
-            CheckFailed: the file is missing or unreadable, or a column cannot be what the contract says.
+            CheckFailed: the file is missing or unreadable, or a column cannot be what the contract
+            says.
         """
         file = self._file(table)
         if not file.is_file():
             if table in _MUST_BE:
-                raise CheckFailed(f"the folder lacks the table {table!r}", where=str(file), todo="write that file")
+                raise CheckFailed(
+                    f"the folder lacks the table {table!r}", where=str(file), todo="write that file"
+                )
             return empty(table)
         with readable(file, f"the table {table!r}", "see it with flowsheet validate"):
             frame = read(file)

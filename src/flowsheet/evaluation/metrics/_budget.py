@@ -30,20 +30,27 @@ def sensitivity(sample: Sample, rate: float) -> Floats:
 
 def ppv(sample: Sample, rate: float) -> Floats:
     """Share of the budget's alarms that are right."""
-    return np.where(sample.positives > 0, ratio(hits_within(sample, rate), rate * sample.rows), np.nan)
+    return np.where(
+        sample.positives > 0, ratio(hits_within(sample, rate), rate * sample.rows), np.nan
+    )
 
 
 def alarms_for(sample: Sample, sensitivity: float) -> Floats:
-    """Alarms that reach ``sensitivity`` x P of the P rows with the event, highest probabilities first, shape (B,).
+    """Alarms that reach ``sensitivity`` x P of the P rows with the event, highest probabilities
+    first, shape (B,).
 
-    Where the last row needed lies inside a group of equal probabilities, the expected share of the group is counted.
+    Where the last row needed lies inside a group of equal probabilities, the expected share of the
+    group is counted.
     """
     if not len(sample.scored.ranking.thresholds):
         return np.full(sample.weights.shape[1], np.nan)
     curve, wanted = sample.curve, sensitivity * sample.positives * (1 - ROUNDING)
-    last = np.maximum((curve.tp >= wanted).sum(axis=0) - 1, 0)  # counts rise towards lower thresholds
+    last = np.maximum(
+        (curve.tp >= wanted).sum(axis=0) - 1, 0
+    )  # counts rise towards lower thresholds
     positive, tp, above, tie = (
-        np.take_along_axis(part, last[None], axis=0)[0] for part in (curve.positive, curve.tp, curve.above, curve.tie)
+        np.take_along_axis(part, last[None], axis=0)[0]
+        for part in (curve.positive, curve.tp, curve.above, curve.tie)
     )
     before = tp - positive
     alarms = before + above + ratio(wanted - before, positive) * (positive + tie)
@@ -52,7 +59,9 @@ def alarms_for(sample: Sample, sensitivity: float) -> Floats:
 
 def ppv_for(sample: Sample, wanted: float) -> Floats:
     """Share of right alarms at the threshold that reaches the sensitivity ``wanted``."""
-    return np.where(sample.negatives > 0, ratio(wanted * sample.positives, alarms_for(sample, wanted)), np.nan)
+    return np.where(
+        sample.negatives > 0, ratio(wanted * sample.positives, alarms_for(sample, wanted)), np.nan
+    )
 
 
 def alarm_rate_for(sample: Sample, wanted: float) -> Floats:

@@ -10,8 +10,8 @@ from flowsheet.evaluation.metrics.base import Floats, Sample, ratio
 def net_benefit(sample: Sample, threshold: float) -> Floats:
     """TP / N - FP / N * t / (1 - t) with alarms at p >= t, shape (B,) (Vickers and Elkin 2006).
 
-    In right alarms a row: 0 is silence, the prevalence is perfection. Acting from risk t on says that one right
-    alarm is worth (1 - t) / t false ones.
+    In right alarms a row: 0 is silence, the prevalence is perfection. Acting from risk t on says
+    that one right alarm is worth (1 - t) / t false ones.
     """
     scored = sample.scored
 

@@ -1,8 +1,8 @@
 """Counts of true and false alarms at every threshold that matters, for many weightings at once.
 
-Only the scores of rows with the event matter as thresholds: between two of them the curves run straight.
-Rows are summed by subject and threshold once, as sparse matrices; each resample is then a product with
-its subject weights, exact as long as the counts stay below 2^53.
+Only the scores of rows with the event matter as thresholds: between two of them the curves run
+straight. Rows are summed by subject and threshold once, as sparse matrices; each resample is then a
+product with its subject weights, exact as long as the counts stay below 2^53.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Ranking:
     tie: Any  # (J, S)
 
     @classmethod
-    def of(cls, y: NDArray[np.int8], p: Floats, subject: NDArray[np.int64], subjects: int) -> Ranking:
+    def of(
+        cls, y: NDArray[np.int8], p: Floats, subject: NDArray[np.int64], subjects: int
+    ) -> Ranking:
         """Count the rows (N,) of S subjects."""
         event = y == 1
         thresholds, place = np.unique(p[event], return_inverse=True)

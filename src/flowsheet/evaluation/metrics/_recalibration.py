@@ -1,7 +1,9 @@
-"""The logistic line through the log odds: how far a model's probabilities are from the observed ones.
+"""The logistic line through the log odds: how far a model's probabilities are from the observed
+ones.
 
-logit P(y = 1) = intercept + slope * logit(p) (Cox 1958). In resamples one Newton step is taken from the
-fit to all rows (the one-step bootstrap; Davidson and MacKinnon 1999), which needs sums by subject only.
+logit P(y = 1) = intercept + slope * logit(p) (Cox 1958). In resamples one Newton step is taken from
+the fit to all rows (the one-step bootstrap; Davidson and MacKinnon 1999), which needs sums by
+subject only.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ def slope(sample: Sample) -> Floats:
     """The slope, with a free intercept; NaN where it cannot be told (equal probabilities, separation)."""
     scored = sample.scored
     design = scored.remember("recalibration design", lambda: _design(scored.p))
-    start = scored.remember("recalibration slope", lambda: _fit(scored, design, np.zeros(len(scored.y))))
+    start = scored.remember(
+        "recalibration slope", lambda: _fit(scored, design, np.zeros(len(scored.y)))
+    )
     return np.asarray(_step(sample, design, np.zeros(len(scored.y)), start)[1])
 
 

@@ -72,9 +72,7 @@ class Scored:
         if min(events, others) >= self.minimum_events:
             return None
         what = "stays" if self.per_stay else "rows"
-        return (
-            f"{events:,} {what} with the event, {others:,} without; at least {self.minimum_events:,} of both are needed"
-        )
+        return f"{events:,} {what} with the event, {others:,} without; at least {self.minimum_events:,} of both are needed"
 
     def remember(self, key: str, make: Callable[[], T]) -> T:
         """``make()``, made once for all resamples."""
@@ -86,7 +84,9 @@ class Scored:
     @property
     def ranking(self) -> Ranking:
         """The order of the rows by probability, made once."""
-        return self.remember("ranking", lambda: Ranking.of(self.y, self.p, self.subject, self.subjects))
+        return self.remember(
+            "ranking", lambda: Ranking.of(self.y, self.p, self.subject, self.subjects)
+        )
 
 
 class Sample:

@@ -11,8 +11,9 @@ from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, r
 class Auprc(Metric):
     """Average precision: precision as a step function of recall, without interpolation.
 
-    Equal to scikit-learn's ``average_precision_score``. The PhysioNet 2019 scorer agrees, ties included,
-    unless a probability is exactly 0 or exactly 1: it then leaves out the first or last piece of the curve.
+    Equal to scikit-learn's ``average_precision_score``. The PhysioNet 2019 scorer agrees, ties
+    included, unless a probability is exactly 0 or exactly 1: it then leaves out the first or last
+    piece of the curve.
     """
 
     name = "auprc"

@@ -7,10 +7,12 @@ from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, r
 
 @METRICS.register("auroc")
 class Auroc(Metric):
-    """How often a row with the event is ranked above one without; ties count half (Hanley and McNeil 1982).
+    """How often a row with the event is ranked above one without; ties count half (Hanley and
+    McNeil 1982).
 
-    Equal to scikit-learn's ``roc_auc_score``. The PhysioNet 2019 scorer agrees, ties included, unless a
-    probability is exactly 0 or exactly 1: it then leaves out the first or last piece of the curve.
+    Equal to scikit-learn's ``roc_auc_score``. The PhysioNet 2019 scorer agrees, ties included,
+    unless a probability is exactly 0 or exactly 1: it then leaves out the first or last piece of
+    the curve.
     """
 
     name = "auroc"

@@ -29,8 +29,9 @@ class Needs(StrEnum):
 class Metric(ABC):
     """One figure of merit. A new metric is one new module in this package:
 
-    ``@METRICS.register("name")`` on a subclass, in the module ``name.py``. One definition serves the figure
-    itself and its bootstrap: :meth:`of` sees B weighted copies of the rows, of which "as seen" is one.
+    ``@METRICS.register("name")`` on a subclass, in the module ``name.py``. One definition serves
+    the figure itself and its bootstrap: :meth:`of` sees B weighted copies of the rows, of which "as
+    seen" is one.
     """
 
     name: ClassVar[str]

@@ -16,8 +16,8 @@ TENTHS = tuple(i / 10 for i in range(1, 10))
 class ExpectedCalibrationError(Metric):
     """Mean distance between predicted and observed frequency over ten bins of equal count.
 
-    (Naeini et al. 2015; bins of equal count, because rare events crowd near 0.) An absolute value never averages
-    out, so that resamples lie above the figure itself: no interval is given.
+    (Naeini et al. 2015; bins of equal count, because rare events crowd near 0.) An absolute value
+    never averages out, so that resamples lie above the figure itself: no interval is given.
     """
 
     name = "ece"
@@ -31,7 +31,11 @@ class ExpectedCalibrationError(Metric):
         scored = sample.scored
         bins = scored.remember("bins", lambda: bins_between(scored.p, TENTHS))
         gaps = [np.abs(sample.total((scored.p - scored.y) * (bins == b))) for b in np.unique(bins)]
-        return ratio(np.sum(gaps, axis=0), sample.rows) if gaps else np.full(sample.weights.shape[1], np.nan)
+        return (
+            ratio(np.sum(gaps, axis=0), sample.rows)
+            if gaps
+            else np.full(sample.weights.shape[1], np.nan)
+        )
 
 
 def bins_between(p: Floats, quantiles: Sequence[float]) -> NDArray[np.int64]:

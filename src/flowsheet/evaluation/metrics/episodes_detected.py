@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sample, lead_times, ratio
+from flowsheet.evaluation.metrics.base import (
+    METRICS,
+    Floats,
+    Metric,
+    Needs,
+    Sample,
+    lead_times,
+    ratio,
+)
 
 
 @METRICS.register("episodes_detected")

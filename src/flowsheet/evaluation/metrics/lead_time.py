@@ -9,11 +9,13 @@ from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sa
 
 @METRICS.register("lead_time")
 class LeadTime(Metric):
-    """Median hours from a stay's first alarm to its first onset, over the onsets that an alarm came before.
+    """Median hours from a stay's first alarm to its first onset, over the onsets that an alarm came
+    before.
 
-    An onset is dated to the end of the step in which it falls: the true lead is shorter by up to one step. To be read
-    beside ``episodes_detected`` and the false alarms: who rings always is early always. Every model has detected
-    episodes of its own, so that medians are not tested in pairs.
+    An onset is dated to the end of the step in which it falls: the true lead is shorter by up to
+    one step. To be read beside ``episodes_detected`` and the false alarms: who rings always is
+    early always. Every model has detected episodes of its own, so that medians are not tested in
+    pairs.
     """
 
     name = "lead_time"

@@ -10,7 +10,8 @@ from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample
 class NetBenefitAt20(Metric):
     """What alarms from a risk of 20% on are worth: one right alarm makes up for 4 false ones.
 
-    In right alarms a row, false ones taken off (Vickers and Elkin 2006); 0 is silence, the prevalence is the most.
+    In right alarms a row, false ones taken off (Vickers and Elkin 2006); 0 is silence, the
+    prevalence is the most.
     """
 
     name = "net_benefit_at_20"

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sample, Scored, alarms, ratio
+from flowsheet.evaluation.metrics.base import (
+    METRICS,
+    Floats,
+    Metric,
+    Needs,
+    Sample,
+    Scored,
+    alarms,
+    ratio,
+)
 
 EARLY, OPTIMAL, LATE = -12.0, -6.0, 3.0
 """Hours from onset: the first that earns, the best one, the last one."""
@@ -18,8 +27,9 @@ HIT, MISS, FALSE_ALARM = 1.0, -2.0, -0.05
 class NormalisedUtility(Metric):
     """What alarms earn for their timing: 1 is the best that could be done, 0 is silence.
 
-    Reyna et al. 2020, with the parameters of https://github.com/physionetchallenges/evaluation-2019. The label
-    turns positive six hours before onset, so that onset is six hours after the first positive row.
+    Reyna et al. 2020, with the parameters of
+    https://github.com/physionetchallenges/evaluation-2019. The label turns positive six hours
+    before onset, so that onset is six hours after the first positive row.
     """
 
     name = "normalised_utility"

@@ -36,7 +36,9 @@ def forest(label: str, figures: Sequence[Figure], zero: bool = False) -> Markup:
     bottom = top + row * len(figures)
     left, longest = (160, 25) if zero else (128, 18)  # terms have longer names than models
     draw = Drawing(f"{label} of each model with its interval", bottom + 24)
-    told = [v for f in figures for v in (f.value, f.low, f.high) if not math.isnan(v)] + ([0.0] if zero else [])
+    told = [v for f in figures for v in (f.value, f.low, f.high) if not math.isnan(v)] + (
+        [0.0] if zero else []
+    )
     if not told:
         draw.text(WIDTH / 2, (top + bottom) / 2 + 4, "not estimable", "label", "middle")
         return draw.markup()
@@ -78,7 +80,9 @@ def precision_recall(points: pl.DataFrame, models: Sequence[str], prevalence: fl
     # the first alarms are few, and their precision jumps: they must not set the scale
     settled = points.filter(pl.col("x") >= 0.02)["y"].max()
     top = min(1.0, max(float(str(settled or 0)), prevalence) * 1.1)
-    plot = Plot.square("Precision-recall curves", ("Sensitivity (recall)", "Precision"), (0, 1), (0, top))
+    plot = Plot.square(
+        "Precision-recall curves", ("Sensitivity (recall)", "Precision"), (0, 1), (0, top)
+    )
     plot.drawing.path(plot.points([0, 1], [prevalence, prevalence]), "chance")
     return _lines(plot, points, models)
 
@@ -87,7 +91,9 @@ def _lines(plot: Plot, points: pl.DataFrame, models: Sequence[str]) -> Markup:
     for place, model in reversed(list(enumerate(models))):
         line = points.filter(pl.col("model") == model)
         if len(line):
-            plot.drawing.path(plot.points(line["x"].to_list(), line["y"].to_list()), f"curve {style(place)}")
+            plot.drawing.path(
+                plot.points(line["x"].to_list(), line["y"].to_list()), f"curve {style(place)}"
+            )
     return plot.drawing.markup()
 
 
@@ -96,7 +102,11 @@ def calibration(points: pl.DataFrame, models: Sequence[str]) -> Markup:
     told = [v for c in ("x", "y", "high") for v in points[c].to_list() if v is not None and v > 0]
     low, high = max(min(told, default=0.01) / 1.3, 1e-4), min(1.0, max(told, default=1.0) * 1.2)
     plot = Plot.square(
-        "Calibration curves", ("Predicted probability", "Observed frequency"), (low, high), (low, high), True
+        "Calibration curves",
+        ("Predicted probability", "Observed frequency"),
+        (low, high),
+        (low, high),
+        True,
     )
     plot.drawing.path(plot.points([low, high], [low, high]), "chance")
     for place, model in reversed(list(enumerate(models))):
@@ -104,10 +114,14 @@ def calibration(points: pl.DataFrame, models: Sequence[str]) -> Markup:
         for row in bins.iter_rows(named=True):
             x, limits = plot.x(row["x"]), (row["low"], row["high"])
             if all(v is not None and not math.isnan(v) for v in limits):
-                plot.drawing.line(x, plot.y(limits[0]), x, plot.y(limits[1]), f"thin {style(place)}")
+                plot.drawing.line(
+                    x, plot.y(limits[0]), x, plot.y(limits[1]), f"thin {style(place)}"
+                )
             plot.drawing.dot(x, plot.y(row["y"]), f"dot {style(place)}", 2.4)
         if len(bins):
-            plot.drawing.path(plot.points(bins["x"].to_list(), bins["y"].to_list()), f"curve {style(place)}")
+            plot.drawing.path(
+                plot.points(bins["x"].to_list(), bins["y"].to_list()), f"curve {style(place)}"
+            )
     return plot.drawing.markup()
 
 
@@ -118,7 +132,9 @@ def decision(points: pl.DataFrame, models: Sequence[str], prevalence: float) -> 
     end = min(0.95, 1.1 * max(worth, default=0.1))
     top = 1.08 * max(prevalence, *best["y"].to_list())
     bottom = -top / 8
-    plot = Plot.square("Decision curves", ("Risk from which on to act", "Net benefit"), (0, end), (bottom, top))
+    plot = Plot.square(
+        "Decision curves", ("Risk from which on to act", "Net benefit"), (0, end), (bottom, top)
+    )
     risks = [end * i / 100 for i in range(100)]
     everybody = [(t, prevalence - (1 - prevalence) * t / (1 - t)) for t in risks]
     plot.drawing.path([(plot.x(t), plot.y(v)) for t, v in everybody if v >= bottom], "chance")
@@ -132,12 +148,16 @@ def lead_times(table: pl.DataFrame, models: Sequence[str]) -> Markup:
     reached = (pl.col("episodes").cum_sum() / pl.col("episodes").sum()) <= 0.9
     hours: list[float] = leads["hours"].unique().sort().to_list()
     end = max(leads.filter(reached)["hours"].to_list(), default=max(hours, default=1.0))
-    plot = Plot.square("Lead time", ("Hours before onset, at least", "Share of onsets"), (0, end), (0, 1))
+    plot = Plot.square(
+        "Lead time", ("Hours before onset, at least", "Share of onsets"), (0, end), (0, 1)
+    )
     hours = [h for h in hours if h <= end]
     for place, model in reversed(list(enumerate(models))):
         mine = table.filter(pl.col("model") == model)
         if len(mine):
-            plot.drawing.path(_stairs(plot, hours, [_share(mine, h) for h in hours]), f"curve {style(place)}")
+            plot.drawing.path(
+                _stairs(plot, hours, [_share(mine, h) for h in hours]), f"curve {style(place)}"
+            )
     return plot.drawing.markup()
 
 
@@ -159,11 +179,15 @@ def _stairs(plot: Plot, xs: Sequence[float], ys: Sequence[float]) -> list[tuple[
 
 def tuning(trials: pl.DataFrame, score: str, css: str) -> Markup | None:
     """The value of each trial, complete ones filled, and the best so far as a line."""
-    known = trials.filter(pl.col("value").is_not_null() & pl.col("value").is_not_nan()).sort("number")
+    known = trials.filter(pl.col("value").is_not_null() & pl.col("value").is_not_nan()).sort(
+        "number"
+    )
     complete = known.filter(pl.col("state") == "complete")
     if len(complete) < 2:
         return None
-    plot = Plot.square("Tuning history", ("Trial", score), _padded(known["number"]), _padded(known["value"]))
+    plot = Plot.square(
+        "Tuning history", ("Trial", score), _padded(known["number"]), _padded(known["value"])
+    )
     best = complete["value"].cum_max().to_list()
     steps = [*complete["number"].to_list(), known["number"].to_list()[-1]]
     corners = [(x, y) for i, y in enumerate(best) for x in (steps[i], steps[i + 1])]
@@ -180,8 +204,12 @@ def training(table: pl.DataFrame, css: str) -> Markup | None:
     known = table.select(pl.col(across, up).cast(pl.Float64, strict=False)).drop_nulls().drop_nans()
     if len(known) < 2 or across == up:
         return None
-    plot = Plot.square("Training curve", (words(across), words(up)), _padded(known[across]), _padded(known[up]))
-    plot.drawing.path(plot.points(known[across].to_list(), known[up].to_list()), f"curve {css} solid")
+    plot = Plot.square(
+        "Training curve", (words(across), words(up)), _padded(known[across]), _padded(known[up])
+    )
+    plot.drawing.path(
+        plot.points(known[across].to_list(), known[up].to_list()), f"curve {css} solid"
+    )
     return plot.drawing.markup()
 
 
@@ -191,7 +219,9 @@ def _padded(values: pl.Series) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def bars(names: Sequence[str], values: Sequence[float], title: str, end: float | None = None) -> Markup:
+def bars(
+    names: Sequence[str], values: Sequence[float], title: str, end: float | None = None
+) -> Markup:
     """Horizontal bars from zero, one a line, with their names; the scale ends at ``end`` or the largest value."""
     row, top = 19.0, 4.0
     bottom = top + row * len(names)

@@ -51,8 +51,8 @@ class ModelReport:
     trials: pl.DataFrame = field(default_factory=pl.DataFrame)
     """number, state (complete, pruned, failed), value."""
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
-    """As ``Model.tables()`` gives them. A first column of numbers (epoch, round) makes a curve of the last column,
-    one of names makes bars of the second."""
+    """As ``Model.tables()`` gives them. A first column of numbers (epoch, round) makes a curve of
+    the last column, one of names makes bars of the second."""
     seconds: float | None = None
     importance: pl.DataFrame = field(default_factory=pl.DataFrame)
     """parameter, importance: shares of what the tuned score depended on."""

@@ -29,7 +29,9 @@ class Matrix:
 
     label: str
     how: str
-    cells: dict[tuple[str, str], tuple[str, str, str]]  # (row, column): CSS class, mark and figure, verdict
+    cells: dict[
+        tuple[str, str], tuple[str, str, str]
+    ]  # (row, column): CSS class, mark and figure, verdict
     first: list[str]  # sentences about the best model
     rest: list[str]  # and about the other pairs
     others: list[tuple[str, list[dict[str, str]]]]  # for each scope: title, lines of a table
@@ -39,14 +41,22 @@ def matrix(evidence: Evidence) -> Matrix | None:
     """The leading metric as a matrix, the others as a table; None where there is nothing to compare."""
     if evidence.pairs.is_empty():
         return None
-    leading = evidence.pairs.filter(pl.col("metric") == evidence.about["metric"], pl.col("scope") == ALL)
+    leading = evidence.pairs.filter(
+        pl.col("metric") == evidence.about["metric"], pl.col("scope") == ALL
+    )
     cells = {}
     for row in leading.iter_rows(named=True):
         a, b, verdict = row["model_a"], row["model_b"], row["verdict"]
         cells[a, b] = _cell(verdict, row["difference"])
         cells[b, a] = _cell(MIRROR.get(verdict, verdict), -row["difference"])
     others = [
-        (title, [_line(row) for row in evidence.pairs.filter(pl.col("scope") == scope).iter_rows(named=True)])
+        (
+            title,
+            [
+                _line(row)
+                for row in evidence.pairs.filter(pl.col("scope") == scope).iter_rows(named=True)
+            ],
+        )
         for scope, title in SCOPES.items()
         if scope in evidence.pairs["scope"]
     ]
@@ -57,7 +67,10 @@ def matrix(evidence: Evidence) -> Matrix | None:
 
 def how_compared(evidence: Evidence) -> str:
     """Which test the verdicts come from, and how far they can be trusted."""
-    told, test = evidence.about["cross_validation"], "Each pair is compared on the same resamples of the same subjects."
+    told, test = (
+        evidence.about["cross_validation"],
+        "Each pair is compared on the same resamples of the same subjects.",
+    )
     if told and not told["random"]:
         test += (
             " Each subject was judged by models that had not seen the site; the intervals tell nothing of how sites"

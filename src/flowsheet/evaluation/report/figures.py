@@ -25,7 +25,9 @@ def curve_sets(evidence: Evidence) -> list[tuple[str, list[Panel]]]:
         points = evidence.curves.filter(pl.col("scope") == scope)
         if len(points):
             counts = evidence.leaderboard.filter(pl.col("scope") == scope).row(0, named=True)
-            found.append((title, _curves(points, evidence.models, counts["events"] / counts["rows"])))
+            found.append(
+                (title, _curves(points, evidence.models, counts["events"] / counts["rows"]))
+            )
     return found
 
 
@@ -38,7 +40,9 @@ def _curves(points: pl.DataFrame, models: list[str], prevalence: float) -> list[
         ("Precision and recall", charts.precision_recall(pr, models, prevalence)),
     ]
     if len(calibration):
-        drawn.append(("Calibration, both axes logarithmic", charts.calibration(calibration, models)))
+        drawn.append(
+            ("Calibration, both axes logarithmic", charts.calibration(calibration, models))
+        )
     if len(decision):
         drawn.append(("Decision curves", charts.decision(decision, models, prevalence)))
     return drawn

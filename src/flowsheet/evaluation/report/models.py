@@ -28,10 +28,16 @@ def _model(told: ModelReport, evidence: Evidence) -> dict[str, Any]:
     css = charts.style(evidence.models.index(told.name)) if told.name in evidence.models else "m0"
     drawings: list[tuple[str, Markup | None]] = []
     if {"number", "state", "value"} <= set(told.trials.columns):
-        drawings.append(("Tuning history", charts.tuning(told.trials, told.monitored or "Score", css)))
+        drawings.append(
+            ("Tuning history", charts.tuning(told.trials, told.monitored or "Score", css))
+        )
     if len(told.importance):
-        drawings.append(("Importance of the tuned parameters", _bars("Share of the variance", told.importance)))
-    drawings += [(charts.words(name), _drawn(name, table, css)) for name, table in told.tables.items()]
+        drawings.append(
+            ("Importance of the tuned parameters", _bars("Share of the variance", told.importance))
+        )
+    drawings += [
+        (charts.words(name), _drawn(name, table, css)) for name, table in told.tables.items()
+    ]
     return {
         "told": told,
         "css": css,
@@ -66,7 +72,9 @@ def _best_told(table: pl.DataFrame) -> list[dict[str, Any]]:
     label = table.columns[0]
     known = table.filter(pl.col(label) != "intercept", pl.col("estimate").is_finite())
     sure = (pl.col("estimate") / (pl.col("high") - pl.col("low"))).abs().fill_nan(None)
-    ranked = known.sort(sure, pl.col("estimate").abs(), descending=True, nulls_last=True, maintain_order=True)
+    ranked = known.sort(
+        sure, pl.col("estimate").abs(), descending=True, nulls_last=True, maintain_order=True
+    )
     shown = ranked.head(LARGEST).select(
         pl.col(label).alias("term"), pl.col("estimate", "low", "high").fill_null(math.nan)
     )
@@ -76,7 +84,11 @@ def _best_told(table: pl.DataFrame) -> list[dict[str, Any]]:
 def _numbers(table: pl.DataFrame) -> list[tuple[str, str, str]]:
     """Term, estimate and interval as texts."""
     return [
-        (r["term"], f"{r['estimate']:+.3f}", "" if math.isnan(r["low"]) else f"[{r['low']:+.3f}, {r['high']:+.3f}]")
+        (
+            r["term"],
+            f"{r['estimate']:+.3f}",
+            "" if math.isnan(r["low"]) else f"[{r['low']:+.3f}, {r['high']:+.3f}]",
+        )
         for r in _best_told(table)
     ]
 

@@ -26,7 +26,9 @@ class Scale:
         """The position of a value; values outside are held at the edge."""
         value = min(max(value, self.low), self.high)
         low, high, at = (math.log(v) if self.log else v for v in (self.low, self.high, value))
-        return self.start + (self.end - self.start) * ((at - low) / (high - low) if high > low else 0.5)
+        return self.start + (self.end - self.start) * (
+            (at - low) / (high - low) if high > low else 0.5
+        )
 
     def ticks(self) -> list[float]:
         """A handful of round values inside."""
@@ -51,7 +53,11 @@ def round_values(low: float, high: float, about: int = 4) -> list[float]:
 def _decades(low: float, high: float) -> list[float]:
     found = [m * 10.0**e for e in range(-12, 3) for m in (1, 3)]
     inside = [value for value in found if low * 0.999 <= value <= high * 1.001]
-    return inside if len(inside) <= 5 else [10.0**e for e in range(-12, 3) if low * 0.999 <= 10.0**e <= high * 1.001]
+    return (
+        inside
+        if len(inside) <= 5
+        else [10.0**e for e in range(-12, 3) if low * 0.999 <= 10.0**e <= high * 1.001]
+    )
 
 
 def tick_label(value: float) -> str:
@@ -69,7 +75,14 @@ class Drawing:
 
     def line(self, x1: float, y1: float, x2: float, y2: float, css: str = "grid") -> None:
         """A straight line."""
-        self._add('<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>', x1, y1, x2, y2, css)
+        self._add(
+            '<line x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}" class="{}"/>',
+            x1,
+            y1,
+            x2,
+            y2,
+            css,
+        )
 
     def path(self, points: Sequence[tuple[float, float]], css: str) -> None:
         """A line through points."""
@@ -84,19 +97,33 @@ class Drawing:
         """A filled rectangle from x1 to x2."""
         left, width = min(x1, x2), max(abs(x2 - x1), 0.5)
         self._add(
-            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>', left, y, width, height, css
+            '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}"/>',
+            left,
+            y,
+            width,
+            height,
+            css,
         )
 
     def text(self, x: float, y: float, words: str, css: str = "", anchor: str = "start") -> None:
         """Words, escaped."""
-        self._add('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>', x, y, anchor, css, words)
+        self._add(
+            '<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>',
+            x,
+            y,
+            anchor,
+            css,
+            words,
+        )
 
     def _add(self, template: str, *values: object) -> None:
         self._marks.append(Markup(template).format(*values))
 
     def markup(self) -> Markup:
         """The drawing for a page."""
-        head = Markup('<svg viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(WIDTH, self.height, self.title)
+        head = Markup('<svg viewBox="0 0 {} {:.0f}" role="img" aria-label="{}">').format(
+            WIDTH, self.height, self.title
+        )
         return head + Markup("").join(self._marks) + Markup("</svg>")
 
 
@@ -110,12 +137,19 @@ class Plot:
 
     @classmethod
     def square(
-        cls, title: str, axes: tuple[str, str], x: tuple[float, float], y: tuple[float, float], log: bool = False
+        cls,
+        title: str,
+        axes: tuple[str, str],
+        x: tuple[float, float],
+        y: tuple[float, float],
+        log: bool = False,
     ) -> Plot:
         """Axes named ``axes`` over the ranges ``x`` and ``y``, on a canvas a little lower than wide."""
         height, left, top, bottom = 272.0, 46.0, 24.0, 42.0
         plot = cls(
-            Drawing(title, height), Scale(*x, left, WIDTH - 12, log=log), Scale(*y, height - bottom, top, log=log)
+            Drawing(title, height),
+            Scale(*x, left, WIDTH - 12, log=log),
+            Scale(*y, height - bottom, top, log=log),
         )
         plot._axes(*axes)
         return plot

@@ -48,7 +48,11 @@ ABREAST = 8
 
 def boards(evidence: Evidence) -> list[Board]:
     """One for all rows, one for transitions in where there is one, one for stays."""
-    return [_board(evidence, scope, title) for scope, title in SCOPES.items() if scope in evidence.about["scopes"]]
+    return [
+        _board(evidence, scope, title)
+        for scope, title in SCOPES.items()
+        if scope in evidence.about["scopes"]
+    ]
 
 
 def _board(evidence: Evidence, scope: str, title: str) -> Board:
@@ -63,7 +67,11 @@ def _board(evidence: Evidence, scope: str, title: str) -> Board:
         title,
         "stays" if scope == STAYS else "rows",
         counts=frame.select("rows", "events", "subjects").row(0, named=True),
-        forests=[_forest(metric, evidence.models, figures) for metric in sets[0][:FOREST] if metric.name in estimable],
+        forests=[
+            _forest(metric, evidence.models, figures)
+            for metric in sets[0][:FOREST]
+            if metric.name in estimable
+        ],
         tables=[_table(metrics, evidence.models, figures) for metrics in sets if metrics],
         reasons=frame["reason"].drop_nulls().unique(maintain_order=True).to_list(),
     )
@@ -89,14 +97,27 @@ def _table(metrics: list[Metric], models: list[str], figures: _Figures) -> Table
 def cell(figure: dict[str, Any] | None, metric: Metric) -> Cell:
     """A figure as texts; empty where a model was not asked for it."""
     return (
-        ("", "") if figure is None else sentences.parts(figure["value"], figure["low"], figure["high"], metric.decimals)
+        ("", "")
+        if figure is None
+        else sentences.parts(figure["value"], figure["low"], figure["high"], metric.decimals)
     )
 
 
 def _forest(metric: Metric, models: list[str], figures: _Figures) -> tuple[str, str, Markup]:
-    told = [(m, figures[m, metric.name], charts.style(i)) for i, m in enumerate(models) if (m, metric.name) in figures]
-    rows = [charts.Figure(m, figure["value"], figure["low"], figure["high"], css) for m, figure, css in told]
-    better = {True: "higher is better", False: "lower is better", None: f"{metric.ideal:g} is ideal"}
+    told = [
+        (m, figures[m, metric.name], charts.style(i))
+        for i, m in enumerate(models)
+        if (m, metric.name) in figures
+    ]
+    rows = [
+        charts.Figure(m, figure["value"], figure["low"], figure["high"], css)
+        for m, figure, css in told
+    ]
+    better = {
+        True: "higher is better",
+        False: "lower is better",
+        None: f"{metric.ideal:g} is ideal",
+    }
     return metric.label, better[metric.larger_is_better], charts.forest(metric.label, rows)
 
 
@@ -105,13 +126,17 @@ class Subgroups:
     """One metric of all models in every subgroup."""
 
     label: str
-    groupings: list[tuple[str, list[dict[str, Any]]]]  # name, lines: group, rows, events, subjects, cells
+    groupings: list[
+        tuple[str, list[dict[str, Any]]]
+    ]  # name, lines: group, rows, events, subjects, cells
 
 
 def subgroups(evidence: Evidence) -> Subgroups | None:
     """The leading metric by subgroup, None where there are none."""
     metric = METRICS.get(evidence.about["metric"])()
-    frame = evidence.leaderboard.filter(pl.col("scope").str.contains(": "), pl.col("metric") == metric.name)
+    frame = evidence.leaderboard.filter(
+        pl.col("scope").str.contains(": "), pl.col("metric") == metric.name
+    )
     if frame.is_empty():
         return None
     groupings: dict[str, list[dict[str, Any]]] = {}
@@ -121,4 +146,6 @@ def subgroups(evidence: Evidence) -> Subgroups | None:
         counts = group.select("rows", "events", "subjects").row(0, named=True)
         cells = [cell(figures.get(m), metric) for m in evidence.models]
         groupings.setdefault(grouping, []).append({"group": name, **counts, "cells": cells})
-    return Subgroups(metric.label, [(charts.words(name), lines) for name, lines in groupings.items()])
+    return Subgroups(
+        metric.label, [(charts.words(name), lines) for name, lines in groupings.items()]
+    )

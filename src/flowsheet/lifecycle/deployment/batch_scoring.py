@@ -43,14 +43,16 @@ class Scored(Frozen):
 
 
 def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Scored:
-    """Score every stay of an extract with the version that ``NAME@ALIAS`` or ``NAME/VERSION`` means.
+    """Score every stay of an extract with the version that ``NAME@ALIAS`` or ``NAME/VERSION``
+    means.
 
-    The same version and the same records are scored once: a second call finds the first one's file. ``out`` gets a
-    copy of it.
+    The same version and the same records are scored once: a second call finds the first one's file.
+    ``out`` gets a copy of it.
 
     Raises:
         UsageError: there is no such version.
-        CheckFailed: the folder is no whole extract, or what it can hold is not what the model was trained with.
+        CheckFailed: the folder is no whole extract, or what it can hold is not what the model was
+        trained with.
         FlowsheetError: the file cannot be written.
     """
     found = registry.named(model)
@@ -74,13 +76,20 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
         deliver(file, out)
     counted = pl.scan_parquet(file).select(pl.col("stay_id").n_unique(), pl.len()).collect().row(0)
     return Scored(
-        stage=made, file=str(out or file), model=found.name, version=found.version, stays=counted[0], steps=counted[1]
+        stage=made,
+        file=str(out or file),
+        model=found.name,
+        version=found.version,
+        stays=counted[0],
+        steps=counted[1],
     )
 
 
 def _check_whole(risks: pl.DataFrame, found: Registered) -> None:
     """No risk leaves the house that is none."""
-    wrong = risks.filter(~pl.col("risk").is_between(0, 1).fill_null(value=False) | pl.col("risk").is_nan())
+    wrong = risks.filter(
+        ~pl.col("risk").is_between(0, 1).fill_null(value=False) | pl.col("risk").is_nan()
+    )
     if wrong.height:
         stay, step = wrong.select("stay_id", "step").row(0)
         raise CheckFailed(

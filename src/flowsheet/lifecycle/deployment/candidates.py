@@ -48,10 +48,15 @@ def must_agree(first: Contender, other: Contender) -> None:
         CheckFailed: task or rows differ; says in what.
     """
     where = f"run {first.record.run_id} and run {other.record.run_id}"
-    tasks = [{k: v for k, v in each.record.config["task"].items() if k != "name"} for each in (first, other)]
+    tasks = [
+        {k: v for k, v in each.record.config["task"].items() if k != "name"}
+        for each in (first, other)
+    ]
     differing = [key for key in tasks[0] if tasks[0][key] != tasks[1].get(key)]
     if differing:
-        said = "; ".join(f"task.{key} is {tasks[0][key]} and {tasks[1].get(key)}" for key in differing)
+        said = "; ".join(
+            f"task.{key} is {tasks[0][key]} and {tasks[1].get(key)}" for key in differing
+        )
         raise CheckFailed(f"the tasks differ: {said}", where=where, todo="compare runs of one task")
     if first.predictions.fingerprint() != other.predictions.fingerprint():
         raise CheckFailed(
@@ -87,10 +92,15 @@ def side_by_side(contenders: Sequence[Contender]) -> Predictions:
     """
     counted = Counter(model for each in contenders for model in each.predictions.models)
     if sum(counted.values()) < 2:
-        raise UsageError("there is one model only", todo="name another run, or an experiment with several models")
+        raise UsageError(
+            "there is one model only", todo="name another run, or an experiment with several models"
+        )
     renamed = [
         each.predictions.renamed(
-            {m: m if counted[m] == 1 else f"{m} ({each.record.label})" for m in each.predictions.models}
+            {
+                m: m if counted[m] == 1 else f"{m} ({each.record.label})"
+                for m in each.predictions.models
+            }
         )
         for each in contenders
     ]

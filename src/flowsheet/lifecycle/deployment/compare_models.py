@@ -42,11 +42,12 @@ class Comparison:
 
 
 def compare_runs(references: Sequence[str], metric: str | None = None) -> Comparison:
-    """Compare the models of some runs or registered versions; all must have been asked the same of the same rows.
+    """Compare the models of some runs or registered versions; all must have been asked the same of
+    the same rows.
 
     Args:
-        references: run ids, ``NAME/VERSION`` or ``NAME@ALIAS``; of a whole experiment all models compete.
-        metric: the leaderboard's order; by default that of the first run's experiment.
+        references: run ids, ``NAME/VERSION`` or ``NAME@ALIAS``; of a whole experiment all models
+        compete. metric: the leaderboard's order; by default that of the first run's experiment.
 
     Raises:
         UsageError: there is no such run, or nothing to compare.
@@ -55,20 +56,29 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> Compar
     if metric:
         METRICS.get(metric)
     with tempfile.TemporaryDirectory() as folder:
-        contenders = [contender(reference, Path(folder) / str(i)) for i, reference in enumerate(references)]
+        contenders = [
+            contender(reference, Path(folder) / str(i)) for i, reference in enumerate(references)
+        ]
     for other in contenders[1:]:
         must_agree(contenders[0], other)
     joined = side_by_side(contenders)
     first = contenders[0].record
     evaluation = EvaluationConfig.model_validate(first.config["evaluation"])
     evaluation = evaluation.model_copy(update={"metric": metric or evaluation.metric})
-    made = _judged(joined, TaskConfig.model_validate(first.config["task"]), evaluation, int(first.config["seed"]))
+    made = _judged(
+        joined,
+        TaskConfig.model_validate(first.config["task"]),
+        evaluation,
+        int(first.config["seed"]),
+    )
     evidence = Evidence.load(made.folder)
     report = _report(evidence, contenders, made)
     return Comparison(evidence, report, _tracked(evidence, contenders, made, report))
 
 
-def _judged(joined: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int) -> Stage:
+def _judged(
+    joined: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
+) -> Stage:
     key = digest(
         {
             "version": VERSION,
@@ -89,7 +99,10 @@ def _judged(joined: Predictions, task: TaskConfig, evaluation: EvaluationConfig,
 
 def _report(evidence: Evidence, contenders: Sequence[Contender], made: Stage) -> Path:
     first = contenders[0].record
-    runs = {each.record.label: f"{each.record.experiment}, run {each.record.run_id}" for each in contenders}
+    runs = {
+        each.record.label: f"{each.record.experiment}, run {each.record.run_id}"
+        for each in contenders
+    }
     page = render(
         ReportData(
             title="comparison",

@@ -16,7 +16,11 @@ def deliver(file: Path, out: Path) -> None:
         FlowsheetError: it cannot be written.
     """
     if out.is_dir():
-        raise FlowsheetError("there is a folder of that name", where=str(out), todo=f"name a file, such as {file.name}")
+        raise FlowsheetError(
+            "there is a folder of that name",
+            where=str(out),
+            todo=f"name a file, such as {file.name}",
+        )
     part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -24,4 +28,6 @@ def deliver(file: Path, out: Path) -> None:
         part.replace(out)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise FlowsheetError(f"could not write: {error.strerror}", where=str(out), todo="name another file") from error
+        raise FlowsheetError(
+            f"could not write: {error.strerror}", where=str(out), todo="name another file"
+        ) from error

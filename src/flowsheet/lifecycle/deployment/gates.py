@@ -33,7 +33,9 @@ class Gate(Frozen):
     """Figure and limit, in words."""
 
 
-def gates(version: Registered, candidate: Contender, champion: Contender | None, config: PromotionConfig) -> list[Gate]:
+def gates(
+    version: Registered, candidate: Contender, champion: Contender | None, config: PromotionConfig
+) -> list[Gate]:
     """Every gate, passed or not; without a champion those that compare are passed."""
     rows = _same_rows(candidate, champion)
     evidence = _evidence(candidate, champion if rows.passed else None, config)
@@ -61,15 +63,23 @@ def _not_compared(champion: Contender | None) -> str:
     return "not judged: the rows are not the champion's" if champion else "there is no champion yet"
 
 
-def _evidence(candidate: Contender, champion: Contender | None, config: PromotionConfig) -> Evidence:
+def _evidence(
+    candidate: Contender, champion: Contender | None, config: PromotionConfig
+) -> Evidence:
     held = _as(candidate, CANDIDATE)
     if champion:
         held = held.beside(_as(champion, CHAMPION))
     recorded = candidate.record.config
     evaluation = EvaluationConfig.model_validate(recorded["evaluation"]).model_copy(
-        update={"metric": config.metric, "resamples": config.resamples, "confidence": config.confidence}
+        update={
+            "metric": config.metric,
+            "resamples": config.resamples,
+            "confidence": config.confidence,
+        }
     )
-    return judge(held, TaskConfig.model_validate(recorded["task"]), evaluation, int(recorded["seed"]))
+    return judge(
+        held, TaskConfig.model_validate(recorded["task"]), evaluation, int(recorded["seed"])
+    )
 
 
 def _as(contender: Contender, name: str) -> Predictions:
@@ -84,7 +94,11 @@ def _against(evidence: Evidence, config: PromotionConfig) -> Gate:
     low, high = sorted((sign * pair["low"], sign * pair["high"]))
     limit = 0.0 if config.rule == "better" else -config.margin
     told = f"{metric.label} {sign * pair['difference']:+.4f} [{low:+.4f}, {high:+.4f}] for the candidate"
-    return Gate(name=config.rule, passed=low > limit, said=f"{told}; the interval must lie above {limit:+.4f}")
+    return Gate(
+        name=config.rule,
+        passed=low > limit,
+        said=f"{told}; the interval must lie above {limit:+.4f}",
+    )
 
 
 def _figure(evidence: Evidence, metric: str) -> float:
@@ -94,9 +108,17 @@ def _figure(evidence: Evidence, metric: str) -> float:
 
 def _calibration(evidence: Evidence, config: PromotionConfig) -> Iterator[Gate]:
     slope, (low, high) = _figure(evidence, "calibration_slope"), config.calibration_slope
-    yield Gate(name="calibration slope", passed=low <= slope <= high, said=f"{slope:.3f}, must be {low:g} to {high:g}")
+    yield Gate(
+        name="calibration slope",
+        passed=low <= slope <= high,
+        said=f"{slope:.3f}, must be {low:g} to {high:g}",
+    )
     ece = _figure(evidence, "ece")
-    yield Gate(name="calibration error", passed=ece <= config.ece, said=f"{ece:.4f}, must be at most {config.ece:g}")
+    yield Gate(
+        name="calibration error",
+        passed=ece <= config.ece,
+        said=f"{ece:.4f}, must be at most {config.ece:g}",
+    )
 
 
 def _subgroups(evidence: Evidence, config: PromotionConfig) -> Gate:
@@ -121,7 +143,11 @@ def _package(version: Registered, config: PromotionConfig) -> Iterator[Gate]:
         yield Gate(name="signature", passed=False, said=f"the package does not answer: {error}")
         return
     fits = answer.height > 0 and registry.has_our_signature(version)
-    yield Gate(name="signature", passed=fits, said="raw events in, risks out" if fits else "other columns than ours")
+    yield Gate(
+        name="signature",
+        passed=fits,
+        said="raw events in, risks out" if fits else "other columns than ours",
+    )
     seconds = []
     for _ in range(_TRIES):
         started = time.perf_counter()

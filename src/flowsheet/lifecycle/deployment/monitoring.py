@@ -69,15 +69,16 @@ def monitoring_config(name: str) -> MonitoringConfig:
 def monitor(
     model: str, extract: Path, progress: Progress, config: MonitoringConfig, out: Path | None = None
 ) -> Monitored:
-    """Compare an extract with what the version that ``NAME@ALIAS`` or ``NAME/VERSION`` means was trained on.
+    """Compare an extract with what the version that ``NAME@ALIAS`` or ``NAME/VERSION`` means was
+    trained on.
 
-    The same version, records and configuration are compared once. ``out`` gets a copy of the report. A changed model is
-    no error here: ask ``quiet``.
+    The same version, records and configuration are compared once. ``out`` gets a copy of the
+    report. A changed model is no error here: ask ``quiet``.
 
     Raises:
         UsageError: there is no such version.
-        CheckFailed: the folder is no whole extract, what it can hold is not what the model was trained with, or the
-            model keeps no reference.
+        CheckFailed: the folder is no whole extract, what it can hold is not what the model was
+            trained with, or the model keeps no reference.
         FlowsheetError: the report cannot be written.
     """
     found = registry.named(model)
@@ -86,7 +87,14 @@ def monitor(
     check_speaks(opened, bundle)
     reference = Reference.read(bundle.reference, f"{found.name}/{found.version}")
     key = digest(
-        [VERSION, bundle.training_key, found.name, found.version, *_records(opened), config.model_dump(mode="json")]
+        [
+            VERSION,
+            bundle.training_key,
+            found.name,
+            found.version,
+            *_records(opened),
+            config.model_dump(mode="json"),
+        ]
     )
 
     def make(folder: Path) -> None:
@@ -94,7 +102,9 @@ def monitor(
         findings = compare(reference, lines, risks, config)
         findings.frame().write_parquet(folder / "findings.parquet")
         about = _about(found, opened)
-        write_json(folder / "findings.json", {"about": about, "findings": findings.model_dump(mode="json")})
+        write_json(
+            folder / "findings.json", {"about": about, "findings": findings.model_dump(mode="json")}
+        )
         watched = Watched(
             title=f"{found.name}/{found.version}",
             reference=reference,
@@ -102,7 +112,10 @@ def monitor(
             config=config,
             about=about,
             made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-            now={(each.kind, each.of): each.sketch for each in sketches(pl.concat([lines, mean_risks(risks)]))},
+            now={
+                (each.kind, each.of): each.sketch
+                for each in sketches(pl.concat([lines, mean_risks(risks)]))
+            },
         )
         (folder / "report.html").write_text(render(watched))
 
@@ -141,7 +154,9 @@ def _about(found: Registered, extract: Extract) -> dict[str, str | int]:
 
 def _record(key: str, found: Registered, made: Stage, findings: Findings) -> str:
     flagged = ", ".join(f"{f.kind} of {f.of}" for f in findings.flags)
-    metrics: dict[str, float | None] = {f"now.{each.name}": each.value for each in findings.performance.figures}
+    metrics: dict[str, float | None] = {
+        f"now.{each.name}": each.value for each in findings.performance.figures
+    }
     metrics |= {f"gap.{f.kind}.{_metric_name(f.of)}": f.gap for f in findings.findings}
     lines = [f"- {f.said}" for f in findings.flags] or ["Nothing was flagged."]
     return watch.record(

@@ -44,16 +44,21 @@ def promotion_config(name: str) -> PromotionConfig:
 
 
 def promote(
-    name: str, version: int | None, config: PromotionConfig, *, service: str | None = None, actor: str = "", reason: str
+    name: str,
+    version: int | None,
+    config: PromotionConfig,
+    *,
+    service: str | None = None,
+    actor: str = "",
+    reason: str,
 ) -> Verdict:
     """Make a version the champion if it passes every gate.
 
     Args:
-        name: the registered model; its challenger is promoted, or its latest version where it has none.
-        version: another version than that.
-        config: the gates.
-        service: the registered name under which it is to serve, where that is another one: so versions of different
-            kinds of models compete for one place.
+        name: the registered model; its challenger is promoted, or its latest version where it has
+        none. version: another version than that. config: the gates. service: the registered name
+        under which it is to serve, where that is another one: so versions of different kinds of
+        models compete for one place.
         actor: who decides; the user of the process where nobody is named.
         reason: why, for the log.
 
@@ -67,11 +72,15 @@ def promote(
         candidate = registry.find(place, adopt(candidate.name, candidate.version, place))
     while True:
         former = _rival(place, candidate)
-        judged = tuple(_judged(candidate, former, config))  # takes its time: a rollback must not wait for it
+        judged = tuple(
+            _judged(candidate, former, config)
+        )  # takes its time: a rollback must not wait for it
         with registry.deciding():
             if registry.held(place, CHAMPION) != former:
                 continue  # somebody else decided meanwhile: judge against the champion of now
-            return Verdict(decision=_decided(candidate, former, judged, actor or _user(), reason), gates=judged)
+            return Verdict(
+                decision=_decided(candidate, former, judged, actor or _user(), reason), gates=judged
+            )
 
 
 def judge(
@@ -82,7 +91,9 @@ def judge(
     return candidate, tuple(_judged(candidate, registry.held(service or name, CHAMPION), config))
 
 
-def decline(candidate: Registered, judged: tuple[Gate, ...], *, actor: str, reason: str) -> Decision:
+def decline(
+    candidate: Registered, judged: tuple[Gate, ...], *, actor: str, reason: str
+) -> Decision:
     """Write down that a person refused a version whose gates may have passed."""
     with registry.deciding():
         return decide(
@@ -104,7 +115,11 @@ def _rival(place: str, candidate: Registered) -> Registered | None:
 
 
 def _decided(
-    candidate: Registered, former: Registered | None, judged: tuple[Gate, ...], actor: str, reason: str
+    candidate: Registered,
+    former: Registered | None,
+    judged: tuple[Gate, ...],
+    actor: str,
+    reason: str,
 ) -> Decision:
     """Into the log first: an alias that a kill left behind is then seen, and the same promotion may be said again."""
     name, version = candidate.name, candidate.version
@@ -144,9 +159,13 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
                 todo=f"the alias was moved by hand, or a decision was cut off: let it stand for version {reigns[-1]}",
             )
         if len(reigns) < 2:
-            raise UsageError(f"{name} has no former champion to go back to", todo="see `flowsheet ls decisions`")
+            raise UsageError(
+                f"{name} has no former champion to go back to", todo="see `flowsheet ls decisions`"
+            )
         registry.find(name, reigns[-2])
-        made = decide("rolled back", name, reigns[-2], former=serving, actor=actor or _user(), reason=reason)
+        made = decide(
+            "rolled back", name, reigns[-2], former=serving, actor=actor or _user(), reason=reason
+        )
         registry.move(name, CHAMPION, reigns[-2])
         return made
 
@@ -164,7 +183,11 @@ def _reigns(name: str) -> list[int]:
             held.pop()
             continue
         for version in (decision.former, decision.version):
-            if version is not None and held[-1:] != [version] and held[-2:] != [version, decision.version]:
+            if (
+                version is not None
+                and held[-1:] != [version]
+                and held[-2:] != [version, decision.version]
+            ):
                 held.append(version)  # a promotion that was cut off and said again counts once
     return held
 
@@ -175,11 +198,15 @@ def _candidate(name: str, version: int | None) -> Registered:
     return registry.find(name, version)
 
 
-def _judged(candidate: Registered, former: Registered | None, config: PromotionConfig) -> list[Gate]:
+def _judged(
+    candidate: Registered, former: Registered | None, config: PromotionConfig
+) -> list[Gate]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         mine = contender(f"{candidate.name}/{candidate.version}", folder / "candidate")
-        theirs = contender(f"{former.name}/{former.version}", folder / "champion") if former else None
+        theirs = (
+            contender(f"{former.name}/{former.version}", folder / "champion") if former else None
+        )
         return gates(candidate, mine, theirs, config)
 
 

@@ -19,7 +19,11 @@ def batches(extract: Extract, stays: int = STAYS) -> Iterator[Tables]:
     every = extract.scan("stays").sort("stay_id").collect()
     for some in every.iter_slices(stays):
         mine = pl.col("stay_id").is_between(some["stay_id"].min(), some["stay_id"].max())
-        rest = {table: extract.scan(table).filter(mine).collect() for table in TABLES if table != "stays"}
+        rest = {
+            table: extract.scan(table).filter(mine).collect()
+            for table in TABLES
+            if table != "stays"
+        }
         yield Tables(stays=some, **rest)
 
 

@@ -9,7 +9,8 @@ from flowsheet.tuning.space import resolve
 
 
 def check(config: ExperimentConfig) -> None:
-    """Look at what the frozen schema cannot know: the source's options, the models' parameters, the metrics.
+    """Look at what the frozen schema cannot know: the source's options, the models' parameters, the
+    metrics.
 
     Raises:
         UsageError: a name, option or parameter is not known; the message names the nearest one.

@@ -28,7 +28,8 @@ VERSION = 4
 
 
 def compare(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
-    """The evidence of an experiment: alarm thresholds from the validation subjects, figures from the held-out ones.
+    """The evidence of an experiment: alarm thresholds from the validation subjects, figures from
+    the held-out ones.
 
     Of replicates, whose wards are different ones, the first is compared here.
     """
@@ -36,7 +37,10 @@ def compare(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
     key = digest(
         {
             "version": VERSION,
-            "models": {each.name: {name: made.key for name, made in trained[each.name].items()} for each in rounds},
+            "models": {
+                each.name: {name: made.key for name, made in trained[each.name].items()}
+                for each in rounds
+            },
             "evaluation": config.evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": config.seed,
         }
@@ -57,7 +61,9 @@ def gather(rounds: list[Round], trained: Trained) -> Predictions:
         train, valid, test = each.data.parts()
         models = trained[each.name]
         thresholds = {
-            name: choose_threshold(valid, probabilities(made, "valid"), each.config.task, each.config.evaluation)
+            name: choose_threshold(
+                valid, probabilities(made, "valid"), each.config.task, each.config.evaluation
+            )
             for name, made in models.items()
         }
         heard = {name: probabilities(made, "test") for name, made in models.items()}
@@ -82,7 +88,13 @@ def judge(held: Predictions, task: TaskConfig, evaluation: EvaluationConfig, see
         heard = {model: said(rows, model) for model in held.models}
         thresholds = held.folds[0].thresholds
         return evaluate(
-            sequences(rows), heard, evaluation, seed, task=task, thresholds=thresholds, subgroups=held.subgroups
+            sequences(rows),
+            heard,
+            evaluation,
+            seed,
+            task=task,
+            thresholds=thresholds,
+            subgroups=held.subgroups,
         )
     everybody = sequences(held.rows.filter(repeat=held.folds[0].repeat))
     from flowsheet.evaluation.evidence import evaluate_folds

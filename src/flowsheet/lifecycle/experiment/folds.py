@@ -80,9 +80,19 @@ class Results(Frozen):
     def stages(self) -> dict[str, Stage]:
         """All stages by a name that a person understands."""
         data = self.plan.first.data
-        models = {f"{name} {each}".strip(): made for each, some in self.trained.items() for name, made in some.items()}
+        models = {
+            f"{name} {each}".strip(): made
+            for each, some in self.trained.items()
+            for name, made in some.items()
+        }
         ends = {"evidence": self.evidence} | ({"memory": self.memory} if self.memory else {})
-        return {"extract": data.extract, "windows": data.windows, "split": data.split, **models, **ends}
+        return {
+            "extract": data.extract,
+            "windows": data.windows,
+            "split": data.split,
+            **models,
+            **ends,
+        }
 
 
 def plan(config: ExperimentConfig, extract: Stage, windows: Stage, split: Stage) -> Plan:

@@ -1,7 +1,8 @@
 """Who works on an experiment: a lock tells, which the kernel frees when its process ends.
 
-The run that is recorded of an experiment names the lock and the state folder that it is in. Whoever uses that folder
-can tell a run that goes on from one that was killed; of other folders' runs nobody knows.
+The run that is recorded of an experiment names the lock and the state folder that it is in. Whoever
+uses that folder can tell a run that goes on from one that was killed; of other folders' runs nobody
+knows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ KIND = "experiment"
 
 def alone(identity: str, progress: Progress) -> contextlib.AbstractContextManager[None]:
     """Hold the experiment: the same choices run once at a time."""
-    return Store.open().lock(KIND, identity, lambda: progress("waiting: the same experiment is already running"))
+    return Store.open().lock(
+        KIND, identity, lambda: progress("waiting: the same experiment is already running")
+    )
 
 
 def holder(identity: str) -> str:

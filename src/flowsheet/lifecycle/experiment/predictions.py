@@ -1,8 +1,9 @@
-"""What every model said of every held-out row: the table that all evidence can be computed from again.
+"""What every model said of every held-out row: the table that all evidence can be computed from
+again.
 
-``predictions.parquet`` has a line for each held-out row of each repeat: repeat, fold, stay_id, subject_id, step, y,
-scored, in_state, and ``p.<model>`` for each model. ``folds.json`` tells what belongs to a whole fold, and
-``subgroups.parquet`` has a line for each stay.
+``predictions.parquet`` has a line for each held-out row of each repeat: repeat, fold, stay_id,
+subject_id, step, y, scored, in_state, and ``p.<model>`` for each model. ``folds.json`` tells what
+belongs to a whole fold, and ``subgroups.parquet`` has a line for each stay.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Predictions:
         columns = {_PREFIX + old: _PREFIX + new for old, new in names.items()}
         rows = self.rows.select(*self.truth().columns, *columns).rename(columns)
         notes = [
-            fold.model_copy(update={"thresholds": {new: fold.thresholds[old] for old, new in names.items()}})
+            fold.model_copy(
+                update={"thresholds": {new: fold.thresholds[old] for old, new in names.items()}}
+            )
             for fold in self.folds
         ]
         return Predictions(rows, self.subgroups, tuple(notes))
@@ -102,7 +105,9 @@ def _digest(frame: pl.DataFrame) -> str:
     return digest({c.name: hashlib.sha256(c.to_numpy().tobytes()).hexdigest() for c in frame})
 
 
-def table(sequences: Sequences, said: Mapping[str, NDArray[np.float64]], repeat: int, fold: int) -> pl.DataFrame:
+def table(
+    sequences: Sequences, said: Mapping[str, NDArray[np.float64]], repeat: int, fold: int
+) -> pl.DataFrame:
     """One fold's lines, by stay and step."""
     stay = sequences.row_stay
     return (
@@ -122,7 +127,9 @@ def table(sequences: Sequences, said: Mapping[str, NDArray[np.float64]], repeat:
 def sequences(rows: pl.DataFrame) -> Sequences:
     """Lines of one repeat as sequences without inputs: all that evidence needs to know of them."""
     rows = rows.sort("stay_id", "step")
-    stays = rows.group_by("stay_id", maintain_order=True).agg(pl.col("subject_id").first(), pl.len())
+    stays = rows.group_by("stay_id", maintain_order=True).agg(
+        pl.col("subject_id").first(), pl.len()
+    )
     return Sequences(
         x=np.empty((rows.height, 0), np.float32),
         **{name: rows[name].to_numpy() for name in _ROW},

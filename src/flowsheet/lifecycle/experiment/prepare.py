@@ -73,7 +73,11 @@ def windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage
         (folder / "sequences").mkdir()
         sequences.save(folder / "sequences")
         _subgroups(tables, sequences).write_parquet(folder / "subgroups.parquet")
-        columns = {"variables": list(variables), "drugs": list(drugs), "vocabulary": dict(vocabulary)}
+        columns = {
+            "variables": list(variables),
+            "drugs": list(drugs),
+            "vocabulary": dict(vocabulary),
+        }
         write_json(folder / "columns.json", columns)
         write_json(folder / "summary.json", summarise(sequences))
 
@@ -81,7 +85,8 @@ def windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage
 
 
 def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
-    """Who trains, who validates, who is held out, in every fold of the protocol: frozen, and the same for every model.
+    """Who trains, who validates, who is held out, in every fold of the protocol: frozen, and the
+    same for every model.
 
     Raises:
         CheckFailed: the cohort is too small for the protocol.
@@ -97,7 +102,9 @@ def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) 
         plan = []
         for i, fold in enumerate(folds(roster, evaluation, seed)):
             fold.split.save(folder / f"fold-{i}.json")
-            plan.append({"name": fold.name, "repeat": fold.repeat, "fold": fold.fold, "part": f"fold-{i}"})
+            plan.append(
+                {"name": fold.name, "repeat": fold.repeat, "fold": fold.fold, "part": f"fold-{i}"}
+            )
         if len(plan) > 1:
             everybody(roster, evaluation, seed).save(folder / "service.json")
         write_json(folder / "folds.json", plan)
@@ -109,7 +116,11 @@ def _roster(extract: Extract, sequences: Sequences) -> Roster:
     event = np.zeros(len(sequences), bool)
     np.logical_or.at(event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
-    stays = extract.scan("stays").select("stay_id", "admitted_at", pl.col("site").fill_null("not told")).collect()
+    stays = (
+        extract.scan("stays")
+        .select("stay_id", "admitted_at", pl.col("site").fill_null("not told"))
+        .collect()
+    )
     known = order.join(stays, on="stay_id", how="left", maintain_order="left")
     return Roster(
         subject=np.asarray(sequences.subject_id),
@@ -123,7 +134,11 @@ def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
     """One row a stay, in the order of the sequences: what evidence is told apart by."""
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     edges = [str(edge) for edge in _AGE_BANDS]
-    labels = [f"under {edges[0]}", *(f"{a} to {b}" for a, b in pairwise(edges)), f"{edges[-1]} and over"]
+    labels = [
+        f"under {edges[0]}",
+        *(f"{a} to {b}" for a, b in pairwise(edges)),
+        f"{edges[-1]} and over",
+    ]
     band = pl.col("age").cut(_AGE_BANDS, labels=labels, left_closed=True).cast(pl.Enum(labels))
     known = tables.stays.select("stay_id", "sex", "unit", "site", age=band)
     return order.join(known, on="stay_id", how="left", maintain_order="left")

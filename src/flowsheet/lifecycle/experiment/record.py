@@ -98,7 +98,12 @@ def tracked(config: ExperimentConfig, plan: Plan, tags: Mapping[str, str]) -> It
     tracker = Tracker.open()
     data = plan.first.data
     counts = {name: n for name, n in summary(data.windows).items() if isinstance(n, int)}
-    dataset = DataSet(config.cohort.name, open_extract(data.extract).fingerprint, config.cohort.source, counts=counts)
+    dataset = DataSet(
+        config.cohort.name,
+        open_extract(data.extract).fingerprint,
+        config.cohort.source,
+        counts=counts,
+    )
     key = experiment_key(config, plan)
     parent = tracker.start(
         config,
@@ -129,7 +134,9 @@ def _failing(tracker: Tracker, run_id: str) -> Iterator[None]:
         raise
     except BaseException as error:
         with contextlib.suppress(TrackerUnreachable):
-            tracker.fail(run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception))
+            tracker.fail(
+                run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception)
+            )
         raise
 
 
@@ -146,11 +153,13 @@ def round_run(plan: Plan, each: Round, name: str, run_id: str) -> str:
     return tracker.fold_run(child, name, each.name, training_key(each.config, name, each.data))
 
 
-def finish(results: Results, run: ParentRun, progress: Progress, sections: Sequence[Section] = ()) -> Outcome:
+def finish(
+    results: Results, run: ParentRun, progress: Progress, sections: Sequence[Section] = ()
+) -> Outcome:
     """Record the evidence, package and register every model, close the runs.
 
-    Of a run that an earlier call has finished, nothing is recorded again. ``sections`` of special studies are shown in
-    the report.
+    Of a run that an earlier call has finished, nothing is recorded again. ``sections`` of special
+    studies are shown in the report.
     """
     tracker, evidence = Tracker.open(), read_evidence(results.evidence)
     html = report.path(results)
@@ -183,7 +192,9 @@ def finish(results: Results, run: ParentRun, progress: Progress, sections: Seque
     )
 
 
-def _record_model(tracker: Tracker, results: Results, name: str, run_id: str, evidence: Evidence) -> None:
+def _record_model(
+    tracker: Tracker, results: Results, name: str, run_id: str, evidence: Evidence
+) -> None:
     """The figures on the model's run; trials and parameters where they belong."""
     child = _model_run(tracker, results.plan, name, run_id)
     for each in results.plan.every:
@@ -208,9 +219,7 @@ def _register(results: Results, name: str, child: str, evidence: Evidence) -> st
     uri = log_model(child, made.folder / "bundle", metrics=figures)
     registered = f"{config.registry.prefix or config.name}-{name}"
     value = figures.get(f"test.{config.evaluation.metric}")
-    described = (
-        f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."
-    )
+    described = f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."
     version = register(registered, child, uri, made.key, description=described)
     challenge(registered, version)
     card.keep(registered, version, evidence, open_extract(service.data.extract).manifest)
@@ -232,7 +241,9 @@ def _record_evidence(tracker: Tracker, results: Results, run_id: str, html: Path
 
 def _summary(figures: Mapping[str, float]) -> dict[str, float]:
     """The best model's figures under names that say so, for a list of experiments."""
-    return {name.replace("test.", "best."): v for name, v in figures.items() if name.count(".") == 1}
+    return {
+        name.replace("test.", "best."): v for name, v in figures.items() if name.count(".") == 1
+    }
 
 
 def _number(value: float | None) -> str:

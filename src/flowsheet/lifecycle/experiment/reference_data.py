@@ -43,10 +43,13 @@ class Said(NamedTuple):
         return pl.DataFrame(columns, schema=RISKS)
 
 
-def keep_reference(bundle: Bundle, extract: Stage, train: NDArray[np.int64], said: Mapping[str, Said]) -> None:
+def keep_reference(
+    bundle: Bundle, extract: Stage, train: NDArray[np.int64], said: Mapping[str, Said]
+) -> None:
     """Write the model's reference into its bundle, from which it is read when the bundle is loaded.
 
-    ``train`` are the training subjects; ``said`` are the risks of the others, part by part, the best one first.
+    ``train`` are the training subjects; ``said`` are the risks of the others, part by part, the
+    best one first.
     """
     lines = pl.read_parquet(_profiled(bundle, extract).folder / "profile.parquet")
     mine = lines.filter(pl.col("subject_id").is_in(train.tolist()))
@@ -57,7 +60,10 @@ def keep_reference(bundle: Bundle, extract: Stage, train: NDArray[np.int64], sai
 def _profiled(bundle: Bundle, extract: Stage) -> Stage:
     """The profile of a whole extract: one for all the models that see the same columns of it."""
     opened = open_extract(extract)
-    seen = [bundle.task.model_dump(mode="json", exclude={"name"}), bundle.features.model_dump(mode="json")]
+    seen = [
+        bundle.task.model_dump(mode="json", exclude={"name"}),
+        bundle.features.model_dump(mode="json"),
+    ]
     key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *seen, dict(bundle.columns)])
 
     def make(folder: Path) -> None:
@@ -85,7 +91,9 @@ def _met(bundle: Bundle, extract: Extract) -> Iterator[tuple[pl.DataFrame, pl.Da
 
 def _sequences(bundle: Bundle, tables: Tables) -> Sequences:
     held = bundle.columns
-    return sequences_of(tables, bundle.task, bundle.features, held["variables"], held["drugs"], held["vocabulary"])
+    return sequences_of(
+        tables, bundle.task, bundle.features, held["variables"], held["drugs"], held["vocabulary"]
+    )
 
 
 def set_aside(bundle: Bundle, extract: Extract) -> pl.DataFrame:

@@ -53,7 +53,9 @@ def write(results: Results, run_id: str, sections: Sequence[Section]) -> None:
             left_out=results.left_out,
             models=tuple(_model(results, name) for name in results.models),
             record=_facts(results, extract, run_id),
-            config_yaml=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+            config_yaml=yaml.safe_dump(
+                config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+            ),
             made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         )
     )
@@ -90,7 +92,9 @@ def _prevalence(manifest: Manifest) -> pl.DataFrame:
 def _parts(plan: Plan) -> Iterator[dict[str, Any]]:
     """Training, validation and test; of several folds the parts that are tested."""
     if len(plan.rounds) == 1:
-        for name, part in zip(("training", "validation", "test"), plan.first.data.parts(), strict=True):
+        for name, part in zip(
+            ("training", "validation", "test"), plan.first.data.parts(), strict=True
+        ):
             yield _part(name, part)
         return
     for each in plan.rounds:
@@ -114,7 +118,9 @@ def _model(results: Results, name: str) -> ModelReport:
     made, config = results.trained[shown.name][name], shown.config
     can = MODELS.get(config.models[name].kind).capabilities
     tuning = read_json(made.folder / "tuning.json")
-    mattered = importance(config.models[name].kind, config.models[name], trials_of(made), config.seed)
+    mattered = importance(
+        config.models[name].kind, config.models[name], trials_of(made), config.seed
+    )
     trials = [{key: trial[key] for key in _TRIALS} for trial in tuning["trials"]]
     return ModelReport(
         name=name,
@@ -123,7 +129,10 @@ def _model(results: Results, name: str) -> ModelReport:
         params=tuning["params"],
         monitored=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
         trials=pl.DataFrame(trials, schema=_TRIALS),
-        tables={file.stem: pl.read_parquet(file) for file in sorted((made.folder / "tables").glob("*.parquet"))},
+        tables={
+            file.stem: pl.read_parquet(file)
+            for file in sorted((made.folder / "tables").glob("*.parquet"))
+        },
         importance=mattered.table,
         importance_left_out=mattered.left_out,
         seconds=sum(results.trained[each.name][name].seconds for each in plan.every),
@@ -141,6 +150,7 @@ def _facts(results: Results, extract: Extract, run_id: str) -> dict[str, dict[st
             "split": results.plan.split_fingerprint(),
             **{f"model {name}": made.key for name, made in models.items()},
         },
-        "Versions": {key: around[key] for key in ("python", "platform", "flowsheet")} | around["libraries"],
+        "Versions": {key: around[key] for key in ("python", "platform", "flowsheet")}
+        | around["libraries"],
         "Seconds": {name: made.seconds for name, made in stages.items()},
     }

@@ -60,16 +60,20 @@ class RunExperiment(Protocol):
 
 
 def rerun(reference: str, run: RunExperiment, progress: Progress) -> Rerun:
-    """Rebuild an experiment from its record, with nothing taken from the store, and compare every figure.
+    """Rebuild an experiment from its record, with nothing taken from the store, and compare every
+    figure.
 
     Raises:
-        UsageError: there is no such run, or its configuration is not one that this version understands.
+        UsageError: there is no such run, or its configuration is not one that this version
+        understands.
         CheckFailed: the records are not where they were, or cannot be read.
     """
     old = _recorded(reference)
     config = validated(ExperimentConfig, old.config, where=f"the record of run {old.run_id}")
     registry = config.registry.model_copy(update={"register_models": False})
-    here = config.compute.model_copy(update={"pool": None})  # a pool's workers know nothing of the empty store
+    here = config.compute.model_copy(
+        update={"pool": None}
+    )  # a pool's workers know nothing of the empty store
     config = config.model_copy(update={"registry": registry, "compute": here})
     for line in _surroundings(old):
         progress(f"warning: {line.what} was {line.old}, is {line.new}")
@@ -77,8 +81,13 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> Rerun:
         marks = {"flowsheet.rerun_of": old.run_id, "flowsheet.rerun": uuid.uuid4().hex}
         outcome = run(config, marks)
     new = _recorded(outcome.run_id)
-    changes = [*_differences("fingerprint of", old.fingerprints, new.fingerprints), *_surroundings(old)]
-    return Rerun(old.run_id, new.run_id, tuple(changes), tuple(_figures(old.metrics(), new.metrics())))
+    changes = [
+        *_differences("fingerprint of", old.fingerprints, new.fingerprints),
+        *_surroundings(old),
+    ]
+    return Rerun(
+        old.run_id, new.run_id, tuple(changes), tuple(_figures(old.metrics(), new.metrics()))
+    )
 
 
 def _recorded(reference: str) -> Recorded:
@@ -88,7 +97,11 @@ def _recorded(reference: str) -> Recorded:
 
 def _surroundings(old: Recorded) -> list[Line]:
     """What differs between the record's code and environment and ours."""
-    names = {"flowsheet.version": "version", "mlflow.source.git.commit": "commit", "flowsheet.git.dirty": "changed"}
+    names = {
+        "flowsheet.version": "version",
+        "mlflow.source.git.commit": "commit",
+        "flowsheet.git.dirty": "changed",
+    }
     code = {names[k]: v for k, v in code_version().items()}
     ours = environment()
     python = _differences("", {"python": old.environment["python"]}, {"python": ours["python"]})
@@ -100,11 +113,16 @@ def _surroundings(old: Recorded) -> list[Line]:
 
 
 def _differences(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[Line]:
-    lines = [Line(f"{kind} {name}".strip(), old.get(name), new.get(name)) for name in sorted({*old, *new})]
+    lines = [
+        Line(f"{kind} {name}".strip(), old.get(name), new.get(name))
+        for name in sorted({*old, *new})
+    ]
     return [line for line in lines if not line.equal]
 
 
-def _figures(old: Mapping[str, Mapping[str, float]], new: Mapping[str, Mapping[str, float]]) -> Iterator[Line]:
+def _figures(
+    old: Mapping[str, Mapping[str, float]], new: Mapping[str, Mapping[str, float]]
+) -> Iterator[Line]:
     for model in sorted({*old, *new}):
         then, now = old.get(model, {}), new.get(model, {})
         for figure in sorted({*then, *now}):

@@ -33,29 +33,45 @@ class Stage(Frozen):
 
 
 def stage(kind: str, key: str, make: Callable[[Path], None]) -> Stage:
-    """The stage of that key: found in the store, or made by filling the folder that ``make`` is given.
+    """The stage of that key: found in the store, or made by filling the folder that ``make`` is
+    given.
 
-    Two runs that want the same stage make it once; a killed one leaves nothing that counts as made, and one that has
-    lost some of its contents is made again.
+    Two runs that want the same stage make it once; a killed one leaves nothing that counts as made,
+    and one that has lost some of its contents is made again.
     """
     store = Store.open()
     with store.lock(kind, key):
         path, reused = store.path(kind, key), is_made(kind, key)
         if not reused:
             if store.has(kind, key):
-                print(f"[{kind}] {path} has lost some of its contents; it is made again", file=sys.stderr, flush=True)
+                print(
+                    f"[{kind}] {path} has lost some of its contents; it is made again",
+                    file=sys.stderr,
+                    flush=True,
+                )
             started = time.perf_counter()
             with publish(path) as folder:
                 make(folder)
-                about = {"key": key, "seconds": round(time.perf_counter() - started, 3), "files": _sizes(folder)}
+                about = {
+                    "key": key,
+                    "seconds": round(time.perf_counter() - started, 3),
+                    "files": _sizes(folder),
+                }
                 write_json(folder / _ABOUT, about)
-        return Stage(kind=kind, key=key, path=str(path), reused=reused, seconds=read_json(path / _ABOUT)["seconds"])
+        return Stage(
+            kind=kind,
+            key=key,
+            path=str(path),
+            reused=reused,
+            seconds=read_json(path / _ABOUT)["seconds"],
+        )
 
 
 def is_made(kind: str, key: str) -> bool:
     """Whether the store holds the stage of that key, with files as long as they were written.
 
-    Where the power failed just after a stage was made, a disk can have kept its names without their contents.
+    Where the power failed just after a stage was made, a disk can have kept its names without their
+    contents.
     """
     store = Store.open()
     try:
@@ -66,4 +82,8 @@ def is_made(kind: str, key: str) -> bool:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    return {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {
+        str(file.relative_to(folder)): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }

@@ -78,7 +78,9 @@ def is_trained(key: str) -> bool:
     return is_made("model", key)
 
 
-def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, progress: Progress) -> Stage:
+def train(
+    config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, progress: Progress
+) -> Stage:
     """Tune and fit one model of the experiment; a killed study goes on where it was.
 
     Raises:
@@ -89,7 +91,9 @@ def train(config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, pr
     work = Store.open().work("model", key)
     url = os.environ.get(OPTUNA_URL)
     together = (
-        _search(config, name, data, work=work, progress=progress, url=url) if url and not is_trained(key) else None
+        _search(config, name, data, work=work, progress=progress, url=url)
+        if url and not is_trained(key)
+        else None
     )
 
     def make(folder: Path) -> None:
@@ -140,7 +144,9 @@ def _search(
     train_part, valid_part, test_part = data.parts()
     scaler = Scaler.fit(train_part) if MODELS.get(model.kind).capabilities.scaled else None
     if scaler:
-        train_part, valid_part, test_part = map(scaler.transform, (train_part, valid_part, test_part))
+        train_part, valid_part, test_part = map(
+            scaler.transform, (train_part, valid_part, test_part)
+        )
     tuned = tune(
         model.kind,
         model,
@@ -162,7 +168,8 @@ def _search(
 def _check_applies(config: ExperimentConfig, name: str) -> None:
     """Refuse a model whose rung makes no sense for the task.
 
-    Before the first onset every earlier response is 0: a model of the response history alone has nothing to learn.
+    Before the first onset every earlier response is 0: a model of the response history alone has
+    nothing to learn.
     """
     if config.task.response not in MODELS.get(config.models[name].kind).capabilities.responses:
         raise CheckFailed(
@@ -178,7 +185,9 @@ def _keep_story(folder: Path, bundle: Bundle, tuned: Tuned) -> None:
     for table, frame in bundle.model.tables().items():
         frame.write_parquet(folder / "tables" / f"{table}.parquet")
     trials = [asdict(trial) for trial in tuned.trials]
-    write_json(folder / "tuning.json", {"params": tuned.params, "value": tuned.value, "trials": trials})
+    write_json(
+        folder / "tuning.json", {"params": tuned.params, "value": tuned.value, "trials": trials}
+    )
 
 
 def probabilities(made: Stage, part: str) -> NDArray[np.float64]:
@@ -190,7 +199,13 @@ def trials_of(trained: Stage) -> list[TrialRecord]:
     """The finished trials of a trained model."""
     records = read_json(trained.folder / "tuning.json")["trials"]
     return [
-        TrialRecord(**{**r, "state": TrialState(r["state"]), "curve": {int(k): v for k, v in r["curve"].items()}})
+        TrialRecord(
+            **{
+                **r,
+                "state": TrialState(r["state"]),
+                "curve": {int(k): v for k, v in r["curve"].items()},
+            }
+        )
         for r in records
     ]
 
@@ -209,5 +224,7 @@ def resolve_device(config: ExperimentConfig, model: ModelConfig) -> str:
     if torch.cuda.is_available():
         return "cuda"
     if wanted == "cuda":
-        raise UsageError("compute.device=cuda, but this machine has no GPU", todo="use compute.device=auto")
+        raise UsageError(
+            "compute.device=cuda, but this machine has no GPU", todo="use compute.device=auto"
+        )
     return "cpu"

@@ -30,7 +30,9 @@ class Canvas(Drawing):
         where = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         self._add('<path d="M{}Z" class="{}"/>', where, css)
 
-    def tile(self, corner: tuple[float, float], size: tuple[float, float], css: str, opacity: float) -> None:
+    def tile(
+        self, corner: tuple[float, float], size: tuple[float, float], css: str, opacity: float
+    ) -> None:
         """A filled rectangle, more or less strong."""
         template = '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}" opacity="{:.2f}"/>'
         self._add(template, *corner, *size, css, opacity)
@@ -39,7 +41,11 @@ class Canvas(Drawing):
         """The drawing for a page."""
         head = Markup('<svg viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}" class="{}">')
         css = "broad" if self.width > WIDTH else ""
-        return head.format(self.width, self.height, self.title, css) + Markup("").join(self._marks) + Markup("</svg>")
+        return (
+            head.format(self.width, self.height, self.title, css)
+            + Markup("").join(self._marks)
+            + Markup("</svg>")
+        )
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,9 @@ class Axes:
         """A line through values."""
         self.canvas.path([(self.x(a), self.y(b)) for a, b in zip(xs, ys, strict=True)], css)
 
-    def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], css: str) -> None:
+    def band(
+        self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], css: str
+    ) -> None:
         """An area between two lines."""
         ahead = [(self.x(a), self.y(b)) for a, b in zip(xs, low, strict=True)]
         back = [(self.x(a), self.y(b)) for a, b in zip(xs, high, strict=True)]
@@ -85,9 +93,16 @@ def _padded(values: Iterable[float], share: float = 0.06) -> tuple[float, float]
     return min(told) - margin, max(told) + margin
 
 
-def effect(drug: str, truth: pl.DataFrame, learned: pl.DataFrame, css: Mapping[str, str], unit: str) -> Markup:
+def effect(
+    drug: str, truth: pl.DataFrame, learned: pl.DataFrame, css: Mapping[str, str], unit: str
+) -> Markup:
     """One drug: the law's curve and the models' with their intervals; ``learned`` as ``summarised`` gives it."""
-    reach = [*truth["effect"], *learned["response"], *learned["low"].drop_nans(), *learned["high"].drop_nans()]
+    reach = [
+        *truth["effect"],
+        *learned["response"],
+        *learned["low"].drop_nans(),
+        *learned["high"].drop_nans(),
+    ]
     canvas = Canvas(f"What one dose of {drug} does", 272.0)
     lag = truth["lag"].to_list()
     axes = Axes(canvas, Scale(0, max(lag[-1], 1), 46, WIDTH - 12), Scale(*_padded(reach), 230, 24))
@@ -103,14 +118,20 @@ def effect(drug: str, truth: pl.DataFrame, learned: pl.DataFrame, css: Mapping[s
 
 
 def matrix(
-    truth: pl.DataFrame, learned: pl.DataFrame, models: Sequence[str], css: Mapping[str, str], unit: str
+    truth: pl.DataFrame,
+    learned: pl.DataFrame,
+    models: Sequence[str],
+    css: Mapping[str, str],
+    unit: str,
 ) -> Markup:
     """Every model by every drug: the law's curve as a grey area, the learned one as a line; one scale a drug."""
     drugs = truth["drug"].unique(maintain_order=True).to_list()
     left, top, row, gap = 132.0, 46.0, 46.0, 10.0
     column = (BROAD - left) / len(drugs)
     bottom = top + row * len(models)
-    canvas = Canvas("True and learned effect of a dose, every model by every drug", bottom + 44, width=BROAD)
+    canvas = Canvas(
+        "True and learned effect of a dose, every model by every drug", bottom + 44, width=BROAD
+    )
     for j, drug in enumerate(drugs):
         law = truth.filter(drug=drug)
         found = learned.filter(drug=drug)
@@ -129,7 +150,9 @@ def matrix(
         low.ticks_across()
     for i, model in enumerate(models):
         canvas.text(left - 8, top + row * (i + 0.5) + 4, shorten(model, 19), "label", "end")
-    canvas.text(left + (BROAD - left) / 2, bottom + 36, f"{unit} since the dose", "axis-name", "middle")
+    canvas.text(
+        left + (BROAD - left) / 2, bottom + 36, f"{unit} since the dose", "axis-name", "middle"
+    )
     return canvas.markup()
 
 
@@ -175,14 +198,19 @@ def stay(told: StayReport, unit: str) -> Markup:
     units = cell["unit"].unique(maintain_order=True).to_list()
     heights = [96.0, 16.0 * len(drugs), 40.0 * len(variables), 104.0, 12.0 * len(units) + 8]
     spare = 44.0
-    canvas = Canvas("One stay with the LSTM's gates", sum(heights) + spare * len(heights) + 34, width=BROAD)
+    canvas = Canvas(
+        "One stay with the LSTM's gates", sum(heights) + spare * len(heights) + 34, width=BROAD
+    )
     first, last = int(str(risk["step"].min())), int(str(risk["step"].max()))
     x = Scale(first - 0.5, last + 0.5, 132, BROAD - 16)
     tops, top = [], spare - 12
     for height in heights:
         tops.append(top)
         top += height + spare
-    panes = [Axes(canvas, x, Scale(0, 1, at + height, at)) for at, height in zip(tops, heights, strict=True)]
+    panes = [
+        Axes(canvas, x, Scale(0, 1, at + height, at))
+        for at, height in zip(tops, heights, strict=True)
+    ]
     _risk(panes[0], risk)
     _doses(panes[1], doses, drugs)
     _labs(panes[2], labs, variables)
@@ -190,7 +218,11 @@ def stay(told: StayReport, unit: str) -> Markup:
     _cell(panes[4], cell, units)
     panes[4].ticks_across()
     canvas.text(
-        (x.start + x.end) / 2, panes[4].y.start + 32, f"{unit.removesuffix('s')} of the stay", "axis-name", "middle"
+        (x.start + x.end) / 2,
+        panes[4].y.start + 32,
+        f"{unit.removesuffix('s')} of the stay",
+        "axis-name",
+        "middle",
     )
     return canvas.markup()
 
@@ -212,7 +244,9 @@ def _risk(pane: Axes, risk: pl.DataFrame) -> None:
     )
     half = _half(pane)
     for step in risk.filter(pl.col("septic"))["step"]:
-        pane.canvas.tile((pane.x(step) - half, pane.y.end), (2 * half, pane.y.start - pane.y.end), "now", 0.16)
+        pane.canvas.tile(
+            (pane.x(step) - half, pane.y.end), (2 * half, pane.y.start - pane.y.end), "now", 0.16
+        )
     pane.frame()
     pane.line(risk["step"], risk["law"], "curve truth")
     pane.line(risk["step"], risk["risk"], "curve solid m0")
@@ -236,19 +270,29 @@ def _labs(pane: Axes, labs: pl.DataFrame, variables: Sequence[str]) -> None:
         up = Scale(low, high, pane.y.end + 40 * (i + 1) - 6, pane.y.end + 40 * i + 6)
         small = Axes(pane.canvas, pane.x, up)
         pane.canvas.text(pane.x.start - 8, up.start - 18, variable, "tick", "end")
-        pane.canvas.text(pane.x.start - 8, up.start - 4, f"{tick_label(low)} to {tick_label(high)}", "tick", "end")
+        pane.canvas.text(
+            pane.x.start - 8,
+            up.start - 4,
+            f"{tick_label(low)} to {tick_label(high)}",
+            "tick",
+            "end",
+        )
         pane.canvas.line(pane.x.start, up.start + 4, pane.x.end, up.start + 4)
         small.line(told["step"], told["value"], "curve solid m6")
 
 
 def _gates(pane: Axes, gates: pl.DataFrame) -> None:
     _headed(
-        pane, "Gates: mean over units, band: four fifths of them", {f"{name} gate": css for name, css in GATES.items()}
+        pane,
+        "Gates: mean over units, band: four fifths of them",
+        {f"{name} gate": css for name, css in GATES.items()},
     )
     pane.frame()
     for name, css in GATES.items():
         line = gates.filter(gate=name)
-        pane.band(line["step"].to_list(), line["low"].to_list(), line["high"].to_list(), f"band {css}")
+        pane.band(
+            line["step"].to_list(), line["low"].to_list(), line["high"].to_list(), f"band {css}"
+        )
         pane.line(line["step"], line["mean"], f"curve solid {css}")
 
 

@@ -46,19 +46,27 @@ def long_stays(sequences: Sequences, lags: int, most: int, seed: int) -> Sequenc
     return sequences.take(np.sort(chosen))
 
 
-def dose_response(predict: Predict, sequences: Sequences, column: int, *, dose: float, lags: int, seed: int) -> Floats:
-    """Log odds with one dose added less those with it absent, 0..lags steps after it, shape (S, lags + 1).
+def dose_response(
+    predict: Predict, sequences: Sequences, column: int, *, dose: float, lags: int, seed: int
+) -> Floats:
+    """Log odds with one dose added less those with it absent, 0..lags steps after it, shape (S,
+    lags + 1).
 
-    In each stay one row is drawn, early enough for all lags to follow; the drug's ``column`` of that row is set to
-    ``dose`` in one copy and to 0 in the other. Everything else, what the patient was given before and after, the
-    readings and the response history, is held as it was: the response is the *direct* effect of the dose. Lag 0 is
-    the prediction made at the end of the dose's own step, of the step that follows it.
+    In each stay one row is drawn, early enough for all lags to follow; the drug's ``column`` of
+    that row is set to ``dose`` in one copy and to 0 in the other. Everything else, what the patient
+    was given before and after, the readings and the response history, is held as it was: the
+    response is the *direct* effect of the dose. Lag 0 is the prediction made at the end of the
+    dose's own step, of the step that follows it.
 
     ``sequences`` are raw, every stay of more than ``lags`` rows.
     """
-    place = np.floor(np.random.default_rng(seed).random(len(sequences)) * (sequences.lengths - lags)).astype(np.int64)
+    place = np.floor(
+        np.random.default_rng(seed).random(len(sequences)) * (sequences.lengths - lags)
+    ).astype(np.int64)
     rows = sequences.offsets[:-1] + place
-    given, absent = (log_odds(predict(_with(sequences, rows, column, amount))) for amount in (dose, 0.0))
+    given, absent = (
+        log_odds(predict(_with(sequences, rows, column, amount))) for amount in (dose, 0.0)
+    )
     after = rows[:, None] + np.arange(lags + 1)
     return np.asarray((given - absent)[after])
 
@@ -69,11 +77,13 @@ def _with(sequences: Sequences, rows: NDArray[np.int64], column: int, amount: fl
     return replace(sequences, x=x)
 
 
-def old_doses(sequences: Sequences, columns: dict[str, int], curves: dict[str, Floats], since: int) -> Floats:
+def old_doses(
+    sequences: Sequences, columns: dict[str, int], curves: dict[str, Floats], since: int
+) -> Floats:
     """How much each stay owes to doses given ``since`` steps ago or earlier, shape (S,).
 
-    The mean over a stay's rows of the absolute sum of their true effects, in log odds; ``curves`` holds each drug's
-    effect of one unit at lags 0, 1, ...
+    The mean over a stay's rows of the absolute sum of their true effects, in log odds; ``curves``
+    holds each drug's effect of one unit at lags 0, 1, ...
     """
     owed = np.zeros(sequences.rows)
     for drug, column in columns.items():

@@ -97,11 +97,19 @@ def _doses(each: Replicate, stay: Sequences) -> pl.DataFrame:
 
 def _labs(stay: Sequences) -> pl.DataFrame:
     """(step, variable with its unit, value): the latest known values, where there is one."""
-    places = {f.of: i for i, f in enumerate(stay.features) if f.kind == "value" and f.name.endswith("_last")}
+    places = {
+        f.of: i
+        for i, f in enumerate(stay.features)
+        if f.kind == "value" and f.name.endswith("_last")
+    }
     schema = {"step": pl.Int32, "variable": pl.String, "value": pl.Float64}
     parts = [pl.DataFrame(schema=schema)]
     for variable in (v for v in LABS if v in places):
-        columns = {"step": stay.step, "variable": [_named(variable)] * stay.rows, "value": stay.x[:, places[variable]]}
+        columns = {
+            "step": stay.step,
+            "variable": [_named(variable)] * stay.rows,
+            "value": stay.x[:, places[variable]],
+        }
         parts.append(pl.DataFrame(columns).cast(schema).drop_nans())  # type: ignore[arg-type]
     return pl.concat(parts)
 
@@ -117,7 +125,13 @@ def _gates(step: NDArray[np.int32], gates: Gates) -> pl.DataFrame:
     for name in ("forget", "input", "output"):
         values = getattr(gates, name)
         low, high = np.quantile(values, MIDDLE, axis=1)
-        columns = {"step": step, "gate": [name] * len(step), "mean": values.mean(axis=1), "low": low, "high": high}
+        columns = {
+            "step": step,
+            "gate": [name] * len(step),
+            "mean": values.mean(axis=1),
+            "low": low,
+            "high": high,
+        }
         parts.append(pl.DataFrame(columns))
     return pl.concat(parts)
 
@@ -127,7 +141,9 @@ def _cell(step: NDArray[np.int32], cell: NDArray[np.float64]) -> pl.DataFrame:
     moved = np.argsort(-cell.std(axis=0), kind="stable")[:UNITS]
     norm = np.sqrt((cell**2).mean(axis=1))
     parts = [
-        pl.DataFrame({"step": step, "unit": [int(unit)] * len(step), "value": cell[:, unit], "norm": norm})
+        pl.DataFrame(
+            {"step": step, "unit": [int(unit)] * len(step), "value": cell[:, unit], "norm": norm}
+        )
         for unit in moved
     ]
     return pl.concat(parts)

@@ -32,11 +32,12 @@ class Gates:
 
 
 def input_gradients(model: RecurrentModel, sequences: Sequences, lags: int) -> Floats:
-    """How strongly each stay's last prediction hangs on its inputs 0..lags rows back, shape (S, lags + 1).
+    """How strongly each stay's last prediction hangs on its inputs 0..lags rows back, shape (S,
+    lags + 1).
 
-    The Euclidean norm, over the inputs of one row, of the derivative of the last row's log odds (the members' mean): of
-    inputs as a network is given them, scaled, response history included. ``sequences`` are scaled, every stay longer
-    than ``lags``.
+    The Euclidean norm, over the inputs of one row, of the derivative of the last row's log odds
+    (the members' mean): of inputs as a network is given them, scaled, response history included.
+    ``sequences`` are scaled, every stay longer than ``lags``.
 
     Raises:
         CheckFailed: a stay is too short, or the model has no network (one class only in training).
@@ -49,7 +50,9 @@ def input_gradients(model: RecurrentModel, sequences: Sequences, lags: int) -> F
     return np.concatenate(parts) if parts else np.zeros((0, lags + 1))
 
 
-def _gradients(nets: list[RecurrentNet], x: Tensor, lengths: NDArray[np.int64], lags: int) -> Floats:
+def _gradients(
+    nets: list[RecurrentNet], x: Tensor, lengths: NDArray[np.int64], lags: int
+) -> Floats:
     x.requires_grad_(True)
     last, stay = torch.from_numpy(lengths - 1), torch.arange(len(lengths))
     logits = torch.stack([net(x, net.start(len(lengths)))[0] for net in nets]).mean(dim=0)
@@ -59,7 +62,8 @@ def _gradients(nets: list[RecurrentNet], x: Tensor, lengths: NDArray[np.int64], 
 
 
 def lstm_gates(model: RecurrentModel, sequences: Sequences) -> Gates:
-    """The gates and the cell of the top LSTM layer of the first member, along the first of the (scaled) stays.
+    """The gates and the cell of the top LSTM layer of the first member, along the first of the
+    (scaled) stays.
 
     Equations and order of gates are those of ``torch.nn.LSTM``.
 
@@ -71,7 +75,9 @@ def lstm_gates(model: RecurrentModel, sequences: Sequences) -> Gates:
     if not layers:
         raise CheckFailed(f"{type(model).__name__} has no LSTM layer, hence no such gates")
     seen: list[Tensor] = []
-    hook = layers[-1].register_forward_hook(lambda module, given, out: seen.append(given[0].detach()))
+    hook = layers[-1].register_forward_hook(
+        lambda module, given, out: seen.append(given[0].detach())
+    )
     try:
         with torch.no_grad(), torch_threads(1):
             x, _ = next(_blocks(model, sequences.take(np.array([0]))))
@@ -97,11 +103,15 @@ def _replay(cell: nn.LSTM, x: Tensor) -> Gates:
 
 def _networks(model: RecurrentModel) -> list[RecurrentNet]:
     if not model.nets:
-        raise CheckFailed(f"{type(model).__name__} has no network: its training rows were of one class only")
+        raise CheckFailed(
+            f"{type(model).__name__} has no network: its training rows were of one class only"
+        )
     return model.nets
 
 
-def _blocks(model: RecurrentModel, sequences: Sequences) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+def _blocks(
+    model: RecurrentModel, sequences: Sequences
+) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
     """Inputs (T, n, F), zero beyond a stay's end, and the lengths (n,) of so many stays at a time."""
     inputs = model._inputs(sequences).to(model.nets[0].output.weight.dtype)
     for first in range(0, len(sequences), STAYS):

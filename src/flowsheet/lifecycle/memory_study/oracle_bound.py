@@ -34,15 +34,25 @@ class Judged:
 
 
 def judge(
-    sequences: Sequences, predictions: Mapping[str, Floats], law: Floats, baseline: str, *, resamples: int, seed: int
+    sequences: Sequences,
+    predictions: Mapping[str, Floats],
+    law: Floats,
+    baseline: str,
+    *,
+    resamples: int,
+    seed: int,
 ) -> Judged:
     """Every model's figures beside the law's, on the scored rows; ``predictions`` and ``law`` have shape (N,)."""
     metrics = [METRICS.get(name)() for name in METRIC_NAMES]
     scored = {name: _scored(sequences, p) for name, p in {**predictions, LAW: law}.items()}
-    figures = {(name, metric.name): metric(rows) for name, rows in scored.items() for metric in metrics}
+    figures = {
+        (name, metric.name): metric(rows) for name, rows in scored.items() for metric in metrics
+    }
     draws = bootstrap(scored, metrics, resamples, seed)
     for name in scored:
-        figures[name, SHARE] = float(_share(*(np.array(figures[m, "log_loss"]) for m in (baseline, name, LAW))))
+        figures[name, SHARE] = float(
+            _share(*(np.array(figures[m, "log_loss"]) for m in (baseline, name, LAW)))
+        )
         if draws:
             draws[name, SHARE] = _share(*(draws[m, "log_loss"] for m in (baseline, name, LAW)))
     return Judged(figures, draws)
@@ -65,8 +75,11 @@ def _scored(sequences: Sequences, p: Floats) -> Scored:
     )
 
 
-def over_replicates(values: Sequence[float] | Floats, confidence: float) -> tuple[float, float, float]:
-    """Mean, and Student's interval for the mean of independent replicates; NaN limits with fewer than two.
+def over_replicates(
+    values: Sequence[float] | Floats, confidence: float
+) -> tuple[float, float, float]:
+    """Mean, and Student's interval for the mean of independent replicates; NaN limits with fewer
+    than two.
 
     >>> tuple(round(v, 3) for v in over_replicates([1.0, 2.0, 3.0], 0.95))
     (2.0, -0.484, 4.484)
@@ -84,11 +97,13 @@ def over_replicates(values: Sequence[float] | Floats, confidence: float) -> tupl
 def figures(rounds: Sequence[Judged], confidence: float) -> pl.DataFrame:
     """One line a model and metric, models by log loss, the law first.
 
-    Columns model, metric, value (mean over replicates), low and high (by subjects: resampled within each replicate,
-    then averaged), replicates_low and replicates_high (Student's over replicates), and values (of each replicate).
+    Columns model, metric, value (mean over replicates), low and high (by subjects: resampled within
+    each replicate, then averaged), replicates_low and replicates_high (Student's over replicates),
+    and values (of each replicate).
     """
     models = sorted(
-        {m for m, _ in rounds[0].figures}, key=lambda m: np.mean([r.figures[m, "log_loss"] for r in rounds])
+        {m for m, _ in rounds[0].figures},
+        key=lambda m: np.mean([r.figures[m, "log_loss"] for r in rounds]),
     )
     lines = [
         {
@@ -103,11 +118,14 @@ def figures(rounds: Sequence[Judged], confidence: float) -> pl.DataFrame:
     return pl.DataFrame(lines)
 
 
-def orders(rounds: Sequence[Judged], pairs: Sequence[tuple[str, str]], confidence: float) -> pl.DataFrame:
-    """The log loss of the first of each pair less that of the second, with both intervals as in :func:`figures`.
+def orders(
+    rounds: Sequence[Judged], pairs: Sequence[tuple[str, str]], confidence: float
+) -> pl.DataFrame:
+    """The log loss of the first of each pair less that of the second, with both intervals as in
+    :func:`figures`.
 
-    Pairs of which one model is not there are left out. ``below`` counts the replicates in which the first is lower,
-    ``sentence`` says it in words.
+    Pairs of which one model is not there are left out. ``below`` counts the replicates in which the
+    first is lower, ``sentence`` says it in words.
     """
     known = {model for model, _ in rounds[0].figures}
     lines = []
@@ -137,7 +155,9 @@ def _difference(judged: Judged, first: str, second: str) -> tuple[float, Floats 
     return judged.figures[a] - judged.figures[b], drawn
 
 
-def _summary(replicates: Sequence[tuple[float | None, Floats | None]], confidence: float) -> dict[str, Any]:
+def _summary(
+    replicates: Sequence[tuple[float | None, Floats | None]], confidence: float
+) -> dict[str, Any]:
     values = [math.nan if value is None else value for value, _ in replicates]
     draws = [drawn for _, drawn in replicates if drawn is not None]
     mean, low, high = over_replicates(values, confidence)
@@ -157,7 +177,9 @@ def _sentence(line: Mapping[str, Any], confidence: float) -> str:
     within = f"{100 * confidence:g}% interval over held-out subjects {low:+.4f} to {high:+.4f}"
     between = ""
     if len(values) > 1:
-        between = f"; over replicates {line['replicates_low']:+.4f} to {line['replicates_high']:+.4f}"
+        between = (
+            f"; over replicates {line['replicates_low']:+.4f} to {line['replicates_high']:+.4f}"
+        )
     verdict = "lower than" if high < 0 else "higher than" if low > 0 else "not distinguishable from"
     return (
         f"The log loss of {line['first']} is {verdict} that of {line['second']}: {value:+.4f} ({within}{between}), "

@@ -54,17 +54,25 @@ class Replicate:
     @cached_property
     def followed(self) -> Sequences:
         """Held-out stays that are long enough for all lags."""
-        return measures.long_stays(self.test, self.study.lags, self.study.stays, self.round.config.seed)
+        return measures.long_stays(
+            self.test, self.study.lags, self.study.stays, self.round.config.seed
+        )
 
     @cached_property
     def law(self) -> Floats:
         """The law's own probability of every held-out row."""
         told = read_oracle(open_extract(self.round.data.extract))
-        rows = pl.DataFrame({"stay_id": self.test.stay_id[self.test.row_stay], "step": self.test.step})
+        rows = pl.DataFrame(
+            {"stay_id": self.test.stay_id[self.test.row_stay], "step": self.test.step}
+        )
         if told is None:
-            raise CheckFailed("the extract does not hold the law's probabilities", todo="ingest the ward again")
+            raise CheckFailed(
+                "the extract does not hold the law's probabilities", todo="ingest the ward again"
+            )
         step = pl.col("time").rank("ordinal").over("stay_id").cast(pl.Int32).alias("step")
-        joined = rows.join(told.with_columns(step), on=["stay_id", "step"], how="left", maintain_order="left")
+        joined = rows.join(
+            told.with_columns(step), on=["stay_id", "step"], how="left", maintain_order="left"
+        )
         if joined["probability"].null_count():
             raise CheckFailed("the law's probabilities do not cover every held-out row")
         return joined["probability"].to_numpy()
@@ -73,7 +81,11 @@ class Replicate:
     def drugs(self) -> dict[str, int]:
         """The drugs and the columns of their doses."""
         names = [feature.name for feature in self.test.features]
-        return {drug: names.index(f"{drug}_dose") for drug in self.options.drugs if f"{drug}_dose" in names}
+        return {
+            drug: names.index(f"{drug}_dose")
+            for drug in self.options.drugs
+            if f"{drug}_dose" in names
+        }
 
     def dose(self, drug: str) -> float:
         """The dose that is added, in the drug's unit."""
@@ -84,7 +96,9 @@ class Replicate:
         bundle = self.bundles[name]
 
         def predict(sequences: Sequences) -> Floats:
-            return bundle.model.predict_proba(bundle.scaler.transform(sequences) if bundle.scaler else sequences)
+            return bundle.model.predict_proba(
+                bundle.scaler.transform(sequences) if bundle.scaler else sequences
+            )
 
         return predict
 

@@ -76,7 +76,11 @@ def _legend(report: MemoryReport, css: Mapping[str, str]) -> tuple[tuple[str, st
 def _setting(report: MemoryReport) -> str:
     about = report.about
     n = len(about["seeds"])
-    often = "in one replicate" if n == 1 else f"in {n} replicates, each another ward, split and training"
+    often = (
+        "in one replicate"
+        if n == 1
+        else f"in {n} replicates, each another ward, split and training"
+    )
     trials = "one trial" if about["trials"] == 1 else f"{about['trials']} trials"
     return (
         f"Every model had {trials}, {often} (seeds {', '.join(map(str, about['seeds']))}); "
@@ -111,7 +115,11 @@ def _claims(report: MemoryReport) -> Iterator[str]:
 
 
 def _replicates(values: Sequence[float], form: str) -> str:
-    return "by replicate " + ", ".join(format(v, form) for v in values) if len(values) > 1 else "one replicate"
+    return (
+        "by replicate " + ", ".join(format(v, form) for v in values)
+        if len(values) > 1
+        else "one replicate"
+    )
 
 
 def _geometric(values: Sequence[float]) -> float:
@@ -126,11 +134,15 @@ def _table(report: MemoryReport, css: Mapping[str, str]) -> dict[str, Any]:
     """Labels and lines, the law first."""
     labels = [METRICS.get(name)().label for name in _FIGURES[:-1]] + ["Share of the ceiling"]
     distance = dict(
-        report.distances.group_by("model", maintain_order=True).agg(pl.col("distance").pow(2).mean().sqrt()).iter_rows()
+        report.distances.group_by("model", maintain_order=True)
+        .agg(pl.col("distance").pow(2).mean().sqrt())
+        .iter_rows()
     )
     lines = []
     for model in [LAW, *report.models]:
-        rows = {row["metric"]: row for row in report.figures.filter(model=model).iter_rows(named=True)}
+        rows = {
+            row["metric"]: row for row in report.figures.filter(model=model).iter_rows(named=True)
+        }
         lines.append(
             {
                 "model": model,
@@ -155,9 +167,14 @@ def _cell(row: Mapping[str, Any], metric: str) -> tuple[str, ...]:
     form = ".1%" if metric == "share" else ".4f" if metric in ("log_loss", "brier") else ".3f"
 
     def between(low: float, high: float, mark: str = "") -> str:
-        return "" if math.isnan(low + high) or low == high else f"{mark}{low:{form}} to {high:{form}}"
+        return (
+            "" if math.isnan(low + high) or low == high else f"{mark}{low:{form}} to {high:{form}}"
+        )
 
-    ends = between(row["low"], row["high"]), between(row["replicates_low"], row["replicates_high"], "r ")
+    ends = (
+        between(row["low"], row["high"]),
+        between(row["replicates_low"], row["replicates_high"], "r "),
+    )
     return f"{row['value']:{form}}", *ends
 
 
@@ -217,8 +234,15 @@ def _acts(truth: pl.DataFrame) -> str:
 def _reach(report: MemoryReport, css: Mapping[str, str]) -> Iterator[Panel]:
     if report.gradients.is_empty():
         return
-    far, models = report.about["far"], report.gradients["model"].unique(maintain_order=True).to_list()
-    kept = report.gradients.filter(lag=far).group_by("model", maintain_order=True).agg(pl.col("relative").mean())
+    far, models = (
+        report.about["far"],
+        report.gradients["model"].unique(maintain_order=True).to_list(),
+    )
+    kept = (
+        report.gradients.filter(lag=far)
+        .group_by("model", maintain_order=True)
+        .agg(pl.col("relative").mean())
+    )
     told = ", ".join(f"{model} {value:.2%}" for model, value in kept.iter_rows())
     yield Panel(
         "gradients",
@@ -249,7 +273,9 @@ def _stay(report: MemoryReport) -> Iterator[Panel]:
 
 def drawings(report: MemoryReport) -> dict[str, str]:
     """Every drawing as an SVG file that can be looked at by itself, by name."""
-    css = (files("flowsheet.evaluation.report") / "page.css").read_text() + (_FOLDER / "section.css").read_text()
+    css = (files("flowsheet.evaluation.report") / "page.css").read_text() + (
+        _FOLDER / "section.css"
+    ).read_text()
     return {panel.name: _standalone(panel, css + _ALONE) for panel in panels(report)}
 
 
@@ -263,14 +289,22 @@ def _standalone(panel: Panel, css: str) -> str:
         Markup(body.removesuffix("</svg>")),
     ]
     for i, line in enumerate(lines):
-        parts.append(Markup('<text x="0" y="{:.0f}" class="tick">{}</text>').format(height + 22 + 15 * i, line))
+        parts.append(
+            Markup('<text x="0" y="{:.0f}" class="tick">{}</text>').format(
+                height + 22 + 15 * i, line
+            )
+        )
     for i, (key, words) in enumerate(panel.legend):
-        at = Markup('<path d="M{0:.0f} {1}h20" class="curve {2}"/><text x="{3:.0f}" y="{4}" class="tick">{5}</text>')
+        at = Markup(
+            '<path d="M{0:.0f} {1}h20" class="curve {2}"/><text x="{3:.0f}" y="{4}" class="tick">{5}</text>'
+        )
         parts.append(at.format(width + 14, 20 + 18 * i, key, width + 40, 24 + 18 * i, words))
     whole = width + (150 if panel.legend else 24), height + 62 + 15 * len(lines)
     head = Markup(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-12 -40 {0:.0f} {1:.0f}" width="{0:.0f}" height="{1:.0f}">'
     )
     ground = Markup('<rect x="-12" y="-40" width="100%" height="100%" fill="#fff"/>')
-    style_ = Markup("<style>{}</style>").format(Markup(css.replace("&", "&amp;").replace("<", "&lt;")))
+    style_ = Markup("<style>{}</style>").format(
+        Markup(css.replace("&", "&amp;").replace("<", "&lt;"))
+    )
     return str(head.format(*whole) + style_ + ground + Markup("").join(parts) + Markup("</svg>"))

@@ -40,8 +40,8 @@ class MemoryReport:
     figures: pl.DataFrame  # see ``evaluation.memory.figures``
     orders: pl.DataFrame  # see ``evaluation.memory.orders``
     about: dict[str, Any]
-    """models ({name: rung}), closer, baseline, far, doses, confidence, resamples, seeds, trials, followed, subjects,
-    step_hours."""
+    """models ({name: rung}), closer, baseline, far, doses, confidence, resamples, seeds, trials,
+    followed, subjects, step_hours."""
     stay: StayReport | None = None
 
     def save(self, folder: Path) -> None:
@@ -63,13 +63,19 @@ class MemoryReport:
         stay = None
         if told["stay"]:
             model, stay_id = told["stay"]["model"], told["stay"]["stay_id"]
-            stay = StayReport(model, stay_id, *(pl.read_parquet(folder / f"stay_{name}.parquet") for name in _STAY))
+            stay = StayReport(
+                model,
+                stay_id,
+                *(pl.read_parquet(folder / f"stay_{name}.parquet") for name in _STAY),
+            )
         return cls(**frames, about=told["about"], stay=stay)
 
     @property
     def unit(self) -> str:
         """What a step is called."""
-        return {1: "Hours", 24: "Days"}.get(self.about["step_hours"], f"Steps of {self.about['step_hours']:g} h")
+        return {1: "Hours", 24: "Days"}.get(
+            self.about["step_hours"], f"Steps of {self.about['step_hours']:g} h"
+        )
 
     @property
     def models(self) -> list[str]:
@@ -80,7 +86,9 @@ class MemoryReport:
     @cached_property
     def learned(self) -> pl.DataFrame:
         """(model, drug, lag, response, low, high): over replicates; NaN limits with fewer than two."""
-        grouped = self.responses.group_by("model", "drug", "lag", maintain_order=True).agg("response")
+        grouped = self.responses.group_by("model", "drug", "lag", maintain_order=True).agg(
+            "response"
+        )
         told = [over_replicates(values, self.about["confidence"]) for values in grouped["response"]]
         columns = dict(zip(("response", "low", "high"), zip(*told, strict=True), strict=True))
         return grouped.with_columns(**{name: pl.Series(values) for name, values in columns.items()})
@@ -102,7 +110,10 @@ class MemoryReport:
     def ratios(self, far: int) -> dict[tuple[str, str], list[float]]:
         """By pairs of recurrent models: how many times as much of its own gradient the first keeps, by replicate."""
         kept = self.gradients.filter(lag=far).sort("replicate")
-        found = {str(m): part["relative"].to_list() for (m,), part in kept.group_by("model", maintain_order=True)}
+        found = {
+            str(m): part["relative"].to_list()
+            for (m,), part in kept.group_by("model", maintain_order=True)
+        }
         return {
             (a, b): [x / y if y else float("inf") for x, y in zip(found[a], found[b], strict=True)]
             for a in found

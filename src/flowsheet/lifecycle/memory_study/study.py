@@ -1,8 +1,9 @@
 """The memory study: what trained models remember of a dose, beside the law of a simulated ward.
 
-Every round of the experiment is a replicate: another ward, split and training. From the trained bundles and their
-held-out stays the study takes each drug's true effect beside every model's response, the reach of the recurrent
-models' gradients, all figures beside the law's own, and one stay with the gates of the LSTM.
+Every round of the experiment is a replicate: another ward, split and training. From the trained
+bundles and their held-out stays the study takes each drug's true effect beside every model's
+response, the reach of the recurrent models' gradients, all figures beside the law's own, and one
+stay with the gates of the LSTM.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ VERSION = 1
 
 
 def replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
-    """The experiment and its repetitions under the next seeds, of ward and of split and training alike.
+    """The experiment and its repetitions under the next seeds, of ward and of split and training
+    alike.
 
     Raises:
         UsageError: the study would make no sense of this experiment (says why).
@@ -57,7 +59,8 @@ def replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
 
 
 def study(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
-    """All that the study found: ``MemoryReport`` as Parquet and JSON, and its drawings as SVG files.
+    """All that the study found: ``MemoryReport`` as Parquet and JSON, and its drawings as SVG
+    files.
 
     Raises:
         UsageError: the study would make no sense of this experiment (says why).
@@ -69,14 +72,17 @@ def study(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
             "version": VERSION,
             "study": wanted.model_dump(mode="json"),
             "models": {
-                each.name: {name: made.key for name, made in trained[each.name].items()} for each in plan.rounds
+                each.name: {name: made.key for name, made in trained[each.name].items()}
+                for each in plan.rounds
             },
             "evaluation": [config.evaluation.resamples, config.evaluation.confidence],
         }
     )
 
     def make(folder: Path) -> None:
-        told = _study(config, wanted, [Replicate(each, trained[each.name], wanted) for each in plan.rounds])
+        told = _study(
+            config, wanted, [Replicate(each, trained[each.name], wanted) for each in plan.rounds]
+        )
         told.save(folder)
         for name, drawing in drawings(told).items():
             (folder / f"{name}.svg").write_text(drawing)
@@ -98,7 +104,9 @@ def _checked(config: ExperimentConfig) -> tuple[MemoryConfig, WardOptions]:
     """The study and the ward's law."""
     study, task = config.memory, config.task
     if study is None:
-        raise UsageError("the experiment has no memory study", todo="give it one: memory.replicates=3")
+        raise UsageError(
+            "the experiment has no memory study", todo="give it one: memory.replicates=3"
+        )
     if config.cohort.source != "simulated":
         raise UsageError(
             f"the memory study needs a ward whose law is known; {config.cohort.source} is none",
@@ -150,7 +158,9 @@ def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate
         orders=measures.orders(judged, study.orders, evaluation.confidence),
         stay=shown_stay(first, study),
         about={
-            "models": {name: MODELS.get(first.bundles[name].kind).capabilities.rung.value for name in known},
+            "models": {
+                name: MODELS.get(first.bundles[name].kind).capabilities.rung.value for name in known
+            },
             "closer": [name for name in study.closer if name in known],
             "baseline": study.baseline,
             "far": study.far,
@@ -171,7 +181,12 @@ def _judge(each: Replicate, study: MemoryConfig, config: ExperimentConfig) -> me
     if study.baseline not in told:
         raise CheckFailed(f"the study counts from {study.baseline!r}, which could not be trained")
     return measures.judge(
-        each.test, told, each.law, study.baseline, resamples=config.evaluation.resamples, seed=each.round.config.seed
+        each.test,
+        told,
+        each.law,
+        study.baseline,
+        resamples=config.evaluation.resamples,
+        seed=each.round.config.seed,
     )
 
 
@@ -205,7 +220,13 @@ def _responses(each: Replicate, number: int) -> pl.DataFrame:
                 )
                 lag = np.arange(found.shape[1])
                 yield pl.DataFrame(
-                    {"replicate": number, "model": name, "drug": drug, "lag": lag, "response": found.mean(0)}
+                    {
+                        "replicate": number,
+                        "model": name,
+                        "drug": drug,
+                        "lag": lag,
+                        "response": found.mean(0),
+                    }
                 )
 
     return pl.concat(parts())
@@ -216,11 +237,24 @@ def _gradients(each: Replicate, number: int) -> pl.DataFrame:
     from flowsheet.lifecycle.memory_study.inspection import input_gradients
     from flowsheet.models._recurrent import RecurrentModel
 
-    schema = {"replicate": pl.Int64, "model": pl.String, "lag": pl.Int64, "norm": pl.Float64, "relative": pl.Float64}
+    schema = {
+        "replicate": pl.Int64,
+        "model": pl.String,
+        "lag": pl.Int64,
+        "norm": pl.Float64,
+        "relative": pl.Float64,
+    }
     parts = [pl.DataFrame(schema=schema)]
     for name, bundle in each.bundles.items():
         if isinstance(bundle.model, RecurrentModel):
-            norm = input_gradients(bundle.model, each.scaled(name, each.followed), each.study.lags).mean(axis=0)
-            columns = {"replicate": number, "model": name, "lag": np.arange(len(norm)), "norm": norm}
+            norm = input_gradients(
+                bundle.model, each.scaled(name, each.followed), each.study.lags
+            ).mean(axis=0)
+            columns = {
+                "replicate": number,
+                "model": name,
+                "lag": np.arange(len(norm)),
+                "norm": norm,
+            }
             parts.append(pl.DataFrame({**columns, "relative": norm / norm[0]}, schema=schema))
     return pl.concat(parts)

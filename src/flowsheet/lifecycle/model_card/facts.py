@@ -41,7 +41,8 @@ class Facts:
 
 
 def card(reference: str) -> str:
-    """The card of ``NAME/VERSION``, ``NAME@ALIAS`` or ``NAME`` (its champion) as of now, as Markdown.
+    """The card of ``NAME/VERSION``, ``NAME@ALIAS`` or ``NAME`` (its champion) as of now, as
+    Markdown.
 
     Raises:
         UsageError: there is no such version.
@@ -78,7 +79,9 @@ def _recorded(version: Registered, folder: Path) -> Facts:
     return _facts(version, Evidence.load(evidence), manifest, folder)
 
 
-def _facts(version: Registered, evidence: Evidence, manifest: Manifest | None, folder: Path) -> Facts:
+def _facts(
+    version: Registered, evidence: Evidence, manifest: Manifest | None, folder: Path
+) -> Facts:
     record = recorded(f"{version.name}/{version.version}", folder)
     about = registry.about(version)
     return Facts(

@@ -14,8 +14,8 @@ from flowsheet.evaluation.summaries import BETTER, SAME
 from flowsheet.lifecycle.model_card.facts import Facts
 
 _FEW_EVENTS = 100
-"""Below it a held-out sample says little: the common advice for validating a risk model is 100 events or more
-(Collins, Ogundimu, Altman, Statistics in Medicine 2016)."""
+"""Below it a held-out sample says little: the common advice for validating a risk model is 100
+events or more (Collins, Ogundimu, Altman, Statistics in Medicine 2016)."""
 _SLOPE = (0.8, 1.25)
 
 
@@ -23,7 +23,16 @@ def limits(facts: Facts) -> list[str]:
     """Sentences, the graver ones first."""
     found = [
         line
-        for rule in (_data, _generalisation, _events, _persistence, _calibration, _subgroups, _rivals, _record)
+        for rule in (
+            _data,
+            _generalisation,
+            _events,
+            _persistence,
+            _calibration,
+            _subgroups,
+            _rivals,
+            _record,
+        )
         for line in rule(facts)
     ]
     return found or ["The record shows none of the limits that are looked for."]
@@ -82,7 +91,11 @@ def _persistence(facts: Facts) -> Iterator[str]:
 def _calibration(facts: Facts) -> Iterator[str]:
     row = _row(facts, "calibration_slope")
     if row is None or not _SLOPE[0] <= row["value"] <= _SLOPE[1]:
-        said = "is not estimable" if row is None or row["value"] != row["value"] else f"is {row['value']:.2f}"
+        said = (
+            "is not estimable"
+            if row is None or row["value"] != row["value"]
+            else f"is {row['value']:.2f}"
+        )
         kind = ""
         if row and row["value"] < _SLOPE[0]:
             kind = ": high risks are overstated, low ones understated"
@@ -94,7 +107,9 @@ def _calibration(facts: Facts) -> Iterator[str]:
 def _subgroups(facts: Facts) -> Iterator[str]:
     metric = facts.evaluation.metric
     every = _row(facts, metric)
-    groups = facts.evidence.leaderboard.filter(pl.col("scope").str.contains(":"), model=facts.model, metric=metric)
+    groups = facts.evidence.leaderboard.filter(
+        pl.col("scope").str.contains(":"), model=facts.model, metric=metric
+    )
     if groups.is_empty():
         yield "Whether it serves some groups of patients worse than others was not looked at."
         return

@@ -49,13 +49,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     | stays | 12 |
     """
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines)
+    return "\n".join(
+        f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines
+    )
 
 
 def _use(facts: Facts) -> str:
     about = MODELS.get(facts.bundle["kind"]).capabilities
     threshold = facts.evidence.about["thresholds"].get(facts.model)
-    alarm = f" The figures on alarms are at a probability of {threshold:.3f} or more." if threshold else ""
+    alarm = (
+        f" The figures on alarms are at a probability of {threshold:.3f} or more."
+        if threshold
+        else ""
+    )
     told = str(facts.record.config.get("description", "")).strip()
     return (
         f"{told}\n\n{question(facts.task)} The model (`{facts.bundle['kind']}`, {about.rung.value}) sees {about.sees}. "
@@ -75,9 +81,14 @@ def _cohort(facts: Facts) -> str:
         table(["", "count"], counts),
     ]
     if manifest.attrition:
-        parts.append(table(["attrition", "stays left"], [[step, f"{n:,}"] for step, n in manifest.attrition]))
+        parts.append(
+            table(["attrition", "stays left"], [[step, f"{n:,}"] for step, n in manifest.attrition])
+        )
     if manifest.prevalence:
-        rows = [[_group(e), f"{e.stays:,}", f"{e.with_episode / max(e.stays, 1):.1%}"] for e in manifest.prevalence]
+        rows = [
+            [_group(e), f"{e.stays:,}", f"{e.with_episode / max(e.stays, 1):.1%}"]
+            for e in manifest.prevalence
+        ]
         parts.append(table(["prevalence", "stays", "with an episode"], rows))
     if manifest.quarantined:
         rows = [[f"{q.table}: {q.rule}", f"{q.rows:,}"] for q in manifest.quarantined]
@@ -128,7 +139,10 @@ def _performance(facts: Facts) -> str:
 
 
 def _figures(board: pl.DataFrame) -> str:
-    return table(["metric", "value"], [[METRICS.get(row["metric"]).label, figure(row)] for row in board.to_dicts()])
+    return table(
+        ["metric", "value"],
+        [[METRICS.get(row["metric"]).label, figure(row)] for row in board.to_dicts()],
+    )
 
 
 def figure(row: dict[str, float]) -> str:
@@ -152,27 +166,50 @@ def _subgroups(facts: Facts) -> str:
 
 
 def _calibration(facts: Facts) -> str:
-    board = facts.evidence.leaderboard.filter(pl.col("metric").is_in(_CALIBRATION), model=facts.model, scope=ALL)
+    board = facts.evidence.leaderboard.filter(
+        pl.col("metric").is_in(_CALIBRATION), model=facts.model, scope=ALL
+    )
     curve = facts.evidence.curves.filter(curve="calibration", scope=ALL, model=facts.model)
     bins = [
-        [f"{row['x']:.3f}", sentences.value(row["y"], row["low"], row["high"], 3), f"{row['rows']:,}"]
+        [
+            f"{row['x']:.3f}",
+            sentences.value(row["y"], row["low"], row["high"], 3),
+            f"{row['rows']:,}",
+        ]
         for row in curve.to_dicts()
     ]
-    drawn = table(["mean probability", "observed", "rows"], bins) if bins else "No calibration curve is estimable."
+    drawn = (
+        table(["mean probability", "observed", "rows"], bins)
+        if bins
+        else "No calibration curve is estimable."
+    )
     return f"{_figures(board)}\n\n{drawn}"
 
 
 def _decisions(facts: Facts) -> str:
     rows = [
-        [f"{d.at:%Y-%m-%d %H:%M} UTC", d.action, f"{d.name}/{d.version}", d.former or "", d.actor, d.reason]
+        [
+            f"{d.at:%Y-%m-%d %H:%M} UTC",
+            d.action,
+            f"{d.name}/{d.version}",
+            d.former or "",
+            d.actor,
+            d.reason,
+        ]
         for d in facts.decisions
     ]
-    return table(["at", "decision", "model", "former", "actor", "reason"], rows) if rows else "None so far."
+    return (
+        table(["at", "decision", "model", "former", "actor", "reason"], rows)
+        if rows
+        else "None so far."
+    )
 
 
 def _provenance(facts: Facts) -> str:
     record, around = facts.record, facts.record.environment
-    libraries = ", ".join(f"{name} {version}" for name, version in around.get("libraries", {}).items())
+    libraries = ", ".join(
+        f"{name} {version}" for name, version in around.get("libraries", {}).items()
+    )
     rows = [
         ["experiment", record.experiment],
         ["experiment's run", f"`{record.run_id}`"],
@@ -183,4 +220,6 @@ def _provenance(facts: Facts) -> str:
         ["Python", around.get("python", "")],
         ["libraries", libraries],
     ]
-    return f"{table(['', ''], rows)}\n\nThe same figures again: `flowsheet rerun {record.run_id[:8]}`."
+    return (
+        f"{table(['', ''], rows)}\n\nThe same figures again: `flowsheet rerun {record.run_id[:8]}`."
+    )

@@ -1,9 +1,9 @@
 """Prefect's and MLflow's own servers, on loopback, for as long as somebody needs them.
 
 With ``PREFECT_API_URL`` set nothing is started. Otherwise the runs and pages that share one
-``FLOWSHEET_HOME`` share one Prefect server: the first starts it, the last one out stops it, and one that was
-left behind by a killed run is taken over. A real server is used even for a single run because Prefect's
-in-process one loses task records at exit.
+``FLOWSHEET_HOME`` share one Prefect server: the first starts it, the last one out stops it, and one
+that was left behind by a killed run is taken over. A real server is used even for a single run
+because Prefect's in-process one loses task records at exit.
 """
 
 from __future__ import annotations
@@ -45,11 +45,13 @@ def quiet() -> None:
 
 
 @contextlib.contextmanager
-def prefect_api(port: int | None = None, meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
+def prefect_api(
+    port: int | None = None, meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[str]:
     """The URL of a Prefect API, set in the environment for the duration of the block.
 
-    ``port`` is where a server is started, if one has to be; None takes a free one. ``meanwhile`` is called with
-    the URL set, before the server has to answer: time for slow imports.
+    ``port`` is where a server is started, if one has to be; None takes a free one. ``meanwhile`` is
+    called with the URL set, before the server has to answer: time for slow imports.
     """
     configured = os.environ.get("PREFECT_API_URL")
     if configured:
@@ -65,7 +67,9 @@ def prefect_api(port: int | None = None, meanwhile: Callable[[], object] = lambd
                 fcntl.flock(users, fcntl.LOCK_SH)
                 url = _running(folder)
                 process = None if url else _start_prefect(folder, port or free_port())
-                url = os.environ["PREFECT_API_URL"] = url or read_json(folder / "server.json")["url"]
+                url = os.environ["PREFECT_API_URL"] = (
+                    url or read_json(folder / "server.json")["url"]
+                )
                 meanwhile()
                 if process:
                     await_url(f"{url}/health", process, folder / "server.log")
@@ -142,7 +146,9 @@ def await_url(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             break
         time.sleep(0.1)
     stop(process.pid)
-    raise FlowsheetError("the server did not start", where=str(log), todo="read the end of that log")
+    raise FlowsheetError(
+        "the server did not start", where=str(log), todo="read the end of that log"
+    )
 
 
 def stop(pid: int) -> None:

@@ -32,7 +32,8 @@ def stoppable() -> Iterator[None]:
 def die_with(parent: int) -> None:
     """End this process soon after ``parent``, its own parent, has ended, however that happened.
 
-    A worker that is blocked on its queue never learns that the run was killed; it would hold locks and a core.
+    A worker that is blocked on its queue never learns that the run was killed; it would hold locks
+    and a core.
     """
 
     def watch() -> None:

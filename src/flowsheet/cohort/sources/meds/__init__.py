@@ -1,23 +1,27 @@
-"""The Medical Event Data Standard: shards of (subject, time, code, number), read through a mapping of codes.
+"""The Medical Event Data Standard: shards of (subject, time, code, number), read through a mapping
+of codes.
 
-https://github.com/Medical-Event-Data-Standard/meds, version 0.4; the codes of the mapping that ships are those of
-https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS. How to bring another data set: docs/bring-your-own.md.
+https://github.com/Medical-Event-Data-Standard/meds, version 0.4; the codes of the mapping that
+ships are those of https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS. How to bring
+another data set: docs/bring-your-own.md.
 
-**Stays** run from an admission to intensive care to the discharge with the same ``icustay_id``; where the shards have
-no such column, to the subject's next discharge, and stays are numbered. Sex and birth come from the subject's own
-rows, care unit and admission type from what their codes say after the first ``//``.
+**Stays** run from an admission to intensive care to the discharge with the same ``icustay_id``;
+where the shards have no such column, to the subject's next discharge, and stays are numbered. Sex
+and birth come from the subject's own rows, care unit and admission type from what their codes say
+after the first ``//``.
 
-**Facts** belong to the stay they lie in, else to the one that begins within ``before_hours`` after them, else to the
-one that ended within ``after_hours`` before them. MEDS has one time a row: it is when the fact was true, and it was
-known then, after the mapping's ``delay_hours``, or at the time in the column that ``known_at`` names. Of several
-values of a variable at one time the one counts that was known first, then the code that the mapping names first;
-outputs are summed. Values that cannot be true are left out and counted. Drugs come as single doses or as pairs of
-start and end.
+**Facts** belong to the stay they lie in, else to the one that begins within ``before_hours`` after
+them, else to the one that ended within ``after_hours`` before them. MEDS has one time a row: it is
+when the fact was true, and it was known then, after the mapping's ``delay_hours``, or at the time
+in the column that ``known_at`` names. Of several values of a variable at one time the one counts
+that was known first, then the code that the mapping names first; outputs are summed. Values that
+cannot be true are left out and counted. Drugs come as single doses or as pairs of start and end.
 
-**Codes** that the mapping does not speak of are counted by name, the most frequent ones in the manifest.
+**Codes** that the mapping does not speak of are counted by name, the most frequent ones in the
+manifest.
 
-Memory holds the rows of a thousand subjects; what is read goes through a temporary folder (``TMPDIR``) into the
-order of the stays.
+Memory holds the rows of a thousand subjects; what is read goes through a temporary folder
+(``TMPDIR``) into the order of the stays.
 """
 
 from __future__ import annotations
@@ -78,13 +82,15 @@ class MedsOptions(Frozen):
     label_known_after_hours: Hours = 192.0
     """Hours after onset until the label counts as known; 192 is the longest that Sepsis-3 can take (see yaib)."""
     sepsis3: Sepsis3Options | None = None
-    """Label the stays by Sepsis-3, out of the antibiotics and cultures that the mapping names. Without this and
-    without labels there are no episodes."""
+    """Label the stays by Sepsis-3, out of the antibiotics and cultures that the mapping names.
+    Without this and without labels there are no episodes."""
 
     @model_validator(mode="after")
     def _one_label(self) -> MedsOptions:
         if self.labels and self.sepsis3:
-            raise ValueError("labels and sepsis3 exclude each other: episodes come from one of them")
+            raise ValueError(
+                "labels and sepsis3 exclude each other: episodes come from one of them"
+            )
         return self
 
 
@@ -113,7 +119,9 @@ class Meds(Source):
         assert path is not None
         self._mapping = Mapping.read(options.mapping)
         self._shards = Shards.open(path, options.known_at)
-        self.licence = str(self._shards.metadata().get("license") or "as the data set's owner states it")
+        self.licence = str(
+            self._shards.metadata().get("license") or "as the data set's owner states it"
+        )
         self.variables = self._mapping.names("variable")
         self.drugs = self._mapping.names(*DRUGS)
 
@@ -148,13 +156,19 @@ class Meds(Source):
                 )
 
     def _batch(
-        self, stays: pl.DataFrame, found: dict[str, pl.DataFrame], labelled: pl.DataFrame, left_out: Counter[str]
+        self,
+        stays: pl.DataFrame,
+        found: dict[str, pl.DataFrame],
+        labelled: pl.DataFrame,
+        left_out: Counter[str],
     ) -> Batch:
         events = _meds_facts.chosen(found["events"], left_out)
         given = _meds_facts.treatments(found["treatments"])
         episodes, counted = labelled.filter(pl.col("stay_id").is_in(stays["stay_id"].implode())), {}
         if self.options.sepsis3:
-            made = label(stays, events, given, found["antibiotics"], found["cultures"], self.options.sepsis3)
+            made = label(
+                stays, events, given, found["antibiotics"], found["cultures"], self.options.sepsis3
+            )
             episodes, counted = made.episodes, made.counts
         steps = {"intensive care stays": stays.height}
         return Batch(stays, events, given, episodes, attrition=steps, counted=counted)
@@ -181,7 +195,9 @@ class Meds(Source):
                 rows = _meant(rows.filter(pl.col("subject_id").is_in(ids.implode())), own)
                 yield self._placed(_meds_facts.timed(rows, left_out), plan.stays, left_out)
 
-    def _placed(self, rows: pl.DataFrame, stays: pl.DataFrame, left_out: Counter[str]) -> dict[str, pl.DataFrame]:
+    def _placed(
+        self, rows: pl.DataFrame, stays: pl.DataFrame, left_out: Counter[str]
+    ) -> dict[str, pl.DataFrame]:
         given = _meds_facts.doses(rows.filter(pl.col("kind").is_in(DRUGS)), left_out)
         told = {"events": rows.filter(kind="variable"), "treatments": given}
         hours = self.options.before_hours, self.options.after_hours
@@ -200,7 +216,9 @@ class Meds(Source):
         if not chosen.labels:
             return empty("episodes")
         labels = _meds_labels.read(chosen.labels)
-        return _meds_labels.episodes(labels, stays, chosen.label_lead_hours, chosen.label_known_after_hours, left_out)
+        return _meds_labels.episodes(
+            labels, stays, chosen.label_lead_hours, chosen.label_known_after_hours, left_out
+        )
 
 
 def _by_file(meaning: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
@@ -214,7 +232,11 @@ def _meant(rows: pl.DataFrame, meaning: pl.DataFrame) -> pl.DataFrame:
 
 
 def _count_unknown(codes: pl.DataFrame, left_out: Counter[str]) -> None:
-    counted = codes.group_by("code").agg(pl.col("rows").sum()).sort("rows", "code", descending=[True, False])
+    counted = (
+        codes.group_by("code")
+        .agg(pl.col("rows").sum())
+        .sort("rows", "code", descending=[True, False])
+    )
     for code, rows in counted.head(NAMED_CODES).iter_rows():
         left_out[f"the mapping does not know the code {code!r}"] += rows
     rest = counted[NAMED_CODES:]
@@ -234,7 +256,9 @@ class _Spill:
         for table, frame in facts.items():
             own = frame.select(list(_SPILLED[table]))
             numbered = own.join(self._batch, on="stay_id", how="inner", maintain_order="left")
-            for (batch,), part in numbered.partition_by("batch", as_dict=True, include_key=False).items():
+            for (batch,), part in numbered.partition_by(
+                "batch", as_dict=True, include_key=False
+            ).items():
                 place = self._folder / f"{batch}-{table}"
                 place.mkdir(exist_ok=True)
                 part.write_parquet(place / f"{self._files:06d}.parquet", compression="lz4")
@@ -242,7 +266,10 @@ class _Spill:
 
     def read(self, batch: int) -> dict[str, pl.DataFrame]:
         """The facts of one batch of stays."""
-        found = {table: sorted((self._folder / f"{batch}-{table}").glob("*.parquet")) for table in _SPILLED}
+        found = {
+            table: sorted((self._folder / f"{batch}-{table}").glob("*.parquet"))
+            for table in _SPILLED
+        }
         return {
             table: pl.concat([pl.read_parquet(file) for file in files])
             if files

@@ -26,17 +26,32 @@ def timed(rows: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
     return rows.drop_nulls("time").with_columns(known_at=known)
 
 
-def of_stays(rows: pl.DataFrame, stays: pl.DataFrame, before_hours: float, after_hours: float) -> pl.DataFrame:
+def of_stays(
+    rows: pl.DataFrame, stays: pl.DataFrame, before_hours: float, after_hours: float
+) -> pl.DataFrame:
     """The rows with ``stay_id``: of the stay they lie in or soon after, else of one that begins soon; else null."""
-    windows = stays.select("subject_id", "stay_id", "admitted_at", "discharged_at").sort("admitted_at", "stay_id")
+    windows = stays.select("subject_id", "stay_id", "admitted_at", "discharged_at").sort(
+        "admitted_at", "stay_id"
+    )
     ordered = rows.sort("time")
-    keys: dict[str, Any] = {"left_on": "time", "right_on": "admitted_at", "by": "subject_id", "check_sortedness": False}
+    keys: dict[str, Any] = {
+        "left_on": "time",
+        "right_on": "admitted_at",
+        "by": "subject_id",
+        "check_sortedness": False,
+    }
     past = ordered.join_asof(windows, **keys)
     to_come = windows.select("subject_id", "admitted_at", soon="stay_id")
-    soon = ordered.join_asof(to_come, **keys, strategy="forward", tolerance=timedelta(hours=before_hours))["soon"]
+    soon = ordered.join_asof(
+        to_come, **keys, strategy="forward", tolerance=timedelta(hours=before_hours)
+    )["soon"]
     inside = pl.col("time") <= pl.col("discharged_at")
     just_left = pl.col("time") <= pl.col("discharged_at") + timedelta(hours=after_hours)
-    stay = pl.when(inside).then("stay_id").otherwise(pl.coalesce(soon, pl.when(just_left).then("stay_id")))
+    stay = (
+        pl.when(inside)
+        .then("stay_id")
+        .otherwise(pl.coalesce(soon, pl.when(just_left).then("stay_id")))
+    )
     return past.with_columns(stay_id=stay).drop("admitted_at", "discharged_at")
 
 
@@ -53,39 +68,60 @@ def measurements(rows: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
 
 
 def chosen(measured: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
-    """One event for each stay, time and variable: what was known first, then of the code that the mapping names first.
+    """One event for each stay, time and variable: what was known first, then of the code that the
+    mapping names first.
 
     Outputs of several codes at one time come out together: their sum.
     """
     key = ["stay_id", "time", "variable"]
     ordered = measured.sort("known_at", "rule", "value")
     once = ordered.unique([*key, "rule"], keep="first", maintain_order=True)
-    output = pl.col("variable").is_in([v.name for v in catalogue.variables().values() if v.kind == "output"])
+    output = pl.col("variable").is_in(
+        [v.name for v in catalogue.variables().values() if v.kind == "output"]
+    )
     sums = once.filter(output).group_by(key).agg(pl.col("known_at").max(), pl.col("value").sum())
     others = once.filter(~output)
     first = others.unique(key, keep="first", maintain_order=True)
     left_out["another value of the same code at the same time"] += measured.height - once.height
     left_out["another code for the same variable at the same time"] += others.height - first.height
     columns = list(EVENTS)
-    return pl.concat([sums.select(columns), first.select(columns)]).sort(key).cast(pl.Schema(EVENTS))
+    return (
+        pl.concat([sums.select(columns), first.select(columns)]).sort(key).cast(pl.Schema(EVENTS))
+    )
 
 
 def doses(rows: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
-    """Rows of the kinds ``drug``, ``drug_start`` and ``drug_end`` as treatments with ``subject_id`` and ``time``.
+    """Rows of the kinds ``drug``, ``drug_start`` and ``drug_end`` as treatments with ``subject_id``
+    and ``time``.
 
-    The n-th start of a drug and order goes with the n-th end of it. A rate that can be told in the catalogue's unit
-    is the dose; else the amount of the end, spread over the time; a start without a rate or an end was given at once.
+    The n-th start of a drug and order goes with the n-th end of it. A rate that can be told in the
+    catalogue's unit is the dose; else the amount of the end, spread over the time; a start without
+    a rate or an end was given at once.
     """
-    single = rows.filter(kind="drug").with_columns(end="time", rate=None, amount="value", amount_unit=_unit())
+    single = rows.filter(kind="drug").with_columns(
+        end="time", rate=None, amount="value", amount_unit=_unit()
+    )
     starts, ends = (_numbered(rows.filter(kind=kind)) for kind in ("drug_start", "drug_end"))
     key = ["subject_id", "name", ORDER, "n"]
     amounts = ends.select(*key, end="time", amount="value", amount_unit=_unit())
     pairs = starts.join(amounts, on=key, how="left", nulls_equal=True, maintain_order="left")
     left_out["the end of a drug that no start goes with"] += ends.height - pairs["end"].count()
-    left_out["a drug that ends before it starts"] += pairs.filter(pl.col("end") < pl.col("time")).height
+    left_out["a drug that ends before it starts"] += pairs.filter(
+        pl.col("end") < pl.col("time")
+    ).height
     pairs = pairs.filter((pl.col("end") >= pl.col("time")).fill_null(value=True)).drop("n")
     pairs = pairs.with_columns(pl.col("end").fill_null(pl.col("time")), rate="value")
-    columns = ["subject_id", "time", "end", "known_at", "name", "rate", "rate_unit", "amount", "amount_unit"]
+    columns = [
+        "subject_id",
+        "time",
+        "end",
+        "known_at",
+        "name",
+        "rate",
+        "rate_unit",
+        "amount",
+        "amount_unit",
+    ]
     both = [frame.with_columns(rate_unit=_unit()).select(columns) for frame in (single, pairs)]
     return _dosed(pl.concat(both, how="vertical_relaxed"))
 
@@ -101,8 +137,13 @@ def _numbered(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _dosed(given: pl.DataFrame) -> pl.DataFrame:
-    given = given.join(catalogue.drug_units(), left_on="name", right_on="drug", how="left", maintain_order="left")
-    per_hour, whole = _factors(given, "rate", running=True), _factors(given, "amount", running=False)
+    given = given.join(
+        catalogue.drug_units(), left_on="name", right_on="drug", how="left", maintain_order="left"
+    )
+    per_hour, whole = (
+        _factors(given, "rate", running=True),
+        _factors(given, "amount", running=False),
+    )
     hours = (pl.col("end") - pl.col("time")).dt.total_microseconds() / 3.6e9
     rate = pl.col("rate") * pl.Series(per_hour)
     amount = pl.col("amount") * pl.Series(whole)
@@ -125,11 +166,20 @@ def _factors(given: pl.DataFrame, of: str, *, running: bool) -> pl.Series:
     units = given.select(f"{of}_unit", "known_unit")
     met = units.unique()
     table = met.with_columns(
-        factor=pl.Series([dose_factor(a, b, running=running) for a, b in met.iter_rows()], dtype=pl.Float64)
+        factor=pl.Series(
+            [dose_factor(a, b, running=running) for a, b in met.iter_rows()], dtype=pl.Float64
+        )
     )
-    return units.join(table, on=units.columns, how="left", nulls_equal=True, maintain_order="left")["factor"]
+    return units.join(table, on=units.columns, how="left", nulls_equal=True, maintain_order="left")[
+        "factor"
+    ]
 
 
 def treatments(given: pl.DataFrame) -> pl.DataFrame:
     """Doses with ``stay_id`` as the contract's treatments, each once."""
-    return given.select(list(TREATMENTS)).cast(pl.Schema(TREATMENTS)).unique().sort("stay_id", "start", "drug")
+    return (
+        given.select(list(TREATMENTS))
+        .cast(pl.Schema(TREATMENTS))
+        .unique()
+        .sort("stay_id", "start", "drug")
+    )

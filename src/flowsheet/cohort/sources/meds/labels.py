@@ -12,7 +12,11 @@ from flowsheet.cohort.schema import EPISODES
 from flowsheet.cohort.sources.meds.facts import of_stays
 from flowsheet.errors import CheckFailed
 
-_COLUMNS = {"subject_id": "whole numbers", "prediction_time": "times", "boolean_value": "true and false"}
+_COLUMNS = {
+    "subject_id": "whole numbers",
+    "prediction_time": "times",
+    "boolean_value": "true and false",
+}
 
 
 def files_of(named: str) -> list[Path]:
@@ -42,30 +46,49 @@ def _read(file: Path) -> pl.DataFrame:
         labels = parquet.read(file)
     for column, wanted in _COLUMNS.items():
         if column not in labels.columns:
-            raise CheckFailed(f"there is no column {column!r}", where=str(file), todo=f"add it; it holds {wanted}")
+            raise CheckFailed(
+                f"there is no column {column!r}", where=str(file), todo=f"add it; it holds {wanted}"
+            )
         kind = labels.schema[column]
-        right = {"subject_id": kind.is_integer(), "prediction_time": kind.is_temporal()}.get(column, kind == pl.Boolean)
+        right = {"subject_id": kind.is_integer(), "prediction_time": kind.is_temporal()}.get(
+            column, kind == pl.Boolean
+        )
         if not right or labels[column].null_count():
-            what = f"the column {column!r} holds {kind}, not {wanted}" if not right else f"{column!r} has empty cells"
+            what = (
+                f"the column {column!r} holds {kind}, not {wanted}"
+                if not right
+                else f"{column!r} has empty cells"
+            )
             raise CheckFailed(what, where=str(file), todo="follow MEDS's label schema")
     time = pl.col("prediction_time").cast(pl.Datetime("us"))
     return labels.select(pl.col("subject_id").cast(pl.Int64), time=time, label="boolean_value")
 
 
 def episodes(
-    labels: pl.DataFrame, stays: pl.DataFrame, lead_hours: float, known_after_hours: float, left_out: Counter[str]
+    labels: pl.DataFrame,
+    stays: pl.DataFrame,
+    lead_hours: float,
+    known_after_hours: float,
+    left_out: Counter[str],
 ) -> pl.DataFrame:
     """One episode for each run of true labels of a stay.
 
-    Onset is ``lead_hours`` after the first true one, the end that much after the next false one, null where none
-    comes; the label is known ``known_after_hours`` after onset.
+    Onset is ``lead_hours`` after the first true one, the end that much after the next false one,
+    null where none comes; the label is known ``known_after_hours`` after onset.
     """
     placed = of_stays(labels, stays, before_hours=0.0, after_hours=0.0)
     left_out["a label outside every stay"] += placed["stay_id"].null_count()
     ordered = placed.drop_nulls("stay_id").sort("stay_id", "time", "label")
-    turns = ordered.filter(pl.col("label") != pl.col("label").shift(1, fill_value=False).over("stay_id"))
+    turns = ordered.filter(
+        pl.col("label") != pl.col("label").shift(1, fill_value=False).over("stay_id")
+    )
     after = turns.with_columns(end=pl.col("time").shift(-1).over("stay_id"))
-    lead, known = pl.duration(seconds=round(lead_hours * 3600)), pl.duration(seconds=round(known_after_hours * 3600))
+    lead, known = (
+        pl.duration(seconds=round(lead_hours * 3600)),
+        pl.duration(seconds=round(known_after_hours * 3600)),
+    )
     onset = pl.col("time") + lead
-    found = after.filter("label").select("stay_id", onset=onset, end=pl.col("end") + lead, known_at=onset + known)
+    found = after.filter("label").select(
+        "stay_id", onset=onset, end=pl.col("end") + lead, known_at=onset + known
+    )
     return found.cast(pl.Schema(EPISODES))

@@ -15,7 +15,9 @@ def antibiotics(given: pl.DataFrame, stays: pl.DataFrame, options: Sepsis3Option
     """Doses (see ``_meds_facts.doses``) of the groups that count, for each stay of the admission; ``ANTIBIOTICS``."""
     counting = [name for name, drug in catalogue.drugs().items() if drug.group in options.groups]
     mine = _of_admission(given.filter(pl.col("drug").is_in(counting)), stays)
-    told = mine.with_columns(route=pl.lit(None), source=pl.lit("meds"), date_only=pl.lit(value=False))
+    told = mine.with_columns(
+        route=pl.lit(None), source=pl.lit("meds"), date_only=pl.lit(value=False)
+    )
     return told.select(list(ANTIBIOTICS)).cast(pl.Schema(ANTIBIOTICS))
 
 

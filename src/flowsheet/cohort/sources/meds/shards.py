@@ -51,7 +51,8 @@ class Shards:
         """Find the shards and look at their columns.
 
         Raises:
-            CheckFailed: there are none, or one is unreadable, lacks a column or has one of another type.
+            CheckFailed: there are none, or one is unreadable, lacks a column or has one of another
+            type.
         """
         files = tuple(sorted((root / "data").glob("**/*.parquet")))
         if not files:
@@ -74,11 +75,14 @@ class Shards:
         try:
             told = json.loads(file.read_text()) if file.is_file() else {}
         except (ValueError, OSError) as error:
-            raise CheckFailed(f"the file is not JSON: {error}", where=str(file), todo="mend or remove it") from error
+            raise CheckFailed(
+                f"the file is not JSON: {error}", where=str(file), todo="mend or remove it"
+            ) from error
         return told if isinstance(told, dict) else {}
 
     def codes(self) -> pl.DataFrame:
-        """(file, code, rows): how often each shard has each code. ``file`` is a position in ``files``.
+        """(file, code, rows): how often each shard has each code. ``file`` is a position in
+        ``files``.
 
         Raises:
             CheckFailed: a shard cannot be read, or holds rows without a code or a subject.
@@ -86,17 +90,28 @@ class Shards:
         counted = []
         for position, file in enumerate(self.files):
             scan = _scan(file)
-            empty = _collect(file, scan.select(pl.col("subject_id", "code").null_count())).row(0, named=True)
+            empty = _collect(file, scan.select(pl.col("subject_id", "code").null_count())).row(
+                0, named=True
+            )
             for column, n in empty.items():
                 if n:
                     where = f"{file}, column {column!r}"
-                    raise CheckFailed(f"{n:,} rows have none", where=where, todo="MEDS forbids it: mend the data set")
-            per_code = _collect(file, scan.group_by(pl.col("code").cast(pl.String)).agg(rows=pl.len()))
+                    raise CheckFailed(
+                        f"{n:,} rows have none",
+                        where=where,
+                        todo="MEDS forbids it: mend the data set",
+                    )
+            per_code = _collect(
+                file, scan.group_by(pl.col("code").cast(pl.String)).agg(rows=pl.len())
+            )
             counted.append(per_code.select(pl.lit(position).alias("file"), "code", "rows"))
         return pl.concat(counted).sort("file", "code")
 
-    def read(self, position: int, codes: pl.Series, subjects: tuple[int, int] | None = None) -> pl.DataFrame:
-        """The rows of a shard with these codes, of all subjects or those from one id to another; see ``ROWS``.
+    def read(
+        self, position: int, codes: pl.Series, subjects: tuple[int, int] | None = None
+    ) -> pl.DataFrame:
+        """The rows of a shard with these codes, of all subjects or those from one id to another;
+        see ``ROWS``.
 
         Raises:
             CheckFailed: the shard cannot be read.
@@ -141,7 +156,9 @@ def _check(file: Path, known_at: str | None) -> None:
     wanted = TYPES | ({known_at: (pl.Datetime,)} if known_at else {})
     for column, kinds in wanted.items():
         if column not in schema:
-            if column == "numeric_value":  # the standard allows it to be absent: nothing has a number
+            if (
+                column == "numeric_value"
+            ):  # the standard allows it to be absent: nothing has a number
                 continue
             todo = "see https://github.com/Medical-Event-Data-Standard/meds for the schema"
             raise CheckFailed(f"there is no column {column!r}", where=str(file), todo=todo)

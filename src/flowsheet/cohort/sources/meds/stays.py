@@ -13,10 +13,15 @@ from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.cohort.sources.meds.shards import STAY
 
 KINDS = ("icu_admission", "icu_discharge", "hospital_admission", "birth", "sex")
-RULES = ("icu_admission_twice", "admission_without_discharge", "discharge_without_admission", "admission_time")
+RULES = (
+    "icu_admission_twice",
+    "admission_without_discharge",
+    "discharge_without_admission",
+    "admission_time",
+)
 SHIFTED_YEARS, SHIFTED_AGE = 200.0, 91.4
-"""Nobody is that old: MIMIC-III moves the births of people over 89 by 300 years; their median age is 91.4 (Johnson et
-al., Scientific Data 3:160035, 2016)."""
+"""Nobody is that old: MIMIC-III moves the births of people over 89 by 300 years; their median age
+is 91.4 (Johnson et al., Scientific Data 3:160035, 2016)."""
 
 _NAMES = ("stay_id", "subject_id", "admitted_at", "discharged_at", "unit")
 
@@ -43,11 +48,16 @@ def _by_id(begun: pl.DataFrame, ended: pl.DataFrame) -> tuple[pl.DataFrame, list
     again = pl.col(STAY).is_duplicated()
     once = begun.filter(~again)
     last = ended.sort("time").unique(key, keep="last", maintain_order=True)
-    both = once.join(last.select(*key, discharged_at="time"), on=key, how="left", maintain_order="left")
+    both = once.join(
+        last.select(*key, discharged_at="time"), on=key, how="left", maintain_order="left"
+    )
     defects = [
         _defects(begun.filter(again), "icu_admission_twice"),
         _defects(both.filter(pl.col("discharged_at").is_null()), "admission_without_discharge"),
-        _defects(ended.join(begun, on=key, how="anti", maintain_order="left"), "discharge_without_admission"),
+        _defects(
+            ended.join(begun, on=key, how="anti", maintain_order="left"),
+            "discharge_without_admission",
+        ),
     ]
     return _named(both.with_columns(stay_id=STAY)), defects
 
@@ -85,7 +95,9 @@ def _by_time(begun: pl.DataFrame, ended: pl.DataFrame) -> tuple[pl.DataFrame, li
 
 def _named(pairs: pl.DataFrame) -> pl.DataFrame:
     """The stays that have an end, with the care unit that the admission's code names."""
-    stays = pairs.with_columns(admitted_at="time", unit=second(pl.col("code"))).drop_nulls("discharged_at")
+    stays = pairs.with_columns(admitted_at="time", unit=second(pl.col("code"))).drop_nulls(
+        "discharged_at"
+    )
     return stays.select(_NAMES).sort("stay_id")
 
 
@@ -98,9 +110,17 @@ def second(code: pl.Expr) -> pl.Expr:
 def _with_hospital(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """The last admission to hospital before the stay, or a little after its begin."""
     hospital = rows.filter(kind="hospital_admission").sort("time", "code")
-    admissions = hospital.select("subject_id", hospital_admitted_at="time", admission_type=second(pl.col("code")))
-    latest = stays.with_columns(upto=pl.col("admitted_at") + timedelta(hours=HOSPITAL_TOLERANCE_HOURS)).sort("upto")
-    keys: dict[str, Any] = {"left_on": "upto", "right_on": "hospital_admitted_at", "by": "subject_id"}
+    admissions = hospital.select(
+        "subject_id", hospital_admitted_at="time", admission_type=second(pl.col("code"))
+    )
+    latest = stays.with_columns(
+        upto=pl.col("admitted_at") + timedelta(hours=HOSPITAL_TOLERANCE_HOURS)
+    ).sort("upto")
+    keys: dict[str, Any] = {
+        "left_on": "upto",
+        "right_on": "hospital_admitted_at",
+        "by": "subject_id",
+    }
     found = latest.join_asof(admissions, **keys, check_sortedness=False)
     return found.drop("upto").sort("stay_id")
 

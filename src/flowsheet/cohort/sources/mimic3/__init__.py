@@ -1,8 +1,10 @@
-"""MIMIC-III 1.4 (Johnson et al., Scientific Data 3:160035, 2016, doi:10.1038/sdata.2016.35): the raw tables.
+"""MIMIC-III 1.4 (Johnson et al., Scientific Data 3:160035, 2016, doi:10.1038/sdata.2016.35): the
+raw tables.
 
-A folder of the database's CSV files, plain or gzipped, headers in either case, or the same as Parquet. Each table is
-read once, in a stream: rows that matter are filtered as text, converted, placed in their stay, and set down by groups
-of stays; then group by group becomes a batch with its Sepsis-3 label. docs/mimic3.md tells every rule.
+A folder of the database's CSV files, plain or gzipped, headers in either case, or the same as
+Parquet. Each table is read once, in a stream: rows that matter are filtered as text, converted,
+placed in their stay, and set down by groups of stays; then group by group becomes a batch with its
+Sepsis-3 label. docs/mimic3.md tells every rule.
 """
 
 from __future__ import annotations
@@ -43,13 +45,17 @@ class Mimic3(Source):
 
     Options: ClassVar[type[Mimic3Options]] = Mimic3Options
     version: ClassVar[int] = 1
-    licence: str = "PhysioNet Credentialed Health Data License 1.5.0 (the demo: Open Database License 1.0)"
+    licence: str = (
+        "PhysioNet Credentialed Health Data License 1.5.0 (the demo: Open Database License 1.0)"
+    )
     rules: ClassVar[tuple[str, ...]] = RULES
 
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
         mapped = catalogue.mimic3_items()
-        given = set(mapped.filter(pl.col("kind") == "drug")["name"]) | set(catalogue.mimic3_prescriptions()["drug"])
+        given = set(mapped.filter(pl.col("kind") == "drug")["name"]) | set(
+            catalogue.mimic3_prescriptions()["drug"]
+        )
         measured = set(mapped.filter(pl.col("kind") != "drug")["name"])
         self.variables = tuple(name for name in catalogue.variables() if name in measured)
         self.drugs = tuple(name for name in catalogue.drugs() if name in given)
@@ -69,7 +75,9 @@ class Mimic3(Source):
 
     def _tables(self) -> dict[str, files.RawTable]:
         assert self.path is not None
-        names = tuple(name for name in files.TABLES if name != "services" or self.options.services_left_out)
+        names = tuple(
+            name for name in files.TABLES if name != "services" or self.options.services_left_out
+        )
         return files.find(self.path, names)
 
     def batches(self) -> Iterator[Batch]:
@@ -80,15 +88,23 @@ class Mimic3(Source):
         with spill_folder() as folder:
             spill = Spill(folder, stays.table.height, self.options.stays_per_batch)
             _read_events(tables, Placing(stays), self.options, tally, spill)
-            orders = hospital.read_orders(tables["prescriptions"], stays.table["hadm_id"].unique(), tally)
-            taken = hospital.read_cultures(tables["microbiologyevents"], stays.table["hadm_id"].unique(), tally)
+            orders = hospital.read_orders(
+                tables["prescriptions"], stays.table["hadm_id"].unique(), tally
+            )
+            taken = hospital.read_cultures(
+                tables["microbiologyevents"], stays.table["hadm_id"].unique(), tally
+            )
             gathered = Gathered(stays, orders, taken, spill, self.options)
             groups = range(spill.settle())
             yield from _first_told(_ahead(gathered.batch, groups), tally, stays)
 
 
 def _read_events(
-    tables: dict[str, files.RawTable], placing: Placing, options: Mimic3Options, tally: Tally, spill: Spill
+    tables: dict[str, files.RawTable],
+    placing: Placing,
+    options: Mimic3Options,
+    tally: Tally,
+    spill: Spill,
 ) -> None:
     charted = events.Reader(placing, options, tally, spill)
     given = inputs.Reader(placing, options, tally, spill)
@@ -124,7 +140,9 @@ def _first_told(batches: Iterator[Batch], tally: Tally, stays: Stays) -> Iterato
 
 
 def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    summed = {reason: one.get(reason, 0) + other.get(reason, 0) for reason in sorted({*one, *other})}
+    summed = {
+        reason: one.get(reason, 0) + other.get(reason, 0) for reason in sorted({*one, *other})
+    }
     return {reason: n for reason, n in summed.items() if n}
 
 
@@ -154,25 +172,46 @@ class Gathered:
         """What was set down of a group of stays becomes a batch."""
         mine = self.stays.table.slice(group * self.spill.size, self.spill.size)
         charted = self.spill.take("events", group)
-        metavision, carevue = (self._named(self.spill.take(kind, group)) for kind in ("metavision", "carevue"))
+        metavision, carevue = (
+            self._named(self.spill.take(kind, group)) for kind in ("metavision", "carevue")
+        )
         options, tally = self.options, Tally()
         measured = events.events(charted, self.stays.table["stay_id"], options, tally)
         weights = measured.filter(pl.col("variable") == "weight")
         given = _inside(inputs.treatments(metavision, carevue, weights, options, tally), mine)
         ordered = hospital.ordered_treatments(self.orders, mine, tally)
-        exposures = inputs.once(pl.concat([given.select(list(TREATMENTS)), ordered]), mine["stay_id"])
-        charted_as_given = [_given(given, mine, table) for table in ("inputevents_mv", "inputevents_cv")]
-        antibiotics = pl.concat([hospital.ordered_antibiotics(self.orders, mine), *charted_as_given])
+        exposures = inputs.once(
+            pl.concat([given.select(list(TREATMENTS)), ordered]), mine["stay_id"]
+        )
+        charted_as_given = [
+            _given(given, mine, table) for table in ("inputevents_mv", "inputevents_cv")
+        ]
+        antibiotics = pl.concat(
+            [hospital.ordered_antibiotics(self.orders, mine), *charted_as_given]
+        )
         stays = _with_statics(mine.select(list(STAYS)), measured, options)
         cultures = hospital.cultures(self.taken, mine)
-        labelled = label(stays, measured, exposures, antibiotics.sort(list(ANTIBIOTICS)), cultures, options.sepsis3)
+        labelled = label(
+            stays,
+            measured,
+            exposures,
+            antibiotics.sort(list(ANTIBIOTICS)),
+            cultures,
+            options.sepsis3,
+        )
         episodes = labelled.episodes.select(list(EPISODES)).cast(pl.Schema(EPISODES))
         left_out = _added(tally.left_out, {})
-        return Batch(stays, measured, exposures, episodes, left_out=left_out, counted=labelled.counts)
+        return Batch(
+            stays, measured, exposures, episodes, left_out=left_out, counted=labelled.counts
+        )
 
     def _named(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Rows of numbered stays with the ids of these."""
-        return rows.with_columns(stay_id=self.stays.table["stay_id"][rows["stay"]]) if rows.height else rows
+        return (
+            rows.with_columns(stay_id=self.stays.table["stay_id"][rows["stay"]])
+            if rows.height
+            else rows
+        )
 
 
 def _given(given: pl.DataFrame, stays: pl.DataFrame, table: str) -> pl.DataFrame:
@@ -186,12 +225,17 @@ def _inside(rows: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     rows = rows.join(stays.select("stay_id", "admitted_at", "discharged_at"), on="stay_id")
     first, last = pl.col("admitted_at") - edge, pl.col("discharged_at") + edge
     clipped = rows.with_columns(
-        pl.max_horizontal("start", first).alias("start"), pl.min_horizontal("end", last).alias("end")
+        pl.max_horizontal("start", first).alias("start"),
+        pl.min_horizontal("end", last).alias("end"),
     )
-    return clipped.with_columns(pl.max_horizontal("known_at", "start"), pl.max_horizontal("start", "end").alias("end"))
+    return clipped.with_columns(
+        pl.max_horizontal("known_at", "start"), pl.max_horizontal("start", "end").alias("end")
+    )
 
 
-def _with_statics(stays: pl.DataFrame, measured: pl.DataFrame, options: Mimic3Options) -> pl.DataFrame:
+def _with_statics(
+    stays: pl.DataFrame, measured: pl.DataFrame, options: Mimic3Options
+) -> pl.DataFrame:
     """Height and weight, as far as they were known soon enough."""
     for column, variable in (("height_cm", "height"), ("weight_kg", "weight")):
         soon = measured.filter(pl.col("variable") == variable).join(
@@ -199,6 +243,8 @@ def _with_statics(stays: pl.DataFrame, measured: pl.DataFrame, options: Mimic3Op
         )
         limit = pl.col("admitted_at") + pl.duration(seconds=round(options.statics_hours * 3600))
         soon = soon.filter(pl.col("known_at") <= limit).sort("stay_id", "time", "known_at")
-        last = soon.group_by("stay_id", maintain_order=True).agg(pl.col("value").last().alias(column))
+        last = soon.group_by("stay_id", maintain_order=True).agg(
+            pl.col("value").last().alias(column)
+        )
         stays = stays.drop(column).join(last, on="stay_id", how="left", maintain_order="left")
     return stays.select(list(STAYS))

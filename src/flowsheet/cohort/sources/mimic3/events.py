@@ -1,8 +1,9 @@
 """Events out of CHARTEVENTS, LABEVENTS, OUTPUTEVENTS and PROCEDUREEVENTS_MV.
 
-On the way through a table each row becomes (stay, time, known_at, code, value) in the catalogue's unit, ``code``
-being the row of the catalogue's item. What depends on several rows (duplicates, the sum of urine, the whole of a coma
-score, the specimen of a blood gas) waits for :func:`events`, which sees all rows of some stays at once.
+On the way through a table each row becomes (stay, time, known_at, code, value) in the catalogue's
+unit, ``code`` being the row of the catalogue's item. What depends on several rows (duplicates, the
+sum of urine, the whole of a coma score, the specimen of a blood gas) waits for :func:`events`,
+which sees all rows of some stays at once.
 """
 
 from __future__ import annotations
@@ -43,12 +44,35 @@ _REPEAT_HOURS = 4
 """A ventilation of PROCEDUREEVENTS_MV is said again so often while it lasts."""
 _SILENT_MODES = ("other", "other/remarks", "standby", "none")
 _OXYGEN_ONLY = (
-    *("nasal cannula", "cannula", "face tent", "aerosol-cool", "trach mask", "hi flow neb", "high flow neb"),
-    *("non-rebreather", "venti mask", "medium conc mask", "vapotherm", "t-piece", "high flow nasal cannula"),
+    *(
+        "nasal cannula",
+        "cannula",
+        "face tent",
+        "aerosol-cool",
+        "trach mask",
+        "hi flow neb",
+        "high flow neb",
+    ),
+    *(
+        "non-rebreather",
+        "venti mask",
+        "medium conc mask",
+        "vapotherm",
+        "t-piece",
+        "high flow nasal cannula",
+    ),
     *("hood", "hut", "transtrachealcat", "heated neb", "ultrasonic neb", "vapomist"),
 )
 """Devices for patients without a ventilator (MIT-LCP/mimic-code ventilation_classification)."""
-_WORDS = ("gcs_verbal", "crp", "specimen", "ventilator_setting", "ventilator_mode", "oxygen_device", "extubated")
+_WORDS = (
+    "gcs_verbal",
+    "crp",
+    "specimen",
+    "ventilator_setting",
+    "ventilator_mode",
+    "oxygen_device",
+    "extubated",
+)
 """Conversions that look at words."""
 _COMA = ("egcs", "mgcs", "vgcs", "gcs")
 _PART = pl.Enum(["rest", "arterial", "coma", "urine", "specimen"])
@@ -58,8 +82,9 @@ _COLUMNS = ["stay", "time", "known_at", "code", "value"]
 
 @lru_cache(maxsize=1)
 def items() -> pl.DataFrame:
-    """The catalogue's items with ``code`` (the row, which is also the rank among items of one name), the place of
-    their name in the alphabet (``order``), how they are to be treated, and bounds."""
+    """The catalogue's items with ``code`` (the row, which is also the rank among items of one
+    name), the place of their name in the alphabet (``order``), how they are to be treated, and
+    bounds."""
     factors = [_LINEAR.get(convert, (1.0, 0.0)) for convert in catalogue.mimic3_items()["convert"]]
     bounds = catalogue.ranges().rename({"variable": "name"})
     return (
@@ -83,7 +108,9 @@ def items() -> pl.DataFrame:
         )
         .join(bounds, on="name", how="left", maintain_order="left")
         .with_columns(
-            low=pl.when(pl.col("convert").is_in(["gcs_verbal", "specimen"])).then(0.0).otherwise("low"),
+            low=pl.when(pl.col("convert").is_in(["gcs_verbal", "specimen"]))
+            .then(0.0)
+            .otherwise("low"),
             high=pl.when(pl.col("convert") == "specimen").then(1.0).otherwise("high"),
         )
         .with_columns(  # what is taken away is bounded by its size
@@ -105,32 +132,46 @@ class Reader:
     def chart(self, table: RawTable) -> None:
         """One pass over CHARTEVENTS."""
         for piece in self._pieces(table, "charttime", "storetime"):
-            rows = self.tally.leave_out(piece, _flag("error", piece), "chartevents: charted in error")
-            self._keep(table, rows, rows.select(_known("charttime", "storetime")).to_series(), "valuenum")
+            rows = self.tally.leave_out(
+                piece, _flag("error", piece), "chartevents: charted in error"
+            )
+            self._keep(
+                table, rows, rows.select(_known("charttime", "storetime")).to_series(), "valuenum"
+            )
 
     def labs(self, table: RawTable) -> None:
         """One pass over LABEVENTS."""
         delay = pl.duration(seconds=round(self.options.lab_delay_hours * 3600))
         for rows in self._pieces(table, "charttime"):
-            self._keep(table, rows, rows.select(pl.col("charttime") + delay).to_series(), "valuenum")
+            self._keep(
+                table, rows, rows.select(pl.col("charttime") + delay).to_series(), "valuenum"
+            )
 
     def outputs(self, table: RawTable) -> None:
         """One pass over OUTPUTEVENTS."""
         for piece in self._pieces(table, "charttime", "storetime"):
-            rows = self.tally.leave_out(piece, _flag("iserror", piece), "outputevents: charted in error")
-            self._keep(table, rows, rows.select(_known("charttime", "storetime")).to_series(), "value")
+            rows = self.tally.leave_out(
+                piece, _flag("iserror", piece), "outputevents: charted in error"
+            )
+            self._keep(
+                table, rows, rows.select(_known("charttime", "storetime")).to_series(), "value"
+            )
 
     def procedures(self, table: RawTable) -> None:
         """One pass over PROCEDUREEVENTS_MV: 1 while a ventilation lasts, 0 at its end and at an extubation."""
         for piece in self._pieces(table, "starttime", "endtime", "storetime"):
-            rows = self.tally.leave_out(piece, _is("statusdescription", "rewritten"), "procedureevents_mv: rewritten")
+            rows = self.tally.leave_out(
+                piece, _is("statusdescription", "rewritten"), "procedureevents_mv: rewritten"
+            )
             rows = self.placing.place(rows, table.name, "starttime", self.tally)
             rows = rows.join(_of(table.name), on="itemid")
             start, end = pl.col("starttime"), pl.coalesce("endtime", "starttime")
             running = rows.filter(pl.col("convert") == "interval", end > start)
             again = pl.datetime_ranges(start, end, interval=f"{_REPEAT_HOURS}h", closed="left")
             on = running.with_columns(time=again, value=1.0).explode("time")
-            off = rows.with_columns(time=pl.when(pl.col("convert") == "interval").then(end).otherwise(start), value=0.0)
+            off = rows.with_columns(
+                time=pl.when(pl.col("convert") == "interval").then(end).otherwise(start), value=0.0
+            )
             said = pl.concat([on, off]).with_columns(known_at=_known("time", "storetime"))
             self.spill.add("events", said.select(_COLUMNS))
 
@@ -184,11 +225,20 @@ def _coded(rows: pl.DataFrame, table: str) -> pl.DataFrame:
 
 def _in_units(rows: pl.DataFrame) -> pl.Series:
     """Values of items that are charted in other units than the catalogue's, or in words."""
-    rows = rows.with_columns(items().select("convert", "worded", "share", "factor", "offset")[rows["code"]])
+    rows = rows.with_columns(
+        items().select("convert", "worded", "share", "factor", "offset")[rows["code"]]
+    )
     number = pl.col("_number")
     percent = pl.when(number <= 1).then(number * 100).otherwise(number)
-    measured = pl.when("share").then(percent).otherwise(number * pl.col("factor") + pl.col("offset")).round(6)
-    return rows.select(pl.when("worded").then(_worded(rows.columns)).otherwise(measured)).to_series()
+    measured = (
+        pl.when("share")
+        .then(percent)
+        .otherwise(number * pl.col("factor") + pl.col("offset"))
+        .round(6)
+    )
+    return rows.select(
+        pl.when("worded").then(_worded(rows.columns)).otherwise(measured)
+    ).to_series()
 
 
 def _worded(columns: list[str]) -> pl.Expr:
@@ -196,7 +246,9 @@ def _worded(columns: list[str]) -> pl.Expr:
     word = pl.col("value").str.strip_chars().str.to_lowercase()
     convert, number = pl.col("convert"), pl.col("_number")
     per_litre = (
-        pl.when(pl.col("valueuom").str.to_lowercase() == "mg/dl").then(number * 10).otherwise(number)
+        pl.when(pl.col("valueuom").str.to_lowercase() == "mg/dl")
+        .then(number * 10)
+        .otherwise(number)
         if "valueuom" in columns
         else number
     )
@@ -236,7 +288,9 @@ def _codes(table: str) -> list[NDArray[np.int32]]:
 @lru_cache(maxsize=1)
 def _converted() -> NDArray[np.bool_]:
     """For each code, whether what is charted has to be converted."""
-    as_it_is = ~pl.col("worded") & ~pl.col("share") & (pl.col("factor") == 1) & (pl.col("offset") == 0)
+    as_it_is = (
+        ~pl.col("worded") & ~pl.col("share") & (pl.col("factor") == 1) & (pl.col("offset") == 0)
+    )
     return items().select(~as_it_is).to_series().to_numpy()
 
 
@@ -254,23 +308,31 @@ def _is(column: str, word: str) -> pl.Expr:
     return pl.col(column).str.to_lowercase() == word
 
 
-def events(rows: pl.DataFrame, ids: pl.Series, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
-    """All rows of some stays as the contract's events, in its order: one value a stay, moment and variable.
+def events(
+    rows: pl.DataFrame, ids: pl.Series, options: Mimic3Options, tally: Tally
+) -> pl.DataFrame:
+    """All rows of some stays as the contract's events, in its order: one value a stay, moment and
+    variable.
 
-    ``ids`` are those of the stays by number. Of several values, the one that was in the record first stays, then the
-    item named first in the catalogue.
+    ``ids`` are those of the stays by number. Of several values, the one that was in the record
+    first stays, then the item named first in the catalogue.
     """
     if rows.is_empty():
         return empty("events")
     rows = rows.with_columns(items().select("part", "order")[rows["code"]])
     plain = pl.col("part") == "rest"
     others = rows.filter(~plain)
-    parts = {part: others.filter(pl.col("part") == part) for part in _PART.categories} | {"rest": rows.filter(plain)}
+    parts = {part: others.filter(pl.col("part") == part) for part in _PART.categories} | {
+        "rest": rows.filter(plain)
+    }
     parts["arterial"] = _arterial(parts["arterial"], _first(parts["specimen"], tally), tally)
     parts["urine"] = _urine(_first(parts["urine"], tally), tally)
     parts["coma"] = _coma(_first(parts["coma"], tally), options, tally)
     columns = [*_COLUMNS, "order"]
-    kept = pl.concat([parts[part].select(columns) for part in ("rest", "arterial", "urine", "coma")], rechunk=True)
+    kept = pl.concat(
+        [parts[part].select(columns) for part in ("rest", "arterial", "urine", "coma")],
+        rechunk=True,
+    )
     made = _one_each(kept, tally)
     made = made.with_columns(stay_id=ids[made["stay"]], variable=_names()[made["order"] - 1])
     return made.select(list(EVENTS)).cast(pl.Schema(EVENTS))
@@ -300,7 +362,9 @@ def _one_each(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
 
     def thin(tied: pl.DataFrame) -> pl.DataFrame:
         tied = tally.leave_out(tied, as_before("stay", "time", "code"), "charted more than once")
-        return tally.leave_out(tied, as_before("stay", "time", "order"), "another item said it already")
+        return tally.leave_out(
+            tied, as_before("stay", "time", "order"), "another item said it already"
+        )
 
     return in_turn(rows, ("stay", "time", "order"), ["time", "known_at", "code", "value"], thin)
 
@@ -311,7 +375,9 @@ def _urine(rows: pl.DataFrame, tally: Tally) -> pl.DataFrame:
         pl.col("known_at").max(), pl.col("code", "order").first(), value=pl.col("value").sum()
     )
     top = catalogue.variable("urine").high
-    return tally.leave_out(summed, ~pl.col("value").is_between(0, top), "outputevents: impossible: sum of urine")
+    return tally.leave_out(
+        summed, ~pl.col("value").is_between(0, top), "outputevents: impossible: sum of urine"
+    )
 
 
 def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
@@ -326,10 +392,14 @@ def _coma(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFr
     )
     wide = wide.filter((pl.col("parts") == 3) | pl.col("intubated"))
     if options.intubated_verbal == "as_charted":
-        wide = wide.with_columns(value=pl.col("value") + pl.col("intubated")).filter(pl.col("parts") == 3)
+        wide = wide.with_columns(value=pl.col("value") + pl.col("intubated")).filter(
+            pl.col("parts") == 3
+        )
     elif options.intubated_verbal == "normal":
         wide = wide.with_columns(value=pl.when("intubated").then(15.0).otherwise("value"))
-    said = rows.filter(pl.col("name") == "gcs").join(wide, on=["stay", "time"], how="anti", maintain_order="left")
+    said = rows.filter(pl.col("name") == "gcs").join(
+        wide, on=["stay", "time"], how="anti", maintain_order="left"
+    )
     if options.intubated_verbal == "missing":
         wide = wide.filter(~pl.col("intubated"))
     verbal = (pl.col("name") == "vgcs") & (pl.col("value") == _INTUBATED)

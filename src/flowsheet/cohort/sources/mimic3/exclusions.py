@@ -13,7 +13,15 @@ from flowsheet.errors import CheckFailed
 MOST_DEFECTS = 200_000
 """Of one kind in one table: beyond, the table is refused without reading on."""
 
-RULES = ("fields", "itemid", "date", "number", "unknown_stay", "discharge_before_admission", "duplicate_key")
+RULES = (
+    "fields",
+    "itemid",
+    "date",
+    "number",
+    "unknown_stay",
+    "discharge_before_admission",
+    "duplicate_key",
+)
 
 CONTRACT = {
     **dict.fromkeys(("icustays", "admissions", "patients", "services"), "stays"),
@@ -48,7 +56,9 @@ class Tally:
         gone = rows.select(out.fill_null(value=False)).to_series()
         if not gone.any():
             return rows
-        for said, n in rows.filter(gone).select(reason.alias("reason"))["reason"].value_counts().iter_rows():
+        for said, n in (
+            rows.filter(gone).select(reason.alias("reason"))["reason"].value_counts().iter_rows()
+        ):
             self.left_out[said] += n
         return rows.filter(~gone)
 
@@ -57,11 +67,17 @@ class Tally:
         if others:
             self.left_out[f"{table}: items that the catalogue does not map"] += others
         for item, n in sorted(odd.items()):
-            cells = {"table": CONTRACT[table], "key": f"{table.upper()}, {n:,} rows", "column": "itemid"}
+            cells = {
+                "table": CONTRACT[table],
+                "key": f"{table.upper()}, {n:,} rows",
+                "column": "itemid",
+            }
             lines = pl.DataFrame([cells | {"rule": "itemid", "value": item[:60]}], schema=DEFECTS)
             self.add(table, "itemid", lines)
 
-    def spoil(self, rows: pl.DataFrame, bad: pl.Expr, table: str, column: str, rule: str) -> pl.DataFrame:
+    def spoil(
+        self, rows: pl.DataFrame, bad: pl.Expr, table: str, column: str, rule: str
+    ) -> pl.DataFrame:
         """The rows without those where ``bad`` is true; these become defects named by their ``row``."""
         spoilt = rows.select(bad.fill_null(value=False)).to_series()
         if not spoilt.any():
@@ -80,7 +96,13 @@ class Tally:
         """A row with too many or too few fields, as pyarrow tells it."""
         key = f"{file} row {number} (line {number + 1})"
         value = f"{row.actual_columns} fields, not {row.expected_columns}"
-        cells = {"table": CONTRACT[table], "key": key, "column": None, "rule": "fields", "value": value}
+        cells = {
+            "table": CONTRACT[table],
+            "key": key,
+            "column": None,
+            "rule": "fields",
+            "value": value,
+        }
         self.add(table, "fields", pl.DataFrame([cells], schema=DEFECTS))
 
     def add(self, table: str, rule: str, lines: pl.DataFrame) -> None:
@@ -99,7 +121,9 @@ class Tally:
 
     def defects(self) -> pl.DataFrame:
         """All defects, in an order that does not depend on the threads that found them."""
-        return pl.concat([pl.DataFrame(schema=DEFECTS), *self._defects]).sort(list(DEFECTS), nulls_last=True)
+        return pl.concat([pl.DataFrame(schema=DEFECTS), *self._defects]).sort(
+            list(DEFECTS), nulls_last=True
+        )
 
 
 def whole(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
@@ -112,7 +136,9 @@ def whole(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
         if frame.schema[column] == pl.String():
             unread = frame.select((value != "").fill_null(value=False)).to_series() & made.is_null()
             if unread.any():  # some programs write 12.0
-                made = frame.select(value.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)).to_series()
+                made = frame.select(
+                    value.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+                ).to_series()
         frame = frame.with_columns(made.alias(column))
     return frame
 
@@ -120,7 +146,9 @@ def whole(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
 def numbers(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
     """Columns as numbers; what is none, and what is not finite, becomes null."""
     made = frame.with_columns(pl.col(columns).cast(pl.Float64, strict=False))
-    return made.with_columns(pl.when(pl.col(c).is_finite()).then(pl.col(c)).alias(c) for c in columns)
+    return made.with_columns(
+        pl.when(pl.col(c).is_finite()).then(pl.col(c)).alias(c) for c in columns
+    )
 
 
 def moments(frame: pl.DataFrame, table: str, tally: Tally, *columns: str) -> pl.DataFrame:
@@ -133,10 +161,14 @@ def moments(frame: pl.DataFrame, table: str, tally: Tally, *columns: str) -> pl.
         made = text.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False, cache=False)
         frame = frame.with_columns(made.alias("_made"))
         if (unread := frame.filter(pl.col("_made").is_null() & (text != ""))).height:
-            short = unread.select(text.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)).to_series()
+            short = unread.select(
+                text.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)
+            ).to_series()
             if short.null_count() < unread.height:
                 day = text.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)
                 frame = frame.with_columns(pl.coalesce("_made", day).alias("_made"))
-            frame = tally.spoil(frame, pl.col("_made").is_null() & (text != ""), table, column, "date")
+            frame = tally.spoil(
+                frame, pl.col("_made").is_null() & (text != ""), table, column, "date"
+            )
         frame = frame.drop(column).rename({"_made": column})
     return frame

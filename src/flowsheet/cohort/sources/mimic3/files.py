@@ -18,7 +18,15 @@ import pyarrow.parquet as pq
 from flowsheet.errors import CheckFailed, first_line
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "icustays": ("subject_id", "hadm_id", "icustay_id", "dbsource", "first_careunit", "intime", "outtime"),
+    "icustays": (
+        "subject_id",
+        "hadm_id",
+        "icustay_id",
+        "dbsource",
+        "first_careunit",
+        "intime",
+        "outtime",
+    ),
     "admissions": ("subject_id", "hadm_id", "admittime", "dischtime", "admission_type"),
     "patients": ("subject_id", "gender", "dob"),
     "services": ("hadm_id", "transfertime", "curr_service"),
@@ -27,7 +35,15 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("value", "valuenum", "error"),
     ),
     "labevents": ("subject_id", "itemid", "charttime", "value", "valuenum", "valueuom"),
-    "outputevents": ("subject_id", "icustay_id", "itemid", "charttime", "storetime", "value", "iserror"),
+    "outputevents": (
+        "subject_id",
+        "icustay_id",
+        "itemid",
+        "charttime",
+        "storetime",
+        "value",
+        "iserror",
+    ),
     "procedureevents_mv": (
         *("subject_id", "icustay_id", "itemid", "starttime", "endtime", "storetime"),
         "statusdescription",
@@ -37,7 +53,16 @@ TABLES: dict[str, tuple[str, ...]] = {
         *("amount", "amountuom", "rate", "rateuom", "stopped"),
     ),
     "inputevents_mv": (
-        *("subject_id", "icustay_id", "itemid", "starttime", "endtime", "storetime", "amount", "amountuom"),
+        *(
+            "subject_id",
+            "icustay_id",
+            "itemid",
+            "starttime",
+            "endtime",
+            "storetime",
+            "amount",
+            "amountuom",
+        ),
         *("rate", "rateuom", "ordercategorydescription", "patientweight", "statusdescription"),
     ),
     "prescriptions": ("hadm_id", "startdate", "enddate", "drug_type", "drug", "route"),
@@ -71,7 +96,11 @@ def find(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
         CheckFailed: a table or a column is missing, or a table is there twice.
     """
     if not folder.is_dir():
-        raise CheckFailed("a folder of MIMIC-III's tables is needed", where=str(folder), todo="name it in cohort.path")
+        raise CheckFailed(
+            "a folder of MIMIC-III's tables is needed",
+            where=str(folder),
+            todo="name it in cohort.path",
+        )
     files: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
         for ending in _ENDINGS:
@@ -85,7 +114,9 @@ def find(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
     for name in names:
         if len(files[name]) > 1:
             both = " and ".join(file.name for file in files[name])
-            raise CheckFailed(f"{name.upper()} is there twice: {both}", where=str(folder), todo="keep one of them")
+            raise CheckFailed(
+                f"{name.upper()} is there twice: {both}", where=str(folder), todo="keep one of them"
+            )
     return {name: RawTable(name, files[name][0], _columns(name, files[name][0])) for name in names}
 
 
@@ -94,9 +125,19 @@ def _columns(name: str, path: Path) -> dict[str, str]:
     spelled = {column.lower(): column for column in found}
     missing = [column for column in TABLES[name] if column not in spelled]
     if missing:
-        other = [f"the fields seem to be divided by {word}" for sign, word in _DELIMITERS.items() if sign in found[0]]
-        todo = other[0] + "; divide them by commas" if other else f"the file has: {', '.join(found)[:300]}"
-        raise CheckFailed(f"{name.upper()} lacks the columns {', '.join(missing)}", where=str(path), todo=todo)
+        other = [
+            f"the fields seem to be divided by {word}"
+            for sign, word in _DELIMITERS.items()
+            if sign in found[0]
+        ]
+        todo = (
+            other[0] + "; divide them by commas"
+            if other
+            else f"the file has: {', '.join(found)[:300]}"
+        )
+        raise CheckFailed(
+            f"{name.upper()} lacks the columns {', '.join(missing)}", where=str(path), todo=todo
+        )
     return {column: spelled[column] for column in TABLES[name]}
 
 
@@ -115,7 +156,9 @@ def header(path: Path) -> list[str]:
 
 def names_in(line: bytes) -> list[str]:
     """The cells of a header's line."""
-    return [cell.strip().strip('"') for cell in line.decode("utf-8-sig", "replace").strip().split(",")]
+    return [
+        cell.strip().strip('"') for cell in line.decode("utf-8-sig", "replace").strip().split(",")
+    ]
 
 
 _SPOILT = (pa.ArrowException, EOFError, gzip.BadGzipFile, zlib.error, OSError, UnicodeError)
@@ -133,8 +176,14 @@ def readable(path: Path) -> Iterator[None]:
     except _SPOILT as error:
         what = first_line(error)
         early = isinstance(error, EOFError) or "end-of-stream" in what or "EOF" in what
-        said = "the file ends early (it is not the whole file)" if early else f"the file cannot be read: {what}"
-        raise CheckFailed(said, where=str(path), todo="copy it again and compare its checksum") from error
+        said = (
+            "the file ends early (it is not the whole file)"
+            if early
+            else f"the file cannot be read: {what}"
+        )
+        raise CheckFailed(
+            said, where=str(path), todo="copy it again and compare its checksum"
+        ) from error
 
 
 def digest(tables: dict[str, RawTable]) -> str:
@@ -146,4 +195,6 @@ def digest(tables: dict[str, RawTable]) -> str:
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         found = dict(zip(tables, pool.map(of, tables.values()), strict=True))
-    return hashlib.sha256("".join(f"{name} {found[name]}\n" for name in sorted(found)).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{name} {found[name]}\n" for name in sorted(found)).encode()
+    ).hexdigest()

@@ -1,8 +1,9 @@
 """Treatments out of INPUTEVENTS_MV and INPUTEVENTS_CV.
 
-MetaVision tells each stretch of an infusion with begin, end and rate. CareVue charts a rate from time to time: it
-holds until the next one of the same item, at most ``carevue_rate_hours``. Doses become the catalogue's unit, at once or
-per hour; where weight comes in, it is the one of the row (MetaVision) or the last that was known by then (CareVue).
+MetaVision tells each stretch of an infusion with begin, end and rate. CareVue charts a rate from
+time to time: it holds until the next one of the same item, at most ``carevue_rate_hours``. Doses
+become the catalogue's unit, at once or per hour; where weight comes in, it is the one of the row
+(MetaVision) or the last that was known by then (CareVue).
 """
 
 from __future__ import annotations
@@ -56,7 +57,10 @@ class Reader:
             backwards = pl.col("endtime") < pl.col("starttime")
             rows = self.tally.leave_out(rows, backwards, "inputevents_mv: ends before it begins")
             rows = self.placing.place(rows, table.name, "starttime", self.tally)
-            self.spill.add("metavision", rows.select(*_SPILLED, "starttime", "endtime", "once", "patientweight"))
+            self.spill.add(
+                "metavision",
+                rows.select(*_SPILLED, "starttime", "endtime", "once", "patientweight"),
+            )
 
     def carevue(self, table: RawTable) -> None:
         """One pass over INPUTEVENTS_CV."""
@@ -72,10 +76,17 @@ class Reader:
             read = moments(whole(rows, *_IDS), table.name, self.tally, *times)
             flag = "stopped" if "stopped" in rows.columns else "ordercategorydescription"
             word = pl.col(flag).cast(pl.String).str.to_lowercase()
-            read = read.join(mapped.select("itemid", "code", "convert"), on="itemid", maintain_order="left")
-            amount = pl.when(pl.col("convert") == "grams").then(pl.lit("g")).otherwise(_uom("amountuom"))
+            read = read.join(
+                mapped.select("itemid", "code", "convert"), on="itemid", maintain_order="left"
+            )
+            amount = (
+                pl.when(pl.col("convert") == "grams").then(pl.lit("g")).otherwise(_uom("amountuom"))
+            )
             yield read.with_columns(
-                amount.alias("amountuom"), _uom("rateuom"), stops=word.is_in(_STOPS), once=word.is_in(_AT_ONCE)
+                amount.alias("amountuom"),
+                _uom("rateuom"),
+                stops=word.is_in(_STOPS),
+                once=word.is_in(_AT_ONCE),
             )
         self.tally.unmapped(table.name, wanted.others, wanted.odd)
 
@@ -95,9 +106,14 @@ def _units() -> pl.DataFrame:
 
 
 def treatments(
-    metavision: pl.DataFrame, carevue: pl.DataFrame, weights: pl.DataFrame, options: Mimic3Options, tally: Tally
+    metavision: pl.DataFrame,
+    carevue: pl.DataFrame,
+    weights: pl.DataFrame,
+    options: Mimic3Options,
+    tally: Tally,
 ) -> pl.DataFrame:
-    """The spilled rows of some stays as the contract's treatments, with ``itemid``'s ``code`` beside; not yet clipped.
+    """The spilled rows of some stays as the contract's treatments, with ``itemid``'s ``code``
+    beside; not yet clipped.
 
     ``weights``: events of the variable ``weight``.
     """
@@ -151,19 +167,33 @@ def _carevue(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.Dat
     rated = rows.filter(pl.col("rate").is_not_null() | pl.col("stops"))
     rated = rated.with_columns(pl.when("stops").then(0.0).otherwise("rate").alias("rate"))
     rated = rated.sort(
-        "stay_id", "code", "charttime", "rate", "rateuom", "known_at", descending=[False] * 3 + [True] * 2 + [False]
+        "stay_id",
+        "code",
+        "charttime",
+        "rate",
+        "rateuom",
+        "known_at",
+        descending=[False] * 3 + [True] * 2 + [False],
     )
-    again = pl.all_horizontal(pl.col(c) == pl.col(c).shift(1) for c in ("stay_id", "code", "charttime"))
-    rated = tally.leave_out(rated, again, "inputevents_cv: rates of one moment, the highest is kept")
+    again = pl.all_horizontal(
+        pl.col(c) == pl.col(c).shift(1) for c in ("stay_id", "code", "charttime")
+    )
+    rated = tally.leave_out(
+        rated, again, "inputevents_cv: rates of one moment, the highest is kept"
+    )
     given = _beside_rates(given, rated, options, tally)
     given = given.with_columns(start="charttime", end="charttime", number="amount", uom="amountuom")
     holds = pl.col("charttime") + pl.duration(seconds=round(options.carevue_rate_hours * 3600))
     until = pl.min_horizontal(pl.col("charttime").shift(-1).over("stay_id", "code"), holds)
-    rated = rated.with_columns(start="charttime", end=until, number="rate", uom="rateuom").filter(pl.col("rate") > 0)
+    rated = rated.with_columns(start="charttime", end=until, number="rate", uom="rateuom").filter(
+        pl.col("rate") > 0
+    )
     return pl.concat([given, rated])
 
 
-def _beside_rates(given: pl.DataFrame, rated: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.DataFrame:
+def _beside_rates(
+    given: pl.DataFrame, rated: pl.DataFrame, options: Mimic3Options, tally: Tally
+) -> pl.DataFrame:
     """Amounts without those that only sum up an infusion whose rate is charted."""
     rates = rated.select("stay_id", "code", "charttime", _rated="charttime").sort("charttime")
     beside = given.sort("charttime").join_asof(
@@ -174,12 +204,16 @@ def _beside_rates(given: pl.DataFrame, rated: pl.DataFrame, options: Mimic3Optio
         check_sortedness=False,
     )
     out = pl.col("_rated").is_not_null()
-    return tally.leave_out(beside, out, "inputevents_cv: amounts of what runs at a charted rate").drop("_rated")
+    return tally.leave_out(
+        beside, out, "inputevents_cv: amounts of what runs at a charted rate"
+    ).drop("_rated")
 
 
 def _with_weight(rows: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
     """The last weight that was in the record at the begin."""
-    known = weights.select("stay_id", pl.col("known_at").alias("start"), weight="value").sort("start", "weight")
+    known = weights.select("stay_id", pl.col("known_at").alias("start"), weight="value").sort(
+        "start", "weight"
+    )
     return rows.sort("start").join_asof(known, on="start", by="stay_id", check_sortedness=False)
 
 
@@ -197,13 +231,23 @@ def _finish(rows: pl.DataFrame, options: Mimic3Options, tally: Tally) -> pl.Data
     needs = (pl.col("per_kg") != pl.col("wants_kg")) & (pl.col("kind") == pl.col("kind_wanted"))
     unweighed = rows.select((needs & weight.is_null()).sum()).item()
     if unweighed:
-        tally.left_out[f"doses by weight with no weight known: {options.default_weight_kg:g} kg taken (kept)"] += (
-            unweighed
-        )
+        tally.left_out[
+            f"doses by weight with no weight known: {options.default_weight_kg:g} kg taken (kept)"
+        ] += unweighed
     kilos = weight.fill_null(options.default_weight_kg)
-    by_weight = pl.when(~needs).then(1.0).when(pl.col("per_kg") == 1).then(kilos).otherwise(1 / kilos)
+    by_weight = (
+        pl.when(~needs).then(1.0).when(pl.col("per_kg") == 1).then(kilos).otherwise(1 / kilos)
+    )
     runs = pl.col("end") > pl.col("start")
-    fits = (pl.col("kind") == pl.col("kind_wanted")) & ((~runs & pl.col("per_hour").is_null()) | runs)
-    dose = pl.col("number") * pl.col("size") / pl.col("size_wanted") * pl.col("per_hour").fill_null(1.0) * by_weight
+    fits = (pl.col("kind") == pl.col("kind_wanted")) & (
+        (~runs & pl.col("per_hour").is_null()) | runs
+    )
+    dose = (
+        pl.col("number")
+        * pl.col("size")
+        / pl.col("size_wanted")
+        * pl.col("per_hour").fill_null(1.0)
+        * by_weight
+    )
     made = rows.with_columns(dose=pl.when(fits).then(dose))
     return made.select(*TREATMENTS, "code").cast(pl.Schema({**TREATMENTS, "code": pl.Int32()}))

@@ -37,11 +37,12 @@ class Mimic3Options(Frozen):
     lab_delay_hours: Hours = 2.0
     """LABEVENTS tells when a sample was taken, not when its result came: it is known this much later."""
     statics_hours: Hours = 0.0
-    """Height and weight known by this long after admission become columns of the stay; with more than 0, predictions
-    before that time see them too early. They are events in any case."""
+    """Height and weight known by this long after admission become columns of the stay; with more
+    than 0, predictions before that time see them too early. They are events in any case."""
     intubated_verbal: Literal["missing", "as_charted", "normal"] = "missing"
-    """The verbal response of an intubated patient, charted as 1. ``missing``: neither it nor a total is given;
-    ``as_charted``: 1; ``normal``: the total is 15, as mimic-code has it, and there is no verbal response."""
+    """The verbal response of an intubated patient, charted as 1. ``missing``: neither it nor a
+    total is given; ``as_charted``: 1; ``normal``: the total is 15, as mimic-code has it, and there
+    is no verbal response."""
 
     carevue_rate_hours: Annotated[float, Field(gt=0, le=48)] = 4.0
     """A rate charted in CareVue holds until the next is charted, at most this long."""

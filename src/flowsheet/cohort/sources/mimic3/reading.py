@@ -1,8 +1,8 @@
 """One streaming pass over a raw table.
 
-A CSV is unpacked in one thread and parsed in others, block by block, into buffers that are used again and again; only
-the rows that matter are kept. So memory holds a few blocks, and a cell that cannot be read spoils its row, not the
-table.
+A CSV is unpacked in one thread and parsed in others, block by block, into buffers that are used
+again and again; only the rows that matter are kept. So memory holds a few blocks, and a cell that
+cannot be read spoils its row, not the table.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from flowsheet.cohort.sources.mimic3.exclusions import Tally
 from flowsheet.cohort.sources.mimic3.files import RawTable, names_in, readable
 
 _KINDS: dict[str, pa.DataType] = {
-    **dict.fromkeys(("subject_id", "hadm_id", "icustay_id", "itemid", "error", "iserror"), pa.int64()),
+    **dict.fromkeys(
+        ("subject_id", "hadm_id", "icustay_id", "itemid", "error", "iserror"), pa.int64()
+    ),
     **dict.fromkeys(("charttime", "storetime", "starttime", "endtime"), pa.timestamp("us")),
     **dict.fromkeys(("valuenum", "amount", "rate"), pa.float64()),
 }
@@ -70,12 +72,16 @@ class Wanted:
         if pa.types.is_integer(column.type):
             ids = column.fill_null(0).to_numpy(zero_copy_only=False)
             keep = self.table[np.clip(ids, 0, len(self.table) - 1)]  # neither end is an item
-            odd = Counter(str(item) for item in ids[ids < 0].tolist()) + Counter({"": column.null_count})
+            odd = Counter(str(item) for item in ids[ids < 0].tolist()) + Counter(
+                {"": column.null_count}
+            )
         else:
             texts = pc.fill_null(column.cast(pa.string()), "")
             keep = pc.is_in(texts, self.known).to_numpy(zero_copy_only=False)
             rest = texts.filter(pa.array(~keep)).value_counts().to_pylist()
-            odd = Counter({one["values"]: one["counts"] for one in rest if not one["values"].isdigit()})
+            odd = Counter(
+                {one["values"]: one["counts"] for one in rest if not one["values"].isdigit()}
+            )
         return keep, len(keep) - int(keep.sum()) - odd.total(), odd
 
 
@@ -92,7 +98,8 @@ class Piece:
 
 
 def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Iterator[pl.DataFrame]:
-    """The table's needed columns, in pieces: numbers and times as such where every cell is one, the rest as text.
+    """The table's needed columns, in pieces: numbers and times as such where every cell is one, the
+    rest as text.
 
     ``row`` counts from 1. A row with too many or too few fields goes to ``tally``.
 
@@ -127,7 +134,9 @@ def _frame(batches: list[pa.RecordBatch], numbers: list[NDArray[np.int64]]) -> p
     frame = pl.from_arrow(pa.Table.from_batches(batches))
     assert isinstance(frame, pl.DataFrame)
     text = pl.col(pl.Binary).cast(pl.String, strict=False).fill_null("\N{REPLACEMENT CHARACTER}")
-    return frame.with_columns(text).with_columns(row=pl.Series(np.concatenate(numbers), dtype=pl.Int64))
+    return frame.with_columns(text).with_columns(
+        row=pl.Series(np.concatenate(numbers), dtype=pl.Int64)
+    )
 
 
 def _pieces(table: RawTable, wanted: Wanted | None) -> Generator[Piece]:
@@ -149,7 +158,9 @@ def _pieces(table: RawTable, wanted: Wanted | None) -> Generator[Piece]:
             misshapen.clear()
             return pa.csv.read_csv(
                 pa.BufferReader(block),
-                read_options=pa.csv.ReadOptions(column_names=names, use_threads=False, block_size=len(block) + 1),
+                read_options=pa.csv.ReadOptions(
+                    column_names=names, use_threads=False, block_size=len(block) + 1
+                ),
                 parse_options=pa.csv.ParseOptions(invalid_row_handler=aside),
                 convert_options=pa.csv.ConvertOptions(
                     include_columns=spelled, column_types=types, check_utf8=False, null_values=[""]
@@ -157,11 +168,19 @@ def _pieces(table: RawTable, wanted: Wanted | None) -> Generator[Piece]:
             )
 
         try:
-            read = read_as({column: _KINDS.get(name, pa.binary()) for name, column in table.columns.items()})
-        except pa.ArrowInvalid:  # a cell that is not of its kind: as text, its row can be told from the others
+            read = read_as(
+                {column: _KINDS.get(name, pa.binary()) for name, column in table.columns.items()}
+            )
+        except (
+            pa.ArrowInvalid
+        ):  # a cell that is not of its kind: as text, its row can be told from the others
             read = read_as(dict.fromkeys(spelled, pa.binary()))
         batches = read.to_batches()  # one or none: the block is parsed as a whole
-        return _sifted(batches[0] if batches else pa.RecordBatch.from_pylist([], read.schema), wanted, misshapen)
+        return _sifted(
+            batches[0] if batches else pa.RecordBatch.from_pylist([], read.schema),
+            wanted,
+            misshapen,
+        )
 
     yield from _in_order(table.path, parse)
 
@@ -219,7 +238,9 @@ def _in_order(path: Path, parse: Callable[[list[str], pa.Buffer], Piece]) -> Ite
                     coming.get(timeout=0.05)
 
 
-def _blocks(raw: io.BufferedReader, free: queue.Queue[bytearray]) -> Iterator[tuple[bytearray, int]]:
+def _blocks(
+    raw: io.BufferedReader, free: queue.Queue[bytearray]
+) -> Iterator[tuple[bytearray, int]]:
     """Buffers that are ``free``, with how many of their bytes are whole lines of the stream.
 
     A line break inside quotes breaks its row: no table read here has one.

@@ -17,11 +17,14 @@ from flowsheet.state.home import home
 from flowsheet.state.locks import held
 
 _SORTED = 1_500_000  # rows of one kind that are told apart by group at once
-_HELD = min(4 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)  # bytes before all is set down
+_HELD = min(
+    4 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+)  # bytes before all is set down
 
 
 class Spill:
-    """Frames with a ``stay``, by kind and group; group g holds the stays from number g * ``size`` on.
+    """Frames with a ``stay``, by kind and group; group g holds the stays from number g * ``size``
+    on.
 
     What fits stays in memory; the rest lies in ``folder``, which is made when it is first needed.
     """
@@ -58,7 +61,9 @@ class Spill:
         if not (pieces := self._mixed.pop(kind, [])):
             return
         rows = pl.concat(pieces)
-        of = (rows["stay"].to_numpy() // self.size).astype(np.min_scalar_type(self.groups))  # short: sorted by counting
+        of = (rows["stay"].to_numpy() // self.size).astype(
+            np.min_scalar_type(self.groups)
+        )  # short: sorted by counting
         order = np.argsort(of, kind="stable")
         edges = np.append(0, np.cumsum(np.bincount(of, minlength=self.groups)))
         rows = rows[order]

@@ -46,17 +46,29 @@ class Stays:
 
 def read_stays(tables: Mapping[str, RawTable], options: Mimic3Options, tally: Tally) -> Stays:
     """Join, judge and window the stays."""
-    icu = _read(tables["icustays"], tally, ("subject_id", "hadm_id", "icustay_id"), ("intime", "outtime"))
+    icu = _read(
+        tables["icustays"], tally, ("subject_id", "hadm_id", "icustay_id"), ("intime", "outtime")
+    )
     icu = _distinct(icu, "icustays", "icustay_id", tally)
-    admissions = _read(tables["admissions"], tally, ("subject_id", "hadm_id"), ("admittime", "dischtime"))
+    admissions = _read(
+        tables["admissions"], tally, ("subject_id", "hadm_id"), ("admittime", "dischtime")
+    )
     backwards = pl.col("dischtime") < pl.col("admittime")
-    admissions = tally.spoil(admissions, backwards, "admissions", "dischtime", "discharge_before_admission")
+    admissions = tally.spoil(
+        admissions, backwards, "admissions", "dischtime", "discharge_before_admission"
+    )
     admissions = _distinct(admissions, "admissions", "hadm_id", tally)
-    patients = _distinct(_read(tables["patients"], tally, ("subject_id",), ("dob",)), "patients", "subject_id", tally)
+    patients = _distinct(
+        _read(tables["patients"], tally, ("subject_id",), ("dob",)), "patients", "subject_id", tally
+    )
     attrition = {"in the raw tables": icu.height}
-    stays = icu.join(admissions.drop("subject_id", "row"), on="hadm_id").join(patients.drop("row"), on="subject_id")
+    stays = icu.join(admissions.drop("subject_id", "row"), on="hadm_id").join(
+        patients.drop("row"), on="subject_id"
+    )
     attrition["with their admission and patient"] = stays.height
-    stays = stays.filter(pl.col("intime").is_not_null(), pl.col("outtime").is_not_null(), pl.col("dob").is_not_null())
+    stays = stays.filter(
+        pl.col("intime").is_not_null(), pl.col("outtime").is_not_null(), pl.col("dob").is_not_null()
+    )
     attrition["with begin and end"] = stays.height
     backwards = pl.col("outtime") <= pl.col("intime")
     stays = tally.spoil(stays, backwards, "icustays", "outtime", "discharge_before_admission")
@@ -67,10 +79,16 @@ def read_stays(tables: Mapping[str, RawTable], options: Mimic3Options, tally: Ta
     return Stays(_contract(stays), known, attrition, windows)
 
 
-def _read(table: RawTable, tally: Tally, ids: tuple[str, ...], times: tuple[str, ...]) -> pl.DataFrame:
-    pieces = [moments(whole(piece, *ids), table.name, tally, *times) for piece in stream(table, tally)]
+def _read(
+    table: RawTable, tally: Tally, ids: tuple[str, ...], times: tuple[str, ...]
+) -> pl.DataFrame:
+    pieces = [
+        moments(whole(piece, *ids), table.name, tally, *times) for piece in stream(table, tally)
+    ]
     if not pieces:
-        schema: dict[str, Any] = dict.fromkeys(table.columns, pl.String()) | dict.fromkeys((*ids, "row"), pl.Int64())
+        schema: dict[str, Any] = dict.fromkeys(table.columns, pl.String()) | dict.fromkeys(
+            (*ids, "row"), pl.Int64()
+        )
         return pl.DataFrame(schema=schema | dict.fromkeys(times, pl.Datetime("us")))
     return pl.concat(pieces)
 
@@ -92,7 +110,9 @@ def _judged(
     age = pl.when(hours / _YEAR > _HIDDEN_AGE).then(options.age_over_89).otherwise(hours / _YEAR)
     long = (pl.col("outtime") - pl.col("intime")).dt.total_seconds() / 3600
     if options.first_stay_only:
-        stays = stays.sort("subject_id", "intime", "icustay_id").unique("subject_id", keep="first", maintain_order=True)
+        stays = stays.sort("subject_id", "intime", "icustay_id").unique(
+            "subject_id", keep="first", maintain_order=True
+        )
         attrition["the patient's first"] = stays.height
     stays = stays.with_columns(age=age).filter(pl.col("age") >= options.least_age)
     attrition[f"aged {options.least_age:g} or over"] = stays.height
@@ -113,8 +133,15 @@ def _service(stays: pl.DataFrame, tables: Mapping[str, RawTable], tally: Tally) 
     pairs = stays.select("icustay_id", "hadm_id", "intime").join(services, on="hadm_id")
     later = pl.col("transfertime") > pl.col("intime")
     since = (pl.col("intime") - pl.col("transfertime")).abs()
-    first = pairs.sort(pl.col("icustay_id"), later, since, "curr_service").unique("icustay_id", keep="first")
-    found = stays.join(first.select("icustay_id", "curr_service"), on="icustay_id", how="left", maintain_order="left")
+    first = pairs.sort(pl.col("icustay_id"), later, since, "curr_service").unique(
+        "icustay_id", keep="first"
+    )
+    found = stays.join(
+        first.select("icustay_id", "curr_service"),
+        on="icustay_id",
+        how="left",
+        maintain_order="left",
+    )
     return found["curr_service"].fill_null("")
 
 
@@ -196,10 +223,13 @@ class Placing:
 
     def _key(self, subject: Ints, time: Ints) -> Ints:
         rank = self._subjects.of(subject).astype(np.int64)
-        return np.asarray(rank * self._span + np.clip(time // _SECOND - self._base, -1, self._span - 2))
+        return np.asarray(
+            rank * self._span + np.clip(time // _SECOND - self._base, -1, self._span - 2)
+        )
 
     def place(self, rows: pl.DataFrame, table: str, time: str, tally: Tally) -> pl.DataFrame:
-        """The rows of kept stays with ``stay``, its number; ``icustay_id`` may be null or absent, and is gone then.
+        """The rows of kept stays with ``stay``, its number; ``icustay_id`` may be null or absent,
+        and is gone then.
 
         A stay that no other table knows is a defect; rows outside their stay's window are left out.
         """
@@ -220,17 +250,29 @@ class Placing:
         if tells:
             unknown = (at < 0) & (stay != _NO_STAY)
             tally.spoil(rows, pl.lit(pl.Series(unknown)), table, "icustay_id", "unknown_stay")
-            tally.left_out[f"{table}: outside the stay"] += int(np.count_nonzero(kept) - np.count_nonzero(inside))
-            tally.left_out[f"{table}: without a stay, none at that time"] += int(np.count_nonzero(unnamed & ~kept))
+            tally.left_out[f"{table}: outside the stay"] += int(
+                np.count_nonzero(kept) - np.count_nonzero(inside)
+            )
+            tally.left_out[f"{table}: without a stay, none at that time"] += int(
+                np.count_nonzero(unnamed & ~kept)
+            )
         placed = rows.drop("subject_id", "icustay_id").with_columns(stay=pl.Series(number))
         return placed.filter(pl.Series(inside))
 
     def _by_time(self, rows: pl.DataFrame, time: str) -> Ints:
         """Ids of the stays; ``_NO_STAY`` where there is none."""
-        subject, now = rows["subject_id"].fill_null(-1).to_numpy(), rows[time].to_physical().to_numpy()
+        subject, now = (
+            rows["subject_id"].fill_null(-1).to_numpy(),
+            rows[time].to_physical().to_numpy(),
+        )
         if not len(self._keys) or not len(subject):
             return np.full(len(subject), _NO_STAY)
         at = np.searchsorted(self._keys, self._key(subject, now), "right") - 1
         safe = np.maximum(at, 0)
-        fits = (at >= 0) & (self._subject[safe] == subject) & (now >= self._starts[safe]) & (now <= self._ends[safe])
+        fits = (
+            (at >= 0)
+            & (self._subject[safe] == subject)
+            & (now >= self._starts[safe])
+            & (now <= self._ends[safe])
+        )
         return np.where(fits, self._ids[safe], _NO_STAY)

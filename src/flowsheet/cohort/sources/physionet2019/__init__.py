@@ -1,28 +1,32 @@
 """The PhysioNet/Computing in Cardiology Challenge 2019: hourly records with a sepsis label.
 
 Reyna et al., Critical Care Medicine 48(2):210-217, 2020, doi:10.1097/CCM.0000000000004145; data
-doi:10.13026/v64v-d857. A folder (however nested) or a zip of files ``p<number>.psv``, one a patient.
+doi:10.13026/v64v-d857. A folder (however nested) or a zip of files ``p<number>.psv``, one a
+patient.
 
-**Time.** The files tell hours in intensive care (``ICULOS``), not dates: admission is ``EPOCH``. The row ICULOS = h
-covers ((h - 1), h] hours and is known at its end. A record that begins with ICULOS = f > 1 is observed from
-(f - 1) hours.
+**Time.** The files tell hours in intensive care (``ICULOS``), not dates: admission is ``EPOCH``.
+The row ICULOS = h covers ((h - 1), h] hours and is known at its end. A record that begins with
+ICULOS = f > 1 is observed from (f - 1) hours.
 
-**Sepsis.** ``SepsisLabel`` turns 1 six hours before onset, so onset is six hours after the first hour labelled 1,
-which is also how the challenge's scorer reads it; for a record labelled from its first row this is the latest onset
-that the label allows. Onset is the earlier of suspicion and SOFA rise, the rise at most 24 h before suspicion;
-suspicion is the earlier of culture and antibiotic, the antibiotic at most 72 h after the culture and given for 72 h
-in a row. Only then is the definition met for certain: up to 24 + 72 + 72 h after the onset that it dates back.
+**Sepsis.** ``SepsisLabel`` turns 1 six hours before onset, so onset is six hours after the first
+hour labelled 1, which is also how the challenge's scorer reads it; for a record labelled from its
+first row this is the latest onset that the label allows. Onset is the earlier of suspicion and SOFA
+rise, the rise at most 24 h before suspicion; suspicion is the earlier of culture and antibiotic,
+the antibiotic at most 72 h after the culture and given for 72 h in a row. Only then is the
+definition met for certain: up to 24 + 72 + 72 h after the onset that it dates back.
 
-**Units.** ``FiO2`` is a fraction here and percent in the catalogue. A value above 1 is taken as percent already (set
-A holds a 7 and a 10): no fraction is above 1, and no percentage up to 1 can be breathed. Lactate and magnesium have
-the catalogue's units, whatever the challenge's table of variables says: their medians are 1.8 and 2.0.
+**Units.** ``FiO2`` is a fraction here and percent in the catalogue. A value above 1 is taken as
+percent already (set A holds a 7 and a 10): no fraction is above 1, and no percentage up to 1 can be
+breathed. Lactate and magnesium have the catalogue's units, whatever the challenge's table of
+variables says: their medians are 1.8 and 2.0.
 
-**Defects.** What spoils a file's structure sets the whole patient aside, with file, row and rule: a column missing or
-extra (another order is read by name), a row with too few or too many fields, bytes that are not UTF-8, no rows, an
-hour that is no whole number, comes twice, runs backwards or is left out, a label other than 0 or 1 or that
-returns to 0, age or another fixed column that changes, two files for one patient. A text in place of a measurement
-sets that measurement aside; impossible values are the contract's business. CRLF, a byte order mark, a missing last
-newline, empty fields and ``nan`` are read as meant.
+**Defects.** What spoils a file's structure sets the whole patient aside, with file, row and rule: a
+column missing or extra (another order is read by name), a row with too few or too many fields,
+bytes that are not UTF-8, no rows, an hour that is no whole number, comes twice, runs backwards or
+is left out, a label other than 0 or 1 or that returns to 0, age or another fixed column that
+changes, two files for one patient. A text in place of a measurement sets that measurement aside;
+impossible values are the contract's business. CRLF, a byte order mark, a missing last newline,
+empty fields and ``nan`` are read as meant.
 """
 
 from __future__ import annotations
@@ -152,9 +156,13 @@ class PhysioNet2019(Source):
                 _broken_rows(parsed.rows),
             ]
         )
-        whole = whole.sort("file", "row", nulls_last=False, maintain_order=True).unique("file", maintain_order=True)
+        whole = whole.sort("file", "row", nulls_last=False, maintain_order=True).unique(
+            "file", maintain_order=True
+        )
         rows = parsed.rows.join(whole, on="file", how="anti", maintain_order="left")
-        cells = parsed.spoilt.filter(in_cell).join(whole, on="file", how="anti", maintain_order="left")
+        cells = parsed.spoilt.filter(in_cell).join(
+            whole, on="file", how="anti", maintain_order="left"
+        )
         defects = pl.concat([_defects("stays", whole), _defects("events", cells)])
         return Batch(
             stays=_stays(rows),
@@ -179,7 +187,11 @@ def _misplaced(number: int | None, names: list[str]) -> list[dict[str, object]]:
 
 def _rules() -> list[tuple[str, str, pl.Expr]]:
     """(rule, column, where it is broken), the plainest first."""
-    hour, label, again = pl.col("ICULOS"), pl.col("SepsisLabel"), pl.col("patient") == pl.col("patient").shift(1)
+    hour, label, again = (
+        pl.col("ICULOS"),
+        pl.col("SepsisLabel"),
+        pl.col("patient") == pl.col("patient").shift(1),
+    )
     step, turn = hour - hour.shift(1), label - label.shift(1)
     whole = hour.is_finite() & (hour >= 1) & (hour <= MOST_HOURS) & (hour == hour.floor())
     changed = [("fixed_value", c, again & pl.col(c).ne_missing(pl.col(c).shift(1))) for c in FIXED]
@@ -201,7 +213,9 @@ def _rules() -> list[tuple[str, str, pl.Expr]]:
 def _broken_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """One line for each row that breaks a rule of the file's structure."""
     rules = _rules()
-    broken = rows.select(broken.fill_null(value=False).alias(str(i)) for i, (_, _, broken) in enumerate(rules))
+    broken = rows.select(
+        broken.fill_null(value=False).alias(str(i)) for i, (_, _, broken) in enumerate(rules)
+    )
     lines = [
         rows.filter(broken[str(i)]).select(
             "patient",
@@ -234,7 +248,10 @@ def _stays(rows: pl.DataFrame) -> pl.DataFrame:
     )
     medical, surgical = pl.col("Unit1").eq_missing(1.0), pl.col("Unit2").eq_missing(1.0)
     sets = (
-        pl.when(pl.col("patient") < SET_SIZE).then(pl.lit("A")).when(pl.col("patient") < 2 * SET_SIZE).then(pl.lit("B"))
+        pl.when(pl.col("patient") < SET_SIZE)
+        .then(pl.lit("A"))
+        .when(pl.col("patient") < 2 * SET_SIZE)
+        .then(pl.lit("B"))
     )
     stays = patient.select(
         stay_id="patient",
@@ -245,10 +262,16 @@ def _stays(rows: pl.DataFrame) -> pl.DataFrame:
         observed_from=pl.when(pl.col("first") > 1).then(_hours(pl.col("first") - 1)),
         discharged_at=_hours(pl.col("last")),
         age="Age",
-        sex=pl.when(pl.col("Gender") == 1).then(pl.lit("M")).when(pl.col("Gender") == 0).then(pl.lit("F")),
+        sex=pl.when(pl.col("Gender") == 1)
+        .then(pl.lit("M"))
+        .when(pl.col("Gender") == 0)
+        .then(pl.lit("F")),
         height_cm=pl.lit(None),
         weight_kg=pl.lit(None),
-        unit=pl.when(medical & ~surgical).then(pl.lit("MICU")).when(surgical & ~medical).then(pl.lit("SICU")),
+        unit=pl.when(medical & ~surgical)
+        .then(pl.lit("MICU"))
+        .when(surgical & ~medical)
+        .then(pl.lit("SICU")),
         admission_type=pl.lit(None),
     )
     return stays.cast(pl.Schema(STAYS))
@@ -257,7 +280,9 @@ def _stays(rows: pl.DataFrame) -> pl.DataFrame:
 def _events(rows: pl.DataFrame) -> pl.DataFrame:
     percent = pl.when(pl.col("FiO2") <= 1).then((pl.col("FiO2") * 100).round(6)).otherwise("FiO2")
     time = _hours(pl.col("ICULOS"))
-    wide = rows.select(pl.col("patient").alias("stay_id"), time.alias("time"), *MEASUREMENTS).with_columns(FiO2=percent)
+    wide = rows.select(
+        pl.col("patient").alias("stay_id"), time.alias("time"), *MEASUREMENTS
+    ).with_columns(FiO2=percent)
     wide = wide.rename(MEASUREMENTS)
     long = wide.unpivot(index=["stay_id", "time"], variable_name="variable").drop_nulls("value")
     return long.with_columns(known_at="time").select(list(EVENTS)).cast(pl.Schema(EVENTS))
@@ -265,10 +290,15 @@ def _events(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _episodes(rows: pl.DataFrame, known_after_hours: float) -> pl.DataFrame:
     first = (
-        rows.filter(pl.col("SepsisLabel") == 1).group_by("patient", maintain_order=True).agg(pl.col("ICULOS").first())
+        rows.filter(pl.col("SepsisLabel") == 1)
+        .group_by("patient", maintain_order=True)
+        .agg(pl.col("ICULOS").first())
     )
     onset = pl.col("ICULOS") + LABEL_LEAD_HOURS
     episodes = first.select(
-        stay_id="patient", onset=_hours(onset), end=pl.lit(None), known_at=_hours(onset + known_after_hours)
+        stay_id="patient",
+        onset=_hours(onset),
+        end=pl.lit(None),
+        known_at=_hours(onset + known_after_hours),
     )
     return episodes.cast(pl.Schema(EPISODES))

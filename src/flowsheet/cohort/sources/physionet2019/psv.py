@@ -1,7 +1,9 @@
-"""Patients' files of the PhysioNet 2019 challenge: find them in a folder or a zip, and parse many at once.
+"""Patients' files of the PhysioNet 2019 challenge: find them in a folder or a zip, and parse many
+at once.
 
-What is wrong with a whole file, and where, becomes a line of ``Parsed.spoilt``: nobody can say what else in it is
-wrong, so the patient is set aside. A text where a measurement should be spoils that measurement alone.
+What is wrong with a whole file, and where, becomes a line of ``Parsed.spoilt``: nobody can say what
+else in it is wrong, so the patient is set aside. A text where a measurement should be spoils that
+measurement alone.
 """
 
 from __future__ import annotations
@@ -21,7 +23,15 @@ import polars as pl
 from flowsheet.errors import CheckFailed
 
 _NAME = re.compile(r"p(\d{1,9})\.psv")
-_LOST = (OSError, EOFError, RuntimeError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile)
+_LOST = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
 NEWLINE, BAR = ord("\n"), ord("|")
 
 _Fault = tuple[int | None, str | None, str, str | None]
@@ -68,9 +78,13 @@ def opened(path: Path) -> Iterator[Records]:
         archive = zipfile.ZipFile(path)
     except _LOST as error:
         what = f"the file is not a whole zip archive: {error}"
-        raise CheckFailed(what, where=str(path), todo="fetch it again, or name a folder of .psv files") from error
+        raise CheckFailed(
+            what, where=str(path), todo="fetch it again, or name a folder of .psv files"
+        ) from error
     with archive:
-        yield _some(path, Records(sorted(n for n in archive.namelist() if n.endswith(".psv")), archive.read))
+        yield _some(
+            path, Records(sorted(n for n in archive.namelist() if n.endswith(".psv")), archive.read)
+        )
 
 
 def _some(path: Path, records: Records) -> Records:
@@ -106,10 +120,15 @@ def parse(files: list[tuple[int, str]], read: Callable[[str], bytes], columns: l
         else:
             groups.setdefault(header, []).append((patient, name, body))
     parts = [_parse_alike(list(header), members, spoilt) for header, members in groups.items()]
-    schema = {"patient": pl.Int64(), "file": pl.String(), "row": pl.Int64(), **dict.fromkeys(columns, pl.String())}
-    texts = pl.concat([pl.DataFrame(schema=schema), *(part.select(list(schema)) for part in parts)]).sort(
-        "patient", "row"
-    )
+    schema = {
+        "patient": pl.Int64(),
+        "file": pl.String(),
+        "row": pl.Int64(),
+        **dict.fromkeys(columns, pl.String()),
+    }
+    texts = pl.concat(
+        [pl.DataFrame(schema=schema), *(part.select(list(schema)) for part in parts)]
+    ).sort("patient", "row")
     lost = pl.DataFrame(spoilt, schema=SPOILT, orient="row")
     rows, not_numbers = _numbers(texts, columns)
     return Parsed(rows, pl.concat([lost, not_numbers]))
@@ -129,7 +148,11 @@ def _header_fault(header: tuple[str, ...], columns: list[str]) -> _Fault | None:
         return None, None, "no_rows", "the file is empty"
     missing = [name for name in columns if name not in header]
     extra = [name for i, name in enumerate(header) if name not in columns or name in header[:i]]
-    told = [f"{word} {', '.join(names)}" for word, names in (("missing:", missing), ("extra:", extra)) if names]
+    told = [
+        f"{word} {', '.join(names)}"
+        for word, names in (("missing:", missing), ("extra:", extra))
+        if names
+    ]
     return (None, (missing + extra)[0], "columns", "; ".join(told)) if told else None
 
 
@@ -144,7 +167,9 @@ def _body_fault(body: bytes) -> _Fault | None:
     return None
 
 
-def _parse_alike(header: list[str], members: list[tuple[int, str, bytes]], spoilt: list[_Line]) -> pl.DataFrame:
+def _parse_alike(
+    header: list[str], members: list[tuple[int, str, bytes]], spoilt: list[_Line]
+) -> pl.DataFrame:
     """Texts of files with one header, null where nothing was measured."""
     lines = [body.count(b"\n") for _, _, body in members]
     ragged = _ragged(b"".join(body for _, _, body in members), np.array(lines), len(header))
@@ -153,7 +178,12 @@ def _parse_alike(header: list[str], members: list[tuple[int, str, bytes]], spoil
     kept = [i for i in range(len(members)) if i not in ragged]
     if not kept:
         return pl.DataFrame(
-            schema={"patient": pl.Int64(), "file": pl.String(), "row": pl.Int64(), **dict.fromkeys(header, pl.String())}
+            schema={
+                "patient": pl.Int64(),
+                "file": pl.String(),
+                "row": pl.Int64(),
+                **dict.fromkeys(header, pl.String()),
+            }
         )
     texts = pl.read_csv(
         b"".join(members[i][2] for i in kept),
@@ -178,7 +208,9 @@ def _parse_alike(header: list[str], members: list[tuple[int, str, bytes]], spoil
 def _ragged(body: bytes, lines: np.ndarray, fields: int) -> dict[int, tuple[int, int]]:
     """File -> (first row with the wrong number of fields, that number)."""
     text = np.frombuffer(body, np.uint8)
-    bars = np.diff(np.searchsorted(np.flatnonzero(text == BAR), np.flatnonzero(text == NEWLINE)), prepend=0)
+    bars = np.diff(
+        np.searchsorted(np.flatnonzero(text == BAR), np.flatnonzero(text == NEWLINE)), prepend=0
+    )
     wrong = np.flatnonzero(bars + 1 != fields)
     ends = np.cumsum(lines)
     which = np.searchsorted(ends, wrong, side="right")
@@ -195,6 +227,12 @@ def _numbers(texts: pl.DataFrame, columns: list[str]) -> tuple[pl.DataFrame, pl.
 
 
 def _not_numbers(texts: pl.DataFrame, rows: pl.DataFrame, column: str) -> pl.DataFrame:
-    bad = texts[column].is_not_null() & rows[column].is_null() & (texts[column].str.to_lowercase() != "nan")
+    bad = (
+        texts[column].is_not_null()
+        & rows[column].is_null()
+        & (texts[column].str.to_lowercase() != "nan")
+    )
     found = texts.filter(bad)
-    return found.select("patient", "file", "row", column=pl.lit(column), rule=pl.lit("number"), value=pl.col(column))
+    return found.select(
+        "patient", "file", "row", column=pl.lit(column), rule=pl.lit("number"), value=pl.col(column)
+    )

@@ -1,7 +1,8 @@
-"""A simulated ward with a known law: any size, seeded, and with the law's own probabilities beside it.
+"""A simulated ward with a known law: any size, seeded, and with the law's own probabilities beside
+it.
 
-Equations, parameters and what may be concluded from them: ``docs/simulated-ward.md``. The drugs bear the names of
-real ones; their effects here are invented.
+Equations, parameters and what may be concluded from them: ``docs/simulated-ward.md``. The drugs
+bear the names of real ones; their effects here are invented.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ class SimulatedWard(Source):
             yield _batch(self.options, block)
 
     def oracle(self) -> pl.DataFrame:
-        """P(septic in the next step | everything up to t(k), hidden physiology and frailty included).
+        """P(septic in the next step | everything up to t(k), hidden physiology and frailty
+        included).
 
-        Columns stay_id, time = t(k) = admission + k steps, probability; one row for each step k = 1..L of a stay.
-        It is for judging, never for learning: no table of the extract holds any of it.
+        Columns stay_id, time = t(k) = admission + k steps, probability; one row for each step k =
+        1..L of a stay. It is for judging, never for learning: no table of the extract holds any of
+        it.
         """
         return oracle(self.options).select("stay_id", "time", "probability")
 
@@ -55,10 +58,10 @@ class SimulatedWard(Source):
 def oracle(options: WardOptions, horizon: int = 1, paths: int = 400) -> pl.DataFrame:
     """The law's probability of y(k + horizon), given everything up to t(k).
 
-    Columns stay_id, time = t(k), probability (septic in step k + horizon), within (septic in some step of
-    k + 1..k + horizon, which is what a task of that horizon asks), and the standard error of each. For the next step
-    they are exact; further ahead they come from ``paths`` seeded futures a row, unbiased. The last rows of a stay
-    speak of steps after its end, had it gone on.
+    Columns stay_id, time = t(k), probability (septic in step k + horizon), within (septic in some
+    step of k + 1..k + horizon, which is what a task of that horizon asks), and the standard error
+    of each. For the next step they are exact; further ahead they come from ``paths`` seeded futures
+    a row, unbiased. The last rows of a stay speak of steps after its end, had it gone on.
 
     >>> oracle(WardOptions(stays=1, min_steps=3, max_steps=3), horizon=2).columns[2:]
     ['probability', 'within', 'probability_error', 'within_error']
@@ -69,8 +72,9 @@ def oracle(options: WardOptions, horizon: int = 1, paths: int = 400) -> pl.DataF
 def true_curves(options: WardOptions) -> pl.DataFrame:
     """What a dose does to the logit of the next step's response, by the steps since it was given.
 
-    Columns drug, lag (0..max_steps - 1; lag 0 is the step that follows the dose's own), effect (logits per unit of
-    the drug given in a step). It is the direct effect: what comes through physiology or an earlier response is apart.
+    Columns drug, lag (0..max_steps - 1; lag 0 is the step that follows the dose's own), effect
+    (logits per unit of the drug given in a step). It is the direct effect: what comes through
+    physiology or an earlier response is apart.
 
     >>> true_curves(WardOptions()).filter(drug="propofol").head(2).with_columns(pl.col("effect").round(5)).rows()
     [('propofol', 0, 0.0125), ('propofol', 1, 0.00896)]
@@ -100,7 +104,9 @@ def _batch(options: WardOptions, block: int) -> Batch:
         "treatments": _records.treatments(options, who, what, block, admitted),
         "episodes": _records.episodes(options, who, what, block, admitted),
     }
-    kept = {name: table.filter(pl.col("stay_id") <= options.stays) for name, table in tables.items()}
+    kept = {
+        name: table.filter(pl.col("stay_id") <= options.stays) for name, table in tables.items()
+    }
     return Batch(
         stays=kept["stays"],
         events=kept["events"],
@@ -112,10 +118,16 @@ def _batch(options: WardOptions, block: int) -> Batch:
 
 def _oracle(options: WardOptions, block: int, horizon: int, paths: int) -> pl.DataFrame:
     who = _ward.people(options, block)
-    told = ahead(options, who, _ward.course(options, who, block), block, horizon=horizon, paths=paths)
-    inside = (np.arange(options.max_steps) < who.steps[:, None]) & (who.stay_id <= options.stays)[:, None]
+    told = ahead(
+        options, who, _ward.course(options, who, block), block, horizon=horizon, paths=paths
+    )
+    inside = (np.arange(options.max_steps) < who.steps[:, None]) & (who.stay_id <= options.stays)[
+        :, None
+    ]
     stay, step = np.nonzero(inside)
-    time = _records.admissions(options, who, block)[stay] + _readings.minutes((step + 1) * options.step_hours * 60)
+    time = _records.admissions(options, who, block)[stay] + _readings.minutes(
+        (step + 1) * options.step_hours * 60
+    )
     frame = pl.DataFrame(
         {
             "stay_id": who.stay_id[stay],

@@ -13,8 +13,8 @@ from flowsheet.cohort.sources.simulated.process import WardOptions
 Floats = NDArray[np.float64]
 
 BLOCK = 500
-"""Stays are drawn in blocks of this size, each with its own streams, and a last block is drawn whole and cut:
-so the first stays of a ward do not depend on how many follow."""
+"""Stays are drawn in blocks of this size, each with its own streams, and a last block is drawn
+whole and cut: so the first stays of a ward do not depend on how many follow."""
 
 STREAMS = (
     "people",
@@ -51,7 +51,9 @@ class Course:
     doses: Floats  # (S, T, D) amount given in step k
     y: NDArray[np.bool_]  # (S, T) septic in step k
     factors: Floats  # (S, T + 1, F) at the end of step k, from k = 0
-    probability: Floats  # (S, T) P(septic in step k + 1 | all that happened up to the end of step k)
+    probability: (
+        Floats  # (S, T) P(septic in step k + 1 | all that happened up to the end of step k)
+    )
 
 
 def stream(options: WardOptions, block: int, name: str) -> np.random.Generator:
@@ -81,7 +83,9 @@ def people(options: WardOptions, block: int) -> People:
 def kernel(options: WardOptions, lags: int | None = None) -> Floats:
     """Logits at lags 0..T-1 (or so many) of one unit of each drug, shape (T, D)."""
     lag = np.arange(lags or options.max_steps, dtype=float)
-    return np.stack([d.effect / d.reference * d.curve.at(lag) for d in options.drugs.values()], axis=1)
+    return np.stack(
+        [d.effect / d.reference * d.curve.at(lag) for d in options.drugs.values()], axis=1
+    )
 
 
 def standing(options: WardOptions, who: People) -> Floats:
@@ -134,14 +138,19 @@ def _physiology(options: WardOptions, block: int) -> Floats:
     """A first level in equilibrium, then innovations, shape (S, T + 1, F)."""
     noise = np.array([f.noise for f in options.factors.values()])
     memory = np.array([f.memory for f in options.factors.values()])
-    z = noise * stream(options, block, "physiology").standard_normal((BLOCK, options.max_steps + 1, len(noise)))
+    z = noise * stream(options, block, "physiology").standard_normal(
+        (BLOCK, options.max_steps + 1, len(noise))
+    )
     z[:, 0] /= np.sqrt(1 - memory**2)
     return z
 
 
 def push(options: WardOptions) -> Floats:
     """What one unit of a drug does to each factor, shape (D, F)."""
-    rows = [[d.physiology.get(f, 0) / d.reference for f in options.factors] for d in options.drugs.values()]
+    rows = [
+        [d.physiology.get(f, 0) / d.reference for f in options.factors]
+        for d in options.drugs.values()
+    ]
     return np.array(rows)
 
 

@@ -58,16 +58,24 @@ def minutes(number: NDArray[np.int64]) -> NDArray[np.timedelta64]:
 
 
 def _readings(
-    options: WardOptions, channel: Channel, what: Course, inside: NDArray[np.bool_], rng: np.random.Generator
+    options: WardOptions,
+    channel: Channel,
+    what: Course,
+    inside: NDArray[np.bool_],
+    rng: np.random.Generator,
 ) -> dict[str, NDArray[Any]]:
     """One variable's readings: who, when (minutes since admission), how late, and the value."""
     shape = (BLOCK, options.max_steps, channel.slots)
-    taken = rng.random(shape) < expit(logit(channel.chance) + channel.when_septic * what.y)[..., None]
+    taken = (
+        rng.random(shape) < expit(logit(channel.chance) + channel.when_septic * what.y)[..., None]
+    )
     wait, error, late = rng.random(shape), rng.standard_normal(shape), rng.random(shape)
     stay, step, slot = np.nonzero(taken & inside[..., None])
     at = (stay, step, slot)
     width = options.step_hours * 60 // channel.slots
-    minute = slot * width + 1 + (wait[at] * width).astype(np.int64)  # in 1..step, as step k is (t(k-1), t(k)]
+    minute = (
+        slot * width + 1 + (wait[at] * width).astype(np.int64)
+    )  # in 1..step, as step k is (t(k-1), t(k)]
     share = minute / (options.step_hours * 60)
     loads = np.array([channel.loads.get(factor, 0.0) for factor in options.factors])
     signal = what.factors @ loads  # (S, T + 1), between steps along a straight line

@@ -1,8 +1,10 @@
-"""What the law says of a response further ahead than the next step: the future played out many times.
+"""What the law says of a response further ahead than the next step: the future played out many
+times.
 
-P(y(k + h) = 1 | past) is an expectation over the doses, the physiology and the responses of the h - 1 steps between.
-It is estimated by seeded paths from the exact state at t(k), each of which ends in the law's own probability of the
-last step, not in a toss of it; the responses on the way are stratified over the paths. Both estimates are unbiased.
+P(y(k + h) = 1 | past) is an expectation over the doses, the physiology and the responses of the h -
+1 steps between. It is estimated by seeded paths from the exact state at t(k), each of which ends in
+the law's own probability of the last step, not in a toss of it; the responses on the way are
+stratified over the paths. Both estimates are unbiased.
 """
 
 from __future__ import annotations
@@ -30,7 +32,13 @@ class Ahead:
 
 
 def ahead(
-    options: WardOptions, who: _ward.People, what: _ward.Course, block: int, *, horizon: int, paths: int
+    options: WardOptions,
+    who: _ward.People,
+    what: _ward.Course,
+    block: int,
+    *,
+    horizon: int,
+    paths: int,
 ) -> Ahead:
     """The law's probabilities ``horizon`` steps ahead; exact for 1, else from so many paths a row."""
     exact = what.probability
@@ -64,10 +72,22 @@ class _Paths:
     """M futures of each of S stays, from the end of step k."""
 
     def __init__(
-        self, options: WardOptions, rest: Floats, what: _ward.Course, standing: Floats, *, k: int, paths: int
+        self,
+        options: WardOptions,
+        rest: Floats,
+        what: _ward.Course,
+        standing: Floats,
+        *,
+        k: int,
+        paths: int,
     ) -> None:
         drugs, factors = options.drugs.values(), options.factors.values()
-        self.options, self.rest, self.standing, self.paths = options, rest[:, None], standing[:, :, k, None], paths
+        self.options, self.rest, self.standing, self.paths = (
+            options,
+            rest[:, None],
+            standing[:, :, k, None],
+            paths,
+        )
         self.chance = logit(np.array([d.chance for d in drugs]))
         self.when_septic = np.array([d.when_septic for d in drugs])
         self.levels = [np.array(d.doses) for d in drugs]
@@ -84,7 +104,10 @@ class _Paths:
         ``well`` follows the futures in which nobody becomes septic on the way.
         """
         shape = (len(self.p), self.paths)
-        y, p = np.repeat(self.y[:, None], self.paths, axis=1), np.repeat(self.p[:, None], self.paths, axis=1)
+        y, p = (
+            np.repeat(self.y[:, None], self.paths, axis=1),
+            np.repeat(self.p[:, None], self.paths, axis=1),
+        )
         z = np.repeat(self.z[:, None, :], self.paths, axis=1)
         survived, given = 1 - p, list[Floats]()
         for i in range(1, horizon):
@@ -102,7 +125,9 @@ class _Paths:
         shape = (*before.shape, len(self.levels))
         luck, which = rng.random(shape), rng.random(shape)
         given = luck < expit(self.chance + self.when_septic * before[..., None])
-        amounts = [level[(which[..., d] * len(level)).astype(int)] for d, level in enumerate(self.levels)]
+        amounts = [
+            level[(which[..., d] * len(level)).astype(int)] for d, level in enumerate(self.levels)
+        ]
         return np.where(given, np.stack(amounts, axis=-1), 0.0)
 
 

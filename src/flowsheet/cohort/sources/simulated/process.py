@@ -1,7 +1,7 @@
 """The parameters of the simulated ward's law; ``docs/simulated-ward.md`` has the equations.
 
-Drugs and variables bear names of the catalogue so that the rest of the platform reads them; what the drugs
-do here is invented and says nothing about the real ones.
+Drugs and variables bear names of the catalogue so that the rest of the platform reads them; what
+the drugs do here is invented and says nothing about the real ones.
 """
 
 from __future__ import annotations
@@ -125,13 +125,23 @@ def _drugs() -> dict[str, Drug]:
     late = Plateau(first=24, last=48, shoulder=2)
     soon = Plateau(first=1, last=8, shoulder=1)
     return {
-        "vancomycin": Drug(doses=(500, 1000, 1500), reference=1000, chance=0.08, effect=-2.5, curve=Hump(peak=4)),
-        "piperacillin_tazobactam": Drug(doses=(2250, 4500), reference=4500, chance=0.08, effect=-2.5, curve=soon),
+        "vancomycin": Drug(
+            doses=(500, 1000, 1500), reference=1000, chance=0.08, effect=-2.5, curve=Hump(peak=4)
+        ),
+        "piperacillin_tazobactam": Drug(
+            doses=(2250, 4500), reference=4500, chance=0.08, effect=-2.5, curve=soon
+        ),
         "ceftriaxone": Drug(
-            doses=(1000, 2000), reference=2000, chance=0.07, effect=-2, curve=Power(scale=2, exponent=1.2)
+            doses=(1000, 2000),
+            reference=2000,
+            chance=0.07,
+            effect=-2,
+            curve=Power(scale=2, exponent=1.2),
         ),
         "hydrocortisone": Drug(doses=(50, 100), reference=100, chance=0.05, effect=4, curve=late),
-        "propofol": Drug(doses=(100, 200, 300), reference=200, chance=0.1, effect=2.5, curve=Exponential(tau=3)),
+        "propofol": Drug(
+            doses=(100, 200, 300), reference=200, chance=0.1, effect=2.5, curve=Exponential(tau=3)
+        ),
         "norepinephrine": Drug(
             doses=(36, 72, 144),
             reference=72,
@@ -142,13 +152,17 @@ def _drugs() -> dict[str, Drug]:
             curve=Exponential(tau=1),
             physiology={"circulation": -0.5},
         ),
-        "furosemide": Drug(doses=(20, 40, 80), reference=40, chance=0.1, physiology={"organs": -0.1}),
+        "furosemide": Drug(
+            doses=(20, 40, 80), reference=40, chance=0.1, physiology={"organs": -0.1}
+        ),
         "insulin": Drug(doses=(4, 8, 12), reference=8, chance=0.1),
     }
 
 
 def _vital(base: float, loads: dict[str, float], noise: float, decimals: int = 0) -> Channel:
-    return Channel(base=base, loads=loads, noise=noise, decimals=decimals, slots=3, chance=0.8, when_septic=1.5)
+    return Channel(
+        base=base, loads=loads, noise=noise, decimals=decimals, slots=3, chance=0.8, when_septic=1.5
+    )
 
 
 def _lab(base: float, loads: dict[str, float], noise: float, decimals: int = 1) -> Channel:
@@ -214,7 +228,9 @@ class WardOptions(Frozen):
     @model_validator(mode="after")
     def _speaks_of_what_there_is(self) -> WardOptions:
         if self.max_steps < self.min_steps:
-            raise ValueError(f"max_steps ({self.max_steps}) must not be smaller than min_steps ({self.min_steps})")
+            raise ValueError(
+                f"max_steps ({self.max_steps}) must not be smaller than min_steps ({self.min_steps})"
+            )
         _known("drugs", self.drugs, DRUGS)
         _known("channels", self.channels, VARIABLES)
         _known("response.physiology", self.response.physiology, self.factors)

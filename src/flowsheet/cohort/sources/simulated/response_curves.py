@@ -1,7 +1,8 @@
 """How the effect of one dose runs over time: a drug's curve over lags, in steps.
 
-A dose given in step k acts on the response of step k + 1 with lag 0, on that of step k + 2 with lag 1, and so on.
-Every curve is scaled so that its largest value is 1; a drug's ``effect`` says what that is worth in logits.
+A dose given in step k acts on the response of step k + 1 with lag 0, on that of step k + 2 with lag
+1, and so on. Every curve is scaled so that its largest value is 1; a drug's ``effect`` says what
+that is worth in logits.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class Exponential(Frozen):
 
 
 class Hump(Frozen):
-    """``(lag / peak * exp(1 - lag / peak)) ** sharpness``: nothing at first, a maximum at ``peak``, then fading.
+    """``(lag / peak * exp(1 - lag / peak)) ** sharpness``: nothing at first, a maximum at ``peak``,
+    then fading.
 
     A gamma density with its mode at ``peak``, scaled to 1 there.
     """
@@ -46,10 +48,11 @@ class Hump(Frozen):
 
 
 class Plateau(Frozen):
-    """1 from lag ``first`` to lag ``last``, rising and ending along logistic shoulders of width ``shoulder``.
+    """1 from lag ``first`` to lag ``last``, rising and ending along logistic shoulders of width
+    ``shoulder``.
 
-    ``sigmoid((lag - first + 1/2) / shoulder) * sigmoid((last + 1/2 - lag) / shoulder)``; with shoulder 0 it is 1 on
-    first..last, both included, and 0 elsewhere.
+    ``sigmoid((lag - first + 1/2) / shoulder) * sigmoid((last + 1/2 - lag) / shoulder)``; with
+    shoulder 0 it is 1 on first..last, both included, and 0 elsewhere.
     """
 
     shape: Literal["plateau"] = "plateau"
@@ -66,7 +69,9 @@ class Plateau(Frozen):
     def at(self, lag: Floats) -> Floats:
         """The curve at these lags."""
         width = self.shoulder or 1e-9
-        return np.asarray(expit((lag - self.first + 0.5) / width) * expit((self.last + 0.5 - lag) / width))
+        return np.asarray(
+            expit((lag - self.first + 0.5) / width) * expit((self.last + 0.5 - lag) / width)
+        )
 
 
 class Power(Frozen):

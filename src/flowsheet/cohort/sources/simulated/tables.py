@@ -58,7 +58,9 @@ def stays(options: WardOptions, who: People, block: int, admitted: Dates) -> pl.
     )
 
 
-def treatments(options: WardOptions, who: People, what: Course, block: int, admitted: Dates) -> pl.DataFrame:
+def treatments(
+    options: WardOptions, who: People, what: Course, block: int, admitted: Dates
+) -> pl.DataFrame:
     """One row a dose, each begun and ended within its step, known when it begins."""
     length = options.step_hours * 60
     inside = np.arange(options.max_steps) < who.steps[:, None]
@@ -83,12 +85,15 @@ def treatments(options: WardOptions, who: People, what: Course, block: int, admi
     return frame.sort("stay_id", "start", "drug", maintain_order=True)
 
 
-def episodes(options: WardOptions, who: People, what: Course, block: int, admitted: Dates) -> pl.DataFrame:
+def episodes(
+    options: WardOptions, who: People, what: Course, block: int, admitted: Dates
+) -> pl.DataFrame:
     """One row a run of septic steps.
 
-    Onset lies strictly inside the first septic step and the end strictly inside the last one, so that the steps
-    (t(k-1), t(k)] that an episode overlaps are exactly the septic ones. A run that reaches the end of the stay has
-    no end. The record knows of it at the end of its first step, plus the declared delay.
+    Onset lies strictly inside the first septic step and the end strictly inside the last one, so
+    that the steps (t(k-1), t(k)] that an episode overlaps are exactly the septic ones. A run that
+    reaches the end of the stay has no end. The record knows of it at the end of its first step,
+    plus the declared delay.
     """
     length = options.step_hours * 60
     begin, wane = stream(options, block, "episodes").random((2, *what.y.shape))
@@ -112,6 +117,8 @@ def episodes(options: WardOptions, who: People, what: Course, block: int, admitt
     )
 
 
-def _within(share: NDArray[np.float64], low: float | NDArray[np.float64], high: float) -> NDArray[np.float64]:
+def _within(
+    share: NDArray[np.float64], low: float | NDArray[np.float64], high: float
+) -> NDArray[np.float64]:
     """A share of the unit interval as a share of [low, high]."""
     return low + (high - low) * share

@@ -1,24 +1,29 @@
 """Cohorts that YAIB-cohorts made: hourly tables with a label, from MIMIC, eICU, HiRID or AUMCdb.
 
-van de Water et al., Yet Another ICU Benchmark, ICLR 2024, arXiv:2306.05109; the files are written by
-https://github.com/rvandewater/YAIB-cohorts. A folder holds ``dyn.parquet`` (a row an hour, a column a measurement),
-``outc.parquet`` (a label an hour) and ``sta.parquet`` (a row a stay: age, sex, height, weight).
+van de Water et al., Yet Another ICU Benchmark, ICLR 2024, arXiv:2306.05109; the files are written
+by https://github.com/rvandewater/YAIB-cohorts. A folder holds ``dyn.parquet`` (a row an hour, a
+column a measurement), ``outc.parquet`` (a label an hour) and ``sta.parquet`` (a row a stay: age,
+sex, height, weight).
 
-**Time.** Hour h covers [h, h + 1) after admission (ricu rounds times down), and a value is the hour's median, or its
-sum for urine: it is true and known at the hour's end, h + 1. Admission is ``EPOCH``. The last hour is the one of
-discharge, of the seventh day's end, or of six hours after onset, whichever is first: the record ends there.
+**Time.** Hour h covers [h, h + 1) after admission (ricu rounds times down), and a value is the
+hour's median, or its sum for urine: it is true and known at the hour's end, h + 1. Admission is
+``EPOCH``. The last hour is the one of discharge, of the seventh day's end, or of six hours after
+onset, whichever is first: the record ends there.
 
-**Label.** ``R/sepsis.R`` and its ``outcome_window(c(6, 6))`` label the hours from six before onset to six after it,
-so the onset's hour is six after the first hour labelled true. YAIB takes the first onset alone and stops looking six
-hours later: an episode has no end. A stay whose label turns false again was not made in that way and is set aside.
+**Label.** ``R/sepsis.R`` and its ``outcome_window(c(6, 6))`` label the hours from six before onset
+to six after it, so the onset's hour is six after the first hour labelled true. YAIB takes the first
+onset alone and stops looking six hours later: an episode has no end. A stay whose label turns false
+again was not made in that way and is set aside.
 
-**Known.** Onset is the hour of a SOFA rise, from 48 h before suspicion to 24 h after it; suspicion is the earlier of
-culture and antibiotic, the antibiotic at most 72 h after the culture (``ricu::susp_inf``) and given for 72 h on
-(``abx_cont``). Only then is the definition met for certain: up to 48 + 72 + 72 h after the onset that it dates back.
-As the record stops six hours after onset, no model can be told its label in time.
+**Known.** Onset is the hour of a SOFA rise, from 48 h before suspicion to 24 h after it; suspicion
+is the earlier of culture and antibiotic, the antibiotic at most 72 h after the culture
+(``ricu::susp_inf``) and given for 72 h on (``abx_cont``). Only then is the definition met for
+certain: up to 48 + 72 + 72 h after the onset that it dates back. As the record stops six hours
+after onset, no model can be told its label in time.
 
-**Subjects.** The files name stays, not patients. A column ``subject_id`` in ``sta.parquet`` is taken where somebody
-adds it; without one each stay counts as its own subject, and a readmission cannot be kept out of the other split.
+**Subjects.** The files name stays, not patients. A column ``subject_id`` in ``sta.parquet`` is
+taken where somebody adds it; without one each stay counts as its own subject, and a readmission
+cannot be kept out of the other split.
 """
 
 from __future__ import annotations
@@ -104,10 +109,15 @@ class Yaib(Source):
         read = self._cohort.read
         more = [column for column in ("subject_id",) if column in self._cohort.schemas["sta"]]
         sta = read("sta", "age", "sex", "height", "weight", *more, low=low, high=high)
-        outc = read("outc", "hour", "label", low=low, high=high).with_columns(pl.col("label").cast(pl.Float64))
+        outc = read("outc", "hour", "label", low=low, high=high).with_columns(
+            pl.col("label").cast(pl.Float64)
+        )
         dyn = read("dyn", "hour", *self._columns, low=low, high=high)
         spoilt = _yaib.broken(sta, dyn, outc)
-        sta, dyn, outc = (f.join(spoilt, on="stay_id", how="anti", maintain_order="left") for f in (sta, dyn, outc))
+        sta, dyn, outc = (
+            f.join(spoilt, on="stay_id", how="anti", maintain_order="left")
+            for f in (sta, dyn, outc)
+        )
         return Batch(
             stays=_stays(sta, outc),
             events=_events(dyn, self._columns),
@@ -125,9 +135,13 @@ class Yaib(Source):
             name: [column for column in schema if column not in used[name]]
             for name, schema in self._cohort.schemas.items()
         }
-        counts = {name: self._cohort.read(name, *columns) for name, columns in unknown.items() if columns}
+        counts = {
+            name: self._cohort.read(name, *columns) for name, columns in unknown.items() if columns
+        }
         return {
-            f"{name}.parquet: the column {column!r} is no variable that is known": int(frame[column].count())
+            f"{name}.parquet: the column {column!r} is no variable that is known": int(
+                frame[column].count()
+            )
             for name, frame in counts.items()
             for column in unknown[name]
         }
@@ -162,16 +176,26 @@ def _stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
 
 
 def _events(dyn: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
-    told = dyn.select("stay_id", pl.col(list(columns)).cast(pl.Float64), time=_after(pl.col("hour") + 1))
+    told = dyn.select(
+        "stay_id", pl.col(list(columns)).cast(pl.Float64), time=_after(pl.col("hour") + 1)
+    )
     long = told.rename(columns).unpivot(index=["stay_id", "time"], variable_name="variable")
     long = long.with_columns(pl.col("value").fill_nan(None), known_at="time").drop_nulls("value")
     return long.select(list(EVENTS)).cast(pl.Schema(EVENTS))
 
 
 def _episodes(outc: pl.DataFrame, options: YaibOptions) -> pl.DataFrame:
-    first = outc.filter(pl.col("label") == 1).group_by("stay_id").agg(pl.col("hour").min()).sort("stay_id")
+    first = (
+        outc.filter(pl.col("label") == 1)
+        .group_by("stay_id")
+        .agg(pl.col("hour").min())
+        .sort("stay_id")
+    )
     onset = pl.col("hour") + 1 + options.label_lead_hours
     episodes = first.select(
-        "stay_id", onset=_after(onset), end=pl.lit(None), known_at=_after(onset + options.label_known_after_hours)
+        "stay_id",
+        onset=_after(onset),
+        end=pl.lit(None),
+        known_at=_after(onset + options.label_known_after_hours),
     )
     return episodes.cast(pl.Schema(EPISODES))

@@ -37,11 +37,17 @@ class Cohort:
         """Open the folder; ``measured`` are the columns of ``dyn`` that must hold numbers.
 
         Raises:
-            CheckFailed: a file or a column is missing, is unreadable, or has a type that cannot mean what it should.
+            CheckFailed: a file or a column is missing, is unreadable, or has a type that cannot
+            mean what it should.
         """
         schemas = {name: _schema(folder / f"{name}.parquet") for name in FILES}
         for name, schema in schemas.items():
-            _check(folder / f"{name}.parquet", schema, REQUIRED[name], measured if name == "dyn" else set())
+            _check(
+                folder / f"{name}.parquet",
+                schema,
+                REQUIRED[name],
+                measured if name == "dyn" else set(),
+            )
         return cls(folder, schemas)
 
     def file(self, name: str) -> Path:
@@ -55,10 +61,16 @@ class Cohort:
         if "time" not in REQUIRED[name]:
             return frame
         span = isinstance(self.schemas[name]["time"], pl.Duration)
-        hour = pl.col("time").cast(pl.Duration("us")).dt.total_microseconds() / 3.6e9 if span else pl.col("time")
+        hour = (
+            pl.col("time").cast(pl.Duration("us")).dt.total_microseconds() / 3.6e9
+            if span
+            else pl.col("time")
+        )
         return frame.with_columns(hour=hour.cast(pl.Float64))
 
-    def read(self, name: str, *columns: str, low: int | None = None, high: int | None = None) -> pl.DataFrame:
+    def read(
+        self, name: str, *columns: str, low: int | None = None, high: int | None = None
+    ) -> pl.DataFrame:
         """Some columns of the stays from ``low`` to ``high``, in order of stay and hour.
 
         Raises:
@@ -81,7 +93,11 @@ class Cohort:
         for name, found in ids.items():
             if found.null_count():
                 what = f"{found.null_count():,} rows name no stay"
-                raise CheckFailed(what, where=f"{self.file(name)}, column 'stay_id'", todo="remove or mend those rows")
+                raise CheckFailed(
+                    what,
+                    where=f"{self.file(name)}, column 'stay_id'",
+                    todo="remove or mend those rows",
+                )
         return pl.concat([found.unique() for found in ids.values()]).unique().sort()
 
 
@@ -99,7 +115,9 @@ def _schema(file: Path) -> pl.Schema:
 def _check(file: Path, schema: pl.Schema, required: tuple[str, ...], measured: set[str]) -> None:
     for column in required:
         if column not in schema:
-            hourly = " (one label a stay is no episode: take an hourly task)" if column == "time" else ""
+            hourly = (
+                " (one label a stay is no episode: take an hourly task)" if column == "time" else ""
+            )
             raise CheckFailed(
                 f"there is no column {column!r}{hourly}",
                 where=str(file),
@@ -109,7 +127,9 @@ def _check(file: Path, schema: pl.Schema, required: tuple[str, ...], measured: s
         wanted = _wanted(column, kind, measured)
         if wanted:
             raise CheckFailed(
-                f"the column {column!r} holds {kind}, not {wanted}", where=str(file), todo="write it with that type"
+                f"the column {column!r} holds {kind}, not {wanted}",
+                where=str(file),
+                todo="write it with that type",
             )
 
 
@@ -123,19 +143,28 @@ def _wanted(column: str, kind: pl.DataType, measured: set[str]) -> str | None:
         return "true and false, or 0 and 1"
     if column == "sex" and kind not in (pl.String, pl.Categorical, pl.Null):
         return "text"
-    if (column in measured or column in ("age", "height", "weight")) and not (kind.is_numeric() or kind == pl.Null):
+    if (column in measured or column in ("age", "height", "weight")) and not (
+        kind.is_numeric() or kind == pl.Null
+    ):
         return "numbers"
     return None
 
 
 def broken(sta: pl.DataFrame, dyn: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
-    """The stays that cannot be read, one line each with the plainest reason; columns as in ``SPOILT``.
+    """The stays that cannot be read, one line each with the plainest reason; columns as in
+    ``SPOILT``.
 
     ``dyn`` and ``outc`` are in order of stay and hour; ``label`` is a number.
     """
     lines = [
         *_absent(sta, dyn, outc),
-        _line(sta.filter(~pl.col("stay_id").is_first_distinct()), "sta", "stay_id", "duplicate_stay", "stay_id"),
+        _line(
+            sta.filter(~pl.col("stay_id").is_first_distinct()),
+            "sta",
+            "stay_id",
+            "duplicate_stay",
+            "stay_id",
+        ),
         *_hours(dyn, "dyn"),
         *_hours(outc, "outc"),
         *_labels(outc),
@@ -146,9 +175,16 @@ def broken(sta: pl.DataFrame, dyn: pl.DataFrame, outc: pl.DataFrame) -> pl.DataF
 
 def _absent(*frames: pl.DataFrame) -> list[pl.DataFrame]:
     """Stays that another file tells of."""
-    every = pl.concat([frame.select("stay_id").unique() for frame in frames]).unique().sort("stay_id")
-    lacking = [every.join(frame, on="stay_id", how="anti", maintain_order="left") for frame in frames]
-    return [_line(rows, name, "stay_id", "in_every_file", "stay_id") for name, rows in zip(FILES, lacking, strict=True)]
+    every = (
+        pl.concat([frame.select("stay_id").unique() for frame in frames]).unique().sort("stay_id")
+    )
+    lacking = [
+        every.join(frame, on="stay_id", how="anti", maintain_order="left") for frame in frames
+    ]
+    return [
+        _line(rows, name, "stay_id", "in_every_file", "stay_id")
+        for name, rows in zip(FILES, lacking, strict=True)
+    ]
 
 
 def _hours(frame: pl.DataFrame, file: str) -> list[pl.DataFrame]:
@@ -174,11 +210,20 @@ def _labels(outc: pl.DataFrame) -> list[pl.DataFrame]:
 
 def _other_hours(dyn: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
     """Stays whose hours in ``dyn`` are not those in ``outc``."""
-    grids = [f.group_by("stay_id").agg(hour=pl.col("hour").min(), last=pl.col("hour").max()) for f in (dyn, outc)]
+    grids = [
+        f.group_by("stay_id").agg(hour=pl.col("hour").min(), last=pl.col("hour").max())
+        for f in (dyn, outc)
+    ]
     both = grids[0].join(grids[1], on="stay_id", suffix="_label").sort("stay_id")
     other = (pl.col("hour") != pl.col("hour_label")) | (pl.col("last") != pl.col("last_label"))
     told = pl.format("{} to {}, labels {} to {}", "hour", "last", "hour_label", "last_label")
-    return _line(both.filter(other.fill_null(value=False)).with_columns(told=told), "dyn", "time", "same_hours", "told")
+    return _line(
+        both.filter(other.fill_null(value=False)).with_columns(told=told),
+        "dyn",
+        "time",
+        "same_hours",
+        "told",
+    )
 
 
 def _line(rows: pl.DataFrame, file: str, column: str, rule: str, value: str) -> pl.DataFrame:
