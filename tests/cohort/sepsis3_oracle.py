@@ -237,7 +237,7 @@ def suspicions(stay, antibiotics, cultures, o):
     return found
 
 
-def episodes(stay, events, treatments, antibiotics, cultures, o):  # noqa: PLR0917
+def episodes(stay, events, treatments, antibiotics, cultures, o):
     """(onset, end, known_at), in order; ``end`` None: not over when the stay ends."""
     rows = sofa(stay, events, treatments, o)
     key = "total" if o.criterion == "level" else "change"
@@ -270,7 +270,7 @@ def episodes(stay, events, treatments, antibiotics, cultures, o):  # noqa: PLR09
         free = end
 
 
-def ending(stay, rows, key, given, episode, o):  # noqa: PLR0917
+def ending(stay, rows, key, given, episode, o):
     onset, known, base = episode
     settle = o.settle_hours * H
     if o.end == "fixed":

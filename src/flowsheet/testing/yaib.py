@@ -23,7 +23,7 @@ def frames(stays: int = 4, hours: int = 12) -> Frames:
 
     >>> [frame.columns for frame in frames().values()]
     [['stay_id', 'age', 'sex', 'height', 'weight'], ['stay_id', 'time', 'hr', 'temp', 'urine'], ['stay_id', 'time', 'label']]
-    """  # noqa: E501
+    """
     ids = np.arange(11, 11 + stays)
     lengths = np.where(ids == 12, ONSET + 7, hours + ids - 11)
     stay = np.repeat(ids, lengths)

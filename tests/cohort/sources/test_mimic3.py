@@ -439,7 +439,7 @@ def test_the_demo_has_136_stays_before_exclusions(demo):
 @pytest.mark.parametrize(("stay", "variable", "time", "known_at", "value"), DEMO_VALUES)
 def test_values_of_the_demo_are_those_of_the_raw_tables(
     demo, stay, variable, time, known_at, value
-):  # noqa: PLR0917
+):
     found = [row for row in values(demo[0], stay, variable) if row[0] == at(time)]
     assert found == [(at(time), at(known_at), pytest.approx(value, abs=1e-4))]
 
