@@ -40,7 +40,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.models import _training
-from flowsheet.models._batching import POOL, Batch, Ints, Layout, Table, batches, gather
+from flowsheet.models._batching import POOL, Batch, Layout, Table, batches, gather
 from flowsheet.models._recurrent import (
     RecurrentLayer,
     RecurrentModel,
@@ -49,6 +49,7 @@ from flowsheet.models._recurrent import (
 )
 from flowsheet.models._training import Trainer, kept_memory
 from flowsheet.models.base import MODELS, Context
+from flowsheet.typing import Ints
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
 

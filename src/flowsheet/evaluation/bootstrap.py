@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowsheet.evaluation.metrics.base import Floats, Metric, Sample, Scored
+from flowsheet.evaluation.metrics.base import Metric, Sample, Scored
+from flowsheet.typing import Floats
 
 Key = TypeVar("Key")
 
@@ -131,5 +131,5 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _enough(values: NDArray[np.float64]) -> bool:
+def _enough(values: Floats) -> bool:
     return len(values) > 1 and float(np.isfinite(values).mean()) >= MOSTLY

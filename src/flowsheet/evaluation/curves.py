@@ -9,9 +9,10 @@ import polars as pl
 
 from flowsheet.config import EvaluationConfig
 from flowsheet.evaluation.bootstrap import batches, interval
-from flowsheet.evaluation.metrics.base import Floats, Sample, Scored, ratio
+from flowsheet.evaluation.metrics.base import Sample, Scored, ratio
 from flowsheet.evaluation.metrics.ece import bins_between
 from flowsheet.evaluation.results import Contest
+from flowsheet.typing import Floats
 
 CURVES: dict[str, pl.DataType] = {
     "curve": pl.String(),  # roc, pr, calibration or decision

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
@@ -23,6 +22,7 @@ from flowsheet.evaluation.summaries import headline
 from flowsheet.evaluation.tables import folds as fold_figures
 from flowsheet.evaluation.tables import lead_times, leaderboard, pairs
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
 _FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")
@@ -82,7 +82,7 @@ class Evidence:
 
 def evaluate(
     sequences: Sequences,
-    predictions: Mapping[str, NDArray[np.float64]],
+    predictions: Mapping[str, Floats],
     config: EvaluationConfig,
     seed: int,
     *,
@@ -192,7 +192,7 @@ def _cross_validation(contest: Contest) -> dict[str, Any] | None:
     }
 
 
-def _check(model: str, p: NDArray[np.float64], sequences: Sequences) -> None:
+def _check(model: str, p: Floats, sequences: Sequences) -> None:
     if p.shape != (sequences.rows,):
         raise CheckFailed(
             f"{model} gave {p.size:,} probabilities for {sequences.rows:,} rows",

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.errors import CheckFailed
+from flowsheet.typing import Bools, Floats, Ints
 from flowsheet.windows.sequences import Sequences
 
 
@@ -20,11 +20,11 @@ class Fold:
     """Counted from 0."""
     fold: int
     """Counted from 0, anew in each repetition."""
-    subjects: NDArray[np.int64]
+    subjects: Ints
     """(s,) ids of the held-out subjects."""
     learned_from: int
     """Number of subjects that fitting, tuning and the choice of thresholds saw."""
-    predictions: Mapping[str, NDArray[np.float64]]
+    predictions: Mapping[str, Floats]
     """For each model the probability of every row of ``sequences.of_subjects(subjects)``, shape (n,)."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """For each model the probability from which on it rings, chosen on this fold's development subjects."""
@@ -34,8 +34,8 @@ class Fold:
 class Told:
     """What one model said of every row, shapes (N,)."""
 
-    p: NDArray[np.float64]
-    alarm: NDArray[np.bool_] | None = None
+    p: Floats
+    alarm: Bools | None = None
 
 
 def check_folds(sequences: Sequences, folds: Sequence[Fold]) -> None:
@@ -82,7 +82,7 @@ def _check_shapes(sequences: Sequences, fold: Fold, models: set[str]) -> None:
             )
 
 
-def rows_of(sequences: Sequences, fold: Fold) -> NDArray[np.bool_]:
+def rows_of(sequences: Sequences, fold: Fold) -> Bools:
     """The rows of the held-out subjects, shape (N,)."""
     return np.repeat(np.isin(sequences.subject_id, fold.subjects), sequences.lengths)
 

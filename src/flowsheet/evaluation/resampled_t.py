@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from flowsheet.evaluation.bootstrap import Difference, student
-from flowsheet.evaluation.metrics.base import Floats
+from flowsheet.typing import Floats
 
 
 def corrected_t(differences: Floats, ratio: float, confidence: float) -> Difference:

@@ -13,13 +13,13 @@ from flowsheet.config import EvaluationConfig, Protocol, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap
 from flowsheet.evaluation.folds import Fold, Told, rows_of
 from flowsheet.evaluation.metrics import METRICS, Metric, Scored
-from flowsheet.evaluation.metrics.base import Floats
 from flowsheet.evaluation.subsets import (
     ALL,
     STAYS,
     Scope,
     scored,
 )
+from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
 Key = tuple[str, str]

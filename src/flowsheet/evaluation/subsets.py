@@ -17,16 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.config import Censor, EvaluationConfig, Response, TaskConfig
 from flowsheet.evaluation.folds import Told
 from flowsheet.evaluation.metrics import Scored
 from flowsheet.evaluation.metrics.normalised_utility import OPTIMAL
+from flowsheet.typing import AnyArray, Bools, Floats, Ints
 from flowsheet.windows.sequences import Sequences
 
 ALL, TRANSITIONS_IN, STAYS, NOT_TOLD = "all", "transitions_in", "stays", "not told"
@@ -37,12 +36,12 @@ class Scope:
     """A set of scored rows under a name."""
 
     name: str
-    rows: NDArray[np.bool_]  # (N,)
+    rows: Bools  # (N,)
     is_subgroup: bool = False
     per_stay: bool = False
     """One figure is made of all of a stay's rows."""
 
-    def within(self, rows: NDArray[np.bool_]) -> Scope:
+    def within(self, rows: Bools) -> Scope:
         """Those of its rows that are among ``rows`` (N,), whole stays."""
         return Scope(self.name, self.rows & rows, self.is_subgroup, self.per_stay)
 
@@ -64,7 +63,7 @@ def scopes(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Sco
         yield from _subgroups(sequences, subgroups)
 
 
-def _before_state(sequences: Sequences) -> NDArray[np.bool_]:
+def _before_state(sequences: Sequences) -> Bools:
     """Rows before the stay's first one in the state, shape (N,)."""
     so_far = np.concatenate([[0], np.cumsum(sequences.in_state)])
     return np.asarray(so_far[1:] == np.repeat(so_far[sequences.offsets[:-1]], sequences.lengths))
@@ -139,18 +138,18 @@ def _scored_stays(
     )
 
 
-def _most(values: NDArray[Any], starts: NDArray[np.int64]) -> NDArray[Any]:
+def _most(values: AnyArray, starts: Ints) -> AnyArray:
     """The largest value of each stay; ``starts`` are the places of the stays' first rows."""
     return np.maximum.reduceat(values, starts) if len(starts) else values[:0]
 
 
 def _lead_times(
     sequences: Sequences,
-    rows: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    alarm: NDArray[np.bool_],
+    rows: Ints,
+    starts: Ints,
+    alarm: Bools,
     task: TaskConfig,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Hours from the first alarm to onset for each stay that has ``rows``; NaN without an earlier alarm or onset."""
     step, stay = sequences.step[rows].astype(np.float64), sequences.row_stay[rows][starts]
     rung, due = (_first(step, chosen, starts) for chosen in (alarm, sequences.y[rows] == 1))
@@ -164,14 +163,12 @@ def _lead_times(
     return np.where(lead > 0, lead, np.nan)
 
 
-def _first(
-    step: NDArray[np.float64], chosen: NDArray[np.bool_], starts: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _first(step: Floats, chosen: Bools, starts: Ints) -> Floats:
     """For each stay the first step of the chosen rows, infinite where there is none."""
     return np.minimum.reduceat(np.where(chosen, step, np.inf), starts) if len(starts) else step[:0]
 
 
-def _enters_state(sequences: Sequences) -> NDArray[np.float64]:
+def _enters_state(sequences: Sequences) -> Floats:
     """For each stay the first step at which it is already in the state, infinite where it never is; shape (S,)."""
     rows = np.flatnonzero(sequences.in_state)
     stay, first = np.unique(sequences.row_stay[rows], return_index=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.folds import Told
@@ -13,6 +10,7 @@ from flowsheet.evaluation.metrics import Scored
 from flowsheet.evaluation.metrics.normalised_utility import RowUtility
 from flowsheet.evaluation.subsets import Scope, has_utility
 from flowsheet.evaluation.subsets import scored as scored_rows
+from flowsheet.typing import AnyArray, Floats
 from flowsheet.windows.sequences import Sequences
 
 NEVER = float(np.nextafter(1.0, 2.0))
@@ -20,7 +18,7 @@ NEVER = float(np.nextafter(1.0, 2.0))
 
 
 def choose_threshold(
-    development: Sequences, p: NDArray[np.float64], task: TaskConfig, config: EvaluationConfig
+    development: Sequences, p: Floats, task: TaskConfig, config: EvaluationConfig
 ) -> float:
     """The threshold on probabilities ``p`` (N,) that is best on the scored rows of ``development``.
 
@@ -44,9 +42,7 @@ def best_by_f_measure(scored: Scored) -> float:
     return float(at[(2 * hits / (alarms + scored.events)).argmax()]) if scored.events else NEVER
 
 
-def _at_or_above(
-    scored: Scored, *values: NDArray[Any]
-) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
+def _at_or_above(scored: Scored, *values: AnyArray) -> tuple[Floats, list[Floats]]:
     """The distinct probabilities, highest first, and the sum of each of ``values`` over the rows that reach them."""
     at, place = np.unique(-scored.p, return_inverse=True)
     return -at, [np.cumsum(np.bincount(place, each, minlength=len(at))) for each in values]

@@ -7,20 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from flowsheet.mimic_export.day_template import (
-    CLEAN,
-    FLAG,
-    RANGE,
-    TEXT,
-    Ints,
-    Plan,
-)
+from flowsheet.mimic_export.day_template import CLEAN, FLAG, RANGE, TEXT, Plan
 from flowsheet.mimic_export.items import quantities
 from flowsheet.mimic_export.options import RawOptions
-from flowsheet.mimic_export.patients import Patients, Times
+from flowsheet.mimic_export.patients import Patients
+from flowsheet.typing import Bools, Floats, Ints, Labels, Times
 
 BITS = 1 << 16
 NORMAL = ndtri((np.arange(BITS) + 0.5) / BITS)
@@ -42,7 +35,7 @@ class Rows:
     """Some rows of a table, in the order of the file."""
 
     stay: Ints  # position of the stay
-    has_id: NDArray[np.bool_]
+    has_id: Bools
     slot: Ints  # position in ``chart`` and ``store``
     entry: Ints
     tail: Ints
@@ -87,7 +80,7 @@ def lay(plan: Plan, who: Patients, options: RawOptions, rng: np.random.Generator
     )
 
 
-def _fates(plan: Plan, options: RawOptions) -> NDArray[np.int8]:
+def _fates(plan: Plan, options: RawOptions) -> Labels:
     """What 16 random bits mean, (2, BITS): for items that no cohort uses, and for the others."""
     metavision_chart = plan.table == "CHARTEVENTS" and plan.dictionary.itemid[0].startswith("22")
     shares = {
@@ -109,9 +102,7 @@ def _fates(plan: Plan, options: RawOptions) -> NDArray[np.int8]:
     return table
 
 
-def _measured(
-    plan: Plan, who: Patients, entry: Ints, noise: NDArray[np.float64], used: Ints
-) -> Ints:
+def _measured(plan: Plan, who: Patients, entry: Ints, noise: Floats, used: Ints) -> Ints:
     """Codes of the cells that mean something, (D, used)."""
     about = quantities()
     which = plan.quantity[used]
@@ -137,7 +128,7 @@ def _times(
     return chart.ravel(), (chart + wait.astype("timedelta64[m]")).ravel()
 
 
-def _count(fate: NDArray[np.int8], used: NDArray[np.bool_]) -> Counter[str]:
+def _count(fate: Labels, used: Bools) -> Counter[str]:
     """Rows (before any is doubled) and what befell those of items that a cohort uses."""
     met = np.bincount(fate[used], minlength=TWICE + 1)
     dirt = Counter({name: int(met[code]) for code, name in NAMES.items()})
@@ -145,7 +136,7 @@ def _count(fate: NDArray[np.int8], used: NDArray[np.bool_]) -> Counter[str]:
     return dirt
 
 
-def _found(plan: Plan, kept: Ints, fate: NDArray[np.int8]) -> Ints:
+def _found(plan: Plan, kept: Ints, fate: Labels) -> Ints:
     """The cells of which a cohort should find the value."""
     unharmed = (fate == CLEAN) | (fate == NO_ID) | (fate == TWICE)
     return np.asarray(kept[unharmed & (plan.quantity[kept % len(plan.slot)] >= 0)])

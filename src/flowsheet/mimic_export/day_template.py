@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.mimic_export.items import (
     HABITS,
@@ -24,9 +23,7 @@ from flowsheet.mimic_export.items import (
     quantities,
 )
 from flowsheet.mimic_export.options import RawOptions
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from flowsheet.typing import Floats, Ints
 
 CLEAN, TEXT, RANGE, FLAG = range(4)
 """Variants of a tail."""

@@ -6,15 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.sources.base import Batch
 from flowsheet.mimic_export.items import HABITS, Quantity, quantities
 from flowsheet.mimic_export.options import RawOptions
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Times = NDArray[np.datetime64]
+from flowsheet.typing import Bools, Floats, Ints, Times
 
 FIRST_DAY = np.datetime64("2100-01-01T00:00:00", "us")
 YEARS = 100
@@ -40,14 +36,14 @@ class Patients:
 
     stays: pl.DataFrame  # the ward's, with the raw ids and times beside
     habit: Ints  # (S,)
-    metavision: NDArray[np.bool_]  # (S,)
+    metavision: Bools  # (S,)
     start: Times  # (S,) begin of the first charted day, a whole hour
     day_stay: Ints  # (D,)
     day_start: Times  # (D,)
     level: Floats  # (Q, D) by the order of quantities()
     septic: Floats  # (D, 24) 1 in septic hours
 
-    def some(self, which: NDArray[np.bool_]) -> Patients:
+    def some(self, which: Bools) -> Patients:
         """The stays where ``which`` (S,) is true."""
         renumbered = replace(
             self,

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Ints = NDArray[np.int64]
+from flowsheet.typing import Bools, Ints
 
 POOL = 4
 """Batches' worth of stays that are drawn together and sorted by length."""
@@ -59,7 +58,7 @@ Layout = Callable[[Ints, Ints, Ints], tuple[Ints, list[int]]]
 """From the stays' lengths, the longest first, and each row's stay and step: each row's place, and rows of each step."""
 
 
-def useful_lengths(offsets: Ints, scored: NDArray[np.bool_]) -> Ints:
+def useful_lengths(offsets: Ints, scored: Bools) -> Ints:
     """Rows of each stay up to its last scored one, shape (S,); what follows teaches nothing.
 
     >>> useful_lengths(np.array([0, 3, 5]), np.array([True, True, False, False, False])).tolist()

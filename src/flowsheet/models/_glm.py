@@ -6,18 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from flowsheet.models._newton import (
-    Floats,
-    Solution,
-    Table,
-    chunks,
-    logistic,
-    minimise,
-    sigmoid,
-    with_ones,
-)
+from flowsheet.models._newton import Solution, Table, chunks, logistic, minimise, sigmoid, with_ones
+from flowsheet.typing import Bools, Floats, Ints, Labels
 
 ALIASED = 1e-9
 """A column whose squared residual on the columns before it is below this share of its squares adds nothing."""
@@ -40,7 +31,7 @@ class Glm:
     """
 
     coef: Floats  # (D + 1,)
-    kept: NDArray[np.bool_]  # (D + 1,)
+    kept: Bools  # (D + 1,)
     covariance: Floats | None  # (kept, kept)
     separable: bool
 
@@ -63,7 +54,7 @@ class Glm:
         )
 
 
-def fit_glm(x: Table, y: NDArray[np.int8], subject: NDArray[np.int64]) -> Glm:
+def fit_glm(x: Table, y: Labels, subject: Ints) -> Glm:
     """Maximum likelihood; where it does not exist (separable data), with the penalty ``RIDGE`` and
     saying so.
 
@@ -87,7 +78,7 @@ def fit_glm(x: Table, y: NDArray[np.int8], subject: NDArray[np.int64]) -> Glm:
     return Glm(coef, kept, covariance, separable)
 
 
-def independent(x: Table) -> NDArray[np.bool_]:
+def independent(x: Table) -> Bools:
     """Which of (ones, columns...) add something to those before them, shape (D + 1,); the ones always do."""
     size = x.shape[1] + 1
     gram = np.zeros((size, size))
@@ -107,7 +98,7 @@ def independent(x: Table) -> NDArray[np.bool_]:
     return kept
 
 
-def _is_separable(solution: Solution, x: Table, columns: NDArray[np.int64]) -> bool:
+def _is_separable(solution: Solution, x: Table, columns: Ints) -> bool:
     """Whether some coefficient runs away: fitted probabilities at 0 or 1, and a curvature that is nearly none."""
     if solution.largest < 15:
         return not solution.converged
@@ -116,9 +107,7 @@ def _is_separable(solution: Solution, x: Table, columns: NDArray[np.int64]) -> b
     return not solution.converged or bool((error * width > 100).any())
 
 
-def _clustered(
-    x: Table, y: NDArray[np.int8], subject: NDArray[np.int64], solution: Solution
-) -> Floats | None:
+def _clustered(x: Table, y: Labels, subject: Ints, solution: Solution) -> Floats | None:
     """The sandwich of :class:`Glm`."""
     names, codes = np.unique(subject, return_inverse=True)
     groups, n, k = len(names), len(y), len(solution.coef)

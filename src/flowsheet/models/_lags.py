@@ -10,16 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flowsheet.typing import AnyFloats, Floats32, Ints
 from flowsheet.windows.sequences import Feature, Sequences
-
-Floats = NDArray[np.float32]
-Reals = NDArray[np.floating[Any]]
-Rows = NDArray[np.int64]
 
 _CHUNK_ROWS = 16_384
 
@@ -60,7 +55,7 @@ class Lags:
         names += [f"{f.of}:count{w}" for w in self.counts for f in missing]
         return names + [f"{f.name}:mean{w}" for w in self.counts for f in drugs]
 
-    def matrix(self, sequences: Sequences, rows: Rows | None = None) -> Floats:
+    def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """The features of the chosen rows (ascending; None: all), shape (len(rows), columns); NaN where unknown."""
         chosen = np.arange(sequences.rows) if rows is None else rows
         out = np.empty((len(chosen), len(self.names(sequences.features))), dtype=np.float32)
@@ -72,12 +67,12 @@ class Lags:
                 out[low:high] = self._chunk(sequences, x, age)[chosen[low:high] - first]
         return out
 
-    def _chunk(self, sequences: Sequences, x: Floats, age: Rows) -> Floats:
+    def _chunk(self, sequences: Sequences, x: Floats32, age: Ints) -> Floats32:
         values = x[:, sequences.columns("value")]
         measured = 1 - x[:, sequences.columns("missing")]
         drugs = np.nan_to_num(x[:, sequences.columns("treatment")])
         both = np.concatenate([values, drugs], axis=1)
-        parts: list[Reals] = [x]
+        parts: list[AnyFloats] = [x]
         parts += [both - _shift(both, d, age, np.nan) for d in self.changes]
         for w in self.statistics:
             parts += _moments(values, w, age)
@@ -87,20 +82,20 @@ class Lags:
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
-def _chunks(offsets: Rows) -> Iterator[tuple[int, int]]:
+def _chunks(offsets: Ints) -> Iterator[tuple[int, int]]:
     """Ranges of rows, each of whole stays and of about ``_CHUNK_ROWS`` rows."""
     cuts = np.arange(0, offsets[-1], _CHUNK_ROWS)
     edges = np.unique(np.append(offsets[np.searchsorted(offsets, cuts)], offsets[-1]))
     return ((int(a), int(b)) for a, b in pairwise(edges))
 
 
-def _age(offsets: Rows, first: int, last: int) -> Rows:
+def _age(offsets: Ints, first: int, last: int) -> Ints:
     """For each row how many rows of its stay come before it."""
     rows = np.arange(first, last)
     return rows - offsets[np.searchsorted(offsets, rows, side="right") - 1]
 
 
-def _shift(a: Reals, steps: int, age: Rows, before: float) -> Reals:
+def _shift(a: AnyFloats, steps: int, age: Ints, before: float) -> AnyFloats:
     """The rows ``steps`` back in the same stay; ``before`` where the stay had not begun."""
     out = np.full_like(a, before)
     out[steps:] = a[: max(len(a) - steps, 0)]
@@ -108,7 +103,7 @@ def _shift(a: Reals, steps: int, age: Rows, before: float) -> Reals:
     return out
 
 
-def _total(a: Reals, window: int, age: Rows) -> Reals:
+def _total(a: AnyFloats, window: int, age: Ints) -> AnyFloats:
     """Sum over the last ``window`` rows of the stay, by doubling; ``a`` without NaN."""
     out, done = np.zeros_like(a), 0
     power, length = a, 1
@@ -122,13 +117,13 @@ def _total(a: Reals, window: int, age: Rows) -> Reals:
         power = power + _shift(power, length // 2, age, 0.0)
 
 
-def _mean(a: Floats, window: int, age: Rows) -> Floats:
+def _mean(a: Floats32, window: int, age: Ints) -> Floats32:
     """Mean over the last ``window`` rows of the stay, fewer where it began later; ``a`` without NaN."""
     rows = np.minimum(age + 1, window).astype(np.float32)
     return np.divide(_total(a, window, age), rows[:, None], dtype=np.float32)
 
 
-def _extreme(a: Reals, window: int, age: Rows, pick: np.ufunc) -> Reals:
+def _extreme(a: AnyFloats, window: int, age: Ints, pick: np.ufunc) -> AnyFloats:
     """Smallest or largest known value of the last ``window`` rows of the stay; NaN where none is known."""
     out, length = a, 1
     while length < window:
@@ -138,7 +133,7 @@ def _extreme(a: Reals, window: int, age: Rows, pick: np.ufunc) -> Reals:
     return out
 
 
-def _moments(a: Reals, window: int, age: Rows) -> list[Floats]:
+def _moments(a: AnyFloats, window: int, age: Ints) -> list[Floats32]:
     """Mean and standard deviation of the known values among the last ``window`` rows of the stay."""
     known = ~np.isnan(a)
     centre = np.where(known, a, 0).astype(np.float64)

@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.errors import CheckFailed
 from flowsheet.models._glm import Glm, fit_glm
-from flowsheet.models._newton import Floats, predictor, sigmoid
+from flowsheet.models._newton import predictor, sigmoid
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import Context
+from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
 
 
@@ -45,9 +45,7 @@ class MarkovModel(RowModel):
         """p."""
         return int(getattr(self.params, "lags", 1))
 
-    def matrix(
-        self, sequences: Sequences, rows: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float32]:
+    def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """History, what lies before the stay, and for some models x: shape (n, 2 p [+ F])."""
         chosen: Any = slice(None) if rows is None else rows
         history = np.asarray(sequences.history[chosen, : self.lags])
@@ -84,7 +82,7 @@ class MarkovModel(RowModel):
                 "warning: some term separates the classes; fitted with a weak normal prior (sd 10)"
             )
 
-    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+    def predict_rows(self, x: Floats32) -> Floats:
         """The logistic function of the linear predictor."""
         return sigmoid(predictor(x, self.glm.coef))
 
@@ -120,7 +118,7 @@ class MarkovModel(RowModel):
         return {"coefficients": self.glm.table(self.terms), "fit": pl.DataFrame([counts])}
 
 
-def _check_history(history: NDArray[np.float32], model: str) -> None:
+def _check_history(history: Floats32, model: str) -> None:
     known = history[~np.isnan(history)]
     if known.size and known.min() < known.max():
         return

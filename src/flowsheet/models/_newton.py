@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Table = NDArray[np.float32] | Floats
-Targets = NDArray[np.int8] | Floats
+from flowsheet.typing import Floats, Floats32, Labels
+
+Table = Floats32 | Floats
 Loss = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
 """(y, eta) -> loss, its first and its second derivative by eta, of each row."""
 Map = Callable[[Table], Table]
@@ -73,7 +72,7 @@ def predictor(x: Table, coef: Floats, features: Map = identity) -> Floats:
 
 def minimise(
     x: Table,
-    y: Targets,
+    y: Labels | Floats,
     loss: Loss,
     penalty: Floats,
     *,
@@ -109,7 +108,7 @@ def minimise(
 @dataclass(frozen=True)
 class _Total:
     x: Table
-    y: Targets
+    y: Labels | Floats
     loss: Loss
     penalty: Floats
     weights: Floats | None

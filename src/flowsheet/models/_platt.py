@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowsheet.models._newton import Floats, logistic, minimise, sigmoid
+from flowsheet.models._newton import logistic, minimise, sigmoid
+from flowsheet.typing import Floats, Labels
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Platt:
     slope: float
 
     @classmethod
-    def fit(cls, *parts: tuple[Floats, NDArray[np.int8]]) -> Self:
+    def fit(cls, *parts: tuple[Floats, Labels]) -> Self:
         """Fitted to the first of the (scores, y) with both classes in which higher scores do mean
         more events.
 

@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar, Self, cast
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -21,7 +20,6 @@ from flowsheet.models._batching import Batch, Layout, Table, packed, useful_leng
 from flowsheet.models._rows import base_rate, check_inputs, input_names
 from flowsheet.models._training import (
     Curve,
-    Probabilities,
     Trainer,
     TrainingParams,
     curve_table,
@@ -30,6 +28,7 @@ from flowsheet.models._training import (
 from flowsheet.models.base import Capabilities, Context, Model, Rung
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Floats, Ints
 from flowsheet.windows.sequences import FeatureKind, Sequences
 
 State = tuple[Tensor, ...]
@@ -220,9 +219,7 @@ def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -
 Nets = Sequence[RecurrentNet]
 
 
-def probabilities(
-    nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> Probabilities:
+def probabilities(nets: Nets, x: Tensor, starts: Ints, lengths: Ints) -> Floats:
     """Probability for every row of x (N, F), stays of like length together, always in blocks of one shape."""
     out = torch.zeros(len(x) + 1, device=x.device)
     order = np.argsort(lengths, kind="stable")
@@ -235,9 +232,7 @@ def probabilities(
     return out[:-1].cpu().numpy().astype(np.float64)
 
 
-def _predict_block(
-    nets: Nets, x: Tensor, starts: NDArray[np.int64], lengths: NDArray[np.int64], out: Tensor
-) -> None:
+def _predict_block(nets: Nets, x: Tensor, starts: Ints, lengths: Ints, out: Tensor) -> None:
     lengths = np.pad(lengths, (0, STAYS - len(lengths)))
     states = [net.start(STAYS) for net in nets]
     for begin in range(0, int(lengths.max()), STEPS):
@@ -355,7 +350,7 @@ class RecurrentModel(Model):
         ]
         return digest([*parts, self.names, content.hexdigest()])
 
-    def predict_proba(self, sequences: Sequences) -> Probabilities:
+    def predict_proba(self, sequences: Sequences) -> Floats:
         """Probabilities in float32 on one thread of the CPU, whatever the network was trained on."""
         check_inputs(self.names, sequences, type(self).__name__)
         if not self.nets:

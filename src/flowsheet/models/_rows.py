@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.errors import CheckFailed
 from flowsheet.models.base import Context, Model
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Floats, Floats32, Ints, Labels
 from flowsheet.windows.sequences import Sequences
-
-Floats = NDArray[np.float64]
 
 _SHOWN = 5
 
@@ -24,9 +22,9 @@ _SHOWN = 5
 class Rows:
     """The scored rows of some sequences as a plain table."""
 
-    x: NDArray[np.float32]  # (n, D)
-    y: NDArray[np.int8]  # (n,)
-    subject: NDArray[np.int64]  # (n,)
+    x: Floats32  # (n, D)
+    y: Labels  # (n,)
+    subject: Ints  # (n,)
 
     @property
     def both_classes(self) -> bool:
@@ -34,7 +32,7 @@ class Rows:
         return bool(0 < self.y.sum() < len(self.y))
 
 
-def base_rate(y: NDArray[np.int8]) -> float:
+def base_rate(y: Labels) -> float:
     """Share of events, half an event added to each class so that it is never 0 or 1.
 
     >>> base_rate(np.array([0, 0, 1], dtype=np.int8)), base_rate(np.array([], dtype=np.int8))
@@ -79,9 +77,7 @@ class RowModel(Model):
     fitted: bool
     """False: one class only was seen, the base rate is all there is to say."""
 
-    def matrix(
-        self, sequences: Sequences, rows: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float32]:
+    def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """The columns of the chosen rows (None: all), shape (n, D): x, then the history where asked
         for.
 
@@ -157,7 +153,7 @@ class RowModel(Model):
         """Fit on rows of both classes; ``valid`` may be empty or of one class."""
 
     @abstractmethod
-    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+    def predict_rows(self, x: Floats32) -> Floats:
         """Probability of y = 1 for each row of columns, shape (n,)."""
 
     @abstractmethod

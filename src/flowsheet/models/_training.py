@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
@@ -23,8 +22,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 from flowsheet.config import Frozen
 from flowsheet.models._batching import Batch, Layout, Table, batches, gather, packed
 from flowsheet.models.base import Context, Pruned
+from flowsheet.typing import Bools, Floats, Labels
 
-Probabilities = NDArray[np.float64]
 Curve = list[tuple[int, float, float, float]]
 """(epoch, mean training loss, validation score, validation log loss)."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -95,7 +94,7 @@ class Trainer:
         net: nn.Module,
         params: TrainingParams,
         logits: Callable[[Batch, torch.Generator], Tensor],
-        predict: Callable[[nn.Module], Probabilities],
+        predict: Callable[[nn.Module], Floats],
         context: Context,
         *,
         layout: Layout = packed,
@@ -114,9 +113,7 @@ class Trainer:
         self.progress = Progress()
 
     @kept_memory()
-    def run(
-        self, table: Table, y: NDArray[np.int8], scored: NDArray[np.bool_], identity: str
-    ) -> Progress:
+    def run(self, table: Table, y: Labels, scored: Bools, identity: str) -> Progress:
         """Train on the table; the network ends with its best weights.
 
         ``y`` and ``scored`` are those of the validation rows, shape (N,); with none scored all
@@ -184,7 +181,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.params.learning_rate * rise * fall
 
-    def _judge(self, loss: float, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> None:
+    def _judge(self, loss: float, y: Labels, scored: Bools) -> None:
         progress, context = self.progress, self.context
         progress.epoch += 1
         if not scored.any():
@@ -201,7 +198,7 @@ class Trainer:
         )
         context.report(progress.epoch, score)
 
-    def _validate(self, y: NDArray[np.int8], scored: NDArray[np.bool_]) -> tuple[float, float]:
+    def _validate(self, y: Labels, scored: Bools) -> tuple[float, float]:
         """Score (minus log loss where it cannot be computed) and log loss of the averaged weights."""
         last = [weight.clone() for weight in self.weights]
         self._put(self.average)
@@ -262,7 +259,7 @@ def curve_table(curve: Curve) -> dict[str, pl.DataFrame]:
     return {"training_curve": pl.DataFrame(curve, schema=schema, orient="row")} if curve else {}
 
 
-def log_loss(y: NDArray[np.int8], p: Probabilities) -> float:
+def log_loss(y: Labels, p: Floats) -> float:
     """Mean negative log likelihood of the labels."""
     q = np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1)
     return float(-np.log(q).mean())

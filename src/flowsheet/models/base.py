@@ -9,12 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.config import Frozen, Response, Space
 from flowsheet.plugins import Registry
+from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
 
@@ -60,7 +59,7 @@ class Context:
     seed: int
     device: str = "cpu"
     threads: int = 1
-    score: Callable[[NDArray[np.int8], NDArray[np.float64]], float] | None = None
+    score: Callable[[Labels, Floats], float] | None = None
     """The monitored metric, larger is better: (y, p) of the scored validation rows. None: minus log loss."""
     report: Callable[[int, float], None] = _ignore
     """Told (epoch or round, score) while fitting; may raise :class:`Pruned`."""
@@ -99,7 +98,7 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def predict_proba(self, sequences: Sequences) -> NDArray[np.float64]:
+    def predict_proba(self, sequences: Sequences) -> Floats:
         """Probability of y = 1 for every row, shape (N,), finite, each from its own and earlier rows only."""
 
     @abstractmethod

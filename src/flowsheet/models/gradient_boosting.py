@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from flowsheet.config import FloatRange, Frozen, IntRange, Space
@@ -15,12 +14,12 @@ from flowsheet.errors import UsageError
 from flowsheet.models._lags import Lags
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
 
 if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
 
-Floats = NDArray[np.float64]
 Steps = tuple[Annotated[int, Field(ge=1)], ...]
 
 _EVERY = 5  # rounds between looks at the validation split
@@ -79,9 +78,7 @@ class GradientBoosting(RowModel):
     booster: Booster
     curve: list[tuple[int, float]]
 
-    def matrix(
-        self, sequences: Sequences, rows: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float32]:
+    def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """Inputs and lagged features, then the history where asked for."""
         plain = super().matrix(sequences, rows)[:, len(sequences.features) :]
         lagged = self._lags.matrix(sequences, rows)
@@ -109,7 +106,7 @@ class GradientBoosting(RowModel):
         self.curve = watch.curve if watch else []
         self.booster = lightgbm.Booster(model_str=grown.model_to_string(num_iteration=kept))
 
-    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+    def predict_rows(self, x: Floats32) -> Floats:
         """The trees' sum, through the logistic function."""
         return np.asarray(self.booster.predict(x), dtype=np.float64) if len(x) else np.empty(0)
 

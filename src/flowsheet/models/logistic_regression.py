@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from flowsheet.config import FloatRange, Frozen, Space
-from flowsheet.models._newton import Floats, logistic, minimise, predictor, sigmoid
+from flowsheet.models._newton import logistic, minimise, predictor, sigmoid
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.typing import Floats, Floats32
 
 
 @MODELS.register("logistic_regression")
@@ -43,7 +43,7 @@ class LogisticRegression(RowModel):
         penalty[0] = 0.0
         self.coef = minimise(train.x, train.y, logistic, penalty).coef
 
-    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+    def predict_rows(self, x: Floats32) -> Floats:
         """The logistic function of the linear predictor."""
         return sigmoid(predictor(x, self.coef))
 

@@ -9,23 +9,16 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.models._batching import Batch, Table
 from flowsheet.models._rows import RowModel, Rows
-from flowsheet.models._training import (
-    Curve,
-    Probabilities,
-    Trainer,
-    TrainingParams,
-    curve_table,
-    torch_threads,
-)
+from flowsheet.models._training import Curve, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
 from flowsheet.state.hashing import digest
+from flowsheet.typing import Floats, Floats32
 
 BLOCK = 8
 """The training loop is made for stays; this many rows, drawn together, take the place of one."""
@@ -144,7 +137,7 @@ class MLP(RowModel):
         ]
         return digest([*plain, self.terms, content.hexdigest()])
 
-    def predict_rows(self, x: NDArray[np.float32]) -> Probabilities:
+    def predict_rows(self, x: Floats32) -> Floats:
         """Float32 on one thread of the CPU."""
         with torch_threads(1):
             return _predict(self.net, torch.from_numpy(x.copy()))
@@ -192,7 +185,7 @@ def _initialise(net: FeedForward, rate: float, generator: torch.Generator) -> No
         net.output.bias.fill_(float(np.log(rate / (1 - rate))))
 
 
-def _predict(net: FeedForward, x: Tensor) -> Probabilities:
+def _predict(net: FeedForward, x: Tensor) -> Floats:
     out = torch.empty(len(x))
     with torch.no_grad():
         for i in range(0, len(x), PREDICT_ROWS):

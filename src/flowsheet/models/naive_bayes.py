@@ -9,14 +9,14 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from pydantic import Field
 
 from flowsheet.config import FloatRange, Frozen, Space
-from flowsheet.models._newton import Floats, chunks
+from flowsheet.models._newton import chunks
 from flowsheet.models._platt import Platt
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.typing import Floats, Floats32, Labels
 
 TAILS = (0.001, 0.999)
 SKEW = 1.0
@@ -37,7 +37,7 @@ class Column:
     spread: tuple[float, float] = (1.0, 1.0)  # standard deviations
 
     @classmethod
-    def fit(cls, values: NDArray[np.float32], y: NDArray[np.int8], smoothing: float) -> Column:
+    def fit(cls, values: Floats32, y: Labels, smoothing: float) -> Column:
         """From the known values; one with fewer than two in a class, or without variation, says nothing."""
         known = ~np.isnan(values)
         v, y = values[known].astype(np.float64), y[known]
@@ -58,7 +58,7 @@ class Column:
         mean = (float(parts[0].mean()), float(parts[1].mean()))
         return cls(False, float(low), float(high), log, mean, (spread[0], spread[1]))
 
-    def evidence(self, values: NDArray[np.float32]) -> Floats:
+    def evidence(self, values: Floats32) -> Floats:
         """log p(value | event) - log p(value | none) of each row, 0 where the value is not known."""
         v = values.astype(np.float64)
         if self.binary:
@@ -108,15 +108,15 @@ class NaiveBayes(RowModel):
         self.learned = [Column.fit(v, train.y, self.params.smoothing) for v in train.x.T]
         self.platt = Platt.fit(*((self._scores(part.x), part.y) for part in (valid, train)))
 
-    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+    def predict_rows(self, x: Floats32) -> Floats:
         """The calibrated sum."""
         return self.platt(self._scores(x))
 
-    def _scores(self, x: NDArray[np.float32]) -> Floats:
+    def _scores(self, x: Floats32) -> Floats:
         parts = [sum(self._evidence(x[rows]), np.zeros(len(x[rows]))) for rows in chunks(len(x))]
         return np.concatenate(parts) if parts else np.empty(0)
 
-    def _evidence(self, x: NDArray[np.float32]) -> Iterator[Floats]:
+    def _evidence(self, x: Floats32) -> Iterator[Floats]:
         return (column.evidence(v) for column, v in zip(self.learned, x.T, strict=True))
 
     def write(self, folder: Path) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from flowsheet.config import FloatRange, Frozen, Space
-from flowsheet.models._newton import Floats, Table, minimise, predictor, squared_hinge
+from flowsheet.models._newton import Table, minimise, predictor, squared_hinge
 from flowsheet.models._platt import Platt
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.typing import Floats, Floats32
 
 
 @MODELS.register("svm")
@@ -48,8 +48,8 @@ class SVM(RowModel):
         "width": FloatRange(low=0.03, high=1.0, log=True),
     }
 
-    directions: NDArray[np.float32]  # (D, components), none for the linear kernel
-    phases: NDArray[np.float32]  # (components,)
+    directions: Floats32  # (D, components), none for the linear kernel
+    phases: Floats32  # (components,)
     coef: Floats  # (1 + D + components,)
     platt: Platt
 
@@ -66,11 +66,11 @@ class SVM(RowModel):
         self.coef = fit.coef
         self.platt = Platt.fit(*((self._margins(part.x), part.y) for part in (valid, train)))
 
-    def predict_rows(self, x: NDArray[np.float32]) -> Floats:
+    def predict_rows(self, x: Floats32) -> Floats:
         """Calibrated margins."""
         return self.platt(self._margins(x))
 
-    def _margins(self, x: NDArray[np.float32]) -> Floats:
+    def _margins(self, x: Floats32) -> Floats:
         return predictor(x, self.coef, self._features)
 
     def _draw(self, inputs: int, seed: int) -> None:

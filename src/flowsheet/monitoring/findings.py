@@ -12,17 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.config import Frozen, MonitoringConfig
 from flowsheet.evaluation.bootstrap import holm, student
 from flowsheet.monitoring.performance import CONFIDENCE, Figure, Performance, performance
 from flowsheet.monitoring.reference import Reference, mean_risks
-from flowsheet.monitoring.sketch import Floats, Sketch, effective, kolmogorov
+from flowsheet.monitoring.sketch import Sketch, effective, kolmogorov
 from flowsheet.monitoring.units import mistake
 from flowsheet.monitoring.words import said
+from flowsheet.typing import Floats, Ints
 
 _TESTED = {
     "auroc": "auroc_loss",
@@ -131,7 +130,7 @@ def distribution(
     name: tuple[str, str],
     then: Sketch,
     values: Floats,
-    subjects: NDArray[np.int64],
+    subjects: Ints,
     config: MonitoringConfig,
 ) -> Finding:
     """One property, ``name`` (kind, of): ``values`` are what it is now (n,), of these ``subjects`` (n,)."""

@@ -10,7 +10,8 @@ import polars as pl
 
 from flowsheet.config import Frozen
 from flowsheet.evaluation.bootstrap import bootstrap, interval
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sample, Scored, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, Scored, ratio
+from flowsheet.typing import Floats
 
 RISKS: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),

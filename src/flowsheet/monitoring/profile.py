@@ -21,10 +21,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
+from flowsheet.typing import Floats
 from flowsheet.windows.build import build_sequences
 from flowsheet.windows.sequences import FeatureKind, Sequences
 from flowsheet.windows.statics import NUMERIC, Vocabulary
@@ -128,17 +128,17 @@ def _columns(sequences: Sequences) -> list[tuple[str, int, str]]:
     ]
 
 
-def _per_stay(sequences: Sequences, x: NDArray[np.float64]) -> NDArray[np.float64]:
+def _per_stay(sequences: Sequences, x: Floats) -> Floats:
     """The mean of each stay's numbers (S,); NaN where it has none."""
     known = ~np.isnan(x)
     stay, size = sequences.row_stay[known], len(sequences)
     count = np.bincount(stay, minlength=size)
     total = np.bincount(stay, x[known], minlength=size)
-    means: NDArray[np.float64] = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
+    means: Floats = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
     return means
 
 
-def _lines(sequences: Sequences, kind: str, of: str, numbers: NDArray[np.float64]) -> pl.DataFrame:
+def _lines(sequences: Sequences, kind: str, of: str, numbers: Floats) -> pl.DataFrame:
     lines = {
         "stay_id": np.asarray(sequences.stay_id),
         "subject_id": np.asarray(sequences.subject_id),

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.config import Frozen
-
-Floats = NDArray[np.float64]
+from flowsheet.typing import AnyArray, Floats
 
 QUANTILES = 256
 """The most that are kept; with fewer values, one for each ``VALUES_PER_QUANTILE``."""
@@ -27,7 +23,7 @@ class Sketch(Frozen):
     quantiles: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: NDArray[Any], subjects: NDArray[Any]) -> Sketch:
+    def of(cls, values: AnyArray, subjects: AnyArray) -> Sketch:
         """The sketch of ``values`` (n,) of these ``subjects`` (n,).
 
         >>> import numpy as np
@@ -75,7 +71,7 @@ class Sketch(Frozen):
         return float(((now - before) * np.log(now / before)).sum())
 
 
-def effective(subjects: NDArray[Any]) -> float:
+def effective(subjects: AnyArray) -> float:
     """(sum of m)^2 / (sum of m^2) for m values a subject: the number of independent values, were
     each subject's equal.
 

@@ -9,7 +9,8 @@ from importlib.resources import files
 import numpy as np
 import polars as pl
 
-from flowsheet.monitoring.sketch import Floats, Sketch
+from flowsheet.monitoring.sketch import Sketch
+from flowsheet.typing import Floats
 
 SHARE = 0.02
 """Fewer stays than this share make no mistake of units."""

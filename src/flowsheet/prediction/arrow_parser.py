@@ -15,7 +15,6 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyarrow import json
 
 from flowsheet.cohort.schema import TABLES, TIME
@@ -26,8 +25,7 @@ from flowsheet.prediction.request_batch import (
     check,
     too_long,
 )
-
-Ints = NDArray[np.int64]
+from flowsheet.typing import Ints
 
 _KINDS = {
     pl.Int64(): pa.int64(),

@@ -14,14 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 import pytest
-from numpy.typing import NDArray
 
 from flowsheet.config import Choice
 from flowsheet.errors import FlowsheetError
 from flowsheet.models.base import MODELS, Context, Model, Pruned
+from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints32, Labels
 from flowsheet.windows.sequences import Feature, Sequences
-
-Floats = NDArray[np.float64]
 
 FEATURES = (
     Feature("hr", "value", "hr"),
@@ -80,7 +78,7 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
 
 
 def plain_sequences(
-    x: NDArray[Any], y: NDArray[Any], history: NDArray[Any] | None = None, length: int = 1
+    x: AnyArray, y: AnyArray, history: AnyArray | None = None, length: int = 1
 ) -> Sequences:
     """Rows (N, F) and (N,) as stays of ``length`` rows, a subject each; all values, all scored, history (N, P)."""
     n = len(y)
@@ -101,9 +99,7 @@ def plain_sequences(
     )
 
 
-def _inputs(
-    rng: np.random.Generator, signals: Floats, step: NDArray[np.int32], raw: bool
-) -> NDArray[np.float32]:
+def _inputs(rng: np.random.Generator, signals: Floats, step: Ints32, raw: bool) -> Floats32:
     hr, lactate, dose, age = signals
     n = len(hr)
     no_hr, no_lactate = rng.random(n) < 0.1, rng.random(n) < 0.6
@@ -338,7 +334,7 @@ def _check_no_objects(file: Path) -> None:
         assert all(loaded[name].dtype != object for name in getattr(loaded, "files", []))
 
 
-def _scramble(sequences: Sequences, rows: NDArray[np.bool_]) -> Sequences:
+def _scramble(sequences: Sequences, rows: Bools) -> Sequences:
     """Other inputs, history and y in the chosen rows."""
     rng = np.random.default_rng(5)
     x, history = sequences.x.copy(), sequences.history.copy()
@@ -348,6 +344,6 @@ def _scramble(sequences: Sequences, rows: NDArray[np.bool_]) -> Sequences:
     return replace(sequences, x=x, history=history, y=y)
 
 
-def _log_loss(y: NDArray[np.int8], p: Floats) -> float:
+def _log_loss(y: Labels, p: Floats) -> float:
     p = np.clip(p, 1e-12, 1 - 1e-12)
     return float(-np.where(y == 1, np.log(p), np.log(1 - p)).mean())

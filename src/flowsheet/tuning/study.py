@@ -13,9 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
@@ -26,6 +24,7 @@ from flowsheet.tuning.records import TrialRecord, TrialState, Tuned, best_of
 from flowsheet.tuning.shared import Share, study_name
 from flowsheet.tuning.space import Search, resolve
 from flowsheet.tuning.trial import Trainer, TrialError, counts
+from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
 WARM_UP = 2
@@ -48,7 +47,7 @@ def tune(
     valid: Sequences,
     *,
     seed: int,
-    score: Callable[[NDArray[np.int8], NDArray[np.float64]], float],
+    score: Callable[[Labels, Floats], float],
     work: Path,
     device: str = "cpu",
     threads: int = 1,

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.exceptions import OptunaError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +20,7 @@ from flowsheet.models.base import Context, Model, Pruned
 from flowsheet.state.hashing import digest
 from flowsheet.state.publish import publish
 from flowsheet.tuning.space import Search
+from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
 
@@ -47,7 +47,7 @@ class Trainer:
     seed: int
     device: str
     threads: int
-    score: Callable[[NDArray[np.int8], NDArray[np.float64]], float]
+    score: Callable[[Labels, Floats], float]
     progress: Callable[[str], None]
 
     def run(
@@ -185,7 +185,7 @@ class Trainer:
         ]
 
 
-def _minus_log_loss(y: NDArray[np.int8], p: NDArray[np.float64]) -> float:
+def _minus_log_loss(y: Labels, p: Floats) -> float:
     """Of rows of one class; 0, the same for all, where there is none."""
     return float(np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1)).mean()) if len(y) else 0.0
 

@@ -24,13 +24,13 @@ from typing import Protocol, get_args
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import Aggregation, FeaturesConfig
 from flowsheet.errors import UsageError, did_you_mean
+from flowsheet.typing import Floats, Floats32, Ints, Ints32
 from flowsheet.windows import forward_fill as carry
-from flowsheet.windows.grid import HOUR, Grid, Ints, microseconds
+from flowsheet.windows.grid import HOUR, Grid, microseconds
 from flowsheet.windows.sequences import Feature
 
 
@@ -60,7 +60,7 @@ class Block(Protocol):
 
     features: tuple[Feature, ...]
 
-    def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
+    def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
         """Write every element of x, shape (N, len(features)), from the facts of the grid's stays."""
 
 
@@ -83,7 +83,7 @@ class Facts:
         held = (stay >= 0) & (row < grid.offsets[stay + 1])
         self.stay, self.row, self.time = stay[held], row[held], time[held]
         self.column: Ints = rows["code"].to_numpy()[held]
-        self.value: NDArray[np.float64] = rows["value"].to_numpy()[held]
+        self.value: Floats = rows["value"].to_numpy()[held]
 
 
 class Values:
@@ -108,7 +108,7 @@ class Values:
             columns += [Feature(f"{v}_since", "since", v) for v in self.variables]
         self.features = tuple(columns)
 
-    def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
+    def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
         """Write the columns of ``features``."""
         width = len(self.variables)
         if not width:
@@ -128,7 +128,7 @@ class Values:
         if self.config.hours_since_measured:
             next(blocks)[:] = carry.hours(age, held)
 
-    def _last(self, grid: Grid, facts: Facts, held: carry.Ranks, age: Ints) -> NDArray[np.float32]:
+    def _last(self, grid: Grid, facts: Facts, held: Ints32, age: Ints) -> Floats32:
         values = np.append(facts.value, np.nan).astype(np.float32)[held]
         values[age > np.maximum(self.limit, grid.step - 1)] = np.nan
         return values
@@ -141,7 +141,7 @@ class _Cells:
         self.shape = (grid.rows, width)
         self.key, self.value = facts.row * width + facts.column, facts.value
 
-    def aggregate(self, how: str) -> NDArray[np.float64]:
+    def aggregate(self, how: str) -> Floats:
         size = self.shape[0] * self.shape[1]
         if how == "count":
             cells = np.bincount(self.key, minlength=size).astype(np.float64)

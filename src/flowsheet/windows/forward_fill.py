@@ -8,14 +8,12 @@ far, so that a stale arrival (late, and true of an earlier time) never replaces 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowsheet.windows.grid import HOUR, Grid, Ints
-
-Ranks = NDArray[np.int32]
+from flowsheet.typing import Floats32, Ints, Ints32
+from flowsheet.windows.grid import HOUR, Grid
 
 
-def arrivals(grid: Grid, row: Ints, column: Ints, width: int) -> Ranks:
+def arrivals(grid: Grid, row: Ints, column: Ints, width: int) -> Ints32:
     """The highest rank that arrives in each cell, shape (N, width); -1 where nothing does."""
     ranks = np.full(grid.rows * width, -1, np.int32)
     ranks[row * width + column] = np.arange(
@@ -24,7 +22,7 @@ def arrivals(grid: Grid, row: Ints, column: Ints, width: int) -> Ranks:
     return ranks.reshape(grid.rows, width)
 
 
-def carry(grid: Grid, ranks: Ranks, stay: Ints) -> Ranks:
+def carry(grid: Grid, ranks: Ints32, stay: Ints) -> Ints32:
     """The highest rank so far at each row, -1 where none; ``stay`` is the position of each fact's stay."""
     held = np.maximum.accumulate(ranks, axis=0)
     first_of_stay = np.searchsorted(stay, np.arange(len(grid.stay_id)))
@@ -32,11 +30,11 @@ def carry(grid: Grid, ranks: Ranks, stay: Ints) -> Ranks:
     return held
 
 
-def age(grid: Grid, held: Ranks, time: Ints) -> Ints:
+def age(grid: Grid, held: Ints32, time: Ints) -> Ints:
     """Microseconds from the held fact's time to p(k), shape of ``held``; meaningless where nothing is held."""
     return np.asarray(grid.predicted_at[:, None] - np.append(time, 0)[held])
 
 
-def hours(age: Ints, held: Ranks) -> NDArray[np.float32]:
+def hours(age: Ints, held: Ints32) -> Floats32:
     """The age in hours; NaN where nothing is held."""
     return np.where(held < 0, np.float32(np.nan), (age / HOUR).astype(np.float32))

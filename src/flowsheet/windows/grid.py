@@ -26,6 +26,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flowsheet.config import TaskConfig
+from flowsheet.typing import Bools, Ints
 
 HOUR = 3_600_000_000
 """Microseconds."""
@@ -33,7 +34,6 @@ HOUR = 3_600_000_000
 NEVER = np.iinfo(np.int64).max // 4
 """A time after every other, in microseconds: the end of what has not ended."""
 
-Ints = NDArray[np.int64]
 T = TypeVar("T", bound=np.generic)
 
 
@@ -147,7 +147,7 @@ class Grid:
         start = self.offsets[stay]
         return np.asarray(start + np.clip(k - self.first[stay], 0, self.lengths[stay]))
 
-    def cover(self, start: Ints, stop: Ints) -> NDArray[np.bool_]:
+    def cover(self, start: Ints, stop: Ints) -> Bools:
         """Which rows lie in any of the ranges [start, stop), shape (N,); an empty range covers nothing."""
         edges = np.zeros(self.rows + 1, np.int64)
         np.add.at(edges, start, 1)

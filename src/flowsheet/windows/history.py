@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.config import Response, TaskConfig
-from flowsheet.windows.grid import Grid, Ints
+from flowsheet.typing import Floats32, Ints
+from flowsheet.windows.grid import Grid
 from flowsheet.windows.task import Episodes
 
 
-def response_history(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> NDArray[np.float32]:
+def response_history(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Floats32:
     """Shape (N, history_lags)."""
     told = Episodes.of(grid, episodes)
     history = np.empty((grid.rows, task.history_lags), np.float32)

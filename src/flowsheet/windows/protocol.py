@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig, Protocol
 from flowsheet.errors import UsageError, did_you_mean
-from flowsheet.windows.split import Split, Subjects, divide, grouped, make_split, too_few
+from flowsheet.typing import Bools, Ints
+from flowsheet.windows.split import Split, divide, grouped, make_split, too_few
 
 
 @dataclass(frozen=True)
 class Roster:
     """Whom a protocol divides: one element a stay, in any order."""
 
-    subject: Subjects
-    has_event: NDArray[np.bool_]
-    admitted: NDArray[np.int64]  # any clock that orders the stays
+    subject: Ints
+    has_event: Bools
+    admitted: Ints  # any clock that orders the stays
     site: NDArray[np.str_]
 
 

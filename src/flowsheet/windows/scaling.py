@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.errors import CheckFailed
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Bools, Floats, Floats32
 from flowsheet.windows.sequences import Feature, Sequences
 
 VERSION = 2
@@ -34,9 +34,6 @@ SAMPLE_ROWS = 100_000
 CHUNK_ROWS = 1 << 15
 TAILS = (0.001, 0.999)
 SKEW = 1.0
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,12 +51,12 @@ class Scaler:
     """Six numbers a column, each of shape (F,)."""
 
     names: tuple[str, ...]
-    low: Floats
-    high: Floats
-    log: NDArray[np.bool_]
-    centre: Floats
-    spread: Floats
-    unknown: Floats
+    low: Floats32
+    high: Floats32
+    log: Bools
+    centre: Floats32
+    spread: Floats32
+    unknown: Floats32
     """What NaN becomes, on the new scale."""
 
     @classmethod
@@ -101,7 +98,7 @@ class Scaler:
             self._scale(sequences.x[rows], x[rows])
         return replace(sequences, x=x)
 
-    def _scale(self, x: Floats, out: Floats) -> None:
+    def _scale(self, x: Floats32, out: Floats32) -> None:
         np.clip(x, self.low, self.high, out=out)
         logged = np.flatnonzero(self.log)
         out[:, logged] = np.log1p(out[:, logged])
@@ -131,8 +128,8 @@ class Scaler:
         return cls._of(held["names"], held)
 
 
-def _learn(feature: Feature, values: Floats) -> _Column:
-    finite: Doubles = values[np.isfinite(values)].astype(np.float64)
+def _learn(feature: Feature, values: Floats32) -> _Column:
+    finite: Floats = values[np.isfinite(values)].astype(np.float64)
     if len(finite) == 0 or finite.min() == finite.max():
         return _constant(finite)
     if feature.kind == "missing" or np.isin(finite, (0, 1)).all():
@@ -154,11 +151,11 @@ def _learn(feature: Feature, values: Floats) -> _Column:
     )
 
 
-def _constant(values: Doubles) -> _Column:
+def _constant(values: Floats) -> _Column:
     value = float(values[0]) if len(values) else 0.0
     return _Column(low=value, high=value, centre=value)
 
 
-def _skew(values: Doubles) -> float:
+def _skew(values: Floats) -> float:
     spread = values.std()
     return float(np.mean(((values - values.mean()) / spread) ** 3)) if spread > 0 else 0.0

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Bools, Floats32, Ints, Ints32, Labels
 
 FeatureKind = Literal["value", "missing", "since", "treatment", "static", "time"]
 
@@ -32,18 +32,16 @@ class Sequences:
     prediction time.
     """
 
-    x: NDArray[np.float32]  # (N, F)
-    y: NDArray[np.int8]  # (N,) 0 or 1; meaningless where `scored` is False
-    scored: NDArray[np.bool_]  # (N,) the row is in the risk set and its target was observed
-    in_state: NDArray[
-        np.bool_
-    ]  # (N,) already septic when predicting: transitions in are `scored & ~in_state`
+    x: Floats32  # (N, F)
+    y: Labels  # (N,) 0 or 1; meaningless where `scored` is False
+    scored: Bools  # (N,) the row is in the risk set and its target was observed
+    in_state: Bools  # (N,) already septic when predicting: transitions in are `scored & ~in_state`
     # (N, P) column j: the response j steps back as known when predicting; NaN: before the stay, or not yet known
-    history: NDArray[np.float32]
-    step: NDArray[np.int32]  # (N,) k, counted from 1 at admission
-    offsets: NDArray[np.int64]  # (S + 1,)
-    stay_id: NDArray[np.int64]  # (S,)
-    subject_id: NDArray[np.int64]  # (S,)
+    history: Floats32
+    step: Ints32  # (N,) k, counted from 1 at admission
+    offsets: Ints  # (S + 1,)
+    stay_id: Ints  # (S,)
+    subject_id: Ints  # (S,)
     features: tuple[Feature, ...]
 
     def __len__(self) -> int:
@@ -56,12 +54,12 @@ class Sequences:
         return len(self.step)
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Ints:
         """Steps of each stay, shape (S,)."""
         return np.diff(self.offsets)
 
     @property
-    def row_stay(self) -> NDArray[np.int64]:
+    def row_stay(self) -> Ints:
         """For each row the position of its stay, shape (N,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
@@ -69,7 +67,7 @@ class Sequences:
         """Positions of the features of these kinds."""
         return [i for i, feature in enumerate(self.features) if feature.kind in kinds]
 
-    def take(self, stays: NDArray[np.int64] | NDArray[np.bool_]) -> Sequences:
+    def take(self, stays: Ints | Bools) -> Sequences:
         """The chosen stays (positions or a mask over S), in the order given."""
         chosen = np.flatnonzero(stays) if stays.dtype == bool else stays
         lengths = self.lengths[chosen]
@@ -84,7 +82,7 @@ class Sequences:
             subject_id=self.subject_id[chosen],
         )
 
-    def of_subjects(self, subjects: NDArray[np.int64]) -> Sequences:
+    def of_subjects(self, subjects: Ints) -> Sequences:
         """The stays of these subjects."""
         return self.take(np.isin(self.subject_id, subjects))
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.config import EvaluationConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Bools, Ints
 
-Subjects = NDArray[np.int64]
 PARTS = ("train", "valid", "test")
 
 
@@ -25,9 +24,9 @@ PARTS = ("train", "valid", "test")
 class Split:
     """Three sets of subjects, pairwise disjoint, each ascending."""
 
-    train: Subjects
-    valid: Subjects
-    test: Subjects
+    train: Ints
+    valid: Ints
+    test: Ints
 
     @cached_property
     def fingerprint(self) -> str:
@@ -59,9 +58,7 @@ class Split:
         return split
 
 
-def make_split(
-    subjects: Subjects, has_event: NDArray[np.bool_], evaluation: EvaluationConfig, seed: int
-) -> Split:
+def make_split(subjects: Ints, has_event: Bools, evaluation: EvaluationConfig, seed: int) -> Split:
     """Split the subjects, in the declared shares among those who ever had the event and among those
     who never had.
 
@@ -78,21 +75,19 @@ def make_split(
     return divide(groups, quota(groups, evaluation.test), evaluation)
 
 
-def grouped(subjects: Subjects, has_event: NDArray[np.bool_], salt: str) -> list[Subjects]:
+def grouped(subjects: Ints, has_event: Bools, salt: str) -> list[Ints]:
     """Those who ever had the event and those who never had, each in the order of a hash of (salt, subject)."""
     unique, position = np.unique(subjects, return_inverse=True)
     ever = np.bincount(position, weights=has_event, minlength=len(unique)) > 0
     return [_shuffled(unique[ever == group], salt) for group in (True, False)]
 
 
-def quota(groups: Sequence[Subjects], share: float) -> list[int]:
+def quota(groups: Sequence[Ints], share: float) -> list[int]:
     """How many of each group are that share; at least one of all, out of the largest group."""
     return _quota(groups, [len(group) for group in groups], share)
 
 
-def divide(
-    groups: Sequence[Subjects], held_out: Sequence[int], evaluation: EvaluationConfig
-) -> Split:
+def divide(groups: Sequence[Ints], held_out: Sequence[int], evaluation: EvaluationConfig) -> Split:
     """Of each group the first ``held_out`` test, the declared share of all come next and validate,
     the rest train.
 
@@ -121,11 +116,11 @@ def too_few(subjects: int, evaluation: EvaluationConfig) -> CheckFailed:
     )
 
 
-def _gather(groups: Iterable[Subjects]) -> Subjects:
+def _gather(groups: Iterable[Ints]) -> Ints:
     return np.sort(np.concatenate(list(groups)))
 
 
-def _shuffled(subjects: Subjects, salt: str) -> Subjects:
+def _shuffled(subjects: Ints, salt: str) -> Ints:
     """In the order of their hashes; ``subjects`` ascend."""
     hashes = (
         blake2b(f"{salt}:{subject}".encode(), digest_size=8).digest()
@@ -135,7 +130,7 @@ def _shuffled(subjects: Subjects, salt: str) -> Subjects:
     return np.asarray(subjects[np.argsort(keys, kind="stable")])
 
 
-def _quota(groups: Sequence[Subjects], left: Sequence[int], share: float) -> list[int]:
+def _quota(groups: Sequence[Ints], left: Sequence[int], share: float) -> list[int]:
     wanted = [
         min(int(share * len(group) + 0.5), rest) for group, rest in zip(groups, left, strict=True)
     ]

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig
+from flowsheet.typing import Floats32
 from flowsheet.windows.features import chosen
 from flowsheet.windows.grid import HOUR, Grid, by_stay
 from flowsheet.windows.sequences import Feature
@@ -47,7 +47,7 @@ class Statics:
             Feature(_label(*column), "static", column[0]) for column in self.columns
         )
 
-    def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
+    def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
         """Write the columns of ``features``."""
         stays = by_stay(tables.stays)
         held = grid.positions(stays["stay_id"].to_numpy()) >= 0
@@ -76,6 +76,6 @@ class Time:
 
     features: tuple[Feature, ...] = (Feature("hours", "time", "hours"),)
 
-    def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
+    def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
         """Write the column."""
         x[:, 0] = (grid.predicted_at - grid.per_row(grid.admitted)) / HOUR

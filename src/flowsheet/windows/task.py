@@ -29,12 +29,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.config import Censor, Response, TaskConfig
-from flowsheet.windows.grid import Grid, Ints, microseconds
-
-Mask = NDArray[np.bool_]
+from flowsheet.typing import Bools, Ints, Labels
+from flowsheet.windows.grid import Grid, microseconds
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Episodes:
         order = np.lexsort((known, end, onset, stay))
         return cls(stay, onset, end, known).where(order[stay[order] >= 0])
 
-    def where(self, chosen: Mask | Ints) -> Episodes:
+    def where(self, chosen: Bools | Ints) -> Episodes:
         """The chosen ones."""
         return Episodes(
             self.stay[chosen], self.onset[chosen], self.end[chosen], self.known_at[chosen]
@@ -71,9 +69,9 @@ class Episodes:
 class Targets:
     """What the rows of a grid are asked, each of shape (N,); see the module."""
 
-    y: NDArray[np.int8]
-    scored: Mask
-    in_state: Mask
+    y: Labels
+    scored: Bools
+    in_state: Bools
 
 
 def targets(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Targets:
@@ -101,14 +99,14 @@ def _rows(grid: Grid, stay: Ints, start: Ints, stop: Ints) -> tuple[Ints, Ints]:
     return grid.row(stay, start), grid.row(stay, stop)
 
 
-def _in_window(grid: Grid, episodes: Episodes, horizon: int) -> Mask:
+def _in_window(grid: Grid, episodes: Episodes, horizon: int) -> Bools:
     """Rows whose target window meets an episode: onset <= t(k + horizon), and p(k) < end."""
     reached = grid.step_of(episodes.stay, episodes.onset) - horizon
     over = grid.cell(episodes.stay, episodes.end)
     return grid.cover(*_rows(grid, episodes.stay, reached, over))
 
 
-def _observed(grid: Grid, task: TaskConfig, seen: Mask) -> Mask:
+def _observed(grid: Grid, task: TaskConfig, seen: Bools) -> Bools:
     discharged = grid.per_row(grid.discharged)
     present = (grid.per_row(grid.begun) <= grid.predicted_at) & (grid.predicted_at <= discharged)
     if task.censor is Censor.keep:

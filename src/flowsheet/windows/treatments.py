@@ -21,13 +21,13 @@ from typing import get_args
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TreatmentColumn
+from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows import forward_fill as carry
 from flowsheet.windows.features import chosen
-from flowsheet.windows.grid import HOUR, Grid, Ints, microseconds
+from flowsheet.windows.grid import HOUR, Grid, microseconds
 from flowsheet.windows.sequences import Feature
 
 
@@ -56,7 +56,7 @@ class Exposures:
         since = np.where(within == 0, start[of], now - grid.step)
         hours = np.maximum(self.until - since, 0) / HOUR
         dose = rows["dose"].fill_null(0.0).to_numpy()[of]
-        self.amount: NDArray[np.float64] = np.where(end[of] == start[of], dose, dose * hours)
+        self.amount: Floats = np.where(end[of] == start[of], dose, dose * hours)
 
 
 class Treatments:
@@ -73,7 +73,7 @@ class Treatments:
             for drug in self.drugs
         )
 
-    def fill(self, x: NDArray[np.float32], grid: Grid, tables: Tables) -> None:
+    def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
         """Write the columns of ``features``."""
         width = len(self.drugs)
         if not width:
@@ -91,7 +91,7 @@ class Treatments:
                 part[:] = _since(grid, given, width)
 
 
-def _since(grid: Grid, given: Exposures, width: int) -> NDArray[np.float32]:
+def _since(grid: Grid, given: Exposures, width: int) -> Floats32:
     order = np.lexsort((given.until, given.stay))
     ranks = carry.arrivals(grid, given.row[order], given.column[order], width)
     held = carry.carry(grid, ranks, given.stay[order])

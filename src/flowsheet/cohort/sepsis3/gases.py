@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.sepsis3.hours import Floats, Hours, length, microseconds
+from flowsheet.cohort.sepsis3.hours import Hours, length, microseconds
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.typing import Floats
 
 
 def graded_gases(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:

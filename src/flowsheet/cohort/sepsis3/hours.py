@@ -12,11 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
+from flowsheet.typing import Bools, Floats, Ints
 
 HOUR = 3_600_000_000
 """Microseconds."""
@@ -116,12 +113,12 @@ class Hours:
         edges = np.bincount(low, weight, size) - np.bincount(high, weight, size)
         return np.asarray(np.cumsum(edges)[:-1])
 
-    def covered(self, stay: Ints, start: Ints, stop: Ints) -> Mask:
+    def covered(self, stay: Ints, start: Ints, stop: Ints) -> Bools:
         """The hours at which any of the facts is valid, shape (N,)."""
         return np.asarray(self.total(stay, start, stop, np.ones(len(stay))) > 0.5)
 
 
-def held(values: Ints, known: Mask, offsets: Ints) -> tuple[Ints, Mask]:
+def held(values: Ints, known: Bools, offsets: Ints) -> tuple[Ints, Bools]:
     """The last known value at each row of its stay, and whether there is one; 0 where there is none."""
     start = np.repeat(offsets[:-1], np.diff(offsets))
     last = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))

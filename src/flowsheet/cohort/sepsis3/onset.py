@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import EPISODES
-from flowsheet.cohort.sepsis3.hours import HOUR, Hours, Ints, Mask, length, microseconds
+from flowsheet.cohort.sepsis3.hours import HOUR, Hours, length, microseconds
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.typing import Bools, Ints
 
 _NO_SCORE = 1_000
 """Higher than any score: an hour outside the window is no baseline."""
@@ -27,7 +28,7 @@ class Windows:
     stay: Ints  # (W,)
     time: Ints  # (W, L) the hour's moment, or discharge where that is earlier
     known_at: Ints  # (W, L) when score and suspicion were both in the record
-    met: Mask  # (W, L) the criterion is met
+    met: Bools  # (W, L) the criterion is met
     base: Ints  # (W, L) what the score has risen from
 
     @classmethod
@@ -86,7 +87,7 @@ def episodes(
         found.append(pl.DataFrame(rows).with_columns(over).cast(pl.Schema(EPISODES)))
 
 
-def _treated(hours: Hours, given: pl.DataFrame, options: Sepsis3Options) -> Mask:
+def _treated(hours: Hours, given: pl.DataFrame, options: Sepsis3Options) -> Bools:
     """Hours at which antibiotics given within ``end_antibiotic_free_hours`` keep an episode on, shape (N,)."""
     stay = hours.positions(given["stay_id"])
     if options.end != "recovery":
@@ -100,7 +101,7 @@ def _end(
     hours: Hours,
     opened: tuple[Ints, Ints, Ints, Ints],
     score: Ints,
-    treated: Mask,
+    treated: Bools,
     options: Sepsis3Options,
 ) -> Ints:
     """When each episode is over, as far as the record of that moment tells; after discharge: never."""

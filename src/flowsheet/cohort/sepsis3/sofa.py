@@ -17,8 +17,9 @@ import polars as pl
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3.frames import COMPONENTS, SOFA
 from flowsheet.cohort.sepsis3.gases import graded_gases
-from flowsheet.cohort.sepsis3.hours import HOUR, Hours, Ints, Mask, held, length, microseconds
+from flowsheet.cohort.sepsis3.hours import HOUR, Hours, held, length, microseconds
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.typing import Bools, Ints
 
 DAY = 24 * HOUR
 MEASURED = (
@@ -49,7 +50,7 @@ FACTS: dict[str, pl.DataType] = {
 
 def hourly(
     hours: Hours, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
-) -> tuple[dict[str, Ints], dict[str, Mask]]:
+) -> tuple[dict[str, Ints], dict[str, Bools]]:
     """Score and whether it is known, per component, shape (N,) each; 0 where it is not."""
     events = events.filter(pl.col("variable").is_in(MEASURED))
     gases = _facts("respiration", graded_gases(hours, events, options), pl.col("score"))
@@ -66,7 +67,7 @@ def hourly(
 
 
 def change(
-    hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], options: Sepsis3Options
+    hours: Hours, scores: dict[str, Ints], known: dict[str, Bools], options: Sepsis3Options
 ) -> Ints:
     """The score's change since the stay's baseline, shape (N,).
 
@@ -85,7 +86,7 @@ def change(
     return changed.astype(np.int64)
 
 
-def _first_known(hours: Hours, known: Mask) -> tuple[Ints, Ints]:
+def _first_known(hours: Hours, known: Bools) -> tuple[Ints, Ints]:
     """Each stay at which anything is known, and its first row at which it is."""
     rows = np.flatnonzero(known)
     stay, at = np.unique(hours.row_stay[rows], return_index=True)
@@ -98,7 +99,7 @@ def total(scores: dict[str, Ints]) -> Ints:
 
 
 def table(
-    hours: Hours, scores: dict[str, Ints], known: dict[str, Mask], changed: Ints
+    hours: Hours, scores: dict[str, Ints], known: dict[str, Bools], changed: Ints
 ) -> pl.DataFrame:
     """The scores as a frame of the columns ``SOFA``."""
     columns: dict[str, object] = {
@@ -117,13 +118,13 @@ def table(
     return frame.cast(pl.Schema(SOFA))
 
 
-def _worst(hours: Hours, facts: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Mask]:
+def _worst(hours: Hours, facts: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
     stay = hours.positions(facts["stay_id"])
     time, until, known_at = (microseconds(facts[name]) for name in ("time", "until", "known_at"))
     start, stop = np.maximum(time, known_at - length(options.settle_hours)), until + DAY
     score, here = facts["score"].to_numpy(), stay >= 0
 
-    def at_least(level: int) -> Mask:
+    def at_least(level: int) -> Bools:
         some = here & (score >= level)
         return hours.covered(stay[some], start[some], stop[some])
 
@@ -204,7 +205,7 @@ def _steps_above(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
     )
 
 
-def _urine(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Mask]:
+def _urine(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
     """Renal score by urine and whether it could be judged, shape (N,) each.
 
     A reading speaks of the time since the one before it, the first of the time since admission.

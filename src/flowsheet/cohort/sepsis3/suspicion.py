@@ -15,8 +15,9 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3.frames import SUSPICIONS
-from flowsheet.cohort.sepsis3.hours import HOUR, Hours, Ints, length, microseconds
+from flowsheet.cohort.sepsis3.hours import HOUR, Hours, length, microseconds
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.typing import Ints
 
 DAY = 24 * HOUR
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import Floats, Sample, ratio
+from flowsheet.evaluation.metrics.base import Sample, ratio
+from flowsheet.typing import Floats
 
 ROUNDING = 1e-12
 """A sensitivity is reached when it is reached but for rounding."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import Floats, Sample, ratio
+from flowsheet.evaluation.metrics.base import Sample, ratio
+from flowsheet.typing import Floats
 
 
 def net_benefit(sample: Sample, threshold: float) -> Floats:

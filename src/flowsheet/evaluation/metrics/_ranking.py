@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from flowsheet.typing import Floats, Ints, Labels
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ class Ranking:
     tie: Any  # (J, S)
 
     @classmethod
-    def of(
-        cls, y: NDArray[np.int8], p: Floats, subject: NDArray[np.int64], subjects: int
-    ) -> Ranking:
+    def of(cls, y: Labels, p: Floats, subject: Ints, subjects: int) -> Ranking:
         """Count the rows (N,) of S subjects."""
         event = y == 1
         thresholds, place = np.unique(p[event], return_inverse=True)
@@ -71,7 +68,7 @@ class Ranking:
         )
 
 
-def _counts(place: NDArray[np.int64], subject: NDArray[np.int64], shape: tuple[int, int]) -> Any:
+def _counts(place: Ints, subject: Ints, shape: tuple[int, int]) -> Any:
     from scipy.sparse import csr_array
 
     return csr_array((np.ones(len(place)), (place, subject)), shape=shape)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import Floats, Sample, Scored
+from flowsheet.evaluation.metrics.base import Sample, Scored
+from flowsheet.typing import Floats
 
 EPSILON = 1e-12
 STEPS = 50

@@ -8,25 +8,24 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.evaluation.metrics._ranking import Curve, Ranking
+from flowsheet.typing import AnyArray, Bools, Floats, Ints, Labels
 
 T = TypeVar("T")
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
     """N scored rows of S subjects: what is true, and what one model said. The order of rows does not matter."""
 
-    y: NDArray[np.int8]  # (N,) 0 or 1
+    y: Labels  # (N,) 0 or 1
     p: Floats  # (N,) probabilities
-    subject: NDArray[np.int64]  # (N,) position of the row's subject, 0..S-1
-    stay: NDArray[np.int64]  # (N,) position of the row's stay, counted from 0
-    step: NDArray[np.int64]  # (N,) k, counted from 1 at admission
+    subject: Ints  # (N,) position of the row's subject, 0..S-1
+    stay: Ints  # (N,) position of the row's stay, counted from 0
+    step: Ints  # (N,) k, counted from 1 at admission
     subjects: int  # S; some may have no row
-    alarm: NDArray[np.bool_] | None = None  # (N,) whether the model would ring
+    alarm: Bools | None = None  # (N,) whether the model would ring
     whole_stays: bool = False
     """The rows are all of the stays' hourly rows, with labels shifted six hours ahead of onset."""
     minimum_events: int = 1
@@ -37,7 +36,7 @@ class Scored:
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, y: NDArray[Any], p: NDArray[Any], alarm: NDArray[Any] | None = None) -> Scored:
+    def of(cls, y: AnyArray, p: AnyArray, alarm: AnyArray | None = None) -> Scored:
         """Rows of which nothing else is known: each counts as a subject and a stay of its own."""
         rows = np.arange(len(y))
         return cls(
@@ -97,7 +96,7 @@ class Sample:
         self.scored = scored
         self.weights = np.ones((scored.subjects, 1)) if weights is None else weights
 
-    def total(self, values: NDArray[Any]) -> Floats:
+    def total(self, values: AnyArray) -> Floats:
         """Weighted sum over the rows of ``values`` (N,), shape (B,)."""
         by_subject = np.bincount(self.scored.subject, values, minlength=self.scored.subjects)
         totals: Floats = np.einsum(

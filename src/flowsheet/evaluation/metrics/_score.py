@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
-
-from numpy.typing import NDArray
 
 from flowsheet.errors import UsageError
 from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Scored
+from flowsheet.typing import AnyArray
 
 
-def score_function(metric: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+def score_function(metric: str) -> Callable[[AnyArray, AnyArray], float]:
     """A function of (y, p) of which larger is better; it may be sent to another process.
 
     NaN where there is no row of either kind. Losses are negated.
@@ -39,7 +37,7 @@ def monitorable(metric: type[Metric]) -> bool:
     return metric.needs is Needs.probabilities and metric.larger_is_better is not None
 
 
-def _score(metric: str, y: NDArray[Any], p: NDArray[Any]) -> float:
+def _score(metric: str, y: AnyArray, p: AnyArray) -> float:
     chosen = METRICS.get(metric)()
     value = chosen(Scored.of(y, p))
     return value if chosen.larger_is_better else -value

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sample, alarms, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, alarms, ratio
+from flowsheet.typing import Floats
 
 
 @METRICS.register("accuracy")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ratio
+from flowsheet.typing import Floats
 
 
 @METRICS.register("auprc")

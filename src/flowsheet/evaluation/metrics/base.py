@@ -8,10 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from flowsheet.evaluation.metrics._sample import Floats, Sample, Scored, ratio
+from flowsheet.evaluation.metrics._sample import Sample, Scored, ratio
 from flowsheet.plugins import Registry
+from flowsheet.typing import Floats
 
-__all__ = ["METRICS", "Floats", "Metric", "Needs", "Sample", "Scored", "ratio"]
+__all__ = ["METRICS", "Metric", "Needs", "Sample", "Scored", "ratio"]
 
 
 class Needs(StrEnum):

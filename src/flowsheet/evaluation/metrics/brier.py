@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ratio
+from flowsheet.typing import Floats
 
 
 @METRICS.register("brier")

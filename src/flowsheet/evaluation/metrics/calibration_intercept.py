@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flowsheet.evaluation.metrics._recalibration import intercept
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample
+from flowsheet.typing import Floats
 
 
 @METRICS.register("calibration_intercept")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ratio
+from flowsheet.typing import Floats, Ints
 
 TENTHS = tuple(i / 10 for i in range(1, 10))
 
@@ -38,7 +38,7 @@ class ExpectedCalibrationError(Metric):
         )
 
 
-def bins_between(p: Floats, quantiles: Sequence[float]) -> NDArray[np.int64]:
+def bins_between(p: Floats, quantiles: Sequence[float]) -> Ints:
     """The bin of each row (N,) between the quantiles of ``p``; equal probabilities fall together."""
     if not len(p):
         return np.zeros(0, np.int64)

@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import (
-    METRICS,
-    Floats,
-    Metric,
-    Needs,
-    Sample,
-    lead_times,
-    ratio,
-)
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, lead_times, ratio
+from flowsheet.typing import Floats
 
 
 @METRICS.register("episodes_detected")

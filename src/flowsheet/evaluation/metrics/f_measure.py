@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sample, alarms
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, alarms
+from flowsheet.typing import Floats
 
 
 @METRICS.register("f_measure")

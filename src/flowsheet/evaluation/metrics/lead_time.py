@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Needs, Sample, lead_times
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, lead_times
+from flowsheet.typing import Floats
 
 
 @METRICS.register("lead_time")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample, Scored, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, Scored, ratio
+from flowsheet.typing import Floats
 
 EPSILON = float(np.finfo(np.float64).eps)
 """Probabilities are kept this far from 0 and 1, as scikit-learn does."""

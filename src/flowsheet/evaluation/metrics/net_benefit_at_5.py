@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flowsheet.evaluation.metrics._decision import net_benefit
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample
+from flowsheet.typing import Floats
 
 
 @METRICS.register("net_benefit_at_5")

@@ -5,18 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flowsheet.evaluation.metrics.base import (
-    METRICS,
-    Floats,
-    Metric,
-    Needs,
-    Sample,
-    Scored,
-    alarms,
-    ratio,
-)
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, Scored, alarms, ratio
+from flowsheet.typing import Bools, Floats
 
 EARLY, OPTIMAL, LATE = -12.0, -6.0, 3.0
 """Hours from onset: the first that earns, the best one, the last one."""
@@ -52,7 +43,7 @@ class RowUtility:
 
     alarm: Floats
     silent: Floats
-    best: NDArray[np.bool_]  # whether the best alarms ring here
+    best: Bools  # whether the best alarms ring here
 
     @classmethod
     def of(cls, scored: Scored) -> RowUtility:

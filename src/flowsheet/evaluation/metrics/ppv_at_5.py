@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flowsheet.evaluation.metrics._budget import ppv
-from flowsheet.evaluation.metrics.base import METRICS, Floats, Metric, Sample
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample
+from flowsheet.typing import Floats
 
 
 @METRICS.register("ppv_at_5")

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.config import Frozen
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
 _ROW = ("y", "scored", "in_state", "step")
@@ -105,9 +105,7 @@ def _digest(frame: pl.DataFrame) -> str:
     return digest({c.name: hashlib.sha256(c.to_numpy().tobytes()).hexdigest() for c in frame})
 
 
-def table(
-    sequences: Sequences, said: Mapping[str, NDArray[np.float64]], repeat: int, fold: int
-) -> pl.DataFrame:
+def table(sequences: Sequences, said: Mapping[str, Floats], repeat: int, fold: int) -> pl.DataFrame:
     """One fold's lines, by stay and step."""
     stay = sequences.row_stay
     return (
@@ -141,6 +139,6 @@ def sequences(rows: pl.DataFrame) -> Sequences:
     )
 
 
-def said(rows: pl.DataFrame, model: str) -> NDArray[np.float64]:
+def said(rows: pl.DataFrame, model: str) -> Floats:
     """What a model said of these lines."""
     return rows[_PREFIX + model].to_numpy()

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.extract import QUARANTINE, Extract
 from flowsheet.cohort.schema import Tables
@@ -20,6 +19,7 @@ from flowsheet.monitoring.profile import PROFILE, VERSION, implausible, profile,
 from flowsheet.monitoring.reference import Reference
 from flowsheet.prediction.model_package import Bundle
 from flowsheet.state.hashing import digest
+from flowsheet.typing import Floats, Ints
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.sequences import Sequences
 
@@ -28,7 +28,7 @@ class Said(NamedTuple):
     """Stays, and a risk for each of their rows (N,)."""
 
     stays: Sequences
-    risk: NDArray[np.float64]
+    risk: Floats
 
     def frame(self) -> pl.DataFrame:
         """The columns of ``RISKS``."""
@@ -43,9 +43,7 @@ class Said(NamedTuple):
         return pl.DataFrame(columns, schema=RISKS)
 
 
-def keep_reference(
-    bundle: Bundle, extract: Stage, train: NDArray[np.int64], said: Mapping[str, Said]
-) -> None:
+def keep_reference(bundle: Bundle, extract: Stage, train: Ints, said: Mapping[str, Said]) -> None:
     """Write the model's reference into its bundle, from which it is read when the bundle is loaded.
 
     ``train`` are the training subjects; ``said`` are the risks of the others, part by part, the

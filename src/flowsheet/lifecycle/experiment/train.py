@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.config import ExperimentConfig, Frozen, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
@@ -30,6 +29,7 @@ from flowsheet.state.store import Store
 from flowsheet.tuning.journal import OPTUNA_URL
 from flowsheet.tuning.records import TrialRecord, TrialState, Tuned
 from flowsheet.tuning.study import tune
+from flowsheet.typing import Floats
 from flowsheet.windows.scaling import VERSION as SCALING_VERSION
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
@@ -190,7 +190,7 @@ def _keep_story(folder: Path, bundle: Bundle, tuned: Tuned) -> None:
     )
 
 
-def probabilities(made: Stage, part: str) -> NDArray[np.float64]:
+def probabilities(made: Stage, part: str) -> Floats:
     """What a trained model says of the rows of the ``valid`` or the ``test`` subjects."""
     return np.asarray(np.load(made.folder / f"{part}.npy", allow_pickle=False), np.float64)
 

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flowsheet.errors import CheckFailed
+from flowsheet.typing import Floats, Ints
 from flowsheet.windows.sequences import Sequences
 
-Floats = NDArray[np.float64]
 Predict = Callable[[Sequences], Floats]
 """Probabilities (N,) of raw, unscaled sequences."""
 
@@ -71,7 +70,7 @@ def dose_response(
     return np.asarray((given - absent)[after])
 
 
-def _with(sequences: Sequences, rows: NDArray[np.int64], column: int, amount: float) -> Sequences:
+def _with(sequences: Sequences, rows: Ints, column: int, amount: float) -> Sequences:
     x = np.array(sequences.x)
     x[rows, column] = amount
     return replace(sequences, x=x)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sources.simulated import true_curves
@@ -15,6 +14,7 @@ from flowsheet.errors import UsageError
 from flowsheet.lifecycle.memory_study import old_doses
 from flowsheet.lifecycle.memory_study.replicate import Replicate
 from flowsheet.lifecycle.memory_study.report import StayReport
+from flowsheet.typing import Floats, Ints32
 from flowsheet.windows.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _named(variable: str) -> str:
     return f"{variable}, {unit}" if unit else variable
 
 
-def _gates(step: NDArray[np.int32], gates: Gates) -> pl.DataFrame:
+def _gates(step: Ints32, gates: Gates) -> pl.DataFrame:
     """(step, gate, mean, low, high): over the layer's units."""
     parts = []
     for name in ("forget", "input", "output"):
@@ -136,7 +136,7 @@ def _gates(step: NDArray[np.int32], gates: Gates) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _cell(step: NDArray[np.int32], cell: NDArray[np.float64]) -> pl.DataFrame:
+def _cell(step: Ints32, cell: Floats) -> pl.DataFrame:
     """(step, unit, value, norm): the units that moved most, and the root mean square over all units."""
     moved = np.argsort(-cell.std(axis=0), kind="stable")[:UNITS]
     norm = np.sqrt((cell**2).mean(axis=1))

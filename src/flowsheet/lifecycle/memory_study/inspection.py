@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flowsheet.errors import CheckFailed
 from flowsheet.models._recurrent import RecurrentModel, RecurrentNet
 from flowsheet.models._training import torch_threads
+from flowsheet.typing import Floats, Ints
 from flowsheet.windows.sequences import Sequences
-
-Floats = NDArray[np.float64]
 
 STAYS = 32
 """Stays worked on at a time."""
@@ -50,9 +48,7 @@ def input_gradients(model: RecurrentModel, sequences: Sequences, lags: int) -> F
     return np.concatenate(parts) if parts else np.zeros((0, lags + 1))
 
 
-def _gradients(
-    nets: list[RecurrentNet], x: Tensor, lengths: NDArray[np.int64], lags: int
-) -> Floats:
+def _gradients(nets: list[RecurrentNet], x: Tensor, lengths: Ints, lags: int) -> Floats:
     x.requires_grad_(True)
     last, stay = torch.from_numpy(lengths - 1), torch.arange(len(lengths))
     logits = torch.stack([net(x, net.start(len(lengths)))[0] for net in nets]).mean(dim=0)
@@ -109,9 +105,7 @@ def _networks(model: RecurrentModel) -> list[RecurrentNet]:
     return model.nets
 
 
-def _blocks(
-    model: RecurrentModel, sequences: Sequences
-) -> Iterator[tuple[Tensor, NDArray[np.int64]]]:
+def _blocks(model: RecurrentModel, sequences: Sequences) -> Iterator[tuple[Tensor, Ints]]:
     """Inputs (T, n, F), zero beyond a stay's end, and the lengths (n,) of so many stays at a time."""
     inputs = model._inputs(sequences).to(model.nets[0].output.weight.dtype)
     for first in range(0, len(sequences), STAYS):

@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.evaluation.bootstrap import bootstrap, interval
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.metrics.base import Scored
+from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
-
-Floats = NDArray[np.float64]
 
 LAW = "the law"
 """The name under which the oracle stands among the models."""

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.extract import read_oracle
 from flowsheet.cohort.ingest import make_source
@@ -20,9 +18,8 @@ from flowsheet.lifecycle.experiment.folds import Round
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.prediction.model_package import Bundle
+from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources.simulated import true_curves
@@ -31,7 +30,6 @@ from flowsheet.lifecycle.memory_study.report import MemoryReport, drawings, memo
 from flowsheet.models.base import MODELS
 from flowsheet.state.hashing import digest
 
-Floats = NDArray[np.float64]
 VERSION = 1
 """Raise it when the same models would give other figures."""
 

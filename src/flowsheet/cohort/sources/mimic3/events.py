@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EVENTS, empty
@@ -30,6 +29,7 @@ from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
+from flowsheet.typing import Bools, Ints32
 
 _LINEAR = {  # value * factor + offset
     "fahrenheit": (5 / 9, -160 / 9),
@@ -276,7 +276,7 @@ def _of(table: str) -> pl.DataFrame:
 
 
 @lru_cache(maxsize=16)
-def _codes(table: str) -> list[NDArray[np.int32]]:
+def _codes(table: str) -> list[Ints32]:
     """For each item id the first code that it has in the table, then the second, and so on; -1: no more."""
     rows = _of(table).with_columns(turn=pl.int_range(pl.len()).over("itemid")).partition_by("turn")
     tables = np.full((len(rows), int(_of(table)["itemid"].to_numpy().max()) + 1), -1, np.int32)
@@ -286,7 +286,7 @@ def _codes(table: str) -> list[NDArray[np.int32]]:
 
 
 @lru_cache(maxsize=1)
-def _converted() -> NDArray[np.bool_]:
+def _converted() -> Bools:
     """For each code, whether what is charted has to be converted."""
     as_it_is = (
         ~pl.col("worded") & ~pl.col("share") & (pl.col("factor") == 1) & (pl.col("offset") == 0)

@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 from isal.isal_zlib import _GzipReader
-from numpy.typing import NDArray
 
 from flowsheet.cohort.sources.mimic3.exclusions import Tally
 from flowsheet.cohort.sources.mimic3.files import RawTable, names_in, readable
+from flowsheet.typing import Bools, Ints
 
 _KINDS: dict[str, pa.DataType] = {
     **dict.fromkeys(
@@ -57,7 +57,7 @@ class Wanted:
     values: pl.Series
     others: int = 0
     odd: Counter[str] = field(default_factory=Counter)
-    table: NDArray[np.bool_] = field(init=False)
+    table: Bools = field(init=False)
     known: pa.Array = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +66,7 @@ class Wanted:
         self.table[ids] = True
         self.known = pa.array(self.values.cast(pl.String).to_list(), pa.string())
 
-    def mask(self, batch: pa.RecordBatch) -> tuple[NDArray[np.bool_], int, Counter[str]]:
+    def mask(self, batch: pa.RecordBatch) -> tuple[Bools, int, Counter[str]]:
         """Which rows to keep, how many have another number, and what is none."""
         column = batch.column(self.column)
         if pa.types.is_integer(column.type):
@@ -90,7 +90,7 @@ class Piece:
     """What is left of one block: ``passed`` rows, of which those at ``rows`` (counted from 0) are kept."""
 
     kept: pa.RecordBatch
-    rows: NDArray[np.int64]
+    rows: Ints
     passed: int
     misshapen: list[Any]
     others: int = 0
@@ -107,7 +107,7 @@ def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Itera
         CheckFailed: the file ends early, or is no file of its kind.
     """
     kept: list[pa.RecordBatch] = []
-    numbers: list[NDArray[np.int64]] = []
+    numbers: list[Ints] = []
     held = passed = 0
     with readable(table.path), closing(_pieces(table, wanted)) as pieces:
         for piece in pieces:
@@ -130,7 +130,7 @@ def stream(table: RawTable, tally: Tally, wanted: Wanted | None = None) -> Itera
         yield _frame(kept, numbers)
 
 
-def _frame(batches: list[pa.RecordBatch], numbers: list[NDArray[np.int64]]) -> pl.DataFrame:
+def _frame(batches: list[pa.RecordBatch], numbers: list[Ints]) -> pl.DataFrame:
     frame = pl.from_arrow(pa.Table.from_batches(batches))
     assert isinstance(frame, pl.DataFrame)
     text = pl.col(pl.Binary).cast(pl.String, strict=False).fill_null("\N{REPLACEMENT CHARACTER}")

@@ -8,15 +8,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort.schema import STAYS
 from flowsheet.cohort.sources.mimic3.exclusions import Tally, moments, whole
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.reading import stream
+from flowsheet.typing import Ints, Ints32
 
-Ints = NDArray[np.int64]
 _HIDDEN_AGE = 150.0  # years; the database shifts the birth of patients over 89 by 300 years
 _SECOND = 1_000_000  # microseconds
 _NO_STAY = np.iinfo(np.int64).max
@@ -188,7 +187,7 @@ class Places:
         self._table = np.full(int(small.max(initial=0)) + 2, -1, np.int32)
         self._table[small] = np.searchsorted(ids, small)
 
-    def of(self, asked: Ints) -> NDArray[np.int32]:
+    def of(self, asked: Ints) -> Ints32:
         """The place of each; -1: nowhere."""
         end = len(self._table) - 1  # where nothing stands
         at = self._table[np.clip(asked, 0, end)]

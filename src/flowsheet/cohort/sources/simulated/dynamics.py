@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from flowsheet.cohort.sources.simulated.process import WardOptions
-
-Floats = NDArray[np.float64]
+from flowsheet.typing import Bools, Floats, Ints
 
 BLOCK = 500
 """Stays are drawn in blocks of this size, each with its own streams, and a last block is drawn
@@ -35,12 +33,12 @@ STREAMS = (
 class People:
     """Who lies in the ward; arrays of shape (S,)."""
 
-    stay_id: NDArray[np.int64]
-    first: NDArray[np.int64]  # position of the subject's first stay; itself for most
-    steps: NDArray[np.int64]  # L, length of stay
+    stay_id: Ints
+    first: Ints  # position of the subject's first stay; itself for most
+    steps: Ints  # L, length of stay
     age: Floats
-    male: NDArray[np.bool_]
-    unit: NDArray[np.int64]  # position in options.units
+    male: Bools
+    unit: Ints  # position in options.units
     frailty: Floats  # logits
 
 
@@ -49,7 +47,7 @@ class Course:
     """What befell them: T steps, D drugs, F factors. Steps beyond a stay's length mean nothing."""
 
     doses: Floats  # (S, T, D) amount given in step k
-    y: NDArray[np.bool_]  # (S, T) septic in step k
+    y: Bools  # (S, T) septic in step k
     factors: Floats  # (S, T + 1, F) at the end of step k, from k = 0
     probability: (
         Floats  # (S, T) P(septic in step k + 1 | all that happened up to the end of step k)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -18,13 +16,13 @@ from flowsheet.cohort.sources.simulated.dynamics import (
     stream,
 )
 from flowsheet.cohort.sources.simulated.process import Channel, WardOptions
+from flowsheet.typing import AnyArray, Bools, Floats, Ints, Times
 
-Floats = NDArray[np.float64]
 MICROSECONDS = 60_000_000
 
 
 def events(
-    options: WardOptions, who: People, what: Course, block: int, admitted: NDArray[np.datetime64]
+    options: WardOptions, who: People, what: Course, block: int, admitted: Times
 ) -> pl.DataFrame:
     """The events of a block's stays, in the contract's columns and order."""
     rng = stream(options, block, "readings")
@@ -52,7 +50,7 @@ def events(
     )
 
 
-def minutes(number: NDArray[np.int64]) -> NDArray[np.timedelta64]:
+def minutes(number: Ints) -> NDArray[np.timedelta64]:
     """Whole minutes as a span of time."""
     return (number * MICROSECONDS).astype("timedelta64[us]")
 
@@ -61,9 +59,9 @@ def _readings(
     options: WardOptions,
     channel: Channel,
     what: Course,
-    inside: NDArray[np.bool_],
+    inside: Bools,
     rng: np.random.Generator,
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, AnyArray]:
     """One variable's readings: who, when (minutes since admission), how late, and the value."""
     shape = (BLOCK, options.max_steps, channel.slots)
     taken = (

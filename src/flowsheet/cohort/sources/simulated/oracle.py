@@ -12,13 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from flowsheet.cohort.sources.simulated import dynamics as _ward
 from flowsheet.cohort.sources.simulated.process import WardOptions
-
-Floats = NDArray[np.float64]
+from flowsheet.typing import Bools, Floats
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ class _Paths:
             survived = survived * (1 - p)
         return p, survived
 
-    def _doses(self, rng: np.random.Generator, before: NDArray[np.bool_]) -> Floats:
+    def _doses(self, rng: np.random.Generator, before: Bools) -> Floats:
         shape = (*before.shape, len(self.levels))
         luck, which = rng.random(shape), rng.random(shape)
         given = luck < expit(self.chance + self.when_septic * before[..., None])

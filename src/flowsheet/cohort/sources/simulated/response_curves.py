@@ -10,14 +10,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.special import expit
 
 from flowsheet.config import Frozen
+from flowsheet.typing import Floats
 
 Positive = Annotated[float, Field(gt=0)]
-Floats = NDArray[np.float64]
 
 
 class Exponential(Frozen):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EPISODES, EPOCH, STAYS, TREATMENTS
@@ -16,13 +15,13 @@ from flowsheet.cohort.sources.simulated.dynamics import (
 )
 from flowsheet.cohort.sources.simulated.measurements import minutes
 from flowsheet.cohort.sources.simulated.process import WardOptions
+from flowsheet.typing import Floats, Times
 
-Dates = NDArray[np.datetime64]
 ARRIVALS_MINUTES = 180
 """Between one subject's first admission and the next one's."""
 
 
-def admissions(options: WardOptions, who: People, block: int) -> Dates:
+def admissions(options: WardOptions, who: People, block: int) -> Times:
     """When each stay of the block begins, shape (S,); a second stay begins weeks after the first has ended."""
     gap = stream(options, block, "arrivals").integers(7, 90, BLOCK) * 24 * 60
     ended = (who.steps * options.step_hours * 60)[who.first]
@@ -31,7 +30,7 @@ def admissions(options: WardOptions, who: People, block: int) -> Dates:
     return np.datetime64(EPOCH, "us") + minutes(arrival + np.where(again, ended + gap, 0))
 
 
-def stays(options: WardOptions, who: People, block: int, admitted: Dates) -> pl.DataFrame:
+def stays(options: WardOptions, who: People, block: int, admitted: Times) -> pl.DataFrame:
     """One row a stay."""
     rng = stream(options, block, "bodies")
     before = rng.integers(0, 72, BLOCK) * 60
@@ -59,7 +58,7 @@ def stays(options: WardOptions, who: People, block: int, admitted: Dates) -> pl.
 
 
 def treatments(
-    options: WardOptions, who: People, what: Course, block: int, admitted: Dates
+    options: WardOptions, who: People, what: Course, block: int, admitted: Times
 ) -> pl.DataFrame:
     """One row a dose, each begun and ended within its step, known when it begins."""
     length = options.step_hours * 60
@@ -86,7 +85,7 @@ def treatments(
 
 
 def episodes(
-    options: WardOptions, who: People, what: Course, block: int, admitted: Dates
+    options: WardOptions, who: People, what: Course, block: int, admitted: Times
 ) -> pl.DataFrame:
     """One row a run of septic steps.
 
@@ -117,8 +116,6 @@ def episodes(
     )
 
 
-def _within(
-    share: NDArray[np.float64], low: float | NDArray[np.float64], high: float
-) -> NDArray[np.float64]:
+def _within(share: Floats, low: float | Floats, high: float) -> Floats:
     """A share of the unit interval as a share of [low, high]."""
     return low + (high - low) * share
