@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
-from flowsheet.errors import Unreachable, masked
+from flowsheet.errors import Unreachable, mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import answers
 from flowsheet.tracking.store import TrackerUnreachable
 
@@ -52,7 +52,7 @@ def prefect_unreachable() -> Unreachable | None:
         return None
     return Unreachable(
         "the Prefect server does not answer",
-        where=masked(url),
+        where=mask_secrets(url),
         todo="see that it runs, then start again: what is finished is kept",
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from flowsheet.errors import masked
+from flowsheet.errors import mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import free_port
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.tracking.packaging import log_model
@@ -400,7 +400,7 @@ def test_what_looks_like_a_secret_is_masked(monkeypatch):
     monkeypatch.setenv("SOME_API_KEY", "open sesame")
     monkeypatch.setenv("SHORT_TOKEN", "a")
     assert (
-        masked("say open sesame to http://ada:pass@word@host/x@y")
+        mask_secrets("say open sesame to http://ada:pass@word@host/x@y")
         == "say *** to http://***@host/x@y"
     )
 

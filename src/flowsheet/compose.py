@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flowsheet.config import CohortConfig, ExperimentConfig, validated
+from flowsheet.config import CohortConfig, ExperimentConfig, validate_config
 from flowsheet.errors import UsageError, did_you_mean, first_line
 
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
@@ -26,7 +26,7 @@ _PLAIN = {"name", "description", "seed", "registry", "memory"}
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def share(kind: str) -> Path:
+def resource_dir(kind: str) -> Path:
     """The folder ``conf`` or ``flows``: named by ``FLOWSHEET_CONF``, in the checkout, or inside the
     installed package.
 
@@ -49,7 +49,7 @@ def share(kind: str) -> Path:
 
 def choices(group: str) -> list[str]:
     """The names that a group offers."""
-    conf = share("conf")
+    conf = resource_dir("conf")
     return sorted(
         {p.stem for folder in (conf / "local" / group, conf / group) for p in folder.glob("*.yaml")}
     )
@@ -65,7 +65,7 @@ def load(group: str, name: str) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    conf = share("conf")
+    conf = resource_dir("conf")
     path = next(
         (
             p
@@ -120,7 +120,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     own_models = own.get("models") or {}
     if own_models:
         own["models"] = {name: v for name, v in own_models.items() if name in values["models"]}
-    return validated(
+    return validate_config(
         ExperimentConfig, _merge(values, own, leaves), where=f"experiment {experiment}"
     )
 
@@ -134,7 +134,9 @@ def compose_cohort(name: str, overrides: Sequence[str] = ()) -> CohortConfig:
                 f"{key!r} is not a key of a cohort", todo="give overrides as cohort.KEY=VALUE"
             )
     merged = _merge({"cohort": load("cohort", name)}, {}, leaves)
-    return validated(CohortConfig, merged["cohort"], where=f"cohort {name}", prefix=("cohort",))
+    return validate_config(
+        CohortConfig, merged["cohort"], where=f"cohort {name}", prefix=("cohort",)
+    )
 
 
 def _listed(models: Any) -> list[Any]:

@@ -18,7 +18,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Scalar = bool | int | float | str | None
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """Base of all configuration: immutable, and no key that nobody reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -35,7 +35,7 @@ class Policy(StrEnum):
     quarantine = "quarantine"
 
 
-class QuarantineConfig(Frozen):
+class QuarantineConfig(FrozenModel):
     """What becomes of rows that break a rule of the contract."""
 
     default: Policy = Policy.quarantine
@@ -45,7 +45,7 @@ class QuarantineConfig(Frozen):
     """Reject the extract when a larger share of any table's rows is quarantined."""
 
 
-class CohortConfig(Frozen):
+class CohortConfig(FrozenModel):
     """Which records, from where."""
 
     name: Name
@@ -72,7 +72,7 @@ class Censor(StrEnum):
     """The row leaves the risk set, unless the event is seen in the part that was observed."""
 
 
-class TaskConfig(Frozen):
+class TaskConfig(FrozenModel):
     """What is predicted, when, and for whom (see docs of ``flowsheet.windows.task``)."""
 
     name: Name
@@ -103,7 +103,7 @@ Aggregation = Literal["last", "mean", "min", "max", "count"]
 TreatmentColumn = Literal["on", "dose", "since"]
 
 
-class FeaturesConfig(Frozen):
+class FeaturesConfig(FrozenModel):
     """How facts become numbers on the grid."""
 
     name: Name
@@ -125,7 +125,7 @@ class FeaturesConfig(Frozen):
     """Hours since admission as a feature."""
 
 
-class FloatRange(Frozen):
+class FloatRange(FrozenModel):
     """A real parameter of a search space."""
 
     type: Literal["float"] = "float"
@@ -134,7 +134,7 @@ class FloatRange(Frozen):
     log: bool = False
 
 
-class IntRange(Frozen):
+class IntRange(FrozenModel):
     """A whole parameter of a search space."""
 
     type: Literal["int"] = "int"
@@ -144,7 +144,7 @@ class IntRange(Frozen):
     log: bool = False
 
 
-class Choice(Frozen):
+class Choice(FrozenModel):
     """One of a few values."""
 
     type: Literal["choice"] = "choice"
@@ -156,7 +156,7 @@ Space = dict[str, Range]
 """What may be tuned, and between which bounds, as plain data."""
 
 
-class ModelConfig(Frozen):
+class ModelConfig(FrozenModel):
     """One model on the ladder, as an experiment wants it."""
 
     kind: Name
@@ -171,7 +171,7 @@ class ModelConfig(Frozen):
     """Trials for this model, where they differ from the tuning's."""
 
 
-class TuningConfig(Frozen):
+class TuningConfig(FrozenModel):
     """How hard to search."""
 
     name: Name
@@ -197,7 +197,7 @@ class Protocol(StrEnum):
     """The subjects of some sites, or of each site in turn."""
 
 
-class EvaluationConfig(Frozen):
+class EvaluationConfig(FrozenModel):
     """Who is held out, and what is reported."""
 
     name: Name
@@ -220,7 +220,7 @@ class EvaluationConfig(Frozen):
     """With fewer positives or negatives a figure is "not estimable"."""
 
 
-class ComputeConfig(Frozen):
+class ComputeConfig(FrozenModel):
     """Where and how wide; never part of what a result depends on."""
 
     name: Name
@@ -242,7 +242,7 @@ class ComputeConfig(Frozen):
     """With a pool: the longest that a training may lie there while no worker of the pool works on anything."""
 
 
-class RegistryConfig(Frozen):
+class RegistryConfig(FrozenModel):
     """Where the best version of each model is registered."""
 
     register_models: bool = True
@@ -250,7 +250,7 @@ class RegistryConfig(Frozen):
     """Registered names are ``<prefix or experiment>-<model>``."""
 
 
-class MemoryConfig(Frozen):
+class MemoryConfig(FrozenModel):
     """The study of what models remember, on a ward whose data-generating process is known."""
 
     replicates: Annotated[int, Field(ge=1, le=50)] = 3
@@ -278,7 +278,7 @@ class MemoryConfig(Frozen):
     """Pairs of which the first is expected to have the smaller log loss."""
 
 
-class PromotionConfig(Frozen):
+class PromotionConfig(FrozenModel):
     """What a version must show before it serves (see ``lifecycle.deployment.gates``); all on held-out subjects."""
 
     name: Name
@@ -300,7 +300,7 @@ class PromotionConfig(Frozen):
     """The longest that the answer for one stay may take: the median of some tries in this process."""
 
 
-class MonitoringConfig(Frozen):
+class MonitoringConfig(FrozenModel):
     """What counts as a change since training (see ``flowsheet.monitoring.findings``)."""
 
     name: Name
@@ -321,7 +321,7 @@ class MonitoringConfig(Frozen):
     """Patients with the event that discrimination and calibration need."""
 
 
-class ExperimentConfig(Frozen):
+class ExperimentConfig(FrozenModel):
     """One experiment, resolved: the same values give the same numbers."""
 
     name: Name
@@ -341,7 +341,7 @@ class ExperimentConfig(Frozen):
 M = TypeVar("M", bound=BaseModel)
 
 
-def validated(
+def validate_config(
     cls: type[M], values: Mapping[str, Any], where: str, prefix: tuple[str, ...] = ()
 ) -> M:
     """``cls(**values)``, or one message that names every wrong key and value and the nearest right
@@ -357,15 +357,15 @@ def validated(
         raise UsageError(
             "; ".join(lines), where=where, todo="mend the key or value named above"
         ) from None
-    for key in endless(made.model_dump(), prefix):
+    for key in non_finite_keys(made.model_dump(), prefix):
         raise UsageError(f"{key} is not a finite number", where=where, todo="give it a number")
     return made
 
 
-def endless(values: Any, key: tuple[str, ...] = ()) -> Iterator[str]:
+def non_finite_keys(values: Any, key: tuple[str, ...] = ()) -> Iterator[str]:
     """The keys of numbers that are infinite or not a number.
 
-    >>> list(endless({"a": [1.0, float("inf")], "b": {"c": float("nan")}}))
+    >>> list(non_finite_keys({"a": [1.0, float("inf")], "b": {"c": float("nan")}}))
     ['a.1', 'b.c']
     """
     if isinstance(values, float) and not math.isfinite(values):
@@ -373,7 +373,7 @@ def endless(values: Any, key: tuple[str, ...] = ()) -> Iterator[str]:
     elif isinstance(values, Mapping | list | tuple):
         items = values.items() if isinstance(values, Mapping) else enumerate(values)
         for name, value in items:
-            yield from endless(value, (*key, str(name)))
+            yield from non_finite_keys(value, (*key, str(name)))
 
 
 def _explain(cls: type[BaseModel], prefix: tuple[str, ...], problem: dict[str, Any]) -> str:

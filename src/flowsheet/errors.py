@@ -71,11 +71,11 @@ _LEAST_LENGTH = 6
 """A shorter value is a word of many texts, and masking it would garble them."""
 
 
-def masked(text: str) -> str:
+def mask_secrets(text: str) -> str:
     """The text without secrets: user and password in URLs, and values of environment variables
     named like secrets.
 
-    >>> masked("no answer from postgresql://ada:lovelace@db:5432/mlflow")
+    >>> mask_secrets("no answer from postgresql://ada:lovelace@db:5432/mlflow")
     'no answer from postgresql://***@db:5432/mlflow'
     """
     secrets = [

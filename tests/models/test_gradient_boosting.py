@@ -39,7 +39,7 @@ def test_the_round_with_the_best_score_is_kept(parts):
         *parts,
         {"rounds": 100, "patience": 10},
         score=score,
-        report=lambda step, value: reports.append((step, value)),
+        report_score=lambda step, value: reports.append((step, value)),
     )
     assert reports == [(5, 0.1), (10, 0.5), (15, 0.2), (20, 0.3)]
     assert model.booster.current_iteration() == 10

@@ -37,7 +37,7 @@ def test_a_killed_fit_goes_on_where_it_was(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fitted(train, valid, report=stop, checkpoints=tmp_path)
+        fitted(train, valid, report_score=stop, checkpoints=tmp_path)
     told = []
     again = fitted(train, valid, checkpoints=tmp_path, progress=told.append)
     assert again.predict_proba(valid).tobytes() == whole.tobytes()

@@ -258,7 +258,7 @@ def test_a_checkpoint_of_another_fit_is_not_taken(
             raise Killed
 
     with pytest.raises(Killed):
-        fit(train, valid, checkpoints=tmp_path, report=kill)
+        fit(train, valid, checkpoints=tmp_path, report_score=kill)
     other = fit(train, valid, checkpoints=tmp_path, learning_rate=0.01)
     assert (
         other.predict_proba(valid).tobytes()
@@ -275,7 +275,7 @@ def test_a_pruned_fit_leaves_no_checkpoint(
             raise Pruned
 
     with pytest.raises(Pruned):
-        fit(train, valid, checkpoints=tmp_path, report=give_up)
+        fit(train, valid, checkpoints=tmp_path, report_score=give_up)
     assert list(tmp_path.iterdir()) == []
 
 

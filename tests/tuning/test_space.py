@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsheet.config import Choice, FloatRange, Frozen, IntRange, ModelConfig
+from flowsheet.config import Choice, FloatRange, FrozenModel, IntRange, ModelConfig
 from flowsheet.errors import UsageError
 from flowsheet.tuning.space import _nearest, resolve
 
@@ -54,7 +54,7 @@ def test_history_is_given_to_a_model_that_can_take_it(toy, monkeypatch):
 
 
 def test_a_parameter_without_default_must_be_fixed_or_searched(toy, monkeypatch):
-    class Needs(Frozen):
+    class Needs(FrozenModel):
         x: float
         n: int = 3
         kind: str = "a"

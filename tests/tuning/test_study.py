@@ -234,12 +234,12 @@ def test_interrupted_at_any_report_the_study_ends_the_same(
     def interrupted(self, train, valid, context):
         def tell(step, value):
             nonlocal count
-            context.report(step, value)
+            context.report_score(step, value)
             count += 1
             if count == report + 1:
                 raise Killed
 
-        fit(self, train, valid, replace(context, report=tell))
+        fit(self, train, valid, replace(context, report_score=tell))
 
     with monkeypatch.context() as patch:
         patch.setattr(toy.Toy, "fit", interrupted)

@@ -17,16 +17,16 @@ from typing import Self
 
 import numpy as np
 
-from flowsheet.config import Choice, FloatRange, Frozen, IntRange, ModelConfig, TuningConfig
+from flowsheet.config import Choice, FloatRange, FrozenModel, IntRange, ModelConfig, TuningConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.models.base import MODELS, Capabilities, Context, Model, Rung
+from flowsheet.models.base import MODELS, Capabilities, Context, Model, ModelFamily
 from flowsheet.state.json_files import write_json
 from flowsheet.windows.sequences import Feature, Sequences
 
 EPOCHS = 5
 
 
-class ToyParams(Frozen):
+class ToyParams(FrozenModel):
     x: float = 0.2
     n: int = 3
     kind: str = "a"
@@ -36,7 +36,7 @@ class ToyParams(Frozen):
 
 
 class Toy(Model):
-    capabilities = Capabilities(Rung.non_temporal, "nothing")
+    capabilities = Capabilities(ModelFamily.non_temporal, "nothing")
     Params = ToyParams
     space = {  # noqa: RUF012
         "x": FloatRange(low=0, high=1),
@@ -58,7 +58,7 @@ class Toy(Model):
         saved = context.checkpoints / "epoch.json"
         for epoch in range(json.loads(saved.read_text()) if saved.exists() else 0, EPOCHS):
             time.sleep(float(os.environ.get("TOY_DELAY", "0")))
-            context.report(epoch, self.quality() - 0.3 / (epoch + 1))
+            context.report_score(epoch, self.quality() - 0.3 / (epoch + 1))
             write_json(saved, epoch + 1)
         self.log("end", context)
 

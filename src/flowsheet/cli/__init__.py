@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from flowsheet import __version__
-from flowsheet.errors import FlowsheetError, UsageError, did_you_mean, masked
+from flowsheet.errors import FlowsheetError, UsageError, did_you_mean, mask_secrets
 
 
 class _Commands(click.Group):
@@ -338,7 +338,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _say(error: FlowsheetError) -> None:
     kind = "usage" if isinstance(error, UsageError) else "error"
-    click.echo(f"{click.style(kind, fg='red', bold=True)}: {masked(str(error))}", err=True)
+    click.echo(f"{click.style(kind, fg='red', bold=True)}: {mask_secrets(str(error))}", err=True)
 
 
 def _unexpected(error: Exception) -> int:
@@ -352,7 +352,7 @@ def _unexpected(error: Exception) -> int:
         folder = home() / "logs"
         folder.mkdir(exist_ok=True)
         where = folder / "error.log"
-        where.write_text(masked("".join(traceback.format_exception(error))))
+        where.write_text(mask_secrets("".join(traceback.format_exception(error))))
     except (FlowsheetError, OSError):
         where = None
     reason = (

@@ -54,12 +54,14 @@ def _about(values: dict[str, object]) -> str:
 
 
 def _models() -> Rows:
-    from flowsheet.models.base import MODELS, Rung
+    from flowsheet.models.base import MODELS, ModelFamily
 
-    ladder = list(Rung)
-    known = sorted((ladder.index(m.capabilities.rung), name, m.capabilities) for name, m in MODELS)
-    return ["name", "rung", "what it sees"], [
-        [name, can.rung.value, can.sees] for _, name, can in known
+    ladder = list(ModelFamily)
+    known = sorted(
+        (ladder.index(m.capabilities.family), name, m.capabilities) for name, m in MODELS
+    )
+    return ["name", "family", "input"], [
+        [name, can.family.value, can.input_description] for _, name, can in known
     ]
 
 

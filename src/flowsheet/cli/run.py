@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from flowsheet.compose import compose, share
+from flowsheet.compose import compose, resource_dir
 from flowsheet.config import ExperimentConfig
 from flowsheet.lifecycle.runtime.local_servers import prefect_api, quiet
 from flowsheet.lifecycle.runtime.processes import stoppable
@@ -50,7 +50,7 @@ def run_config(config: ExperimentConfig, marks: dict[str, str] | None = None) ->
 
 def _flow(name: str) -> ModuleType:
     """The module of a flow, which alone knows Prefect."""
-    folder = share("flows").parent
+    folder = resource_dir("flows").parent
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     return importlib.import_module(f"flows.{name}")

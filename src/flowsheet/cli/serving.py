@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from flowsheet.config import validated
+from flowsheet.config import validate_config
 from flowsheet.serving.settings import ServeConfig
 
 _LIMITS = {
@@ -28,7 +28,7 @@ def serve(model: str, options: Mapping[str, Any]) -> None:
     told = {key: value for key, value in options.items() if value is not None}
     limits = {ours: told.pop(theirs) for theirs, ours in _LIMITS.items() if theirs in told}
     about = {"name": name, **({"alias": alias} if alias else {}), **told, "limits": limits}
-    config = validated(ServeConfig, about, "flowsheet serve")
+    config = validate_config(ServeConfig, about, "flowsheet serve")
 
     # Read when polars is imported. Requests are small: waking further threads takes longer than their work.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")

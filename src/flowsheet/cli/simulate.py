@@ -8,7 +8,7 @@ from typing import Any
 
 from flowsheet.cli.console import console, table
 from flowsheet.cohort.ingest import make_source
-from flowsheet.config import CohortConfig, validated
+from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import FlowsheetError, UsageError
 
 
@@ -44,7 +44,7 @@ def write_raw(
         raise UsageError(
             f"the cohort {config.name!r} is no simulated ward", todo="name one with --cohort"
         )
-    options = validated(RawOptions, _parsed(overrides), "the raw tables", prefix=("raw",))
+    options = validate_config(RawOptions, _parsed(overrides), "the raw tables", prefix=("raw",))
     _show(write_mimic3(ward.options, options, out, say), out)
 
 

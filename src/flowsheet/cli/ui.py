@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 
-from flowsheet.errors import UsageError, masked
+from flowsheet.errors import UsageError, mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import (
     await_url,
     prefect_api,
@@ -78,4 +78,4 @@ def port_is_free(port: int) -> bool:
 
 
 def _say(line: str) -> None:
-    print(masked(line), file=sys.stdout, flush=True)
+    print(mask_secrets(line), file=sys.stdout, flush=True)

@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 from flowsheet import __version__
 from flowsheet.cohort.parquet import UNREADABLE, read, readable
 from flowsheet.cohort.schema import TABLES, Tables
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed, first_line
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json
@@ -41,14 +41,14 @@ QUARANTINE: dict[str, pl.DataType] = {
 _REMAKE = "make it again with `flowsheet ingest`"
 
 
-class TableEntry(Frozen):
+class TableEntry(FrozenModel):
     """One file of the extract."""
 
     rows: int
     sha256: str
 
 
-class SourceEntry(Frozen):
+class SourceEntry(FrozenModel):
     """Where the rows came from."""
 
     name: str
@@ -59,7 +59,7 @@ class SourceEntry(Frozen):
     """Fingerprint of the raw records."""
 
 
-class QuarantineEntry(Frozen):
+class QuarantineEntry(FrozenModel):
     """Rows of one table set aside for one rule."""
 
     table: str
@@ -67,7 +67,7 @@ class QuarantineEntry(Frozen):
     rows: int
 
 
-class Provenance(Frozen):
+class Provenance(FrozenModel):
     """What the manifest says beside what the files themselves tell."""
 
     source: SourceEntry
@@ -85,7 +85,7 @@ class Provenance(Frozen):
     """Per table, the share of its rows that broke a rule."""
 
 
-class PrevalenceEntry(Frozen):
+class PrevalenceEntry(FrozenModel):
     """How many of some stays have an episode."""
 
     by: str

@@ -12,7 +12,7 @@ from flowsheet.cohort.extract import Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, Sieve
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
 from flowsheet.cohort.writer import ExtractWriter
-from flowsheet.config import CohortConfig, validated
+from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
 from flowsheet.state.locks import held
 from flowsheet.state.publish import publish
@@ -28,7 +28,7 @@ def make_source(config: CohortConfig) -> Source:
         UsageError: no such source, option, rule or path; the message names the nearest right one.
     """
     source = SOURCES.get(config.source)
-    options = validated(
+    options = validate_config(
         source.Options, config.options, f"cohort {config.name}", prefix=("cohort", "options")
     )
     known = checks.rule_names() | {ASCENDING, *source.rules}

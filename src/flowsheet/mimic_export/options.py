@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 
 Rate = Annotated[float, Field(ge=0, le=0.2)]
 
 
-class RawOptions(Frozen):
+class RawOptions(FrozenModel):
     """Shares that make the raw tables look like MIMIC-III's: what is charted, by which system, and
     what is wrong.
 

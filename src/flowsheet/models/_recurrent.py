@@ -25,7 +25,7 @@ from flowsheet.models._training import (
     curve_table,
     torch_threads,
 )
-from flowsheet.models.base import Capabilities, Context, Model, Rung
+from flowsheet.models.base import Capabilities, Context, Model, ModelFamily
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats, Ints
@@ -257,7 +257,10 @@ class RecurrentModel(Model):
     Layer: ClassVar[type[RecurrentLayer]]
     version = 3
     capabilities = Capabilities(
-        rung=Rung.recurrent, sees="the whole known past", gpu=True, early_stopping=True
+        family=ModelFamily.recurrent,
+        input_description="the whole known past",
+        gpu=True,
+        early_stopping=True,
     )
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128)),

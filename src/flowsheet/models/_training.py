@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.models._batching import Batch, Layout, Table, batches, gather, packed
 from flowsheet.models.base import Context, Pruned
 from flowsheet.typing import Bools, Floats, Labels
@@ -30,7 +30,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """As in glibc's malloc.h."""
 
 
-class TrainingParams(Frozen):
+class TrainingParams(FrozenModel):
     """How a network is trained."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
@@ -196,7 +196,7 @@ class Trainer:
         context.progress(
             f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}"
         )
-        context.report(progress.epoch, score)
+        context.report_score(progress.epoch, score)
 
     def _validate(self, y: Labels, scored: Bools) -> tuple[float, float]:
         """Score (minus log loss where it cannot be computed) and log loss of the averaged weights."""
@@ -244,7 +244,7 @@ class Trainer:
         self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])
         for epoch, _, score, _ in self.progress.curve:
-            self.context.report(epoch, score)
+            self.context.report_score(epoch, score)
 
 
 def _remove(path: Path | None) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from flowsheet.config import Frozen, IntRange, Response, Space
+from flowsheet.config import FrozenModel, IntRange, Response, Space
 from flowsheet.models._markov import MarkovModel
-from flowsheet.models.base import MODELS, Capabilities, Rung
+from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
 
 @MODELS.register("ar")
@@ -19,15 +19,15 @@ class AR(MarkovModel):
     On a first-onset task every h_j is 0 and no b_j can be estimated: such tasks are refused.
     """
 
-    class Params(Frozen):
+    class Params(FrozenModel):
         """Parameters."""
 
         lags: Annotated[int, Field(ge=1)] = 3
         """p; no more than the task's ``history_lags`` are used."""
 
     capabilities = Capabilities(
-        rung=Rung.autoregressive,
-        sees="the last p known responses",
+        family=ModelFamily.autoregressive,
+        input_description="the last p known responses",
         scaled=False,
         history=True,
         responses=frozenset({Response.state}),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flowsheet.config import Frozen, Response
+from flowsheet.config import FrozenModel, Response
 from flowsheet.models._markov import MarkovModel
-from flowsheet.models.base import MODELS, Capabilities, Rung
+from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
 
 @MODELS.register("ar1")
@@ -15,12 +15,12 @@ class AR1(MarkovModel):
     first-onset task h_0 is always 0 and b cannot be estimated: such tasks are refused.
     """
 
-    class Params(Frozen):
+    class Params(FrozenModel):
         """None: one lag, by maximum likelihood."""
 
     capabilities = Capabilities(
-        rung=Rung.autoregressive,
-        sees="the last known response",
+        family=ModelFamily.autoregressive,
+        input_description="the last known response",
         scaled=False,
         history=True,
         responses=frozenset({Response.state}),

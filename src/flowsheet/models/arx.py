@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from flowsheet.config import Frozen, IntRange, Response, Space
+from flowsheet.config import FrozenModel, IntRange, Response, Space
 from flowsheet.models._markov import MarkovModel
-from flowsheet.models.base import MODELS, Capabilities, Rung
+from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
 
 @MODELS.register("arx")
@@ -23,15 +23,15 @@ class ARX(MarkovModel):
     them.
     """
 
-    class Params(Frozen):
+    class Params(FrozenModel):
         """Parameters."""
 
         lags: Annotated[int, Field(ge=1)] = 1
         """p; no more than the task's ``history_lags`` are used."""
 
     capabilities = Capabilities(
-        rung=Rung.autoregressive_covariates,
-        sees="the last p known responses and the current row",
+        family=ModelFamily.autoregressive_covariates,
+        input_description="the last p known responses and the current row",
         history=True,
         responses=frozenset({Response.state}),
     )

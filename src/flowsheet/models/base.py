@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Self
 
 import polars as pl
 
-from flowsheet.config import Frozen, Response, Space
+from flowsheet.config import FrozenModel, Response, Space
 from flowsheet.plugins import Registry
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
 
-class Rung(StrEnum):
+class ModelFamily(StrEnum):
     """Where a model stands on the ladder: what of the past it can see."""
 
     non_temporal = "non-temporal"
@@ -31,8 +31,8 @@ class Rung(StrEnum):
 class Capabilities:
     """What the platform must know of a model before it trains one."""
 
-    rung: Rung
-    sees: str
+    family: ModelFamily
+    input_description: str
     """In words, for ``flowsheet ls models``."""
     scaled: bool = True
     """Wants inputs scaled on the training subjects, without NaN; otherwise raw ones, NaN where nothing is known."""
@@ -45,7 +45,7 @@ class Capabilities:
 
 
 class Pruned(Exception):
-    """Raised by ``Context.report`` when the tuner gives up on a fit; a model lets it pass."""
+    """Raised by ``Context.report_score`` when the tuner gives up on a fit; a model lets it pass."""
 
 
 def _ignore(step: int, value: float) -> None:
@@ -61,7 +61,7 @@ class Context:
     threads: int = 1
     score: Callable[[Labels, Floats], float] | None = None
     """The monitored metric, larger is better: (y, p) of the scored validation rows. None: minus log loss."""
-    report: Callable[[int, float], None] = _ignore
+    report_score: Callable[[int, float], None] = _ignore
     """Told (epoch or round, score) while fitting; may raise :class:`Pruned`."""
     progress: Callable[[str], None] = field(default=lambda line: None)
     """Told a line worth showing."""
@@ -70,7 +70,7 @@ class Context:
 
 
 class Model(ABC):
-    """One rung. A new model is one new module in this package:
+    """One model. A new model is one new module in this package:
 
     ``@MODELS.register("name")`` on a subclass, ``Params`` with a documented default each, a
     ``space`` of plain data, and ``flowsheet.testing.models.ModelConformance`` subclassed in a test.
@@ -80,7 +80,7 @@ class Model(ABC):
     """
 
     capabilities: ClassVar[Capabilities]
-    Params: ClassVar[type[Frozen]]
+    Params: ClassVar[type[FrozenModel]]
     space: ClassVar[Space] = {}
     version: ClassVar[int] = 1
     """Raise it when the same parameters and data give other numbers."""

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from flowsheet.config import FloatRange, Frozen, IntRange, Space
+from flowsheet.config import FloatRange, FrozenModel, IntRange, Space
 from flowsheet.errors import UsageError
 from flowsheet.models._lags import Lags
 from flowsheet.models._rows import RowModel, Rows
-from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
 
@@ -34,7 +34,7 @@ class GradientBoosting(RowModel):
     of trees; without validation rows of both classes it grows ``rounds`` trees.
     """
 
-    class Params(Frozen):
+    class Params(FrozenModel):
         """Parameters."""
 
         rounds: Annotated[int, Field(ge=1)] = 500
@@ -62,8 +62,8 @@ class GradientBoosting(RowModel):
         """Take the known past responses as inputs (unknown ones as missing)."""
 
     capabilities = Capabilities(
-        rung=Rung.reference,
-        sees="the current row; lags, trends, counts",
+        family=ModelFamily.reference,
+        input_description="the current row; lags, trends, counts",
         scaled=False,
         early_stopping=True,
     )
@@ -169,7 +169,7 @@ class _Watch:
         self.done = rounds
         score = self._score(1.0 / (1.0 + np.exp(-self.eta)))
         self.curve.append((rounds, score))
-        self.context.report(rounds, score)
+        self.context.report_score(rounds, score)
         self.context.progress(f"round {rounds}: {score:.4f} on the validation split")
         if score > self.best_score:
             self.best, self.best_score = rounds, score

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from flowsheet.config import FloatRange, Frozen, Space
+from flowsheet.config import FloatRange, FrozenModel, Space
 from flowsheet.models._newton import logistic, minimise, predictor, sigmoid
 from flowsheet.models._rows import RowModel, Rows
-from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32
 
 
@@ -24,7 +24,7 @@ class LogisticRegression(RowModel):
     stopping.
     """
 
-    class Params(Frozen):
+    class Params(FrozenModel):
         """Parameters."""
 
         l2: Annotated[float, Field(gt=0)] = 1e-3
@@ -32,7 +32,9 @@ class LogisticRegression(RowModel):
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
-    capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row")
+    capabilities = Capabilities(
+        family=ModelFamily.non_temporal, input_description="the current row"
+    )
     space: ClassVar[Space] = {"l2": FloatRange(low=1e-5, high=1e-1, log=True)}
 
     coef: Floats  # (D + 1,) the intercept first

@@ -16,7 +16,7 @@ from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.models._batching import Batch, Table
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models._training import Curve, Trainer, TrainingParams, curve_table, torch_threads
-from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.state.hashing import digest
 from flowsheet.typing import Floats, Floats32
 
@@ -72,7 +72,10 @@ class MLP(RowModel):
 
     version = 3
     capabilities = Capabilities(
-        rung=Rung.non_temporal, sees="the current row", gpu=True, early_stopping=True
+        family=ModelFamily.non_temporal,
+        input_description="the current row",
+        gpu=True,
+        early_stopping=True,
     )
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128, 256)),

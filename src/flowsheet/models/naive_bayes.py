@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from flowsheet.config import FloatRange, Frozen, Space
+from flowsheet.config import FloatRange, FrozenModel, Space
 from flowsheet.models._newton import chunks
 from flowsheet.models._platt import Platt
 from flowsheet.models._rows import RowModel, Rows
-from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32, Labels
 
 TAILS = (0.001, 0.999)
@@ -89,7 +89,7 @@ class NaiveBayes(RowModel):
     sure: Platt's curve on the validation rows turns it into probabilities.
     """
 
-    class Params(Frozen):
+    class Params(FrozenModel):
         """Parameters."""
 
         smoothing: Annotated[float, Field(ge=0)] = 0.01
@@ -97,7 +97,9 @@ class NaiveBayes(RowModel):
         history: bool = False
         """Take the known past responses as inputs (unknown ones are left out)."""
 
-    capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row", scaled=False)
+    capabilities = Capabilities(
+        family=ModelFamily.non_temporal, input_description="the current row", scaled=False
+    )
     space: ClassVar[Space] = {"smoothing": FloatRange(low=1e-3, high=1.0, log=True)}
 
     learned: list[Column]

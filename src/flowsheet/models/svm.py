@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from flowsheet.config import FloatRange, Frozen, Space
+from flowsheet.config import FloatRange, FrozenModel, Space
 from flowsheet.models._newton import Table, minimise, predictor, squared_hinge
 from flowsheet.models._platt import Platt
 from flowsheet.models._rows import RowModel, Rows
-from flowsheet.models.base import MODELS, Capabilities, Context, Rung
+from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32
 
 
@@ -28,7 +28,7 @@ class SVM(RowModel):
     rows turns margins into probabilities.
     """
 
-    class Params(Frozen):
+    class Params(FrozenModel):
         """Parameters."""
 
         kernel: Literal["linear", "gaussian"] = "gaussian"
@@ -42,7 +42,9 @@ class SVM(RowModel):
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
-    capabilities = Capabilities(rung=Rung.non_temporal, sees="the current row")
+    capabilities = Capabilities(
+        family=ModelFamily.non_temporal, input_description="the current row"
+    )
     space: ClassVar[Space] = {
         "l2": FloatRange(low=1e-5, high=1e-1, log=True),
         "width": FloatRange(low=0.03, high=1.0, log=True),

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from flowsheet.config import Frozen, MonitoringConfig
+from flowsheet.config import FrozenModel, MonitoringConfig
 from flowsheet.evaluation.bootstrap import holm, student
 from flowsheet.monitoring.performance import CONFIDENCE, Figure, Performance, performance
 from flowsheet.monitoring.reference import Reference, mean_risks
@@ -31,7 +31,7 @@ _TESTED = {
 """Figures that are tested, and the change of each that matters."""
 
 
-class Finding(Frozen):
+class Finding(FrozenModel):
     """One property, then and now."""
 
     kind: str
@@ -61,7 +61,7 @@ class Finding(Frozen):
     said: str = ""
 
 
-class Findings(Frozen):
+class Findings(FrozenModel):
     """A whole comparison."""
 
     alpha: float

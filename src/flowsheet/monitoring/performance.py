@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.evaluation.bootstrap import bootstrap, interval
 from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, Scored, ratio
 from flowsheet.typing import Floats
@@ -27,7 +27,7 @@ RESAMPLES = 500
 SEED = 1
 
 
-class Figure(Frozen):
+class Figure(FrozenModel):
     """A figure of merit with its bootstrap over subjects; None: not estimable."""
 
     name: str
@@ -40,7 +40,7 @@ class Figure(Frozen):
     """Bounds of the 95% interval."""
 
 
-class Performance(Frozen):
+class Performance(FrozenModel):
     """A model's figures on some subjects."""
 
     rows: int

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.monitoring.performance import Performance, performance
 from flowsheet.monitoring.profile import VERSION
@@ -20,7 +20,7 @@ MINIMUM_EVENTS = 20
 """Rows of either kind that the reference's own figures need."""
 
 
-class Entry(Frozen):
+class Entry(FrozenModel):
     """The distribution of one property over stays."""
 
     kind: str
@@ -28,7 +28,7 @@ class Entry(Frozen):
     sketch: Sketch
 
 
-class Reference(Frozen):
+class Reference(FrozenModel):
     """The records that a model was trained on, and what it said of subjects that it was not trained on."""
 
     version: int

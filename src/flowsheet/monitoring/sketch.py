@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.typing import AnyArray, Floats
 
 QUANTILES = 256
@@ -12,7 +12,7 @@ QUANTILES = 256
 VALUES_PER_QUANTILE = 5
 
 
-class Sketch(Frozen):
+class Sketch(FrozenModel):
     """n values as K quantiles at the levels (i + 1/2) / K; neither the smallest nor the largest value is among them."""
 
     n: int

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class Limits(Frozen):
+class Limits(FrozenModel):
     """How much one request may ask, and how long it may take."""
 
     body_bytes: Count = 8_000_000

@@ -6,11 +6,11 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.prediction.limits import Count, Limits, Seconds
 
 
-class ServeConfig(Frozen):
+class ServeConfig(FrozenModel):
     """Which model is served, where and how."""
 
     name: str

@@ -41,7 +41,7 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
     """A few stays of 1 to 12 steps with two stays for some subjects, NaN, a column of NaN and a
     constant one.
 
-    The next state depends on the state, the values and the dose, so that every rung has something
+    The next state depends on the state, the values and the dose, so that every model family has something
     to learn. ``raw``: with NaN, in natural units; otherwise scaled and without NaN. The arrays
     cannot be written to.
     """
@@ -286,7 +286,7 @@ class ModelConformance:
             raise Pruned
 
         with pytest.raises(Pruned):
-            self.fit(train, valid, report=give_up)
+            self.fit(train, valid, report_score=give_up)
 
     def test_the_search_space_fits_the_parameters(self) -> None:
         """Every key is a parameter, the default lies inside, and the bounds are allowed values."""

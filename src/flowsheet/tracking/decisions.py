@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest
 from flowsheet.tracking.runs import Tracker
@@ -24,7 +24,7 @@ _LAST = "flowsheet.last_decision"
 Action = Literal["promoted", "refused", "rolled back"]
 
 
-class Decision(Frozen):
+class Decision(FrozenModel):
     """One decision about a registered name."""
 
     number: int

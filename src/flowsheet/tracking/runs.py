@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from flowsheet.config import ExperimentConfig
-from flowsheet.errors import masked
+from flowsheet.errors import mask_secrets
 from flowsheet.state.json_files import write_json
 from flowsheet.tracking import stale_runs as orphans
 from flowsheet.tracking.run_metadata import (
@@ -278,7 +278,7 @@ class Tracker:
     def fail(self, run_id: str, reason: str, *, killed: bool = False) -> None:
         """The run ended otherwise, and with it what is below; a later one with the same key takes it up."""
         self.close_below(run_id)
-        self._client.set_tag(run_id, "flowsheet.error", masked(reason)[:5000])
+        self._client.set_tag(run_id, "flowsheet.error", mask_secrets(reason)[:5000])
         self._client.set_terminated(run_id, "KILLED" if killed else "FAILED")
 
     def close_below(self, run_id: str) -> None:
@@ -298,7 +298,7 @@ class Tracker:
             curves={f"epoch.{metric}": trial.curve},
             tags={
                 "flowsheet.state": trial.state,
-                **({"flowsheet.error": masked(trial.error)} if trial.error else {}),
+                **({"flowsheet.error": mask_secrets(trial.error)} if trial.error else {}),
             },
         )
         self._client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED")

@@ -9,7 +9,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flowsheet.config import Choice, FloatRange, Frozen, IntRange, ModelConfig, Range, endless
+from flowsheet.config import (
+    Choice,
+    FloatRange,
+    FrozenModel,
+    IntRange,
+    ModelConfig,
+    Range,
+    non_finite_keys,
+)
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.models.base import MODELS, Model
 
@@ -24,7 +32,7 @@ class Search:
     ranges: dict[str, Range]
     """In the order of their names, so that the same seed draws the same values."""
 
-    def params(self, drawn: dict[str, Any]) -> Frozen:
+    def params(self, drawn: dict[str, Any]) -> FrozenModel:
         """The model's validated parameters with these values drawn; the rest fixed or default."""
         return self.model.Params.model_validate({**self.fixed, **drawn})
 
@@ -113,7 +121,7 @@ def _check_values(search: Search) -> None:
     for name, drawn in _corners(search):
         try:
             params = search.params(drawn)
-            for key in endless(params.model_dump()):
+            for key in non_finite_keys(params.model_dump()):
                 raise UsageError(
                     f"{key} is not a finite number",
                     f"models.{search.kind}.{_section(search, key)}.{key}",

@@ -119,7 +119,7 @@ class Trainer:
             device=self.device,
             threads=self.threads,
             score=self.score,
-            report=self._reporter(trial, drawn),
+            report_score=self._reporter(trial, drawn),
             progress=self.progress,
             checkpoints=checkpoints,
         )

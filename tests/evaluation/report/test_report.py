@@ -135,8 +135,8 @@ def full_report(ward, predictions, name="sharp"):
 def model_report(name):
     return ModelReport(
         name=name,
-        rung="recurrent",
-        sees=name,
+        family="recurrent",
+        input_description=name,
         params={"hidden": 128, name: 0.001234567},
         trials=pl.DataFrame(
             {

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 
 Hours = Annotated[float, Field(ge=0, le=10_000)]
 
 
-class Sepsis3Options(Frozen):
+class Sepsis3Options(FrozenModel):
     """Sepsis-3 as it is computed here. All times are in hours unless they say otherwise."""
 
     culture_first_hours: Hours = 72.0

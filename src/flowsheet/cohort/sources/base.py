@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from flowsheet.cohort.schema import empty
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.plugins import Registry
 
 DEFECTS: dict[str, pl.DataType] = {
@@ -53,7 +53,7 @@ class Source(ABC):
     column, what to do) for input that it cannot read at all, and must not write anything.
     """
 
-    Options: ClassVar[type[Frozen]] = Frozen
+    Options: ClassVar[type[FrozenModel]] = FrozenModel
     needs_path: ClassVar[bool] = True
     version: ClassVar[int] = 1
     """Raise it when the same raw records become other rows: cached extracts are then made anew."""

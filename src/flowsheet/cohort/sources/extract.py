@@ -13,7 +13,7 @@ from flowsheet.cohort.extract import Manifest, read_manifest
 from flowsheet.cohort.parquet import read, readable
 from flowsheet.cohort.schema import TABLES, empty
 from flowsheet.cohort.sources.base import SOURCES, Batch, Source
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest, file_digest
 
@@ -30,7 +30,7 @@ _OPTIONAL = {
 }
 
 
-class ExtractOptions(Frozen):
+class ExtractOptions(FrozenModel):
     """There is nothing to choose."""
 
 
@@ -38,7 +38,7 @@ class ExtractOptions(Frozen):
 class ExtractFolder(Source):
     """The extract's own tables, from a folder; treatments and episodes may be missing."""
 
-    Options: ClassVar[type[Frozen]] = ExtractOptions
+    Options: ClassVar[type[FrozenModel]] = ExtractOptions
     licence: str = "as their owner states it"
 
     def __init__(self, path: Path | None, options: Any) -> None:

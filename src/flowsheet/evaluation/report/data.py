@@ -42,8 +42,8 @@ class ModelReport:
     """One model: what it is, how it was found, what it learned."""
 
     name: str
-    rung: str = ""
-    sees: str = ""
+    family: str = ""
+    input_description: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Of the best trial."""
     monitored: str = ""

@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TIME
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.export_file import deliver
 from flowsheet.lifecycle.experiment.batches import batches, check_speaks
@@ -31,7 +31,7 @@ SCORES: dict[str, pl.DataType] = {
 }
 
 
-class Scored(Frozen):
+class Scored(FrozenModel):
     """What a scoring gave."""
 
     stage: Stage

@@ -8,7 +8,7 @@ from statistics import median
 
 import polars as pl
 
-from flowsheet.config import EvaluationConfig, Frozen, PromotionConfig, TaskConfig
+from flowsheet.config import EvaluationConfig, FrozenModel, PromotionConfig, TaskConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS
@@ -24,7 +24,7 @@ CANDIDATE, CHAMPION = "candidate", "champion"
 _TRIES = 15
 
 
-class Gate(Frozen):
+class Gate(FrozenModel):
     """One gate's verdict."""
 
     name: str

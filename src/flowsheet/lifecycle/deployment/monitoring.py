@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.compose import load
-from flowsheet.config import Frozen, MonitoringConfig, validated
+from flowsheet.config import FrozenModel, MonitoringConfig, validate_config
 from flowsheet.lifecycle.deployment.export_file import deliver
 from flowsheet.lifecycle.experiment.batches import check_speaks
 from flowsheet.lifecycle.experiment.reference_data import met, quarantine
@@ -25,7 +25,7 @@ from flowsheet.tracking import monitoring_runs as watch
 from flowsheet.tracking.model_registry import Registered
 
 
-class Flag(Frozen):
+class Flag(FrozenModel):
     """Something that has changed."""
 
     kind: str
@@ -35,7 +35,7 @@ class Flag(Frozen):
     said: str
 
 
-class Monitored(Frozen):
+class Monitored(FrozenModel):
     """What monitoring found; the stage's folder holds report.html, findings.parquet and findings.json."""
 
     stage: Stage
@@ -63,7 +63,7 @@ def monitoring_config(name: str) -> MonitoringConfig:
     Raises:
         UsageError: there is none, or it is wrong.
     """
-    return validated(MonitoringConfig, load("monitoring", name), where=f"monitoring {name}")
+    return validate_config(MonitoringConfig, load("monitoring", name), where=f"monitoring {name}")
 
 
 def monitor(

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from flowsheet.compose import load
-from flowsheet.config import Frozen, PromotionConfig, validated
+from flowsheet.config import FrozenModel, PromotionConfig, validate_config
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.lifecycle.deployment.candidates import contender
@@ -20,7 +20,7 @@ from flowsheet.tracking.registration import adopt
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
-class Verdict(Frozen):
+class Verdict(FrozenModel):
     """What the gates said of a version, and what was decided."""
 
     decision: Decision
@@ -38,7 +38,7 @@ def promotion_config(name: str) -> PromotionConfig:
     Raises:
         UsageError: there is none, or it is wrong.
     """
-    config = validated(PromotionConfig, load("promotion", name), where=f"promotion {name}")
+    config = validate_config(PromotionConfig, load("promotion", name), where=f"promotion {name}")
     METRICS.get(config.metric)
     return config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from flowsheet.config import ExperimentConfig, Frozen
+from flowsheet.config import ExperimentConfig, FrozenModel
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.train import Data, training_key
 from flowsheet.state.hashing import digest
@@ -14,7 +14,7 @@ Trained = Mapping[str, Mapping[str, Stage]]
 """{round: {model: its stage}}."""
 
 
-class Round(Frozen):
+class Round(FrozenModel):
     """Everything is trained on one split and tested on it."""
 
     name: str = ""
@@ -30,7 +30,7 @@ class Round(Frozen):
         return f" {self.name}" if self.name else ""
 
 
-class Plan(Frozen):
+class Plan(FrozenModel):
     """All rounds of an experiment."""
 
     rounds: tuple[Round, ...]
@@ -59,7 +59,7 @@ class Plan(Frozen):
         return found[0] if len(found) == 1 else digest(found)
 
 
-class Results(Frozen):
+class Results(FrozenModel):
     """What an experiment has come to, before it is told to anybody."""
 
     config: ExperimentConfig

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats
@@ -26,7 +26,7 @@ _ROW = ("y", "scored", "in_state", "step")
 _PREFIX = "p."
 
 
-class FoldNote(Frozen):
+class FoldNote(FrozenModel):
     """What belongs to a whole fold."""
 
     name: str

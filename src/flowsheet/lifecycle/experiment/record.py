@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from flowsheet.config import ExperimentConfig, Frozen
+from flowsheet.config import ExperimentConfig, FrozenModel
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
 from flowsheet.evaluation.metrics import METRICS
@@ -29,7 +29,7 @@ from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
 from flowsheet.tracking.store import TrackerUnreachable
 
 
-class Outcome(Frozen):
+class Outcome(FrozenModel):
     """What a run tells its user."""
 
     experiment: str

@@ -124,8 +124,8 @@ def _model(results: Results, name: str) -> ModelReport:
     trials = [{key: trial[key] for key in _TRIALS} for trial in tuning["trials"]]
     return ModelReport(
         name=name,
-        rung=can.rung.value,
-        sees=can.sees,
+        family=can.family.value,
+        input_description=can.input_description,
         params=tuning["params"],
         monitored=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
         trials=pl.DataFrame(trials, schema=_TRIALS),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from flowsheet.config import ExperimentConfig, validated
+from flowsheet.config import ExperimentConfig, validate_config
 from flowsheet.lifecycle.experiment.record import Outcome
 from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.state.home import home
@@ -69,7 +69,7 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> Rerun:
         CheckFailed: the records are not where they were, or cannot be read.
     """
     old = _recorded(reference)
-    config = validated(ExperimentConfig, old.config, where=f"the record of run {old.run_id}")
+    config = validate_config(ExperimentConfig, old.config, where=f"the record of run {old.run_id}")
     registry = config.registry.model_copy(update={"register_models": False})
     here = config.compute.model_copy(
         update={"pool": None}

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish
 from flowsheet.state.store import Store
@@ -16,7 +16,7 @@ Progress = Callable[[str], None]
 _ABOUT = "stage.json"
 
 
-class Stage(Frozen):
+class Stage(FrozenModel):
     """A reference to a finished stage: small enough to hand between processes and machines."""
 
     kind: str

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowsheet.config import ExperimentConfig, Frozen, ModelConfig
+from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import score_function
 from flowsheet.lifecycle.experiment.reference_data import Said, keep_reference
@@ -38,7 +38,7 @@ from flowsheet.windows.split import Split
 OnTrial = Callable[[TrialRecord], None]
 
 
-class Data(Frozen):
+class Data(FrozenModel):
     """What every model of an experiment is trained and tested on."""
 
     extract: Stage
@@ -166,7 +166,7 @@ def _search(
 
 
 def _check_applies(config: ExperimentConfig, name: str) -> None:
-    """Refuse a model whose rung makes no sense for the task.
+    """Refuse a model whose family makes no sense for the task.
 
     Before the first onset every earlier response is 0: a model of the response history alone has
     nothing to learn.

@@ -149,7 +149,7 @@ def _table(report: MemoryReport, css: Mapping[str, str]) -> dict[str, Any]:
                 "css": css.get(model, "truth"),
                 "cells": [_cell(rows[name], name) for name in _FIGURES],
                 "distance": f"{distance[model]:.2f}" if model in distance else "",
-                "rung": report.about["models"].get(model, "the ceiling"),
+                "family": report.about["models"].get(model, "the ceiling"),
             }
         )
     percent = f"{100 * report.about['confidence']:g}%"

@@ -40,7 +40,7 @@ class MemoryReport:
     figures: pl.DataFrame  # see ``evaluation.memory.figures``
     orders: pl.DataFrame  # see ``evaluation.memory.orders``
     about: dict[str, Any]
-    """models ({name: rung}), closer, baseline, far, doses, confidence, resamples, seeds, trials,
+    """models ({name: family}), closer, baseline, far, doses, confidence, resamples, seeds, trials,
     followed, subjects, step_hours."""
     stay: StayReport | None = None
 

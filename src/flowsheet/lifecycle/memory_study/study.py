@@ -157,7 +157,8 @@ def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate
         stay=shown_stay(first, study),
         about={
             "models": {
-                name: MODELS.get(first.bundles[name].kind).capabilities.rung.value for name in known
+                name: MODELS.get(first.bundles[name].kind).capabilities.family.value
+                for name in known
             },
             "closer": [name for name in study.closer if name in known],
             "baseline": study.baseline,

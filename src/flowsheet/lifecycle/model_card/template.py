@@ -64,7 +64,8 @@ def _use(facts: Facts) -> str:
     )
     told = str(facts.record.config.get("description", "")).strip()
     return (
-        f"{told}\n\n{question(facts.task)} The model (`{facts.bundle['kind']}`, {about.rung.value}) sees {about.sees}. "
+        f"{told}\n\n{question(facts.task)} The model (`{facts.bundle['kind']}`, {about.family.value}) "
+        f"takes {about.input_description} as its input. "
         "It answers with a probability for each step of a stay, from the stay's raw rows as far as they were in the "
         f"record by then.{alarm} It is meant for stays like those of the cohort below, and for people who know the "
         "limits below."

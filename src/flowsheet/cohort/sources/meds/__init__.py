@@ -53,7 +53,7 @@ from flowsheet.cohort.sources.meds import (
 )
 from flowsheet.cohort.sources.meds.codes import DRUGS, Mapping
 from flowsheet.cohort.sources.meds.shards import Shards
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
 
 SUBJECTS_A_READ = 1_000
@@ -64,7 +64,7 @@ NAMED_CODES = 100
 Hours = Annotated[float, Field(ge=0, le=10_000)]
 
 
-class MedsOptions(Frozen):
+class MedsOptions(FrozenModel):
     """How the rows are read."""
 
     mapping: str = "mimic"
@@ -111,7 +111,7 @@ class _Plan:
 class Meds(Source):
     """A MEDS data set, a thousand subjects at a time."""
 
-    Options: ClassVar[type[Frozen]] = MedsOptions
+    Options: ClassVar[type[FrozenModel]] = MedsOptions
     rules: ClassVar[tuple[str, ...]] = _meds_stays.RULES
 
     def __init__(self, path: Path | None, options: Any) -> None:

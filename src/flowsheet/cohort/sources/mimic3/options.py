@@ -8,13 +8,13 @@ from pydantic import Field
 
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.sepsis3 import Sepsis3Options
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 
 Tolerance = Annotated[float, Field(ge=0, le=TOLERANCE_HOURS)]
 Hours = Annotated[float, Field(ge=0, le=10_000)]
 
 
-class Mimic3Options(Frozen):
+class Mimic3Options(FrozenModel):
     """How the raw tables are read. All times are in hours."""
 
     least_age: Annotated[float, Field(ge=0, le=120)] = 18.0

@@ -41,7 +41,7 @@ from pydantic import Field
 from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Batch, Source
 from flowsheet.cohort.sources.physionet2019 import psv as _psv
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import file_digest
 
 MEASUREMENTS = {
@@ -90,7 +90,7 @@ MOST_HOURS = 1e5
 """Eleven years: beyond, an hour is a slip of the pen."""
 
 
-class PhysioNet2019Options(Frozen):
+class PhysioNet2019Options(FrozenModel):
     """How the records are read."""
 
     label_known_after_hours: Annotated[float, Field(ge=0, le=10_000)] = 168.0
@@ -101,7 +101,7 @@ class PhysioNet2019Options(Frozen):
 class PhysioNet2019(Source):
     """Patients' psv files, a batch of them at a time."""
 
-    Options: ClassVar[type[Frozen]] = PhysioNet2019Options
+    Options: ClassVar[type[FrozenModel]] = PhysioNet2019Options
     version: ClassVar[int] = 1
     licence: str = "CC BY 4.0 (PhysioNet, challenge-2019 1.0.0, doi:10.13026/v64v-d857)"
     variables: tuple[str, ...] = tuple(MEASUREMENTS.values())

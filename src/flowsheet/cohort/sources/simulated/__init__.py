@@ -20,7 +20,7 @@ from flowsheet.cohort.sources.simulated import measurements as _readings
 from flowsheet.cohort.sources.simulated import tables as _records
 from flowsheet.cohort.sources.simulated.oracle import ahead
 from flowsheet.cohort.sources.simulated.process import DRUGS, VARIABLES, WardOptions
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest
 
 
@@ -28,7 +28,7 @@ from flowsheet.state.hashing import digest
 class SimulatedWard(Source):
     """Stays drawn from the law that the options describe, a block of stays at a time."""
 
-    Options: ClassVar[type[Frozen]] = WardOptions
+    Options: ClassVar[type[FrozenModel]] = WardOptions
     needs_path: ClassVar[bool] = False
     version: ClassVar[int] = 1
     licence: str = "Apache-2.0 (simulated, no patient's data)"

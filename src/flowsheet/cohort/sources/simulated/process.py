@@ -19,14 +19,14 @@ from flowsheet.cohort.sources.simulated.response_curves import (
     Plateau,
     Power,
 )
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 
 
-class Drug(Frozen):
+class Drug(FrozenModel):
     """When a drug is given, and what a dose does."""
 
     doses: Annotated[tuple[Positive, ...], Field(min_length=1)]
@@ -46,7 +46,7 @@ class Drug(Frozen):
     """Push on a factor in the step of the dose, per reference dose."""
 
 
-class Factor(Frozen):
+class Factor(FrozenModel):
     """A hidden trait of the patient's physiology, autoregressive over steps."""
 
     memory: Annotated[float, Field(ge=0, lt=1)]
@@ -57,7 +57,7 @@ class Factor(Frozen):
     """Standard deviation of the innovation."""
 
 
-class Channel(Frozen):
+class Channel(FrozenModel):
     """A charted variable: a noisy reading of the factors at irregular times, in the catalogue's unit and range."""
 
     base: float
@@ -79,7 +79,7 @@ class Channel(Frozen):
     """Between the sample and its result in the record; uniform."""
 
 
-class Unit(Frozen):
+class Unit(FrozenModel):
     """A care unit."""
 
     share: Positive
@@ -88,7 +88,7 @@ class Unit(Frozen):
     """Logits of the response."""
 
 
-class ResponseLaw(Frozen):
+class ResponseLaw(FrozenModel):
     """What makes a patient septic in the next step, in logits, apart from the drugs."""
 
     intercept: float = -2.6
@@ -201,7 +201,7 @@ DRUGS = tuple(_drugs())
 VARIABLES = tuple(_channels())
 
 
-class WardOptions(Frozen):
+class WardOptions(FrozenModel):
     """The ward: how many, how long, and by what law. Every time constant counts in steps."""
 
     stays: Annotated[int, Field(ge=1)] = 1200

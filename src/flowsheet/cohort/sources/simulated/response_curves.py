@@ -13,13 +13,13 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy.special import expit
 
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.typing import Floats
 
 Positive = Annotated[float, Field(gt=0)]
 
 
-class Exponential(Frozen):
+class Exponential(FrozenModel):
     """``exp(-lag / tau)``: strongest at once, then fading at a constant rate."""
 
     shape: Literal["exponential"] = "exponential"
@@ -30,7 +30,7 @@ class Exponential(Frozen):
         return np.exp(-lag / self.tau)
 
 
-class Hump(Frozen):
+class Hump(FrozenModel):
     """``(lag / peak * exp(1 - lag / peak)) ** sharpness``: nothing at first, a maximum at ``peak``,
     then fading.
 
@@ -46,7 +46,7 @@ class Hump(Frozen):
         return np.asarray((lag / self.peak * np.exp(1 - lag / self.peak)) ** self.sharpness)
 
 
-class Plateau(Frozen):
+class Plateau(FrozenModel):
     """1 from lag ``first`` to lag ``last``, rising and ending along logistic shoulders of width
     ``shoulder``.
 
@@ -73,7 +73,7 @@ class Plateau(Frozen):
         )
 
 
-class Power(Frozen):
+class Power(FrozenModel):
     """``(1 + lag / scale) ** -exponent``: a fast fall and a tail that never quite ends."""
 
     shape: Literal["power"] = "power"
@@ -85,7 +85,7 @@ class Power(Frozen):
         return np.asarray((1 + lag / self.scale) ** -self.exponent)
 
 
-class Nothing(Frozen):
+class Nothing(FrozenModel):
     """0 everywhere: the drug does not touch the response."""
 
     shape: Literal["none"] = "none"

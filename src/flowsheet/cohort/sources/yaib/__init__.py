@@ -38,7 +38,7 @@ from pydantic import Field
 from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Batch, Source
 from flowsheet.cohort.sources.yaib import tables as _yaib
-from flowsheet.config import Frozen
+from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
 
 SAME = (
@@ -56,7 +56,7 @@ STAYS_A_BATCH = 4_000
 _KEYS = {"stay_id", "time"}
 
 
-class YaibOptions(Frozen):
+class YaibOptions(FrozenModel):
     """How the label is read."""
 
     label_lead_hours: Annotated[int, Field(ge=0, le=168)] = 6
@@ -69,7 +69,7 @@ class YaibOptions(Frozen):
 class Yaib(Source):
     """A YAIB cohort, some thousand stays at a time."""
 
-    Options: ClassVar[type[Frozen]] = YaibOptions
+    Options: ClassVar[type[FrozenModel]] = YaibOptions
     licence: str = "as the database states it that the cohort was made from"
     rules: ClassVar[tuple[str, ...]] = (
         "in_every_file",
