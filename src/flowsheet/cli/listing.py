@@ -9,6 +9,7 @@ from rich.console import Console
 from flowsheet.cli.console import console, table
 from flowsheet.compose import choices, load
 from flowsheet.errors import UsageError, did_you_mean
+from flowsheet.timestamps import format_local_minute
 
 Rows = tuple[list[str], list[list[str]]]
 
@@ -102,7 +103,7 @@ def _decisions() -> Rows:
     return header, [
         [
             str(d.number),
-            d.at.astimezone().strftime("%Y-%m-%d %H:%M"),
+            format_local_minute(d.at),
             d.action,
             f"{d.name}/{d.version}",
             "" if d.former is None else str(d.former),

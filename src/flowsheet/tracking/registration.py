@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from flowsheet.timestamps import format_local_minute
 from flowsheet.tracking.store import as_default, connect, is_empty, store_lock, unless_there
 
 
@@ -84,11 +85,7 @@ def _row(client: Any, model: Any) -> list[str]:
     if not versions:
         return [model.name, "0", "", "", "", ""]
     latest = versions[-1]
-    made = (
-        datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC)
-        .astimezone()
-        .strftime("%Y-%m-%d %H:%M")
-    )
+    made = format_local_minute(datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC))
     aliases = ", ".join(f"{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
     told = (latest.description or "").partition("\n\n[")[0]  # pages are linked below it
     return [model.name, str(len(versions)), str(latest.version), made, aliases, told]

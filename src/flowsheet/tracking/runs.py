@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from flowsheet.config import ExperimentConfig
+from flowsheet.environment import user_name
 from flowsheet.errors import mask_secrets
 from flowsheet.state.json_files import write_json
+from flowsheet.timestamps import format_local_minute
 from flowsheet.tracking import stale_runs as orphans
 from flowsheet.tracking.run_metadata import (
     code_version,
@@ -304,7 +306,11 @@ class Tracker:
         self._client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED")
 
     def _create(self, experiment_id: str, level: Level, name: str, tags: Mapping[str, str]) -> str:
-        common = {"flowsheet.level": level, "mlflow.source.type": "LOCAL", "mlflow.user": _user()}
+        common = {
+            "flowsheet.level": level,
+            "mlflow.source.type": "LOCAL",
+            "mlflow.user": user_name(),
+        }
         run = self._client.create_run(experiment_id, tags={**common, **tags}, run_name=name)
         return str(run.info.run_id)
 
@@ -373,9 +379,7 @@ def list_runs(limit: int = 50) -> tuple[list[str], list[list[str]]]:
 
 def _row(run: Any, names: Mapping[str, str]) -> list[str]:
     info = run.info
-    started = (
-        datetime.fromtimestamp(info.start_time / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
-    )
+    started = format_local_minute(datetime.fromtimestamp(info.start_time / 1000, UTC))
     minutes = f"{(info.end_time - info.start_time) / 60_000:.1f}" if info.end_time else ""
     best = run.data.tags.get("flowsheet.best", "")
     return [info.run_id, names[info.experiment_id], info.status.lower(), started, minutes, best]
@@ -385,12 +389,3 @@ def _profile(data: DataSet) -> str | None:
     import json
 
     return json.dumps(dict(data.counts)) if data.counts else None
-
-
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in a container
-        return "unknown"

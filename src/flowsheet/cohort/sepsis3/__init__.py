@@ -21,7 +21,7 @@ from flowsheet.cohort.sepsis3.frames import (
     SUSPICIONS,
     Labelled,
 )
-from flowsheet.cohort.sepsis3.hours import Hours
+from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 
 __all__ = [
@@ -54,27 +54,27 @@ def label(  # noqa: PLR0917 - the contract's tables, what else the record holds,
     charted), ``bili``, ``crea``, ``plt``, ``urine``. Of the treatments, those that run (end after
     start): norepinephrine, epinephrine, dopamine, dobutamine in mcg/kg per hour.
     """
-    hours = Hours.of(stays)
-    scores, known = sofa.hourly(hours, events, treatments, options)
-    changed = sofa.change(hours, scores, known, options)
+    grid = HourlyGrid.of(stays)
+    scores, known = sofa.hourly(grid, events, treatments, options)
+    changed = sofa.change(grid, scores, known, options)
     score = changed if options.criterion == "rise" else sofa.total(scores)
-    given, counts = suspicion.doses(hours, antibiotics, options)
-    treated, confirming = suspicion.confirmed(hours, given, options)
-    taken, drawn = suspicion.cultures_taken(hours, cultures, options)
-    suspected = suspicion.suspicions(hours, treated, taken, options)
-    episodes = onset.episodes(hours, suspected, score, given, options)
+    given, counts = suspicion.doses(grid, antibiotics, options)
+    treated, confirming = suspicion.confirmed(grid, given, options)
+    taken, drawn = suspicion.cultures_taken(grid, cultures, options)
+    suspected = suspicion.suspicions(grid, treated, taken, options)
+    episodes = onset.episodes(grid, suspected, score, given, options)
     found = {
-        "stays": len(hours.stay_id),
+        "stays": len(grid.stay_id),
         "times of suspicion": suspected.height,
         "stays with suspected infection": suspected["stay_id"].n_unique(),
         "episodes": episodes.height,
         "stays with an episode": episodes["stay_id"].n_unique(),
-        "days": int((-(-hours.lengths // 24)).sum()),
-        "septic days": onset.septic_days(hours, episodes),
+        "days": int((-(-grid.lengths // 24)).sum()),
+        "septic days": onset.septic_days(grid, episodes),
     }
     return Labelled(
         episodes,
         suspected,
-        sofa.table(hours, scores, known, changed),
+        sofa.table(grid, scores, known, changed),
         counts | confirming | drawn | found,
     )

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import EPISODES
-from flowsheet.cohort.sepsis3.hours import HOUR, Hours, length, microseconds
+from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
 from flowsheet.typing import Bools, Ints
 
 _NO_SCORE = 1_000
@@ -33,26 +34,26 @@ class Windows:
 
     @classmethod
     def of(
-        cls, hours: Hours, suspected: pl.DataFrame, score: Ints, options: Sepsis3Options
+        cls, grid: HourlyGrid, suspected: pl.DataFrame, score: Ints, options: Sepsis3Options
     ) -> Windows:
         """``score`` (N,) is the total for the level, its change for the rise; at hour 0, admission, it is 0."""
-        stay = hours.positions(suspected["stay_id"])
-        time = microseconds(suspected["time"]) - hours.admitted[stay]
-        first = np.maximum(-((length(options.before_hours) - time) // HOUR), 0)
-        last = np.minimum((time + length(options.after_hours)) // HOUR, hours.lengths[stay])
+        stay = grid.stay_positions(suspected)
+        time = microseconds(suspected["time"]) - grid.admitted[stay]
+        first = np.maximum(-((from_hours(options.before_hours) - time) // HOUR), 0)
+        last = np.minimum((time + from_hours(options.after_hours)) // HOUR, grid.lengths[stay])
         hour = first[:, None] + np.arange(int((last - first + 1).max(initial=1)))
         inside = hour <= last[:, None]
-        row = np.where(inside & (hour > 0), hours.offsets[stay][:, None] + hour, 0)
+        row = np.where(inside & (hour > 0), grid.offsets[stay][:, None] + hour, 0)
         here = np.append(0, score)[row]
         base = np.minimum.accumulate(np.where(inside, here, _NO_SCORE), axis=1)
         if options.criterion == "level":
             base = np.zeros_like(base)
-        moment = hours.admitted[stay][:, None] + hour * HOUR
+        moment = grid.admitted[stay][:, None] + hour * HOUR
         told = np.maximum(
-            moment + length(options.settle_hours), microseconds(suspected["known_at"])[:, None]
+            moment + from_hours(options.settle_hours), microseconds(suspected["known_at"])[:, None]
         )
         met = inside & (hour > 0) & (here - base >= options.points)
-        return cls(stay, np.minimum(moment, hours.discharged[stay][:, None]), told, met, base)
+        return cls(stay, np.minimum(moment, grid.discharged[stay][:, None]), told, met, base)
 
     def first(self, free_from: Ints) -> tuple[Ints, Ints, Ints, Ints]:
         """Per stay that has one, what is known first at or after ``free_from`` (S,): (stay, onset, known_at, base)."""
@@ -68,37 +69,41 @@ class Windows:
 
 
 def episodes(
-    hours: Hours, suspected: pl.DataFrame, score: Ints, given: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid,
+    suspected: pl.DataFrame,
+    score: Ints,
+    given: pl.DataFrame,
+    options: Sepsis3Options,
 ) -> pl.DataFrame:
     """The contract's episodes; ``given`` are the doses of antibiotics, confirmed or not."""
-    seen = Windows.of(hours, suspected, score, options)
-    treated = _treated(hours, given, options)
-    free_from = np.full(len(hours.stay_id), np.iinfo(np.int64).min)
+    seen = Windows.of(grid, suspected, score, options)
+    treated = _treated(grid, given, options)
+    free_from = np.full(len(grid.stay_id), np.iinfo(np.int64).min)
     found = [pl.DataFrame(schema=EPISODES)]
     while True:
         stay, onset, known_at, base = seen.first(free_from)
         if not len(stay):
             return pl.concat(found).sort("stay_id", "onset")
-        end = _end(hours, (stay, onset, known_at, base), score, treated, options)
-        never = end > hours.discharged[stay]
+        end = _end(grid, (stay, onset, known_at, base), score, treated, options)
+        never = end > grid.discharged[stay]
         free_from[stay] = np.where(never, np.iinfo(np.int64).max, end)
-        rows = {"stay_id": hours.stay_id[stay], "onset": onset, "end": end, "known_at": known_at}
+        rows = {"stay_id": grid.stay_id[stay], "onset": onset, "end": end, "known_at": known_at}
         over = pl.when(~pl.Series(never)).then("end").alias("end")
         found.append(pl.DataFrame(rows).with_columns(over).cast(pl.Schema(EPISODES)))
 
 
-def _treated(hours: Hours, given: pl.DataFrame, options: Sepsis3Options) -> Bools:
+def _treated(grid: HourlyGrid, given: pl.DataFrame, options: Sepsis3Options) -> Bools:
     """Hours at which antibiotics given within ``end_antibiotic_free_hours`` keep an episode on, shape (N,)."""
-    stay = hours.positions(given["stay_id"])
+    stay = grid.stay_positions(given)
     if options.end != "recovery":
-        return np.zeros(hours.rows, bool)
+        return np.zeros(grid.rows, bool)
     known_at, until = microseconds(given["known_at"]), microseconds(given["until"])
-    start = np.maximum(microseconds(given["time"]), known_at - length(options.settle_hours))
-    return hours.covered(stay, start, until + length(options.end_antibiotic_free_hours))
+    start = np.maximum(microseconds(given["time"]), known_at - from_hours(options.settle_hours))
+    return grid.covered(stay, start, until + from_hours(options.end_antibiotic_free_hours))
 
 
 def _end(
-    hours: Hours,
+    grid: HourlyGrid,
     opened: tuple[Ints, Ints, Ints, Ints],
     score: Ints,
     treated: Bools,
@@ -107,25 +112,25 @@ def _end(
     """When each episode is over, as far as the record of that moment tells; after discharge: never."""
     stay, onset, known_at, base = opened
     if options.end == "fixed":
-        return onset + length(24 * options.end_days)
-    settle = length(options.settle_hours)
-    low = np.zeros(len(hours.stay_id), np.int64)
+        return onset + from_hours(24 * options.end_days)
+    settle = from_hours(options.settle_hours)
+    low = np.zeros(len(grid.stay_id), np.int64)
     low[stay] = base
-    well = np.flatnonzero(~treated & (score - np.repeat(low, hours.lengths) <= options.end_points))
-    start = hours.first(stay, np.maximum(known_at - settle, onset + 1))
-    row = np.append(well, hours.rows)[np.searchsorted(well, start)]
-    inside = row < hours.offsets[stay + 1]
-    moment = np.append(hours.time, 0)[row] + settle
-    return np.where(inside, moment, hours.discharged[stay] + 1)
+    well = np.flatnonzero(~treated & (score - np.repeat(low, grid.lengths) <= options.end_points))
+    start = grid.first_row(stay, np.maximum(known_at - settle, onset + 1))
+    row = np.append(well, grid.rows)[np.searchsorted(well, start)]
+    inside = row < grid.offsets[stay + 1]
+    moment = np.append(grid.time, 0)[row] + settle
+    return np.where(inside, moment, grid.discharged[stay] + 1)
 
 
-def septic_days(hours: Hours, found: pl.DataFrame) -> int:
+def septic_days(grid: HourlyGrid, found: pl.DataFrame) -> int:
     """Days of the stays, counted from admission, in which an episode was on at some time."""
-    stay = hours.positions(found["stay_id"])
+    stay = grid.stay_positions(found)
     end = found["end"].cast(pl.Int64).fill_null(np.iinfo(np.int64).max).to_numpy()
     day = 24 * HOUR
-    first = -((hours.admitted[stay] - microseconds(found["onset"])) // day)
-    last = -((hours.admitted[stay] - np.minimum(end, hours.discharged[stay])) // day)
+    first = -((grid.admitted[stay] - microseconds(found["onset"])) // day)
+    last = -((grid.admitted[stay] - np.minimum(end, grid.discharged[stay])) // day)
     days = pl.DataFrame(
         {
             "stay": stay,

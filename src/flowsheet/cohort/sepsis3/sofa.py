@@ -17,8 +17,9 @@ import polars as pl
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3.frames import COMPONENTS, SOFA
 from flowsheet.cohort.sepsis3.gases import graded_gases
-from flowsheet.cohort.sepsis3.hours import HOUR, Hours, held, length, microseconds
+from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
 from flowsheet.typing import Bools, Ints
 
 DAY = 24 * HOUR
@@ -49,25 +50,25 @@ FACTS: dict[str, pl.DataType] = {
 
 
 def hourly(
-    hours: Hours, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[dict[str, Ints], dict[str, Bools]]:
     """Score and whether it is known, per component, shape (N,) each; 0 where it is not."""
     events = events.filter(pl.col("variable").is_in(MEASURED))
-    gases = _facts("respiration", graded_gases(hours, events, options), pl.col("score"))
+    gases = _facts("respiration", graded_gases(grid, events, options), pl.col("score"))
     facts = pl.concat([_graded(events), _coma(events), gases, _vasopressors(treatments)])
     scores, known = {}, {}
     for component in COMPONENTS:
         scores[component], known[component] = _worst(
-            hours, facts.filter(component=component), options
+            grid, facts.filter(component=component), options
         )
-    urine, judged = _urine(hours, events.filter(variable="urine"), options)
+    urine, judged = _urine(grid, events.filter(variable="urine"), options)
     scores["renal"] = np.maximum(scores["renal"], urine)
     known["renal"] |= judged
     return scores, known
 
 
 def change(
-    hours: Hours, scores: dict[str, Ints], known: dict[str, Bools], options: Sepsis3Options
+    grid: HourlyGrid, scores: dict[str, Ints], known: dict[str, Bools], options: Sepsis3Options
 ) -> Ints:
     """The score's change since the stay's baseline, shape (N,).
 
@@ -75,21 +76,21 @@ def change(
     was what it was then (or 0, see ``baseline``): neither the begin of charting nor a gap in it is
     a rise.
     """
-    changed = np.zeros(hours.rows)
+    changed = np.zeros(grid.rows)
     for component in COMPONENTS:
-        score, begun = held(scores[component], known[component], hours.offsets)
-        base = np.zeros(len(hours.stay_id))
-        stay, first = _first_known(hours, known[component])
-        late = hours.hour[first] > options.admission_hours
+        score, begun = forward_fill(scores[component], known[component], grid.offsets)
+        base = np.zeros(len(grid.stay_id))
+        stay, first = _first_known(grid, known[component])
+        late = grid.hour[first] > options.admission_hours
         base[stay] = np.where(late | (options.baseline == "observed"), score[first], 0)
-        changed += np.where(begun, score - np.repeat(base, hours.lengths), 0)
+        changed += np.where(begun, score - np.repeat(base, grid.lengths), 0)
     return changed.astype(np.int64)
 
 
-def _first_known(hours: Hours, known: Bools) -> tuple[Ints, Ints]:
+def _first_known(grid: HourlyGrid, known: Bools) -> tuple[Ints, Ints]:
     """Each stay at which anything is known, and its first row at which it is."""
     rows = np.flatnonzero(known)
-    stay, at = np.unique(hours.row_stay[rows], return_index=True)
+    stay, at = np.unique(grid.row_stay[rows], return_index=True)
     return stay, rows[at]
 
 
@@ -99,13 +100,13 @@ def total(scores: dict[str, Ints]) -> Ints:
 
 
 def table(
-    hours: Hours, scores: dict[str, Ints], known: dict[str, Bools], changed: Ints
+    grid: HourlyGrid, scores: dict[str, Ints], known: dict[str, Bools], changed: Ints
 ) -> pl.DataFrame:
     """The scores as a frame of the columns ``SOFA``."""
     columns: dict[str, object] = {
-        "stay_id": np.repeat(hours.stay_id, hours.lengths),
-        "hour": hours.hour,
-        "time": hours.time,
+        "stay_id": np.repeat(grid.stay_id, grid.lengths),
+        "hour": grid.hour,
+        "time": grid.time,
         **scores,
         "total": total(scores),
         "known": sum(known[component].astype(np.int8) for component in COMPONENTS),
@@ -118,15 +119,15 @@ def table(
     return frame.cast(pl.Schema(SOFA))
 
 
-def _worst(hours: Hours, facts: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
-    stay = hours.positions(facts["stay_id"])
+def _worst(grid: HourlyGrid, facts: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
+    stay = grid.stay_positions(facts)
     time, until, known_at = (microseconds(facts[name]) for name in ("time", "until", "known_at"))
-    start, stop = np.maximum(time, known_at - length(options.settle_hours)), until + DAY
+    start, stop = np.maximum(time, known_at - from_hours(options.settle_hours)), until + DAY
     score, here = facts["score"].to_numpy(), stay >= 0
 
     def at_least(level: int) -> Bools:
         some = here & (score >= level)
-        return hours.covered(stay[some], start[some], stop[some])
+        return grid.covered(stay[some], start[some], stop[some])
 
     return np.sum([at_least(level) for level in range(1, 5)], axis=0, dtype=np.int64), at_least(0)
 
@@ -205,7 +206,7 @@ def _steps_above(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
     )
 
 
-def _urine(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
+def _urine(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
     """Renal score by urine and whether it could be judged, shape (N,) each.
 
     A reading speaks of the time since the one before it, the first of the time since admission.
@@ -213,7 +214,7 @@ def _urine(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> tuple
     after the fact.
     """
     prompt = pl.col("known_at") - pl.col("time") <= pl.duration(
-        microseconds=length(options.settle_hours)
+        microseconds=from_hours(options.settle_hours)
     )
     rows = (
         events.filter(prompt)
@@ -221,16 +222,16 @@ def _urine(hours: Hours, events: pl.DataFrame, options: Sepsis3Options) -> tuple
         .agg(pl.col("value").sum())
         .sort("stay_id", "time")
     )
-    stay = hours.positions(rows["stay_id"])
+    stay = grid.stay_positions(rows)
     rows, stay = rows.filter(stay >= 0), stay[stay >= 0]
     time = microseconds(rows["time"])
-    inside = time > hours.admitted[stay]
+    inside = time > grid.admitted[stay]
     stay, time, amount = stay[inside], time[inside], rows["value"].to_numpy()[inside]
     again = np.append(False, stay[1:] == stay[:-1])[: len(stay)]
-    before = np.where(again, np.append(0, time[:-1])[: len(time)], hours.admitted[stay])
-    volume = hours.total(stay, time, time + DAY, amount)
-    span = np.rint(hours.total(stay, time, time + DAY, (time - before).astype(float)))
-    low, high = (length(bound) for bound in options.urine_covered_hours)
+    before = np.where(again, np.append(0, time[:-1])[: len(time)], grid.admitted[stay])
+    volume = grid.total(stay, time, time + DAY, amount)
+    span = np.rint(grid.total(stay, time, time + DAY, (time - before).astype(float)))
+    low, high = (from_hours(bound) for bound in options.urine_covered_hours)
     judged = (span >= low) & (span <= high)
     daily = np.round(volume * DAY / np.where(judged, span, 1), 6)
     score = 3 * (daily < 500) + (daily < 200)

@@ -15,8 +15,9 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3.frames import SUSPICIONS
-from flowsheet.cohort.sepsis3.hours import HOUR, Hours, length, microseconds
+from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
 from flowsheet.typing import Ints
 
 DAY = 24 * HOUR
@@ -25,7 +26,7 @@ Counts = dict[str, int]
 
 
 def doses(
-    hours: Hours, antibiotics: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid, antibiotics: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[pl.DataFrame, Counts]:
     """The antibiotics by group and route, one row a dose: (stay_id, drug, time, last, until,
     known_at).
@@ -34,7 +35,7 @@ def doses(
     or is ordered, for longer than 24 h is a dose every 24 h, each known when it began; a day is
     known when it is over.
     """
-    rows = _near(hours, antibiotics, "end", options)
+    rows = _near(grid, antibiotics, "end", options)
     counts = {"antibiotics": rows.height}
     groups = [name for name, drug in catalogue.drugs().items() if drug.group in options.groups]
     routes = [route.lower() for route in options.routes_left_out]
@@ -46,10 +47,10 @@ def doses(
 
 
 def cultures_taken(
-    hours: Hours, cultures: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid, cultures: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[pl.DataFrame, Counts]:
     """The cultures by specimen: (stay_id, time, last, known_at), ``last`` the last moment that it may be from."""
-    rows = _near(hours, cultures, "time", options)
+    rows = _near(grid, cultures, "time", options)
     parts = [part.upper() for part in options.specimens_left_out]
     left_out = pl.col("specimen").fill_null("").str.to_uppercase().str.contains_any(parts)
     kept = rows.filter(~left_out) if parts else rows
@@ -68,7 +69,7 @@ def cultures_taken(
 
 
 def confirmed(
-    hours: Hours, given: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid, given: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[pl.DataFrame, Counts]:
     """The doses that belong to a treatment: (stay_id, time, last, known_at), ``known_at`` when that
     was known.
@@ -83,7 +84,7 @@ def confirmed(
         .sort(pl.all())
     )
     if options.least_hours > 0:
-        known = _confirmed_at(hours, rows, options)
+        known = _confirmed_at(grid, rows, options)
         kept = rows.with_columns(known_at=pl.Series(known).cast(TIME)).filter(known >= 0)
     else:
         kept = rows
@@ -93,14 +94,16 @@ def confirmed(
     }
 
 
-def _confirmed_at(hours: Hours, rows: pl.DataFrame, options: Sepsis3Options) -> Ints:
+def _confirmed_at(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options) -> Ints:
     """When each dose was known to be one of several; -1: never."""
-    stay = hours.positions(rows["stay_id"])
+    stay = grid.stay_positions(rows)
     time, last, known = (microseconds(rows[name]) for name in ("time", "last", "known_at"))
     prophylaxis = max(options.least_hours, options.prophylaxis_hours)
-    least = np.where(rows["guarded"].to_numpy(), length(prophylaxis), length(options.least_hours))
-    of, at = hours.pairs(
-        (stay, last + least - DAY, last + length(options.within_hours)), (stay, time)
+    least = np.where(
+        rows["guarded"].to_numpy(), from_hours(prophylaxis), from_hours(options.least_hours)
+    )
+    of, at = grid.pairs(
+        (stay, last + least - DAY, last + from_hours(options.within_hours)), (stay, time)
     )
     late = last[at] >= last[of] + least[of]
     found = np.full(len(stay), np.iinfo(np.int64).max)
@@ -109,18 +112,21 @@ def _confirmed_at(hours: Hours, rows: pl.DataFrame, options: Sepsis3Options) -> 
 
 
 def suspicions(
-    hours: Hours, treated: pl.DataFrame, taken: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid, treated: pl.DataFrame, taken: pl.DataFrame, options: Sepsis3Options
 ) -> pl.DataFrame:
     """The suspicions whose window meets the stay, columns ``SUSPICIONS``; of several at one time the first known."""
-    stay, other = hours.positions(treated["stay_id"]), hours.positions(taken["stay_id"])
+    stay, other = grid.stay_positions(treated), grid.stay_positions(taken)
     given, given_last, given_known = (
         microseconds(treated[name]) for name in ("time", "last", "known_at")
     )
     drawn, drawn_last, drawn_known = (
         microseconds(taken[name]) for name in ("time", "last", "known_at")
     )
-    after, before = length(options.antibiotic_first_hours), length(options.culture_first_hours)
-    of, at = hours.pairs((stay, given - before - DAY, given_last + after), (other, drawn))
+    after, before = (
+        from_hours(options.antibiotic_first_hours),
+        from_hours(options.culture_first_hours),
+    )
+    of, at = grid.pairs((stay, given - before - DAY, given_last + after), (other, drawn))
     culture_first = (drawn[at] <= given_last[of]) & (given[of] <= drawn_last[at] + before)
     antibiotic_first = (given[of] <= drawn_last[at]) & (drawn[at] <= given_last[of] + after)
     close = culture_first | antibiotic_first
@@ -128,12 +134,12 @@ def suspicions(
     together = (given[of] <= drawn_last[at]) & (drawn[at] <= given_last[of])
     either = np.maximum(given[of], drawn[at]), np.minimum(given[of], drawn[at])
     time = np.where(together, *either)
-    window = (time - length(options.before_hours) <= hours.discharged[stay[of]]) & (
-        time + length(options.after_hours) >= hours.admitted[stay[of]]
+    window = (time - from_hours(options.before_hours) <= grid.discharged[stay[of]]) & (
+        time + from_hours(options.after_hours) >= grid.admitted[stay[of]]
     )
     found = pl.DataFrame(
         {
-            "stay_id": hours.stay_id[stay[of]],
+            "stay_id": grid.stay_id[stay[of]],
             "time": time,
             "antibiotic_time": given[of],
             "culture_time": drawn[at],
@@ -145,18 +151,18 @@ def suspicions(
     return found.sort(order).unique(["stay_id", "time"], keep="first", maintain_order=True)
 
 
-def _near(hours: Hours, rows: pl.DataFrame, end: str, options: Sepsis3Options) -> pl.DataFrame:
+def _near(grid: HourlyGrid, rows: pl.DataFrame, end: str, options: Sepsis3Options) -> pl.DataFrame:
     """The rows that can matter to their stay."""
-    stay = hours.positions(rows["stay_id"])
+    stay = grid.stay_positions(rows)
     reach = _reach(options)
-    begun = microseconds(rows["time"]) <= hours.discharged[stay] + reach
+    begun = microseconds(rows["time"]) <= grid.discharged[stay] + reach
     over = (
         np.maximum(microseconds(rows[end]), microseconds(rows["time"]))
-        >= hours.admitted[stay] - reach
+        >= grid.admitted[stay] - reach
     )
     bounds = {
-        "from": pl.Series(hours.admitted[stay] - reach),
-        "to": pl.Series(hours.discharged[stay] + reach),
+        "from": pl.Series(grid.admitted[stay] - reach),
+        "to": pl.Series(grid.discharged[stay] + reach),
     }
     return rows.with_columns(**bounds).filter((stay >= 0) & begun & over)
 
@@ -172,7 +178,7 @@ def _reach(options: Sepsis3Options) -> int:
         ),
         *(options.within_hours, options.end_antibiotic_free_hours),
     )
-    return length(sum(spans)) + 2 * DAY
+    return from_hours(sum(spans)) + 2 * DAY
 
 
 def _daily(rows: pl.DataFrame) -> pl.DataFrame:

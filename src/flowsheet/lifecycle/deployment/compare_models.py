@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import yaml
@@ -26,6 +25,7 @@ from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.lifecycle.experiment.stage import Stage, stage
 from flowsheet.state.hashing import digest
 from flowsheet.state.store import Store
+from flowsheet.timestamps import local_now_text
 from flowsheet.tracking.runs import Tracker
 
 EXPERIMENT = "comparisons"
@@ -111,7 +111,7 @@ def _report(evidence: Evidence, contenders: Sequence[Contender], made: Stage) ->
             description="Models of runs that existed already, on the rows that all of them were tested on.",
             record={"Runs": runs, "Fingerprints": dict(first.fingerprints)},
             config_yaml=yaml.safe_dump(dict(first.config), sort_keys=False, allow_unicode=True),
-            made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+            made_at=local_now_text(),
         )
     )
     folder = Store.open().path("report", made.key)

@@ -20,6 +20,7 @@ from flowsheet.monitoring.reference import Reference, mean_risks, sketches
 from flowsheet.monitoring.report import Watched, render
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.timestamps import local_now_text
 from flowsheet.tracking import model_registry as registry
 from flowsheet.tracking import monitoring_runs as watch
 from flowsheet.tracking.model_registry import Registered
@@ -111,7 +112,7 @@ def monitor(
             findings=findings,
             config=config,
             about=about,
-            made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+            made_at=local_now_text(),
             now={
                 (each.kind, each.of): each.sketch
                 for each in sketches(pl.concat([lines, mean_risks(risks)]))

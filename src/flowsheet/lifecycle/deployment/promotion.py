@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
 import tempfile
 from pathlib import Path
 
 from flowsheet.compose import load
 from flowsheet.config import FrozenModel, PromotionConfig, validate_config
+from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.lifecycle.deployment.candidates import contender
@@ -79,7 +79,8 @@ def promote(
             if registry.held(place, CHAMPION) != former:
                 continue  # somebody else decided meanwhile: judge against the champion of now
             return Verdict(
-                decision=_decided(candidate, former, judged, actor or _user(), reason), gates=judged
+                decision=_decided(candidate, former, judged, actor or user_name(), reason),
+                gates=judged,
             )
 
 
@@ -164,7 +165,12 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
             )
         registry.find(name, reigns[-2])
         made = decide(
-            "rolled back", name, reigns[-2], former=serving, actor=actor or _user(), reason=reason
+            "rolled back",
+            name,
+            reigns[-2],
+            former=serving,
+            actor=actor or user_name(),
+            reason=reason,
         )
         registry.move(name, CHAMPION, reigns[-2])
         return made
@@ -208,10 +214,3 @@ def _judged(
             contender(f"{former.name}/{former.version}", folder / "champion") if former else None
         )
         return gates(candidate, mine, theirs, config)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in a container
-        return "unknown"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
 from flowsheet.state.publish import publish
 from flowsheet.state.store import Store
+from flowsheet.timestamps import local_now_text
 from flowsheet.tracking.run_metadata import code_version, environment, flat
 from flowsheet.tuning.importance import importance
 from flowsheet.windows.sequences import Sequences
@@ -56,7 +56,7 @@ def write(results: Results, run_id: str, sections: Sequence[Section]) -> None:
             config_yaml=yaml.safe_dump(
                 config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
             ),
-            made_at=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+            made_at=local_now_text(),
         )
     )
     with publish(path(results).parent) as part:

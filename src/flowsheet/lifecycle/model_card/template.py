@@ -15,6 +15,7 @@ from flowsheet.evaluation.subsets import ALL, STAYS
 from flowsheet.lifecycle.model_card.facts import Facts
 from flowsheet.lifecycle.model_card.limitations import limits
 from flowsheet.models.base import MODELS
+from flowsheet.timestamps import format_minute
 from flowsheet.tracking.run_metadata import flat
 
 _SUBGROUP_METRICS = ("auroc", "auprc", "calibration_slope", "ece")
@@ -190,7 +191,7 @@ def _calibration(facts: Facts) -> str:
 def _decisions(facts: Facts) -> str:
     rows = [
         [
-            f"{d.at:%Y-%m-%d %H:%M} UTC",
+            f"{format_minute(d.at)} UTC",
             d.action,
             f"{d.name}/{d.version}",
             d.former or "",

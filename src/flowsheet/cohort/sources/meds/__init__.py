@@ -112,6 +112,7 @@ class Meds(Source):
     """A MEDS data set, a thousand subjects at a time."""
 
     Options: ClassVar[type[FrozenModel]] = MedsOptions
+    version: ClassVar[int] = 2
     rules: ClassVar[tuple[str, ...]] = _meds_stays.RULES
 
     def __init__(self, path: Path | None, options: Any) -> None:

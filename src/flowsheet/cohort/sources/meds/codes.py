@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS, as_percent, linear
 from flowsheet.errors import UsageError, did_you_mean
 
 COLUMNS = ("code", "kind", "name", "unit", "convert", "delay_hours", "note")
@@ -17,16 +18,7 @@ KINDS = (
     *("variable", "drug", "drug_start", "drug_end", "culture", "ignore"),
 )
 DRUGS = ("drug", "drug_start", "drug_end")
-CONVERSIONS = (
-    "none",
-    "fahrenheit",
-    "inches",
-    "pounds",
-    "ounces",
-    "fraction_or_percent",
-    "negate",
-    "running",
-)
+CONVERSIONS = ("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running")
 """``running``: the code itself says that the thing runs, 1. A number multiplies."""
 
 RULES: dict[str, pl.DataType] = {
@@ -179,15 +171,8 @@ def _is_number(text: str) -> bool:
 
 def converted(value: pl.Expr, convert: pl.Expr) -> pl.Expr:
     """Values in the catalogue's unit."""
-    branches = {
-        "fahrenheit": (value - 32) / 1.8,
-        "inches": value * 2.54,
-        "pounds": value * 0.45359237,
-        "ounces": value * 0.028349523125,
-        "fraction_or_percent": pl.when(value <= 1).then(value * 100).otherwise(value),
-        "negate": -value,
-        "running": pl.lit(1.0),
-    }
+    branches = {name: linear(value, rule) for name, rule in LINEAR_CONVERSIONS.items()}
+    branches |= {FRACTION_OR_PERCENT: as_percent(value), "running": pl.lit(1.0)}
     chosen: pl.Expr = value * convert.cast(pl.Float64, strict=False).fill_null(1.0)
     for name, expression in branches.items():
         chosen = pl.when(convert == name).then(expression).otherwise(chosen)

@@ -29,15 +29,9 @@ from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
 from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
+from flowsheet.cohort.units import FRACTION_OR_PERCENT, IDENTITY, LINEAR_CONVERSIONS, as_percent
 from flowsheet.typing import Bools, Ints32
 
-_LINEAR = {  # value * factor + offset
-    "fahrenheit": (5 / 9, -160 / 9),
-    "inches": (2.54, 0.0),
-    "pounds": (0.45359237, 0.0),
-    "ounces": (0.028349523125, 0.0),
-    "negate": (-1.0, 0.0),
-}
 _INTUBATED = 0.0
 """Stands for the verbal response of an intubated patient."""
 _REPEAT_HOURS = 4
@@ -85,7 +79,8 @@ def items() -> pl.DataFrame:
     """The catalogue's items with ``code`` (the row, which is also the rank among items of one
     name), the place of their name in the alphabet (``order``), how they are to be treated, and
     bounds."""
-    factors = [_LINEAR.get(convert, (1.0, 0.0)) for convert in catalogue.mimic3_items()["convert"]]
+    named = catalogue.mimic3_items()["convert"]
+    conversions = [LINEAR_CONVERSIONS.get(name, IDENTITY) for name in named]
     bounds = catalogue.ranges().rename({"variable": "name"})
     return (
         catalogue.mimic3_items()
@@ -93,10 +88,10 @@ def items() -> pl.DataFrame:
         .with_columns(
             pl.col("code").cast(pl.Int32),
             order=pl.col("name").rank("dense").cast(pl.Int64),
-            factor=pl.Series([factor for factor, _ in factors]),
-            offset=pl.Series([offset for _, offset in factors]),
+            factor=pl.Series([conversion.factor for conversion in conversions]),
+            offset=pl.Series([conversion.offset for conversion in conversions]),
             worded=pl.col("convert").is_in(_WORDS),
-            share=pl.col("convert") == "fraction_or_percent",
+            share=pl.col("convert") == FRACTION_OR_PERCENT,
             part=pl.when(pl.col("convert") == "arterial")
             .then(pl.lit("arterial"))
             .when(pl.col("name").is_in(_COMA))
@@ -229,10 +224,9 @@ def _in_units(rows: pl.DataFrame) -> pl.Series:
         items().select("convert", "worded", "share", "factor", "offset")[rows["code"]]
     )
     number = pl.col("_number")
-    percent = pl.when(number <= 1).then(number * 100).otherwise(number)
     measured = (
         pl.when("share")
-        .then(percent)
+        .then(as_percent(number))
         .otherwise(number * pl.col("factor") + pl.col("offset"))
         .round(6)
     )
