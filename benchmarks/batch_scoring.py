@@ -31,7 +31,7 @@ from flowsheet.lifecycle.deployment.monitoring import monitor
 from flowsheet.lifecycle.experiment.reference_data import met
 from flowsheet.models.base import MODELS, Context
 from flowsheet.monitoring.reference import Reference
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.scaling import Scaler
 
@@ -54,7 +54,7 @@ def part(extract: Extract, folder: Path, low: int, high: int) -> Extract:
     return write(tables, folder, known)
 
 
-def fit(folder: Path, few: Extract, hidden: int) -> Bundle:
+def fit(folder: Path, few: Extract, hidden: int) -> ModelPackage:
     tables = few.tables()
     held = {
         "variables": few.manifest.variables,
@@ -70,20 +70,20 @@ def fit(folder: Path, few: Extract, hidden: int) -> Bundle:
     model.fit(scaled, scaled, Context(seed=1))
     (folder / "saved").mkdir(parents=True)
     model.save(folder / "saved")
-    return Bundle.write(
-        folder / "bundle", kind="lstm", model=folder / "saved", scaler=scaler, task=TASK, features=FEATURES,
+    return ModelPackage.write(
+        folder / "model_package", kind="lstm", model=folder / "saved", scaler=scaler, task=TASK, features=FEATURES,
         columns=held, training_key="b" * 64,
     )  # fmt: skip
 
 
-def register(bundle: Bundle) -> str:
+def register(model_package: ModelPackage) -> str:
     from flowsheet.tracking.packaging import log_model
     from flowsheet.tracking.registration import register
     from flowsheet.tracking.store import artifact_root, connect
 
     client = connect()
     run = client.create_run(client.create_experiment("bench", artifact_root())).info.run_id
-    return f"bench/{register('bench', run, log_model(run, bundle.folder), bundle.training_key)}"
+    return f"bench/{register('bench', run, log_model(run, model_package.folder), model_package.training_key)}"
 
 
 def timed(what: str, work: Callable[[], dict]) -> None:
@@ -110,16 +110,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["FLOWSHEET_HOME"] = str(folder / "home")
-        bundle = fit(folder, part(whole, folder / "few", 0, given.fit), given.hidden)
+        model_package = fit(folder, part(whole, folder / "few", 0, given.fit), given.hidden)
         first, second = (
             part(whole, folder / "first", 0, half),
             part(whole, folder / "second", half, 2 * half),
         )
 
         def refer() -> dict:
-            made = Reference.of(*met(bundle, first, quiet), "train")
-            made.save(bundle.folder / "reference")
-            size = (bundle.folder / "reference" / "reference.json").stat().st_size
+            made = Reference.of(*met(model_package, first, quiet), "train")
+            made.save(model_package.folder / "reference")
+            size = (model_package.folder / "reference" / "reference.json").stat().st_size
             return {"stays": made.stays, "bytes": size}
 
         def watch() -> dict:
@@ -135,7 +135,7 @@ def main() -> None:
             return {"stays": done.stays, "steps": done.steps, "reused": done.stage.reused}
 
         timed("reference", refer)
-        model = register(bundle)
+        model = register(model_package)
         timed("score", lambda: scored(whole.path))
         timed("score again", lambda: scored(whole.path))
         timed("monitor", watch)

@@ -37,7 +37,7 @@ from flowsheet.cohort.schema import TABLES, TIME, Tables, empty
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.models.base import MODELS, Context
 from flowsheet.prediction.input_rows import to_rows
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.scaling import Scaler
 
@@ -126,7 +126,7 @@ def _table(name: str, columns: dict) -> pl.DataFrame:
     return pl.concat([empty(name), given], how="diagonal")
 
 
-def fit(folder: Path, tables: Tables, seed: int) -> Bundle:
+def fit(folder: Path, tables: Tables, seed: int) -> ModelPackage:
     """An LSTM of 128 units after one pass."""
     held = {"variables": (*SHARES, *LABS), "drugs": (), "vocabulary": collect_vocabulary(tables)}
     sequences = build_sequences(tables, TASK, FEATURES, held["variables"], (), held["vocabulary"])
@@ -136,8 +136,8 @@ def fit(folder: Path, tables: Tables, seed: int) -> Bundle:
     model.fit(scaled, scaled, Context(seed=seed))
     (folder / "saved").mkdir(parents=True)
     model.save(folder / "saved")
-    return Bundle.write(
-        folder / "bundle", kind="lstm", model=folder / "saved", scaler=scaler, task=TASK, features=FEATURES,
+    return ModelPackage.write(
+        folder / "model_package", kind="lstm", model=folder / "saved", scaler=scaler, task=TASK, features=FEATURES,
         columns=held, training_key=f"{seed}" * 64,
     )  # fmt: skip
 
@@ -153,8 +153,10 @@ def prepare(tables: Tables) -> None:
     for seed, alias in ((1, "champion"), (2, "challenger")):
         run = client.create_run(experiment).info.run_id
         with tempfile.TemporaryDirectory() as folder:
-            bundle = fit(Path(folder) / "fit", tables, seed)
-            version = register(NAME, run, log_model(run, bundle.folder), bundle.training_key)
+            model_package = fit(Path(folder) / "fit", tables, seed)
+            version = register(
+                NAME, run, log_model(run, model_package.folder), model_package.training_key
+            )
         client.set_registered_model_alias(NAME, alias, str(version))
 
 

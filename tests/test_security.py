@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib.util
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from flowsheet.serving.settings import ServeConfig
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registration import register
 from flowsheet.tracking.store import artifact_root, connect, tracking_uri
+from tests.model_packages import fit_model_package, ward_tables
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
@@ -253,14 +253,7 @@ def test_a_run_and_the_server_that_it_brings_listen_on_loopback_only(monkeypatch
 @pytest.fixture
 def champion(tmp_path) -> str:
     """The name of a registered model."""
-    spec = importlib.util.spec_from_file_location(
-        "flowsheet_test_security_bundles", ROOT / "tests" / "tracking" / "bundles.py"
-    )
-    assert spec
-    assert spec.loader
-    bundles = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bundles)
-    made = bundles.make(tmp_path / "made", "logistic_regression", bundles.ward())
+    made = fit_model_package(tmp_path / "made", "logistic_regression", ward_tables())
     client = connect()
     run = client.create_run(client.create_experiment("security", artifact_root())).info.run_id
     version = register("ward-model", run, log_model(run, made.folder), made.training_key)

@@ -31,7 +31,7 @@ def trials(home: Path) -> dict[str, list[dict[str, Any]]]:
     """What every model's trials came to, without how long they took."""
     found = {}
     for file in sorted((home / "store" / "model").glob("*/tuning.json")):
-        kind = read_json(file.parent / "bundle" / "bundle.json")["kind"]
+        kind = read_json(file.parent / "model_package" / "package.json")["kind"]
         found[kind] = [
             {k: v for k, v in t.items() if k != "seconds"} for t in read_json(file)["trials"]
         ]

@@ -111,7 +111,7 @@ def test_two_workers_finish_a_study_though_one_machine_is_lost(stack: Stack):
     (model,) = (stack.folder / "home" / "store" / "model").iterdir()
     tuning = read_json(model / "tuning.json")
     assert [trial["number"] for trial in tuning["trials"]] == list(range(TRIALS))
-    assert (model / "bundle" / "bundle.json").is_file()
+    assert (model / "model_package" / "package.json").is_file()
     assert tuning["value"] == max(trial["value"] for trial in tuning["trials"])
     assert tracked_trials(stack) == TRIALS
     await_(lambda: nothing_runs(stack))

@@ -24,8 +24,8 @@ from flowsheet.state.hashing import digest
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registration import register
 from flowsheet.tracking.runs import DataSet, Tracker
+from tests.model_packages import fit_model_package, ward_tables
 from tests.tiny import experiment
-from tests.tracking import bundles
 
 STAYS, STEPS = 600, 4
 _numbers = itertools.count()
@@ -85,7 +85,7 @@ class Registrar:
     """Registers versions of a model that say what they are told to say."""
 
     name: str
-    bundle: Path
+    model_package: Path
     folder: Path
     config: ExperimentConfig
     made: int = 0
@@ -123,12 +123,14 @@ class Registrar:
         tracker.log_folder(parent.run_id, held, "evidence")
         for run in (child, parent.run_id):
             tracker.finish(run)
-        return register(name or self.name, child, log_model(child, self._bundle(work, key)), key)
+        return register(
+            name or self.name, child, log_model(child, self._copy_package(work, key)), key
+        )
 
-    def _bundle(self, work: Path, key: str) -> Path:
-        copy = Path(shutil.copytree(self.bundle, work / "bundle"))
-        about = json.loads((copy / "bundle.json").read_text())
-        (copy / "bundle.json").write_text(json.dumps(about | {"training_key": key}))
+    def _copy_package(self, work: Path, key: str) -> Path:
+        copy = Path(shutil.copytree(self.model_package, work / "model_package"))
+        about = json.loads((copy / "package.json").read_text())
+        (copy / "package.json").write_text(json.dumps(about | {"training_key": key}))
         return copy
 
 
@@ -138,19 +140,23 @@ def registry_home(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory) -> Path:
-    made = bundles.make(tmp_path_factory.mktemp("bundle"), "logistic_regression", bundles.ward())
+def tiny_package(tmp_path_factory) -> Path:
+    made = fit_model_package(
+        tmp_path_factory.mktemp("model_package"),
+        "logistic_regression",
+        ward_tables(),
+    )
     return Path(made.folder)
 
 
 @pytest.fixture
-def registrar(registry_home, tiny_bundle, tmp_path, monkeypatch) -> Registrar:
+def registrar(registry_home, tiny_package, tmp_path, monkeypatch) -> Registrar:
     """One SQLite store for all tests, since making one takes seconds; registered names differ."""
     monkeypatch.setenv("FLOWSHEET_HOME", str(registry_home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     name = f"ward_{next(_numbers)}"
     config = experiment(name, evaluation=EvaluationConfig(name="holdout", resamples=50))
-    return Registrar(f"{name}-logistic", tiny_bundle, tmp_path / "records", config)
+    return Registrar(f"{name}-logistic", tiny_package, tmp_path / "records", config)
 
 
 @dataclass(frozen=True)
@@ -195,7 +201,7 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
         for run in (child, parent.run_id):
             tracker.finish(run)
         version = register(
-            "in_service", child, log_model(child, trained.folder / "bundle"), trained.key
+            "in_service", child, log_model(child, trained.folder / "model_package"), trained.key
         )
         again = prepare.open_extract(prepare.ingest(wards[1], print)).path
     return InService("in_service", version, trained, config, again)

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.tracking.conftest import bundle, bundles, tables
+from tests.model_packages import model_package, tables
 
-__all__ = ["bundle", "bundles", "tables"]
+__all__ = ["model_package", "tables"]

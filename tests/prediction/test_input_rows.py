@@ -11,7 +11,7 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import CheckFailed
 from flowsheet.prediction.input_rows import (
     COLUMNS,
-    example,
+    example_tables,
     from_rows,
     to_rows,
 )
@@ -19,7 +19,7 @@ from flowsheet.prediction.input_rows import (
 
 @pytest.fixture
 def rows():
-    return to_rows(example())
+    return to_rows(example_tables())
 
 
 def parts(tables: Tables) -> dict[str, pl.DataFrame]:
@@ -33,7 +33,7 @@ def same(got: Tables, wanted: Tables) -> bool:
 
 def test_tables_pass_the_door_unchanged(tables):
     assert same(from_rows(to_rows(tables)), tables)
-    assert same(from_rows(to_rows(example())), example())
+    assert same(from_rows(to_rows(example_tables())), example_tables())
 
 
 def test_tables_pass_as_json(tables):
@@ -56,20 +56,20 @@ def test_no_subject_is_asked_for(rows):
 def test_columns_that_are_empty_may_be_left_out(rows):
     slim = rows.dropna(axis="columns", how="all")
     assert len(slim.columns) < len(rows.columns)
-    assert same(from_rows(slim.sample(frac=1, random_state=0).sort_index()), example())
+    assert same(from_rows(slim.sample(frac=1, random_state=0).sort_index()), example_tables())
 
 
 def test_times_of_any_iso_shape_are_read(rows):
     rows["time"] = rows["time"].where(
         rows["time"].isna() | (rows.index % 2 == 0), rows["time"].str[:16]
     )
-    assert same(from_rows(rows), example())
+    assert same(from_rows(rows), example_tables())
 
 
 def test_a_stay_that_goes_on_ends_with_the_latest_fact(rows):
     rows["discharged_at"] = None
     stays = from_rows(rows).stays
-    admitted = example().stays["admitted_at"]
+    admitted = example_tables().stays["admitted_at"]
     assert stays["discharged_at"].to_list() == [
         admitted[0] + timedelta(hours=27),
         admitted[1] + timedelta(hours=2),

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import importlib.util
 import random
 from datetime import UTC, datetime
-from pathlib import Path
 
 import orjson
 import polars as pl
@@ -16,39 +14,32 @@ from flowsheet.serving.model_slot import Loaded
 from flowsheet.serving.scorer import Scorer
 from flowsheet.serving.service import Service
 from flowsheet.serving.settings import ServeConfig
+from tests.model_packages import fit_model_package, ward_tables
 
 
 @pytest.fixture(scope="session")
-def bundles():
-    """The helper module ``tests/tracking/bundles.py``."""
-    path = Path(__file__).parents[1] / "tracking" / "bundles.py"
-    spec = importlib.util.spec_from_file_location("flowsheet_test_bundles", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def ward(bundles):
+def ward():
     """Forty stays that keep the contract."""
-    return kept(bundles.ward())
+    return kept(ward_tables())
 
 
 @pytest.fixture(scope="session")
-def bundle(bundles, ward, tmp_path_factory):
-    return bundles.make(
-        tmp_path_factory.mktemp("bundle"), "lstm", ward, epochs=1, hidden=8, embedding=4
+def model_package(ward, tmp_path_factory):
+    return fit_model_package(
+        tmp_path_factory.mktemp("model_package"), "lstm", ward, epochs=1, hidden=8, embedding=4
     )
 
 
 @pytest.fixture(scope="session")
-def rival(bundles, ward, tmp_path_factory):
-    return bundles.make(tmp_path_factory.mktemp("rival"), "logistic_regression", ward, "r" * 64)
+def rival(ward, tmp_path_factory):
+    return fit_model_package(
+        tmp_path_factory.mktemp("rival"), "logistic_regression", ward, "r" * 64
+    )
 
 
 @pytest.fixture
-def loaded(bundle):
-    return Loaded("ward-lstm", 3, "champion", bundle, datetime(2000, 1, 1, tzinfo=UTC))
+def loaded(model_package):
+    return Loaded("ward-lstm", 3, "champion", model_package, datetime(2000, 1, 1, tzinfo=UTC))
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from flowsheet.tracking.model_registry import Registered
 
 
 @pytest.fixture
-def registry(bundle, rival, monkeypatch):
-    """A registry in which the alias stands for ``registry["version"]``; its bundles are made up."""
-    held = {"version": 1, "bundles": {1: bundle, 2: rival}}
+def registry(model_package, rival, monkeypatch):
+    """A registry in which the alias stands for ``registry["version"]``; its model packages are made up."""
+    held = {"version": 1, "model_packages": {1: model_package, 2: rival}}
 
     def resolve(name, alias):
         if held["version"] is None:
@@ -21,7 +21,7 @@ def registry(bundle, rival, monkeypatch):
         return Registered(name, held["version"], "run")
 
     def load(registered):
-        made = held["bundles"].get(registered.version)
+        made = held["model_packages"].get(registered.version)
         if made is None:
             raise CheckFailed("the model was trained by another release\nsecond line")
         return made
@@ -63,12 +63,14 @@ def test_a_version_that_does_not_load_leaves_the_former_one(registry, capfd, bro
     assert holder.error is None
 
 
-def test_a_model_that_answers_nonsense_is_not_taken_in(registry, bundle, monkeypatch):
+def test_a_model_that_answers_nonsense_is_not_taken_in(registry, model_package, monkeypatch):
     holder = Holder("m", "champion")
     holder.load()
-    predict = type(bundle).predict
+    predict = type(model_package).predict
     monkeypatch.setattr(
-        type(bundle), "predict", lambda self, tables: predict(self, tables).with_columns(risk=2.0)
+        type(model_package),
+        "predict",
+        lambda self, tables: predict(self, tables).with_columns(risk=2.0),
     )
     registry["version"] = 2
     holder.refresh()

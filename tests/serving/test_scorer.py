@@ -31,8 +31,8 @@ def told(answer: dict) -> dict[int, dict]:
     return {stay["stay_id"]: stay for stay in answer["stays"]}
 
 
-def assert_says(answer: dict, bundle, tables: Tables) -> None:
-    expected = bundle.predict(tables)
+def assert_says(answer: dict, model_package, tables: Tables) -> None:
+    expected = model_package.predict(tables)
     for stay in tables.stays["stay_id"]:
         mine, got = expected.filter(pl.col("stay_id") == stay), told(answer)[stay]
         assert got["step"] == mine["step"].to_list()
@@ -45,32 +45,34 @@ def assert_says(answer: dict, bundle, tables: Tables) -> None:
     tables=random_tables(variables=("hr", "temp"), drug_names=("norepinephrine",)),
     seed=st.integers(0, 99),
 )
-def test_any_order_of_rows_gets_what_the_training_code_says(scorer, bundle, tell, tables, seed):
+def test_any_order_of_rows_gets_what_the_training_code_says(
+    scorer, model_package, tell, tables, seed
+):
     tables = tell.sound(tables)
     if tables.stays.height == 0:
         return
     (outcome,) = scorer.score([tell.body(tables, seed)])
-    assert_says(tell.answered(outcome), bundle, tables)
+    assert_says(tell.answered(outcome), model_package, tables)
 
 
-def test_requests_scored_together_are_answered_as_if_alone(scorer, bundle, ward, tell):
+def test_requests_scored_together_are_answered_as_if_alone(scorer, model_package, ward, tell):
     ids = ward.stays["stay_id"].to_list()
     groups = [ids[:1], ids[1:4], ids[:2], ids[4:9], ids[:1]]  # some ask for the same stay
     parts = [tell.of_stays(ward, *group) for group in groups]
     outcomes = scorer.score([tell.body(part, seed) for seed, part in enumerate(parts)])
     for part, outcome in zip(parts, outcomes, strict=True):
-        assert_says(tell.answered(outcome), bundle, part)
+        assert_says(tell.answered(outcome), model_package, part)
     assert [outcome.stays for outcome in outcomes] == [1, 3, 2, 5, 1]
 
 
-def test_one_id_in_two_requests_is_two_patients(scorer, bundle, ward, tell):
+def test_one_id_in_two_requests_is_two_patients(scorer, model_package, ward, tell):
     one, other = (tell.of_stays(ward, stay) for stay in ward.stays["stay_id"].head(2))
     renamed = Tables(
         *(getattr(other, n).with_columns(stay_id=one.stays["stay_id"][0]) for n in TABLES)
     )
     outcomes = scorer.score([tell.body(one), tell.body(renamed)])
     for part, outcome in zip((one, renamed), outcomes, strict=True):
-        assert_says(tell.answered(outcome), bundle, part)
+        assert_says(tell.answered(outcome), model_package, part)
 
 
 @lawful
@@ -116,7 +118,7 @@ def test_columns_say_the_same_as_records(scorer, ward, tell):
     assert by_columns.body == by_records.body
 
 
-def test_a_stay_that_goes_on_ends_with_what_is_known(scorer, bundle, ward, tell):
+def test_a_stay_that_goes_on_ends_with_what_is_known(scorer, model_package, ward, tell):
     mine = tell.of_stays(ward, ward.stays["stay_id"][0])
     latest = mine.events["known_at"].max()
     ongoing = replace(
@@ -125,7 +127,9 @@ def test_a_stay_that_goes_on_ends_with_what_is_known(scorer, bundle, ward, tell)
     answer = tell.answered(scorer.score([tell.body(ongoing)])[0])
     ended = max(latest, *(f["known_at"].max() or latest for f in (mine.treatments, mine.episodes)))
     assert_says(
-        answer, bundle, replace(mine, stays=mine.stays.with_columns(discharged_at=pl.lit(ended)))
+        answer,
+        model_package,
+        replace(mine, stays=mine.stays.with_columns(discharged_at=pl.lit(ended))),
     )
 
 
@@ -138,28 +142,28 @@ def test_a_stay_without_facts_is_answered(scorer, tell):
     assert one["step"] == [1, 2, 3]
 
 
-def test_one_bad_request_does_not_hurt_the_others(scorer, bundle, ward, tell):
+def test_one_bad_request_does_not_hurt_the_others(scorer, model_package, ward, tell):
     mine = tell.of_stays(ward, ward.stays["stay_id"][0])
     wrong = replace(mine, events=mine.events.with_columns(value=pl.lit(-1000.0)))
     late = orjson.dumps({"stays": [{"stay_id": 1, "admitted_at": "yesterday"}]})
     outcomes = scorer.score([tell.body(wrong), tell.body(mine), b"{", late, tell.body(mine)])
     assert [getattr(o, "status", 200) for o in outcomes] == [422, 200, 400, 422, 200]
     for good in (1, 4):
-        assert_says(tell.answered(outcomes[good]), bundle, mine)
+        assert_says(tell.answered(outcomes[good]), model_package, mine)
 
 
 def test_what_fails_unforeseen_is_an_internal_error_of_that_request_alone(
     scorer, ward, tell, monkeypatch
 ):
     mine = tell.of_stays(ward, ward.stays["stay_id"][0])
-    predict = type(scorer._current().bundle).predict
+    predict = type(scorer._current().model_package).predict
 
     def fragile(self, tables):
         if 66.6 in tables.events["value"].to_list():
             raise BaseException("a panic")
         return predict(self, tables)
 
-    monkeypatch.setattr(type(scorer._current().bundle), "predict", fragile)
+    monkeypatch.setattr(type(scorer._current().model_package), "predict", fragile)
     bad = replace(mine, events=mine.events.with_columns(pulse(66.6)))
     outcomes = scorer.score([tell.body(bad), tell.body(mine)])
     assert [getattr(o, "status", 200) for o in outcomes] == [500, 200]

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def registered(bundle, rival, tmp_path_factory):
+def registered(model_package, rival, tmp_path_factory):
     """A home with two versions of a model; the first is champion, the second challenger."""
     home = tmp_path_factory.mktemp("served home")
     with pytest.MonkeyPatch.context() as patch:
@@ -39,7 +39,7 @@ def registered(bundle, rival, tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         client = connect()
         experiment = client.create_experiment("served", artifact_root())
-        for alias, made in (("champion", bundle), ("challenger", rival)):
+        for alias, made in (("champion", model_package), ("challenger", rival)):
             run = client.create_run(experiment).info.run_id
             version = register(NAME, run, log_model(run, made.folder), made.training_key)
             client.set_registered_model_alias(NAME, alias, str(version))
@@ -54,8 +54,8 @@ def home(registered, monkeypatch):
 
 
 @pytest.fixture
-def bundles_by_version(bundle, rival):
-    return bundle, rival
+def packages_by_version(model_package, rival):
+    return model_package, rival
 
 
 @contextlib.contextmanager
@@ -145,16 +145,16 @@ def listening(pid: int) -> set[str]:
 
 
 def test_the_server_follows_the_registry_shadows_and_drains(
-    home, bundles_by_version, ward, tell, tmp_path
+    home, packages_by_version, ward, tell, tmp_path
 ):
-    bundle, rival = bundles_by_version
+    model_package, rival = packages_by_version
     part = tell.of_stays(ward, *ward.stays["stay_id"].head(3))
     body, log = tell.body(part, seed=1), tmp_path / "server.log"
     command = ["flowsheet", "serve", NAME, "--poll-seconds", "0.2", "--shadow", "challenger"]
     with serving(command, "/ready", log) as (process, port):
         first = post(port, "/predict", body)
         assert first["model"] == {"name": NAME, "version": 1, "alias": "champion"}
-        says(first, bundle, part)
+        says(first, model_package, part)
         assert listening(process.pid) == {"0100007F"}, "more than loopback"
         with pytest.raises(urllib.error.HTTPError) as refused:
             post(port, "/predict", b'{"stays": 1}')
@@ -170,7 +170,7 @@ def test_the_server_follows_the_registry_shadows_and_drains(
         answers = hammer(port, body, lambda: move_alias(port, 2))
         assert {answer["model"]["version"] for answer in answers} == {1, 2}
         for answer in answers:
-            says(answer, {1: bundle, 2: rival}[answer["model"]["version"]], part)
+            says(answer, {1: model_package, 2: rival}[answer["model"]["version"]], part)
 
         connect().delete_registered_model_alias(NAME, "champion")
         wait_for(lambda: get(port, "/health")["status"] == "degraded")
@@ -186,7 +186,7 @@ def test_the_server_follows_the_registry_shadows_and_drains(
             process.send_signal(signal.SIGTERM)
             wait_for(lambda: not listening(process.pid))
             for finish in (half_sent, pending):
-                says(finish(), bundle, ward)
+                says(finish(), model_package, ward)
         assert process.wait(30) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     events = [line["event"] for line in lines]
@@ -195,7 +195,7 @@ def test_the_server_follows_the_registry_shadows_and_drains(
     assert list((home / "serving" / "shadow" / NAME).glob("*.parquet"))
 
 
-def test_mlflow_serves_the_champion_too(home, bundle, ward, tell, tmp_path):
+def test_mlflow_serves_the_champion_too(home, model_package, ward, tell, tmp_path):
     connect().set_registered_model_alias(NAME, "champion", "1")
     command = [
         "mlflow",
@@ -217,7 +217,7 @@ def test_mlflow_serves_the_champion_too(home, bundle, ward, tell, tmp_path):
             "predictions"
         ]
     np.testing.assert_allclose(
-        [row["risk"] for row in told], bundle.predict(part)["risk"], atol=1e-6, rtol=0
+        [row["risk"] for row in told], model_package.predict(part)["risk"], atol=1e-6, rtol=0
     )
 
 
@@ -249,8 +249,8 @@ def test_a_taken_port_is_said(home, capsys, monkeypatch):
     assert "choose others with --host and --port" in capsys.readouterr().err
 
 
-def says(answer: dict, bundle, tables) -> None:
-    expected = bundle.predict(tables)
+def says(answer: dict, model_package, tables) -> None:
+    expected = model_package.predict(tables)
     stays = sorted(answer["stays"], key=lambda stay: stay["stay_id"])
     risks = [risk for stay in stays for risk in stay["risk"]]
     times = [datetime.fromisoformat(time) for stay in stays for time in stay["time"]]

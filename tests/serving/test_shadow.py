@@ -34,13 +34,15 @@ def value(metrics: Metrics, name: str, **labels) -> float:
     return metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-def test_both_risks_stand_side_by_side(scored, challenger, bundle, ward, tell):
+def test_both_risks_stand_side_by_side(scored, challenger, model_package, ward, tell):
     page = compare(scored, challenger)
     assert page.schema == pl.Schema(LOGGED)
     mine = tell.of_stays(ward, *[ward.stays["stay_id"][i] for i in (0, 1, 5)])
-    np.testing.assert_allclose(page["champion_risk"], bundle.predict(mine)["risk"], atol=1e-6)
     np.testing.assert_allclose(
-        page["challenger_risk"], challenger.bundle.predict(mine)["risk"], atol=1e-6
+        page["champion_risk"], model_package.predict(mine)["risk"], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        page["challenger_risk"], challenger.model_package.predict(mine)["risk"], atol=1e-6
     )
     assert page["stay_id"].unique().sort().to_list() == mine.stays["stay_id"].to_list()
     assert set(page["champion_version"]) == {3}
@@ -82,7 +84,7 @@ def test_a_challenger_that_fails_is_counted_and_nothing_else(
             raise BaseException("a panic")
 
     metrics = Metrics()
-    shadow = Shadow(lambda: replace(challenger, bundle=Broken()), tmp_path, metrics)
+    shadow = Shadow(lambda: replace(challenger, model_package=Broken()), tmp_path, metrics)
     shadow.start()
     shadow.offer(scored)
     wait_for(lambda: value(metrics, "flowsheet_shadow_batches_total", outcome="failed") == 1)

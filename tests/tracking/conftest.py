@@ -5,8 +5,10 @@ import os
 
 import pytest
 
+from tests.model_packages import model_package, tables
 from tests.tiny import experiment
-from tests.tracking import bundles as helper
+
+__all__ = ["config", "model_package", "shared_home", "store", "tables"]
 
 _numbers = itertools.count()
 
@@ -32,19 +34,3 @@ def store(shared_home, monkeypatch):
 @pytest.fixture
 def config():
     return experiment(f"experiment_{next(_numbers)}")
-
-
-@pytest.fixture(scope="session")
-def bundles():
-    """The helper module ``bundles.py``."""
-    return helper
-
-
-@pytest.fixture(scope="session")
-def tables(bundles):
-    return bundles.ward()
-
-
-@pytest.fixture(scope="session")
-def bundle(bundles, tables, tmp_path_factory):
-    return bundles.make(tmp_path_factory.mktemp("bundle"), "logistic_regression", tables)

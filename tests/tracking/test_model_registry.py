@@ -12,21 +12,21 @@ from flowsheet.tracking.store import connect
 
 
 @pytest.fixture
-def name(store, config, bundle):
+def name(store, config, model_package):
     """A registered model whose version 1 is the champion."""
     tracker = Tracker.open()
     run = tracker.model_run(tracker.start(config, "key").run_id, "logistic", "k" * 64, {"l2": 1})
     made = f"{config.name}-logistic"
-    version = register(made, run, log_model(run, bundle.folder), "k" * 64)
+    version = register(made, run, log_model(run, model_package.folder), "k" * 64)
     connect().set_registered_model_alias(made, "champion", str(version))
     return made
 
 
-def test_the_champion_is_the_bundle_that_was_registered(name, bundle, tables):
+def test_the_champion_is_the_model_package_that_was_registered(name, model_package, tables):
     found = resolve(name, "champion")
     assert (found.version, found.uri) == (1, f"models:/{name}/1")
     np.testing.assert_array_equal(
-        load(found).predict(tables)["risk"], bundle.predict(tables)["risk"]
+        load(found).predict(tables)["risk"], model_package.predict(tables)["risk"]
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flowsheet.prediction.input_rows import example, to_rows
+from flowsheet.prediction.input_rows import example_tables, to_rows
 from flowsheet.tracking.packaging import log_model, requirements
 from flowsheet.tracking.registration import list_models, register
 from flowsheet.tracking.runs import Tracker
@@ -28,9 +28,11 @@ def child(store, config):
 
 
 @pytest.fixture
-def package(child, bundle, tmp_path):
+def package(child, model_package, tmp_path):
     """A package as it lies in the artifact store."""
-    uri = log_model(child, bundle.folder, metrics={"test.auroc": 0.7, "test.nan": float("nan")})
+    uri = log_model(
+        child, model_package.folder, metrics={"test.auroc": 0.7, "test.nan": float("nan")}
+    )
     held = connect().get_logged_model(uri.removeprefix("models:/"))
     return uri, Path(held.artifact_location.removeprefix("file://").replace("%20", " "))
 
@@ -53,7 +55,9 @@ def in_a_new_process(code: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_a_package_loads_elsewhere_and_says_what_the_bundle_says(package, bundle, tables, tmp_path):
+def test_a_package_loads_elsewhere_and_says_what_the_model_package_says(
+    package, model_package, tables, tmp_path
+):
     to_rows(tables).to_json(tmp_path / "rows.json", orient="split", double_precision=15)
     code = """
 import sys, json, pandas, mlflow
@@ -64,7 +68,7 @@ mlflow.pyfunc.load_model(sys.argv[1]).predict(rows).to_json(sys.argv[3], orient=
     in_a_new_process(code, package[0], str(tmp_path / "rows.json"), str(tmp_path / "out.json"))
     told = json.loads((tmp_path / "out.json").read_text())
     answer = pl.DataFrame({name: list(column.values()) for name, column in told.items()})
-    expected = bundle.predict(tables)
+    expected = model_package.predict(tables)
     assert answer["stay_id"].to_list() == expected["stay_id"].to_list()
     assert answer["time"].str.to_datetime(time_unit="us").to_list() == expected["time"].to_list()
     assert answer["step"].to_list() == expected["step"].to_list()
@@ -73,12 +77,12 @@ mlflow.pyfunc.load_model(sys.argv[1]).predict(rows).to_json(sys.argv[3], orient=
 
 def test_no_file_of_a_package_is_a_pickle(package):
     files = [path for path in package[1].rglob("*") if path.is_file()]
-    assert {"MLmodel", "bundle.json", "input_example.json"} <= {path.name for path in files}
+    assert {"MLmodel", "package.json", "input_example.json"} <= {path.name for path in files}
     for path in files:
         assert not is_pickle(path.read_bytes()), path
 
 
-def test_a_package_has_signature_example_and_requirements(package, bundle):
+def test_a_package_has_signature_example_and_requirements(package, model_package):
     from mlflow.models import Model
 
     model = Model.load(str(package[1]))
@@ -100,23 +104,23 @@ def test_a_package_has_signature_example_and_requirements(package, bundle):
 def test_the_example_is_answered(package):
     from mlflow import pyfunc
 
-    answer = pyfunc.load_model(str(package[1])).predict(to_rows(example()))
+    answer = pyfunc.load_model(str(package[1])).predict(to_rows(example_tables()))
     assert set(answer["stay_id"]) == {1, 2}
     assert answer["risk"].between(0, 1).all()
 
 
-def test_a_wrong_request_is_told_so(bundle):
+def test_a_wrong_request_is_told_so(model_package):
     from mlflow.exceptions import MlflowException
 
     from flowsheet.tracking.pyfunc import Served
 
     with pytest.raises(MlflowException, match="'event' is no table") as caught:
-        Served(bundle).predict(to_rows(example()).assign(table="event"))
+        Served(model_package).predict(to_rows(example_tables()).assign(table="event"))
     assert caught.value.get_http_status_code() == 400
 
 
-def test_packaging_twice_is_one_package(package, child, bundle, config):
-    assert log_model(child, bundle.folder) == package[0]
+def test_packaging_twice_is_one_package(package, child, model_package, config):
+    assert log_model(child, model_package.folder) == package[0]
     experiment = connect().get_experiment_by_name(config.name).experiment_id
     (model,) = connect().search_logged_models([experiment])
     assert {m.key: m.value for m in model.metrics} == {"test.auroc": 0.7}
@@ -125,7 +129,7 @@ def test_packaging_twice_is_one_package(package, child, bundle, config):
     ]
 
 
-def test_a_package_that_a_kill_cut_off_is_completed(child, bundle, config, monkeypatch):
+def test_a_package_that_a_kill_cut_off_is_completed(child, model_package, config, monkeypatch):
     import flowsheet.tracking.packaging as module
 
     class Killed(BaseException):
@@ -137,8 +141,8 @@ def test_a_package_that_a_kill_cut_off_is_completed(child, bundle, config, monke
     with monkeypatch.context() as patch:
         patch.setattr(module, "_upload", killed)
         with pytest.raises(Killed):
-            log_model(child, bundle.folder)
-    uri = log_model(child, bundle.folder)
+            log_model(child, model_package.folder)
+    uri = log_model(child, model_package.folder)
     experiment = connect().get_experiment_by_name(config.name).experiment_id
     (model,) = connect().search_logged_models([experiment])
     assert (uri, str(model.status)) == (f"models:/{model.model_id}", "READY")
@@ -181,7 +185,7 @@ def test_a_registered_version_loads_by_name(package, child, config):
     register(f"{config.name}-logistic", child, package[0], "k" * 64)
     with as_default():
         model = pyfunc.load_model(f"models:/{config.name}-logistic/1")
-    assert len(model.predict(to_rows(example())))
+    assert len(model.predict(to_rows(example_tables())))
 
 
 def test_listing_models_makes_no_store(flowsheet_home):
@@ -191,7 +195,7 @@ def test_listing_models_makes_no_store(flowsheet_home):
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_a_server_answers_what_the_bundle_answers(package, bundle, tables, tmp_path):
+def test_a_server_answers_what_the_model_package_answers(package, model_package, tables, tmp_path):
     port = free_port()
     command = [
         "-m",
@@ -229,7 +233,7 @@ def test_a_server_answers_what_the_bundle_answers(package, bundle, tables, tmp_p
             },
         ):
             answer = pl.DataFrame(post(port, body)["predictions"])
-            expected = bundle.predict(tables)
+            expected = model_package.predict(tables)
             assert answer["stay_id"].to_list() == expected["stay_id"].to_list()
             np.testing.assert_allclose(answer["risk"], expected["risk"], rtol=1e-12)
         with pytest.raises(urllib.error.HTTPError) as caught:

@@ -80,7 +80,7 @@ def from_rows(rows: pd.DataFrame) -> Tables:
     return Tables(ended(tables), tables.events, tables.treatments, tables.episodes)
 
 
-def example() -> Tables:
+def example_tables() -> Tables:
     """Two invented stays: what a request looks like."""
     start = datetime(2000, 1, 1, 8)
 

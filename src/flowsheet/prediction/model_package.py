@@ -1,6 +1,6 @@
 """A fitted model with all that raw records must pass on their way to it: one folder, no pickles.
 
-``bundle.json`` (what it is), ``model/`` (``Model.save``), ``scaler.json`` (for models that want
+``package.json`` (what it is), ``model/`` (``Model.save``), ``scaler.json`` (for models that want
 scaled inputs), ``reference/`` (what it was trained on, in sketches).
 """
 
@@ -42,7 +42,7 @@ class Columns(TypedDict):
 
 
 @dataclass(frozen=True)
-class Bundle:
+class ModelPackage:
     """Raw tables in, a risk for every step out: the windows, the scaling and the model of one training."""
 
     folder: Path
@@ -70,7 +70,7 @@ class Bundle:
         features: FeaturesConfig,
         columns: Columns,
         training_key: str,
-    ) -> Bundle:
+    ) -> ModelPackage:
         """Fill a new ``folder`` from a model's saved folder and what surrounds it, and open it."""
         folder.mkdir()
         shutil.copytree(model, folder / "model")
@@ -92,18 +92,18 @@ class Bundle:
             "inputs": _feature_names(features, columns),
             "training_key": training_key,
         }
-        write_json(folder / "bundle.json", about)
+        write_json(folder / "package.json", about)
         return cls.load(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> Bundle:
-        """The bundle in a folder.
+    def load(cls, folder: Path) -> ModelPackage:
+        """The model package in a folder.
 
         Raises:
             CheckFailed: this release builds other inputs from the same records than the one that
             trained it.
         """
-        about = read_json(folder / "bundle.json")
+        about = read_json(folder / "package.json")
         features = FeaturesConfig.model_validate(about["features"])
         _check_inputs(folder, about, features)
         scaler, reference = folder / "scaler.json", folder / "reference" / "reference.json"

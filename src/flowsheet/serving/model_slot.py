@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flowsheet.errors import CheckFailed
-from flowsheet.prediction.input_rows import example
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.input_rows import example_tables
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.serving.structured_logging import journal
 from flowsheet.tracking import model_registry as champion
 
@@ -25,7 +25,7 @@ class Loaded:
     name: str
     version: int
     alias: str
-    bundle: Bundle
+    model_package: ModelPackage
     loaded_at: datetime
 
 
@@ -101,7 +101,7 @@ class Watcher:
 
 def _check(model: Loaded) -> None:
     """A model that does not answer the example is not taken in; one that does is warm."""
-    risk = model.bundle.predict(example())["risk"]
+    risk = model.model_package.predict(example_tables())["risk"]
     if not len(risk) or not risk.is_between(0, 1).all():
         raise CheckFailed(
             "the model gives no risks between 0 and 1 for the example",

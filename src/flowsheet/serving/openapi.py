@@ -9,7 +9,7 @@ import orjson
 import polars as pl
 
 from flowsheet.cohort.schema import TABLES, TIME
-from flowsheet.prediction.input_rows import example
+from flowsheet.prediction.input_rows import example_tables
 from flowsheet.prediction.request_parser import NEEDED
 
 _KINDS: dict[pl.DataType, dict[str, Any]] = {
@@ -41,7 +41,7 @@ def _table(table: str) -> dict[str, Any]:
 
 def request_example() -> dict[str, list[dict[str, Any]]]:
     """Two invented stays as records, nulls left out."""
-    tables = {name: getattr(example(), name) for name in TABLES}
+    tables = {name: getattr(example_tables(), name) for name in TABLES}
     text = {
         name: frame.with_columns(pl.col(TIME).dt.to_string("iso:strict"))
         for name, frame in tables.items()

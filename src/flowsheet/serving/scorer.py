@@ -68,7 +68,7 @@ class Scorer:
             ]
 
     def _together(self, model: Loaded, bodies: Sequence[bytes]) -> list[Outcome]:
-        batch = at_once(bodies, self._limits, model.bundle.task.step_hours)
+        batch = at_once(bodies, self._limits, model.model_package.task.step_hours)
         if batch is not None:
             return [*self._answers(model, batch)]
         return self._one_by_one(model, bodies)
@@ -84,7 +84,7 @@ class Scorer:
         while asked:
             places = list(asked)
             batch, refusals = combine(
-                [asked[i] for i in places], self._limits, model.bundle.task.step_hours
+                [asked[i] for i in places], self._limits, model.model_package.task.step_hours
             )
             if batch is not None:
                 for i, answer in zip(places, self._answers(model, batch), strict=True):
@@ -96,7 +96,7 @@ class Scorer:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _answers(self, model: Loaded, batch: Batch) -> list[Answer]:
-        predictions = model.bundle.predict(batch.tables)
+        predictions = model.model_package.predict(batch.tables)
         stay, time, step, risk = (
             predictions[name].to_numpy() for name in ("stay_id", "time", "step", "risk")
         )

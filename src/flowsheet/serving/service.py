@@ -100,15 +100,15 @@ def _state(holder: Holder) -> dict[str, Any]:
 
 
 def _about(model: Loaded) -> dict[str, Any]:
-    bundle = model.bundle
+    model_package = model.model_package
     return {
         "name": model.name,
         "version": model.version,
         "alias": model.alias,
-        "kind": bundle.kind,
-        "training_key": bundle.training_key,
-        "trained_by": bundle.version,
-        "task": bundle.task.model_dump(mode="json"),
-        "variables": list(bundle.columns["variables"]),
-        "drugs": list(bundle.columns["drugs"]),
+        "kind": model_package.kind,
+        "training_key": model_package.training_key,
+        "trained_by": model_package.version,
+        "task": model_package.task.model_dump(mode="json"),
+        "variables": list(model_package.columns["variables"]),
+        "drugs": list(model_package.columns["drugs"]),
     }

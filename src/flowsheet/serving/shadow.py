@@ -126,7 +126,7 @@ class Shadow:
 
 def compare(scored: Scored, challenger: Loaded) -> pl.DataFrame:
     """Both risks at every time at which the challenger predicts; columns as in ``LOGGED``."""
-    theirs = challenger.bundle.predict(scored.batch.tables)
+    theirs = challenger.model_package.predict(scored.batch.tables)
     ours = scored.predictions.select("stay_id", "time", champion_risk="risk")
     both = theirs.join(ours, on=["stay_id", "time"], how="left", maintain_order="left")
     return both.select(

@@ -1,4 +1,4 @@
-"""Which version an alias stands for, and the bundle behind it."""
+"""Which version an alias stands for, and the model package behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
 from flowsheet.state.locks import locked
@@ -127,25 +127,25 @@ def has_our_signature(registered: Registered) -> bool:
         return bool(get_model_info(registered.uri).signature == signature())
 
 
-def load(registered: Registered) -> Bundle:
-    """The bundle of that version; everything that a prediction needs is in memory.
+def load(registered: Registered) -> ModelPackage:
+    """The model package of that version; everything that a prediction needs is in memory.
 
     Raises:
         CheckFailed: the version was packaged by something else, or its inputs are not this
         release's.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return Bundle.load(_unpacked(registered, Path(folder)))
+        return ModelPackage.load(_unpacked(registered, Path(folder)))
 
 
 def about(registered: Registered) -> dict[str, Any]:
-    """What the package of that version says of itself (``bundle.json``), without loading the model.
+    """What the package of that version says of itself (``package.json``), without loading the model.
 
     Raises:
         CheckFailed: the version was packaged by something else.
     """
     with tempfile.TemporaryDirectory() as folder:
-        said: dict[str, Any] = read_json(_unpacked(registered, Path(folder)) / "bundle.json")
+        said: dict[str, Any] = read_json(_unpacked(registered, Path(folder)) / "package.json")
         return said
 
 
@@ -180,7 +180,7 @@ def origin(registered: Registered) -> tuple[str, int]:
 
 
 def _unpacked(registered: Registered, folder: Path) -> Path:
-    """The bundle's folder of a downloaded package."""
+    """The model package's folder of a downloaded package."""
     from mlflow.artifacts import download_artifacts
     from mlflow.models import Model
 

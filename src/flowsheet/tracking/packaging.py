@@ -1,4 +1,4 @@
-"""A bundle as an MLflow model: a signature, an example, pinned requirements, no pickles."""
+"""A model package as an MLflow model: a signature, an example, pinned requirements, no pickles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet import __version__
-from flowsheet.prediction.input_rows import example, to_rows
+from flowsheet.prediction.input_rows import example_tables, to_rows
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import PatientClient, connect
 
@@ -28,20 +28,25 @@ _AT_PREDICTION = (
 
 
 def log_model(
-    run_id: str, bundle: Path, name: str = "model", metrics: Mapping[str, float] | None = None
+    run_id: str,
+    model_package: Path,
+    name: str = "model",
+    metrics: Mapping[str, float] | None = None,
 ) -> str:
-    """Package a bundle below a run; the URI of the package.
+    """Package a model package below a run; the URI of the package.
 
-    A bundle of the same training that the experiment has packaged before is taken as it is.
+    A model package of the same training that the experiment has packaged before is taken as it is.
     ``metrics`` are shown with the package. Loading the package runs ``flowsheet.tracking.pyfunc``.
     """
     from mlflow.entities import LoggedModelOutput
 
     client = connect()
     run = client.get_run(run_id)
-    model = _package(client, run, str(read_json(bundle / "bundle.json")["training_key"]), name)
+    model = _package(
+        client, run, str(read_json(model_package / "package.json")["training_key"]), name
+    )
     if str(model.status) != "READY":
-        _upload(client, run, model, bundle, metrics or {})
+        _upload(client, run, model, model_package, metrics or {})
     if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return f"models:/{model.model_id}"
@@ -77,7 +82,7 @@ def _package(client: PatientClient, run: Any, key: str, name: str) -> Any:
 
 
 def _upload(
-    client: PatientClient, run: Any, model: Any, bundle: Path, metrics: Mapping[str, float]
+    client: PatientClient, run: Any, model: Any, model_package: Path, metrics: Mapping[str, float]
 ) -> None:
     from mlflow import pyfunc
     from mlflow.entities import Metric
@@ -90,12 +95,12 @@ def _upload(
         pyfunc.save_model(
             str(folder),
             loader_module="flowsheet.tracking.pyfunc",
-            data_path=str(bundle),
+            data_path=str(model_package),
             mlflow_model=Model(
                 run_id=run.info.run_id, model_id=model.model_id, model_uuid=model.model_id
             ),
             signature=signature(),
-            input_example=to_rows(example()),
+            input_example=to_rows(example_tables()),
             pip_requirements=requirements(),
         )
         client.log_model_artifacts(model.model_id, str(folder))

@@ -1,4 +1,4 @@
-"""What MLflow loads when it serves a bundle: rows of the long table in, risks out.
+"""What MLflow loads when it serves a model package: rows of the long table in, risks out.
 
 MLflow imports this module by the name that is written in the package (``loader_module``) and calls
 :func:`_load_pyfunc`; the package holds no code and no pickle.
@@ -15,7 +15,7 @@ from mlflow.types import ColSpec, DataType, Schema
 
 from flowsheet.errors import FlowsheetError
 from flowsheet.prediction.input_rows import COLUMNS, from_rows
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,10 +24,10 @@ _KINDS = {"Int64": DataType.long, "Float64": DataType.double, "String": DataType
 
 
 class Served:
-    """A bundle with pandas at its door."""
+    """A model package with pandas at its door."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, model_package: ModelPackage) -> None:
+        self.model_package = model_package
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row a step of a stay: stay_id, time (ISO 8601), step, risk.
@@ -36,7 +36,7 @@ class Served:
             MlflowException: the request is wrong (HTTP 400); the message says where.
         """
         try:
-            answer = self.bundle.predict(from_rows(rows))
+            answer = self.model_package.predict(from_rows(rows))
         except FlowsheetError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         text = answer.with_columns(
@@ -63,4 +63,4 @@ def signature() -> ModelSignature:
 
 
 def _load_pyfunc(folder: str) -> Served:
-    return Served(Bundle.load(Path(folder)))
+    return Served(ModelPackage.load(Path(folder)))

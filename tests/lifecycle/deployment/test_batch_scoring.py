@@ -14,7 +14,7 @@ from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.deployment import batch_scoring as score
 from flowsheet.lifecycle.deployment.batch_scoring import SCORES
 from flowsheet.lifecycle.experiment import batches
-from flowsheet.prediction.model_package import PREDICTIONS, Bundle
+from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 
 
 def quiet(line: str) -> None:
@@ -47,10 +47,10 @@ def some(in_service, tmp_path) -> Extract:
     return copied(whole, tmp_path / "some", cut)
 
 
-def test_the_risks_are_the_bundles_own(in_service, some):
+def test_the_risks_are_those_of_the_model_package(in_service, some):
     done = score.score(of(in_service), some.path, None, quiet)
     found = pl.read_parquet(done.file)
-    direct = Bundle.load(in_service.trained.folder / "bundle").predict(some.tables())
+    direct = ModelPackage.load(in_service.trained.folder / "model_package").predict(some.tables())
     assert dict(found.schema) == SCORES
     assert_frame_equal(
         found.select(list(PREDICTIONS)), direct, check_exact=False, abs_tol=1e-6, rel_tol=0
@@ -59,14 +59,14 @@ def test_the_risks_are_the_bundles_own(in_service, some):
 
 
 def test_parts_of_any_size_give_the_same_risks(in_service, some):
-    bundle = Bundle.load(in_service.trained.folder / "bundle")
-    whole = bundle.predict(some.tables())
-    parts = pl.concat([bundle.predict(tables) for tables in batches.batches(some, 7)])
+    model_package = ModelPackage.load(in_service.trained.folder / "model_package")
+    whole = model_package.predict(some.tables())
+    parts = pl.concat([model_package.predict(tables) for tables in batches.batches(some, 7)])
     assert_frame_equal(parts, whole, check_exact=False, abs_tol=1e-9, rel_tol=0)
 
 
 def test_the_order_of_rows_does_not_matter(in_service, some):
-    bundle = Bundle.load(in_service.trained.folder / "bundle")
+    model_package = ModelPackage.load(in_service.trained.folder / "model_package")
     tables = some.tables()
     mixed = Tables(
         **{
@@ -75,7 +75,11 @@ def test_the_order_of_rows_does_not_matter(in_service, some):
         }
     )
     assert_frame_equal(
-        bundle.predict(mixed), bundle.predict(tables), check_exact=False, abs_tol=1e-9, rel_tol=0
+        model_package.predict(mixed),
+        model_package.predict(tables),
+        check_exact=False,
+        abs_tol=1e-9,
+        rel_tol=0,
     )
 
 
@@ -105,7 +109,7 @@ def test_a_killed_scoring_leaves_nothing(in_service, some, monkeypatch, tmp_path
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Bundle, "predict", killed)
+        patch.setattr(ModelPackage, "predict", killed)
         with pytest.raises(KeyboardInterrupt):
             score.score(of(in_service), fresh.path, tmp_path / "out.parquet", quiet)
     assert not (tmp_path / "out.parquet").exists()
@@ -127,13 +131,13 @@ def test_what_is_no_risk_is_not_handed_out(in_service, some, monkeypatch, tmp_pa
         tmp_path / "fresh",
         lambda t: Tables(t.stays, t.events.head(60), t.treatments, t.episodes),
     )
-    honest = Bundle.predict
+    honest = ModelPackage.predict
 
     def broken(self, tables):
         return honest(self, tables).with_columns(risk=pl.lit(np.nan))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Bundle, "predict", broken)
+        patch.setattr(ModelPackage, "predict", broken)
         with pytest.raises(CheckFailed, match="are no probabilities, the first of stay"):
             score.score(of(in_service), fresh.path, None, quiet)
 

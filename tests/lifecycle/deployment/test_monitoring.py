@@ -52,7 +52,7 @@ def names(done: Monitored) -> set[tuple[str, str]]:
 
 @pytest.fixture
 def reference(in_service) -> Reference:
-    held = in_service.trained.folder / "bundle" / "reference" / "reference.json"
+    held = in_service.trained.folder / "model_package" / "reference" / "reference.json"
     return Reference.read(read_json(held), "here")
 
 
@@ -148,7 +148,9 @@ def test_the_page_loads_nothing_and_names_nobody(in_service):
 
 
 def test_the_reference_names_nobody(in_service, reference):
-    text = (in_service.trained.folder / "bundle" / "reference" / "reference.json").read_text()
+    text = (
+        in_service.trained.folder / "model_package" / "reference" / "reference.json"
+    ).read_text()
     assert not re.search(r"stay_id|subject_id", text)
     assert reference.measured_on == "test"
     assert reference.performance["auroc"].value > 0.55

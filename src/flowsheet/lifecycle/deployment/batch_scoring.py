@@ -57,14 +57,14 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     """
     found = registry.named(model)
     opened = Extract.open(extract, verify=True)
-    bundle = registry.load(found)
-    check_speaks(opened, bundle)
-    key = digest([bundle.training_key, found.name, found.version, opened.fingerprint])
+    model_package = registry.load(found)
+    check_speaks(opened, model_package)
+    key = digest([model_package.training_key, found.name, found.version, opened.fingerprint])
 
     def make(folder: Path) -> None:
         parts = [pl.DataFrame(schema=PREDICTIONS)]
         for tables in batches(opened):
-            parts.append(bundle.predict(tables))
+            parts.append(model_package.predict(tables))
             progress(f"{sum(part['stay_id'].n_unique() for part in parts):,} stays scored")
         risks = pl.concat(parts)
         _check_whole(risks, found)

@@ -16,7 +16,7 @@ from flowsheet.evaluation.subsets import ALL
 from flowsheet.lifecycle.deployment.candidates import Contender, must_agree
 from flowsheet.lifecycle.experiment.evaluate import judge
 from flowsheet.lifecycle.experiment.predictions import Predictions
-from flowsheet.prediction.input_rows import example
+from flowsheet.prediction.input_rows import example_tables
 from flowsheet.tracking import model_registry as registry
 from flowsheet.tracking.model_registry import Registered
 
@@ -136,9 +136,9 @@ def _subgroups(evidence: Evidence, config: PromotionConfig) -> Gate:
 def _package(version: Registered, config: PromotionConfig) -> Iterator[Gate]:
     """It loads, takes what every package takes, and answers in time."""
     try:
-        bundle = registry.load(version)
-        asked = example()
-        answer = bundle.predict(asked)
+        model_package = registry.load(version)
+        asked = example_tables()
+        answer = model_package.predict(asked)
     except FlowsheetError as error:
         yield Gate(name="signature", passed=False, said=f"the package does not answer: {error}")
         return
@@ -151,7 +151,7 @@ def _package(version: Registered, config: PromotionConfig) -> Iterator[Gate]:
     seconds = []
     for _ in range(_TRIES):
         started = time.perf_counter()
-        bundle.predict(asked)
+        model_package.predict(asked)
         seconds.append(time.perf_counter() - started)
     took = 1000 * median(seconds)
     said = f"{took:.0f} ms for one stay, must be at most {config.latency_ms:g} ms"

@@ -84,13 +84,13 @@ def monitor(
     """
     found = registry.named(model)
     opened = Extract.open(extract, verify=True)
-    bundle = registry.load(found)
-    check_speaks(opened, bundle)
-    reference = Reference.read(bundle.reference, f"{found.name}/{found.version}")
+    model_package = registry.load(found)
+    check_speaks(opened, model_package)
+    reference = Reference.read(model_package.reference, f"{found.name}/{found.version}")
     key = digest(
         [
             VERSION,
-            bundle.training_key,
+            model_package.training_key,
             found.name,
             found.version,
             *_records(opened),
@@ -99,7 +99,7 @@ def monitor(
     )
 
     def make(folder: Path) -> None:
-        lines, risks = met(bundle, opened, progress)
+        lines, risks = met(model_package, opened, progress)
         findings = compare(reference, lines, risks, config)
         findings.frame().write_parquet(folder / "findings.parquet")
         about = _about(found, opened)

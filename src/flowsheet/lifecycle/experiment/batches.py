@@ -9,7 +9,7 @@ import polars as pl
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import CheckFailed
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 
 STAYS = 2_000
 
@@ -27,16 +27,16 @@ def batches(extract: Extract, stays: int = STAYS) -> Iterator[Tables]:
         yield Tables(stays=some, **rest)
 
 
-def check_speaks(extract: Extract, bundle: Bundle) -> None:
+def check_speaks(extract: Extract, model_package: ModelPackage) -> None:
     """What the model knows and the extract can never hold would silently count as never measured.
 
     Raises:
         CheckFailed: that is more than half of the model's variables.
     """
-    absent = sorted(set(bundle.columns["variables"]) - set(extract.manifest.variables))
-    if len(absent) > len(bundle.columns["variables"]) / 2:
+    absent = sorted(set(model_package.columns["variables"]) - set(extract.manifest.variables))
+    if len(absent) > len(model_package.columns["variables"]) / 2:
         raise CheckFailed(
-            f"the extract cannot hold {len(absent)} of the {len(bundle.columns['variables'])} variables that the model "
+            f"the extract cannot hold {len(absent)} of the {len(model_package.columns['variables'])} variables that the model "
             f"was trained with: {', '.join(absent[:8])}, ...",
             where=str(extract.path),
             todo="score records of the kind that the model was trained on",

@@ -216,7 +216,7 @@ def _register(results: Results, name: str, child: str, evidence: Evidence) -> st
     assert service
     made = results.trained[service.name][name]
     figures = {key: v for key, v in evidence.metrics(name).items() if key.count(".") == 1}
-    uri = log_model(child, made.folder / "bundle", metrics=figures)
+    uri = log_model(child, made.folder / "model_package", metrics=figures)
     registered = f"{config.registry.prefix or config.name}-{name}"
     value = figures.get(f"test.{config.evaluation.metric}")
     described = f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."

@@ -17,7 +17,7 @@ from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
 from flowsheet.monitoring.performance import RISKS
 from flowsheet.monitoring.profile import PROFILE, VERSION, implausible, profile, sequences_of
 from flowsheet.monitoring.reference import Reference
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.typing import Floats, Ints
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
@@ -43,63 +43,79 @@ class Said(NamedTuple):
         return pl.DataFrame(columns, schema=RISKS)
 
 
-def keep_reference(bundle: Bundle, extract: Stage, train: Ints, said: Mapping[str, Said]) -> None:
-    """Write the model's reference into its bundle, from which it is read when the bundle is loaded.
+def keep_reference(
+    model_package: ModelPackage, extract: Stage, train: Ints, said: Mapping[str, Said]
+) -> None:
+    """Write the model's reference into its model package, with which it is loaded.
 
     ``train`` are the training subjects; ``said`` are the risks of the others, part by part, the
     best one first.
     """
-    lines = pl.read_parquet(_profiled(bundle, extract).folder / "profile.parquet")
+    lines = pl.read_parquet(_profiled(model_package, extract).folder / "profile.parquet")
     mine = lines.filter(pl.col("subject_id").is_in(train.tolist()))
     part = next((name for name, each in said.items() if len(each.stays)), next(iter(said)))
-    Reference.of(mine, said[part].frame(), part).save(bundle.folder / "reference")
+    Reference.of(mine, said[part].frame(), part).save(model_package.folder / "reference")
 
 
-def _profiled(bundle: Bundle, extract: Stage) -> Stage:
+def _profiled(model_package: ModelPackage, extract: Stage) -> Stage:
     """The profile of a whole extract: one for all the models that see the same columns of it."""
     opened = open_extract(extract)
     seen = [
-        bundle.task.model_dump(mode="json", exclude={"name"}),
-        bundle.features.model_dump(mode="json"),
+        model_package.task.model_dump(mode="json", exclude={"name"}),
+        model_package.features.model_dump(mode="json"),
     ]
-    key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *seen, dict(bundle.columns)])
+    key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *seen, dict(model_package.columns)])
 
     def make(folder: Path) -> None:
-        parts = [profile(_sequences(bundle, tables)) for tables in batches(opened)]
-        pl.concat([*parts, set_aside(bundle, opened)]).write_parquet(folder / "profile.parquet")
+        parts = [profile(_sequences(model_package, tables)) for tables in batches(opened)]
+        pl.concat([*parts, set_aside(model_package, opened)]).write_parquet(
+            folder / "profile.parquet"
+        )
 
     return stage("profile", key, make)
 
 
-def met(bundle: Bundle, extract: Extract, progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame]:
+def met(
+    model_package: ModelPackage, extract: Extract, progress: Progress
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Profile and risks of everybody in an extract."""
     lines, risks = [pl.DataFrame(schema=PROFILE)], [pl.DataFrame(schema=RISKS)]
-    for one, said in _met(bundle, extract):
+    for one, said in _met(model_package, extract):
         lines.append(one)
         risks.append(said)
         progress(f"{sum(part['stay_id'].n_unique() for part in risks):,} stays seen")
-    return pl.concat([*lines, set_aside(bundle, extract)]), pl.concat(risks)
+    return pl.concat([*lines, set_aside(model_package, extract)]), pl.concat(risks)
 
 
-def _met(bundle: Bundle, extract: Extract) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+def _met(
+    model_package: ModelPackage, extract: Extract
+) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     for tables in batches(extract):
-        sequences = _sequences(bundle, tables)
-        yield profile(sequences), Said(sequences, bundle.predict(tables)["risk"].to_numpy()).frame()
+        sequences = _sequences(model_package, tables)
+        yield (
+            profile(sequences),
+            Said(sequences, model_package.predict(tables)["risk"].to_numpy()).frame(),
+        )
 
 
-def _sequences(bundle: Bundle, tables: Tables) -> Sequences:
-    held = bundle.columns
+def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:
+    held = model_package.columns
     return sequences_of(
-        tables, bundle.task, bundle.features, held["variables"], held["drugs"], held["vocabulary"]
+        tables,
+        model_package.task,
+        model_package.features,
+        held["variables"],
+        held["drugs"],
+        held["vocabulary"],
     )
 
 
-def set_aside(bundle: Bundle, extract: Extract) -> pl.DataFrame:
+def set_aside(model_package: ModelPackage, extract: Extract) -> pl.DataFrame:
     """Lines for the implausible values of an extract's quarantine, if it has one."""
     file = quarantine(extract)
     aside = pl.read_parquet(file, glob=False) if file else pl.DataFrame(schema=QUARANTINE)
     stays = extract.scan("stays").select("stay_id", "subject_id").collect()
-    return implausible(aside, stays, bundle.columns["variables"])
+    return implausible(aside, stays, model_package.columns["variables"])
 
 
 def quarantine(extract: Extract) -> Path | None:

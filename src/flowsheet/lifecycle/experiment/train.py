@@ -1,4 +1,4 @@
-"""Windows and split -> a tuned model, its bundle, and its probabilities for everybody who was not trained on."""
+"""Windows and split -> a tuned model, its model package, and its probabilities for everybody who was not trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from flowsheet.lifecycle.experiment.stage import (
 )
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import VERSION as PROFILE_VERSION
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.store import Store
@@ -103,8 +103,8 @@ def train(
         if together:
             for trial in tuned.trials:
                 on_trial(trial)
-        bundle = Bundle.write(
-            folder / "bundle",
+        model_package = ModelPackage.write(
+            folder / "model_package",
             kind=config.models[name].kind,
             model=tuned.folder,
             scaler=scaler,
@@ -115,11 +115,13 @@ def train(
         )
         said = {}
         for part, sequences in (("test", test_part), ("valid", valid_part)):
-            probabilities = bundle.model.predict_proba(sequences) if len(sequences) else np.empty(0)
+            probabilities = (
+                model_package.model.predict_proba(sequences) if len(sequences) else np.empty(0)
+            )
             np.save(folder / f"{part}.npy", probabilities, allow_pickle=False)
             said[part] = Said(sequences, probabilities)
-        keep_reference(bundle, data.extract, np.asarray(data.subjects().train), said)
-        _keep_story(folder, bundle, tuned)
+        keep_reference(model_package, data.extract, np.asarray(data.subjects().train), said)
+        _keep_story(folder, model_package, tuned)
 
     made = stage("model", key, make)
     shutil.rmtree(work, ignore_errors=True)
@@ -179,10 +181,10 @@ def _check_applies(config: ExperimentConfig, name: str) -> None:
         )
 
 
-def _keep_story(folder: Path, bundle: Bundle, tuned: Tuned) -> None:
+def _keep_story(folder: Path, model_package: ModelPackage, tuned: Tuned) -> None:
     """What a reader may ask of the fit: its tables and its trials."""
     (folder / "tables").mkdir()
-    for table, frame in bundle.model.tables().items():
+    for table, frame in model_package.model.tables().items():
         frame.write_parquet(folder / "tables" / f"{table}.parquet")
     trials = [asdict(trial) for trial in tuned.trials]
     write_json(

@@ -34,7 +34,14 @@ def shown_stay(each: Replicate, study: MemoryConfig) -> StayReport | None:
     Raises:
         UsageError: the chosen stay is not among the held-out ones.
     """
-    name = next((name for name, bundle in each.bundles.items() if bundle.kind == "lstm"), None)
+    name = next(
+        (
+            name
+            for name, model_package in each.model_packages.items()
+            if model_package.kind == "lstm"
+        ),
+        None,
+    )
     if name is None:
         return None
     from flowsheet.lifecycle.memory_study.inspection import lstm_gates
@@ -43,7 +50,7 @@ def shown_stay(each: Replicate, study: MemoryConfig) -> StayReport | None:
     place = _chosen(each, study)
     stay = each.test.take(np.array([place]))
     rows = slice(int(each.test.offsets[place]), int(each.test.offsets[place + 1]))
-    model = each.bundles[name].model
+    model = each.model_packages[name].model
     assert isinstance(model, RecurrentModel)
     gates = lstm_gates(model, each.scaled(name, stay))
     return StayReport(

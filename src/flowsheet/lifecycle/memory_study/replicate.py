@@ -17,7 +17,7 @@ from flowsheet.lifecycle import memory_study as measures
 from flowsheet.lifecycle.experiment.folds import Round
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.prediction.model_package import Bundle
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
@@ -32,9 +32,12 @@ class Replicate:
     study: MemoryConfig
 
     @cached_property
-    def bundles(self) -> dict[str, Bundle]:
+    def model_packages(self) -> dict[str, ModelPackage]:
         """Every model, in the experiment's order."""
-        return {name: Bundle.load(made.folder / "bundle") for name, made in self.stages.items()}
+        return {
+            name: ModelPackage.load(made.folder / "model_package")
+            for name, made in self.stages.items()
+        }
 
     @cached_property
     def options(self) -> WardOptions:
@@ -90,16 +93,16 @@ class Replicate:
 
     def predictor(self, name: str) -> Callable[[Sequences], Floats]:
         """The model's probabilities of raw sequences."""
-        bundle = self.bundles[name]
+        model_package = self.model_packages[name]
 
         def predict(sequences: Sequences) -> Floats:
-            return bundle.model.predict_proba(
-                bundle.scaler.transform(sequences) if bundle.scaler else sequences
+            return model_package.model.predict_proba(
+                model_package.scaler.transform(sequences) if model_package.scaler else sequences
             )
 
         return predict
 
     def scaled(self, name: str, sequences: Sequences) -> Sequences:
         """The sequences as the model is given them."""
-        scaler = self.bundles[name].scaler
+        scaler = self.model_packages[name].scaler
         return scaler.transform(sequences) if scaler else sequences

@@ -1,7 +1,7 @@
 """The memory study: what trained models remember of a dose, beside the law of a simulated ward.
 
 Every round of the experiment is a replicate: another ward, split and training. From the trained
-bundles and their held-out stays the study takes each drug's true effect beside every model's
+model packages and their held-out stays the study takes each drug's true effect beside every model's
 response, the reach of the recurrent models' gradients, all figures beside the law's own, and one
 stay with the gates of the LSTM.
 """
@@ -147,7 +147,7 @@ def _check_reach(study: MemoryConfig, options: WardOptions, models: list[str]) -
 def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate]) -> MemoryReport:
     first, evaluation = rounds[0], config.evaluation
     judged = [_judge(each, study, config) for each in rounds]
-    known = list(first.bundles)
+    known = list(first.model_packages)
     return MemoryReport(
         curves=_curves(first),
         responses=pl.concat([_responses(each, i) for i, each in enumerate(rounds)]),
@@ -157,7 +157,7 @@ def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate
         stay=shown_stay(first, study),
         about={
             "models": {
-                name: MODELS.get(first.bundles[name].kind).capabilities.family.value
+                name: MODELS.get(first.model_packages[name].kind).capabilities.family.value
                 for name in known
             },
             "closer": [name for name in study.closer if name in known],
@@ -207,7 +207,7 @@ def _responses(each: Replicate, number: int) -> pl.DataFrame:
     """(replicate, model, drug, lag, response): the mean over the followed stays, in log odds."""
 
     def parts() -> Iterator[pl.DataFrame]:
-        for name in each.bundles:
+        for name in each.model_packages:
             for drug, column in each.drugs.items():
                 found = measures.dose_response(
                     each.predictor(name),
@@ -244,10 +244,10 @@ def _gradients(each: Replicate, number: int) -> pl.DataFrame:
         "relative": pl.Float64,
     }
     parts = [pl.DataFrame(schema=schema)]
-    for name, bundle in each.bundles.items():
-        if isinstance(bundle.model, RecurrentModel):
+    for name, model_package in each.model_packages.items():
+        if isinstance(model_package.model, RecurrentModel):
             norm = input_gradients(
-                bundle.model, each.scaled(name, each.followed), each.study.lags
+                model_package.model, each.scaled(name, each.followed), each.study.lags
             ).mean(axis=0)
             columns = {
                 "replicate": number,

@@ -33,8 +33,8 @@ class Facts:
     features: FeaturesConfig
     evaluation: EvaluationConfig
     evidence: Evidence
-    bundle: Mapping[str, Any]
-    """kind, params, columns, inputs, ... (see ``tracking.bundle``)."""
+    model_package: Mapping[str, Any]
+    """kind, params, columns, inputs, ... (see ``prediction.model_package``)."""
     manifest: Manifest | None
     """Of the cohort extract; None where the record keeps none."""
     decisions: tuple[Decision, ...]
@@ -92,7 +92,7 @@ def _facts(
         features=FeaturesConfig.model_validate(about["features"]),
         evaluation=EvaluationConfig.model_validate(record.config["evaluation"]),
         evidence=evidence,
-        bundle=about,
+        model_package=about,
         manifest=manifest,
         decisions=_decisions(version),
     )

@@ -56,7 +56,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _use(facts: Facts) -> str:
-    about = MODELS.get(facts.bundle["kind"]).capabilities
+    about = MODELS.get(facts.model_package["kind"]).capabilities
     threshold = facts.evidence.about["thresholds"].get(facts.model)
     alarm = (
         f" The figures on alarms are at a probability of {threshold:.3f} or more."
@@ -65,7 +65,7 @@ def _use(facts: Facts) -> str:
     )
     told = str(facts.record.config.get("description", "")).strip()
     return (
-        f"{told}\n\n{question(facts.task)} The model (`{facts.bundle['kind']}`, {about.family.value}) "
+        f"{told}\n\n{question(facts.task)} The model (`{facts.model_package['kind']}`, {about.family.value}) "
         f"takes {about.input_description} as its input. "
         "It answers with a probability for each step of a stay, from the stay's raw rows as far as they were in the "
         f"record by then.{alarm} It is meant for stays like those of the cohort below, and for people who know the "
@@ -103,9 +103,9 @@ def _group(entry: PrevalenceEntry) -> str:
 
 
 def _inputs(facts: Facts) -> str:
-    features, columns = facts.features, facts.bundle["columns"]
+    features, columns = facts.features, facts.model_package["columns"]
     return (
-        f"{len(facts.bundle['inputs'])} columns a step, from {len(columns['variables'])} variables "
+        f"{len(facts.model_package['inputs'])} columns a step, from {len(columns['variables'])} variables "
         f"({', '.join(columns['variables']) or 'none'}) and {len(columns['drugs'])} drugs "
         f"({', '.join(columns['drugs']) or 'none'}).\n\n{table(['choice', 'value'], _choices(features.model_dump()))}"
     )
@@ -121,9 +121,10 @@ def _training(facts: Facts) -> str:
 
 
 def _model(facts: Facts) -> str:
-    rows = _choices(facts.bundle["params"])
-    return f"`{facts.bundle['kind']}`, tuned by `{facts.record.config['tuning']['name']}`.\n\n" + (
-        table(["parameter", "value"], rows) if rows else "It has no parameters to choose."
+    rows = _choices(facts.model_package["params"])
+    return (
+        f"`{facts.model_package['kind']}`, tuned by `{facts.record.config['tuning']['name']}`.\n\n"
+        + (table(["parameter", "value"], rows) if rows else "It has no parameters to choose.")
     )
 
 
@@ -216,7 +217,7 @@ def _provenance(facts: Facts) -> str:
         ["experiment", record.experiment],
         ["experiment's run", f"`{record.run_id}`"],
         ["model's run", f"`{facts.version.run_id}`"],
-        ["training", f"`{facts.bundle['training_key']}`"],
+        ["training", f"`{facts.model_package['training_key']}`"],
         ["seed", record.config["seed"]],
         *([name, value] for name, value in record.code.items()),
         ["Python", around.get("python", "")],
