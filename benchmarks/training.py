@@ -88,7 +88,7 @@ def parts(folder: Path, seed: int) -> list[Sequences]:
     everything = Sequences.load(folder)
     subjects = np.random.default_rng(seed).permutation(np.unique(everything.subject_id))
     cuts = (np.array([0.64, 0.8]) * len(subjects)).astype(int)
-    chosen = [everything.of_subjects(part) for part in np.split(subjects, cuts)]
+    chosen = [everything.select_subjects(part) for part in np.split(subjects, cuts)]
     scaler = Scaler.fit(chosen[0])
     return [scaler.transform(part) for part in chosen]
 

@@ -18,7 +18,7 @@ import pytest
 from flowsheet.cohort.extract import Extract, check_extract, read_oracle
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.schema import TABLES, Tables
-from flowsheet.cohort.sources.base import Batch, Source
+from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.compose import compose_cohort
 from flowsheet.config import CohortConfig, QuarantineConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
@@ -34,12 +34,12 @@ class Given(Source):
 
     def __init__(self, *batches: Tables, **more: object) -> None:
         super().__init__(None, self.Options())
-        self.given = [Batch(**vars(tables), **more) for tables in batches]
+        self.given = [StayBatch(**vars(tables), **more) for tables in batches]
 
     def fingerprint(self) -> str:
         return "given"
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         yield from self.given
 
 

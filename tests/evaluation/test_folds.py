@@ -91,7 +91,7 @@ def test_alarms_are_decided_fold_by_fold(ward, folds, evidence):
 
 def test_a_fold_has_its_own_subjects_figures(ward, folds, evidence):
     sequences, fold = ward[0], folds[1]
-    held = sequences.of_subjects(fold.subjects)
+    held = sequences.select_subjects(fold.subjects)
     row = evidence.folds.filter(repeat=0, fold=1, scope="all", model="blunt", metric="auroc").row(
         0, named=True
     )

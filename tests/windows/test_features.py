@@ -4,7 +4,7 @@ import pytest
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.errors import UsageError
 from flowsheet.testing.tables import make_tables
-from flowsheet.windows.build import build_sequences, collect_vocabulary, columns
+from flowsheet.windows.build import build_sequences, collect_vocabulary, list_features
 
 NAN = np.nan
 
@@ -139,7 +139,9 @@ def test_missing_and_foreign_values_are_not_facts():
 
 def test_columns_depend_on_the_configuration_alone():
     config = FeaturesConfig(name="f", aggregations=("last", "max"), statics=("age", "sex"))
-    names = [f.name for f in columns(config, ("hr", "lact"), ("insulin",), {"sex": ["F", "M"]})]
+    names = [
+        f.name for f in list_features(config, ("hr", "lact"), ("insulin",), {"sex": ["F", "M"]})
+    ]
     assert names == [
         *(
             "hr_last",

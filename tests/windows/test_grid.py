@@ -7,7 +7,7 @@ from flowsheet.windows.grid import HOUR, Grid
 
 
 def grid(stays, **task):
-    return Grid.of(
+    return Grid.from_stays(
         table("stays", stays), TaskConfig(name="t", **{"step_hours": 24, "horizon": 1, **task})
     )
 
@@ -49,7 +49,7 @@ def test_stays_are_sorted_and_those_without_a_row_are_left_out():
 
 def test_prediction_is_at_the_end_of_the_step_or_at_the_cut_off():
     stay = [{"stay_id": 1, "admitted_at": 3, "discharged_at": 40}]
-    start = Grid.of(table("stays", stay), TaskConfig(name="t")).admitted[0]
+    start = Grid.from_stays(table("stays", stay), TaskConfig(name="t")).admitted[0]
     assert ((grid(stay).predicted_at - start) / HOUR).tolist() == [24, 48]
     same_day = grid(stay, horizon=0, cutoff_hours=8)
     assert ((same_day.predicted_at - start) / HOUR).tolist() == [8, 32]

@@ -97,7 +97,7 @@ def instant(microseconds):
 @settings(max_examples=60, deadline=None)
 @given(random_tables(), random_tables(), tasks, st.integers(0, 2**31), st.integers(1, 200))
 def test_no_look_ahead(tables, other, task, pick, delay):
-    predicted_at = Grid.of(tables.stays, task).predicted_at
+    predicted_at = Grid.from_stays(tables.stays, task).predicted_at
     now = predicted_at[pick % len(predicted_at)]
     past = predicted_at <= now
     changed = other_future(tables, other, instant(now), timedelta(minutes=15 * delay))
@@ -107,7 +107,7 @@ def test_no_look_ahead(tables, other, task, pick, delay):
 @EXAMPLES
 @given(random_tables(max_stays=1), tasks, st.data())
 def test_a_record_cut_at_a_prediction_gives_the_same_rows_up_to_it(tables, task, data):
-    whole, grid = build(tables, task), Grid.of(tables.stays, task)
+    whole, grid = build(tables, task), Grid.from_stays(tables.stays, task)
     row = data.draw(st.integers(0, grid.rows - 1))
     if grid.predicted_at[row] <= grid.begun[0]:
         return  # before the record begins there is nothing to cut

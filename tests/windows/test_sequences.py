@@ -40,8 +40,8 @@ def test_take_keeps_whole_stays_in_the_order_asked(sequences, chosen):
 
 
 def test_a_subject_comes_with_all_its_stays(sequences):
-    assert sequences.of_subjects(np.array([20])).stay_id.tolist() == [1, 3]
-    assert sequences.of_subjects(np.array([99])).rows == 0
+    assert sequences.select_subjects(np.array([20])).stay_id.tolist() == [1, 3]
+    assert sequences.select_subjects(np.array([99])).rows == 0
 
 
 def test_loading_maps_and_does_not_write(sequences, tmp_path):

@@ -10,7 +10,9 @@ from flowsheet.windows.task import targets
 
 def asked(hours, episodes, stay=None, **task):
     config = TaskConfig(name="t", **{"step_hours": 24, "horizon": 1, "censor": "keep", **task})
-    grid = Grid.of(table("stays", [{"stay_id": 1, "discharged_at": hours, **(stay or {})}]), config)
+    grid = Grid.from_stays(
+        table("stays", [{"stay_id": 1, "discharged_at": hours, **(stay or {})}]), config
+    )
     told = table("episodes", [{"stay_id": 1, **episode} for episode in episodes])
     return targets(grid, told, config), response_history(grid, told, config)
 

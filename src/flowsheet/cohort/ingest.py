@@ -10,7 +10,7 @@ from pathlib import Path
 from flowsheet.cohort import checks
 from flowsheet.cohort.extract import Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, Sieve
-from flowsheet.cohort.sources.base import SOURCES, Batch, Source
+from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
@@ -83,7 +83,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     return Extract.open(target)
 
 
-def _read(source: Source) -> Iterator[Batch]:
+def _read(source: Source) -> Iterator[StayBatch]:
     try:
         yield from source.batches()
     except OSError as error:

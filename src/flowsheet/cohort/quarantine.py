@@ -11,7 +11,7 @@ from flowsheet.cohort import checks
 from flowsheet.cohort.extract import QUARANTINE, QuarantineEntry
 from flowsheet.cohort.rules import speakable, stands_apart
 from flowsheet.cohort.schema import TABLES, Tables
-from flowsheet.cohort.sources.base import Batch
+from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.writer import in_order
 from flowsheet.config import Policy, QuarantineConfig
 from flowsheet.errors import CheckFailed
@@ -45,7 +45,7 @@ class Sieve:
         self._examples: list[pl.DataFrame] = []
         self._last: int | None = None
 
-    def sift(self, batch: Batch) -> tuple[Tables, pl.DataFrame]:
+    def sift(self, batch: StayBatch) -> tuple[Tables, pl.DataFrame]:
         """The rows that pass, in the contract's order, and the quarantined ones as rows of
         ``QUARANTINE``.
 
@@ -176,7 +176,7 @@ class Sieve:
         return self.config.rules.get(rule, self.config.default)
 
     def _count_stays(
-        self, batch: Batch, offered: pl.DataFrame, stays: pl.DataFrame, sound: pl.DataFrame
+        self, batch: StayBatch, offered: pl.DataFrame, stays: pl.DataFrame, sound: pl.DataFrame
     ) -> None:
         steps = batch.attrition or {"offered by the source": offered.height}
         own = {"keep the contract's rules": stays.height, "have measurements": sound.height}
@@ -195,7 +195,7 @@ def _per_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:
     return {(table, rule): n for table, rule, n in counted.iter_rows()}
 
 
-def _check_shapes(batch: Batch) -> None:
+def _check_shapes(batch: StayBatch) -> None:
     broken = pl.concat(checks.shape_failures(table, getattr(batch, table)) for table in TABLES)
     if broken.height:
         rows = "; ".join(

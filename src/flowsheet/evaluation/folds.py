@@ -25,7 +25,7 @@ class Fold:
     learned_from: int
     """Number of subjects that fitting, tuning and the choice of thresholds saw."""
     predictions: Mapping[str, Floats]
-    """For each model the probability of every row of ``sequences.of_subjects(subjects)``, shape (n,)."""
+    """For each model the probability of every row of ``sequences.select_subjects(subjects)``, shape (n,)."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
     """For each model the probability from which on it rings, chosen on this fold's development subjects."""
 
@@ -78,7 +78,7 @@ def _check_shapes(sequences: Sequences, fold: Fold, models: set[str]) -> None:
             raise CheckFailed(
                 f"{model} gave {p.size:,} probabilities for {rows:,} rows",
                 where=where,
-                todo="one probability for every row of sequences.of_subjects(fold.subjects), scored or not",
+                todo="one probability for every row of sequences.select_subjects(fold.subjects), scored or not",
             )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.sources.base import Batch
+from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.mimic_export.devices import cultures, ventilated
 from flowsheet.mimic_export.options import RawOptions
 from flowsheet.mimic_export.patients import Patients, episodes
@@ -78,7 +78,9 @@ class Orders:
     rewritten: int
 
 
-def orders(batch: Batch, who: Patients, options: RawOptions, rng: np.random.Generator) -> Orders:
+def orders(
+    batch: StayBatch, who: Patients, options: RawOptions, rng: np.random.Generator
+) -> Orders:
     """Inputs, prescriptions and cultures of some stays."""
     ids = _ids(who)
     sick = episodes(batch, who.stays)
@@ -120,7 +122,7 @@ def _ids(who: Patients) -> pl.DataFrame:
     )
 
 
-def _wards(batch: Batch, who: Patients) -> pl.DataFrame:
+def _wards(batch: StayBatch, who: Patients) -> pl.DataFrame:
     """(stay, drug, start, end, amount, rate an hour, course): the ward's own doses on the raw calendar."""
     here = who.stays.select(
         "stay_id", "admitted_at", "_start", stay=pl.int_range(pl.len()).cast(pl.Int64)

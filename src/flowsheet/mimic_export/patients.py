@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.sources.base import Batch
+from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.mimic_export.items import HABITS, Quantity, quantities
 from flowsheet.mimic_export.options import RawOptions
 from flowsheet.typing import Bools, Floats, Ints, Times
@@ -71,7 +71,7 @@ class Patients:
         )
 
 
-def admit(batch: Batch, options: RawOptions, rng: np.random.Generator) -> Patients:
+def admit(batch: StayBatch, options: RawOptions, rng: np.random.Generator) -> Patients:
     """Give the stays of a batch ids, dates and a body. A subject's stays must all be in the batch."""
     stays = _identified(batch.stays, options, rng)
     days = stays["_days"].to_numpy()
@@ -142,7 +142,7 @@ def _identified(stays: pl.DataFrame, options: RawOptions, rng: np.random.Generat
 
 
 def _levels(
-    batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints, rng: np.random.Generator
+    batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints, rng: np.random.Generator
 ) -> Floats:
     """(Q, D): what each quantity stood at on each day."""
     wards = _ward_levels(batch, stays, day_stay, day)
@@ -158,7 +158,9 @@ def _level(about: Quantity, wards: dict[str, Floats], own: Floats) -> Floats:
     return about.offset + about.gain * wards[about.ward]
 
 
-def _ward_levels(batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints) -> dict[str, Floats]:
+def _ward_levels(
+    batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints
+) -> dict[str, Floats]:
     """The ward's own readings: a day's mean, else the stay's, else a usual value."""
     here = stays.select("stay_id", "admitted_at", stay=pl.int_range(pl.len()))
     minutes = (pl.col("time") - pl.col("admitted_at")).dt.total_minutes()
@@ -182,7 +184,7 @@ def _ward_levels(batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints) -
     return levels
 
 
-def _septic_hours(batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints) -> Floats:
+def _septic_hours(batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints) -> Floats:
     """(D, 24): 1 in the hours of an episode."""
     spans = episodes(batch, stays)
     hour = np.zeros((len(day_stay), 24))
@@ -192,7 +194,7 @@ def _septic_hours(batch: Batch, stays: pl.DataFrame, day_stay: Ints, day: Ints) 
     return hour
 
 
-def episodes(batch: Batch, stays: pl.DataFrame) -> pl.DataFrame:
+def episodes(batch: StayBatch, stays: pl.DataFrame) -> pl.DataFrame:
     """The ward's episodes on the raw calendar: stay (position), onset, end (null: not over); hours _from and _to."""
     here = stays.select(
         "stay_id",

@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from flowsheet.cohort.schema import TIME
-from flowsheet.cohort.sources.base import Batch
+from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.sources.simulated import SimulatedWard
 from flowsheet.cohort.sources.simulated.process import WardOptions
 from flowsheet.mimic_export import caregivers as people
@@ -71,7 +71,7 @@ def write_mimic3(
     return written
 
 
-def _some_stays(ward: WardOptions) -> Iterator[Batch]:
+def _some_stays(ward: WardOptions) -> Iterator[StayBatch]:
     """The ward's batches in smaller ones; second stays follow their subject's first, so no subject is cut in two."""
     for batch in SimulatedWard(None, ward).batches():
         for first in range(0, batch.stays.height, TOGETHER):
@@ -84,7 +84,9 @@ def _some_stays(ward: WardOptions) -> Iterator[Batch]:
             yield replace(batch, stays=stays, **tables)
 
 
-def _add(batch: Batch, number: int, options: RawOptions, files: RawFiles, truth: _Truth) -> None:
+def _add(
+    batch: StayBatch, number: int, options: RawOptions, files: RawFiles, truth: _Truth
+) -> None:
     rng = np.random.default_rng([options.seed, number])
     who = admit(batch, options, rng)
     for table in SHEETS:

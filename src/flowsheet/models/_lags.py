@@ -52,7 +52,7 @@ class Lags:
             for s in ("mean", "std", "min", "max")
             for f in values
         ]
-        names += [f"{f.of}:count{w}" for w in self.counts for f in missing]
+        names += [f"{f.source}:count{w}" for w in self.counts for f in missing]
         return names + [f"{f.name}:mean{w}" for w in self.counts for f in drugs]
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:

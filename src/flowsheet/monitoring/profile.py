@@ -122,7 +122,7 @@ _KINDS: dict[FeatureKind, str] = {
 def _columns(sequences: Sequences) -> list[tuple[str, int, str]]:
     """(kind of line, column, what it is of)."""
     return [
-        (_KINDS[feature.kind], i, feature.name if feature.kind == "static" else feature.of)
+        (_KINDS[feature.kind], i, feature.name if feature.kind == "static" else feature.source)
         for i, feature in enumerate(sequences.features)
         if feature.kind in _KINDS
     ]

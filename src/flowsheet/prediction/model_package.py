@@ -21,7 +21,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.models.base import MODELS, Model
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
-from flowsheet.windows.build import build_sequences, columns
+from flowsheet.windows.build import build_sequences, list_features
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.scaling import Scaler
 
@@ -127,7 +127,7 @@ class ModelPackage:
         ``tables`` are the extract's, for one or many stays; only facts known by a row's ``time``
         have a part in it.
         """
-        grid = Grid.of(tables.stays, self.task)
+        grid = Grid.from_stays(tables.stays, self.task)
         if grid.rows == 0:
             return pl.DataFrame(schema=PREDICTIONS)
         held = self.columns
@@ -146,7 +146,10 @@ class ModelPackage:
 
 
 def _feature_names(features: FeaturesConfig, held: Columns) -> list[str]:
-    return [f.name for f in columns(features, held["variables"], held["drugs"], held["vocabulary"])]
+    return [
+        f.name
+        for f in list_features(features, held["variables"], held["drugs"], held["vocabulary"])
+    ]
 
 
 def _check_inputs(folder: Path, about: Mapping[str, Any], features: FeaturesConfig) -> None:

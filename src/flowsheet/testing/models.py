@@ -259,7 +259,7 @@ class ModelConformance:
             train.y[train.offsets[s] : train.offsets[s + 2]].sum() for s in range(0, len(train), 2)
         ]
         subject = train.subject_id[2 * int(np.argmax(events))]
-        model = self.fit(train.of_subjects(np.array([subject])), valid)
+        model = self.fit(train.select_subjects(np.array([subject])), valid)
         _check_probabilities(model.predict_proba(test), test)
 
     def test_no_validation_rows(self, train: Sequences, valid: Sequences, test: Sequences) -> None:

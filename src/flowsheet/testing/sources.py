@@ -19,7 +19,7 @@ from flowsheet.cohort import catalogue, checks
 from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.cohort.ingest import ingest
 from flowsheet.cohort.schema import TABLES, Tables
-from flowsheet.cohort.sources.base import DEFECTS, Batch, Source
+from flowsheet.cohort.sources.base import DEFECTS, Source, StayBatch
 from flowsheet.cohort.writer import in_order
 from flowsheet.config import CohortConfig
 from flowsheet.errors import FlowsheetError
@@ -141,7 +141,7 @@ def _whole(source: Source) -> dict[str, pl.DataFrame]:
     return {table: pl.concat([getattr(batch, table) for batch in batches]) for table in TABLES}
 
 
-def _equal(one: Batch, other: Batch) -> bool:
+def _equal(one: StayBatch, other: StayBatch) -> bool:
     a, b = (Tables(*(in_order(t, getattr(batch, t)) for t in TABLES)) for batch in (one, other))
     return all(getattr(a, table).equals(getattr(b, table)) for table in TABLES)
 

@@ -17,7 +17,7 @@ from flowsheet.windows.statics import Statics, Time, Vocabulary, collect_vocabul
 from flowsheet.windows.task import targets
 from flowsheet.windows.treatments import Treatments
 
-__all__ = ["VERSION", "build_sequences", "collect_vocabulary", "columns"]
+__all__ = ["VERSION", "build_sequences", "collect_vocabulary", "list_features"]
 
 VERSION = 1
 """Raise it when the same tables and configuration give other numbers: cached windows are then made anew."""
@@ -42,7 +42,7 @@ def blocks(
     return [*parts, Time()] if features.time else parts
 
 
-def columns(
+def list_features(
     features: FeaturesConfig, variables: Sequence[str], drugs: Sequence[str], vocabulary: Vocabulary
 ) -> tuple[Feature, ...]:
     """The F features of :func:`build_sequences`, without any data."""
@@ -73,7 +73,7 @@ def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they 
     Raises:
         UsageError: the features want a variable, drug or static that there is not.
     """
-    grid = Grid.of(tables.stays, task)
+    grid = Grid.from_stays(tables.stays, task)
     parts = blocks(features, variables, drugs, vocabulary)
     widths = np.cumsum([0] + [len(block.features) for block in parts])
     x = np.empty((grid.rows, int(widths[-1])), np.float32)

@@ -55,7 +55,7 @@ class Grid(TimeGrid):
     """p(k) - t(k): 0, or cut-off - step where the prediction is made inside the step."""
 
     @classmethod
-    def of(cls, stays: pl.DataFrame, task: TaskConfig) -> Grid:
+    def from_stays(cls, stays: pl.DataFrame, task: TaskConfig) -> Grid:
         """The grid of these stays, whatever their order.
 
         >>> from datetime import datetime, timedelta
@@ -63,7 +63,7 @@ class Grid(TimeGrid):
         >>> day = datetime(2000, 1, 1)
         >>> stay = {"stay_id": 7, "subject_id": 1, "admitted_at": day, "discharged_at": day + timedelta(hours=30)}
         >>> stays = pl.concat([empty("stays"), pl.DataFrame([stay])], how="diagonal")
-        >>> Grid.of(stays, TaskConfig(name="next_day", step_hours=24)).steps
+        >>> Grid.from_stays(stays, TaskConfig(name="next_day", step_hours=24)).steps
         array([1, 2])
         """
         stays = by_stay(stays)

@@ -1,7 +1,7 @@
-"""Which subjects are held out: once, in turn, the latest, or those of a site.
+"""Which subjects are held out: a random share, each in one fold, the latest, or those of a site.
 
-Whatever the protocol, a subject is in exactly one part of a split, and tuning and early stopping
-see the training and validation subjects of that split only.
+In every protocol a subject is in exactly one part of a split, and tuning and early stopping see
+only the training and validation subjects of that split.
 """
 
 from __future__ import annotations
@@ -15,12 +15,18 @@ from numpy.typing import NDArray
 from flowsheet.config import EvaluationConfig, Protocol
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.typing import Bools, Ints
-from flowsheet.windows.split import Split, divide, grouped, make_split, too_few
+from flowsheet.windows.split import (
+    Split,
+    group_by_event,
+    make_split,
+    split_groups,
+    too_few_subjects,
+)
 
 
 @dataclass(frozen=True)
-class Roster:
-    """Whom a protocol divides: one element a stay, in any order."""
+class SubjectTable:
+    """What the protocols split by: one element a stay, in any order."""
 
     subject: Ints
     has_event: Bools
@@ -29,74 +35,89 @@ class Roster:
 
 
 @dataclass(frozen=True)
-class Fold:
-    """One split of a protocol; ``name`` is empty when there is no other."""
+class FoldId:
+    """Which fold of a protocol; the same everywhere from the split to the results."""
 
-    name: str
-    repeat: int
-    fold: int
+    name: str = ""
+    """For people; empty when the protocol has one fold only."""
+    repeat: int = 0
+    """Repetition of the cross-validation, counted from 0."""
+    fold: int = 0
+    """Fold within the repetition, counted from 0."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a protocol and its split."""
+
+    id: FoldId
     split: Split
 
 
-def folds(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
-    """The splits of the protocol, the same ones for the same roster in whatever order.
+def make_folds(table: SubjectTable, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
+    """The folds of the protocol; the order of the stays in the table does not matter.
 
     Raises:
         CheckFailed: the cohort is too small for the protocol.
-        UsageError: a site that is to be held out is not there.
+        UsageError: no stay is at a site that is to be held out.
     """
-    return _PROTOCOLS[evaluation.protocol](roster, evaluation, seed)
+    return _PROTOCOLS[evaluation.protocol](table, evaluation, seed)
 
 
-def everybody(roster: Roster, evaluation: EvaluationConfig, seed: int) -> Split:
-    """Nobody is held out: for the model that goes into service once the protocol has judged its kind."""
-    groups = grouped(roster.subject, roster.has_event, str(seed))
-    return divide(groups, [0, 0], evaluation)
+def train_on_all(table: SubjectTable, evaluation: EvaluationConfig, seed: int) -> Split:
+    """A split without test subjects: for the final refit of a model that the folds evaluated."""
+    groups = group_by_event(table.subject, table.has_event, str(seed))
+    return split_groups(groups, [0, 0], evaluation)
 
 
-def _holdout(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
-    return [Fold("", 0, 0, make_split(roster.subject, roster.has_event, evaluation, seed))]
+def _holdout(table: SubjectTable, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
+    return [Fold(FoldId(), make_split(table.subject, table.has_event, evaluation, seed))]
 
 
-def _cross_validation(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
-    """Each group's hash order is cut into K runs; a fold's run is held out, the subjects after it validate."""
-    return [
-        Fold(
-            f"{repeat + 1}.{fold + 1}",
-            repeat,
-            fold,
-            _rotated(roster, evaluation, f"{seed}.{repeat}", fold),
-        )
-        for repeat in range(evaluation.repeats)
-        for fold in range(evaluation.folds)
-    ]
+def _cross_validation(table: SubjectTable, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
+    """K folds, once for each repetition with another order of the subjects."""
+    folds = []
+    for repeat in range(evaluation.repeats):
+        for k in range(evaluation.folds):
+            fold_id = FoldId(f"{repeat + 1}.{k + 1}", repeat, k)
+            folds.append(Fold(fold_id, _split_of_fold(table, evaluation, f"{seed}.{repeat}", k)))
+    return folds
 
 
-def _rotated(roster: Roster, evaluation: EvaluationConfig, salt: str, fold: int) -> Split:
+def _split_of_fold(table: SubjectTable, evaluation: EvaluationConfig, salt: str, k: int) -> Split:
+    """The k-th of K equal slices of each group, in hash order, is the test part.
+
+    The subjects that follow the slice are the validation subjects.
+    """
     groups, sizes = [], []
-    for group in grouped(roster.subject, roster.has_event, salt):
-        start, stop = (len(group) * k // evaluation.folds for k in (fold, fold + 1))
+    for group in group_by_event(table.subject, table.has_event, salt):
+        start = len(group) * k // evaluation.folds
+        stop = len(group) * (k + 1) // evaluation.folds
         groups.append(np.roll(group, -start))
         sizes.append(stop - start)
     if not sum(sizes):
-        raise too_few(sum(map(len, groups)), evaluation)
-    return divide(groups, sizes, evaluation)
+        raise too_few_subjects(sum(map(len, groups)), evaluation)
+    return split_groups(groups, sizes, evaluation)
 
 
-def _temporal(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
-    """By each subject's last admission: no training stay began after the first held-out subject's last one."""
-    unique, position = np.unique(roster.subject, return_inverse=True)
+def _temporal(table: SubjectTable, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
+    """The subjects with the latest last admissions are the test part.
+
+    So no training stay begins after the last stay of any test subject.
+    """
+    unique, position = np.unique(table.subject, return_inverse=True)
     last = np.full(len(unique), np.iinfo(np.int64).min)
-    np.maximum.at(last, position, roster.admitted)
+    np.maximum.at(last, position, table.admitted)
     latest_first = unique[np.lexsort((unique, last))[::-1]]
     held_out = int(evaluation.test * len(unique) + 0.5)
     if not held_out:
-        raise too_few(len(unique), evaluation)
-    return [Fold("", 0, 0, divide([latest_first], [held_out], evaluation))]
+        raise too_few_subjects(len(unique), evaluation)
+    return [Fold(FoldId(), split_groups([latest_first], [held_out], evaluation))]
 
 
-def _site(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
-    present = sorted(set(roster.site.tolist()))
+def _site(table: SubjectTable, evaluation: EvaluationConfig, seed: int) -> list[Fold]:
+    """One fold that holds out the declared sites; without any, a fold for each site."""
+    present = sorted(set(table.site.tolist()))
     for site in evaluation.sites:
         if site not in present:
             raise UsageError(f"no stay is at the site {site!r}", todo=did_you_mean(site, present))
@@ -105,37 +126,40 @@ def _site(roster: Roster, evaluation: EvaluationConfig, seed: int) -> list[Fold]
             "the site protocol needs stays of two sites or more", todo="use evaluation=holdout"
         )
     if evaluation.sites:
-        return [Fold("", 0, 0, _without(roster, evaluation.sites, evaluation, seed))]
-    at_home = _at_home(roster)
+        return [Fold(FoldId(), _hold_out_sites(table, evaluation.sites, evaluation, seed))]
+    by_first_site = _assign_first_site(table)
     return [
-        Fold(site, 0, i, _without(at_home, (site,), evaluation, seed))
+        Fold(FoldId(site, 0, i), _hold_out_sites(by_first_site, (site,), evaluation, seed))
         for i, site in enumerate(present)
     ]
 
 
-def _at_home(roster: Roster) -> Roster:
-    """Every stay at the site where its subject came first, so that each subject is held out in one turn only."""
-    order = np.lexsort((roster.site, roster.admitted, roster.subject))
-    _, first, position = np.unique(roster.subject[order], return_index=True, return_inverse=True)
-    home = np.empty_like(roster.site)
-    home[order] = roster.site[order][first][position]
-    return replace(roster, site=home)
+def _assign_first_site(table: SubjectTable) -> SubjectTable:
+    """Every stay gets the site of its subject's first stay.
+
+    Each subject is then held out in one fold only.
+    """
+    order = np.lexsort((table.site, table.admitted, table.subject))
+    _, first, position = np.unique(table.subject[order], return_index=True, return_inverse=True)
+    site = np.empty_like(table.site)
+    site[order] = table.site[order][first][position]
+    return replace(table, site=site)
 
 
-def _without(
-    roster: Roster, sites: tuple[str, ...], evaluation: EvaluationConfig, seed: int
+def _hold_out_sites(
+    table: SubjectTable, sites: tuple[str, ...], evaluation: EvaluationConfig, seed: int
 ) -> Split:
-    """Whoever was ever at one of the sites is held out, with all stays."""
-    away = np.unique(roster.subject[np.isin(roster.site, sites)])
+    """Ints with any stay at one of the sites are the test part, with all their stays."""
+    at_sites = np.unique(table.subject[np.isin(table.site, sites)])
     groups, sizes = [], []
-    for group in grouped(roster.subject, roster.has_event, str(seed)):
-        held = np.isin(group, away)
-        groups.append(np.concatenate([group[held], group[~held]]))
-        sizes.append(int(held.sum()))
-    return divide(groups, sizes, evaluation)
+    for group in group_by_event(table.subject, table.has_event, str(seed)):
+        is_test = np.isin(group, at_sites)
+        groups.append(np.concatenate([group[is_test], group[~is_test]]))
+        sizes.append(int(is_test.sum()))
+    return split_groups(groups, sizes, evaluation)
 
 
-_PROTOCOLS: dict[Protocol, Callable[[Roster, EvaluationConfig, int], list[Fold]]] = {
+_PROTOCOLS: dict[Protocol, Callable[[SubjectTable, EvaluationConfig, int], list[Fold]]] = {
     Protocol.holdout: _holdout,
     Protocol.cross_validation: _cross_validation,
     Protocol.temporal: _temporal,

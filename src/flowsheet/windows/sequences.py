@@ -20,7 +20,7 @@ class Feature:
 
     name: str
     kind: FeatureKind
-    of: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Sequences:
             subject_id=self.subject_id[chosen],
         )
 
-    def of_subjects(self, subjects: Ints) -> Sequences:
+    def select_subjects(self, subjects: Ints) -> Sequences:
         """The stays of these subjects."""
         return self.take(np.isin(self.subject_id, subjects))
 
@@ -90,7 +90,7 @@ class Sequences:
         """Write one ``.npy`` an array, and the features as JSON, into an existing folder."""
         for name in _ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
-        write_json(folder / "features.json", [[f.name, f.kind, f.of] for f in self.features])
+        write_json(folder / "features.json", [[f.name, f.kind, f.source] for f in self.features])
 
     @classmethod
     def load(cls, folder: Path) -> Sequences:

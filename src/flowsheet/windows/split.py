@@ -1,8 +1,8 @@
-"""Who trains, who validates, who is held out: by subject, and the same for ever."""
+"""Training, validation and test subjects: one split by subject, reproducible for good."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -30,7 +30,7 @@ class Split:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 of who is where."""
+        """sha256 of the subjects of each part."""
         return digest(self._parts())
 
     def _parts(self) -> dict[str, list[int]]:
@@ -45,11 +45,11 @@ class Split:
         """The split that :meth:`save` wrote.
 
         Raises:
-            CheckFailed: the file's subjects are not those that its fingerprint was taken of.
+            CheckFailed: the subjects in the file do not match its fingerprint.
         """
-        held = read_json(path)
-        split = cls(*(np.array(held[part], np.int64) for part in PARTS))
-        if split.fingerprint != held["fingerprint"]:
+        content = read_json(path)
+        split = cls(*(np.array(content[part], np.int64) for part in PARTS))
+        if split.fingerprint != content["fingerprint"]:
             raise CheckFailed(
                 "the split was changed after it was frozen",
                 where=str(path),
@@ -59,55 +59,64 @@ class Split:
 
 
 def make_split(subjects: Ints, has_event: Bools, evaluation: EvaluationConfig, seed: int) -> Split:
-    """Split the subjects, in the declared shares among those who ever had the event and among those
-    who never had.
+    """Split the subjects, stratified by whether they ever had the event.
 
-    ``subjects`` and ``has_event`` have one element a subject or one a stay, in any order. Within
-    each of the two groups the subjects are put in the order of a hash of (seed, subject); the first
-    are held out, the next validate. So the split depends on nothing but who is in which group: not
-    on rows, threads, processes or library versions; and a subject who joins one group moves nobody
-    of the other.
+    Within each of the two groups, with and without the event, the subjects are ordered by a hash
+    of (seed, subject): the first are the test subjects, the next ones the validation subjects.
+    The split therefore depends only on who is in which group, not on rows, threads, processes or
+    versions of libraries, and a subject who joins one group changes nothing in the other group.
+
+    Args:
+        subjects: Subject ids, one element a subject or one a stay, in any order.
+        has_event: For each element whether the event occurred, same shape as ``subjects``.
+        evaluation: The shares of test and validation subjects.
+        seed: Another seed gives another split.
 
     Raises:
         CheckFailed: the shares leave a part without any subject.
     """
-    groups = grouped(subjects, has_event, str(seed))
-    return divide(groups, quota(groups, evaluation.test), evaluation)
+    groups = group_by_event(subjects, has_event, str(seed))
+    return split_groups(groups, allocate(groups, evaluation.test), evaluation)
 
 
-def grouped(subjects: Ints, has_event: Bools, salt: str) -> list[Ints]:
-    """Those who ever had the event and those who never had, each in the order of a hash of (salt, subject)."""
+def group_by_event(subjects: Ints, has_event: Bools, salt: str) -> list[Ints]:
+    """Ints who ever had the event, and the others; each ordered by a hash of (salt, subject)."""
     unique, position = np.unique(subjects, return_inverse=True)
     ever = np.bincount(position, weights=has_event, minlength=len(unique)) > 0
-    return [_shuffled(unique[ever == group], salt) for group in (True, False)]
+    return [_order_by_hash(unique[ever], salt), _order_by_hash(unique[~ever], salt)]
 
 
-def quota(groups: Sequence[Ints], share: float) -> list[int]:
-    """How many of each group are that share; at least one of all, out of the largest group."""
-    return _quota(groups, [len(group) for group in groups], share)
+def allocate(groups: Sequence[Ints], share: float) -> list[int]:
+    """That share of each group as a number of subjects; in total one subject at least."""
+    return _allocate(groups, [len(group) for group in groups], share)
 
 
-def divide(groups: Sequence[Ints], held_out: Sequence[int], evaluation: EvaluationConfig) -> Split:
-    """Of each group the first ``held_out`` test, the declared share of all come next and validate,
-    the rest train.
+def split_groups(
+    groups: Sequence[Ints], held_out: Sequence[int], evaluation: EvaluationConfig
+) -> Split:
+    """The first ``held_out`` subjects of each group test, the next ones validate, the rest train.
+
+    The share of validation subjects is ``evaluation.validation`` of the whole group.
 
     Raises:
-        CheckFailed: nobody is left to train or to validate, or nobody tests although somebody
-        should.
+        CheckFailed: a part is empty (the test part may be, where no subject is to be held out).
     """
-    left = [len(group) - out for group, out in zip(groups, held_out, strict=True)]
-    valid = _quota(groups, left, evaluation.validation)
-    cuts = [(out, out + some) for out, some in zip(held_out, valid, strict=True)]
-    test = _gather(group[:a] for group, (a, _) in zip(groups, cuts, strict=True))
-    validating = _gather(group[a:b] for group, (a, b) in zip(groups, cuts, strict=True))
-    training = _gather(group[b:] for group, (_, b) in zip(groups, cuts, strict=True))
-    if not len(validating) or not len(training) or (any(held_out) and not len(test)):
-        raise too_few(sum(map(len, groups)), evaluation)
-    return Split(training, validating, test)
+    remaining = [len(group) - n for group, n in zip(groups, held_out, strict=True)]
+    validation = _allocate(groups, remaining, evaluation.validation)
+    test, valid, train = [], [], []
+    for group, n_test, n_valid in zip(groups, held_out, validation, strict=True):
+        test.append(group[:n_test])
+        valid.append(group[n_test : n_test + n_valid])
+        train.append(group[n_test + n_valid :])
+    split = Split(train=_merge(train), valid=_merge(valid), test=_merge(test))
+    lacks_test = any(held_out) and not len(split.test)
+    if not len(split.train) or not len(split.valid) or lacks_test:
+        raise too_few_subjects(sum(map(len, groups)), evaluation)
+    return split
 
 
-def too_few(subjects: int, evaluation: EvaluationConfig) -> CheckFailed:
-    """The cohort is too small for the protocol."""
+def too_few_subjects(subjects: int, evaluation: EvaluationConfig) -> CheckFailed:
+    """The error for a cohort that is too small for the protocol."""
     return CheckFailed(
         f"{subjects} subjects cannot be split into a training, a validation and a test part",
         where=f"evaluation {evaluation.name}: {evaluation.protocol.value}, test {evaluation.test}, "
@@ -116,12 +125,12 @@ def too_few(subjects: int, evaluation: EvaluationConfig) -> CheckFailed:
     )
 
 
-def _gather(groups: Iterable[Ints]) -> Ints:
-    return np.sort(np.concatenate(list(groups)))
+def _merge(parts: Sequence[Ints]) -> Ints:
+    return np.sort(np.concatenate(parts))
 
 
-def _shuffled(subjects: Ints, salt: str) -> Ints:
-    """In the order of their hashes; ``subjects`` ascend."""
+def _order_by_hash(subjects: Ints, salt: str) -> Ints:
+    """The subjects, which ascend, in the order of their salted hashes."""
     hashes = (
         blake2b(f"{salt}:{subject}".encode(), digest_size=8).digest()
         for subject in subjects.tolist()
@@ -130,10 +139,15 @@ def _shuffled(subjects: Ints, salt: str) -> Ints:
     return np.asarray(subjects[np.argsort(keys, kind="stable")])
 
 
-def _quota(groups: Sequence[Ints], left: Sequence[int], share: float) -> list[int]:
-    wanted = [
-        min(int(share * len(group) + 0.5), rest) for group, rest in zip(groups, left, strict=True)
+def _allocate(groups: Sequence[Ints], available: Sequence[int], share: float) -> list[int]:
+    """Ints of each group for a part: ``share`` of the group, ``available`` at most.
+
+    Where this rounds to none at all, one subject comes from the group with most available.
+    """
+    counts = [
+        min(int(share * len(group) + 0.5), limit)
+        for group, limit in zip(groups, available, strict=True)
     ]
-    if not any(wanted) and any(left):
-        wanted[int(np.argmax(left))] = 1
-    return wanted
+    if not any(counts) and any(available):
+        counts[int(np.argmax(available))] = 1
+    return counts

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flowsheet.cohort.ingest import ingest
 from flowsheet.cohort.schema import DISTINCT, EPOCH, TREATMENTS, Tables
-from flowsheet.cohort.sources.base import Batch, Source
+from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, inputs, spill
 from flowsheet.cohort.sources.mimic3.exclusions import Tally
 from flowsheet.cohort.sources.mimic3.stays import Places, Placing, Stays, _windows
@@ -28,7 +28,7 @@ def source(folder: Path, **options: Any) -> Mimic3:
     return Mimic3(folder, Mimic3Options(**options))
 
 
-def whole(folder: Path, **options: Any) -> tuple[Tables, list[Batch]]:
+def whole(folder: Path, **options: Any) -> tuple[Tables, list[StayBatch]]:
     batches = list(source(folder, **options).batches())
     names = ("stays", "events", "treatments", "episodes")
     return Tables(
@@ -37,7 +37,7 @@ def whole(folder: Path, **options: Any) -> tuple[Tables, list[Batch]]:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> tuple[Tables, list[Batch]]:
+def made(tmp_path_factory) -> tuple[Tables, list[StayBatch]]:
     folder = raw.write(tmp_path_factory.mktemp("mimic"), raw.tables())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWSHEET_HOME", str(folder / "home"))
@@ -420,7 +420,7 @@ DEMO_VALUES = [  # read off the raw CSVs by eye
 
 
 @pytest.fixture(scope="module")
-def demo(data_dir, tmp_path_factory) -> tuple[Tables, list[Batch]]:
+def demo(data_dir, tmp_path_factory) -> tuple[Tables, list[StayBatch]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWSHEET_HOME", str(tmp_path_factory.mktemp("home")))
         return whole(data_dir / "mimic3-demo")

@@ -12,7 +12,7 @@ from scipy.special import logit
 
 from flowsheet.cohort.catalogue import ranges
 from flowsheet.cohort.ingest import make_source
-from flowsheet.cohort.sources.base import Batch, Source
+from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.cohort.sources.simulated import SimulatedWard, true_curves
 from flowsheet.cohort.sources.simulated import dynamics as _ward
 from flowsheet.cohort.sources.simulated.process import (
@@ -279,4 +279,4 @@ def test_any_part_of_the_law_may_be_overridden():
     options = WardOptions(**config.options)
     assert options.drugs["vancomycin"].effect == -5
     assert options.drugs["vancomycin"].curve == WardOptions().drugs["vancomycin"].curve
-    assert isinstance(next(SimulatedWard(None, options).batches()), Batch)
+    assert isinstance(next(SimulatedWard(None, options).batches()), StayBatch)

@@ -108,7 +108,7 @@ def test_folds_are_judged_each_with_its_own_thresholds(held):
     tables, notes = [], []
     for repeat in (0, 1):
         for fold, subjects in enumerate(parts):
-            tables.append(of(held.of_subjects(subjects), repeat, fold, seed=10 * repeat + fold))
+            tables.append(of(held.select_subjects(subjects), repeat, fold, seed=10 * repeat + fold))
             notes.append(note(repeat, fold))
     found = judge(Predictions(pl.concat(tables), groups(held), tuple(notes)), TASK, QUICK, 1)
     assert isinstance(found, Evidence)

@@ -24,7 +24,7 @@ DEFECTS: dict[str, pl.DataType] = {
 
 
 @dataclass(frozen=True)
-class Batch:
+class StayBatch:
     """Some whole stays. Frames have exactly the columns and types of ``cohort.schema``."""
 
     stays: pl.DataFrame
@@ -78,7 +78,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         """Batches in strictly ascending order of stay_id, the same ones for the same input."""
 
     def oracle(self) -> pl.DataFrame | None:

@@ -12,7 +12,7 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import Manifest, read_manifest
 from flowsheet.cohort.parquet import read, readable
 from flowsheet.cohort.schema import TABLES, empty
-from flowsheet.cohort.sources.base import SOURCES, Batch, Source
+from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest, file_digest
@@ -62,7 +62,7 @@ class ExtractFolder(Source):
         files = {table: self._file(table) for table in TABLES}
         return digest({table: file_digest(file) for table, file in files.items() if file.is_file()})
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         """Some thousand stays at a time; rows of stays that no stay tells of come along, for the checks to name."""
         tables = {table: self._read(table) for table in TABLES}
         stays = tables.pop("stays").sort("stay_id", maintain_order=True)
@@ -72,7 +72,7 @@ class ExtractFolder(Source):
             upto = None if i == len(slices) - 1 else some["stay_id"].max()
             rest = {table: frame.filter(_between(after, upto)) for table, frame in tables.items()}
             counted = {"in the tables": some.height}
-            yield Batch(
+            yield StayBatch(
                 some, rest["events"], rest["treatments"], rest["episodes"], attrition=counted
             )
             after = upto

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, collect_vocabulary
-from flowsheet.windows.protocol import Roster, everybody, folds
+from flowsheet.windows.protocol import SubjectTable, make_folds, train_on_all
 from flowsheet.windows.sequences import Sequences
 
 _AGE_BANDS = (45, 65, 80)
@@ -100,19 +101,17 @@ def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) 
     def make(folder: Path) -> None:
         roster = _roster(open_extract(extract), Sequences.load(made.folder / "sequences"))
         plan = []
-        for i, fold in enumerate(folds(roster, evaluation, seed)):
+        for i, fold in enumerate(make_folds(roster, evaluation, seed)):
             fold.split.save(folder / f"fold-{i}.json")
-            plan.append(
-                {"name": fold.name, "repeat": fold.repeat, "fold": fold.fold, "part": f"fold-{i}"}
-            )
+            plan.append({**asdict(fold.id), "part": f"fold-{i}"})
         if len(plan) > 1:
-            everybody(roster, evaluation, seed).save(folder / "service.json")
+            train_on_all(roster, evaluation, seed).save(folder / "service.json")
         write_json(folder / "folds.json", plan)
 
     return stage("split", key, make)
 
 
-def _roster(extract: Extract, sequences: Sequences) -> Roster:
+def _roster(extract: Extract, sequences: Sequences) -> SubjectTable:
     event = np.zeros(len(sequences), bool)
     np.logical_or.at(event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
@@ -122,7 +121,7 @@ def _roster(extract: Extract, sequences: Sequences) -> Roster:
         .collect()
     )
     known = order.join(stays, on="stay_id", how="left", maintain_order="left")
-    return Roster(
+    return SubjectTable(
         subject=np.asarray(sequences.subject_id),
         has_event=event,
         admitted=known["admitted_at"].to_physical().to_numpy(),
@@ -163,7 +162,7 @@ def _unknown(sequences: Sequences) -> dict[str, float]:
     columns: dict[str, list[int]] = {}
     for i, feature in enumerate(sequences.features):
         if feature.kind == "value":
-            columns.setdefault(feature.of, []).append(i)
+            columns.setdefault(feature.source, []).append(i)
     shares = {}
     for variable, places in columns.items():
         values = sequences.x[:, places]

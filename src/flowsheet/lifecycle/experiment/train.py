@@ -51,7 +51,9 @@ class Data(FrozenModel):
         """The stays of the training, validation and test subjects."""
         sequences = Sequences.load(self.windows.folder / "sequences")
         split = self.subjects()
-        return tuple(sequences.of_subjects(part) for part in (split.train, split.valid, split.test))  # type: ignore[return-value]
+        return tuple(
+            sequences.select_subjects(part) for part in (split.train, split.valid, split.test)
+        )  # type: ignore[return-value]
 
     def subjects(self) -> Split:
         """Who is in which part."""

@@ -105,7 +105,7 @@ def _doses(each: Replicate, stay: Sequences) -> pl.DataFrame:
 def _labs(stay: Sequences) -> pl.DataFrame:
     """(step, variable with its unit, value): the latest known values, where there is one."""
     places = {
-        f.of: i
+        f.source: i
         for i, f in enumerate(stay.features)
         if f.kind == "value" and f.name.endswith("_last")
     }

@@ -38,7 +38,7 @@ from pydantic import Field, model_validator
 
 from flowsheet.cohort.schema import TREATMENTS, empty
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
-from flowsheet.cohort.sources.base import SOURCES, Batch, Source
+from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.meds import (
     facts as _meds_facts,
 )
@@ -137,7 +137,7 @@ class Meds(Source):
             }
         )
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order."""
         left_out: Counter[str] = Counter()
         plan = self._plan(left_out)
@@ -162,7 +162,7 @@ class Meds(Source):
         found: dict[str, pl.DataFrame],
         labelled: pl.DataFrame,
         left_out: Counter[str],
-    ) -> Batch:
+    ) -> StayBatch:
         events = _meds_facts.chosen(found["events"], left_out)
         given = _meds_facts.treatments(found["treatments"])
         episodes, counted = labelled.filter(pl.col("stay_id").is_in(stays["stay_id"].implode())), {}
@@ -172,7 +172,7 @@ class Meds(Source):
             )
             episodes, counted = made.episodes, made.counts
         steps = {"intensive care stays": stays.height}
-        return Batch(stays, events, given, episodes, attrition=steps, counted=counted)
+        return StayBatch(stays, events, given, episodes, attrition=steps, counted=counted)
 
     def _plan(self, left_out: Counter[str]) -> _Plan:
         counted = self._shards.codes()

@@ -25,7 +25,7 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
-from flowsheet.cohort.sources.base import SOURCES, Batch, Source
+from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3 import events, files, hospital, inputs
 from flowsheet.cohort.sources.mimic3.exclusions import RULES, Tally
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
@@ -80,7 +80,7 @@ class Mimic3(Source):
         )
         return files.find(self.path, names)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order of their ids."""
         tables, tally = self._tables(), Tally()
         threading.Thread(target=self._hash, daemon=True).start()
@@ -120,10 +120,10 @@ def _read_events(
         read(tables[name])
 
 
-def _first_told(batches: Iterator[Batch], tally: Tally, stays: Stays) -> Iterator[Batch]:
+def _first_told(batches: Iterator[StayBatch], tally: Tally, stays: Stays) -> Iterator[StayBatch]:
     """What was met on the way through the tables goes with the first batch; there is one even without stays."""
-    first = next(batches, Batch(empty("stays")))
-    yield Batch(
+    first = next(batches, StayBatch(empty("stays")))
+    yield StayBatch(
         *(first.stays, first.events, first.treatments, first.episodes),
         defects=tally.defects(),
         attrition=stays.attrition,
@@ -131,7 +131,7 @@ def _first_told(batches: Iterator[Batch], tally: Tally, stays: Stays) -> Iterato
         counted=first.counted,
     )
     for batch in batches:
-        yield Batch(
+        yield StayBatch(
             *(batch.stays, batch.events, batch.treatments, batch.episodes, batch.defects),
             attrition=dict.fromkeys(stays.attrition, 0),
             left_out=batch.left_out,
@@ -146,9 +146,9 @@ def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {reason: n for reason, n in summed.items() if n}
 
 
-def _ahead(make: Callable[[int], Batch], groups: Iterable[int]) -> Iterator[Batch]:
+def _ahead(make: Callable[[int], StayBatch], groups: Iterable[int]) -> Iterator[StayBatch]:
     """The batches of the groups, in order; the next two are being made while one is used."""
-    coming: deque[Future[Batch]] = deque()
+    coming: deque[Future[StayBatch]] = deque()
     with ThreadPoolExecutor(_MAKERS) as makers:
         for group in groups:
             coming.append(makers.submit(make, group))
@@ -168,7 +168,7 @@ class Gathered:
     spill: Spill
     options: Mimic3Options
 
-    def batch(self, group: int) -> Batch:
+    def batch(self, group: int) -> StayBatch:
         """What was set down of a group of stays becomes a batch."""
         mine = self.stays.table.slice(group * self.spill.size, self.spill.size)
         charted = self.spill.take("events", group)
@@ -201,7 +201,7 @@ class Gathered:
         )
         episodes = labelled.episodes.select(list(EPISODES)).cast(pl.Schema(EPISODES))
         left_out = _added(tally.left_out, {})
-        return Batch(
+        return StayBatch(
             stays, measured, exposures, episodes, left_out=left_out, counted=labelled.counts
         )
 

@@ -39,7 +39,7 @@ import polars as pl
 from pydantic import Field
 
 from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
-from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Batch, Source
+from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.physionet2019 import psv as _psv
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import file_digest
@@ -135,7 +135,7 @@ class PhysioNet2019(Source):
                 found.update(f"{name}\0{hashlib.sha256(records.read(name)).hexdigest()}\n".encode())
             return found.hexdigest()
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         """Batches of patients in ascending order of their numbers."""
         assert self.path is not None
         with _psv.opened(self.path) as records:
@@ -147,7 +147,7 @@ class PhysioNet2019(Source):
                 parsed = _psv.parse(files, records.read, COLUMNS)
                 yield self._batch(parsed, misplaced)
 
-    def _batch(self, parsed: _psv.Parsed, misplaced: list[dict[str, object]]) -> Batch:
+    def _batch(self, parsed: _psv.Parsed, misplaced: list[dict[str, object]]) -> StayBatch:
         in_cell = pl.col("column").is_in(list(MEASUREMENTS)) & (pl.col("rule") == "number")
         whole = pl.concat(
             [
@@ -164,7 +164,7 @@ class PhysioNet2019(Source):
             whole, on="file", how="anti", maintain_order="left"
         )
         defects = pl.concat([_defects("stays", whole), _defects("events", cells)])
-        return Batch(
+        return StayBatch(
             stays=_stays(rows),
             events=_events(rows),
             episodes=_episodes(rows, self.options.label_known_after_hours),

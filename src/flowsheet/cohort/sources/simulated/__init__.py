@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import TIME
-from flowsheet.cohort.sources.base import SOURCES, Batch, Source
+from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.simulated import dynamics as _ward
 from flowsheet.cohort.sources.simulated import measurements as _readings
 from flowsheet.cohort.sources.simulated import tables as _records
@@ -39,7 +39,7 @@ class SimulatedWard(Source):
         """There is no raw input: the digest of the law's version."""
         return digest(["simulated ward", self.version])
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         """One batch a block of stays, in ascending order of stay_id."""
         for block in _blocks(self.options):
             yield _batch(self.options, block)
@@ -94,7 +94,7 @@ def _blocks(options: WardOptions) -> range:
     return range(-(-options.stays // _ward.BLOCK))
 
 
-def _batch(options: WardOptions, block: int) -> Batch:
+def _batch(options: WardOptions, block: int) -> StayBatch:
     who = _ward.people(options, block)
     what = _ward.course(options, who, block)
     admitted = _records.admissions(options, who, block)
@@ -107,7 +107,7 @@ def _batch(options: WardOptions, block: int) -> Batch:
     kept = {
         name: table.filter(pl.col("stay_id") <= options.stays) for name, table in tables.items()
     }
-    return Batch(
+    return StayBatch(
         stays=kept["stays"],
         events=kept["events"],
         treatments=kept["treatments"],

@@ -36,7 +36,7 @@ import polars as pl
 from pydantic import Field
 
 from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
-from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Batch, Source
+from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.yaib import tables as _yaib
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
@@ -96,7 +96,7 @@ class Yaib(Source):
         """sha256 over the three files' own."""
         return digest({name: file_digest(self._cohort.file(name)) for name in _yaib.FILES})
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order."""
         ids = self._cohort.stays()
         left_out = self._unused()
@@ -105,7 +105,7 @@ class Yaib(Source):
             yield self._batch(low, high, some.height, left_out)
             left_out = {}
 
-    def _batch(self, low: int, high: int, offered: int, left_out: dict[str, int]) -> Batch:
+    def _batch(self, low: int, high: int, offered: int, left_out: dict[str, int]) -> StayBatch:
         read = self._cohort.read
         more = [column for column in ("subject_id",) if column in self._cohort.schemas["sta"]]
         sta = read("sta", "age", "sex", "height", "weight", *more, low=low, high=high)
@@ -118,7 +118,7 @@ class Yaib(Source):
             f.join(spoilt, on="stay_id", how="anti", maintain_order="left")
             for f in (sta, dyn, outc)
         )
-        return Batch(
+        return StayBatch(
             stays=_stays(sta, outc),
             events=_events(dyn, self._columns),
             episodes=_episodes(outc, self.options),
