@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flowsheet.cohort import catalogue
+from flowsheet.cohort import catalogue, spill
 from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources import meds as module
@@ -597,12 +597,15 @@ def test_labels_of_another_type_are_refused(tmp_path: Path, column: str, value: 
         run(tmp_path / "raw", tmp_path / "out", labels=str(file))
 
 
-def test_nothing_is_left_in_the_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_an_ingest_that_is_stopped_leaves_nothing_in_the_spill_folder(
+    tmp_path: Path, flowsheet_home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(spill, "_MEMORY_LIMIT", 0)
     batches = source(data(tmp_path / "raw", sound())).batches()
     next(batches)
+    assert any(path.is_dir() for path in (flowsheet_home / "spill").iterdir())
     batches.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert not list((flowsheet_home / "spill").iterdir())
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from flowsheet.cohort import spill
 from flowsheet.cohort.ingest import ingest
 from flowsheet.cohort.schema import DISTINCT, EPOCH, TREATMENTS, Tables
 from flowsheet.cohort.sources.base import Source, StayBatch
-from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, inputs, spill
+from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, inputs
 from flowsheet.cohort.sources.mimic3.exclusions import Tally
 from flowsheet.cohort.sources.mimic3.stays import Places, Placing, Stays, _windows
 from flowsheet.config import CohortConfig, Policy, QuarantineConfig
@@ -229,8 +230,8 @@ def test_first_stays_and_services_may_be_chosen(tmp_path):
 def test_what_is_set_down_on_disk_comes_back_the_same_and_nothing_stays(
     made, tmp_path, flowsheet_home, monkeypatch
 ):
-    monkeypatch.setattr(spill, "_SORTED", 5)
-    monkeypatch.setattr(spill, "_HELD", 1000)
+    monkeypatch.setattr(spill, "_ROWS_TO_PARTITION", 5)
+    monkeypatch.setattr(spill, "_MEMORY_LIMIT", 1000)
     left = flowsheet_home / "spill" / "killed"
     left.mkdir(parents=True)
     left.with_suffix(".lock").touch()

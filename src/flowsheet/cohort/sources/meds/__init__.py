@@ -20,8 +20,8 @@ cannot be true are left out and counted. Drugs come as single doses or as pairs 
 **Codes** that the mapping does not speak of are counted by name, the most frequent ones in the
 manifest.
 
-Memory holds the rows of a thousand subjects; what is read goes through a temporary folder
-(``TMPDIR``) into the order of the stays.
+Rows wait for the batch of their stay in memory, up to 4 GB and a quarter of the machine's; beyond
+that they are written to a folder under ``FLOWSHEET_HOME/spill``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
 
 import polars as pl
@@ -53,6 +52,7 @@ from flowsheet.cohort.sources.meds import (
 )
 from flowsheet.cohort.sources.meds.codes import DRUGS, Mapping
 from flowsheet.cohort.sources.meds.shards import Shards
+from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
 
@@ -142,13 +142,15 @@ class Meds(Source):
         left_out: Counter[str] = Counter()
         plan = self._plan(left_out)
         labelled = self._episodes(plan.stays, left_out)
-        with TemporaryDirectory(prefix="flowsheet-meds-") as temporary:
-            spill = _Spill(Path(temporary), plan.stays)
+        numbers = plan.stays.select("stay_id", stay=pl.int_range(pl.len()))
+        with spill_folder() as folder:
+            spill = Spill(folder, plan.stays.height, STAYS_A_BATCH)
             for facts in self._facts(plan, left_out):
-                spill.add(facts)
+                _add_to_spill(spill, facts, numbers)
+            spill.finish_adding()
             slices = list(plan.stays.iter_slices(STAYS_A_BATCH)) or [plan.stays]
             for i, stays in enumerate(slices):
-                batch = self._batch(stays, spill.read(i), labelled, left_out)
+                batch = self._batch(stays, _pop_from_spill(spill, i), labelled, left_out)
                 last = i == len(slices) - 1
                 yield replace(
                     batch,
@@ -244,44 +246,22 @@ def _count_unknown(codes: pl.DataFrame, left_out: Counter[str]) -> None:
     left_out[f"the mapping does not know {rest.height:,} other codes"] += int(rest["rows"].sum())
 
 
-class _Spill:
-    """Facts on their way from the order of the shards to the order of the stays: a folder a batch of stays."""
-
-    def __init__(self, folder: Path, stays: pl.DataFrame) -> None:
-        self._folder = folder
-        self._batch = stays.select("stay_id", batch=pl.int_range(pl.len()) // STAYS_A_BATCH)
-        self._files = 0
-
-    def add(self, facts: dict[str, pl.DataFrame]) -> None:
-        """Write the facts, each to its stay's batch."""
-        for table, frame in facts.items():
-            own = frame.select(list(_SPILLED[table]))
-            numbered = own.join(self._batch, on="stay_id", how="inner", maintain_order="left")
-            for (batch,), part in numbered.partition_by(
-                "batch", as_dict=True, include_key=False
-            ).items():
-                place = self._folder / f"{batch}-{table}"
-                place.mkdir(exist_ok=True)
-                part.write_parquet(place / f"{self._files:06d}.parquet", compression="lz4")
-                self._files += 1
-
-    def read(self, batch: int) -> dict[str, pl.DataFrame]:
-        """The facts of one batch of stays."""
-        found = {
-            table: sorted((self._folder / f"{batch}-{table}").glob("*.parquet"))
-            for table in _SPILLED
-        }
-        return {
-            table: pl.concat([pl.read_parquet(file) for file in files])
-            if files
-            else pl.DataFrame(schema=_SPILLED[table])
-            for table, files in found.items()
-        }
-
-
 _SPILLED: dict[str, dict[str, pl.DataType]] = {
     "events": _meds_facts.MEASURED,
     "treatments": TREATMENTS,
     "antibiotics": ANTIBIOTICS,
     "cultures": CULTURES,
 }
+
+
+def _add_to_spill(spill: Spill, facts: dict[str, pl.DataFrame], numbers: pl.DataFrame) -> None:
+    """Add the facts under the numbers of their stays; ``numbers`` has the columns stay_id, stay."""
+    for table, frame in facts.items():
+        columns = frame.select(list(_SPILLED[table]))
+        spill.add(table, columns.join(numbers, on="stay_id", how="inner", maintain_order="left"))
+
+
+def _pop_from_spill(spill: Spill, group: int) -> dict[str, pl.DataFrame]:
+    """The facts of one group of stays, by table."""
+    facts = {table: spill.pop(table, group, schema) for table, schema in _SPILLED.items()}
+    return {table: rows.drop("stay", strict=False) for table, rows in facts.items()}

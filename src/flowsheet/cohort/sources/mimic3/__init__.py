@@ -29,8 +29,8 @@ from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3 import events, files, hospital, inputs
 from flowsheet.cohort.sources.mimic3.exclusions import RULES, Tally
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
-from flowsheet.cohort.sources.mimic3.spill import Spill, spill_folder
 from flowsheet.cohort.sources.mimic3.stays import Placing, Stays, read_stays
+from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.errors import FlowsheetError
 
 __all__ = ["Mimic3", "Mimic3Options"]
@@ -95,7 +95,8 @@ class Mimic3(Source):
                 tables["microbiologyevents"], stays.table["hadm_id"].unique(), tally
             )
             gathered = Gathered(stays, orders, taken, spill, self.options)
-            groups = range(spill.settle())
+            spill.finish_adding()
+            groups = range(spill.n_groups)
             yield from _first_told(_ahead(gathered.batch, groups), tally, stays)
 
 
@@ -170,10 +171,12 @@ class Gathered:
 
     def batch(self, group: int) -> StayBatch:
         """What was set down of a group of stays becomes a batch."""
-        mine = self.stays.table.slice(group * self.spill.size, self.spill.size)
-        charted = self.spill.take("events", group)
+        mine = self.stays.table.slice(
+            group * self.spill.stays_per_group, self.spill.stays_per_group
+        )
+        charted = self.spill.pop("events", group)
         metavision, carevue = (
-            self._named(self.spill.take(kind, group)) for kind in ("metavision", "carevue")
+            self._named(self.spill.pop(kind, group)) for kind in ("metavision", "carevue")
         )
         options, tally = self.options, Tally()
         measured = events.events(charted, self.stays.table["stay_id"], options, tally)

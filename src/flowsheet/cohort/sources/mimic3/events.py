@@ -27,8 +27,8 @@ from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
-from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
+from flowsheet.cohort.spill import Spill
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, IDENTITY, LINEAR_CONVERSIONS, as_percent
 from flowsheet.typing import Bools, Ints32
 

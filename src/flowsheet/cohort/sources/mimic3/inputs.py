@@ -29,8 +29,8 @@ from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.ranking import as_before, in_turn
 from flowsheet.cohort.sources.mimic3.reading import Wanted, stream
-from flowsheet.cohort.sources.mimic3.spill import Spill
 from flowsheet.cohort.sources.mimic3.stays import Placing
+from flowsheet.cohort.spill import Spill
 
 _AT_ONCE = ("drug push", "bolus", "non iv meds")
 """Order categories of what is given at once."""

@@ -1,0 +1,115 @@
+"""Rows partitioned by groups of stays, in memory or on disk, for tables of any size.
+
+A source reads its tables in their own order but yields batches of stays. In between, the rows wait
+here: a table is read once, and its rows are handed out group by group.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from flowsheet.state.home import home
+from flowsheet.state.locks import held
+
+_ROWS_TO_PARTITION = 1_500_000
+"""Rows of one kind that are collected before they are partitioned by group."""
+_MEMORY_LIMIT = min(4 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
+"""Bytes kept in memory before everything is written to disk."""
+
+
+class Spill:
+    """Frames with a column ``stay`` (the stay's number), partitioned by kind and group of stays.
+
+    Group g contains the stays from number ``g * stays_per_group`` on. Rows stay in memory up to a
+    limit; beyond it they are written to ``folder``, which is created when first needed.
+    """
+
+    def __init__(self, folder: Path, n_stays: int, stays_per_group: int) -> None:
+        self.folder = folder
+        self.stays_per_group = stays_per_group
+        self.n_groups = -(-n_stays // stays_per_group)
+        self._unpartitioned: dict[str, list[pl.DataFrame]] = defaultdict(list)
+        self._parts: dict[tuple[str, int], list[pl.DataFrame]] = defaultdict(list)
+        self._files: dict[tuple[str, int], list[Path]] = defaultdict(list)
+        self._bytes_in_memory = 0
+
+    def add(self, kind: str, rows: pl.DataFrame) -> None:
+        """Add rows; all frames of one kind must have the same columns."""
+        self._unpartitioned[kind].append(rows)
+        if sum(frame.height for frame in self._unpartitioned[kind]) > _ROWS_TO_PARTITION:
+            self._partition(kind)
+
+    def finish_adding(self) -> None:
+        """Partition the remaining rows; to be called once, before the first ``pop``."""
+        for kind in list(self._unpartitioned):
+            self._partition(kind)
+
+    def pop(
+        self, kind: str, group: int, schema: Mapping[str, pl.DataType] | None = None
+    ) -> pl.DataFrame:
+        """Return the rows of a group in the order in which they were added, and forget them.
+
+        ``schema`` is the schema of the empty frame that is returned where there are no rows.
+        """
+        files = self._files.pop((kind, group), [])
+        parts = [*map(pl.read_ipc_stream, files), *self._parts.pop((kind, group), [])]
+        for file in files:
+            file.unlink()
+        return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+
+    def _partition(self, kind: str) -> None:
+        frames = self._unpartitioned.pop(kind, [])
+        if not frames:
+            return
+        rows = pl.concat(frames)
+        groups = rows["stay"].to_numpy() // self.stays_per_group
+        groups = groups.astype(np.min_scalar_type(self.n_groups))  # short integers: radix sort
+        order = np.argsort(groups, kind="stable")
+        edges = np.append(0, np.cumsum(np.bincount(groups, minlength=self.n_groups)))
+        rows = rows[order]
+        for group in np.flatnonzero(np.diff(edges)).tolist():
+            self._parts[kind, group].append(rows[int(edges[group]) : int(edges[group + 1])])
+        self._bytes_in_memory += int(rows.estimated_size())
+        if self._bytes_in_memory > _MEMORY_LIMIT:
+            self._write_parts()
+
+    def _write_parts(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for (kind, group), parts in self._parts.items():
+            files = self._files[kind, group]
+            files.append(self.folder / f"{kind}-{group}-{len(files)}.arrow")
+            pl.concat(parts).write_ipc_stream(files[-1], compression="lz4")
+        self._parts.clear()
+        self._bytes_in_memory = 0
+
+
+@contextmanager
+def spill_folder() -> Iterator[Path]:
+    """Yield the path of a folder under ``FLOWSHEET_HOME/spill`` that is removed afterwards.
+
+    The folder itself is not created. Folders of processes that were killed are removed first.
+    """
+    parent = home() / "spill"
+    parent.mkdir(exist_ok=True)
+    for stale_lock in parent.glob("*.lock"):
+        with held(stale_lock) as is_ours:
+            if is_ours:
+                shutil.rmtree(stale_lock.with_suffix(""), ignore_errors=True)
+                stale_lock.unlink(missing_ok=True)
+    lock = parent / f"{uuid.uuid4().hex}.lock"
+    lock.touch()
+    with held(lock):
+        try:
+            yield lock.with_suffix("")
+        finally:
+            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+            lock.unlink(missing_ok=True)

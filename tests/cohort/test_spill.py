@@ -1,0 +1,55 @@
+"""Rows of many stays are handed out group by group, whether they waited in memory or on disk."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flowsheet.cohort import spill
+from flowsheet.cohort.spill import Spill, spill_folder
+
+ROWS = pl.DataFrame({"stay": [4, 0, 1, 4, 3, 0], "value": [1, 2, 3, 4, 5, 6]})
+GROUPS = {0: [2, 3, 6], 1: [5], 2: [1, 4]}
+"""Values by group, in the order of ``ROWS``, with two stays a group."""
+
+
+@pytest.fixture(params=["memory", "disk"])
+def filled(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spill:
+    if request.param == "disk":
+        monkeypatch.setattr(spill, "_MEMORY_LIMIT", 0)
+        monkeypatch.setattr(spill, "_ROWS_TO_PARTITION", 1)
+    rows = Spill(tmp_path / "spill", n_stays=5, stays_per_group=2)
+    for start in range(0, ROWS.height, 2):
+        rows.add("events", ROWS[start : start + 2])
+    rows.finish_adding()
+    return rows
+
+
+def test_a_group_has_its_rows_in_the_order_in_which_they_were_added(filled: Spill) -> None:
+    assert filled.n_groups == 3
+    assert {group: filled.pop("events", group)["value"].to_list() for group in range(3)} == GROUPS
+
+
+def test_rows_are_handed_out_once_and_their_files_are_removed(filled: Spill) -> None:
+    for group in range(3):
+        filled.pop("events", group)
+    assert filled.pop("events", 0).is_empty()
+    assert not list(filled.folder.glob("*"))
+
+
+def test_a_kind_without_rows_has_the_given_schema(filled: Spill) -> None:
+    assert filled.pop("treatments", 0, {"dose": pl.Float64()}).schema == {"dose": pl.Float64()}
+
+
+def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_are_not(
+    flowsheet_home: Path,
+) -> None:
+    with spill_folder() as living:
+        living.mkdir()
+        killed = living.parent / "killed"
+        killed.mkdir()
+        killed.with_suffix(".lock").touch()
+        with spill_folder():
+            assert living.exists()
+            assert not killed.exists()
+    assert not list((flowsheet_home / "spill").iterdir())
