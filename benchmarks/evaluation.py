@@ -23,8 +23,8 @@ import numpy as np
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap, difference
 from flowsheet.evaluation.evidence import evaluate, evaluate_folds
-from flowsheet.evaluation.folds import Fold
-from flowsheet.evaluation.metrics import METRICS, Scored
+from flowsheet.evaluation.folds import FoldPredictions
+from flowsheet.evaluation.metrics import METRICS, ScoredRows
 from flowsheet.windows.sequences import Feature, Sequences
 
 HOURLY = TaskConfig(name="hourly", step_hours=1, horizon=6, censor="keep")
@@ -89,7 +89,7 @@ def measure_folds(given: argparse.Namespace) -> None:
             held = np.flatnonzero(dealt == k)
             rows = np.isin(sequences.subject_id, held)[sequences.row_stay]
             said = {model: p[rows] for model, p in predictions.items()}
-            folds.append(Fold(repeat, k, held, given.subjects - len(held), said, rings))
+            folds.append(FoldPredictions(repeat, k, held, given.subjects - len(held), said, rings))
     start, cpu = time.perf_counter(), time.process_time()
     evidence = evaluate_folds(sequences, folds, config, seed=1, task=HOURLY)
     line = {
@@ -106,7 +106,7 @@ def measure_folds(given: argparse.Namespace) -> None:
 
 def contest(
     rng: np.random.Generator, noise: tuple[float, float], subjects: int = 200
-) -> list[Scored]:
+) -> list[ScoredRows]:
     """Two models that see the same signal through noises of their own; eight rows a subject."""
     subject = np.repeat(np.arange(subjects), 8)
     signal = rng.normal(size=subjects)[subject] + rng.normal(size=len(subject))
@@ -114,7 +114,8 @@ def contest(
     step = np.tile(np.arange(1, 9), subjects)
     views = [signal + s * rng.normal(size=len(subject)) for s in noise]
     return [
-        Scored(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects) for view in views
+        ScoredRows(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects)
+        for view in views
     ]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import metrics as sk
 
-from flowsheet.evaluation.metrics import METRICS, Needs, Scored, score_function
+from flowsheet.evaluation.metrics import METRICS, Needs, ScoredRows, make_score_function
 
 PEERS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "auroc": sk.roc_auc_score,
@@ -35,7 +35,7 @@ def best_of_three(work: Callable[[], object]) -> float:
     return round(min(seconds), 4)
 
 
-def hourly_stays(rows: int, prevalence: float) -> Scored:
+def hourly_stays(rows: int, prevalence: float) -> ScoredRows:
     rng = np.random.default_rng(0)
     stay = np.repeat(np.arange(rows // 40 + 1), 40)[:rows]
     step = np.tile(np.arange(1, 41), rows // 40 + 1)[:rows]
@@ -44,7 +44,7 @@ def hourly_stays(rows: int, prevalence: float) -> Scored:
     )
     y = (step >= onset[stay]).astype(np.int8)
     p = 1 / (1 + np.exp(3 - y + rng.normal(size=rows)))
-    return Scored(y, p, stay, stay, step, int(stay[-1]) + 1, alarm=p > 0.05, whole_stays=True)
+    return ScoredRows(y, p, stay, stay, step, int(stay[-1]) + 1, alarm=p > 0.05, whole_stays=True)
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
     scored = hourly_stays(given.rows, given.prevalence)
     y, p = scored.y, scored.p
     for name, peer in PEERS.items():
-        score = score_function(name)
+        score = make_score_function(name)
         line = {
             "what": name,
             "rows": given.rows,
@@ -66,7 +66,7 @@ def main() -> None:
             "difference": abs(abs(score(y, p)) - peer(y, p)),
         }
         print(json.dumps(line), flush=True)
-    of_rows = [metric for metric in (cls() for _, cls in METRICS) if metric.can_use(scored)]
+    of_rows = [metric for metric in (cls() for _, cls in METRICS) if metric.is_applicable(scored)]
     fresh = best_of_three(
         lambda: [metric(hourly) for hourly in [rebuilt(scored)] for metric in of_rows]
     )
@@ -81,9 +81,9 @@ def main() -> None:
     print(json.dumps({"what": "normalised_utility", "rows": given.rows, "flowsheet_s": seconds}))
 
 
-def rebuilt(scored: Scored) -> Scored:
+def rebuilt(scored: ScoredRows) -> ScoredRows:
     """The same rows with nothing remembered."""
-    return Scored(
+    return ScoredRows(
         *(
             scored.y,
             scored.p,

@@ -59,11 +59,11 @@ def test_models_of_two_runs_are_compared_on_the_same_rows(runs: tuple[Path, str,
     report = Path(re.search(r"^report (.*)$", done.stdout, re.M)[1])  # type: ignore[index]
     assert report.is_file()
     (folder,) = (home / "store" / "comparison").iterdir()
-    board = pl.read_parquet(folder / "leaderboard.parquet").filter(scope="all", metric="auroc")
+    board = pl.read_parquet(folder / "leaderboard.parquet").filter(subset="all", metric="auroc")
     folders = (home / "store" / "evidence").iterdir()
     (of_first,) = [f for f in folders if len(read_json(f / "about.json")["models"]) == 2]
     own = pl.read_parquet(of_first / "leaderboard.parquet").filter(
-        scope="all", metric="auroc", model="naive_bayes"
+        subset="all", metric="auroc", model="naive_bayes"
     )
     assert board.filter(model="naive_bayes")["value"].item() == own["value"].item()
 

@@ -59,7 +59,7 @@ def compared(data_dir: Path, *overrides: str) -> tuple[Evidence, set[str], list[
 
 
 def overall(evidence: Evidence) -> pl.DataFrame:
-    return evidence.leaderboard.filter(pl.col("scope") == "all", pl.col("metric") == "auroc")
+    return evidence.leaderboard.filter(pl.col("subset") == "all", pl.col("metric") == "auroc")
 
 
 @pytest.mark.parametrize("task", ["next_day", "same_day"])

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsheet.evaluation.bootstrap import batches, bootstrap, difference, holm, interval
-from flowsheet.evaluation.metrics import METRICS, Needs, Scored
+from flowsheet.evaluation.bootstrap import (
+    bootstrap,
+    difference,
+    holm_adjust,
+    percentile_interval,
+    resample_weights,
+)
+from flowsheet.evaluation.metrics import METRICS, Needs, ScoredRows
 
 METRIC = [cls() for _, cls in METRICS if cls.needs is not Needs.lead_times]
 
@@ -20,7 +26,7 @@ def clustered(seed=0, subjects=40, rows=400, shift=0.8):
     y = (rng.random(rows) < 1 / (1 + np.exp(1 - trait))).astype(np.int8)
     p = np.round(1 / (1 + np.exp(1 - trait - shift * y + rng.normal(size=rows))), 2)
     step = np.arange(rows) - np.searchsorted(subject, subject) + 1
-    return Scored(y, p, subject, subject, step, subjects, p > 0.4, True, 5)
+    return ScoredRows(y, p, subject, subject, step, subjects, p > 0.4, True, 5)
 
 
 def drawn(scored, weights):
@@ -29,7 +35,7 @@ def drawn(scored, weights):
     parts = [np.flatnonzero(scored.subject == s) for s, _ in copies]
     rows = np.concatenate(parts)
     stay = np.repeat(np.arange(len(copies)), [len(part) for part in parts])
-    return Scored(
+    return ScoredRows(
         *(
             scored.y[rows],
             scored.p[rows],
@@ -46,7 +52,7 @@ def drawn(scored, weights):
 def test_resamples_equal_the_literal_ones():
     scored = clustered()
     found = bootstrap({"model": scored}, METRIC, 6, seed=3)
-    weights = np.concatenate(list(batches(scored.subjects, 6, 3, len(scored.y))), axis=1)
+    weights = np.concatenate(list(resample_weights(scored.subjects, 6, 3, len(scored.y))), axis=1)
     for b in range(6):
         literal = drawn(scored, weights[:, b])
         for metric in METRIC:
@@ -59,17 +65,19 @@ def test_resamples_equal_the_literal_ones():
 
 
 def test_draws_depend_on_subjects_and_seed_only():
-    few = np.concatenate(list(batches(50, 300, 7, rows=100)), axis=1)
-    many = np.concatenate(list(batches(50, 300, 7, rows=2_000_000)), axis=1)
+    few = np.concatenate(list(resample_weights(50, 300, 7, rows=100)), axis=1)
+    many = np.concatenate(list(resample_weights(50, 300, 7, rows=2_000_000)), axis=1)
     assert np.array_equal(few, many)
     assert np.all(few.sum(axis=0) == 50)
-    assert not np.array_equal(few, np.concatenate(list(batches(50, 300, 8, rows=100)), axis=1))
+    assert not np.array_equal(
+        few, np.concatenate(list(resample_weights(50, 300, 8, rows=100)), axis=1)
+    )
 
 
 def test_the_spread_over_subjects_is_wider_than_over_rows():
     scored = clustered(subjects=20, rows=2000, shift=0.0)
     rows = np.arange(2000)
-    loose = Scored(scored.y, scored.p, rows, rows, scored.step, 2000, minimum_events=5)
+    loose = ScoredRows(scored.y, scored.p, rows, rows, scored.step, 2000, minimum_events=5)
     spread = {
         name: np.std(bootstrap({0: each}, METRIC, 200, 1)[0, "auroc"])
         for name, each in (("subjects", scored), ("rows", loose))
@@ -79,14 +87,14 @@ def test_the_spread_over_subjects_is_wider_than_over_rows():
 
 def test_nothing_is_resampled_where_nothing_is_estimable():
     rows = np.arange(8)
-    one_class = Scored(np.zeros(8, np.int8), np.full(8, 0.1), rows, rows, rows, 8)
+    one_class = ScoredRows(np.zeros(8, np.int8), np.full(8, 0.1), rows, rows, rows, 8)
     assert bootstrap({0: one_class}, METRIC, 10, 1) == {}
     assert bootstrap({0: clustered()}, METRIC, 0, 1) == {}
 
 
 def test_an_interval_needs_events_in_more_than_a_few_subjects():
     scored = clustered()
-    lonely = Scored(
+    lonely = ScoredRows(
         (scored.subject == 3).astype(np.int8),
         scored.p,
         scored.subject,
@@ -94,7 +102,7 @@ def test_an_interval_needs_events_in_more_than_a_few_subjects():
         scored.step,
         40,
     )
-    low, high = interval(bootstrap({0: lonely}, METRIC, 200, 1)[0, "auroc"], 0.95)
+    low, high = percentile_interval(bootstrap({0: lonely}, METRIC, 200, 1)[0, "auroc"], 0.95)
     assert math.isnan(low)
     assert math.isnan(high)
 
@@ -122,16 +130,16 @@ def test_holm_equals_statsmodels(seed):
     from statsmodels.stats.multitest import multipletests
 
     p = np.round(np.random.default_rng(seed).random(12) ** 3, 2).tolist()
-    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-12)
+    assert holm_adjust(p) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-12)
 
 
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_what_is_not_estimable_is_no_comparison(p):
-    corrected = holm([math.nan, *p, math.nan])
+    corrected = holm_adjust([math.nan, *p, math.nan])
     assert math.isnan(corrected[0])
     assert math.isnan(corrected[-1])
-    assert corrected[1:-1] == holm(p)
-    assert all(after >= before for after, before in zip(holm(p), p, strict=True))
+    assert corrected[1:-1] == holm_adjust(p)
+    assert all(after >= before for after, before in zip(holm_adjust(p), p, strict=True))
 
 
 def contest(rng, noise, subjects=200):
@@ -142,7 +150,8 @@ def contest(rng, noise, subjects=200):
     step = np.tile(np.arange(1, 9), subjects)
     views = [signal + rng.normal(size=len(subject)) * s for s in noise]
     return [
-        Scored(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects) for view in views
+        ScoredRows(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects)
+        for view in views
     ]
 
 

@@ -25,23 +25,25 @@ def evidence(ward, predictions):
     return evaluate(ward[0], predictions, CONFIG, seed=1)
 
 
-def figure(evidence, model, metric, scope="all"):
-    chosen = (pl.col("model") == model) & (pl.col("metric") == metric) & (pl.col("scope") == scope)
+def figure(evidence, model, metric, subset="all"):
+    chosen = (
+        (pl.col("model") == model) & (pl.col("metric") == metric) & (pl.col("subset") == subset)
+    )
     return evidence.leaderboard.filter(chosen).row(0, named=True)
 
 
 def test_only_scored_rows_count(ward, predictions, evidence):
     sequences = ward[0]
-    for scope, rows in (
+    for subset, rows in (
         ("all", sequences.scored),
-        ("transitions_in", sequences.scored & ~sequences.in_state),
+        ("new_onsets", sequences.scored & ~sequences.in_state),
     ):
-        found = figure(evidence, "sharp", "auroc", scope)
+        found = figure(evidence, "sharp", "auroc", subset)
         assert found["value"] == pytest.approx(
             roc_auc_score(sequences.y[rows], predictions["sharp"][rows])
         )
         assert (found["rows"], found["events"]) == (rows.sum(), sequences.y[rows].sum())
-        found = figure(evidence, "blunt", "auprc", scope)
+        found = figure(evidence, "blunt", "auprc", subset)
         assert found["value"] == pytest.approx(
             average_precision_score(sequences.y[rows], predictions["blunt"][rows])
         )
@@ -53,23 +55,23 @@ def test_only_scored_rows_count(ward, predictions, evidence):
 
 def test_models_are_ranked_and_compared(evidence):
     assert evidence.models[-1] == "blunt"
-    rivals = evidence.pairs.filter(metric="auroc", scope="all")
+    rivals = evidence.pairs.filter(metric="auroc", subset="all")
     assert len(rivals) == 3
     against_blunt = rivals.filter(model_a="sharp", model_b="blunt").row(0, named=True)
     assert against_blunt["verdict"] == "better"
-    assert against_blunt["sentence"].startswith(
+    assert against_blunt["summary"].startswith(
         "sharp is better than blunt by AUROC (difference +0."
     )
     twins = rivals.filter(pl.col("model_b") != "blunt").row(0, named=True)
     assert twins["verdict"] == "not distinguishable"
-    assert "not distinguishable by AUROC at this sample size" in twins["sentence"]
+    assert "not distinguishable by AUROC at this sample size" in twins["summary"]
     assert "it is better than blunt" in evidence.headline
 
 
 def test_a_smaller_loss_is_better(evidence):
-    pair = evidence.pairs.filter(metric="brier", scope="all", model_a="sharp", model_b="blunt").row(
-        0, named=True
-    )
+    pair = evidence.pairs.filter(
+        metric="brier", subset="all", model_a="sharp", model_b="blunt"
+    ).row(0, named=True)
     assert pair["difference"] < 0
     assert pair["verdict"] == "better"
 
@@ -77,7 +79,7 @@ def test_a_smaller_loss_is_better(evidence):
 def test_differences_are_those_of_the_leaderboard(evidence):
     for pair in evidence.pairs.iter_rows(named=True):
         a, b = (
-            figure(evidence, pair[m], pair["metric"], pair["scope"])["value"]
+            figure(evidence, pair[m], pair["metric"], pair["subset"])["value"]
             for m in ("model_a", "model_b")
         )
         assert pair["difference"] == pytest.approx(a - b, abs=1e-12)
@@ -123,7 +125,7 @@ def test_it_survives_being_saved(evidence, tmp_path):
 def test_flat_metrics_for_a_tracker(evidence):
     flat = evidence.metrics("sharp")
     assert flat["test.auroc.low"] < flat["test.auroc"] < flat["test.auroc.high"]
-    assert "test.transitions_in.auprc" in flat
+    assert "test.new_onsets.auprc" in flat
     assert "test.ece" in flat
     assert "test.ece.low" not in flat
     assert not any(math.isnan(value) for value in flat.values())
@@ -163,7 +165,7 @@ def test_one_model_has_no_rival(ward, predictions):
 
 def test_transitions_in_that_are_all_rows_are_not_told_twice(ward, predictions):
     sequences = dataclasses.replace(ward[0], in_state=np.zeros_like(ward[0].in_state))
-    assert evaluate(sequences, predictions, CONFIG, seed=1).about["scopes"] == ["all", "stays"]
+    assert evaluate(sequences, predictions, CONFIG, seed=1).about["subsets"] == ["all", "stays"]
 
 
 def test_subgroups_have_counts_and_reasons(ward, predictions):
@@ -172,9 +174,10 @@ def test_subgroups_have_counts_and_reasons(ward, predictions):
     sex[0] = None
     groups = pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex})
     evidence = evaluate(sequences, predictions, CONFIG, seed=1, subgroups=groups.reverse())
-    assert evidence.about["scopes"][3:] == ["sex: F", "sex: M", "sex: not told"]
+    assert evidence.about["subsets"][3:] == ["sex: F", "sex: M", "sex: not told"]
     per_group = [
-        figure(evidence, "sharp", "auroc", scope)["rows"] for scope in evidence.about["scopes"][3:]
+        figure(evidence, "sharp", "auroc", subset)["rows"]
+        for subset in evidence.about["subsets"][3:]
     ]
     assert sum(per_group) == figure(evidence, "sharp", "auroc")["rows"]
     assert figure(evidence, "sharp", "auroc", "sex: not told")["reason"] is not None
@@ -188,7 +191,7 @@ def test_bands_keep_their_order(ward, predictions):
     evidence = evaluate(
         ward[0], predictions, EvaluationConfig(name="bare", resamples=0), seed=1, subgroups=groups
     )
-    assert evidence.about["scopes"][3:] == ["age: under 45", "age: 45 to 65", "age: 65 and over"]
+    assert evidence.about["subsets"][3:] == ["age: under 45", "age: 45 to 65", "age: 65 and over"]
 
 
 def test_alarms_count_only_with_thresholds(ward, predictions, evidence):
@@ -203,7 +206,7 @@ def test_alarms_count_only_with_thresholds(ward, predictions, evidence):
 def test_utility_is_for_the_hourly_early_warning(ward, predictions):
     rings = dict.fromkeys(predictions, 0.3)
     evidence = evaluate(ward[0], predictions, CONFIG, seed=1, task=HOURLY, thresholds=rings)
-    assert set(evidence.leaderboard.filter(metric="normalised_utility")["scope"]) == {"all"}
+    assert set(evidence.leaderboard.filter(metric="normalised_utility")["subset"]) == {"all"}
     daily = evaluate(
         ward[0], predictions, CONFIG, seed=1, task=TaskConfig(name="daily"), thresholds=rings
     )
@@ -240,7 +243,7 @@ def test_ranking_by_what_the_rows_cannot_tell(ward, predictions):
 
 def test_curves_begin_and_end_where_they_must(evidence):
     for (curve, _, _), points in evidence.curves.group_by(
-        "curve", "scope", "model", maintain_order=True
+        "curve", "subset", "model", maintain_order=True
     ):
         assert points["x"].is_sorted()
         assert len(points) <= 200
@@ -254,12 +257,12 @@ def test_curves_begin_and_end_where_they_must(evidence):
         if curve == "calibration":
             assert (
                 points["rows"].sum()
-                == figure(evidence, "sharp", "auroc", points["scope"][0])["rows"]
+                == figure(evidence, "sharp", "auroc", points["subset"][0])["rows"]
             )
 
 
 def test_the_thinned_curve_keeps_its_area(evidence):
-    points = evidence.curves.filter(curve="roc", scope="all", model="sharp")
+    points = evidence.curves.filter(curve="roc", subset="all", model="sharp")
     area = np.trapezoid(points["y"], points["x"])
     assert area == pytest.approx(figure(evidence, "sharp", "auroc")["value"], abs=0.003)
 

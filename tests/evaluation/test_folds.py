@@ -14,13 +14,13 @@ from sklearn.metrics import roc_auc_score
 
 from flowsheet.config import Protocol, TaskConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.evaluation.bootstrap import holm
+from flowsheet.evaluation.bootstrap import holm_adjust
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
-from flowsheet.evaluation.folds import Fold
-from flowsheet.evaluation.leaderboard import how_sure, leaderboard_markdown
+from flowsheet.evaluation.folds import FoldPredictions
+from flowsheet.evaluation.leaderboard import describe_intervals, leaderboard_markdown
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import ReportData, render
-from flowsheet.evaluation.resampled_t import corrected_t
+from flowsheet.evaluation.resampled_t import corrected_t_test
 from flowsheet.evaluation.summaries import headline
 
 from .conftest import CONFIG, make_predictions
@@ -40,7 +40,9 @@ def make_folds(sequences, signal, repeats=2, thresholds=True):
             rows = np.isin(sequences.subject_id, held)[sequences.row_stay]
             predictions = {model: p[rows] for model, p in said.items()}
             rings = dict.fromkeys(said, 0.2 + 0.1 * k) if thresholds else {}
-            folds.append(Fold(repeat, k, held, len(subjects) - len(held), predictions, rings))
+            folds.append(
+                FoldPredictions(repeat, k, held, len(subjects) - len(held), predictions, rings)
+            )
     return folds
 
 
@@ -68,8 +70,8 @@ def test_one_repetition_is_judged_as_its_pooled_predictions(ward):
 
 def test_the_leaderboard_is_the_mean_of_the_repetitions(evidence):
     pooled = evidence.folds.filter(pl.col("fold").is_null())
-    mean = pooled.group_by("scope", "model", "metric").agg(pl.col("value").mean())
-    both = evidence.leaderboard.join(mean, on=["scope", "model", "metric"], validate="1:1")
+    mean = pooled.group_by("subset", "model", "metric").agg(pl.col("value").mean())
+    both = evidence.leaderboard.join(mean, on=["subset", "model", "metric"], validate="1:1")
     assert len(both) == len(evidence.leaderboard)
     assert np.allclose(both["value"], both["value_right"], equal_nan=True, rtol=1e-12)
 
@@ -81,7 +83,7 @@ def test_alarms_are_decided_fold_by_fold(ward, folds, evidence):
         p[rows] = fold.predictions["sharp"]
         rung[rows] = fold.predictions["sharp"] >= fold.thresholds["sharp"]
     right = (rung == (sequences.y == 1))[sequences.scored].mean()
-    first = evidence.folds.filter(repeat=0, scope="all", model="sharp").filter(
+    first = evidence.folds.filter(repeat=0, subset="all", model="sharp").filter(
         pl.col("fold").is_null()
     )
     assert first.filter(metric="accuracy")["value"].item() == pytest.approx(right)
@@ -92,7 +94,7 @@ def test_alarms_are_decided_fold_by_fold(ward, folds, evidence):
 def test_a_fold_has_its_own_subjects_figures(ward, folds, evidence):
     sequences, fold = ward[0], folds[1]
     held = sequences.select_subjects(fold.subjects)
-    row = evidence.folds.filter(repeat=0, fold=1, scope="all", model="blunt", metric="auroc").row(
+    row = evidence.folds.filter(repeat=0, fold=1, subset="all", model="blunt", metric="auroc").row(
         0, named=True
     )
     assert row["value"] == pytest.approx(
@@ -105,19 +107,19 @@ def test_pairs_can_be_recomputed_from_the_folds(evidence):
     told = evidence.about["cross_validation"]
     assert (told["repeats"], told["folds"]) == (2, K)
     parts = evidence.folds.filter(pl.col("fold").is_not_null()).sort("repeat", "fold")
-    for (scope, metric), group in evidence.pairs.group_by("scope", "metric", maintain_order=True):
-        inside = parts.filter(scope=scope, metric=metric)
+    for (subset, metric), group in evidence.pairs.group_by("subset", "metric", maintain_order=True):
+        inside = parts.filter(subset=subset, metric=metric)
         p = []
         for row in group.iter_rows(named=True):
             a, b = (
                 inside.filter(model=row[side])["value"].to_numpy()
                 for side in ("model_a", "model_b")
             )
-            found = corrected_t(a - b, told["test_to_training"], 0.95)
+            found = corrected_t_test(a - b, told["test_to_training"], 0.95)
             expected = (row["difference"], row["low"], row["high"], row["p"])
             assert dataclasses.astuple(found) == pytest.approx(expected, nan_ok=True)
             p.append(found.p)
-        assert group["p_holm"].to_list() == pytest.approx(holm(p), nan_ok=True)
+        assert group["p_holm"].to_list() == pytest.approx(holm_adjust(p), nan_ok=True)
     first = METRICS.get("auroc")()
     assert headline(evidence.leaderboard, evidence.pairs, first) == evidence.headline
 
@@ -136,10 +138,10 @@ def test_pairs_of_sites_are_compared_by_resamples(ward):
 
 
 def test_sentences_say_what_a_difference_is_the_mean_of(evidence):
-    sentence = evidence.pairs.filter(metric="auroc", scope="all", model_b="blunt")["sentence"][0]
+    sentence = evidence.pairs.filter(metric="auroc", subset="all", model_b="blunt")["summary"][0]
     assert f"mean difference over {2 * K} folds +0." in sentence
-    assert "per stay" in evidence.pairs.filter(metric="auroc", scope="stays")["sentence"][0]
-    assert "Cross-validation with 4 folds" in how_sure(evidence)
+    assert "per stay" in evidence.pairs.filter(metric="auroc", subset="stays")["summary"][0]
+    assert "Cross-validation with 4 folds" in describe_intervals(evidence)
     assert "mean of 2 repetitions" in leaderboard_markdown(evidence)
 
 
@@ -160,7 +162,7 @@ def test_lead_times_are_told_for_each_repetition(evidence):
     told = evidence.lead_times
     assert set(told["repeat"]) == {0, 1}
     onsets = told.group_by("repeat", "model").agg(pl.col("episodes").sum())["episodes"].unique()
-    board = evidence.leaderboard.filter(scope="stays", model="sharp")
+    board = evidence.leaderboard.filter(subset="stays", model="sharp")
     assert onsets.to_list() == [board.filter(metric="lead_time")["events"].item()]
     detected = (
         told.filter(model="sharp")
@@ -209,27 +211,27 @@ def test_the_report_says_how_cross_validation_compares(evidence):
 @given(d=st.lists(st.floats(-1, 1), min_size=2, max_size=20))
 def test_without_overlap_it_is_the_ordinary_t_test(d):
     d = np.round(np.array(d), 3)
-    found = corrected_t(d, 0.0, 0.95)
+    found = corrected_t_test(d, 0.0, 0.95)
     if d.std() > 0:
         ordinary = stats.ttest_1samp(d, 0)
         assert found.p == pytest.approx(ordinary.pvalue, abs=1e-9)
         assert (found.low, found.high) == pytest.approx(
             tuple(ordinary.confidence_interval(0.95)), abs=1e-9
         )
-        assert corrected_t(d, 0.25, 0.95).p >= found.p
+        assert corrected_t_test(d, 0.25, 0.95).p >= found.p
 
 
 def test_it_equals_the_formula():
     d = np.array([0.02, 0.05, -0.01, 0.03, 0.04])
     t = d.mean() / math.sqrt((1 / 5 + 0.25) * d.var(ddof=1))
-    assert corrected_t(d, 0.25, 0.95).p == pytest.approx(2 * stats.t.sf(t, 4))
+    assert corrected_t_test(d, 0.25, 0.95).p == pytest.approx(2 * stats.t.sf(t, 4))
 
 
 def test_a_fold_that_cannot_tell_leaves_no_test():
-    found = corrected_t(np.array([0.1, np.nan, 0.2]), 0.25, 0.95)
+    found = corrected_t_test(np.array([0.1, np.nan, 0.2]), 0.25, 0.95)
     assert found.value == pytest.approx(0.15)
     assert math.isnan(found.p)
-    assert math.isnan(corrected_t(np.array([0.1]), 0.25, 0.95).p)
+    assert math.isnan(corrected_t_test(np.array([0.1]), 0.25, 0.95).p)
 
 
 @pytest.mark.slow
@@ -246,6 +248,6 @@ def test_the_corrected_test_keeps_its_level_where_the_ordinary_one_does_not():
         ]
         apart = np.subtract(*np.array(losses).T)
         for ratio in called:
-            called[ratio] += corrected_t(apart, ratio, 0.95).p < 0.05
+            called[ratio] += corrected_t_test(apart, ratio, 0.95).p < 0.05
     assert called[0.25] <= 65
     assert called[0.0] > called[0.25]

@@ -7,7 +7,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from flowsheet.config import EvaluationConfig, TaskConfig
-from flowsheet.evaluation.bootstrap import MARGIN, batches, holm
+from flowsheet.evaluation.bootstrap import MARGIN, holm_adjust, resample_weights
 from flowsheet.evaluation.evidence import Evidence, evaluate
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.summaries import headline
@@ -41,18 +41,18 @@ def evidence(ward, predictions, tmp_path_factory):
     return Evidence.load(folder)
 
 
-def scopes_of(sequences):
+def subsets_of(sequences):
     transitions = sequences.scored & ~sequences.in_state
     parity = np.arange(len(sequences))[sequences.row_stay] % 2
-    chosen = {"all": sequences.scored, "transitions_in": transitions}
+    chosen = {"all": sequences.scored, "new_onsets": transitions}
     return chosen | {f"sex: {s}": sequences.scored & (parity == i) for i, s in enumerate("FM")}
 
 
 def test_figures(ward, predictions, evidence):
     sequences = ward[0]
-    for scope, rows in scopes_of(sequences).items():
+    for subset, rows in subsets_of(sequences).items():
         for model, p in predictions.items():
-            board = evidence.leaderboard.filter(scope=scope, model=model)
+            board = evidence.leaderboard.filter(subset=subset, model=model)
             assert board["rows"].unique().to_list() == [rows.sum()]
             for name, peer in PEERS.items():
                 found = board.filter(metric=name)["value"].item()
@@ -63,7 +63,7 @@ def test_figures(ward, predictions, evidence):
 def test_intervals_and_differences(ward, predictions, evidence, name):
     sequences, rows = ward[0], ward[0].scored
     subjects, number = np.unique(sequences.subject_id, return_inverse=True)
-    drawn = np.concatenate(list(batches(len(subjects), CONFIG.resamples, 3, 1)), axis=1)
+    drawn = np.concatenate(list(resample_weights(len(subjects), CONFIG.resamples, 3, 1)), axis=1)
     weights = drawn[number[sequences.row_stay[rows]]]
     draws = {
         model: np.array(
@@ -71,13 +71,13 @@ def test_intervals_and_differences(ward, predictions, evidence, name):
         )
         for model, p in predictions.items()
     }
-    board = evidence.leaderboard.filter(scope="all", metric=name)
+    board = evidence.leaderboard.filter(subset="all", metric=name)
     for row in board.iter_rows(named=True):
         assert (row["low"], row["high"]) == pytest.approx(
             np.quantile(draws[row["model"]], [0.025, 0.975])
         )
     value, seen = dict(board.select("model", "value").iter_rows()), board["subjects"][0]
-    pairs = evidence.pairs.filter(scope="all", metric=name)
+    pairs = evidence.pairs.filter(subset="all", metric=name)
     for row in pairs.iter_rows(named=True):
         a, b = row["model_a"], row["model_b"]
         error = MARGIN * np.std(draws[a] - draws[b], ddof=1) * np.sqrt(seen / (seen - 1))
@@ -86,7 +86,7 @@ def test_intervals_and_differences(ward, predictions, evidence, name):
             (apart, apart - reach, apart + reach)
         )
         assert row["p"] == pytest.approx(2 * stats.t.sf(abs(apart) / error, seen - 1), rel=1e-6)
-    assert pairs["p_holm"].to_list() == pytest.approx(holm(pairs["p"].to_list()))
+    assert pairs["p_holm"].to_list() == pytest.approx(holm_adjust(pairs["p"].to_list()))
 
 
 def test_sentences(evidence):
@@ -95,16 +95,16 @@ def test_sentences(evidence):
         assert (row["verdict"] in {"better", "worse"}) == (row["p_holm"] < 0.05)
         if row["verdict"] == "better":
             assert (row["difference"] > 0) == METRICS.get(row["metric"]).larger_is_better
-        assert row["verdict"] in row["sentence"] or row["verdict"] == "not estimable"
+        assert row["verdict"] in row["summary"] or row["verdict"] == "not estimable"
     assert evidence.headline == headline(
         evidence.leaderboard, evidence.pairs, METRICS.get("auroc")()
     )
 
 
 def test_curves(ward, predictions, evidence):
-    board = evidence.leaderboard.filter(scope="all")
+    board = evidence.leaderboard.filter(subset="all")
     for model, p in predictions.items():
-        mine = evidence.curves.filter(scope="all", model=model)
+        mine = evidence.curves.filter(subset="all", model=model)
         decision = mine.filter(curve="decision")
         for percent in (5, 20):
             benefit = decision.filter(pl.col("x") == percent / 100)["y"].item()
@@ -120,7 +120,7 @@ def test_curves(ward, predictions, evidence):
 
 
 def test_lead_times(evidence):
-    board = evidence.leaderboard.filter(scope="stays")
+    board = evidence.leaderboard.filter(subset="stays")
     for (model,), told in evidence.lead_times.group_by("model"):
         hours = np.repeat(told["hours"].to_numpy(), told["episodes"].to_numpy())
         assert len(hours) == board["events"][0]

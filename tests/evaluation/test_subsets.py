@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsheet.config import EvaluationConfig, TaskConfig
-from flowsheet.evaluation.folds import Told
-from flowsheet.evaluation.subsets import STAYS, scopes, scored
+from flowsheet.evaluation.folds import ModelPredictions
+from flowsheet.evaluation.subsets import STAYS, list_subsets, scored
 
 from .conftest import make_ward
 
@@ -20,8 +20,8 @@ SAME_DAY = TaskConfig(name="same", horizon=0, cutoff_hours=8)
 
 
 def stays_of(sequences, told, task=DAILY):
-    scope = next(each for each in scopes(sequences, None) if each.name == STAYS)
-    return scored(sequences, scope, told, CONFIG, task)
+    subset = next(each for each in list_subsets(sequences, None) if each.name == STAYS)
+    return scored(sequences, subset, told, CONFIG, task)
 
 
 def one_stay(y, in_state, p, rings=0.5, unscored=()):
@@ -40,7 +40,7 @@ def one_stay(y, in_state, p, rings=0.5, unscored=()):
         stay_id=np.array([7]),
         subject_id=np.array([3]),
     )
-    return sequences, Told(p, p >= rings)
+    return sequences, ModelPredictions(p, p >= rings)
 
 
 def lead(y, in_state, p, task, **also):
@@ -85,7 +85,7 @@ def test_who_begins_in_the_state_asks_nothing():
 
 def test_without_alarms_or_task_there_is_no_lead_time():
     sequences, told = one_stay([0, 1], [0, 0], [0.1, 0.9])
-    assert stays_of(sequences, Told(told.p)).lead is None
+    assert stays_of(sequences, ModelPredictions(told.p)).lead is None
     assert stays_of(sequences, told, None).lead is None
 
 
@@ -122,7 +122,7 @@ def test_stays_equal_the_definition_row_by_row(seed, subjects, threshold):
     sequences, signal = make_ward(subjects=subjects, seed=seed)
     p = 1 / (1 + np.exp(-signal))
     for task in (DAILY, EARLY):
-        found = stays_of(sequences, Told(p, p >= threshold), task)
+        found = stays_of(sequences, ModelPredictions(p, p >= threshold), task)
         expected = list(literally(sequences, p, p >= threshold, task))
         assert len(found.y) == len(expected)
         for got, want in zip(
@@ -135,4 +135,4 @@ def test_stays_equal_the_definition_row_by_row(seed, subjects, threshold):
 def test_empty_wards_have_no_stays():
     sequences, _ = make_ward(subjects=2)
     none = sequences.take(np.zeros(0, np.int64))
-    assert len(stays_of(none, Told(np.zeros(0), np.zeros(0, bool))).y) == 0
+    assert len(stays_of(none, ModelPredictions(np.zeros(0), np.zeros(0, bool))).y) == 0

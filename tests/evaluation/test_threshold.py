@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.metrics.base import Scored
+from flowsheet.evaluation.metrics.base import ScoredRows
 from flowsheet.evaluation.threshold import (
     NEVER,
     best_by_f_measure,
@@ -26,11 +26,11 @@ def stays(seed, prevalence):
     onset = np.where(rng.random(6) < prevalence, rng.integers(1, 25, 6), 99)
     y = (step >= onset[stay]).astype(np.int8)
     p = np.round(np.clip(rng.random(120) * 0.8 + 0.2 * y, 0, 1), 1)
-    return Scored(y, p, stay, stay, step, 6, whole_stays=True)
+    return ScoredRows(y, p, stay, stay, step, 6, whole_stays=True)
 
 
 def ring(scored, threshold):
-    return dataclasses.replace(scored, alarm=scored.p >= threshold, _remembered={})
+    return dataclasses.replace(scored, alarm=scored.p >= threshold, _cache={})
 
 
 @given(seed=st.integers(0, 2**31))

@@ -50,10 +50,10 @@ def comparison(made: Comparison, out: Console) -> None:
     out.print(table("held-out subjects", columns, rows))
     place = {name: i for i, name in enumerate(made.evidence.models)}
     for pair in made.evidence.pairs.filter(
-        metric=made.evidence.about["metric"], scope="all"
+        metric=made.evidence.about["metric"], subset="all"
     ).iter_rows(named=True):
         if place[pair["model_a"]] < place[pair["model_b"]]:  # each pair once, the better one first
-            out.print(pair["sentence"], highlight=False)
+            out.print(pair["summary"], highlight=False)
     out.print(f"run {made.run_id}", highlight=False)
     out.print(f"report {made.report}", highlight=False, soft_wrap=True)
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import Metric, Sample, Scored
+from flowsheet.evaluation.metrics.base import Metric, Sample, ScoredRows
 from flowsheet.typing import Floats
 
 Key = TypeVar("Key")
@@ -30,7 +30,7 @@ metric, with it 4.1 to 4.8%. Intervals of differences then hold about 96%, a lit
 promise."""
 
 
-def batches(subjects: int, resamples: int, seed: int, rows: int) -> Iterator[Floats]:
+def resample_weights(subjects: int, resamples: int, seed: int, rows: int) -> Iterator[Floats]:
     """How often each of S subjects is drawn, shape (S, b), b resamples at a time.
 
     The draws depend on S and the seed only.
@@ -47,7 +47,7 @@ def batches(subjects: int, resamples: int, seed: int, rows: int) -> Iterator[Flo
 
 
 def bootstrap(
-    scored: Mapping[Key, Scored], metrics: Sequence[Metric], resamples: int, seed: int
+    scored: Mapping[Key, ScoredRows], metrics: Sequence[Metric], resamples: int, seed: int
 ) -> dict[tuple[Key, str], Floats]:
     """Every metric of every entry in every resample: {(key, metric): (B,)}.
 
@@ -55,24 +55,25 @@ def bootstrap(
     that is not estimable, is left out.
     """
     wanted = {
-        key: [m for m in metrics if m.resampled and m.can_use(rows)] for key, rows in scored.items()
+        key: [m for m in metrics if m.resampled and m.is_applicable(rows)]
+        for key, rows in scored.items()
     }
-    wanted = {key: usable for key, usable in wanted.items() if not scored[key].why_not_estimable}
+    wanted = {key: usable for key, usable in wanted.items() if not scored[key].reason_not_estimable}
     if not wanted or not resamples:
         return {}
     subjects, rows = next(iter(scored.values())).subjects, max(len(s.y) for s in scored.values())
     found: dict[tuple[Key, str], list[Floats]] = {
         (k, m.name): [] for k, usable in wanted.items() for m in usable
     }
-    for weights in batches(subjects, resamples, seed, rows):
+    for weights in resample_weights(subjects, resamples, seed, rows):
         for key, usable in wanted.items():
             sample = Sample(scored[key], weights)
             for metric in usable:
-                found[key, metric.name].append(metric.of(sample))
+                found[key, metric.name].append(metric.compute(sample))
     return {key: np.concatenate(values) for key, values in found.items()}
 
 
-def interval(values: Floats | None, confidence: float) -> tuple[float, float]:
+def percentile_interval(values: Floats | None, confidence: float) -> tuple[float, float]:
     """Percentile interval; NaN where too few resamples could tell."""
     if values is None or not _enough(values):
         return math.nan, math.nan
@@ -104,10 +105,10 @@ def difference(value: float, draws: Floats | None, subjects: int, confidence: fl
     if draws is None or subjects < 2 or not _enough(draws):
         return Difference(value, math.nan, math.nan, math.nan)
     error = MARGIN * float(np.nanstd(draws, ddof=1)) * math.sqrt(subjects / (subjects - 1))
-    return student(value, error, subjects - 1, confidence)
+    return t_interval(value, error, subjects - 1, confidence)
 
 
-def student(value: float, error: float, freedom: int, confidence: float) -> Difference:
+def t_interval(value: float, error: float, freedom: int, confidence: float) -> Difference:
     """Student's interval and two-sided test of a value with a standard error."""
     from scipy.special import stdtr, stdtrit
 
@@ -116,10 +117,10 @@ def student(value: float, error: float, freedom: int, confidence: float) -> Diff
     return Difference(value, value - reach, value + reach, 2 * float(stdtr(freedom, -away)))
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm_adjust(p: Sequence[float]) -> list[float]:
     """Holm's step-down correction (1979); NaN stays NaN and is not counted.
 
-    >>> holm([0.01, 0.04, 0.03])
+    >>> holm_adjust([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
     adjusted = [math.nan] * len(p)

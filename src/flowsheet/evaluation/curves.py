@@ -8,15 +8,15 @@ import numpy as np
 import polars as pl
 
 from flowsheet.config import EvaluationConfig
-from flowsheet.evaluation.bootstrap import batches, interval
-from flowsheet.evaluation.metrics.base import Sample, Scored, ratio
+from flowsheet.evaluation.bootstrap import percentile_interval, resample_weights
+from flowsheet.evaluation.metrics.base import Sample, ScoredRows, ratio
 from flowsheet.evaluation.metrics.ece import bins_between
-from flowsheet.evaluation.results import Contest
+from flowsheet.evaluation.results import Results
 from flowsheet.typing import Floats
 
 CURVES: dict[str, pl.DataType] = {
     "curve": pl.String(),  # roc, pr, calibration or decision
-    "scope": pl.String(),
+    "subset": pl.String(),
     "model": pl.String(),
     "x": pl.Float64(),  # false positive rate, recall, mean probability, or risk from which on to act
     "y": pl.Float64(),  # true positive rate, precision, observed frequency, or net benefit
@@ -37,24 +37,24 @@ CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99
 """Tenths of the rows, and the highest tenth in three: where events are rare, that is where the alarms are."""
 
 
-def all_curves(contest: Contest, models: Sequence[str], seed: int) -> pl.DataFrame:
-    """The points of every model in every scope that is no subgroup, from the first repetition.
+def all_curves(contest: Results, models: Sequence[str], seed: int) -> pl.DataFrame:
+    """The points of every model in every subset that is no subgroup, from the first repetition.
 
     Per stay there is no calibration and no decision: the highest of many probabilities is not one
     itself.
     """
     parts = [
-        _curves(contest.scored[scope.name, model][0], contest.config, seed).with_columns(
-            scope=pl.lit(scope.name), model=pl.lit(model)
+        _curves(contest.scored[subset.name, model][0], contest.config, seed).with_columns(
+            subset=pl.lit(subset.name), model=pl.lit(model)
         )
-        for scope in contest.scopes
+        for subset in contest.subsets
         for model in models
-        if not scope.is_subgroup and not contest.scored[scope.name, model][0].why_not_estimable
+        if not subset.is_subgroup and not contest.scored[subset.name, model][0].reason_not_estimable
     ]
     return pl.concat([pl.DataFrame(schema=CURVES), *parts], how="diagonal")
 
 
-def _curves(scored: Scored, config: EvaluationConfig, seed: int) -> pl.DataFrame:
+def _curves(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl.DataFrame:
     alarms, hits = _sweep(scored)
     others = alarms - hits
     parts = [
@@ -66,7 +66,7 @@ def _curves(scored: Scored, config: EvaluationConfig, seed: int) -> pl.DataFrame
     return pl.concat(parts, how="diagonal")
 
 
-def _sweep(scored: Scored) -> tuple[Floats, Floats]:
+def _sweep(scored: ScoredRows) -> tuple[Floats, Floats]:
     """Alarms and hits from no alarm to all, a step for every distinct probability."""
     _, place = np.unique(-scored.p, return_inverse=True)
     alarms, hits = np.bincount(place), np.bincount(place, scored.y)
@@ -80,7 +80,7 @@ def _line(name: str, x: Floats, y: Floats) -> pl.DataFrame:
     return pl.DataFrame({"curve": name, "x": x[kept], "y": y[kept]})
 
 
-def _decision(scored: Scored) -> pl.DataFrame:
+def _decision(scored: ScoredRows) -> pl.DataFrame:
     """Net benefit over the risk from which on one would act (see ``metrics._decision``)."""
     rows = len(scored.y)
     where = np.searchsorted(np.sort(scored.p), RISKS)  # first row at or above
@@ -95,16 +95,16 @@ def _decision(scored: Scored) -> pl.DataFrame:
     )
 
 
-def _calibration(scored: Scored, config: EvaluationConfig, seed: int) -> pl.DataFrame:
+def _calibration(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl.DataFrame:
     bins = bins_between(scored.p, CALIBRATION_QUANTILES)
     members = [bins == b for b in np.unique(bins)]
     frequencies = [np.zeros(0) for _ in members]
-    for weights in batches(scored.subjects, config.resamples, seed, len(scored.y)):
+    for weights in resample_weights(scored.subjects, config.resamples, seed, len(scored.y)):
         sample = Sample(scored, weights)
         for i, inside in enumerate(members):
             found = ratio(sample.total(inside * scored.y), sample.total(inside))
             frequencies[i] = np.concatenate([frequencies[i], found])
-    limits = [interval(found, config.confidence) for found in frequencies]
+    limits = [percentile_interval(found, config.confidence) for found in frequencies]
     return pl.DataFrame(
         {
             "curve": "calibration",

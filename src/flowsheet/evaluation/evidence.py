@@ -14,10 +14,10 @@ import polars as pl
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.curves import all_curves
-from flowsheet.evaluation.folds import Fold, Told, check_folds, rounds
+from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, check_folds, rounds
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.results import Contest
-from flowsheet.evaluation.subsets import ALL, scopes
+from flowsheet.evaluation.results import Results
+from flowsheet.evaluation.subsets import ALL, list_subsets
 from flowsheet.evaluation.summaries import headline
 from flowsheet.evaluation.tables import folds as fold_figures
 from flowsheet.evaluation.tables import lead_times, leaderboard, pairs
@@ -39,7 +39,7 @@ class Evidence:
     """Empty without cross-validation."""
     lead_times: pl.DataFrame
     about: dict[str, Any]
-    """metric, headline, models, scopes, resamples, confidence, seed, thresholds, cross_validation."""
+    """metric, headline, models, subsets, resamples, confidence, seed, thresholds, cross_validation."""
 
     @property
     def models(self) -> list[str]:
@@ -53,18 +53,18 @@ class Evidence:
 
     def metrics(self, model: str, part: str = "test") -> dict[str, float]:
         """Flat figures for a tracker: ``test.auroc``, ``test.auroc.low``,
-        ``test.transitions_in.auroc``, ...
+        ``test.new_onsets.auroc``, ...
 
         What is not estimable is left out, and so are subgroups, whose names are free text.
         """
         board = self.leaderboard.filter(
-            pl.col("model") == model, ~pl.col("scope").str.contains(":")
+            pl.col("model") == model, ~pl.col("subset").str.contains(":")
         )
         found: dict[str, float] = {}
         for row in board.iter_rows(named=True):
-            scope = "" if row["scope"] == ALL else f"{row['scope']}."
+            subset = "" if row["subset"] == ALL else f"{row['subset']}."
             for suffix, column in (("", "value"), (".low", "low"), (".high", "high")):
-                found[f"{part}.{scope}{row['metric']}{suffix}"] = row[column]
+                found[f"{part}.{subset}{row['metric']}{suffix}"] = row[column]
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def save(self, folder: Path) -> None:
@@ -108,17 +108,18 @@ def evaluate(
     for model in sorted(predictions):
         _check(model, predictions[model], sequences)
     told = {
-        m: Told(p, p >= rings[m] if m in rings else None) for m, p in sorted(predictions.items())
+        m: ModelPredictions(p, p >= rings[m] if m in rings else None)
+        for m, p in sorted(predictions.items())
     }
-    contest = Contest.held(
-        sequences, [told], list(scopes(sequences, subgroups)), config, seed=seed, task=task
+    contest = Results.from_predictions(
+        sequences, [told], list(list_subsets(sequences, subgroups)), config, seed=seed, task=task
     )
     return _evidence(contest, seed, rings)
 
 
 def evaluate_folds(
     sequences: Sequences,
-    folds: Sequence[Fold],
+    folds: Sequence[FoldPredictions],
     config: EvaluationConfig,
     seed: int,
     *,
@@ -143,10 +144,10 @@ def evaluate_folds(
     for each in told:
         for model, said in each.items():
             _check(model, said.p, sequences)
-    contest = Contest.held(
+    contest = Results.from_predictions(
         sequences,
         told,
-        list(scopes(sequences, subgroups)),
+        list(list_subsets(sequences, subgroups)),
         config,
         seed=seed,
         task=task,
@@ -155,7 +156,7 @@ def evaluate_folds(
     return _evidence(contest, seed, {})
 
 
-def _evidence(contest: Contest, seed: int, thresholds: dict[str, float]) -> Evidence:
+def _evidence(contest: Results, seed: int, thresholds: dict[str, float]) -> Evidence:
     config = contest.config
     first = METRICS.get(config.metric)()
     models = contest.ranked(first)
@@ -164,7 +165,7 @@ def _evidence(contest: Contest, seed: int, thresholds: dict[str, float]) -> Evid
         "metric": config.metric,
         "headline": headline(board, compared, first),
         "models": models,
-        "scopes": [scope.name for scope in contest.scopes],
+        "subsets": [subset.name for subset in contest.subsets],
         "resamples": config.resamples,
         "confidence": config.confidence,
         "seed": seed,
@@ -177,7 +178,7 @@ def _evidence(contest: Contest, seed: int, thresholds: dict[str, float]) -> Evid
     )
 
 
-def _cross_validation(contest: Contest) -> dict[str, Any] | None:
+def _cross_validation(contest: Results) -> dict[str, Any] | None:
     """repeats, folds, and the subjects of a fold on average; None without folds."""
     if not contest.folds:
         return None

@@ -13,7 +13,7 @@ from flowsheet.windows.sequences import Sequences
 
 
 @dataclass(frozen=True)
-class Fold:
+class FoldPredictions:
     """One fold of one repetition. Nothing in it may have seen the held-out subjects."""
 
     repeat: int
@@ -31,14 +31,14 @@ class Fold:
 
 
 @dataclass(frozen=True)
-class Told:
+class ModelPredictions:
     """What one model said of every row, shapes (N,)."""
 
     p: Floats
     alarm: Bools | None = None
 
 
-def check_folds(sequences: Sequences, folds: Sequence[Fold]) -> None:
+def check_folds(sequences: Sequences, folds: Sequence[FoldPredictions]) -> None:
     """Every repetition holds out every subject once, and all folds speak of the same models.
 
     Raises:
@@ -64,7 +64,7 @@ def check_folds(sequences: Sequences, folds: Sequence[Fold]) -> None:
             )
 
 
-def _check_shapes(sequences: Sequences, fold: Fold, models: set[str]) -> None:
+def _check_shapes(sequences: Sequences, fold: FoldPredictions, models: set[str]) -> None:
     where = f"repetition {fold.repeat}, fold {fold.fold}"
     if set(fold.predictions) != models:
         raise CheckFailed(
@@ -82,12 +82,14 @@ def _check_shapes(sequences: Sequences, fold: Fold, models: set[str]) -> None:
             )
 
 
-def rows_of(sequences: Sequences, fold: Fold) -> Bools:
+def rows_of(sequences: Sequences, fold: FoldPredictions) -> Bools:
     """The rows of the held-out subjects, shape (N,)."""
     return np.repeat(np.isin(sequences.subject_id, fold.subjects), sequences.lengths)
 
 
-def rounds(sequences: Sequences, folds: Sequence[Fold]) -> list[dict[str, Told]]:
+def rounds(
+    sequences: Sequences, folds: Sequence[FoldPredictions]
+) -> list[dict[str, ModelPredictions]]:
     """For each repetition what every model said of every row when its subject was held out."""
     return [
         _round(sequences, [f for f in folds if f.repeat == r])
@@ -95,8 +97,8 @@ def rounds(sequences: Sequences, folds: Sequence[Fold]) -> list[dict[str, Told]]
     ]
 
 
-def _round(sequences: Sequences, folds: Sequence[Fold]) -> dict[str, Told]:
-    found: dict[str, Told] = {}
+def _round(sequences: Sequences, folds: Sequence[FoldPredictions]) -> dict[str, ModelPredictions]:
+    found: dict[str, ModelPredictions] = {}
     masks = [rows_of(sequences, fold) for fold in folds]
     for model in sorted(folds[0].predictions):
         p, alarm = np.zeros(sequences.rows), np.zeros(sequences.rows, np.bool_)
@@ -104,5 +106,5 @@ def _round(sequences: Sequences, folds: Sequence[Fold]) -> dict[str, Told]:
             p[rows] = fold.predictions[model]
             alarm[rows] = fold.predictions[model] >= fold.thresholds.get(model, np.inf)
         rings = all(model in fold.thresholds for fold in folds)
-        found[model] = Told(p, alarm if rings else None)
+        found[model] = ModelPredictions(p, alarm if rings else None)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.evaluation import summaries as sentences
+from flowsheet.evaluation import summaries
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS, Metric
 
@@ -14,16 +14,16 @@ SHOWN = (
 )
 """In a short table, after the metric that ranks."""
 
-SCOPES = {
+SUBSET_TITLES = {
     "all": "All rows",
-    "transitions_in": "Transitions in (rows that are not septic when predicting)",
+    "new_onsets": "New onsets (patients not septic at prediction)",
     "stays": "Per stay (the highest probability before the first sepsis)",
 }
 
 
-def leaderboard_table(evidence: Evidence, scope: str = "all") -> list[list[str]]:
+def leaderboard_table(evidence: Evidence, subset: str = "all") -> list[list[str]]:
     """The head and one row for each model, best first, in words that fit a terminal."""
-    board = evidence.leaderboard.filter(pl.col("scope") == scope)
+    board = evidence.leaderboard.filter(pl.col("subset") == subset)
     known = set(board["metric"])
     shown = [m for m in dict.fromkeys([evidence.about["metric"], *SHOWN]) if m in known]
     figures = {(row["model"], row["metric"]): row for row in board.iter_rows(named=True)}
@@ -39,31 +39,33 @@ def _cell(figure: dict[str, float] | None, metric: Metric) -> str:
     return (
         ""
         if figure is None
-        else sentences.value(figure["value"], figure["low"], figure["high"], metric.decimals)
+        else summaries.format_estimate(
+            figure["value"], figure["low"], figure["high"], metric.decimals
+        )
     )
 
 
 def leaderboard_markdown(evidence: Evidence) -> str:
     """The headline, a table for all rows and for transitions in, and what the brackets mean."""
     lines = [evidence.headline, ""]
-    for scope, title in SCOPES.items():
-        if scope in evidence.about["scopes"]:
+    for subset, title in SUBSET_TITLES.items():
+        if subset in evidence.about["subsets"]:
             lines += [
-                f"**{title}** ({_counts(evidence, scope)})",
+                f"**{title}** ({_counts(evidence, subset)})",
                 "",
-                *_markdown(leaderboard_table(evidence, scope)),
+                *_markdown(leaderboard_table(evidence, subset)),
                 "",
             ]
-    lines.append(how_sure(evidence))
+    lines.append(describe_intervals(evidence))
     return "\n".join(lines) + "\n"
 
 
-def _counts(evidence: Evidence, scope: str) -> str:
-    board = evidence.leaderboard.filter(pl.col("scope") == scope)
+def _counts(evidence: Evidence, subset: str) -> str:
+    board = evidence.leaderboard.filter(pl.col("subset") == subset)
     if board.is_empty():
         return "no figures"
     first = board.row(0, named=True)
-    unit = "stays" if scope == "stays" else "rows"
+    unit = "stays" if subset == "stays" else "rows"
     return f"{first['rows']:,} {unit}, {first['events']:,} with the event, {first['subjects']:,} subjects"
 
 
@@ -73,7 +75,7 @@ def _markdown(rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
 
 
-def how_sure(evidence: Evidence) -> str:
+def describe_intervals(evidence: Evidence) -> str:
     """What the figures are, and what the brackets mean."""
     resamples, confidence = evidence.about["resamples"], evidence.about["confidence"]
     brackets = (

@@ -12,16 +12,16 @@ import math
 
 import numpy as np
 
-from flowsheet.evaluation.bootstrap import Difference, student
+from flowsheet.evaluation.bootstrap import Difference, t_interval
 from flowsheet.typing import Floats
 
 
-def corrected_t(differences: Floats, ratio: float, confidence: float) -> Difference:
+def corrected_t_test(differences: Floats, ratio: float, confidence: float) -> Difference:
     """The mean of the differences (J,) of two models fold by fold, its interval and test.
 
     ``ratio`` is test over training subjects. Not estimable where a fold cannot tell.
 
-    >>> corrected_t(np.array([0.02, 0.03, 0.01, 0.02, 0.02]), ratio=0.25, confidence=0.95).p < 0.05
+    >>> corrected_t_test(np.array([0.02, 0.03, 0.01, 0.02, 0.02]), ratio=0.25, confidence=0.95).p < 0.05
     True
     """
     folds = len(differences)
@@ -31,4 +31,4 @@ def corrected_t(differences: Floats, ratio: float, confidence: float) -> Differe
             float(known.mean()) if len(known) else math.nan, math.nan, math.nan, math.nan
         )
     error = math.sqrt((1 / folds + ratio) * float(differences.var(ddof=1)))
-    return student(float(differences.mean()), error, folds - 1, confidence)
+    return t_interval(float(differences.mean()), error, folds - 1, confidence)

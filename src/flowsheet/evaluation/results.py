@@ -1,4 +1,4 @@
-"""What every model scored in every scope: as seen, in every resample, in every fold."""
+"""What every model scored in every subset: as seen, in every resample, in every fold."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 
 from flowsheet.config import EvaluationConfig, Protocol, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap
-from flowsheet.evaluation.folds import Fold, Told, rows_of
-from flowsheet.evaluation.metrics import METRICS, Metric, Scored
+from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, rows_of
+from flowsheet.evaluation.metrics import METRICS, Metric, ScoredRows
 from flowsheet.evaluation.subsets import (
     ALL,
     STAYS,
-    Scope,
+    Subset,
     scored,
 )
 from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
 Key = tuple[str, str]
-"""(scope, model)."""
+"""(subset, model)."""
 
 SUBGROUP = ("auroc", "auprc", "brier", "calibration_intercept", "normalised_utility")
 """What is told of subgroups, beside the leaderboard's metric."""
@@ -37,17 +37,17 @@ class FoldFigures:
     fold: int
     test: int  # subjects held out
     training: int  # subjects learned from
-    figures: Mapping[tuple[str, str, str], float]  # by (scope, model, metric)
-    counts: Mapping[str, tuple[int, int, int]]  # by scope: rows, events, subjects
+    figures: Mapping[tuple[str, str, str], float]  # by (subset, model, metric)
+    counts: Mapping[str, tuple[int, int, int]]  # by subset: rows, events, subjects
 
 
 @dataclass(frozen=True)
-class Contest:
+class Results:
     """Everything that was scored."""
 
-    scored: Mapping[Key, tuple[Scored, ...]]
+    scored: Mapping[Key, tuple[ScoredRows, ...]]
     """For each repetition; one without cross-validation. Rows and truth are the same in all."""
-    scopes: Sequence[Scope]
+    subsets: Sequence[Subset]
     metrics: Sequence[Metric]
     draws: Mapping[tuple[Key, str], Floats]
     """By (key, metric): (B,), the mean over repetitions on the same resample."""
@@ -55,36 +55,38 @@ class Contest:
     folds: Sequence[FoldFigures] = ()
 
     @classmethod
-    def held(
+    def from_predictions(
         cls,
         sequences: Sequences,
-        rounds: Sequence[Mapping[str, Told]],
-        scopes: Sequence[Scope],
+        rounds: Sequence[Mapping[str, ModelPredictions]],
+        subsets: Sequence[Subset],
         config: EvaluationConfig,
         *,
         seed: int,
         task: TaskConfig | None,
-        folds: Sequence[Fold] = (),
-    ) -> Contest:
+        folds: Sequence[FoldPredictions] = (),
+    ) -> Results:
         """Score and resample everything; ``rounds`` holds for each repetition what each model said of all rows."""
         everything = {
-            (scope.name, model): tuple(
-                scored(sequences, scope, told[model], config, task) for told in rounds
+            (subset.name, model): tuple(
+                scored(sequences, subset, told[model], config, task) for told in rounds
             )
-            for scope in scopes
+            for subset in subsets
             for model in sorted(rounds[0])
         }
-        seen = cls(everything, scopes, [each() for _, each in METRICS], {}, config)
+        seen = cls(everything, subsets, [each() for _, each in METRICS], {}, config)
         place = {repeat: i for i, repeat in enumerate(sorted({fold.repeat for fold in folds}))}
         in_folds = [
             seen.in_fold(sequences, fold, rounds[place[fold.repeat]], task) for fold in folds
         ]
-        return cls(everything, scopes, seen.metrics, seen.resampled(seed), config, in_folds)
+        return cls(everything, subsets, seen.metrics, seen.resampled(seed), config, in_folds)
 
-    def metrics_of(self, scope: Scope, model: str) -> list[Metric]:
-        """Those that are told of a model in a scope."""
-        told = self.of_subgroups if scope.is_subgroup else self.metrics
-        return [metric for metric in told if metric.can_use(self.scored[scope.name, model][0])]
+    def metrics_of(self, subset: Subset, model: str) -> list[Metric]:
+        """Those that are told of a model in a subset."""
+        told = self.of_subgroups if subset.is_subgroup else self.metrics
+        return [
+            metric for metric in told if metric.is_applicable(self.scored[subset.name, model][0])
+        ]
 
     @property
     def random_folds(self) -> int:
@@ -98,7 +100,7 @@ class Contest:
 
     def resampled(self, seed: int) -> dict[tuple[Key, str], Floats]:
         """Every figure in every resample, averaged over repetitions."""
-        groups = {scope.name for scope in self.scopes if scope.is_subgroup}
+        groups = {subset.name for subset in self.subsets if subset.is_subgroup}
         entries = {
             (key, r): rows for key, each in self.scored.items() for r, rows in enumerate(each)
         }
@@ -116,19 +118,23 @@ class Contest:
         }
 
     def in_fold(
-        self, sequences: Sequences, fold: Fold, told: Mapping[str, Told], task: TaskConfig | None
+        self,
+        sequences: Sequences,
+        fold: FoldPredictions,
+        told: Mapping[str, ModelPredictions],
+        task: TaskConfig | None,
     ) -> FoldFigures:
         """Every figure on the held-out subjects of one fold, subgroups left out."""
         rows = rows_of(sequences, fold)
         figures: dict[tuple[str, str, str], float] = {}
         counts: dict[str, tuple[int, int, int]] = {}
-        for scope in self.scopes:
-            for model in [] if scope.is_subgroup else self.models:
-                held = scored(sequences, scope.within(rows), told[model], self.config, task)
+        for subset in self.subsets:
+            for model in [] if subset.is_subgroup else self.models:
+                held = scored(sequences, subset.within(rows), told[model], self.config, task)
                 figures |= {
-                    (scope.name, model, m.name): m(held) for m in self.metrics_of(scope, model)
+                    (subset.name, model, m.name): m(held) for m in self.metrics_of(subset, model)
                 }
-                counts[scope.name] = held.counts
+                counts[subset.name] = held.counts
         return FoldFigures(
             fold.repeat, fold.fold, len(fold.subjects), fold.learned_from, figures, counts
         )
@@ -143,11 +149,11 @@ class Contest:
         """By name."""
         return sorted({model for _, model in self.scored})
 
-    def figure(self, scope: str, model: str, metric: Metric) -> float:
+    def figure(self, subset: str, model: str, metric: Metric) -> float:
         """The figure on the rows as seen, the mean over repetitions."""
-        return float(np.mean([figure(metric, rows) for rows in self.scored[scope, model]]))
+        return float(np.mean([figure(metric, rows) for rows in self.scored[subset, model]]))
 
-    def stays(self, model: str) -> Iterator[Scored]:
+    def stays(self, model: str) -> Iterator[ScoredRows]:
         """The stays of each repetition."""
         yield from self.scored[STAYS, model]
 
@@ -156,7 +162,9 @@ class Contest:
 
         def place(model: str) -> tuple[bool, float, str]:
             value = (
-                self.figure(ALL, model, by) if by.can_use(self.scored[ALL, model][0]) else math.nan
+                self.figure(ALL, model, by)
+                if by.is_applicable(self.scored[ALL, model][0])
+                else math.nan
             )
             return math.isnan(value), 0.0 if math.isnan(value) else _badness(by, value), model
 
@@ -169,6 +177,6 @@ def _badness(metric: Metric, value: float) -> float:
     return -value if metric.larger_is_better else value
 
 
-def figure(metric: Metric, rows: Scored) -> float:
+def figure(metric: Metric, rows: ScoredRows) -> float:
     """The figure on the rows as seen, computed once."""
-    return rows.remember(f"figure {metric.name}", lambda: metric(rows))
+    return rows.cached(f"figure {metric.name}", lambda: metric(rows))

@@ -22,17 +22,17 @@ import numpy as np
 import polars as pl
 
 from flowsheet.config import Censor, EvaluationConfig, Response, TaskConfig
-from flowsheet.evaluation.folds import Told
-from flowsheet.evaluation.metrics import Scored
+from flowsheet.evaluation.folds import ModelPredictions
+from flowsheet.evaluation.metrics import ScoredRows
 from flowsheet.evaluation.metrics.normalised_utility import OPTIMAL
 from flowsheet.typing import AnyArray, Bools, Floats, Ints
 from flowsheet.windows.sequences import Sequences
 
-ALL, TRANSITIONS_IN, STAYS, NOT_TOLD = "all", "transitions_in", "stays", "not told"
+ALL, NEW_ONSETS, STAYS, NOT_TOLD = "all", "new_onsets", "stays", "not told"
 
 
 @dataclass(frozen=True)
-class Scope:
+class Subset:
     """A set of scored rows under a name."""
 
     name: str
@@ -41,24 +41,24 @@ class Scope:
     per_stay: bool = False
     """One figure is made of all of a stay's rows."""
 
-    def within(self, rows: Bools) -> Scope:
+    def within(self, rows: Bools) -> Subset:
         """Those of its rows that are among ``rows`` (N,), whole stays."""
-        return Scope(self.name, self.rows & rows, self.is_subgroup, self.per_stay)
+        return Subset(self.name, self.rows & rows, self.is_subgroup, self.per_stay)
 
 
-def scopes(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Scope]:
-    """All scored rows; transitions in, where they are not the same; stays; one scope for each value
+def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Subset]:
+    """All scored rows; transitions in, where they are not the same; stays; one subset for each value
     in ``subgroups``.
 
     ``subgroups`` has a column ``stay_id``; every other column is a grouping, whose values are told
     in their order, an Enum in its own. A grouping with a single value tells nothing and is left
     out.
     """
-    yield Scope(ALL, np.asarray(sequences.scored))
+    yield Subset(ALL, np.asarray(sequences.scored))
     transitions = np.asarray(sequences.scored & ~sequences.in_state)
     if not np.array_equal(transitions, sequences.scored):
-        yield Scope(TRANSITIONS_IN, transitions)
-    yield Scope(STAYS, np.asarray(sequences.scored) & _before_state(sequences), per_stay=True)
+        yield Subset(NEW_ONSETS, transitions)
+    yield Subset(STAYS, np.asarray(sequences.scored) & _before_state(sequences), per_stay=True)
     if subgroups is not None:
         yield from _subgroups(sequences, subgroups)
 
@@ -69,7 +69,7 @@ def _before_state(sequences: Sequences) -> Bools:
     return np.asarray(so_far[1:] == np.repeat(so_far[sequences.offsets[:-1]], sequences.lengths))
 
 
-def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
+def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Subset]:
     stays = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     frame = stays.join(
         frame.unique("stay_id"), on="stay_id", how="left", maintain_order="left"
@@ -83,22 +83,22 @@ def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Scope]:
         values = frame[column].cast(pl.String).fill_null(NOT_TOLD).to_numpy()
         for value in [*known, *([NOT_TOLD] if frame[column].has_nulls() else [])]:
             rows = np.asarray(sequences.scored) & (values == value)[sequences.row_stay]
-            yield Scope(f"{column}: {value}", rows, is_subgroup=True)
+            yield Subset(f"{column}: {value}", rows, is_subgroup=True)
 
 
 def scored(
     sequences: Sequences,
-    scope: Scope,
-    told: Told,
+    subset: Subset,
+    told: ModelPredictions,
     config: EvaluationConfig,
     task: TaskConfig | None = None,
-) -> Scored:
-    """What a model is judged by in a scope. Subjects are numbered alike in all scopes."""
-    if scope.per_stay:
-        return _scored_stays(sequences, scope, told, config, task)
-    rows, stay = scope.rows, sequences.row_stay
+) -> ScoredRows:
+    """What a model is judged by in a subset. Subjects are numbered alike in all subsets."""
+    if subset.per_stay:
+        return _scored_stays(sequences, subset, told, config, task)
+    rows, stay = subset.rows, sequences.row_stay
     subjects, number = np.unique(sequences.subject_id, return_inverse=True)
-    return Scored(
+    return ScoredRows(
         y=np.asarray(sequences.y[rows]),
         p=told.p[rows],
         subject=number[stay[rows]],
@@ -106,23 +106,23 @@ def scored(
         step=np.asarray(sequences.step[rows], np.int64),
         subjects=len(subjects),
         alarm=None if told.alarm is None else told.alarm[rows],
-        whole_stays=has_utility(task) and scope.name != TRANSITIONS_IN,
+        whole_stays=has_utility(task) and subset.name != NEW_ONSETS,
         minimum_events=config.minimum_events,
     )
 
 
 def _scored_stays(
     sequences: Sequences,
-    scope: Scope,
-    told: Told,
+    subset: Subset,
+    told: ModelPredictions,
     config: EvaluationConfig,
     task: TaskConfig | None,
-) -> Scored:
-    rows = np.flatnonzero(scope.rows)
+) -> ScoredRows:
+    rows = np.flatnonzero(subset.rows)
     subjects, number = np.unique(sequences.subject_id, return_inverse=True)
     stays, starts = np.unique(sequences.row_stay[rows], return_index=True)
     alarm = None if told.alarm is None else told.alarm[rows]
-    return Scored(
+    return ScoredRows(
         y=_most(sequences.y[rows], starts),
         p=_most(told.p[rows], starts),
         subject=number[stays],

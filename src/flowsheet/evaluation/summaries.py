@@ -12,7 +12,7 @@ from flowsheet.evaluation.metrics import Metric
 
 BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "not distinguishable", "not estimable"
 
-WHERE = {"transitions_in": " among transitions in", "stays": " per stay"}
+WHERE = {"new_onsets": " among new onsets", "stays": " per stay"}
 """Which rows a sentence speaks of, where not of all."""
 
 
@@ -27,7 +27,7 @@ class Comparison:
     """a minus b."""
     p_holm: float
     alpha: float
-    scope: str = "all"
+    subset: str = "all"
     folds: int = 0
     """Random folds that the difference is the mean of; 0 where it is that of all predictions together."""
 
@@ -41,18 +41,18 @@ class Comparison:
         return BETTER if (self.found.value > 0) == self.metric.larger_is_better else WORSE
 
     @property
-    def sentence(self) -> str:
+    def summary(self) -> str:
         """The verdict and its figures."""
         a, b, label, found = (
             self.a,
             self.b,
-            self.metric.label + WHERE.get(self.scope, ""),
+            self.metric.label + WHERE.get(self.subset, ""),
             self.found,
         )
         mean = f"mean difference over {self.folds} folds" if self.folds else "difference"
         if self.verdict == UNKNOWN:
             return f"{a} and {b} cannot be compared by {label}: there is too little data for an interval."
-        figures = f"{mean} {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], corrected {p_value(self.p_holm)}"
+        figures = f"{mean} {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], corrected {format_p_value(self.p_holm)}"
         if self.verdict == SAME:
             alone = (
                 "; alone it would count, among so many comparisons it does not"
@@ -63,12 +63,12 @@ class Comparison:
         return f"{a} is {self.verdict} than {b} by {label} ({figures})."
 
 
-def p_value(p: float) -> str:
+def format_p_value(p: float) -> str:
     """``p = 0.031`` or ``p < 0.001``."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def parts(number: float, low: float, high: float, decimals: int) -> tuple[str, str]:
+def estimate_parts(number: float, low: float, high: float, decimals: int) -> tuple[str, str]:
     """A figure and its interval as texts; the second is empty where there is none."""
     if math.isnan(number):
         return UNKNOWN, ""
@@ -76,30 +76,30 @@ def parts(number: float, low: float, high: float, decimals: int) -> tuple[str, s
     return f"{number:.{decimals}f}", limits
 
 
-def value(number: float, low: float, high: float, decimals: int) -> str:
+def format_estimate(number: float, low: float, high: float, decimals: int) -> str:
     """A figure with its interval, where there is one.
 
-    >>> value(0.81234, 0.8, 0.825, 3)
+    >>> format_estimate(0.81234, 0.8, 0.825, 3)
     '0.812 [0.800, 0.825]'
-    >>> value(float("nan"), float("nan"), float("nan"), 3)
+    >>> format_estimate(float("nan"), float("nan"), float("nan"), 3)
     'not estimable'
     """
-    return " ".join(part for part in parts(number, low, high, decimals) if part)
+    return " ".join(part for part in estimate_parts(number, low, high, decimals) if part)
 
 
 def headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> str:
     """Which model is best, by how much, and which ones cannot be told apart from it."""
-    board = leaderboard.filter(pl.col("metric") == metric.name, pl.col("scope") == "all")
+    board = leaderboard.filter(pl.col("metric") == metric.name, pl.col("subset") == "all")
     if board.is_empty():
         return f"No model can be ranked by {metric.label}: it needs {metric.needs}."
     first = board.row(0, named=True)
     if math.isnan(first["value"]):
         return f"No model can be ranked by {metric.label}: {first['reason']}."
-    figure = value(first["value"], first["low"], first["high"], metric.decimals)
+    figure = format_estimate(first["value"], first["low"], first["high"], metric.decimals)
     start = f"{first['model']} ranks first by {metric.label} ({figure})"
     rivals = pairs.filter(
         pl.col("metric") == metric.name,
-        pl.col("scope") == "all",
+        pl.col("subset") == "all",
         pl.col("model_a") == first["model"],
     )
     clauses = [

@@ -10,27 +10,27 @@ from dataclasses import astuple
 import numpy as np
 import polars as pl
 
-from flowsheet.evaluation.bootstrap import Difference, difference, holm, interval
+from flowsheet.evaluation.bootstrap import Difference, difference, holm_adjust, percentile_interval
 from flowsheet.evaluation.metrics import Metric
-from flowsheet.evaluation.resampled_t import corrected_t
-from flowsheet.evaluation.results import Contest, figure
+from flowsheet.evaluation.resampled_t import corrected_t_test
+from flowsheet.evaluation.results import Results, figure
 from flowsheet.evaluation.summaries import Comparison
 
 LEADERBOARD: dict[str, pl.DataType] = {
-    "scope": pl.String(),  # all, transitions_in, stays, or "<grouping>: <value>"
+    "subset": pl.String(),  # all, new_onsets, stays, or "<grouping>: <value>"
     "model": pl.String(),
     "metric": pl.String(),
     "value": pl.Float64(),  # NaN: not estimable
     "low": pl.Float64(),  # NaN: no interval
     "high": pl.Float64(),
-    "rows": pl.Int64(),  # stays, where the scope is "stays"
+    "rows": pl.Int64(),  # stays, where the subset is "stays"
     "events": pl.Int64(),  # rows with y = 1
     "subjects": pl.Int64(),
     "reason": pl.String(),  # why not estimable; null where it is
 }
 
 PAIRS: dict[str, pl.DataType] = {
-    "scope": pl.String(),
+    "subset": pl.String(),
     "metric": pl.String(),
     "model_a": pl.String(),  # the higher one on the leaderboard
     "model_b": pl.String(),
@@ -38,15 +38,15 @@ PAIRS: dict[str, pl.DataType] = {
     "low": pl.Float64(),
     "high": pl.Float64(),
     "p": pl.Float64(),
-    "p_holm": pl.Float64(),  # corrected over the pairs of this scope and metric
+    "p_holm": pl.Float64(),  # corrected over the pairs of this subset and metric
     "verdict": pl.String(),  # of a: better, worse, not distinguishable, not estimable
-    "sentence": pl.String(),
+    "summary": pl.String(),
 }
 
 FOLDS: dict[str, pl.DataType] = {
     "repeat": pl.Int64(),
     "fold": pl.Int64(),  # null: all folds of the repetition together, whose mean is on the leaderboard
-    "scope": pl.String(),
+    "subset": pl.String(),
     "model": pl.String(),
     "metric": pl.String(),
     "value": pl.Float64(),  # on the held-out subjects; NaN: not estimable
@@ -65,31 +65,31 @@ LEAD_TIMES: dict[str, pl.DataType] = {
 UNSTABLE = "the event is in too few subjects for an interval"
 
 
-def leaderboard(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
+def leaderboard(contest: Results, models: Sequence[str]) -> pl.DataFrame:
     """Every figure with its interval and counts."""
     rows = [
-        _figure_row(contest, scope.name, model, metric)
-        for scope in contest.scopes
+        _figure_row(contest, subset.name, model, metric)
+        for subset in contest.subsets
         for model in models
-        for metric in contest.metrics_of(scope, model)
+        for metric in contest.metrics_of(subset, model)
     ]
     return pl.DataFrame(rows, schema=LEADERBOARD, orient="row")
 
 
-def _figure_row(contest: Contest, scope: str, model: str, metric: Metric) -> tuple[object, ...]:
-    scored = contest.scored[scope, model][0]
-    value = contest.figure(scope, model, metric)
-    draws = contest.draws.get(((scope, model), metric.name))
-    low, high = interval(draws, contest.config.confidence)
-    reason = scored.why_not_estimable or (
+def _figure_row(contest: Results, subset: str, model: str, metric: Metric) -> tuple[object, ...]:
+    scored = contest.scored[subset, model][0]
+    value = contest.figure(subset, model, metric)
+    draws = contest.draws.get(((subset, model), metric.name))
+    low, high = percentile_interval(draws, contest.config.confidence)
+    reason = scored.reason_not_estimable or (
         "the figure is not defined for these predictions" if math.isnan(value) else None
     )
     if reason is None and draws is not None and math.isnan(low):
         reason = UNSTABLE
-    return (scope, model, metric.name, value, low, high, *scored.counts, reason)
+    return (subset, model, metric.name, value, low, high, *scored.counts, reason)
 
 
-def folds(contest: Contest) -> pl.DataFrame:
+def folds(contest: Results) -> pl.DataFrame:
     """Every figure of every fold, and of each repetition's folds together; subgroups are left out."""
     parts = [
         (fold.repeat, fold.fold, *key, value, *fold.counts[key[0]])
@@ -97,17 +97,17 @@ def folds(contest: Contest) -> pl.DataFrame:
         for key, value in fold.figures.items()
     ]
     together = [
-        (repeat, None, scope.name, model, metric.name, figure(metric, scored), *scored.counts)
-        for scope in contest.scopes
+        (repeat, None, subset.name, model, metric.name, figure(metric, scored), *scored.counts)
+        for subset in contest.subsets
         for model in contest.models
-        for repeat, scored in enumerate(contest.scored[scope.name, model])
-        for metric in contest.metrics_of(scope, model)
-        if contest.folds and not scope.is_subgroup
+        for repeat, scored in enumerate(contest.scored[subset.name, model])
+        for metric in contest.metrics_of(subset, model)
+        if contest.folds and not subset.is_subgroup
     ]
     return pl.DataFrame(parts + together, schema=FOLDS, orient="row")
 
 
-def lead_times(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
+def lead_times(contest: Results, models: Sequence[str]) -> pl.DataFrame:
     """How many onsets had their first alarm how long before, for each model."""
     parts = [
         pl.DataFrame({"hours": scored.lead[scored.y == 1]})
@@ -125,47 +125,49 @@ def lead_times(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
     return pl.concat([pl.DataFrame(schema=LEAD_TIMES), *parts])
 
 
-def pairs(contest: Contest, models: Sequence[str]) -> pl.DataFrame:
+def pairs(contest: Results, models: Sequence[str]) -> pl.DataFrame:
     """Every pair of models by every metric that can rank them; subgroups are left out."""
     parts = [
         _pairs_of(
             contest,
-            scope.name,
+            subset.name,
             metric,
-            [m for m in models if metric in contest.metrics_of(scope, m)],
+            [m for m in models if metric in contest.metrics_of(subset, m)],
         )
-        for scope in contest.scopes
-        if not scope.is_subgroup
+        for subset in contest.subsets
+        if not subset.is_subgroup
         for metric in contest.metrics
         if metric.larger_is_better is not None and metric.resampled and metric.compared
     ]
     return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
 
 
-def _pairs_of(contest: Contest, scope: str, metric: Metric, able: Sequence[str]) -> pl.DataFrame:
+def _pairs_of(contest: Results, subset: str, metric: Metric, able: Sequence[str]) -> pl.DataFrame:
     couples = list(itertools.combinations(able, 2))
-    found = [_difference(contest, scope, metric, a, b) for a, b in couples]
+    found = [_difference(contest, subset, metric, a, b) for a, b in couples]
     alpha = 1 - contest.config.confidence
     compared = [
-        Comparison(a, b, metric, each, p, alpha, scope, contest.random_folds)
-        for (a, b), each, p in zip(couples, found, holm([each.p for each in found]), strict=True)
+        Comparison(a, b, metric, each, p, alpha, subset, contest.random_folds)
+        for (a, b), each, p in zip(
+            couples, found, holm_adjust([each.p for each in found]), strict=True
+        )
     ]
     rows = [
-        (scope, metric.name, c.a, c.b, *astuple(c.found), c.p_holm, c.verdict, c.sentence)
+        (subset, metric.name, c.a, c.b, *astuple(c.found), c.p_holm, c.verdict, c.summary)
         for c in compared
     ]
     return pl.DataFrame(rows, schema=PAIRS, orient="row")
 
 
-def _difference(contest: Contest, scope: str, metric: Metric, a: str, b: str) -> Difference:
+def _difference(contest: Results, subset: str, metric: Metric, a: str, b: str) -> Difference:
     confidence = contest.config.confidence
     if contest.random_folds:
         values = [
-            np.array([fold.figures[scope, m, metric.name] for fold in contest.folds])
+            np.array([fold.figures[subset, m, metric.name] for fold in contest.folds])
             for m in (a, b)
         ]
-        return corrected_t(values[0] - values[1], contest.test_to_training, confidence)
-    value = contest.figure(scope, a, metric) - contest.figure(scope, b, metric)
-    draws = [contest.draws.get(((scope, model), metric.name)) for model in (a, b)]
+        return corrected_t_test(values[0] - values[1], contest.test_to_training, confidence)
+    value = contest.figure(subset, a, metric) - contest.figure(subset, b, metric)
+    draws = [contest.draws.get(((subset, model), metric.name)) for model in (a, b)]
     apart = None if draws[0] is None or draws[1] is None else draws[0] - draws[1]
-    return difference(value, apart, contest.scored[scope, a][0].subjects_seen, confidence)
+    return difference(value, apart, contest.scored[subset, a][0].subjects_seen, confidence)

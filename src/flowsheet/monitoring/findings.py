@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from flowsheet.config import FrozenModel, MonitoringConfig
-from flowsheet.evaluation.bootstrap import holm, student
+from flowsheet.evaluation.bootstrap import holm_adjust, t_interval
 from flowsheet.monitoring.performance import CONFIDENCE, Figure, Performance, performance
 from flowsheet.monitoring.reference import Reference, mean_risks
 from flowsheet.monitoring.sketch import Sketch, effective, kolmogorov
@@ -104,7 +104,7 @@ def compare(
     every = pl.concat([profile, mean_risks(risks)])
     now = performance(risks, config.minimum_events)
     made = [*_distributions(reference, every, config), *_figures(reference.performance, now)]
-    corrected = holm([math.nan if finding.p is None else finding.p for finding in made])
+    corrected = holm_adjust([math.nan if finding.p is None else finding.p for finding in made])
     return Findings(
         alpha=config.alpha,
         stays=profile["stay_id"].n_unique(),
@@ -187,7 +187,7 @@ def _tested(name: str, then: Performance, now: Performance) -> dict[str, float |
     if before.value is None or after.value is None or before.error is None or after.error is None:
         return {"why_not": "too few resamples could tell"}
     error = math.hypot(before.error, after.error)
-    found = student(
+    found = t_interval(
         after.value - before.value, error, min(then.subjects, now.subjects) - 1, CONFIDENCE
     )
     return {"gap": found.value, "p": _one_sided(name, found.value, found.p)}

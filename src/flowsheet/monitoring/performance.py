@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from flowsheet.config import FrozenModel
-from flowsheet.evaluation.bootstrap import bootstrap, interval
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, Scored, ratio
+from flowsheet.evaluation.bootstrap import bootstrap, percentile_interval
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, ScoredRows, ratio
 from flowsheet.typing import Floats
 
 RISKS: dict[str, pl.DataType] = {
@@ -64,7 +64,7 @@ class ObservedOverExpected(Metric):
     ideal = 1.0
     needs = Needs.probabilities
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """The ratio of the two sums."""
         return ratio(sample.positives, sample.total(sample.scored.p))
 
@@ -77,7 +77,7 @@ class Prevalence(Metric):
     larger_is_better = None
     needs = Needs.probabilities
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Rows with the event over rows."""
         return ratio(sample.positives, sample.rows)
 
@@ -91,7 +91,7 @@ def performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
     rows = risks.filter("scored").sort("stay_id", maintain_order=True)
     subject = np.unique(rows["subject_id"].to_numpy(), return_inverse=True)[1]
     stay = np.unique(rows["stay_id"].to_numpy(), return_inverse=True)[1]
-    scored = Scored(
+    scored = ScoredRows(
         y=rows["y"].to_numpy(),
         p=rows["risk"].to_numpy(),
         subject=subject,
@@ -116,10 +116,10 @@ def performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
     )
 
 
-def _why_not(scored: Scored) -> str | None:
+def _why_not(scored: ScoredRows) -> str | None:
     struck = len(np.unique(scored.subject[scored.y == 1]))
-    if scored.why_not_estimable or struck >= scored.minimum_events:
-        return scored.why_not_estimable
+    if scored.reason_not_estimable or struck >= scored.minimum_events:
+        return scored.reason_not_estimable
     return f"{struck:,} subjects with the event; at least {scored.minimum_events:,} are needed"
 
 
@@ -133,7 +133,7 @@ def _registered() -> Iterator[Metric]:
 def _figure(metric: Metric, value: float, draws: Floats | None) -> Figure:
     if not math.isfinite(value):
         return Figure(name=metric.name, label=metric.label, value=None)
-    low, high = interval(draws, CONFIDENCE)
+    low, high = percentile_interval(draws, CONFIDENCE)
     if draws is None or math.isnan(low):
         return Figure(name=metric.name, label=metric.label, value=value)
     error = float(np.nanstd(draws, ddof=1))

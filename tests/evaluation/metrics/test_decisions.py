@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsheet.evaluation.metrics import METRICS, Scored
+from flowsheet.evaluation.metrics import METRICS, ScoredRows
 from flowsheet.evaluation.metrics.base import Sample
 
 from .test_metrics import figure, metric, rows
@@ -61,7 +61,7 @@ def test_net_benefit_lies_between_silence_and_perfection():
 
 def stays(y, lead):
     size = np.arange(len(y))
-    return Scored(
+    return ScoredRows(
         *(
             np.array(y, np.int8),
             np.full(len(y), 0.5),
@@ -96,7 +96,7 @@ def test_weighted_medians_are_medians_of_repeated_stays(lead, seed):
     lead = np.array([*lead, nan, 3.0])
     told = stays(np.append(np.ones(len(lead) - 1), 1), lead)
     weights = np.random.default_rng(seed).integers(0, 4, (len(lead), 3)).astype(float)
-    for b, found in enumerate(metric("lead_time").of(Sample(told, weights))):
+    for b, found in enumerate(metric("lead_time").compute(Sample(told, weights))):
         repeated = np.repeat(lead, weights[:, b].astype(int))
         known = repeated[~np.isnan(repeated)]
         assert found == pytest.approx(np.median(known) if len(known) else nan, nan_ok=True)
@@ -104,19 +104,19 @@ def test_weighted_medians_are_medians_of_repeated_stays(lead, seed):
 
 def test_false_alarms_are_counted_among_those_without_the_event():
     y, p = np.array([1, 0, 0, 0, 0]), np.full(5, 0.3)
-    assert figure("false_alarm_rate", y, p, np.array([1, 1, 0, 0, 0])) == pytest.approx(0.25)
+    assert figure("false_alert_rate", y, p, np.array([1, 1, 0, 0, 0])) == pytest.approx(0.25)
 
 
 def test_stays_are_told_only_what_means_something_of_them():
     told = stays([1, 0, 1, 0], [24, nan, nan, nan])
-    names = {name for name, cls in METRICS if cls().can_use(told)}
+    names = {name for name, cls in METRICS if cls().is_applicable(told)}
     assert {
         "auroc",
         "auprc",
         "brier",
         "lead_time",
         "episodes_detected",
-        "false_alarm_rate",
+        "false_alert_rate",
     } <= names
     assert (
         not {"log_loss", "calibration_slope", "net_benefit_at_5", "normalised_utility", "accuracy"}
@@ -125,7 +125,9 @@ def test_stays_are_told_only_what_means_something_of_them():
 
 
 def test_rows_have_no_lead_time():
-    rows_only = Scored.of(np.array([0, 1]), np.array([0.2, 0.8]), np.array([False, True]))
-    assert not metric("lead_time").can_use(rows_only)
+    rows_only = ScoredRows.from_arrays(
+        np.array([0, 1]), np.array([0.2, 0.8]), np.array([False, True])
+    )
+    assert not metric("lead_time").is_applicable(rows_only)
     with pytest.raises(ValueError, match="no lead times"):
         metric("lead_time")(rows_only)

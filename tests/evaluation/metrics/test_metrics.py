@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from flowsheet.errors import UsageError
-from flowsheet.evaluation.metrics import METRICS, Needs, Scored, score_function
+from flowsheet.evaluation.metrics import METRICS, Needs, ScoredRows, make_score_function
 from flowsheet.evaluation.metrics.base import Sample
 
 
@@ -34,7 +34,7 @@ def metric(name):
 
 
 def figure(name, y, p, alarm=None):
-    return metric(name)(Scored.of(y, p, alarm))
+    return metric(name)(ScoredRows.from_arrays(y, p, alarm))
 
 
 REFERENCE = {
@@ -117,7 +117,9 @@ def test_weights_are_repetitions(data, weights):
         "sensitivity_at_10",
         "ppv_at_5",
     ):
-        weighted = metric(name).of(Sample(Scored.of(y, p), weights[:, None].astype(float)))[0]
+        weighted = metric(name).compute(
+            Sample(ScoredRows.from_arrays(y, p), weights[:, None].astype(float))
+        )[0]
         assert weighted == pytest.approx(figure(name, y[repeated], p[repeated]), rel=1e-9)
 
 
@@ -158,16 +160,16 @@ def test_calibration_error_of_known_bins():
 @pytest.mark.parametrize(("y", "p"), [([], []), ([0, 0, 0], [0.1, 0.2, 0.3]), ([1, 1], [0.5, 0.6])])
 def test_without_both_classes_nothing_is_estimable(y, p):
     for _, cls in METRICS:
-        scored = Scored.of(np.array(y, np.int8), np.array(p), np.zeros(len(y)))
+        scored = ScoredRows.from_arrays(np.array(y, np.int8), np.array(p), np.zeros(len(y)))
         assert np.isnan(cls()(scored))
-        assert scored.why_not_estimable is not None
+        assert scored.reason_not_estimable is not None
 
 
 def test_a_resample_without_both_classes_is_nan_and_harms_no_other():
-    scored = Scored.of(np.array([0, 1, 0]), np.array([0.2, 0.7, 0.4]))
+    scored = ScoredRows.from_arrays(np.array([0, 1, 0]), np.array([0.2, 0.7, 0.4]))
     weights = np.array([[1.0, 0.0, 2.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
     for name in ("auroc", "auprc"):
-        values = metric(name).of(Sample(scored, weights))
+        values = metric(name).compute(Sample(scored, weights))
         assert np.isnan(values).tolist() == [False, True, True]
 
 
@@ -184,21 +186,21 @@ def test_score_function_is_larger_when_better():
         np.array([0.4, 0.6, 0.5, 0.3]),
     )
     for name in ("auroc", "auprc", "brier", "log_loss", "ece", "ppv_at_10"):
-        assert score_function(name)(y, good) > score_function(name)(y, bad)
+        assert make_score_function(name)(y, good) > make_score_function(name)(y, bad)
 
 
 def test_score_function_refuses_what_it_cannot_rank():
     with pytest.raises(UsageError, match='did you mean "auroc"'):
-        score_function("aurok")
+        make_score_function("aurok")
     with pytest.raises(UsageError, match="cannot be monitored"):
-        score_function("calibration_slope")
+        make_score_function("calibration_slope")
     with pytest.raises(UsageError, match="cannot be monitored"):
-        score_function("normalised_utility")
+        make_score_function("normalised_utility")
 
 
 def test_score_function_travels_between_processes():
     rng = np.random.default_rng(1)
     y, p = rng.integers(0, 2, 200).astype(np.int8), rng.random(200)
-    score = score_function("auprc")
+    score = make_score_function("auprc")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         assert pool.submit(score, y, p).result() == score(y, p)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsheet.evaluation.metrics.base import METRICS, Scored
+from flowsheet.evaluation.metrics.base import METRICS, ScoredRows
 from flowsheet.evaluation.metrics.normalised_utility import RowUtility
 
 
 def hourly(stay, step, y, p, alarm):
-    return Scored(
+    return ScoredRows(
         y=y.astype(np.int8),
         p=p.astype(np.float64),
         subject=stay,
@@ -64,7 +64,9 @@ def test_anchors_on_the_whole_of_set_a(data_dir):
 
 
 def test_an_example_by_hand():
-    worth = RowUtility.of(hourly(*stays(np.array([0, 0, 0, 0, 1, 1])), np.zeros(6), np.zeros(6)))
+    worth = RowUtility.from_rows(
+        hourly(*stays(np.array([0, 0, 0, 0, 1, 1])), np.zeros(6), np.zeros(6))
+    )
     # onset is at row 10; rows 0..5 lie 10..5 hours before it
     assert worth.alarm == pytest.approx([2 / 6, 3 / 6, 4 / 6, 5 / 6, 1, 8 / 9])
     assert worth.silent == pytest.approx([0, 0, 0, 0, 0, -2 / 9])

@@ -18,7 +18,7 @@ from flowsheet.evaluation.report import (
     charts,
     render,
 )
-from flowsheet.evaluation.report.data import protocol, question
+from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.evaluation.report.tables import boards
 from flowsheet.lifecycle.memory_study.report import memory_section
 from tests.lifecycle.memory_study.test_report import study
@@ -92,7 +92,7 @@ def full_report(ward, predictions, name="sharp"):
     return ReportData(
         title=name,
         evidence=evidence,
-        question=question(TaskConfig(name="daily")),
+        question=describe_task(TaskConfig(name="daily")),
         description=name,
         cohort=CohortReport(
             source=name,
@@ -122,13 +122,13 @@ def full_report(ward, predictions, name="sharp"):
             counted={"cultures_by_date_only": 4567, name: 1},
             parameters={"sofa_rise": 2, name: name},
         ),
-        protocol=protocol(CONFIG),
+        protocol=describe_protocol(CONFIG),
         sections=(Section("memory", "Memory", memory_section(study(), list(models))),),
-        left_out={name: "the earlier responses are all 0"},
+        excluded_models={name: "the earlier responses are all 0"},
         models=tuple(model_report(model) for model in models),
         record={"Fingerprints": {"extract": "f" * 64, name: name}, "Seeds": {"experiment": 1}},
         config_yaml=f"name: {name}\nseed: 1\n",
-        made_at="2026-01-01 12:00",
+        created_at="2026-01-01 12:00",
     )
 
 
@@ -168,14 +168,14 @@ def test_a_full_report_tells_everything(ward, predictions):
     text = checked(render(report))
     for sentence in (
         report.evidence.headline,
-        *report.evidence.pairs.filter(metric="auroc", scope="all")["sentence"],
+        *report.evidence.pairs.filter(metric="auroc", subset="all")["summary"],
     ):
         assert sentence.replace("<", "&lt;") in text
     for words in (
         "will the patient be septic",
         "in the raw tables",
         "1,234",
-        "Transitions in",
+        "New onsets",
         "<th>F</th>",
         "f" * 64,
     ):
@@ -209,7 +209,7 @@ def test_a_full_report_tells_everything(ward, predictions):
 def test_every_figure_of_the_leaderboard_is_on_the_page(ward, predictions):
     report = full_report(ward, predictions)
     text = render(report)
-    for row in report.evidence.leaderboard.filter(scope="all").iter_rows(named=True):
+    for row in report.evidence.leaderboard.filter(subset="all").iter_rows(named=True):
         assert any(f"<td>{row['value']:.{decimals}f}" in text for decimals in (3, 4)), row
 
 
@@ -304,7 +304,7 @@ def test_more_models_than_colours(ward, predictions):
     ],
 )
 def test_the_task_in_a_sentence(task, words):
-    assert words in question(TaskConfig(name="t", **task))
+    assert words in describe_task(TaskConfig(name="t", **task))
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_the_task_in_a_sentence(task, words):
     ],
 )
 def test_the_protocol_in_words(evaluation, words):
-    assert words in protocol(EvaluationConfig(name="e", **evaluation))
+    assert words in describe_protocol(EvaluationConfig(name="e", **evaluation))
 
 
 def test_too_few_trials_for_importance_are_said(ward, predictions):
@@ -337,7 +337,7 @@ def test_too_few_trials_for_importance_are_said(ward, predictions):
         ward[0], {"m": predictions["sharp"]}, EvaluationConfig(name="bare", resamples=0), seed=1
     )
     told = ModelReport(
-        "m", importance_left_out="3 complete trials; at least 6 are needed for 1 parameter"
+        "m", importance_unavailable="3 complete trials; at least 6 are needed for 1 parameter"
     )
     assert "not told, 3 complete trials" in checked(
         render(ReportData("few", evidence, models=(told,)))

@@ -81,10 +81,10 @@ def test_figures_are_those_of_the_evidence(registrar, tmp_path):
     version = made(registrar, tmp_path)
     text = cards.card(f"{registrar.name}/{version}")
     board = evidence_of(registrar, version, tmp_path).leaderboard
-    for scope, place in (("all", "Performance on held-out patients"), ("sex: F", "By subgroup")):
-        row = board.filter(model="logistic", metric="auroc", scope=scope).row(0, named=True)
+    for subset, place in (("all", "Performance on held-out patients"), ("sex: F", "By subgroup")):
+        row = board.filter(model="logistic", metric="auroc", subset=subset).row(0, named=True)
         assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in section(text, place)
-    slope = board.filter(model="logistic", metric="calibration_slope", scope="all")["value"].item()
+    slope = board.filter(model="logistic", metric="calibration_slope", subset="all")["value"].item()
     assert f"{slope:.3f} [" in section(text, "Calibration")
 
 

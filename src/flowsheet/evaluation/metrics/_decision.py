@@ -20,5 +20,5 @@ def net_benefit(sample: Sample, threshold: float) -> Floats:
         cost = threshold / (1 - threshold)
         return np.where(scored.p >= threshold, np.where(scored.y == 1, 1.0, -cost), 0.0)
 
-    earned = sample.total(scored.remember(f"net benefit {threshold}", worth))
+    earned = sample.total(scored.cached(f"net benefit {threshold}", worth))
     return np.where(sample.positives > 0, ratio(earned, sample.rows), np.nan)

@@ -40,7 +40,7 @@ class Ranking:
     tie: Any  # (J, S)
 
     @classmethod
-    def of(cls, y: Labels, p: Floats, subject: Ints, subjects: int) -> Ranking:
+    def from_rows(cls, y: Labels, p: Floats, subject: Ints, subjects: int) -> Ranking:
         """Count the rows (N,) of S subjects."""
         event = y == 1
         thresholds, place = np.unique(p[event], return_inverse=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import Sample, Scored
+from flowsheet.evaluation.metrics.base import Sample, ScoredRows
 from flowsheet.typing import Floats
 
 EPSILON = 1e-12
@@ -27,8 +27,8 @@ def log_odds(p: Floats) -> Floats:
 def slope(sample: Sample) -> Floats:
     """The slope, with a free intercept; NaN where it cannot be told (equal probabilities, separation)."""
     scored = sample.scored
-    design = scored.remember("recalibration design", lambda: _design(scored.p))
-    start = scored.remember(
+    design = scored.cached("recalibration design", lambda: _design(scored.p))
+    start = scored.cached(
         "recalibration slope", lambda: _fit(scored, design, np.zeros(len(scored.y)))
     )
     return np.asarray(_step(sample, design, np.zeros(len(scored.y)), start)[1])
@@ -38,7 +38,7 @@ def intercept(sample: Sample) -> Floats:
     """The intercept with the slope held at 1: calibration in the large, in log odds."""
     scored = sample.scored
     design, offset = np.ones((1, len(scored.y))), log_odds(scored.p)
-    start = scored.remember("recalibration intercept", lambda: _fit(scored, design, offset))
+    start = scored.cached("recalibration intercept", lambda: _fit(scored, design, offset))
     return np.asarray(_step(sample, design, offset, start)[0])
 
 
@@ -46,7 +46,7 @@ def _design(p: Floats) -> Floats:
     return np.stack([np.ones(len(p)), log_odds(p)])
 
 
-def _fit(scored: Scored, design: Floats, offset: Floats) -> Floats:
+def _fit(scored: ScoredRows, design: Floats, offset: Floats) -> Floats:
     """Newton's method on the rows as seen; NaN when it does not settle. ``design`` is (K, N)."""
     everything, at = Sample(scored), np.zeros(len(design))
     for _ in range(STEPS):

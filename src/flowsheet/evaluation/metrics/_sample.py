@@ -1,4 +1,4 @@
-"""Scored rows, and weighted resamples of the subjects behind them."""
+"""ScoredRows rows, and weighted resamples of the subjects behind them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class ScoredRows:
     """N scored rows of S subjects: what is true, and what one model said. The order of rows does not matter."""
 
     y: Labels  # (N,) 0 or 1
@@ -33,10 +33,10 @@ class Scored:
     """Each row stands for a stay: y whether the event came, p the highest probability before it."""
     lead: Floats | None = None
     """(N,) of stays: hours from the first alarm to onset; NaN without either."""
-    _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, y: AnyArray, p: AnyArray, alarm: AnyArray | None = None) -> Scored:
+    def from_arrays(cls, y: AnyArray, p: AnyArray, alarm: AnyArray | None = None) -> ScoredRows:
         """Rows of which nothing else is known: each counts as a subject and a stay of its own."""
         rows = np.arange(len(y))
         return cls(
@@ -65,7 +65,7 @@ class Scored:
         return len(self.y), self.events, self.subjects_seen
 
     @property
-    def why_not_estimable(self) -> str | None:
+    def reason_not_estimable(self) -> str | None:
         """The reason that no figure can be given, or None."""
         events, others = self.events, len(self.y) - self.events
         if min(events, others) >= self.minimum_events:
@@ -73,25 +73,25 @@ class Scored:
         what = "stays" if self.per_stay else "rows"
         return f"{events:,} {what} with the event, {others:,} without; at least {self.minimum_events:,} of both are needed"
 
-    def remember(self, key: str, make: Callable[[], T]) -> T:
+    def cached(self, key: str, make: Callable[[], T]) -> T:
         """``make()``, made once for all resamples."""
-        if key not in self._remembered:
-            self._remembered[key] = make()
-        kept: T = self._remembered[key]
+        if key not in self._cache:
+            self._cache[key] = make()
+        kept: T = self._cache[key]
         return kept
 
     @property
     def ranking(self) -> Ranking:
         """The order of the rows by probability, made once."""
-        return self.remember(
-            "ranking", lambda: Ranking.of(self.y, self.p, self.subject, self.subjects)
+        return self.cached(
+            "ranking", lambda: Ranking.from_rows(self.y, self.p, self.subject, self.subjects)
         )
 
 
 class Sample:
     """B weighted copies of the scored rows: subject s counts ``weights[s, b]`` times in copy b."""
 
-    def __init__(self, scored: Scored, weights: Floats | None = None) -> None:
+    def __init__(self, scored: ScoredRows, weights: Floats | None = None) -> None:
         """``weights`` has shape (S, B); None is the one sample that was seen."""
         self.scored = scored
         self.weights = np.ones((scored.subjects, 1)) if weights is None else weights

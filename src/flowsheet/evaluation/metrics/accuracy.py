@@ -15,6 +15,6 @@ class Accuracy(Metric):
     larger_is_better = True
     needs = Needs.alarms
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Right rows over rows."""
         return ratio(sample.total(alarms(sample.scored) == (sample.scored.y == 1)), sample.rows)

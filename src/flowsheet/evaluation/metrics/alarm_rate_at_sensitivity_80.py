@@ -16,6 +16,6 @@ class AlarmRateAtSensitivity80(Metric):
     larger_is_better = False
     per_stay = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """By the rows in order of probability, ties shared out."""
         return alarm_rate_for(sample, 0.80)

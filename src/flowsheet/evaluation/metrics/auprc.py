@@ -22,7 +22,7 @@ class Auprc(Metric):
     per_stay = True
     larger_is_better = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Mean over the rows with the event of the precision at their score."""
         curve = sample.curve
         precision = np.nan_to_num(ratio(curve.tp, curve.tp + curve.fp))

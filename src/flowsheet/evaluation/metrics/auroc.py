@@ -21,7 +21,7 @@ class Auroc(Metric):
     per_stay = True
     larger_is_better = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Rank sum over the product of the counts."""
         curve = sample.curve
         lost = curve.above + curve.tie / 2

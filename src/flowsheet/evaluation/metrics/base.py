@@ -8,11 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from flowsheet.evaluation.metrics._sample import Sample, Scored, ratio
+from flowsheet.evaluation.metrics._sample import Sample, ScoredRows, ratio
 from flowsheet.plugins import Registry
 from flowsheet.typing import Floats
 
-__all__ = ["METRICS", "Metric", "Needs", "Sample", "Scored", "ratio"]
+__all__ = ["METRICS", "Metric", "Needs", "Sample", "ScoredRows", "ratio"]
 
 
 class Needs(StrEnum):
@@ -31,7 +31,7 @@ class Metric(ABC):
     """One figure of merit. A new metric is one new module in this package:
 
     ``@METRICS.register("name")`` on a subclass, in the module ``name.py``. One definition serves
-    the figure itself and its bootstrap: :meth:`of` sees B weighted copies of the rows, of which "as
+    the figure itself and its bootstrap: :meth:`compute` sees B weighted copies of the rows, of which "as
     seen" is one.
     """
 
@@ -52,14 +52,16 @@ class Metric(ABC):
     """Whether it also means something with one row a stay."""
 
     @abstractmethod
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """The figure in each of B samples, shape (B,); NaN where a sample cannot tell."""
 
-    def __call__(self, scored: Scored) -> float:
+    def __call__(self, scored: ScoredRows) -> float:
         """The figure; NaN with fewer than ``scored.minimum_events`` rows of either kind."""
-        return float("nan") if scored.why_not_estimable else float(self.of(Sample(scored))[0])
+        return (
+            float("nan") if scored.reason_not_estimable else float(self.compute(Sample(scored))[0])
+        )
 
-    def can_use(self, scored: Scored) -> bool:
+    def is_applicable(self, scored: ScoredRows) -> bool:
         """Whether the rows carry what the metric needs."""
         rings = scored.alarm is not None
         given = {
@@ -74,14 +76,14 @@ class Metric(ABC):
 METRICS: Registry[Metric] = Registry("metric", "flowsheet.evaluation.metrics")
 
 
-def alarms(scored: Scored) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def alarms(scored: ScoredRows) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """The alarms of rows that have some."""
     if scored.alarm is None:
         raise ValueError("these rows carry no alarms")
     return scored.alarm
 
 
-def lead_times(scored: Scored) -> Floats:
+def lead_times(scored: ScoredRows) -> Floats:
     """The lead times (N,) of stays that have some."""
     if scored.lead is None:
         raise ValueError("these rows carry no lead times")

@@ -16,6 +16,6 @@ class Brier(Metric):
     larger_is_better = False
     decimals = 4
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Weighted mean of squared differences."""
         return ratio(sample.total((sample.scored.p - sample.scored.y) ** 2), sample.rows)

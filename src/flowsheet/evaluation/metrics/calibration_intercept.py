@@ -15,6 +15,6 @@ class CalibrationIntercept(Metric):
     label = "Calibration intercept"
     larger_is_better = None
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Intercept of the logistic recalibration with the slope held at 1."""
         return intercept(sample)

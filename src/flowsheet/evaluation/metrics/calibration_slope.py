@@ -16,6 +16,6 @@ class CalibrationSlope(Metric):
     larger_is_better = None
     ideal = 1.0
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Slope of the logistic recalibration."""
         return slope(sample)

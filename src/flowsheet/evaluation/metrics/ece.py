@@ -26,10 +26,10 @@ class ExpectedCalibrationError(Metric):
     decimals = 4
     resampled = False
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Bin by bin, weighted by the bin's rows."""
         scored = sample.scored
-        bins = scored.remember("bins", lambda: bins_between(scored.p, TENTHS))
+        bins = scored.cached("bins", lambda: bins_between(scored.p, TENTHS))
         gaps = [np.abs(sample.total((scored.p - scored.y) * (bins == b))) for b in np.unique(bins)]
         return (
             ratio(np.sum(gaps, axis=0), sample.rows)

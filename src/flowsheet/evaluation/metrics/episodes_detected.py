@@ -16,6 +16,6 @@ class EpisodesDetected(Metric):
     needs = Needs.lead_times
     per_stay = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Of stays with an onset."""
         return ratio(sample.total(lead_times(sample.scored) > 0), sample.positives)

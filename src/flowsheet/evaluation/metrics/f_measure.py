@@ -18,7 +18,7 @@ class FMeasure(Metric):
     larger_is_better = True
     needs = Needs.alarms
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """2 TP / (2 TP + FP + FN)."""
         alarm = alarms(sample.scored)
         hits = sample.total(alarm & (sample.scored.y == 1))

@@ -27,7 +27,7 @@ class LeadTime(Metric):
     compared = False
     per_stay = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Weighted median, the middle of the two middle values where there are two."""
         lead = lead_times(sample.scored)
         detected = np.flatnonzero(lead > 0)

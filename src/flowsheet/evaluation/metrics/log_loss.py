@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, Scored, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ScoredRows, ratio
 from flowsheet.typing import Floats
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -20,13 +20,13 @@ class LogLoss(Metric):
     larger_is_better = False
     decimals = 4
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Weighted mean of the rows' losses."""
-        losses = sample.scored.remember("log loss", lambda: _losses(sample.scored))
+        losses = sample.scored.cached("log loss", lambda: _losses(sample.scored))
         return ratio(sample.total(losses), sample.rows)
 
 
-def _losses(scored: Scored) -> Floats:
+def _losses(scored: ScoredRows) -> Floats:
     p = np.clip(scored.p, EPSILON, 1 - EPSILON)
     losses: Floats = -np.log(np.where(scored.y == 1, p, 1 - p))
     return losses

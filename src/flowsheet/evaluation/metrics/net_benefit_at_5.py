@@ -20,6 +20,6 @@ class NetBenefitAt5(Metric):
     larger_is_better = True
     decimals = 4
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Alarms at p >= 0.05."""
         return net_benefit(sample, 0.05)

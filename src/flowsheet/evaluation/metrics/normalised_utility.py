@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, Scored, alarms, ratio
+from flowsheet.evaluation.metrics.base import (
+    METRICS,
+    Metric,
+    Needs,
+    Sample,
+    ScoredRows,
+    alarms,
+    ratio,
+)
 from flowsheet.typing import Bools, Floats
 
 EARLY, OPTIMAL, LATE = -12.0, -6.0, 3.0
@@ -28,9 +36,9 @@ class NormalisedUtility(Metric):
     larger_is_better = True
     needs = Needs.whole_stays
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """Between silence (0) and the best alarms (1)."""
-        worth = sample.scored.remember("utility", lambda: RowUtility.of(sample.scored))
+        worth = sample.scored.cached("utility", lambda: RowUtility.from_rows(sample.scored))
         silent = sample.total(worth.silent)
         observed = sample.total(np.where(alarms(sample.scored), worth.alarm, worth.silent))
         best = sample.total(np.where(worth.best, worth.alarm, worth.silent))
@@ -46,7 +54,7 @@ class RowUtility:
     best: Bools  # whether the best alarms ring here
 
     @classmethod
-    def of(cls, scored: Scored) -> RowUtility:
+    def from_rows(cls, scored: ScoredRows) -> RowUtility:
         """From the steps and labels of whole stays with hourly rows."""
         hours = hours_from_onset(scored)
         septic = np.isfinite(hours)
@@ -62,7 +70,7 @@ class RowUtility:
         )
 
 
-def hours_from_onset(scored: Scored) -> Floats:
+def hours_from_onset(scored: ScoredRows) -> Floats:
     """Hours of each row after its stay's onset (before: negative); infinite in stays without one."""
     first = np.full(int(scored.stay.max(initial=-1)) + 1, np.inf)
     positive = scored.y == 1

@@ -15,6 +15,6 @@ class PpvAt5(Metric):
     label = "PPV at 5% alarms"
     larger_is_better = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """By the alarm budget, ties shared out."""
         return ppv(sample, 0.05)

@@ -16,6 +16,6 @@ class PpvAtSensitivity50(Metric):
     larger_is_better = True
     per_stay = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """By the rows in order of probability, ties shared out."""
         return ppv_for(sample, 0.50)

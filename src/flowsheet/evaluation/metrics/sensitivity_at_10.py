@@ -15,6 +15,6 @@ class SensitivityAt10(Metric):
     label = "Sensitivity at 10% alarms"
     larger_is_better = True
 
-    def of(self, sample: Sample) -> Floats:
+    def compute(self, sample: Sample) -> Floats:
         """By the alarm budget, ties shared out."""
         return sensitivity(sample, 0.10)

@@ -46,8 +46,8 @@ class ModelReport:
     input_description: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Of the best trial."""
-    monitored: str = ""
-    """What tuning watched, e.g. "AUPRC on the validation subjects"; larger is better."""
+    tuning_score: str = ""
+    """What tuning maximized, e.g. "AUPRC on the validation subjects"."""
     trials: pl.DataFrame = field(default_factory=pl.DataFrame)
     """number, state (complete, pruned, failed), value."""
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
@@ -56,8 +56,8 @@ class ModelReport:
     seconds: float | None = None
     importance: pl.DataFrame = field(default_factory=pl.DataFrame)
     """parameter, importance: shares of what the tuned score depended on."""
-    importance_left_out: str = ""
-    """Why there is none."""
+    importance_unavailable: str = ""
+    """Why there is no importance table; empty where there is one."""
 
 
 @dataclass(frozen=True)
@@ -76,26 +76,26 @@ class ReportData:
     title: str
     evidence: Evidence
     question: str = ""
-    """The task in a sentence; see :func:`question`."""
+    """The task in a sentence; see :func:`describe_task`."""
     description: str = ""
     protocol: str = ""
-    """How the evidence was made; see :func:`protocol`."""
+    """How the evidence was made; see :func:`describe_protocol`."""
     cohort: CohortReport | None = None
     sections: tuple[Section, ...] = ()
     """Sections of special studies, shown after the evidence."""
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    excluded_models: Mapping[str, str] = field(default_factory=dict)
     """Models that do not apply to the task, and why."""
     models: tuple[ModelReport, ...] = ()
     record: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Groups of facts, e.g. {"Fingerprints": {...}, "Versions": {...}, "Seeds": {...}, "Durations": {...}}."""
     config_yaml: str = ""
-    made_at: str = ""
+    created_at: str = ""
 
 
-def question(task: TaskConfig) -> str:
+def describe_task(task: TaskConfig) -> str:
     """The task in a sentence.
 
-    >>> question(TaskConfig(name="next_day"))
+    >>> describe_task(TaskConfig(name="next_day"))
     'Once every 24 hours of a stay: will the patient be septic at some time in the next 24 hours?'
     """
     each = "hour" if task.step_hours == 1 else f"{task.step_hours:g} hours"
@@ -110,10 +110,10 @@ def question(task: TaskConfig) -> str:
     return f"Once every {each} of a stay: will the patient {event} at some time in the next {ahead:g} hours?"
 
 
-def protocol(config: EvaluationConfig) -> str:
+def describe_protocol(config: EvaluationConfig) -> str:
     """How the evidence is made, in two sentences.
 
-    >>> protocol(EvaluationConfig(name="e", test=0.25)).split(". ")[0]
+    >>> describe_protocol(EvaluationConfig(name="e", test=0.25)).split(". ")[0]
     'Hold-out: 25% of the subjects, drawn once and frozen, are kept apart'
     """
     share = f"{config.validation:.0%} of all subjects"

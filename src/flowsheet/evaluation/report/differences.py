@@ -8,19 +8,19 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.evaluation import summaries as sentences
+from flowsheet.evaluation import summaries
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SCOPES
+from flowsheet.evaluation.leaderboard import SUBSET_TITLES
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.subsets import ALL
 
 MARKS = {
-    sentences.BETTER: ("better", "▲"),
-    sentences.WORSE: ("worse", "▼"),
-    sentences.SAME: ("same", "≈"),
-    sentences.UNKNOWN: ("unknown", "?"),
+    summaries.BETTER: ("better", "▲"),
+    summaries.WORSE: ("worse", "▼"),
+    summaries.SAME: ("same", "≈"),
+    summaries.UNKNOWN: ("unknown", "?"),
 }
-MIRROR = {sentences.BETTER: sentences.WORSE, sentences.WORSE: sentences.BETTER}
+MIRROR = {summaries.BETTER: summaries.WORSE, summaries.WORSE: summaries.BETTER}
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Matrix:
     ]  # (row, column): CSS class, mark and figure, verdict
     first: list[str]  # sentences about the best model
     rest: list[str]  # and about the other pairs
-    others: list[tuple[str, list[dict[str, str]]]]  # for each scope: title, lines of a table
+    others: list[tuple[str, list[dict[str, str]]]]  # for each subset: title, lines of a table
 
 
 def matrix(evidence: Evidence) -> Matrix | None:
@@ -42,7 +42,7 @@ def matrix(evidence: Evidence) -> Matrix | None:
     if evidence.pairs.is_empty():
         return None
     leading = evidence.pairs.filter(
-        pl.col("metric") == evidence.about["metric"], pl.col("scope") == ALL
+        pl.col("metric") == evidence.about["metric"], pl.col("subset") == ALL
     )
     cells = {}
     for row in leading.iter_rows(named=True):
@@ -54,13 +54,13 @@ def matrix(evidence: Evidence) -> Matrix | None:
             title,
             [
                 _line(row)
-                for row in evidence.pairs.filter(pl.col("scope") == scope).iter_rows(named=True)
+                for row in evidence.pairs.filter(pl.col("subset") == subset).iter_rows(named=True)
             ],
         )
-        for scope, title in SCOPES.items()
-        if scope in evidence.pairs["scope"]
+        for subset, title in SUBSET_TITLES.items()
+        if subset in evidence.pairs["subset"]
     ]
-    said, rivals = leading["sentence"].to_list(), len(evidence.models) - 1
+    said, rivals = leading["summary"].to_list(), len(evidence.models) - 1
     label = METRICS.get(evidence.about["metric"]).label
     return Matrix(label, how_compared(evidence), cells, said[:rivals], said[rivals:], others)
 
@@ -101,6 +101,6 @@ def _line(row: dict[str, Any]) -> dict[str, str]:
         "pair": f"{row['model_a']} - {row['model_b']}",
         "difference": "" if math.isnan(row["difference"]) else f"{row['difference']:+.4f}",
         "interval": f"[{row['low']:+.4f}, {row['high']:+.4f}]" if known else "",
-        "p": sentences.p_value(row["p_holm"]) if known else "",
+        "p": summaries.format_p_value(row["p_holm"]) if known else "",
         "verdict": row["verdict"],
     }

@@ -8,7 +8,7 @@ import polars as pl
 from markupsafe import Markup
 
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SCOPES
+from flowsheet.evaluation.leaderboard import SUBSET_TITLES
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import charts
 from flowsheet.evaluation.report.tables import Cell, cell
@@ -19,12 +19,12 @@ Panel = tuple[str, Markup]
 
 
 def curve_sets(evidence: Evidence) -> list[tuple[str, list[Panel]]]:
-    """The curves of each scope: (title, panels)."""
+    """The curves of each subset: (title, panels)."""
     found = []
-    for scope, title in SCOPES.items():
-        points = evidence.curves.filter(pl.col("scope") == scope)
+    for subset, title in SUBSET_TITLES.items():
+        points = evidence.curves.filter(pl.col("subset") == subset)
         if len(points):
-            counts = evidence.leaderboard.filter(pl.col("scope") == scope).row(0, named=True)
+            counts = evidence.leaderboard.filter(pl.col("subset") == subset).row(0, named=True)
             found.append(
                 (title, _curves(points, evidence.models, counts["events"] / counts["rows"]))
             )
@@ -48,7 +48,7 @@ def _curves(points: pl.DataFrame, models: list[str], prevalence: float) -> list[
     return drawn
 
 
-LEAD = ("episodes_detected", "lead_time", "false_alarm_rate")
+LEAD = ("episodes_detected", "lead_time", "false_alert_rate")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class LeadTimes:
 
 def lead_times(evidence: Evidence) -> LeadTimes | None:
     """None where no model has alarms."""
-    board = evidence.leaderboard.filter(pl.col("scope") == STAYS, pl.col("metric").is_in(LEAD))
+    board = evidence.leaderboard.filter(pl.col("subset") == STAYS, pl.col("metric").is_in(LEAD))
     if evidence.lead_times.is_empty() or board.is_empty():
         return None
     figures = {(row["model"], row["metric"]): row for row in board.iter_rows(named=True)}

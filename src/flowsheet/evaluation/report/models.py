@@ -29,7 +29,7 @@ def _model(told: ModelReport, evidence: Evidence) -> dict[str, Any]:
     drawings: list[tuple[str, Markup | None]] = []
     if {"number", "state", "value"} <= set(told.trials.columns):
         drawings.append(
-            ("Tuning history", charts.tuning(told.trials, told.monitored or "Score", css))
+            ("Tuning history", charts.tuning(told.trials, told.tuning_score or "Score", css))
         )
     if len(told.importance):
         drawings.append(

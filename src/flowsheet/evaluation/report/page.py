@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from flowsheet import __version__
-from flowsheet.evaluation.leaderboard import how_sure
+from flowsheet.evaluation.leaderboard import describe_intervals
 from flowsheet.evaluation.report import charts
 from flowsheet.evaluation.report.cohort import cohort
 from flowsheet.evaluation.report.data import ReportData
@@ -38,7 +38,7 @@ def render(report: ReportData) -> str:
         css=Markup((folder / "page.css").read_text()),
         boards=boards(evidence),
         legend=[(charts.style(i), name) for i, name in enumerate(evidence.models)],
-        how_sure=how_sure(evidence),
+        describe_intervals=describe_intervals(evidence),
         matrix=matrix(evidence),
         curve_sets=curve_sets(evidence),
         lead=lead_times(evidence),

@@ -1,4 +1,4 @@
-"""The leaderboard, scope by scope, and the subgroups: what the tables of a page show."""
+"""The leaderboard, subset by subset, and the subgroups: what the tables of a page show."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from flowsheet.evaluation import summaries as sentences
+from flowsheet.evaluation import summaries
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SCOPES, SHOWN
+from flowsheet.evaluation.leaderboard import SHOWN, SUBSET_TITLES
 from flowsheet.evaluation.metrics import METRICS, Metric
 from flowsheet.evaluation.report import charts
 from flowsheet.evaluation.subsets import STAYS
@@ -32,7 +32,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Board:
-    """The leaderboard of one scope."""
+    """The leaderboard of one subset."""
 
     title: str
     unit: str
@@ -49,14 +49,14 @@ ABREAST = 8
 def boards(evidence: Evidence) -> list[Board]:
     """One for all rows, one for transitions in where there is one, one for stays."""
     return [
-        _board(evidence, scope, title)
-        for scope, title in SCOPES.items()
-        if scope in evidence.about["scopes"]
+        _board(evidence, subset, title)
+        for subset, title in SUBSET_TITLES.items()
+        if subset in evidence.about["subsets"]
     ]
 
 
-def _board(evidence: Evidence, scope: str, title: str) -> Board:
-    frame = evidence.leaderboard.filter(pl.col("scope") == scope)
+def _board(evidence: Evidence, subset: str, title: str) -> Board:
+    frame = evidence.leaderboard.filter(pl.col("subset") == subset)
     known = frame["metric"].unique(maintain_order=True).to_list()
     leading = [m for m in dict.fromkeys([evidence.about["metric"], *SHOWN]) if m in known]
     rest = [m for m in known if m not in leading]
@@ -65,7 +65,7 @@ def _board(evidence: Evidence, scope: str, title: str) -> Board:
     estimable = set(frame.filter(pl.col("value").is_not_nan())["metric"])
     return Board(
         title,
-        "stays" if scope == STAYS else "rows",
+        "stays" if subset == STAYS else "rows",
         counts=frame.select("rows", "events", "subjects").row(0, named=True),
         forests=[
             _forest(metric, evidence.models, figures)
@@ -99,7 +99,9 @@ def cell(figure: dict[str, Any] | None, metric: Metric) -> Cell:
     return (
         ("", "")
         if figure is None
-        else sentences.parts(figure["value"], figure["low"], figure["high"], metric.decimals)
+        else summaries.estimate_parts(
+            figure["value"], figure["low"], figure["high"], metric.decimals
+        )
     )
 
 
@@ -135,13 +137,13 @@ def subgroups(evidence: Evidence) -> Subgroups | None:
     """The leading metric by subgroup, None where there are none."""
     metric = METRICS.get(evidence.about["metric"])()
     frame = evidence.leaderboard.filter(
-        pl.col("scope").str.contains(": "), pl.col("metric") == metric.name
+        pl.col("subset").str.contains(": "), pl.col("metric") == metric.name
     )
     if frame.is_empty():
         return None
     groupings: dict[str, list[dict[str, Any]]] = {}
-    for (scope,), group in frame.group_by("scope", maintain_order=True):
-        grouping, name = str(scope).split(": ", 1)
+    for (subset,), group in frame.group_by("subset", maintain_order=True):
+        grouping, name = str(subset).split(": ", 1)
         figures = {row["model"]: row for row in group.iter_rows(named=True)}
         counts = group.select("rows", "events", "subjects").row(0, named=True)
         cells = [cell(figures.get(m), metric) for m in evidence.models]

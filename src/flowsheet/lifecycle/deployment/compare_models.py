@@ -13,7 +13,7 @@ from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import ReportData, render
-from flowsheet.evaluation.report.data import question
+from flowsheet.evaluation.report.data import describe_task
 from flowsheet.lifecycle.deployment.candidates import (
     Contender,
     contender,
@@ -107,11 +107,11 @@ def _report(evidence: Evidence, contenders: Sequence[Contender], made: Stage) ->
         ReportData(
             title="comparison",
             evidence=evidence,
-            question=question(TaskConfig.model_validate(first.config["task"])),
+            question=describe_task(TaskConfig.model_validate(first.config["task"])),
             description="Models of runs that existed already, on the rows that all of them were tested on.",
             record={"Runs": runs, "Fingerprints": dict(first.fingerprints)},
             config_yaml=yaml.safe_dump(dict(first.config), sort_keys=False, allow_unicode=True),
-            made_at=local_now_text(),
+            created_at=local_now_text(),
         )
     )
     folder = Store.open().path("report", made.key)

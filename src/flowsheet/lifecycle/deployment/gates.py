@@ -89,7 +89,7 @@ def _as(contender: Contender, name: str) -> Predictions:
 def _against(evidence: Evidence, config: PromotionConfig) -> Gate:
     """The paired difference, turned so that more is better, against 0 or the margin."""
     metric = METRICS.get(config.metric)()
-    pair = evidence.pairs.filter(metric=config.metric, scope=ALL).row(0, named=True)
+    pair = evidence.pairs.filter(metric=config.metric, subset=ALL).row(0, named=True)
     sign = 1 if (pair["model_a"] == CANDIDATE) == metric.larger_is_better else -1
     low, high = sorted((sign * pair["low"], sign * pair["high"]))
     limit = 0.0 if config.rule == "better" else -config.margin
@@ -102,7 +102,7 @@ def _against(evidence: Evidence, config: PromotionConfig) -> Gate:
 
 
 def _figure(evidence: Evidence, metric: str) -> float:
-    row = evidence.leaderboard.filter(model=CANDIDATE, scope=ALL, metric=metric)
+    row = evidence.leaderboard.filter(model=CANDIDATE, subset=ALL, metric=metric)
     return float(row["value"].item()) if row.height else float("nan")
 
 
@@ -124,12 +124,12 @@ def _calibration(evidence: Evidence, config: PromotionConfig) -> Iterator[Gate]:
 def _subgroups(evidence: Evidence, config: PromotionConfig) -> Gate:
     label = METRICS.get(config.metric)().label
     groups = evidence.leaderboard.filter(
-        pl.col("scope").str.contains(":"), model=CANDIDATE, metric=config.metric
+        pl.col("subset").str.contains(":"), model=CANDIDATE, metric=config.metric
     ).filter(pl.col("value").is_not_nan())
     if groups.is_empty():
         return Gate(name="subgroups", passed=True, said=f"{label} is estimable in no subgroup")
-    worst = groups.sort("value", "scope").row(0, named=True)
-    said = f"least {label} {worst['value']:.3f} ({worst['scope']}), must be at least {config.subgroup_floor:g}"
+    worst = groups.sort("value", "subset").row(0, named=True)
+    said = f"least {label} {worst['value']:.3f} ({worst['subset']}), must be at least {config.subgroup_floor:g}"
     return Gate(name="subgroups", passed=worst["value"] >= config.subgroup_floor, said=said)
 
 

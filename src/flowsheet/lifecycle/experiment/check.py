@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import ExperimentConfig
-from flowsheet.evaluation.metrics import METRICS, score_function
+from flowsheet.evaluation.metrics import METRICS, make_score_function
 from flowsheet.tuning.space import resolve
 
 
@@ -16,7 +16,7 @@ def check(config: ExperimentConfig) -> None:
         UsageError: a name, option or parameter is not known; the message names the nearest one.
     """
     make_source(config.cohort)
-    score_function(config.tuning.metric)
+    make_score_function(config.tuning.metric)
     METRICS.get(config.evaluation.metric)
     for model in config.models.values():
         resolve(model.kind, model)

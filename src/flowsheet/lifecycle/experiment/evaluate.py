@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.config import EvaluationConfig, ExperimentConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence, evaluate
-from flowsheet.evaluation.folds import Fold
+from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.threshold import choose_threshold
 from flowsheet.lifecycle.experiment.folds import Plan, Round, Trained
 from flowsheet.lifecycle.experiment.predictions import (
@@ -103,9 +103,9 @@ def judge(held: Predictions, task: TaskConfig, evaluation: EvaluationConfig, see
     return evaluate_folds(everybody, folds, evaluation, seed, task=task, subgroups=held.subgroups)
 
 
-def _fold(held: Predictions, note: FoldNote) -> Fold:
+def _fold(held: Predictions, note: FoldNote) -> FoldPredictions:
     rows = held.of(note).sort("stay_id", "step")
-    return Fold(
+    return FoldPredictions(
         repeat=note.repeat,
         fold=note.fold,
         subjects=rows["subject_id"].unique().sort().to_numpy(),

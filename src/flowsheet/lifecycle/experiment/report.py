@@ -13,7 +13,7 @@ import yaml
 from flowsheet.cohort.extract import Extract, Manifest
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, render
-from flowsheet.evaluation.report.data import protocol, question
+from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.lifecycle.experiment.evaluate import evidence
 from flowsheet.lifecycle.experiment.folds import Plan, Results
 from flowsheet.lifecycle.experiment.prepare import open_extract, summary
@@ -45,18 +45,18 @@ def write(results: Results, run_id: str, sections: Sequence[Section]) -> None:
         ReportData(
             title=config.name,
             evidence=evidence(results.evidence),
-            question=question(config.task),
+            question=describe_task(config.task),
             description=config.description,
-            protocol=protocol(config.evaluation),
+            protocol=describe_protocol(config.evaluation),
             cohort=_cohort(extract, plan),
             sections=tuple(sections),
-            left_out=results.left_out,
+            excluded_models=results.left_out,
             models=tuple(_model(results, name) for name in results.models),
             record=_facts(results, extract, run_id),
             config_yaml=yaml.safe_dump(
                 config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
             ),
-            made_at=local_now_text(),
+            created_at=local_now_text(),
         )
     )
     with publish(path(results).parent) as part:
@@ -127,14 +127,14 @@ def _model(results: Results, name: str) -> ModelReport:
         family=can.family.value,
         input_description=can.input_description,
         params=tuning["params"],
-        monitored=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
+        tuning_score=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
         trials=pl.DataFrame(trials, schema=_TRIALS),
         tables={
             file.stem: pl.read_parquet(file)
             for file in sorted((made.folder / "tables").glob("*.parquet"))
         },
         importance=mattered.table,
-        importance_left_out=mattered.left_out,
+        importance_unavailable=mattered.left_out,
         seconds=sum(results.trained[each.name][name].seconds for each in plan.every),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.evaluation.metrics import score_function
+from flowsheet.evaluation.metrics import make_score_function
 from flowsheet.lifecycle.experiment.reference_data import Said, keep_reference
 from flowsheet.lifecycle.experiment.stage import (
     Progress,
@@ -158,7 +158,7 @@ def _search(
         train_part,
         valid_part,
         seed=config.seed,
-        score=score_function(config.tuning.metric),
+        score=make_score_function(config.tuning.metric),
         work=work,
         device=resolve_device(config, model),
         threads=config.compute.threads,

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flowsheet.evaluation.bootstrap import bootstrap, interval
+from flowsheet.evaluation.bootstrap import bootstrap, percentile_interval
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.metrics.base import Scored
+from flowsheet.evaluation.metrics.base import ScoredRows
 from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
@@ -60,10 +60,10 @@ def _share(baseline: Floats, model: Floats, law: Floats) -> Floats:
     return np.asarray((baseline - model) / (baseline - law))
 
 
-def _scored(sequences: Sequences, p: Floats) -> Scored:
+def _scored(sequences: Sequences, p: Floats) -> ScoredRows:
     rows, stay = np.asarray(sequences.scored), sequences.row_stay
     subjects, number = np.unique(sequences.subject_id, return_inverse=True)
-    return Scored(
+    return ScoredRows(
         y=np.asarray(sequences.y[rows]),
         p=np.asarray(p[rows], np.float64),
         subject=number[stay[rows]],
@@ -159,7 +159,9 @@ def _summary(
     values = [math.nan if value is None else value for value, _ in replicates]
     draws = [drawn for _, drawn in replicates if drawn is not None]
     mean, low, high = over_replicates(values, confidence)
-    by_subject = interval(np.mean(draws, axis=0) if len(draws) == len(values) else None, confidence)
+    by_subject = percentile_interval(
+        np.mean(draws, axis=0) if len(draws) == len(values) else None, confidence
+    )
     return {
         "value": mean,
         "low": by_subject[0],

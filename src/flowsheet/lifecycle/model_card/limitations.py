@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.config import Protocol
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.subsets import ALL, TRANSITIONS_IN
+from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
 from flowsheet.evaluation.summaries import BETTER, SAME
 from flowsheet.lifecycle.model_card.facts import Facts
 
@@ -38,8 +38,8 @@ def limits(facts: Facts) -> list[str]:
     return found or ["The record shows none of the limits that are looked for."]
 
 
-def _row(facts: Facts, metric: str, scope: str = ALL) -> dict[str, Any] | None:
-    rows = facts.evidence.leaderboard.filter(model=facts.model, metric=metric, scope=scope)
+def _row(facts: Facts, metric: str, subset: str = ALL) -> dict[str, Any] | None:
+    rows = facts.evidence.leaderboard.filter(model=facts.model, metric=metric, subset=subset)
     return rows.row(0, named=True) if rows.height else None
 
 
@@ -79,12 +79,12 @@ def _events(facts: Facts) -> Iterator[str]:
 def _persistence(facts: Facts) -> Iterator[str]:
     """With a state as response, most of what is predicted may be that it goes on."""
     metric = facts.evaluation.metric
-    every, entering = _row(facts, metric), _row(facts, metric, TRANSITIONS_IN)
+    every, entering = _row(facts, metric), _row(facts, metric, NEW_ONSETS)
     if every and entering and entering["high"] < every["low"]:
         label = METRICS.get(metric).label
         yield (
             f"Of patients who are not septic yet it knows less than the headline says: {label} {entering['value']:.3f} "
-            f"among transitions in, {every['value']:.3f} over all rows."
+            f"among new onsets, {every['value']:.3f} over all rows."
         )
 
 
@@ -108,12 +108,12 @@ def _subgroups(facts: Facts) -> Iterator[str]:
     metric = facts.evaluation.metric
     every = _row(facts, metric)
     groups = facts.evidence.leaderboard.filter(
-        pl.col("scope").str.contains(":"), model=facts.model, metric=metric
+        pl.col("subset").str.contains(":"), model=facts.model, metric=metric
     )
     if groups.is_empty():
         yield "Whether it serves some groups of patients worse than others was not looked at."
         return
-    unknown = groups.filter(pl.col("value").is_nan())["scope"].to_list()
+    unknown = groups.filter(pl.col("value").is_nan())["subset"].to_list()
     if unknown:
         yield f"Too few events to tell anything of: {', '.join(unknown)}."
     if every:
@@ -121,12 +121,12 @@ def _subgroups(facts: Facts) -> Iterator[str]:
         worse = pl.col("high") < every["low"] if larger else pl.col("low") > every["high"]
         for row in groups.filter(worse).to_dicts():
             label = METRICS.get(metric).label
-            yield f"It is worse for {row['scope']}: {label} {row['value']:.3f}, over all {every['value']:.3f}."
+            yield f"It is worse for {row['subset']}: {label} {row['value']:.3f}, over all {every['value']:.3f}."
 
 
 def _rivals(facts: Facts) -> Iterator[str]:
     metric = facts.evaluation.metric
-    pairs = facts.evidence.pairs.filter(metric=metric, scope=ALL)
+    pairs = facts.evidence.pairs.filter(metric=metric, subset=ALL)
     better = pairs.filter(model_b=facts.model, verdict=BETTER)["model_a"].to_list()
     alike = [
         pair["model_b"] if pair["model_a"] == facts.model else pair["model_a"]

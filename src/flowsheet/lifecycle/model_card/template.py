@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 import polars as pl
 
 from flowsheet.cohort.extract import PrevalenceEntry
-from flowsheet.evaluation import summaries as sentences
-from flowsheet.evaluation.leaderboard import SCOPES, how_sure
+from flowsheet.evaluation import summaries
+from flowsheet.evaluation.leaderboard import SUBSET_TITLES, describe_intervals
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.report.data import protocol, question
+from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.evaluation.subsets import ALL, STAYS
 from flowsheet.lifecycle.model_card.facts import Facts
 from flowsheet.lifecycle.model_card.limitations import limits
@@ -65,7 +65,7 @@ def _use(facts: Facts) -> str:
     )
     told = str(facts.record.config.get("description", "")).strip()
     return (
-        f"{told}\n\n{question(facts.task)} The model (`{facts.model_package['kind']}`, {about.family.value}) "
+        f"{told}\n\n{describe_task(facts.task)} The model (`{facts.model_package['kind']}`, {about.family.value}) "
         f"takes {about.input_description} as its input. "
         "It answers with a probability for each step of a stay, from the stay's raw rows as far as they were in the "
         f"record by then.{alarm} It is meant for stays like those of the cohort below, and for people who know the "
@@ -117,7 +117,7 @@ def _choices(values: dict[str, object]) -> list[list[str]]:
 
 def _training(facts: Facts) -> str:
     prints = [[name, f"`{value}`"] for name, value in facts.record.fingerprints.items()]
-    return f"{protocol(facts.evaluation)}\n\n{table(['fingerprint', 'sha256'], prints)}"
+    return f"{describe_protocol(facts.evaluation)}\n\n{table(['fingerprint', 'sha256'], prints)}"
 
 
 def _model(facts: Facts) -> str:
@@ -131,14 +131,14 @@ def _model(facts: Facts) -> str:
 def _performance(facts: Facts) -> str:
     board = facts.evidence.leaderboard.filter(model=facts.model)
     parts = []
-    for scope, title in SCOPES.items():
-        shown = board.filter(scope=scope)
+    for subset, title in SUBSET_TITLES.items():
+        shown = board.filter(subset=subset)
         if shown.height:
             first = shown.row(0, named=True)
-            unit = "stays" if scope == STAYS else "rows"
+            unit = "stays" if subset == STAYS else "rows"
             counts = f"{first['rows']:,} {unit}, {first['events']:,} events, {first['subjects']:,} patients"
             parts.append(f"**{title}** ({counts})\n\n{_figures(shown)}")
-    return "\n\n".join([*parts, how_sure(facts.evidence)])
+    return "\n\n".join([*parts, describe_intervals(facts.evidence)])
 
 
 def _figures(board: pl.DataFrame) -> str:
@@ -151,32 +151,32 @@ def _figures(board: pl.DataFrame) -> str:
 def figure(row: dict[str, float]) -> str:
     """A figure of the leaderboard with its interval."""
     metric = METRICS.get(str(row["metric"]))
-    return sentences.value(row["value"], row["low"], row["high"], metric.decimals)
+    return summaries.format_estimate(row["value"], row["low"], row["high"], metric.decimals)
 
 
 def _subgroups(facts: Facts) -> str:
-    board = facts.evidence.leaderboard.filter(pl.col("scope").str.contains(":"), model=facts.model)
+    board = facts.evidence.leaderboard.filter(pl.col("subset").str.contains(":"), model=facts.model)
     if board.is_empty():
         return "No subgroup was told apart."
     known = [name for name in _SUBGROUP_METRICS if name in set(board["metric"])]
     rows = []
-    for (scope,), group in board.group_by("scope", maintain_order=True):
+    for (subset,), group in board.group_by("subset", maintain_order=True):
         held = {row["metric"]: row for row in group.to_dicts()}
         first = group.row(0, named=True)
         cells = [figure(held[name]) if name in held else "" for name in known]
-        rows.append([str(scope), f"{first['rows']:,}", f"{first['events']:,}", *cells])
+        rows.append([str(subset), f"{first['rows']:,}", f"{first['events']:,}", *cells])
     return table(["subgroup", "rows", "events", *(METRICS.get(name).label for name in known)], rows)
 
 
 def _calibration(facts: Facts) -> str:
     board = facts.evidence.leaderboard.filter(
-        pl.col("metric").is_in(_CALIBRATION), model=facts.model, scope=ALL
+        pl.col("metric").is_in(_CALIBRATION), model=facts.model, subset=ALL
     )
-    curve = facts.evidence.curves.filter(curve="calibration", scope=ALL, model=facts.model)
+    curve = facts.evidence.curves.filter(curve="calibration", subset=ALL, model=facts.model)
     bins = [
         [
             f"{row['x']:.3f}",
-            sentences.value(row["y"], row["low"], row["high"], 3),
+            summaries.format_estimate(row["y"], row["low"], row["high"], 3),
             f"{row['rows']:,}",
         ]
         for row in curve.to_dicts()
