@@ -28,7 +28,7 @@ from flowsheet.cohort.writer import write
 from flowsheet.config import FeaturesConfig, MonitoringConfig, TaskConfig
 from flowsheet.lifecycle.deployment.batch_scoring import score
 from flowsheet.lifecycle.deployment.monitoring import monitor
-from flowsheet.lifecycle.experiment.reference_data import met
+from flowsheet.lifecycle.experiment.reference_data import collect_current_data
 from flowsheet.models.base import MODELS, Context
 from flowsheet.monitoring.reference import Reference
 from flowsheet.prediction.model_package import ModelPackage
@@ -117,7 +117,7 @@ def main() -> None:
         )
 
         def refer() -> dict:
-            made = Reference.of(*met(model_package, first, quiet), "train")
+            made = Reference.of(*collect_current_data(model_package, first, quiet), "train")
             made.save(model_package.folder / "reference")
             size = (model_package.folder / "reference" / "reference.json").stat().st_size
             return {"stays": made.stays, "bytes": size}

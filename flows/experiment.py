@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import Task, flow, tags, task
+from prefect import Task, flow, task
+from prefect import tags as flow_run_tags
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
@@ -18,8 +19,8 @@ from prefect.states import Completed
 from prefect.task_engine import TaskRunTimeoutError
 
 from flows.liveness import present
-from flows.records import close_killed_runs, flush, progress
-from flows.retries import ON_OUTAGE, is_outage, prefect_unreachable
+from flows.records import flush, mark_killed_runs_crashed, progress
+from flows.retries import RETRY_ON_OUTAGE, is_outage, prefect_unreachable
 from flows.runners import runner
 from flowsheet.config import (
     CohortConfig,
@@ -31,22 +32,20 @@ from flowsheet.config import (
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import (
-    evaluate as compare,
-)
-from flowsheet.lifecycle.experiment import (
+    evaluate,
     prepare,
     record,
     train,
 )
 from flowsheet.lifecycle.experiment.folds import (
-    Plan,
-    Results,
-    Round,
-    Trained,
-    replicated,
+    ExperimentPlan,
+    ExperimentResults,
+    FoldSpec,
+    TrainedModels,
+    combine_replicates,
+    plan_folds,
 )
-from flowsheet.lifecycle.experiment.folds import plan as plan_rounds
-from flowsheet.lifecycle.experiment.record import Outcome
+from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.tracking.runs import ParentRun
 
@@ -60,82 +59,86 @@ def _told(stage: Stage, name: str) -> Stage | State[Stage]:
     return Completed(name="Reused", message=f"made earlier in {stage.seconds:.1f} s", data=stage)
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def ingest(cohort: CohortConfig) -> Stage | State[Stage]:
     """Raw records to a validated extract."""
-    return _told(prepare.ingest(cohort, progress("ingest")), "ingest")
+    return _told(prepare.ingest_cohort(cohort, progress("ingest")), "ingest")
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def windows(extract: Stage, chosen: TaskConfig, features: FeaturesConfig) -> Stage | State[Stage]:
     """Extract to model-ready sequences."""
-    return _told(prepare.windows(extract, chosen, features), "windows")
+    return _told(prepare.build_windows(extract, chosen, features), "windows")
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def split(
     extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int
 ) -> Stage | State[Stage]:
     """Who trains, who validates, who is held out."""
-    return _told(prepare.split(extract, made, evaluation, seed), "split")
+    return _told(prepare.split_subjects(extract, made, evaluation, seed), "split")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.suffix}", **ON_OUTAGE)
-def train_model(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
+@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.label}", **RETRY_ON_OUTAGE)
+def train_model(each: FoldSpec, name: str, run_id: str) -> Stage | State[Stage]:
     """Tune and fit one model in one round; its trials are recorded below the run as they end."""
-    label = f"{name}{each.suffix}"
-    with record.recording(each, run_id) as on_trial:
-        made = train.train(each.config, name, each.data, on_trial, progress(label))
+    label = f"{name}{each.label}"
+    with record.trial_recorder(each, run_id) as on_trial:
+        made = train.train_model(each.config, name, each.data, on_trial, progress(label))
     return _told(made, label)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.suffix}")
-def have_trained(each: Round, name: str, run_id: str) -> Stage | State[Stage]:
+@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.label}")
+def train_model_on_pool(each: FoldSpec, name: str, run_id: str) -> Stage | State[Stage]:
     """The same on the work pool that the compute choice names."""
     from flows.pool import train_on_pool
 
-    label = f"{name}{each.suffix}"
+    label = f"{name}{each.label}"
     return _told(train_on_pool(each, name, run_id, progress(label)), label)
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
-def compare_models(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage | State[Stage]:
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
+def compare_models(
+    config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
+) -> Stage | State[Stage]:
     """Probabilities of all models on the same held-out rows to evidence."""
-    return _told(compare.compare(config, plan, trained), "compare")
+    return _told(evaluate.evaluate_models(config, plan, trained), "compare")
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
-def study_memory(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage | State[Stage]:
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
+def study_memory(
+    config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
+) -> Stage | State[Stage]:
     """What each model remembers of a dose, beside the law."""
     from flowsheet.lifecycle.memory_study import study as memory
 
     return _told(memory.study(config, plan, trained), "memory")
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
-def register(results: Results, run: ParentRun) -> Outcome:
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
+def register(results: ExperimentResults, run: ParentRun) -> RunSummary:
     """Evidence to the tracker, models to the registry."""
-    return record.finish(results, run, progress("register"), _sections(results))
+    return record.record_results(results, run, progress("register"), _sections(results))
 
 
-def _sections(results: Results) -> list[Section]:
+def _sections(results: ExperimentResults) -> list[Section]:
     """What special studies add to the report."""
     if results.memory is None:
         return []
     from flowsheet.lifecycle.memory_study import study as memory
 
-    return [memory.section(results.memory, compare.evidence(results.evidence).models)]
+    return [memory.section(results.memory, evaluate.load_evidence(results.evidence).models)]
 
 
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
-def experiment(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
-    """One experiment from records to a ranked, registered model; ``marks`` become tags of its MLflow run."""
-    with present(), record.alone(config, progress("experiment")):
-        close_killed_runs(record.tag(config))
+def experiment(config: ExperimentConfig, tags: dict[str, str] | None = None) -> RunSummary:
+    """One experiment from records to a ranked, registered model; ``tags`` become tags of its MLflow run."""
+    with present(), record.exclusive(config, progress("experiment")):
+        mark_killed_runs_crashed(record.flow_run_tag(config))
         plan = _prepared(config)
-        with record.tracked(config, plan, marks or {}) as run:
+        with record.track_experiment(config, plan, tags or {}) as run:
             trained, left_out = _train_all(plan, run.run_id)
-            results = Results(
+            results = ExperimentResults(
                 config=config,
                 plan=plan,
                 trained=trained,
@@ -152,15 +155,15 @@ def experiment(config: ExperimentConfig, marks: dict[str, str] | None = None) ->
     return outcome
 
 
-def _prepared(config: ExperimentConfig) -> Plan:
+def _prepared(config: ExperimentConfig) -> ExperimentPlan:
     """The rounds of the experiment, with the data of each."""
     plans = []
     for each in _replicates(config):
         extract = _result(ingest(each.cohort, return_state=True))
         made = _result(windows(extract, each.task, each.features, return_state=True))
         frozen = _result(split(extract, made, each.evaluation, each.seed, return_state=True))
-        plans.append(plan_rounds(each, extract, made, frozen))
-    return replicated(plans) if len(plans) > 1 else plans[0]
+        plans.append(plan_folds(each, extract, made, frozen))
+    return combine_replicates(plans) if len(plans) > 1 else plans[0]
 
 
 def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
@@ -177,7 +180,9 @@ def _result(state: State[Any]) -> Stage:
     return made
 
 
-def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], dict[str, str]]:
+def _train_all(
+    plan: ExperimentPlan, run_id: str
+) -> tuple[dict[str, dict[str, Stage]], dict[str, str]]:
     """Every model's stage in every round, and why a model was left out.
 
     Finished ones are looked up here; the others train in worker processes, because threads that
@@ -188,8 +193,8 @@ def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], di
         CheckFailed: no model applies to the task.
     """
     jobs = {
-        (each.name, name): (each, name, record.round_run(plan, each, name, run_id))
-        for each in plan.every
+        (each.name, name): (each, name, record.fold_run_id(plan, each, name, run_id))
+        for each in plan.all_folds
         for name in each.config.models
     }
     waiting = {
@@ -197,7 +202,7 @@ def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], di
         for key, job in jobs.items()
         if not train.is_trained(train.training_key(job[0].config, job[1], job[0].data))
     }
-    trained: dict[str, dict[str, Stage]] = {each.name: {} for each in plan.every}
+    trained: dict[str, dict[str, Stage]] = {each.name: {} for each in plan.all_folds}
     left_out: dict[str, str] = {}
     for key, job in jobs.items():
         try:
@@ -214,7 +219,7 @@ def _train_all(plan: Plan, run_id: str) -> tuple[dict[str, dict[str, Stage]], di
         each: {n: made for n, made in some.items() if n not in left_out}
         for each, some in trained.items()
     }
-    if not kept[plan.first.name]:
+    if not kept[plan.first_fold.name]:
         raise CheckFailed(
             "no model could be trained",
             where=", ".join(left_out),
@@ -227,18 +232,18 @@ def _trainer(config: ExperimentConfig) -> Task[..., Any]:
     compute = config.compute
     limit = compute.training_minutes and compute.training_minutes * 60
     # on a pool the limit holds there: the time spent waiting for a worker does not count
-    return have_trained if compute.pool else train_model.with_options(timeout_seconds=limit)
+    return train_model_on_pool if compute.pool else train_model.with_options(timeout_seconds=limit)
 
 
-def run(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
+def run(config: ExperimentConfig, tags: dict[str, str] | None = None) -> RunSummary:
     """Run the flow with as many worker processes as the compute choice allows, and see its records kept."""
     minutes = config.compute.run_minutes
     chosen = experiment.with_options(
         task_runner=runner(config.compute), timeout_seconds=minutes * 60 if minutes else None
     )
     try:
-        with tags(record.tag(config)):
-            outcome: Outcome = chosen(config, marks)
+        with flow_run_tags(record.flow_run_tag(config)):
+            outcome: RunSummary = chosen(config, tags)
             return outcome
     except (TaskRunTimeoutError, FlowRunTimeoutError) as error:
         raise FlowsheetError(

@@ -10,17 +10,17 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.liveness import present
 from flows.records import progress
-from flows.retries import ON_OUTAGE
+from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment import prepare
-from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 LIMIT_SECONDS = 6 * 3600
 """For flows that read a whole extract."""
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def extract_of(folder: str | None, cohort: str | None, overrides: Sequence[str] = ()) -> str:
     """The folder of an extract: the one that is given, or that of a cohort's records as they are
     now.
@@ -38,7 +38,7 @@ def extract_of(folder: str | None, cohort: str | None, overrides: Sequence[str] 
         return folder
     assert cohort is not None
     say = progress("ingest")
-    made = prepare.ingest(compose_cohort(cohort, list(overrides)), say)
+    made = prepare.ingest_cohort(compose_cohort(cohort, list(overrides)), say)
     opened = prepare.open_extract(made)
     say(
         f"{'found again' if made.reused else 'made'}: extract {opened.fingerprint[:16]} in {opened.path}"
@@ -49,6 +49,6 @@ def extract_of(folder: str | None, cohort: str | None, overrides: Sequence[str] 
 @flow(name="ingest", flow_run_name="ingest-{cohort}", timeout_seconds=LIMIT_SECONDS)
 def ingest(cohort: str, overrides: list[str] | None = None) -> Path:
     """Read, check and keep a cohort's records; unchanged records are found again."""
-    quiet()
+    use_quiet_settings()
     with present():
         return Path(extract_of(None, cohort, overrides or []))

@@ -47,7 +47,7 @@ def present() -> Iterator[None]:
     if context is None or context.flow_run is None or context.flow is None:
         yield  # the function was called without Prefect
         return
-    close_dead(context.flow.name)
+    mark_dead_runs_crashed(context.flow.name)
     path = _lock(context.flow_run.id)
     with locked(path):
         try:
@@ -69,7 +69,7 @@ def is_dead(run: UUID) -> bool:
         return False
 
 
-def is_silent(run: UUID) -> bool:
+def is_unresponsive(run: UUID) -> bool:
     """Whether a run is not present, and was not left so by a kill: it has not begun, or has ended."""
     return not _lock(run).exists()
 
@@ -83,7 +83,7 @@ def crash(client: SyncPrefectClient, run: UUID, why: str) -> None:
         client.set_task_run_state(task.id, Crashed(message=why), force=True)
 
 
-def close_dead(flow: str) -> list[FlowRun]:
+def mark_dead_runs_crashed(flow: str) -> list[FlowRun]:
     """Mark the dead runs of a flow that still count as running as crashed."""
     running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))
     with get_client(sync_client=True) as client:

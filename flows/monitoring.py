@@ -12,16 +12,16 @@ from prefect.events import emit_event
 from flows.ingest import LIMIT_SECONDS, extract_of
 from flows.liveness import present
 from flows.records import progress
-from flows.retries import ON_OUTAGE
+from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.monitoring import Monitored, monitor, monitoring_config
-from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 DRIFT = "flowsheet.drift"
 _TOLD = 50
 """Flags that the event carries, the largest change first."""
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def watch(model: str, extract: str, choice: str) -> Monitored:
     """The comparison with the training reference."""
     say = progress("monitor")
@@ -45,7 +45,7 @@ def monitoring(
 
     Emits the event ``flowsheet.drift`` about the registered model when something is flagged.
     """
-    quiet()
+    use_quiet_settings()
     with present():
         found = watch(model, extract_of(extract, cohort, overrides or []), choice)
         if not found.quiet:

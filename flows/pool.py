@@ -29,13 +29,13 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
-from flows.liveness import crash, is_dead, is_silent
+from flows.liveness import crash, is_dead, is_unresponsive
 from flows.retries import is_outage
 from flows.training import LEFT_OUT
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.experiment import train
-from flowsheet.lifecycle.experiment.folds import Round
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
+from flowsheet.lifecycle.experiment.folds import FoldSpec
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 
 _LOOK_SECONDS = 2.0
 _DEAD_LOOKS = 3
@@ -50,7 +50,7 @@ _WAITERS = ["retrain", "experiment"]
 _UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
-def train_on_pool(each: Round, name: str, run_id: str, say: Progress) -> Stage:
+def train_on_pool(each: FoldSpec, name: str, run_id: str, say: Progress) -> Stage:
     """The trained model, made by flow runs on the pool that the compute choice names.
 
     Runs of a former, killed experiment that are at it already are waited for instead of doubled.
@@ -74,7 +74,7 @@ def train_on_pool(each: Round, name: str, run_id: str, say: Progress) -> Stage:
             say(f"the Prefect server has not answered for {silent:.0f} s; waiting")
             time.sleep(_OUTAGE_LOOK_SECONDS)
         time.sleep(_LOOK_SECONDS)
-    found = stage("model", job.key, _lost)  # it is there: nothing is made
+    found = run_stage("model", job.key, _lost)  # it is there: nothing is made
     return found.model_copy(update={"reused": False})
 
 
@@ -88,7 +88,7 @@ def _lost(folder: Path) -> None:
 
 @dataclass
 class _Job:
-    each: Round
+    each: FoldSpec
     name: str
     run_id: str
     key: str
@@ -222,4 +222,4 @@ def _is_lost(run: FlowRun) -> bool:
     if run.state_type not in (StateType.PENDING, StateType.RUNNING) or run.state is None:
         return False
     age = datetime.now(UTC) - run.state.timestamp
-    return is_dead(run.id) or (is_silent(run.id) and age.total_seconds() > _SILENT_SECONDS)
+    return is_dead(run.id) or (is_unresponsive(run.id) and age.total_seconds() > _SILENT_SECONDS)

@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 
 from flows.liveness import present
 from flows.records import progress
-from flows.retries import ON_OUTAGE
+from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.gates import Gate
 from flowsheet.lifecycle.deployment.promotion import (
     Verdict,
@@ -25,7 +25,7 @@ from flowsheet.lifecycle.deployment.promotion import (
     promote,
     promotion_config,
 )
-from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 from flowsheet.tracking.model_registry import Registered
 
 
@@ -37,7 +37,7 @@ class Approval(RunInput):
     reason: str = ""
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def judged(
     name: str, version: int | None, choice: str, service: str | None
 ) -> tuple[Registered, tuple[Gate, ...]]:
@@ -85,7 +85,7 @@ def promotion(
     A deployed run that waits for a person holds no worker. Its state is called Promoted, Refused or
     Declined; when nobody answers within ``approval_hours`` it fails, and nothing is decided.
     """
-    quiet()
+    use_quiet_settings()
     with present():
         candidate, gates = judged(name, version, choice, service)
         actor, why = "", reason

@@ -37,7 +37,7 @@ def progress(name: str) -> Callable[[str], None]:
     return say
 
 
-def close_killed_runs(tag: str) -> int:
+def mark_killed_runs_crashed(tag: str) -> int:
     """Mark earlier experiments with this tag that still count as running as crashed; returns how
     many.
 

@@ -9,14 +9,14 @@ from prefect.cache_policies import NO_CACHE
 from flows import experiment as experiments
 from flows.liveness import present
 from flows.records import progress
-from flows.retries import ON_OUTAGE
+from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.compose import compose
 from flowsheet.errors import CheckFailed
-from flowsheet.lifecycle.experiment.check import check
-from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.lifecycle.experiment.check import check_config
+from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def compare(run_id: str, champions: list[str]) -> str:
     """The experiment beside the champions, where all were tested on the same rows; else why they cannot be compared."""
     from flowsheet.evaluation.leaderboard import leaderboard_markdown
@@ -37,10 +37,10 @@ def retrain(
     experiment: str, overrides: list[str] | None = None, champions: list[str] | None = None
 ) -> str:
     """Run an experiment and hold it against ``champions`` (``NAME@ALIAS`` or run ids); returns its MLflow run."""
-    quiet()
+    use_quiet_settings()
     with present():
         config = compose(experiment, overrides or [])
-        check(config)
+        check_config(config)
         outcome = experiments.run(config)
         progress("retrain")(outcome.headline)
         if champions:

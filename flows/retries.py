@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from flowsheet.errors import Unreachable, mask_secrets
-from flowsheet.lifecycle.runtime.local_servers import answers
+from flowsheet.lifecycle.runtime.local_servers import is_responding
 from flowsheet.tracking.store import TrackerUnreachable
 
 _KINDS = {
@@ -48,7 +48,7 @@ def is_outage(error: BaseException | None) -> bool:
 def prefect_unreachable() -> Unreachable | None:
     """What to tell of a Prefect server that does not answer; None if it does."""
     url = os.environ.get("PREFECT_API_URL", "")
-    if answers(f"{url}/health"):
+    if is_responding(f"{url}/health"):
         return None
     return Unreachable(
         "the Prefect server does not answer",
@@ -57,7 +57,7 @@ def prefect_unreachable() -> Unreachable | None:
     )
 
 
-def await_prefect() -> None:
+def wait_for_prefect() -> None:
     """Wait for the Prefect server as long as its clients do; one that has never reached it would not wait at all."""
     deadline = time.monotonic() + 2 ** (PREFECT_CLIENT_MAX_RETRIES.value() + 1)
     while prefect_unreachable() and time.monotonic() < deadline:
@@ -92,5 +92,7 @@ def try_again(task: Any, run: TaskRun, state: State[Any]) -> bool:
     )
 
 
-ON_OUTAGE = Retries(retries=4, retry_delay_seconds=[2, 10, 30, 60], retry_condition_fn=try_again)
+RETRY_ON_OUTAGE = Retries(
+    retries=4, retry_delay_seconds=[2, 10, 30, 60], retry_condition_fn=try_again
+)
 """For a task that may be repeated: all of ours find again what they have made."""

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from flows.retries import await_prefect, prefect_unreachable
+from flows.retries import prefect_unreachable, wait_for_prefect
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, UsageError
-from flowsheet.lifecycle.runtime.processes import die_with
+from flowsheet.lifecycle.runtime.processes import exit_with_parent
 
 _WAITING = 32
 """Threads that wait for a pool, a model in a round each."""
@@ -42,7 +42,9 @@ def runner(compute: ComputeConfig) -> TaskRunner[Any]:
             f"compute.runner={compute.runner} is not installed: no module {error.name}",
             todo=f"install flowsheet[{compute.runner}]",
         ) from None
-    return Processes(max_workers=compute.workers, initializer=die_with, initargs=(os.getpid(),))
+    return Processes(
+        max_workers=compute.workers, initializer=exit_with_parent, initargs=(os.getpid(),)
+    )
 
 
 class Processes(ProcessPoolTaskRunner):
@@ -74,7 +76,7 @@ def _answered(call: Callable[[], bytes]) -> bytes:
         Unreachable: the Prefect server does not answer.
         FlowsheetError: Prefect gave up for another reason.
     """
-    await_prefect()
+    wait_for_prefect()
     try:
         return call()
     except SystemExit as end:

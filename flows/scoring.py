@@ -10,12 +10,12 @@ from prefect.cache_policies import NO_CACHE
 from flows.ingest import LIMIT_SECONDS, extract_of
 from flows.liveness import present
 from flows.records import progress
-from flows.retries import ON_OUTAGE
+from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.batch_scoring import Scored, score
-from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def score_extract(model: str, extract: str, out: str | None) -> Scored:
     """Every stay; the same version and records are scored once."""
     say = progress("score")
@@ -42,6 +42,6 @@ def scoring(
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
         out: where a copy of the risks is put.
     """
-    quiet()
+    use_quiet_settings()
     with present():
         return score_extract(model, extract_of(extract, cohort, overrides or []), out)

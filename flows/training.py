@@ -18,34 +18,36 @@ from prefect.states import Completed
 
 from flows.liveness import present
 from flows.records import progress
-from flows.retries import ON_OUTAGE
+from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment import record, train
-from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.runtime.local_servers import quiet
+from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 from flowsheet.state.store import Store
 
 LEFT_OUT = "LeftOut"
 """Name of the state of a run whose model does not apply to the task; its message says why."""
 
 
-@task(cache_policy=NO_CACHE, **ON_OUTAGE)
-def fit(each: Round, name: str, run_id: str) -> Stage:
+@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
+def fit(each: FoldSpec, name: str, run_id: str) -> Stage:
     """Tune and fit; its trials are recorded below the MLflow run."""
-    with record.recording(each, run_id) as on_trial:
-        return train.train(each.config, name, each.data, on_trial, progress(f"{name}{each.suffix}"))
+    with record.trial_recorder(each, run_id) as on_trial:
+        return train.train_model(
+            each.config, name, each.data, on_trial, progress(f"{name}{each.label}")
+        )
 
 
-@flow(name="train", flow_run_name="train-{name}{each.suffix}")
-def training(each: Round, name: str, run_id: str) -> Stage | State[Any]:
+@flow(name="train", flow_run_name="train-{name}{each.label}")
+def training(each: FoldSpec, name: str, run_id: str) -> Stage | State[Any]:
     """Train model ``name`` in a round, recorded in MLflow's run ``run_id``.
 
     Raises:
         UsageError: the store of the run that asks is not this worker's.
     """
-    quiet()
-    must_share(each)
+    use_quiet_settings()
+    check_shared_store(each)
     minutes = each.config.compute.training_minutes
     timed = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit
     with present():
@@ -55,7 +57,7 @@ def training(each: Round, name: str, run_id: str) -> Stage | State[Any]:
             return Completed(name=LEFT_OUT, message=refusal.what)
 
 
-def must_share(each: Round) -> None:
+def check_shared_store(each: FoldSpec) -> None:
     """Refuse a round whose data this worker does not see, or whose model it would leave elsewhere."""
     root = Store.open().root
     made = [each.data.extract, each.data.windows, each.data.split]

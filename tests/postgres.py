@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flowsheet.lifecycle.runtime.local_servers import free_port
+from flowsheet.lifecycle.runtime.local_servers import find_free_port
 
 
 def program(name: str) -> str:
@@ -39,7 +39,7 @@ class Cluster:
     """A running server."""
 
     def __init__(self, folder: Path, who: dict[str, int]) -> None:
-        self.folder, self.who, self.port = folder, who, free_port()
+        self.folder, self.who, self.port = folder, who, find_free_port()
 
     def url(self, database: str, driver: str = "psycopg") -> str:
         return f"postgresql+{driver}://postgres@127.0.0.1:{self.port}/{database}"
@@ -48,7 +48,7 @@ class Cluster:
         settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
         self.control("-w", "-l", str(self.folder / "log"), "-o", settings, "start")
 
-    def stop(self, how: str = "immediate") -> None:
+    def stop_server(self, how: str = "immediate") -> None:
         """``immediate`` is what a kill does."""
         self.control("-m", how, "stop")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from flowsheet.errors import mask_secrets
-from flowsheet.lifecycle.runtime.local_servers import free_port
+from flowsheet.lifecycle.runtime.local_servers import find_free_port
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registration import register
@@ -229,7 +229,7 @@ needs_proc = pytest.mark.skipif(
 def test_the_pages_listen_on_loopback_only(monkeypatch):
     for name in [n for n in os.environ if n.startswith(("PREFECT_", "MLFLOW_"))]:
         monkeypatch.delenv(name)
-    ports = [free_port() for _ in range(2)]
+    ports = [find_free_port() for _ in range(2)]
     with started(
         "ui", "--mlflow-port", str(ports[0]), "--prefect-port", str(ports[1]), until="Ctrl-C"
     ) as pid:
@@ -265,7 +265,7 @@ def champion(tmp_path) -> str:
 @needs_proc
 def test_serving_listens_on_loopback_only(champion):
     assert ServeConfig(name="m").host == "127.0.0.1"
-    port = free_port()
+    port = find_free_port()
     with started("serve", champion, "--port", str(port), until='"serving"') as pid:
         deadline = time.monotonic() + 120
         while not (found := listening(pid)) and time.monotonic() < deadline:

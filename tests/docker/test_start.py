@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flowsheet.lifecycle.runtime.local_servers import free_port, stop
+from flowsheet.lifecycle.runtime.local_servers import find_free_port, stop_server
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 PASSWORDS = {
@@ -108,7 +108,7 @@ def started(
             time.sleep(0.5)
         yield
     finally:
-        stop(process.pid)
+        stop_server(process.pid)
 
 
 def answer(url: str, **headers: str) -> int:
@@ -126,7 +126,7 @@ def test_servers_and_a_worker_start_and_say_that_they_are_well(postgres, tmp_pat
         env={**postgres, **PASSWORDS},
         check=True,
     )
-    prefect, mlflow, worker = (str(free_port()) for _ in range(3))
+    prefect, mlflow, worker = (str(find_free_port()) for _ in range(3))
     at = {
         "postgres:5432": f"127.0.0.1:{postgres['PGPORT']}",
         "mlflow:5000,127.0.0.1:5000,localhost:5000": f"127.0.0.1:{mlflow}",

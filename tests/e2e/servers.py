@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowsheet.lifecycle.runtime.local_servers import (
-    QUIET,
-    await_url,
-    free_port,
-    start,
-    stop,
+    QUIET_SETTINGS,
+    find_free_port,
+    start_server,
+    stop_server,
+    wait_for_server,
 )
 
 
@@ -31,8 +31,8 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = start(self.words, self.log, self.env)
-        await_url(self.health, self.process, self.log)
+        self.process = start_server(self.words, self.log, self.env)
+        wait_for_server(self.health, self.process, self.log)
 
     def kill(self) -> None:
         """SIGKILL, for it and its workers."""
@@ -47,7 +47,7 @@ class Server:
             yield self
         finally:
             if self.process:
-                stop(self.process.pid)
+                stop_server(self.process.pid)
 
 
 def plain() -> dict[str, str]:
@@ -57,12 +57,12 @@ def plain() -> dict[str, str]:
         for k, v in os.environ.items()
         if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))
     }
-    return {**bare, **QUIET}
+    return {**bare, **QUIET_SETTINGS}
 
 
 def prefect_server(folder: Path, database: str | None = None) -> Server:
     """Prefect on a database, or on an SQLite file of its own."""
-    port = free_port()
+    port = find_free_port()
     env = {**plain(), "PREFECT_HOME": str(folder / "prefect")}
     if database:
         env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
@@ -73,7 +73,7 @@ def prefect_server(folder: Path, database: str | None = None) -> Server:
 
 def mlflow_server(folder: Path, database: str | None = None) -> Server:
     """MLflow on a database, or on an SQLite file of its own."""
-    port = free_port()
+    port = find_free_port()
     url = f"http://127.0.0.1:{port}"
     words = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     words += ["--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}"]

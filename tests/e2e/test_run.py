@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flowsheet.lifecycle.runtime.local_servers import prefect_api, quiet
+from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
 from flowsheet.state.json_files import read_json
 from tests.e2e.conftest import SMALL, ask, command, flowsheet
 
@@ -93,7 +93,7 @@ def test_the_prefect_page_has_every_task_and_the_leaderboard(
     for name in [n for n in os.environ if n.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PREFECT_HOME", str(finished / "prefect"))
-    quiet()
+    use_quiet_settings()
     with prefect_api() as api:
         states = {run["state_type"] for run in ask(api, "/flow_runs/filter", {})}
         tasks = {run["name"]: run["state_type"] for run in ask(api, "/task_runs/filter", {})}

@@ -10,9 +10,8 @@ import pytest
 from flowsheet.compose import compose
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.lifecycle.experiment import evaluate as compare
-from flowsheet.lifecycle.experiment import prepare, train
-from flowsheet.lifecycle.experiment.folds import plan
+from flowsheet.lifecycle.experiment import evaluate, prepare, train
+from flowsheet.lifecycle.experiment.folds import plan_folds
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
@@ -36,17 +35,20 @@ def compared(data_dir: Path, *overrides: str) -> tuple[Evidence, set[str], list[
         "sepsis_daily", [f"cohort.path={data_dir / 'mimic3-demo'}", *QUICK, *overrides]
     )
     said: list[str] = []
-    extract = prepare.ingest(config.cohort, said.append)
-    windows = prepare.windows(extract, config.task, config.features)
-    rounds = plan(
-        config, extract, windows, prepare.split(extract, windows, config.evaluation, config.seed)
+    extract = prepare.ingest_cohort(config.cohort, said.append)
+    windows = prepare.build_windows(extract, config.task, config.features)
+    rounds = plan_folds(
+        config,
+        extract,
+        windows,
+        prepare.split_subjects(extract, windows, config.evaluation, config.seed),
     )
     trained, left_out = {}, set()
-    for each in rounds.rounds:
+    for each in rounds.folds:
         trained[each.name] = {}
         for model in config.models:
             try:
-                trained[each.name][model] = train.train(
+                trained[each.name][model] = train.train_model(
                     config, model, each.data, lambda *_: None, said.append
                 )
             except CheckFailed:
@@ -54,7 +56,7 @@ def compared(data_dir: Path, *overrides: str) -> tuple[Evidence, set[str], list[
     kept = {
         name: {m: s for m, s in some.items() if m not in left_out} for name, some in trained.items()
     }
-    evidence = Evidence.load(compare.compare(config, rounds, kept).folder)
+    evidence = Evidence.load(evaluate.evaluate_models(config, rounds, kept).folder)
     return evidence, left_out, [line for line in said if "warning" in line]
 
 

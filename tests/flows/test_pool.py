@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import StateType
 import flows.pool as module
 from flowsheet.compose import compose
 from flowsheet.errors import FlowsheetError
-from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.experiment.train import Data
+from flowsheet.lifecycle.experiment.train import FoldData
 
 RETRAIN, INGEST = uuid4(), uuid4()
 
@@ -69,9 +69,9 @@ def server(monkeypatch):
 @pytest.fixture
 def job():
     stage = Stage(kind="extract", key="0" * 64, path="nowhere", reused=False, seconds=1.0)
-    each = Round(
+    each = FoldSpec(
         config=compose("demo", ["compute=cpu_pool"]),
-        data=Data(extract=stage, windows=stage, split=stage),
+        data=FoldData(extract=stage, windows=stage, split=stage),
     )
     return module._Job(each, "lstm", "0" * 32, "1" * 64, print)
 
@@ -89,7 +89,7 @@ def an_hour_later(job):
 
 def dead(monkeypatch, *runs):
     monkeypatch.setattr(module, "is_dead", lambda run: run in runs)
-    monkeypatch.setattr(module, "is_silent", lambda run: False)
+    monkeypatch.setattr(module, "is_unresponsive", lambda run: False)
 
 
 def test_all_that_a_lost_machine_had_in_hand_is_begun_again(server, job, monkeypatch):

@@ -29,7 +29,7 @@ def test_a_worker_process_in_which_prefect_gives_up_is_an_error(gone):
 
 
 def test_the_reason_is_told_where_the_server_answers(monkeypatch):
-    monkeypatch.setattr(flows.runners, "await_prefect", lambda: None)
+    monkeypatch.setattr(flows.runners, "wait_for_prefect", lambda: None)
     monkeypatch.setattr(flows.runners, "prefect_unreachable", lambda: None)
     with pytest.raises(FlowsheetError, match="with code 3"):
         flows.runners._answered(functools.partial(sys.exit, 3))

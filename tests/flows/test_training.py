@@ -11,13 +11,13 @@ from mlflow.exceptions import MlflowException
 
 from flows.retries import is_outage
 from flows.runners import runner
-from flows.training import must_share
+from flows.training import check_shared_store
 from flowsheet.compose import choices, compose
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, Unreachable, UsageError
-from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.experiment.train import Data
+from flowsheet.lifecycle.experiment.train import FoldData
 from flowsheet.state.store import Store
 
 PARAMETERS_AT_MOST = 512 * 1024  # Prefect's limit, in bytes
@@ -33,23 +33,23 @@ def made(kind, root, there=True):
 def a_round(root, there=True):
     stages = {kind: made(kind, root, there) for kind in ("extract", "windows", "split")}
     models = f"models=[{','.join(choices('model'))}]"
-    return Round(config=compose("demo", [models]), data=Data(**stages))
+    return FoldSpec(config=compose("demo", [models]), data=FoldData(**stages))
 
 
 def test_the_parameters_are_small_and_come_back_the_same():
     each = a_round(Store.open().root)
     text = json.dumps(each.model_dump(mode="json"))
     assert len(text) < PARAMETERS_AT_MOST / 10
-    assert Round.model_validate(json.loads(text)) == each
-    must_share(each)
+    assert FoldSpec.model_validate(json.loads(text)) == each
+    check_shared_store(each)
 
 
 def test_a_worker_with_another_folder_refuses(tmp_path):
     with pytest.raises(UsageError, match="does not see the extract") as caught:
-        must_share(a_round(tmp_path / "elsewhere"))
+        check_shared_store(a_round(tmp_path / "elsewhere"))
     assert "FLOWSHEET_HOME" in caught.value.todo
     with pytest.raises(UsageError, match="does not see the extract"):
-        must_share(a_round(Store.open().root, there=False))
+        check_shared_store(a_round(Store.open().root, there=False))
 
 
 def test_servers_that_do_not_answer_are_asked_again():

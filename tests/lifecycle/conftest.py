@@ -16,10 +16,10 @@ import pytest
 from flowsheet.compose import compose_cohort
 from flowsheet.config import EvaluationConfig, ExperimentConfig, FeaturesConfig, TuningConfig
 from flowsheet.lifecycle.experiment import prepare
-from flowsheet.lifecycle.experiment.evaluate import judge
-from flowsheet.lifecycle.experiment.predictions import FoldNote, Predictions
+from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
+from flowsheet.lifecycle.experiment.predictions import PredictedFold, Predictions
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.experiment.train import Data, train
+from flowsheet.lifecycle.experiment.train import FoldData, train_model
 from flowsheet.state.hashing import digest
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.registration import register
@@ -76,7 +76,7 @@ def predictions(says: str, seed: int = 0) -> Predictions:
     subgroups = pl.DataFrame(
         {"stay_id": np.arange(STAYS) + 10, "sex": np.where(np.arange(STAYS) % 2, "F", "M")}
     )
-    note = FoldNote(name="", repeat=0, fold=0, learned_from=900, thresholds={"logistic": 0.5})
+    note = PredictedFold(name="", repeat=0, fold=0, learned_from=900, thresholds={"logistic": 0.5})
     return Predictions(said, subgroups, (note,))
 
 
@@ -117,7 +117,7 @@ class Registrar:
         )
         child = tracker.model_run(parent.run_id, "logistic", key, {"l2": 0.1})
         if judged:
-            found = judge(said, config.task, config.evaluation, config.seed)
+            found = evaluate_predictions(said, config.task, config.evaluation, config.seed)
             found.save(held)
             tracker.log(child, metrics=found.metrics("logistic"))
         tracker.log_folder(parent.run_id, held, "evidence")
@@ -187,14 +187,14 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
             tuning=TuningConfig(name="none", trials=1),
             evaluation=EvaluationConfig(name="holdout", test=0.3, resamples=50),
         )
-        extract = prepare.ingest(config.cohort, print)
-        windows = prepare.windows(extract, config.task, config.features)
-        data = Data(
+        extract = prepare.ingest_cohort(config.cohort, print)
+        windows = prepare.build_windows(extract, config.task, config.features)
+        data = FoldData(
             extract=extract,
             windows=windows,
-            split=prepare.split(extract, windows, config.evaluation, config.seed),
+            split=prepare.split_subjects(extract, windows, config.evaluation, config.seed),
         )
-        trained = train(config, "logistic", data, lambda trial: None, print)
+        trained = train_model(config, "logistic", data, lambda trial: None, print)
         tracker = Tracker.open()
         parent = tracker.start(config, trained.key)
         child = tracker.model_run(parent.run_id, "logistic", trained.key)
@@ -203,7 +203,7 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
         version = register(
             "in_service", child, log_model(child, trained.folder / "model_package"), trained.key
         )
-        again = prepare.open_extract(prepare.ingest(wards[1], print)).path
+        again = prepare.open_extract(prepare.ingest_cohort(wards[1], print)).path
     return InService("in_service", version, trained, config, again)
 
 

@@ -170,7 +170,8 @@ def test_a_failure_ends_what_is_below_and_nothing_else(tracker, config):
 
 def test_what_killed_processes_left_open_is_closed(tracker, config):
     started = {
-        name: tracker.start(config, name, holder=name).run_id for name in ("dead", "alive", "done")
+        name: tracker.start(config, name, run_lock=name).run_id
+        for name in ("dead", "alive", "done")
     }
     unknown = tracker.start(config, "unknown").run_id
     below = tracker.model_run(started["dead"], "logistic", "training1")
@@ -178,11 +179,11 @@ def test_what_killed_processes_left_open_is_closed(tracker, config):
     asked = []
 
     @contextlib.contextmanager
-    def abandoned(holder):
-        asked.append(holder)
-        yield holder == "dead"
+    def is_stale(run_lock):
+        asked.append(run_lock)
+        yield run_lock == "dead"
 
-    tracker.close_killed(abandoned)
+    tracker.close_killed(is_stale)
     held = {run.info.run_id: run.info.status for run in runs(config)}
     assert held == {
         started["dead"]: "KILLED", below: "KILLED", started["alive"]: "RUNNING", started["done"]: "FINISHED",
@@ -191,9 +192,9 @@ def test_what_killed_processes_left_open_is_closed(tracker, config):
     assert "done" not in asked
     for run in (started["alive"], unknown):
         tracker.finish(run)
-    again = tracker.start(config, "dead", holder="later")
+    again = tracker.start(config, "dead", run_lock="later")
     assert (again.run_id, again.finished) == (started["dead"], False)
-    (taken_up,) = runs(config, flowsheet__holder="later")
+    (taken_up,) = runs(config, flowsheet__run_lock="later")
     assert taken_up.info.status == "RUNNING"
 
 
@@ -206,7 +207,7 @@ def test_notes_that_nobody_finished_are_closed_after_a_day(tracker, config):
         .info.run_id
         for hours, level in ((1, "note"), (25, "note"), (25, "comparison"))
     }
-    tracker.close_killed(lambda holder: contextlib.nullcontext(False))
+    tracker.close_killed(lambda run_lock: contextlib.nullcontext(False))
     held = {run.info.run_id: run.info.status for run in runs(config)}
     assert sorted(held[run] for run in made) == ["KILLED", "KILLED", "RUNNING"]
 

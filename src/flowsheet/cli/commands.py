@@ -16,22 +16,21 @@ from flowsheet.cohort.ingest import make_source
 from flowsheet.compose import compose, compose_cohort
 from flowsheet.config import CohortConfig
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.lifecycle.experiment.check import check
-from flowsheet.lifecycle.experiment.prepare import ingest as ingest_stage
-from flowsheet.lifecycle.experiment.prepare import open_extract
+from flowsheet.lifecycle.experiment.check import check_config
+from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
 
 
 def resolved(experiment: str, overrides: Sequence[str]) -> str:
     """The experiment's configuration as YAML, checked down to every model's parameters."""
     config = compose(experiment, overrides)
-    check(config)
+    check_config(config)
     return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
 def ingest(cohort: str, overrides: Sequence[str], out: Path | None) -> None:
     """Make an extract, in the store or at ``out``, and print what it holds."""
     config = compose_cohort(cohort, overrides)
-    extract = _write(config, out) if out else open_extract(ingest_stage(config, _say))
+    extract = _write(config, out) if out else open_extract(ingest_cohort(config, _say))
     terminal.extract(extract, terminal.console())
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flowsheet.lifecycle.deployment.compare_models import Comparison
     from flowsheet.lifecycle.deployment.monitoring import Monitored
     from flowsheet.lifecycle.deployment.promotion import Verdict
-    from flowsheet.lifecycle.experiment.record import Outcome
-    from flowsheet.lifecycle.experiment.rerun import Line, Rerun
+    from flowsheet.lifecycle.experiment.record import RunSummary
+    from flowsheet.lifecycle.experiment.rerun import RerunResult, ValueDiff
 
 _SHOWN_FAILURES = 40
 _SHOWN_PARAMETERS = 60  # a simulated ward has hundreds: its manifest tells them
@@ -31,7 +31,7 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
-def leaderboard(outcome: Outcome, out: Console) -> None:
+def leaderboard(outcome: RunSummary, out: Console) -> None:
     """The ranking of an experiment, what was reused, and where to look next."""
     out.print(table(f"{outcome.experiment}: held-out subjects", outcome.columns, outcome.rows))
     out.print(outcome.headline, highlight=False)
@@ -58,7 +58,7 @@ def comparison(made: Comparison, out: Console) -> None:
     out.print(f"report {made.report}", highlight=False, soft_wrap=True)
 
 
-def rerun(done: Rerun, out: Console) -> None:
+def rerun(done: RerunResult, out: Console) -> None:
     """Figure by figure: then, now, equal."""
     if done.changes:
         rows = [[line.what, _short(line.old), _short(line.new)] for line in done.changes]
@@ -107,7 +107,7 @@ def _short(value: str | float | None) -> str:
     return f"{value:.6g}" if isinstance(value, float) else value[:16]
 
 
-def _verdict(line: Line) -> str:
+def _verdict(line: ValueDiff) -> str:
     if line.equal:
         return "equal"
     if isinstance(line.old, float) and isinstance(line.new, float):

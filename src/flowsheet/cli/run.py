@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from flowsheet.compose import compose, resource_dir
 from flowsheet.config import ExperimentConfig
-from flowsheet.lifecycle.runtime.local_servers import prefect_api, quiet
-from flowsheet.lifecycle.runtime.processes import stoppable
+from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
+from flowsheet.lifecycle.runtime.processes import sigterm_as_interrupt
 from flowsheet.state.home import home
 
 if TYPE_CHECKING:
-    from flowsheet.lifecycle.experiment.record import Outcome
+    from flowsheet.lifecycle.experiment.record import RunSummary
 
 
 def run(experiment: str, overrides: Sequence[str]) -> None:
@@ -31,20 +31,20 @@ def run(experiment: str, overrides: Sequence[str]) -> None:
     terminal.leaderboard(outcome, terminal.console())
 
 
-def run_config(config: ExperimentConfig, marks: dict[str, str] | None = None) -> Outcome:
-    """Run an experiment; ``marks`` become tags of its MLflow run and keep it apart from one without them."""
+def run_config(config: ExperimentConfig, tags: dict[str, str] | None = None) -> RunSummary:
+    """Run an experiment; ``tags`` become tags of its MLflow run and keep it apart from one without them."""
     home()
-    quiet()
+    use_quiet_settings()
 
     def prepare() -> None:  # slow imports, while the server starts
-        from flowsheet.lifecycle.experiment.check import check
+        from flowsheet.lifecycle.experiment.check import check_config
 
-        check(config)
+        check_config(config)
         _flow("experiment")
 
     print(f"experiment {config.name}", file=sys.stderr, flush=True)
-    with stoppable(), prefect_api(meanwhile=prepare):
-        outcome: Outcome = _flow("experiment").run(config, marks)
+    with sigterm_as_interrupt(), prefect_api(meanwhile=prepare):
+        outcome: RunSummary = _flow("experiment").run(config, tags)
         return outcome
 
 

@@ -9,11 +9,11 @@ import threading
 
 from flowsheet.errors import UsageError, mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import (
-    await_url,
     prefect_api,
-    quiet,
-    start,
-    stop,
+    start_server,
+    stop_server,
+    use_quiet_settings,
+    wait_for_server,
 )
 from flowsheet.state.home import home
 from flowsheet.tracking.store import artifact_root, tracking_uri
@@ -29,7 +29,7 @@ def serve(mlflow_port: int, prefect_port: int) -> None:
     Raises:
         UsageError: a port is taken.
     """
-    quiet()
+    use_quiet_settings()
     home()
     stopped = threading.Event()
     for kind in (signal.SIGINT, signal.SIGTERM):
@@ -43,7 +43,7 @@ def serve(mlflow_port: int, prefect_port: int) -> None:
             stopped.wait()
         finally:
             if mlflow[1]:
-                stop(mlflow[1])
+                stop_server(mlflow[1])
 
 
 def _mlflow(port: int) -> tuple[str, int | None]:
@@ -61,8 +61,8 @@ def _mlflow(port: int) -> tuple[str, int | None]:
     store = {
         "MLFLOW_BACKEND_STORE_URI": tracking_uri()
     }  # it may hold a password, which arguments would show to all
-    process = start(arguments, folder / "server.log", store)
-    await_url(f"{url}/health", process, folder / "server.log")
+    process = start_server(arguments, folder / "server.log", store)
+    wait_for_server(f"{url}/health", process, folder / "server.log")
     return url, process.pid
 
 

@@ -113,13 +113,13 @@ class Tracker:
         data: Iterable[DataSet] = (),
         tags: Mapping[str, str] | None = None,
         *,
-        holder: str = "",
+        run_lock: str = "",
     ) -> ParentRun:
         """The experiment's run: the one with this key, or a new one.
 
         ``key`` stands for everything that the experiment's results depend on. ``fingerprints``
         (data, split, ...) become parameters. Configuration, installed versions and environment are
-        kept as artifacts. ``holder`` says whose run it is while it goes on, for
+        kept as artifacts. ``run_lock`` says whose run it is while it goes on, for
         :meth:`close_killed`.
         """
         experiment_id = self._experiment(config.name)
@@ -127,7 +127,7 @@ class Tracker:
             held = self._find(experiment_id, "experiment", {"flowsheet.key": key})
             run_id = held.info.run_id if held else self._create(
                 experiment_id, "experiment", f"{config.name} {key[:8]}",
-                {"flowsheet.key": key, orphans.HOLDER: holder, "mlflow.source.name": f"flowsheet run {config.name}"},
+                {"flowsheet.key": key, orphans.RUN_LOCK: run_lock, "mlflow.source.name": f"flowsheet run {config.name}"},
             )  # fmt: skip
         if held and held.info.status == "FINISHED":
             return ParentRun(run_id, experiment_id, finished=True)
@@ -136,7 +136,7 @@ class Tracker:
         self.log(
             run_id,
             params={**experiment_params(config), **(fingerprints or {})},
-            tags={**code_version(), **(tags or {}), orphans.HOLDER: holder},
+            tags={**code_version(), **(tags or {}), orphans.RUN_LOCK: run_lock},
         )
         self._record(run_id, config)
         if config.description:
@@ -287,9 +287,9 @@ class Tracker:
         """End the open runs below one: nobody works on them any more, or a server that was killed made them twice."""
         orphans.close_below(self._client, run_id)
 
-    def close_killed(self, abandoned: orphans.Abandoned) -> None:
-        """End the runs that a kill has left open; ``abandoned`` tells of a ``holder`` whether it is gone."""
-        for run_id in orphans.killed(self._client, abandoned):
+    def close_killed(self, is_stale: orphans.IsStale) -> None:
+        """End the runs that a kill has left open; ``is_stale`` tells of a ``run_lock`` whether it is gone."""
+        for run_id in orphans.killed(self._client, is_stale):
             self.fail(run_id, "its process was killed", killed=True)
 
     def _trial(self, run_id: str, metric: str, trial: Trial) -> None:

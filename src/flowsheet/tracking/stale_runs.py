@@ -9,13 +9,13 @@ from typing import Any
 
 from flowsheet.tracking.store import PatientClient
 
-Abandoned = Callable[[str], AbstractContextManager[bool]]
-"""Tells of a holder whether it is gone, and keeps it so as long as the block lasts."""
-HOLDER = "flowsheet.holder"
+IsStale = Callable[[str], AbstractContextManager[bool]]
+"""Tells of a run's lock whether its process is gone, and keeps it so as long as the block lasts."""
+RUN_LOCK = "flowsheet.run_lock"
 """The tag that names who works on an experiment's run."""
 _OPEN = "attributes.status = 'RUNNING'"
 _AT_MOST_SECONDS = 24 * 3600
-"""Comparisons and notes have no holder; they are made in minutes."""
+"""Comparisons and notes have no lock; they are made in minutes."""
 
 
 def close_below(client: PatientClient, run_id: str) -> None:
@@ -26,11 +26,11 @@ def close_below(client: PatientClient, run_id: str) -> None:
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def killed(client: PatientClient, abandoned: Abandoned) -> Iterator[str]:
+def killed(client: PatientClient, is_stale: IsStale) -> Iterator[str]:
     """The open runs of experiments whose process is gone, and forgotten comparisons and notes."""
     everywhere = [e.experiment_id for e in client.search_experiments(max_results=1000)]
     for run in _open(client, everywhere, "experiment"):
-        with abandoned(run.data.tags.get(HOLDER, "")) as gone:
+        with is_stale(run.data.tags.get(RUN_LOCK, "")) as gone:
             if gone:
                 yield run.info.run_id
     oldest = int((time.time() - _AT_MOST_SECONDS) * 1000)

@@ -13,7 +13,7 @@ from flowsheet.cohort.writer import write
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.deployment import batch_scoring as score
 from flowsheet.lifecycle.deployment.batch_scoring import SCORES
-from flowsheet.lifecycle.experiment import batches
+from flowsheet.lifecycle.experiment import extract_batches
 from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 
 
@@ -61,7 +61,9 @@ def test_the_risks_are_those_of_the_model_package(in_service, some):
 def test_parts_of_any_size_give_the_same_risks(in_service, some):
     model_package = ModelPackage.load(in_service.trained.folder / "model_package")
     whole = model_package.predict(some.tables())
-    parts = pl.concat([model_package.predict(tables) for tables in batches.batches(some, 7)])
+    parts = pl.concat(
+        [model_package.predict(tables) for tables in extract_batches.iter_batches(some, 7)]
+    )
     assert_frame_equal(parts, whole, check_exact=False, abs_tol=1e-9, rel_tol=0)
 
 

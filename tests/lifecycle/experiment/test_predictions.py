@@ -7,9 +7,9 @@ from polars.testing import assert_frame_equal
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence, evaluate
-from flowsheet.lifecycle.experiment.evaluate import judge
+from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import (
-    FoldNote,
+    PredictedFold,
     Predictions,
     said,
     sequences,
@@ -27,7 +27,7 @@ def held():
 
 
 def note(repeat=0, fold=0, thresholds=None):
-    return FoldNote(
+    return PredictedFold(
         name="",
         repeat=repeat,
         fold=fold,
@@ -54,7 +54,7 @@ def groups(held):
 
 def test_evidence_from_the_table_is_the_evidence_from_the_sequences(held, tmp_path):
     Predictions(of(held), groups(held), (note(),)).save(tmp_path)
-    again = judge(Predictions.load(tmp_path), TASK, QUICK, 1)
+    again = evaluate_predictions(Predictions.load(tmp_path), TASK, QUICK, 1)
     direct = evaluate(
         held,
         guesses(held),
@@ -71,23 +71,26 @@ def test_evidence_from_the_table_is_the_evidence_from_the_sequences(held, tmp_pa
 def test_the_fingerprint_knows_every_answer_and_no_model(held):
     mine = Predictions(of(held), groups(held), (note(),))
     assert (
-        mine.fingerprint() == Predictions(of(held, seed=2), groups(held), (note(),)).fingerprint()
+        mine.targets_fingerprint()
+        == Predictions(of(held, seed=2), groups(held), (note(),)).targets_fingerprint()
     )
     y = held.y.copy()
     y[7] = 1 - y[7]
     assert (
-        mine.fingerprint()
-        != Predictions(of(replace(held, y=y)), groups(held), (note(),)).fingerprint()
+        mine.targets_fingerprint()
+        != Predictions(of(replace(held, y=y)), groups(held), (note(),)).targets_fingerprint()
     )
     assert (
-        mine.said_fingerprint()
-        != Predictions(of(held, seed=2), groups(held), (note(),)).said_fingerprint()
+        mine.probabilities_fingerprint()
+        != Predictions(of(held, seed=2), groups(held), (note(),)).probabilities_fingerprint()
     )
 
 
 def test_renamed_and_beside_keep_probabilities_and_thresholds(held):
     mine = Predictions(of(held), groups(held), (note(),))
-    both = mine.renamed({"a": "a (one)"}).beside(mine.renamed({"a": "a (two)", "b": "b"}))
+    both = mine.select_models({"a": "a (one)"}).join_models(
+        mine.select_models({"a": "a (two)", "b": "b"})
+    )
     assert both.models == ["a (one)", "a (two)", "b"]
     assert both.folds[0].thresholds == {"a (one)": 0.5, "a (two)": 0.5, "b": 0.4}
     assert np.array_equal(said(both.rows, "a (one)"), said(mine.rows, "a"))
@@ -110,7 +113,9 @@ def test_folds_are_judged_each_with_its_own_thresholds(held):
         for fold, subjects in enumerate(parts):
             tables.append(of(held.select_subjects(subjects), repeat, fold, seed=10 * repeat + fold))
             notes.append(note(repeat, fold))
-    found = judge(Predictions(pl.concat(tables), groups(held), tuple(notes)), TASK, QUICK, 1)
+    found = evaluate_predictions(
+        Predictions(pl.concat(tables), groups(held), tuple(notes)), TASK, QUICK, 1
+    )
     assert isinstance(found, Evidence)
     assert set(found.models) == {"a", "b"}
     assert found.folds.height > 0

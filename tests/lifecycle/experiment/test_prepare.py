@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from flowsheet.config import FeaturesConfig, TaskConfig
-from flowsheet.lifecycle.experiment.prepare import summarise
+from flowsheet.lifecycle.experiment.prepare import summarise_windows
 from flowsheet.testing.tables import make_tables
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 
@@ -25,4 +25,4 @@ def test_a_variable_is_unknown_where_none_of_its_columns_has_a_value(aggregation
     features = FeaturesConfig(name="f", aggregations=aggregations, carry_forward_hours=11)
     task = TaskConfig(name="t", step_hours=4, horizon=1)
     made = build_sequences(tables, task, features, ("hr", "lact"), (), collect_vocabulary(tables))
-    assert summarise(made)["unknown_share"] == unknown
+    assert summarise_windows(made)["unknown_share"] == unknown

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowsheet.lifecycle.experiment.stage import Stage, is_made, stage
+from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.state.hashing import digest
 
 KEY = digest("stage")
@@ -25,15 +25,15 @@ def nothing(folder: Path) -> None:
 
 @pytest.fixture
 def first() -> Stage:
-    return stage("windows", KEY, made)
+    return run_stage("windows", KEY, made)
 
 
 def test_a_stage_is_made_once(first: Stage) -> None:
-    again = stage("windows", KEY, nothing)
+    again = run_stage("windows", KEY, nothing)
     assert (first.reused, again.reused) == (False, True)
     assert again == first.model_copy(update={"reused": True})
-    assert is_made("windows", KEY)
-    assert not is_made("split", KEY)
+    assert is_complete("windows", KEY)
+    assert not is_complete("split", KEY)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_one_that_lost_its_contents_is_made_again(
     first: Stage, lose: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lose(first.folder)
-    assert not is_made("windows", KEY)
-    assert not stage("windows", KEY, made).reused
+    assert not is_complete("windows", KEY)
+    assert not run_stage("windows", KEY, made).reused
     assert "has lost some of its contents" in capsys.readouterr().err
     assert (first.folder / "inner" / "numbers.npy").stat().st_size == 100
-    assert is_made("windows", KEY)
+    assert is_complete("windows", KEY)
 
 
 def test_what_is_added_to_a_stage_does_not_matter(first: Stage) -> None:
     (first.folder / "note.txt").write_text("mine")
-    assert stage("windows", KEY, nothing).reused
+    assert run_stage("windows", KEY, nothing).reused

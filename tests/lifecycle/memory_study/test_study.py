@@ -12,8 +12,7 @@ from flowsheet.compose import compose
 from flowsheet.config import ExperimentConfig
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment import prepare, train
-from flowsheet.lifecycle.experiment.folds import Plan, replicated
-from flowsheet.lifecycle.experiment.folds import plan as plan_rounds
+from flowsheet.lifecycle.experiment.folds import ExperimentPlan, combine_replicates, plan_folds
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.memory_study import LAW
 from flowsheet.lifecycle.memory_study import study as memory
@@ -35,21 +34,23 @@ SMALL = [
 ]
 
 
-def prepared(config: ExperimentConfig) -> tuple[Plan, dict[str, dict[str, Stage]]]:
+def prepared(config: ExperimentConfig) -> tuple[ExperimentPlan, dict[str, dict[str, Stage]]]:
     """The experiment up to its trained models, as the flow goes."""
     plans = []
     for each in memory.replicates(config):
-        extract = prepare.ingest(each.cohort, lambda line: None)
-        made = prepare.windows(extract, each.task, each.features)
-        split = prepare.split(extract, made, each.evaluation, each.seed)
-        plans.append(plan_rounds(each, extract, made, split))
-    plan = replicated(plans) if len(plans) > 1 else plans[0]
+        extract = prepare.ingest_cohort(each.cohort, lambda line: None)
+        made = prepare.build_windows(extract, each.task, each.features)
+        split = prepare.split_subjects(extract, made, each.evaluation, each.seed)
+        plans.append(plan_folds(each, extract, made, split))
+    plan = combine_replicates(plans) if len(plans) > 1 else plans[0]
     return plan, {
         each.name: {
-            name: train.train(each.config, name, each.data, lambda trial: None, lambda line: None)
+            name: train.train_model(
+                each.config, name, each.data, lambda trial: None, lambda line: None
+            )
             for name in config.models
         }
-        for each in plan.rounds
+        for each in plan.folds
     }
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from flowsheet.lifecycle.runtime.local_servers import (
-    answers,
-    free_port,
+    find_free_port,
+    is_responding,
     prefect_api,
-    quiet,
-    start,
+    start_server,
+    use_quiet_settings,
 )
 from flowsheet.state.json_files import read_json, write_json
 
@@ -23,7 +23,7 @@ def no_server(monkeypatch: pytest.MonkeyPatch, flowsheet_home: Path) -> Path:
     for name in [n for n in os.environ if n.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PREFECT_HOME", str(flowsheet_home / "prefect"))
-    quiet()
+    use_quiet_settings()
     return flowsheet_home
 
 
@@ -32,17 +32,17 @@ def test_users_share_a_server_and_the_last_one_out_stops_it(no_server: Path):
     state = no_server / "prefect" / "server.json"
     state.parent.mkdir(parents=True)
     write_json(
-        state, {"url": f"http://127.0.0.1:{free_port()}/api", "pid": 2**22 + 1}
+        state, {"url": f"http://127.0.0.1:{find_free_port()}/api", "pid": 2**22 + 1}
     )  # a dead one is not used
     with prefect_api() as first:
-        assert answers(f"{first}/health")
+        assert is_responding(f"{first}/health")
         assert os.environ["PREFECT_API_URL"] == first
         del os.environ["PREFECT_API_URL"]  # another process would not have it
         with prefect_api() as second:
             assert second == first
-        assert answers(f"{first}/health")
+        assert is_responding(f"{first}/health")
         assert read_json(state)["url"] == first
-    assert not answers(f"{first}/health")
+    assert not is_responding(f"{first}/health")
     assert not state.exists()
 
 
@@ -50,16 +50,16 @@ def test_users_share_a_server_and_the_last_one_out_stops_it(no_server: Path):
 def test_a_server_that_was_left_starting_is_ended(no_server: Path):
     folder = no_server / "prefect"
     folder.mkdir(parents=True)
-    port = free_port()
+    port = find_free_port()
     arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    left = start(arguments, folder / "server.log", {"PREFECT_HOME": str(folder)})
+    left = start_server(arguments, folder / "server.log", {"PREFECT_HOME": str(folder)})
     while not Path(
         f"/proc/{left.pid}/cmdline"
     ).read_bytes():  # a process has no words until its program is loaded
         time.sleep(0.01)
     write_json(folder / "server.json", {"url": f"http://127.0.0.1:{port}/api", "pid": left.pid})
     with prefect_api() as api:
-        assert answers(f"{api}/health")
+        assert is_responding(f"{api}/health")
         assert str(port) not in api
         assert left.poll() is not None
 

@@ -12,8 +12,8 @@ from flowsheet.cohort.schema import TIME
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.export_file import deliver
-from flowsheet.lifecycle.experiment.batches import batches, check_speaks
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
+from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter_batches
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS
 from flowsheet.state.hashing import digest
 from flowsheet.tracking import model_registry as registry
@@ -58,19 +58,19 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     found = registry.named(model)
     opened = Extract.open(extract, verify=True)
     model_package = registry.load(found)
-    check_speaks(opened, model_package)
+    check_variables(opened, model_package)
     key = digest([model_package.training_key, found.name, found.version, opened.fingerprint])
 
     def make(folder: Path) -> None:
         parts = [pl.DataFrame(schema=PREDICTIONS)]
-        for tables in batches(opened):
+        for tables in iter_batches(opened):
             parts.append(model_package.predict(tables))
             progress(f"{sum(part['stay_id'].n_unique() for part in parts):,} stays scored")
         risks = pl.concat(parts)
         _check_whole(risks, found)
         _marked(risks, found, opened).write_parquet(folder / "scores.parquet")
 
-    made = stage("scores", key, make)
+    made = run_stage("scores", key, make)
     file = made.folder / "scores.parquet"
     if out is not None:
         deliver(file, out)

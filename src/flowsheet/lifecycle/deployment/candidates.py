@@ -38,7 +38,7 @@ def contender(reference: str, folder: Path) -> Contender:
             where=f"run {record.run_id}",
             todo="the model was left out of its experiment: see the run's report",
         )
-    return Contender(record, held.renamed(kept))
+    return Contender(record, held.select_models(kept))
 
 
 def must_agree(first: Contender, other: Contender) -> None:
@@ -58,7 +58,7 @@ def must_agree(first: Contender, other: Contender) -> None:
             f"task.{key} is {tasks[0][key]} and {tasks[1].get(key)}" for key in differing
         )
         raise CheckFailed(f"the tasks differ: {said}", where=where, todo="compare runs of one task")
-    if first.predictions.fingerprint() != other.predictions.fingerprint():
+    if first.predictions.targets_fingerprint() != other.predictions.targets_fingerprint():
         raise CheckFailed(
             f"the held-out rows differ: {'; '.join(_row_differences(first.predictions, other.predictions))}",
             where=where,
@@ -67,7 +67,7 @@ def must_agree(first: Contender, other: Contender) -> None:
 
 
 def _row_differences(a: Predictions, b: Predictions) -> list[str]:
-    ours, theirs = a.truth(), b.truth()
+    ours, theirs = a.targets(), b.targets()
     found = []
     for name, one, other in (("first", ours, theirs), ("second", theirs, ours)):
         alone = set(one["subject_id"].to_list()) - set(other["subject_id"].to_list())
@@ -96,7 +96,7 @@ def side_by_side(contenders: Sequence[Contender]) -> Predictions:
             "there is one model only", todo="name another run, or an experiment with several models"
         )
     renamed = [
-        each.predictions.renamed(
+        each.predictions.select_models(
             {
                 m: m if counted[m] == 1 else f"{m} ({each.record.label})"
                 for m in each.predictions.models
@@ -110,5 +110,5 @@ def side_by_side(contenders: Sequence[Contender]) -> Predictions:
         raise UsageError(f"{', '.join(twice)} is named twice", todo="name each run once")
     joined = renamed[0]
     for each in renamed[1:]:
-        joined = joined.beside(each)
+        joined = joined.join_models(each)
     return joined

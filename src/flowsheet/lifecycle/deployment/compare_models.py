@@ -20,9 +20,9 @@ from flowsheet.lifecycle.deployment.candidates import (
     must_agree,
     side_by_side,
 )
-from flowsheet.lifecycle.experiment.evaluate import VERSION, judge
+from flowsheet.lifecycle.experiment.evaluate import VERSION, evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
-from flowsheet.lifecycle.experiment.stage import Stage, stage
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.state.hashing import digest
 from flowsheet.state.store import Store
 from flowsheet.timestamps import local_now_text
@@ -82,8 +82,8 @@ def _judged(
     key = digest(
         {
             "version": VERSION,
-            "truth": joined.fingerprint(),
-            "said": joined.said_fingerprint(),
+            "truth": joined.targets_fingerprint(),
+            "said": joined.probabilities_fingerprint(),
             "thresholds": [fold.thresholds for fold in joined.folds],
             "evaluation": evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": seed,
@@ -92,9 +92,9 @@ def _judged(
 
     def make(folder: Path) -> None:
         joined.save(folder)
-        judge(joined, task, evaluation, seed).save(folder)
+        evaluate_predictions(joined, task, evaluation, seed).save(folder)
 
-    return stage("comparison", key, make)
+    return run_stage("comparison", key, make)
 
 
 def _report(evidence: Evidence, contenders: Sequence[Contender], made: Stage) -> Path:

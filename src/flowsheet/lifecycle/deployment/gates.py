@@ -14,7 +14,7 @@ from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.subsets import ALL
 from flowsheet.lifecycle.deployment.candidates import Contender, must_agree
-from flowsheet.lifecycle.experiment.evaluate import judge
+from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.prediction.input_rows import example_tables
 from flowsheet.tracking import model_registry as registry
@@ -68,7 +68,7 @@ def _evidence(
 ) -> Evidence:
     held = _as(candidate, CANDIDATE)
     if champion:
-        held = held.beside(_as(champion, CHAMPION))
+        held = held.join_models(_as(champion, CHAMPION))
     recorded = candidate.record.config
     evaluation = EvaluationConfig.model_validate(recorded["evaluation"]).model_copy(
         update={
@@ -77,13 +77,13 @@ def _evidence(
             "confidence": config.confidence,
         }
     )
-    return judge(
+    return evaluate_predictions(
         held, TaskConfig.model_validate(recorded["task"]), evaluation, int(recorded["seed"])
     )
 
 
 def _as(contender: Contender, name: str) -> Predictions:
-    return contender.predictions.renamed({contender.predictions.models[0]: name})
+    return contender.predictions.select_models({contender.predictions.models[0]: name})
 
 
 def _against(evidence: Evidence, config: PromotionConfig) -> Gate:

@@ -11,9 +11,9 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.compose import load
 from flowsheet.config import FrozenModel, MonitoringConfig, validate_config
 from flowsheet.lifecycle.deployment.export_file import deliver
-from flowsheet.lifecycle.experiment.batches import check_speaks
-from flowsheet.lifecycle.experiment.reference_data import met, quarantine
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
+from flowsheet.lifecycle.experiment.extract_batches import check_variables
+from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 from flowsheet.monitoring.findings import Findings, compare
 from flowsheet.monitoring.profile import VERSION
 from flowsheet.monitoring.reference import Reference, mean_risks, sketches
@@ -85,7 +85,7 @@ def monitor(
     found = registry.named(model)
     opened = Extract.open(extract, verify=True)
     model_package = registry.load(found)
-    check_speaks(opened, model_package)
+    check_variables(opened, model_package)
     reference = Reference.read(model_package.reference, f"{found.name}/{found.version}")
     key = digest(
         [
@@ -99,7 +99,7 @@ def monitor(
     )
 
     def make(folder: Path) -> None:
-        lines, risks = met(model_package, opened, progress)
+        lines, risks = collect_current_data(model_package, opened, progress)
         findings = compare(reference, lines, risks, config)
         findings.frame().write_parquet(folder / "findings.parquet")
         about = _about(found, opened)
@@ -120,7 +120,7 @@ def monitor(
         )
         (folder / "report.html").write_text(render(watched))
 
-    made = stage("monitoring", key, make)
+    made = run_stage("monitoring", key, make)
     if out is not None:
         deliver(made.folder / "report.html", out)
     findings = Findings.model_validate(read_json(made.folder / "findings.json")["findings"])
@@ -139,7 +139,7 @@ def monitor(
 
 def _records(extract: Extract) -> list[str]:
     """Fingerprints of what is compared; the quarantine is no part of the extract's own."""
-    aside = quarantine(extract)
+    aside = quarantine_file(extract)
     return [extract.fingerprint, file_digest(aside) if aside else ""]
 
 

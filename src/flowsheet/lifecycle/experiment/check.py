@@ -8,7 +8,7 @@ from flowsheet.evaluation.metrics import METRICS, make_score_function
 from flowsheet.tuning.space import resolve
 
 
-def check(config: ExperimentConfig) -> None:
+def check_config(config: ExperimentConfig) -> None:
     """Look at what the frozen schema cannot know: the source's options, the models' parameters, the
     metrics.
 

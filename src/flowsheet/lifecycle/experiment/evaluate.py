@@ -11,29 +11,31 @@ from flowsheet.config import EvaluationConfig, ExperimentConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence, evaluate
 from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.threshold import choose_threshold
-from flowsheet.lifecycle.experiment.folds import Plan, Round, Trained
+from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec, TrainedModels
 from flowsheet.lifecycle.experiment.predictions import (
-    FoldNote,
+    PredictedFold,
     Predictions,
     said,
     sequences,
     table,
 )
-from flowsheet.lifecycle.experiment.stage import Stage, stage
-from flowsheet.lifecycle.experiment.train import probabilities
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.lifecycle.experiment.train import load_probabilities
 from flowsheet.state.hashing import digest
 
 VERSION = 4
 """Raise it when the same predictions give other evidence."""
 
 
-def compare(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
+def evaluate_models(
+    config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
+) -> Stage:
     """The evidence of an experiment: alarm thresholds from the validation subjects, figures from
     the held-out ones.
 
     Of replicates, whose wards are different ones, the first is compared here.
     """
-    rounds = [each for each in plan.rounds if each.config.seed == config.seed]
+    rounds = [each for each in plan.folds if each.config.seed == config.seed]
     key = digest(
         {
             "version": VERSION,
@@ -47,29 +49,29 @@ def compare(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
     )
 
     def make(folder: Path) -> None:
-        held = gather(rounds, trained)
+        held = collect_predictions(rounds, trained)
         held.save(folder)
-        judge(held, config.task, config.evaluation, config.seed).save(folder)
+        evaluate_predictions(held, config.task, config.evaluation, config.seed).save(folder)
 
-    return stage("evidence", key, make)
+    return run_stage("evidence", key, make)
 
 
-def gather(rounds: list[Round], trained: Trained) -> Predictions:
+def collect_predictions(rounds: list[FoldSpec], trained: TrainedModels) -> Predictions:
     """What every model said in these rounds."""
     tables, notes = [], []
     for each in rounds:
-        train, valid, test = each.data.parts()
+        train, valid, test = each.data.load_parts()
         models = trained[each.name]
         thresholds = {
             name: choose_threshold(
-                valid, probabilities(made, "valid"), each.config.task, each.config.evaluation
+                valid, load_probabilities(made, "valid"), each.config.task, each.config.evaluation
             )
             for name, made in models.items()
         }
-        heard = {name: probabilities(made, "test") for name, made in models.items()}
+        heard = {name: load_probabilities(made, "test") for name, made in models.items()}
         tables.append(table(test, heard, each.repeat, each.fold))
         notes.append(
-            FoldNote(
+            PredictedFold(
                 name=each.name,
                 repeat=each.repeat,
                 fold=each.fold,
@@ -81,7 +83,9 @@ def gather(rounds: list[Round], trained: Trained) -> Predictions:
     return Predictions(pl.concat(tables), subgroups, tuple(notes))
 
 
-def judge(held: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int) -> Evidence:
+def evaluate_predictions(
+    held: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
+) -> Evidence:
     """The evidence that predictions hold; computed from them alone, so that anybody can do it again."""
     if len(held.folds) == 1:
         rows = held.rows.sort("stay_id", "step")
@@ -103,7 +107,7 @@ def judge(held: Predictions, task: TaskConfig, evaluation: EvaluationConfig, see
     return evaluate_folds(everybody, folds, evaluation, seed, task=task, subgroups=held.subgroups)
 
 
-def _fold(held: Predictions, note: FoldNote) -> FoldPredictions:
+def _fold(held: Predictions, note: PredictedFold) -> FoldPredictions:
     rows = held.of(note).sort("stay_id", "step")
     return FoldPredictions(
         repeat=note.repeat,
@@ -115,11 +119,11 @@ def _fold(held: Predictions, note: FoldNote) -> FoldPredictions:
     )
 
 
-def evidence(made: Stage) -> Evidence:
-    """The evidence that :func:`compare` made."""
+def load_evidence(made: Stage) -> Evidence:
+    """The evidence that :func:`evaluate_models` made."""
     return Evidence.load(made.folder)
 
 
-def predictions(made: Stage) -> Predictions:
+def load_predictions(made: Stage) -> Predictions:
     """The predictions that it was computed from."""
     return Predictions.load(made.folder)

@@ -19,21 +19,21 @@ from flowsheet.state.store import Store
 KIND = "experiment"
 
 
-def alone(identity: str, progress: Progress) -> contextlib.AbstractContextManager[None]:
+def exclusive(identity: str, progress: Progress) -> contextlib.AbstractContextManager[None]:
     """Hold the experiment: the same choices run once at a time."""
     return Store.open().lock(
         KIND, identity, lambda: progress("waiting: the same experiment is already running")
     )
 
 
-def holder(identity: str) -> str:
+def lock_tag(identity: str) -> str:
     """What a run is marked with while this process holds the experiment."""
     path = Store.open().lock_path(KIND, identity)
     return f"{_id()}:{path.relative_to(home()) if path.is_relative_to(home()) else path}"
 
 
 @contextlib.contextmanager
-def abandoned(holder: str) -> Iterator[bool]:
+def is_stale(holder: str) -> Iterator[bool]:
     """Whether no process holds the experiment that was marked so; if none does, none will while the block lasts."""
     owner, _, place = holder.partition(":")
     path = home() / place

@@ -26,7 +26,7 @@ _ROW = ("y", "scored", "in_state", "step")
 _PREFIX = "p."
 
 
-class FoldNote(FrozenModel):
+class PredictedFold(FrozenModel):
     """What belongs to a whole fold."""
 
     name: str
@@ -43,33 +43,33 @@ class Predictions:
 
     rows: pl.DataFrame
     subgroups: pl.DataFrame
-    folds: tuple[FoldNote, ...]
+    folds: tuple[PredictedFold, ...]
 
     @property
     def models(self) -> list[str]:
         """Their names."""
         return [c.removeprefix(_PREFIX) for c in self.rows.columns if c.startswith(_PREFIX)]
 
-    def of(self, fold: FoldNote) -> pl.DataFrame:
+    def of(self, fold: PredictedFold) -> pl.DataFrame:
         """The rows that the fold held out, by stay and step."""
         return self.rows.filter(repeat=fold.repeat, fold=fold.fold)
 
-    def truth(self) -> pl.DataFrame:
+    def targets(self) -> pl.DataFrame:
         """Which rows were asked about, and what came of them."""
         return self.rows.select("repeat", "fold", "stay_id", "subject_id", *_ROW)
 
-    def fingerprint(self) -> str:
-        """sha256 of :meth:`truth`: equal where the same questions were asked of the same patients."""
-        return _digest(self.truth().cast(pl.Int64))
+    def targets_fingerprint(self) -> str:
+        """sha256 of :meth:`targets`: equal where the same questions were asked of the same patients."""
+        return _digest(self.targets().cast(pl.Int64))
 
-    def said_fingerprint(self) -> str:
+    def probabilities_fingerprint(self) -> str:
         """sha256 of what the models said."""
         return _digest(self.rows.select(f"^{_PREFIX}.*$"))
 
-    def renamed(self, names: Mapping[str, str]) -> Predictions:
+    def select_models(self, names: Mapping[str, str]) -> Predictions:
         """Only these models, under these names."""
         columns = {_PREFIX + old: _PREFIX + new for old, new in names.items()}
-        rows = self.rows.select(*self.truth().columns, *columns).rename(columns)
+        rows = self.rows.select(*self.targets().columns, *columns).rename(columns)
         notes = [
             fold.model_copy(
                 update={"thresholds": {new: fold.thresholds[old] for old, new in names.items()}}
@@ -78,7 +78,7 @@ class Predictions:
         ]
         return Predictions(rows, self.subgroups, tuple(notes))
 
-    def beside(self, other: Predictions) -> Predictions:
+    def join_models(self, other: Predictions) -> Predictions:
         """The models of both; they must have been asked about the same rows."""
         notes = [
             mine.model_copy(update={"thresholds": {**mine.thresholds, **theirs.thresholds}})
@@ -96,7 +96,9 @@ class Predictions:
     @classmethod
     def load(cls, folder: Path) -> Predictions:
         """The tables of :meth:`save`."""
-        notes = tuple(FoldNote.model_validate(note) for note in read_json(folder / "folds.json"))
+        notes = tuple(
+            PredictedFold.model_validate(note) for note in read_json(folder / "folds.json")
+        )
         rows = pl.read_parquet(folder / "predictions.parquet")
         return cls(rows, pl.read_parquet(folder / "subgroups.parquet"), notes)
 

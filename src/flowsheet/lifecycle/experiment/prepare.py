@@ -14,7 +14,7 @@ from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
@@ -25,7 +25,7 @@ from flowsheet.windows.sequences import Sequences
 _AGE_BANDS = (45, 65, 80)
 
 
-def ingest(cohort: CohortConfig, progress: Progress) -> Stage:
+def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
     """A validated extract of the cohort's records.
 
     Raises:
@@ -46,15 +46,15 @@ def ingest(cohort: CohortConfig, progress: Progress) -> Stage:
     def make(folder: Path) -> None:
         ingest_source(source, cohort, folder / "extract", progress)
 
-    return stage("extract", key, make)
+    return run_stage("extract", key, make)
 
 
 def open_extract(made: Stage) -> Extract:
-    """The extract that :func:`ingest` made."""
+    """The extract that :func:`ingest_cohort` made."""
     return Extract.open(made.folder / "extract")
 
 
-def windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage:
+def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage:
     """Sequences of every stay, and what a served model needs to build the same columns again."""
     opened = open_extract(extract)
     key = digest(
@@ -80,12 +80,12 @@ def windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage
             "vocabulary": dict(vocabulary),
         }
         write_json(folder / "columns.json", columns)
-        write_json(folder / "summary.json", summarise(sequences))
+        write_json(folder / "summary.json", summarise_windows(sequences))
 
-    return stage("windows", key, make)
+    return run_stage("windows", key, make)
 
 
-def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
+def split_subjects(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
     """Who trains, who validates, who is held out, in every fold of the protocol: frozen, and the
     same for every model.
 
@@ -108,7 +108,7 @@ def split(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) 
             train_on_all(roster, evaluation, seed).save(folder / "service.json")
         write_json(folder / "folds.json", plan)
 
-    return stage("split", key, make)
+    return run_stage("split", key, make)
 
 
 def _roster(extract: Extract, sequences: Sequences) -> SubjectTable:
@@ -143,7 +143,7 @@ def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
     return order.join(known, on="stay_id", how="left", maintain_order="left")
 
 
-def summarise(sequences: Sequences) -> dict[str, object]:
+def summarise_windows(sequences: Sequences) -> dict[str, object]:
     """Counts that a reader wants before any score: stays, steps, prevalence, missingness."""
     scored = sequences.scored
     return {
@@ -171,7 +171,7 @@ def _unknown(sequences: Sequences) -> dict[str, float]:
     return shares
 
 
-def summary(made: Stage) -> dict[str, object]:
-    """What :func:`summarise` counted when the windows were made."""
+def load_summary(made: Stage) -> dict[str, object]:
+    """What :func:`summarise_windows` counted when the windows were made."""
     counted: dict[str, object] = read_json(made.folder / "summary.json")
     return counted

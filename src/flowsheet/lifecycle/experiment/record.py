@@ -15,11 +15,11 @@ from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import lock as holding
 from flowsheet.lifecycle.experiment import report
-from flowsheet.lifecycle.experiment.evaluate import evidence as read_evidence
-from flowsheet.lifecycle.experiment.folds import Plan, Results, Round
-from flowsheet.lifecycle.experiment.prepare import open_extract, summary
+from flowsheet.lifecycle.experiment.evaluate import load_evidence
+from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
+from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.lifecycle.experiment.stage import Progress
-from flowsheet.lifecycle.experiment.train import OnTrial, training_key, trials_of
+from flowsheet.lifecycle.experiment.train import OnTrial, load_trials, training_key
 from flowsheet.lifecycle.model_card import facts as card
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
@@ -29,7 +29,7 @@ from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
 from flowsheet.tracking.store import TrackerUnreachable
 
 
-class Outcome(FrozenModel):
+class RunSummary(FrozenModel):
     """What a run tells its user."""
 
     experiment: str
@@ -47,25 +47,25 @@ class Outcome(FrozenModel):
     """Models that do not apply to the task, and why."""
 
 
-def identity(config: ExperimentConfig) -> str:
+def config_fingerprint(config: ExperimentConfig) -> str:
     """sha256 of all choices that a result depends on, before any data is seen."""
     return digest(config.model_dump(mode="json", exclude={"compute", "description"}))
 
 
-def tag(config: ExperimentConfig) -> str:
+def flow_run_tag(config: ExperimentConfig) -> str:
     """A Prefect tag that the flow runs of the same choices share."""
-    return f"experiment:{identity(config)[:16]}"
+    return f"experiment:{config_fingerprint(config)[:16]}"
 
 
 @contextlib.contextmanager
-def alone(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
+def exclusive(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
     """Hold the experiment: the same choices run once at a time. Runs that a kill has left open are closed."""
-    Tracker.open().close_killed(holding.abandoned)
-    with holding.alone(identity(config), progress):
+    Tracker.open().close_killed(holding.is_stale)
+    with holding.exclusive(config_fingerprint(config), progress):
         yield
 
 
-def experiment_key(config: ExperimentConfig, plan: Plan) -> str:
+def experiment_key(config: ExperimentConfig, plan: ExperimentPlan) -> str:
     """What the MLflow run of an experiment is found by: equal keys, equal results."""
     return digest(
         {
@@ -78,9 +78,9 @@ def experiment_key(config: ExperimentConfig, plan: Plan) -> str:
     )
 
 
-def fingerprints(plan: Plan) -> dict[str, str]:
+def data_fingerprints(plan: ExperimentPlan) -> dict[str, str]:
     """Of the data that the experiment's numbers come from."""
-    data = plan.first.data
+    data = plan.first_fold.data
     return {
         "fingerprint.records": open_extract(data.extract).manifest.source.input,
         "fingerprint.extract": open_extract(data.extract).fingerprint,
@@ -90,14 +90,16 @@ def fingerprints(plan: Plan) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def tracked(config: ExperimentConfig, plan: Plan, tags: Mapping[str, str]) -> Iterator[ParentRun]:
+def track_experiment(
+    config: ExperimentConfig, plan: ExperimentPlan, tags: Mapping[str, str]
+) -> Iterator[ParentRun]:
     """The experiment's MLflow run; a failure inside the block is told to it.
 
     ``tags`` mark the run, and keep it apart from the run of the same experiment without them.
     """
     tracker = Tracker.open()
-    data = plan.first.data
-    counts = {name: n for name, n in summary(data.windows).items() if isinstance(n, int)}
+    data = plan.first_fold.data
+    counts = {name: n for name, n in load_summary(data.windows).items() if isinstance(n, int)}
     dataset = DataSet(
         config.cohort.name,
         open_extract(data.extract).fingerprint,
@@ -108,18 +110,18 @@ def tracked(config: ExperimentConfig, plan: Plan, tags: Mapping[str, str]) -> It
     parent = tracker.start(
         config,
         digest([key, tags]) if tags else key,
-        fingerprints(plan),
+        data_fingerprints(plan),
         [dataset],
         tags,
-        holder=holding.holder(identity(config)),
+        run_lock=holding.lock_tag(config_fingerprint(config)),
     )
     with _failing(tracker, parent.run_id):
         yield parent
 
 
 @contextlib.contextmanager
-def recording(each: Round, run_id: str) -> Iterator[OnTrial]:
-    """A listener that records every trial of a model in a round as it ends, below :func:`round_run`'s run."""
+def trial_recorder(each: FoldSpec, run_id: str) -> Iterator[OnTrial]:
+    """A listener that records every trial of a model in a round as it ends, below :func:`fold_run_id`'s run."""
     tracker = Tracker.open()
     with _failing(tracker, run_id):
         yield lambda trial: tracker.sync_trials(run_id, each.config.tuning.metric, [trial])
@@ -140,28 +142,28 @@ def _failing(tracker: Tracker, run_id: str) -> Iterator[None]:
         raise
 
 
-def _model_run(tracker: Tracker, plan: Plan, name: str, run_id: str) -> str:
+def _model_run(tracker: Tracker, plan: ExperimentPlan, name: str, run_id: str) -> str:
     return tracker.model_run(run_id, name, plan.key(name))
 
 
-def round_run(plan: Plan, each: Round, name: str, run_id: str) -> str:
+def fold_run_id(plan: ExperimentPlan, each: FoldSpec, name: str, run_id: str) -> str:
     """Where a round's trials belong: below the model's run, or below its fold's where there are several."""
     tracker = Tracker.open()
     child = _model_run(tracker, plan, name, run_id)
-    if len(plan.every) == 1:
+    if len(plan.all_folds) == 1:
         return child
     return tracker.fold_run(child, name, each.name, training_key(each.config, name, each.data))
 
 
-def finish(
-    results: Results, run: ParentRun, progress: Progress, sections: Sequence[Section] = ()
-) -> Outcome:
+def record_results(
+    results: ExperimentResults, run: ParentRun, progress: Progress, sections: Sequence[Section] = ()
+) -> RunSummary:
     """Record the evidence, package and register every model, close the runs.
 
     Of a run that an earlier call has finished, nothing is recorded again. ``sections`` of special
     studies are shown in the report.
     """
-    tracker, evidence = Tracker.open(), read_evidence(results.evidence)
+    tracker, evidence = Tracker.open(), load_evidence(results.evidence)
     html = report.path(results)
     if not (run.finished and html.is_file()):
         report.write(results, run.run_id, sections)
@@ -170,7 +172,7 @@ def finish(
         child = _model_run(tracker, results.plan, name, run.run_id)
         if not run.finished:
             _record_model(tracker, results, name, run.run_id, evidence)
-        if results.plan.service:
+        if results.plan.final_refit:
             registered.append(_register(results, name, child, evidence))
             progress(registered[-1])
         if not run.finished:
@@ -178,7 +180,7 @@ def finish(
     if not run.finished:
         _record_evidence(tracker, results, run.run_id, html)
     columns, *rows = leaderboard_table(evidence)
-    return Outcome(
+    return RunSummary(
         experiment=results.config.name,
         run_id=run.run_id,
         headline=evidence.headline,
@@ -193,14 +195,14 @@ def finish(
 
 
 def _record_model(
-    tracker: Tracker, results: Results, name: str, run_id: str, evidence: Evidence
+    tracker: Tracker, results: ExperimentResults, name: str, run_id: str, evidence: Evidence
 ) -> None:
     """The figures on the model's run; trials and parameters where they belong."""
     child = _model_run(tracker, results.plan, name, run_id)
-    for each in results.plan.every:
+    for each in results.plan.all_folds:
         made, metric = results.trained[each.name][name], each.config.tuning.metric
-        run = round_run(results.plan, each, name, run_id)
-        tracker.sync_trials(run, metric, trials_of(made))
+        run = fold_run_id(results.plan, each, name, run_id)
+        tracker.sync_trials(run, metric, load_trials(made))
         tuning = read_json(made.folder / "tuning.json")
         fit = {f"valid.{metric}": tuning["value"], "training.seconds": made.seconds}
         tracker.log(run, params={f"model.{k}": v for k, v in tuning["params"].items()}, metrics=fit)
@@ -210,9 +212,9 @@ def _record_model(
     tracker.log(child, metrics=evidence.metrics(name))
 
 
-def _register(results: Results, name: str, child: str, evidence: Evidence) -> str:
+def _register(results: ExperimentResults, name: str, child: str, evidence: Evidence) -> str:
     """The line that names the registered version."""
-    config, service = results.config, results.plan.service
+    config, service = results.config, results.plan.final_refit
     assert service
     made = results.trained[service.name][name]
     figures = {key: v for key, v in evidence.metrics(name).items() if key.count(".") == 1}
@@ -226,8 +228,8 @@ def _register(results: Results, name: str, child: str, evidence: Evidence) -> st
     return f"registered {registered} version {version}"
 
 
-def _record_evidence(tracker: Tracker, results: Results, run_id: str, html: Path) -> None:
-    evidence = read_evidence(results.evidence)
+def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, html: Path) -> None:
+    evidence = load_evidence(results.evidence)
     best = evidence.models[0]
     tracker.log(run_id, metrics=_summary(evidence.metrics(best)), tags={"flowsheet.best": best})
     tracker.log_folder(run_id, results.evidence.folder, "evidence")

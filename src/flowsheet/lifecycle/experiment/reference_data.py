@@ -11,9 +11,9 @@ import polars as pl
 
 from flowsheet.cohort.extract import QUARANTINE, Extract
 from flowsheet.cohort.schema import Tables
-from flowsheet.lifecycle.experiment.batches import batches
+from flowsheet.lifecycle.experiment.extract_batches import iter_batches
 from flowsheet.lifecycle.experiment.prepare import open_extract
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, stage
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 from flowsheet.monitoring.performance import RISKS
 from flowsheet.monitoring.profile import PROFILE, VERSION, implausible, profile, sequences_of
 from flowsheet.monitoring.reference import Reference
@@ -24,7 +24,7 @@ from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.sequences import Sequences
 
 
-class Said(NamedTuple):
+class StayRisks(NamedTuple):
     """Stays, and a risk for each of their rows (N,)."""
 
     stays: Sequences
@@ -43,8 +43,8 @@ class Said(NamedTuple):
         return pl.DataFrame(columns, schema=RISKS)
 
 
-def keep_reference(
-    model_package: ModelPackage, extract: Stage, train: Ints, said: Mapping[str, Said]
+def save_reference(
+    model_package: ModelPackage, extract: Stage, train: Ints, said: Mapping[str, StayRisks]
 ) -> None:
     """Write the model's reference into its model package, with which it is loaded.
 
@@ -67,15 +67,15 @@ def _profiled(model_package: ModelPackage, extract: Stage) -> Stage:
     key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *seen, dict(model_package.columns)])
 
     def make(folder: Path) -> None:
-        parts = [profile(_sequences(model_package, tables)) for tables in batches(opened)]
+        parts = [profile(_sequences(model_package, tables)) for tables in iter_batches(opened)]
         pl.concat([*parts, set_aside(model_package, opened)]).write_parquet(
             folder / "profile.parquet"
         )
 
-    return stage("profile", key, make)
+    return run_stage("profile", key, make)
 
 
-def met(
+def collect_current_data(
     model_package: ModelPackage, extract: Extract, progress: Progress
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Profile and risks of everybody in an extract."""
@@ -90,11 +90,11 @@ def met(
 def _met(
     model_package: ModelPackage, extract: Extract
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    for tables in batches(extract):
+    for tables in iter_batches(extract):
         sequences = _sequences(model_package, tables)
         yield (
             profile(sequences),
-            Said(sequences, model_package.predict(tables)["risk"].to_numpy()).frame(),
+            StayRisks(sequences, model_package.predict(tables)["risk"].to_numpy()).frame(),
         )
 
 
@@ -112,13 +112,13 @@ def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:
 
 def set_aside(model_package: ModelPackage, extract: Extract) -> pl.DataFrame:
     """Lines for the implausible values of an extract's quarantine, if it has one."""
-    file = quarantine(extract)
+    file = quarantine_file(extract)
     aside = pl.read_parquet(file, glob=False) if file else pl.DataFrame(schema=QUARANTINE)
     stays = extract.scan("stays").select("stay_id", "subject_id").collect()
     return implausible(aside, stays, model_package.columns["variables"])
 
 
-def quarantine(extract: Extract) -> Path | None:
+def quarantine_file(extract: Extract) -> Path | None:
     """The extract's quarantine, where it has one."""
     file = extract.path / "quarantine.parquet"
     return file if file.is_file() else None

@@ -14,10 +14,10 @@ from flowsheet.cohort.extract import Extract, Manifest
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, render
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
-from flowsheet.lifecycle.experiment.evaluate import evidence
-from flowsheet.lifecycle.experiment.folds import Plan, Results
-from flowsheet.lifecycle.experiment.prepare import open_extract, summary
-from flowsheet.lifecycle.experiment.train import trials_of
+from flowsheet.lifecycle.experiment.evaluate import load_evidence
+from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults
+from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
+from flowsheet.lifecycle.experiment.train import load_trials
 from flowsheet.models.base import MODELS
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
@@ -31,20 +31,20 @@ from flowsheet.windows.sequences import Sequences
 _TRIALS = {"number": pl.Int64, "state": pl.String, "value": pl.Float64}
 
 
-def path(results: Results) -> Path:
+def path(results: ExperimentResults) -> Path:
     """Where the report of these results is, or will be."""
     keys = [made.key for made in (results.evidence, results.memory) if made]
     return Store.open().path("report", digest(keys)) / "report.html"
 
 
-def write(results: Results, run_id: str, sections: Sequence[Section]) -> None:
+def write(results: ExperimentResults, run_id: str, sections: Sequence[Section]) -> None:
     """Write the report to :func:`path`; ``sections`` are those of special studies."""
     config, plan = results.config, results.plan
-    extract = open_extract(plan.first.data.extract)
+    extract = open_extract(plan.first_fold.data.extract)
     page = render(
         ReportData(
             title=config.name,
-            evidence=evidence(results.evidence),
+            evidence=load_evidence(results.evidence),
             question=describe_task(config.task),
             description=config.description,
             protocol=describe_protocol(config.evaluation),
@@ -63,8 +63,8 @@ def write(results: Results, run_id: str, sections: Sequence[Section]) -> None:
         (part / "report.html").write_text(page)
 
 
-def _cohort(extract: Extract, plan: Plan) -> CohortReport:
-    manifest, counted = extract.manifest, summary(plan.first.data.windows)
+def _cohort(extract: Extract, plan: ExperimentPlan) -> CohortReport:
+    manifest, counted = extract.manifest, load_summary(plan.first_fold.data.windows)
     missing = counted["unknown_share"]
     assert isinstance(missing, dict)
     return CohortReport(
@@ -89,16 +89,16 @@ def _prevalence(manifest: Manifest) -> pl.DataFrame:
     return held.select("by", "group", "stays", septic, (septic / pl.col("stays")).alias("share"))
 
 
-def _parts(plan: Plan) -> Iterator[dict[str, Any]]:
+def _parts(plan: ExperimentPlan) -> Iterator[dict[str, Any]]:
     """Training, validation and test; of several folds the parts that are tested."""
-    if len(plan.rounds) == 1:
+    if len(plan.folds) == 1:
         for name, part in zip(
-            ("training", "validation", "test"), plan.first.data.parts(), strict=True
+            ("training", "validation", "test"), plan.first_fold.data.load_parts(), strict=True
         ):
             yield _part(name, part)
         return
-    for each in plan.rounds:
-        yield _part(f"tested in {each.name}", each.data.parts()[2])
+    for each in plan.folds:
+        yield _part(f"tested in {each.name}", each.data.load_parts()[2])
 
 
 def _part(name: str, part: Sequences) -> dict[str, Any]:
@@ -111,15 +111,15 @@ def _part(name: str, part: Sequences) -> dict[str, Any]:
     }
 
 
-def _model(results: Results, name: str) -> ModelReport:
+def _model(results: ExperimentResults, name: str) -> ModelReport:
     """One model, as the round in service has it, or the first where there is none."""
     plan = results.plan
-    shown = plan.service or plan.first
+    shown = plan.final_refit or plan.first_fold
     made, config = results.trained[shown.name][name], shown.config
     can = MODELS.get(config.models[name].kind).capabilities
     tuning = read_json(made.folder / "tuning.json")
     mattered = importance(
-        config.models[name].kind, config.models[name], trials_of(made), config.seed
+        config.models[name].kind, config.models[name], load_trials(made), config.seed
     )
     trials = [{key: trial[key] for key in _TRIALS} for trial in tuning["trials"]]
     return ModelReport(
@@ -135,18 +135,18 @@ def _model(results: Results, name: str) -> ModelReport:
         },
         importance=mattered.table,
         importance_unavailable=mattered.left_out,
-        seconds=sum(results.trained[each.name][name].seconds for each in plan.every),
+        seconds=sum(results.trained[each.name][name].seconds for each in plan.all_folds),
     )
 
 
-def _facts(results: Results, extract: Extract, run_id: str) -> dict[str, dict[str, Any]]:
+def _facts(results: ExperimentResults, extract: Extract, run_id: str) -> dict[str, dict[str, Any]]:
     around, stages = environment(), results.stages
     models = {name: made for name, made in stages.items() if made.kind == "model"}
     return {
         "Run": {"MLflow run": run_id, "seed": results.config.seed, **code_version()},
         "Fingerprints": {
             "extract": extract.fingerprint,
-            "windows": results.plan.first.data.windows.key,
+            "windows": results.plan.first_fold.data.windows.key,
             "split": results.plan.split_fingerprint(),
             **{f"model {name}": made.key for name, made in models.items()},
         },

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flowsheet.config import ExperimentConfig, validate_config
-from flowsheet.lifecycle.experiment.record import Outcome
+from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.state.home import home
 from flowsheet.state.store import STORE
@@ -22,7 +22,7 @@ from flowsheet.tracking.run_records import Recorded, recorded
 
 
 @dataclass(frozen=True)
-class Line:
+class ValueDiff:
     """One thing then and now; None: it is not there."""
 
     what: str
@@ -36,14 +36,14 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Rerun:
+class RerunResult:
     """What became of the record."""
 
     old_run: str
     new_run: str
-    changes: tuple[Line, ...]
+    changes: tuple[ValueDiff, ...]
     """Fingerprints, code and library versions that differ."""
-    figures: tuple[Line, ...]
+    figures: tuple[ValueDiff, ...]
     """Every figure of every model."""
 
     @property
@@ -55,11 +55,11 @@ class Rerun:
 class RunExperiment(Protocol):
     """Runs an experiment's flow; ``tags`` mark its MLflow run."""
 
-    def __call__(self, config: ExperimentConfig, tags: dict[str, str], /) -> Outcome:
+    def __call__(self, config: ExperimentConfig, tags: dict[str, str], /) -> RunSummary:
         """What the run reports."""
 
 
-def rerun(reference: str, run: RunExperiment, progress: Progress) -> Rerun:
+def rerun(reference: str, run: RunExperiment, progress: Progress) -> RerunResult:
     """Rebuild an experiment from its record, with nothing taken from the store, and compare every
     figure.
 
@@ -78,14 +78,14 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> Rerun:
     for line in _surroundings(old):
         progress(f"warning: {line.what} was {line.old}, is {line.new}")
     with _empty_store():
-        marks = {"flowsheet.rerun_of": old.run_id, "flowsheet.rerun": uuid.uuid4().hex}
-        outcome = run(config, marks)
+        tags = {"flowsheet.rerun_of": old.run_id, "flowsheet.rerun": uuid.uuid4().hex}
+        outcome = run(config, tags)
     new = _recorded(outcome.run_id)
     changes = [
         *_differences("fingerprint of", old.fingerprints, new.fingerprints),
         *_surroundings(old),
     ]
-    return Rerun(
+    return RerunResult(
         old.run_id, new.run_id, tuple(changes), tuple(_figures(old.metrics(), new.metrics()))
     )
 
@@ -95,7 +95,7 @@ def _recorded(reference: str) -> Recorded:
         return recorded(reference, Path(folder))
 
 
-def _surroundings(old: Recorded) -> list[Line]:
+def _surroundings(old: Recorded) -> list[ValueDiff]:
     """What differs between the record's code and environment and ours."""
     names = {
         "flowsheet.version": "version",
@@ -112,9 +112,9 @@ def _surroundings(old: Recorded) -> list[Line]:
     ]
 
 
-def _differences(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[Line]:
+def _differences(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[ValueDiff]:
     lines = [
-        Line(f"{kind} {name}".strip(), old.get(name), new.get(name))
+        ValueDiff(f"{kind} {name}".strip(), old.get(name), new.get(name))
         for name in sorted({*old, *new})
     ]
     return [line for line in lines if not line.equal]
@@ -122,11 +122,13 @@ def _differences(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> l
 
 def _figures(
     old: Mapping[str, Mapping[str, float]], new: Mapping[str, Mapping[str, float]]
-) -> Iterator[Line]:
+) -> Iterator[ValueDiff]:
     for model in sorted({*old, *new}):
         then, now = old.get(model, {}), new.get(model, {})
         for figure in sorted({*then, *now}):
-            yield Line(f"{model} {figure.removeprefix('test.')}", then.get(figure), now.get(figure))
+            yield ValueDiff(
+                f"{model} {figure.removeprefix('test.')}", then.get(figure), now.get(figure)
+            )
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Stage(FrozenModel):
         return Path(self.path)
 
 
-def stage(kind: str, key: str, make: Callable[[Path], None]) -> Stage:
+def run_stage(kind: str, key: str, make: Callable[[Path], None]) -> Stage:
     """The stage of that key: found in the store, or made by filling the folder that ``make`` is
     given.
 
@@ -41,7 +41,7 @@ def stage(kind: str, key: str, make: Callable[[Path], None]) -> Stage:
     """
     store = Store.open()
     with store.lock(kind, key):
-        path, reused = store.path(kind, key), is_made(kind, key)
+        path, reused = store.path(kind, key), is_complete(kind, key)
         if not reused:
             if store.has(kind, key):
                 print(
@@ -67,7 +67,7 @@ def stage(kind: str, key: str, make: Callable[[Path], None]) -> Stage:
         )
 
 
-def is_made(kind: str, key: str) -> bool:
+def is_complete(kind: str, key: str) -> bool:
     """Whether the store holds the stage of that key, with files as long as they were written.
 
     Where the power failed just after a stage was made, a disk can have kept its names without their

@@ -13,12 +13,12 @@ import numpy as np
 from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import make_score_function
-from flowsheet.lifecycle.experiment.reference_data import Said, keep_reference
+from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
 from flowsheet.lifecycle.experiment.stage import (
     Progress,
     Stage,
-    is_made,
-    stage,
+    is_complete,
+    run_stage,
 )
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import VERSION as PROFILE_VERSION
@@ -38,7 +38,7 @@ from flowsheet.windows.split import Split
 OnTrial = Callable[[TrialRecord], None]
 
 
-class Data(FrozenModel):
+class FoldData(FrozenModel):
     """What every model of an experiment is trained and tested on."""
 
     extract: Stage
@@ -47,26 +47,26 @@ class Data(FrozenModel):
     part: str = "fold-0"
     """Which of the protocol's splits."""
 
-    def parts(self) -> tuple[Sequences, Sequences, Sequences]:
+    def load_parts(self) -> tuple[Sequences, Sequences, Sequences]:
         """The stays of the training, validation and test subjects."""
         sequences = Sequences.load(self.windows.folder / "sequences")
-        split = self.subjects()
+        split = self.load_split()
         return tuple(
             sequences.select_subjects(part) for part in (split.train, split.valid, split.test)
         )  # type: ignore[return-value]
 
-    def subjects(self) -> Split:
+    def load_split(self) -> Split:
         """Who is in which part."""
         return Split.load(self.split.folder / f"{self.part}.json")
 
 
-def training_key(config: ExperimentConfig, name: str, data: Data) -> str:
+def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
     """What a trained model depends on, and nothing else: equal keys, equal numbers."""
     model = config.models[name]
     return digest(
         {
             "windows": data.windows.key,
-            "split": data.subjects().fingerprint,
+            "split": data.load_split().fingerprint,
             "model": model.model_dump(mode="json"),
             "versions": [MODELS.get(model.kind).version, SCALING_VERSION, PROFILE_VERSION],
             "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
@@ -77,11 +77,11 @@ def training_key(config: ExperimentConfig, name: str, data: Data) -> str:
 
 def is_trained(key: str) -> bool:
     """Whether the store holds the trained model of that key."""
-    return is_made("model", key)
+    return is_complete("model", key)
 
 
-def train(
-    config: ExperimentConfig, name: str, data: Data, on_trial: OnTrial, progress: Progress
+def train_model(
+    config: ExperimentConfig, name: str, data: FoldData, on_trial: OnTrial, progress: Progress
 ) -> Stage:
     """Tune and fit one model of the experiment; a killed study goes on where it was.
 
@@ -121,11 +121,11 @@ def train(
                 model_package.model.predict_proba(sequences) if len(sequences) else np.empty(0)
             )
             np.save(folder / f"{part}.npy", probabilities, allow_pickle=False)
-            said[part] = Said(sequences, probabilities)
-        keep_reference(model_package, data.extract, np.asarray(data.subjects().train), said)
+            said[part] = StayRisks(sequences, probabilities)
+        save_reference(model_package, data.extract, np.asarray(data.load_split().train), said)
         _keep_story(folder, model_package, tuned)
 
-    made = stage("model", key, make)
+    made = run_stage("model", key, make)
     shutil.rmtree(work, ignore_errors=True)
     return made
 
@@ -133,7 +133,7 @@ def train(
 def _search(
     config: ExperimentConfig,
     name: str,
-    data: Data,
+    data: FoldData,
     *,
     work: Path,
     progress: Progress,
@@ -145,7 +145,7 @@ def _search(
     With a ``url`` any number of workers search together.
     """
     model = config.models[name]
-    train_part, valid_part, test_part = data.parts()
+    train_part, valid_part, test_part = data.load_parts()
     scaler = Scaler.fit(train_part) if MODELS.get(model.kind).capabilities.scaled else None
     if scaler:
         train_part, valid_part, test_part = map(
@@ -194,12 +194,12 @@ def _keep_story(folder: Path, model_package: ModelPackage, tuned: Tuned) -> None
     )
 
 
-def probabilities(made: Stage, part: str) -> Floats:
+def load_probabilities(made: Stage, part: str) -> Floats:
     """What a trained model says of the rows of the ``valid`` or the ``test`` subjects."""
     return np.asarray(np.load(made.folder / f"{part}.npy", allow_pickle=False), np.float64)
 
 
-def trials_of(trained: Stage) -> list[TrialRecord]:
+def load_trials(trained: Stage) -> list[TrialRecord]:
     """The finished trials of a trained model."""
     records = read_json(trained.folder / "tuning.json")["trials"]
     return [

@@ -14,7 +14,7 @@ from flowsheet.cohort.sources.simulated.process import WardOptions
 from flowsheet.config import MemoryConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle import memory_study as measures
-from flowsheet.lifecycle.experiment.folds import Round
+from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.prediction.model_package import ModelPackage
@@ -26,7 +26,7 @@ from flowsheet.windows.sequences import Sequences
 class Replicate:
     """One round with its trained models, opened."""
 
-    round: Round
+    round: FoldSpec
     stages: Mapping[str, Stage]
     """Every model's stage."""
     study: MemoryConfig
@@ -49,7 +49,7 @@ class Replicate:
     @cached_property
     def test(self) -> Sequences:
         """The held-out stays, inputs as the record gave them."""
-        return self.round.data.parts()[2]
+        return self.round.data.load_parts()[2]
 
     @cached_property
     def followed(self) -> Sequences:

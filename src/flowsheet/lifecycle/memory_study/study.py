@@ -21,9 +21,9 @@ from flowsheet.config import ExperimentConfig, MemoryConfig, Response
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle import memory_study as measures
-from flowsheet.lifecycle.experiment.folds import Plan, Trained
-from flowsheet.lifecycle.experiment.stage import Stage, stage
-from flowsheet.lifecycle.experiment.train import probabilities
+from flowsheet.lifecycle.experiment.folds import ExperimentPlan, TrainedModels
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.lifecycle.experiment.train import load_probabilities
 from flowsheet.lifecycle.memory_study.example_stay import shown_stay
 from flowsheet.lifecycle.memory_study.replicate import Replicate
 from flowsheet.lifecycle.memory_study.report import MemoryReport, drawings, memory_section
@@ -56,7 +56,7 @@ def replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
     ]
 
 
-def study(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
+def study(config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels) -> Stage:
     """All that the study found: ``MemoryReport`` as Parquet and JSON, and its drawings as SVG
     files.
 
@@ -71,7 +71,7 @@ def study(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
             "study": wanted.model_dump(mode="json"),
             "models": {
                 each.name: {name: made.key for name, made in trained[each.name].items()}
-                for each in plan.rounds
+                for each in plan.folds
             },
             "evaluation": [config.evaluation.resamples, config.evaluation.confidence],
         }
@@ -79,13 +79,13 @@ def study(config: ExperimentConfig, plan: Plan, trained: Trained) -> Stage:
 
     def make(folder: Path) -> None:
         told = _study(
-            config, wanted, [Replicate(each, trained[each.name], wanted) for each in plan.rounds]
+            config, wanted, [Replicate(each, trained[each.name], wanted) for each in plan.folds]
         )
         told.save(folder)
         for name, drawing in drawings(told).items():
             (folder / f"{name}.svg").write_text(drawing)
 
-    return stage("memory", key, make)
+    return run_stage("memory", key, make)
 
 
 def report(made: Stage) -> MemoryReport:
@@ -176,7 +176,7 @@ def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate
 
 
 def _judge(each: Replicate, study: MemoryConfig, config: ExperimentConfig) -> measures.Judged:
-    told = {name: probabilities(made, "test") for name, made in each.stages.items()}
+    told = {name: load_probabilities(made, "test") for name, made in each.stages.items()}
     if study.baseline not in told:
         raise CheckFailed(f"the study counts from {study.baseline!r}, which could not be trained")
     return measures.judge(

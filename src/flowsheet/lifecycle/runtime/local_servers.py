@@ -26,7 +26,7 @@ from flowsheet.errors import FlowsheetError
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json, write_json
 
-QUIET = {
+QUIET_SETTINGS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 processes instead of 10
@@ -38,9 +38,9 @@ QUIET = {
 _START_SECONDS = 180.0
 
 
-def quiet() -> None:
+def use_quiet_settings() -> None:
     """Make the servers and libraries of this process and its children phone nobody and chatter less."""
-    for key, value in QUIET.items():
+    for key, value in QUIET_SETTINGS.items():
         os.environ.setdefault(key, value)
 
 
@@ -66,13 +66,13 @@ def prefect_api(
             with _held(gate):
                 fcntl.flock(users, fcntl.LOCK_SH)
                 url = _running(folder)
-                process = None if url else _start_prefect(folder, port or free_port())
+                process = None if url else _start_prefect(folder, port or find_free_port())
                 url = os.environ["PREFECT_API_URL"] = (
                     url or read_json(folder / "server.json")["url"]
                 )
                 meanwhile()
                 if process:
-                    await_url(f"{url}/health", process, folder / "server.log")
+                    wait_for_server(f"{url}/health", process, folder / "server.log")
             yield url
         finally:
             os.environ.pop("PREFECT_API_URL", None)
@@ -86,10 +86,10 @@ def _running(folder: Path) -> str | None:
     if not state.is_file():
         return None
     known = read_json(state)
-    if answers(f"{known['url']}/health"):
+    if is_responding(f"{known['url']}/health"):
         return str(known["url"])
     if _is_server(int(known["pid"]), known["url"]):
-        stop(int(known["pid"]))
+        stop_server(int(known["pid"]))
     return None
 
 
@@ -104,7 +104,9 @@ def _is_server(pid: int, url: str) -> bool:
 
 def _start_prefect(folder: Path, port: int) -> subprocess.Popen[bytes]:
     arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = start(arguments, folder / "server.log", {"PREFECT_HOME": os.environ["PREFECT_HOME"]})
+    process = start_server(
+        arguments, folder / "server.log", {"PREFECT_HOME": os.environ["PREFECT_HOME"]}
+    )
     write_json(folder / "server.json", {"url": f"http://127.0.0.1:{port}/api", "pid": process.pid})
     return process
 
@@ -115,11 +117,11 @@ def _stop_if_last(users: IO[str], folder: Path) -> None:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
         state = folder / "server.json"
         if state.is_file():
-            stop(int(read_json(state)["pid"]))
+            stop_server(int(read_json(state)["pid"]))
             state.unlink()
 
 
-def start(module: list[str], log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start_server(module: list[str], log: Path, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start ``python -m MODULE ...`` in its own session, its output in ``log``."""
     with log.open("ab") as out:
         return subprocess.Popen(
@@ -127,12 +129,12 @@ def start(module: list[str], log: Path, env: Mapping[str, str]) -> subprocess.Po
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **QUIET, **env},
+            env={**os.environ, **QUIET_SETTINGS, **env},
             start_new_session=True,
         )
 
 
-def await_url(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for_server(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until the server answers.
 
     Raises:
@@ -140,19 +142,19 @@ def await_url(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        if answers(url):
+        if is_responding(url):
             return
         if process.poll() is not None:
             break
         time.sleep(0.1)
-    stop(process.pid)
+    stop_server(process.pid)
     raise FlowsheetError(
         "the server did not start", where=str(log), todo="read the end of that log"
     )
 
 
-def stop(pid: int) -> None:
-    """End a server that :func:`start` started, with all its children."""
+def stop_server(pid: int) -> None:
+    """End a server that :func:`start_server` started, with all its children."""
     for kind, seconds in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0)):
         try:
             os.killpg(pid, kind)
@@ -169,14 +171,14 @@ def stop(pid: int) -> None:
             time.sleep(0.05)
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """A loopback port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def answers(url: str) -> bool:
+def is_responding(url: str) -> bool:
     """Whether a GET of the URL succeeds."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:

@@ -13,7 +13,7 @@ _LOOK_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM stop the block as Ctrl-C does, in an orderly way."""
     if threading.current_thread() is not threading.main_thread():
         yield  # a library's caller looks after signals
@@ -29,7 +29,7 @@ def stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def die_with(parent: int) -> None:
+def exit_with_parent(parent: int) -> None:
     """End this process soon after ``parent``, its own parent, has ended, however that happened.
 
     A worker that is blocked on its queue never learns that the run was killed; it would hold locks

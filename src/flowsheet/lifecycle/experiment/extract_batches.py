@@ -11,10 +11,10 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import CheckFailed
 from flowsheet.prediction.model_package import ModelPackage
 
-STAYS = 2_000
+STAYS_PER_BATCH = 2_000
 
 
-def batches(extract: Extract, stays: int = STAYS) -> Iterator[Tables]:
+def iter_batches(extract: Extract, stays: int = STAYS_PER_BATCH) -> Iterator[Tables]:
     """Some stays at a time, in ascending order; the tables are sorted by stay, so each part is read once."""
     every = extract.scan("stays").sort("stay_id").collect()
     for some in every.iter_slices(stays):
@@ -27,7 +27,7 @@ def batches(extract: Extract, stays: int = STAYS) -> Iterator[Tables]:
         yield Tables(stays=some, **rest)
 
 
-def check_speaks(extract: Extract, model_package: ModelPackage) -> None:
+def check_variables(extract: Extract, model_package: ModelPackage) -> None:
     """What the model knows and the extract can never hold would silently count as never measured.
 
     Raises:
