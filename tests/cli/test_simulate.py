@@ -20,7 +20,7 @@ def test_raw_tables_are_written_replaced_and_told(
                 "mimic3",
                 "--stays",
                 stays,
-                "raw.other_items=0",
+                "raw.unmapped_items=0",
                 "raw.compress=false",
             ]
         )

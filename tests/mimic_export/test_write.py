@@ -21,11 +21,11 @@ from flowsheet.mimic_export.items import (
     free_ids,
     quantities,
 )
-from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.write import write_mimic3
 
 DIRTY = {"duplicates": 0.02, "text_values": 0.02, "out_of_range": 0.02, "flagged_errors": 0.02}
-DIRTY |= {"missing_stay_ids": 0.05, "rewritten": 0.2, "other_items": 0.3, "newborns": 0.0}
+DIRTY |= {"missing_stay_ids": 0.05, "rewritten": 0.2, "unmapped_items": 0.3, "newborns": 0.0}
 SHEETS = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 
 
@@ -42,14 +42,14 @@ def table(folder: Path, name: str) -> pl.DataFrame:
 
 
 def ingested(raw: Path, out: Path) -> Extract:
-    config = compose_cohort("mimic3", [f"cohort.path={raw}", "cohort.options.least_hours=0"])
+    config = compose_cohort("mimic3", [f"cohort.path={raw}", "cohort.options.min_hours=0"])
     return ingest(make_source(config), config, out, quiet)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("raw") / "ward"
-    write_mimic3(ward(60), RawOptions.model_validate(DIRTY), out, quiet)
+    write_mimic3(ward(60), ExportOptions.model_validate(DIRTY), out, quiet)
     return out
 
 
@@ -71,7 +71,7 @@ def left_out(extract: Extract, *parts: str) -> int:
 
 def written(folder: Path) -> dict[str, dict[str, dict[str, int]]]:
     found: dict[str, dict[str, dict[str, int]]] = json.loads(
-        (folder / "truth" / "written.json").read_text()
+        (folder / "truth" / "summary.json").read_text()
     )
     return found
 
@@ -133,8 +133,8 @@ def test_the_dirt_that_was_put_in_is_counted_as_left_out(
 
 
 def test_without_outside_rows_the_counts_are_equal(tmp_path: Path) -> None:
-    raw, settings = tmp_path / "raw", DIRTY | {"outside": 0.0}
-    write_mimic3(ward(20, seed=3), RawOptions.model_validate(settings), raw, quiet)
+    raw, settings = tmp_path / "raw", DIRTY | {"outside_stay": 0.0}
+    write_mimic3(ward(20, seed=3), ExportOptions.model_validate(settings), raw, quiet)
     extract = ingested(raw, tmp_path / "extract")
     dirt = written(raw)["dirt"]
     for kind, said in {
@@ -184,7 +184,7 @@ def test_ages_are_the_wards_and_those_over_89_are_hidden(tmp_path: Path) -> None
     raw = tmp_path / "raw"
     write_mimic3(
         ward(300, seed=2, longest=1),
-        RawOptions(newborns=0.1, other_items=0.0, other_tests=0.0),
+        ExportOptions(newborns=0.1, unmapped_items=0.0, unmapped_tests=0.0),
         raw,
         quiet,
     )
@@ -203,7 +203,10 @@ def test_ages_are_the_wards_and_those_over_89_are_hidden(tmp_path: Path) -> None
 def test_most_septic_stays_are_labelled_and_few_others(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     write_mimic3(
-        ward(160, seed=5), RawOptions(newborns=0.0, other_items=0.0, other_tests=0.0), raw, quiet
+        ward(160, seed=5),
+        ExportOptions(newborns=0.0, unmapped_items=0.0, unmapped_tests=0.0),
+        raw,
+        quiet,
     )
     extract = ingested(raw, tmp_path / "extract")
     stays = set(pl.read_parquet(extract.path / "stays.parquet")["stay_id"])
@@ -246,7 +249,7 @@ def test_a_stay_belongs_to_one_system_and_lies_in_pieces(folder: Path) -> None:
 
 
 def test_shares_of_rows_are_the_declared_ones(tmp_path: Path) -> None:
-    settings = RawOptions(other_items=0.6, not_charted=0.2, duplicates=0.05, text_values=0.03)
+    settings = ExportOptions(unmapped_items=0.6, not_charted=0.2, duplicates=0.05, text_values=0.03)
     made = write_mimic3(ward(20), settings, tmp_path / "raw", quiet)
     dirt = made["dirt"]["CHARTEVENTS"]
     assert dirt["rows_used"] / dirt["rows"] == pytest.approx(0.4 / 1.05, rel=0.03)
@@ -256,7 +259,7 @@ def test_shares_of_rows_are_the_declared_ones(tmp_path: Path) -> None:
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     def digests(seed: int, name: str) -> dict[str, str]:
-        write_mimic3(ward(6), RawOptions(seed=seed), tmp_path / name, quiet)
+        write_mimic3(ward(6), ExportOptions(seed=seed), tmp_path / name, quiet)
         return {
             f.name: hashlib.sha256(f.read_bytes()).hexdigest()
             for f in (tmp_path / name).glob("*.gz")
@@ -268,8 +271,8 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_plain_files_hold_the_same_lines(tmp_path: Path) -> None:
-    write_mimic3(ward(4), RawOptions(), tmp_path / "packed", quiet)
-    write_mimic3(ward(4), RawOptions(compress=False, truth=False), tmp_path / "plain", quiet)
+    write_mimic3(ward(4), ExportOptions(), tmp_path / "packed", quiet)
+    write_mimic3(ward(4), ExportOptions(compress=False, truth=False), tmp_path / "plain", quiet)
     for file in (tmp_path / "packed").glob("*.csv.gz"):
         assert (
             gzip.decompress(file.read_bytes())
@@ -283,7 +286,7 @@ def test_an_interrupted_writer_leaves_nothing_behind(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with pytest.raises(FlowsheetError, match="No space left"):
-        write_mimic3(ward(4), RawOptions(), tmp_path / "raw", stop)
+        write_mimic3(ward(4), ExportOptions(), tmp_path / "raw", stop)
     assert list(tmp_path.iterdir()) == [p for p in tmp_path.iterdir() if p.name == "home"]
 
 

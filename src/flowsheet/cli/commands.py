@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from flowsheet.cli import console as terminal
-from flowsheet.cli.simulate import free, write_raw
+from flowsheet.cli.simulate import check_overwritable, write_raw_tables
 from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
@@ -49,8 +49,8 @@ def simulate(
     raw = [o for o in overrides if o.startswith("raw.")]
     law = [*asked, *(o for o in overrides if o not in raw)]
     if form == "mimic3":
-        free(out, "truth/written.json", "raw tables")
-        write_raw(out, compose_cohort(cohort or "simulated_icu", law), raw, _say)
+        check_overwritable(out, "truth/summary.json", "raw tables")
+        write_raw_tables(out, compose_cohort(cohort or "simulated_icu", law), raw, _say)
         return
     if raw:
         raise UsageError(f"{raw[0]!r} is for raw tables", todo="say --as mimic3, or leave it out")
@@ -58,7 +58,7 @@ def simulate(
 
 
 def _write(config: CohortConfig, out: Path) -> Extract:
-    free(out, "manifest.json", "an extract")
+    check_overwritable(out, "manifest.json", "an extract")
     return ingest_source(make_source(config), config, out, _say)
 
 

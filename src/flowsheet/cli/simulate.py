@@ -12,7 +12,7 @@ from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import FlowsheetError, UsageError
 
 
-def free(out: Path, mark: str, what: str) -> None:
+def check_overwritable(out: Path, mark: str, what: str) -> None:
     """Refuse to write over anything but an older ``what``, which the file ``mark`` tells.
 
     Raises:
@@ -26,7 +26,7 @@ def free(out: Path, mark: str, what: str) -> None:
         )
 
 
-def write_raw(
+def write_raw_tables(
     out: Path, config: CohortConfig, overrides: Sequence[str], say: Callable[[str], None]
 ) -> None:
     """Write the ward of ``config`` as MIMIC-III's raw tables and print what they hold; overrides as
@@ -36,7 +36,7 @@ def write_raw(
         UsageError: the cohort is no simulated ward, or an override is wrong.
     """
     from flowsheet.cohort.sources.simulated import SimulatedWard
-    from flowsheet.mimic_export.options import RawOptions
+    from flowsheet.mimic_export.options import ExportOptions
     from flowsheet.mimic_export.write import write_mimic3
 
     ward = make_source(config)
@@ -44,7 +44,7 @@ def write_raw(
         raise UsageError(
             f"the cohort {config.name!r} is no simulated ward", todo="name one with --cohort"
         )
-    options = validate_config(RawOptions, _parsed(overrides), "the raw tables", prefix=("raw",))
+    options = validate_config(ExportOptions, _parsed(overrides), "the raw tables", prefix=("raw",))
     _show(write_mimic3(ward.options, options, out, say), out)
 
 

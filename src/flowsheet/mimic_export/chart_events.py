@@ -11,7 +11,7 @@ from scipy.special import ndtri
 
 from flowsheet.mimic_export.day_template import CLEAN, FLAG, RANGE, TEXT, Plan
 from flowsheet.mimic_export.items import quantities
-from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.patients import Patients
 from flowsheet.typing import Bools, Floats, Ints, Labels, Times
 
@@ -45,7 +45,7 @@ class Rows:
     dirt: Counter[str]
 
 
-def lay(plan: Plan, who: Patients, options: RawOptions, rng: np.random.Generator) -> Rows:
+def lay(plan: Plan, who: Patients, options: ExportOptions, rng: np.random.Generator) -> Rows:
     """Chart the days of ``who``; memory goes with the rows, about 100 bytes each."""
     days, cells = len(who.day_stay), len(plan.slot)
     bits = rng.integers(0, 1 << 32, (days, cells), dtype=np.uint32)
@@ -80,7 +80,7 @@ def lay(plan: Plan, who: Patients, options: RawOptions, rng: np.random.Generator
     )
 
 
-def _fates(plan: Plan, options: RawOptions) -> Labels:
+def _fates(plan: Plan, options: ExportOptions) -> Labels:
     """What 16 random bits mean, (2, BITS): for items that no cohort uses, and for the others."""
     metavision_chart = plan.table == "CHARTEVENTS" and plan.dictionary.itemid[0].startswith("22")
     shares = {
@@ -117,7 +117,7 @@ def _measured(plan: Plan, who: Patients, entry: Ints, noise: Floats, used: Ints)
 
 
 def _times(
-    plan: Plan, who: Patients, options: RawOptions, rng: np.random.Generator
+    plan: Plan, who: Patients, options: ExportOptions, rng: np.random.Generator
 ) -> tuple[Times, Times]:
     """CHARTTIME and STORETIME of every round of every day, (D x K,): mostly on the hour, stored minutes later."""
     shape = (len(who.day_stay), len(plan.slots))

@@ -22,7 +22,7 @@ from flowsheet.mimic_export.items import (
     free_ids,
     quantities,
 )
-from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.typing import Floats, Ints
 
 CLEAN, TEXT, RANGE, FLAG = range(4)
@@ -74,14 +74,14 @@ class _Entry:
     used: bool = False
 
 
-def plan(table: str, system: int, options: RawOptions) -> Plan:
+def plan(table: str, system: int, options: ExportOptions) -> Plan:
     """The day of ``table`` in the system of that position; the same for the same options."""
     rng = np.random.default_rng([options.seed, 7, len(table), system])
     rows = [c for c in charted() if c.table == table]
     entries = [_spelled(row, system) for row in rows]
     columns = _used_columns(rows)
     others = _other_entries(table, system, rng)
-    share = options.other_items if table == "CHARTEVENTS" else options.other_tests
+    share = options.unmapped_items if table == "CHARTEVENTS" else options.unmapped_tests
     n_other = round(len(columns) * share / (1 - share))
     slots = np.unique([minute for minute, _ in columns])
     filled = _other_columns(slots, n_other, len(others), len(entries), rng)

@@ -11,7 +11,7 @@ from flowsheet.config import FrozenModel
 Rate = Annotated[float, Field(ge=0, le=0.2)]
 
 
-class RawOptions(FrozenModel):
+class ExportOptions(FrozenModel):
     """Shares that make the raw tables look like MIMIC-III's: what is charted, by which system, and
     what is wrong.
 
@@ -25,9 +25,9 @@ class RawOptions(FrozenModel):
     """Write ``.csv.gz``; false writes plain ``.csv``."""
     truth: bool = True
     """Keep every value that was written beside the tables; at full size it is worth a GB."""
-    other_items: Annotated[float, Field(ge=0, lt=0.95)] = 0.8
+    unmapped_items: Annotated[float, Field(ge=0, lt=0.95)] = 0.8
     """Share of the rows of CHARTEVENTS that belong to items which no cohort uses; in the database's demo it is 0.81."""
-    other_tests: Annotated[float, Field(ge=0, lt=0.95)] = 0.2
+    unmapped_tests: Annotated[float, Field(ge=0, lt=0.95)] = 0.2
     """The same of LABEVENTS and OUTPUTEVENTS; there 0.17 and 0.18."""
     carevue: Annotated[float, Field(ge=0, le=1)] = 0.6
     """Share of subjects that the older of the two chart systems holds."""
@@ -49,7 +49,7 @@ class RawOptions(FrozenModel):
     """Rows without ICUSTAY_ID in the chart, without HADM_ID in the laboratory."""
     stored_early: Rate = 0.01
     """Share of the chart's times that bear a STORETIME before CHARTTIME."""
-    outside: Annotated[float, Field(ge=0, le=1)] = 0.05
+    outside_stay: Annotated[float, Field(ge=0, le=1)] = 0.05
     """Share of stays whose first and last chart rows lie up to 90 minutes outside the stay."""
     rewritten: Rate = 0.05
     """Share of MetaVision's infusions that were entered anew; the old entry stays, marked Rewritten."""

@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.mimic_export.devices import cultures, ventilated
-from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.patients import Patients, episodes
 
 ITEMS: dict[str, tuple[int, int | None]] = {
@@ -79,7 +79,7 @@ class Orders:
 
 
 def orders(
-    batch: StayBatch, who: Patients, options: RawOptions, rng: np.random.Generator
+    batch: StayBatch, who: Patients, options: ExportOptions, rng: np.random.Generator
 ) -> Orders:
     """Inputs, prescriptions and cultures of some stays."""
     ids = _ids(who)
@@ -222,7 +222,7 @@ def _metavision(given: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rewritten(new: pl.DataFrame, options: RawOptions, rng: np.random.Generator) -> pl.DataFrame:
+def _rewritten(new: pl.DataFrame, options: ExportOptions, rng: np.random.Generator) -> pl.DataFrame:
     """Entries that were withdrawn: at a tenfold rate, and marked."""
     chosen = new.filter(
         pl.Series(rng.random(new.height) < options.rewritten) & pl.col("RATE").is_not_null()

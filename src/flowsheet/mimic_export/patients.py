@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.mimic_export.items import HABITS, Quantity, quantities
-from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.typing import Bools, Floats, Ints, Times
 
 FIRST_DAY = np.datetime64("2100-01-01T00:00:00", "us")
@@ -71,7 +71,7 @@ class Patients:
         )
 
 
-def admit(batch: StayBatch, options: RawOptions, rng: np.random.Generator) -> Patients:
+def admit(batch: StayBatch, options: ExportOptions, rng: np.random.Generator) -> Patients:
     """Give the stays of a batch ids, dates and a body. A subject's stays must all be in the batch."""
     stays = _identified(batch.stays, options, rng)
     days = stays["_days"].to_numpy()
@@ -97,7 +97,9 @@ def scrambled(ids: pl.Expr, base: int, factor: int) -> pl.Expr:
     return pl.when(ids < 99_991).then(small).otherwise(base + 1_000_000 + ids)
 
 
-def _identified(stays: pl.DataFrame, options: RawOptions, rng: np.random.Generator) -> pl.DataFrame:
+def _identified(
+    stays: pl.DataFrame, options: ExportOptions, rng: np.random.Generator
+) -> pl.DataFrame:
     """Ids and times: columns of ICUSTAYS and ADMISSIONS in lower case; ``_start`` is when charting begins."""
     n = stays.height
     subject = stays["subject_id"].to_numpy()
@@ -111,7 +113,7 @@ def _identified(stays: pl.DataFrame, options: RawOptions, rng: np.random.Generat
     start = FIRST_DAY + hours.astype("timedelta64[h]")
     end = start + days.astype("timedelta64[D]")
     late = np.where(
-        rng.random(n) < options.outside, rng.integers(1, 91, n), -rng.integers(1, 30, n)
+        rng.random(n) < options.outside_stay, rng.integers(1, 91, n), -rng.integers(1, 30, n)
     )
     early = np.where(late > 0, late, -rng.integers(1, 30, n))
     born = (rng.random(n) < options.newborns)[first] & ~again

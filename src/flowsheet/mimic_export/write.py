@@ -27,7 +27,7 @@ from flowsheet.mimic_export.day_template import (
 )
 from flowsheet.mimic_export.files import RawFiles
 from flowsheet.mimic_export.items import SYSTEMS, free_ids
-from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.patients import Patients, admit, episodes
 from flowsheet.state.json_files import write_json
 from flowsheet.state.publish import publish
@@ -39,12 +39,12 @@ SHEETS = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 
 
 def write_mimic3(
-    ward: WardOptions, options: RawOptions, target: Path, progress: Progress
+    ward: WardOptions, options: ExportOptions, target: Path, progress: Progress
 ) -> dict[str, Any]:
     """Write the tables to the folder ``target``, whole or not at all, and what was written to
     ``target/truth``.
 
-    Returns what ``truth/written.json`` holds: rows by table and, by table, the dirt among them.
+    Returns what ``truth/summary.json`` holds: rows by table and, by table, the dirt among them.
 
     Raises:
         FlowsheetError: the disk is full or not writable.
@@ -67,7 +67,7 @@ def write_mimic3(
             "ward": ward.model_dump(mode="json"),
             "options": options.model_dump(mode="json"),
         }
-        write_json(folder / "truth" / "written.json", written)
+        write_json(folder / "truth" / "summary.json", written)
     return written
 
 
@@ -85,7 +85,7 @@ def _some_stays(ward: WardOptions) -> Iterator[StayBatch]:
 
 
 def _add(
-    batch: StayBatch, number: int, options: RawOptions, files: RawFiles, truth: _Truth
+    batch: StayBatch, number: int, options: ExportOptions, files: RawFiles, truth: _Truth
 ) -> None:
     rng = np.random.default_rng([options.seed, number])
     who = admit(batch, options, rng)
@@ -110,7 +110,7 @@ def _add(
 _PLANS: dict[tuple[str, int, str], Plan] = {}
 
 
-def _plan(table: str, system: int, options: RawOptions) -> Plan:
+def _plan(table: str, system: int, options: ExportOptions) -> Plan:
     key = (table, system, options.digest())
     if key not in _PLANS:
         _PLANS[key] = plan(table, system, options)
@@ -126,7 +126,7 @@ def _others() -> dict[str, list[int]]:
     }
 
 
-def _lines(table: str, who: Patients, rows: charting.Rows, options: RawOptions) -> pl.DataFrame:
+def _lines(table: str, who: Patients, rows: charting.Rows, options: ExportOptions) -> pl.DataFrame:
     """The parts of a file's lines, in its columns' order."""
     subject, hadm = (who.stays[c].cast(pl.String) for c in ("raw_subject", "hadm_id"))
     icu = who.stays["icustay_id"].cast(pl.String)
@@ -177,7 +177,7 @@ def _stays(who: Patients) -> pl.DataFrame:
 class _Truth:
     """What was written: Parquet files that grow with the tables, and the dirt's tallies."""
 
-    def __init__(self, folder: Path, options: RawOptions) -> None:
+    def __init__(self, folder: Path, options: ExportOptions) -> None:
         self.folder, self.options = folder, options
         self.dirt: dict[str, Counter[str]] = {}
         self._writers: dict[str, pq.ParquetWriter] = {}

@@ -222,7 +222,7 @@ def test_first_stays_and_services_may_be_chosen(tmp_path):
     folder = raw.write(tmp_path / "tables", raw.tables())
     first, _ = whole(folder, first_stay_only=True)
     assert first.stays["stay_id"].to_list() == [1001, 1002, 1004]
-    medical, batches = whole(folder, services_left_out=["CSURG"])
+    medical, batches = whole(folder, excluded_services=["CSURG"])
     assert medical.stays["stay_id"].to_list() == [1001, 1004]
     assert batches[0].attrition["not under CSURG"] == 2
 
@@ -247,7 +247,7 @@ def test_a_folder_without_any_stay_that_is_kept_says_so(tmp_path):
     config = CohortConfig(name="old", source="mimic3")
     folder = raw.write(tmp_path / "tables", raw.tables())
     with pytest.raises(CheckFailed, match="no stay is left"):
-        ingest(source(folder, least_age=100), config, tmp_path / "extract", lambda line: None)
+        ingest(source(folder, min_age=100), config, tmp_path / "extract", lambda line: None)
 
 
 def test_the_manifest_tells_prevalence_and_what_was_met(tmp_path):

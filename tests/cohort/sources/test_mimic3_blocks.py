@@ -15,7 +15,7 @@ from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources.mimic3 import reading
 from flowsheet.cohort.sources.simulated.process import WardOptions
 from flowsheet.compose import compose_cohort
-from flowsheet.mimic_export.options import RawOptions
+from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.write import write_mimic3
 
 
@@ -24,7 +24,7 @@ def raw(tmp_path: Path) -> Path:
     ward = WardOptions(stays=4, seed=2, min_steps=1, max_steps=3)
     write_mimic3(
         ward,
-        RawOptions(other_items=0.3, truth=False, newborns=0.0),
+        ExportOptions(unmapped_items=0.3, truth=False, newborns=0.0),
         tmp_path / "raw",
         lambda line: None,
     )
@@ -32,7 +32,7 @@ def raw(tmp_path: Path) -> Path:
 
 
 def ingested(raw: Path, out: Path) -> Extract:
-    config = compose_cohort("mimic3", [f"cohort.path={raw}", "cohort.options.least_hours=0"])
+    config = compose_cohort("mimic3", [f"cohort.path={raw}", "cohort.options.min_hours=0"])
     return ingest(make_source(config), config, out, lambda line: None)
 
 

@@ -76,7 +76,7 @@ class Mimic3(Source):
     def _tables(self) -> dict[str, files.RawTable]:
         assert self.path is not None
         names = tuple(
-            name for name in files.TABLES if name != "services" or self.options.services_left_out
+            name for name in files.TABLES if name != "services" or self.options.excluded_services
         )
         return files.find(self.path, names)
 

@@ -17,15 +17,15 @@ Hours = Annotated[float, Field(ge=0, le=10_000)]
 class Mimic3Options(FrozenModel):
     """How the raw tables are read. All times are in hours."""
 
-    least_age: Annotated[float, Field(ge=0, le=120)] = 18.0
+    min_age: Annotated[float, Field(ge=0, le=120)] = 18.0
     """Years at admission to the unit; the database's other patients are newborns."""
-    least_hours: Hours = 6.0
+    min_hours: Hours = 6.0
     """Shorter stays are left out."""
-    most_hours: Annotated[float, Field(gt=0)] | None = None
+    max_hours: Annotated[float, Field(gt=0)] | None = None
     """Longer stays are left out; None keeps them."""
     first_stay_only: bool = False
     """Keep only each patient's first stay, judged before all other rules."""
-    services_left_out: tuple[str, ...] = ()
+    excluded_services: tuple[str, ...] = ()
     """Codes of hospital services (CSURG, OBS, ...): stays that begin under one of them are left out."""
     age_over_89: Annotated[float, Field(ge=89, le=120)] = 91.4
     """Years for patients whose age the database hides by a birth 300 years before; their median there."""

@@ -113,16 +113,16 @@ def _judged(
             "subject_id", keep="first", maintain_order=True
         )
         attrition["the patient's first"] = stays.height
-    stays = stays.with_columns(age=age).filter(pl.col("age") >= options.least_age)
-    attrition[f"aged {options.least_age:g} or over"] = stays.height
-    stays = stays.filter(long >= options.least_hours)
-    attrition[f"of {options.least_hours:g} h or more"] = stays.height
-    if options.most_hours is not None:
-        stays = stays.filter(long <= options.most_hours)
-        attrition[f"of {options.most_hours:g} h or less"] = stays.height
-    if options.services_left_out:
-        stays = stays.filter(~_service(stays, tables, tally).is_in(options.services_left_out))
-        attrition[f"not under {', '.join(options.services_left_out)}"] = stays.height
+    stays = stays.with_columns(age=age).filter(pl.col("age") >= options.min_age)
+    attrition[f"aged {options.min_age:g} or over"] = stays.height
+    stays = stays.filter(long >= options.min_hours)
+    attrition[f"of {options.min_hours:g} h or more"] = stays.height
+    if options.max_hours is not None:
+        stays = stays.filter(long <= options.max_hours)
+        attrition[f"of {options.max_hours:g} h or less"] = stays.height
+    if options.excluded_services:
+        stays = stays.filter(~_service(stays, tables, tally).is_in(options.excluded_services))
+        attrition[f"not under {', '.join(options.excluded_services)}"] = stays.height
     return stays
 
 
