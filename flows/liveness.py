@@ -8,7 +8,6 @@ running for ever.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -30,7 +29,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Crashed
 
 from flowsheet.state.hashing import digest
-from flowsheet.state.locks import locked
+from flowsheet.state.locks import exclusive_lock, try_lock
 from flowsheet.state.store import Store
 
 _UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
@@ -49,7 +48,7 @@ def present() -> Iterator[None]:
         return
     mark_dead_runs_crashed(context.flow.name)
     path = _lock(context.flow_run.id)
-    with locked(path):
+    with exclusive_lock(path):
         try:
             yield
         finally:
@@ -60,12 +59,9 @@ def is_dead(run: UUID) -> bool:
     """Whether a run was present and is so no longer, without having come to an end of its own."""
     path = _lock(run)
     try:
-        with path.open("r+") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return path.exists()  # else it has ended while we asked
+        with try_lock(path) as is_free:
+            return is_free and path.exists()  # else it has ended while we asked
     except FileNotFoundError:  # not begun yet, or just ended
-        return False
-    except BlockingIOError:
         return False
 
 

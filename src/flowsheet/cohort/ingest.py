@@ -14,7 +14,7 @@ from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
-from flowsheet.state.locks import held
+from flowsheet.state.locks import try_lock
 from flowsheet.state.publish import publish
 
 Progress = Callable[[str], None]
@@ -64,7 +64,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     sieve = Sieve(config.quarantine)
     try:
         _clear(target)
-        with publish(target) as folder, held(folder), ExtractWriter(folder) as writer:
+        with publish(target) as folder, try_lock(folder), ExtractWriter(folder) as writer:
             for batch in _read(source):
                 tables, aside = sieve.sift(batch)
                 writer.add(tables)
@@ -148,6 +148,6 @@ def _clear(target: Path) -> None:
         else:
             part.rename(target)
     for part in target.parent.glob(parts):
-        with held(part) as mine:
-            if mine:
+        with try_lock(part) as is_free:
+            if is_free:
                 shutil.rmtree(part, ignore_errors=True)

@@ -1,4 +1,8 @@
-"""Locks between processes, which the kernel frees when their process ends."""
+"""Locks between processes. The kernel frees each when its process ends, however it ends.
+
+All three functions lock with ``flock``, so that they exclude each other on one file. None of them
+truncates or deletes the file.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +12,73 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+
+def file_lock(path: Path) -> FileLock:
+    """A lock on the file, which is created when it is missing.
+
+    A file system without ``flock`` is an error: filelock's substitute, a file that marks the lock,
+    would outlive a killed process.
+    """
+    return FileLock(path, fallback_to_soft=False)
+
 
 @contextlib.contextmanager
-def locked(path: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock file exclusively; it is freed when the process ends, however it ends.
+def exclusive_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the lock for the duration of the block; ``on_wait`` is called once if it must be waited for."""
+    lock = file_lock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
-    ``waiting`` is called once when somebody else holds it.
+
+# filelock offers neither of the following: it creates a missing file, cannot open a folder or a
+# read-only file, and has no flock that several processes share.
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """Lock an existing file or folder for the duration of the block; False if another process holds it.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as handle:
+    with _open(path) as descriptor:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_locked = True
         except BlockingIOError:
-            waiting()
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            is_locked = False
+        yield is_locked
+
+
+@contextlib.contextmanager
+def shared_lock(path: Path) -> Iterator[None]:
+    """Lock an existing file or folder together with any number of other processes that share it.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+    """
+    with _open(path) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
 
 
 @contextlib.contextmanager
-def held(path: Path) -> Iterator[bool]:
-    """Hold an existing file or folder while the block lasts; False where a living process does already."""
-    handle = os.open(path, os.O_RDONLY)
+def _open(path: Path) -> Iterator[int]:
+    """A descriptor for ``flock``, writable where possible: NFS grants exclusive locks on no other."""
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            mine = True
-        except BlockingIOError:
-            mine = False
-        yield mine
+        descriptor = os.open(path, os.O_RDWR)
+    except (IsADirectoryError, PermissionError):
+        descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
     finally:
-        os.close(handle)
+        os.close(descriptor)

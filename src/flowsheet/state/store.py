@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowsheet.state.home import home
-from flowsheet.state.locks import locked
+from flowsheet.state.locks import exclusive_lock
 
 STORE = "FLOWSHEET_STORE"
 """Names another folder for the store alone, such as a disk with more room."""
@@ -40,10 +40,10 @@ class Store:
         return self.path(kind, key).is_dir()
 
     def lock(
-        self, kind: str, key: str, waiting: Callable[[], None] = lambda: None
+        self, kind: str, key: str, on_wait: Callable[[], None] = lambda: None
     ) -> contextlib.AbstractContextManager[None]:
-        """A lock on the key, to hold while asking ``has`` and filling; see :func:`locked`."""
-        return locked(self.lock_path(kind, key), waiting)
+        """A lock on the key, to hold while asking ``has`` and filling; see :func:`exclusive_lock`."""
+        return exclusive_lock(self.lock_path(kind, key), on_wait)
 
     def lock_path(self, kind: str, key: str) -> Path:
         """The file that :meth:`lock` holds."""

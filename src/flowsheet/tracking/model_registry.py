@@ -11,7 +11,7 @@ from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
-from flowsheet.state.locks import locked
+from flowsheet.state.locks import exclusive_lock
 from flowsheet.tracking.store import as_default, connect, is_empty
 
 _LOADER = "flowsheet.tracking.pyfunc"
@@ -114,7 +114,7 @@ def move(name: str, alias: str, version: int | None) -> None:
 
 def deciding() -> Any:
     """A lock to hold from looking at a champion to having moved it: one decision at a time."""
-    return locked(home() / "mlflow" / ".deciding")
+    return exclusive_lock(home() / "mlflow" / ".deciding")
 
 
 def has_our_signature(registered: Registered) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from flowsheet.errors import Unreachable
 from flowsheet.state.home import home
-from flowsheet.state.locks import locked
+from flowsheet.state.locks import exclusive_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -77,7 +77,7 @@ def is_empty() -> bool:
 
 def store_lock() -> Any:
     """A lock against other processes of this machine, for what must be looked up and then made."""
-    return locked(_folder() / ".lock")
+    return exclusive_lock(_folder() / ".lock")
 
 
 def connect() -> PatientClient:

@@ -6,7 +6,6 @@ A journal file where one process works on a study at a time, a database where se
 
 from __future__ import annotations
 
-import fcntl
 import os
 import warnings
 from pathlib import Path
@@ -20,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from flowsheet.errors import Unreachable, UsageError
 from flowsheet.state.home import home
-from flowsheet.state.locks import locked
+from flowsheet.state.locks import exclusive_lock, file_lock
 
 OPTUNA_URL = "FLOWSHEET_OPTUNA_URL"
 """Names the database on which several workers tune one study; it holds a password and is recorded nowhere."""
@@ -35,17 +34,16 @@ class KernelLock(JournalFileOpenLock):
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
-        self._path, self._handle = path, -1
+        self._lock = file_lock(path)
 
     def acquire(self) -> bool:
         """Wait for the lock."""
-        self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR)
-        fcntl.flock(self._handle, fcntl.LOCK_EX)
+        self._lock.acquire()
         return True
 
     def release(self) -> None:
         """Free the lock."""
-        os.close(self._handle)
+        self._lock.release()
 
 
 def open_journal(work: Path) -> JournalStorage:
@@ -75,7 +73,7 @@ def open_database(url: str) -> RDBStorage:
     try:
         with (
             warnings.catch_warnings(),
-            locked(home() / ".optuna.lock"),
+            exclusive_lock(home() / ".optuna.lock"),
         ):  # two would make the tables at once
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return RDBStorage(

@@ -18,7 +18,7 @@ import optuna
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from flowsheet.state.locks import locked
+from flowsheet.state.locks import exclusive_lock
 from flowsheet.tuning.trial import Trainer, TrialError, counts
 
 ATTEMPTS = 3
@@ -29,7 +29,7 @@ _BEGUN, _REPEATS = "begun", "repeats"
 def study_name(work: Path, key: str) -> str:
     """The name of the study that belongs to a work folder: the database outlives the folder, and
     what it knows of another folder's study is of no use without that folder's fitted models."""
-    with locked(work / "gate.lock"):
+    with exclusive_lock(work / "gate.lock"):
         file = work / "study.name"
         if not file.exists():
             file.write_text(f"{key[:16]}-{uuid.uuid4().hex[:16]}")
@@ -56,7 +56,7 @@ class Share:
         """
         mine: list[optuna.Trial] = []
         with contextlib.ExitStack() as gate:
-            gate.enter_context(locked(self.work / "gate.lock"))
+            gate.enter_context(exclusive_lock(self.work / "gate.lock"))
             self._mend()
             trials = self.study.get_trials(deepcopy=False)
             if (

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.state.home import home
-from flowsheet.state.locks import held, locked
+from flowsheet.state.locks import exclusive_lock, try_lock
 from flowsheet.state.store import Store
 
 KIND = "experiment"
@@ -42,14 +42,14 @@ def is_stale(holder: str) -> Iterator[bool]:
     elif not path.is_file():  # a rerun's store, which is removed when it ends
         yield True
     else:
-        with held(path) as free:
+        with try_lock(path) as free:
             yield free
 
 
 def _id() -> str:
     """The name of this state folder, wherever it is mounted."""
     file = home() / "id"
-    with locked(home() / ".id.lock"):
+    with exclusive_lock(home() / ".id.lock"):
         if not file.is_file():
             file.write_text(uuid.uuid4().hex)
         return file.read_text()

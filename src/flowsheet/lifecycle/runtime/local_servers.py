@@ -9,7 +9,6 @@ because Prefect's in-process one loses task records at exit.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
@@ -20,11 +19,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 from flowsheet.errors import FlowsheetError
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.state.locks import exclusive_lock, shared_lock, try_lock
 
 QUIET_SETTINGS = {
     "DO_NOT_TRACK": "true",
@@ -61,10 +60,13 @@ def prefect_api(
     folder = home() / "prefect"
     folder.mkdir(exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(folder))
-    with (folder / "users.lock").open("a") as users, (folder / "start.lock").open("a") as gate:
+    users = folder / "users.lock"
+    users.touch()
+    gate = folder / "start.lock"
+    with contextlib.ExitStack() as usage:
         try:
-            with _held(gate):
-                fcntl.flock(users, fcntl.LOCK_SH)
+            with exclusive_lock(gate):
+                usage.enter_context(shared_lock(users))
                 url = _running(folder)
                 process = None if url else _start_prefect(folder, port or find_free_port())
                 url = os.environ["PREFECT_API_URL"] = (
@@ -76,7 +78,8 @@ def prefect_api(
             yield url
         finally:
             os.environ.pop("PREFECT_API_URL", None)
-            with _held(gate):
+            with exclusive_lock(gate):
+                usage.close()
                 _stop_if_last(users, folder)
 
 
@@ -111,12 +114,10 @@ def _start_prefect(folder: Path, port: int) -> subprocess.Popen[bytes]:
     return process
 
 
-def _stop_if_last(users: IO[str], folder: Path) -> None:
-    fcntl.flock(users, fcntl.LOCK_UN)
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        state = folder / "server.json"
-        if state.is_file():
+def _stop_if_last(users: Path, folder: Path) -> None:
+    state = folder / "server.json"
+    with try_lock(users) as is_last:
+        if is_last and state.is_file():
             stop_server(int(read_json(state)["pid"]))
             state.unlink()
 
@@ -185,12 +186,3 @@ def is_responding(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-@contextlib.contextmanager
-def _held(handle: IO[str]) -> Iterator[None]:
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)
