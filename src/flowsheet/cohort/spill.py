@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.state.home import home
-from flowsheet.state.locks import held
+from flowsheet.state.locks import try_lock
 
 _ROWS_TO_PARTITION = 1_500_000
 """Rows of one kind that are collected before they are partitioned by group."""
@@ -101,13 +101,13 @@ def spill_folder() -> Iterator[Path]:
     parent = home() / "spill"
     parent.mkdir(exist_ok=True)
     for stale_lock in parent.glob("*.lock"):
-        with held(stale_lock) as is_ours:
-            if is_ours:
+        with try_lock(stale_lock) as is_free:
+            if is_free:
                 shutil.rmtree(stale_lock.with_suffix(""), ignore_errors=True)
                 stale_lock.unlink(missing_ok=True)
     lock = parent / f"{uuid.uuid4().hex}.lock"
     lock.touch()
-    with held(lock):
+    with try_lock(lock):
         try:
             yield lock.with_suffix("")
         finally:
