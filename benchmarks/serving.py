@@ -33,7 +33,7 @@ import orjson
 import polars as pl
 
 from flowsheet.cohort.catalogue import variables
-from flowsheet.cohort.schema import TABLES, TIME, Tables, empty
+from flowsheet.cohort.schema import TABLES, TIME, Tables, empty_table
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.models.base import MODELS, Context
 from flowsheet.prediction.input_rows import to_rows
@@ -114,7 +114,7 @@ def ward(stays: int, seed: int = 0) -> Tables:
     return Tables(
         _table("stays", people),
         _table("events", charted),
-        empty("treatments"),
+        empty_table("treatments"),
         _table("episodes", told),
     )
 
@@ -123,7 +123,7 @@ def _table(name: str, columns: dict) -> pl.DataFrame:
     given = pl.DataFrame(
         columns, schema_overrides={c: k for c, k in TABLES[name].items() if c in columns}
     )
-    return pl.concat([empty(name), given], how="diagonal")
+    return pl.concat([empty_table(name), given], how="diagonal")
 
 
 def fit(folder: Path, tables: Tables, seed: int) -> ModelPackage:

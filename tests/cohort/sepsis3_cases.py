@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from flowsheet.cohort.schema import EPISODES, EVENTS, STAYS, TREATMENTS
-from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Labelled, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Labels, Sepsis3Options, label
 from tests.cohort import sepsis3_oracle as oracle
 
 ADMITTED = datetime(2130, 5, 4, 21, 40)
@@ -112,7 +112,7 @@ def frame(rows, schema):
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def labelled(records: list[Record], options: Sepsis3Options | None = None) -> Labelled:
+def labelled(records: list[Record], options: Sepsis3Options | None = None) -> Sepsis3Labels:
     """The records as one batch."""
 
     def rows(kind, schema):
@@ -132,7 +132,7 @@ def labelled(records: list[Record], options: Sepsis3Options | None = None) -> La
     )
 
 
-def agree(records: list[Record], options: Sepsis3Options) -> Labelled:
+def agree(records: list[Record], options: Sepsis3Options) -> Sepsis3Labels:
     """Label the records; everything must be as the oracle has it, hour by hour."""
     got = labelled(records, options)
     for record in records:

@@ -78,7 +78,7 @@ def pressor(t):
 
 
 def gas(e, events, o):
-    counts_from = max(e["known_at"], e["time"] + o.settle_hours * H)
+    counts_from = max(e["known_at"], e["time"] + o.charting_delay_hours * H)
 
     def latest(name, within):
         seen = [
@@ -110,7 +110,7 @@ def urine_spans(stay, events, o):
     """(time, mL, hours that the reading speaks of)."""
     amounts = {}
     for e in events:
-        prompt = e["known_at"] <= e["time"] + o.settle_hours * H
+        prompt = e["known_at"] <= e["time"] + o.charting_delay_hours * H
         if e["variable"] == "urine" and prompt and e["time"] > stay["admitted_at"]:
             amounts[e["time"]] = amounts.get(e["time"], 0.0) + e["value"]
     before, spans = stay["admitted_at"], []
@@ -133,7 +133,7 @@ def sofa(stay, events, treatments, o):
                 if name == part
                 and time <= t
                 and until > t - DAY
-                and known <= t + o.settle_hours * H
+                and known <= t + o.charting_delay_hours * H
             ]
             row[part] = max(scores) if scores else None
         last = [(ml, span) for time, ml, span in spans if t - DAY < time <= t]
@@ -168,7 +168,7 @@ def doses(antibiotics, o):
         drug = drugs().get(a["drug"])
         if drug is None or drug.group not in o.groups:
             continue
-        if a["route"] is not None and a["route"].lower() in [r.lower() for r in o.routes_left_out]:
+        if a["route"] is not None and a["route"].lower() in [r.lower() for r in o.excluded_routes]:
             continue
         begin = a["time"]
         while True:
@@ -193,17 +193,17 @@ def doses(antibiotics, o):
 
 def confirmed(given, o):
     """(time, last, known) of the doses that belong to a treatment."""
-    if o.least_hours <= 0:
+    if o.confirm_after_hours <= 0:
         return [(time, last, known) for _, time, last, _, known in given]
     out = []
     for drug, time, last, _, known in given:
-        least = o.least_hours
+        least = o.confirm_after_hours
         if drug in o.prophylaxis_drugs:
             least = max(least, o.prophylaxis_hours)
         when = [
             max(known, again_known)
             for _, again, again_last, _, again_known in given
-            if again_last >= last + least * H and again <= last + o.within_hours * H
+            if again_last >= last + least * H and again <= last + o.confirm_within_hours * H
         ]
         if when:
             out.append((time, last, min(when)))
@@ -215,7 +215,7 @@ def suspicions(stay, antibiotics, cultures, o):
     found = {}
     for a, a_last, a_known in confirmed(doses(antibiotics, o), o):
         for c in cultures:
-            if any(word.upper() in (c["specimen"] or "").upper() for word in o.specimens_left_out):
+            if any(word.upper() in (c["specimen"] or "").upper() for word in o.excluded_specimens):
                 continue
             start = c["time"]
             last = start + DAY - TICK if c["date_only"] else start
@@ -228,8 +228,8 @@ def suspicions(stay, antibiotics, cultures, o):
             same = a <= last and start <= a_last
             time = max(a, start) if same else min(a, start)
             if (
-                time - o.before_hours * H > stay["discharged_at"]
-                or time + o.after_hours * H < stay["admitted_at"]
+                time - o.window_before_hours * H > stay["discharged_at"]
+                or time + o.window_after_hours * H < stay["admitted_at"]
             ):
                 continue
             known = max(a_known, c_known)
@@ -242,11 +242,11 @@ def episodes(stay, events, treatments, antibiotics, cultures, o):
     rows = sofa(stay, events, treatments, o)
     key = "total" if o.criterion == "level" else "change"
     given = doses(antibiotics, o)
-    settle = o.settle_hours * H
+    settle = o.charting_delay_hours * H
     possible = []
     for s, s_known in suspicions(stay, antibiotics, cultures, o).items():
         low = None
-        start, stop = s - o.before_hours * H, s + o.after_hours * H
+        start, stop = s - o.window_before_hours * H, s + o.window_after_hours * H
         if start <= stay["admitted_at"] <= stop:
             low = 0
         for row in rows:
@@ -272,7 +272,7 @@ def episodes(stay, events, treatments, antibiotics, cultures, o):
 
 def ending(stay, rows, key, given, episode, o):
     onset, known, base = episode
-    settle = o.settle_hours * H
+    settle = o.charting_delay_hours * H
     if o.end == "fixed":
         end = onset + o.end_days * DAY
         return end if end <= stay["discharged_at"] else None

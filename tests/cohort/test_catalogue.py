@@ -102,7 +102,7 @@ def test_an_order_is_the_first_pattern_that_fits(order: str, drug: str | None):
         row["drug"]
         for row in catalogue.mimic3_prescriptions().iter_rows(named=True)
         if re.search(row["pattern"], order.lower())
-        and not (row["without"] and re.search(row["without"], order.lower()))
+        and not (row["exclude_pattern"] and re.search(row["exclude_pattern"], order.lower()))
     ]
     assert (found[0] if found else None) == drug
 

@@ -61,11 +61,13 @@ def with_cell(tables: Tables, table: str, row: int, **cells: Any) -> Tables:
 
 
 def found(tables: Tables) -> set[tuple[Any, ...]]:
-    return set(checks.failures(vars(tables)).select("table", "row", "column", "rule").iter_rows())
+    return set(
+        checks.find_failures(vars(tables)).select("table", "row", "column", "rule").iter_rows()
+    )
 
 
 def test_sound_tables_have_no_failures():
-    assert checks.failures(vars(sound())).is_empty()
+    assert checks.find_failures(vars(sound())).is_empty()
 
 
 VALUES = [
@@ -87,7 +89,7 @@ VALUES = [
     ("events", 0, {"variable": "heartrate"}, "variable", "known_variable"),
     ("events", 0, {"time": at(-24.1)}, "time", "inside_stay"),
     ("events", 7, {"time": at(72.1), "known_at": at(73)}, "time", "inside_stay"),
-    ("events", 0, {"known_at": at(2.9)}, "known_at", "known_after_true"),
+    ("events", 0, {"known_at": at(2.9)}, "known_at", "known_not_before_true"),
     ("events", 0, {"value": float("nan")}, "value", "finite"),
     ("events", 0, {"value": float("-inf")}, "value", "finite"),
     ("events", 0, {"value": 45.1}, "value", "plausible_range"),
@@ -106,7 +108,7 @@ VALUES = [
     ("episodes", 2, {"stay_id": 7}, "stay_id", "known_stay"),
     ("episodes", 2, {"onset": at(80), "known_at": at(90)}, "onset", "inside_stay"),
     ("episodes", 2, {"end": at(19)}, "end", "onset_before_end"),
-    ("episodes", 2, {"known_at": at(19)}, "known_at", "known_after_true"),
+    ("episodes", 2, {"known_at": at(19)}, "known_at", "known_not_before_true"),
     ("episodes", 1, {"onset": at(8)}, "onset", "no_overlap"),
     ("episodes", 1, {"onset": at(5)}, "onset", "duplicate"),
 ]
@@ -158,7 +160,9 @@ def test_a_stay_without_events():
 
 
 def test_failures_tell_key_and_value():
-    line = checks.failures(vars(with_cell(sound(), "events", 5, value=5000.0))).row(0, named=True)
+    line = checks.find_failures(vars(with_cell(sound(), "events", 5, value=5000.0))).row(
+        0, named=True
+    )
     assert line["key"] == "stay 2, 2000-01-01 03:00:00, wbc"
     assert (line["value"], line["row"]) == ("5000.0", 6)
 
@@ -215,5 +219,5 @@ def test_whatever_a_cell_holds_the_answer_is_a_table(table: str, row: int, data:
         pl.Datetime("us"): st.none() | st.integers(-(2**63), 2**63 - 1),
     }
     value = data.draw(values[TABLES[table][column]])
-    failures = checks.failures(vars(with_cell(sound(), table, row, **{column: value})))
+    failures = checks.find_failures(vars(with_cell(sound(), table, row, **{column: value})))
     assert failures.schema == pl.Schema(checks.FAILURES)

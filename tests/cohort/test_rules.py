@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsheet.cohort.checks import value_failures
-from flowsheet.cohort.rules import row_failures, stands_apart
-from flowsheet.cohort.schema import DISTINCT, TABLES, TIME
+from flowsheet.cohort.checks import find_value_failures
+from flowsheet.cohort.rules import find_row_failures, is_sorted_unique
+from flowsheet.cohort.schema import TABLES, TIME, UNIQUE_KEYS
 from flowsheet.testing.tables import random_tables
 
 ODD = {
@@ -35,7 +35,7 @@ def test_plain_rules_find_what_pandera_finds(table, tables, data):
             frame = frame.with_columns(pl.Series(column, values, TABLES[table][column]))
         frame = pl.concat([frame, frame.head(data.draw(st.integers(0, 1)))])
     stays = frame if table == "stays" else tables.stays
-    found, asked = row_failures(table, frame, stays), value_failures(table, frame, stays)
+    found, asked = find_row_failures(table, frame, stays), find_value_failures(table, frame, stays)
     assert found.equals(asked)
     assert found.schema == asked.schema
 
@@ -44,11 +44,11 @@ def test_plain_rules_find_what_pandera_finds(table, tables, data):
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
 def test_rows_that_stand_apart_are_sorted_and_distinct(table, data):
-    keys = DISTINCT[table]
+    keys = UNIQUE_KEYS[table]
     cells = st.fixed_dictionaries({key: st.sampled_from(ODD[TABLES[table][key]]) for key in keys})
     rows = pl.DataFrame(
         data.draw(st.lists(cells, max_size=6)), {key: TABLES[table][key] for key in keys}
     )
     in_order = rows.unique().sort(keys)
-    assert stands_apart(table, in_order)
-    assert stands_apart(table, rows) == rows.equals(in_order)
+    assert is_sorted_unique(table, in_order)
+    assert is_sorted_unique(table, rows) == rows.equals(in_order)

@@ -11,7 +11,7 @@ from flowsheet.cohort.sepsis3 import COMPONENTS, Sepsis3Options
 from tests.cohort.sepsis3_cases import ADMITTED, Record, agree, at, midnight
 
 DEFAULT = Sepsis3Options()
-ANY_DOSE = Sepsis3Options(least_hours=0)
+ANY_DOSE = Sepsis3Options(confirm_after_hours=0)
 
 
 def healthy(hours=96.0):
@@ -62,20 +62,20 @@ class TestSuspicion:
         record = healthy().culture(10).dose("vancomycin", 12, route=route)
         labelled = agree([record], ANY_DOSE)
         assert labelled.suspicions.is_empty()
-        assert labelled.counts["antibiotics left out: route"] == 1
+        assert labelled.counts["antibiotics excluded: route"] == 1
 
     def test_counts_antifungals_only_when_told(self):
         record = healthy().culture(10).dose("fluconazole", 12)
         assert suspected(record) == []
         assert suspected(
-            record, Sepsis3Options(least_hours=0, groups=("antibiotic", "antifungal"))
+            record, Sepsis3Options(confirm_after_hours=0, groups=("antibiotic", "antifungal"))
         ) == [10]
 
     def test_leaves_out_screens(self):
         record = healthy().culture(10, specimen="MRSA SCREEN").dose("vancomycin", 12)
         labelled = agree([record], ANY_DOSE)
         assert labelled.suspicions.is_empty()
-        assert labelled.counts["cultures left out: specimen"] == 1
+        assert labelled.counts["cultures excluded: specimen"] == 1
 
     def test_a_single_dose_is_no_treatment(self):
         assert suspected(healthy().culture(10).dose("vancomycin", 12), DEFAULT) == []

@@ -67,7 +67,7 @@ def two_futures(draw):
 def known(record, options, now):
     """What the label says of the past at that time."""
     got = labelled([record], options)
-    settled = got.sofa["time"].dt.offset_by(f"{options.settle_hours:.0f}h") <= now
+    settled = got.sofa["time"].dt.offset_by(f"{options.charting_delay_hours:.0f}h") <= now
     told = [row for row in got.episodes.rows(named=True) if row["known_at"] <= now]
     over = [row["end"] if row["end"] is not None and row["end"] <= now else None for row in told]
     return got.sofa.filter(settled).rows(), [(row["onset"], row["known_at"]) for row in told], over

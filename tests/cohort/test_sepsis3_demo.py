@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 import pytest
 
-from flowsheet.cohort.sepsis3 import Labelled, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import Sepsis3Labels, Sepsis3Options, label
 from flowsheet.cohort.sources import mimic3
 from tests.cohort import sepsis3_oracle as oracle
 
@@ -31,7 +31,7 @@ class Frames:
         events, *others = rest
         return stay[0], [e for e in events if e["variable"] in READ], *others
 
-    def labelled(self, options) -> Labelled:
+    def labelled(self, options) -> Sepsis3Labels:
         return label(*(getattr(self, kind) for kind in KINDS), options)
 
 
@@ -56,7 +56,7 @@ def frames(data_dir):
     [
         Sepsis3Options(),
         Sepsis3Options(baseline="presumed_zero", end="organs"),
-        Sepsis3Options(criterion="level", least_hours=0, end="fixed"),
+        Sepsis3Options(criterion="level", confirm_after_hours=0, end="fixed"),
     ],
     ids=["default", "zero", "level"],
 )

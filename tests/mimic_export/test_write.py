@@ -65,7 +65,7 @@ def truth(folder: Path, name: str) -> pl.DataFrame:
 
 
 def left_out(extract: Extract, *parts: str) -> int:
-    counts = dict(extract.manifest.left_out)
+    counts = dict(extract.manifest.exclusions)
     return sum(n for reason, n in counts.items() if any(part in reason for part in parts))
 
 

@@ -7,7 +7,7 @@ import orjson
 import polars as pl
 import pytest
 
-from flowsheet.cohort.rules import row_failures
+from flowsheet.cohort.rules import find_row_failures
 from flowsheet.cohort.schema import TABLES, TIME, Tables
 from flowsheet.prediction.limits import Limits
 from flowsheet.serving.model_slot import Loaded
@@ -80,7 +80,7 @@ def sound(tables: Tables) -> Tables:
     whole = {}
     for name in TABLES:
         frame = getattr(tables, name)
-        broken = row_failures(name, frame, tables.stays)["row"].unique() - 1
+        broken = find_row_failures(name, frame, tables.stays)["row"].unique() - 1
         whole[name] = (
             frame.with_row_index("i").filter(~pl.col("i").is_in(broken.implode())).drop("i")
         )

@@ -86,7 +86,7 @@ SPOILT: dict[str, tuple[Callable[[Told, Draw], Told], str]] = {
     "discharge before admission": (
         with_cell("stays", "discharged_at", "1999-12-01T00:00:00", "1969-01-01T00:00:00"), "admitted_before_discharged"
     ),
-    "known before true": (with_cell("events", "known_at", "2000-01-19T00:00:00"), "known_after_true"),
+    "known before true": (with_cell("events", "known_at", "2000-01-19T00:00:00"), "known_not_before_true"),
     "value out of range": (with_cell("events", "value", -1, 1000, 1e308, -(2**63), 2**64 - 1), "plausible_range"),
     "age out of range": (with_cell("stays", "age", -1, 200.0), "plausible_range"),
     "negative dose": (with_cell("treatments", "dose", -0.1), "not_negative"),

@@ -1,6 +1,6 @@
 from hypothesis import given, settings
 
-from flowsheet.cohort.checks import failures
+from flowsheet.cohort.checks import find_failures
 from flowsheet.cohort.schema import Tables
 from flowsheet.testing.tables import make_tables, random_tables
 
@@ -8,7 +8,7 @@ from flowsheet.testing.tables import make_tables, random_tables
 @settings(max_examples=30, deadline=None)
 @given(random_tables())
 def test_random_tables_keep_the_contract(tables: Tables):
-    assert failures(vars(tables)).rows() == []
+    assert find_failures(vars(tables)).rows() == []
 
 
 def test_hand_made_tables_keep_the_contract():
@@ -18,4 +18,4 @@ def test_hand_made_tables_keep_the_contract():
         [{"stay_id": 1, "drug": "vancomycin", "start": 1, "end": 1}],
         [{"stay_id": 1, "onset": 3}],
     )
-    assert failures(vars(tables)).rows() == []
+    assert find_failures(vars(tables)).rows() == []

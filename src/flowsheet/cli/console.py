@@ -122,10 +122,10 @@ def extract(made: Extract, out: Console) -> None:
     if manifest.attrition:
         rows = [[step, f"{stays:,}"] for step, stays in manifest.attrition]
         out.print(table("attrition", ["step", "stays left"], rows))
-    if manifest.left_out:
+    if manifest.exclusions:
         out.print(table("left out by the source's rules", ["reason", "raw rows"], _reasons(made)))
-    if manifest.counted:
-        rows = [[what, f"{n:,}"] for what, n in manifest.counted]
+    if manifest.source_counts:
+        rows = [[what, f"{n:,}"] for what, n in manifest.source_counts]
         out.print(table("met on the way", ["", "count"], rows))
         for line in _parameters(made):
             out.print(line, highlight=False)
@@ -178,7 +178,7 @@ def _prevalence(made: Extract) -> list[list[str]]:
 
 
 def _reasons(made: Extract) -> list[list[str]]:
-    reasons = sorted(made.manifest.left_out, key=lambda reason: -reason[1])
+    reasons = sorted(made.manifest.exclusions, key=lambda reason: -reason[1])
     shown = [[reason, f"{rows:,}"] for reason, rows in reasons[:_SHOWN_REASONS]]
     rest = reasons[_SHOWN_REASONS:]
     more = [f"{len(rest):,} more, see manifest.json", f"{sum(rows for _, rows in rest):,}"]

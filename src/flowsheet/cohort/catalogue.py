@@ -126,18 +126,20 @@ def mimic3_items() -> pl.DataFrame:
 @lru_cache(maxsize=1)
 def mimic3_prescriptions() -> pl.DataFrame:
     """Which orders of MIMIC-III's PRESCRIPTIONS mean which drug: the first row whose ``pattern`` is
-    found in the drug's name, and whose ``without`` is not. Both are regular expressions for the
+    found in the drug's name, and whose ``exclude_pattern`` is not. Both are regular expressions for the
     name in lower case.
 
-    Columns: drug, group, pattern, without ("" excludes nothing), source, note.
+    Columns: drug, group, pattern, exclude_pattern ("" excludes nothing), source, note.
 
     >>> mimic3_prescriptions().filter(drug="ceftriaxone").select("group", "pattern").rows()
     [('antibiotic', 'ceftriaxone|rocephin')]
     """
     groups = _columns(drugs().values(), {"drug": "name", "group": "group"})
-    found = _read("mimic3_prescriptions.csv").with_columns(pl.col("without", "note").fill_null(""))
+    found = _read("mimic3_prescriptions.csv").with_columns(
+        pl.col("exclude_pattern", "note").fill_null("")
+    )
     found = found.join(groups, on="drug", how="left", maintain_order="left")
-    return found.select("drug", "group", "pattern", "without", "source", "note")
+    return found.select("drug", "group", "pattern", "exclude_pattern", "source", "note")
 
 
 @lru_cache(maxsize=1)

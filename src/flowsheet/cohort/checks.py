@@ -19,15 +19,23 @@ from flowsheet.cohort.rules import (
     RULES,
     WITHOUT_EVENTS,
     Rule,
-    key_of,
-    marked,
-    rules_for,
-    speakable,
-    with_context,
+    add_context,
+    applicable_rules,
+    clip_to_calendar,
+    key_text,
+    list_failures,
 )
 from flowsheet.cohort.schema import SORT_KEYS, TABLES
 
-__all__ = ["FAILURES", "RULES", "failures", "key_of", "marked", "rule_names", "value_failures"]
+__all__ = [
+    "FAILURES",
+    "RULES",
+    "find_failures",
+    "find_value_failures",
+    "key_text",
+    "list_failures",
+    "rule_names",
+]
 
 
 def shape(table: str) -> pa.DataFrameSchema:
@@ -51,23 +59,26 @@ def _check(rule: Rule) -> pa.Check:
     return pa.Check(kept, name=rule.name, title=rule.column, n_failure_cases=1)
 
 
-def failures(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+def find_failures(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Every way in which the tables break the contract, one line each; columns as in ``FAILURES``.
 
     A table may be absent; without usable stays, only the shape of the others can be judged.
     """
-    found = {name: shape_failures(name, frame) for name, frame in tables.items()}
+    found = {name: find_shape_failures(name, frame) for name, frame in tables.items()}
     sound = {name: tables[name] for name, broken in found.items() if broken.is_empty()}
     lines = list(found.values())
     if "stays" in sound:
         for name, frame in sound.items():
-            lines += [value_failures(name, frame, sound["stays"]), order_failures(name, frame)]
+            lines += [
+                find_value_failures(name, frame, sound["stays"]),
+                find_order_failures(name, frame),
+            ]
         if "events" in sound:
-            lines.append(stays_without_events(sound["stays"], sound["events"]))
+            lines.append(find_stays_without_events(sound["stays"], sound["events"]))
     return pl.concat([_lines([]), *lines])
 
 
-def shape_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+def find_shape_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Missing, extra and misplaced columns, and columns of the wrong type."""
     if list(frame.schema.items()) == list(TABLES[table].items()):
         return _lines([])  # what pandera would say, sooner
@@ -78,11 +89,11 @@ def shape_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     return _lines([])
 
 
-def value_failures(
+def find_value_failures(
     table: str, frame: pl.DataFrame, stays: pl.DataFrame, *, apart: bool | None = None
 ) -> pl.DataFrame:
-    """Rows of a well-shaped table that break a rule; ``apart``: as in :func:`flowsheet.cohort.rules.rules_for`."""
-    rules, context = rules_for(table, frame, apart=apart), with_context(table, frame, stays)
+    """Rows of a well-shaped table that break a rule; ``apart``: as in :func:`flowsheet.cohort.rules.applicable_rules`."""
+    rules, context = applicable_rules(table, frame, apart=apart), add_context(table, frame, stays)
     if all(
         context.select(
             rule.good.fill_null(True).all().alias(str(i)) for i, rule in enumerate(rules)
@@ -91,34 +102,34 @@ def value_failures(
         return _lines([])  # what pandera would say, sooner
     try:
         values(table, rules).validate(
-            speakable(context), lazy=True
+            clip_to_calendar(context), lazy=True
         )  # pandera shows a row in Python's own times
     except SchemaErrors as errors:
         return pl.concat(_broken(table, frame, error) for error in errors.schema_errors)
     return _lines([])
 
 
-def stays_without_events(stays: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+def find_stays_without_events(stays: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Stays of which nothing was ever measured."""
     bad = stays.select(~pl.col("stay_id").is_in(events["stay_id"].unique().implode())).to_series()
-    return marked("stays", stays, bad.fill_null(value=False), "stay_id", WITHOUT_EVENTS)
+    return list_failures("stays", stays, bad.fill_null(value=False), "stay_id", WITHOUT_EVENTS)
 
 
-def order_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+def find_order_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Rows that stand before a row which the contract's order puts first."""
     before: pl.Expr = pl.lit(value=False)
     for key in reversed(SORT_KEYS[table]):
         now, last = pl.col(key), pl.col(key).shift(1)
         before = (now < last) | ((now == last) & before)
     bad = frame.select(before.fill_null(value=False)).to_series()
-    return marked(table, frame, bad, SORT_KEYS[table][0], "sorted")
+    return list_failures(table, frame, bad, SORT_KEYS[table][0], "sorted")
 
 
 def _broken(table: str, frame: pl.DataFrame, error: Any) -> pl.DataFrame:
     if error.check_output is None:
         raise error
     bad = error.check_output.to_series().fill_null(value=True).not_()
-    return marked(table, frame, bad, error.check.title, error.check.name)
+    return list_failures(table, frame, bad, error.check.title, error.check.name)
 
 
 _SHAPES = {

@@ -18,7 +18,7 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from flowsheet import __version__
-from flowsheet.cohort.parquet import UNREADABLE, read, readable
+from flowsheet.cohort.parquet import READ_ERRORS, read_verified, report_unreadable
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed, first_line
@@ -76,9 +76,9 @@ class Provenance(FrozenModel):
     drugs: tuple[str, ...] = ()
     attrition: tuple[tuple[str, int], ...] = ()
     """Stays left after each step, in order."""
-    left_out: tuple[tuple[str, int], ...] = ()
+    exclusions: tuple[tuple[str, int], ...] = ()
     """Raw rows that the source's own rules left out, by reason."""
-    counted: tuple[tuple[str, int], ...] = ()
+    source_counts: tuple[tuple[str, int], ...] = ()
     """What the source met and decided on the way."""
     quarantined: tuple[QuarantineEntry, ...] = ()
     quarantined_share: dict[str, float] = Field(default_factory=dict)
@@ -154,7 +154,7 @@ class Extract:
         Raises:
             CheckFailed: a file cannot be read.
         """
-        with readable(self.path, "the extract", _REMAKE):
+        with report_unreadable(self.path, "the extract", _REMAKE):
             return Tables(**{table: self.scan(table).collect() for table in TABLES})
 
 
@@ -221,10 +221,10 @@ def check_extract(folder: Path) -> pl.DataFrame:
         ):
             faults.append((table, "sha256", "not the file that the manifest tells of"))
         try:
-            frames[table] = read(file)
-        except UNREADABLE as error:
+            frames[table] = read_verified(file)
+        except READ_ERRORS as error:
             faults.append((table, "unreadable_file", first_line(error)))
-    return pl.concat([_faults(faults), checks.failures(frames)])
+    return pl.concat([_faults(faults), checks.find_failures(frames)])
 
 
 def _manifest_faults(folder: Path) -> tuple[list[tuple[str, str, str]], Manifest | None]:
@@ -253,5 +253,5 @@ def read_oracle(extract: Extract) -> pl.DataFrame | None:
     file = extract.path / "oracle" / "oracle.parquet"
     if not file.is_file():
         return None
-    with readable(file, "the oracle", _REMAKE):
+    with report_unreadable(file, "the oracle", _REMAKE):
         return pl.read_parquet(file, glob=False)

@@ -132,8 +132,8 @@ def _provenance(source: Source, config: CohortConfig, sieve: Sieve) -> Provenanc
         variables=source.variables,
         drugs=source.drugs,
         attrition=tuple(sieve.attrition.items()),
-        left_out=tuple(sieve.left_out.items()),
-        counted=tuple(sieve.counted.items()),
+        exclusions=tuple(sieve.exclusions.items()),
+        source_counts=tuple(sieve.source_counts.items()),
         quarantined=sieve.entries(),
         quarantined_share=sieve.shares(),
     )

@@ -14,7 +14,7 @@ import polars as pl
 
 from flowsheet.errors import CheckFailed, first_line
 
-UNREADABLE = (
+READ_ERRORS = (
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError),
     *(
         ValueError,
@@ -27,8 +27,8 @@ UNREADABLE = (
 """What readers raise of damaged bytes."""
 
 
-def read(file: Path) -> pl.DataFrame:
-    """A whole file, which may be damaged; raises one of ``UNREADABLE`` where it is."""
+def read_verified(file: Path) -> pl.DataFrame:
+    """A whole file, which may be damaged; raises one of ``READ_ERRORS`` where it is."""
     import pyarrow.parquet as pq
 
     with file.open("rb") as stream:
@@ -39,8 +39,8 @@ def read(file: Path) -> pl.DataFrame:
     return frame
 
 
-def read_over(file: Path) -> pl.Schema:
-    """The columns of a file all of which can be read; raises one of ``UNREADABLE`` where it is damaged."""
+def verify_parquet(file: Path) -> pl.Schema:
+    """The columns of a file all of which can be read; raises one of ``READ_ERRORS`` where it is damaged."""
     import pyarrow.parquet as pq
 
     with file.open("rb") as stream:
@@ -51,15 +51,15 @@ def read_over(file: Path) -> pl.Schema:
 
 
 @contextmanager
-def readable(path: Path, what: str = "the file", todo: str = "") -> Iterator[None]:
+def report_unreadable(path: Path, what: str = "the file", todo: str = "") -> Iterator[None]:
     """Say of damaged files in words that they cannot be read.
 
     Raises:
-        CheckFailed: instead of ``UNREADABLE``.
+        CheckFailed: instead of ``READ_ERRORS``.
     """
     try:
         yield
-    except UNREADABLE as error:
+    except READ_ERRORS as error:
         raise CheckFailed(
             f"{what} cannot be read: {first_line(error)}", where=str(path), todo=todo
         ) from error

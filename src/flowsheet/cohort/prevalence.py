@@ -12,7 +12,7 @@ FIFTHS = 5
 _UNKNOWN = "not told"
 
 
-def with_episode(stays: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
+def mark_episodes(stays: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
     """Of each stay what :func:`prevalence` needs: stay_id, site, unit, admitted_at, episode."""
     found = pl.col("stay_id").is_in(episodes["stay_id"].unique().implode())
     return stays.select("stay_id", "site", "unit", "admitted_at", episode=found)

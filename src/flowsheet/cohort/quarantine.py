@@ -9,10 +9,10 @@ import polars as pl
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.extract import QUARANTINE, QuarantineEntry
-from flowsheet.cohort.rules import speakable, stands_apart
+from flowsheet.cohort.rules import clip_to_calendar, is_sorted_unique
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.cohort.writer import in_order
+from flowsheet.cohort.writer import sort_rows
 from flowsheet.config import Policy, QuarantineConfig
 from flowsheet.errors import CheckFailed
 
@@ -38,8 +38,8 @@ class Sieve:
         self.rejected: set[str] = set()
         """Rules broken whose policy is to reject."""
         self.attrition: Counter[str] = Counter()
-        self.left_out: Counter[str] = Counter()
-        self.counted: Counter[str] = Counter()
+        self.exclusions: Counter[str] = Counter()
+        self.source_counts: Counter[str] = Counter()
         self._offered: Counter[str] = Counter()
         self._broken: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
@@ -54,18 +54,22 @@ class Sieve:
             is at fault.
         """
         _check_shapes(batch)
-        apart = {table: stands_apart(table, getattr(batch, table)) for table in TABLES}
+        apart = {table: is_sorted_unique(table, getattr(batch, table)) for table in TABLES}
         tables = {
-            t: getattr(batch, t) if apart[t] else in_order(t, getattr(batch, t)) for t in TABLES
+            t: getattr(batch, t) if apart[t] else sort_rows(t, getattr(batch, t)) for t in TABLES
         }
         aside = [self._defects(batch.defects)]
         stays = self._drop("stays", tables["stays"], self._stay_failures(tables["stays"]), aside)
         for table in ("events", "treatments", "episodes"):
             rows = self._follow(table, tables[table], tables["stays"], stays, aside)
-            broken = checks.value_failures(table, rows, stays, apart=apart[table])
+            broken = checks.find_value_failures(table, rows, stays, apart=apart[table])
             tables[table] = self._drop(table, rows, broken, aside)
         sound = self._drop(
-            "stays", stays, checks.stays_without_events(stays, tables["events"]), aside, new=False
+            "stays",
+            stays,
+            checks.find_stays_without_events(stays, tables["events"]),
+            aside,
+            new=False,
         )
         for table in ("treatments", "episodes"):
             tables[table] = self._follow(table, tables[table], stays, sound, aside)
@@ -90,13 +94,15 @@ class Sieve:
         return every.with_columns(turn=turn).sort("turn", maintain_order=True).head(n).drop("turn")
 
     def _stay_failures(self, stays: pl.DataFrame) -> pl.DataFrame:
-        found = checks.value_failures("stays", stays, stays)
+        found = checks.find_value_failures("stays", stays, stays)
         if self._last is None:
             return found
         return pl.concat(
             [
                 found,
-                checks.marked("stays", stays, stays["stay_id"] <= self._last, "stay_id", ASCENDING),
+                checks.list_failures(
+                    "stays", stays, stays["stay_id"] <= self._last, "stay_id", ASCENDING
+                ),
             ]
         )
 
@@ -118,7 +124,7 @@ class Sieve:
         self._tally(found)
         numbered = rows.with_row_index("row", offset=1).cast({"row": pl.Int64})
         gone = numbered.select(pl.col("row").is_in(broken.implode())).to_series()
-        as_json = speakable(numbered.filter(gone)).select(
+        as_json = clip_to_calendar(numbered.filter(gone)).select(
             "row", "stay_id", json=pl.struct(rows.columns).struct.json_encode()
         )
         lines = found.join(as_json, on="row", how="left", maintain_order="left")
@@ -141,7 +147,7 @@ class Sieve:
         lines = rows.filter(gone).select(
             table=pl.lit(table),
             stay_id="stay_id",
-            key=checks.key_of(table),
+            key=checks.key_text(table),
             column=pl.lit("stay_id"),
             rule=pl.lit(STAY_QUARANTINED),
             value=pl.col("stay_id").cast(pl.String),
@@ -181,8 +187,8 @@ class Sieve:
         steps = batch.attrition or {"offered by the source": offered.height}
         own = {"keep the contract's rules": stays.height, "have measurements": sound.height}
         self.attrition.update({**steps, **own})
-        self.left_out.update(batch.left_out)
-        self.counted.update(batch.counted)
+        self.exclusions.update(batch.exclusions)
+        self.source_counts.update(batch.source_counts)
         self.kept += sound.height
         last: Any = offered["stay_id"].max()
         self._last = (
@@ -196,7 +202,7 @@ def _per_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:
 
 
 def _check_shapes(batch: StayBatch) -> None:
-    broken = pl.concat(checks.shape_failures(table, getattr(batch, table)) for table in TABLES)
+    broken = pl.concat(checks.find_shape_failures(table, getattr(batch, table)) for table in TABLES)
     if broken.height:
         rows = "; ".join(
             f"{r['table']}.{r['column']}: {r['rule']} {r['value'] or ''}" for r in broken.to_dicts()

@@ -1,7 +1,7 @@
 """The contract's rules about rows, as expressions over a table beside its context.
 
 A table's *context* is what each row's stay and the catalogue say of it. Reading and serving ask
-:func:`row_failures`, which needs polars alone; :mod:`flowsheet.cohort.checks` puts the same rules
+:func:`find_row_failures`, which needs polars alone; :mod:`flowsheet.cohort.checks` puts the same rules
 to pandera.
 """
 
@@ -14,7 +14,7 @@ from functools import lru_cache
 import polars as pl
 
 from flowsheet.cohort.catalogue import drug_units, ranges
-from flowsheet.cohort.schema import DISTINCT, TIME
+from flowsheet.cohort.schema import TIME, UNIQUE_KEYS
 
 TOLERANCE_HOURS = 24.0
 """How far before admission or after discharge a fact of a stay may lie: the laboratory results of
@@ -85,7 +85,7 @@ def _inside_stay(column: str) -> Rule:
 
 
 def _distinct(table: str, column: str) -> Rule:
-    return Rule(DUPLICATE, column, pl.struct(DISTINCT[table]).is_first_distinct())
+    return Rule(DUPLICATE, column, pl.struct(UNIQUE_KEYS[table]).is_first_distinct())
 
 
 def _later(rule: str, earlier: str, later: str) -> Rule:
@@ -125,7 +125,7 @@ RULES: dict[str, list[Rule]] = {
         _known("known_stay", "stay_id", "_admitted_at"),
         _known("known_variable", "variable", "_low"),
         _inside_stay("time"),
-        _later("known_after_true", "time", "known_at"),
+        _later("known_not_before_true", "time", "known_at"),
         *_number("value", pl.col("_low"), pl.col("_high")),
         _distinct("events", "variable"),
     ],
@@ -148,7 +148,7 @@ RULES: dict[str, list[Rule]] = {
         _inside_stay("onset"),
         _inside_stay("end"),
         _later("onset_before_end", "onset", "end"),
-        _later("known_after_true", "onset", "known_at"),
+        _later("known_not_before_true", "onset", "known_at"),
         _distinct("episodes", "onset"),
         Rule(
             "no_overlap",
@@ -160,33 +160,34 @@ RULES: dict[str, list[Rule]] = {
 }
 
 
-def row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+def find_row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Rows of a well-shaped table that break a rule, rule by rule; columns as in ``FAILURES``."""
-    rules, rows = rules_for(table, frame), with_context(table, frame, stays)
+    rules, rows = applicable_rules(table, frame), add_context(table, frame, stays)
     whole = rows.select(rule.good.all().alias(str(i)) for i, rule in enumerate(rules)).row(0)
     broken = [rule for rule, good in zip(rules, whole, strict=True) if not good]
     if not broken:
         return no_failures()
     bad = rows.select((~rule.good).fill_null(False).alias(str(i)) for i, rule in enumerate(broken))
     lines = [
-        marked(table, frame, bad[str(i)], rule.column, rule.name) for i, rule in enumerate(broken)
+        list_failures(table, frame, bad[str(i)], rule.column, rule.name)
+        for i, rule in enumerate(broken)
     ]
     return pl.concat(lines)
 
 
 @lru_cache(maxsize=1)
 def no_failures() -> pl.DataFrame:
-    """What :func:`row_failures` says of rows that keep all rules."""
+    """What :func:`find_row_failures` says of rows that keep all rules."""
     return pl.DataFrame(schema=FAILURES)
 
 
-def rules_for(table: str, frame: pl.DataFrame, *, apart: bool | None = None) -> list[Rule]:
-    """The table's rules less those that are plainly kept; ``apart`` is what :func:`stands_apart`
+def applicable_rules(table: str, frame: pl.DataFrame, *, apart: bool | None = None) -> list[Rule]:
+    """The table's rules less those that are plainly kept; ``apart`` is what :func:`is_sorted_unique`
     said, if it was asked.
 
     Rows that stand apart are distinct, and a stay's only episode overlaps none.
     """
-    if stands_apart(table, frame) if apart is None else apart:
+    if is_sorted_unique(table, frame) if apart is None else apart:
         alone = table == "episodes" and frame["stay_id"].n_unique() == frame.height
         return [
             rule
@@ -196,14 +197,14 @@ def rules_for(table: str, frame: pl.DataFrame, *, apart: bool | None = None) -> 
     return RULES[table]
 
 
-def stands_apart(table: str, frame: pl.DataFrame) -> bool:
+def is_sorted_unique(table: str, frame: pl.DataFrame) -> bool:
     """Whether every row comes after the one before it: the rows are in the contract's order, and
     none comes twice.
 
     A null comes before everything else, as polars sorts.
     """
     after: pl.Expr = pl.lit(value=False)
-    for key in reversed(DISTINCT[table]):
+    for key in reversed(UNIQUE_KEYS[table]):
         now, last = pl.col(key), pl.col(key).shift(1)
         if frame[key].null_count():
             less = (last < now).fill_null(last.is_null() & now.is_not_null())
@@ -213,7 +214,7 @@ def stands_apart(table: str, frame: pl.DataFrame) -> bool:
     return bool(frame.select(after.slice(1).all()).item())
 
 
-def with_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+def add_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Beside each row, what its stay (``_admitted_at``, ``_discharged_at``) and the catalogue say of it."""
     if table == "stays":
         return frame
@@ -247,29 +248,31 @@ def _known_drugs() -> pl.DataFrame:
     return drug_units().rename({"known_unit": "_unit"})
 
 
-def speakable(frame: pl.DataFrame) -> pl.DataFrame:
+def clip_to_calendar(frame: pl.DataFrame) -> pl.DataFrame:
     """Times before year 1 or after 9999 moved to these: no calendar could show them."""
     return frame.with_columns(pl.col(TIME).clip(datetime.min, datetime.max))
 
 
-def marked(table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: str) -> pl.DataFrame:
+def list_failures(
+    table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: str
+) -> pl.DataFrame:
     """One line for each row where ``bad`` is true."""
-    rows = speakable(frame.with_row_index("row", offset=1).filter(bad))
+    rows = clip_to_calendar(frame.with_row_index("row", offset=1).filter(bad))
     return rows.select(
         table=pl.lit(table),
         row=pl.col("row").cast(pl.Int64),
-        key=key_of(table),
+        key=key_text(table),
         column=pl.lit(column),
         rule=pl.lit(rule),
         value=_text(column),
     )
 
 
-def key_of(table: str) -> pl.Expr:
+def key_text(table: str) -> pl.Expr:
     """A row's key in words.
 
     >>> rows = pl.DataFrame({"stay_id": [7], "onset": [None]}, schema_overrides={"onset": pl.Datetime("us")})
-    >>> rows.select(key_of("episodes")).item()
+    >>> rows.select(key_text("episodes")).item()
     'stay 7, ?'
     """
     parts = [_text(column).fill_null("?") for column in _KEYS[table]]

@@ -71,7 +71,7 @@ SORT_KEYS: dict[str, list[str]] = {
     "episodes": ["stay_id", "onset"],
 }
 
-DISTINCT: dict[str, list[str]] = {
+UNIQUE_KEYS: dict[str, list[str]] = {
     "stays": ["stay_id"],
     "events": ["stay_id", "time", "variable"],
     "treatments": [*SORT_KEYS["treatments"], "dose", "unit"],
@@ -90,10 +90,10 @@ class Tables:
     episodes: pl.DataFrame
 
 
-def empty(table: str) -> pl.DataFrame:
+def empty_table(table: str) -> pl.DataFrame:
     """A table of the contract without rows.
 
-    >>> empty("episodes").columns
+    >>> empty_table("episodes").columns
     ['stay_id', 'onset', 'end', 'known_at']
     """
     return pl.DataFrame(schema=TABLES[table])

@@ -17,8 +17,8 @@ from flowsheet.cohort.extract import (
     TableEntry,
     fingerprint_of,
 )
-from flowsheet.cohort.prevalence import prevalence, with_episode
-from flowsheet.cohort.rules import stands_apart
+from flowsheet.cohort.prevalence import mark_episodes, prevalence
+from flowsheet.cohort.rules import is_sorted_unique
 from flowsheet.cohort.schema import SORT_KEYS, TABLES, TIME, Tables
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import write_json
@@ -66,7 +66,7 @@ class ExtractWriter:
         self._counts["stays_with_episode"] += tables.episodes["stay_id"].n_unique()
         self._hours += observed_hours(tables.stays)
         self._subjects.append(tables.stays["subject_id"].unique())
-        self._stays.append(with_episode(tables.stays, tables.episodes))
+        self._stays.append(mark_episodes(tables.stays, tables.episodes))
 
     def add_quarantined(self, rows: pl.DataFrame) -> None:
         """Set rows aside; columns as in ``QUARANTINE``."""
@@ -130,16 +130,16 @@ def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
     Raises:
         FlowsheetError: the disk is full or not writable.
     """
-    ordered = Tables(**{table: in_order(table, getattr(tables, table)) for table in TABLES})
+    ordered = Tables(**{table: sort_rows(table, getattr(tables, table)) for table in TABLES})
     with publish(target) as folder, ExtractWriter(folder) as writer:
         writer.add(ordered)
         manifest = writer.finish(provenance)
     return Extract(target, manifest)
 
 
-def in_order(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+def sort_rows(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The rows in the contract's order; the columns beside the sort keys break ties."""
-    if stands_apart(table, frame):
+    if is_sorted_unique(table, frame):
         return frame
     rest = [column for column in TABLES[table] if column not in SORT_KEYS[table]]
     return frame.sort([*SORT_KEYS[table], *rest])

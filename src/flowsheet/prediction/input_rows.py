@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa
 
-from flowsheet.cohort.schema import TABLES, TIME, Tables, empty
+from flowsheet.cohort.schema import TABLES, TIME, Tables, empty_table
 from flowsheet.errors import CheckFailed, did_you_mean
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def example_tables() -> Tables:
         _made("stays", stays),
         _made("events", events),
         _made("treatments", [given]),
-        empty("episodes"),
+        empty_table("episodes"),
     )
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.catalogue import drugs, variables
-from flowsheet.cohort.rules import marked, no_failures, row_failures
-from flowsheet.cohort.schema import TABLES, TIME, Tables, empty
+from flowsheet.cohort.rules import find_row_failures, list_failures, no_failures
+from flowsheet.cohort.schema import TABLES, TIME, Tables, empty_table
 from flowsheet.errors import did_you_mean
 from flowsheet.prediction.errors import (
     SHOWN,
@@ -49,7 +49,7 @@ _HINTS = {
     "not_null": "it must be given",
     "known_stay": "send the stay's row of the table stays along",
     "inside_stay": "a fact lies at most 24 h outside its stay",
-    "known_after_true": "nothing is known before it is true",
+    "known_not_before_true": "nothing is known before it is true",
     "admitted_before_discharged": "a stay ends after it begins; leave discharged_at out for one that goes on",
     "plausible_range": "no living patient has such a value in the catalogue's unit",
     "duplicate": "it is told twice",
@@ -184,7 +184,7 @@ def _typed(table: str, text: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
-_empty = lru_cache(empty)
+_empty = lru_cache(empty_table)
 
 
 def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -> pl.DataFrame:
@@ -195,12 +195,14 @@ def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -
             times, sent = frame[column], text[table][column]
             if times.null_count() > sent.null_count():
                 lines.append(
-                    marked(table, text[table], times.is_null() & sent.is_not_null(), column, "time")
+                    list_failures(
+                        table, text[table], times.is_null() & sent.is_not_null(), column, "time"
+                    )
                 )
             when = times.to_numpy()
             far = (when < _EARLIEST) | (when > _LATEST)
             if far.any():
-                lines.append(marked(table, text[table], pl.Series(far), column, "calendar"))
+                lines.append(list_failures(table, text[table], pl.Series(far), column, "calendar"))
     return pl.concat(lines) if lines else no_failures()
 
 
@@ -214,12 +216,14 @@ def _broken(tables: Tables, ongoing: pl.Series, limits: Limits, step_hours: floa
         )
     facts = {name: getattr(tables, name) for name in TABLES if name != "stays"}
     lines = [
-        row_failures("stays", stays, stays),
-        *(row_failures(name, frame, stays) for name, frame in facts.items() if frame.height),
+        find_row_failures("stays", stays, stays),
+        *(find_row_failures(name, frame, stays) for name, frame in facts.items() if frame.height),
     ]
     long = _hours(stays) > limits.steps_per_stay * step_hours
     if long.any():
-        lines.insert(1, marked("stays", stays, pl.Series(long), "discharged_at", "steps_per_stay"))
+        lines.insert(
+            1, list_failures("stays", stays, pl.Series(long), "discharged_at", "steps_per_stay")
+        )
     found = [line for line in lines if line.height]
     return pl.concat(found) if found else no_failures()
 

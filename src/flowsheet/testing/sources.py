@@ -20,7 +20,7 @@ from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.cohort.ingest import ingest
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.sources.base import DEFECTS, Source, StayBatch
-from flowsheet.cohort.writer import in_order
+from flowsheet.cohort.writer import sort_rows
 from flowsheet.config import CohortConfig
 from flowsheet.errors import FlowsheetError
 
@@ -70,8 +70,8 @@ class SourceConformance:
         """Sound records have no defects and break no rule."""
         source = self.make_source(tmp_path)
         assert all(batch.defects.is_empty() for batch in source.batches())
-        found = checks.failures(
-            {name: in_order(name, rows) for name, rows in _whole(source).items()}
+        found = checks.find_failures(
+            {name: sort_rows(name, rows) for name, rows in _whole(source).items()}
         )
         assert found.is_empty(), str(found)
 
@@ -90,7 +90,7 @@ class SourceConformance:
         extract = _ingest(source, tmp_path / "extract")
         whole, tables = _whole(source), Extract.open(extract.path, verify=True).tables()
         for table in TABLES:
-            assert getattr(tables, table).equals(in_order(table, whole[table])), table
+            assert getattr(tables, table).equals(sort_rows(table, whole[table])), table
         assert check_extract(extract.path).is_empty()
 
     def test_the_raw_order_does_not_matter(self, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def _whole(source: Source) -> dict[str, pl.DataFrame]:
 
 
 def _equal(one: StayBatch, other: StayBatch) -> bool:
-    a, b = (Tables(*(in_order(t, getattr(batch, t)) for t in TABLES)) for batch in (one, other))
+    a, b = (Tables(*(sort_rows(t, getattr(batch, t)) for t in TABLES)) for batch in (one, other))
     return all(getattr(a, table).equals(getattr(b, table)) for table in TABLES)
 
 

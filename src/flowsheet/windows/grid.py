@@ -59,10 +59,10 @@ class Grid(TimeGrid):
         """The grid of these stays, whatever their order.
 
         >>> from datetime import datetime, timedelta
-        >>> from flowsheet.cohort.schema import empty
+        >>> from flowsheet.cohort.schema import empty_table
         >>> day = datetime(2000, 1, 1)
         >>> stay = {"stay_id": 7, "subject_id": 1, "admitted_at": day, "discharged_at": day + timedelta(hours=30)}
-        >>> stays = pl.concat([empty("stays"), pl.DataFrame([stay])], how="diagonal")
+        >>> stays = pl.concat([empty_table("stays"), pl.DataFrame([stay])], how="diagonal")
         >>> Grid.from_stays(stays, TaskConfig(name="next_day", step_hours=24)).steps
         array([1, 2])
         """

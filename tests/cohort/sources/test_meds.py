@@ -126,7 +126,7 @@ def test_a_stay_and_its_person(tmp_path: Path):
     assert stay["hospital_admitted_at"] == moment("2150-03-01T06:00")
     assert (stay["sex"], stay["unit"], stay["admission_type"]) == ("F", "MICU", "URGENT")
     assert stay["age"] == pytest.approx(60.0, abs=0.01)
-    assert (extract.manifest.source.licence, extract.manifest.left_out) == ("ODbL", ())
+    assert (extract.manifest.source.licence, extract.manifest.exclusions) == ("ODbL", ())
     assert dict(extract.manifest.attrition)["intensive care stays"] == 4
 
 
@@ -179,7 +179,7 @@ def test_facts_near_a_stay_are_its_own_and_others_are_counted(
     rows = [*sound(), row(1, time, "LAB//220045//bpm", 71.0)]
     extract = run(data(tmp_path / "raw", rows), tmp_path / "out")
     assert extract.tables().events.filter(value=71.0)["stay_id"].to_list() == [499] * kept
-    assert dict(extract.manifest.left_out) == (
+    assert dict(extract.manifest.exclusions) == (
         {} if kept else {"a measurement or drug outside every stay": 1}
     )
 
@@ -258,7 +258,7 @@ def test_of_several_values_at_one_time_the_first_known_counts_then_the_mapping_s
     found = pl.col("variable").is_in(["sbp", "urine"])
     events = extract.tables().events.filter(found)
     assert events.select("variable", "value").rows() == [("sbp", 102.0), ("urine", 70.0)]
-    assert dict(extract.manifest.left_out) == {
+    assert dict(extract.manifest.exclusions) == {
         "an impossible value": 1,
         "another value of the same code at the same time": 1,
         "another code for the same variable at the same time": 1,
@@ -313,7 +313,7 @@ def test_single_doses_starts_without_an_end_and_ends_without_a_start(tmp_path: P
     extract = run(data(tmp_path / "raw", sound() + more), tmp_path / "out", mapping=str(file))
     given = extract.tables().treatments.select("stay_id", "drug", "dose")
     assert given.rows() == [(499, "vancomycin", 1000.0), (499, "insulin", None)]
-    told = {k: n for k, n in extract.manifest.left_out if "code" not in k}
+    told = {k: n for k, n in extract.manifest.exclusions if "code" not in k}
     assert told == {
         "the end of a drug that no start goes with": 1,
         "a drug that ends before it starts": 1,
@@ -334,11 +334,11 @@ def test_codes_that_the_mapping_does_not_know_are_named_and_counted(
         "the mapping does not know the code 'ODD//A'": 2,
         "the mapping does not know 2 other codes": 2,
     }
-    assert dict(extract.manifest.left_out) == found
+    assert dict(extract.manifest.exclusions) == found
     hushed = mapping(
         tmp_path, [*STAYS, "LAB//*,variable,hr,,,", "ODD//*,ignore,,,,", "C,ignore,,,,"]
     )
-    named = run(tmp_path / "raw", tmp_path / "b", mapping=str(hushed)).manifest.left_out
+    named = run(tmp_path / "raw", tmp_path / "b", mapping=str(hushed)).manifest.exclusions
     assert not any("ODD" in reason or "'C'" in reason for reason, _ in named)
 
 
@@ -363,7 +363,7 @@ def test_a_measurement_without_a_number_is_counted(tmp_path: Path):
         row(1, "2150-03-01T13:00:00", "LAB//220045//bpm", float("nan")),
     ]
     extract = run(data(tmp_path / "raw", sound() + more), tmp_path / "out")
-    assert dict(extract.manifest.left_out) == {"a measurement without a number": 2}
+    assert dict(extract.manifest.exclusions) == {"a measurement without a number": 2}
 
 
 SPOILT: dict[str, tuple[bool, list[Row], str]] = {
@@ -449,7 +449,7 @@ def test_episodes_out_of_labels(tmp_path: Path):
         (499, moment("2150-03-01T18:00"), moment("2150-03-02T06:00"), moment("2150-03-02T04:00")),
         (499, moment("2150-03-02T12:00"), None, moment("2150-03-02T22:00")),
     ]
-    assert dict(extract.manifest.left_out) == {"a label outside every stay": 1}
+    assert dict(extract.manifest.exclusions) == {"a label outside every stay": 1}
     led = run(root, tmp_path / "b", label_lead_hours=6, **chosen).tables().episodes.row(0)
     assert led == (
         499,
@@ -483,7 +483,7 @@ def test_episodes_by_sepsis_3_out_of_antibiotics_and_cultures(tmp_path: Path):
     (episode,) = extract.tables().episodes.to_dicts()
     assert (episode["stay_id"], episode["onset"]) == (499, moment("2150-03-01T20:00"))
     assert episode["known_at"] > episode["onset"]
-    assert dict(extract.manifest.counted)["stays with an episode"] == 1
+    assert dict(extract.manifest.source_counts)["stays with an episode"] == 1
 
 
 def test_labels_and_sepsis_3_exclude_each_other(tmp_path: Path):

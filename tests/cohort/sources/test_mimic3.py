@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flowsheet.cohort import spill
 from flowsheet.cohort.ingest import ingest
-from flowsheet.cohort.schema import DISTINCT, EPOCH, TREATMENTS, Tables
+from flowsheet.cohort.schema import EPOCH, TREATMENTS, UNIQUE_KEYS, Tables
 from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options, inputs
 from flowsheet.cohort.sources.mimic3.exclusions import Tally
@@ -96,7 +96,7 @@ def test_every_form_of_the_tables_says_the_same(made, tmp_path, form: str, upper
         assert getattr(again, name).sort(pl.all()).equals(getattr(made[0], name).sort(pl.all())), (
             name
         )
-    assert batches[0].left_out == made[1][0].left_out
+    assert batches[0].exclusions == made[1][0].exclusions
 
 
 def test_stays(made):
@@ -138,7 +138,7 @@ def test_facts_between_two_stays_belong_to_the_one_that_comes(made):
 
 
 def test_what_is_left_out_is_counted_by_its_reason(made):
-    left_out = made[1][0].left_out
+    left_out = made[1][0].exclusions
     assert left_out["chartevents: charted in error"] == 1
     assert left_out["chartevents: impossible: sbp"] == 1
     assert left_out["chartevents: outside the stay"] == 1
@@ -258,7 +258,7 @@ def test_the_manifest_tells_prevalence_and_what_was_met(tmp_path):
     assert told["all", "all"] == 4
     assert (told["site", "carevue"], told["site", "metavision"], told["unit", "CCU"]) == (1, 3, 1)
     assert sum(n for (by, _), n in told.items() if by == "admission order") == 4
-    assert dict(manifest.counted)["stays"] == 4
+    assert dict(manifest.source_counts)["stays"] == 4
     assert manifest.source.options["sepsis3"]["criterion"] == "rise"
 
 
@@ -432,8 +432,8 @@ def test_the_demo_has_136_stays_before_exclusions(demo):
     tables, batches = demo
     assert batches[0].attrition["in the raw tables"] == 136
     assert tables.stays.height == list(batches[0].attrition.values())[-1] == 132
-    assert batches[0].left_out["chartevents: charted in error"] > 100
-    assert batches[0].counted["stays with suspected infection"] > 0
+    assert batches[0].exclusions["chartevents: charted in error"] > 100
+    assert batches[0].source_counts["stays with suspected infection"] > 0
 
 
 @pytest.mark.realdata
@@ -512,4 +512,4 @@ GIVEN = st.fixed_dictionaries(
 def test_treatments_stand_in_the_contracts_order_and_once(rows):
     frame = pl.DataFrame(rows, TREATMENTS)
     found = inputs.once(frame, pl.Series([3, 200_001, 2**62]))
-    assert found.equals(frame.unique().sort(DISTINCT["treatments"]))
+    assert found.equals(frame.unique().sort(UNIQUE_KEYS["treatments"]))

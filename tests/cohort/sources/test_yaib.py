@@ -156,7 +156,7 @@ def test_columns_that_no_variable_is_are_named_and_counted(tmp_path: Path):
         "sta": cohort["sta"].with_columns(ethnic=pl.lit("other")),
     }
     manifest = run(yaib.write(tmp_path / "raw", extra), tmp_path / "out").manifest
-    assert dict(manifest.left_out) == {
+    assert dict(manifest.exclusions) == {
         "dyn.parquet: the column 'mood' is no variable that is known": (
             cohort["dyn"]["hr"] > 80
         ).sum(),
@@ -169,7 +169,11 @@ def test_a_column_of_subjects_is_taken(tmp_path: Path):
     cohort = yaib.frames()
     cohort["sta"] = cohort["sta"].with_columns(subject_id=pl.Series([7, 7, 8, 9]))
     manifest = run(yaib.write(tmp_path / "raw", cohort), tmp_path / "out").manifest
-    assert (manifest.counts["subjects"], manifest.counts["stays"], manifest.left_out) == (3, 4, ())
+    assert (manifest.counts["subjects"], manifest.counts["stays"], manifest.exclusions) == (
+        3,
+        4,
+        (),
+    )
 
 
 def test_yaib_s_names_are_the_catalogue_s():
@@ -358,7 +362,7 @@ class TestDemo:
         assert (
             lost.height == sum(q.rows for q in extract.manifest.quarantined) < 0.001 * told.height
         )
-        assert extract.manifest.left_out == ()
+        assert extract.manifest.exclusions == ()
 
     def test_every_hour_asks_the_cohort_s_own_label(self, demo: tuple[Path, Extract]):
         path, extract = demo

@@ -19,7 +19,7 @@ from flowsheet.cohort.sepsis3.frames import (
     CULTURES,
     SOFA,
     SUSPICIONS,
-    Labelled,
+    Sepsis3Labels,
 )
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
@@ -30,7 +30,7 @@ __all__ = [
     "CULTURES",
     "SOFA",
     "SUSPICIONS",
-    "Labelled",
+    "Sepsis3Labels",
     "Sepsis3Options",
     "label",
 ]
@@ -43,7 +43,7 @@ def label(  # noqa: PLR0917 - the contract's tables, what else the record holds,
     antibiotics: pl.DataFrame,
     cultures: pl.DataFrame,
     options: Sepsis3Options,
-) -> Labelled:
+) -> Sepsis3Labels:
     """Label some whole stays.
 
     ``stays``, ``events`` and ``treatments`` are the contract's tables (events already clean, in any
@@ -72,7 +72,7 @@ def label(  # noqa: PLR0917 - the contract's tables, what else the record holds,
         "days": int((-(-grid.lengths // 24)).sum()),
         "septic days": onset.septic_days(grid, episodes),
     }
-    return Labelled(
+    return Sepsis3Labels(
         episodes,
         suspected,
         sofa.table(grid, scores, known, changed),

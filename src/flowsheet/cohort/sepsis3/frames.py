@@ -53,7 +53,7 @@ SOFA: dict[str, pl.DataType] = {
 
 
 @dataclass(frozen=True)
-class Labelled:
+class Sepsis3Labels:
     """The label of a batch of stays and what it rests on."""
 
     episodes: pl.DataFrame

@@ -53,7 +53,7 @@ def _latest(
     moments = grid.stay_positions(charted), microseconds(charted["time"])
     of, at = grid.pairs((stay, time - from_hours(within), time), moments)
     counts_from = np.maximum(
-        microseconds(gases["known_at"]), time + from_hours(options.settle_hours)
+        microseconds(gases["known_at"]), time + from_hours(options.charting_delay_hours)
     )
     told = microseconds(charted["known_at"])[at] <= counts_from[of]
     best = np.full(len(stay), -1)

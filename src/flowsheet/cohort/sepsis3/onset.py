@@ -39,8 +39,10 @@ class Windows:
         """``score`` (N,) is the total for the level, its change for the rise; at hour 0, admission, it is 0."""
         stay = grid.stay_positions(suspected)
         time = microseconds(suspected["time"]) - grid.admitted[stay]
-        first = np.maximum(-((from_hours(options.before_hours) - time) // HOUR), 0)
-        last = np.minimum((time + from_hours(options.after_hours)) // HOUR, grid.lengths[stay])
+        first = np.maximum(-((from_hours(options.window_before_hours) - time) // HOUR), 0)
+        last = np.minimum(
+            (time + from_hours(options.window_after_hours)) // HOUR, grid.lengths[stay]
+        )
         hour = first[:, None] + np.arange(int((last - first + 1).max(initial=1)))
         inside = hour <= last[:, None]
         row = np.where(inside & (hour > 0), grid.offsets[stay][:, None] + hour, 0)
@@ -50,7 +52,8 @@ class Windows:
             base = np.zeros_like(base)
         moment = grid.admitted[stay][:, None] + hour * HOUR
         told = np.maximum(
-            moment + from_hours(options.settle_hours), microseconds(suspected["known_at"])[:, None]
+            moment + from_hours(options.charting_delay_hours),
+            microseconds(suspected["known_at"])[:, None],
         )
         met = inside & (hour > 0) & (here - base >= options.points)
         return cls(stay, np.minimum(moment, grid.discharged[stay][:, None]), told, met, base)
@@ -98,7 +101,9 @@ def _treated(grid: HourlyGrid, given: pl.DataFrame, options: Sepsis3Options) -> 
     if options.end != "recovery":
         return np.zeros(grid.rows, bool)
     known_at, until = microseconds(given["known_at"]), microseconds(given["until"])
-    start = np.maximum(microseconds(given["time"]), known_at - from_hours(options.settle_hours))
+    start = np.maximum(
+        microseconds(given["time"]), known_at - from_hours(options.charting_delay_hours)
+    )
     return grid.covered(stay, start, until + from_hours(options.end_antibiotic_free_hours))
 
 
@@ -113,7 +118,7 @@ def _end(
     stay, onset, known_at, base = opened
     if options.end == "fixed":
         return onset + from_hours(24 * options.end_days)
-    settle = from_hours(options.settle_hours)
+    settle = from_hours(options.charting_delay_hours)
     low = np.zeros(len(grid.stay_id), np.int64)
     low[stay] = base
     well = np.flatnonzero(~treated & (score - np.repeat(low, grid.lengths) <= options.end_points))

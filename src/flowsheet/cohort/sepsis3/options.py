@@ -20,20 +20,20 @@ class Sepsis3Options(FrozenModel):
     """Antibiotic first: the culture comes within this."""
     groups: tuple[str, ...] = ("antibiotic",)
     """Groups of the catalogue's drugs that count; antivirals and antifungals only if they are named here."""
-    routes_left_out: tuple[str, ...] = (
+    excluded_routes: tuple[str, ...] = (
         *("topical", "eye", "ear", "nasal", "inhaled", "rectal", "vaginal", "transdermal"),
         *("irrigation", "catheter lock", "dialysis"),
     )
     """Ways of giving that treat a surface, a cavity or a catheter."""
-    least_hours: Hours = 12.0
+    confirm_after_hours: Hours = 12.0
     """An antibiotic counts only when one is given, still or again, this long after it; 0: single doses count too."""
-    within_hours: Hours = 72.0
+    confirm_within_hours: Hours = 72.0
     """... and that within this time."""
     prophylaxis_drugs: tuple[str, ...] = ("cefazolin",)
     """Given around operations: these count only when antibiotics go on longer ..."""
     prophylaxis_hours: Hours = 48.0
     """... than this."""
-    specimens_left_out: tuple[str, ...] = (
+    excluded_specimens: tuple[str, ...] = (
         *(
             "SCREEN",
             "SEROLOGY",
@@ -56,11 +56,11 @@ class Sepsis3Options(FrozenModel):
     then, so that the begin of charting is no rise. ``presumed_zero``: 0, as long as it is first
     measured in the first ``admission_hours``; later as ``observed``."""
     admission_hours: Hours = 24.0
-    before_hours: Hours = 48.0
+    window_before_hours: Hours = 48.0
     """The window in which the score must rise begins this long before suspicion ..."""
-    after_hours: Hours = 24.0
+    window_after_hours: Hours = 24.0
     """... and ends this long after it."""
-    settle_hours: Hours = 4.0
+    charting_delay_hours: Hours = 4.0
     """The score of an hour is read this much later: what reaches the record by then counts for the
     hour, what comes later counts from when it comes. So an onset is known this long after it, at
     the earliest."""

@@ -1,7 +1,7 @@
 """SOFA, hour by hour (Vincent et al., Intensive Care Medicine 22:707-710, 1996,
 doi:10.1007/BF01709751).
 
-The score of hour h takes the worst of the facts with time in (h - 24 h, h], read ``settle_hours``
+The score of hour h takes the worst of the facts with time in (h - 24 h, h], read ``charting_delay_hours``
 later: a fact that reached the record after that counts from when it did, for what is left of its 24
 hours. What was not measured in the 24 hours counts 0 in the total. See docs/sepsis3.md for the
 rules of each component.
@@ -122,7 +122,7 @@ def table(
 def _worst(grid: HourlyGrid, facts: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
     stay = grid.stay_positions(facts)
     time, until, known_at = (microseconds(facts[name]) for name in ("time", "until", "known_at"))
-    start, stop = np.maximum(time, known_at - from_hours(options.settle_hours)), until + DAY
+    start, stop = np.maximum(time, known_at - from_hours(options.charting_delay_hours)), until + DAY
     score, here = facts["score"].to_numpy(), stay >= 0
 
     def at_least(level: int) -> Bools:
@@ -214,7 +214,7 @@ def _urine(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> t
     after the fact.
     """
     prompt = pl.col("known_at") - pl.col("time") <= pl.duration(
-        microseconds=from_hours(options.settle_hours)
+        microseconds=from_hours(options.charting_delay_hours)
     )
     rows = (
         events.filter(prompt)

@@ -38,11 +38,11 @@ def doses(
     rows = _near(grid, antibiotics, "end", options)
     counts = {"antibiotics": rows.height}
     groups = [name for name, drug in catalogue.drugs().items() if drug.group in options.groups]
-    routes = [route.lower() for route in options.routes_left_out]
+    routes = [route.lower() for route in options.excluded_routes]
     rows = rows.filter(pl.col("drug").is_in(groups))
-    counts["antibiotics left out: group"] = counts["antibiotics"] - rows.height
+    counts["antibiotics excluded: group"] = counts["antibiotics"] - rows.height
     kept = rows.filter(~pl.col("route").str.to_lowercase().is_in(routes).fill_null(value=False))
-    counts["antibiotics left out: route"] = rows.height - kept.height
+    counts["antibiotics excluded: route"] = rows.height - kept.height
     return _daily(kept), counts
 
 
@@ -51,7 +51,7 @@ def cultures_taken(
 ) -> tuple[pl.DataFrame, Counts]:
     """The cultures by specimen: (stay_id, time, last, known_at), ``last`` the last moment that it may be from."""
     rows = _near(grid, cultures, "time", options)
-    parts = [part.upper() for part in options.specimens_left_out]
+    parts = [part.upper() for part in options.excluded_specimens]
     left_out = pl.col("specimen").fill_null("").str.to_uppercase().str.contains_any(parts)
     kept = rows.filter(~left_out) if parts else rows
     over = pl.col("time") + pl.duration(days=1)
@@ -64,7 +64,7 @@ def cultures_taken(
     taken = taken.group_by("stay_id", "time", "last").agg(pl.col("known_at").min()).sort(pl.all())
     return taken, {
         "cultures": rows.height,
-        "cultures left out: specimen": rows.height - kept.height,
+        "cultures excluded: specimen": rows.height - kept.height,
     }
 
 
@@ -74,8 +74,8 @@ def confirmed(
     """The doses that belong to a treatment: (stay_id, time, last, known_at), ``known_at`` when that
     was known.
 
-    Some antibiotic is given between ``least_hours`` (for prophylaxis drugs ``prophylaxis_hours``)
-    and ``within_hours`` after it, counted from the last moment at which it may have begun.
+    Some antibiotic is given between ``confirm_after_hours`` (for prophylaxis drugs ``prophylaxis_hours``)
+    and ``confirm_within_hours`` after it, counted from the last moment at which it may have begun.
     """
     guarded = pl.col("drug").is_in(options.prophylaxis_drugs).alias("guarded")
     rows = (
@@ -83,14 +83,14 @@ def confirmed(
         .agg(pl.col("known_at").min())
         .sort(pl.all())
     )
-    if options.least_hours > 0:
+    if options.confirm_after_hours > 0:
         known = _confirmed_at(grid, rows, options)
         kept = rows.with_columns(known_at=pl.Series(known).cast(TIME)).filter(known >= 0)
     else:
         kept = rows
     return kept, {
         "doses": rows.height,
-        "doses left out: single or prophylaxis": rows.height - kept.height,
+        "doses excluded: single or prophylaxis": rows.height - kept.height,
     }
 
 
@@ -98,12 +98,12 @@ def _confirmed_at(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options)
     """When each dose was known to be one of several; -1: never."""
     stay = grid.stay_positions(rows)
     time, last, known = (microseconds(rows[name]) for name in ("time", "last", "known_at"))
-    prophylaxis = max(options.least_hours, options.prophylaxis_hours)
+    prophylaxis = max(options.confirm_after_hours, options.prophylaxis_hours)
     least = np.where(
-        rows["guarded"].to_numpy(), from_hours(prophylaxis), from_hours(options.least_hours)
+        rows["guarded"].to_numpy(), from_hours(prophylaxis), from_hours(options.confirm_after_hours)
     )
     of, at = grid.pairs(
-        (stay, last + least - DAY, last + from_hours(options.within_hours)), (stay, time)
+        (stay, last + least - DAY, last + from_hours(options.confirm_within_hours)), (stay, time)
     )
     late = last[at] >= last[of] + least[of]
     found = np.full(len(stay), np.iinfo(np.int64).max)
@@ -134,8 +134,8 @@ def suspicions(
     together = (given[of] <= drawn_last[at]) & (drawn[at] <= given_last[of])
     either = np.maximum(given[of], drawn[at]), np.minimum(given[of], drawn[at])
     time = np.where(together, *either)
-    window = (time - from_hours(options.before_hours) <= grid.discharged[stay[of]]) & (
-        time + from_hours(options.after_hours) >= grid.admitted[stay[of]]
+    window = (time - from_hours(options.window_before_hours) <= grid.discharged[stay[of]]) & (
+        time + from_hours(options.window_after_hours) >= grid.admitted[stay[of]]
     )
     found = pl.DataFrame(
         {
@@ -173,10 +173,10 @@ def _reach(options: Sepsis3Options) -> int:
         *(
             options.culture_first_hours,
             options.antibiotic_first_hours,
-            options.before_hours,
-            options.after_hours,
+            options.window_before_hours,
+            options.window_after_hours,
         ),
-        *(options.within_hours, options.end_antibiotic_free_hours),
+        *(options.confirm_within_hours, options.end_antibiotic_free_hours),
     )
     return from_hours(sum(spans)) + 2 * DAY
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
-from flowsheet.cohort.schema import empty
+from flowsheet.cohort.schema import empty_table
 from flowsheet.config import FrozenModel
 from flowsheet.plugins import Registry
 
@@ -28,17 +28,17 @@ class StayBatch:
     """Some whole stays. Frames have exactly the columns and types of ``cohort.schema``."""
 
     stays: pl.DataFrame
-    events: pl.DataFrame = field(default_factory=lambda: empty("events"))
-    treatments: pl.DataFrame = field(default_factory=lambda: empty("treatments"))
-    episodes: pl.DataFrame = field(default_factory=lambda: empty("episodes"))
+    events: pl.DataFrame = field(default_factory=lambda: empty_table("events"))
+    treatments: pl.DataFrame = field(default_factory=lambda: empty_table("treatments"))
+    episodes: pl.DataFrame = field(default_factory=lambda: empty_table("episodes"))
     defects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DEFECTS))
     """Raw rows that could not become rows of the contract, one line each; subject to the cohort's
     quarantine policy like every other broken rule."""
     attrition: dict[str, int] = field(default_factory=dict)
     """Stays left after each named step, in order ("in the raw tables", "age >= 18", ...); summed over batches."""
-    left_out: dict[str, int] = field(default_factory=dict)
+    exclusions: dict[str, int] = field(default_factory=dict)
     """Raw rows that the source's own rules leave out, by reason ("charted in error", ...); summed over batches."""
-    counted: dict[str, int] = field(default_factory=dict)
+    source_counts: dict[str, int] = field(default_factory=dict)
     """What the source met and decided on the way ("times of suspicion", ...); summed over batches."""
 
 

@@ -10,8 +10,8 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import Manifest, read_manifest
-from flowsheet.cohort.parquet import read, readable
-from flowsheet.cohort.schema import TABLES, empty
+from flowsheet.cohort.parquet import read_verified, report_unreadable
+from flowsheet.cohort.schema import TABLES, empty_table
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
@@ -96,9 +96,9 @@ class ExtractFolder(Source):
                 raise CheckFailed(
                     f"the folder lacks the table {table!r}", where=str(file), todo="write that file"
                 )
-            return empty(table)
-        with readable(file, f"the table {table!r}", "see it with flowsheet validate"):
-            frame = read(file)
+            return empty_table(table)
+        with report_unreadable(file, f"the table {table!r}", "see it with flowsheet validate"):
+            frame = read_verified(file)
             return frame.select(_column(frame, name, kind) for name, kind in TABLES[table].items())
 
     def _named(self, table: str, column: str, known: dict[str, Any]) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def _cohort(extract: Extract, plan: ExperimentPlan) -> CohortReport:
         parts=pl.DataFrame(list(_parts(plan))),
         missing=missing,
         prevalence=_prevalence(manifest),
-        counted=dict((*manifest.left_out, *manifest.counted)),
+        counted=dict((*manifest.exclusions, *manifest.source_counts)),
         parameters=flat(manifest.source.options),
     )
 

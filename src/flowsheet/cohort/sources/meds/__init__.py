@@ -35,7 +35,7 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field, model_validator
 
-from flowsheet.cohort.schema import TREATMENTS, empty
+from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.meds import (
@@ -155,7 +155,7 @@ class Meds(Source):
                 yield replace(
                     batch,
                     defects=plan.defects if i == 0 else plan.defects.clear(),
-                    left_out={reason: n for reason, n in left_out.items() if n} if last else {},
+                    exclusions={reason: n for reason, n in left_out.items() if n} if last else {},
                 )
 
     def _batch(
@@ -174,7 +174,7 @@ class Meds(Source):
             )
             episodes, counted = made.episodes, made.counts
         steps = {"intensive care stays": stays.height}
-        return StayBatch(stays, events, given, episodes, attrition=steps, counted=counted)
+        return StayBatch(stays, events, given, episodes, attrition=steps, source_counts=counted)
 
     def _plan(self, left_out: Counter[str]) -> _Plan:
         counted = self._shards.codes()
@@ -217,7 +217,7 @@ class Meds(Source):
     def _episodes(self, stays: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
         chosen = self.options
         if not chosen.labels:
-            return empty("episodes")
+            return empty_table("episodes")
         labels = _meds_labels.read(chosen.labels)
         return _meds_labels.episodes(
             labels, stays, chosen.label_lead_hours, chosen.label_known_after_hours, left_out

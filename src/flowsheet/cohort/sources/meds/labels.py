@@ -42,8 +42,8 @@ def read(named: str) -> pl.DataFrame:
 
 
 def _read(file: Path) -> pl.DataFrame:
-    with parquet.readable(file, "the labels"):
-        labels = parquet.read(file)
+    with parquet.report_unreadable(file, "the labels"):
+        labels = parquet.read_verified(file)
     for column, wanted in _COLUMNS.items():
         if column not in labels.columns:
             raise CheckFailed(

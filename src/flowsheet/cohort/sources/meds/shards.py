@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.cohort.parquet import read_over, readable
+from flowsheet.cohort.parquet import report_unreadable, verify_parquet
 from flowsheet.errors import CheckFailed
 
 TYPES: dict[str, tuple[type[pl.DataType], ...]] = {
@@ -146,13 +146,13 @@ def _scan(file: Path) -> pl.LazyFrame:
 
 
 def _collect(file: Path, frame: pl.LazyFrame) -> pl.DataFrame:
-    with readable(file, *_SHARD):
+    with report_unreadable(file, *_SHARD):
         return frame.collect(engine="streaming")
 
 
 def _check(file: Path, known_at: str | None) -> None:
-    with readable(file, *_SHARD):
-        schema = read_over(file)
+    with report_unreadable(file, *_SHARD):
+        schema = verify_parquet(file)
     wanted = TYPES | ({known_at: (pl.Datetime,)} if known_at else {})
     for column, kinds in wanted.items():
         if column not in schema:

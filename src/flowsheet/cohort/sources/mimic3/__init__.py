@@ -23,7 +23,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.rules import TOLERANCE_HOURS
-from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty
+from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3 import events, files, hospital, inputs
@@ -123,20 +123,20 @@ def _read_events(
 
 def _first_told(batches: Iterator[StayBatch], tally: Tally, stays: Stays) -> Iterator[StayBatch]:
     """What was met on the way through the tables goes with the first batch; there is one even without stays."""
-    first = next(batches, StayBatch(empty("stays")))
+    first = next(batches, StayBatch(empty_table("stays")))
     yield StayBatch(
         *(first.stays, first.events, first.treatments, first.episodes),
         defects=tally.defects(),
         attrition=stays.attrition,
-        left_out=_added(tally.left_out, first.left_out),
-        counted=first.counted,
+        exclusions=_added(tally.left_out, first.exclusions),
+        source_counts=first.source_counts,
     )
     for batch in batches:
         yield StayBatch(
             *(batch.stays, batch.events, batch.treatments, batch.episodes, batch.defects),
             attrition=dict.fromkeys(stays.attrition, 0),
-            left_out=batch.left_out,
-            counted=batch.counted,
+            exclusions=batch.exclusions,
+            source_counts=batch.source_counts,
         )
 
 
@@ -205,7 +205,7 @@ class Gathered:
         episodes = labelled.episodes.select(list(EPISODES)).cast(pl.Schema(EPISODES))
         left_out = _added(tally.left_out, {})
         return StayBatch(
-            stays, measured, exposures, episodes, left_out=left_out, counted=labelled.counts
+            stays, measured, exposures, episodes, exclusions=left_out, source_counts=labelled.counts
         )
 
     def _named(self, rows: pl.DataFrame) -> pl.DataFrame:

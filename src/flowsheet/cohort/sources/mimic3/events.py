@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.schema import EVENTS, empty
+from flowsheet.cohort.schema import EVENTS, empty_table
 from flowsheet.cohort.sources.mimic3.exclusions import (
     Tally,
     moments,
@@ -312,7 +312,7 @@ def events(
     first stays, then the item named first in the catalogue.
     """
     if rows.is_empty():
-        return empty("events")
+        return empty_table("events")
     rows = rows.with_columns(items().select("part", "order")[rows["code"]])
     plain = pl.col("part") == "rest"
     others = rows.filter(~plain)

@@ -55,7 +55,11 @@ class Drugs:
     """Names of ordered drugs to the catalogue's."""
 
     def __init__(self) -> None:
-        rows = catalogue.mimic3_prescriptions().select("drug", "pattern", "without").iter_rows()
+        rows = (
+            catalogue.mimic3_prescriptions()
+            .select("drug", "pattern", "exclude_pattern")
+            .iter_rows()
+        )
         self._patterns = [
             (drug, re.compile(find), re.compile(without or "$^")) for drug, find, without in rows
         ]

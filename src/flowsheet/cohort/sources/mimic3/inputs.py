@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.schema import TREATMENTS, empty
+from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sources.mimic3.events import items
 from flowsheet.cohort.sources.mimic3.exclusions import (
     Tally,
@@ -117,7 +117,7 @@ def treatments(
 
     ``weights``: events of the variable ``weight``.
     """
-    parts = [empty("treatments").with_columns(code=pl.lit(None, pl.Int32))]
+    parts = [empty_table("treatments").with_columns(code=pl.lit(None, pl.Int32))]
     if metavision.height:
         parts.append(_finish(_metavision(metavision, tally), options, tally))
     if carevue.height:

@@ -124,7 +124,7 @@ class Yaib(Source):
             episodes=_episodes(outc, self.options),
             defects=spoilt.select(list(DEFECTS)),
             attrition={"in the cohort's files": offered, "readable": offered - spoilt.height},
-            left_out=left_out,
+            exclusions=left_out,
         )
 
     def _unused(self) -> dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from flowsheet.cohort.parquet import read_over, readable
+from flowsheet.cohort.parquet import report_unreadable, verify_parquet
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.errors import CheckFailed
 
@@ -80,7 +80,7 @@ class Cohort:
         if low is not None and high is not None:
             frame = frame.filter(pl.col("stay_id").is_between(low, high))
         keys = ["stay_id", "hour"] if "hour" in columns else ["stay_id"]
-        with readable(self.file(name), todo=_REMAKE):
+        with report_unreadable(self.file(name), todo=_REMAKE):
             return frame.select("stay_id", *columns).collect().sort(keys, maintain_order=True)
 
     def stays(self) -> pl.Series:
@@ -108,8 +108,8 @@ def _schema(file: Path) -> pl.Schema:
             where=str(file),
             todo="name a folder that holds sta.parquet, dyn.parquet and outc.parquet",
         )
-    with readable(file, todo=_REMAKE):
-        return read_over(file)
+    with report_unreadable(file, todo=_REMAKE):
+        return verify_parquet(file)
 
 
 def _check(file: Path, schema: pl.Schema, required: tuple[str, ...], measured: set[str]) -> None:
