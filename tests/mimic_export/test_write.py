@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
-from flowsheet.cohort.sources.simulated.process import WardOptions
+from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import FlowsheetError
 from flowsheet.mimic_export.items import (

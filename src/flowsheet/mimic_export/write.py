@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.sources.simulated import SimulatedWard
-from flowsheet.cohort.sources.simulated.process import WardOptions
+from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.mimic_export import caregivers as people
 from flowsheet.mimic_export import chart_events as charting
 from flowsheet.mimic_export import orders

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources.mimic3 import reading
-from flowsheet.cohort.sources.simulated.process import WardOptions
+from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.compose import compose_cohort
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.write import write_mimic3

@@ -10,7 +10,7 @@ import polars as pl
 
 from flowsheet.cohort.extract import read_oracle
 from flowsheet.cohort.ingest import make_source
-from flowsheet.cohort.sources.simulated.process import WardOptions
+from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.config import MemoryConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle import memory_study as measures

@@ -16,7 +16,7 @@ import polars as pl
 
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources.simulated import true_curves
-from flowsheet.cohort.sources.simulated.process import WardOptions
+from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.config import ExperimentConfig, MemoryConfig, Response
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation.report import Section

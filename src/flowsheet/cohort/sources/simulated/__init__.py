@@ -1,8 +1,8 @@
-"""A simulated ward with a known law: any size, seeded, and with the law's own probabilities beside
-it.
+"""A simulated ward with a known data-generating process, of any size and reproducible by its seed.
 
-Equations, parameters and what may be concluded from them: ``docs/simulated-ward.md``. The drugs
-bear the names of real ones; their effects here are invented.
+The ground truth comes with it: the true probability of every step, and the effect of every dose.
+``docs/simulated-ward.md`` has the equations, the options and what may be concluded from them. The
+drugs have the names of real ones, but their effects here are invented.
 """
 
 from __future__ import annotations
@@ -15,18 +15,27 @@ import polars as pl
 
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
-from flowsheet.cohort.sources.simulated import dynamics as _ward
-from flowsheet.cohort.sources.simulated import measurements as _readings
-from flowsheet.cohort.sources.simulated import tables as _records
-from flowsheet.cohort.sources.simulated.oracle import ahead
-from flowsheet.cohort.sources.simulated.process import DRUGS, VARIABLES, WardOptions
+from flowsheet.cohort.sources.simulated import tables
+from flowsheet.cohort.sources.simulated.data_generating_process import (
+    DRUGS,
+    VARIABLES,
+    WardOptions,
+)
+from flowsheet.cohort.sources.simulated.dynamics import (
+    BLOCK,
+    compute_effect_kernel,
+    draw_patients,
+    simulate_trajectory,
+)
+from flowsheet.cohort.sources.simulated.measurements import draw_events, to_timedelta
+from flowsheet.cohort.sources.simulated.oracle import estimate_probabilities
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest
 
 
 @SOURCES.register("simulated")
 class SimulatedWard(Source):
-    """Stays drawn from the law that the options describe, a block of stays at a time."""
+    """Stays drawn from the data-generating process of the options, a block at a time."""
 
     Options: ClassVar[type[FrozenModel]] = WardOptions
     needs_path: ClassVar[bool] = False
@@ -36,50 +45,50 @@ class SimulatedWard(Source):
     drugs: tuple[str, ...] = DRUGS
 
     def fingerprint(self) -> str:
-        """There is no raw input: the digest of the law's version."""
+        """A digest of the version of the data-generating process, as there is no raw input."""
         return digest(["simulated ward", self.version])
 
     def batches(self) -> Iterator[StayBatch]:
-        """One batch a block of stays, in ascending order of stay_id."""
+        """One batch for each block of stays, in ascending order of stay_id."""
         for block in _blocks(self.options):
-            yield _batch(self.options, block)
+            yield _simulate_batch(self.options, block)
 
     def oracle(self) -> pl.DataFrame:
-        """P(septic in the next step | everything up to t(k), hidden physiology and frailty
-        included).
+        """P(septic in the next step | everything up to t(k), including physiology and frailty).
 
         Columns stay_id, time = t(k) = admission + k steps, probability; one row for each step k =
-        1..L of a stay. It is for judging, never for learning: no table of the extract holds any of
-        it.
+        1..L of a stay. It serves evaluation only: no table of the extract contains any of it.
         """
-        return oracle(self.options).select("stay_id", "time", "probability")
+        return compute_oracle(self.options).select("stay_id", "time", "probability")
 
 
-def oracle(options: WardOptions, horizon: int = 1, paths: int = 400) -> pl.DataFrame:
-    """The law's probability of y(k + horizon), given everything up to t(k).
+def compute_oracle(options: WardOptions, horizon: int = 1, paths: int = 400) -> pl.DataFrame:
+    """The true probability of y(k + horizon), given everything up to t(k).
 
-    Columns stay_id, time = t(k), probability (septic in step k + horizon), within (septic in some
-    step of k + 1..k + horizon, which is what a task of that horizon asks), and the standard error
-    of each. For the next step they are exact; further ahead they come from ``paths`` seeded futures
-    a row, unbiased. The last rows of a stay speak of steps after its end, had it gone on.
+    Columns stay_id, time = t(k), probability (septic in step k + horizon), probability_within
+    (septic in some step of k + 1..k + horizon, the target of a task with that horizon), and the
+    standard error of each. For the next step they are exact; further ahead they are unbiased
+    estimates from ``paths`` seeded simulations a row. The last rows of a stay refer to steps after
+    its end, as if the stay had continued.
 
-    >>> oracle(WardOptions(stays=1, min_steps=3, max_steps=3), horizon=2).columns[2:]
-    ['probability', 'within', 'probability_error', 'within_error']
+    >>> compute_oracle(WardOptions(stays=1, min_steps=3, max_steps=3), horizon=2).columns[2:4]
+    ['probability', 'probability_within']
     """
-    return pl.concat(_oracle(options, block, horizon, paths) for block in _blocks(options))
+    return pl.concat(_compute_block(options, block, horizon, paths) for block in _blocks(options))
 
 
 def true_curves(options: WardOptions) -> pl.DataFrame:
-    """What a dose does to the logit of the next step's response, by the steps since it was given.
+    """The effect of a dose on the logit of the next step's response, by steps since the dose.
 
-    Columns drug, lag (0..max_steps - 1; lag 0 is the step that follows the dose's own), effect
-    (logits per unit of the drug given in a step). It is the direct effect: what comes through
-    physiology or an earlier response is apart.
+    Columns drug, lag (0..max_steps - 1; lag 0 is the step after that of the dose), effect (logits
+    per unit of the drug given in a step). It is the direct effect: without what the dose causes
+    through physiology or through an earlier response.
 
-    >>> true_curves(WardOptions()).filter(drug="propofol").head(2).with_columns(pl.col("effect").round(5)).rows()
+    >>> curves = true_curves(WardOptions()).filter(drug="propofol").head(2)
+    >>> curves.with_columns(pl.col("effect").round(5)).rows()
     [('propofol', 0, 0.0125), ('propofol', 1, 0.00896)]
     """
-    kernel = _ward.kernel(options)
+    kernel = compute_effect_kernel(options)
     lags, drugs = kernel.shape
     return pl.DataFrame(
         {
@@ -91,51 +100,47 @@ def true_curves(options: WardOptions) -> pl.DataFrame:
 
 
 def _blocks(options: WardOptions) -> range:
-    return range(-(-options.stays // _ward.BLOCK))
+    return range(-(-options.stays // BLOCK))
 
 
-def _batch(options: WardOptions, block: int) -> StayBatch:
-    who = _ward.people(options, block)
-    what = _ward.course(options, who, block)
-    admitted = _records.admissions(options, who, block)
-    tables = {
-        "stays": _records.stays(options, who, block, admitted),
-        "events": _readings.events(options, who, what, block, admitted),
-        "treatments": _records.treatments(options, who, what, block, admitted),
-        "episodes": _records.episodes(options, who, what, block, admitted),
-    }
-    kept = {
-        name: table.filter(pl.col("stay_id") <= options.stays) for name, table in tables.items()
-    }
+def _simulate_batch(options: WardOptions, block: int) -> StayBatch:
+    patients = draw_patients(options, block)
+    trajectory = simulate_trajectory(options, patients, block)
+    admitted = tables.draw_admissions(options, patients, block)
+    is_in_ward = pl.col("stay_id") <= options.stays
+    stays = tables.draw_stays(options, patients, block, admitted).filter(is_in_ward)
+    events = draw_events(options, patients, trajectory, block, admitted)
+    treatments = tables.draw_treatments(options, patients, trajectory, block, admitted)
+    episodes = tables.draw_episodes(options, patients, trajectory, block, admitted)
     return StayBatch(
-        stays=kept["stays"],
-        events=kept["events"],
-        treatments=kept["treatments"],
-        episodes=kept["episodes"],
-        attrition={"simulated": kept["stays"].height},
+        stays=stays,
+        events=events.filter(is_in_ward),
+        treatments=treatments.filter(is_in_ward),
+        episodes=episodes.filter(is_in_ward),
+        attrition={"simulated": stays.height},
     )
 
 
-def _oracle(options: WardOptions, block: int, horizon: int, paths: int) -> pl.DataFrame:
-    who = _ward.people(options, block)
-    told = ahead(
-        options, who, _ward.course(options, who, block), block, horizon=horizon, paths=paths
+def _compute_block(options: WardOptions, block: int, horizon: int, paths: int) -> pl.DataFrame:
+    """The rows of :func:`compute_oracle` for one block."""
+    patients = draw_patients(options, block)
+    trajectory = simulate_trajectory(options, patients, block)
+    probabilities = estimate_probabilities(
+        options, patients, trajectory, block, horizon=horizon, paths=paths
     )
-    inside = (np.arange(options.max_steps) < who.steps[:, None]) & (who.stay_id <= options.stays)[
-        :, None
-    ]
-    stay, step = np.nonzero(inside)
-    time = _records.admissions(options, who, block)[stay] + _readings.minutes(
-        (step + 1) * options.step_hours * 60
-    )
+    in_stay = np.arange(options.max_steps) < patients.steps[:, None]
+    in_ward = patients.stay_id <= options.stays
+    stay, step = np.nonzero(in_stay & in_ward[:, None])
+    since_admission = to_timedelta((step + 1) * options.step_hours * 60)
+    time = tables.draw_admissions(options, patients, block)[stay] + since_admission
     frame = pl.DataFrame(
         {
-            "stay_id": who.stay_id[stay],
+            "stay_id": patients.stay_id[stay],
             "time": time,
-            "probability": told.state[stay, step],
-            "within": told.within[stay, step],
-            "probability_error": told.state_error[stay, step],
-            "within_error": told.within_error[stay, step],
+            "probability": probabilities.state[stay, step],
+            "probability_within": probabilities.within[stay, step],
+            "probability_error": probabilities.state_error[stay, step],
+            "probability_within_error": probabilities.within_error[stay, step],
         }
     )
     return frame.cast({"time": TIME})

@@ -1,4 +1,7 @@
-"""From hidden physiology to charted events: irregular, rounded, late, and more often when it matters."""
+"""Charted events measured from the latent physiology: irregular, rounded and late.
+
+Septic patients are measured more often.
+"""
 
 from __future__ import annotations
 
@@ -7,87 +10,97 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from flowsheet.cohort.catalogue import variable
+from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EVENTS
-from flowsheet.cohort.sources.simulated.dynamics import (
-    BLOCK,
-    Course,
-    People,
-    stream,
+from flowsheet.cohort.sources.simulated.data_generating_process import (
+    MeasuredVariable,
+    WardOptions,
 )
-from flowsheet.cohort.sources.simulated.process import Channel, WardOptions
+from flowsheet.cohort.sources.simulated.dynamics import BLOCK, Patients, Trajectory, make_rng
 from flowsheet.typing import AnyArray, Bools, Floats, Ints, Times
 
-MICROSECONDS = 60_000_000
+MINUTE = 60_000_000
+"""In microseconds."""
 
 
-def events(
-    options: WardOptions, who: People, what: Course, block: int, admitted: Times
+def draw_events(
+    options: WardOptions, patients: Patients, trajectory: Trajectory, block: int, admitted: Times
 ) -> pl.DataFrame:
-    """The events of a block's stays, in the contract's columns and order."""
-    rng = stream(options, block, "readings")
-    inside = np.arange(options.max_steps) < who.steps[:, None]
+    """Draw the events of a block, in the columns and the order of the contract.
+
+    Args:
+        options: The ward.
+        patients: The S patients of the block.
+        trajectory: What happened to them.
+        block: Number of the block, from 0.
+        admitted: Admission of each stay, shape (S,).
+    """
+    rng = make_rng(options, block, "measurements")
+    in_stay = np.arange(options.max_steps) < patients.steps[:, None]
     parts = []
-    for code, (name, channel) in enumerate(options.channels.items()):
-        part = _readings(options, channel, what, inside, rng)
-        part["value"] = part["value"].clip(variable(name).low, variable(name).high)
-        parts.append({**part, "variable": np.full(len(part["value"]), code)})
-    column = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    rank = np.argsort(np.argsort(list(options.channels)))
-    order = np.lexsort((rank[column["variable"]], column["minute"], column["stay"]))
-    column = {name: values[order] for name, values in column.items()}
-    start = admitted[column["stay"]]
-    names = pl.Series("variable", list(options.channels))
+    for code, (name, variable) in enumerate(options.variables.items()):
+        part = _draw_measurements(options, variable, trajectory, in_stay, rng)
+        limits = catalogue.variable(name)
+        part["value"] = part["value"].clip(limits.low, limits.high)
+        part["variable"] = np.full(len(part["value"]), code)
+        parts.append(part)
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    alphabetical = np.argsort(np.argsort(list(options.variables)))
+    order = np.lexsort((alphabetical[columns["variable"]], columns["minute"], columns["stay"]))
+    columns = {name: values[order] for name, values in columns.items()}
+    start = admitted[columns["stay"]]
+    names = pl.Series("variable", list(options.variables))
     return pl.DataFrame(
         {
-            "stay_id": who.stay_id[column["stay"]],
-            "time": start + minutes(column["minute"]),
-            "known_at": start + minutes(column["minute"] + column["delay"]),
-            "variable": names.gather(column["variable"]),
-            "value": column["value"],
+            "stay_id": patients.stay_id[columns["stay"]],
+            "time": start + to_timedelta(columns["minute"]),
+            "known_at": start + to_timedelta(columns["minute"] + columns["delay"]),
+            "variable": names.gather(columns["variable"]),
+            "value": columns["value"],
         },
         schema=EVENTS,
     )
 
 
-def minutes(number: Ints) -> NDArray[np.timedelta64]:
-    """Whole minutes as a span of time."""
-    return (number * MICROSECONDS).astype("timedelta64[us]")
+def to_timedelta(minutes: Ints) -> NDArray[np.timedelta64]:
+    """Whole minutes as durations."""
+    return (minutes * MINUTE).astype("timedelta64[us]")
 
 
-def _readings(
+def _draw_measurements(
     options: WardOptions,
-    channel: Channel,
-    what: Course,
-    inside: Bools,
+    variable: MeasuredVariable,
+    trajectory: Trajectory,
+    in_stay: Bools,
     rng: np.random.Generator,
 ) -> dict[str, AnyArray]:
-    """One variable's readings: who, when (minutes since admission), how late, and the value."""
-    shape = (BLOCK, options.max_steps, channel.slots)
-    taken = (
-        rng.random(shape) < expit(logit(channel.chance) + channel.when_septic * what.y)[..., None]
-    )
-    wait, error, late = rng.random(shape), rng.standard_normal(shape), rng.random(shape)
-    stay, step, slot = np.nonzero(taken & inside[..., None])
+    """The measurements of one variable: stay, minute since admission, delay in minutes, value."""
+    shape = (BLOCK, options.max_steps, variable.slots)
+    logits = logit(variable.chance) + variable.when_septic * trajectory.y
+    is_measured = rng.random(shape) < expit(logits)[..., None]
+    time_draws = rng.random(shape)
+    errors = rng.standard_normal(shape)
+    delay_draws = rng.random(shape)
+    stay, step, slot = np.nonzero(is_measured & in_stay[..., None])
     at = (stay, step, slot)
-    width = options.step_hours * 60 // channel.slots
-    minute = (
-        slot * width + 1 + (wait[at] * width).astype(np.int64)
-    )  # in 1..step, as step k is (t(k-1), t(k)]
-    share = minute / (options.step_hours * 60)
-    loads = np.array([channel.loads.get(factor, 0.0) for factor in options.factors])
-    signal = what.factors @ loads  # (S, T + 1), between steps along a straight line
-    level = channel.base + (1 - share) * signal[stay, step] + share * signal[stay, step + 1]
-    low, high = channel.delay_hours
+    step_minutes = options.step_hours * 60
+    slot_minutes = step_minutes // variable.slots
+    # in 1..step_minutes, because step k is (t(k-1), t(k)]
+    minute = slot * slot_minutes + 1 + (time_draws[at] * slot_minutes).astype(np.int64)
+    share = minute / step_minutes
+    loadings = np.array([variable.loadings.get(name, 0.0) for name in options.factors])
+    signal = trajectory.factors @ loadings  # (S, T + 1), linear between the ends of the steps
+    level = variable.base + (1 - share) * signal[stay, step] + share * signal[stay, step + 1]
+    low, high = variable.delay_hours
     return {
         "stay": stay,
-        "minute": step * options.step_hours * 60 + minute,
-        "delay": ((low + (high - low) * late[at]) * 60).astype(np.int64),
-        "value": _charted(channel, level + channel.noise * error[at]),
+        "minute": step * step_minutes + minute,
+        "delay": ((low + (high - low) * delay_draws[at]) * 60).astype(np.int64),
+        "value": _to_charted_value(variable, level + variable.noise * errors[at]),
     }
 
 
-def _charted(channel: Channel, level: Floats) -> Floats:
-    """As a nurse or a laboratory would write it."""
-    value = np.exp(np.minimum(level, 50)) if channel.log else level
-    return np.asarray(value.round(channel.decimals))
+def _to_charted_value(variable: MeasuredVariable, level: Floats) -> Floats:
+    """The value on its own scale, with the decimals that are charted."""
+    value = np.exp(np.minimum(level, 50)) if variable.log else level
+    return np.asarray(value.round(variable.decimals))

@@ -1,8 +1,7 @@
-"""How the effect of one dose runs over time: a drug's curve over lags, in steps.
+"""Response curves: the effect of one dose over time, as a function of the lag in steps.
 
 A dose given in step k acts on the response of step k + 1 with lag 0, on that of step k + 2 with lag
-1, and so on. Every curve is scaled so that its largest value is 1; a drug's ``effect`` says what
-that is worth in logits.
+1, and so on. The largest value of every curve is 1; a drug's ``effect`` is the size in logits.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Exponential(FrozenModel):
-    """``exp(-lag / tau)``: strongest at once, then fading at a constant rate."""
+    """``exp(-lag / tau)``: strongest at lag 0, then decaying at a constant rate."""
 
     shape: Literal["exponential"] = "exponential"
     tau: Positive
@@ -31,8 +30,7 @@ class Exponential(FrozenModel):
 
 
 class Hump(FrozenModel):
-    """``(lag / peak * exp(1 - lag / peak)) ** sharpness``: nothing at first, a maximum at ``peak``,
-    then fading.
+    """``(lag / peak * exp(1 - lag / peak)) ** sharpness``: rises from 0 to ``peak``, then decays.
 
     A gamma density with its mode at ``peak``, scaled to 1 there.
     """
@@ -47,8 +45,7 @@ class Hump(FrozenModel):
 
 
 class Plateau(FrozenModel):
-    """1 from lag ``first`` to lag ``last``, rising and ending along logistic shoulders of width
-    ``shoulder``.
+    """1 from lag ``first`` to lag ``last``, with logistic shoulders of width ``shoulder``.
 
     ``sigmoid((lag - first + 1/2) / shoulder) * sigmoid((last + 1/2 - lag) / shoulder)``; with
     shoulder 0 it is 1 on first..last, both included, and 0 elsewhere.
@@ -60,7 +57,7 @@ class Plateau(FrozenModel):
     shoulder: Annotated[float, Field(ge=0)] = 0.0
 
     @model_validator(mode="after")
-    def _ends_after_it_begins(self) -> Plateau:
+    def _check_order(self) -> Plateau:
         if self.last < self.first:
             raise ValueError(f"last ({self.last}) must not be smaller than first ({self.first})")
         return self
@@ -74,7 +71,7 @@ class Plateau(FrozenModel):
 
 
 class Power(FrozenModel):
-    """``(1 + lag / scale) ** -exponent``: a fast fall and a tail that never quite ends."""
+    """``(1 + lag / scale) ** -exponent``: falls fast at first and has a long tail."""
 
     shape: Literal["power"] = "power"
     scale: Positive
@@ -85,8 +82,8 @@ class Power(FrozenModel):
         return np.asarray((1 + lag / self.scale) ** -self.exponent)
 
 
-class Nothing(FrozenModel):
-    """0 everywhere: the drug does not touch the response."""
+class NoEffect(FrozenModel):
+    """0 everywhere: the drug has no direct effect on the response."""
 
     shape: Literal["none"] = "none"
 
@@ -95,4 +92,6 @@ class Nothing(FrozenModel):
         return np.zeros_like(lag)
 
 
-Curve = Annotated[Exponential | Hump | Plateau | Power | Nothing, Field(discriminator="shape")]
+ResponseCurve = Annotated[
+    Exponential | Hump | Plateau | Power | NoEffect, Field(discriminator="shape")
+]
