@@ -77,8 +77,8 @@ def fit(folder: Path, few: Extract, hidden: int) -> ModelPackage:
 
 
 def register(model_package: ModelPackage) -> str:
+    from flowsheet.tracking.model_registry import register
     from flowsheet.tracking.packaging import log_model
-    from flowsheet.tracking.registration import register
     from flowsheet.tracking.store import artifact_root, connect
 
     client = connect()

@@ -144,8 +144,8 @@ def fit(folder: Path, tables: Tables, seed: int) -> ModelPackage:
 
 def prepare(tables: Tables) -> None:
     """Register two versions, the first as champion and the second as challenger."""
+    from flowsheet.tracking.model_registry import register
     from flowsheet.tracking.packaging import log_model
-    from flowsheet.tracking.registration import register
     from flowsheet.tracking.store import artifact_root, connect
 
     client = connect()

@@ -13,7 +13,11 @@ from flows.ingest import LIMIT_SECONDS, extract_of
 from flows.liveness import present
 from flows.records import progress
 from flows.retries import RETRY_ON_OUTAGE
-from flowsheet.lifecycle.deployment.monitoring import Monitored, monitor, monitoring_config
+from flowsheet.lifecycle.deployment.monitoring import (
+    MonitoringResult,
+    load_monitoring_config,
+    monitor,
+)
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 DRIFT = "flowsheet.drift"
@@ -22,10 +26,10 @@ _TOLD = 50
 
 
 @task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def watch(model: str, extract: str, choice: str) -> Monitored:
+def watch(model: str, extract: str, choice: str) -> MonitoringResult:
     """The comparison with the training reference."""
     say = progress("monitor")
-    found = monitor(model, Path(extract), say, monitoring_config(choice))
+    found = monitor(model, Path(extract), say, load_monitoring_config(choice))
     for flag in found.flags:
         say(f"flagged: {flag.said}")
     say(f"{len(found.flags)} flags in {found.tests} tests of {found.stays:,} stays: {found.report}")
@@ -39,7 +43,7 @@ def monitoring(
     cohort: str | None = None,
     overrides: list[str] | None = None,
     choice: str = "standard",
-) -> Monitored:
+) -> MonitoringResult:
     """Compare an extract, or a cohort's records as they are now, with what a version was trained
     on.
 
@@ -53,7 +57,7 @@ def monitoring(
         return found
 
 
-def _tell(found: Monitored) -> None:
+def _tell(found: MonitoringResult) -> None:
     lines = "\n".join(f"- {flag.said}" for flag in found.flags)
     create_markdown_artifact(
         key="drift", markdown=lines, description=f"{found.model}/{found.version}: what has changed"

@@ -19,14 +19,14 @@ from flows.records import progress
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.gates import Gate
 from flowsheet.lifecycle.deployment.promotion import (
-    Verdict,
+    PromotionResult,
     decline,
     judge,
+    load_promotion_config,
     promote,
-    promotion_config,
 )
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
-from flowsheet.tracking.model_registry import Registered
+from flowsheet.tracking.model_registry import ModelVersion
 
 
 class Approval(RunInput):
@@ -40,9 +40,9 @@ class Approval(RunInput):
 @task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def judged(
     name: str, version: int | None, choice: str, service: str | None
-) -> tuple[Registered, tuple[Gate, ...]]:
+) -> tuple[ModelVersion, tuple[Gate, ...]]:
     """What the gates say, for the page."""
-    candidate, gates = judge(name, version, promotion_config(choice), service=service)
+    candidate, gates = judge(name, version, load_promotion_config(choice), service=service)
     say = progress("judge")
     for gate in gates:
         say(f"{gate.name} {'passed' if gate.passed else 'failed'}: {gate.said}")
@@ -61,10 +61,10 @@ def judged(
 @task(cache_policy=NO_CACHE)
 def decided(
     name: str, version: int, choice: str, *, service: str | None, actor: str, reason: str
-) -> Verdict:
+) -> PromotionResult:
     """The decision, in the log: the gates judge again, against the champion of this moment."""
     return promote(
-        name, version, promotion_config(choice), service=service, actor=actor, reason=reason
+        name, version, load_promotion_config(choice), service=service, actor=actor, reason=reason
     )
 
 
@@ -112,7 +112,7 @@ def promotion(
     return Completed(name="Promoted", message=said)
 
 
-def _asked(candidate: Registered, gates: tuple[Gate, ...], hours: float) -> Approval:
+def _asked(candidate: ModelVersion, gates: tuple[Gate, ...], hours: float) -> Approval:
     """The person's answer; a deployed run ends meanwhile and begins anew with it."""
     told = [f"{candidate.name}/{candidate.version} passes every gate. Promote it?", ""]
     told += [f"- {gate.name}: {gate.said}" for gate in gates]

@@ -20,8 +20,8 @@ import pytest
 from flowsheet.errors import mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import find_free_port
 from flowsheet.serving.settings import ServeConfig
+from flowsheet.tracking.model_registry import register
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registration import register
 from flowsheet.tracking.store import artifact_root, connect, tracking_uri
 from tests.model_packages import fit_model_package, ward_tables
 

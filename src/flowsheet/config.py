@@ -308,7 +308,7 @@ class MonitoringConfig(FrozenModel):
     """The chance, at most, that a report flags anything although nothing has changed."""
     gap: Fraction = 0.1
     """The least distance between two distribution functions that matters: a tenth of the stays."""
-    presence_ratio: Annotated[float, Field(gt=1)] = 1.5
+    measurement_rate_ratio: Annotated[float, Field(gt=1)] = 1.5
     """Charted this many times as often, or as seldom, matters too."""
     auroc_loss: Fraction = 0.02
     slope_change: Annotated[float, Field(gt=0)] = 0.2

@@ -13,7 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 import flows.promotion as module
 from flowsheet.lifecycle.deployment.gates import Gate
 from flowsheet.tracking.decisions import Decision
-from flowsheet.tracking.model_registry import Registered
+from flowsheet.tracking.model_registry import ModelVersion
 
 pytestmark = pytest.mark.server
 
@@ -30,7 +30,7 @@ def decisions(monkeypatch):
     made = []
 
     def judge(name, version, config, *, service=None):
-        return Registered(name=name, version=2, run_id="0" * 32), (
+        return ModelVersion(name=name, version=2, run_id="0" * 32), (
             Gate(name="better", passed=True, said="by far"),
         )
 
@@ -38,7 +38,7 @@ def decisions(monkeypatch):
         made.append(("promoted", version, actor, reason))
         decision = Decision.model_construct(name=name, version=version, action="promoted")
         gates = judge(name, version, config)[1]
-        return module.Verdict.model_construct(decision=decision, gates=gates)
+        return module.PromotionResult.model_construct(decision=decision, gates=gates)
 
     def decline(candidate, gates, *, actor, reason):
         made.append(("declined", candidate.version, actor, reason))

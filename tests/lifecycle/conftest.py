@@ -21,8 +21,8 @@ from flowsheet.lifecycle.experiment.predictions import PredictedFold, Prediction
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.train import FoldData, train_model
 from flowsheet.state.hashing import digest
+from flowsheet.tracking.model_registry import register
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registration import register
 from flowsheet.tracking.runs import DataSet, Tracker
 from tests.model_packages import fit_model_package, ward_tables
 from tests.tiny import experiment
@@ -112,15 +112,15 @@ class Registrar:
         )
         tracker = Tracker.open()
         data = DataSet("ward", "d" * 64, "simulated", counts={"stays": STAYS})
-        parent = tracker.start(
+        parent = tracker.start_experiment_run(
             config, key, {"fingerprint.extract": "e" * 64, "fingerprint.split": "f" * 64}, [data]
         )
-        child = tracker.model_run(parent.run_id, "logistic", key, {"l2": 0.1})
+        child = tracker.start_model_run(parent.run_id, "logistic", key, {"l2": 0.1})
         if judged:
             found = evaluate_predictions(said, config.task, config.evaluation, config.seed)
             found.save(held)
             tracker.log(child, metrics=found.metrics("logistic"))
-        tracker.log_folder(parent.run_id, held, "evidence")
+        tracker.log_artifacts(parent.run_id, held, "evidence")
         for run in (child, parent.run_id):
             tracker.finish(run)
         return register(
@@ -196,8 +196,8 @@ def _in_service(registry_home, tmp_path_factory) -> InService:
         )
         trained = train_model(config, "logistic", data, lambda trial: None, print)
         tracker = Tracker.open()
-        parent = tracker.start(config, trained.key)
-        child = tracker.model_run(parent.run_id, "logistic", trained.key)
+        parent = tracker.start_experiment_run(config, trained.key)
+        child = tracker.start_model_run(parent.run_id, "logistic", trained.key)
         for run in (child, parent.run_id):
             tracker.finish(run)
         version = register(

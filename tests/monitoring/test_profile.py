@@ -8,7 +8,7 @@ import pytest
 from flowsheet.cohort.extract import QUARANTINE
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
-from flowsheet.monitoring.profile import PROFILE, implausible, profile, sequences_of
+from flowsheet.monitoring.profile import PROFILE, build_profile_sequences, implausible, profile
 from flowsheet.testing.tables import make_tables
 
 TASK = TaskConfig(name="t", step_hours=6)
@@ -37,7 +37,9 @@ def tables() -> Tables:
 
 def lines(some: Tables) -> dict[tuple[int, str, str], float]:
     held = profile(
-        sequences_of(some, TASK, FEATURES, ("hr", "temp"), ("insulin",), {"sex": ["F", "M"]})
+        build_profile_sequences(
+            some, TASK, FEATURES, ("hr", "temp"), ("insulin",), {"sex": ["F", "M"]}
+        )
     )
     assert dict(held.schema) == PROFILE
     return {(row[0], row[2], row[3]): row[4] for row in held.iter_rows()}

@@ -15,7 +15,7 @@ from flowsheet.compose import compose_cohort
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.monitoring.findings import Findings, compare
 from flowsheet.monitoring.performance import RISKS
-from flowsheet.monitoring.profile import implausible, profile, sequences_of
+from flowsheet.monitoring.profile import build_profile_sequences, implausible, profile
 from flowsheet.monitoring.reference import Reference
 
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
@@ -50,7 +50,7 @@ def extract(charts, folder: Path, change=None) -> Extract:
 def observed(made: Extract) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Profile, and risks that know nothing."""
     tables, known = made.tables(), made.manifest.variables
-    sequences = sequences_of(
+    sequences = build_profile_sequences(
         tables, TASK, FeaturesConfig(name="f"), known, (), {"sex": ["F"], "unit": []}
     )
     stay = sequences.row_stay

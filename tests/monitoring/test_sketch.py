@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsheet.monitoring.sketch import QUANTILES, Sketch, effective, greatest_gap, kolmogorov
+from flowsheet.monitoring.sketch import QUANTILES, Sketch, effective, kolmogorov, ks_statistic
 
 SAMPLES = st.tuples(
     st.integers(0, 2**31), st.integers(20, 3000), st.integers(20, 800), st.sampled_from([2, 9, 0])
@@ -24,7 +24,7 @@ def test_the_distance_never_exceeds_the_true_one(case):
     seed, n, m, distinct = case
     then, now = drawn(seed, n, distinct), drawn(seed + 1, m, distinct) + seed % 3 / 4
     sketch = Sketch.of(then, np.arange(n))
-    true = greatest_gap(then, now)
+    true = ks_statistic(then, now)
     assert true - 2 * sketch.resolution - 1e-12 <= sketch.distance(now) <= true + 1e-12
 
 
@@ -34,7 +34,7 @@ def test_the_quantiles_are_within_their_resolution_of_the_values(case):
     seed, n, _, distinct = case
     values = drawn(seed, n, distinct)
     sketch = Sketch.of(values, np.arange(n))
-    assert greatest_gap(values, sketch.values) <= sketch.resolution + 1e-12
+    assert ks_statistic(values, sketch.values) <= sketch.resolution + 1e-12
 
 
 def test_nobody_can_be_read_off():
@@ -64,7 +64,7 @@ def test_the_tail_is_the_two_sample_test_s():
 
     rng = np.random.default_rng(2)
     one, other = rng.normal(size=900), rng.normal(0.1, 1, 700)
-    p = kolmogorov(greatest_gap(one, other), 900, 700)
+    p = kolmogorov(ks_statistic(one, other), 900, 700)
     assert p == pytest.approx(ks_2samp(one, other, method="asymp").pvalue, rel=0.15)
 
 

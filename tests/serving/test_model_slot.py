@@ -6,8 +6,8 @@ import pytest
 
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.serving.model_slot import Holder, Watcher
-from flowsheet.tracking import model_registry as champion
-from flowsheet.tracking.model_registry import Registered
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.model_registry import ModelVersion
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def registry(model_package, rival, monkeypatch):
     def resolve(name, alias):
         if held["version"] is None:
             raise UsageError(f"{name} has no version with the alias {alias!r}")
-        return Registered(name, held["version"], "run")
+        return ModelVersion(name, held["version"], "run")
 
     def load(registered):
         made = held["model_packages"].get(registered.version)
@@ -26,8 +26,8 @@ def registry(model_package, rival, monkeypatch):
             raise CheckFailed("the model was trained by another release\nsecond line")
         return made
 
-    monkeypatch.setattr(champion, "resolve", resolve)
-    monkeypatch.setattr(champion, "load", load)
+    monkeypatch.setattr(model_registry, "get_version_by_alias", resolve)
+    monkeypatch.setattr(model_registry, "load_package", load)
     return held
 
 

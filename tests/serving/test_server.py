@@ -22,8 +22,8 @@ import pytest
 
 from flowsheet.cli import main
 from flowsheet.prediction.input_rows import to_rows
+from flowsheet.tracking.model_registry import register
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registration import register
 from flowsheet.tracking.store import artifact_root, connect, tracking_uri
 
 NAME = "ward-model"

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from flowsheet.prediction.input_rows import example_tables, to_rows
-from flowsheet.tracking.packaging import log_model, requirements
-from flowsheet.tracking.registration import list_models, register
+from flowsheet.tracking.model_registry import list_models, register
+from flowsheet.tracking.packaging import list_requirements, log_model
 from flowsheet.tracking.runs import Tracker
 from flowsheet.tracking.store import as_default, connect, tracking_uri
 
@@ -24,7 +24,9 @@ from flowsheet.tracking.store import as_default, connect, tracking_uri
 @pytest.fixture
 def child(store, config):
     tracker = Tracker.open()
-    return tracker.model_run(tracker.start(config, "key").run_id, "logistic", "k" * 64, {"l2": 1})
+    return tracker.start_model_run(
+        tracker.start_experiment_run(config, "key").run_id, "logistic", "k" * 64, {"l2": 1}
+    )
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_a_package_has_signature_example_and_requirements(package, model_package
     saved = model.load_input_example(str(package[1]))
     assert set(saved["stay_id"]) == {1, 2}
     held = (package[1] / "requirements.txt").read_text().split()
-    assert held == requirements()
+    assert held == list_requirements()
     assert any(line.startswith("torch==") for line in held)
 
 
@@ -112,10 +114,10 @@ def test_the_example_is_answered(package):
 def test_a_wrong_request_is_told_so(model_package):
     from mlflow.exceptions import MlflowException
 
-    from flowsheet.tracking.pyfunc import Served
+    from flowsheet.tracking.pyfunc import PyfuncModel
 
     with pytest.raises(MlflowException, match="'event' is no table") as caught:
-        Served(model_package).predict(to_rows(example_tables()).assign(table="event"))
+        PyfuncModel(model_package).predict(to_rows(example_tables()).assign(table="event"))
     assert caught.value.get_http_status_code() == 400
 
 

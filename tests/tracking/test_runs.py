@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from flowsheet.tracking.runs import DataSet, Tracker, list_runs
-from flowsheet.tracking.store import PatientClient, TrackerUnreachable, connect, tracking_uri
+from flowsheet.tracking.store import RetryingClient, TrackerUnreachable, connect, tracking_uri
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,11 @@ def everything(run):
 
 
 def whole(tracker, config, finish=True):
-    parent = tracker.start(config, "key1", {"data.fingerprint": "abc"}, DATA)
-    child = tracker.model_run(parent.run_id, "logistic", "training1", {"l2": 0.5})
+    parent = tracker.start_experiment_run(config, "key1", {"data.fingerprint": "abc"}, DATA)
+    child = tracker.start_model_run(parent.run_id, "logistic", "training1", {"l2": 0.5})
     tracker.sync_trials(child, "auprc", TRIALS)
     tracker.log(child, metrics={"test.auroc": 0.75, "test.slope": None, "test.nan": float("nan")})
-    tracker.describe(parent.run_id, "# Leaderboard")
+    tracker.set_description(parent.run_id, "# Leaderboard")
     if finish:
         tracker.finish(child)
         tracker.finish(parent.run_id)
@@ -149,18 +149,21 @@ def test_everything_twice_is_the_same_as_once(tracker, config):
 
 def test_a_finished_experiment_is_found_and_another_key_is_another_run(tracker, config):
     parent, _ = whole(tracker, config)
-    again = tracker.start(config, "key1")
+    again = tracker.start_experiment_run(config, "key1")
     assert (again.run_id, again.finished) == (parent.run_id, True)
-    other = tracker.start(config, "key2")
+    other = tracker.start_experiment_run(config, "key2")
     assert other.run_id != parent.run_id
     assert not other.finished
 
 
 def test_a_failure_ends_what_is_below_and_nothing_else(tracker, config):
-    parent, other = tracker.start(config, "key1"), tracker.start(config, "key2")
-    child = tracker.model_run(parent.run_id, "logistic", "training1")
-    fold = tracker.fold_run(child, "logistic", "fold-0", "training1")
-    theirs = tracker.model_run(other.run_id, "logistic", "training2")
+    parent, other = (
+        tracker.start_experiment_run(config, "key1"),
+        tracker.start_experiment_run(config, "key2"),
+    )
+    child = tracker.start_model_run(parent.run_id, "logistic", "training1")
+    fold = tracker.start_fold_run(child, "logistic", "fold-0", "training1")
+    theirs = tracker.start_model_run(other.run_id, "logistic", "training2")
     tracker.fail(parent.run_id, "the ward burned down")
     held = {run.info.run_id: run.info.status for run in runs(config)}
     assert held == {
@@ -170,11 +173,11 @@ def test_a_failure_ends_what_is_below_and_nothing_else(tracker, config):
 
 def test_what_killed_processes_left_open_is_closed(tracker, config):
     started = {
-        name: tracker.start(config, name, run_lock=name).run_id
+        name: tracker.start_experiment_run(config, name, run_lock=name).run_id
         for name in ("dead", "alive", "done")
     }
-    unknown = tracker.start(config, "unknown").run_id
-    below = tracker.model_run(started["dead"], "logistic", "training1")
+    unknown = tracker.start_experiment_run(config, "unknown").run_id
+    below = tracker.start_model_run(started["dead"], "logistic", "training1")
     tracker.finish(started["done"])
     asked = []
 
@@ -183,7 +186,7 @@ def test_what_killed_processes_left_open_is_closed(tracker, config):
         asked.append(run_lock)
         yield run_lock == "dead"
 
-    tracker.close_killed(is_stale)
+    tracker.close_stale_runs(is_stale)
     held = {run.info.run_id: run.info.status for run in runs(config)}
     assert held == {
         started["dead"]: "KILLED", below: "KILLED", started["alive"]: "RUNNING", started["done"]: "FINISHED",
@@ -192,40 +195,40 @@ def test_what_killed_processes_left_open_is_closed(tracker, config):
     assert "done" not in asked
     for run in (started["alive"], unknown):
         tracker.finish(run)
-    again = tracker.start(config, "dead", run_lock="later")
+    again = tracker.start_experiment_run(config, "dead", run_lock="later")
     assert (again.run_id, again.finished) == (started["dead"], False)
     (taken_up,) = runs(config, flowsheet__run_lock="later")
     assert taken_up.info.status == "RUNNING"
 
 
 def test_notes_that_nobody_finished_are_closed_after_a_day(tracker, config):
-    experiment = tracker.start(config, "key1").experiment_id
+    experiment = tracker.start_experiment_run(config, "key1").experiment_id
     now = int(time.time() * 1000)
     made = {
         connect()
         .create_run(experiment, start_time=now - hours * 3_600_000, tags={"flowsheet.level": level})
         .info.run_id
-        for hours, level in ((1, "note"), (25, "note"), (25, "comparison"))
+        for hours, level in ((1, "event"), (25, "event"), (25, "comparison"))
     }
-    tracker.close_killed(lambda run_lock: contextlib.nullcontext(False))
+    tracker.close_stale_runs(lambda run_lock: contextlib.nullcontext(False))
     held = {run.info.run_id: run.info.status for run in runs(config)}
     assert sorted(held[run] for run in made) == ["KILLED", "KILLED", "RUNNING"]
 
 
 @pytest.mark.parametrize("killed", [None, False, True])
 def test_an_unfinished_experiment_is_taken_up(tracker, config, killed):
-    parent = tracker.start(config, "key1")
+    parent = tracker.start_experiment_run(config, "key1")
     if killed is not None:
         tracker.fail(parent.run_id, "the ward burned down", killed=killed)
-    again = tracker.start(config, "key1")
+    again = tracker.start_experiment_run(config, "key1")
     assert (again.run_id, again.finished) == (parent.run_id, False)
     (top,) = runs(config, flowsheet__level="experiment")
     assert top.info.status == "RUNNING"
 
 
 def test_a_trial_cut_off_while_it_was_recorded_is_completed(tracker, config):
-    parent = tracker.start(config, "key1")
-    child = tracker.model_run(parent.run_id, "logistic", "training1")
+    parent = tracker.start_experiment_run(config, "key1")
+    child = tracker.start_model_run(parent.run_id, "logistic", "training1")
     first = {"mlflow.parentRunId": child, "flowsheet.trial": "0"}
     tracker._create(
         parent.experiment_id, "trial", "trial 0", first
@@ -237,7 +240,7 @@ def test_a_trial_cut_off_while_it_was_recorded_is_completed(tracker, config):
 
 
 def test_many_values_fit(tracker, config):
-    parent = tracker.start(config, "key1")
+    parent = tracker.start_experiment_run(config, "key1")
     tracker.log(
         parent.run_id,
         params={f"p{i}": "x" * 6000 for i in range(250)},
@@ -250,9 +253,9 @@ def test_many_values_fit(tracker, config):
 
 
 def test_a_deleted_experiment_comes_back(tracker, config):
-    tracker.start(config, "key1")
+    tracker.start_experiment_run(config, "key1")
     connect().delete_experiment(connect().get_experiment_by_name(config.name).experiment_id)
-    assert not tracker.start(config, "key2").finished
+    assert not tracker.start_experiment_run(config, "key2").finished
 
 
 def test_an_experiment_that_another_machine_makes_at_the_same_moment_is_taken(
@@ -263,7 +266,9 @@ def test_an_experiment_that_another_machine_makes_at_the_same_moment_is_taken(
     monkeypatch.setattr(
         client, "create_experiment", lambda *a, **k: (create(*a, **k), create(*a, **k))
     )
-    assert tracker.start(config, "k" * 64) == tracker.start(config, "k" * 64)
+    assert tracker.start_experiment_run(config, "k" * 64) == tracker.start_experiment_run(
+        config, "k" * 64
+    )
 
 
 def test_runs_are_listed_newest_first(tracker, config):
@@ -299,9 +304,9 @@ def test_a_locked_file_is_waited_for(monkeypatch):
             return value
 
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)
-    assert PatientClient(Busy()).get(7) == 7
+    assert RetryingClient(Busy()).get(7) == 7
     with pytest.raises(KeyError, match="something else"):
-        PatientClient(Busy()).get(None)
+        RetryingClient(Busy()).get(None)
 
 
 def test_a_server_that_does_not_answer_is_told_in_words(monkeypatch):
@@ -311,7 +316,7 @@ def test_a_server_that_does_not_answer_is_told_in_words(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    client = PatientClient(MlflowClient(tracking_uri=tracking_uri()))
+    client = RetryingClient(MlflowClient(tracking_uri=tracking_uri()))
     with pytest.raises(TrackerUnreachable, match="the MLflow server does not answer") as caught:
         client.get_run("0" * 32)
     assert caught.value.where == "http://127.0.0.1:1"
@@ -322,12 +327,12 @@ import sys
 from flowsheet.tracking.runs import Tracker
 tracker, run = Tracker.open(), sys.argv[1]
 for i in range(15):
-    tracker.model_run(run, f"m{sys.argv[2]}_{i}", "key", {"a": i})
+    tracker.start_model_run(run, f"m{sys.argv[2]}_{i}", "key", {"a": i})
 """
 
 
 def test_several_processes_write_one_file(tracker, config):
-    parent = tracker.start(config, "key1")
+    parent = tracker.start_experiment_run(config, "key1")
     writers = [
         subprocess.Popen([sys.executable, "-c", WRITER, parent.run_id, str(n)]) for n in range(2)
     ]

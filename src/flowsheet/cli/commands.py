@@ -125,7 +125,7 @@ def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
     """
     from flowsheet.lifecycle.deployment import monitoring
 
-    done = monitoring.monitor(model, extract, _say, monitoring.monitoring_config(choice), out)
+    done = monitoring.monitor(model, extract, _say, monitoring.load_monitoring_config(choice), out)
     terminal.monitored(done, terminal.console())
     if not done.quiet:
         names = ", ".join(dict.fromkeys(flag.of for flag in done.flags))
@@ -142,7 +142,7 @@ def promote(
     """
     from flowsheet.lifecycle.deployment import promotion
 
-    config = promotion.promotion_config(choice)
+    config = promotion.load_promotion_config(choice)
     verdict = promotion.promote(name, version, config, service=service, actor=actor, reason=reason)
     terminal.gates(verdict, terminal.console())
     if not verdict.promoted:
@@ -158,7 +158,7 @@ def rollback(name: str, reason: str, actor: str) -> None:
 
     done = promotion.rollback(name, actor=actor, reason=reason)
     terminal.console().print(
-        f"{done.name}/{done.version} is the champion again, in place of version {done.former}"
+        f"{done.name}/{done.version} is the champion again, in place of version {done.previous_version}"
     )
 
 

@@ -11,12 +11,12 @@ from rich.table import Table
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.evaluation.leaderboard import leaderboard_table
-from flowsheet.tracking.run_metadata import flat
+from flowsheet.tracking.run_metadata import flatten
 
 if TYPE_CHECKING:
     from flowsheet.lifecycle.deployment.compare_models import Comparison
-    from flowsheet.lifecycle.deployment.monitoring import Monitored
-    from flowsheet.lifecycle.deployment.promotion import Verdict
+    from flowsheet.lifecycle.deployment.monitoring import MonitoringResult
+    from flowsheet.lifecycle.deployment.promotion import PromotionResult
     from flowsheet.lifecycle.experiment.record import RunSummary
     from flowsheet.lifecycle.experiment.rerun import RerunResult, ValueDiff
 
@@ -76,19 +76,21 @@ def rerun(done: RerunResult, out: Console) -> None:
     out.print(f"run {done.new_run}", highlight=False)
 
 
-def gates(verdict: Verdict, out: Console) -> None:
+def gates(verdict: PromotionResult, out: Console) -> None:
     """Gate by gate, and what was decided."""
     decision = verdict.decision
     rows = [[gate.name, "passed" if gate.passed else "failed", gate.said] for gate in verdict.gates]
     out.print(table(f"{decision.name}/{decision.version}", ["gate", "", "figures"], rows))
     former = (
-        f", in place of version {decision.former}" if decision.former and verdict.promoted else ""
+        f", in place of version {decision.previous_version}"
+        if decision.previous_version and verdict.promoted
+        else ""
     )
     out.print(f"{decision.name}/{decision.version} was {decision.action}{former}", highlight=False)
     out.print(f"decision {decision.number} by {decision.actor}: {decision.reason}", highlight=False)
 
 
-def monitored(done: Monitored, out: Console) -> None:
+def monitored(done: MonitoringResult, out: Console) -> None:
     """What is flagged, and where to look."""
     out.print(
         f"{done.model}/{done.version} on {done.stays:,} stays: {len(done.flags)} of {done.tests} properties are "
@@ -140,7 +142,7 @@ def extract(made: Extract, out: Console) -> None:
     if manifest.quarantined:
         rows = [[q.table, q.rule, f"{q.rows:,}"] for q in manifest.quarantined]
         out.print(table("set aside in quarantine.parquet", ["table", "rule", "rows"], rows))
-    parameters = flat(manifest.source.options)
+    parameters = flatten(manifest.source.options)
     if 0 < len(parameters) <= _SHOWN_PARAMETERS:
         out.print(
             table("made with", ["parameter", "value"], [list(pair) for pair in parameters.items()])

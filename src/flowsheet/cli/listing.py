@@ -91,26 +91,26 @@ def _runs() -> Rows:
 
 
 def _registry() -> Rows:
-    from flowsheet.tracking.registration import list_models
+    from flowsheet.tracking.model_registry import list_models
 
     return list_models()
 
 
 def _decisions() -> Rows:
-    from flowsheet.tracking.decisions import log
+    from flowsheet.tracking.decisions import load_decisions
 
     header = ["number", "at", "decision", "model", "former", "actor", "reason"]
     return header, [
         [
             str(d.number),
-            format_local_minute(d.at),
+            format_local_minute(d.decided_at),
             d.action,
             f"{d.name}/{d.version}",
-            "" if d.former is None else str(d.former),
+            "" if d.previous_version is None else str(d.previous_version),
             d.actor,
             d.reason,
         ]
-        for d in log()
+        for d in load_decisions()
     ]
 
 

@@ -17,7 +17,7 @@ import polars as pl
 from flowsheet.config import FrozenModel, MonitoringConfig
 from flowsheet.evaluation.bootstrap import holm_adjust, t_interval
 from flowsheet.monitoring.performance import CONFIDENCE, Figure, Performance, performance
-from flowsheet.monitoring.reference import Reference, mean_risks
+from flowsheet.monitoring.reference import Reference, mean_risk_profile
 from flowsheet.monitoring.sketch import Sketch, effective, kolmogorov
 from flowsheet.monitoring.units import mistake
 from flowsheet.monitoring.words import said
@@ -101,7 +101,7 @@ def compare(
     reference: Reference, profile: pl.DataFrame, risks: pl.DataFrame, config: MonitoringConfig
 ) -> Findings:
     """Hold a new profile (``PROFILE``) and new risks (``RISKS``) against the reference."""
-    every = pl.concat([profile, mean_risks(risks)])
+    every = pl.concat([profile, mean_risk_profile(risks)])
     now = performance(risks, config.minimum_events)
     made = [*_distributions(reference, every, config), *_figures(reference.performance, now)]
     corrected = holm_adjust([math.nan if finding.p is None else finding.p for finding in made])
@@ -222,5 +222,5 @@ def _matters(finding: Finding, config: MonitoringConfig) -> bool:
         return abs(gap) >= least
     if finding.kind == "presence" and finding.then is not None and finding.now is not None:
         larger, smaller = max(finding.then, finding.now), min(finding.then, finding.now)
-        return gap >= config.gap or larger >= config.presence_ratio * smaller
+        return gap >= config.gap or larger >= config.measurement_rate_ratio * smaller
     return gap >= config.gap

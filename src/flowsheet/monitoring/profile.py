@@ -56,7 +56,7 @@ def view(features: FeaturesConfig) -> FeaturesConfig:
     )
 
 
-def sequences_of(  # noqa: PLR0917 - as build_sequences
+def build_profile_sequences(  # noqa: PLR0917 - as build_sequences
     tables: Tables,
     task: TaskConfig,
     features: FeaturesConfig,

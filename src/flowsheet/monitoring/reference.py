@@ -48,7 +48,7 @@ class Reference(FrozenModel):
             version=VERSION,
             stays=profile["stay_id"].n_unique(),
             subjects=profile["subject_id"].n_unique(),
-            entries=(*sketches(profile), *sketches(mean_risks(risks))),
+            entries=(*sketches(profile), *sketches(mean_risk_profile(risks))),
             measured_on=measured_on,
             performance=performance(risks, MINIMUM_EVENTS),
         )
@@ -95,7 +95,7 @@ def sketches(profile: pl.DataFrame) -> tuple[Entry, ...]:
     )
 
 
-def mean_risks(risks: pl.DataFrame) -> pl.DataFrame:
+def mean_risk_profile(risks: pl.DataFrame) -> pl.DataFrame:
     """Each stay's mean risk, as lines of a profile."""
     means = (
         risks.group_by("stay_id", "subject_id").agg(number=pl.col("risk").mean()).sort("stay_id")

@@ -62,7 +62,7 @@ class Sketch(FrozenModel):
         >>> known.distance(np.arange(1000.0)), round(known.distance(np.arange(1000.0) + 500), 2)
         (0.0, 0.5)
         """
-        return max(0.0, greatest_gap(self.values, values) - self.resolution)
+        return max(0.0, ks_statistic(self.values, values) - self.resolution)
 
     def stability_index(self, values: Floats) -> float:
         """The population stability index over tenths of the sketch: 0.1 is usually called a shift, 0.25 a large one."""
@@ -83,7 +83,7 @@ def effective(subjects: AnyArray) -> float:
     return float(each.sum() ** 2 / (each**2).sum()) if len(each) else 0.0
 
 
-def greatest_gap(one: Floats, other: Floats) -> float:
+def ks_statistic(one: Floats, other: Floats) -> float:
     """The largest distance between the distribution functions of two samples."""
     one, other = np.sort(one), np.sort(other)
     where = np.concatenate([one, other])

@@ -15,7 +15,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.prediction.input_rows import example_tables
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.serving.structured_logging import journal
-from flowsheet.tracking import model_registry as champion
+from flowsheet.tracking import model_registry
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,17 @@ class Holder:
         Raises:
             FlowsheetError: there is no such version, or it does not load; ``current`` is as before.
         """
-        found = champion.resolve(self.name, self.alias)
+        found = model_registry.get_version_by_alias(self.name, self.alias)
         self.looked_at = datetime.now(UTC)
         if self.current is not None and self.current.version == found.version:
             self.error = None
             return
         model = Loaded(
-            self.name, found.version, self.alias, champion.load(found), datetime.now(UTC)
+            self.name,
+            found.version,
+            self.alias,
+            model_registry.load_package(found),
+            datetime.now(UTC),
         )
         _check(model)
         before = self.current.version if self.current else None

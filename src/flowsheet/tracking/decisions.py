@@ -29,18 +29,18 @@ class Decision(FrozenModel):
 
     number: int
     """Counted from 1 over all names."""
-    at: datetime
+    decided_at: datetime
     action: Action
     name: str
     version: int
     """The version that was decided about; of a rollback the one that serves again."""
-    former: int | None
+    previous_version: int | None
     """The champion before."""
     actor: str
     reason: str
     gates: tuple[tuple[str, bool, str], ...] = ()
     """(gate, passed, figure and limit)."""
-    before: str = ""
+    previous_sha256: str = ""
     """sha256 of the decision before this one."""
 
     @property
@@ -49,32 +49,32 @@ class Decision(FrozenModel):
         return digest(self.model_dump(mode="json"))
 
 
-def decide(
+def record_decision(
     action: Action,
     name: str,
     version: int,
     *,
-    former: int | None,
+    previous_version: int | None,
     actor: str,
     reason: str,
     gates: tuple[tuple[str, bool, str], ...] = (),
 ) -> Decision:
-    """Add a decision to the log. To be called while holding ``champion.deciding()``."""
-    held = log()
+    """Add a decision to the log. To be called while holding ``model_registry.promotion_lock()``."""
+    held = load_decisions()
     made = Decision(
         number=len(held) + 1,
-        at=datetime.now(UTC),
+        decided_at=datetime.now(UTC),
         action=action,
         name=name,
         version=version,
-        former=former,
+        previous_version=previous_version,
         actor=actor,
         reason=reason,
         gates=gates,
-        before=held[-1].sha256 if held else "",
+        previous_sha256=held[-1].sha256 if held else "",
     )
     text = made.model_dump_json()
-    Tracker.open().note(
+    Tracker.open().add_event_run(
         EXPERIMENT, f"{made.number:05d} {name}/{version} {action}", _tags(made, text)
     )
     client = connect()
@@ -102,7 +102,7 @@ def _tags(made: Decision, text: str) -> dict[str, str]:
     }
 
 
-def log() -> list[Decision]:
+def load_decisions() -> list[Decision]:
     """All decisions, the first one first.
 
     Raises:
@@ -110,7 +110,7 @@ def log() -> list[Decision]:
     """
     if is_empty():
         return []
-    read = [_read(tags) for tags in Tracker.open().notes(EXPERIMENT)]
+    read = [_read(tags) for tags in Tracker.open().list_event_tags(EXPERIMENT)]
     # a server that was killed after it had made the run, and before it said so, was told the same decision again
     found = sorted(
         {decision.sha256: decision for decision in read}.values(),
@@ -118,7 +118,7 @@ def log() -> list[Decision]:
     )
     before = ""
     for place, decision in enumerate(found, 1):
-        if (decision.number, decision.before) != (place, before):
+        if (decision.number, decision.previous_sha256) != (place, before):
             raise _damaged(f"the decision before number {decision.number}")
         before = decision.sha256
     held = connect().get_experiment_by_name(EXPERIMENT)

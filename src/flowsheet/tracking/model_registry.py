@@ -1,9 +1,12 @@
-"""Which version an alias stands for, and the model package behind it."""
+"""MLflow's model registry: registered models, their versions, aliases and packages."""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,82 +15,104 @@ from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
 from flowsheet.state.locks import exclusive_lock
-from flowsheet.tracking.store import as_default, connect, is_empty
+from flowsheet.timestamps import format_local_minute
+from flowsheet.tracking.store import (
+    RetryingClient,
+    as_default,
+    connect,
+    ignore_already_exists,
+    is_empty,
+    store_lock,
+)
 
-_LOADER = "flowsheet.tracking.pyfunc"
+CHAMPION = "champion"
+"""Alias of the version that serves."""
+CHALLENGER = "challenger"
+"""Alias of the version that is to be promoted next."""
+
+_LOADER_MODULE = "flowsheet.tracking.pyfunc"
+_TRAINING_KEY = "flowsheet.training_key"
+_COPIED_FROM = "flowsheet.copied_from"
 
 
 @dataclass(frozen=True)
-class Registered:
+class ModelVersion:
     """One version of a registered model."""
 
     name: str
     version: int
     run_id: str
+    """MLflow run that logged the model."""
+
+    @property
+    def reference(self) -> str:
+        """``NAME/VERSION``."""
+        return f"{self.name}/{self.version}"
 
     @property
     def uri(self) -> str:
-        """What MLflow calls it."""
-        return f"models:/{self.name}/{self.version}"
+        """MLflow's URI of the version."""
+        return f"models:/{self.reference}"
 
 
-def resolve(name: str, alias: str) -> Registered:
-    """The version that the alias stands for now.
+# Lookup
+
+
+def get_version(name: str, version: int | None = None) -> ModelVersion:
+    """Version ``version`` of a registered model; without a number, its latest version.
+
+    Raises:
+        UsageError: there is no such model or version.
+    """
+    _get_model(name)
+    versions = {int(v.version): v for v in _search_versions(connect(), name)}
+    number = version or max(versions, default=0)
+    if number not in versions:
+        available = ", ".join(map(str, sorted(versions))) or "none"
+        what = f"{name} has no version {number}" if number else f"{name} has no versions"
+        raise UsageError(what, todo=f"available versions: {available}")
+    return ModelVersion(name, number, versions[number].run_id or "")
+
+
+def get_version_by_alias(name: str, alias: str) -> ModelVersion:
+    """The version that an alias points to.
 
     Raises:
         UsageError: there is no such model, or it has no such alias.
     """
-    model = _model(name)
-    version = model.aliases.get(alias)
-    if version is None:
-        raise UsageError(f"{name} has no version with the alias {alias!r}", todo=_aliases(model))
-    return Registered(
-        name, int(version), connect().get_model_version(name, str(version)).run_id or ""
-    )
+    model = _get_model(name)
+    if alias not in model.aliases:
+        aliases = ", ".join(sorted(model.aliases))
+        raise UsageError(
+            f"{name} has no version with the alias {alias!r}",
+            todo=f"available aliases: {aliases}" if aliases else "promote a version first",
+        )
+    return _to_model_version(name, model.aliases[alias])
 
 
-def held(name: str, alias: str) -> Registered | None:
-    """The version that the alias stands for, if there is one.
+def find_version_by_alias(name: str, alias: str) -> ModelVersion | None:
+    """The version that an alias points to, or None.
 
     Raises:
         UsageError: there is no such model.
     """
-    version = aliases(name).get(alias)
-    return find(name, version) if version else None
+    version = get_aliases(name).get(alias)
+    return _to_model_version(name, version) if version else None
 
 
-def aliases(name: str) -> dict[str, int]:
+def get_aliases(name: str) -> dict[str, int]:
     """{alias: version} of a registered model.
 
     Raises:
         UsageError: there is no such model.
     """
-    return {alias: int(version) for alias, version in _model(name).aliases.items()}
+    return {alias: int(version) for alias, version in _get_model(name).aliases.items()}
 
 
-def find(name: str, version: int | None = None) -> Registered:
-    """That version of a registered model; the latest one, where none is named.
+def resolve_reference(reference: str) -> ModelVersion:
+    """The version of ``NAME@ALIAS`` or ``NAME/VERSION``; ``NAME`` alone is its champion.
 
-    Raises:
-        UsageError: there is no such model or version.
-    """
-    _model(name)
-    versions = {
-        int(v.version): v
-        for v in connect().search_model_versions(f"name = '{name}'", max_results=10_000)
-    }
-    wanted = version or max(versions, default=0)
-    if wanted not in versions:
-        known = ", ".join(map(str, sorted(versions))) or "none"
-        raise UsageError(
-            f"{name} has no version {wanted or 'at all'}", todo=f"its versions: {known}"
-        )
-    return Registered(name, wanted, versions[wanted].run_id or "")
-
-
-def named(reference: str) -> Registered:
-    """What ``NAME@ALIAS`` or ``NAME/VERSION`` means, with or without ``models:/``; ``NAME`` alone
-    is its champion.
+    A prefix ``models:/`` is allowed.
 
     Raises:
         UsageError: there is no such model, alias or version.
@@ -97,106 +122,200 @@ def named(reference: str) -> Registered:
     if slash:
         if not version.isdecimal():
             raise UsageError(
-                f"{reference!r} names no version", todo="write NAME/VERSION or NAME@ALIAS"
+                f"{reference!r} is not a model version", todo="write NAME/VERSION or NAME@ALIAS"
             )
-        return find(name, int(version))
+        return get_version(name, int(version))
     name, _, alias = text.partition("@")
-    return resolve(name, alias or "champion")
+    return get_version_by_alias(name, alias or CHAMPION)
 
 
-def move(name: str, alias: str, version: int | None) -> None:
-    """Let the alias stand for that version; for none, take it away."""
-    if version is None:
-        connect().delete_registered_model_alias(name, alias)
-    else:
-        connect().set_registered_model_alias(name, alias, str(version))
-
-
-def deciding() -> Any:
-    """A lock to hold from looking at a champion to having moved it: one decision at a time."""
-    return exclusive_lock(home() / "mlflow" / ".deciding")
-
-
-def has_our_signature(registered: Registered) -> bool:
-    """Whether the package takes and gives the columns that every package of this release does."""
-    from mlflow.models import get_model_info
-
-    from flowsheet.tracking.pyfunc import signature
-
-    with as_default():
-        return bool(get_model_info(registered.uri).signature == signature())
-
-
-def load(registered: Registered) -> ModelPackage:
-    """The model package of that version; everything that a prediction needs is in memory.
-
-    Raises:
-        CheckFailed: the version was packaged by something else, or its inputs are not this
-        release's.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        return ModelPackage.load(_unpacked(registered, Path(folder)))
-
-
-def about(registered: Registered) -> dict[str, Any]:
-    """What the package of that version says of itself (``package.json``), without loading the model.
-
-    Raises:
-        CheckFailed: the version was packaged by something else.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        said: dict[str, Any] = read_json(_unpacked(registered, Path(folder)) / "package.json")
-        return said
-
-
-def kept(registered: Registered, name: str, into: Path) -> Path | None:
-    """Copy what the version's own run keeps below ``name`` to the folder ``into``; None where it keeps nothing."""
+def list_models() -> tuple[list[str], list[list[str]]]:
+    """Registered models with their latest version: header and rows of a table."""
+    header = ["model", "versions", "latest", "registered", "aliases", "description"]
+    if is_empty():
+        return header, []
     client = connect()
-    if not client.list_artifacts(registered.run_id, name):
-        return None
-    with as_default():
-        return Path(client.download_artifacts(registered.run_id, name, str(into)))
+    models = client.search_registered_models(max_results=1000)
+    return header, [_table_row(client, model) for model in models]
 
 
-def add_page(registered: Registered, title: str, artifact: str) -> None:
-    """Link a page that the version's own run keeps from the version's description."""
+# Registration
+
+
+def register(
+    name: str,
+    run_id: str,
+    model_uri: str,
+    training_key: str,
+    *,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+) -> int:
+    """Register a trained model and return its version number.
+
+    A training has one version under a name, however often this is called: later calls update its
+    description and tags.
+
+    Args:
+        name: registered model, which is created when it does not exist.
+        run_id: MLflow run of the model.
+        model_uri: what :func:`flowsheet.tracking.packaging.log_model` returned.
+        training_key: stage key of the training.
+        description: shown on the version's page in MLflow.
+        tags: further tags of the version.
+    """
     client = connect()
-    held = client.get_model_version(registered.name, str(registered.version)).description or ""
-    experiment = client.get_run(registered.run_id).info.experiment_id
-    link = f"[{title}](#/experiments/{experiment}/runs/{registered.run_id}/artifacts/{artifact})"
-    if link not in held:
+    all_tags = {**(tags or {}), _TRAINING_KEY: training_key}
+    with store_lock(), as_default():
+        registered = _find_trained_versions(client, name, training_key)
+        if not registered:
+            _ensure_model(client, name)
+            client.create_model_version(
+                name,
+                model_uri,
+                run_id,
+                tags=all_tags,
+                description=description,
+                await_creation_for=0,
+                model_id=model_uri.removeprefix("models:/"),
+            )
+            version, *duplicates = _find_trained_versions(client, name, training_key)
+            for duplicate in duplicates:  # the client repeated a request to a restarted server
+                client.delete_model_version(name, str(duplicate))
+            return version
+    version = registered[0]
+    client.update_model_version(name, str(version), description)
+    for key, value in all_tags.items():
+        client.set_model_version_tag(name, str(version), key, value)
+    return version
+
+
+def copy_version(source: ModelVersion, name: str) -> ModelVersion:
+    """Register the model of ``source`` under another name as well; returns that version."""
+    original = _get_mlflow_version(source)
+    version = register(
+        name,
+        original.run_id,
+        original.source,
+        original.tags[_TRAINING_KEY],
+        description=original.description or "",
+        tags={_COPIED_FROM: source.reference},
+    )
+    return get_version(name, version)
+
+
+def get_source_version(version: ModelVersion) -> tuple[str, int]:
+    """Name and number of the version that this one was copied from, or else its own."""
+    tags = _get_mlflow_version(version).tags
+    name, _, number = tags.get(_COPIED_FROM, version.reference).rpartition("/")
+    return name, int(number)
+
+
+def link_artifact(version: ModelVersion, title: str, artifact: str) -> None:
+    """Add a link to an artifact of the version's run to the version's description."""
+    client = connect()
+    description = _get_mlflow_version(version).description or ""
+    experiment = client.get_run(version.run_id).info.experiment_id
+    link = f"[{title}](#/experiments/{experiment}/runs/{version.run_id}/artifacts/{artifact})"
+    if link not in description:
         client.update_model_version(
-            registered.name, str(registered.version), f"{held}\n\n{link}".strip()
+            version.name, str(version.version), f"{description}\n\n{link}".strip()
         )
 
 
-def origin(registered: Registered) -> tuple[str, int]:
-    """Name and number of the version that it was taken from to serve under another name; else its own."""
-    tags = connect().get_model_version(registered.name, str(registered.version)).tags
-    name, _, version = tags.get(
-        "flowsheet.adopted_from", f"{registered.name}/{registered.version}"
-    ).rpartition("/")
-    return name, int(version)
+# Aliases
 
 
-def _unpacked(registered: Registered, folder: Path) -> Path:
-    """The model package's folder of a downloaded package."""
+def promotion_lock() -> contextlib.AbstractContextManager[Any]:
+    """A lock between reading the champion alias and moving it: one decision at a time."""
+    return exclusive_lock(home() / "mlflow" / ".promotion.lock")
+
+
+def set_alias(name: str, alias: str, version: int) -> None:
+    """Point an alias to a version."""
+    connect().set_registered_model_alias(name, alias, str(version))
+
+
+def delete_alias(name: str, alias: str) -> None:
+    """Remove an alias."""
+    connect().delete_registered_model_alias(name, alias)
+
+
+def set_champion(version: ModelVersion) -> None:
+    """Make a version the champion; it is no longer the challenger then."""
+    set_alias(version.name, CHAMPION, version.version)
+    if get_aliases(version.name).get(CHALLENGER) == version.version:
+        delete_alias(version.name, CHALLENGER)
+
+
+def set_challenger(name: str, version: int) -> None:
+    """Make a version the challenger, unless there is no champion or it is the champion itself."""
+    champion = get_aliases(name).get(CHAMPION)
+    if champion is not None and champion != version:
+        set_alias(name, CHALLENGER, version)
+
+
+# Packages and artifacts
+
+
+def load_package(version: ModelVersion) -> ModelPackage:
+    """Load the model package of a version into memory.
+
+    Raises:
+        CheckFailed: the package was not made by Flowsheet, or by an incompatible release.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return ModelPackage.load(_download_package(version, Path(folder)))
+
+
+def read_package_info(version: ModelVersion) -> dict[str, Any]:
+    """The package's ``package.json``, without loading the model.
+
+    Raises:
+        CheckFailed: the package was not made by Flowsheet.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        info: dict[str, Any] = read_json(_download_package(version, Path(folder)) / "package.json")
+        return info
+
+
+def has_current_signature(version: ModelVersion) -> bool:
+    """Whether the package has the input and output columns of this release."""
+    from mlflow.models import get_model_info
+
+    from flowsheet.tracking.pyfunc import build_signature
+
+    with as_default():
+        return bool(get_model_info(version.uri).signature == build_signature())
+
+
+def download_run_artifact(version: ModelVersion, artifact: str, into: Path) -> Path | None:
+    """Download an artifact of the version's run to the folder ``into``; None if there is none."""
+    client = connect()
+    if not client.list_artifacts(version.run_id, artifact):
+        return None
+    with as_default():
+        return Path(client.download_artifacts(version.run_id, artifact, str(into)))
+
+
+def _download_package(version: ModelVersion, folder: Path) -> Path:
+    """Download a package; returns the folder of the model package in it."""
     from mlflow.artifacts import download_artifacts
     from mlflow.models import Model
 
     with as_default():
-        package = Path(download_artifacts(registered.uri, dst_path=str(folder)))
-    flavour = Model.load(str(package)).flavors.get("python_function", {})
-    if flavour.get("loader_module") != _LOADER:
+        package = Path(download_artifacts(version.uri, dst_path=str(folder)))
+    flavor = Model.load(str(package)).flavors.get("python_function", {})
+    if flavor.get("loader_module") != _LOADER_MODULE:
         raise CheckFailed(
-            "the model is none of flowsheet's",
-            registered.uri,
-            "register one that an experiment made",
+            "the model was not packaged by Flowsheet",
+            where=version.uri,
+            todo="register a model of a Flowsheet experiment",
         )
-    return package / str(flavour["data"])
+    return package / str(flavor["data"])
 
 
-def _model(name: str) -> Any:
+def _get_model(name: str) -> Any:
     if is_empty():
         raise UsageError("no model is registered yet", todo="run an experiment first")
     models = {model.name: model for model in connect().search_registered_models(max_results=1000)}
@@ -205,6 +324,47 @@ def _model(name: str) -> Any:
     return models[name]
 
 
-def _aliases(model: Any) -> str:
-    held = ", ".join(sorted(model.aliases))
-    return f"its aliases: {held}" if held else "promote a version first: it has no alias at all"
+def _ensure_model(client: RetryingClient, name: str) -> None:
+    if not client.search_registered_models(f"name = '{name}'"):
+        with ignore_already_exists():
+            client.create_registered_model(name)
+
+
+def _get_mlflow_version(version: ModelVersion) -> Any:
+    return connect().get_model_version(version.name, str(version.version))
+
+
+def _to_model_version(name: str, version: int | str) -> ModelVersion:
+    run_id = connect().get_model_version(name, str(version)).run_id
+    return ModelVersion(name, int(version), run_id or "")
+
+
+def _search_versions(client: RetryingClient, name: str) -> list[Any]:
+    return list(client.search_model_versions(f"name = '{name}'", max_results=10_000))
+
+
+def _find_trained_versions(client: RetryingClient, name: str, training_key: str) -> list[int]:
+    """Numbers of the versions with this training, oldest first."""
+    return sorted(
+        int(version.version)
+        for version in _search_versions(client, name)
+        if version.tags.get(_TRAINING_KEY) == training_key
+    )
+
+
+def _table_row(client: RetryingClient, model: Any) -> list[str]:
+    versions = _search_versions(client, model.name)
+    if not versions:
+        return [model.name, "0", "", "", "", ""]
+    latest = max(versions, key=lambda version: int(version.version))
+    created = datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC)
+    aliases = ", ".join(f"{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
+    description = (latest.description or "").partition("\n\n[")[0]  # without links to artifacts
+    return [
+        model.name,
+        str(len(versions)),
+        str(latest.version),
+        format_local_minute(created),
+        aliases,
+        description,
+    ]

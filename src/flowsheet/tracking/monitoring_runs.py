@@ -11,7 +11,7 @@ from flowsheet.tracking.store import connect
 EXPERIMENT = "monitoring"
 
 
-def record(
+def record_monitoring_run(
     key: str,
     title: str,
     *,
@@ -22,10 +22,10 @@ def record(
 ) -> str:
     """The run with that key, holding all of this; its id. It may be recorded again: there is one run a key."""
     tracker = Tracker.open()
-    run_id = _held(key) or tracker.note(EXPERIMENT, title, {"flowsheet.key": key, **tags})
+    run_id = _held(key) or tracker.add_event_run(EXPERIMENT, title, {"flowsheet.key": key, **tags})
     tracker.log(run_id, metrics=metrics)
-    tracker.describe(run_id, markdown)
-    tracker.log_folder(run_id, folder)
+    tracker.set_description(run_id, markdown)
+    tracker.log_artifacts(run_id, folder)
     return run_id
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from flowsheet import __version__
 from flowsheet.prediction.input_rows import example_tables, to_rows
 from flowsheet.state.json_files import read_json
-from flowsheet.tracking.store import PatientClient, connect
+from flowsheet.tracking.store import RetryingClient, connect
 
 _AT_PREDICTION = (
     "lightgbm",
@@ -52,16 +52,16 @@ def log_model(
     return f"models:/{model.model_id}"
 
 
-def requirements() -> list[str]:
+def list_requirements() -> list[str]:
     """What a prediction needs, in the versions that are installed.
 
-    >>> requirements()[0].startswith("flowsheet==")
+    >>> list_requirements()[0].startswith("flowsheet==")
     True
     """
     return [f"flowsheet=={__version__}"] + [f"{name}=={version(name)}" for name in _AT_PREDICTION]
 
 
-def _package(client: PatientClient, run: Any, key: str, name: str) -> Any:
+def _package(client: RetryingClient, run: Any, key: str, name: str) -> Any:
     """The package of that training, complete or begun; a new one when there is none."""
     wanted = f"tags.`flowsheet.training_key` = '{key}'"
     held = [
@@ -82,13 +82,13 @@ def _package(client: PatientClient, run: Any, key: str, name: str) -> Any:
 
 
 def _upload(
-    client: PatientClient, run: Any, model: Any, model_package: Path, metrics: Mapping[str, float]
+    client: RetryingClient, run: Any, model: Any, model_package: Path, metrics: Mapping[str, float]
 ) -> None:
     from mlflow import pyfunc
     from mlflow.entities import Metric
     from mlflow.models import Model
 
-    from flowsheet.tracking.pyfunc import signature
+    from flowsheet.tracking.pyfunc import build_signature
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "package"
@@ -99,9 +99,9 @@ def _upload(
             mlflow_model=Model(
                 run_id=run.info.run_id, model_id=model.model_id, model_uuid=model.model_id
             ),
-            signature=signature(),
+            signature=build_signature(),
             input_example=to_rows(example_tables()),
-            pip_requirements=requirements(),
+            pip_requirements=list_requirements(),
         )
         client.log_model_artifacts(model.model_id, str(folder))
     at = run.info.start_time

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _KINDS = {"Int64": DataType.long, "Float64": DataType.double, "String": DataType.string}
 
 
-class Served:
+class PyfuncModel:
     """A model package with pandas at its door."""
 
     def __init__(self, model_package: ModelPackage) -> None:
@@ -45,7 +45,7 @@ class Served:
         return text.to_pandas()
 
 
-def signature() -> ModelSignature:
+def build_signature() -> ModelSignature:
     """The columns of the door: ``table`` and ``stay_id`` always, the others where the table has them."""
     asked = [
         ColSpec(_KINDS.get(str(kind), DataType.string), name, required=name in {"table", "stay_id"})
@@ -62,5 +62,5 @@ def signature() -> ModelSignature:
     )
 
 
-def _load_pyfunc(folder: str) -> Served:
-    return Served(ModelPackage.load(Path(folder)))
+def _load_pyfunc(folder: str) -> PyfuncModel:
+    return PyfuncModel(ModelPackage.load(Path(folder)))

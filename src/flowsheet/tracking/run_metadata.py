@@ -29,7 +29,7 @@ _COMPARED = ("cohort", "task", "features", "tuning", "evaluation")
 _PARAM_LENGTH = 6000
 
 
-def experiment_params(config: ExperimentConfig) -> dict[str, str]:
+def get_experiment_params(config: ExperimentConfig) -> dict[str, str]:
     """The choices of an experiment as flat parameters, ``task.horizon`` and the like, for MLflow's
     compare view.
 
@@ -37,13 +37,13 @@ def experiment_params(config: ExperimentConfig) -> dict[str, str]:
     the whole configuration is an artifact.
     """
     chosen = config.model_dump(mode="json", include=set(_COMPARED))
-    return {"seed": str(config.seed), **flat(chosen)}
+    return {"seed": str(config.seed), **flatten(chosen)}
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Nested values as dotted names; lists are joined, what is empty is left out.
 
-    >>> flat({"task": {"horizon": 1, "cutoff_hours": None}, "of": ["a", "b"]})
+    >>> flatten({"task": {"horizon": 1, "cutoff_hours": None}, "of": ["a", "b"]})
     {'task.horizon': '1', 'of': 'a, b'}
     """
     return dict(_flat(values, prefix))
@@ -60,7 +60,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
             yield f"{prefix}{name}", str(value)[:_PARAM_LENGTH]
 
 
-def code_version() -> dict[str, str]:
+def collect_code_version() -> dict[str, str]:
     """The package's version, and the commit where it runs from a checkout, as tags."""
     tags = {"flowsheet.version": __version__}
     root = Path(__file__).resolve().parents[3]
@@ -88,7 +88,7 @@ def _git(root: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def environment() -> dict[str, Any]:
+def collect_environment() -> dict[str, Any]:
     """Python, machine and the versions of the libraries that results depend on."""
     return {
         "python": platform.python_version(),
@@ -107,7 +107,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def requirements() -> str:
+def freeze_requirements() -> str:
     """Every installed distribution with its version, as a constraints file."""
     held = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
     return "".join(f"{name}=={held[name]}\n" for name in sorted(held))

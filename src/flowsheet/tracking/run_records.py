@@ -12,13 +12,13 @@ import yaml
 
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.state.json_files import read_json
-from flowsheet.tracking.store import PatientClient, as_default, connect
+from flowsheet.tracking.store import RetryingClient, as_default, connect
 
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))$")
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RunRecord:
     """An experiment's run, and which of its models are meant."""
 
     run_id: str
@@ -64,7 +64,7 @@ class Recorded:
             if name in held
         }
 
-    def folder(self, name: str, into: Path) -> Path:
+    def download_artifacts(self, name: str, into: Path) -> Path:
         """Copy the artifacts below ``name`` to the folder ``into``.
 
         Raises:
@@ -81,7 +81,7 @@ class Recorded:
             return Path(client.download_artifacts(self.run_id, name, str(into)))
 
 
-def recorded(reference: str, into: Path) -> Recorded:
+def load_run_record(reference: str, into: Path) -> RunRecord:
     """What a run id or the name of a registered version means.
 
     A reference is the id of an experiment's or a model's run (its first eight characters or more
@@ -109,7 +109,7 @@ def recorded(reference: str, into: Path) -> Recorded:
     every = sorted(
         child.data.tags["flowsheet.model"] for child in _children(client, run.info.run_id)
     )
-    return Recorded(
+    return RunRecord(
         run_id=run.info.run_id,
         experiment=client.get_experiment(run.info.experiment_id).name,
         models=(model,) if model else tuple(every),
@@ -121,7 +121,7 @@ def recorded(reference: str, into: Path) -> Recorded:
     )
 
 
-def _run(client: PatientClient, reference: str) -> Any:
+def _run(client: RetryingClient, reference: str) -> Any:
     if re.fullmatch(r"[0-9a-f]{8,32}", reference):
         experiments = [e.experiment_id for e in client.search_experiments(max_results=1000)]
         found = [
@@ -139,7 +139,7 @@ def _run(client: PatientClient, reference: str) -> Any:
     )
 
 
-def _version_run(client: PatientClient, reference: str, parts: re.Match[str]) -> Any:
+def _version_run(client: RetryingClient, reference: str, parts: re.Match[str]) -> Any:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -154,7 +154,7 @@ def _version_run(client: PatientClient, reference: str, parts: re.Match[str]) ->
     return client.get_run(version.run_id)
 
 
-def _children(client: PatientClient, run_id: str) -> list[Any]:
+def _children(client: RetryingClient, run_id: str) -> list[Any]:
     experiment = client.get_run(run_id).info.experiment_id
     wanted = f"tags.`flowsheet.level` = 'model' and tags.`mlflow.parentRunId` = '{run_id}'"
     return list(client.search_runs([experiment], wanted, max_results=1000))

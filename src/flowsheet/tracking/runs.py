@@ -19,25 +19,25 @@ from flowsheet.environment import user_name
 from flowsheet.errors import mask_secrets
 from flowsheet.state.json_files import write_json
 from flowsheet.timestamps import format_local_minute
-from flowsheet.tracking import stale_runs as orphans
+from flowsheet.tracking import stale_runs
 from flowsheet.tracking.run_metadata import (
-    code_version,
-    environment,
-    experiment_params,
-    flat,
-    requirements,
+    collect_code_version,
+    collect_environment,
+    flatten,
+    freeze_requirements,
+    get_experiment_params,
 )
 from flowsheet.tracking.store import (
-    PatientClient,
+    RetryingClient,
     artifact_root,
     connect,
-    embedded,
+    ignore_already_exists,
+    is_embedded,
     is_empty,
     store_lock,
-    unless_there,
 )
 
-Level = Literal["experiment", "model", "fold", "trial", "comparison", "note"]
+Level = Literal["experiment", "model", "fold", "trial", "comparison", "event"]
 _DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
 
 
@@ -97,7 +97,7 @@ class ParentRun:
 class Tracker:
     """Records experiments in the store."""
 
-    def __init__(self, client: PatientClient) -> None:
+    def __init__(self, client: RetryingClient) -> None:
         self._client = client
 
     @classmethod
@@ -105,7 +105,7 @@ class Tracker:
         """A tracker on the configured store."""
         return cls(connect())
 
-    def start(
+    def start_experiment_run(
         self,
         config: ExperimentConfig,
         key: str,
@@ -120,14 +120,14 @@ class Tracker:
         ``key`` stands for everything that the experiment's results depend on. ``fingerprints``
         (data, split, ...) become parameters. Configuration, installed versions and environment are
         kept as artifacts. ``run_lock`` says whose run it is while it goes on, for
-        :meth:`close_killed`.
+        :meth:`close_stale_runs`.
         """
         experiment_id = self._experiment(config.name)
         with store_lock():
             held = self._find(experiment_id, "experiment", {"flowsheet.key": key})
             run_id = held.info.run_id if held else self._create(
                 experiment_id, "experiment", f"{config.name} {key[:8]}",
-                {"flowsheet.key": key, orphans.RUN_LOCK: run_lock, "mlflow.source.name": f"flowsheet run {config.name}"},
+                {"flowsheet.key": key, stale_runs.RUN_LOCK: run_lock, "mlflow.source.name": f"flowsheet run {config.name}"},
             )  # fmt: skip
         if held and held.info.status == "FINISHED":
             return ParentRun(run_id, experiment_id, finished=True)
@@ -135,15 +135,15 @@ class Tracker:
         self._inputs(run_id, data)
         self.log(
             run_id,
-            params={**experiment_params(config), **(fingerprints or {})},
-            tags={**code_version(), **(tags or {}), orphans.RUN_LOCK: run_lock},
+            params={**get_experiment_params(config), **(fingerprints or {})},
+            tags={**collect_code_version(), **(tags or {}), stale_runs.RUN_LOCK: run_lock},
         )
         self._record(run_id, config)
         if config.description:
             self._client.set_tag(run_id, "mlflow.note.content", config.description)
         return ParentRun(run_id, experiment_id, finished=False)
 
-    def comparison(self, experiment: str, key: str, runs: Mapping[str, str]) -> ParentRun:
+    def start_comparison_run(self, experiment: str, key: str, runs: Mapping[str, str]) -> ParentRun:
         """The run of a comparison of ``runs`` ({run id: experiment}): the one with this key, or a new one."""
         experiment_id = self._experiment(experiment)
         held = self._find(experiment_id, "comparison", {"flowsheet.key": key})
@@ -156,26 +156,28 @@ class Tracker:
             experiment_id, "comparison", " and ".join(sorted({*runs.values()}))[:200], tags
         )
         self.log(
-            run_id, params={f"run.{i}": run for i, run in enumerate(runs)}, tags=code_version()
+            run_id,
+            params={f"run.{i}": run for i, run in enumerate(runs)},
+            tags=collect_code_version(),
         )
         return ParentRun(run_id, experiment_id, finished=False)
 
-    def note(self, experiment: str, title: str, tags: Mapping[str, str]) -> str:
+    def add_event_run(self, experiment: str, title: str, tags: Mapping[str, str]) -> str:
         """A finished run that holds tags only."""
-        run_id = self._create(self._experiment(experiment), "note", title, tags)
+        run_id = self._create(self._experiment(experiment), "event", title, tags)
         self.finish(run_id)
         return run_id
 
-    def notes(self, experiment: str) -> list[dict[str, str]]:
+    def list_event_tags(self, experiment: str) -> list[dict[str, str]]:
         """The tags of all notes."""
         held = self._client.get_experiment_by_name(experiment)
         return (
-            [dict(run.data.tags) for run in self._below(held.experiment_id, "note", {})]
+            [dict(run.data.tags) for run in self._below(held.experiment_id, "event", {})]
             if held
             else []
         )
 
-    def model_run(
+    def start_model_run(
         self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None
     ) -> str:
         """The run of one model below its experiment's; ``params`` as ``model.<name>``."""
@@ -187,10 +189,10 @@ class Tracker:
         }
         held = self._find(experiment_id, "model", tags)
         run_id = str(held.info.run_id) if held else self._create(experiment_id, "model", name, tags)
-        self.log(run_id, params={"model": name, **flat(params or {}, "model.")})
+        self.log(run_id, params={"model": name, **flatten(params or {}, "model.")})
         return run_id
 
-    def fold_run(self, model_run_id: str, name: str, fold: str, training_key: str) -> str:
+    def start_fold_run(self, model_run_id: str, name: str, fold: str, training_key: str) -> str:
         """The run of one model in one fold or replicate, below the model's own."""
         experiment_id = self._client.get_run(model_run_id).info.experiment_id
         tags = {
@@ -265,11 +267,11 @@ class Tracker:
                 tags=[entity for entity in some if isinstance(entity, RunTag)],
             )
 
-    def log_folder(self, run_id: str, folder: Path, name: str | None = None) -> None:
+    def log_artifacts(self, run_id: str, folder: Path, name: str | None = None) -> None:
         """Keep a folder's files as artifacts, below ``name``."""
         self._client.log_artifacts(run_id, str(folder), name)
 
-    def describe(self, run_id: str, markdown: str) -> None:
+    def set_description(self, run_id: str, markdown: str) -> None:
         """What the run's page says first."""
         self._client.set_tag(run_id, "mlflow.note.content", markdown)
 
@@ -279,23 +281,23 @@ class Tracker:
 
     def fail(self, run_id: str, reason: str, *, killed: bool = False) -> None:
         """The run ended otherwise, and with it what is below; a later one with the same key takes it up."""
-        self.close_below(run_id)
+        self.close_child_runs(run_id)
         self._client.set_tag(run_id, "flowsheet.error", mask_secrets(reason)[:5000])
         self._client.set_terminated(run_id, "KILLED" if killed else "FAILED")
 
-    def close_below(self, run_id: str) -> None:
+    def close_child_runs(self, run_id: str) -> None:
         """End the open runs below one: nobody works on them any more, or a server that was killed made them twice."""
-        orphans.close_below(self._client, run_id)
+        stale_runs.close_child_runs(self._client, run_id)
 
-    def close_killed(self, is_stale: orphans.IsStale) -> None:
+    def close_stale_runs(self, is_stale: stale_runs.IsStale) -> None:
         """End the runs that a kill has left open; ``is_stale`` tells of a ``run_lock`` whether it is gone."""
-        for run_id in orphans.killed(self._client, is_stale):
+        for run_id in stale_runs.find_killed_runs(self._client, is_stale):
             self.fail(run_id, "its process was killed", killed=True)
 
     def _trial(self, run_id: str, metric: str, trial: Trial) -> None:
         self.log(
             run_id,
-            params=flat(trial.params, "model."),
+            params=flatten(trial.params, "model."),
             metrics={f"valid.{metric}": trial.value, "seconds": trial.seconds},
             curves={f"epoch.{metric}": trial.curve},
             tags={
@@ -327,8 +329,8 @@ class Tracker:
         with store_lock():
             held = self._client.get_experiment_by_name(name)
             if held is None:
-                place = f"{artifact_root()}/{name}" if embedded() else None
-                with unless_there():
+                place = f"{artifact_root()}/{name}" if is_embedded() else None
+                with ignore_already_exists():
                     self._client.create_experiment(name, artifact_location=place)
                 held = self._client.get_experiment_by_name(name)
             if held.lifecycle_stage == "deleted":
@@ -356,9 +358,9 @@ class Tracker:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             OmegaConf.save(OmegaConf.create(config.model_dump(mode="json")), folder / "config.yaml")
-            write_json(folder / "environment.json", environment())
-            (folder / "requirements.txt").write_text(requirements())
-            self.log_folder(run_id, folder)
+            write_json(folder / "environment.json", collect_environment())
+            (folder / "requirements.txt").write_text(freeze_requirements())
+            self.log_artifacts(run_id, folder)
 
 
 def list_runs(limit: int = 50) -> tuple[list[str], list[list[str]]]:

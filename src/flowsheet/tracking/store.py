@@ -22,7 +22,7 @@ from flowsheet.state.locks import exclusive_lock
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-QUIET = {
+MLFLOW_DEFAULTS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -65,7 +65,7 @@ def artifact_root() -> str:
     return (_folder() / "artifacts").as_uri()
 
 
-def embedded() -> bool:
+def is_embedded() -> bool:
     """Whether the store is an SQLite file, without a server that would look after artifacts."""
     return tracking_uri().startswith("sqlite:")
 
@@ -80,19 +80,19 @@ def store_lock() -> Any:
     return exclusive_lock(_folder() / ".lock")
 
 
-def connect() -> PatientClient:
+def connect() -> RetryingClient:
     """A client of the store, which is made when it is not there.
 
     The first connection to an SQLite file makes its tables, about 3 s; two processes would trip
     over each other.
     """
-    for name, value in QUIET.items():
+    for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
     return _connect(tracking_uri())
 
 
 @cache
-def _connect(uri: str) -> PatientClient:
+def _connect(uri: str) -> RetryingClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("urllib3.connectionpool").addHandler(_Waiting())
@@ -102,7 +102,7 @@ def _connect(uri: str) -> PatientClient:
         client = MlflowClient(
             tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri
         )
-        patient = PatientClient(client)
+        patient = RetryingClient(client)
         patient.search_experiments(max_results=1)
         return patient
 
@@ -121,7 +121,7 @@ def as_default() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unless_there() -> Iterator[None]:
+def ignore_already_exists() -> Iterator[None]:
     """Make what may be there by now: another machine made it, or a server that was killed before it answered."""
     from mlflow.exceptions import MlflowException
 
@@ -140,7 +140,7 @@ class _Waiting(logging.Handler):
             print("[mlflow] no answer; trying again", file=sys.stderr, flush=True)
 
 
-class PatientClient:
+class RetryingClient:
     """An ``MlflowClient`` whose calls are tried again while another process holds the SQLite file.
 
     A call that met a locked file has changed nothing, so that it may be repeated. A server that

@@ -17,7 +17,11 @@ from flowsheet.cohort.schema import Tables
 from flowsheet.cohort.writer import write
 from flowsheet.config import MonitoringConfig
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.lifecycle.deployment.monitoring import Monitored, monitor, monitoring_config
+from flowsheet.lifecycle.deployment.monitoring import (
+    MonitoringResult,
+    load_monitoring_config,
+    monitor,
+)
 from flowsheet.monitoring.reference import Reference
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import connect
@@ -29,7 +33,7 @@ def quiet(line: str) -> None:
     pass
 
 
-def watch(in_service, folder: Path, out: Path | None = None) -> Monitored:
+def watch(in_service, folder: Path, out: Path | None = None) -> MonitoringResult:
     return monitor(f"{in_service.name}/{in_service.version}", folder, quiet, CONFIG, out)
 
 
@@ -46,7 +50,7 @@ def changed(in_service, folder: Path, change) -> Extract:
     )
 
 
-def names(done: Monitored) -> set[tuple[str, str]]:
+def names(done: MonitoringResult) -> set[tuple[str, str]]:
     return {(flag.kind, flag.of) for flag in done.flags}
 
 
@@ -184,11 +188,11 @@ def test_the_command_exits_by_what_it_found(in_service, tmp_path):
 
 def test_an_unknown_choice_names_the_nearest():
     with pytest.raises(UsageError, match="no monitoring called 'standrad'"):
-        monitoring_config("standrad")
+        load_monitoring_config("standrad")
 
 
 def test_the_declared_choice_is_the_documented_default():
-    assert monitoring_config("standard") == CONFIG
+    assert load_monitoring_config("standard") == CONFIG
 
 
 def test_a_changed_quarantine_is_compared_anew(in_service, tmp_path):

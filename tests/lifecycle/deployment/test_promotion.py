@@ -13,10 +13,9 @@ import pytest
 from flowsheet.config import PromotionConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment import promotion
-from flowsheet.lifecycle.deployment.promotion import promote, promotion_config, rollback
-from flowsheet.tracking import model_registry as champion
-from flowsheet.tracking.decisions import EXPERIMENT, log
-from flowsheet.tracking.registration import challenge
+from flowsheet.lifecycle.deployment.promotion import load_promotion_config, promote, rollback
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.decisions import EXPERIMENT, load_decisions
 from flowsheet.tracking.store import connect
 
 BETTER = PromotionConfig(name="quick", resamples=100, latency_ms=60_000)
@@ -36,7 +35,7 @@ def failed(verdict):
     return [gate.name for gate in verdict.gates if not gate.passed]
 
 
-def enthrone(registrar, says="weak", **how):
+def promote_first(registrar, says="weak", **how):
     """A version, promoted."""
     version = registrar.register(says, **how)
     verdict = promote(how.get("name", registrar.name), version, BETTER, reason="first")
@@ -45,11 +44,15 @@ def enthrone(registrar, says="weak", **how):
 
 
 def serving(registrar):
-    return champion.aliases(registrar.name).get("champion")
+    return model_registry.get_aliases(registrar.name).get("champion")
 
 
 def mine(registrar):
-    return [(d.action, d.version, d.former) for d in log() if d.name == registrar.name]
+    return [
+        (d.action, d.version, d.previous_version)
+        for d in load_decisions()
+        if d.name == registrar.name
+    ]
 
 
 def test_the_first_version_has_nobody_to_beat_and_must_pass_the_rest(registrar):
@@ -59,14 +62,18 @@ def test_the_first_version_has_nobody_to_beat_and_must_pass_the_rest(registrar):
     assert verdict.promoted
     assert {gate.name for gate in verdict.gates} == GATES
     assert serving(registrar) == 1
-    decision = log()[-1]
+    decision = load_decisions()[-1]
     assert decision == verdict.decision
-    assert (decision.actor, decision.reason, decision.former) == ("ada", "the first one", None)
+    assert (decision.actor, decision.reason, decision.previous_version) == (
+        "ada",
+        "the first one",
+        None,
+    )
     assert {name: said for name, _, said in decision.gates}["better"] == "there is no champion yet"
 
 
 def test_a_better_model_takes_its_place(registrar):
-    enthrone(registrar)
+    promote_first(registrar)
     version = registrar.register("good")
     verdict = promote(registrar.name, version, BETTER, reason="better")
     assert verdict.promoted, failed(verdict)
@@ -76,30 +83,30 @@ def test_a_better_model_takes_its_place(registrar):
 
 @pytest.mark.parametrize("config", [BETTER, NOT_WORSE], ids=["better", "not_worse"])
 def test_a_worse_model_is_refused(registrar, config):
-    enthrone(registrar, "good")
+    promote_first(registrar, "good")
     verdict = promote(registrar.name, registrar.register("weak"), config, reason="try")
     assert failed(verdict) == [config.rule]
     assert serving(registrar) == 1
-    assert log()[-1].reason == f"try (gates failed: {config.rule})"
+    assert load_decisions()[-1].reason == f"try (gates failed: {config.rule})"
     assert mine(registrar)[-1] == ("refused", 2, 1)
 
 
 def test_an_equal_model_is_no_better_but_not_worse_either(registrar):
-    enthrone(registrar, "good")
+    promote_first(registrar, "good")
     equal = registrar.register("good")
     assert failed(promote(registrar.name, equal, BETTER, reason="try")) == ["better"]
     assert promote(registrar.name, equal, NOT_WORSE, reason="regular retraining").promoted
 
 
 def test_a_badly_calibrated_model_is_refused(registrar):
-    enthrone(registrar, "weak")
+    promote_first(registrar, "weak")
     verdict = promote(registrar.name, registrar.register("overconfident"), BETTER, reason="try")
     assert failed(verdict) == ["calibration slope", "calibration error"]
     assert serving(registrar) == 1
 
 
 def test_figures_on_other_rows_do_not_count(registrar):
-    enthrone(registrar, "weak")
+    promote_first(registrar, "weak")
     verdict = promote(registrar.name, registrar.register("good", rows=1), BETTER, reason="try")
     assert failed(verdict) == ["rows", "better"]
     assert "y differs in" in verdict.gates[0].said
@@ -107,7 +114,7 @@ def test_figures_on_other_rows_do_not_count(registrar):
 
 
 def test_figures_of_another_task_do_not_count(registrar):
-    enthrone(registrar, "weak")
+    promote_first(registrar, "weak")
     verdict = promote(
         registrar.name, registrar.register("good", task={"horizon": 2}), BETTER, reason="try"
     )
@@ -128,14 +135,14 @@ def test_each_further_gate_refuses_by_itself(registrar):
 
 
 def test_the_challenger_is_meant_where_no_version_is_named(registrar):
-    enthrone(registrar, "weak")
+    promote_first(registrar, "weak")
     better, _ = registrar.register("good"), registrar.register("weak")
-    challenge(registrar.name, better)
+    model_registry.set_challenger(registrar.name, better)
     assert (
         promote(registrar.name, None, BETTER, reason="the challenger won").decision.version
         == better
     )
-    assert champion.aliases(registrar.name) == {"champion": better}
+    assert model_registry.get_aliases(registrar.name) == {"champion": better}
 
 
 def test_kinds_of_models_compete_for_one_place(registrar):
@@ -144,8 +151,8 @@ def test_kinds_of_models_compete_for_one_place(registrar):
     registrar.register("good", name=f"{registrar.name}-other")
     assert promote(registrar.name, 1, BETTER, service=place, reason="first").promoted
     assert promote(f"{registrar.name}-other", 1, BETTER, service=place, reason="better").promoted
-    assert champion.aliases(place) == {"champion": 2}
-    assert champion.aliases(registrar.name) == {}
+    assert model_registry.get_aliases(place) == {"champion": 2}
+    assert model_registry.get_aliases(registrar.name) == {}
     rollback(place, reason="no")
     assert (
         promote(
@@ -153,8 +160,11 @@ def test_kinds_of_models_compete_for_one_place(registrar):
         ).decision.version
         == 2
     )
-    assert champion.find(place).version == 2
-    assert champion.load(champion.resolve(place, "champion")).kind == "logistic_regression"
+    assert model_registry.get_version(place).version == 2
+    assert (
+        model_registry.load_package(model_registry.get_version_by_alias(place, "champion")).kind
+        == "logistic_regression"
+    )
 
 
 def test_rollback_is_quick_and_goes_back_one_by_one(registrar):
@@ -164,7 +174,7 @@ def test_rollback_is_quick_and_goes_back_one_by_one(registrar):
     started = time.perf_counter()
     decision = rollback(registrar.name, actor="night shift", reason="alarms all night")
     assert time.perf_counter() - started < 5
-    assert (serving(registrar), decision.former, decision.actor) == (2, 3, "night shift")
+    assert (serving(registrar), decision.previous_version, decision.actor) == (2, 3, "night shift")
     rollback(registrar.name, reason="still")
     assert serving(registrar) == 1
     with pytest.raises(UsageError, match="no former champion"):
@@ -179,7 +189,7 @@ def test_rollback_is_quick_and_goes_back_one_by_one(registrar):
 
 
 def test_what_cannot_be_promoted_is_said(registrar):
-    enthrone(registrar)
+    promote_first(registrar)
     with pytest.raises(UsageError, match="is the champion already"):
         promote(registrar.name, 1, BETTER, reason="again")
     with pytest.raises(UsageError, match="has no version 7"):
@@ -192,25 +202,25 @@ def test_what_cannot_be_promoted_is_said(registrar):
 
 
 def test_an_alias_moved_by_hand_is_noticed_and_never_guessed_about(registrar):
-    enthrone(registrar, "weak")
-    enthrone(registrar, "good")
+    promote_first(registrar, "weak")
+    promote_first(registrar, "good")
     other = registrar.register("good")
-    champion.move(registrar.name, "champion", other)
+    model_registry.set_alias(registrar.name, "champion", other)
     with pytest.raises(
         CheckFailed, match="champion is version 3, but the log last put version 2 there"
     ):
         rollback(registrar.name, reason="try")
-    champion.move(registrar.name, "champion", None)
+    model_registry.delete_alias(registrar.name, "champion")
     with pytest.raises(CheckFailed, match="champion is no version, but the log"):
         rollback(registrar.name, reason="try")
-    champion.move(registrar.name, "champion", 2)
+    model_registry.set_alias(registrar.name, "champion", 2)
     rollback(registrar.name, reason="put right")
     assert serving(registrar) == 1
 
 
 def test_a_champion_made_by_hand_can_be_gone_back_to(registrar):
     registrar.register("weak")
-    champion.move(registrar.name, "champion", 1)
+    model_registry.set_alias(registrar.name, "champion", 1)
     assert promote(
         registrar.name, registrar.register("good"), BETTER, reason="the first through gates"
     ).promoted
@@ -219,14 +229,14 @@ def test_a_champion_made_by_hand_can_be_gone_back_to(registrar):
 
 
 def test_a_promotion_that_was_cut_off_may_be_said_again(registrar, monkeypatch):
-    enthrone(registrar, "weak")
+    promote_first(registrar, "weak")
     version = registrar.register("good")
 
     def killed(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(promotion.registry, "move", killed)
+        broken.setattr(promotion.model_registry, "set_alias", killed)
         with pytest.raises(KeyboardInterrupt):
             promote(registrar.name, version, BETTER, reason="better")
     assert serving(registrar) == 1
@@ -240,7 +250,7 @@ def test_a_promotion_that_was_cut_off_may_be_said_again(registrar, monkeypatch):
 def test_a_champion_that_changes_while_a_candidate_is_judged_is_the_one_to_beat(
     registrar, monkeypatch
 ):
-    enthrone(registrar, "weak")
+    promote_first(registrar, "weak")
     good, equal = registrar.register("good"), registrar.register("good")
     judged, calls = promotion._judged, []
 
@@ -248,7 +258,7 @@ def test_a_champion_that_changes_while_a_candidate_is_judged_is_the_one_to_beat(
         calls.append(arguments[1].version)
         found = judged(*arguments)
         if len(calls) == 1:
-            champion.move(registrar.name, "champion", good)
+            model_registry.set_alias(registrar.name, "champion", good)
         return found
 
     monkeypatch.setattr(promotion, "_judged", meanwhile)
@@ -270,10 +280,10 @@ def command(*arguments):
 
 @pytest.mark.slow
 def test_two_that_decide_at_once_are_one_after_the_other(registrar):
-    enthrone(registrar, "weak")
+    promote_first(registrar, "weak")
     for _ in range(2):
         registrar.register("good")
-    before = len(log())
+    before = len(load_decisions())
     rivals = [
         command(
             "promote",
@@ -290,16 +300,16 @@ def test_two_that_decide_at_once_are_one_after_the_other(registrar):
     said = [rival.communicate(timeout=180) for rival in rivals]
     codes = sorted(rival.returncode for rival in rivals)
     assert codes == [0, 1], said  # the one that came second was no better than the first
-    after = log()[before:]
+    after = load_decisions()[before:]
     assert [d.action for d in after] == ["promoted", "refused"]
-    assert (after[0].former, after[1].former) == (1, after[0].version)
+    assert (after[0].previous_version, after[1].previous_version) == (1, after[0].version)
     assert serving(registrar) == after[0].version
     rollback(registrar.name, reason="tidy")
     assert serving(registrar) == 1
 
 
 def test_the_commands_tell_gates_and_exit_codes(registrar):
-    enthrone(registrar, "good")
+    promote_first(registrar, "good")
     registrar.register("weak")
     refused = command("promote", registrar.name, "--reason", "try")
     out, err = refused.communicate(timeout=120)
@@ -313,7 +323,7 @@ def test_the_commands_tell_gates_and_exit_codes(registrar):
 
 @pytest.mark.parametrize("name", ["standard", "refresh"])
 def test_the_choices_of_the_repository_are_valid(name):
-    assert promotion_config(name).name == name
+    assert load_promotion_config(name).name == name
 
 
 class TestTheLog:
@@ -323,8 +333,8 @@ class TestTheLog:
     def broken(self, registry_home, flowsheet_home, registrar, monkeypatch):
         import shutil
 
-        enthrone(registrar, "weak")
-        enthrone(registrar, "good")
+        promote_first(registrar, "weak")
+        promote_first(registrar, "good")
         rollback(registrar.name, reason="x")
         shutil.copytree(registry_home, flowsheet_home)
         monkeypatch.setenv("FLOWSHEET_HOME", str(flowsheet_home))
@@ -343,9 +353,9 @@ class TestTheLog:
             text = run.data.tags["decision"]
             client.set_tag(run.info.run_id, "decision", text.replace('"actor":"', '"actor":"not '))
             with pytest.raises(CheckFailed, match="was changed or taken out"):
-                log()
+                load_decisions()
             client.set_tag(run.info.run_id, "decision", text)
-            assert log()
+            assert load_decisions()
 
     def test_a_decision_that_was_taken_out_is_noticed(self, broken, registrar):
         client, runs = broken
@@ -354,22 +364,22 @@ class TestTheLog:
             with pytest.raises(CheckFailed, match="was changed or taken out"):
                 rollback(registrar.name, reason="try")
             client.restore_run(runs[place].info.run_id)
-            assert len(log()) == len(runs)
+            assert len(load_decisions()) == len(runs)
 
     def test_a_log_that_was_deleted_is_noticed(self, broken):
         client, _ = broken
         client.delete_experiment(client.get_experiment_by_name(EXPERIMENT).experiment_id)
         with pytest.raises(CheckFailed, match="was changed or taken out"):
-            log()
+            load_decisions()
 
     def test_a_decision_that_a_killed_server_was_told_twice_counts_once(self, broken):
         client, runs = broken
-        before, run = log(), runs[-1]
+        before, run = load_decisions(), runs[-1]
         client.create_run(run.info.experiment_id, tags=run.data.tags)
-        assert log() == before
+        assert load_decisions() == before
 
     def test_a_decision_that_cannot_be_read_is_said(self, broken):
         client, runs = broken
         client.set_tag(runs[-1].info.run_id, "decision", "{}")
         with pytest.raises(CheckFailed, match="a decision cannot be read"):
-            log()
+            load_decisions()

@@ -18,8 +18,8 @@ from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.lifecycle.deployment.promotion import promote, rollback
 from flowsheet.lifecycle.model_card import facts as cards
-from flowsheet.tracking import model_registry as champion
-from flowsheet.tracking.run_records import recorded
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.run_records import load_run_record
 from flowsheet.tracking.store import connect
 
 SECTIONS = [
@@ -44,7 +44,9 @@ MANIFEST = Manifest(
 
 def evidence_of(registrar, version, tmp_path):
     return Evidence.load(
-        recorded(f"{registrar.name}/{version}", tmp_path).folder("evidence", tmp_path)
+        load_run_record(f"{registrar.name}/{version}", tmp_path).download_artifacts(
+            "evidence", tmp_path
+        )
     )
 
 
@@ -90,10 +92,10 @@ def test_figures_are_those_of_the_evidence(registrar, tmp_path):
 
 def test_it_is_kept_beside_the_run_and_linked(registrar, tmp_path):
     version = made(registrar, tmp_path)
-    found = champion.find(registrar.name, version)
+    found = model_registry.get_version(registrar.name, version)
     folder = tmp_path / "kept"
     folder.mkdir()
-    kept = champion.kept(found, "card", folder)
+    kept = model_registry.download_run_artifact(found, "card", folder)
     assert (kept / "MODEL_CARD.md").read_text() == cards.card(f"{registrar.name}/{version}")
     description = connect().get_model_version(registrar.name, str(version)).description
     assert f"runs/{found.run_id}/artifacts/card/MODEL_CARD.md" in description

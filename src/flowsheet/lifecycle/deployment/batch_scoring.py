@@ -11,13 +11,13 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TIME
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
-from flowsheet.lifecycle.deployment.export_file import deliver
+from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter_batches
 from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS
 from flowsheet.state.hashing import digest
-from flowsheet.tracking import model_registry as registry
-from flowsheet.tracking.model_registry import Registered
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.model_registry import ModelVersion
 
 SCORES: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
@@ -55,9 +55,9 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
         trained with.
         FlowsheetError: the file cannot be written.
     """
-    found = registry.named(model)
+    found = model_registry.resolve_reference(model)
     opened = Extract.open(extract, verify=True)
-    model_package = registry.load(found)
+    model_package = model_registry.load_package(found)
     check_variables(opened, model_package)
     key = digest([model_package.training_key, found.name, found.version, opened.fingerprint])
 
@@ -73,7 +73,7 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     made = run_stage("scores", key, make)
     file = made.folder / "scores.parquet"
     if out is not None:
-        deliver(file, out)
+        export_file(file, out)
     counted = pl.scan_parquet(file).select(pl.col("stay_id").n_unique(), pl.len()).collect().row(0)
     return Scored(
         stage=made,
@@ -85,7 +85,7 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     )
 
 
-def _check_whole(risks: pl.DataFrame, found: Registered) -> None:
+def _check_whole(risks: pl.DataFrame, found: ModelVersion) -> None:
     """No risk leaves the house that is none."""
     wrong = risks.filter(
         ~pl.col("risk").is_between(0, 1).fill_null(value=False) | pl.col("risk").is_nan()
@@ -99,7 +99,7 @@ def _check_whole(risks: pl.DataFrame, found: Registered) -> None:
         )
 
 
-def _marked(risks: pl.DataFrame, found: Registered, extract: Extract) -> pl.DataFrame:
+def _marked(risks: pl.DataFrame, found: ModelVersion, extract: Extract) -> pl.DataFrame:
     return risks.with_columns(
         model=pl.lit(found.name),
         version=pl.lit(found.version),

@@ -9,18 +9,18 @@ from pathlib import Path
 
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment.predictions import Predictions
-from flowsheet.tracking.run_records import Recorded, recorded
+from flowsheet.tracking.run_records import RunRecord, load_run_record
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """One reference's models and what they said of the held-out rows."""
 
-    record: Recorded
+    record: RunRecord
     predictions: Predictions
 
 
-def contender(reference: str, folder: Path) -> Contender:
+def load_candidate(reference: str, folder: Path) -> Candidate:
     """The models that a reference means; files go to ``folder``, which is made.
 
     Raises:
@@ -28,8 +28,8 @@ def contender(reference: str, folder: Path) -> Contender:
         CheckFailed: the run keeps no predictions of them.
     """
     folder.mkdir()
-    record = recorded(reference, folder)
-    held = Predictions.load(record.folder("evidence", folder))
+    record = load_run_record(reference, folder)
+    held = Predictions.load(record.download_artifacts("evidence", folder))
     missing = [model for model in record.models if model not in held.models]
     kept = {model: model for model in record.models if model in held.models}
     if not kept:
@@ -38,10 +38,10 @@ def contender(reference: str, folder: Path) -> Contender:
             where=f"run {record.run_id}",
             todo="the model was left out of its experiment: see the run's report",
         )
-    return Contender(record, held.select_models(kept))
+    return Candidate(record, held.select_models(kept))
 
 
-def must_agree(first: Contender, other: Contender) -> None:
+def check_comparable(first: Candidate, other: Candidate) -> None:
     """Refuse to compare answers to different questions.
 
     Raises:
@@ -84,7 +84,7 @@ def _row_differences(a: Predictions, b: Predictions) -> list[str]:
     return found or ["the order of rows"]
 
 
-def side_by_side(contenders: Sequence[Contender]) -> Predictions:
+def concat_models(contenders: Sequence[Candidate]) -> Predictions:
     """All models of contenders that agree, under names that tell them apart.
 
     Raises:

@@ -15,10 +15,10 @@ from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.report.data import describe_task
 from flowsheet.lifecycle.deployment.candidates import (
-    Contender,
-    contender,
-    must_agree,
-    side_by_side,
+    Candidate,
+    check_comparable,
+    concat_models,
+    load_candidate,
 )
 from flowsheet.lifecycle.experiment.evaluate import VERSION, evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
@@ -57,11 +57,12 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> Compar
         METRICS.get(metric)
     with tempfile.TemporaryDirectory() as folder:
         contenders = [
-            contender(reference, Path(folder) / str(i)) for i, reference in enumerate(references)
+            load_candidate(reference, Path(folder) / str(i))
+            for i, reference in enumerate(references)
         ]
     for other in contenders[1:]:
-        must_agree(contenders[0], other)
-    joined = side_by_side(contenders)
+        check_comparable(contenders[0], other)
+    joined = concat_models(contenders)
     first = contenders[0].record
     evaluation = EvaluationConfig.model_validate(first.config["evaluation"])
     evaluation = evaluation.model_copy(update={"metric": metric or evaluation.metric})
@@ -97,7 +98,7 @@ def _judged(
     return run_stage("comparison", key, make)
 
 
-def _report(evidence: Evidence, contenders: Sequence[Contender], made: Stage) -> Path:
+def _report(evidence: Evidence, contenders: Sequence[Candidate], made: Stage) -> Path:
     first = contenders[0].record
     runs = {
         each.record.label: f"{each.record.experiment}, run {each.record.run_id}"
@@ -120,18 +121,18 @@ def _report(evidence: Evidence, contenders: Sequence[Contender], made: Stage) ->
     return folder / "report.html"
 
 
-def _tracked(evidence: Evidence, contenders: Sequence[Contender], made: Stage, report: Path) -> str:
+def _tracked(evidence: Evidence, contenders: Sequence[Candidate], made: Stage, report: Path) -> str:
     tracker = Tracker.open()
     compared = {each.record.run_id: each.record.experiment for each in contenders}
-    run = tracker.comparison(EXPERIMENT, made.key, compared)
+    run = tracker.start_comparison_run(EXPERIMENT, made.key, compared)
     if not run.finished:
         for model in evidence.models:
-            child = tracker.model_run(run.run_id, model, digest([made.key, model]))
+            child = tracker.start_model_run(run.run_id, model, digest([made.key, model]))
             tracker.log(child, metrics=evidence.metrics(model))
             tracker.finish(child)
         tracker.log(run.run_id, tags={"flowsheet.best": evidence.models[0]})
-        tracker.log_folder(run.run_id, made.folder, "evidence")
-        tracker.log_folder(run.run_id, report.parent, "report")
-        tracker.describe(run.run_id, evidence.headline)
+        tracker.log_artifacts(run.run_id, made.folder, "evidence")
+        tracker.log_artifacts(run.run_id, report.parent, "report")
+        tracker.set_description(run.run_id, evidence.headline)
         tracker.finish(run.run_id)
     return run.run_id

@@ -9,7 +9,7 @@ from pathlib import Path
 from flowsheet.errors import FlowsheetError
 
 
-def deliver(file: Path, out: Path) -> None:
+def export_file(file: Path, out: Path) -> None:
     """A copy that is there whole or not at all; an older file of that name is replaced.
 
     Raises:

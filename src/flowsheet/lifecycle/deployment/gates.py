@@ -13,12 +13,12 @@ from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.subsets import ALL
-from flowsheet.lifecycle.deployment.candidates import Contender, must_agree
+from flowsheet.lifecycle.deployment.candidates import Candidate, check_comparable
 from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.prediction.input_rows import example_tables
-from flowsheet.tracking import model_registry as registry
-from flowsheet.tracking.model_registry import Registered
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 _TRIES = 15
@@ -34,7 +34,7 @@ class Gate(FrozenModel):
 
 
 def gates(
-    version: Registered, candidate: Contender, champion: Contender | None, config: PromotionConfig
+    version: ModelVersion, candidate: Candidate, champion: Candidate | None, config: PromotionConfig
 ) -> list[Gate]:
     """Every gate, passed or not; without a champion those that compare are passed."""
     rows = _same_rows(candidate, champion)
@@ -49,22 +49,22 @@ def gates(
     ]
 
 
-def _same_rows(candidate: Contender, champion: Contender | None) -> Gate:
+def _same_rows(candidate: Candidate, champion: Candidate | None) -> Gate:
     if champion is None:
         return Gate(name="rows", passed=True, said="there is no champion to be compared with")
     try:
-        must_agree(champion, candidate)
+        check_comparable(champion, candidate)
     except CheckFailed as difference:
         return Gate(name="rows", passed=False, said=difference.what)
     return Gate(name="rows", passed=True, said="task and held-out rows are the champion's")
 
 
-def _not_compared(champion: Contender | None) -> str:
+def _not_compared(champion: Candidate | None) -> str:
     return "not judged: the rows are not the champion's" if champion else "there is no champion yet"
 
 
 def _evidence(
-    candidate: Contender, champion: Contender | None, config: PromotionConfig
+    candidate: Candidate, champion: Candidate | None, config: PromotionConfig
 ) -> Evidence:
     held = _as(candidate, CANDIDATE)
     if champion:
@@ -82,7 +82,7 @@ def _evidence(
     )
 
 
-def _as(contender: Contender, name: str) -> Predictions:
+def _as(contender: Candidate, name: str) -> Predictions:
     return contender.predictions.select_models({contender.predictions.models[0]: name})
 
 
@@ -133,16 +133,16 @@ def _subgroups(evidence: Evidence, config: PromotionConfig) -> Gate:
     return Gate(name="subgroups", passed=worst["value"] >= config.subgroup_floor, said=said)
 
 
-def _package(version: Registered, config: PromotionConfig) -> Iterator[Gate]:
+def _package(version: ModelVersion, config: PromotionConfig) -> Iterator[Gate]:
     """It loads, takes what every package takes, and answers in time."""
     try:
-        model_package = registry.load(version)
+        model_package = model_registry.load_package(version)
         asked = example_tables()
         answer = model_package.predict(asked)
     except FlowsheetError as error:
         yield Gate(name="signature", passed=False, said=f"the package does not answer: {error}")
         return
-    fits = answer.height > 0 and registry.has_our_signature(version)
+    fits = answer.height > 0 and model_registry.has_current_signature(version)
     yield Gate(
         name="signature",
         passed=fits,

@@ -10,20 +10,20 @@ import polars as pl
 from flowsheet.cohort.extract import Extract
 from flowsheet.compose import load
 from flowsheet.config import FrozenModel, MonitoringConfig, validate_config
-from flowsheet.lifecycle.deployment.export_file import deliver
+from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
 from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 from flowsheet.monitoring.findings import Findings, compare
 from flowsheet.monitoring.profile import VERSION
-from flowsheet.monitoring.reference import Reference, mean_risks, sketches
+from flowsheet.monitoring.reference import Reference, mean_risk_profile, sketches
 from flowsheet.monitoring.report import Watched, render
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.timestamps import local_now_text
-from flowsheet.tracking import model_registry as registry
-from flowsheet.tracking import monitoring_runs as watch
-from flowsheet.tracking.model_registry import Registered
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.model_registry import ModelVersion
+from flowsheet.tracking.monitoring_runs import record_monitoring_run
 
 
 class Flag(FrozenModel):
@@ -36,7 +36,7 @@ class Flag(FrozenModel):
     said: str
 
 
-class Monitored(FrozenModel):
+class MonitoringResult(FrozenModel):
     """What monitoring found; the stage's folder holds report.html, findings.parquet and findings.json."""
 
     stage: Stage
@@ -58,7 +58,7 @@ class Monitored(FrozenModel):
         return not self.flags
 
 
-def monitoring_config(name: str) -> MonitoringConfig:
+def load_monitoring_config(name: str) -> MonitoringConfig:
     """The choice of that name in conf/monitoring.
 
     Raises:
@@ -69,7 +69,7 @@ def monitoring_config(name: str) -> MonitoringConfig:
 
 def monitor(
     model: str, extract: Path, progress: Progress, config: MonitoringConfig, out: Path | None = None
-) -> Monitored:
+) -> MonitoringResult:
     """Compare an extract with what the version that ``NAME@ALIAS`` or ``NAME/VERSION`` means was
     trained on.
 
@@ -82,9 +82,9 @@ def monitor(
             trained with, or the model keeps no reference.
         FlowsheetError: the report cannot be written.
     """
-    found = registry.named(model)
+    found = model_registry.resolve_reference(model)
     opened = Extract.open(extract, verify=True)
-    model_package = registry.load(found)
+    model_package = model_registry.load_package(found)
     check_variables(opened, model_package)
     reference = Reference.read(model_package.reference, f"{found.name}/{found.version}")
     key = digest(
@@ -115,16 +115,16 @@ def monitor(
             made_at=local_now_text(),
             now={
                 (each.kind, each.of): each.sketch
-                for each in sketches(pl.concat([lines, mean_risks(risks)]))
+                for each in sketches(pl.concat([lines, mean_risk_profile(risks)]))
             },
         )
         (folder / "report.html").write_text(render(watched))
 
     made = run_stage("monitoring", key, make)
     if out is not None:
-        deliver(made.folder / "report.html", out)
+        export_file(made.folder / "report.html", out)
     findings = Findings.model_validate(read_json(made.folder / "findings.json")["findings"])
-    return Monitored(
+    return MonitoringResult(
         stage=made,
         model=found.name,
         version=found.version,
@@ -143,7 +143,7 @@ def _records(extract: Extract) -> list[str]:
     return [extract.fingerprint, file_digest(aside) if aside else ""]
 
 
-def _about(found: Registered, extract: Extract) -> dict[str, str | int]:
+def _about(found: ModelVersion, extract: Extract) -> dict[str, str | int]:
     return {
         "model": found.name,
         "version": found.version,
@@ -153,14 +153,14 @@ def _about(found: Registered, extract: Extract) -> dict[str, str | int]:
     }
 
 
-def _record(key: str, found: Registered, made: Stage, findings: Findings) -> str:
+def _record(key: str, found: ModelVersion, made: Stage, findings: Findings) -> str:
     flagged = ", ".join(f"{f.kind} of {f.of}" for f in findings.flags)
     metrics: dict[str, float | None] = {
         f"now.{each.name}": each.value for each in findings.performance.figures
     }
     metrics |= {f"gap.{f.kind}.{_metric_name(f.of)}": f.gap for f in findings.findings}
     lines = [f"- {f.said}" for f in findings.flags] or ["Nothing was flagged."]
-    return watch.record(
+    return record_monitoring_run(
         key,
         f"{found.name}/{found.version}",
         tags={

@@ -10,17 +10,16 @@ from flowsheet.config import FrozenModel, PromotionConfig, validate_config
 from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.lifecycle.deployment.candidates import contender
+from flowsheet.lifecycle.deployment.candidates import load_candidate
 from flowsheet.lifecycle.deployment.gates import Gate, gates
-from flowsheet.tracking import model_registry as registry
-from flowsheet.tracking.decisions import Decision, decide, log
-from flowsheet.tracking.model_registry import Registered
-from flowsheet.tracking.registration import adopt
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.decisions import Decision, load_decisions, record_decision
+from flowsheet.tracking.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
 
-class Verdict(FrozenModel):
+class PromotionResult(FrozenModel):
     """What the gates said of a version, and what was decided."""
 
     decision: Decision
@@ -32,7 +31,7 @@ class Verdict(FrozenModel):
         return self.decision.action == "promoted"
 
 
-def promotion_config(name: str) -> PromotionConfig:
+def load_promotion_config(name: str) -> PromotionConfig:
     """The choice of that name in conf/promotion.
 
     Raises:
@@ -51,7 +50,7 @@ def promote(
     service: str | None = None,
     actor: str = "",
     reason: str,
-) -> Verdict:
+) -> PromotionResult:
     """Make a version the champion if it passes every gate.
 
     Args:
@@ -69,16 +68,16 @@ def promote(
     candidate = _candidate(name, version)
     place = service or name
     if place != name:
-        candidate = registry.find(place, adopt(candidate.name, candidate.version, place))
+        candidate = model_registry.copy_version(candidate, place)
     while True:
         former = _rival(place, candidate)
         judged = tuple(
             _judged(candidate, former, config)
         )  # takes its time: a rollback must not wait for it
-        with registry.deciding():
-            if registry.held(place, CHAMPION) != former:
+        with model_registry.promotion_lock():
+            if model_registry.find_version_by_alias(place, CHAMPION) != former:
                 continue  # somebody else decided meanwhile: judge against the champion of now
-            return Verdict(
+            return PromotionResult(
                 decision=_decided(candidate, former, judged, actor or user_name(), reason),
                 gates=judged,
             )
@@ -86,38 +85,40 @@ def promote(
 
 def judge(
     name: str, version: int | None, config: PromotionConfig, *, service: str | None = None
-) -> tuple[Registered, tuple[Gate, ...]]:
+) -> tuple[ModelVersion, tuple[Gate, ...]]:
     """What the gates say of a version before anybody decides; arguments as :func:`promote`'s."""
     candidate = _candidate(name, version)
-    return candidate, tuple(_judged(candidate, registry.held(service or name, CHAMPION), config))
+    return candidate, tuple(
+        _judged(candidate, model_registry.find_version_by_alias(service or name, CHAMPION), config)
+    )
 
 
 def decline(
-    candidate: Registered, judged: tuple[Gate, ...], *, actor: str, reason: str
+    candidate: ModelVersion, judged: tuple[Gate, ...], *, actor: str, reason: str
 ) -> Decision:
     """Write down that a person refused a version whose gates may have passed."""
-    with registry.deciding():
-        return decide(
+    with model_registry.promotion_lock():
+        return record_decision(
             "refused",
             candidate.name,
             candidate.version,
-            former=None,
+            previous_version=None,
             actor=actor,
             reason=reason,
             gates=tuple((gate.name, gate.passed, gate.said) for gate in judged),
         )
 
 
-def _rival(place: str, candidate: Registered) -> Registered | None:
-    former = registry.held(place, CHAMPION)
+def _rival(place: str, candidate: ModelVersion) -> ModelVersion | None:
+    former = model_registry.find_version_by_alias(place, CHAMPION)
     if former and former.version == candidate.version:
         raise UsageError(f"{place}/{candidate.version} is the champion already")
     return former
 
 
 def _decided(
-    candidate: Registered,
-    former: Registered | None,
+    candidate: ModelVersion,
+    former: ModelVersion | None,
     judged: tuple[Gate, ...],
     actor: str,
     reason: str,
@@ -125,19 +126,17 @@ def _decided(
     """Into the log first: an alias that a kill left behind is then seen, and the same promotion may be said again."""
     name, version = candidate.name, candidate.version
     failed = [gate.name for gate in judged if not gate.passed]
-    decision = decide(
+    decision = record_decision(
         "refused" if failed else "promoted",
         name,
         version,
-        former=former.version if former else None,
+        previous_version=former.version if former else None,
         actor=actor,
         reason=f"{reason} (gates failed: {', '.join(failed)})" if failed else reason,
         gates=tuple((gate.name, gate.passed, gate.said) for gate in judged),
     )
     if not failed:
-        registry.move(name, CHAMPION, version)
-        if registry.aliases(name).get(CHALLENGER) == version:
-            registry.move(name, CHALLENGER, None)
+        model_registry.set_champion(candidate)
     return decision
 
 
@@ -148,8 +147,8 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
         UsageError: there is no champion, or none before it.
         CheckFailed: the champion is not the one that the log put there.
     """
-    with registry.deciding():
-        now = registry.held(name, CHAMPION)
+    with model_registry.promotion_lock():
+        now = model_registry.find_version_by_alias(name, CHAMPION)
         reigns = _reigns(name)
         serving = now.version if now else None
         if reigns and serving != reigns[-1]:
@@ -163,16 +162,16 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
             raise UsageError(
                 f"{name} has no former champion to go back to", todo="see `flowsheet ls decisions`"
             )
-        registry.find(name, reigns[-2])
-        made = decide(
+        model_registry.get_version(name, reigns[-2])
+        made = record_decision(
             "rolled back",
             name,
             reigns[-2],
-            former=serving,
+            previous_version=serving,
             actor=actor or user_name(),
             reason=reason,
         )
-        registry.move(name, CHAMPION, reigns[-2])
+        model_registry.set_alias(name, CHAMPION, reigns[-2])
         return made
 
 
@@ -182,13 +181,13 @@ def _reigns(name: str) -> list[int]:
     One that was put there by hand stands too, once a promotion has met it.
     """
     held: list[int] = []
-    for decision in log():
+    for decision in load_decisions():
         if decision.name != name or decision.action == "refused":
             continue
         if decision.action == "rolled back":
             held.pop()
             continue
-        for version in (decision.former, decision.version):
+        for version in (decision.previous_version, decision.version):
             if (
                 version is not None
                 and held[-1:] != [version]
@@ -198,19 +197,21 @@ def _reigns(name: str) -> list[int]:
     return held
 
 
-def _candidate(name: str, version: int | None) -> Registered:
+def _candidate(name: str, version: int | None) -> ModelVersion:
     if version is None:
-        version = registry.aliases(name).get(CHALLENGER)
-    return registry.find(name, version)
+        version = model_registry.get_aliases(name).get(CHALLENGER)
+    return model_registry.get_version(name, version)
 
 
 def _judged(
-    candidate: Registered, former: Registered | None, config: PromotionConfig
+    candidate: ModelVersion, former: ModelVersion | None, config: PromotionConfig
 ) -> list[Gate]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        mine = contender(f"{candidate.name}/{candidate.version}", folder / "candidate")
+        mine = load_candidate(f"{candidate.name}/{candidate.version}", folder / "candidate")
         theirs = (
-            contender(f"{former.name}/{former.version}", folder / "champion") if former else None
+            load_candidate(f"{former.name}/{former.version}", folder / "champion")
+            if former
+            else None
         )
         return gates(candidate, mine, theirs, config)

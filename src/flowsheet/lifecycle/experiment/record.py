@@ -23,8 +23,8 @@ from flowsheet.lifecycle.experiment.train import OnTrial, load_trials, training_
 from flowsheet.lifecycle.model_card import facts as card
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
+from flowsheet.tracking import model_registry
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.registration import challenge, register
 from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
 from flowsheet.tracking.store import TrackerUnreachable
 
@@ -60,7 +60,7 @@ def flow_run_tag(config: ExperimentConfig) -> str:
 @contextlib.contextmanager
 def exclusive(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
     """Hold the experiment: the same choices run once at a time. Runs that a kill has left open are closed."""
-    Tracker.open().close_killed(holding.is_stale)
+    Tracker.open().close_stale_runs(holding.is_stale)
     with holding.exclusive(config_fingerprint(config), progress):
         yield
 
@@ -107,7 +107,7 @@ def track_experiment(
         counts=counts,
     )
     key = experiment_key(config, plan)
-    parent = tracker.start(
+    parent = tracker.start_experiment_run(
         config,
         digest([key, tags]) if tags else key,
         data_fingerprints(plan),
@@ -143,7 +143,7 @@ def _failing(tracker: Tracker, run_id: str) -> Iterator[None]:
 
 
 def _model_run(tracker: Tracker, plan: ExperimentPlan, name: str, run_id: str) -> str:
-    return tracker.model_run(run_id, name, plan.key(name))
+    return tracker.start_model_run(run_id, name, plan.key(name))
 
 
 def fold_run_id(plan: ExperimentPlan, each: FoldSpec, name: str, run_id: str) -> str:
@@ -152,7 +152,9 @@ def fold_run_id(plan: ExperimentPlan, each: FoldSpec, name: str, run_id: str) ->
     child = _model_run(tracker, plan, name, run_id)
     if len(plan.all_folds) == 1:
         return child
-    return tracker.fold_run(child, name, each.name, training_key(each.config, name, each.data))
+    return tracker.start_fold_run(
+        child, name, each.name, training_key(each.config, name, each.data)
+    )
 
 
 def record_results(
@@ -206,7 +208,7 @@ def _record_model(
         tuning = read_json(made.folder / "tuning.json")
         fit = {f"valid.{metric}": tuning["value"], "training.seconds": made.seconds}
         tracker.log(run, params={f"model.{k}": v for k, v in tuning["params"].items()}, metrics=fit)
-        tracker.log_folder(run, made.folder / "tables", "tables")
+        tracker.log_artifacts(run, made.folder / "tables", "tables")
         if run != child:
             tracker.finish(run)
     tracker.log(child, metrics=evidence.metrics(name))
@@ -222,8 +224,8 @@ def _register(results: ExperimentResults, name: str, child: str, evidence: Evide
     registered = f"{config.registry.prefix or config.name}-{name}"
     value = figures.get(f"test.{config.evaluation.metric}")
     described = f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."
-    version = register(registered, child, uri, made.key, description=described)
-    challenge(registered, version)
+    version = model_registry.register(registered, child, uri, made.key, description=described)
+    model_registry.set_challenger(registered, version)
     card.keep(registered, version, evidence, open_extract(service.data.extract).manifest)
     return f"registered {registered} version {version}"
 
@@ -232,12 +234,14 @@ def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, 
     evidence = load_evidence(results.evidence)
     best = evidence.models[0]
     tracker.log(run_id, metrics=_summary(evidence.metrics(best)), tags={"flowsheet.best": best})
-    tracker.log_folder(run_id, results.evidence.folder, "evidence")
+    tracker.log_artifacts(run_id, results.evidence.folder, "evidence")
     if results.memory:
-        tracker.log_folder(run_id, results.memory.folder, "memory")
-    tracker.log_folder(run_id, html.parent, "report")
-    tracker.describe(run_id, f"{results.config.description}\n\n{leaderboard_markdown(evidence)}")
-    tracker.close_below(run_id)
+        tracker.log_artifacts(run_id, results.memory.folder, "memory")
+    tracker.log_artifacts(run_id, html.parent, "report")
+    tracker.set_description(
+        run_id, f"{results.config.description}\n\n{leaderboard_markdown(evidence)}"
+    )
+    tracker.close_child_runs(run_id)
     tracker.finish(run_id)
 
 

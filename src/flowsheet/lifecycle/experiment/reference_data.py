@@ -15,7 +15,13 @@ from flowsheet.lifecycle.experiment.extract_batches import iter_batches
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 from flowsheet.monitoring.performance import RISKS
-from flowsheet.monitoring.profile import PROFILE, VERSION, implausible, profile, sequences_of
+from flowsheet.monitoring.profile import (
+    PROFILE,
+    VERSION,
+    build_profile_sequences,
+    implausible,
+    profile,
+)
 from flowsheet.monitoring.reference import Reference
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
@@ -100,7 +106,7 @@ def _met(
 
 def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:
     held = model_package.columns
-    return sequences_of(
+    return build_profile_sequences(
         tables,
         model_package.task,
         model_package.features,

@@ -24,7 +24,7 @@ from flowsheet.state.json_files import read_json
 from flowsheet.state.publish import publish
 from flowsheet.state.store import Store
 from flowsheet.timestamps import local_now_text
-from flowsheet.tracking.run_metadata import code_version, environment, flat
+from flowsheet.tracking.run_metadata import collect_code_version, collect_environment, flatten
 from flowsheet.tuning.importance import importance
 from flowsheet.windows.sequences import Sequences
 
@@ -77,7 +77,7 @@ def _cohort(extract: Extract, plan: ExperimentPlan) -> CohortReport:
         missing=missing,
         prevalence=_prevalence(manifest),
         counted=dict((*manifest.exclusions, *manifest.source_counts)),
-        parameters=flat(manifest.source.options),
+        parameters=flatten(manifest.source.options),
     )
 
 
@@ -140,10 +140,10 @@ def _model(results: ExperimentResults, name: str) -> ModelReport:
 
 
 def _facts(results: ExperimentResults, extract: Extract, run_id: str) -> dict[str, dict[str, Any]]:
-    around, stages = environment(), results.stages
+    around, stages = collect_environment(), results.stages
     models = {name: made for name, made in stages.items() if made.kind == "model"}
     return {
-        "Run": {"MLflow run": run_id, "seed": results.config.seed, **code_version()},
+        "Run": {"MLflow run": run_id, "seed": results.config.seed, **collect_code_version()},
         "Fingerprints": {
             "extract": extract.fingerprint,
             "windows": results.plan.first_fold.data.windows.key,

@@ -17,8 +17,8 @@ from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.state.home import home
 from flowsheet.state.store import STORE
-from flowsheet.tracking.run_metadata import code_version, environment
-from flowsheet.tracking.run_records import Recorded, recorded
+from flowsheet.tracking.run_metadata import collect_code_version, collect_environment
+from flowsheet.tracking.run_records import RunRecord, load_run_record
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,20 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> RerunResult
     )
 
 
-def _recorded(reference: str) -> Recorded:
+def _recorded(reference: str) -> RunRecord:
     with tempfile.TemporaryDirectory() as folder:
-        return recorded(reference, Path(folder))
+        return load_run_record(reference, Path(folder))
 
 
-def _surroundings(old: Recorded) -> list[ValueDiff]:
+def _surroundings(old: RunRecord) -> list[ValueDiff]:
     """What differs between the record's code and environment and ours."""
     names = {
         "flowsheet.version": "version",
         "mlflow.source.git.commit": "commit",
         "flowsheet.git.dirty": "changed",
     }
-    code = {names[k]: v for k, v in code_version().items()}
-    ours = environment()
+    code = {names[k]: v for k, v in collect_code_version().items()}
+    ours = collect_environment()
     python = _differences("", {"python": old.environment["python"]}, {"python": ours["python"]})
     return [
         *_differences("code", old.code, code),

@@ -12,10 +12,10 @@ from flowsheet.cohort.extract import Manifest
 from flowsheet.config import EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.tracking import model_registry as registry
-from flowsheet.tracking.decisions import Decision, log
-from flowsheet.tracking.model_registry import Registered
-from flowsheet.tracking.run_records import Recorded, recorded
+from flowsheet.tracking import model_registry
+from flowsheet.tracking.decisions import Decision, load_decisions
+from flowsheet.tracking.model_registry import ModelVersion
+from flowsheet.tracking.run_records import RunRecord, load_run_record
 from flowsheet.tracking.runs import Tracker
 
 FOLDER, CARD, MANIFEST = "card", "MODEL_CARD.md", "manifest.json"
@@ -25,10 +25,10 @@ FOLDER, CARD, MANIFEST = "card", "MODEL_CARD.md", "manifest.json"
 class Facts:
     """What is known of a version."""
 
-    version: Registered
+    version: ModelVersion
     model: str
     """Its name in its experiment."""
-    record: Recorded
+    record: RunRecord
     task: TaskConfig
     features: FeaturesConfig
     evaluation: EvaluationConfig
@@ -51,39 +51,41 @@ def card(reference: str) -> str:
     from flowsheet.lifecycle.model_card.template import markdown
 
     with tempfile.TemporaryDirectory() as temporary:
-        return markdown(_recorded(registry.named(reference), Path(temporary)))
+        return markdown(_recorded(model_registry.resolve_reference(reference), Path(temporary)))
 
 
 def keep(name: str, version: int, evidence: Evidence, manifest: Manifest) -> None:
     """Write the card of a version that is being registered beside its run, and name it in its description."""
     from flowsheet.lifecycle.model_card.template import markdown
 
-    found = registry.find(name, version)
+    found = model_registry.get_version(name, version)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        if registry.kept(found, FOLDER, folder) is None:
+        if model_registry.download_run_artifact(found, FOLDER, folder) is None:
             facts = _facts(found, evidence, manifest, folder)
             if facts.model not in evidence.models:
                 return  # an earlier run made the version, and this is not its evidence
             (folder / FOLDER).mkdir()
             (folder / FOLDER / CARD).write_text(markdown(facts))
             write_json(folder / FOLDER / MANIFEST, manifest.model_dump(mode="json"))
-            Tracker.open().log_folder(found.run_id, folder / FOLDER, FOLDER)
-    registry.add_page(found, "Model card", f"{FOLDER}/{CARD}")
+            Tracker.open().log_artifacts(found.run_id, folder / FOLDER, FOLDER)
+    model_registry.link_artifact(found, "Model card", f"{FOLDER}/{CARD}")
 
 
-def _recorded(version: Registered, folder: Path) -> Facts:
-    kept = registry.kept(version, FOLDER, folder)
+def _recorded(version: ModelVersion, folder: Path) -> Facts:
+    kept = model_registry.download_run_artifact(version, FOLDER, folder)
     manifest = Manifest.model_validate(read_json(kept / MANIFEST)) if kept else None
-    evidence = recorded(f"{version.name}/{version.version}", folder).folder("evidence", folder)
+    evidence = load_run_record(f"{version.name}/{version.version}", folder).download_artifacts(
+        "evidence", folder
+    )
     return _facts(version, Evidence.load(evidence), manifest, folder)
 
 
 def _facts(
-    version: Registered, evidence: Evidence, manifest: Manifest | None, folder: Path
+    version: ModelVersion, evidence: Evidence, manifest: Manifest | None, folder: Path
 ) -> Facts:
-    record = recorded(f"{version.name}/{version.version}", folder)
-    about = registry.about(version)
+    record = load_run_record(f"{version.name}/{version.version}", folder)
+    about = model_registry.read_package_info(version)
     return Facts(
         version=version,
         model=record.models[0],
@@ -98,7 +100,11 @@ def _facts(
     )
 
 
-def _decisions(version: Registered) -> tuple[Decision, ...]:
+def _decisions(version: ModelVersion) -> tuple[Decision, ...]:
     """Those about the version, and about the one that it was taken from to serve under another name."""
-    known = {(version.name, version.version), registry.origin(version)}
-    return tuple(d for d in log() if (d.name, d.version) in known or (d.name, d.former) in known)
+    known = {(version.name, version.version), model_registry.get_source_version(version)}
+    return tuple(
+        d
+        for d in load_decisions()
+        if (d.name, d.version) in known or (d.name, d.previous_version) in known
+    )

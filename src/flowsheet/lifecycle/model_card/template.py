@@ -16,7 +16,7 @@ from flowsheet.lifecycle.model_card.facts import Facts
 from flowsheet.lifecycle.model_card.limitations import limits
 from flowsheet.models.base import MODELS
 from flowsheet.timestamps import format_minute
-from flowsheet.tracking.run_metadata import flat
+from flowsheet.tracking.run_metadata import flatten
 
 _SUBGROUP_METRICS = ("auroc", "auprc", "calibration_slope", "ece")
 _CALIBRATION = ("calibration_slope", "calibration_intercept", "ece", "brier")
@@ -112,7 +112,7 @@ def _inputs(facts: Facts) -> str:
 
 
 def _choices(values: dict[str, object]) -> list[list[str]]:
-    return [[name, value] for name, value in flat(values).items() if name != "name"]
+    return [[name, value] for name, value in flatten(values).items() if name != "name"]
 
 
 def _training(facts: Facts) -> str:
@@ -192,10 +192,10 @@ def _calibration(facts: Facts) -> str:
 def _decisions(facts: Facts) -> str:
     rows = [
         [
-            f"{format_minute(d.at)} UTC",
+            f"{format_minute(d.decided_at)} UTC",
             d.action,
             f"{d.name}/{d.version}",
-            d.former or "",
+            d.previous_version or "",
             d.actor,
             d.reason,
         ]
