@@ -22,6 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as cross_entrop
 from flowsheet.config import FrozenModel
 from flowsheet.models._batching import Batch, Layout, Table, batches, gather, packed
 from flowsheet.models.base import Context, Pruned
+from flowsheet.numerics import log_loss
 from flowsheet.typing import Bools, Floats, Labels
 
 Curve = list[tuple[int, float, float, float]]
@@ -257,12 +258,6 @@ def curve_table(curve: Curve) -> dict[str, pl.DataFrame]:
     names = ("training_loss", "validation_score", "validation_log_loss")
     schema = {"epoch": pl.Int64(), **dict.fromkeys(names, pl.Float64())}
     return {"training_curve": pl.DataFrame(curve, schema=schema, orient="row")} if curve else {}
-
-
-def log_loss(y: Labels, p: Floats) -> float:
-    """Mean negative log likelihood of the labels."""
-    q = np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1)
-    return float(-np.log(q).mean())
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from flowsheet.errors import UsageError
 from flowsheet.models._lags import Lags
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
+from flowsheet.numerics import log_loss
 from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
 
@@ -179,7 +180,7 @@ class _Watch:
         score = self.context.score(self.valid.y, p) if self.context.score else np.nan
         if np.isfinite(score):
             return float(score)
-        return float(np.log(np.clip(np.where(self.valid.y == 1, p, 1.0 - p), 1e-15, 1.0)).mean())
+        return -log_loss(self.valid.y, p)
 
 
 def _grow(

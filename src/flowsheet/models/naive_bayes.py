@@ -16,10 +16,8 @@ from flowsheet.models._newton import chunks
 from flowsheet.models._platt import Platt
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
+from flowsheet.numerics import TailTransform
 from flowsheet.typing import Floats, Floats32, Labels
-
-TAILS = (0.001, 0.999)
-SKEW = 1.0
 
 
 @dataclass(frozen=True)
@@ -48,15 +46,15 @@ class Column:
                 (float(v[y == c].sum()) + 0.5) / (np.count_nonzero(y == c) + 1) for c in (0, 1)
             ]
             return cls(binary=True, mean=(shares[0], shares[1]))
-        low, high = np.quantile(v, TAILS)
-        v = np.clip(v, low, high)
-        log = bool(low >= 0 and _skew(v) > SKEW)
-        v = np.log1p(v) if log else v
+        transform = TailTransform.fit(v)
+        v = transform(v)
         parts = [v[y == c] for c in (0, 1)]
         extra = smoothing * v.var() + 1e-12
         spread = [float(np.sqrt(part.var() + extra)) for part in parts]
         mean = (float(parts[0].mean()), float(parts[1].mean()))
-        return cls(False, float(low), float(high), log, mean, (spread[0], spread[1]))
+        return cls(
+            False, transform.low, transform.high, transform.log, mean, (spread[0], spread[1])
+        )
 
     def evidence(self, values: Floats32) -> Floats:
         """log p(value | event) - log p(value | none) of each row, 0 where the value is not known."""
@@ -66,16 +64,10 @@ class Column:
                 np.log(p[1] / p[0]) for p in (self.mean, (1 - self.mean[0], 1 - self.mean[1]))
             )
             return np.where(np.isnan(v), 0.0, np.where(v > 0.5, ones, zeros))
-        v = np.clip(v, self.low, self.high)
-        v = np.log1p(v) if self.log else v
+        v = TailTransform(self.low, self.high, self.log)(v)
         z = [(v - self.mean[c]) / self.spread[c] for c in (0, 1)]
         said = (z[0] ** 2 - z[1] ** 2) / 2 + np.log(self.spread[0] / self.spread[1])
         return np.where(np.isnan(v), 0.0, said)
-
-
-def _skew(v: Floats) -> float:
-    centred = v - v.mean()
-    return float((centred**3).mean() / max((centred**2).mean() ** 1.5, 1e-300))
 
 
 @MODELS.register("naive_bayes")

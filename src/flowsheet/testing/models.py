@@ -18,7 +18,8 @@ import pytest
 from flowsheet.config import Choice
 from flowsheet.errors import FlowsheetError
 from flowsheet.models.base import MODELS, Context, Model, Pruned
-from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints32, Labels
+from flowsheet.numerics import log_loss
+from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints32
 from flowsheet.windows.sequences import Feature, Sequences
 
 FEATURES = (
@@ -165,7 +166,7 @@ class ModelConformance:
     def test_it_learns(self, fitted: Model, train: Sequences) -> None:
         """On its own training rows it is better than the base rate."""
         y, p = train.y[train.scored], fitted.predict_proba(train)[train.scored]
-        assert _log_loss(y, p) < _log_loss(y, np.full(len(y), y.mean()))
+        assert log_loss(y, p) < log_loss(y, np.full(len(y), y.mean()))
 
     def test_rows_that_are_not_scored_do_not_count(
         self, fitted: Model, train: Sequences, valid: Sequences, test: Sequences
@@ -342,8 +343,3 @@ def _scramble(sequences: Sequences, rows: Bools) -> Sequences:
     history[rows] = rng.integers(0, 2, history[rows].shape)
     y = np.where(rows, 1 - sequences.y, sequences.y).astype(np.int8)
     return replace(sequences, x=x, history=history, y=y)
-
-
-def _log_loss(y: Labels, p: Floats) -> float:
-    p = np.clip(p, 1e-12, 1 - 1e-12)
-    return float(-np.where(y == 1, np.log(p), np.log(1 - p)).mean())

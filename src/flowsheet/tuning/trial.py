@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from flowsheet.config import Choice, IntRange, Range
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.models.base import Context, Model, Pruned
+from flowsheet.numerics import log_loss
 from flowsheet.state.hashing import digest
 from flowsheet.state.publish import publish
 from flowsheet.tuning.space import Search
@@ -141,7 +142,7 @@ class Trainer:
             self.progress(
                 f"warning: {events} events in {rows} validation rows; minus log loss stands in for the metric"
             )
-            return _minus_log_loss(y, p)
+            return -log_loss(y, p)
         value = float(self.score(y, p))
         if np.isnan(value):
             raise CheckFailed(
@@ -183,11 +184,6 @@ class Trainer:
         return [
             t for t in self.study.get_trials(deepcopy=False, states=(state,)) if t.params == drawn
         ]
-
-
-def _minus_log_loss(y: Labels, p: Floats) -> float:
-    """Of rows of one class; 0, the same for all, where there is none."""
-    return float(np.log(np.clip(np.where(y == 1, p, 1 - p), 1e-15, 1)).mean()) if len(y) else 0.0
 
 
 def _suggest(trial: optuna.Trial, name: str, space: Range) -> Any:

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.memory_study import dose_response, long_stays, old_doses
-from flowsheet.lifecycle.memory_study.dose_response import log_odds
 from flowsheet.models.base import MODELS, Context
 from flowsheet.testing.models import toy_sequences
 from flowsheet.windows.sequences import Feature, Sequences
@@ -122,11 +121,6 @@ def test_old_doses_are_those_given_long_ago():
     owed = old_doses(replace(sequences, x=x), {"insulin": 0}, {"insulin": curve}, since=3)
     expected = 2 * (0.5 + 0.25) / sequences.lengths[1]
     assert owed.tolist() == pytest.approx([0, expected, 0])
-
-
-def test_log_odds_are_finite_at_the_ends():
-    assert np.isfinite(log_odds(np.array([0.0, 1.0]))).all()
-    assert log_odds(np.array([0.25]))[0] == pytest.approx(np.log(1 / 3))
 
 
 def test_the_toy_s_own_stays_may_be_followed():

@@ -3,7 +3,8 @@ ones.
 
 logit P(y = 1) = intercept + slope * logit(p) (Cox 1958). In resamples one Newton step is taken from
 the fit to all rows (the one-step bootstrap; Davidson and MacKinnon 1999), which needs sums by
-subject only.
+subject only. The models' solver (``flowsheet.models._newton``) is no substitute: it cannot take that
+step for all resamples at once, and its sums by BLAS depend on the number of threads in the last bit.
 """
 
 from __future__ import annotations
@@ -11,17 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from flowsheet.evaluation.metrics.base import Sample, ScoredRows
+from flowsheet.numerics import log_odds
 from flowsheet.typing import Floats
 
-EPSILON = 1e-12
 STEPS = 50
-
-
-def log_odds(p: Floats) -> Floats:
-    """logit(p), with p kept away from 0 and 1."""
-    p = np.clip(p, EPSILON, 1 - EPSILON)
-    odds: Floats = np.log(p / (1 - p))
-    return odds
 
 
 def slope(sample: Sample) -> Floats:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ScoredRows, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ratio
+from flowsheet.numerics import log_losses
 from flowsheet.typing import Floats
 
 EPSILON = float(np.finfo(np.float64).eps)
-"""Probabilities are kept this far from 0 and 1, as scikit-learn does."""
+"""The smallest likelihood of a row, as in scikit-learn."""
 
 
 @METRICS.register("log_loss")
@@ -22,11 +23,6 @@ class LogLoss(Metric):
 
     def compute(self, sample: Sample) -> Floats:
         """Weighted mean of the rows' losses."""
-        losses = sample.scored.cached("log loss", lambda: _losses(sample.scored))
+        scored = sample.scored
+        losses = scored.cached("log loss", lambda: log_losses(scored.y, scored.p, EPSILON))
         return ratio(sample.total(losses), sample.rows)
-
-
-def _losses(scored: ScoredRows) -> Floats:
-    p = np.clip(scored.p, EPSILON, 1 - EPSILON)
-    losses: Floats = -np.log(np.where(scored.y == 1, p, 1 - p))
-    return losses

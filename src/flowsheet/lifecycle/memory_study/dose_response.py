@@ -8,24 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from flowsheet.errors import CheckFailed
+from flowsheet.numerics import log_odds
 from flowsheet.typing import Floats, Ints
 from flowsheet.windows.sequences import Sequences
 
 Predict = Callable[[Sequences], Floats]
 """Probabilities (N,) of raw, unscaled sequences."""
-
-SMALLEST = 1e-12
-"""Probabilities are held this far from 0 and 1 before their log odds are taken."""
-
-
-def log_odds(p: Floats) -> Floats:
-    """log(p / (1 - p)), finite.
-
-    >>> log_odds(np.array([0.5, 0.0])).round(2).tolist()
-    [0.0, -27.63]
-    """
-    held = np.clip(p, SMALLEST, 1 - SMALLEST)
-    return np.asarray(np.log(held / (1 - held)))
 
 
 def long_stays(sequences: Sequences, lags: int, most: int, seed: int) -> Sequences:
