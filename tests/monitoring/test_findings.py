@@ -164,7 +164,7 @@ def test_false_alarms_come_as_seldom_as_stated(wards, config, per_patient):
     any_change = config.model_copy(
         update={
             "alpha": alpha,
-            "gap": 1e-9,
+            "ks_statistic": 1e-9,
             "auroc_loss": 1e-9,
             "slope_change": 1e-9,
             "intercept_change": 1e-9,

@@ -222,5 +222,5 @@ def _matters(finding: Finding, config: MonitoringConfig) -> bool:
         return abs(gap) >= least
     if finding.kind == "presence" and finding.then is not None and finding.now is not None:
         larger, smaller = max(finding.then, finding.now), min(finding.then, finding.now)
-        return gap >= config.gap or larger >= config.measurement_rate_ratio * smaller
-    return gap >= config.gap
+        return gap >= config.ks_statistic or larger >= config.measurement_rate_ratio * smaller
+    return gap >= config.ks_statistic

@@ -26,8 +26,8 @@ SMALL = [
     "cohort.options.max_steps=14",
     "memory.replicates=2",
     "memory.lags=8",
-    "memory.far=5",
-    "memory.stays=10",
+    "memory.gradient_lag=5",
+    "memory.max_stays=10",
     "tuning.trials=1",
     "evaluation.resamples=20",
     *(f"models.{name}.params.epochs=1" for name in ("lstm", "rnn")),
@@ -183,7 +183,8 @@ def test_an_experiment_without_a_study_has_none():
 def test_a_stay_that_is_not_held_out_is_refused():
     small = [choice for choice in SMALL if "rnn" not in choice]
     config = compose(
-        "memory_study", [*small, "models=[lstm,ar1]", "memory.replicates=1", "memory.stay=99999"]
+        "memory_study",
+        [*small, "models=[lstm,ar1]", "memory.replicates=1", "memory.example_stay=99999"],
     )
     with pytest.raises(UsageError, match="99999 is not among the held-out"):
         memory.study(config, *prepared(config))

@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sources.simulated import true_curves
-from flowsheet.config import MemoryConfig
+from flowsheet.config import MemoryStudyConfig
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.memory_study import old_doses
 from flowsheet.lifecycle.memory_study.replicate import Replicate
@@ -28,7 +28,7 @@ MIDDLE = (0.1, 0.9)
 """Of the units, the quantiles between which a gate's band lies."""
 
 
-def shown_stay(each: Replicate, study: MemoryConfig) -> StayReport | None:
+def shown_stay(each: Replicate, study: MemoryStudyConfig) -> StayReport | None:
     """The stay of the study, None where no model has an LSTM's gates.
 
     Raises:
@@ -71,20 +71,20 @@ def shown_stay(each: Replicate, study: MemoryConfig) -> StayReport | None:
     )
 
 
-def _chosen(each: Replicate, study: MemoryConfig) -> int:
+def _chosen(each: Replicate, study: MemoryStudyConfig) -> int:
     """The position of the stay among the held-out ones."""
-    if study.stay is not None:
-        found = np.flatnonzero(each.test.stay_id == study.stay)
+    if study.example_stay is not None:
+        found = np.flatnonzero(each.test.stay_id == study.example_stay)
         if len(found) == 0:
             raise UsageError(
-                f"stay {study.stay} is not among the held-out stays of the first replicate",
-                where="memory.stay",
+                f"stay {study.example_stay} is not among the held-out stays of the first replicate",
+                where="memory.example_stay",
                 todo=f"choose one such as {', '.join(map(str, each.test.stay_id[:5]))}, or none",
             )
         return int(found[0])
     curves = true_curves(each.options)
     effects = {drug: curves.filter(drug=drug)["effect"].to_numpy() for drug in each.drugs}
-    return int(np.argmax(old_doses(each.test, each.drugs, effects, study.far)))
+    return int(np.argmax(old_doses(each.test, each.drugs, effects, study.gradient_lag)))
 
 
 def _doses(each: Replicate, stay: Sequences) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 from flowsheet.cohort.extract import read_oracle
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
-from flowsheet.config import MemoryConfig
+from flowsheet.config import MemoryStudyConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle import memory_study as measures
 from flowsheet.lifecycle.experiment.folds import FoldSpec
@@ -29,7 +29,7 @@ class Replicate:
     round: FoldSpec
     stages: Mapping[str, Stage]
     """Every model's stage."""
-    study: MemoryConfig
+    study: MemoryStudyConfig
 
     @cached_property
     def model_packages(self) -> dict[str, ModelPackage]:
@@ -55,7 +55,7 @@ class Replicate:
     def followed(self) -> Sequences:
         """Held-out stays that are long enough for all lags."""
         return measures.long_stays(
-            self.test, self.study.lags, self.study.stays, self.round.config.seed
+            self.test, self.study.lags, self.study.max_stays, self.round.config.seed
         )
 
     @cached_property
@@ -89,7 +89,7 @@ class Replicate:
 
     def dose(self, drug: str) -> float:
         """The dose that is added, in the drug's unit."""
-        return self.study.doses * self.options.drugs[drug].reference
+        return self.study.dose * self.options.drugs[drug].reference
 
     def predictor(self, name: str) -> Callable[[Sequences], Floats]:
         """The model's probabilities of raw sequences."""

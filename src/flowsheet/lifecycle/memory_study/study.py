@@ -17,7 +17,7 @@ import polars as pl
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources.simulated import true_curves
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
-from flowsheet.config import ExperimentConfig, MemoryConfig, Response
+from flowsheet.config import ExperimentConfig, MemoryStudyConfig, Response
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle import memory_study as measures
@@ -98,7 +98,7 @@ def section(made: Stage, order: Sequence[str]) -> Section:
     return Section("memory", "Memory", memory_section(report(made), order))
 
 
-def _checked(config: ExperimentConfig) -> tuple[MemoryConfig, WardOptions]:
+def _checked(config: ExperimentConfig) -> tuple[MemoryStudyConfig, WardOptions]:
     """The study and the ward's law."""
     study, task = config.memory, config.task
     if study is None:
@@ -129,22 +129,24 @@ def _checked(config: ExperimentConfig) -> tuple[MemoryConfig, WardOptions]:
     return study, options
 
 
-def _check_reach(study: MemoryConfig, options: WardOptions, models: list[str]) -> None:
+def _check_reach(study: MemoryStudyConfig, options: WardOptions, models: list[str]) -> None:
     if study.baseline not in models:
         raise UsageError(
             f"the study counts from {study.baseline!r}, which is not among the models",
             where="memory.baseline",
             todo=did_you_mean(study.baseline, models),
         )
-    if not study.far <= study.lags < options.max_steps:
+    if not study.gradient_lag <= study.lags < options.max_steps:
         raise UsageError(
-            f"gradients {study.far} steps back and effects over {study.lags} steps cannot be followed",
-            where=f"memory.far, memory.lags; the ward's longest stays have {options.max_steps} steps",
+            f"gradients {study.gradient_lag} steps back and effects over {study.lags} steps cannot be followed",
+            where=f"memory.gradient_lag, memory.lags; the ward's longest stays have {options.max_steps} steps",
             todo="choose far <= lags < the ward's max_steps",
         )
 
 
-def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate]) -> MemoryReport:
+def _study(
+    config: ExperimentConfig, study: MemoryStudyConfig, rounds: list[Replicate]
+) -> MemoryReport:
     first, evaluation = rounds[0], config.evaluation
     judged = [_judge(each, study, config) for each in rounds]
     known = list(first.model_packages)
@@ -153,17 +155,17 @@ def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate
         responses=pl.concat([_responses(each, i) for i, each in enumerate(rounds)]),
         gradients=pl.concat([_gradients(each, i) for i, each in enumerate(rounds)]),
         figures=measures.figures(judged, evaluation.confidence),
-        orders=measures.orders(judged, study.orders, evaluation.confidence),
+        orders=measures.orders(judged, study.expected_orders, evaluation.confidence),
         stay=shown_stay(first, study),
         about={
             "models": {
                 name: MODELS.get(first.model_packages[name].kind).capabilities.family.value
                 for name in known
             },
-            "closer": [name for name in study.closer if name in known],
+            "closer": [name for name in study.highlighted_models if name in known],
             "baseline": study.baseline,
-            "far": study.far,
-            "doses": study.doses,
+            "far": study.gradient_lag,
+            "doses": study.dose,
             "confidence": evaluation.confidence,
             "resamples": evaluation.resamples,
             "seeds": [each.round.config.seed for each in rounds],
@@ -175,7 +177,7 @@ def _study(config: ExperimentConfig, study: MemoryConfig, rounds: list[Replicate
     )
 
 
-def _judge(each: Replicate, study: MemoryConfig, config: ExperimentConfig) -> measures.Judged:
+def _judge(each: Replicate, study: MemoryStudyConfig, config: ExperimentConfig) -> measures.Judged:
     told = {name: load_probabilities(made, "test") for name, made in each.stages.items()}
     if study.baseline not in told:
         raise CheckFailed(f"the study counts from {study.baseline!r}, which could not be trained")

@@ -1,0 +1,54 @@
+"""The frozen, validated experiment: every choice that a run depends on, and nothing else."""
+
+from flowsheet.config.base import Fraction, FrozenModel, Name, Scalar, Share
+from flowsheet.config.cohort import CohortConfig, Policy, QuarantineConfig
+from flowsheet.config.deployment import MonitoringConfig, PromotionConfig, RegistryConfig
+from flowsheet.config.evaluation import EvaluationConfig, Protocol
+from flowsheet.config.experiment import ComputeConfig, ExperimentConfig
+from flowsheet.config.features import Aggregation, FeaturesConfig, TreatmentColumn
+from flowsheet.config.memory_study import MemoryStudyConfig
+from flowsheet.config.models import (
+    Choice,
+    FloatRange,
+    IntRange,
+    ModelConfig,
+    Range,
+    Space,
+    TuningConfig,
+)
+from flowsheet.config.task import Censor, Response, TaskConfig
+from flowsheet.config.validation import non_finite_keys, validate_config
+
+__all__ = [
+    "Aggregation",
+    "Censor",
+    "Choice",
+    "CohortConfig",
+    "ComputeConfig",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "FeaturesConfig",
+    "FloatRange",
+    "Fraction",
+    "FrozenModel",
+    "IntRange",
+    "MemoryStudyConfig",
+    "ModelConfig",
+    "MonitoringConfig",
+    "Name",
+    "Policy",
+    "PromotionConfig",
+    "Protocol",
+    "QuarantineConfig",
+    "Range",
+    "RegistryConfig",
+    "Response",
+    "Scalar",
+    "Share",
+    "Space",
+    "TaskConfig",
+    "TreatmentColumn",
+    "TuningConfig",
+    "non_finite_keys",
+    "validate_config",
+]

@@ -1,0 +1,62 @@
+"""What a model version must show to be promoted, and what counts as a change after that."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flowsheet.config.base import Fraction, FrozenModel, Name, Share
+
+
+class RegistryConfig(FrozenModel):
+    """Where the best version of each model is registered."""
+
+    register_models: bool = True
+    prefix: str = ""
+    """Registered names are ``<prefix or experiment>-<model>``."""
+
+
+class PromotionConfig(FrozenModel):
+    """The gates of a promotion (see ``lifecycle.deployment.gates``); all use held-out subjects."""
+
+    name: Name
+    metric: Name = "auroc"
+    """Compares the candidate with the champion, on the same frozen rows."""
+    rule: Literal["better", "not_worse"] = "better"
+    """``better``: the whole interval of the difference is on the good side of 0. ``not_worse``: the
+    whole interval is on the good side of ``margin`` to the worse."""
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    resamples: Annotated[int, Field(ge=100)] = 1000
+    confidence: Fraction = 0.95
+    calibration_slope: tuple[float, float] = (0.7, 1.4)
+    """Bounds of the slope; 1 is perfect."""
+    ece: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """The largest expected calibration error."""
+    subgroup_floor: Share = 0.6
+    """The least ``metric`` in every subgroup where it is estimable."""
+    latency_ms: Annotated[float, Field(gt=0)] = 250.0
+    """The longest median time of a prediction for one stay, over some repeats in this process."""
+
+
+class MonitoringConfig(FrozenModel):
+    """What counts as a change since training (see ``flowsheet.monitoring.findings``)."""
+
+    name: Name
+    alpha: Fraction = 0.01
+    """The probability, at most, that a report flags anything although nothing has changed."""
+    ks_statistic: Fraction = 0.1
+    """The least distance between two distribution functions that matters: a tenth of the stays."""
+    measurement_rate_ratio: Annotated[float, Field(gt=1)] = 1.5
+    """Charted this many times as often, or as seldom, matters too."""
+    auroc_loss: Fraction = 0.02
+    """Of discrimination."""
+    slope_change: Annotated[float, Field(gt=0)] = 0.2
+    """Of calibration."""
+    intercept_change: Annotated[float, Field(gt=0)] = 0.2
+    """Of calibration, in log odds."""
+    minimum_stays: Annotated[int, Field(ge=20)] = 100
+    """Patients that each distribution needs, in the reference and in the current data; with fewer
+    it is "not estimable"."""
+    minimum_events: Annotated[int, Field(ge=5)] = 20
+    """Patients with the event that discrimination and calibration need."""

@@ -1,0 +1,46 @@
+"""Which subjects are held out, and what is reported about them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from flowsheet.config.base import Fraction, FrozenModel, Name
+
+
+class Protocol(StrEnum):
+    """Which subjects are held out (see ``flowsheet.windows.protocol``)."""
+
+    holdout = "holdout"
+    """A share of the subjects, once."""
+    cross_validation = "cross_validation"
+    """Every subject once in each repeat; tuning happens inside each fold's other subjects."""
+    temporal = "temporal"
+    """The most recently admitted share of the subjects."""
+    site = "site"
+    """The subjects of some sites, or of each site in turn."""
+
+
+class EvaluationConfig(FrozenModel):
+    """Which subjects are held out, and what is reported about them."""
+
+    name: Name
+    protocol: Protocol = Protocol.holdout
+    test: Fraction = 0.2
+    """Share of all subjects: hold-out and temporal protocols."""
+    validation: Fraction = 0.16
+    """Share of all subjects used for tuning and early stopping."""
+    folds: Annotated[int, Field(ge=2, le=50)] = 5
+    """Folds of a cross-validation."""
+    repeats: Annotated[int, Field(ge=1, le=50)] = 1
+    """Repeats of a cross-validation, each with other folds."""
+    sites: tuple[str, ...] = ()
+    """Sites held out together by the site protocol; empty: each site in turn."""
+    metric: Name = "auroc"
+    """The leaderboard's order."""
+    resamples: Annotated[int, Field(ge=0)] = 500
+    confidence: Fraction = 0.95
+    minimum_events: Annotated[int, Field(ge=1)] = 5
+    """With fewer positives or negatives a figure is "not estimable"."""

@@ -1,0 +1,55 @@
+"""One whole experiment, and the resources that it runs on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from flowsheet.config.base import FrozenModel, Name
+from flowsheet.config.cohort import CohortConfig
+from flowsheet.config.deployment import RegistryConfig
+from flowsheet.config.evaluation import EvaluationConfig
+from flowsheet.config.features import FeaturesConfig
+from flowsheet.config.memory_study import MemoryStudyConfig
+from flowsheet.config.models import ModelConfig, TuningConfig
+from flowsheet.config.task import TaskConfig
+
+
+class ComputeConfig(FrozenModel):
+    """Where and how parallel to run; results do not depend on it."""
+
+    name: Name
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: Annotated[int, Field(ge=1)] = 1
+    """Models trained in parallel, a process each; with a pool: flow runs that tune one model
+    together, which takes a database (``FLOWSHEET_OPTUNA_URL``)."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Threads a model."""
+    runner: Literal["process", "dask", "ray"] = "process"
+    """What starts the worker processes, where there is no pool."""
+    pool: Literal["cpu", "gpu"] | None = None
+    """The Prefect work pool that trains; None: worker processes of this run."""
+    training_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Timeout of training one model in one fold; it then counts as failed."""
+    run_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Timeout of the whole run."""
+    pickup_minutes: Annotated[float, Field(gt=0)] = 10
+    """With a pool: how long a training may wait while no worker of the pool is busy."""
+
+
+class ExperimentConfig(FrozenModel):
+    """One experiment, resolved: the same values give the same numbers."""
+
+    name: Name
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    cohort: CohortConfig
+    task: TaskConfig
+    features: FeaturesConfig
+    models: dict[Name, ModelConfig] = Field(min_length=1)
+    tuning: TuningConfig
+    evaluation: EvaluationConfig
+    compute: ComputeConfig
+    registry: RegistryConfig = RegistryConfig()
+    memory: MemoryStudyConfig | None = None

@@ -1,0 +1,55 @@
+"""What is predicted, when, and for which rows."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from flowsheet.config.base import FrozenModel, Name
+
+
+class Response(StrEnum):
+    """What y is."""
+
+    state = "state"
+    """Septic at some time in the target window."""
+    onset = "onset"
+    """First onset in the target window."""
+
+
+class Censor(StrEnum):
+    """How to label a row whose target window reaches beyond the end of the stay."""
+
+    keep = "keep"
+    """The rest of the window counts as free of the event."""
+    drop = "drop"
+    """The row leaves the risk set, unless the event is seen in the part that was observed."""
+
+
+class TaskConfig(FrozenModel):
+    """What is predicted, when, and for which rows (see ``flowsheet.windows.task``)."""
+
+    name: Name
+    response: Response = Response.state
+    step_hours: Annotated[float, Field(gt=0)] = 24.0
+    horizon: Annotated[int, Field(ge=0)] = 1
+    """Steps ahead; 0 is "the rest of this step, after the cut-off"."""
+    cutoff_hours: Annotated[float, Field(gt=0)] | None = None
+    """Hours into the step at which a same-step prediction is made; only with horizon 0."""
+    censor: Censor = Censor.drop
+    history_lags: Annotated[int, Field(ge=0, le=64)] = 7
+    """How many of the patient's own past responses are offered as model inputs."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Longer stays are cut after this many steps; None keeps them whole."""
+
+    @model_validator(mode="after")
+    def _check_cutoff(self) -> TaskConfig:
+        if (self.horizon == 0) != (self.cutoff_hours is not None):
+            raise ValueError("cutoff_hours goes with horizon 0, and horizon 0 needs cutoff_hours")
+        if self.cutoff_hours is not None and self.cutoff_hours >= self.step_hours:
+            raise ValueError(
+                f"cutoff_hours ({self.cutoff_hours}) must lie inside the step ({self.step_hours} h)"
+            )
+        return self
