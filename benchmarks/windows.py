@@ -1,11 +1,12 @@
-"""Windows of PhysioNet 2019 training set A, beside the same table made with pandas. One JSON line a
-figure.
+"""Time and memory to build the windows of PhysioNet 2019 training set A, compared with pandas.
 
-Run: python benchmarks/windows.py EXTRACT     (a folder with a manifest.json, as `flowsheet ingest`
-leaves it) Both ways start from the extract's Parquet files and end with one float32 matrix in
-memory, each in a process of its own, so that its peak memory is its own. The pandas way leans on
-the data being hourly, the columns fixed and each fact known at once; it knows no late arrival, no
-cut-off and no episode. At the end a sample of rows is compared column by column.
+Run: python benchmarks/windows.py EXTRACT     (a folder that `flowsheet ingest` wrote)
+
+Both implementations read the Parquet files of the extract and build one float32 matrix in memory,
+each in a separate process, so that its peak memory can be measured. The pandas implementation
+relies on hourly data, fixed columns and events that are known at once; it supports no late
+arrivals, cut-offs or episodes. At the end a sample of rows is compared column by column. The output
+has one JSON object a line.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-CARRY_HOURS = 48
+CARRY_FORWARD_HOURS = 48
 
 
-def flowsheet_way(folder: Path) -> tuple[list[str], np.ndarray]:
+def build_with_flowsheet(folder: Path) -> tuple[list[str], np.ndarray]:
     from flowsheet.cohort.extract import Extract
     from flowsheet.config import Censor, FeaturesConfig, TaskConfig
     from flowsheet.windows.build import build_sequences, collect_vocabulary
@@ -31,13 +32,14 @@ def flowsheet_way(folder: Path) -> tuple[list[str], np.ndarray]:
     extract = Extract.open(folder)
     tables = extract.tables()
     task = TaskConfig(name="early_warning", step_hours=1, horizon=6, censor=Censor.keep)
-    features = FeaturesConfig(name="standard", carry_forward_hours=CARRY_HOURS)
+    features = FeaturesConfig(name="standard", carry_forward_hours=CARRY_FORWARD_HOURS)
     variables, drugs = extract.manifest.variables, extract.manifest.drugs
-    made = build_sequences(tables, task, features, variables, drugs, collect_vocabulary(tables))
-    return [feature.name for feature in made.features], made.x
+    vocabulary = collect_vocabulary(tables)
+    sequences = build_sequences(tables, task, features, variables, drugs, vocabulary)
+    return [feature.name for feature in sequences.features], sequences.x
 
 
-def pandas_way(folder: Path) -> tuple[list[str], np.ndarray]:
+def build_with_pandas(folder: Path) -> tuple[list[str], np.ndarray]:
     import pandas as pd
 
     variables = json.loads((folder / "manifest.json").read_text())["variables"]
@@ -45,8 +47,8 @@ def pandas_way(folder: Path) -> tuple[list[str], np.ndarray]:
     events = pd.read_parquet(folder / "events.parquet")
     hour = pd.Timedelta(hours=1)
 
-    begun = stays["observed_from"].fillna(stays["admitted_at"])
-    first = ((begun - stays["admitted_at"]) // hour + 1).astype(int)
+    record_start = stays["observed_from"].fillna(stays["admitted_at"])
+    first = ((record_start - stays["admitted_at"]) // hour + 1).astype(int)
     last = np.ceil((stays["discharged_at"] - stays["admitted_at"]) / hour).astype(int)
     rows = stays.index.repeat(last - first + 1)
     step = pd.Series(first.reindex(rows).to_numpy(), index=rows)
@@ -59,10 +61,10 @@ def pandas_way(folder: Path) -> tuple[list[str], np.ndarray]:
         index=["stay_id", "step"], columns="variable", values="value", aggfunc="last", observed=True
     )
     grid = grid.reindex(index=index, columns=variables)
-    seen = grid.notna()
-    at = seen.mul(step.to_numpy(), axis=0).where(seen).groupby(level=0).ffill()
-    since = at.rsub(step.to_numpy(), axis=0)
-    value = grid.groupby(level=0).ffill().where(since <= CARRY_HOURS)
+    is_measured = grid.notna()
+    measured_step = is_measured.mul(step.to_numpy(), axis=0).where(is_measured)
+    since = measured_step.groupby(level=0).ffill().rsub(step.to_numpy(), axis=0)
+    value = grid.groupby(level=0).ffill().where(since <= CARRY_FORWARD_HOURS)
 
     static = stays[["age"]].copy()
     for name in ("sex", "unit"):
@@ -73,7 +75,7 @@ def pandas_way(folder: Path) -> tuple[list[str], np.ndarray]:
     table = pd.concat(
         [
             value.add_suffix("_last"),
-            (~seen).add_suffix("_missing"),
+            (~is_measured).add_suffix("_missing"),
             since.add_suffix("_since"),
             static,
             pd.DataFrame({"hours": step.to_numpy()}, index=index),
@@ -84,15 +86,16 @@ def pandas_way(folder: Path) -> tuple[list[str], np.ndarray]:
 
 
 def measure(name: str, folder: Path, out: Path) -> None:
-    way = {"flowsheet": flowsheet_way, "pandas": pandas_way}[name]
-    wall, processor = time.perf_counter(), time.process_time()
-    columns, x = way(folder)
+    build = {"flowsheet": build_with_flowsheet, "pandas": build_with_pandas}[name]
+    wall_start = time.perf_counter()
+    cpu_start = time.process_time()
+    columns, x = build(folder)
     figures = {
-        "way": name,
+        "implementation": name,
         "rows": len(x),
         "features": len(columns),
-        "seconds": round(time.perf_counter() - wall, 1),
-        "processor_seconds": round(time.process_time() - processor, 1),
+        "seconds": round(time.perf_counter() - wall_start, 1),
+        "cpu_seconds": round(time.process_time() - cpu_start, 1),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     print(json.dumps(figures), flush=True)
@@ -100,15 +103,15 @@ def measure(name: str, folder: Path, out: Path) -> None:
     (out / f"{name}.json").write_text(json.dumps(columns))
 
 
-def agreement(out: Path) -> dict[str, object]:
-    columns, others = (
-        json.loads((out / f"{name}.json").read_text()) for name in ("flowsheet", "pandas")
-    )
-    if columns != others:
-        raise SystemExit(f"the columns differ: {sorted(set(columns) ^ set(others))}")
-    x, other = (np.load(out / f"{name}.npy", mmap_mode="r") for name in ("flowsheet", "pandas"))
+def check_agreement(out: Path) -> dict[str, object]:
+    columns = json.loads((out / "flowsheet.json").read_text())
+    pandas_columns = json.loads((out / "pandas.json").read_text())
+    if columns != pandas_columns:
+        raise SystemExit(f"the columns differ: {sorted(set(columns) ^ set(pandas_columns))}")
+    x = np.load(out / "flowsheet.npy", mmap_mode="r")
+    pandas_x = np.load(out / "pandas.npy", mmap_mode="r")
     rows = np.sort(np.random.default_rng(1).choice(len(x), min(len(x), 100_000), replace=False))
-    np.testing.assert_allclose(x[rows], other[rows], rtol=1e-6)
+    np.testing.assert_allclose(x[rows], pandas_x[rows], rtol=1e-6)
     return {"agree": True, "rows_compared": len(rows), "shape": list(x.shape)}
 
 
@@ -121,7 +124,7 @@ def main() -> None:
             )
             process.start()
             process.join()
-        print(json.dumps(agreement(Path(out))))
+        print(json.dumps(check_agreement(Path(out))))
 
 
 if __name__ == "__main__":

@@ -34,22 +34,22 @@ def sequences(*columns, kinds=None):
     )
 
 
-def scaled(*columns, kinds=None):
-    made = sequences(*columns, kinds=kinds)
-    return Scaler.fit(made).transform(made).x
+def fit_transform(*columns, kinds=None):
+    train = sequences(*columns, kinds=kinds)
+    return Scaler.fit(train).transform(train).x
 
 
-def test_a_measurement_is_centred_and_divided_and_nothing_known_is_zero():
+def test_values_are_standardised_and_unknown_ones_become_zero():
     values = np.random.default_rng(1).normal(80, 10, 5000)
     values[::7] = NAN
-    x = scaled(values)[:, 0]
-    told = ~np.isnan(values)
-    assert abs(x[told].mean()) < 0.01
-    assert abs(x[told].std() - 1) < 0.01
-    assert (x[~told] == 0).all()
+    x = fit_transform(values)[:, 0]
+    is_known = ~np.isnan(values)
+    assert abs(x[is_known].mean()) < 0.01
+    assert abs(x[is_known].std() - 1) < 0.01
+    assert (x[~is_known] == 0).all()
 
 
-def test_extreme_values_are_cut_to_what_training_saw():
+def test_extreme_values_are_clipped_to_the_range_of_the_training_values():
     train = sequences(np.random.default_rng(1).normal(0, 1, 5000))
     test = sequences([-1e6, 0, 1e6])
     x = Scaler.fit(train).transform(test).x[:, 0]
@@ -57,17 +57,17 @@ def test_extreme_values_are_cut_to_what_training_saw():
     assert 2 < x[2] < 4
 
 
-def test_skewed_values_are_logged_and_others_are_not():
+def test_only_skewed_values_without_negative_ones_get_a_log_scale():
     rng = np.random.default_rng(1)
-    made = sequences(
+    train = sequences(
         rng.lognormal(2, 1, 5000), rng.normal(100, 5, 5000), rng.lognormal(2, 1, 5000) - 1e3
     )
-    assert Scaler.fit(made).log.tolist() == [True, False, False]
+    assert Scaler.fit(train).log.tolist() == [True, False, False]
 
 
-def test_flags_stay_as_they_are():
+def test_columns_of_zeros_and_ones_are_unchanged():
     flags = np.arange(100) % 3 == 0
-    x = scaled(
+    x = fit_transform(
         flags,
         flags,
         np.where(flags, NAN, 1.0 * (np.arange(100) % 2)),
@@ -78,42 +78,47 @@ def test_flags_stay_as_they_are():
     np.testing.assert_array_equal(x[~flags, 2], (np.arange(100) % 2)[~flags])
 
 
-def test_a_rare_dose_is_neither_cut_away_nor_blown_up():
+def test_doses_of_a_rare_drug_are_scaled_to_about_one():
     dose = np.zeros(10_000)
     dose[:5] = [8, 9, 10, 11, 12]
-    x = scaled(dose, kinds=["treatment"])[:, 0]
+    x = fit_transform(dose, kinds=["treatment"])[:, 0]
     assert (x[5:] == 0).all()
     assert (np.abs(x[:5] - 1) < 0.3).all()
 
 
-def test_no_variation_becomes_zero_without_a_warning():
+def test_constant_columns_become_zero_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        x = scaled(np.full(50, 7.0), np.full(50, NAN), np.zeros(50), np.r_[[1.0], np.full(49, NAN)])
+        x = fit_transform(
+            np.full(50, 7.0), np.full(50, NAN), np.zeros(50), np.r_[[1.0], np.full(49, NAN)]
+        )
     assert (x == 0).all()
     train = sequences(np.full(50, NAN), np.full(50, 3.0))
     assert (Scaler.fit(train).transform(sequences([5.0, 6.0], [4.0, NAN])).x == 0).all()
 
 
-def test_nothing_is_learnt_from_other_rows_than_the_training_rows():
+def test_transforming_other_rows_does_not_change_the_scaler():
     values = np.random.default_rng(1).normal(80, 10, 1000)
     train = sequences(values)
-    alone = Scaler.fit(train)
-    alone.transform(sequences(values * 100))
-    np.testing.assert_array_equal(alone.transform(train).x, Scaler.fit(train).transform(train).x)
+    used = Scaler.fit(train)
+    used.transform(sequences(values * 100))
+    np.testing.assert_array_equal(used.transform(train).x, Scaler.fit(train).transform(train).x)
 
 
-def test_a_row_is_scaled_the_same_alone_and_in_company():
-    made = sequences(*np.random.default_rng(1).lognormal(1, 1, (5, 40_000)))
-    scaler = Scaler.fit(made)
-    row = replace(made, x=made.x[39_999:])
-    np.testing.assert_array_equal(scaler.transform(row).x[0], scaler.transform(made).x[39_999])
+def test_the_scaled_values_of_a_row_do_not_depend_on_other_rows():
+    train = sequences(*np.random.default_rng(1).lognormal(1, 1, (5, 40_000)))
+    scaler = Scaler.fit(train)
+    last_row = replace(train, x=train.x[39_999:])
+    np.testing.assert_array_equal(
+        scaler.transform(last_row).x[0], scaler.transform(train).x[39_999]
+    )
 
 
-def test_a_large_cohort_is_sampled_the_same_way_each_time():
+def test_the_sample_of_a_large_cohort_is_reproducible():
     values = np.random.default_rng(1).normal(0, 1, SAMPLE_ROWS * 2)
-    one, two = Scaler.fit(sequences(values)), Scaler.fit(sequences(values))
-    assert (one.centre, one.spread) == (two.centre, two.spread)
+    one = Scaler.fit(sequences(values))
+    other = Scaler.fit(sequences(values))
+    assert (one.centre, one.spread) == (other.centre, other.spread)
     assert abs(one.spread[0] - 1) < 0.02
 
 
@@ -126,7 +131,7 @@ columns = hn.arrays(
 
 @settings(deadline=None)
 @given(columns, columns)
-def test_output_is_finite_and_survives_a_save(tmp_path_factory, train, test):
+def test_scaled_values_are_finite_and_equal_after_saving_and_loading(tmp_path_factory, train, test):
     path = tmp_path_factory.mktemp("scaler") / "scaler.json"
     kinds = ["value", "treatment", "missing"]
     with warnings.catch_warnings():
@@ -153,8 +158,8 @@ def test_another_layout_is_refused(tmp_path):
         Scaler.load(path)
 
 
-def test_never_measured_is_the_longest_wait():
-    waits = np.random.default_rng(1).uniform(0, 48, 5000)
-    waits[::7] = NAN
-    x = scaled(waits, kinds=["since"])[:, 0]
-    np.testing.assert_allclose(x[np.isnan(waits)], x[~np.isnan(waits)].max(), rtol=1e-5)
+def test_never_measured_equals_the_longest_time_since_a_measurement():
+    hours = np.random.default_rng(1).uniform(0, 48, 5000)
+    hours[::7] = NAN
+    x = fit_transform(hours, kinds=["since"])[:, 0]
+    np.testing.assert_allclose(x[np.isnan(hours)], x[~np.isnan(hours)].max(), rtol=1e-5)

@@ -21,30 +21,33 @@ def sequences():
     )
 
 
-def test_rows_of_stays(sequences):
+def test_the_rows_of_each_stay(sequences):
     assert (len(sequences), sequences.rows) == (3, 6)
     assert sequences.lengths.tolist() == [3, 1, 2]
     assert sequences.row_stay.tolist() == [0, 0, 0, 1, 2, 2]
     assert sequences.columns("value", "time") == [0, 3]
 
 
-@pytest.mark.parametrize("chosen", [np.array([2, 1]), np.array([False, True, True])])
-def test_take_keeps_whole_stays_in_the_order_asked(sequences, chosen):
-    taken = sequences.take(chosen)
-    order = [3, 2] if chosen.dtype != bool else [2, 3]
-    assert taken.stay_id.tolist() == order
-    for i, stay in enumerate(order):
-        rows, own = slice(*taken.offsets[i : i + 2]), sequences.row_stay == stay - 1
-        np.testing.assert_array_equal(taken.x[rows], sequences.x[own])
-        np.testing.assert_array_equal(taken.step[rows], sequences.step[own])
+@pytest.mark.parametrize(
+    ("selection", "stays"),
+    [(np.array([2, 1]), [3, 2]), (np.array([False, True, True]), [2, 3])],
+)
+def test_take_selects_whole_stays_by_position_or_mask(sequences, selection, stays):
+    taken = sequences.take(selection)
+    assert taken.stay_id.tolist() == stays
+    for i, stay in enumerate(stays):
+        rows = slice(*taken.offsets[i : i + 2])
+        original_rows = sequences.row_stay == stay - 1
+        np.testing.assert_array_equal(taken.x[rows], sequences.x[original_rows])
+        np.testing.assert_array_equal(taken.step[rows], sequences.step[original_rows])
 
 
-def test_a_subject_comes_with_all_its_stays(sequences):
+def test_subjects_are_selected_with_all_their_stays(sequences):
     assert sequences.select_subjects(np.array([20])).stay_id.tolist() == [1, 3]
     assert sequences.select_subjects(np.array([99])).rows == 0
 
 
-def test_loading_maps_and_does_not_write(sequences, tmp_path):
+def test_loaded_arrays_are_read_only(sequences, tmp_path):
     sequences.save(tmp_path)
     loaded = Sequences.load(tmp_path)
     assert loaded.features == sequences.features

@@ -15,21 +15,23 @@ HOLDOUT = EvaluationConfig(name="holdout", test=0.2, validation=0.16)
 cohorts = st.dictionaries(st.integers(-(2**40), 2**40), st.booleans(), min_size=3, max_size=200)
 
 
-def split(cohort, seed=1, evaluation=HOLDOUT):
-    return make_split(np.array(list(cohort)), np.array(list(cohort.values())), evaluation, seed)
+def split_cohort(cohort, seed=1, evaluation=HOLDOUT):
+    subjects = np.array(list(cohort))
+    has_event = np.array(list(cohort.values()))
+    return make_split(subjects, has_event, evaluation, seed)
 
 
-def parts(made):
-    return [set(made.train.tolist()), set(made.valid.tolist()), set(made.test.tolist())]
+def parts_of(split):
+    return [set(split.train.tolist()), set(split.valid.tolist()), set(split.test.tolist())]
 
 
 @settings(deadline=None)
 @given(cohorts, st.integers(0, 2**31))
 def test_every_subject_is_in_exactly_one_part(cohort, seed):
-    found = parts(split(cohort, seed))
-    assert sum(map(len, found)) == len(cohort)
-    assert set.union(*found) == set(cohort)
-    assert all(found)
+    parts = parts_of(split_cohort(cohort, seed))
+    assert sum(map(len, parts)) == len(cohort)
+    assert set.union(*parts) == set(cohort)
+    assert all(parts)
 
 
 @settings(deadline=None)
@@ -37,34 +39,37 @@ def test_every_subject_is_in_exactly_one_part(cohort, seed):
 def test_the_order_of_subjects_does_not_matter(cohort, random):
     items = list(cohort.items())
     random.shuffle(items)
-    assert split(cohort).fingerprint == split(dict(items)).fingerprint
+    assert split_cohort(cohort).fingerprint == split_cohort(dict(items)).fingerprint
 
 
 @settings(deadline=None)
 @given(cohorts, st.integers(2**41, 2**42))
-def test_a_subject_who_joins_one_group_moves_nobody_of_the_other(cohort, newcomer):
-    cohort = cohort | {
-        -(2**41) - i: i % 2 == 0 for i in range(40)
-    }  # large enough for both groups to be shared out
-    events = {s for s, ever in cohort.items() if ever}
-    before, after = parts(split(cohort)), parts(split({**cohort, newcomer: False}))
-    assert [part & events for part in before] == [part & events for part in after]
+def test_a_new_subject_in_one_group_does_not_move_subjects_of_the_other(cohort, new_subject):
+    # large enough for every part to get subjects of both groups
+    cohort = cohort | {-(2**41) - i: i % 2 == 0 for i in range(40)}
+    with_event = {subject for subject, has_event in cohort.items() if has_event}
+    before = parts_of(split_cohort(cohort))
+    after = parts_of(split_cohort({**cohort, new_subject: False}))
+    assert [part & with_event for part in before] == [part & with_event for part in after]
 
 
-def test_shares_hold_among_those_with_the_event_and_those_without():
-    cohort = {s: s % 10 == 0 for s in range(1000)}
-    made = split(cohort)
-    assert [len(p) for p in parts(made)] == [640, 160, 200]
-    assert [sum(cohort[s] for s in p) for p in parts(made)] == [64, 16, 20]
+def test_the_shares_are_equal_for_subjects_with_and_without_the_event():
+    cohort = {subject: subject % 10 == 0 for subject in range(1000)}
+    parts = parts_of(split_cohort(cohort))
+    assert [len(part) for part in parts] == [640, 160, 200]
+    assert [sum(cohort[subject] for subject in part) for part in parts] == [64, 16, 20]
 
 
-def test_another_seed_is_another_split():
-    cohort = {s: s % 10 == 0 for s in range(1000)}
-    assert split(cohort, 1).fingerprint != split(cohort, 2).fingerprint
-    assert len(parts(split(cohort, 1))[2] & parts(split(cohort, 2))[2]) < 80  # about 40 by chance
+def test_another_seed_gives_another_split():
+    cohort = {subject: subject % 10 == 0 for subject in range(1000)}
+    one = split_cohort(cohort, seed=1)
+    other = split_cohort(cohort, seed=2)
+    assert one.fingerprint != other.fingerprint
+    in_both = np.intersect1d(one.test, other.test)
+    assert len(in_both) < 80  # about 40 by chance
 
 
-def test_stays_of_a_subject_go_together_and_one_event_makes_it_ever():
+def test_a_subject_with_the_event_in_one_stay_counts_as_one_with_the_event():
     by_subject = make_split(np.arange(20), np.arange(20) % 4 == 0, HOLDOUT, 1)
     by_stay = make_split(np.repeat(np.arange(20), 2), np.arange(40) % 8 == 1, HOLDOUT, 1)
     assert by_subject.fingerprint == by_stay.fingerprint
@@ -73,7 +78,7 @@ def test_stays_of_a_subject_go_together_and_one_event_makes_it_ever():
 FROZEN = [4, 11, 15, 21, 26, 27, 38, 46, 49, 50, 52, 55, 57, 60, 68, 69, 70, 71, 80, 96]
 
 
-def test_the_split_is_the_same_in_another_process_and_for_ever():
+def test_the_split_is_the_same_in_another_process_and_in_other_versions():
     code = (
         "import numpy as np; from flowsheet.config import EvaluationConfig;"
         "from flowsheet.windows.split import make_split;"
@@ -89,32 +94,30 @@ def test_the_split_is_the_same_in_another_process_and_for_ever():
 
 
 @pytest.mark.parametrize("n", [0, 1, 2])
-def test_too_few_subjects_are_refused(n):
+def test_a_cohort_with_too_few_subjects_is_refused(n):
     with pytest.raises(CheckFailed, match=f"{n} subjects cannot be split"):
-        split(dict.fromkeys(range(n), True))
+        split_cohort(dict.fromkeys(range(n), True))
 
 
-def test_greedy_shares_are_refused():
+def test_shares_that_leave_no_training_subject_are_refused():
+    evaluation = EvaluationConfig(name="e", test=0.9, validation=0.5)
     with pytest.raises(CheckFailed, match="smaller shares"):
-        split(
-            dict.fromkeys(range(10), False),
-            evaluation=EvaluationConfig(name="e", test=0.9, validation=0.5),
-        )
+        split_cohort(dict.fromkeys(range(10), False), evaluation=evaluation)
 
 
-def test_saved_and_loaded(tmp_path):
-    made = split({s: s % 3 == 0 for s in range(30)})
-    made.save(tmp_path / "split.json")
+def test_a_saved_split_is_loaded_unchanged(tmp_path):
+    split = split_cohort({subject: subject % 3 == 0 for subject in range(30)})
+    split.save(tmp_path / "split.json")
     loaded = Split.load(tmp_path / "split.json")
-    assert parts(loaded) == parts(made)
-    assert loaded.fingerprint == made.fingerprint
+    assert parts_of(loaded) == parts_of(split)
+    assert loaded.fingerprint == split.fingerprint
 
 
 def test_a_changed_file_is_refused(tmp_path):
     path = tmp_path / "split.json"
-    split({s: s % 3 == 0 for s in range(30)}).save(path)
-    held = read_json(path)
-    held["train"].append(held["test"].pop())
-    write_json(path, held)
+    split_cohort({subject: subject % 3 == 0 for subject in range(30)}).save(path)
+    content = read_json(path)
+    content["train"].append(content["test"].pop())
+    write_json(path, content)
     with pytest.raises(CheckFailed, match="changed after it was frozen"):
         Split.load(path)

@@ -1,1 +1,1 @@
-"""Extract -> model-ready sequences: the grid, the task, features, splits and scaling."""
+"""From the extract to model-ready sequences: the grid, the task, features, splits and scaling."""

@@ -1,4 +1,4 @@
-"""From the extract's tables to sequences: the one way, for training and for serving."""
+"""Build sequences from the tables of an extract; training and serving use the same code."""
 
 from __future__ import annotations
 
@@ -9,48 +9,64 @@ import polars as pl
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
-from flowsheet.windows.features import Block, Values
-from flowsheet.windows.grid import Grid, by_stay
-from flowsheet.windows.history import response_history
+from flowsheet.windows.features import FeatureBlock, VariableFeatures
+from flowsheet.windows.grid import Grid, sort_by_stay
+from flowsheet.windows.history import build_response_history
 from flowsheet.windows.sequences import Feature, Sequences
-from flowsheet.windows.statics import Statics, Time, Vocabulary, collect_vocabulary
-from flowsheet.windows.task import targets
-from flowsheet.windows.treatments import Treatments
+from flowsheet.windows.statics import StaticFeatures, TimeFeatures, Vocabulary, collect_vocabulary
+from flowsheet.windows.task import build_targets
+from flowsheet.windows.treatments import TreatmentFeatures
 
 __all__ = ["VERSION", "build_sequences", "collect_vocabulary", "list_features"]
 
 VERSION = 1
-"""Raise it when the same tables and configuration give other numbers: cached windows are then made anew."""
+"""Increase it when the same tables and configuration give other numbers.
+
+Cached windows of another version are built again.
+"""
 
 CHUNK_ROWS = 1 << 16
-"""Rows that are worked on at a time; bounds the memory beside the result."""
+"""Rows that are built at a time; limits the memory that is needed beside the result."""
 
 
-def blocks(
+def make_blocks(
     features: FeaturesConfig, variables: Sequence[str], drugs: Sequence[str], vocabulary: Vocabulary
-) -> list[Block]:
+) -> list[FeatureBlock]:
     """The blocks of columns, in order.
 
+    Args:
+        features: Which features the configuration selects.
+        variables: Catalogue variables that the extract can contain.
+        drugs: Catalogue drugs that the extract can contain.
+        vocabulary: Categories of each categorical column of the stays.
+
     Raises:
-        UsageError: the features want a variable, drug or static that there is not.
+        UsageError: the features name an unknown variable, drug or static.
     """
-    parts: list[Block] = [
-        Values(features, variables),
-        Treatments(features, drugs),
-        Statics(features, vocabulary),
+    blocks: list[FeatureBlock] = [
+        VariableFeatures(features, variables),
+        TreatmentFeatures(features, drugs),
+        StaticFeatures(features, vocabulary),
     ]
-    return [*parts, Time()] if features.time else parts
+    return [*blocks, TimeFeatures()] if features.time else blocks
 
 
 def list_features(
     features: FeaturesConfig, variables: Sequence[str], drugs: Sequence[str], vocabulary: Vocabulary
 ) -> tuple[Feature, ...]:
-    """The F features of :func:`build_sequences`, without any data."""
-    return tuple(
-        feature
-        for block in blocks(features, variables, drugs, vocabulary)
-        for feature in block.features
-    )
+    """The F features of :func:`build_sequences`, without any data.
+
+    Args:
+        features: Which features the configuration selects.
+        variables: Catalogue variables that the extract can contain.
+        drugs: Catalogue drugs that the extract can contain.
+        vocabulary: Categories of each categorical column of the stays.
+
+    Raises:
+        UsageError: the features name an unknown variable, drug or static.
+    """
+    blocks = make_blocks(features, variables, drugs, vocabulary)
+    return tuple(feature for block in blocks for feature in block.features)
 
 
 def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they fix
@@ -63,53 +79,66 @@ def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they 
     *,
     chunk_rows: int = CHUNK_ROWS,
 ) -> Sequences:
-    """Put the tables, in any order of rows, on the task's grid.
+    """Put the tables on the grid of the task.
 
-    ``variables``, ``drugs`` and ``vocabulary`` (see ``collect_vocabulary``) come from the extract
-    or the saved model and fix the columns; facts about anything else are not used. A stay's rows
-    depend on its own facts alone, and ``x``, ``history`` and ``step`` of a row only on facts with
-    known_at <= p(k).
+    The rows of a stay depend on the tables' rows of that stay alone, and ``x``, ``history`` and
+    ``step`` of a row only on what was known at its prediction time p(k).
+
+    Args:
+        tables: The tables of S stays, with their rows in any order.
+        task: The grid and the target.
+        features: Which features to build.
+        variables: Catalogue variables of the extract or of the saved model; others are ignored.
+        drugs: Catalogue drugs of the extract or of the saved model; others are ignored.
+        vocabulary: Categories of the extract or of the saved model, see ``collect_vocabulary``.
+        chunk_rows: About how many rows to build at a time; does not change the result.
 
     Raises:
-        UsageError: the features want a variable, drug or static that there is not.
+        UsageError: the features name an unknown variable, drug or static.
     """
     grid = Grid.from_stays(tables.stays, task)
-    parts = blocks(features, variables, drugs, vocabulary)
-    widths = np.cumsum([0] + [len(block.features) for block in parts])
-    x = np.empty((grid.rows, int(widths[-1])), np.float32)
+    blocks = make_blocks(features, variables, drugs, vocabulary)
+    edges = np.cumsum([0] + [len(block.features) for block in blocks])
+    x = np.empty((grid.rows, int(edges[-1])), np.float32)
     tables = Tables(
-        *(by_stay(t) for t in (tables.stays, tables.events, tables.treatments, tables.episodes))
+        stays=sort_by_stay(tables.stays),
+        events=sort_by_stay(tables.events),
+        treatments=sort_by_stay(tables.treatments),
+        episodes=sort_by_stay(tables.episodes),
     )
-    for part, rows in grid.parts(chunk_rows):
-        some = _of_stays(tables, part)
-        for block, low, high in zip(parts, widths[:-1], widths[1:], strict=True):
-            block.fill(x[rows, low:high], part, some)
-    asked = targets(grid, tables.episodes, task)
+    for part, rows in grid.split(chunk_rows):
+        part_tables = _select_stays(tables, part)
+        for block, low, high in zip(blocks, edges[:-1], edges[1:], strict=True):
+            block.fill(x[rows, low:high], part, part_tables)
+    targets = build_targets(grid, tables.episodes, task)
     return Sequences(
         x=x,
-        y=asked.y,
-        scored=asked.scored,
-        in_state=asked.in_state,
-        history=response_history(grid, tables.episodes, task),
+        y=targets.y,
+        scored=targets.scored,
+        in_state=targets.in_state,
+        history=build_response_history(grid, tables.episodes, task),
         step=grid.steps.astype(np.int32),
         offsets=grid.offsets,
         stay_id=grid.stay_id,
         subject_id=grid.subject_id,
-        features=tuple(feature for block in parts for feature in block.features),
+        features=tuple(feature for block in blocks for feature in block.features),
     )
 
 
-def _of_stays(tables: Tables, part: Grid) -> Tables:
-    """The rows of a part's stays, out of tables sorted by stay."""
+def _select_stays(tables: Tables, part: Grid) -> Tables:
+    """The rows of the stays of a part; the tables are sorted by stay."""
+    first = part.stay_id[0]
+    last = part.stay_id[-1]
 
-    def cut(table: pl.DataFrame) -> pl.DataFrame:
+    def select(table: pl.DataFrame) -> pl.DataFrame:
         stay = table["stay_id"].to_numpy()
-        low, high = (
-            np.searchsorted(stay, part.stay_id[0], "left"),
-            np.searchsorted(stay, part.stay_id[-1], "right"),
-        )
-        return table[int(low) : int(high)]
+        start = int(np.searchsorted(stay, first, "left"))
+        stop = int(np.searchsorted(stay, last, "right"))
+        return table[start:stop]
 
     return Tables(
-        cut(tables.stays), cut(tables.events), cut(tables.treatments), cut(tables.episodes)
+        stays=select(tables.stays),
+        events=select(tables.events),
+        treatments=select(tables.treatments),
+        episodes=select(tables.episodes),
     )

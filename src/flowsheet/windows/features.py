@@ -1,20 +1,22 @@
-"""Which columns a model sees, and how charted events fill them.
+"""The input columns of a model, and how charted events fill them.
 
-The columns follow from the configuration and from three lists that are kept beside the extract or
-the saved model: variables, drugs and the vocabulary of categories. What the data at hand happens to
-hold never matters.
+The columns are determined by the configuration and by three lists that are stored with the extract
+or with the saved model: variables, drugs and the vocabulary of categories. They do not depend on
+the values in the data.
 
 An event belongs to the cell (see :mod:`flowsheet.windows.grid`) in which it becomes known.
 
-``last`` the value with the latest ``time`` among those known; of two with one time the one known
-    later. A value holds for ``carry_forward_hours`` from its ``time`` to p(k), and at least through
-    the cell in which it was true.
+``last``
+    The value with the latest ``time`` among the known ones; of several with the same time the one
+    that became known last. It is carried forward for ``carry_forward_hours`` from its ``time``, and
+    at least to the end of the cell in which it was true.
 ``mean``, ``min``, ``max``, ``count``
-    of the values that arrive in the cell; NaN (count: 0) where none does.
+    Of the values that arrive in the cell; NaN (count: 0) where none does.
 ``missing``
     1 when no value arrives in the cell.
-``since`` hours from the ``time`` of the latest known value to p(k), uncapped; NaN when there never
-    was one.
+``since``
+    Hours from the ``time`` of the latest known value to p(k), without a limit; NaN before the first
+    value.
 """
 
 from __future__ import annotations
@@ -26,130 +28,143 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import Tables
+from flowsheet.cohort.time_grid import HOUR, microseconds
 from flowsheet.config import Aggregation, FeaturesConfig
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.typing import Floats, Floats32, Ints, Ints32
-from flowsheet.windows import forward_fill as carry
-from flowsheet.windows.grid import HOUR, Grid, microseconds
+from flowsheet.windows.forward_fill import age_in_hours, compute_age, forward_fill, rank_arrivals
+from flowsheet.windows.grid import Grid
 from flowsheet.windows.sequences import Feature
 
 
-def chosen(kind: str, wanted: str | tuple[str, ...], held: Sequence[str]) -> tuple[str, ...]:
-    """The names that the configuration wants: "all", "none" or a list, out of those there are.
+def select_names(
+    kind: str, selection: str | tuple[str, ...], available: Sequence[str]
+) -> tuple[str, ...]:
+    """The names that the configuration selects: "all", "none" or a list of available names.
 
     Raises:
-        UsageError: a name is not among them, or comes twice.
+        UsageError: a name is not available, or is listed twice.
     """
-    if isinstance(wanted, str):
-        return tuple(held) if wanted == "all" else ()
-    if len(set(wanted)) < len(wanted):
+    if isinstance(selection, str):
+        return tuple(available) if selection == "all" else ()
+    if len(set(selection)) < len(selection):
         raise UsageError(
-            f"the features name a {kind} twice: {', '.join(wanted)}", todo="name each once"
+            f"the features list a {kind} twice: {', '.join(selection)}",
+            todo="list each name once",
         )
-    for name in wanted:
-        if name not in held:
+    for name in selection:
+        if name not in available:
             raise UsageError(
-                f"the features want the {kind} {name!r}, which there is not",
-                todo=did_you_mean(name, held),
+                f"the features list the {kind} {name!r}, which does not exist",
+                todo=did_you_mean(name, available),
             )
-    return wanted
+    return selection
 
 
-class Block(Protocol):
+class FeatureBlock(Protocol):
     """Neighbouring columns that are filled together."""
 
     features: tuple[Feature, ...]
 
     def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
-        """Write every element of x, shape (N, len(features)), from the facts of the grid's stays."""
+        """Write every element of x, shape (N, len(features)), from the tables of the stays."""
 
 
-class Facts:
-    """M values in cells, ascending by stay, then time, known_at and value."""
+class CellEvents:
+    """M events, each in a row and column; sorted by stay, then time, known_at and value."""
 
     def __init__(self, grid: Grid, events: pl.DataFrame, variables: Sequence[str]) -> None:
-        code = (
-            pl.col("variable").cast(pl.Enum(variables), strict=False).to_physical().cast(pl.Int64)
-        )
-        rows = events.select(
-            "stay_id", "time", "known_at", code.alias("code"), "value"
-        ).drop_nulls()
-        rows = rows.filter(pl.col("value").is_not_nan()).sort(
-            "stay_id", "time", "known_at", "code", "value"
+        """Ignore events of other stays or variables, without a value, or after the last row."""
+        variable = pl.col("variable").cast(pl.Enum(variables), strict=False)
+        code = variable.to_physical().cast(pl.Int64).alias("code")
+        rows = (
+            events.select("stay_id", "time", "known_at", code, "value")
+            .drop_nulls()
+            .filter(pl.col("value").is_not_nan())
+            .sort("stay_id", "time", "known_at", "code", "value")
         )
         stay = grid.positions(rows["stay_id"].to_numpy())
         time = microseconds(rows["time"])
-        row = grid.row(stay, grid.cell(stay, np.maximum(time, microseconds(rows["known_at"]))))
-        held = (stay >= 0) & (row < grid.offsets[stay + 1])
-        self.stay, self.row, self.time = stay[held], row[held], time[held]
-        self.column: Ints = rows["code"].to_numpy()[held]
-        self.value: Floats = rows["value"].to_numpy()[held]
+        available_at = np.maximum(time, microseconds(rows["known_at"]))
+        row = grid.row(stay, grid.cell(stay, available_at))
+        in_grid = (stay >= 0) & (row < grid.offsets[stay + 1])
+        self.stay = stay[in_grid]
+        self.row = row[in_grid]
+        self.time = time[in_grid]
+        self.column: Ints = rows["code"].to_numpy()[in_grid]
+        self.value: Floats = rows["value"].to_numpy()[in_grid]
 
 
-class Values:
+class VariableFeatures:
     """Charted variables: aggregations, missing indicators, hours since measured."""
 
     def __init__(self, config: FeaturesConfig, variables: Sequence[str]) -> None:
-        self.variables = chosen("variable", config.variables, variables)
-        chosen("variable", tuple(config.carry_forward_by_variable), variables)
-        chosen("aggregation", config.aggregations, get_args(Aggregation))
+        self.variables = select_names("variable", config.variables, variables)
+        select_names("variable", tuple(config.carry_forward_by_variable), variables)
+        select_names("aggregation", config.aggregations, get_args(Aggregation))
         self.config = config
         limits = [
-            config.carry_forward_by_variable.get(v, config.carry_forward_hours)
-            for v in self.variables
+            config.carry_forward_by_variable.get(name, config.carry_forward_hours)
+            for name in self.variables
         ]
-        self.limit = np.array([round(limit * HOUR) for limit in limits], np.int64)
-        columns = [
-            Feature(f"{v}_{how}", "value", v) for how in config.aggregations for v in self.variables
+        self.limit = np.array([round(hours * HOUR) for hours in limits], np.int64)
+        features = [
+            Feature(f"{name}_{how}", "value", name)
+            for how in config.aggregations
+            for name in self.variables
         ]
         if config.missing_indicators:
-            columns += [Feature(f"{v}_missing", "missing", v) for v in self.variables]
+            features += [Feature(f"{name}_missing", "missing", name) for name in self.variables]
         if config.hours_since_measured:
-            columns += [Feature(f"{v}_since", "since", v) for v in self.variables]
-        self.features = tuple(columns)
+            features += [Feature(f"{name}_since", "since", name) for name in self.variables]
+        self.features = tuple(features)
 
     def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
         """Write the columns of ``features``."""
         width = len(self.variables)
         if not width:
             return
-        facts = Facts(grid, tables.events, self.variables)
-        fresh = carry.arrivals(grid, facts.row, facts.column, width)
-        held = carry.carry(grid, fresh, facts.stay)
-        age = carry.age(grid, held, facts.time)
-        blocks = iter(np.split(x, len(self.features) // width, axis=1))
-        cells = _Cells(grid, facts, width)
+        events = CellEvents(grid, tables.events, self.variables)
+        arrivals = rank_arrivals(grid, events.row, events.column, width)
+        filled = forward_fill(grid, arrivals, events.stay)
+        age = compute_age(grid, filled, events.time)
+        columns = iter(np.split(x, len(self.features) // width, axis=1))
+        cells = _CellAggregates(grid, events, width)
         for how in self.config.aggregations:
-            next(blocks)[:] = (
-                self._last(grid, facts, held, age) if how == "last" else cells.aggregate(how)
+            is_last = how == "last"
+            next(columns)[:] = (
+                self._last_values(grid, events, filled, age) if is_last else cells.aggregate(how)
             )
         if self.config.missing_indicators:
-            next(blocks)[:] = fresh < 0
+            next(columns)[:] = arrivals < 0
         if self.config.hours_since_measured:
-            next(blocks)[:] = carry.hours(age, held)
+            next(columns)[:] = age_in_hours(age, filled)
 
-    def _last(self, grid: Grid, facts: Facts, held: Ints32, age: Ints) -> Floats32:
-        values = np.append(facts.value, np.nan).astype(np.float32)[held]
+    def _last_values(self, grid: Grid, events: CellEvents, filled: Ints32, age: Ints) -> Floats32:
+        values = np.append(events.value, np.nan).astype(np.float32)[filled]
         values[age > np.maximum(self.limit, grid.step - 1)] = np.nan
         return values
 
 
-class _Cells:
-    """What arrives in each cell, counted and summed over."""
+class _CellAggregates:
+    """Aggregates of the values that arrive in each cell."""
 
-    def __init__(self, grid: Grid, facts: Facts, width: int) -> None:
+    def __init__(self, grid: Grid, events: CellEvents, width: int) -> None:
         self.shape = (grid.rows, width)
-        self.key, self.value = facts.row * width + facts.column, facts.value
+        self.cell = events.row * width + events.column
+        self.value = events.value
 
     def aggregate(self, how: str) -> Floats:
+        """``count``, ``mean``, ``min`` or ``max``, shape (N, width)."""
         size = self.shape[0] * self.shape[1]
         if how == "count":
-            cells = np.bincount(self.key, minlength=size).astype(np.float64)
+            result = np.bincount(self.cell, minlength=size).astype(np.float64)
         elif how == "mean":
-            count = np.bincount(self.key, minlength=size)
-            total = np.bincount(self.key, weights=self.value, minlength=size)
-            cells = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
+            count = np.bincount(self.cell, minlength=size)
+            total = np.bincount(self.cell, weights=self.value, minlength=size)
+            result = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
         else:
-            cells = np.full(size, np.nan)
-            (np.fmin if how == "min" else np.fmax).at(cells, self.key, self.value)
-        return cells.reshape(self.shape)
+            result = np.full(size, np.nan)
+            smaller_or_larger = np.fmin if how == "min" else np.fmax
+            smaller_or_larger.at(result, self.cell, self.value)
+        return result.reshape(self.shape)

@@ -1,18 +1,18 @@
-"""Inputs made comparable, from what the training subjects' rows look like.
+"""Scaling of the inputs, fitted on the rows of the training subjects.
 
-Each column is cut to [low, high], may be put on a log scale, shifted and divided. NaN, "nothing
-known", becomes 0, the column's centre; in a ``since`` column, where it means "never measured", it
-becomes the longest wait. The numbers come from the training rows' finite values, of which a fixed
-sample of ``SAMPLE_ROWS`` is looked at when there are more:
+Each column is clipped to [low, high], possibly transformed to a log scale, shifted and divided. NaN
+("not known") becomes 0, the centre of the column; in a ``since`` column, where it means "never
+measured", it becomes the longest time. The parameters are fitted on the finite values of the
+training rows, or of a fixed sample of ``SAMPLE_ROWS`` of them:
 
 - a column of zeros and ones, and every ``missing`` indicator, stays as it is;
-- low and high are the ``TAILS`` quantiles; where more than half of the values are 0 and none is
-  below (doses, counts) they are 0 and the upper quantile of the rest, so that a rare drug is not
-  cut away;
-- log1p where no value is below 0 and the cut values are skewed by more than ``SKEW``;
-- then mean and standard deviation; for a column of mostly zeros 0 and the root mean square of the
-  rest, so that "not given" stays 0 and a usual dose is near 1;
-- a column without any variation becomes 0.
+- low and high are the ``TAILS`` quantiles. In a sparse column, where more than half of the values
+  are 0 and none is negative (doses, counts), they are 0 and the upper quantile of the positive
+  values, so that the doses of a rare drug are not clipped to 0;
+- log1p where no value is negative and the skewness of the clipped values is above ``SKEW``;
+- then mean and standard deviation; in a sparse column 0 and the root mean square of the positive
+  values, so that "not given" stays 0 and a usual dose is near 1;
+- a constant column becomes 0.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from flowsheet.typing import Bools, Floats, Floats32
 from flowsheet.windows.sequences import Feature, Sequences
 
 VERSION = 2
+"""Layout of the saved file."""
 SAMPLE_ROWS = 100_000
 CHUNK_ROWS = 1 << 15
 TAILS = (0.001, 0.999)
@@ -37,7 +38,7 @@ SKEW = 1.0
 
 
 @dataclass(frozen=True)
-class _Column:
+class _ColumnScale:
     low: float = 0.0
     high: float = 0.0
     log: bool = False
@@ -48,7 +49,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class Scaler:
-    """Six numbers a column, each of shape (F,)."""
+    """Six parameters for each of the F columns, each of shape (F,)."""
 
     names: tuple[str, ...]
     low: Floats32
@@ -61,21 +62,24 @@ class Scaler:
 
     @classmethod
     def fit(cls, train: Sequences) -> Self:
-        """Learn from these stays and no others."""
+        """Fit the parameters on these stays."""
         x = train.x
         if train.rows > SAMPLE_ROWS:
-            x = x[np.sort(np.random.default_rng(0).choice(train.rows, SAMPLE_ROWS, replace=False))]
-        columns = [_learn(feature, x[:, j]) for j, feature in enumerate(train.features)]
-        return cls._of(
-            [feature.name for feature in train.features],
-            {f.name: [getattr(column, f.name) for column in columns] for f in fields(_Column)},
-        )
+            sample = np.random.default_rng(0).choice(train.rows, SAMPLE_ROWS, replace=False)
+            x = x[np.sort(sample)]
+        scales = [_fit_column(feature, x[:, j]) for j, feature in enumerate(train.features)]
+        names = [feature.name for feature in train.features]
+        parameters = {
+            field.name: [getattr(scale, field.name) for scale in scales]
+            for field in fields(_ColumnScale)
+        }
+        return cls._from_lists(names, parameters)
 
     @classmethod
-    def _of(cls, names: list[str], columns: Mapping[str, list[float]]) -> Self:
+    def _from_lists(cls, names: list[str], parameters: Mapping[str, list[float]]) -> Self:
         arrays = (
-            np.array(columns[f.name], bool if f.name == "log" else np.float32)
-            for f in fields(_Column)
+            np.array(parameters[field.name], bool if field.name == "log" else np.float32)
+            for field in fields(_ColumnScale)
         )
         return cls(tuple(names), *arrays)
 
@@ -83,14 +87,14 @@ class Scaler:
         """The same sequences with scaled inputs: float32, finite everywhere.
 
         Raises:
-            CheckFailed: the columns are not those that were learnt from.
+            CheckFailed: the columns are not those of the training data.
         """
         names = tuple(feature.name for feature in sequences.features)
         if names != self.names:
-            odd = sorted(set(names) ^ set(self.names))
+            differences = sorted(set(names) ^ set(self.names))
             raise CheckFailed(
-                "the inputs have other columns than the scaler was fitted on",
-                where=", ".join(odd[:5]),
+                "the input columns differ from those that the scaler was fitted on",
+                where=", ".join(differences[:5]),
             )
         x = np.empty(sequences.x.shape, np.float32)
         for start in range(0, len(x), CHUNK_ROWS):
@@ -100,62 +104,66 @@ class Scaler:
 
     def _scale(self, x: Floats32, out: Floats32) -> None:
         np.clip(x, self.low, self.high, out=out)
-        logged = np.flatnonzero(self.log)
-        out[:, logged] = np.log1p(out[:, logged])
+        log_columns = np.flatnonzero(self.log)
+        out[:, log_columns] = np.log1p(out[:, log_columns])
         out -= self.centre
         out /= self.spread
         np.copyto(out, self.unknown, where=np.isnan(out))
 
     def save(self, path: Path) -> None:
         """Write as JSON; reading it back gives the same bits."""
-        arrays = {f.name: getattr(self, f.name).tolist() for f in fields(_Column)}
-        write_json(path, {"version": VERSION, "names": list(self.names), **arrays})
+        parameters = {
+            field.name: getattr(self, field.name).tolist() for field in fields(_ColumnScale)
+        }
+        write_json(path, {"version": VERSION, "names": list(self.names), **parameters})
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """The scaler that :meth:`save` wrote.
 
         Raises:
-            CheckFailed: it was written by another version of this layout.
+            CheckFailed: the file has another version of the layout.
         """
-        held = read_json(path)
-        if held["version"] != VERSION:
+        content = read_json(path)
+        if content["version"] != VERSION:
             raise CheckFailed(
-                f"the scaler has layout {held['version']}, this release reads {VERSION}",
+                f"the scaler has layout {content['version']}, this release reads {VERSION}",
                 where=str(path),
-                todo="train the model again, or use the release that made it",
+                todo="train the model again, or use the release that wrote it",
             )
-        return cls._of(held["names"], held)
+        return cls._from_lists(content["names"], content)
 
 
-def _learn(feature: Feature, values: Floats32) -> _Column:
+def _fit_column(feature: Feature, values: Floats32) -> _ColumnScale:
     finite: Floats = values[np.isfinite(values)].astype(np.float64)
     if len(finite) == 0 or finite.min() == finite.max():
-        return _constant(finite)
+        return _scale_constant(finite)
     if feature.kind == "missing" or np.isin(finite, (0, 1)).all():
-        return _Column(high=1.0)
-    sparse = finite.min() == 0 and np.mean(finite == 0) > 0.5
-    told = finite[finite > 0] if sparse else finite
-    low, high = np.quantile(told, TAILS)
-    if low == high and not sparse:
-        return _constant(told)
-    cut = np.clip(told, low, high)
-    log = bool(low >= 0 and _skew(cut) > SKEW)
-    cut = np.log1p(cut) if log else cut
-    if sparse:
-        return _Column(0.0, high, log, 0.0, float(np.sqrt(np.mean(cut**2))))
-    centre, spread = float(cut.mean()), float(cut.std())
-    longest = (float(cut.max()) - centre) / spread
-    return _Column(
-        low, high, log, centre, spread, unknown=longest if feature.kind == "since" else 0.0
-    )
+        return _ColumnScale(high=1.0)
+    is_sparse = finite.min() == 0 and np.mean(finite == 0) > 0.5
+    typical = finite[finite > 0] if is_sparse else finite
+    low, high = np.quantile(typical, TAILS)
+    if low == high and not is_sparse:
+        return _scale_constant(typical)
+    clipped = np.clip(typical, low, high)
+    log = bool(low >= 0 and _skewness(clipped) > SKEW)
+    if log:
+        clipped = np.log1p(clipped)
+    if is_sparse:
+        root_mean_square = float(np.sqrt(np.mean(clipped**2)))
+        return _ColumnScale(low=0.0, high=high, log=log, centre=0.0, spread=root_mean_square)
+    centre = float(clipped.mean())
+    spread = float(clipped.std())
+    longest = (float(clipped.max()) - centre) / spread
+    unknown = longest if feature.kind == "since" else 0.0
+    return _ColumnScale(low, high, log, centre, spread, unknown)
 
 
-def _constant(values: Floats) -> _Column:
+def _scale_constant(values: Floats) -> _ColumnScale:
     value = float(values[0]) if len(values) else 0.0
-    return _Column(low=value, high=value, centre=value)
+    return _ColumnScale(low=value, high=value, centre=value)
 
 
-def _skew(values: Floats) -> float:
+def _skewness(values: Floats) -> float:
     spread = values.std()
     return float(np.mean(((values - values.mean()) / spread) ** 3)) if spread > 0 else 0.0

@@ -1,4 +1,4 @@
-"""How what is known of a stay from its first hour fills columns, and the hours since."""
+"""Features that are known from the first hour of a stay, and the time since admission."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import Tables
+from flowsheet.cohort.time_grid import HOUR
 from flowsheet.config import FeaturesConfig
 from flowsheet.typing import Floats32
-from flowsheet.windows.features import chosen
-from flowsheet.windows.grid import HOUR, Grid, by_stay
+from flowsheet.windows.features import select_names
+from flowsheet.windows.grid import Grid, sort_by_stay
 from flowsheet.windows.sequences import Feature
 
 Vocabulary = Mapping[str, Sequence[str]]
@@ -22,56 +23,57 @@ NUMERIC = ("age", "height_cm", "weight_kg")
 
 
 def collect_vocabulary(tables: Tables) -> dict[str, list[str]]:
-    """The categories that these stays hold, sorted; to be kept with the extract and the model."""
+    """The categories of these stays, sorted; to be stored with the extract and the model."""
     return {
         name: sorted(tables.stays[name].drop_nulls().unique().to_list()) for name in CATEGORICAL
     }
 
 
-class Statics:
-    """What is known of a stay from its first hour, repeated on each row: numbers, and categories
-    one-hot.
+class StaticFeatures:
+    """Numbers and one-hot categories of a stay, repeated on each of its rows.
 
     A missing number is NaN; a missing category, or one outside the vocabulary, is all zeros.
-    ``hours_in_hospital`` counts from admission to the hospital to admission to the unit.
+    ``hours_in_hospital`` is the time from admission to the hospital to admission to the unit.
     """
 
     def __init__(self, config: FeaturesConfig, vocabulary: Vocabulary) -> None:
-        chosen("static", config.statics, [*NUMERIC, *CATEGORICAL, "hours_in_hospital"])
-        self.columns = [
-            (name, category)
-            for name in config.statics
-            for category in (vocabulary[name] if name in CATEGORICAL else [None])
-        ]
+        select_names("static", config.statics, [*NUMERIC, *CATEGORICAL, "hours_in_hospital"])
+        self.columns: list[tuple[str, str | None]] = []
+        for name in config.statics:
+            if name in CATEGORICAL:
+                self.columns += [(name, category) for category in vocabulary[name]]
+            else:
+                self.columns.append((name, None))
         self.features = tuple(
-            Feature(_label(*column), "static", column[0]) for column in self.columns
+            Feature(_label(name, category), "static", name) for name, category in self.columns
         )
 
     def fill(self, x: Floats32, grid: Grid, tables: Tables) -> None:
         """Write the columns of ``features``."""
-        stays = by_stay(tables.stays)
-        held = grid.positions(stays["stay_id"].to_numpy()) >= 0
-        told = stays.select(
-            _static(*column).cast(pl.Float32).alias(_label(*column)) for column in self.columns
+        stays = sort_by_stay(tables.stays)
+        in_grid = grid.positions(stays["stay_id"].to_numpy()) >= 0
+        values = stays.select(
+            _value(name, category).cast(pl.Float32).alias(_label(name, category))
+            for name, category in self.columns
         )
-        for j, column in enumerate(told):
-            x[:, j] = grid.per_row(column.to_numpy()[held])
+        for j, column in enumerate(values):
+            x[:, j] = grid.per_row(column.to_numpy()[in_grid])
 
 
 def _label(name: str, category: str | None) -> str:
     return name if category is None else f"{name}={category}"
 
 
-def _static(name: str, category: str | None) -> pl.Expr:
+def _value(name: str, category: str | None) -> pl.Expr:
     if category is not None:
         return (pl.col(name) == category).fill_null(False)
     if name == "hours_in_hospital":
-        waited = pl.col("admitted_at") - pl.col("hospital_admitted_at")
-        return (waited.dt.total_microseconds() / HOUR).fill_null(np.nan)
+        in_hospital = pl.col("admitted_at") - pl.col("hospital_admitted_at")
+        return (in_hospital.dt.total_microseconds() / HOUR).fill_null(np.nan)
     return pl.col(name).fill_null(np.nan)
 
 
-class Time:
+class TimeFeatures:
     """Hours from admission to p(k)."""
 
     features: tuple[Feature, ...] = (Feature("hours", "time", "hours"),)

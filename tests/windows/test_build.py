@@ -1,7 +1,7 @@
-"""Laws that hold for all tables, tasks and features."""
+"""Properties of sequences that hold for all tables, tasks and features."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -40,15 +40,16 @@ def build(tables: Tables, task: TaskConfig, **options) -> Sequences:
 
 
 def assert_same_inputs(
-    one: Sequences, other: Sequences, rows=slice(None), others=slice(None)
+    one: Sequences, other: Sequences, rows=slice(None), other_rows=slice(None)
 ) -> None:
-    """Bit for bit, NaN included."""
+    """The inputs are equal bit for bit, including NaN."""
     assert one.features == other.features
-    assert one.step[rows].tolist() == other.step[others].tolist()
+    assert one.step[rows].tolist() == other.step[other_rows].tolist()
     for name in ("x", "history"):
-        here, there = getattr(one, name)[rows], getattr(other, name)[others]
-        np.testing.assert_array_equal(here, there)
-        assert here.tobytes() == there.tobytes()
+        actual = getattr(one, name)[rows]
+        expected = getattr(other, name)[other_rows]
+        np.testing.assert_array_equal(actual, expected)
+        assert actual.tobytes() == expected.tobytes()
 
 
 def assert_same(one: Sequences, other: Sequences) -> None:
@@ -57,8 +58,8 @@ def assert_same(one: Sequences, other: Sequences) -> None:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def known(tables: Tables, time: pl.Expr | pl.Series) -> Tables:
-    """What was in the record by then."""
+def known_until(tables: Tables, time: datetime) -> Tables:
+    """What was in the record at that time."""
     now = pl.lit(time)
     return replace(
         tables,
@@ -68,29 +69,32 @@ def known(tables: Tables, time: pl.Expr | pl.Series) -> Tables:
     )
 
 
-def other_future(tables: Tables, other: Tables, time, delay: timedelta) -> Tables:
-    """The same until then; afterwards the facts of another record, and other ends of what goes on."""
+def replace_future(tables: Tables, other: Tables, time: datetime, delay: timedelta) -> Tables:
+    """The same until that time, and another record afterwards.
 
-    def joined(name: str, start: str) -> pl.DataFrame:
-        old = getattr(known(tables, time), name)
-        new = getattr(other, name).filter(pl.max_horizontal(start, "known_at") > pl.lit(time))
-        rows = pl.concat([old, new])
+    What continues at that time ends after ``delay``.
+    """
+    now = pl.lit(time)
+
+    def replace_rows(name: str, start: str) -> pl.DataFrame:
+        past = getattr(known_until(tables, time), name)
+        future = getattr(other, name).filter(pl.max_horizontal(start, "known_at") > now)
+        rows = pl.concat([past, future])
         if "end" not in rows.columns:
             return rows
-        ends = (pl.col("end") > pl.lit(time)) & (pl.col("end") > pl.col(start))
-        return rows.with_columns(
-            end=pl.when(ends).then(pl.max_horizontal(start, pl.lit(time)) + delay).otherwise("end")
-        )
+        continues = (pl.col("end") > now) & (pl.col("end") > pl.col(start))
+        other_end = pl.max_horizontal(start, now) + delay
+        return rows.with_columns(end=pl.when(continues).then(other_end).otherwise("end"))
 
     return replace(
         tables,
-        events=joined("events", "time"),
-        treatments=joined("treatments", "start"),
-        episodes=joined("episodes", "onset"),
+        events=replace_rows("events", "time"),
+        treatments=replace_rows("treatments", "start"),
+        episodes=replace_rows("episodes", "onset"),
     )
 
 
-def instant(microseconds):
+def to_datetime(microseconds: int) -> datetime:
     return pl.Series([microseconds]).cast(pl.Datetime("us"))[0]
 
 
@@ -100,23 +104,23 @@ def test_no_look_ahead(tables, other, task, pick, delay):
     predicted_at = Grid.from_stays(tables.stays, task).predicted_at
     now = predicted_at[pick % len(predicted_at)]
     past = predicted_at <= now
-    changed = other_future(tables, other, instant(now), timedelta(minutes=15 * delay))
+    changed = replace_future(tables, other, to_datetime(now), timedelta(minutes=15 * delay))
     assert_same_inputs(build(tables, task), build(changed, task), past, past)
 
 
 @EXAMPLES
 @given(random_tables(max_stays=1), tasks, st.data())
-def test_a_record_cut_at_a_prediction_gives_the_same_rows_up_to_it(tables, task, data):
-    whole, grid = build(tables, task), Grid.from_stays(tables.stays, task)
+def test_a_record_that_ends_at_a_prediction_gives_the_same_rows_until_then(tables, task, data):
+    whole = build(tables, task)
+    grid = Grid.from_stays(tables.stays, task)
     row = data.draw(st.integers(0, grid.rows - 1))
-    if grid.predicted_at[row] <= grid.begun[0]:
-        return  # before the record begins there is nothing to cut
-    now = instant(grid.predicted_at[row])
-    cut = known(tables, now)
-    cut = replace(
-        cut, stays=cut.stays.with_columns(discharged_at=pl.lit(now).cast(pl.Datetime("us")))
-    )
-    assert_same_inputs(build(cut, task), whole, others=slice(0, row + 1))
+    if grid.predicted_at[row] <= grid.record_start[0]:
+        return  # the shortened record would be empty
+    now = to_datetime(grid.predicted_at[row])
+    discharged_at = pl.lit(now).cast(pl.Datetime("us"))
+    shortened = known_until(tables, now)
+    shortened = replace(shortened, stays=shortened.stays.with_columns(discharged_at=discharged_at))
+    assert_same_inputs(build(shortened, task), whole, other_rows=slice(0, row + 1))
 
 
 @EXAMPLES
@@ -130,13 +134,13 @@ def test_the_order_of_rows_does_not_matter(tables, task, seed):
 
 @EXAMPLES
 @given(random_tables(), tasks, st.integers(1, 30))
-def test_chunks_do_not_matter(tables, task, rows):
+def test_the_size_of_chunks_does_not_matter(tables, task, rows):
     assert_same(build(tables, task), build(tables, task, chunk_rows=rows))
 
 
 @EXAMPLES
 @given(random_tables(), tasks)
-def test_a_stay_alone_is_the_stay_in_company(tables, task):
+def test_the_rows_of_a_stay_do_not_depend_on_other_stays(tables, task):
     together = build(tables, task)
     for i, stay in enumerate(together.stay_id.tolist()):
         alone = Tables(
@@ -147,7 +151,7 @@ def test_a_stay_alone_is_the_stay_in_company(tables, task):
 
 @settings(max_examples=10, deadline=None)
 @given(tables=random_tables(), task=tasks)
-def test_what_is_saved_is_what_is_loaded(tmp_path_factory, tables, task):
+def test_saved_sequences_are_loaded_unchanged(tmp_path_factory, tables, task):
     folder = tmp_path_factory.mktemp("sequences")
     sequences = build(tables, task)
     sequences.save(folder)

@@ -1,4 +1,4 @@
-"""On the challenge's training set A: every hour has its row, and every row the challenge's own label."""
+"""Training set A of the PhysioNet 2019 challenge: one row an hour, with the challenge's label."""
 
 import zipfile
 
@@ -12,8 +12,8 @@ from flowsheet.windows.build import build_sequences, collect_vocabulary
 pytestmark = [pytest.mark.realdata, pytest.mark.slow]
 
 
-def labels(archive):
-    """Last field of every line of every patient, patients in order of their numbers."""
+def read_labels(archive):
+    """The last field of every line, patient by patient in order of their numbers."""
     with zipfile.ZipFile(archive) as files:
         for name in sorted(name for name in files.namelist() if name.endswith(".psv")):
             lines = files.read(name).split()[1:]
@@ -26,7 +26,7 @@ def archive(data_dir):
 
 
 @pytest.fixture(scope="module")
-def built(archive, tmp_path_factory):
+def sequences(archive, tmp_path_factory):
     config = CohortConfig(name="a", source="physionet2019", path=str(archive))
     folder = tmp_path_factory.mktemp("a") / "extract"
     extract = ingest(make_source(config), config, folder, lambda *_: None)
@@ -38,15 +38,16 @@ def built(archive, tmp_path_factory):
     )
 
 
-def test_every_hour_of_every_patient_has_the_challenges_label(archive, built):
-    patients = list(labels(archive))
-    assert built.rows == 790_215
-    assert built.stay_id.tolist() == [number for number, _ in patients]
-    assert built.lengths.tolist() == [len(own) for _, own in patients]
-    np.testing.assert_array_equal(built.y, np.concatenate([own for _, own in patients]))
-    assert built.scored.all()
+def test_every_hour_of_every_patient_has_the_challenges_label(archive, sequences):
+    patients = list(read_labels(archive))
+    assert sequences.rows == 790_215
+    assert sequences.stay_id.tolist() == [number for number, _ in patients]
+    assert sequences.lengths.tolist() == [len(labels) for _, labels in patients]
+    np.testing.assert_array_equal(sequences.y, np.concatenate([labels for _, labels in patients]))
+    assert sequences.scored.all()
 
 
-def test_the_label_is_not_among_what_is_known(built):
-    known = np.nan_to_num(built.history[built.y == 1]).sum(axis=1)
-    assert (known == 0).mean() > 0.9  # the definition is met for certain only days after onset
+def test_the_label_is_hardly_ever_in_the_response_history(sequences):
+    """The definition is certainly fulfilled only days after onset."""
+    history = np.nan_to_num(sequences.history[sequences.y == 1]).sum(axis=1)
+    assert (history == 0).mean() > 0.9
