@@ -74,7 +74,7 @@ def test_batches_become_one_extract(tmp_path: Path):
     assert extract.manifest.counts == {
         "subjects": 3, "stays": 3, "events": 6, "treatments": 3, "episodes": 3, "stays_with_episode": 3, "hours": 30
     }  # fmt: skip
-    steps = ["raw", "grown up", "keep the contract's rules", "have measurements"]
+    steps = ["raw", "grown up", "follow the contract's rules", "have measurements"]
     assert extract.manifest.attrition == tuple(zip(steps, [10, 4, 3, 3], strict=True))
     assert extract.tables().events.equals(some(1, 2, 3).events)
     assert check_extract(tmp_path / "out").is_empty()

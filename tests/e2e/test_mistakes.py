@@ -27,7 +27,7 @@ def told(home: Path, *arguments: str) -> tuple[int, str]:
         (["run", "demo", "tuning.metric=aurok", "--dry-run"], 'did you mean "auroc"'),
         (["ls", "modles"], 'did you mean "models"'),
         (["ingest", "physionet2019"], "cohort.path"),
-        (["ingest", "physionet2019", "cohort.path=nowhere"], "not there"),
+        (["ingest", "physionet2019", "cohort.path=nowhere"], "do not exist"),
     ],
 )
 def test_wrong_words_exit_with_2(tmp_path: Path, arguments: list[str], said: str):

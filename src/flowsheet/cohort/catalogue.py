@@ -1,10 +1,10 @@
-"""The catalogue: which variables and drugs exist, in which unit, and what is plausible. Data, not
-code.
+"""The catalogue: the variables and drugs that exist, their units and plausible ranges.
 
-``concepts/variables.csv`` and ``concepts/drugs.csv`` hold one row a concept; a source maps its own
-items to these names and converts to these units. A plausible range says what can be true of a
-living patient, not what is healthy; the bounds belong to it. Where published ranges would cut off
-what intensive care really charts, the range is wider and ``source`` says so.
+``concepts/variables.csv`` and ``concepts/drugs.csv`` have one row per concept; a source maps its
+own items to these names and converts to these units. A plausible range says what is possible for a
+living patient, not what is healthy; both bounds are included. Where published ranges would cut off
+values that are really charted in intensive care, the range is wider and ``source`` gives the
+reason.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Variable:
-    """Something that is measured: values in ``unit``, plausible between ``low`` and ``high`` (included)."""
+    """A measured quantity, in ``unit``; plausible from ``low`` to ``high``, bounds included."""
 
     name: str
     label: str
@@ -37,7 +37,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Drug:
-    """Something that is given: doses in ``unit`` at once, or in ``unit`` per hour while it runs."""
+    """A drug: a single dose is in ``unit``, a running infusion in ``unit`` per hour."""
 
     name: str
     label: str
@@ -80,18 +80,18 @@ def variable(name: str) -> Variable:
     """The variable of that name.
 
     Raises:
-        UsageError: the catalogue has none; the message names the nearest one.
+        UsageError: there is no such variable; the message suggests the nearest name.
     """
-    return _find("variable", name, variables())
+    return _look_up("variable", name, variables())
 
 
 def drug(name: str) -> Drug:
     """The drug of that name.
 
     Raises:
-        UsageError: the catalogue has none; the message names the nearest one.
+        UsageError: there is no such drug; the message suggests the nearest name.
     """
-    return _find("drug", name, drugs())
+    return _look_up("drug", name, drugs())
 
 
 def ranges() -> pl.DataFrame:
@@ -110,12 +110,12 @@ def drug_units() -> pl.DataFrame:
 
 @lru_cache(maxsize=1)
 def mimic3_items() -> pl.DataFrame:
-    """What the items of MIMIC-III's event tables mean, one row an item and concept.
+    """The concepts that the items of MIMIC-III's event tables record, one row per item and concept.
 
-    ``kind`` (variable, output, procedure, drug), ``name`` (the catalogue's, or ``specimen``),
-    ``system`` (carevue, metavision, lab), ``table``, ``itemid``, ``label`` (the database
-    dictionary's), ``unit`` (as charted; of a drug the catalogue's), ``convert`` (a named
-    conversion), ``source``, ``note`` (where sources disagree).
+    Columns: ``kind`` (variable, output, procedure, drug), ``name`` (in the catalogue, or
+    ``specimen``), ``system`` (carevue, metavision, lab), ``table``, ``itemid``, ``label`` (from
+    the database's dictionary), ``unit`` (as charted; for a drug the catalogue's), ``convert`` (the
+    name of a conversion), ``source``, ``note`` (where sources disagree).
 
     >>> mimic3_items().filter(name="temp", itemid=678).select("label", "unit", "convert").rows()
     [('Temperature F', 'degF', 'fahrenheit')]
@@ -125,26 +125,28 @@ def mimic3_items() -> pl.DataFrame:
 
 @lru_cache(maxsize=1)
 def mimic3_prescriptions() -> pl.DataFrame:
-    """Which orders of MIMIC-III's PRESCRIPTIONS mean which drug: the first row whose ``pattern`` is
-    found in the drug's name, and whose ``exclude_pattern`` is not. Both are regular expressions for the
-    name in lower case.
+    """Patterns that map the orders of MIMIC-III's PRESCRIPTIONS to drugs.
 
-    Columns: drug, group, pattern, exclude_pattern ("" excludes nothing), source, note.
+    An order belongs to the first row whose ``pattern`` matches the drug's name and whose
+    ``exclude_pattern`` does not. Both are regular expressions for the name in lower case; an empty
+    ``exclude_pattern`` excludes nothing.
+
+    Columns: drug, group, pattern, exclude_pattern, source, note.
 
     >>> mimic3_prescriptions().filter(drug="ceftriaxone").select("group", "pattern").rows()
     [('antibiotic', 'ceftriaxone|rocephin')]
     """
     groups = _columns(drugs().values(), {"drug": "name", "group": "group"})
-    found = _read("mimic3_prescriptions.csv").with_columns(
+    patterns = _read("mimic3_prescriptions.csv").with_columns(
         pl.col("exclude_pattern", "note").fill_null("")
     )
-    found = found.join(groups, on="drug", how="left", maintain_order="left")
-    return found.select("drug", "group", "pattern", "exclude_pattern", "source", "note")
+    patterns = patterns.join(groups, on="drug", how="left", maintain_order="left")
+    return patterns.select("drug", "group", "pattern", "exclude_pattern", "source", "note")
 
 
 @lru_cache(maxsize=1)
 def mimic3_routes() -> dict[str, str]:
-    """The way into the body that a route code of PRESCRIPTIONS means, by the code in capitals.
+    """The route of administration for each route code of PRESCRIPTIONS, by the code in capitals.
 
     >>> mimic3_routes()["PO/NG"], mimic3_routes()["OU"]
     ('enteral', 'eye')
@@ -156,8 +158,8 @@ def mimic3_routes() -> dict[str, str]:
 def mimic3_units() -> pl.DataFrame:
     """Units of amounts and rates as MIMIC-III writes them, in lower case without blanks and dots.
 
-    ``size`` in mg, units, mL, mEq or mmol according to ``kind``; ``per_kg`` 1 where it is by
-    weight; ``per_hour``: what makes a rate one per hour, null for an amount.
+    ``size`` is in mg, units, mL, mEq or mmol, depending on ``kind``; ``per_kg`` is 1 for doses by
+    weight; ``per_hour`` is the factor that converts a rate to one per hour, null for an amount.
 
     >>> mimic3_units().filter(uom="mcgkgmin").select("kind", "size", "per_kg", "per_hour").rows()
     [('mass', 0.001, 1, 60.0)]
@@ -167,15 +169,17 @@ def mimic3_units() -> pl.DataFrame:
 
 
 def _columns(concepts: Iterable[object], names: dict[str, str]) -> pl.DataFrame:
+    """A frame with one row per concept; ``names`` maps each column to the concepts' attribute."""
     rows = list(concepts)
-    return pl.DataFrame(
-        {column: [getattr(row, field) for row in rows] for column, field in names.items()}
-    )
+    columns: dict[str, list[object]] = {}
+    for column, attribute in names.items():
+        columns[column] = [getattr(row, attribute) for row in rows]
+    return pl.DataFrame(columns)
 
 
-def _find(kind: str, name: str, known: dict[str, T]) -> T:
+def _look_up(kind: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
         raise UsageError(
-            f"the catalogue has no {kind} called {name!r}", todo=did_you_mean(name, known)
+            f"the catalogue has no {kind} named {name!r}", todo=did_you_mean(name, known)
         )
     return known[name]

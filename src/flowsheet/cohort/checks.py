@@ -1,8 +1,8 @@
-"""The contract's rules as pandera models over eager polars frames; every failure is gathered.
+"""The contract's rules as pandera models over eager polars frames; all failures are collected.
 
-A table is checked twice. Its *shape* (columns, order, types) comes first; only a table of the right
-shape has values that mean anything. Its *rules* then look at every row, together with what the
-row's stay and the catalogue say of it.
+A table is checked in two steps. First its *shape* (columns, order, types): the values of a table of
+the wrong shape cannot be checked. Then its *rules*, on every row, together with the row's stay and
+the catalogue.
 """
 
 from __future__ import annotations
@@ -38,101 +38,115 @@ __all__ = [
 ]
 
 
-def shape(table: str) -> pa.DataFrameSchema:
-    """Columns, order and types of a table, for pandera."""
+def shape_schema(table: str) -> pa.DataFrameSchema:
+    """Columns, order and types of a table, as a pandera schema."""
     columns = {name: pa.Column(dtype, nullable=True) for name, dtype in TABLES[table].items()}
     return pa.DataFrameSchema(columns, name=table, strict=True, ordered=True)
 
 
-def values(table: str, rules: list[Rule] | None = None) -> pa.DataFrameSchema:
-    """The rules for the rows of a table (by default all), over the table and its context."""
-    return pa.DataFrameSchema(checks=[_check(rule) for rule in rules or RULES[table]], name=table)
+def rules_schema(table: str, rules: list[Rule] | None = None) -> pa.DataFrameSchema:
+    """The rules for the rows of a table (default: all), for the table with its context."""
+    checks = [_as_check(rule) for rule in rules or RULES[table]]
+    return pa.DataFrameSchema(checks=checks, name=table)
 
 
-def _check(rule: Rule) -> pa.Check:
-    """The rule as pandera knows it. One failure case is enough for its message; all are in its output."""
+def _as_check(rule: Rule) -> pa.Check:
+    """The rule as a pandera check.
 
-    def kept(data: Any) -> pl.LazyFrame:
+    pandera needs only one failure case, for its message; the check's output has all of them.
+    """
+
+    def is_good(data: Any) -> pl.LazyFrame:
         frame: pl.LazyFrame = data.lazyframe
         return frame.select(rule.good)
 
-    return pa.Check(kept, name=rule.name, title=rule.column, n_failure_cases=1)
+    return pa.Check(is_good, name=rule.name, title=rule.column, n_failure_cases=1)
 
 
 def find_failures(tables: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Every way in which the tables break the contract, one line each; columns as in ``FAILURES``.
+    """Every violation of the contract, one row each; columns as in ``FAILURES``.
 
-    A table may be absent; without usable stays, only the shape of the others can be judged.
+    Tables may be missing. Without a well-shaped table of stays, only the shapes of the other
+    tables are checked.
     """
-    found = {name: find_shape_failures(name, frame) for name, frame in tables.items()}
-    sound = {name: tables[name] for name, broken in found.items() if broken.is_empty()}
-    lines = list(found.values())
-    if "stays" in sound:
-        for name, frame in sound.items():
-            lines += [
-                find_value_failures(name, frame, sound["stays"]),
-                find_order_failures(name, frame),
-            ]
-        if "events" in sound:
-            lines.append(find_stays_without_events(sound["stays"], sound["events"]))
-    return pl.concat([_lines([]), *lines])
+    failures = {name: find_shape_failures(name, frame) for name, frame in tables.items()}
+    well_shaped = {name: tables[name] for name, rows in failures.items() if rows.is_empty()}
+    parts = [pl.DataFrame(schema=FAILURES), *failures.values()]
+    if "stays" in well_shaped:
+        stays = well_shaped["stays"]
+        for name, frame in well_shaped.items():
+            parts.append(find_value_failures(name, frame, stays))
+            parts.append(find_order_failures(name, frame))
+        if "events" in well_shaped:
+            parts.append(find_stays_without_events(stays, well_shaped["events"]))
+    return pl.concat(parts)
 
 
 def find_shape_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """Missing, extra and misplaced columns, and columns of the wrong type."""
     if list(frame.schema.items()) == list(TABLES[table].items()):
-        return _lines([])  # what pandera would say, sooner
+        return pl.DataFrame(schema=FAILURES)  # the same answer as pandera's, but faster
     try:
-        shape(table).validate(frame, lazy=True)
+        shape_schema(table).validate(frame, lazy=True)
     except SchemaErrors as errors:
-        return _lines([_misshape(table, frame, error) for error in errors.schema_errors])
-    return _lines([])
+        rows = [_describe_shape_error(table, frame, error) for error in errors.schema_errors]
+        return pl.DataFrame(rows, schema=FAILURES)
+    return pl.DataFrame(schema=FAILURES)
 
 
 def find_value_failures(
-    table: str, frame: pl.DataFrame, stays: pl.DataFrame, *, apart: bool | None = None
+    table: str, frame: pl.DataFrame, stays: pl.DataFrame, *, sorted_unique: bool | None = None
 ) -> pl.DataFrame:
-    """Rows of a well-shaped table that break a rule; ``apart``: as in :func:`flowsheet.cohort.rules.applicable_rules`."""
-    rules, context = applicable_rules(table, frame, apart=apart), add_context(table, frame, stays)
-    if all(
-        context.select(
-            rule.good.fill_null(True).all().alias(str(i)) for i, rule in enumerate(rules)
-        ).row(0)
-    ):
-        return _lines([])  # what pandera would say, sooner
+    """Rows of a well-shaped table that break a rule, found by pandera.
+
+    Args:
+        table: The table's name.
+        frame: Its rows.
+        stays: The stays that the rows belong to.
+        sorted_unique: The result of :func:`flowsheet.cohort.rules.is_sorted_unique`, if known.
+
+    Returns:
+        One row per failure; columns as in ``FAILURES``.
+    """
+    rules = applicable_rules(table, frame, sorted_unique=sorted_unique)
+    context = add_context(table, frame, stays)
+    all_good = context.select(
+        rule.good.fill_null(True).all().alias(str(i)) for i, rule in enumerate(rules)
+    )
+    if all(all_good.row(0)):
+        return pl.DataFrame(schema=FAILURES)  # the same answer as pandera's, but faster
     try:
-        values(table, rules).validate(
-            clip_to_calendar(context), lazy=True
-        )  # pandera shows a row in Python's own times
+        # pandera shows rows as Python objects, which cannot hold every time of polars.
+        rules_schema(table, rules).validate(clip_to_calendar(context), lazy=True)
     except SchemaErrors as errors:
-        return pl.concat(_broken(table, frame, error) for error in errors.schema_errors)
-    return _lines([])
+        return pl.concat(_rows_of_error(table, frame, error) for error in errors.schema_errors)
+    return pl.DataFrame(schema=FAILURES)
 
 
 def find_stays_without_events(stays: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Stays of which nothing was ever measured."""
+    """Stays that have no measurement."""
     bad = stays.select(~pl.col("stay_id").is_in(events["stay_id"].unique().implode())).to_series()
     return list_failures("stays", stays, bad.fill_null(value=False), "stay_id", WITHOUT_EVENTS)
 
 
 def find_order_failures(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows that stand before a row which the contract's order puts first."""
-    before: pl.Expr = pl.lit(value=False)
+    """Rows that should come before the row above them."""
+    misplaced: pl.Expr = pl.lit(value=False)
     for key in reversed(SORT_KEYS[table]):
-        now, last = pl.col(key), pl.col(key).shift(1)
-        before = (now < last) | ((now == last) & before)
-    bad = frame.select(before.fill_null(value=False)).to_series()
+        current, previous = pl.col(key), pl.col(key).shift(1)
+        misplaced = (current < previous) | ((current == previous) & misplaced)
+    bad = frame.select(misplaced.fill_null(value=False)).to_series()
     return list_failures(table, frame, bad, SORT_KEYS[table][0], "sorted")
 
 
-def _broken(table: str, frame: pl.DataFrame, error: Any) -> pl.DataFrame:
+def _rows_of_error(table: str, frame: pl.DataFrame, error: Any) -> pl.DataFrame:
     if error.check_output is None:
         raise error
     bad = error.check_output.to_series().fill_null(value=True).not_()
     return list_failures(table, frame, bad, error.check.title, error.check.name)
 
 
-_SHAPES = {
+_SHAPE_RULES = {
     "COLUMN_NOT_IN_DATAFRAME": "missing_column",
     "COLUMN_NOT_IN_SCHEMA": "extra_column",
     "COLUMN_NOT_ORDERED": "column_order",
@@ -140,8 +154,8 @@ _SHAPES = {
 }
 
 
-def _misshape(table: str, frame: pl.DataFrame, error: Any) -> dict[str, Any]:
-    rule = _SHAPES.get(error.reason_code.name, "shape")
+def _describe_shape_error(table: str, frame: pl.DataFrame, error: Any) -> dict[str, Any]:
+    rule = _SHAPE_RULES.get(error.reason_code.name, "shape")
     if rule != "column_type":
         return {"table": table, "column": str(error.failure_cases), "rule": rule}
     column = error.schema.name
@@ -149,10 +163,7 @@ def _misshape(table: str, frame: pl.DataFrame, error: Any) -> dict[str, Any]:
     return {"table": table, "column": column, "rule": rule, "value": value}
 
 
-def _lines(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=FAILURES)
-
-
 def rule_names() -> set[str]:
     """The names of all rules about rows."""
-    return {rule.name for rules in RULES.values() for rule in rules} | {WITHOUT_EVENTS}
+    names = {rule.name for rules in RULES.values() for rule in rules}
+    return names | {WITHOUT_EVENTS}

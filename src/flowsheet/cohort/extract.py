@@ -1,10 +1,11 @@
-"""A cohort extract: a folder of four Parquet tables and the manifest that says what they are.
+"""A cohort extract: a folder with four Parquet tables and a manifest that describes them.
 
 ::
 
-    stays.parquet  events.parquet  treatments.parquet  episodes.parquet   sorted, one row group a batch
-    quarantine.parquet     rows that broke a rule, with the reason (only when there are any)
-    oracle/oracle.parquet  the law's own probabilities (simulated wards only; no part of the data)
+    stays.parquet  events.parquet  treatments.parquet  episodes.parquet
+                           sorted, one row group per batch
+    quarantine.parquet     rows that broke a rule, with the reason (only if there are any)
+    oracle/oracle.parquet  true probabilities (simulated wards only; not part of the data)
     manifest.json          written last
 """
 
@@ -26,19 +27,19 @@ from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json
 
 SCHEMA_VERSION = 1
-"""Version of the four tables' contract; an extract of another one is refused."""
+"""Version of the contract of the four tables; extracts of other versions are rejected."""
 
 QUARANTINE: dict[str, pl.DataType] = {
     "table": pl.String(),
-    "stay_id": pl.Int64(),  # null: the row never became a row of a stay
+    "stay_id": pl.Int64(),  # null: the row could not be assigned to a stay
     "key": pl.String(),
     "column": pl.String(),
     "rule": pl.String(),
     "value": pl.String(),
-    "row": pl.String(),  # the whole row as JSON; null: a raw row that could not be read
+    "row": pl.String(),  # the whole row as JSON; null: a raw row that could not be parsed
 }
 
-_REMAKE = "make it again with `flowsheet ingest`"
+_REMAKE = "create it again with `flowsheet ingest`"
 
 
 class TableEntry(FrozenModel):
@@ -60,7 +61,7 @@ class SourceEntry(FrozenModel):
 
 
 class QuarantineEntry(FrozenModel):
-    """Rows of one table set aside for one rule."""
+    """The number of rows of one table that were quarantined for one rule."""
 
     table: str
     rule: str
@@ -68,35 +69,35 @@ class QuarantineEntry(FrozenModel):
 
 
 class Provenance(FrozenModel):
-    """What the manifest says beside what the files themselves tell."""
+    """The part of the manifest that cannot be computed from the extract's files."""
 
     source: SourceEntry
     variables: tuple[str, ...] = ()
-    """Catalogue variables that the extract can hold, in the order of the feature columns."""
+    """Catalogue variables that the extract can contain, in the order of the feature columns."""
     drugs: tuple[str, ...] = ()
     attrition: tuple[tuple[str, int], ...] = ()
-    """Stays left after each step, in order."""
+    """Stays left after each selection step, in order."""
     exclusions: tuple[tuple[str, int], ...] = ()
-    """Raw rows that the source's own rules left out, by reason."""
+    """Raw rows that the source's own rules excluded, by reason."""
     source_counts: tuple[tuple[str, int], ...] = ()
-    """What the source met and decided on the way."""
+    """Other counts that the source reports."""
     quarantined: tuple[QuarantineEntry, ...] = ()
     quarantined_share: dict[str, float] = Field(default_factory=dict)
     """Per table, the share of its rows that broke a rule."""
 
 
 class PrevalenceEntry(FrozenModel):
-    """How many of some stays have an episode."""
+    """How many stays of a group have an episode."""
 
     by: str
-    """What tells the stays apart: ``site``, ``unit``, ``admission order`` or ``all``."""
+    """The column that groups the stays: ``site``, ``unit``, ``admission order`` or ``all``."""
     group: str
     stays: int
     with_episode: int
 
 
 class Manifest(Provenance):
-    """What an extract is: enough to trust it, cite it and make it again."""
+    """The description of an extract: its origin, its content, and how to create it again."""
 
     schema_version: int = SCHEMA_VERSION
     flowsheet: str = __version__
@@ -117,35 +118,33 @@ class Extract:
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = False) -> Extract:
-        """Open an extract; ``verify`` also compares every file's sha256.
+        """Open an extract; ``verify`` also compares the sha256 of every file.
 
         Raises:
-            CheckFailed: there is none, it is not whole, it speaks another schema version, or a file
-            was changed.
+            CheckFailed: there is no extract, it is incomplete or has another schema version, or a
+            file was changed.
         """
         manifest = read_manifest(folder)
         for table in TABLES:
             file = folder / f"{table}.parquet"
             if table not in manifest.tables or not file.is_file():
-                raise CheckFailed(
-                    f"the extract lacks its table {table!r}", where=str(file), todo=_REMAKE
-                )
+                what = f"the extract has no table {table!r}"
+                raise CheckFailed(what, where=str(file), todo=_REMAKE)
             if verify and file_digest(file) != manifest.tables[table].sha256:
-                what = f"the table {table!r} is not the one that was written (sha256 differs)"
+                what = f"the table {table!r} was changed: its sha256 differs from the manifest's"
                 raise CheckFailed(what, where=str(file), todo=_REMAKE)
         if verify and manifest.fingerprint != fingerprint_of(manifest.tables):
-            raise CheckFailed(
-                "the manifest's fingerprint is not its tables'", where=str(folder), todo=_REMAKE
-            )
+            what = "the manifest's fingerprint does not match its tables"
+            raise CheckFailed(what, where=str(folder), todo=_REMAKE)
         return cls(folder, manifest)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the schema version and the four tables' content."""
+        """sha256 of the schema version and the content of the four tables."""
         return self.manifest.fingerprint
 
     def scan(self, table: str) -> pl.LazyFrame:
-        """One of the four tables, unread."""
+        """One of the four tables, not yet read."""
         return pl.scan_parquet(self.path / f"{table}.parquet", glob=False)
 
     def tables(self) -> Tables:
@@ -162,94 +161,87 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of an extract.
 
     Raises:
-        CheckFailed: there is none, it is damaged, or it speaks another schema version.
+        CheckFailed: there is no manifest, it is damaged, or it has another schema version.
     """
     file = folder / "manifest.json"
     if not file.is_file():
-        what = (
-            "there is no extract here" if not folder.is_dir() else "the folder has no manifest.json"
-        )
-        raise CheckFailed(
-            what, where=str(folder), todo="name a folder that `flowsheet ingest` has made"
-        )
+        is_folder = folder.is_dir()
+        what = "the folder has no manifest.json" if is_folder else "there is no extract here"
+        todo = "name a folder that `flowsheet ingest` created"
+        raise CheckFailed(what, where=str(folder), todo=todo)
     try:
         raw = read_json(file)
         if not isinstance(raw, dict):
             raise CheckFailed("the manifest is not a mapping", where=str(file), todo=_REMAKE)
-        if raw.get("schema_version") != SCHEMA_VERSION:
-            what = f"schema version {raw.get('schema_version')!r} is not {SCHEMA_VERSION}, the one this version reads"
-            raise CheckFailed(what, where=str(file), todo=_REMAKE)
+        version = raw.get("schema_version")
+        if version != SCHEMA_VERSION:
+            what = f"the extract has schema version {version!r}; this Flowsheet reads version"
+            raise CheckFailed(f"{what} {SCHEMA_VERSION}", where=str(file), todo=_REMAKE)
         return Manifest.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise CheckFailed(
-            f"the manifest is damaged: {key}: {first['msg']}", where=str(file), todo=_REMAKE
-        ) from error
+        what = f"the manifest is damaged: {key}: {first['msg']}"
+        raise CheckFailed(what, where=str(file), todo=_REMAKE) from error
     except (ValueError, OSError) as error:
-        raise CheckFailed(
-            f"the manifest cannot be read: {error}", where=str(file), todo=_REMAKE
-        ) from error
+        what = f"the manifest cannot be read: {error}"
+        raise CheckFailed(what, where=str(file), todo=_REMAKE) from error
 
 
 def fingerprint_of(tables: dict[str, TableEntry]) -> str:
-    """sha256 over the schema version and the tables' own."""
+    """sha256 of the schema version and the sha256 of each table."""
     return digest([SCHEMA_VERSION, {name: entry.sha256 for name, entry in tables.items()}])
 
 
 def check_extract(folder: Path) -> pl.DataFrame:
-    """Everything that is wrong with an extract on disk, one line each (table, row, key, column,
-    rule, value).
+    """Everything that is wrong with an extract on disk, one row each; columns as in ``FAILURES``.
 
-    The tables are checked whether or not there is a manifest to compare them with.
+    The tables are checked even if there is no manifest.
     """
-    from flowsheet.cohort import checks  # pandera is heavy, and only validation needs it
+    from flowsheet.cohort import checks  # pandera is slow to import; only validation needs it
 
     if not folder.is_dir():
-        return _faults([("extract", "missing_folder", str(folder))])
-    faults, manifest = _manifest_faults(folder)
+        return _as_failures([("extract", "missing_folder", str(folder))])
+    problems, manifest = _check_manifest(folder)
     frames: dict[str, pl.DataFrame] = {}
     for table in TABLES:
         file = folder / f"{table}.parquet"
         if not file.is_file():
-            faults.append((table, "missing_file", str(file)))
+            problems.append((table, "missing_file", str(file)))
             continue
-        if (
-            manifest
-            and table in manifest.tables
-            and manifest.tables[table].sha256 != file_digest(file)
-        ):
-            faults.append((table, "sha256", "not the file that the manifest tells of"))
+        entry = manifest.tables.get(table) if manifest else None
+        if entry and entry.sha256 != file_digest(file):
+            problems.append((table, "sha256", "differs from the manifest's"))
         try:
             frames[table] = read_verified(file)
         except READ_ERRORS as error:
-            faults.append((table, "unreadable_file", first_line(error)))
-    return pl.concat([_faults(faults), checks.find_failures(frames)])
+            problems.append((table, "unreadable_file", first_line(error)))
+    return pl.concat([_as_failures(problems), checks.find_failures(frames)])
 
 
-def _manifest_faults(folder: Path) -> tuple[list[tuple[str, str, str]], Manifest | None]:
+def _check_manifest(folder: Path) -> tuple[list[tuple[str, str, str]], Manifest | None]:
+    """(table, rule, value) of each problem, and the manifest if it can be read."""
     try:
         manifest = read_manifest(folder)
     except CheckFailed as error:
         rule = "manifest" if (folder / "manifest.json").exists() else "missing_manifest"
         return [("manifest", rule, error.what)], None
-    faults = [
-        ("manifest", "missing_entry", table) for table in TABLES if table not in manifest.tables
-    ]
+    missing = [table for table in TABLES if table not in manifest.tables]
+    problems = [("manifest", "missing_entry", table) for table in missing]
     if manifest.fingerprint != fingerprint_of(manifest.tables):
-        faults.append(("manifest", "fingerprint", "does not follow from the tables' sha256"))
-    return faults, manifest
+        problems.append(("manifest", "fingerprint", "does not match the sha256 of the tables"))
+    return problems, manifest
 
 
-def _faults(rows: list[tuple[str, str, str]]) -> pl.DataFrame:
+def _as_failures(problems: list[tuple[str, str, str]]) -> pl.DataFrame:
     from flowsheet.cohort.checks import FAILURES
 
-    lines = [{"table": table, "rule": rule, "value": value} for table, rule, value in rows]
-    return pl.DataFrame(lines, schema=FAILURES)
+    rows = [{"table": table, "rule": rule, "value": value} for table, rule, value in problems]
+    return pl.DataFrame(rows, schema=FAILURES)
 
 
 def read_oracle(extract: Extract) -> pl.DataFrame | None:
-    """(stay_id, time, probability) under a simulated ward's own law; None where there is no law to know."""
+    """True probabilities (stay_id, time, probability); None if the extract is not simulated."""
     file = extract.path / "oracle" / "oracle.parquet"
     if not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""Raw records in, a validated extract out, or a table that says why not."""
+"""Ingest: raw records become a validated extract, or an error that lists what is wrong."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.extract import Extract, Provenance, SourceEntry
-from flowsheet.cohort.quarantine import ASCENDING, Sieve
+from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
@@ -18,14 +18,16 @@ from flowsheet.state.locks import try_lock
 from flowsheet.state.publish import publish
 
 Progress = Callable[[str], None]
-_SHOWN = 20
+_MAX_EXAMPLES = 20
+"""Failures shown in an error."""
 
 
 def make_source(config: CohortConfig) -> Source:
-    """The source that a cohort names, with its options validated; nothing is read yet.
+    """The source that a cohort names, with validated options; nothing is read yet.
 
     Raises:
-        UsageError: no such source, option, rule or path; the message names the nearest right one.
+        UsageError: a source, option or rule does not exist (the message suggests the nearest
+            name), or the records are not at the cohort's path.
     """
     source = SOURCES.get(config.source)
     options = validate_config(
@@ -33,94 +35,97 @@ def make_source(config: CohortConfig) -> Source:
     )
     known = checks.rule_names() | {ASCENDING, *source.rules}
     for rule in config.quarantine.rules.keys() - known:
-        raise UsageError(
-            f"there is no rule {rule!r} to declare a policy for", todo=did_you_mean(rule, known)
-        )
-    return source(_raw_path(config) if source.needs_path else None, options)
+        what = f"cohort.quarantine.rules names {rule!r}, which is not a rule"
+        raise UsageError(what, todo=did_you_mean(rule, known))
+    return source(_records_path(config) if source.needs_path else None, options)
 
 
-def _raw_path(config: CohortConfig) -> Path:
+def _records_path(config: CohortConfig) -> Path:
     if not config.path:
-        raise UsageError(
-            f"the cohort {config.name!r} needs to know where its records are",
-            todo="say cohort.path=FOLDER_OR_FILE",
-        )
+        what = f"the path of the records of cohort {config.name!r} is not specified"
+        raise UsageError(what, todo="specify cohort.path=FOLDER_OR_FILE")
     path = Path(config.path).expanduser().absolute()
     if not path.exists():
-        raise UsageError("the records are not there", where=str(path), todo="mend cohort.path")
+        raise UsageError("the records do not exist", where=str(path), todo="fix cohort.path")
     return path
 
 
 def ingest(source: Source, config: CohortConfig, target: Path, progress: Progress) -> Extract:
-    """Read a source batch by batch, check every row, and publish the extract whole or not at all.
+    """Read a source batch by batch, validate every row, and publish the extract atomically.
 
-    An extract that is at ``target`` already stays as it is until the new one is complete.
+    An extract that already exists at ``target`` is replaced only once the new one is complete.
+
+    Args:
+        source: The source to read.
+        config: The cohort, with its quarantine policy.
+        target: The folder of the extract.
+        progress: Called with a line of text after each batch.
 
     Raises:
         CheckFailed: the records cannot be read, a rule whose policy is ``reject`` is broken, or
-            more than the declared share of a table's rows had to be quarantined.
+            more than the allowed share of a table's rows had to be quarantined.
         FlowsheetError: the disk is full or not writable.
     """
-    sieve = Sieve(config.quarantine)
+    validator = BatchValidator(config.quarantine)
     try:
-        _clear(target)
+        _remove_leftovers(target)
         with publish(target) as folder, try_lock(folder), ExtractWriter(folder) as writer:
-            for batch in _read(source):
-                tables, aside = sieve.sift(batch)
+            for batch in _read_batches(source):
+                tables, quarantined = validator.validate_batch(batch)
                 writer.add(tables)
-                writer.add_quarantined(aside)
-                progress(f"{sieve.kept:,} stays")
-            _judge(sieve, config)
+                writer.add_quarantined(quarantined)
+                progress(f"{validator.stays:,} stays")
+            _check_policy(validator, config)
             oracle = source.oracle()
             if oracle is not None:
                 writer.add_oracle(oracle)
-            writer.finish(_provenance(source, config, sieve))
+            writer.finish(_provenance(source, config, validator))
     except OSError as error:
-        raise FlowsheetError(
-            f"could not write: {error}", where=str(target), todo="make room"
-        ) from error
-    progress(f"{sieve.kept:,} stays kept, {sum(sieve.quarantined.values()):,} rows quarantined")
+        what = f"could not write: {error}"
+        raise FlowsheetError(what, where=str(target), todo="free disk space") from error
+    quarantined_rows = sum(validator.quarantined.values())
+    progress(f"{validator.stays:,} stays, {quarantined_rows:,} rows quarantined")
     return Extract.open(target)
 
 
-def _read(source: Source) -> Iterator[StayBatch]:
+def _read_batches(source: Source) -> Iterator[StayBatch]:
     try:
         yield from source.batches()
     except OSError as error:
         raise CheckFailed(f"the records cannot be read: {error}", where=str(source.path)) from error
 
 
-def _judge(sieve: Sieve, config: CohortConfig) -> None:
-    """Refuse an extract of which too much is wrong."""
+def _check_policy(validator: BatchValidator, config: CohortConfig) -> None:
+    """Reject an extract with too many broken rows, or with no stays."""
+    if validator.rejected:
+        rules = ", ".join(sorted(validator.rejected))
+        what = f"the records break rules whose policy is to reject the extract: {rules}"
+        raise _rejection(what, validator, "fix the records")
     limit = config.quarantine.max_share
-    over = {table: share for table, share in sieve.shares().items() if share > limit}
-    if sieve.rejected:
-        rules = ", ".join(sorted(sieve.rejected))
-        raise _refusal(
-            f"the records break rules that allow no exception: {rules}", sieve, "mend the records"
-        )
-    if over:
-        shares = ", ".join(f"{share:.1%} of {table}" for table, share in over.items())
-        todo = "mend the records, or allow more with cohort.quarantine.max_share"
-        raise _refusal(
-            f"too many rows break the contract: {shares} (at most {limit:.1%} may)", sieve, todo
-        )
-    if not sieve.kept:
-        raise _refusal(
-            "no stay is left", sieve, "look at the attrition and at the rows named above"
-        )
-
-
-def _refusal(what: str, sieve: Sieve, todo: str) -> CheckFailed:
-    lines = [f"{n:>9,}  {table}: {rule}" for (table, rule), n in sorted(sieve.counts.items())]
-    shown = sieve.examples(_SHOWN).select("table", "key", "column", "rule", "value")
-    rows = [
-        "    " + ": ".join(cell for cell in row if cell is not None) for row in shown.iter_rows()
+    shares = [
+        f"{share:.1%} of {table}" for table, share in validator.shares().items() if share > limit
     ]
-    return CheckFailed("\n".join([what, *lines, *rows]), todo=todo)
+    if shares:
+        what = f"too many rows break the contract: {', '.join(shares)} (limit: {limit:.1%})"
+        todo = "fix the records, or raise cohort.quarantine.max_share"
+        raise _rejection(what, validator, todo)
+    if not validator.stays:
+        todo = "look at the attrition and at the rows listed above"
+        raise _rejection("no stay is left", validator, todo)
 
 
-def _provenance(source: Source, config: CohortConfig, sieve: Sieve) -> Provenance:
+def _rejection(what: str, validator: BatchValidator, todo: str) -> CheckFailed:
+    """The error, with the counts per rule and examples of failures."""
+    lines = [what]
+    for (table, rule), n in sorted(validator.failures.items()):
+        lines.append(f"{n:>9,}  {table}: {rule}")
+    examples = validator.examples(_MAX_EXAMPLES)
+    for row in examples.select("table", "key", "column", "rule", "value").iter_rows():
+        lines.append("    " + ": ".join(cell for cell in row if cell is not None))
+    return CheckFailed("\n".join(lines), todo=todo)
+
+
+def _provenance(source: Source, config: CohortConfig, validator: BatchValidator) -> Provenance:
     return Provenance(
         source=SourceEntry(
             name=config.source,
@@ -131,16 +136,20 @@ def _provenance(source: Source, config: CohortConfig, sieve: Sieve) -> Provenanc
         ),
         variables=source.variables,
         drugs=source.drugs,
-        attrition=tuple(sieve.attrition.items()),
-        exclusions=tuple(sieve.exclusions.items()),
-        source_counts=tuple(sieve.source_counts.items()),
-        quarantined=sieve.entries(),
-        quarantined_share=sieve.shares(),
+        attrition=tuple(validator.attrition.items()),
+        exclusions=tuple(validator.exclusions.items()),
+        source_counts=tuple(validator.source_counts.items()),
+        quarantined=validator.entries(),
+        quarantined_share=validator.shares(),
     )
 
 
-def _clear(target: Path) -> None:
-    """Remove what killed writers of this target left, and bring back an extract that one had just moved aside."""
+def _remove_leftovers(target: Path) -> None:
+    """Remove the unfinished folders of killed writers of this target.
+
+    A writer that was killed between moving the old extract away and the new one into its place has
+    left the old one as ``*.old``; it is moved back.
+    """
     parts = f".{escape(target.name)}.{'[0-9a-f]' * 8}.part"
     for part in target.parent.glob(f"{parts}.old"):
         if target.exists():

@@ -1,7 +1,7 @@
-"""Parquet files that others wrote, and that may be damaged.
+"""Parquet files that were written by others and may be damaged.
 
-A single wrong byte can end the process inside polars' reader, so Arrow's reads such a file, or
-reads it over, first.
+A single wrong byte can crash the process inside polars' reader. So such a file is read with Arrow's
+reader, or checked with it before polars reads it.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ import polars as pl
 from flowsheet.errors import CheckFailed, first_line
 
 READ_ERRORS = (
-    *(pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError),
-    *(
-        ValueError,
-        TypeError,
-        LookupError,
-        MemoryError,
-        NotImplementedError,
-    ),  # Arrow's own errors are kinds of these
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    # Arrow's own errors are subclasses of these.
+    ValueError,
+    TypeError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
 )
-"""What readers raise of damaged bytes."""
+"""What readers raise when a file is damaged."""
 
 
 def read_verified(file: Path) -> pl.DataFrame:
-    """A whole file, which may be damaged; raises one of ``READ_ERRORS`` where it is."""
+    """Read a whole file with Arrow; raises one of ``READ_ERRORS`` if it is damaged."""
     import pyarrow.parquet as pq
 
     with file.open("rb") as stream:
@@ -40,7 +41,11 @@ def read_verified(file: Path) -> pl.DataFrame:
 
 
 def verify_parquet(file: Path) -> pl.Schema:
-    """The columns of a file all of which can be read; raises one of ``READ_ERRORS`` where it is damaged."""
+    """Check that all of a file can be read; raises one of ``READ_ERRORS`` if it is damaged.
+
+    Returns:
+        The file's columns and their types.
+    """
     import pyarrow.parquet as pq
 
     with file.open("rb") as stream:
@@ -52,10 +57,15 @@ def verify_parquet(file: Path) -> pl.Schema:
 
 @contextmanager
 def report_unreadable(path: Path, what: str = "the file", todo: str = "") -> Iterator[None]:
-    """Say of damaged files in words that they cannot be read.
+    """Turn the errors of reading a damaged file into an error for the user.
+
+    Args:
+        path: The file, for the message.
+        what: How the message names the file.
+        todo: What the user can do.
 
     Raises:
-        CheckFailed: instead of ``READ_ERRORS``.
+        CheckFailed: in place of any of ``READ_ERRORS``.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Batch by batch: rows that keep the contract pass, the others are set aside with the reason and counted."""
+"""Validation of a source's batches: rows that break a rule are quarantined with the reason."""
 
 from __future__ import annotations
 
@@ -17,134 +17,138 @@ from flowsheet.config import Policy, QuarantineConfig
 from flowsheet.errors import CheckFailed
 
 ASCENDING = "ascending_stay_id"
-"""A stay comes after all stays of earlier batches; so no stay comes twice."""
+"""The rule that a stay comes after all stays of earlier batches; so no stay comes twice."""
 
 STAY_QUARANTINED = "stay_quarantined"
-"""The reason for rows that keep every rule themselves but whose stay does not."""
+"""The reason for rows that break no rule themselves, but whose stay does."""
 
-_KEPT_EXAMPLES = 1000
+_MAX_EXAMPLES = 1000
+_EXAMPLES_PER_RULE = 5
+"""In one batch."""
 
 
-class Sieve:
-    """Sifts batches under a quarantine policy and keeps the tallies that the manifest and a refusal need."""
+class BatchValidator:
+    """Validates batches under a quarantine policy, and counts for the manifest and the errors."""
 
     def __init__(self, config: QuarantineConfig) -> None:
         self.config = config
-        self.kept = 0
-        self.counts: Counter[tuple[str, str]] = Counter()
+        self.stays = 0
+        """Stays that passed."""
+        self.failures: Counter[tuple[str, str]] = Counter()
         """Failures per (table, rule)."""
         self.quarantined: Counter[tuple[str, str]] = Counter()
-        """Lines of the quarantine per (table, rule)."""
+        """Rows of the quarantine per (table, rule)."""
         self.rejected: set[str] = set()
-        """Rules broken whose policy is to reject."""
+        """Broken rules whose policy is to reject the extract."""
         self.attrition: Counter[str] = Counter()
         self.exclusions: Counter[str] = Counter()
         self.source_counts: Counter[str] = Counter()
-        self._offered: Counter[str] = Counter()
-        self._broken: Counter[str] = Counter()
+        self._rows: Counter[str] = Counter()
+        self._broken_rows: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
-        self._last: int | None = None
+        self._last_stay: int | None = None
 
-    def sift(self, batch: StayBatch) -> tuple[Tables, pl.DataFrame]:
-        """The rows that pass, in the contract's order, and the quarantined ones as rows of
-        ``QUARANTINE``.
+    def validate_batch(self, batch: StayBatch) -> tuple[Tables, pl.DataFrame]:
+        """Separate the rows of a batch that pass from those that are quarantined.
+
+        Returns:
+            The tables of the rows that pass, sorted as the contract requires, and the quarantined
+            rows; columns as in ``QUARANTINE``.
 
         Raises:
-            CheckFailed: a table of the batch has not the contract's columns and types: the source
-            is at fault.
+            CheckFailed: a table of the batch has not the contract's columns and types; this is an
+            error of the source.
         """
         _check_shapes(batch)
-        apart = {table: is_sorted_unique(table, getattr(batch, table)) for table in TABLES}
-        tables = {
-            t: getattr(batch, t) if apart[t] else sort_rows(t, getattr(batch, t)) for t in TABLES
-        }
-        aside = [self._defects(batch.defects)]
-        stays = self._drop("stays", tables["stays"], self._stay_failures(tables["stays"]), aside)
+        tables = {table: getattr(batch, table) for table in TABLES}
+        sorted_unique = {table: is_sorted_unique(table, rows) for table, rows in tables.items()}
+        for table, rows in tables.items():
+            tables[table] = rows if sorted_unique[table] else sort_rows(table, rows)
+        quarantined = [self._quarantine_defects(batch.defects)]
+        offered = tables["stays"]
+        stays = self._drop_broken("stays", offered, self._find_stay_failures(offered), quarantined)
         for table in ("events", "treatments", "episodes"):
-            rows = self._follow(table, tables[table], tables["stays"], stays, aside)
-            broken = checks.find_value_failures(table, rows, stays, apart=apart[table])
-            tables[table] = self._drop(table, rows, broken, aside)
-        sound = self._drop(
-            "stays",
-            stays,
-            checks.find_stays_without_events(stays, tables["events"]),
-            aside,
-            new=False,
-        )
+            rows = self._drop_orphan_rows(table, tables[table], offered, stays, quarantined)
+            failures = checks.find_value_failures(
+                table, rows, stays, sorted_unique=sorted_unique[table]
+            )
+            tables[table] = self._drop_broken(table, rows, failures, quarantined)
+        without_events = checks.find_stays_without_events(stays, tables["events"])
+        passed = self._drop_broken("stays", stays, without_events, quarantined, count_rows=False)
         for table in ("treatments", "episodes"):
-            tables[table] = self._follow(table, tables[table], stays, sound, aside)
-        self._count_stays(batch, tables["stays"], stays, sound)
-        return Tables(**(tables | {"stays": sound})), pl.concat(aside)
+            tables[table] = self._drop_orphan_rows(table, tables[table], stays, passed, quarantined)
+        self._count_stays(batch, offered, stays, passed)
+        return Tables(**(tables | {"stays": passed})), pl.concat(quarantined)
 
     def shares(self) -> dict[str, float]:
         """Per table, the share of its rows that broke a rule themselves."""
-        return {table: self._broken[table] / n for table, n in self._offered.items() if n}
+        return {table: self._broken_rows[table] / n for table, n in self._rows.items() if n}
 
     def entries(self) -> tuple[QuarantineEntry, ...]:
-        """The quarantine's counts for the manifest."""
-        ordered = sorted(self.quarantined.items())
+        """The counts of the quarantine, for the manifest."""
         return tuple(
-            QuarantineEntry(table=table, rule=rule, rows=n) for (table, rule), n in ordered
+            QuarantineEntry(table=table, rule=rule, rows=n)
+            for (table, rule), n in sorted(self.quarantined.items())
         )
 
     def examples(self, n: int) -> pl.DataFrame:
-        """The first failures, of every rule some."""
-        every = pl.concat([pl.DataFrame(schema=checks.FAILURES), *self._examples])
+        """The first n failures, taking rules in turn."""
+        failures = pl.concat([pl.DataFrame(schema=checks.FAILURES), *self._examples])
         turn = pl.int_range(pl.len()).over("table", "rule")
-        return every.with_columns(turn=turn).sort("turn", maintain_order=True).head(n).drop("turn")
+        ordered = failures.with_columns(turn=turn).sort("turn", maintain_order=True)
+        return ordered.head(n).drop("turn")
 
-    def _stay_failures(self, stays: pl.DataFrame) -> pl.DataFrame:
-        found = checks.find_value_failures("stays", stays, stays)
-        if self._last is None:
-            return found
-        return pl.concat(
-            [
-                found,
-                checks.list_failures(
-                    "stays", stays, stays["stay_id"] <= self._last, "stay_id", ASCENDING
-                ),
-            ]
-        )
+    def _find_stay_failures(self, stays: pl.DataFrame) -> pl.DataFrame:
+        failures = checks.find_value_failures("stays", stays, stays)
+        if self._last_stay is None:
+            return failures
+        repeated = stays["stay_id"] <= self._last_stay
+        out_of_order = checks.list_failures("stays", stays, repeated, "stay_id", ASCENDING)
+        return pl.concat([failures, out_of_order])
 
-    def _drop(
+    def _drop_broken(
         self,
         table: str,
         rows: pl.DataFrame,
-        found: pl.DataFrame,
-        aside: list[pl.DataFrame],
+        failures: pl.DataFrame,
+        quarantined: list[pl.DataFrame],
         *,
-        new: bool = True,
+        count_rows: bool = True,
     ) -> pl.DataFrame:
-        """The rows without those that broke a rule; these go aside. ``new``: the rows were not counted yet."""
-        broken = found["row"].unique()
-        self._offered[table] += rows.height if new else 0
-        self._broken[table] += broken.len()
-        if found.is_empty():
+        """The rows without those that broke a rule, which are appended to ``quarantined``.
+
+        ``count_rows`` is false if the rows were counted before.
+        """
+        broken = failures["row"].unique()
+        self._rows[table] += rows.height if count_rows else 0
+        self._broken_rows[table] += broken.len()
+        if failures.is_empty():
             return rows
-        self._tally(found)
+        self._count_failures(failures)
         numbered = rows.with_row_index("row", offset=1).cast({"row": pl.Int64})
-        gone = numbered.select(pl.col("row").is_in(broken.implode())).to_series()
-        as_json = clip_to_calendar(numbered.filter(gone)).select(
+        is_broken = numbered.select(pl.col("row").is_in(broken.implode())).to_series()
+        as_json = clip_to_calendar(numbered.filter(is_broken)).select(
             "row", "stay_id", json=pl.struct(rows.columns).struct.json_encode()
         )
-        lines = found.join(as_json, on="row", how="left", maintain_order="left")
-        self._set_aside(lines.drop("row").rename({"json": "row"}), aside)
-        return rows.filter(~gone)
+        lines = failures.join(as_json, on="row", how="left", maintain_order="left")
+        self._quarantine(lines.drop("row").rename({"json": "row"}), quarantined)
+        return rows.filter(~is_broken)
 
-    def _follow(
+    def _drop_orphan_rows(
         self,
         table: str,
         rows: pl.DataFrame,
-        offered: pl.DataFrame,
-        kept: pl.DataFrame,
-        aside: list[pl.DataFrame],
+        stays_before: pl.DataFrame,
+        stays_after: pl.DataFrame,
+        quarantined: list[pl.DataFrame],
     ) -> pl.DataFrame:
-        """The rows without those whose stay was offered and not kept; these go aside with it."""
-        lost = offered.join(kept, on="stay_id", how="anti")["stay_id"].drop_nulls().unique()
-        if lost.is_empty():
+        """The rows without those whose stay was dropped, which are appended to ``quarantined``."""
+        dropped = stays_before.join(stays_after, on="stay_id", how="anti")["stay_id"]
+        dropped = dropped.drop_nulls().unique()
+        if dropped.is_empty():
             return rows
-        gone = pl.col("stay_id").is_in(lost.implode()).fill_null(value=False)
-        lines = rows.filter(gone).select(
+        is_orphan = pl.col("stay_id").is_in(dropped.implode()).fill_null(value=False)
+        lines = rows.filter(is_orphan).select(
             table=pl.lit(table),
             stay_id="stay_id",
             key=checks.key_text(table),
@@ -153,60 +157,68 @@ class Sieve:
             value=pl.col("stay_id").cast(pl.String),
             row=pl.struct(rows.columns).struct.json_encode(),
         )
-        self._set_aside(lines, aside)
-        return rows.filter(~gone)
+        self._quarantine(lines, quarantined)
+        return rows.filter(~is_orphan)
 
-    def _defects(self, defects: pl.DataFrame) -> pl.DataFrame:
-        """Raw rows that could not become rows: they were offered, and broke a rule."""
+    def _quarantine_defects(self, defects: pl.DataFrame) -> pl.DataFrame:
+        """The quarantine of raw rows that the source could not parse; they count as broken rows."""
         for table, n in defects.group_by("table").len().iter_rows():
-            self._offered[table] += n
-            self._broken[table] += n
-        self._tally(defects.with_columns(row=pl.lit(None, pl.Int64)).select(list(checks.FAILURES)))
-        aside: list[pl.DataFrame] = []
-        empty = {"stay_id": pl.lit(None, pl.Int64), "row": pl.lit(None, pl.String)}
-        self._set_aside(defects.with_columns(**empty), aside)
-        return aside[0]
+            self._rows[table] += n
+            self._broken_rows[table] += n
+        failures = defects.with_columns(row=pl.lit(None, pl.Int64)).select(list(checks.FAILURES))
+        self._count_failures(failures)
+        unknown = {"stay_id": pl.lit(None, pl.Int64), "row": pl.lit(None, pl.String)}
+        quarantined: list[pl.DataFrame] = []
+        self._quarantine(defects.with_columns(**unknown), quarantined)
+        return quarantined[0]
 
-    def _set_aside(self, lines: pl.DataFrame, aside: list[pl.DataFrame]) -> None:
-        aside.append(lines.select(list(QUARANTINE)))
-        self.quarantined.update(_per_rule(lines))
+    def _quarantine(self, lines: pl.DataFrame, quarantined: list[pl.DataFrame]) -> None:
+        quarantined.append(lines.select(list(QUARANTINE)))
+        self.quarantined.update(_count_by_rule(lines))
 
-    def _tally(self, found: pl.DataFrame) -> None:
-        counted = _per_rule(found)
-        self.counts.update(counted)
-        self.rejected |= {rule for _, rule in counted if self._policy(rule) is Policy.reject}
-        if sum(part.height for part in self._examples) < _KEPT_EXAMPLES:
-            self._examples.append(found.filter(pl.int_range(pl.len()).over("table", "rule") < 5))
+    def _count_failures(self, failures: pl.DataFrame) -> None:
+        counts = _count_by_rule(failures)
+        self.failures.update(counts)
+        self.rejected |= {rule for _, rule in counts if self._policy(rule) is Policy.reject}
+        if sum(part.height for part in self._examples) < _MAX_EXAMPLES:
+            turn = pl.int_range(pl.len()).over("table", "rule")
+            self._examples.append(failures.filter(turn < _EXAMPLES_PER_RULE))
 
     def _policy(self, rule: str) -> Policy:
         return self.config.rules.get(rule, self.config.default)
 
     def _count_stays(
-        self, batch: StayBatch, offered: pl.DataFrame, stays: pl.DataFrame, sound: pl.DataFrame
+        self,
+        batch: StayBatch,
+        offered: pl.DataFrame,
+        follow_rules: pl.DataFrame,
+        passed: pl.DataFrame,
     ) -> None:
-        steps = batch.attrition or {"offered by the source": offered.height}
-        own = {"keep the contract's rules": stays.height, "have measurements": sound.height}
-        self.attrition.update({**steps, **own})
+        steps = dict(batch.attrition or {"offered by the source": offered.height})
+        steps["follow the contract's rules"] = follow_rules.height
+        steps["have measurements"] = passed.height
+        self.attrition.update(steps)
         self.exclusions.update(batch.exclusions)
         self.source_counts.update(batch.source_counts)
-        self.kept += sound.height
+        self.stays += passed.height
         last: Any = offered["stay_id"].max()
-        self._last = (
-            last if self._last is None or (last is not None and last > self._last) else self._last
-        )
+        if last is not None and (self._last_stay is None or last > self._last_stay):
+            self._last_stay = last
 
 
-def _per_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:
-    counted = lines.group_by("table", "rule").len().sort("table", "rule")
-    return {(table, rule): n for table, rule, n in counted.iter_rows()}
+def _count_by_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:
+    counts = lines.group_by("table", "rule").len().sort("table", "rule")
+    return {(table, rule): n for table, rule, n in counts.iter_rows()}
 
 
 def _check_shapes(batch: StayBatch) -> None:
-    broken = pl.concat(checks.find_shape_failures(table, getattr(batch, table)) for table in TABLES)
-    if broken.height:
-        rows = "; ".join(
-            f"{r['table']}.{r['column']}: {r['rule']} {r['value'] or ''}" for r in broken.to_dicts()
+    failures = pl.concat(
+        checks.find_shape_failures(table, getattr(batch, table)) for table in TABLES
+    )
+    if failures.height:
+        problems = "; ".join(
+            f"{row['table']}.{row['column']}: {row['rule']} {row['value'] or ''}"
+            for row in failures.to_dicts()
         )
-        raise CheckFailed(
-            f"the source does not fill the contract's tables: {rows}", todo="mend the source"
-        )
+        what = f"the source's tables do not have the contract's columns and types: {problems}"
+        raise CheckFailed(what, todo="fix the source")

@@ -1,8 +1,8 @@
-"""The contract's rules about rows, as expressions over a table beside its context.
+"""The contract's rules about rows, as expressions over a table joined to its context.
 
-A table's *context* is what each row's stay and the catalogue say of it. Reading and serving ask
-:func:`find_row_failures`, which needs polars alone; :mod:`flowsheet.cohort.checks` puts the same rules
-to pandera.
+The *context* of a row is the times of its stay and the catalogue's entry for its variable or drug.
+Readers and the server call :func:`find_row_failures`, which needs only polars;
+:mod:`flowsheet.cohort.checks` runs the same rules in pandera.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from flowsheet.cohort.catalogue import drug_units, ranges
 from flowsheet.cohort.schema import TIME, UNIQUE_KEYS
 
 TOLERANCE_HOURS = 24.0
-"""How far before admission or after discharge a fact of a stay may lie: the laboratory results of
-the day before belong to the picture, last samples are signed after discharge, and an onset dated
-ahead of its record may fall beyond it."""
+"""The longest time before admission or after discharge at which a fact may belong to a stay: the
+laboratory results of the day before are part of the record, last samples are signed after
+discharge, and an onset that is dated ahead of its evidence may fall after discharge."""
 
 HOSPITAL_TOLERANCE_HOURS = 24.0
-"""How much later than the stay the hospital's own admission may be dated: patients brought straight
-to intensive care are registered afterwards."""
+"""The longest time after admission to intensive care at which the hospital's own admission may be
+dated: patients who are brought straight to intensive care are registered afterwards."""
 
 WITHOUT_EVENTS = "stay_without_events"
-"""A stay of which nothing was measured."""
+"""The rule that a stay has at least one measurement."""
 
 DUPLICATE = "duplicate"
-"""A row with the key of an earlier one."""
+"""The rule that no row has the key of an earlier row."""
 
-AGE, HEIGHT, WEIGHT = (0.0, 130.0), (20.0, 280.0), (0.2, 700.0)
-"""Plausible years, cm and kg: preterm infants to the tallest and heaviest people on record."""
+# Plausible ranges: from preterm infants to the tallest and heaviest people on record.
+AGE_YEARS = (0.0, 130.0)
+HEIGHT_CM = (20.0, 280.0)
+WEIGHT_KG = (0.2, 700.0)
 
 FAILURES: dict[str, pl.DataType] = {
     "table": pl.String(),
@@ -53,14 +55,18 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """``good`` is true where a row keeps the rule; null counts as kept (null has a rule of its own)."""
+    """A rule about the rows of a table.
+
+    ``good`` is true for rows that follow the rule; null counts as true, since missing values have
+    their own rule, ``not_null``.
+    """
 
     name: str
     column: str
     good: pl.Expr
 
 
-def _given(*columns: str) -> list[Rule]:
+def _not_null(*columns: str) -> list[Rule]:
     return [Rule("not_null", column, pl.col(column).is_not_null()) for column in columns]
 
 
@@ -72,8 +78,9 @@ def _number(column: str, low: float | pl.Expr, high: float | pl.Expr) -> list[Ru
     ]
 
 
-def _known(rule: str, column: str, found: str) -> Rule:
-    return Rule(rule, column, pl.col(column).is_null() | pl.col(found).is_not_null())
+def _known(rule: str, column: str, context: str) -> Rule:
+    """The value is one for which the context column exists."""
+    return Rule(rule, column, pl.col(column).is_null() | pl.col(context).is_not_null())
 
 
 def _inside_stay(column: str) -> Rule:
@@ -84,21 +91,21 @@ def _inside_stay(column: str) -> Rule:
     return Rule("inside_stay", column, inside)
 
 
-def _distinct(table: str, column: str) -> Rule:
+def _unique(table: str, column: str) -> Rule:
     return Rule(DUPLICATE, column, pl.struct(UNIQUE_KEYS[table]).is_first_distinct())
 
 
-def _later(rule: str, earlier: str, later: str) -> Rule:
+def _ordered(rule: str, earlier: str, later: str) -> Rule:
     return Rule(rule, later, pl.col(earlier) <= pl.col(later))
 
 
-_begin = pl.coalesce("observed_from", "admitted_at")
+_observed_from = pl.coalesce("observed_from", "admitted_at")
 _previous = pl.struct("onset", "end").shift(1).over("stay_id", order_by="onset")
 
 RULES: dict[str, list[Rule]] = {
     "stays": [
-        *_given("stay_id", "subject_id", "admitted_at", "discharged_at"),
-        _distinct("stays", "stay_id"),
+        *_not_null("stay_id", "subject_id", "admitted_at", "discharged_at"),
+        _unique("stays", "stay_id"),
         Rule(
             "admitted_before_discharged",
             "discharged_at",
@@ -107,7 +114,7 @@ RULES: dict[str, list[Rule]] = {
         Rule(
             "observed_inside_stay",
             "observed_from",
-            (pl.col("admitted_at") <= _begin) & (_begin < pl.col("discharged_at")),
+            (pl.col("admitted_at") <= _observed_from) & (_observed_from < pl.col("discharged_at")),
         ),
         Rule(
             "hospital_before_stay",
@@ -116,40 +123,40 @@ RULES: dict[str, list[Rule]] = {
             <= pl.col("admitted_at") + pl.duration(hours=HOSPITAL_TOLERANCE_HOURS),
         ),
         Rule("known_sex", "sex", pl.col("sex").is_in(["F", "M"])),
-        *_number("age", *AGE),
-        *_number("height_cm", *HEIGHT),
-        *_number("weight_kg", *WEIGHT),
+        *_number("age", *AGE_YEARS),
+        *_number("height_cm", *HEIGHT_CM),
+        *_number("weight_kg", *WEIGHT_KG),
     ],
     "events": [
-        *_given("stay_id", "time", "known_at", "variable", "value"),
+        *_not_null("stay_id", "time", "known_at", "variable", "value"),
         _known("known_stay", "stay_id", "_admitted_at"),
         _known("known_variable", "variable", "_low"),
         _inside_stay("time"),
-        _later("known_not_before_true", "time", "known_at"),
+        _ordered("known_not_before_true", "time", "known_at"),
         *_number("value", pl.col("_low"), pl.col("_high")),
-        _distinct("events", "variable"),
+        _unique("events", "variable"),
     ],
     "treatments": [
-        *_given("stay_id", "drug", "start", "end", "known_at"),
+        *_not_null("stay_id", "drug", "start", "end", "known_at"),
         _known("known_stay", "stay_id", "_admitted_at"),
         _known("known_drug", "drug", "_unit"),
         Rule("known_unit", "unit", pl.col("_unit").is_null() | (pl.col("unit") == pl.col("_unit"))),
         Rule("unit_with_dose", "unit", pl.col("dose").is_null() | pl.col("unit").is_not_null()),
         _inside_stay("start"),
         _inside_stay("end"),
-        _later("start_before_end", "start", "end"),
+        _ordered("start_before_end", "start", "end"),
         Rule("finite", "dose", pl.col("dose").is_finite()),
         Rule("not_negative", "dose", pl.col("dose") >= 0),
-        _distinct("treatments", "drug"),
+        _unique("treatments", "drug"),
     ],
     "episodes": [
-        *_given("stay_id", "onset", "known_at"),
+        *_not_null("stay_id", "onset", "known_at"),
         _known("known_stay", "stay_id", "_admitted_at"),
         _inside_stay("onset"),
         _inside_stay("end"),
-        _later("onset_before_end", "onset", "end"),
-        _later("known_not_before_true", "onset", "known_at"),
-        _distinct("episodes", "onset"),
+        _ordered("onset_before_end", "onset", "end"),
+        _ordered("known_not_before_true", "onset", "known_at"),
+        _unique("episodes", "onset"),
         Rule(
             "no_overlap",
             "onset",
@@ -162,101 +169,123 @@ RULES: dict[str, list[Rule]] = {
 
 def find_row_failures(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Rows of a well-shaped table that break a rule, rule by rule; columns as in ``FAILURES``."""
-    rules, rows = applicable_rules(table, frame), add_context(table, frame, stays)
-    whole = rows.select(rule.good.all().alias(str(i)) for i, rule in enumerate(rules)).row(0)
-    broken = [rule for rule, good in zip(rules, whole, strict=True) if not good]
+    rules = applicable_rules(table, frame)
+    rows = add_context(table, frame, stays)
+    all_good = rows.select(rule.good.all().alias(str(i)) for i, rule in enumerate(rules)).row(0)
+    broken = [rule for rule, good in zip(rules, all_good, strict=True) if not good]
     if not broken:
         return no_failures()
     bad = rows.select((~rule.good).fill_null(False).alias(str(i)) for i, rule in enumerate(broken))
-    lines = [
+    parts = [
         list_failures(table, frame, bad[str(i)], rule.column, rule.name)
         for i, rule in enumerate(broken)
     ]
-    return pl.concat(lines)
+    return pl.concat(parts)
 
 
 @lru_cache(maxsize=1)
 def no_failures() -> pl.DataFrame:
-    """What :func:`find_row_failures` says of rows that keep all rules."""
+    """The result of :func:`find_row_failures` for rows that follow all rules."""
     return pl.DataFrame(schema=FAILURES)
 
 
-def applicable_rules(table: str, frame: pl.DataFrame, *, apart: bool | None = None) -> list[Rule]:
-    """The table's rules less those that are plainly kept; ``apart`` is what :func:`is_sorted_unique`
-    said, if it was asked.
+def applicable_rules(
+    table: str, frame: pl.DataFrame, *, sorted_unique: bool | None = None
+) -> list[Rule]:
+    """The table's rules without those that these rows cannot break.
 
-    Rows that stand apart are distinct, and a stay's only episode overlaps none.
+    Sorted, unique rows have no duplicates, and a stay's only episode cannot overlap another.
+
+    Args:
+        table: The table's name.
+        frame: Its rows.
+        sorted_unique: The result of :func:`is_sorted_unique`, if known.
     """
-    if is_sorted_unique(table, frame) if apart is None else apart:
-        alone = table == "episodes" and frame["stay_id"].n_unique() == frame.height
-        return [
-            rule
-            for rule in RULES[table]
-            if rule.name not in {DUPLICATE, *(("no_overlap",) if alone else ())}
-        ]
-    return RULES[table]
+    if sorted_unique is None:
+        sorted_unique = is_sorted_unique(table, frame)
+    if not sorted_unique:
+        return RULES[table]
+    skipped = {DUPLICATE}
+    if table == "episodes" and frame["stay_id"].n_unique() == frame.height:
+        skipped.add("no_overlap")
+    return [rule for rule in RULES[table] if rule.name not in skipped]
 
 
 def is_sorted_unique(table: str, frame: pl.DataFrame) -> bool:
-    """Whether every row comes after the one before it: the rows are in the contract's order, and
-    none comes twice.
+    """Whether each row sorts strictly after the row above it, in the contract's order.
 
-    A null comes before everything else, as polars sorts.
+    Null sorts before every value, as in polars.
     """
     after: pl.Expr = pl.lit(value=False)
     for key in reversed(UNIQUE_KEYS[table]):
-        now, last = pl.col(key), pl.col(key).shift(1)
+        current, previous = pl.col(key), pl.col(key).shift(1)
         if frame[key].null_count():
-            less = (last < now).fill_null(last.is_null() & now.is_not_null())
-            after = less | (last.eq_missing(now) & after)
+            less = (previous < current).fill_null(previous.is_null() & current.is_not_null())
+            after = less | (previous.eq_missing(current) & after)
         else:
-            after = (last < now) | ((last == now) & after)
+            after = (previous < current) | ((previous == current) & after)
     return bool(frame.select(after.slice(1).all()).item())
 
 
 def add_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """Beside each row, what its stay (``_admitted_at``, ``_discharged_at``) and the catalogue say of it."""
+    """The rows with their context in extra columns.
+
+    ``_admitted_at`` and ``_discharged_at`` are of the row's stay; ``_low`` and ``_high`` are the
+    variable's plausible range, ``_unit`` the drug's unit. They are null for an unknown stay,
+    variable or drug.
+    """
     if table == "stays":
         return frame
     of_stay = stays.select("stay_id", _admitted_at="admitted_at", _discharged_at="discharged_at")
     of_stay = of_stay.unique("stay_id", keep="first").sort("stay_id")
-    rows = _marked_sorted(frame).join(of_stay, on="stay_id", how="left", maintain_order="left")
+    rows = _flag_sorted(frame).join(of_stay, on="stay_id", how="left", maintain_order="left")
     if table == "events":
-        names, bounds = _known_variables()
-        place = rows["variable"].cast(names, strict=False).to_physical()  # sooner than a join
-        return rows.hstack(bounds.select(pl.all().gather(place)))
+        names, bounds = _variable_bounds()
+        position = rows["variable"].cast(names, strict=False).to_physical()  # faster than a join
+        return rows.hstack(bounds.select(pl.all().gather(position)))
     if table == "treatments":
-        return rows.join(_known_drugs(), on="drug", how="left", maintain_order="left")
+        return rows.join(_drug_units(), on="drug", how="left", maintain_order="left")
     return rows
 
 
-def _marked_sorted(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame, said to be sorted by stay if it is: that makes a join with the stays a walk."""
-    known = frame["stay_id"].null_count() == 0 and frame["stay_id"].is_sorted()
-    return frame.with_columns(pl.col("stay_id").set_sorted()) if known else frame
+def _flag_sorted(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame, flagged as sorted by stay if it is: then polars joins it by a merge."""
+    is_sorted = frame["stay_id"].null_count() == 0 and frame["stay_id"].is_sorted()
+    return frame.with_columns(pl.col("stay_id").set_sorted()) if is_sorted else frame
 
 
 @lru_cache(maxsize=1)
-def _known_variables() -> tuple[pl.Enum, pl.DataFrame]:
+def _variable_bounds() -> tuple[pl.Enum, pl.DataFrame]:
     """The catalogue's variables, and their bounds in the same order."""
     known = ranges()
     return pl.Enum(known["variable"]), known.select(_low="low", _high="high")
 
 
 @lru_cache(maxsize=1)
-def _known_drugs() -> pl.DataFrame:
+def _drug_units() -> pl.DataFrame:
     return drug_units().rename({"known_unit": "_unit"})
 
 
 def clip_to_calendar(frame: pl.DataFrame) -> pl.DataFrame:
-    """Times before year 1 or after 9999 moved to these: no calendar could show them."""
+    """The rows with times moved into the years 1 to 9999, which Python can represent."""
     return frame.with_columns(pl.col(TIME).clip(datetime.min, datetime.max))
 
 
 def list_failures(
     table: str, frame: pl.DataFrame, bad: pl.Series, column: str, rule: str
 ) -> pl.DataFrame:
-    """One line for each row where ``bad`` is true."""
+    """The failures of one rule.
+
+    Args:
+        table: The table's name.
+        frame: Its rows.
+        bad: True for the rows that break the rule, shape (rows of ``frame``,).
+        column: The column that the rule is about.
+        rule: The rule's name.
+
+    Returns:
+        One row per bad row; columns as in ``FAILURES``.
+    """
     rows = clip_to_calendar(frame.with_row_index("row", offset=1).filter(bad))
     return rows.select(
         table=pl.lit(table),
@@ -269,9 +298,9 @@ def list_failures(
 
 
 def key_text(table: str) -> pl.Expr:
-    """A row's key in words.
+    """A row's key as text.
 
-    >>> rows = pl.DataFrame({"stay_id": [7], "onset": [None]}, schema_overrides={"onset": pl.Datetime("us")})
+    >>> rows = pl.DataFrame({"stay_id": [7], "onset": [None]}, schema_overrides={"onset": TIME})
     >>> rows.select(key_text("episodes")).item()
     'stay 7, ?'
     """

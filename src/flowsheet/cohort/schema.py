@@ -1,6 +1,6 @@
-"""The contract: four tables that every source fills and every later part may rely on.
+"""The contract: four tables that every source fills and on which every later step relies.
 
-Times are naive ``Datetime(us)``; a source without calendar times anchors each stay at ``EPOCH``.
+Times are naive ``Datetime(us)``; a source without calendar times admits each stay at ``EPOCH``.
 ``time`` is when a fact was true of the patient, ``known_at`` when it was in the record.
 """
 
@@ -12,7 +12,7 @@ from datetime import datetime
 import polars as pl
 
 EPOCH = datetime(2000, 1, 1)
-"""Admission of every stay in sources that tell hours, not dates."""
+"""Admission of every stay in sources that record hours instead of dates."""
 
 TIME = pl.Datetime("us")
 
@@ -20,9 +20,9 @@ STAYS: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
     "subject_id": pl.Int64(),
     "site": pl.String(),
-    "hospital_admitted_at": TIME,  # null: not told
+    "hospital_admitted_at": TIME,  # null: not recorded
     "admitted_at": TIME,
-    "observed_from": TIME,  # when the record begins, where that is after admission; null: at admission
+    "observed_from": TIME,  # when the record begins, if after admission; null: at admission
     "discharged_at": TIME,
     "age": pl.Float64(),  # years
     "sex": pl.String(),  # F, M or null
@@ -44,17 +44,17 @@ TREATMENTS: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
     "drug": pl.String(),
     "start": TIME,
-    "end": TIME,  # equal to start: given at once
+    "end": TIME,  # equal to start: a single dose
     "known_at": TIME,
-    "dose": pl.Float64(),  # in `unit`: an amount when given at once, an amount per hour when it runs; null: not told
-    "unit": pl.String(),
+    "dose": pl.Float64(),  # amount of a single dose, amount per hour of an infusion; null: unknown
+    "unit": pl.String(),  # of the amount
 }
 
 EPISODES: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
     "onset": TIME,
-    "end": TIME,  # null: not over when the record ends
-    "known_at": TIME,  # when the record first allowed to say so
+    "end": TIME,  # null: the episode lasts until the record ends
+    "known_at": TIME,  # when the record first showed the onset
 }
 
 TABLES: dict[str, dict[str, pl.DataType]] = {
@@ -77,12 +77,12 @@ UNIQUE_KEYS: dict[str, list[str]] = {
     "treatments": [*SORT_KEYS["treatments"], "dose", "unit"],
     "episodes": ["stay_id", "onset"],
 }
-"""What no two rows share, in the order in which rows stand."""
+"""The columns of which no two rows have the same values, in the order by which rows are sorted."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The four tables of some stays, in memory: what an extract holds and what a served model is asked with."""
+    """The four tables of some stays, in memory: an extract's content, or a prediction request."""
 
     stays: pl.DataFrame
     events: pl.DataFrame
@@ -91,7 +91,7 @@ class Tables:
 
 
 def empty_table(table: str) -> pl.DataFrame:
-    """A table of the contract without rows.
+    """An empty table of the contract.
 
     >>> empty_table("episodes").columns
     ['stay_id', 'onset', 'end', 'known_at']

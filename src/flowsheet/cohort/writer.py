@@ -1,4 +1,4 @@
-"""Write a cohort extract: batch by batch, the same bytes for the same rows, whole or not at all."""
+"""Writing of a cohort extract: batch by batch, reproducible to the byte, and atomic."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from flowsheet.cohort.extract import (
 from flowsheet.cohort.prevalence import mark_episodes, prevalence
 from flowsheet.cohort.rules import is_sorted_unique
 from flowsheet.cohort.schema import SORT_KEYS, TABLES, TIME, Tables
+from flowsheet.cohort.time_grid import HOUR
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import write_json
 from flowsheet.state.publish import publish
@@ -33,9 +34,10 @@ _ARROW = {
 
 
 class ExtractWriter:
-    """Writes an extract batch by batch into a folder that nobody reads yet; memory holds one batch.
+    """Writes an extract batch by batch into a folder that is not yet published.
 
-    Batches come in ascending order of stays. The bytes depend on the rows and the batches alone.
+    Batches must come in ascending order of stays; only one is in memory. The bytes of the files
+    depend only on the rows and on how they are divided into batches.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +60,7 @@ class ExtractWriter:
         self._files.close()
 
     def add(self, tables: Tables) -> None:
-        """Write the rows of some more stays, which are in the contract's order."""
+        """Write the tables of further stays; rows must be sorted as the contract requires."""
         for table in TABLES:
             frame: pl.DataFrame = getattr(tables, table)
             self._write(table, frame)
@@ -69,7 +71,7 @@ class ExtractWriter:
         self._stays.append(mark_episodes(tables.stays, tables.episodes))
 
     def add_quarantined(self, rows: pl.DataFrame) -> None:
-        """Set rows aside; columns as in ``QUARANTINE``."""
+        """Write quarantined rows; columns as in ``QUARANTINE``."""
         if rows.is_empty():
             return
         if "quarantine" not in self._writers:
@@ -77,18 +79,18 @@ class ExtractWriter:
         self._write("quarantine", rows)
 
     def add_oracle(self, oracle: pl.DataFrame) -> None:
-        """Keep the law's own probabilities apart from the tables."""
+        """Write the true probabilities of a simulated ward, in a folder beside the tables."""
         (self.folder / "oracle").mkdir()
         with (self.folder / "oracle" / "oracle.parquet").open("wb") as stream:
             pq.write_table(oracle.to_arrow(), stream, compression="zstd")
 
     def finish(self, provenance: Provenance) -> Manifest:
-        """Close the files and write the manifest, last of all."""
+        """Close the files, then write the manifest."""
         self._files.close()
         files = {name: self.folder / f"{name}.parquet" for name in TABLES}
         tables = {
-            n: TableEntry(rows=self._counts[n], sha256=file_digest(file))
-            for n, file in files.items()
+            name: TableEntry(rows=self._counts[name], sha256=file_digest(file))
+            for name, file in files.items()
         }
         subjects = pl.concat(self._subjects).n_unique() if self._subjects else 0
         manifest = Manifest(
@@ -104,16 +106,15 @@ class ExtractWriter:
     def _open(self, name: str, columns: dict[str, pl.DataType]) -> None:
         stream = self._files.enter_context((self.folder / f"{name}.parquet").open("wb"))
         schema = pa.schema([(column, _ARROW[dtype]) for column, dtype in columns.items()])
-        repeating = [
-            column for column, dtype in columns.items() if dtype != TIME
-        ]  # moments seldom do
+        # Times seldom repeat, so a dictionary of them would only cost space.
+        repeating = [column for column, dtype in columns.items() if dtype != TIME]
         writer = pq.ParquetWriter(
             stream,
             schema,
             compression="zstd",
             store_schema=False,
             use_dictionary=repeating,
-            write_statistics=["stay_id"],  # the only column that tells one row group from another
+            write_statistics=["stay_id"],  # the only column by which row groups can be skipped
         )
         self._writers[name] = self._files.enter_context(writer)
 
@@ -125,7 +126,7 @@ class ExtractWriter:
 
 
 def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
-    """Write whole tables as an extract, unchecked; ``ingest`` is the way for raw records.
+    """Write tables as an extract without validation; for raw records use ``ingest``.
 
     Raises:
         FlowsheetError: the disk is full or not writable.
@@ -138,7 +139,7 @@ def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
 
 
 def sort_rows(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows in the contract's order; the columns beside the sort keys break ties."""
+    """Sort rows by the contract's sort keys; the other columns break ties."""
     if is_sorted_unique(table, frame):
         return frame
     rest = [column for column in TABLES[table] if column not in SORT_KEYS[table]]
@@ -146,10 +147,7 @@ def sort_rows(table: str, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def observed_hours(stays: pl.DataFrame) -> float:
-    """Hours from the begin of each record to its end, summed."""
-    begin = pl.coalesce("observed_from", "admitted_at")
-    return float(
-        stays.select(
-            ((pl.col("discharged_at") - begin).dt.total_microseconds() / 3.6e9).sum()
-        ).item()
-    )
+    """The total of the hours from the beginning of each record to its end."""
+    observed_from = pl.coalesce("observed_from", "admitted_at")
+    microseconds = (pl.col("discharged_at") - observed_from).dt.total_microseconds()
+    return float(stays.select((microseconds / HOUR).sum()).item())

@@ -327,7 +327,7 @@ def test_a_mistyped_rule_or_option_is_refused_with_the_nearest(tmp_path: Path):
         make_source(psv.cohort(tmp_path, options={"label_known_after": 3}))
     with pytest.raises(UsageError, match=r"cohort\.path"):
         make_source(psv.cohort(None))
-    with pytest.raises(UsageError, match="not there"):
+    with pytest.raises(UsageError, match="do not exist"):
         make_source(psv.cohort(tmp_path / "nowhere"))
 
 

@@ -1,11 +1,10 @@
-"""Sepsis-3 out of a batch of stays: suspicion of infection, SOFA hour by hour, onset, episodes, and
-when it was known.
+"""Sepsis-3 labels for a batch of stays: suspicion of infection, hourly SOFA, onset and episodes.
 
-Every rule with its default and source is in docs/sepsis3.md; every parameter is a field of
+docs/sepsis3.md gives every rule with its default and source; every parameter is a field of
 ``Sepsis3Options``.
 
 The label never looks ahead: which episodes are known by a time t, with their onsets, and which of
-those have ended by t, depends only on facts with known_at <= t.
+them have ended by t, depends only on facts with known_at <= t.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ __all__ = [
 ]
 
 
-def label(  # noqa: PLR0917 - the contract's tables, what else the record holds, the choices
+def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and the options
     stays: pl.DataFrame,
     events: pl.DataFrame,
     treatments: pl.DataFrame,
@@ -44,37 +43,44 @@ def label(  # noqa: PLR0917 - the contract's tables, what else the record holds,
     cultures: pl.DataFrame,
     options: Sepsis3Options,
 ) -> Sepsis3Labels:
-    """Label some whole stays.
+    """Label whole stays. Rows of every table may be in any order.
 
-    ``stays``, ``events`` and ``treatments`` are the contract's tables (events already clean, in any
-    order; values outside the plausible range should be gone), ``antibiotics`` and ``cultures`` have
-    the columns ``ANTIBIOTICS`` and ``CULTURES``. Of the events these are read, all of them
-    optional: ``map``, ``gcs`` (or ``egcs``, ``mgcs`` and ``vgcs`` charted at one time), ``po2``
-    (arterial), ``fio2`` in percent, ``vent`` (1: mechanically ventilated, 0: not, as often as it is
-    charted), ``bili``, ``crea``, ``plt``, ``urine``. Of the treatments, those that run (end after
-    start): norepinephrine, epinephrine, dopamine, dobutamine in mcg/kg per hour.
+    Args:
+        stays: The contract's table.
+        events: The contract's table, without implausible values. These variables are used, and
+            none is required: ``map``, ``gcs`` (or ``egcs``, ``mgcs`` and ``vgcs`` charted at the
+            same time), ``po2`` (arterial), ``fio2`` in percent, ``vent`` (1: mechanically
+            ventilated, 0: not; as often as it is charted), ``bili``, ``crea``, ``plt``, ``urine``.
+        treatments: The contract's table. Infusions (end after start) of norepinephrine,
+            epinephrine, dopamine and dobutamine are used, in mcg/kg per hour.
+        antibiotics: Columns as in ``ANTIBIOTICS``.
+        cultures: Columns as in ``CULTURES``.
+        options: The definition's parameters.
+
+    Returns:
+        The episodes, and the suspicions, scores and counts from which they follow.
     """
     grid = HourlyGrid.of(stays)
-    scores, known = sofa.hourly(grid, events, treatments, options)
-    changed = sofa.change(grid, scores, known, options)
-    score = changed if options.criterion == "rise" else sofa.total(scores)
-    given, counts = suspicion.doses(grid, antibiotics, options)
-    treated, confirming = suspicion.confirmed(grid, given, options)
-    taken, drawn = suspicion.cultures_taken(grid, cultures, options)
-    suspected = suspicion.suspicions(grid, treated, taken, options)
-    episodes = onset.episodes(grid, suspected, score, given, options)
-    found = {
+    scores, known = sofa.hourly_scores(grid, events, treatments, options)
+    change = sofa.change_since_baseline(grid, scores, known, options)
+    criterion_score = change if options.criterion == "rise" else sofa.total_score(scores)
+    doses, antibiotic_counts = suspicion.select_doses(grid, antibiotics, options)
+    confirmed, dose_counts = suspicion.select_confirmed(grid, doses, options)
+    taken, culture_counts = suspicion.select_cultures(grid, cultures, options)
+    suspicions = suspicion.find_suspicions(grid, confirmed, taken, options)
+    episodes = onset.find_episodes(grid, suspicions, criterion_score, doses, options)
+    counts = {
         "stays": len(grid.stay_id),
-        "times of suspicion": suspected.height,
-        "stays with suspected infection": suspected["stay_id"].n_unique(),
+        "times of suspicion": suspicions.height,
+        "stays with suspected infection": suspicions["stay_id"].n_unique(),
         "episodes": episodes.height,
         "stays with an episode": episodes["stay_id"].n_unique(),
         "days": int((-(-grid.lengths // 24)).sum()),
-        "septic days": onset.septic_days(grid, episodes),
+        "septic days": onset.count_septic_days(grid, episodes),
     }
     return Sepsis3Labels(
-        episodes,
-        suspected,
-        sofa.table(grid, scores, known, changed),
-        counts | confirming | drawn | found,
+        episodes=episodes,
+        suspicions=suspicions,
+        sofa=sofa.score_table(grid, scores, known, change),
+        counts=antibiotic_counts | dose_counts | culture_counts | counts,
     )

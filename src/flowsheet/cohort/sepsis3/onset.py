@@ -1,8 +1,8 @@
-"""Onset and end: where the score rises around a suspicion, and when the patient has come through.
+"""Onset and end of episodes: the score rises around a suspicion, and later recovers.
 
-Of what a stay's record allows to say, that counts which was known first: it opens the episode, and
-what becomes known later about the same time changes it no more. When the episode is over, the next
-may begin.
+Of all onsets that a stay's record would allow, the one that was known first opens the episode; what
+becomes known later about the same time does not change it. After the end of an episode the next
+one may begin.
 """
 
 from __future__ import annotations
@@ -15,131 +15,180 @@ import polars as pl
 from flowsheet.cohort.schema import EPISODES
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
-from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
+from flowsheet.cohort.time_grid import HOUR, ceil_div, from_hours, microseconds
 from flowsheet.typing import Bools, Ints
 
+DAY = 24 * HOUR
 _NO_SCORE = 1_000
-"""Higher than any score: an hour outside the window is no baseline."""
+"""Higher than any score, so that an hour outside the window is never the baseline."""
+_BEFORE_ALL = np.iinfo(np.int64).min
+_AFTER_ALL = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True)
+class Onsets:
+    """At most one onset per stay; times in microseconds, all of shape (onsets,)."""
+
+    stay: Ints
+    """Positions in the grid."""
+    time: Ints
+    known_at: Ints
+    base: Ints
+    """The score from which it rose."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """W suspicions, and the L hours that the widest window has; times in microseconds."""
+    """W suspicions and the L hours of the widest window; times in microseconds."""
 
     stay: Ints  # (W,)
-    time: Ints  # (W, L) the hour's moment, or discharge where that is earlier
+    time: Ints  # (W, L) the hour's moment, or discharge if that is earlier
     known_at: Ints  # (W, L) when score and suspicion were both in the record
-    met: Bools  # (W, L) the criterion is met
-    base: Ints  # (W, L) what the score has risen from
+    meets_criterion: Bools  # (W, L)
+    base: Ints  # (W, L) the score from which the rise is measured
 
     @classmethod
     def of(
-        cls, grid: HourlyGrid, suspected: pl.DataFrame, score: Ints, options: Sepsis3Options
+        cls, grid: HourlyGrid, suspicions: pl.DataFrame, score: Ints, options: Sepsis3Options
     ) -> Windows:
-        """``score`` (N,) is the total for the level, its change for the rise; at hour 0, admission, it is 0."""
-        stay = grid.stay_positions(suspected)
-        time = microseconds(suspected["time"]) - grid.admitted[stay]
-        first = np.maximum(-((from_hours(options.window_before_hours) - time) // HOUR), 0)
-        last = np.minimum(
-            (time + from_hours(options.window_after_hours)) // HOUR, grid.lengths[stay]
-        )
+        """The windows around suspicions.
+
+        Args:
+            grid: The stays.
+            suspicions: Columns as in ``SUSPICIONS``.
+            score: The total score for the criterion ``level``, its change for ``rise``, shape
+                (N,); at hour 0, admission, it is 0.
+            options: The definition's parameters.
+        """
+        stay = grid.stay_positions(suspicions)
+        time = microseconds(suspicions["time"]) - grid.admitted[stay]
+        first = np.maximum(ceil_div(time - from_hours(options.window_before_hours), HOUR), 0)
+        last = (time + from_hours(options.window_after_hours)) // HOUR
+        last = np.minimum(last, grid.lengths[stay])
         hour = first[:, None] + np.arange(int((last - first + 1).max(initial=1)))
         inside = hour <= last[:, None]
         row = np.where(inside & (hour > 0), grid.offsets[stay][:, None] + hour, 0)
-        here = np.append(0, score)[row]
-        base = np.minimum.accumulate(np.where(inside, here, _NO_SCORE), axis=1)
+        score_at = np.append(0, score)[row]
+        base = np.minimum.accumulate(np.where(inside, score_at, _NO_SCORE), axis=1)
         if options.criterion == "level":
             base = np.zeros_like(base)
         moment = grid.admitted[stay][:, None] + hour * HOUR
-        told = np.maximum(
-            moment + from_hours(options.charting_delay_hours),
-            microseconds(suspected["known_at"])[:, None],
+        return cls(
+            stay=stay,
+            time=np.minimum(moment, grid.discharged[stay][:, None]),
+            known_at=np.maximum(
+                moment + from_hours(options.charting_delay_hours),
+                microseconds(suspicions["known_at"])[:, None],
+            ),
+            meets_criterion=inside & (hour > 0) & (score_at - base >= options.points),
+            base=base,
         )
-        met = inside & (hour > 0) & (here - base >= options.points)
-        return cls(stay, np.minimum(moment, grid.discharged[stay][:, None]), told, met, base)
 
-    def first(self, free_from: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        """Per stay that has one, what is known first at or after ``free_from`` (S,): (stay, onset, known_at, base)."""
-        open_ = self.met & (self.time >= free_from[self.stay][:, None])
-        window = np.flatnonzero(open_.any(axis=1))
-        at = open_[window].argmax(axis=1)
-        found = tuple(part[window, at] for part in (self.time, self.known_at, self.base))
-        onset, known, base = found
-        order = np.lexsort((base, onset, known, self.stay[window]))
-        stay, one = np.unique(self.stay[window][order], return_index=True)
-        chosen = order[one]
-        return stay, onset[chosen], known[chosen], base[chosen]
+    def first_known(self, not_before: Ints) -> Onsets:
+        """For each stay the onset that is known first.
+
+        Args:
+            not_before: The earliest time of an onset, of every stay of the grid, shape (S,).
+        """
+        allowed = self.meets_criterion & (self.time >= not_before[self.stay][:, None])
+        window = np.flatnonzero(allowed.any(axis=1))
+        hour = allowed[window].argmax(axis=1)
+        stay = self.stay[window]
+        time = self.time[window, hour]
+        known_at = self.known_at[window, hour]
+        base = self.base[window, hour]
+        order = np.lexsort((base, time, known_at, stay))
+        _, first_of_stay = np.unique(stay[order], return_index=True)
+        chosen = order[first_of_stay]
+        return Onsets(stay[chosen], time[chosen], known_at[chosen], base[chosen])
 
 
-def episodes(
+def find_episodes(
     grid: HourlyGrid,
-    suspected: pl.DataFrame,
+    suspicions: pl.DataFrame,
     score: Ints,
-    given: pl.DataFrame,
+    doses: pl.DataFrame,
     options: Sepsis3Options,
 ) -> pl.DataFrame:
-    """The contract's episodes; ``given`` are the doses of antibiotics, confirmed or not."""
-    seen = Windows.of(grid, suspected, score, options)
-    treated = _treated(grid, given, options)
-    free_from = np.full(len(grid.stay_id), np.iinfo(np.int64).min)
-    found = [pl.DataFrame(schema=EPISODES)]
+    """The contract's episodes.
+
+    Args:
+        grid: The stays.
+        suspicions: Columns as in ``SUSPICIONS``.
+        score: The total score for the criterion ``level``, its change for ``rise``, shape (N,).
+        doses: The doses of antibiotics, confirmed or not.
+        options: The definition's parameters.
+    """
+    windows = Windows.of(grid, suspicions, score, options)
+    is_treated = _treated_hours(grid, doses, options)
+    not_before = np.full(len(grid.stay_id), _BEFORE_ALL)
+    episodes = [pl.DataFrame(schema=EPISODES)]
     while True:
-        stay, onset, known_at, base = seen.first(free_from)
-        if not len(stay):
-            return pl.concat(found).sort("stay_id", "onset")
-        end = _end(grid, (stay, onset, known_at, base), score, treated, options)
-        never = end > grid.discharged[stay]
-        free_from[stay] = np.where(never, np.iinfo(np.int64).max, end)
-        rows = {"stay_id": grid.stay_id[stay], "onset": onset, "end": end, "known_at": known_at}
-        over = pl.when(~pl.Series(never)).then("end").alias("end")
-        found.append(pl.DataFrame(rows).with_columns(over).cast(pl.Schema(EPISODES)))
+        onsets = windows.first_known(not_before)
+        if not len(onsets.stay):
+            return pl.concat(episodes).sort("stay_id", "onset")
+        end = _find_ends(grid, onsets, score, is_treated, options)
+        never_ends = end > grid.discharged[onsets.stay]
+        not_before[onsets.stay] = np.where(never_ends, _AFTER_ALL, end)
+        rows = pl.DataFrame(
+            {
+                "stay_id": grid.stay_id[onsets.stay],
+                "onset": onsets.time,
+                "end": end,
+                "known_at": onsets.known_at,
+            }
+        )
+        end_or_null = pl.when(~pl.Series(never_ends)).then("end").alias("end")
+        episodes.append(rows.with_columns(end_or_null).cast(pl.Schema(EPISODES)))
 
 
-def _treated(grid: HourlyGrid, given: pl.DataFrame, options: Sepsis3Options) -> Bools:
-    """Hours at which antibiotics given within ``end_antibiotic_free_hours`` keep an episode on, shape (N,)."""
-    stay = grid.stay_positions(given)
+def _treated_hours(grid: HourlyGrid, doses: pl.DataFrame, options: Sepsis3Options) -> Bools:
+    """Hours at which recent antibiotics prevent the end of an episode, shape (N,)."""
     if options.end != "recovery":
         return np.zeros(grid.rows, bool)
-    known_at, until = microseconds(given["known_at"]), microseconds(given["until"])
-    start = np.maximum(
-        microseconds(given["time"]), known_at - from_hours(options.charting_delay_hours)
-    )
-    return grid.covered(stay, start, until + from_hours(options.end_antibiotic_free_hours))
+    time, known_at, until = (microseconds(doses[name]) for name in ("time", "known_at", "until"))
+    start = np.maximum(time, known_at - from_hours(options.charting_delay_hours))
+    stop = until + from_hours(options.end_antibiotic_free_hours)
+    return grid.covered(grid.stay_positions(doses), start, stop)
 
 
-def _end(
-    grid: HourlyGrid,
-    opened: tuple[Ints, Ints, Ints, Ints],
-    score: Ints,
-    treated: Bools,
-    options: Sepsis3Options,
+def _find_ends(
+    grid: HourlyGrid, onsets: Onsets, score: Ints, is_treated: Bools, options: Sepsis3Options
 ) -> Ints:
-    """When each episode is over, as far as the record of that moment tells; after discharge: never."""
-    stay, onset, known_at, base = opened
+    """When each episode ends, by what was in the record at that time; after discharge: never.
+
+    Args:
+        grid: The stays.
+        onsets: The episodes' onsets.
+        score: The score of the criterion, shape (N,).
+        is_treated: Whether recent antibiotics prevent the end, shape (N,).
+        options: The definition's parameters.
+
+    Returns:
+        Microseconds, shape (onsets,).
+    """
     if options.end == "fixed":
-        return onset + from_hours(24 * options.end_days)
-    settle = from_hours(options.charting_delay_hours)
-    low = np.zeros(len(grid.stay_id), np.int64)
-    low[stay] = base
-    well = np.flatnonzero(~treated & (score - np.repeat(low, grid.lengths) <= options.end_points))
-    start = grid.first_row(stay, np.maximum(known_at - settle, onset + 1))
-    row = np.append(well, grid.rows)[np.searchsorted(well, start)]
-    inside = row < grid.offsets[stay + 1]
-    moment = np.append(grid.time, 0)[row] + settle
-    return np.where(inside, moment, grid.discharged[stay] + 1)
+        return onsets.time + from_hours(24 * options.end_days)
+    delay = from_hours(options.charting_delay_hours)
+    base = np.zeros(len(grid.stay_id), np.int64)
+    base[onsets.stay] = onsets.base
+    is_recovered = ~is_treated & (score - grid.per_row(base) <= options.end_points)
+    recovered = np.flatnonzero(is_recovered)
+    earliest = np.maximum(onsets.known_at - delay, onsets.time + 1)
+    start = grid.first_row(onsets.stay, earliest)
+    row = np.append(recovered, grid.rows)[np.searchsorted(recovered, start)]
+    is_inside = row < grid.offsets[onsets.stay + 1]
+    end = np.append(grid.time, 0)[row] + delay
+    return np.where(is_inside, end, grid.discharged[onsets.stay] + 1)
 
 
-def septic_days(grid: HourlyGrid, found: pl.DataFrame) -> int:
-    """Days of the stays, counted from admission, in which an episode was on at some time."""
-    stay = grid.stay_positions(found)
-    end = found["end"].cast(pl.Int64).fill_null(np.iinfo(np.int64).max).to_numpy()
-    day = 24 * HOUR
-    first = -((grid.admitted[stay] - microseconds(found["onset"])) // day)
-    last = -((grid.admitted[stay] - np.minimum(end, grid.discharged[stay])) // day)
-    days = pl.DataFrame(
-        {
-            "stay": stay,
-            "day": pl.select(pl.int_ranges(pl.Series(first), pl.Series(last + 1))).to_series(),
-        }
-    )
-    return days.explode("day").drop_nulls().n_unique()
+def count_septic_days(grid: HourlyGrid, episodes: pl.DataFrame) -> int:
+    """Days of the stays, counted from admission, that overlap an episode."""
+    stay = grid.stay_positions(episodes)
+    end = episodes["end"].cast(pl.Int64).fill_null(_AFTER_ALL).to_numpy()
+    last_moment = np.minimum(end, grid.discharged[stay])
+    first_day = ceil_div(microseconds(episodes["onset"]) - grid.admitted[stay], DAY)
+    last_day = ceil_div(last_moment - grid.admitted[stay], DAY)
+    days = pl.select(pl.int_ranges(pl.Series(first_day), pl.Series(last_day + 1))).to_series()
+    stay_days = pl.DataFrame({"stay": stay, "day": days}).explode("day").drop_nulls()
+    return stay_days.n_unique()

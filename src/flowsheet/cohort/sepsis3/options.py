@@ -1,4 +1,4 @@
-"""Every choice that the label depends on; docs/sepsis3.md says where each default comes from."""
+"""The parameters of the Sepsis-3 label; docs/sepsis3.md gives the source of each default."""
 
 from __future__ import annotations
 
@@ -12,69 +12,63 @@ Hours = Annotated[float, Field(ge=0, le=10_000)]
 
 
 class Sepsis3Options(FrozenModel):
-    """Sepsis-3 as it is computed here. All times are in hours unless they say otherwise."""
+    """Parameters of the Sepsis-3 label."""
 
     culture_first_hours: Hours = 72.0
-    """Culture first: the antibiotic comes within this."""
+    """If the culture comes first: the longest time until the antibiotic."""
     antibiotic_first_hours: Hours = 24.0
-    """Antibiotic first: the culture comes within this."""
+    """If the antibiotic comes first: the longest time until the culture."""
     groups: tuple[str, ...] = ("antibiotic",)
-    """Groups of the catalogue's drugs that count; antivirals and antifungals only if they are named here."""
+    """Groups of the catalogue's drugs that count; by default no antivirals and antifungals."""
     excluded_routes: tuple[str, ...] = (
         *("topical", "eye", "ear", "nasal", "inhaled", "rectal", "vaginal", "transdermal"),
         *("irrigation", "catheter lock", "dialysis"),
     )
-    """Ways of giving that treat a surface, a cavity or a catheter."""
+    """Routes of administration that treat a surface, a cavity or a catheter."""
     confirm_after_hours: Hours = 12.0
-    """An antibiotic counts only when one is given, still or again, this long after it; 0: single doses count too."""
+    """A dose counts only if an antibiotic is given again, or is still running, at least this long
+    after it; with 0 single doses count too."""
     confirm_within_hours: Hours = 72.0
-    """... and that within this time."""
+    """The longest time from a dose to the one that confirms it."""
     prophylaxis_drugs: tuple[str, ...] = ("cefazolin",)
-    """Given around operations: these count only when antibiotics go on longer ..."""
+    """Drugs given around operations: a dose counts only if an antibiotic is given at least
+    ``prophylaxis_hours`` after it."""
     prophylaxis_hours: Hours = 48.0
-    """... than this."""
     excluded_specimens: tuple[str, ...] = (
-        *(
-            "SCREEN",
-            "SEROLOGY",
-            "IMMUNOLOGY",
-            "CYTOGENETICS",
-            "ANTIGEN",
-            "BLOOD (CMV",
-            "BLOOD (EBV",
-            "BLOOD (TOXO",
-        ),
+        *("SCREEN", "SEROLOGY", "IMMUNOLOGY", "CYTOGENETICS", "ANTIGEN"),
+        *("BLOOD (CMV", "BLOOD (EBV", "BLOOD (TOXO"),
         *("INFLUENZA", "VIRAL", "HEPATITIS", "HIV-1"),
     )
-    """A specimen whose name holds one of these, whatever its case, is a screen or no bacterial culture."""
+    """Specimens whose name contains one of these, in any case, are screens or not bacterial."""
 
     criterion: Literal["rise", "level"] = "rise"
-    """``rise``: of ``points`` from the running minimum of the window; ``level``: a score of ``points``."""
+    """``rise``: the score rises by ``points`` from its running minimum in the window; ``level``:
+    the score reaches ``points``."""
     points: Annotated[int, Field(ge=1, le=24)] = 2
     baseline: Literal["observed", "presumed_zero"] = "observed"
-    """For ``rise``: what a component was before it was first measured. ``observed``: the same as
-    then, so that the begin of charting is no rise. ``presumed_zero``: 0, as long as it is first
-    measured in the first ``admission_hours``; later as ``observed``."""
+    """For ``rise``: the score of a component before its first measurement. ``observed``: equal to
+    the first measurement, so that the start of charting is not a rise. ``presumed_zero``: 0 if
+    it is first measured in the first ``admission_hours``; later as ``observed``."""
     admission_hours: Hours = 24.0
     window_before_hours: Hours = 48.0
-    """The window in which the score must rise begins this long before suspicion ..."""
+    """The window in which the score must rise begins this long before suspicion."""
     window_after_hours: Hours = 24.0
-    """... and ends this long after it."""
+    """The window ends this long after suspicion."""
     charting_delay_hours: Hours = 4.0
-    """The score of an hour is read this much later: what reaches the record by then counts for the
-    hour, what comes later counts from when it comes. So an onset is known this long after it, at
-    the earliest."""
+    """The score of an hour is computed this much later: facts that are in the record by then count
+    for the hour, later ones from their arrival. So an onset is known at the earliest this long
+    after it."""
     fio2_hours: Hours = 4.0
-    """A blood gas takes the last inspired oxygen that was charted within this before it."""
+    """The longest time from a charted inspired oxygen to the blood gas that uses it."""
     ventilation_hours: Hours = 8.0
-    """Ventilated: the last ``vent`` charted within this before the blood gas says 1."""
+    """The longest time from a charted ``vent`` to the blood gas that uses it."""
     urine_covered_hours: tuple[Hours, Hours] = (22.0, 30.0)
-    """Urine is judged where the readings of the last 24 h speak of a time of this length."""
+    """Urine is scored if the readings of the last 24 h cover a time of this length."""
 
     end: Literal["recovery", "organs", "fixed"] = "recovery"
     """``recovery``: no antibiotic for ``end_antibiotic_free_hours`` and a score at most
-    ``end_points`` above what it rose from (for ``level``: above 0); ``organs``: the score alone;
-    ``fixed``: ``end_days`` after onset."""
+    ``end_points`` above the score from which it rose (for ``level``: above 0); ``organs``: only
+    the score; ``fixed``: ``end_days`` after onset."""
     end_antibiotic_free_hours: Hours = 48.0
     end_points: Annotated[int, Field(ge=0, le=24)] = 1
     end_days: Annotated[float, Field(gt=0, le=365)] = 7.0

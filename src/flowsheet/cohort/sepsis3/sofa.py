@@ -1,10 +1,10 @@
-"""SOFA, hour by hour (Vincent et al., Intensive Care Medicine 22:707-710, 1996,
+"""The SOFA score of every hour (Vincent et al., Intensive Care Medicine 22:707-710, 1996,
 doi:10.1007/BF01709751).
 
-The score of hour h takes the worst of the facts with time in (h - 24 h, h], read ``charting_delay_hours``
-later: a fact that reached the record after that counts from when it did, for what is left of its 24
-hours. What was not measured in the 24 hours counts 0 in the total. See docs/sepsis3.md for the
-rules of each component.
+The score of hour h is the worst score of the facts with time in (h - 24 h, h], computed
+``charting_delay_hours`` later: a fact that arrives after that counts from its arrival, for the rest
+of its 24 hours. A component that was not measured in the 24 hours counts 0 in the total. The rules
+of each component are in docs/sepsis3.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3.frames import COMPONENTS, SOFA
-from flowsheet.cohort.sepsis3.gases import graded_gases
+from flowsheet.cohort.sepsis3.gases import grade_blood_gases
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
@@ -24,18 +24,8 @@ from flowsheet.typing import Bools, Ints
 
 DAY = 24 * HOUR
 MEASURED = (
-    "plt",
-    "bili",
-    "map",
-    "crea",
-    "gcs",
-    "egcs",
-    "mgcs",
-    "vgcs",
-    "po2",
-    "fio2",
-    "vent",
-    "urine",
+    *("plt", "bili", "map", "crea", "gcs", "egcs", "mgcs", "vgcs"),
+    *("po2", "fio2", "vent", "urine"),
 )
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
 
@@ -43,196 +33,240 @@ FACTS: dict[str, pl.DataType] = {
     "component": pl.String(),
     "stay_id": pl.Int64(),
     "time": TIME,
-    "until": TIME,  # equal to time where it is one measurement
+    "until": TIME,  # equal to time for a single measurement
     "known_at": TIME,
     "score": pl.Int8(),
 }
 
 
-def hourly(
+def hourly_scores(
     grid: HourlyGrid, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[dict[str, Ints], dict[str, Bools]]:
-    """Score and whether it is known, per component, shape (N,) each; 0 where it is not."""
+    """The score of each component at every hour.
+
+    Args:
+        grid: The stays.
+        events: The contract's table.
+        treatments: The contract's table.
+        options: The definition's parameters.
+
+    Returns:
+        The scores per component, shape (N,) each, 0 if unknown; and whether they are known.
+    """
     events = events.filter(pl.col("variable").is_in(MEASURED))
-    gases = _facts("respiration", graded_gases(grid, events, options), pl.col("score"))
-    facts = pl.concat([_graded(events), _coma(events), gases, _vasopressors(treatments)])
-    scores, known = {}, {}
+    gases = grade_blood_gases(grid, events, options)
+    facts = pl.concat(
+        [
+            _grade_measurements(events),
+            _grade_coma(events),
+            _as_facts("respiration", gases, pl.col("score")),
+            _grade_vasopressors(treatments),
+        ]
+    )
+    scores: dict[str, Ints] = {}
+    known: dict[str, Bools] = {}
     for component in COMPONENTS:
-        scores[component], known[component] = _worst(
-            grid, facts.filter(component=component), options
-        )
-    urine, judged = _urine(grid, events.filter(variable="urine"), options)
-    scores["renal"] = np.maximum(scores["renal"], urine)
-    known["renal"] |= judged
+        of_component = facts.filter(component=component)
+        scores[component], known[component] = _worst_of_day(grid, of_component, options)
+    urine_score, urine_known = _grade_urine(grid, events.filter(variable="urine"), options)
+    scores["renal"] = np.maximum(scores["renal"], urine_score)
+    known["renal"] |= urine_known
     return scores, known
 
 
-def change(
+def change_since_baseline(
     grid: HourlyGrid, scores: dict[str, Ints], known: dict[str, Bools], options: Sepsis3Options
 ) -> Ints:
-    """The score's change since the stay's baseline, shape (N,).
+    """The change of the total score since the stay's baseline.
 
-    A component keeps its last score while it is not measured, and before it was first measured it
-    was what it was then (or 0, see ``baseline``): neither the begin of charting nor a gap in it is
-    a rise.
+    A component keeps its last score while it is not measured. Before its first measurement it has
+    the score of the first measurement (or 0, see ``Sepsis3Options.baseline``). So neither the start
+    of charting nor a gap in it is a rise.
+
+    Args:
+        grid: The stays.
+        scores: Per component, shape (N,).
+        known: Whether each score is known, shape (N,).
+        options: The definition's parameters.
+
+    Returns:
+        Shape (N,).
     """
-    changed = np.zeros(grid.rows)
+    change = np.zeros(grid.rows)
     for component in COMPONENTS:
-        score, begun = forward_fill(scores[component], known[component], grid.offsets)
-        base = np.zeros(len(grid.stay_id))
-        stay, first = _first_known(grid, known[component])
-        late = grid.hour[first] > options.admission_hours
-        base[stay] = np.where(late | (options.baseline == "observed"), score[first], 0)
-        changed += np.where(begun, score - np.repeat(base, grid.lengths), 0)
-    return changed.astype(np.int64)
+        score, has_score = forward_fill(scores[component], known[component], grid.offsets)
+        baseline = np.zeros(len(grid.stay_id))
+        stay, first_row = _first_known_rows(grid, known[component])
+        is_late = grid.hour[first_row] > options.admission_hours
+        use_first = is_late | (options.baseline == "observed")
+        baseline[stay] = np.where(use_first, score[first_row], 0)
+        change += np.where(has_score, score - grid.per_row(baseline), 0)
+    return change.astype(np.int64)
 
 
-def _first_known(grid: HourlyGrid, known: Bools) -> tuple[Ints, Ints]:
-    """Each stay at which anything is known, and its first row at which it is."""
+def _first_known_rows(grid: HourlyGrid, known: Bools) -> tuple[Ints, Ints]:
+    """The stays with any known score, and the first row of each at which it is known."""
     rows = np.flatnonzero(known)
-    stay, at = np.unique(grid.row_stay[rows], return_index=True)
-    return stay, rows[at]
+    stay, first = np.unique(grid.row_stay[rows], return_index=True)
+    return stay, rows[first]
 
 
-def total(scores: dict[str, Ints]) -> Ints:
-    """The sum over the components, what is unknown counting 0, shape (N,)."""
+def total_score(scores: dict[str, Ints]) -> Ints:
+    """The sum of the components, unknown ones counting 0, shape (N,)."""
     return np.asarray(np.sum(list(scores.values()), axis=0, dtype=np.int64))
 
 
-def table(
-    grid: HourlyGrid, scores: dict[str, Ints], known: dict[str, Bools], changed: Ints
+def score_table(
+    grid: HourlyGrid, scores: dict[str, Ints], known: dict[str, Bools], change: Ints
 ) -> pl.DataFrame:
-    """The scores as a frame of the columns ``SOFA``."""
+    """The scores as a table with the columns ``SOFA``.
+
+    Args:
+        grid: The stays.
+        scores: Per component, shape (N,).
+        known: Whether each score is known, shape (N,).
+        change: The change since the baseline, shape (N,).
+    """
     columns: dict[str, object] = {
-        "stay_id": np.repeat(grid.stay_id, grid.lengths),
+        "stay_id": grid.per_row(grid.stay_id),
         "hour": grid.hour,
         "time": grid.time,
         **scores,
-        "total": total(scores),
+        "total": total_score(scores),
         "known": sum(known[component].astype(np.int8) for component in COMPONENTS),
-        "change": changed,
+        "change": change,
     }
-    frame = pl.DataFrame(columns).with_columns(
+    score_or_null = [
         pl.when(pl.Series(known[component])).then(component).alias(component)
         for component in COMPONENTS
-    )
-    return frame.cast(pl.Schema(SOFA))
+    ]
+    return pl.DataFrame(columns).with_columns(score_or_null).cast(pl.Schema(SOFA))
 
 
-def _worst(grid: HourlyGrid, facts: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
+def _worst_of_day(
+    grid: HourlyGrid, facts: pl.DataFrame, options: Sepsis3Options
+) -> tuple[Ints, Bools]:
+    """The worst score of each hour's last 24 hours, and whether there is any; shape (N,) each."""
     stay = grid.stay_positions(facts)
     time, until, known_at = (microseconds(facts[name]) for name in ("time", "until", "known_at"))
-    start, stop = np.maximum(time, known_at - from_hours(options.charting_delay_hours)), until + DAY
-    score, here = facts["score"].to_numpy(), stay >= 0
+    start = np.maximum(time, known_at - from_hours(options.charting_delay_hours))
+    stop = until + DAY
+    score = facts["score"].to_numpy()
 
-    def at_least(level: int) -> Bools:
-        some = here & (score >= level)
-        return grid.covered(stay[some], start[some], stop[some])
+    def hours_with(lowest: int) -> Bools:
+        chosen = (stay >= 0) & (score >= lowest)
+        return grid.covered(stay[chosen], start[chosen], stop[chosen])
 
-    return np.sum([at_least(level) for level in range(1, 5)], axis=0, dtype=np.int64), at_least(0)
-
-
-def _steps(value: pl.Expr, bounds: Sequence[float], *, below: bool) -> pl.Expr:
-    """How many bounds the value is below, or at or above."""
-    return pl.sum_horizontal(
-        (value < bound if below else value >= bound).cast(pl.Int8) for bound in bounds
-    )
+    worst = np.sum([hours_with(lowest) for lowest in range(1, 5)], axis=0, dtype=np.int64)
+    return np.asarray(worst), hours_with(0)
 
 
-def _facts(component: str, rows: pl.DataFrame, score: pl.Expr, until: str = "time") -> pl.DataFrame:
-    return rows.select(
+def _as_facts(
+    component: str, rows: pl.DataFrame, score: pl.Expr, until: str = "time"
+) -> pl.DataFrame:
+    """The rows as ``FACTS`` of the component."""
+    facts = rows.select(
         "stay_id",
         "time",
         "known_at",
         component=pl.lit(component),
         until=pl.col(until),
         score=score.cast(pl.Int8),
-    ).select(list(FACTS))
-
-
-def _graded(events: pl.DataFrame) -> pl.DataFrame:
-    value = pl.col("value")
-    rules = [
-        ("coagulation", "plt", _steps(value, (150, 100, 50, 20), below=True)),
-        ("liver", "bili", _steps(value, (1.2, 2, 6, 12), below=False)),
-        ("cardiovascular", "map", _steps(value, (70,), below=True)),
-        ("renal", "crea", _steps(value, (1.2, 2, 3.5, 5), below=False)),
-    ]
-    return pl.concat(
-        _facts(component, events.filter(variable=name), score) for component, name, score in rules
     )
+    return facts.select(list(FACTS))
 
 
-def _coma(events: pl.DataFrame) -> pl.DataFrame:
-    """The charted total, or the sum of the parts where all three and no total are charted at one time."""
-    total = events.filter(variable="gcs").select("stay_id", "time", "known_at", "value")
-    parts = events.filter(pl.col("variable").is_in(["egcs", "mgcs", "vgcs"])).group_by(
-        "stay_id", "time"
-    )
-    summed = parts.agg(
-        pl.col("known_at").max(), pl.col("value").sum(), n=pl.len()
-    )  # each variable comes once
-    summed = (
-        summed.filter(n=3).join(total, on=["stay_id", "time"], how="anti").select(total.columns)
-    )
-    return _facts(
-        "cns", pl.concat([total, summed]), _steps(pl.col("value"), (15, 13, 10, 6), below=True)
-    )
+def _count_below(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
+    """How many of the bounds are greater than the value."""
+    return pl.sum_horizontal((value < bound).cast(pl.Int8) for bound in bounds)
 
 
-def _vasopressors(treatments: pl.DataFrame) -> pl.DataFrame:
-    """Doses in mcg/kg per hour; what has no dose counts as the lowest, a push is not an infusion."""
-    running = treatments.filter(
-        pl.col("drug").is_in(VASOPRESSORS)
-        & (pl.col("end") > pl.col("start"))
-        & (pl.col("dose").fill_null(1.0) > 0)
-    ).with_columns(time="start", rate=(pl.col("dose") / 60).round(6))
-    catecholamine = 3 + (pl.col("rate") > 0.1).fill_null(value=False).cast(pl.Int8)
-    dopamine = 2 + _steps_above(pl.col("rate"), (5, 15))
-    drug = pl.col("drug")
-    score = (
-        pl.when(drug.is_in(["norepinephrine", "epinephrine"]))
-        .then(catecholamine)
-        .when(drug == "dopamine")
-        .then(dopamine)
-        .otherwise(2)
-    )
-    return _facts("cardiovascular", running, score, until="end")
+def _count_reached(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
+    """How many of the bounds are less than or equal to the value."""
+    return pl.sum_horizontal((value >= bound).cast(pl.Int8) for bound in bounds)
 
 
-def _steps_above(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
+def _count_exceeded(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
+    """How many of the bounds are less than the value; 0 if the value is null."""
     return pl.sum_horizontal(
         (value > bound).fill_null(value=False).cast(pl.Int8) for bound in bounds
     )
 
 
-def _urine(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> tuple[Ints, Bools]:
-    """Renal score by urine and whether it could be judged, shape (N,) each.
+def _grade_measurements(events: pl.DataFrame) -> pl.DataFrame:
+    value = pl.col("value")
+    grades = [
+        ("coagulation", "plt", _count_below(value, (150, 100, 50, 20))),
+        ("liver", "bili", _count_reached(value, (1.2, 2, 6, 12))),
+        ("cardiovascular", "map", _count_below(value, (70,))),
+        ("renal", "crea", _count_reached(value, (1.2, 2, 3.5, 5))),
+    ]
+    return pl.concat(
+        _as_facts(component, events.filter(variable=variable), score)
+        for component, variable, score in grades
+    )
 
-    A reading speaks of the time since the one before it, the first of the time since admission.
-    Readings that reach the record late are not used: the time that others speak of would change
-    after the fact.
+
+def _grade_coma(events: pl.DataFrame) -> pl.DataFrame:
+    """The charted total, or the sum of the three parts if they are charted without a total."""
+    total = events.filter(variable="gcs").select("stay_id", "time", "known_at", "value")
+    parts = events.filter(pl.col("variable").is_in(["egcs", "mgcs", "vgcs"]))
+    # A variable is charted at most once at a time, so three rows are all three parts.
+    summed = parts.group_by("stay_id", "time").agg(
+        pl.col("known_at").max(), pl.col("value").sum(), n=pl.len()
+    )
+    summed = summed.filter(n=3).join(total, on=["stay_id", "time"], how="anti")
+    values = pl.concat([total, summed.select(total.columns)])
+    return _as_facts("cns", values, _count_below(pl.col("value"), (15, 13, 10, 6)))
+
+
+def _grade_vasopressors(treatments: pl.DataFrame) -> pl.DataFrame:
+    """Infusions in mcg/kg per hour; an unknown dose counts as the lowest, boluses do not count."""
+    is_infusion = (
+        pl.col("drug").is_in(VASOPRESSORS)
+        & (pl.col("end") > pl.col("start"))
+        & (pl.col("dose").fill_null(1.0) > 0)
+    )
+    per_minute = (pl.col("dose") / 60).round(6)
+    infusions = treatments.filter(is_infusion).with_columns(time="start", rate=per_minute)
+    drug, rate = pl.col("drug"), pl.col("rate")
+    score = (
+        pl.when(drug.is_in(["norepinephrine", "epinephrine"]))
+        .then(3 + _count_exceeded(rate, (0.1,)))
+        .when(drug == "dopamine")
+        .then(2 + _count_exceeded(rate, (5, 15)))
+        .otherwise(2)
+    )
+    return _as_facts("cardiovascular", infusions, score, until="end")
+
+
+def _grade_urine(
+    grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
+) -> tuple[Ints, Bools]:
+    """The renal score by urine output, and whether it is known; shape (N,) each.
+
+    A reading covers the time since the one before it, the first one the time since admission.
+    Readings that arrive late in the record are not used: they would change the time that other
+    readings cover after the fact.
     """
-    prompt = pl.col("known_at") - pl.col("time") <= pl.duration(
-        microseconds=from_hours(options.charting_delay_hours)
-    )
-    rows = (
-        events.filter(prompt)
-        .group_by("stay_id", "time")
-        .agg(pl.col("value").sum())
-        .sort("stay_id", "time")
-    )
-    stay = grid.stay_positions(rows)
-    rows, stay = rows.filter(stay >= 0), stay[stay >= 0]
-    time = microseconds(rows["time"])
-    inside = time > grid.admitted[stay]
-    stay, time, amount = stay[inside], time[inside], rows["value"].to_numpy()[inside]
-    again = np.append(False, stay[1:] == stay[:-1])[: len(stay)]
-    before = np.where(again, np.append(0, time[:-1])[: len(time)], grid.admitted[stay])
+    delay = pl.duration(microseconds=from_hours(options.charting_delay_hours))
+    in_time = events.filter(pl.col("known_at") - pl.col("time") <= delay)
+    amounts = in_time.group_by("stay_id", "time").agg(pl.col("value").sum())
+    amounts = amounts.sort("stay_id", "time")
+    amounts = amounts.filter(grid.stay_positions(amounts) >= 0)
+    stay = grid.stay_positions(amounts)
+    time = microseconds(amounts["time"])
+    is_inside = time > grid.admitted[stay]
+    stay, time = stay[is_inside], time[is_inside]
+    amount = amounts["value"].to_numpy()[is_inside]
+    is_repeated = np.append(False, stay[1:] == stay[:-1])[: len(stay)]
+    previous_time = np.append(0, time[:-1])[: len(time)]
+    covered_from = np.where(is_repeated, previous_time, grid.admitted[stay])
     volume = grid.total(stay, time, time + DAY, amount)
-    span = np.rint(grid.total(stay, time, time + DAY, (time - before).astype(float)))
-    low, high = (from_hours(bound) for bound in options.urine_covered_hours)
-    judged = (span >= low) & (span <= high)
-    daily = np.round(volume * DAY / np.where(judged, span, 1), 6)
-    score = 3 * (daily < 500) + (daily < 200)
-    return np.where(judged, score, 0), judged
+    covered = grid.total(stay, time, time + DAY, (time - covered_from).astype(float))
+    covered = np.rint(covered)
+    shortest, longest = (from_hours(bound) for bound in options.urine_covered_hours)
+    is_known = (covered >= shortest) & (covered <= longest)
+    per_day = np.round(volume * DAY / np.where(is_known, covered, 1), 6)
+    score = 3 * (per_day < 500) + (per_day < 200)
+    return np.where(is_known, score, 0), is_known

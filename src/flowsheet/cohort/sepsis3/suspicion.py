@@ -1,10 +1,11 @@
-"""Suspicion of infection: an antibiotic and a culture close together (Singer et al., JAMA
-315:801-810, 2016, doi:10.1001/jama.2016.0287; Seymour et al., JAMA 315:762-774, 2016,
-doi:10.1001/jama.2016.0288).
+"""Suspicion of infection: an antibiotic and a culture within a short time.
 
-A fact of which only the day is known is that day: any moment of it. What came first within it is
-not invented: where the other fact falls on the same day, the suspicion begins with the later of the
-two begins.
+Singer et al., JAMA 315:801-810 (2016), doi:10.1001/jama.2016.0287; Seymour et al., JAMA 315:762-774
+(2016), doi:10.1001/jama.2016.0288.
+
+A fact with a date but no time may have happened at any moment of its day. Its order relative to
+another fact of the same day is not invented: the time of suspicion is then the later of the two
+starts.
 """
 
 from __future__ import annotations
@@ -21,191 +22,217 @@ from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
 from flowsheet.typing import Ints
 
 DAY = 24 * HOUR
+_UNKNOWN = np.iinfo(np.int64).max
 
 Counts = dict[str, int]
 
 
-def doses(
+def select_doses(
     grid: HourlyGrid, antibiotics: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[pl.DataFrame, Counts]:
-    """The antibiotics by group and route, one row a dose: (stay_id, drug, time, last, until,
-    known_at).
+    """The antibiotics of the chosen groups and routes, one row per dose.
 
-    ``last`` is the last moment at which it may have begun, ``until`` when it was over. What runs,
-    or is ordered, for longer than 24 h is a dose every 24 h, each known when it began; a day is
-    known when it is over.
+    An infusion or order of more than 24 h is a dose every 24 h, each known when it begins; a day
+    without a time is known when it is over.
+
+    Returns:
+        (stay_id, drug, time, last, until, known_at), where ``last`` is the latest moment at which
+        the dose may have begun and ``until`` when it was over; and how many rows were excluded.
     """
-    rows = _near(grid, antibiotics, "end", options)
-    counts = {"antibiotics": rows.height}
+    nearby = _near_stays(grid, antibiotics, "end", options)
     groups = [name for name, drug in catalogue.drugs().items() if drug.group in options.groups]
     routes = [route.lower() for route in options.excluded_routes]
-    rows = rows.filter(pl.col("drug").is_in(groups))
-    counts["antibiotics excluded: group"] = counts["antibiotics"] - rows.height
-    kept = rows.filter(~pl.col("route").str.to_lowercase().is_in(routes).fill_null(value=False))
-    counts["antibiotics excluded: route"] = rows.height - kept.height
-    return _daily(kept), counts
+    of_groups = nearby.filter(pl.col("drug").is_in(groups))
+    is_excluded = pl.col("route").str.to_lowercase().is_in(routes).fill_null(value=False)
+    kept = of_groups.filter(~is_excluded)
+    counts = {
+        "antibiotics": nearby.height,
+        "antibiotics excluded: group": nearby.height - of_groups.height,
+        "antibiotics excluded: route": of_groups.height - kept.height,
+    }
+    return _split_into_doses(kept), counts
 
 
-def cultures_taken(
+def select_cultures(
     grid: HourlyGrid, cultures: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[pl.DataFrame, Counts]:
-    """The cultures by specimen: (stay_id, time, last, known_at), ``last`` the last moment that it may be from."""
-    rows = _near(grid, cultures, "time", options)
-    parts = [part.upper() for part in options.excluded_specimens]
-    left_out = pl.col("specimen").fill_null("").str.to_uppercase().str.contains_any(parts)
-    kept = rows.filter(~left_out) if parts else rows
-    over = pl.col("time") + pl.duration(days=1)
+    """The cultures without the excluded specimens.
+
+    Returns:
+        (stay_id, time, last, known_at), where ``last`` is the latest moment at which the culture
+        may have been taken; and how many rows were excluded.
+    """
+    nearby = _near_stays(grid, cultures, "time", options)
+    names = [name.upper() for name in options.excluded_specimens]
+    is_excluded = pl.col("specimen").fill_null("").str.to_uppercase().str.contains_any(names)
+    kept = nearby.filter(~is_excluded) if names else nearby
+    end_of_day = pl.col("time") + pl.duration(days=1)
+    last_of_day = end_of_day - pl.duration(microseconds=1)
     taken = kept.select(
         "stay_id",
         "time",
-        last=pl.when("date_only").then(over - pl.duration(microseconds=1)).otherwise("time"),
-        known_at=pl.max_horizontal("known_at", pl.when("date_only").then(over).otherwise("time")),
+        last=pl.when("date_only").then(last_of_day).otherwise("time"),
+        known_at=pl.max_horizontal(
+            "known_at", pl.when("date_only").then(end_of_day).otherwise("time")
+        ),
     )
     taken = taken.group_by("stay_id", "time", "last").agg(pl.col("known_at").min()).sort(pl.all())
-    return taken, {
-        "cultures": rows.height,
-        "cultures excluded: specimen": rows.height - kept.height,
+    counts = {
+        "cultures": nearby.height,
+        "cultures excluded: specimen": nearby.height - kept.height,
     }
+    return taken, counts
 
 
-def confirmed(
-    grid: HourlyGrid, given: pl.DataFrame, options: Sepsis3Options
+def select_confirmed(
+    grid: HourlyGrid, doses: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[pl.DataFrame, Counts]:
-    """The doses that belong to a treatment: (stay_id, time, last, known_at), ``known_at`` when that
-    was known.
+    """The doses that a later dose confirms as part of a treatment.
 
-    Some antibiotic is given between ``confirm_after_hours`` (for prophylaxis drugs ``prophylaxis_hours``)
-    and ``confirm_within_hours`` after it, counted from the last moment at which it may have begun.
+    The later dose is given between ``confirm_after_hours`` (for prophylaxis drugs
+    ``prophylaxis_hours``) and ``confirm_within_hours`` after the latest moment at which the dose
+    may have begun.
+
+    Returns:
+        (stay_id, time, last, known_at), where ``known_at`` is when the dose was known to be
+        confirmed; and how many doses were excluded.
     """
-    guarded = pl.col("drug").is_in(options.prophylaxis_drugs).alias("guarded")
-    rows = (
-        given.group_by("stay_id", "time", "last", guarded)
-        .agg(pl.col("known_at").min())
-        .sort(pl.all())
-    )
+    is_prophylaxis = pl.col("drug").is_in(options.prophylaxis_drugs).alias("is_prophylaxis")
+    grouped = doses.group_by("stay_id", "time", "last", is_prophylaxis)
+    rows = grouped.agg(pl.col("known_at").min()).sort(pl.all())
+    confirmed = rows
     if options.confirm_after_hours > 0:
         known = _confirmed_at(grid, rows, options)
-        kept = rows.with_columns(known_at=pl.Series(known).cast(TIME)).filter(known >= 0)
-    else:
-        kept = rows
-    return kept, {
+        is_confirmed = known < _UNKNOWN
+        known_at = pl.Series(known).cast(TIME)
+        confirmed = rows.with_columns(known_at=known_at).filter(is_confirmed)
+    counts = {
         "doses": rows.height,
-        "doses excluded: single or prophylaxis": rows.height - kept.height,
+        "doses excluded: single or prophylaxis": rows.height - confirmed.height,
     }
+    return confirmed, counts
 
 
 def _confirmed_at(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options) -> Ints:
-    """When each dose was known to be one of several; -1: never."""
+    """When each dose was known to be confirmed; ``_UNKNOWN`` if no later dose confirms it."""
     stay = grid.stay_positions(rows)
     time, last, known = (microseconds(rows[name]) for name in ("time", "last", "known_at"))
-    prophylaxis = max(options.confirm_after_hours, options.prophylaxis_hours)
-    least = np.where(
-        rows["guarded"].to_numpy(), from_hours(prophylaxis), from_hours(options.confirm_after_hours)
+    shortest = np.where(
+        rows["is_prophylaxis"].to_numpy(),
+        from_hours(max(options.confirm_after_hours, options.prophylaxis_hours)),
+        from_hours(options.confirm_after_hours),
     )
-    of, at = grid.pairs(
-        (stay, last + least - DAY, last + from_hours(options.confirm_within_hours)), (stay, time)
-    )
-    late = last[at] >= last[of] + least[of]
-    found = np.full(len(stay), np.iinfo(np.int64).max)
-    np.minimum.at(found, of[late], np.maximum(known[of], known[at])[late])
-    return np.where(found < np.iinfo(np.int64).max, found, -1)
+    longest = from_hours(options.confirm_within_hours)
+    # A later dose may begin up to a day after its time, if only its date is recorded.
+    dose, later = grid.pairs((stay, last + shortest - DAY, last + longest), (stay, time))
+    is_late_enough = last[later] >= last[dose] + shortest[dose]
+    both_known = np.maximum(known[dose], known[later])
+    confirmed_at = np.full(len(stay), _UNKNOWN)
+    np.minimum.at(confirmed_at, dose[is_late_enough], both_known[is_late_enough])
+    return confirmed_at
 
 
-def suspicions(
+def find_suspicions(
     grid: HourlyGrid, treated: pl.DataFrame, taken: pl.DataFrame, options: Sepsis3Options
 ) -> pl.DataFrame:
-    """The suspicions whose window meets the stay, columns ``SUSPICIONS``; of several at one time the first known."""
-    stay, other = grid.stay_positions(treated), grid.stay_positions(taken)
-    given, given_last, given_known = (
-        microseconds(treated[name]) for name in ("time", "last", "known_at")
-    )
-    drawn, drawn_last, drawn_known = (
-        microseconds(taken[name]) for name in ("time", "last", "known_at")
-    )
-    after, before = (
-        from_hours(options.antibiotic_first_hours),
-        from_hours(options.culture_first_hours),
-    )
-    of, at = grid.pairs((stay, given - before - DAY, given_last + after), (other, drawn))
-    culture_first = (drawn[at] <= given_last[of]) & (given[of] <= drawn_last[at] + before)
-    antibiotic_first = (given[of] <= drawn_last[at]) & (drawn[at] <= given_last[of] + after)
-    close = culture_first | antibiotic_first
-    of, at = of[close], at[close]
-    together = (given[of] <= drawn_last[at]) & (drawn[at] <= given_last[of])
-    either = np.maximum(given[of], drawn[at]), np.minimum(given[of], drawn[at])
-    time = np.where(together, *either)
-    window = (time - from_hours(options.window_before_hours) <= grid.discharged[stay[of]]) & (
-        time + from_hours(options.window_after_hours) >= grid.admitted[stay[of]]
-    )
-    found = pl.DataFrame(
+    """The suspicions whose window overlaps the stay; of several at one time the first known.
+
+    Args:
+        grid: The stays.
+        treated: The confirmed doses, (stay_id, time, last, known_at).
+        taken: The cultures, (stay_id, time, last, known_at).
+        options: The definition's parameters.
+
+    Returns:
+        Columns as in ``SUSPICIONS``, sorted.
+    """
+    columns = ("time", "last", "known_at")
+    dose_stay, culture_stay = grid.stay_positions(treated), grid.stay_positions(taken)
+    dose_time, dose_last, dose_known = (microseconds(treated[name]) for name in columns)
+    culture_time, culture_last, culture_known = (microseconds(taken[name]) for name in columns)
+    longest_after_dose = from_hours(options.antibiotic_first_hours)
+    longest_before_dose = from_hours(options.culture_first_hours)
+    # A culture may be taken up to a day after its time, if only its date is recorded.
+    low = dose_time - longest_before_dose - DAY
+    high = dose_last + longest_after_dose
+    dose, culture = grid.pairs((dose_stay, low, high), (culture_stay, culture_time))
+
+    culture_may_be_first = culture_time[culture] <= dose_last[dose]
+    dose_may_be_first = dose_time[dose] <= culture_last[culture]
+    is_close = (
+        culture_may_be_first & (dose_time[dose] <= culture_last[culture] + longest_before_dose)
+    ) | (dose_may_be_first & (culture_time[culture] <= dose_last[dose] + longest_after_dose))
+    order_is_unknown = culture_may_be_first & dose_may_be_first
+    later = np.maximum(dose_time[dose], culture_time[culture])
+    earlier = np.minimum(dose_time[dose], culture_time[culture])
+    time = np.where(order_is_unknown, later, earlier)
+    stay = dose_stay[dose]
+    window_start = time - from_hours(options.window_before_hours)
+    window_end = time + from_hours(options.window_after_hours)
+    overlaps_stay = (window_start <= grid.discharged[stay]) & (window_end >= grid.admitted[stay])
+
+    pairs = pl.DataFrame(
         {
-            "stay_id": grid.stay_id[stay[of]],
+            "stay_id": grid.stay_id[stay],
             "time": time,
-            "antibiotic_time": given[of],
-            "culture_time": drawn[at],
-            "known_at": np.maximum(given_known[of], drawn_known[at]),
+            "antibiotic_time": dose_time[dose],
+            "culture_time": culture_time[culture],
+            "known_at": np.maximum(dose_known[dose], culture_known[culture]),
         }
     )
-    found = found.filter(window).cast(pl.Schema(SUSPICIONS))
+    suspicions = pairs.filter(is_close & overlaps_stay).cast(pl.Schema(SUSPICIONS))
     order = ["stay_id", "time", "known_at", "antibiotic_time", "culture_time"]
-    return found.sort(order).unique(["stay_id", "time"], keep="first", maintain_order=True)
+    return suspicions.sort(order).unique(["stay_id", "time"], keep="first", maintain_order=True)
 
 
-def _near(grid: HourlyGrid, rows: pl.DataFrame, end: str, options: Sepsis3Options) -> pl.DataFrame:
-    """The rows that can matter to their stay."""
+def _near_stays(
+    grid: HourlyGrid, rows: pl.DataFrame, end: str, options: Sepsis3Options
+) -> pl.DataFrame:
+    """The rows that are near enough to their stay to affect its label.
+
+    The new columns ``from`` and ``to`` are the limits, in microseconds.
+    """
     stay = grid.stay_positions(rows)
     reach = _reach(options)
-    begun = microseconds(rows["time"]) <= grid.discharged[stay] + reach
-    over = (
-        np.maximum(microseconds(rows[end]), microseconds(rows["time"]))
-        >= grid.admitted[stay] - reach
-    )
-    bounds = {
-        "from": pl.Series(grid.admitted[stay] - reach),
-        "to": pl.Series(grid.discharged[stay] + reach),
-    }
-    return rows.with_columns(**bounds).filter((stay >= 0) & begun & over)
+    earliest = grid.admitted[stay] - reach
+    latest = grid.discharged[stay] + reach
+    time = microseconds(rows["time"])
+    end_time = np.maximum(microseconds(rows[end]), time)
+    is_near = (stay >= 0) & (time <= latest) & (end_time >= earliest)
+    limits = {"from": pl.Series(earliest), "to": pl.Series(latest)}
+    return rows.with_columns(**limits).filter(is_near)
 
 
 def _reach(options: Sepsis3Options) -> int:
-    """How far from the stay a fact may lie and still say something of it: every span one after another."""
-    spans = (
-        *(
-            options.culture_first_hours,
-            options.antibiotic_first_hours,
-            options.window_before_hours,
-            options.window_after_hours,
-        ),
-        *(options.confirm_within_hours, options.end_antibiotic_free_hours),
+    """The longest time between a stay and a fact that affects it, if all spans follow each other."""
+    hours = (
+        options.culture_first_hours
+        + options.antibiotic_first_hours
+        + options.window_before_hours
+        + options.window_after_hours
+        + options.confirm_within_hours
+        + options.end_antibiotic_free_hours
     )
-    return from_hours(sum(spans)) + 2 * DAY
+    return from_hours(hours) + 2 * DAY
 
 
-def _daily(rows: pl.DataFrame) -> pl.DataFrame:
+def _split_into_doses(rows: pl.DataFrame) -> pl.DataFrame:
+    """One row per started 24 h of each row, as far as it is near the stay."""
     time, end = (pl.col(name).cast(pl.Int64) for name in ("time", "end"))
     first = pl.max_horizontal(pl.lit(0), (pl.col("from") - time) // DAY)
     stop = pl.min_horizontal((end - time + DAY - 1) // DAY, (pl.col("to") - time) // DAY + 1)
-    pieces = rows.with_columns(
-        piece=pl.int_ranges(first, pl.max_horizontal(first + 1, stop))
-    ).explode("piece")
-    begin = time + pl.col("piece") * DAY
-    over = begin + DAY
-    day = pl.col("date_only")
-    pieces = pieces.with_columns(
-        begin=begin,
-        last=pl.when(day).then(over - 1).otherwise(begin),
-        until=pl.when(day)
-        .then(over)
-        .otherwise(pl.max_horizontal(begin, pl.min_horizontal(over, end))),
-        known=pl.max_horizontal(
-            pl.col("known_at").cast(pl.Int64), pl.when(day).then(over).otherwise(begin)
-        ),
-    )
-    return pieces.select(
+    day = pl.int_ranges(first, pl.max_horizontal(first + 1, stop))
+    doses = rows.with_columns(day=day).explode("day")
+    begin = time + pl.col("day") * DAY
+    day_end = begin + DAY
+    is_date = pl.col("date_only")
+    until = pl.max_horizontal(begin, pl.min_horizontal(day_end, end))
+    earliest_known = pl.when(is_date).then(day_end).otherwise(begin)
+    return doses.select(
         "stay_id",
         "drug",
-        time=pl.col("begin").cast(TIME),
-        last=pl.col("last").cast(TIME),
-        until=pl.col("until").cast(TIME),
-        known_at=pl.col("known").cast(TIME),
+        time=begin.cast(TIME),
+        last=pl.when(is_date).then(day_end - 1).otherwise(begin).cast(TIME),
+        until=pl.when(is_date).then(day_end).otherwise(until).cast(TIME),
+        known_at=pl.max_horizontal(pl.col("known_at").cast(pl.Int64), earliest_known).cast(TIME),
     )
