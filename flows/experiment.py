@@ -142,7 +142,7 @@ def experiment(config: ExperimentConfig, tags: dict[str, str] | None = None) -> 
                 config=config,
                 plan=plan,
                 trained=trained,
-                left_out=left_out,
+                excluded_models=left_out,
                 evidence=_result(compare_models(config, plan, trained, return_state=True)),
                 memory=_result(study_memory(config, plan, trained, return_state=True))
                 if config.memory
@@ -193,7 +193,7 @@ def _train_all(
         CheckFailed: no model applies to the task.
     """
     jobs = {
-        (each.name, name): (each, name, record.fold_run_id(plan, each, name, run_id))
+        (each.name, name): (each, name, record.start_fold_run(plan, each, name, run_id))
         for each in plan.all_folds
         for name in each.config.models
     }

@@ -259,9 +259,9 @@ def card(model: str) -> None:
     flowsheet card demo-lstm > MODEL_CARD.md
     flowsheet card demo-lstm/3
     """
-    from flowsheet.lifecycle.model_card import facts as cards
+    from flowsheet.lifecycle.model_card.card import render_card
 
-    click.echo(cards.card(model), nl=False)
+    click.echo(render_card(model), nl=False)
 
 
 @cli.command("ls")

@@ -96,11 +96,11 @@ def rerun(run_id: str) -> None:
 
     done = run_again(run_id, run_config, _say)
     terminal.rerun(done, terminal.console())
-    if not done.equal:
-        differing = sum(not line.equal for line in done.figures)
-        causes = ", ".join(line.what for line in done.changes) or "nothing that the record tells of"
+    if not done.is_reproduced:
+        differing = sum(not line.is_equal for line in done.metrics)
+        causes = ", ".join(line.name for line in done.changes) or "nothing that the record tells of"
         raise CheckFailed(
-            f"{differing} of {len(done.figures)} figures differ",
+            f"{differing} of {len(done.metrics)} figures differ",
             where=f"run {done.old_run}",
             todo=f"changed: {causes}",
         )

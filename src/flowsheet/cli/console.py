@@ -35,7 +35,7 @@ def leaderboard(outcome: RunSummary, out: Console) -> None:
     """The ranking of an experiment, what was reused, and where to look next."""
     out.print(table(f"{outcome.experiment}: held-out subjects", outcome.columns, outcome.rows))
     out.print(outcome.headline, highlight=False)
-    for name, reason in outcome.left_out.items():
+    for name, reason in outcome.excluded_models.items():
         out.print(f"{name} was left out: {reason}", highlight=False)
     if outcome.reused:
         out.print(f"reused: {', '.join(outcome.reused)}", highlight=False)
@@ -61,16 +61,18 @@ def comparison(made: Comparison, out: Console) -> None:
 def rerun(done: RerunResult, out: Console) -> None:
     """Figure by figure: then, now, equal."""
     if done.changes:
-        rows = [[line.what, _short(line.old), _short(line.new)] for line in done.changes]
+        rows = [[line.name, _short(line.old), _short(line.new)] for line in done.changes]
         out.print(table("what changed since", ["", "then", "now"], rows))
     shown = [
-        line for line in done.figures if not (line.equal and line.what.endswith((".low", ".high")))
+        line
+        for line in done.metrics
+        if not (line.is_equal and line.name.endswith((".low", ".high")))
     ]
-    figures = [[line.what, _short(line.old), _short(line.new), _verdict(line)] for line in shown]
+    figures = [[line.name, _short(line.old), _short(line.new), _verdict(line)] for line in shown]
     out.print(table("figures on the held-out subjects", ["", "then", "now", ""], figures))
-    equal = sum(line.equal for line in done.figures)
+    equal = sum(line.is_equal for line in done.metrics)
     out.print(
-        f"{equal} of {len(done.figures)} figures, bounds of intervals included, are equal to the last bit",
+        f"{equal} of {len(done.metrics)} figures, bounds of intervals included, are equal to the last bit",
         highlight=False,
     )
     out.print(f"run {done.new_run}", highlight=False)
@@ -110,7 +112,7 @@ def _short(value: str | float | None) -> str:
 
 
 def _verdict(line: ValueDiff) -> str:
-    if line.equal:
+    if line.is_equal:
         return "equal"
     if isinstance(line.old, float) and isinstance(line.new, float):
         return f"differs by {line.new - line.old:+.3g}"

@@ -37,7 +37,7 @@ def copied(extract: Extract, folder, change=lambda tables: tables) -> Extract:
 @pytest.fixture
 def some(in_service, tmp_path) -> Extract:
     """The first stays of the new ward."""
-    whole = Extract.open(in_service.again)
+    whole = Extract.open(in_service.new_extract)
     first = whole.scan("stays").head(80).collect()["stay_id"]
 
     def cut(tables: Tables) -> Tables:

@@ -39,7 +39,7 @@ def watch(in_service, folder: Path, out: Path | None = None) -> MonitoringResult
 
 def changed(in_service, folder: Path, change) -> Extract:
     """The new ward with other events."""
-    extract = Extract.open(in_service.again)
+    extract = Extract.open(in_service.new_extract)
     tables = extract.tables()
     provenance = Provenance(
         **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
@@ -61,7 +61,7 @@ def reference(in_service) -> Reference:
 
 
 def test_the_same_ward_is_quiet(in_service, tmp_path):
-    done = watch(in_service, in_service.again, tmp_path / "report.html")
+    done = watch(in_service, in_service.new_extract, tmp_path / "report.html")
     assert done.quiet, done.flags
     assert (done.stays, done.alpha) == (1000, 0.01)
     assert done.tests > 30
@@ -103,7 +103,7 @@ def test_fahrenheit_is_named_in_the_quarantine(in_service, tmp_path):
     """What the contract set aside as implausible is looked at, too."""
     hot = pl.col("variable") == "temp"
     extract = changed(in_service, tmp_path / "hot", lambda events: events.filter(~hot))
-    aside = Extract.open(in_service.again).tables().events.filter(hot)
+    aside = Extract.open(in_service.new_extract).tables().events.filter(hot)
     row = pl.struct(
         "stay_id", "time", "known_at", "variable", value=pl.col("value") * 1.8 + 32
     ).struct.json_encode()
@@ -122,7 +122,7 @@ def test_fahrenheit_is_named_in_the_quarantine(in_service, tmp_path):
 
 
 def test_it_is_done_once_and_recorded_once(in_service):
-    one, other = (watch(in_service, in_service.again) for _ in range(2))
+    one, other = (watch(in_service, in_service.new_extract) for _ in range(2))
     assert other.stage.reused
     assert one.run_id == other.run_id
     run = connect().get_run(one.run_id)
@@ -134,7 +134,7 @@ def test_it_is_done_once_and_recorded_once(in_service):
 
 
 def test_the_page_loads_nothing_and_names_nobody(in_service):
-    done = watch(in_service, in_service.again)
+    done = watch(in_service, in_service.new_extract)
     page = Path(done.report).read_text()
     assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
     assert "<script" not in page
@@ -171,7 +171,7 @@ def test_a_model_without_a_reference_says_so(in_service):
 def test_the_command_exits_by_what_it_found(in_service, tmp_path):
     model = f"{in_service.name}/{in_service.version}"
     fine = CliRunner().invoke(
-        cli, ["monitor", model, str(in_service.again), "--out", str(tmp_path / "r.html")]
+        cli, ["monitor", model, str(in_service.new_extract), "--out", str(tmp_path / "r.html")]
     )
     assert fine.exit_code == 0, fine.output
     assert "0 of" in fine.output
@@ -197,7 +197,7 @@ def test_the_declared_choice_is_the_documented_default():
 
 def test_a_changed_quarantine_is_compared_anew(in_service, tmp_path):
     folder = tmp_path / "same"
-    shutil.copytree(in_service.again, folder)
+    shutil.copytree(in_service.new_extract, folder)
     before = watch(in_service, folder)
     pl.DataFrame(schema=QUARANTINE).write_parquet(folder / "quarantine.parquet")
     after = watch(in_service, folder)

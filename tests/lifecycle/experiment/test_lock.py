@@ -1,4 +1,4 @@
-"""Whose process was killed: a lock in the state folder tells."""
+"""Runs whose process was killed are recognised by their lock."""
 
 from __future__ import annotations
 
@@ -12,59 +12,62 @@ import pytest
 from flowsheet.lifecycle.experiment.lock import exclusive, is_stale, lock_tag
 from flowsheet.state.store import STORE
 
-WORKER = """
+FINGERPRINT = "a" * 64
+WORKER = f"""
 import time
 from flowsheet.lifecycle.experiment.lock import exclusive, lock_tag
-with exclusive("a" * 64, print):
-    print(lock_tag("a" * 64), flush=True)
+with exclusive("{FINGERPRINT}", print):
+    print(lock_tag("{FINGERPRINT}"), flush=True)
     time.sleep(600)
 """
 
 
-def is_abandoned(mark: str) -> bool:
-    with is_stale(mark) as gone:
-        return gone
+def stale(tag: str) -> bool:
+    with is_stale(tag) as result:
+        return result
 
 
-def test_a_process_is_seen_until_it_is_killed(flowsheet_home: Path):
+def test_a_lock_becomes_stale_when_its_process_is_killed(flowsheet_home: Path):
     with subprocess.Popen(
         [sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True
     ) as worker:
         assert worker.stdout
-        mark = worker.stdout.readline().strip()
-        assert mark == lock_tag("a" * 64)
-        assert str(flowsheet_home) not in mark
-        assert not is_abandoned(mark)
+        tag = worker.stdout.readline().strip()
+        assert tag == lock_tag(FINGERPRINT)
+        assert str(flowsheet_home) not in tag
+        assert not stale(tag)
         worker.send_signal(signal.SIGKILL)
         worker.wait()
-    assert is_abandoned(mark)
+    assert stale(tag)
 
 
-def test_nobody_takes_the_work_up_while_it_is_being_buried():
-    with exclusive("a" * 64, print):
-        mark = lock_tag("a" * 64)
-    said: list[str] = []
-    with is_stale(mark) as gone:
-        assert gone
-        assert not is_abandoned(mark)
-    with exclusive("a" * 64, said.append):
-        assert not said
+def test_a_stale_lock_cannot_be_acquired_inside_the_block():
+    with exclusive(FINGERPRINT, print):
+        tag = lock_tag(FINGERPRINT)
+    with is_stale(tag) as result:
+        assert result
+        assert not stale(tag)
+    messages: list[str] = []
+    with exclusive(FINGERPRINT, messages.append):
+        assert not messages
 
 
-def test_of_other_folders_nothing_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with exclusive("a" * 64, print):
-        mark = lock_tag("a" * 64)
-    assert is_abandoned(mark)
+def test_locks_of_other_state_folders_never_count_as_stale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    with exclusive(FINGERPRINT, print):
+        tag = lock_tag(FINGERPRINT)
+    assert stale(tag)
     monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / "another"))
-    assert not is_abandoned(mark)
-    assert not is_abandoned("")
-    assert not is_abandoned(lock_tag("b" * 64).partition(":")[0])
+    assert not stale(tag)
+    assert not stale("")
+    assert not stale(lock_tag("b" * 64).partition(":")[0])
 
 
-def test_a_store_elsewhere_that_is_gone_was_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_lock_in_a_deleted_store_is_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv(STORE, str(tmp_path / "store"))
-    with exclusive("a" * 64, print):
-        mark = lock_tag("a" * 64)
-        assert not is_abandoned(mark)
+    with exclusive(FINGERPRINT, print):
+        tag = lock_tag(FINGERPRINT)
+        assert not stale(tag)
     (tmp_path / "store").rename(tmp_path / "moved")
-    assert is_abandoned(mark)
+    assert stale(tag)

@@ -1,3 +1,7 @@
+"""The table of held-out predictions: its fingerprints, and the evidence that is computed from it."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
@@ -11,111 +15,112 @@ from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import (
     PredictedFold,
     Predictions,
-    said,
-    sequences,
-    table,
+    make_rows,
+    model_probabilities,
+    rows_to_sequences,
 )
 from flowsheet.testing.models import toy_sequences
+from flowsheet.windows.protocol import FoldId
 
 QUICK = EvaluationConfig(name="quick", resamples=20)
 TASK = TaskConfig(name="next_day")
+THRESHOLDS = {"a": 0.5, "b": 0.4}
 
 
 @pytest.fixture
-def held():
+def held_out():
     return toy_sequences(60, 4, raw=False)
 
 
-def note(repeat=0, fold=0, thresholds=None):
-    return PredictedFold(
-        name="",
-        repeat=repeat,
-        fold=fold,
-        learned_from=40,
-        thresholds=thresholds or {"a": 0.5, "b": 0.4},
-    )
+def make_fold(fold_id):
+    return PredictedFold(id=fold_id, development_subjects=40, thresholds=THRESHOLDS)
 
 
-def guesses(held, seed=1):
+def make_probabilities(sequences, seed=1):
     rng = np.random.default_rng(seed)
     return {
-        "a": rng.random(held.rows),
-        "b": np.clip(held.y * 0.3 + rng.random(held.rows) * 0.7, 0, 1),
+        "a": rng.random(sequences.rows),
+        "b": np.clip(sequences.y * 0.3 + rng.random(sequences.rows) * 0.7, 0, 1),
     }
 
 
-def of(held, repeat=0, fold=0, seed=1):
-    return table(held, guesses(held, seed), repeat, fold)
+def make_subgroups(sequences):
+    sex = np.where(sequences.stay_id % 2, "F", "M")
+    return pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex})
 
 
-def groups(held):
-    return pl.DataFrame({"stay_id": held.stay_id, "sex": np.where(held.stay_id % 2, "F", "M")})
+def make_predictions(sequences, seed=1):
+    rows = make_rows(sequences, make_probabilities(sequences, seed), FoldId())
+    return Predictions(rows, make_subgroups(sequences), (make_fold(FoldId()),))
 
 
-def test_evidence_from_the_table_is_the_evidence_from_the_sequences(held, tmp_path):
-    Predictions(of(held), groups(held), (note(),)).save(tmp_path)
-    again = evaluate_predictions(Predictions.load(tmp_path), TASK, QUICK, 1)
-    direct = evaluate(
-        held,
-        guesses(held),
+def test_evidence_from_the_table_equals_evidence_from_the_sequences(held_out, tmp_path):
+    make_predictions(held_out).save(tmp_path)
+    from_table = evaluate_predictions(Predictions.load(tmp_path), TASK, QUICK, 1)
+    from_sequences = evaluate(
+        held_out,
+        make_probabilities(held_out),
         QUICK,
         1,
         task=TASK,
-        thresholds=note().thresholds,
-        subgroups=groups(held),
+        thresholds=THRESHOLDS,
+        subgroups=make_subgroups(held_out),
     )
     for frame in ("leaderboard", "pairs", "curves"):
-        assert_frame_equal(getattr(again, frame), getattr(direct, frame))
+        assert_frame_equal(getattr(from_table, frame), getattr(from_sequences, frame))
 
 
-def test_the_fingerprint_knows_every_answer_and_no_model(held):
-    mine = Predictions(of(held), groups(held), (note(),))
-    assert (
-        mine.targets_fingerprint()
-        == Predictions(of(held, seed=2), groups(held), (note(),)).targets_fingerprint()
-    )
-    y = held.y.copy()
+def test_the_fingerprint_of_the_targets_depends_on_labels_and_not_on_probabilities(held_out):
+    predictions = make_predictions(held_out)
+    other_probabilities = make_predictions(held_out, seed=2)
+    assert predictions.targets_fingerprint() == other_probabilities.targets_fingerprint()
+    y = held_out.y.copy()
     y[7] = 1 - y[7]
+    other_label = make_predictions(replace(held_out, y=y))
+    assert predictions.targets_fingerprint() != other_label.targets_fingerprint()
+
+
+def test_the_fingerprint_of_the_probabilities_depends_on_them(held_out):
+    predictions = make_predictions(held_out)
+    other_probabilities = make_predictions(held_out, seed=2)
     assert (
-        mine.targets_fingerprint()
-        != Predictions(of(replace(held, y=y)), groups(held), (note(),)).targets_fingerprint()
-    )
-    assert (
-        mine.probabilities_fingerprint()
-        != Predictions(of(held, seed=2), groups(held), (note(),)).probabilities_fingerprint()
+        predictions.probabilities_fingerprint() != other_probabilities.probabilities_fingerprint()
     )
 
 
-def test_renamed_and_beside_keep_probabilities_and_thresholds(held):
-    mine = Predictions(of(held), groups(held), (note(),))
-    both = mine.select_models({"a": "a (one)"}).join_models(
-        mine.select_models({"a": "a (two)", "b": "b"})
-    )
-    assert both.models == ["a (one)", "a (two)", "b"]
-    assert both.folds[0].thresholds == {"a (one)": 0.5, "a (two)": 0.5, "b": 0.4}
-    assert np.array_equal(said(both.rows, "a (one)"), said(mine.rows, "a"))
+def test_selected_and_joined_models_keep_probabilities_and_thresholds(held_out):
+    predictions = make_predictions(held_out)
+    one = predictions.select_models({"a": "a (one)"})
+    two = predictions.select_models({"a": "a (two)", "b": "b"})
+    joined = one.join_models(two)
+    assert joined.models == ["a (one)", "a (two)", "b"]
+    assert joined.folds[0].thresholds == {"a (one)": 0.5, "a (two)": 0.5, "b": 0.4}
+    joined_probabilities = model_probabilities(joined.rows)["a (one)"]
+    assert np.array_equal(joined_probabilities, model_probabilities(predictions.rows)["a"])
 
 
-def test_sequences_come_back_from_their_lines(held):
-    again = sequences(of(held).sample(fraction=1, shuffle=True, seed=3))
-    order = np.argsort(held.stay_id)
-    assert np.array_equal(again.stay_id, held.stay_id[order])
-    assert np.array_equal(again.y, held.take(order).y)
-    assert np.array_equal(again.offsets, held.take(order).offsets)
+def test_sequences_are_restored_from_rows_in_any_order(held_out):
+    rows = make_predictions(held_out).rows
+    restored = rows_to_sequences(rows.sample(fraction=1, shuffle=True, seed=3))
+    order = np.argsort(held_out.stay_id)
+    assert np.array_equal(restored.stay_id, held_out.stay_id[order])
+    assert np.array_equal(restored.y, held_out.take(order).y)
+    assert np.array_equal(restored.offsets, held_out.take(order).offsets)
 
 
-def test_folds_are_judged_each_with_its_own_thresholds(held):
-    order = np.argsort(held.stay_id)
-    held = held.take(order)
-    parts = np.array_split(np.unique(held.subject_id), 3)
-    tables, notes = [], []
+def test_folds_are_evaluated_each_with_its_own_thresholds(held_out):
+    held_out = held_out.take(np.argsort(held_out.stay_id))
+    parts = np.array_split(np.unique(held_out.subject_id), 3)
+    tables = []
+    folds = []
     for repeat in (0, 1):
-        for fold, subjects in enumerate(parts):
-            tables.append(of(held.select_subjects(subjects), repeat, fold, seed=10 * repeat + fold))
-            notes.append(note(repeat, fold))
-    found = evaluate_predictions(
-        Predictions(pl.concat(tables), groups(held), tuple(notes)), TASK, QUICK, 1
-    )
-    assert isinstance(found, Evidence)
-    assert set(found.models) == {"a", "b"}
-    assert found.folds.height > 0
+        for k, subjects in enumerate(parts):
+            fold_id = FoldId(f"{repeat + 1}.{k + 1}", repeat, k)
+            part = held_out.select_subjects(subjects)
+            tables.append(make_rows(part, make_probabilities(part, seed=10 * repeat + k), fold_id))
+            folds.append(make_fold(fold_id))
+    predictions = Predictions(pl.concat(tables), make_subgroups(held_out), tuple(folds))
+    evidence = evaluate_predictions(predictions, TASK, QUICK, 1)
+    assert isinstance(evidence, Evidence)
+    assert set(evidence.models) == {"a", "b"}
+    assert evidence.folds.height > 0

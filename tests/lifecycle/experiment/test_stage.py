@@ -1,4 +1,4 @@
-"""A stage is made once, and again when its contents are gone."""
+"""A stage is built once, and again when its files are damaged."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from flowsheet.state.hashing import digest
 KEY = digest("stage")
 
 
-def made(folder: Path) -> None:
+def build(folder: Path) -> None:
     (folder / "inner").mkdir()
     (folder / "inner" / "numbers.npy").write_bytes(bytes(100))
-    (folder / "said.json").write_text("{}")
+    (folder / "summary.json").write_text("{}")
 
 
-def nothing(folder: Path) -> None:
-    raise AssertionError("it is there already")
+def must_not_build(folder: Path) -> None:
+    raise AssertionError("the stage exists already")
 
 
 @pytest.fixture
 def first() -> Stage:
-    return run_stage("windows", KEY, made)
+    return run_stage("windows", KEY, build)
 
 
-def test_a_stage_is_made_once(first: Stage) -> None:
-    again = run_stage("windows", KEY, nothing)
-    assert (first.reused, again.reused) == (False, True)
-    assert again == first.model_copy(update={"reused": True})
+def test_a_stage_is_built_once(first: Stage) -> None:
+    second = run_stage("windows", KEY, must_not_build)
+    assert not first.reused
+    assert second == first.model_copy(update={"reused": True})
     assert is_complete("windows", KEY)
     assert not is_complete("split", KEY)
 
 
 @pytest.mark.parametrize(
-    "lose",
+    "damage",
     [
         lambda folder: (folder / "inner" / "numbers.npy").write_bytes(b""),
-        lambda folder: (folder / "said.json").unlink(),
+        lambda folder: (folder / "summary.json").unlink(),
         lambda folder: (folder / "stage.json").write_text('{"key": '),
         lambda folder: (folder / "stage.json").unlink(),
     ],
 )
-def test_one_that_lost_its_contents_is_made_again(
-    first: Stage, lose: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+def test_a_damaged_stage_is_built_again(
+    first: Stage, damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lose(first.folder)
+    damage(first.folder)
     assert not is_complete("windows", KEY)
-    assert not run_stage("windows", KEY, made).reused
-    assert "has lost some of its contents" in capsys.readouterr().err
+    assert not run_stage("windows", KEY, build).reused
+    assert "missing or truncated files" in capsys.readouterr().err
     assert (first.folder / "inner" / "numbers.npy").stat().st_size == 100
     assert is_complete("windows", KEY)
 
 
-def test_what_is_added_to_a_stage_does_not_matter(first: Stage) -> None:
-    (first.folder / "note.txt").write_text("mine")
-    assert run_stage("windows", KEY, nothing).reused
+def test_additional_files_do_not_matter(first: Stage) -> None:
+    (first.folder / "note.txt").write_text("a note")
+    assert run_stage("windows", KEY, must_not_build).reused

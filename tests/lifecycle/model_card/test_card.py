@@ -1,4 +1,4 @@
-"""The card says what the record says, and nothing that it does not."""
+"""The model card contains what is recorded, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from flowsheet.config import PromotionConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.lifecycle.deployment.promotion import promote, rollback
-from flowsheet.lifecycle.model_card import facts as cards
+from flowsheet.lifecycle.model_card.card import render_card, save_card
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.run_records import load_run_record
 from flowsheet.tracking.store import connect
 
 SECTIONS = [
-    "Intended use", "Cohort", "Inputs", "Training data", "Model", "Performance on held-out patients", "By subgroup",
-    "Calibration", "Limits and caveats", "Decisions", "Provenance",
-]  # fmt: skip
+    "Intended use",
+    "Cohort",
+    "Inputs",
+    "Training data",
+    "Model",
+    "Performance on held-out patients",
+    "By subgroup",
+    "Calibration",
+    "Limitations",
+    "Decisions",
+    "Provenance",
+]
 MANIFEST = Manifest(
     source=SourceEntry(name="simulated", licence="none needed"),
     fingerprint="e" * 64,
@@ -42,121 +51,126 @@ MANIFEST = Manifest(
 )
 
 
-def evidence_of(registrar, version, tmp_path):
-    return Evidence.load(
-        load_run_record(f"{registrar.name}/{version}", tmp_path).download_artifacts(
-            "evidence", tmp_path
-        )
-    )
+def load_evidence(registrar, version, tmp_path):
+    record = load_run_record(f"{registrar.name}/{version}", tmp_path)
+    return Evidence.load(record.download_artifacts("evidence", tmp_path))
 
 
-def made(registrar, tmp_path, says="good", **how):
-    version = registrar.register(says, judged=True, **how)
+def register_with_card(registrar, tmp_path, quality="good"):
+    version = registrar.register(quality, with_evidence=True)
     tmp_path.mkdir(exist_ok=True)
-    cards.keep(registrar.name, version, evidence_of(registrar, version, tmp_path), MANIFEST)
+    save_card(registrar.name, version, load_evidence(registrar, version, tmp_path), MANIFEST)
     return version
 
 
-def section(text: str, name: str) -> str:
-    return re.split(r"^## ", text.split(f"## {name}\n", 1)[1], maxsplit=1, flags=re.M)[0]
+def section(card: str, title: str) -> str:
+    after_title = card.split(f"## {title}\n", 1)[1]
+    return re.split(r"^## ", after_title, maxsplit=1, flags=re.M)[0]
 
 
 def test_every_section_is_filled_from_the_record(registrar, tmp_path):
-    version = made(registrar, tmp_path)
-    text = cards.card(f"{registrar.name}/{version}")
-    assert re.findall(r"^## (.*)$", text, flags=re.M) == SECTIONS
-    assert text.startswith(f"# Model card: {registrar.name} version {version}\n")
-    assert "will the patient be septic at some time in the next 6 hours?" in section(
-        text, "Intended use"
-    )
-    assert "| adults | 2,400 |" in section(text, "Cohort")
-    assert "| site: south | 1,400 | 27.1% |" in section(text, "Cohort")
-    assert "(hr, temp)" in section(text, "Inputs")
-    assert f"| extract | `{'e' * 64}` |" in section(text, "Training data")
-    assert "| l2 |" in section(text, "Model")
-    assert registrar.config.name in section(text, "Provenance")
-    assert "None so far." in section(text, "Decisions")
-    assert not re.search(r"\bnan\b|None\b(?! so far)", text)
+    version = register_with_card(registrar, tmp_path)
+    card = render_card(f"{registrar.name}/{version}")
+    assert re.findall(r"^## (.*)$", card, flags=re.M) == SECTIONS
+    assert card.startswith(f"# Model card: {registrar.name} version {version}\n")
+    question = "will the patient be septic at some time in the next 6 hours?"
+    assert question in section(card, "Intended use")
+    assert "| adults | 2,400 |" in section(card, "Cohort")
+    assert "| site: south | 1,400 | 27.1% |" in section(card, "Cohort")
+    assert "(hr, temp)" in section(card, "Inputs")
+    assert f"| extract | `{'e' * 64}` |" in section(card, "Training data")
+    assert "| l2 |" in section(card, "Model")
+    assert registrar.config.name in section(card, "Provenance")
+    assert "None so far." in section(card, "Decisions")
+    assert not re.search(r"\bnan\b|None\b(?! so far)", card)
 
 
-def test_figures_are_those_of_the_evidence(registrar, tmp_path):
-    version = made(registrar, tmp_path)
-    text = cards.card(f"{registrar.name}/{version}")
-    board = evidence_of(registrar, version, tmp_path).leaderboard
-    for subset, place in (("all", "Performance on held-out patients"), ("sex: F", "By subgroup")):
-        row = board.filter(model="logistic", metric="auroc", subset=subset).row(0, named=True)
-        assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in section(text, place)
-    slope = board.filter(model="logistic", metric="calibration_slope", subset="all")["value"].item()
-    assert f"{slope:.3f} [" in section(text, "Calibration")
+def test_the_layout_is_valid_markdown(registrar, tmp_path):
+    version = register_with_card(registrar, tmp_path)
+    card = render_card(f"{registrar.name}/{version}")
+    assert "\n\n\n" not in card
+    assert card.endswith(".\n")
+    for block in card.split("\n\n"):
+        is_table_line = [line.startswith("| ") for line in block.splitlines()]
+        assert all(is_table_line) or not any(is_table_line)
 
 
-def test_it_is_kept_beside_the_run_and_linked(registrar, tmp_path):
-    version = made(registrar, tmp_path)
-    found = model_registry.get_version(registrar.name, version)
-    folder = tmp_path / "kept"
-    folder.mkdir()
-    kept = model_registry.download_run_artifact(found, "card", folder)
-    assert (kept / "MODEL_CARD.md").read_text() == cards.card(f"{registrar.name}/{version}")
+def test_metrics_are_those_of_the_evidence(registrar, tmp_path):
+    version = register_with_card(registrar, tmp_path)
+    card = render_card(f"{registrar.name}/{version}")
+    leaderboard = load_evidence(registrar, version, tmp_path).leaderboard
+    for subset, title in (("all", "Performance on held-out patients"), ("sex: F", "By subgroup")):
+        row = leaderboard.filter(model="logistic", metric="auroc", subset=subset).row(0, named=True)
+        assert f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" in section(card, title)
+    slope = leaderboard.filter(model="logistic", metric="calibration_slope", subset="all")
+    assert f"{slope['value'].item():.3f} [" in section(card, "Calibration")
+
+
+def test_the_card_is_saved_with_the_run_and_linked(registrar, tmp_path):
+    version = register_with_card(registrar, tmp_path)
+    model_version = model_registry.get_version(registrar.name, version)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    card_folder = model_registry.download_run_artifact(model_version, "card", downloads)
+    saved_card = (card_folder / "MODEL_CARD.md").read_text()
+    assert saved_card == render_card(f"{registrar.name}/{version}")
     description = connect().get_model_version(registrar.name, str(version)).description
-    assert f"runs/{found.run_id}/artifacts/card/MODEL_CARD.md" in description
-    cards.keep(registrar.name, version, evidence_of(registrar, version, tmp_path), MANIFEST)
-    assert connect().get_model_version(registrar.name, str(version)).description == description
+    assert f"runs/{model_version.run_id}/artifacts/card/MODEL_CARD.md" in description
 
 
-def test_limits_are_found_not_recited(registrar, tmp_path):
-    good, bad = (
-        made(registrar, tmp_path / "a", "good"),
-        made(registrar, tmp_path / "b", "overconfident"),
-    )
-    said = [section(cards.card(f"{registrar.name}/{v}"), "Limits and caveats") for v in (good, bad)]
-    for text in said:
-        assert "Its patients are simulated" in text
-        assert "2.0% of the rows of events broke a rule" in text
-        assert "Only 2,400 of 6,000 stays" in text
-        assert "the same 2 sites" not in text  # of simulated patients everything is said already
-        assert "worse for" not in text
-    assert "calibration slope" not in said[0]
-    assert "high risks are overstated" in said[1]
+def test_saving_the_card_again_changes_nothing(registrar, tmp_path):
+    version = register_with_card(registrar, tmp_path)
+    before = connect().get_model_version(registrar.name, str(version)).description
+    save_card(registrar.name, version, load_evidence(registrar, version, tmp_path), MANIFEST)
+    after = connect().get_model_version(registrar.name, str(version)).description
+    assert after == before
 
 
-def test_without_a_manifest_it_says_so(registrar, tmp_path):
-    version = registrar.register("good", judged=True)
-    text = cards.card(f"{registrar.name}/{version}")
-    assert "keeps no description of the cohort" in section(text, "Cohort")
-    assert "How the cohort was selected is not in the record." in section(
-        text, "Limits and caveats"
-    )
+def test_only_limitations_that_apply_are_listed(registrar, tmp_path):
+    good = register_with_card(registrar, tmp_path / "a", "good")
+    overconfident = register_with_card(registrar, tmp_path / "b", "overconfident")
+    of_good = section(render_card(f"{registrar.name}/{good}"), "Limitations")
+    of_overconfident = section(render_card(f"{registrar.name}/{overconfident}"), "Limitations")
+    for limitations in (of_good, of_overconfident):
+        assert "The patients are simulated" in limitations
+        assert "2.0% of the rows of events failed validation" in limitations
+        assert "Only 2,400 of 6,000 stays" in limitations
+        assert "the same 2 sites" not in limitations  # it is pointless for simulated patients
+        assert "worse for" not in limitations
+    assert "calibration slope" not in of_good
+    assert "high risks are overestimated" in of_overconfident
 
 
-def test_decisions_are_those_of_the_version(registrar, tmp_path):
-    first, second = (registrar.register("good", judged=True) for _ in range(2))
+def test_a_missing_manifest_is_mentioned(registrar):
+    version = registrar.register("good", with_evidence=True)
+    card = render_card(f"{registrar.name}/{version}")
+    assert "has no description of the cohort" in section(card, "Cohort")
+    assert "does not say how the cohort was selected." in section(card, "Limitations")
+
+
+def test_the_decisions_are_those_about_the_version(registrar):
+    first = registrar.register("good", with_evidence=True)
+    second = registrar.register("good", with_evidence=True)
     gates = PromotionConfig(
         name="quick", rule="not_worse", margin=0.01, resamples=100, latency_ms=60_000
     )
     promote(registrar.name, first, gates, actor="ada", reason="the first")
     promote(registrar.name, second, gates, actor="bob", reason="the second")
-    rollback(registrar.name, actor="eve", reason="alarms all night")
-    text = section(
-        cards.card(registrar.name), "Decisions"
-    )  # the champion's, which is the first one again
-    assert [line.split(" | ")[4] for line in text.splitlines()[3:] if line] == ["ada", "bob", "eve"]
-    assert "alarms all night" in text
-    promote(
-        registrar.name,
-        first,
-        gates,
-        service=f"{registrar.name}-place",
-        actor="dan",
-        reason="to its place",
-    )
-    assert "ada" in section(cards.card(f"{registrar.name}-place@champion"), "Decisions")
+    rollback(registrar.name, actor="eve", reason="false alerts all night")
+    decisions = section(render_card(registrar.name), "Decisions")  # the champion is the first again
+    rows = [line.split(" | ") for line in decisions.splitlines()[3:] if line]
+    assert [row[4] for row in rows] == ["ada", "bob", "eve"]
+    assert "false alerts all night" in decisions
+    service = f"{registrar.name}-service"
+    promote(registrar.name, first, gates, service=service, actor="dan", reason="for the service")
+    assert "ada" in section(render_card(f"{service}@champion"), "Decisions")
 
 
-def test_what_cannot_be_described_is_said(registrar):
+def test_versions_without_evidence_and_unknown_versions_are_refused(registrar):
     version = registrar.register("good")
     with pytest.raises(UsageError, match="no registered model"):
-        cards.card("nobody")
+        render_card("unknown")
     with pytest.raises(UsageError, match="no version with the alias 'champion'"):
-        cards.card(registrar.name)
+        render_card(registrar.name)
     with pytest.raises((CheckFailed, FileNotFoundError)):
-        cards.card(f"{registrar.name}/{version}")
+        render_card(f"{registrar.name}/{version}")

@@ -1,4 +1,4 @@
-"""Refuse a wrong experiment before any work is done."""
+"""Check an experiment's configuration before any work starts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from flowsheet.tuning.space import resolve
 
 
 def check_config(config: ExperimentConfig) -> None:
-    """Look at what the frozen schema cannot know: the source's options, the models' parameters, the
-    metrics.
+    """Check what the configuration's schema cannot: source options, model parameters and metrics.
 
     Raises:
-        UsageError: a name, option or parameter is not known; the message names the nearest one.
+        UsageError: a name, option or parameter is unknown; the message names the closest match.
     """
     make_source(config.cohort)
     make_score_function(config.tuning.metric)

@@ -1,129 +1,134 @@
-"""Every model's probabilities on the same held-out rows -> predictions and evidence."""
+"""Evaluate all models on the same held-out rows: predictions and evidence of an experiment."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from flowsheet.config import EvaluationConfig, ExperimentConfig, TaskConfig
-from flowsheet.evaluation.evidence import Evidence, evaluate
+from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.threshold import choose_threshold
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec, TrainedModels
 from flowsheet.lifecycle.experiment.predictions import (
     PredictedFold,
     Predictions,
-    said,
-    sequences,
-    table,
+    make_rows,
+    model_probabilities,
+    rows_to_sequences,
 )
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.lifecycle.experiment.train import load_probabilities
 from flowsheet.state.hashing import digest
 
 VERSION = 4
-"""Raise it when the same predictions give other evidence."""
+"""Increase it when the same predictions give different evidence."""
 
 
 def evaluate_models(
     config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
 ) -> Stage:
-    """The evidence of an experiment: alarm thresholds from the validation subjects, figures from
-    the held-out ones.
+    """Evaluate an experiment's models: thresholds from validation subjects, metrics from test subjects.
 
-    Of replicates, whose wards are different ones, the first is compared here.
+    Of replicates, which have different patients, only the first is evaluated here.
     """
-    rounds = [each for each in plan.folds if each.config.seed == config.seed]
+    folds = [fold for fold in plan.folds if fold.config.seed == config.seed]
+    training_keys = {
+        fold.name: {model: stage.key for model, stage in trained[fold.name].items()}
+        for fold in folds
+    }
     key = digest(
         {
             "version": VERSION,
-            "models": {
-                each.name: {name: made.key for name, made in trained[each.name].items()}
-                for each in rounds
-            },
+            "models": training_keys,
             "evaluation": config.evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": config.seed,
         }
     )
 
-    def make(folder: Path) -> None:
-        held = collect_predictions(rounds, trained)
-        held.save(folder)
-        evaluate_predictions(held, config.task, config.evaluation, config.seed).save(folder)
+    def build(folder: Path) -> None:
+        predictions = collect_predictions(folds, trained)
+        predictions.save(folder)
+        evidence = evaluate_predictions(predictions, config.task, config.evaluation, config.seed)
+        evidence.save(folder)
 
-    return run_stage("evidence", key, make)
+    return run_stage("evidence", key, build)
 
 
-def collect_predictions(rounds: list[FoldSpec], trained: TrainedModels) -> Predictions:
-    """What every model said in these rounds."""
-    tables, notes = [], []
-    for each in rounds:
-        train, valid, test = each.data.load_parts()
-        models = trained[each.name]
-        thresholds = {
-            name: choose_threshold(
-                valid, load_probabilities(made, "valid"), each.config.task, each.config.evaluation
+def collect_predictions(folds: Sequence[FoldSpec], trained: TrainedModels) -> Predictions:
+    """The held-out predictions of all models in all of these folds, with their thresholds."""
+    tables = []
+    predicted_folds = []
+    for fold in folds:
+        train, valid, test = fold.data.load_parts()
+        thresholds = {}
+        probabilities = {}
+        for model, stage in trained[fold.name].items():
+            valid_probabilities = load_probabilities(stage, "valid")
+            thresholds[model] = choose_threshold(
+                valid, valid_probabilities, fold.config.task, fold.config.evaluation
             )
-            for name, made in models.items()
-        }
-        heard = {name: load_probabilities(made, "test") for name, made in models.items()}
-        tables.append(table(test, heard, each.repeat, each.fold))
-        notes.append(
+            probabilities[model] = load_probabilities(stage, "test")
+        tables.append(make_rows(test, probabilities, fold.id))
+        predicted_folds.append(
             PredictedFold(
-                name=each.name,
-                repeat=each.repeat,
-                fold=each.fold,
-                learned_from=len(np.union1d(train.subject_id, valid.subject_id)),
+                id=fold.id,
+                development_subjects=len(np.union1d(train.subject_id, valid.subject_id)),
                 thresholds=thresholds,
             )
         )
-    subgroups = pl.read_parquet(rounds[0].data.windows.folder / "subgroups.parquet")
-    return Predictions(pl.concat(tables), subgroups, tuple(notes))
+    subgroups = pl.read_parquet(folds[0].data.windows.folder / "subgroups.parquet")
+    return Predictions(pl.concat(tables), subgroups, tuple(predicted_folds))
 
 
 def evaluate_predictions(
-    held: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
+    predictions: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
 ) -> Evidence:
-    """The evidence that predictions hold; computed from them alone, so that anybody can do it again."""
-    if len(held.folds) == 1:
-        rows = held.rows.sort("stay_id", "step")
-        heard = {model: said(rows, model) for model in held.models}
-        thresholds = held.folds[0].thresholds
+    """Evaluate recorded predictions; nothing else of the experiment is needed.
+
+    Args:
+        predictions: held-out rows of one fold, or of all folds of a cross-validation.
+        task: the task that was predicted.
+        evaluation: metric of the leaderboard, number of resamples and confidence level.
+        seed: of the resamples.
+    """
+    if len(predictions.folds) == 1:
+        rows = predictions.rows.sort("stay_id", "step")
         return evaluate(
-            sequences(rows),
-            heard,
+            rows_to_sequences(rows),
+            model_probabilities(rows),
             evaluation,
             seed,
             task=task,
-            thresholds=thresholds,
-            subgroups=held.subgroups,
+            thresholds=predictions.folds[0].thresholds,
+            subgroups=predictions.subgroups,
         )
-    everybody = sequences(held.rows.filter(repeat=held.folds[0].repeat))
-    from flowsheet.evaluation.evidence import evaluate_folds
-
-    folds = [_fold(held, note) for note in held.folds]
-    return evaluate_folds(everybody, folds, evaluation, seed, task=task, subgroups=held.subgroups)
-
-
-def _fold(held: Predictions, note: PredictedFold) -> FoldPredictions:
-    rows = held.of(note).sort("stay_id", "step")
-    return FoldPredictions(
-        repeat=note.repeat,
-        fold=note.fold,
-        subjects=rows["subject_id"].unique().sort().to_numpy(),
-        learned_from=note.learned_from,
-        predictions={model: said(rows, model) for model in held.models},
-        thresholds=note.thresholds,
+    first_repeat = predictions.rows.filter(repeat=predictions.folds[0].id.repeat)
+    return evaluate_folds(
+        rows_to_sequences(first_repeat),
+        [_fold_predictions(predictions, fold) for fold in predictions.folds],
+        evaluation,
+        seed,
+        task=task,
+        subgroups=predictions.subgroups,
     )
 
 
-def load_evidence(made: Stage) -> Evidence:
-    """The evidence that :func:`evaluate_models` made."""
-    return Evidence.load(made.folder)
+def _fold_predictions(predictions: Predictions, fold: PredictedFold) -> FoldPredictions:
+    rows = predictions.fold_rows(fold).sort("stay_id", "step")
+    return FoldPredictions(
+        repeat=fold.id.repeat,
+        fold=fold.id.fold,
+        subjects=rows["subject_id"].unique().sort().to_numpy(),
+        learned_from=fold.development_subjects,
+        predictions=model_probabilities(rows),
+        thresholds=fold.thresholds,
+    )
 
 
-def load_predictions(made: Stage) -> Predictions:
-    """The predictions that it was computed from."""
-    return Predictions.load(made.folder)
+def load_evidence(stage: Stage) -> Evidence:
+    """The evidence in a stage of :func:`evaluate_models`."""
+    return Evidence.load(stage.folder)

@@ -1,4 +1,4 @@
-"""An extract a part at a time, so that its size is no matter of memory."""
+"""Read a cohort extract in batches of stays, so that memory use does not depend on its size."""
 
 from __future__ import annotations
 
@@ -14,30 +14,36 @@ from flowsheet.prediction.model_package import ModelPackage
 STAYS_PER_BATCH = 2_000
 
 
-def iter_batches(extract: Extract, stays: int = STAYS_PER_BATCH) -> Iterator[Tables]:
-    """Some stays at a time, in ascending order; the tables are sorted by stay, so each part is read once."""
-    every = extract.scan("stays").sort("stay_id").collect()
-    for some in every.iter_slices(stays):
-        mine = pl.col("stay_id").is_between(some["stay_id"].min(), some["stay_id"].max())
-        rest = {
-            table: extract.scan(table).filter(mine).collect()
+def iter_batches(extract: Extract, stays_per_batch: int = STAYS_PER_BATCH) -> Iterator[Tables]:
+    """The tables of consecutive stays, by ascending ``stay_id``.
+
+    The tables of an extract are sorted by stay, so every part of a file is read once.
+    """
+    all_stays = extract.scan("stays").sort("stay_id").collect()
+    for stays in all_stays.iter_slices(stays_per_batch):
+        in_batch = pl.col("stay_id").is_between(stays["stay_id"].min(), stays["stay_id"].max())
+        other_tables = {
+            table: extract.scan(table).filter(in_batch).collect()
             for table in TABLES
             if table != "stays"
         }
-        yield Tables(stays=some, **rest)
+        yield Tables(stays=stays, **other_tables)
 
 
 def check_variables(extract: Extract, model_package: ModelPackage) -> None:
-    """What the model knows and the extract can never hold would silently count as never measured.
+    """Refuse an extract whose source does not supply most of the model's variables.
+
+    Without this check, the model would treat them as variables that were never measured.
 
     Raises:
-        CheckFailed: that is more than half of the model's variables.
+        CheckFailed: the extract lacks more than half of the variables.
     """
-    absent = sorted(set(model_package.columns["variables"]) - set(extract.manifest.variables))
-    if len(absent) > len(model_package.columns["variables"]) / 2:
+    variables = model_package.columns["variables"]
+    absent = sorted(set(variables) - set(extract.manifest.variables))
+    if len(absent) > len(variables) / 2:
         raise CheckFailed(
-            f"the extract cannot hold {len(absent)} of the {len(model_package.columns['variables'])} variables that the model "
+            f"the extract lacks {len(absent)} of the {len(variables)} variables that the model "
             f"was trained with: {', '.join(absent[:8])}, ...",
             where=str(extract.path),
-            todo="score records of the kind that the model was trained on",
+            todo="score records from a source like the one that the model was trained on",
         )

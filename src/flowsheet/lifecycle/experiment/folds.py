@@ -1,4 +1,4 @@
-"""How often an experiment trains everything: once, once a fold, or once a replicate."""
+"""The folds of an experiment: a holdout split, the folds of a cross-validation, or replicates."""
 
 from __future__ import annotations
 
@@ -9,125 +9,132 @@ from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.train import FoldData, training_key
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
+from flowsheet.windows.protocol import FoldId
 
 TrainedModels = Mapping[str, Mapping[str, Stage]]
-"""{round: {model: its stage}}."""
+"""{fold name: {model: stage}}."""
+FINAL_REFIT = "final refit"
+"""Name of the fold whose models train on all subjects, after the other folds evaluated them."""
 
 
 class FoldSpec(FrozenModel):
-    """Everything is trained on one split and tested on it."""
+    """One fold: all models are trained and tested on the same split."""
 
-    name: str = ""
-    """Empty when there is no other."""
-    repeat: int = 0
-    fold: int = 0
+    id: FoldId = FoldId()
     config: ExperimentConfig
     data: FoldData
 
     @property
+    def name(self) -> str:
+        """The fold's name; empty when the experiment has one fold only."""
+        return self.id.name
+
+    @property
     def label(self) -> str:
-        """What follows the name of a model that is trained in it."""
+        """Suffix for the names of models that are trained in this fold, such as " 1.2", or ""."""
         return f" {self.name}" if self.name else ""
 
 
 class ExperimentPlan(FrozenModel):
-    """All rounds of an experiment."""
+    """All folds of an experiment."""
 
     folds: tuple[FoldSpec, ...]
     final_refit: FoldSpec | None
-    """The one whose models are registered."""
+    """The fold whose models are registered."""
 
     @property
     def all_folds(self) -> tuple[FoldSpec, ...]:
-        """Whatever has to be trained."""
-        extra = (
-            ()
-            if self.final_refit is None or self.final_refit in self.folds
-            else (self.final_refit,)
-        )
-        return (*self.folds, *extra)
+        """Every fold in which models are trained, the final refit included."""
+        if self.final_refit is None or self.final_refit in self.folds:
+            return self.folds
+        return (*self.folds, self.final_refit)
 
     @property
     def first_fold(self) -> FoldSpec:
-        """The round that a reader is shown where one must stand for all."""
+        """The fold that stands for all where only one can be shown."""
         return self.folds[0]
 
-    def key(self, model: str) -> str:
-        """What a model's figures depend on in all rounds."""
-        keys = [training_key(each.config, model, each.data) for each in self.all_folds]
+    def model_key(self, model: str) -> str:
+        """Digest of everything that a model's results depend on, in all folds."""
+        keys = [training_key(fold.config, model, fold.data) for fold in self.all_folds]
         return keys[0] if len(keys) == 1 else digest(keys)
 
     def split_fingerprint(self) -> str:
-        """sha256 of who is where in all rounds."""
-        found = [each.data.load_split().fingerprint for each in self.folds]
-        return found[0] if len(found) == 1 else digest(found)
+        """sha256 of the subjects in each part of each fold."""
+        fingerprints = [fold.data.load_split().fingerprint for fold in self.folds]
+        return fingerprints[0] if len(fingerprints) == 1 else digest(fingerprints)
 
 
 class ExperimentResults(FrozenModel):
-    """What an experiment has come to, before it is told to anybody."""
+    """The stages of a completed experiment, before they are recorded."""
 
     config: ExperimentConfig
     plan: ExperimentPlan
     trained: dict[str, dict[str, Stage]]
-    """{round: {model: its stage}}."""
-    left_out: dict[str, str]
-    """Models that do not apply, and why."""
+    """{fold name: {model: stage}}."""
+    excluded_models: dict[str, str]
+    """Models that do not apply to the task, and why."""
     evidence: Stage
     memory: Stage | None = None
 
     @property
     def models(self) -> list[str]:
-        """Those that were trained."""
+        """Names of the trained models."""
         return list(self.trained[self.plan.first_fold.name])
 
     @property
     def stages(self) -> dict[str, Stage]:
-        """All stages by a name that a person understands."""
+        """All stages, by a name for people."""
         data = self.plan.first_fold.data
-        models = {
-            f"{name} {each}".strip(): made
-            for each, some in self.trained.items()
-            for name, made in some.items()
-        }
-        ends = {"evidence": self.evidence} | ({"memory": self.memory} if self.memory else {})
-        return {
-            "extract": data.extract,
-            "windows": data.windows,
-            "split": data.split,
-            **models,
-            **ends,
-        }
+        stages = {"extract": data.extract, "windows": data.windows, "split": data.split}
+        for fold_name, models in self.trained.items():
+            for model, stage in models.items():
+                stages[f"{model} {fold_name}".strip()] = stage
+        stages["evidence"] = self.evidence
+        if self.memory:
+            stages["memory"] = self.memory
+        return stages
 
 
 def plan_folds(
     config: ExperimentConfig, extract: Stage, windows: Stage, split: Stage
 ) -> ExperimentPlan:
-    """A round for each fold of the protocol; the models in service see everybody when every fold has been judged."""
-    rounds = tuple(
+    """One fold for each split of the protocol, and a final refit where models are registered.
+
+    With a single fold, its own models are registered. With several, the final refit trains the
+    registered models on all subjects.
+
+    Args:
+        config: the experiment's configuration.
+        extract: stage of the cohort extract.
+        windows: stage of the sequences.
+        split: stage of the splits.
+    """
+
+    def fold_data(split_name: str) -> FoldData:
+        return FoldData(extract=extract, windows=windows, split=split, split_name=split_name)
+
+    folds = tuple(
         FoldSpec(
-            name=fold["name"],
-            repeat=fold["repeat"],
-            fold=fold["fold"],
+            id=FoldId(entry["name"], entry["repeat"], entry["fold"]),
             config=config,
-            data=FoldData(extract=extract, windows=windows, split=split, part=fold["part"]),
+            data=fold_data(entry["split_name"]),
         )
-        for fold in read_json(split.folder / "folds.json")
+        for entry in read_json(split.folder / "folds.json")
     )
     if not config.registry.register_models:
-        return ExperimentPlan(folds=rounds, final_refit=None)
-    if len(rounds) == 1:
-        return ExperimentPlan(folds=rounds, final_refit=rounds[0])
-    everybody = FoldData(extract=extract, windows=windows, split=split, part="service")
-    return ExperimentPlan(
-        folds=rounds, final_refit=FoldSpec(name="service", config=config, data=everybody)
-    )
+        return ExperimentPlan(folds=folds, final_refit=None)
+    if len(folds) == 1:
+        return ExperimentPlan(folds=folds, final_refit=folds[0])
+    final_refit = FoldSpec(id=FoldId(FINAL_REFIT), config=config, data=fold_data("final_refit"))
+    return ExperimentPlan(folds=folds, final_refit=final_refit)
 
 
 def combine_replicates(plans: Sequence[ExperimentPlan]) -> ExperimentPlan:
-    """The rounds of whole experiments that differ in their seeds; the first one's models go into service."""
-    rounds = tuple(
-        each.model_copy(update={"name": f"seed {each.config.seed}", "repeat": i})
-        for i, one in enumerate(plans)
-        for each in one.folds
+    """The folds of experiments that differ in their seeds; the models of the first are registered."""
+    folds = tuple(
+        fold.model_copy(update={"id": FoldId(f"seed {fold.config.seed}", i, fold.id.fold)})
+        for i, plan in enumerate(plans)
+        for fold in plan.folds
     )
-    return ExperimentPlan(folds=rounds, final_refit=rounds[0] if plans[0].final_refit else None)
+    return ExperimentPlan(folds=folds, final_refit=folds[0] if plans[0].final_refit else None)

@@ -1,8 +1,8 @@
-"""Who works on an experiment: a lock tells, which the kernel frees when its process ends.
+"""One lock for each experiment, so that identical runs wait for each other and killed ones are found.
 
-The run that is recorded of an experiment names the lock and the state folder that it is in. Whoever
-uses that folder can tell a run that goes on from one that was killed; of other folders' runs nobody
-knows.
+An experiment's MLflow run is tagged with the path of its lock and the id of the state folder that
+contains it. The kernel releases the lock when the process ends, so a process that uses the same
+state folder can tell whether the run is still active. For runs of other state folders it cannot.
 """
 
 from __future__ import annotations
@@ -19,35 +19,39 @@ from flowsheet.state.store import Store
 KIND = "experiment"
 
 
-def exclusive(identity: str, progress: Progress) -> contextlib.AbstractContextManager[None]:
-    """Hold the experiment: the same choices run once at a time."""
+def exclusive(fingerprint: str, progress: Progress) -> contextlib.AbstractContextManager[None]:
+    """Lock the experiment; wait while another process runs the same one."""
     return Store.open().lock(
-        KIND, identity, lambda: progress("waiting: the same experiment is already running")
+        KIND, fingerprint, lambda: progress("waiting: the same experiment is already running")
     )
 
 
-def lock_tag(identity: str) -> str:
-    """What a run is marked with while this process holds the experiment."""
-    path = Store.open().lock_path(KIND, identity)
-    return f"{_id()}:{path.relative_to(home()) if path.is_relative_to(home()) else path}"
+def lock_tag(fingerprint: str) -> str:
+    """The MLflow tag ``flowsheet.run_lock`` of a run: state folder id and path of the lock."""
+    path = Store.open().lock_path(KIND, fingerprint)
+    relative_path = path.relative_to(home()) if path.is_relative_to(home()) else path
+    return f"{_state_folder_id()}:{relative_path}"
 
 
 @contextlib.contextmanager
-def is_stale(holder: str) -> Iterator[bool]:
-    """Whether no process holds the experiment that was marked so; if none does, none will while the block lasts."""
-    owner, _, place = holder.partition(":")
-    path = home() / place
-    if owner != _id() or not place:
+def is_stale(tag: str) -> Iterator[bool]:
+    """Whether the process that ran the experiment with this lock tag has ended.
+
+    If so, no other process can start the experiment inside the block.
+    """
+    folder_id, _, relative_path = tag.partition(":")
+    path = home() / relative_path
+    if folder_id != _state_folder_id() or not relative_path:
         yield False
-    elif not path.is_file():  # a rerun's store, which is removed when it ends
+    elif not path.is_file():  # the store of a rerun, which is removed when the rerun ends
         yield True
     else:
-        with try_lock(path) as free:
-            yield free
+        with try_lock(path) as is_free:
+            yield is_free
 
 
-def _id() -> str:
-    """The name of this state folder, wherever it is mounted."""
+def _state_folder_id() -> str:
+    """An id that stays the same wherever the state folder is mounted."""
     file = home() / "id"
     with exclusive_lock(home() / ".id.lock"):
         if not file.is_file():

@@ -1,9 +1,8 @@
-"""What every model said of every held-out row: the table that all evidence can be computed from
-again.
+"""Held-out predictions of all models: the table that all evidence can be computed from again.
 
-``predictions.parquet`` has a line for each held-out row of each repeat: repeat, fold, stay_id,
-subject_id, step, y, scored, in_state, and ``p.<model>`` for each model. ``folds.json`` tells what
-belongs to a whole fold, and ``subgroups.parquet`` has a line for each stay.
+``predictions.parquet`` has a row for each held-out row of each repetition, with the columns repeat,
+fold, stay_id, subject_id, step, y, scored, in_state, and ``p.<model>`` for each model.
+``folds.json`` describes the folds; ``subgroups.parquet`` has a row for each stay.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats
+from flowsheet.windows.protocol import FoldId
 from flowsheet.windows.sequences import Sequences
 
-_ROW = ("y", "scored", "in_state", "step")
+_ROW_COLUMNS = ("y", "scored", "in_state", "step")
 _PREFIX = "p."
 
 
 class PredictedFold(FrozenModel):
-    """What belongs to a whole fold."""
+    """How the models of one fold were developed."""
 
-    name: str
-    repeat: int
-    fold: int
-    learned_from: int
-    """Training and validation subjects."""
+    id: FoldId = FoldId()
+    development_subjects: int
+    """Number of training and validation subjects."""
     thresholds: dict[str, float]
+    """{model: decision threshold}, chosen on the validation subjects."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Held-out rows with what every model said of them."""
+    """Held-out rows with every model's probabilities."""
 
     rows: pl.DataFrame
     subgroups: pl.DataFrame
@@ -47,92 +46,94 @@ class Predictions:
 
     @property
     def models(self) -> list[str]:
-        """Their names."""
+        """Names of the models."""
         return [c.removeprefix(_PREFIX) for c in self.rows.columns if c.startswith(_PREFIX)]
 
-    def of(self, fold: PredictedFold) -> pl.DataFrame:
-        """The rows that the fold held out, by stay and step."""
-        return self.rows.filter(repeat=fold.repeat, fold=fold.fold)
+    def fold_rows(self, fold: PredictedFold) -> pl.DataFrame:
+        """The rows of the fold's held-out subjects, by stay and step."""
+        return self.rows.filter(repeat=fold.id.repeat, fold=fold.id.fold)
 
     def targets(self) -> pl.DataFrame:
-        """Which rows were asked about, and what came of them."""
-        return self.rows.select("repeat", "fold", "stay_id", "subject_id", *_ROW)
+        """The held-out rows and their labels, without any prediction."""
+        return self.rows.select("repeat", "fold", "stay_id", "subject_id", *_ROW_COLUMNS)
 
     def targets_fingerprint(self) -> str:
-        """sha256 of :meth:`targets`: equal where the same questions were asked of the same patients."""
-        return _digest(self.targets().cast(pl.Int64))
+        """sha256 of :meth:`targets`: equal for models that were tested on the same rows."""
+        return _fingerprint(self.targets().cast(pl.Int64))
 
     def probabilities_fingerprint(self) -> str:
-        """sha256 of what the models said."""
-        return _digest(self.rows.select(f"^{_PREFIX}.*$"))
+        """sha256 of the models' probabilities."""
+        return _fingerprint(self.rows.select(f"^{_PREFIX}.*$"))
 
     def select_models(self, names: Mapping[str, str]) -> Predictions:
-        """Only these models, under these names."""
+        """The models in ``names`` only, each renamed from its key to its value."""
         columns = {_PREFIX + old: _PREFIX + new for old, new in names.items()}
         rows = self.rows.select(*self.targets().columns, *columns).rename(columns)
-        notes = [
-            fold.model_copy(
-                update={"thresholds": {new: fold.thresholds[old] for old, new in names.items()}}
-            )
-            for fold in self.folds
-        ]
-        return Predictions(rows, self.subgroups, tuple(notes))
+        folds = []
+        for fold in self.folds:
+            thresholds = {new: fold.thresholds[old] for old, new in names.items()}
+            folds.append(fold.model_copy(update={"thresholds": thresholds}))
+        return Predictions(rows, self.subgroups, tuple(folds))
 
     def join_models(self, other: Predictions) -> Predictions:
-        """The models of both; they must have been asked about the same rows."""
-        notes = [
-            mine.model_copy(update={"thresholds": {**mine.thresholds, **theirs.thresholds}})
-            for mine, theirs in zip(self.folds, other.folds, strict=True)
-        ]
-        added = other.rows.select(f"^{_PREFIX}.*$")
-        return Predictions(self.rows.hstack(added), self.subgroups, tuple(notes))
+        """The models of both, which must have predicted the same rows."""
+        folds = []
+        for fold, other_fold in zip(self.folds, other.folds, strict=True):
+            thresholds = {**fold.thresholds, **other_fold.thresholds}
+            folds.append(fold.model_copy(update={"thresholds": thresholds}))
+        probabilities = other.rows.select(f"^{_PREFIX}.*$")
+        return Predictions(self.rows.hstack(probabilities), self.subgroups, tuple(folds))
 
     def save(self, folder: Path) -> None:
-        """Write the tables into an existing folder."""
+        """Write the tables to an existing folder."""
         self.rows.write_parquet(folder / "predictions.parquet")
         self.subgroups.write_parquet(folder / "subgroups.parquet")
         write_json(folder / "folds.json", [fold.model_dump() for fold in self.folds])
 
     @classmethod
     def load(cls, folder: Path) -> Predictions:
-        """The tables of :meth:`save`."""
-        notes = tuple(
-            PredictedFold.model_validate(note) for note in read_json(folder / "folds.json")
+        """Read the tables that :meth:`save` wrote."""
+        entries = read_json(folder / "folds.json")
+        return cls(
+            rows=pl.read_parquet(folder / "predictions.parquet"),
+            subgroups=pl.read_parquet(folder / "subgroups.parquet"),
+            folds=tuple(PredictedFold.model_validate(entry) for entry in entries),
         )
-        rows = pl.read_parquet(folder / "predictions.parquet")
-        return cls(rows, pl.read_parquet(folder / "subgroups.parquet"), notes)
 
 
-def _digest(frame: pl.DataFrame) -> str:
-    return digest({c.name: hashlib.sha256(c.to_numpy().tobytes()).hexdigest() for c in frame})
+def _fingerprint(frame: pl.DataFrame) -> str:
+    columns = {c.name: hashlib.sha256(c.to_numpy().tobytes()).hexdigest() for c in frame}
+    return digest(columns)
 
 
-def table(sequences: Sequences, said: Mapping[str, Floats], repeat: int, fold: int) -> pl.DataFrame:
-    """One fold's lines, by stay and step."""
+def make_rows(
+    sequences: Sequences, probabilities: Mapping[str, Floats], fold_id: FoldId
+) -> pl.DataFrame:
+    """The rows of one fold's held-out subjects, by stay and step.
+
+    ``probabilities`` has one array of shape (N,) for each model, N being the rows of ``sequences``.
+    """
     stay = sequences.row_stay
-    return (
-        pl.DataFrame(
-            {
-                "stay_id": np.asarray(sequences.stay_id)[stay],
-                "subject_id": np.asarray(sequences.subject_id)[stay],
-                **{name: np.asarray(getattr(sequences, name)) for name in _ROW},
-                **{_PREFIX + model: p for model, p in said.items()},
-            }
-        )
-        .select(pl.lit(repeat).alias("repeat"), pl.lit(fold).alias("fold"), pl.all())
-        .sort("stay_id", "step")
-    )
+    columns = {
+        "stay_id": np.asarray(sequences.stay_id)[stay],
+        "subject_id": np.asarray(sequences.subject_id)[stay],
+        **{name: np.asarray(getattr(sequences, name)) for name in _ROW_COLUMNS},
+        **{_PREFIX + model: p for model, p in probabilities.items()},
+    }
+    repeat = pl.lit(fold_id.repeat).alias("repeat")
+    fold = pl.lit(fold_id.fold).alias("fold")
+    return pl.DataFrame(columns).select(repeat, fold, pl.all()).sort("stay_id", "step")
 
 
-def sequences(rows: pl.DataFrame) -> Sequences:
-    """Lines of one repeat as sequences without inputs: all that evidence needs to know of them."""
+def rows_to_sequences(rows: pl.DataFrame) -> Sequences:
+    """Rows of one repetition as sequences without input features, which evidence does not need."""
     rows = rows.sort("stay_id", "step")
     stays = rows.group_by("stay_id", maintain_order=True).agg(
         pl.col("subject_id").first(), pl.len()
     )
     return Sequences(
         x=np.empty((rows.height, 0), np.float32),
-        **{name: rows[name].to_numpy() for name in _ROW},
+        **{name: rows[name].to_numpy() for name in _ROW_COLUMNS},
         history=np.empty((rows.height, 0), np.float32),
         offsets=np.concatenate([[0], np.cumsum(stays["len"].to_numpy())]).astype(np.int64),
         stay_id=stays["stay_id"].to_numpy(),
@@ -141,6 +142,10 @@ def sequences(rows: pl.DataFrame) -> Sequences:
     )
 
 
-def said(rows: pl.DataFrame, model: str) -> Floats:
-    """What a model said of these lines."""
-    return rows[_PREFIX + model].to_numpy()
+def model_probabilities(rows: pl.DataFrame) -> dict[str, Floats]:
+    """{model: probabilities of these rows, shape (N,)}."""
+    return {
+        column.removeprefix(_PREFIX): rows[column].to_numpy()
+        for column in rows.columns
+        if column.startswith(_PREFIX)
+    }

@@ -22,14 +22,16 @@ from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.protocol import SubjectTable, make_folds, train_on_all
 from flowsheet.windows.sequences import Sequences
 
-_AGE_BANDS = (45, 65, 80)
+_AGE_LIMITS = (45, 65, 80)
+"""Years at which the age groups of the subgroup analysis begin."""
+_UNKNOWN_SITE = "unknown"
 
 
 def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
-    """A validated extract of the cohort's records.
+    """Ingest the cohort's records into a validated extract.
 
     Raises:
-        UsageError: the source or its options are not known.
+        UsageError: the source or one of its options is unknown.
         CheckFailed: the records cannot be read, or break the contract beyond the declared policy.
     """
     source = make_source(cohort)
@@ -43,19 +45,22 @@ def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
         }
     )
 
-    def make(folder: Path) -> None:
+    def build(folder: Path) -> None:
         ingest_source(source, cohort, folder / "extract", progress)
 
-    return run_stage("extract", key, make)
+    return run_stage("extract", key, build)
 
 
-def open_extract(made: Stage) -> Extract:
-    """The extract that :func:`ingest_cohort` made."""
-    return Extract.open(made.folder / "extract")
+def open_extract(stage: Stage) -> Extract:
+    """Open the extract in a stage of :func:`ingest_cohort`."""
+    return Extract.open(stage.folder / "extract")
 
 
 def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> Stage:
-    """Sequences of every stay, and what a served model needs to build the same columns again."""
+    """Build the sequences of every stay.
+
+    The stage also keeps what a served model needs to build the same columns again.
+    """
     opened = open_extract(extract)
     key = digest(
         {
@@ -66,10 +71,11 @@ def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) ->
         }
     )
 
-    def make(folder: Path) -> None:
+    def build(folder: Path) -> None:
         tables = opened.tables()
         vocabulary = collect_vocabulary(tables)
-        variables, drugs = opened.manifest.variables, opened.manifest.drugs
+        variables = opened.manifest.variables
+        drugs = opened.manifest.drugs
         sequences = build_sequences(tables, task, features, variables, drugs, vocabulary)
         (folder / "sequences").mkdir()
         sequences.save(folder / "sequences")
@@ -82,69 +88,78 @@ def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) ->
         write_json(folder / "columns.json", columns)
         write_json(folder / "summary.json", summarise_windows(sequences))
 
-    return run_stage("windows", key, make)
+    return run_stage("windows", key, build)
 
 
-def split_subjects(extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int) -> Stage:
-    """Who trains, who validates, who is held out, in every fold of the protocol: frozen, and the
-    same for every model.
+def split_subjects(
+    extract: Stage, windows: Stage, evaluation: EvaluationConfig, seed: int
+) -> Stage:
+    """Split the subjects into training, validation and test parts, once for each fold.
+
+    The splits are written to files and are the same for every model.
+
+    Args:
+        extract: stage of the cohort extract.
+        windows: stage of its sequences.
+        evaluation: the protocol and its fractions, folds, repetitions and sites.
+        seed: of the split.
 
     Raises:
         CheckFailed: the cohort is too small for the protocol.
-        UsageError: a site that is to be held out is not there.
+        UsageError: no stay is at a site that is to be held out.
     """
     protocol = evaluation.model_dump(
         mode="json", include={"protocol", "test", "validation", "folds", "repeats", "sites"}
     )
-    key = digest({"windows": made.key, "seed": seed, **protocol})
+    key = digest({"windows": windows.key, "seed": seed, **protocol})
 
-    def make(folder: Path) -> None:
-        roster = _roster(open_extract(extract), Sequences.load(made.folder / "sequences"))
-        plan = []
-        for i, fold in enumerate(make_folds(roster, evaluation, seed)):
-            fold.split.save(folder / f"fold-{i}.json")
-            plan.append({**asdict(fold.id), "part": f"fold-{i}"})
-        if len(plan) > 1:
-            train_on_all(roster, evaluation, seed).save(folder / "service.json")
-        write_json(folder / "folds.json", plan)
+    def build(folder: Path) -> None:
+        sequences = Sequences.load(windows.folder / "sequences")
+        subjects = _subject_table(open_extract(extract), sequences)
+        entries = []
+        for i, fold in enumerate(make_folds(subjects, evaluation, seed)):
+            split_name = f"fold-{i}"
+            fold.split.save(folder / f"{split_name}.json")
+            entries.append({**asdict(fold.id), "split_name": split_name})
+        if len(entries) > 1:
+            train_on_all(subjects, evaluation, seed).save(folder / "final_refit.json")
+        write_json(folder / "folds.json", entries)
 
-    return run_stage("split", key, make)
+    return run_stage("split", key, build)
 
 
-def _roster(extract: Extract, sequences: Sequences) -> SubjectTable:
-    event = np.zeros(len(sequences), bool)
-    np.logical_or.at(event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
+def _subject_table(extract: Extract, sequences: Sequences) -> SubjectTable:
+    has_event = np.zeros(len(sequences), bool)
+    np.logical_or.at(has_event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
-    stays = (
-        extract.scan("stays")
-        .select("stay_id", "admitted_at", pl.col("site").fill_null("not told"))
-        .collect()
-    )
-    known = order.join(stays, on="stay_id", how="left", maintain_order="left")
+    site = pl.col("site").fill_null(_UNKNOWN_SITE)
+    stays = extract.scan("stays").select("stay_id", "admitted_at", site).collect()
+    stays = order.join(stays, on="stay_id", how="left", maintain_order="left")
     return SubjectTable(
         subject=np.asarray(sequences.subject_id),
-        has_event=event,
-        admitted=known["admitted_at"].to_physical().to_numpy(),
-        site=known["site"].to_numpy().astype(np.str_),
+        has_event=has_event,
+        admitted=stays["admitted_at"].to_physical().to_numpy(),
+        site=stays["site"].to_numpy().astype(np.str_),
     )
 
 
 def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
-    """One row a stay, in the order of the sequences: what evidence is told apart by."""
+    """The grouping columns of the subgroup analysis: one row a stay, in the sequences' order."""
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
-    edges = [str(edge) for edge in _AGE_BANDS]
     labels = [
-        f"under {edges[0]}",
-        *(f"{a} to {b}" for a, b in pairwise(edges)),
-        f"{edges[-1]} and over",
+        f"under {_AGE_LIMITS[0]}",
+        *(f"{low} to {high}" for low, high in pairwise(_AGE_LIMITS)),
+        f"{_AGE_LIMITS[-1]} and over",
     ]
-    band = pl.col("age").cut(_AGE_BANDS, labels=labels, left_closed=True).cast(pl.Enum(labels))
-    known = tables.stays.select("stay_id", "sex", "unit", "site", age=band)
-    return order.join(known, on="stay_id", how="left", maintain_order="left")
+    age_group = pl.col("age").cut(_AGE_LIMITS, labels=labels, left_closed=True)
+    stays = tables.stays.select(
+        "stay_id", "sex", "unit", "site", age=age_group.cast(pl.Enum(labels))
+    )
+    return order.join(stays, on="stay_id", how="left", maintain_order="left")
 
 
 def summarise_windows(sequences: Sequences) -> dict[str, object]:
-    """Counts that a reader wants before any score: stays, steps, prevalence, missingness."""
+    """Counts that describe the windows: stays, subjects, rows, events, and missing values."""
     scored = sequences.scored
     return {
         "stays": len(sequences),
@@ -153,25 +168,29 @@ def summarise_windows(sequences: Sequences) -> dict[str, object]:
         "scored_rows": int(scored.sum()),
         "events": int(sequences.y[scored].sum()),
         "features": len(sequences.features),
-        "unknown_share": _unknown(sequences),
+        "missing_share": _missing_share(sequences),
     }
 
 
-def _unknown(sequences: Sequences) -> dict[str, float]:
-    """Of each variable the share of rows at which none of its columns holds a value; a count of 0 is none."""
+def _missing_share(sequences: Sequences) -> dict[str, float]:
+    """{variable: share of the rows in which none of its columns has a value}.
+
+    A measurement count of 0 is not a value.
+    """
     columns: dict[str, list[int]] = {}
     for i, feature in enumerate(sequences.features):
         if feature.kind == "value":
             columns.setdefault(feature.source, []).append(i)
     shares = {}
-    for variable, places in columns.items():
-        values = sequences.x[:, places]
-        counts = np.array([sequences.features[i].name == f"{variable}_count" for i in places])
-        shares[variable] = float((np.isnan(values) | (counts & (values == 0))).all(axis=1).mean())
+    for variable, indices in columns.items():
+        values = sequences.x[:, indices]
+        is_count = np.array([sequences.features[i].name == f"{variable}_count" for i in indices])
+        missing = np.isnan(values) | (is_count & (values == 0))
+        shares[variable] = float(missing.all(axis=1).mean())
     return shares
 
 
-def load_summary(made: Stage) -> dict[str, object]:
-    """What :func:`summarise_windows` counted when the windows were made."""
-    counted: dict[str, object] = read_json(made.folder / "summary.json")
-    return counted
+def load_summary(windows: Stage) -> dict[str, object]:
+    """The counts of :func:`summarise_windows`, from a stage of :func:`build_windows`."""
+    summary: dict[str, object] = read_json(windows.folder / "summary.json")
+    return summary

@@ -1,4 +1,8 @@
-"""Evidence and models -> the tracker and the registry; everything may be said twice and is kept once."""
+"""Record an experiment in MLflow: runs, trials, evidence and registered models.
+
+Every function may be called again for the same experiment, as after a kill: runs are found by
+their keys, and nothing is recorded or registered twice.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,14 @@ from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.report import Section
-from flowsheet.lifecycle.experiment import lock as holding
-from flowsheet.lifecycle.experiment import report
+from flowsheet.lifecycle.experiment import lock
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
+from flowsheet.lifecycle.experiment.report import report_path, write_report
 from flowsheet.lifecycle.experiment.stage import Progress
-from flowsheet.lifecycle.experiment.train import OnTrial, load_trials, training_key
-from flowsheet.lifecycle.model_card import facts as card
+from flowsheet.lifecycle.experiment.train import TrialCallback, load_trials, training_key
+from flowsheet.lifecycle.model_card.card import save_card
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
@@ -30,47 +34,53 @@ from flowsheet.tracking.store import TrackerUnreachable
 
 
 class RunSummary(FrozenModel):
-    """What a run tells its user."""
+    """The result of an experiment, for the terminal and the Prefect page."""
 
     experiment: str
     run_id: str
     headline: str
     columns: list[str]
     rows: list[list[str]]
-    """The leaderboard, best first, in words."""
+    """The leaderboard as text, best model first."""
     markdown: str
+    """The leaderboard as Markdown."""
     registered: list[str]
+    """A line for each registered model version."""
     report: str
+    """Path of the HTML report."""
     reused: list[str]
-    """Stages that were there already."""
-    left_out: dict[str, str] = Field(default_factory=dict)
+    """Names of the stages that an earlier run had built."""
+    excluded_models: dict[str, str] = Field(default_factory=dict)
     """Models that do not apply to the task, and why."""
 
 
 def config_fingerprint(config: ExperimentConfig) -> str:
-    """sha256 of all choices that a result depends on, before any data is seen."""
+    """sha256 of all choices that affect the results; the data are not part of it."""
     return digest(config.model_dump(mode="json", exclude={"compute", "description"}))
 
 
 def flow_run_tag(config: ExperimentConfig) -> str:
-    """A Prefect tag that the flow runs of the same choices share."""
+    """A tag for Prefect flow runs: the same for equal choices."""
     return f"experiment:{config_fingerprint(config)[:16]}"
 
 
 @contextlib.contextmanager
 def exclusive(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
-    """Hold the experiment: the same choices run once at a time. Runs that a kill has left open are closed."""
-    Tracker.open().close_stale_runs(holding.is_stale)
-    with holding.exclusive(config_fingerprint(config), progress):
+    """Lock the experiment, so that the same choices run once at a time.
+
+    Before that, MLflow runs whose process was killed are closed.
+    """
+    Tracker.open().close_stale_runs(lock.is_stale)
+    with lock.exclusive(config_fingerprint(config), progress):
         yield
 
 
 def experiment_key(config: ExperimentConfig, plan: ExperimentPlan) -> str:
-    """What the MLflow run of an experiment is found by: equal keys, equal results."""
+    """The key of the experiment's MLflow run: equal keys, equal results."""
     return digest(
         {
             "name": config.name,
-            "models": {name: plan.key(name) for name in config.models},
+            "models": {name: plan.model_key(name) for name in config.models},
             "evaluation": config.evaluation.model_dump(mode="json"),
             "memory": config.memory.model_dump(mode="json") if config.memory else None,
             "registry": config.registry.model_dump(mode="json"),
@@ -79,11 +89,12 @@ def experiment_key(config: ExperimentConfig, plan: ExperimentPlan) -> str:
 
 
 def data_fingerprints(plan: ExperimentPlan) -> dict[str, str]:
-    """Of the data that the experiment's numbers come from."""
+    """MLflow parameters that identify the data behind the experiment's metrics."""
     data = plan.first_fold.data
+    extract = open_extract(data.extract)
     return {
-        "fingerprint.records": open_extract(data.extract).manifest.source.input,
-        "fingerprint.extract": open_extract(data.extract).fingerprint,
+        "fingerprint.records": extract.manifest.source.input,
+        "fingerprint.extract": extract.fingerprint,
         "fingerprint.windows": data.windows.key,
         "fingerprint.split": plan.split_fingerprint(),
     }
@@ -93,9 +104,9 @@ def data_fingerprints(plan: ExperimentPlan) -> dict[str, str]:
 def track_experiment(
     config: ExperimentConfig, plan: ExperimentPlan, tags: Mapping[str, str]
 ) -> Iterator[ParentRun]:
-    """The experiment's MLflow run; a failure inside the block is told to it.
+    """The experiment's MLflow run; an error inside the block marks it as failed.
 
-    ``tags`` mark the run, and keep it apart from the run of the same experiment without them.
+    ``tags`` are added to the run. Runs of the same experiment with other tags are separate runs.
     """
     tracker = Tracker.open()
     data = plan.first_fold.data
@@ -113,72 +124,86 @@ def track_experiment(
         data_fingerprints(plan),
         [dataset],
         tags,
-        run_lock=holding.lock_tag(config_fingerprint(config)),
+        run_lock=lock.lock_tag(config_fingerprint(config)),
     )
-    with _failing(tracker, parent.run_id):
+    with _fail_on_error(tracker, parent.run_id):
         yield parent
 
 
 @contextlib.contextmanager
-def trial_recorder(each: FoldSpec, run_id: str) -> Iterator[OnTrial]:
-    """A listener that records every trial of a model in a round as it ends, below :func:`fold_run_id`'s run."""
+def trial_recorder(fold: FoldSpec, run_id: str) -> Iterator[TrialCallback]:
+    """A callback that records each trial below the run of :func:`start_fold_run` when it has ended."""
     tracker = Tracker.open()
-    with _failing(tracker, run_id):
-        yield lambda trial: tracker.sync_trials(run_id, each.config.tuning.metric, [trial])
+    with _fail_on_error(tracker, run_id):
+        yield lambda trial: tracker.sync_trials(run_id, fold.config.tuning.metric, [trial])
 
 
 @contextlib.contextmanager
-def _failing(tracker: Tracker, run_id: str) -> Iterator[None]:
-    """Tell a run of a failure inside the block; a tracker that does not answer is not waited for again."""
+def _fail_on_error(tracker: Tracker, run_id: str) -> Iterator[None]:
+    """Mark a run as failed when the block raises; skipped when MLflow itself is unreachable."""
     try:
         yield
     except TrackerUnreachable:
         raise
     except BaseException as error:
         with contextlib.suppress(TrackerUnreachable):
-            tracker.fail(
-                run_id, f"{type(error).__name__}: {error}", killed=not isinstance(error, Exception)
-            )
+            reason = f"{type(error).__name__}: {error}"
+            tracker.fail(run_id, reason, killed=not isinstance(error, Exception))
         raise
 
 
-def _model_run(tracker: Tracker, plan: ExperimentPlan, name: str, run_id: str) -> str:
-    return tracker.start_model_run(run_id, name, plan.key(name))
+def _start_model_run(tracker: Tracker, plan: ExperimentPlan, name: str, run_id: str) -> str:
+    return tracker.start_model_run(run_id, name, plan.model_key(name))
 
 
-def fold_run_id(plan: ExperimentPlan, each: FoldSpec, name: str, run_id: str) -> str:
-    """Where a round's trials belong: below the model's run, or below its fold's where there are several."""
+def start_fold_run(plan: ExperimentPlan, fold: FoldSpec, name: str, run_id: str) -> str:
+    """The MLflow run that a fold's trials belong to: the model's, or one below it for each fold.
+
+    Args:
+        plan: all folds of the experiment.
+        fold: the fold in which the model is trained.
+        name: the model's name in the experiment.
+        run_id: the experiment's MLflow run.
+
+    Returns:
+        The id of the run, which is created if it does not exist.
+    """
     tracker = Tracker.open()
-    child = _model_run(tracker, plan, name, run_id)
+    model_run_id = _start_model_run(tracker, plan, name, run_id)
     if len(plan.all_folds) == 1:
-        return child
-    return tracker.start_fold_run(
-        child, name, each.name, training_key(each.config, name, each.data)
-    )
+        return model_run_id
+    key = training_key(fold.config, name, fold.data)
+    return tracker.start_fold_run(model_run_id, name, fold.name, key)
 
 
 def record_results(
     results: ExperimentResults, run: ParentRun, progress: Progress, sections: Sequence[Section] = ()
 ) -> RunSummary:
-    """Record the evidence, package and register every model, close the runs.
+    """Record the evidence, register every model and finish the MLflow runs.
 
-    Of a run that an earlier call has finished, nothing is recorded again. ``sections`` of special
-    studies are shown in the report.
+    A run that was finished by an earlier call is not recorded again.
+
+    Args:
+        results: the experiment's stages.
+        run: the experiment's MLflow run.
+        progress: called with a line for each registered version.
+        sections: further sections of the report.
     """
-    tracker, evidence = Tracker.open(), load_evidence(results.evidence)
-    html = report.path(results)
+    tracker = Tracker.open()
+    evidence = load_evidence(results.evidence)
+    html = report_path(results)
     if not (run.finished and html.is_file()):
-        report.write(results, run.run_id, sections)
+        write_report(results, run.run_id, sections)
     registered = []
     for name in results.models:
-        child = _model_run(tracker, results.plan, name, run.run_id)
+        model_run_id = _start_model_run(tracker, results.plan, name, run.run_id)
         if not run.finished:
             _record_model(tracker, results, name, run.run_id, evidence)
         if results.plan.final_refit:
-            registered.append(_register(results, name, child, evidence))
+            registered.append(_register(results, name, model_run_id, evidence))
             progress(registered[-1])
         if not run.finished:
-            tracker.finish(child)
+            tracker.finish(model_run_id)
     if not run.finished:
         _record_evidence(tracker, results, run.run_id, html)
     columns, *rows = leaderboard_table(evidence)
@@ -191,49 +216,61 @@ def record_results(
         markdown=leaderboard_markdown(evidence),
         registered=registered,
         report=str(html),
-        reused=[name for name, made in results.stages.items() if made.reused],
-        left_out=results.left_out,
+        reused=[name for name, stage in results.stages.items() if stage.reused],
+        excluded_models=results.excluded_models,
     )
 
 
 def _record_model(
     tracker: Tracker, results: ExperimentResults, name: str, run_id: str, evidence: Evidence
 ) -> None:
-    """The figures on the model's run; trials and parameters where they belong."""
-    child = _model_run(tracker, results.plan, name, run_id)
-    for each in results.plan.all_folds:
-        made, metric = results.trained[each.name][name], each.config.tuning.metric
-        run = fold_run_id(results.plan, each, name, run_id)
-        tracker.sync_trials(run, metric, load_trials(made))
-        tuning = read_json(made.folder / "tuning.json")
-        fit = {f"valid.{metric}": tuning["value"], "training.seconds": made.seconds}
-        tracker.log(run, params={f"model.{k}": v for k, v in tuning["params"].items()}, metrics=fit)
-        tracker.log_artifacts(run, made.folder / "tables", "tables")
-        if run != child:
-            tracker.finish(run)
-    tracker.log(child, metrics=evidence.metrics(name))
+    """Log trials and parameters to the model's fold runs, and test metrics to the model's run."""
+    model_run_id = _start_model_run(tracker, results.plan, name, run_id)
+    for fold in results.plan.all_folds:
+        stage = results.trained[fold.name][name]
+        metric = fold.config.tuning.metric
+        fold_run_id = start_fold_run(results.plan, fold, name, run_id)
+        tracker.sync_trials(fold_run_id, metric, load_trials(stage))
+        tuning = read_json(stage.folder / "tuning.json")
+        tracker.log(
+            fold_run_id,
+            params={f"model.{param}": value for param, value in tuning["params"].items()},
+            metrics={f"valid.{metric}": tuning["value"], "training.seconds": stage.seconds},
+        )
+        tracker.log_artifacts(fold_run_id, stage.folder / "tables", "tables")
+        if fold_run_id != model_run_id:
+            tracker.finish(fold_run_id)
+    tracker.log(model_run_id, metrics=evidence.metrics(name))
 
 
-def _register(results: ExperimentResults, name: str, child: str, evidence: Evidence) -> str:
-    """The line that names the registered version."""
-    config, service = results.config, results.plan.final_refit
-    assert service
-    made = results.trained[service.name][name]
-    figures = {key: v for key, v in evidence.metrics(name).items() if key.count(".") == 1}
-    uri = log_model(child, made.folder / "model_package", metrics=figures)
-    registered = f"{config.registry.prefix or config.name}-{name}"
-    value = figures.get(f"test.{config.evaluation.metric}")
-    described = f"{config.description} {METRICS.get(config.evaluation.metric).label} {_number(value)} on held-out subjects."
-    version = model_registry.register(registered, child, uri, made.key, description=described)
-    model_registry.set_challenger(registered, version)
-    card.keep(registered, version, evidence, open_extract(service.data.extract).manifest)
-    return f"registered {registered} version {version}"
+def _register(results: ExperimentResults, name: str, model_run_id: str, evidence: Evidence) -> str:
+    """Register the model of the final refit; returns a line that names the version."""
+    config = results.config
+    fold = results.plan.final_refit
+    assert fold
+    stage = results.trained[fold.name][name]
+    metrics = _without_intervals(evidence.metrics(name))
+    uri = log_model(model_run_id, stage.folder / "model_package", metrics=metrics)
+    registered_name = f"{config.registry.prefix or config.name}-{name}"
+    label = METRICS.get(config.evaluation.metric).label
+    value = _format_value(metrics.get(f"test.{config.evaluation.metric}"))
+    description = f"{config.description} {label} {value} on held-out subjects."
+    version = model_registry.register(
+        registered_name, model_run_id, uri, stage.key, description=description
+    )
+    model_registry.set_challenger(registered_name, version)
+    save_card(registered_name, version, evidence, open_extract(fold.data.extract).manifest)
+    return f"registered {registered_name} version {version}"
 
 
 def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, html: Path) -> None:
     evidence = load_evidence(results.evidence)
     best = evidence.models[0]
-    tracker.log(run_id, metrics=_summary(evidence.metrics(best)), tags={"flowsheet.best": best})
+    best_metrics = {
+        name.replace("test.", "best."): value
+        for name, value in _without_intervals(evidence.metrics(best)).items()
+    }
+    tracker.log(run_id, metrics=best_metrics, tags={"flowsheet.best": best})
     tracker.log_artifacts(run_id, results.evidence.folder, "evidence")
     if results.memory:
         tracker.log_artifacts(run_id, results.memory.folder, "memory")
@@ -245,12 +282,10 @@ def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, 
     tracker.finish(run_id)
 
 
-def _summary(figures: Mapping[str, float]) -> dict[str, float]:
-    """The best model's figures under names that say so, for a list of experiments."""
-    return {
-        name.replace("test.", "best."): v for name, v in figures.items() if name.count(".") == 1
-    }
+def _without_intervals(metrics: Mapping[str, float]) -> dict[str, float]:
+    """``test.auroc`` without ``test.auroc.low``, ``test.auroc.high`` and the metrics of subsets."""
+    return {name: value for name, value in metrics.items() if name.count(".") == 1}
 
 
-def _number(value: float | None) -> str:
+def _format_value(value: float | None) -> str:
     return "not estimable" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What monitoring compares, gathered: at training time to be kept with the model, later from what it meets."""
+"""Collect the data that monitoring compares: at training time as reference, later as current data."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from flowsheet.windows.sequences import Sequences
 
 
 class StayRisks(NamedTuple):
-    """Stays, and a risk for each of their rows (N,)."""
+    """Stays and a predicted risk for each of their rows, shape (N,)."""
 
     stays: Sequences
     risk: Floats
 
-    def frame(self) -> pl.DataFrame:
-        """The columns of ``RISKS``."""
-        at = self.stays.row_stay
+    def to_frame(self) -> pl.DataFrame:
+        """One row a step, with the columns of ``RISKS``."""
+        stay = self.stays.row_stay
         columns = {
-            "stay_id": self.stays.stay_id[at],
-            "subject_id": self.stays.subject_id[at],
+            "stay_id": self.stays.stay_id[stay],
+            "subject_id": self.stays.subject_id[stay],
             "risk": np.asarray(self.risk, np.float64),
             "y": np.asarray(self.stays.y),
             "scored": np.asarray(self.stays.scored),
@@ -50,81 +50,93 @@ class StayRisks(NamedTuple):
 
 
 def save_reference(
-    model_package: ModelPackage, extract: Stage, train: Ints, said: Mapping[str, StayRisks]
+    model_package: ModelPackage,
+    extract: Stage,
+    train_subjects: Ints,
+    risks: Mapping[str, StayRisks],
 ) -> None:
-    """Write the model's reference into its model package, with which it is loaded.
+    """Write the monitoring reference into the model package.
 
-    ``train`` are the training subjects; ``said`` are the risks of the others, part by part, the
-    best one first.
+    Args:
+        model_package: the trained model.
+        extract: stage of the extract that it was trained on.
+        train_subjects: ids of the training subjects, shape (s,).
+        risks: {part: predicted risks} of the test and validation subjects. The first part with any
+            stay is the reference for risks and performance.
     """
-    lines = pl.read_parquet(_profiled(model_package, extract).folder / "profile.parquet")
-    mine = lines.filter(pl.col("subject_id").is_in(train.tolist()))
-    part = next((name for name, each in said.items() if len(each.stays)), next(iter(said)))
-    Reference.of(mine, said[part].frame(), part).save(model_package.folder / "reference")
+    training_profile = pl.read_parquet(
+        _profile_extract(model_package, extract).folder / "profile.parquet"
+    ).filter(pl.col("subject_id").is_in(train_subjects.tolist()))
+    parts_with_stays = [part for part, part_risks in risks.items() if len(part_risks.stays)]
+    part = parts_with_stays[0] if parts_with_stays else next(iter(risks))
+    reference = Reference.of(training_profile, risks[part].to_frame(), part)
+    reference.save(model_package.folder / "reference")
 
 
-def _profiled(model_package: ModelPackage, extract: Stage) -> Stage:
-    """The profile of a whole extract: one for all the models that see the same columns of it."""
+def _profile_extract(model_package: ModelPackage, extract: Stage) -> Stage:
+    """The profile of a whole extract, shared by all models that use the same columns."""
     opened = open_extract(extract)
-    seen = [
+    choices = [
         model_package.task.model_dump(mode="json", exclude={"name"}),
         model_package.features.model_dump(mode="json"),
     ]
-    key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *seen, dict(model_package.columns)])
+    columns = dict(model_package.columns)
+    key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *choices, columns])
 
-    def make(folder: Path) -> None:
+    def build(folder: Path) -> None:
         parts = [profile(_sequences(model_package, tables)) for tables in iter_batches(opened)]
-        pl.concat([*parts, set_aside(model_package, opened)]).write_parquet(
-            folder / "profile.parquet"
-        )
+        parts.append(profile_quarantine(model_package, opened))
+        pl.concat(parts).write_parquet(folder / "profile.parquet")
 
-    return run_stage("profile", key, make)
+    return run_stage("profile", key, build)
 
 
 def collect_current_data(
     model_package: ModelPackage, extract: Extract, progress: Progress
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Profile and risks of everybody in an extract."""
-    lines, risks = [pl.DataFrame(schema=PROFILE)], [pl.DataFrame(schema=RISKS)]
-    for one, said in _met(model_package, extract):
-        lines.append(one)
-        risks.append(said)
-        progress(f"{sum(part['stay_id'].n_unique() for part in risks):,} stays seen")
-    return pl.concat([*lines, set_aside(model_package, extract)]), pl.concat(risks)
+    """The profile (``PROFILE``) and the predicted risks (``RISKS``) of all stays of an extract."""
+    profiles = [pl.DataFrame(schema=PROFILE)]
+    risks = [pl.DataFrame(schema=RISKS)]
+    stays = 0
+    for batch_profile, batch_risks in _profile_batches(model_package, extract):
+        profiles.append(batch_profile)
+        risks.append(batch_risks)
+        stays += batch_risks["stay_id"].n_unique()
+        progress(f"{stays:,} stays profiled")
+    profiles.append(profile_quarantine(model_package, extract))
+    return pl.concat(profiles), pl.concat(risks)
 
 
-def _met(
+def _profile_batches(
     model_package: ModelPackage, extract: Extract
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     for tables in iter_batches(extract):
         sequences = _sequences(model_package, tables)
-        yield (
-            profile(sequences),
-            StayRisks(sequences, model_package.predict(tables)["risk"].to_numpy()).frame(),
-        )
+        risk = model_package.predict(tables)["risk"].to_numpy()
+        yield profile(sequences), StayRisks(sequences, risk).to_frame()
 
 
 def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:
-    held = model_package.columns
+    columns = model_package.columns
     return build_profile_sequences(
         tables,
         model_package.task,
         model_package.features,
-        held["variables"],
-        held["drugs"],
-        held["vocabulary"],
+        columns["variables"],
+        columns["drugs"],
+        columns["vocabulary"],
     )
 
 
-def set_aside(model_package: ModelPackage, extract: Extract) -> pl.DataFrame:
-    """Lines for the implausible values of an extract's quarantine, if it has one."""
+def profile_quarantine(model_package: ModelPackage, extract: Extract) -> pl.DataFrame:
+    """Profile rows for the implausible values in an extract's quarantine; empty without one."""
     file = quarantine_file(extract)
-    aside = pl.read_parquet(file, glob=False) if file else pl.DataFrame(schema=QUARANTINE)
+    rows = pl.read_parquet(file, glob=False) if file else pl.DataFrame(schema=QUARANTINE)
     stays = extract.scan("stays").select("stay_id", "subject_id").collect()
-    return implausible(aside, stays, model_package.columns["variables"])
+    return implausible(rows, stays, model_package.columns["variables"])
 
 
 def quarantine_file(extract: Extract) -> Path | None:
-    """The extract's quarantine, where it has one."""
+    """The file with the extract's quarantined rows, or None if there is none."""
     file = extract.path / "quarantine.parquet"
     return file if file.is_file() else None

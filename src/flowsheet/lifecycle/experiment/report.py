@@ -1,4 +1,4 @@
-"""The report of an experiment: gathered from its stages, written as one HTML file."""
+"""The HTML report of an experiment, collected from its stages."""
 
 from __future__ import annotations
 
@@ -28,18 +28,19 @@ from flowsheet.tracking.run_metadata import collect_code_version, collect_enviro
 from flowsheet.tuning.importance import importance
 from flowsheet.windows.sequences import Sequences
 
-_TRIALS = {"number": pl.Int64, "state": pl.String, "value": pl.Float64}
+_TRIAL_COLUMNS = {"number": pl.Int64, "state": pl.String, "value": pl.Float64}
 
 
-def path(results: ExperimentResults) -> Path:
-    """Where the report of these results is, or will be."""
-    keys = [made.key for made in (results.evidence, results.memory) if made]
+def report_path(results: ExperimentResults) -> Path:
+    """Path of the report of these results, whether it exists or not."""
+    keys = [stage.key for stage in (results.evidence, results.memory) if stage]
     return Store.open().path("report", digest(keys)) / "report.html"
 
 
-def write(results: ExperimentResults, run_id: str, sections: Sequence[Section]) -> None:
-    """Write the report to :func:`path`; ``sections`` are those of special studies."""
-    config, plan = results.config, results.plan
+def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Section]) -> None:
+    """Write the report to :func:`report_path`, with further ``sections`` after the evidence."""
+    config = results.config
+    plan = results.plan
     extract = open_extract(plan.first_fold.data.extract)
     page = render(
         ReportData(
@@ -48,24 +49,24 @@ def write(results: ExperimentResults, run_id: str, sections: Sequence[Section]) 
             question=describe_task(config.task),
             description=config.description,
             protocol=describe_protocol(config.evaluation),
-            cohort=_cohort(extract, plan),
+            cohort=_cohort_report(extract, plan),
             sections=tuple(sections),
-            excluded_models=results.left_out,
-            models=tuple(_model(results, name) for name in results.models),
-            record=_facts(results, extract, run_id),
+            excluded_models=results.excluded_models,
+            models=tuple(_model_report(results, name) for name in results.models),
+            record=_run_details(results, extract, run_id),
             config_yaml=yaml.safe_dump(
                 config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
             ),
             created_at=local_now_text(),
         )
     )
-    with publish(path(results).parent) as part:
-        (part / "report.html").write_text(page)
+    with publish(report_path(results).parent) as folder:
+        (folder / "report.html").write_text(page)
 
 
-def _cohort(extract: Extract, plan: ExperimentPlan) -> CohortReport:
-    manifest, counted = extract.manifest, load_summary(plan.first_fold.data.windows)
-    missing = counted["unknown_share"]
+def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
+    manifest = extract.manifest
+    missing = load_summary(plan.first_fold.data.windows)["missing_share"]
     assert isinstance(missing, dict)
     return CohortReport(
         source=manifest.source.name,
@@ -73,7 +74,7 @@ def _cohort(extract: Extract, plan: ExperimentPlan) -> CohortReport:
         counts=manifest.counts,
         attrition=manifest.attrition,
         quarantined=tuple((q.table, q.rule, q.rows) for q in manifest.quarantined),
-        parts=pl.DataFrame(list(_parts(plan))),
+        parts=pl.DataFrame(list(_split_parts(plan))),
         missing=missing,
         prevalence=_prevalence(manifest),
         counted=dict((*manifest.exclusions, *manifest.source_counts)),
@@ -82,26 +83,27 @@ def _cohort(extract: Extract, plan: ExperimentPlan) -> CohortReport:
 
 
 def _prevalence(manifest: Manifest) -> pl.DataFrame:
-    held = pl.DataFrame([entry.model_dump() for entry in manifest.prevalence])
-    if held.is_empty():
-        return held
+    prevalence = pl.DataFrame([entry.model_dump() for entry in manifest.prevalence])
+    if prevalence.is_empty():
+        return prevalence
     septic = pl.col("with_episode").alias("septic")
-    return held.select("by", "group", "stays", septic, (septic / pl.col("stays")).alias("share"))
+    share = (septic / pl.col("stays")).alias("share")
+    return prevalence.select("by", "group", "stays", septic, share)
 
 
-def _parts(plan: ExperimentPlan) -> Iterator[dict[str, Any]]:
-    """Training, validation and test; of several folds the parts that are tested."""
+def _split_parts(plan: ExperimentPlan) -> Iterator[dict[str, Any]]:
+    """Counts of the training, validation and test part; of several folds, of the test parts."""
     if len(plan.folds) == 1:
-        for name, part in zip(
-            ("training", "validation", "test"), plan.first_fold.data.load_parts(), strict=True
-        ):
-            yield _part(name, part)
+        parts = plan.first_fold.data.load_parts()
+        yield _count_part("training", parts.train)
+        yield _count_part("validation", parts.valid)
+        yield _count_part("test", parts.test)
         return
-    for each in plan.folds:
-        yield _part(f"tested in {each.name}", each.data.load_parts()[2])
+    for fold in plan.folds:
+        yield _count_part(f"tested in {fold.name}", fold.data.load_parts().test)
 
 
-def _part(name: str, part: Sequences) -> dict[str, Any]:
+def _count_part(name: str, part: Sequences) -> dict[str, Any]:
     return {
         "part": name,
         "subjects": int(np.unique(part.subject_id).size),
@@ -111,46 +113,50 @@ def _part(name: str, part: Sequences) -> dict[str, Any]:
     }
 
 
-def _model(results: ExperimentResults, name: str) -> ModelReport:
-    """One model, as the round in service has it, or the first where there is none."""
+def _model_report(results: ExperimentResults, name: str) -> ModelReport:
+    """One model as trained in the final refit, or in the first fold if there is no refit."""
     plan = results.plan
-    shown = plan.final_refit or plan.first_fold
-    made, config = results.trained[shown.name][name], shown.config
-    can = MODELS.get(config.models[name].kind).capabilities
-    tuning = read_json(made.folder / "tuning.json")
-    mattered = importance(
-        config.models[name].kind, config.models[name], load_trials(made), config.seed
-    )
-    trials = [{key: trial[key] for key in _TRIALS} for trial in tuning["trials"]]
+    fold = plan.final_refit or plan.first_fold
+    config = fold.config
+    model = config.models[name]
+    stage = results.trained[fold.name][name]
+    capabilities = MODELS.get(model.kind).capabilities
+    tuning = read_json(stage.folder / "tuning.json")
+    param_importance = importance(model.kind, model, load_trials(stage), config.seed)
+    trials = [{column: trial[column] for column in _TRIAL_COLUMNS} for trial in tuning["trials"]]
+    table_files = sorted((stage.folder / "tables").glob("*.parquet"))
     return ModelReport(
         name=name,
-        family=can.family.value,
-        input_description=can.input_description,
+        family=capabilities.family.value,
+        input_description=capabilities.input_description,
         params=tuning["params"],
         tuning_score=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
-        trials=pl.DataFrame(trials, schema=_TRIALS),
-        tables={
-            file.stem: pl.read_parquet(file)
-            for file in sorted((made.folder / "tables").glob("*.parquet"))
-        },
-        importance=mattered.table,
-        importance_unavailable=mattered.left_out,
-        seconds=sum(results.trained[each.name][name].seconds for each in plan.all_folds),
+        trials=pl.DataFrame(trials, schema=_TRIAL_COLUMNS),
+        tables={file.stem: pl.read_parquet(file) for file in table_files},
+        importance=param_importance.table,
+        importance_unavailable=param_importance.left_out,
+        seconds=sum(results.trained[fold.name][name].seconds for fold in plan.all_folds),
     )
 
 
-def _facts(results: ExperimentResults, extract: Extract, run_id: str) -> dict[str, dict[str, Any]]:
-    around, stages = collect_environment(), results.stages
-    models = {name: made for name, made in stages.items() if made.kind == "model"}
+def _run_details(
+    results: ExperimentResults, extract: Extract, run_id: str
+) -> dict[str, dict[str, Any]]:
+    """Everything that identifies the run: fingerprints, versions and durations."""
+    environment = collect_environment()
+    stages = results.stages
+    model_keys = {
+        f"model {name}": stage.key for name, stage in stages.items() if stage.kind == "model"
+    }
+    versions = {name: environment[name] for name in ("python", "platform", "flowsheet")}
     return {
         "Run": {"MLflow run": run_id, "seed": results.config.seed, **collect_code_version()},
         "Fingerprints": {
             "extract": extract.fingerprint,
             "windows": results.plan.first_fold.data.windows.key,
             "split": results.plan.split_fingerprint(),
-            **{f"model {name}": made.key for name, made in models.items()},
+            **model_keys,
         },
-        "Versions": {key: around[key] for key in ("python", "platform", "flowsheet")}
-        | around["libraries"],
-        "Seconds": {name: made.seconds for name, made in stages.items()},
+        "Versions": versions | environment["libraries"],
+        "Seconds": {name: stage.seconds for name, stage in stages.items()},
     }

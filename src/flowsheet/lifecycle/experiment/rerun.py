@@ -1,4 +1,4 @@
-"""The same experiment again, from its record alone: do the numbers come back?"""
+"""Rerun a recorded experiment from its record alone, and compare every metric."""
 
 from __future__ import annotations
 
@@ -20,126 +20,136 @@ from flowsheet.state.store import STORE
 from flowsheet.tracking.run_metadata import collect_code_version, collect_environment
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
+_CODE_TAGS = {
+    "flowsheet.version": "version",
+    "mlflow.source.git.commit": "commit",
+    "flowsheet.git.dirty": "changed",
+}
+
 
 @dataclass(frozen=True)
 class ValueDiff:
-    """One thing then and now; None: it is not there."""
+    """A value in the original run and in the rerun; None where it is absent."""
 
-    what: str
+    name: str
     old: str | float | None
     new: str | float | None
 
     @property
-    def equal(self) -> bool:
-        """To the last bit."""
+    def is_equal(self) -> bool:
+        """Whether both are equal, to the last bit."""
         return self.old == self.new
 
 
 @dataclass(frozen=True)
 class RerunResult:
-    """What became of the record."""
+    """The comparison of a rerun with the original run."""
 
     old_run: str
     new_run: str
     changes: tuple[ValueDiff, ...]
     """Fingerprints, code and library versions that differ."""
-    figures: tuple[ValueDiff, ...]
-    """Every figure of every model."""
+    metrics: tuple[ValueDiff, ...]
+    """All metrics of all models."""
 
     @property
-    def equal(self) -> bool:
-        """Every figure came back."""
-        return all(line.equal for line in self.figures)
+    def is_reproduced(self) -> bool:
+        """Whether all metrics are equal."""
+        return all(metric.is_equal for metric in self.metrics)
 
 
 class RunExperiment(Protocol):
-    """Runs an experiment's flow; ``tags`` mark its MLflow run."""
+    """Runs an experiment's flow and adds ``tags`` to its MLflow run."""
 
     def __call__(self, config: ExperimentConfig, tags: dict[str, str], /) -> RunSummary:
-        """What the run reports."""
+        """Run the experiment."""
 
 
 def rerun(reference: str, run: RunExperiment, progress: Progress) -> RerunResult:
-    """Rebuild an experiment from its record, with nothing taken from the store, and compare every
-    figure.
+    """Run an experiment again with the recorded configuration and an empty store.
+
+    Args:
+        reference: a run id, ``NAME/VERSION`` or ``NAME@ALIAS``.
+        run: runs the experiment.
+        progress: called with a warning for each version that differs from the record.
 
     Raises:
-        UsageError: there is no such run, or its configuration is not one that this version
-        understands.
-        CheckFailed: the records are not where they were, or cannot be read.
+        UsageError: there is no such run, or its configuration is invalid in this release.
+        CheckFailed: the source records cannot be found or read.
     """
-    old = _recorded(reference)
+    old = _load_record(reference)
     config = validate_config(ExperimentConfig, old.config, where=f"the record of run {old.run_id}")
-    registry = config.registry.model_copy(update={"register_models": False})
-    here = config.compute.model_copy(
-        update={"pool": None}
-    )  # a pool's workers know nothing of the empty store
-    config = config.model_copy(update={"registry": registry, "compute": here})
-    for line in _surroundings(old):
-        progress(f"warning: {line.what} was {line.old}, is {line.new}")
+    config = config.model_copy(
+        update={
+            "registry": config.registry.model_copy(update={"register_models": False}),
+            # the workers of a pool would use their own store, not the empty one
+            "compute": config.compute.model_copy(update={"pool": None}),
+        }
+    )
+    version_changes = _version_changes(old)
+    for change in version_changes:
+        progress(f"warning: {change.name} was {change.old}, is {change.new}")
     with _empty_store():
         tags = {"flowsheet.rerun_of": old.run_id, "flowsheet.rerun": uuid.uuid4().hex}
-        outcome = run(config, tags)
-    new = _recorded(outcome.run_id)
-    changes = [
-        *_differences("fingerprint of", old.fingerprints, new.fingerprints),
-        *_surroundings(old),
-    ]
+        summary = run(config, tags)
+    new = _load_record(summary.run_id)
+    fingerprint_changes = _diff("fingerprint of", old.fingerprints, new.fingerprints)
     return RerunResult(
-        old.run_id, new.run_id, tuple(changes), tuple(_figures(old.metrics(), new.metrics()))
+        old_run=old.run_id,
+        new_run=new.run_id,
+        changes=(*fingerprint_changes, *version_changes),
+        metrics=tuple(_compare_metrics(old.metrics(), new.metrics())),
     )
 
 
-def _recorded(reference: str) -> RunRecord:
+def _load_record(reference: str) -> RunRecord:
     with tempfile.TemporaryDirectory() as folder:
         return load_run_record(reference, Path(folder))
 
 
-def _surroundings(old: RunRecord) -> list[ValueDiff]:
-    """What differs between the record's code and environment and ours."""
-    names = {
-        "flowsheet.version": "version",
-        "mlflow.source.git.commit": "commit",
-        "flowsheet.git.dirty": "changed",
-    }
-    code = {names[k]: v for k, v in collect_code_version().items()}
-    ours = collect_environment()
-    python = _differences("", {"python": old.environment["python"]}, {"python": ours["python"]})
+def _version_changes(old: RunRecord) -> list[ValueDiff]:
+    """Differences between the recorded code and environment and the current ones."""
+    code = {_CODE_TAGS[tag]: value for tag, value in collect_code_version().items()}
+    environment = collect_environment()
+    old_python = {"python": old.environment["python"]}
+    new_python = {"python": environment["python"]}
     return [
-        *_differences("code", old.code, code),
-        *python,
-        *_differences("library", old.environment["libraries"], ours["libraries"]),
+        *_diff("code", old.code, code),
+        *_diff("", old_python, new_python),
+        *_diff("library", old.environment["libraries"], environment["libraries"]),
     ]
 
 
-def _differences(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[ValueDiff]:
-    lines = [
+def _diff(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> list[ValueDiff]:
+    """The values that differ."""
+    diffs = [
         ValueDiff(f"{kind} {name}".strip(), old.get(name), new.get(name))
         for name in sorted({*old, *new})
     ]
-    return [line for line in lines if not line.equal]
+    return [diff for diff in diffs if not diff.is_equal]
 
 
-def _figures(
+def _compare_metrics(
     old: Mapping[str, Mapping[str, float]], new: Mapping[str, Mapping[str, float]]
 ) -> Iterator[ValueDiff]:
     for model in sorted({*old, *new}):
-        then, now = old.get(model, {}), new.get(model, {})
-        for figure in sorted({*then, *now}):
-            yield ValueDiff(
-                f"{model} {figure.removeprefix('test.')}", then.get(figure), now.get(figure)
-            )
+        old_values = old.get(model, {})
+        new_values = new.get(model, {})
+        for metric in sorted({*old_values, *new_values}):
+            name = f"{model} {metric.removeprefix('test.')}"
+            yield ValueDiff(name, old_values.get(metric), new_values.get(metric))
 
 
 @contextmanager
 def _empty_store() -> Iterator[None]:
-    """Nothing that was made before is found, and nothing stays."""
-    folder, before = home() / "reruns" / uuid.uuid4().hex[:8], os.environ.get(STORE)
+    """Use an empty store, which is deleted after the block."""
+    folder = home() / "reruns" / uuid.uuid4().hex[:8]
+    previous = os.environ.get(STORE)
     os.environ[STORE] = str(folder)
     try:
         yield
     finally:
         os.environ.pop(STORE)
-        if before is not None:
-            os.environ[STORE] = before
+        if previous is not None:
+            os.environ[STORE] = previous
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A stage of an experiment: made once for the content it depends on, then found again."""
+"""Stages of an experiment: built once for the content they depend on, then reused."""
 
 from __future__ import annotations
 
@@ -13,77 +13,81 @@ from flowsheet.state.publish import publish
 from flowsheet.state.store import Store
 
 Progress = Callable[[str], None]
-_ABOUT = "stage.json"
+"""Receives one line of progress at a time."""
+_METADATA_FILE = "stage.json"
 
 
 class Stage(FrozenModel):
-    """A reference to a finished stage: small enough to hand between processes and machines."""
+    """A reference to a finished stage: small enough to pass between processes and machines."""
 
     kind: str
     key: str
     path: str
     reused: bool
     seconds: float
-    """What making it took, also when it was made by an earlier run."""
+    """How long the build took, also when an earlier run did it."""
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """The folder with the stage's files."""
         return Path(self.path)
 
 
-def run_stage(kind: str, key: str, make: Callable[[Path], None]) -> Stage:
-    """The stage of that key: found in the store, or made by filling the folder that ``make`` is
-    given.
+def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
+    """Find the stage with this key in the store, or build it.
 
-    Two runs that want the same stage make it once; a killed one leaves nothing that counts as made,
-    and one that has lost some of its contents is made again.
+    Concurrent runs that need the same stage build it once. A run that is killed leaves no partial
+    stage behind, and a stage with missing or truncated files is built again.
+
+    Args:
+        kind: folder of the store, such as "windows".
+        key: digest of everything that the contents depend on.
+        build: fills the folder that it is given.
     """
     store = Store.open()
     with store.lock(kind, key):
-        path, reused = store.path(kind, key), is_complete(kind, key)
+        path = store.path(kind, key)
+        reused = is_complete(kind, key)
         if not reused:
             if store.has(kind, key):
-                print(
-                    f"[{kind}] {path} has lost some of its contents; it is made again",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            started = time.perf_counter()
-            with publish(path) as folder:
-                make(folder)
-                about = {
-                    "key": key,
-                    "seconds": round(time.perf_counter() - started, 3),
-                    "files": _sizes(folder),
-                }
-                write_json(folder / _ABOUT, about)
-        return Stage(
-            kind=kind,
-            key=key,
-            path=str(path),
-            reused=reused,
-            seconds=read_json(path / _ABOUT)["seconds"],
-        )
+                _warn(f"[{kind}] {path} has missing or truncated files; building it again")
+            _build(path, key, build)
+        seconds = read_json(path / _METADATA_FILE)["seconds"]
+        return Stage(kind=kind, key=key, path=str(path), reused=reused, seconds=seconds)
 
 
 def is_complete(kind: str, key: str) -> bool:
-    """Whether the store holds the stage of that key, with files as long as they were written.
+    """Whether the store has the stage with this key, and every file has the length it was written with.
 
-    Where the power failed just after a stage was made, a disk can have kept its names without their
-    contents.
+    After a power failure, a disk may have kept the names of new files but not their contents.
     """
-    store = Store.open()
+    path = Store.open().path(kind, key)
     try:
-        written: dict[str, int] = read_json(store.path(kind, key) / _ABOUT).get("files", {})
+        written: dict[str, int] = read_json(path / _METADATA_FILE).get("files", {})
     except (OSError, ValueError, AttributeError):
         return False
-    return written.items() <= _sizes(store.path(kind, key)).items()
+    return written.items() <= _file_sizes(path).items()
 
 
-def _sizes(folder: Path) -> dict[str, int]:
+def _build(path: Path, key: str, build: Callable[[Path], None]) -> None:
+    started = time.perf_counter()
+    with publish(path) as folder:
+        build(folder)
+        metadata = {
+            "key": key,
+            "seconds": round(time.perf_counter() - started, 3),
+            "files": _file_sizes(folder),
+        }
+        write_json(folder / _METADATA_FILE, metadata)
+
+
+def _file_sizes(folder: Path) -> dict[str, int]:
     return {
         str(file.relative_to(folder)): file.stat().st_size
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Windows and split -> a tuned model, its model package, and its probabilities for everybody who was not trained on."""
+"""Tune and train one model: windows and split -> model package and held-out probabilities."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,12 +15,7 @@ from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import make_score_function
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
-from flowsheet.lifecycle.experiment.stage import (
-    Progress,
-    Stage,
-    is_complete,
-    run_stage,
-)
+from flowsheet.lifecycle.experiment.stage import Progress, Stage, is_complete, run_stage
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import VERSION as PROFILE_VERSION
 from flowsheet.prediction.model_package import ModelPackage
@@ -35,33 +31,44 @@ from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.split import Split
 
-OnTrial = Callable[[TrialRecord], None]
+TrialCallback = Callable[[TrialRecord], None]
+"""Receives each trial when it has ended."""
+
+
+class SplitParts(NamedTuple):
+    """The stays of the training, validation and test subjects."""
+
+    train: Sequences
+    valid: Sequences
+    test: Sequences
 
 
 class FoldData(FrozenModel):
-    """What every model of an experiment is trained and tested on."""
+    """The data of one fold: the same for all models."""
 
     extract: Stage
     windows: Stage
     split: Stage
-    part: str = "fold-0"
+    split_name: str = "fold-0"
     """Which of the protocol's splits."""
 
-    def load_parts(self) -> tuple[Sequences, Sequences, Sequences]:
-        """The stays of the training, validation and test subjects."""
+    def load_parts(self) -> SplitParts:
+        """Read the sequences of the training, validation and test subjects."""
         sequences = Sequences.load(self.windows.folder / "sequences")
         split = self.load_split()
-        return tuple(
-            sequences.select_subjects(part) for part in (split.train, split.valid, split.test)
-        )  # type: ignore[return-value]
+        return SplitParts(
+            train=sequences.select_subjects(split.train),
+            valid=sequences.select_subjects(split.valid),
+            test=sequences.select_subjects(split.test),
+        )
 
     def load_split(self) -> Split:
-        """Who is in which part."""
-        return Split.load(self.split.folder / f"{self.part}.json")
+        """Read the subject ids of each part."""
+        return Split.load(self.split.folder / f"{self.split_name}.json")
 
 
 def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
-    """What a trained model depends on, and nothing else: equal keys, equal numbers."""
+    """Digest of everything that a trained model depends on: equal keys give equal predictions."""
     model = config.models[name]
     return digest(
         {
@@ -76,58 +83,76 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
 
 
 def is_trained(key: str) -> bool:
-    """Whether the store holds the trained model of that key."""
+    """Whether the store has the trained model with this key."""
     return is_complete("model", key)
 
 
 def train_model(
-    config: ExperimentConfig, name: str, data: FoldData, on_trial: OnTrial, progress: Progress
+    config: ExperimentConfig,
+    name: str,
+    data: FoldData,
+    on_trial: TrialCallback,
+    progress: Progress,
 ) -> Stage:
-    """Tune and fit one model of the experiment; a killed study goes on where it was.
+    """Tune and fit one model of the experiment; a study that was killed is resumed.
+
+    Args:
+        config: the experiment's configuration.
+        name: the model's key in ``config.models``.
+        data: the fold's data.
+        on_trial: called with each trial when it has ended.
+        progress: called with lines of progress.
 
     Raises:
-        CheckFailed: the model cannot be fitted to this task (says why).
+        CheckFailed: the model does not apply to the task, or cannot be fitted to the data.
     """
-    _check_applies(config, name)
+    _check_applicable(config, name)
     key = training_key(config, name, data)
     work = Store.open().work("model", key)
-    url = os.environ.get(OPTUNA_URL)
-    together = (
-        _search(config, name, data, work=work, progress=progress, url=url)
-        if url and not is_trained(key)
-        else None
-    )
+    storage = os.environ.get(OPTUNA_URL)
+    shared_search: _Search | None = None
+    if storage and not is_trained(key):
+        # before the stage is locked, so that several workers search at the same time
+        shared_search = _search(config, name, data, work=work, progress=progress, storage=storage)
 
-    def make(folder: Path) -> None:
-        scaler, valid_part, test_part, tuned = together or _search(
-            config, name, data, work=work, progress=progress, on_trial=on_trial
-        )
-        if together:
-            for trial in tuned.trials:
+    def build(folder: Path) -> None:
+        if shared_search:
+            search = shared_search
+            for trial in search.tuned.trials:
                 on_trial(trial)
-        model_package = ModelPackage.write(
+        else:
+            search = _search(config, name, data, work=work, progress=progress, on_trial=on_trial)
+        package = ModelPackage.write(
             folder / "model_package",
             kind=config.models[name].kind,
-            model=tuned.folder,
-            scaler=scaler,
+            model=search.tuned.folder,
+            scaler=search.scaler,
             task=config.task,
             features=config.features,
             columns=read_json(data.windows.folder / "columns.json"),
             training_key=key,
         )
-        said = {}
-        for part, sequences in (("test", test_part), ("valid", valid_part)):
-            probabilities = (
-                model_package.model.predict_proba(sequences) if len(sequences) else np.empty(0)
-            )
+        risks = {}
+        for part, sequences in (("test", search.test), ("valid", search.valid)):
+            has_stays = len(sequences) > 0
+            probabilities = package.model.predict_proba(sequences) if has_stays else np.empty(0)
             np.save(folder / f"{part}.npy", probabilities, allow_pickle=False)
-            said[part] = StayRisks(sequences, probabilities)
-        save_reference(model_package, data.extract, np.asarray(data.load_split().train), said)
-        _keep_story(folder, model_package, tuned)
+            risks[part] = StayRisks(sequences, probabilities)
+        save_reference(package, data.extract, np.asarray(data.load_split().train), risks)
+        _save_tuning(folder, package, search.tuned)
 
-    made = run_stage("model", key, make)
+    stage = run_stage("model", key, build)
     shutil.rmtree(work, ignore_errors=True)
-    return made
+    return stage
+
+
+class _Search(NamedTuple):
+    """A finished search, with the scaled parts that the best model predicts."""
+
+    scaler: Scaler | None
+    valid: Sequences
+    test: Sequences
+    tuned: Tuned
 
 
 def _search(
@@ -137,26 +162,23 @@ def _search(
     *,
     work: Path,
     progress: Progress,
-    on_trial: OnTrial = lambda trial: None,
-    url: str | None = None,
-) -> tuple[Scaler | None, Sequences, Sequences, Tuned]:
-    """The scaler, the scaled validation and test parts, and the finished search.
-
-    With a ``url`` any number of workers search together.
-    """
+    on_trial: TrialCallback = lambda trial: None,
+    storage: str | None = None,
+) -> _Search:
+    """Tune the model; with the URL of a shared Optuna ``storage``, together with other workers."""
     model = config.models[name]
-    train_part, valid_part, test_part = data.load_parts()
-    scaler = Scaler.fit(train_part) if MODELS.get(model.kind).capabilities.scaled else None
+    train, valid, test = data.load_parts()
+    scaler = Scaler.fit(train) if MODELS.get(model.kind).capabilities.scaled else None
     if scaler:
-        train_part, valid_part, test_part = map(
-            scaler.transform, (train_part, valid_part, test_part)
-        )
+        train = scaler.transform(train)
+        valid = scaler.transform(valid)
+        test = scaler.transform(test)
     tuned = tune(
         model.kind,
         model,
         config.tuning,
-        train_part,
-        valid_part,
+        train,
+        valid,
         seed=config.seed,
         score=make_score_function(config.tuning.metric),
         work=work,
@@ -164,29 +186,30 @@ def _search(
         threads=config.compute.threads,
         on_trial=on_trial,
         progress=progress,
-        storage=url,
+        storage=storage,
     )
-    return scaler, valid_part, test_part, tuned
+    return _Search(scaler, valid, test, tuned)
 
 
-def _check_applies(config: ExperimentConfig, name: str) -> None:
-    """Refuse a model whose family makes no sense for the task.
+def _check_applicable(config: ExperimentConfig, name: str) -> None:
+    """Refuse a model whose family cannot predict the task's response.
 
-    Before the first onset every earlier response is 0: a model of the response history alone has
-    nothing to learn.
+    Before the first onset every earlier response is 0: a model that uses nothing but the response
+    history has nothing to learn from.
     """
     if config.task.response not in MODELS.get(config.models[name].kind).capabilities.responses:
         raise CheckFailed(
-            f"{name} learns from the patient's earlier responses, and before a first onset these are all 0",
+            f"{name} predicts from the patient's earlier responses, "
+            "and before a first onset these are all 0",
             where=f"task {config.task.name}, response {config.task.response.value}",
-            todo="use a task whose response is the state, such as next_day, or leave the model out",
+            todo=f"choose a task with response: state, such as next_day, or remove {name}",
         )
 
 
-def _keep_story(folder: Path, model_package: ModelPackage, tuned: Tuned) -> None:
-    """What a reader may ask of the fit: its tables and its trials."""
+def _save_tuning(folder: Path, package: ModelPackage, tuned: Tuned) -> None:
+    """Save the model's tables (coefficients, learning curves, ...) and its trials."""
     (folder / "tables").mkdir()
-    for table, frame in model_package.model.tables().items():
+    for table, frame in package.model.tables().items():
         frame.write_parquet(folder / "tables" / f"{table}.parquet")
     trials = [asdict(trial) for trial in tuned.trials]
     write_json(
@@ -194,40 +217,35 @@ def _keep_story(folder: Path, model_package: ModelPackage, tuned: Tuned) -> None
     )
 
 
-def load_probabilities(made: Stage, part: str) -> Floats:
-    """What a trained model says of the rows of the ``valid`` or the ``test`` subjects."""
-    return np.asarray(np.load(made.folder / f"{part}.npy", allow_pickle=False), np.float64)
+def load_probabilities(model: Stage, part: str) -> Floats:
+    """The trained model's probabilities of the ``valid`` or ``test`` rows, shape (N,)."""
+    return np.asarray(np.load(model.folder / f"{part}.npy", allow_pickle=False), np.float64)
 
 
-def load_trials(trained: Stage) -> list[TrialRecord]:
+def load_trials(model: Stage) -> list[TrialRecord]:
     """The finished trials of a trained model."""
-    records = read_json(trained.folder / "tuning.json")["trials"]
-    return [
-        TrialRecord(
-            **{
-                **r,
-                "state": TrialState(r["state"]),
-                "curve": {int(k): v for k, v in r["curve"].items()},
-            }
-        )
-        for r in records
-    ]
+    trials = []
+    for record in read_json(model.folder / "tuning.json")["trials"]:
+        record["state"] = TrialState(record["state"])
+        record["curve"] = {int(epoch): value for epoch, value in record["curve"].items()}
+        trials.append(TrialRecord(**record))
+    return trials
 
 
 def resolve_device(config: ExperimentConfig, model: ModelConfig) -> str:
-    """``cpu`` or ``cuda``: what the compute choice asks for, where the model can use it.
+    """``cpu`` or ``cuda``, from ``compute.device`` and the model's capabilities.
 
     Raises:
-        UsageError: a GPU is asked for and there is none.
+        UsageError: compute.device=cuda, and there is no GPU.
     """
-    wanted = config.compute.device
-    if wanted == "cpu" or not MODELS.get(model.kind).capabilities.gpu:
+    device = config.compute.device
+    if device == "cpu" or not MODELS.get(model.kind).capabilities.gpu:
         return "cpu"
     import torch
 
     if torch.cuda.is_available():
         return "cuda"
-    if wanted == "cuda":
+    if device == "cuda":
         raise UsageError(
             "compute.device=cuda, but this machine has no GPU", todo="use compute.device=auto"
         )

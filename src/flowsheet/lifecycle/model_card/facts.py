@@ -1,8 +1,7 @@
-"""The model card of a registered version: what a reader must know before using it, taken from the record alone."""
+"""What a model card is based on: the record of a registered version, collected from MLflow."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,100 +10,84 @@ from typing import Any
 from flowsheet.cohort.extract import Manifest
 from flowsheet.config import EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.state.json_files import read_json, write_json
+from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.decisions import Decision, load_decisions
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.run_records import RunRecord, load_run_record
-from flowsheet.tracking.runs import Tracker
 
-FOLDER, CARD, MANIFEST = "card", "MODEL_CARD.md", "manifest.json"
+CARD_FOLDER = "card"
+"""Artifact folder of the model's MLflow run."""
+MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is known of a version."""
+class ModelFacts:
+    """Everything that is recorded about a registered version."""
 
     version: ModelVersion
     model: str
-    """Its name in its experiment."""
+    """The model's name in its experiment."""
     record: RunRecord
     task: TaskConfig
     features: FeaturesConfig
     evaluation: EvaluationConfig
     evidence: Evidence
-    model_package: Mapping[str, Any]
-    """kind, params, columns, inputs, ... (see ``prediction.model_package``)."""
+    package: Mapping[str, Any]
+    """kind, params, columns, inputs, ... (see ``flowsheet.prediction.model_package``)."""
     manifest: Manifest | None
-    """Of the cohort extract; None where the record keeps none."""
+    """Manifest of the cohort extract; None if the run does not have it."""
     decisions: tuple[Decision, ...]
 
 
-def card(reference: str) -> str:
-    """The card of ``NAME/VERSION``, ``NAME@ALIAS`` or ``NAME`` (its champion) as of now, as
-    Markdown.
+def load_facts(version: ModelVersion, folder: Path) -> ModelFacts:
+    """Load the facts about a registered version; artifacts are downloaded to ``folder``.
 
     Raises:
-        UsageError: there is no such version.
-        CheckFailed: its run keeps no evidence.
+        CheckFailed: the run has no evidence.
     """
-    from flowsheet.lifecycle.model_card.template import markdown
-
-    with tempfile.TemporaryDirectory() as temporary:
-        return markdown(_recorded(model_registry.resolve_reference(reference), Path(temporary)))
-
-
-def keep(name: str, version: int, evidence: Evidence, manifest: Manifest) -> None:
-    """Write the card of a version that is being registered beside its run, and name it in its description."""
-    from flowsheet.lifecycle.model_card.template import markdown
-
-    found = model_registry.get_version(name, version)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if model_registry.download_run_artifact(found, FOLDER, folder) is None:
-            facts = _facts(found, evidence, manifest, folder)
-            if facts.model not in evidence.models:
-                return  # an earlier run made the version, and this is not its evidence
-            (folder / FOLDER).mkdir()
-            (folder / FOLDER / CARD).write_text(markdown(facts))
-            write_json(folder / FOLDER / MANIFEST, manifest.model_dump(mode="json"))
-            Tracker.open().log_artifacts(found.run_id, folder / FOLDER, FOLDER)
-    model_registry.link_artifact(found, "Model card", f"{FOLDER}/{CARD}")
-
-
-def _recorded(version: ModelVersion, folder: Path) -> Facts:
-    kept = model_registry.download_run_artifact(version, FOLDER, folder)
-    manifest = Manifest.model_validate(read_json(kept / MANIFEST)) if kept else None
-    evidence = load_run_record(f"{version.name}/{version.version}", folder).download_artifacts(
-        "evidence", folder
-    )
-    return _facts(version, Evidence.load(evidence), manifest, folder)
-
-
-def _facts(
-    version: ModelVersion, evidence: Evidence, manifest: Manifest | None, folder: Path
-) -> Facts:
+    card_folder = model_registry.download_run_artifact(version, CARD_FOLDER, folder)
+    manifest = None
+    if card_folder:
+        manifest = Manifest.model_validate(read_json(card_folder / MANIFEST_FILE))
     record = load_run_record(f"{version.name}/{version.version}", folder)
-    about = model_registry.read_package_info(version)
-    return Facts(
+    evidence = Evidence.load(record.download_artifacts("evidence", folder))
+    return collect_facts(version, evidence, manifest, folder)
+
+
+def collect_facts(
+    version: ModelVersion, evidence: Evidence, manifest: Manifest | None, folder: Path
+) -> ModelFacts:
+    """Collect the facts about a version whose evidence and manifest are at hand.
+
+    Args:
+        version: the registered version.
+        evidence: the evidence of its experiment.
+        manifest: the manifest of the extract that it was trained on, if known.
+        folder: where artifacts are downloaded to.
+    """
+    record = load_run_record(f"{version.name}/{version.version}", folder)
+    package = model_registry.read_package_info(version)
+    return ModelFacts(
         version=version,
         model=record.models[0],
         record=record,
-        task=TaskConfig.model_validate(about["task"]),
-        features=FeaturesConfig.model_validate(about["features"]),
+        task=TaskConfig.model_validate(package["task"]),
+        features=FeaturesConfig.model_validate(package["features"]),
         evaluation=EvaluationConfig.model_validate(record.config["evaluation"]),
         evidence=evidence,
-        model_package=about,
+        package=package,
         manifest=manifest,
-        decisions=_decisions(version),
+        decisions=_find_decisions(version),
     )
 
 
-def _decisions(version: ModelVersion) -> tuple[Decision, ...]:
-    """Those about the version, and about the one that it was taken from to serve under another name."""
-    known = {(version.name, version.version), model_registry.get_source_version(version)}
+def _find_decisions(version: ModelVersion) -> tuple[Decision, ...]:
+    """Decisions about the version, and about the version that it is a copy of."""
+    versions = {(version.name, version.version), model_registry.get_source_version(version)}
     return tuple(
-        d
-        for d in load_decisions()
-        if (d.name, d.version) in known or (d.name, d.previous_version) in known
+        decision
+        for decision in load_decisions()
+        if (decision.name, decision.version) in versions
+        or (decision.name, decision.previous_version) in versions
     )

@@ -1,4 +1,4 @@
-"""What the record says against a model: every line is a finding, none is said of all models."""
+"""Limitations of a model, found in its record by rules; there are no general disclaimers."""
 
 from __future__ import annotations
 
@@ -11,135 +11,167 @@ from flowsheet.config import Protocol
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
 from flowsheet.evaluation.summaries import BETTER, SAME
-from flowsheet.lifecycle.model_card.facts import Facts
+from flowsheet.lifecycle.model_card.facts import ModelFacts
 
-_FEW_EVENTS = 100
-"""Below it a held-out sample says little: the common advice for validating a risk model is 100
-events or more (Collins, Ogundimu, Altman, Statistics in Medicine 2016)."""
-_SLOPE = (0.8, 1.25)
-
-
-def limits(facts: Facts) -> list[str]:
-    """Sentences, the graver ones first."""
-    found = [
-        line
-        for rule in (
-            _data,
-            _generalisation,
-            _events,
-            _persistence,
-            _calibration,
-            _subgroups,
-            _rivals,
-            _record,
-        )
-        for line in rule(facts)
-    ]
-    return found or ["The record shows none of the limits that are looked for."]
+_MIN_EVENTS = 100
+"""Fewer held-out events make the metrics imprecise: the common advice for validating a risk model
+is 100 events or more (Collins, Ogundimu, Altman, Statistics in Medicine 2016)."""
+_MIN_SLOPE = 0.8
+_MAX_SLOPE = 1.25
+_MAX_QUARANTINED_SHARE = 0.01
+_MIN_SELECTED_SHARE = 0.5
 
 
-def _row(facts: Facts, metric: str, subset: str = ALL) -> dict[str, Any] | None:
+def find_limitations(facts: ModelFacts) -> list[str]:
+    """Sentences about the model's limitations, the most serious first."""
+    rules = (
+        _data,
+        _generalisation,
+        _events,
+        _persistence,
+        _calibration,
+        _subgroups,
+        _other_models,
+        _code,
+    )
+    sentences = [sentence for rule in rules for sentence in rule(facts)]
+    return sentences or ["None of the limitations that are checked for applies."]
+
+
+def _leaderboard_row(facts: ModelFacts, metric: str, subset: str = ALL) -> dict[str, Any] | None:
     rows = facts.evidence.leaderboard.filter(model=facts.model, metric=metric, subset=subset)
     return rows.row(0, named=True) if rows.height else None
 
 
-def _data(facts: Facts) -> Iterator[str]:
-    source = facts.record.config["cohort"]["source"]
-    if source == "simulated":
-        yield "Its patients are simulated: it says nothing about real ones and must not be used on them."
+def _is_simulated(facts: ModelFacts) -> bool:
+    return bool(facts.record.config["cohort"]["source"] == "simulated")
+
+
+def _data(facts: ModelFacts) -> Iterator[str]:
+    if _is_simulated(facts):
+        yield (
+            "The patients are simulated: the model says nothing about real patients and must not "
+            "be used on them."
+        )
     if facts.manifest is None:
-        yield "How the cohort was selected is not in the record."
+        yield "The record does not say how the cohort was selected."
         return
     for table, share in facts.manifest.quarantined_share.items():
-        if share > 0.01:
-            yield f"{share:.1%} of the rows of {table} broke a rule of the contract and were set aside."
+        if share > _MAX_QUARANTINED_SHARE:
+            yield f"{share:.1%} of the rows of {table} failed validation and were quarantined."
     steps = facts.manifest.attrition
-    if len(steps) > 1 and steps[-1][1] < 0.5 * steps[0][1]:
-        yield f"Only {steps[-1][1]:,} of {steps[0][1]:,} stays are in the cohort: see its attrition for who is not."
+    if len(steps) > 1:
+        all_stays = steps[0][1]
+        selected = steps[-1][1]
+        if selected < _MIN_SELECTED_SHARE * all_stays:
+            yield (
+                f"Only {selected:,} of {all_stays:,} stays are in the cohort: see its selection "
+                "for the patients who are not."
+            )
 
 
-def _generalisation(facts: Facts) -> Iterator[str]:
-    sites = [e for e in facts.manifest.prevalence if e.by == "site"] if facts.manifest else []
-    kept = facts.evaluation.protocol
-    if kept is Protocol.site or facts.record.config["cohort"]["source"] == "simulated":
+def _generalisation(facts: ModelFacts) -> Iterator[str]:
+    protocol = facts.evaluation.protocol
+    if protocol is Protocol.site or _is_simulated(facts):
         return
-    where = f"the same {len(sites)} sites" if len(sites) > 1 else "the same place"
-    when = "" if kept is Protocol.temporal else " and years"
-    yield f"The held-out patients come from {where}{when} as those it learned from: elsewhere it is untested."
+    entries = facts.manifest.prevalence if facts.manifest else ()
+    sites = [entry for entry in entries if entry.by == "site"]
+    place = f"the same {len(sites)} sites" if len(sites) > 1 else "the same place"
+    period = "" if protocol is Protocol.temporal else " and years"
+    yield (
+        f"The held-out patients come from {place}{period} as the training patients: the model is "
+        "untested elsewhere."
+    )
 
 
-def _events(facts: Facts) -> Iterator[str]:
-    row = _row(facts, facts.evaluation.metric)
-    if row and row["events"] < _FEW_EVENTS:
-        yield f"The figures rest on {row['events']:,} held-out rows with the event, fewer than {_FEW_EVENTS}."
+def _events(facts: ModelFacts) -> Iterator[str]:
+    row = _leaderboard_row(facts, facts.evaluation.metric)
+    if row and row["events"] < _MIN_EVENTS:
+        yield (
+            f"The metrics are based on {row['events']:,} held-out rows with the event, fewer than "
+            f"{_MIN_EVENTS}."
+        )
     if not facts.evidence.about["resamples"]:
-        yield "No intervals were computed."
+        yield "No confidence intervals were computed."
 
 
-def _persistence(facts: Facts) -> Iterator[str]:
-    """With a state as response, most of what is predicted may be that it goes on."""
+def _persistence(facts: ModelFacts) -> Iterator[str]:
+    """Where the response is a state, good metrics may mostly come from its persistence."""
     metric = facts.evaluation.metric
-    every, entering = _row(facts, metric), _row(facts, metric, NEW_ONSETS)
-    if every and entering and entering["high"] < every["low"]:
+    all_rows = _leaderboard_row(facts, metric)
+    new_onsets = _leaderboard_row(facts, metric, NEW_ONSETS)
+    if all_rows and new_onsets and new_onsets["high"] < all_rows["low"]:
         label = METRICS.get(metric).label
         yield (
-            f"Of patients who are not septic yet it knows less than the headline says: {label} {entering['value']:.3f} "
-            f"among new onsets, {every['value']:.3f} over all rows."
+            "For patients who are not septic yet, it predicts less well than the headline says: "
+            f"{label} {new_onsets['value']:.3f} for new onsets, {all_rows['value']:.3f} over all "
+            "rows."
         )
 
 
-def _calibration(facts: Facts) -> Iterator[str]:
-    row = _row(facts, "calibration_slope")
-    if row is None or not _SLOPE[0] <= row["value"] <= _SLOPE[1]:
-        said = (
-            "is not estimable"
-            if row is None or row["value"] != row["value"]
-            else f"is {row['value']:.2f}"
+def _calibration(facts: ModelFacts) -> Iterator[str]:
+    row = _leaderboard_row(facts, "calibration_slope")
+    advice = "Recalibrate it before its probabilities are read as risks."
+    if row is None or row["value"] != row["value"]:
+        yield f"The calibration slope is not estimable. {advice}"
+    elif row["value"] < _MIN_SLOPE:
+        yield (
+            f"The calibration slope is {row['value']:.2f}: high risks are overestimated, low "
+            f"risks underestimated. {advice}"
         )
-        kind = ""
-        if row and row["value"] < _SLOPE[0]:
-            kind = ": high risks are overstated, low ones understated"
-        elif row and row["value"] > _SLOPE[1]:
-            kind = ": risks are drawn too far towards the mean"
-        yield f"The calibration slope {said}{kind}. Do not read its probabilities as risks without recalibration."
+    elif row["value"] > _MAX_SLOPE:
+        yield (
+            f"The calibration slope is {row['value']:.2f}: risks are too close to the mean. "
+            f"{advice}"
+        )
 
 
-def _subgroups(facts: Facts) -> Iterator[str]:
+def _subgroups(facts: ModelFacts) -> Iterator[str]:
     metric = facts.evaluation.metric
-    every = _row(facts, metric)
     groups = facts.evidence.leaderboard.filter(
         pl.col("subset").str.contains(":"), model=facts.model, metric=metric
     )
     if groups.is_empty():
-        yield "Whether it serves some groups of patients worse than others was not looked at."
+        yield "Performance in subgroups of patients was not evaluated."
         return
-    unknown = groups.filter(pl.col("value").is_nan())["subset"].to_list()
-    if unknown:
-        yield f"Too few events to tell anything of: {', '.join(unknown)}."
-    if every:
-        larger = METRICS.get(metric).larger_is_better
-        worse = pl.col("high") < every["low"] if larger else pl.col("low") > every["high"]
-        for row in groups.filter(worse).to_dicts():
-            label = METRICS.get(metric).label
-            yield f"It is worse for {row['subset']}: {label} {row['value']:.3f}, over all {every['value']:.3f}."
+    not_estimable = groups.filter(pl.col("value").is_nan())["subset"].to_list()
+    if not_estimable:
+        yield f"Subgroups with too few events to evaluate: {', '.join(not_estimable)}."
+    all_rows = _leaderboard_row(facts, metric)
+    if all_rows is None:
+        return
+    is_below = pl.col("high") < all_rows["low"]
+    is_above = pl.col("low") > all_rows["high"]
+    is_worse = is_below if METRICS.get(metric).larger_is_better else is_above
+    label = METRICS.get(metric).label
+    for row in groups.filter(is_worse).to_dicts():
+        yield (
+            f"It is worse for {row['subset']}: {label} {row['value']:.3f}, "
+            f"over all {all_rows['value']:.3f}."
+        )
 
 
-def _rivals(facts: Facts) -> Iterator[str]:
+def _other_models(facts: ModelFacts) -> Iterator[str]:
     metric = facts.evaluation.metric
+    label = METRICS.get(metric).label
     pairs = facts.evidence.pairs.filter(metric=metric, subset=ALL)
     better = pairs.filter(model_b=facts.model, verdict=BETTER)["model_a"].to_list()
-    alike = [
+    if better:
+        names = ", ".join(sorted(set(better)))
+        yield f"In its experiment, it is worse than {names} by {label}."
+    involves_model = pl.any_horizontal(pl.col("model_a", "model_b") == facts.model)
+    similar = [
         pair["model_b"] if pair["model_a"] == facts.model else pair["model_a"]
-        for pair in pairs.filter(
-            pl.any_horizontal(pl.col("model_a", "model_b") == facts.model), verdict=SAME
-        ).to_dicts()
+        for pair in pairs.filter(involves_model, verdict=SAME).to_dicts()
     ]
-    for names, words in ((better, "is worse than"), (alike, "cannot be told apart from")):
-        if names:
-            said = ", ".join(sorted(set(names)))
-            yield f"In its experiment it {words} {said} by {METRICS.get(metric).label}."
+    if similar:
+        names = ", ".join(sorted(set(similar)))
+        yield f"In its experiment, it is not distinguishable from {names} by {label}."
 
 
-def _record(facts: Facts) -> Iterator[str]:
+def _code(facts: ModelFacts) -> Iterator[str]:
     if facts.record.code.get("changed", "").lower() == "true":
-        yield "It was made by code that was changed since its commit: the commit alone does not make it again."
+        yield (
+            "It was trained with uncommitted changes to the code: the commit alone does not "
+            "reproduce it."
+        )
