@@ -158,7 +158,7 @@ def test_records_of_another_kind_are_refused(in_service, some, tmp_path):
         tmp_path / "other",
         provenance(some).model_copy(update={"variables": ("hr",)}),
     )
-    with pytest.raises(CheckFailed, match="the extract cannot hold"):
+    with pytest.raises(CheckFailed, match="the extract lacks"):
         score.score(of(in_service), other.path, None, quiet)
 
 
