@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
 
-from flowsheet.cohort.schema import Tables
+from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import CheckFailed
 from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 from flowsheet.windows.build import build_sequences
@@ -16,64 +17,54 @@ from tests.model_packages import FEATURES, TASK, fit_model_package
 def test_a_model_package_predicts_what_its_model_predicts_from_the_same_windows(
     model_package, tables
 ):
-    answer = model_package.predict(tables)
+    predictions = model_package.predict(tables)
     columns = model_package.columns
-    raw = build_sequences(
-        tables,
-        TASK,
-        FEATURES,
-        columns["variables"],
-        columns["drugs"],
-        columns["vocabulary"],
+    sequences = build_sequences(
+        tables, TASK, FEATURES, columns["variables"], columns["drugs"], columns["vocabulary"]
     )
-    expected = model_package.model.predict_proba(model_package.scaler.transform(raw))
-    assert dict(answer.schema) == PREDICTIONS
-    np.testing.assert_array_equal(answer["risk"].to_numpy(), expected)
-    assert answer["step"].to_list() == raw.step.tolist()
-    first = answer.row(0, named=True)
-    assert (first["time"] - tables.stays["admitted_at"][0]).total_seconds() == 6 * 3600
+    scaled = model_package.scaler.transform(sequences)
+    expected = model_package.model.predict_proba(scaled)
+    assert dict(predictions.schema) == PREDICTIONS
+    np.testing.assert_array_equal(predictions["risk"].to_numpy(), expected)
+    assert predictions["step"].to_list() == sequences.step.tolist()
+    first_time = predictions.row(0, named=True)["time"]
+    assert (first_time - tables.stays["admitted_at"][0]).total_seconds() == 6 * 3600
 
 
 def test_a_reloaded_model_package_predicts_the_same(model_package, tables):
-    again = ModelPackage.load(model_package.folder)
-    assert again.predict(tables).equals(model_package.predict(tables))
-    assert (again.task, again.features, again.training_key) == (
-        model_package.task,
-        model_package.features,
-        model_package.training_key,
-    )
+    reloaded = ModelPackage.load(model_package.folder)
+    assert reloaded.predict(tables).equals(model_package.predict(tables))
+    assert reloaded.task == model_package.task
+    assert reloaded.features == model_package.features
+    assert reloaded.training_key == model_package.training_key
 
 
-def test_each_stay_is_answered_as_if_it_had_come_alone(model_package, tables):
-    together = model_package.predict(tables)
-    for stay in tables.stays["stay_id"].to_list()[:5]:
-        parts = (tables.stays, tables.events, tables.treatments, tables.episodes)
-        alone = model_package.predict(
-            Tables(*(part.filter(pl.col("stay_id") == stay) for part in parts))
-        )
-        expected = together.filter(pl.col("stay_id") == stay)
-        assert alone.drop("risk").equals(expected.drop("risk"))
-        np.testing.assert_allclose(alone["risk"], expected["risk"], rtol=1e-12)
+def test_each_stay_is_predicted_as_if_it_were_alone(model_package, tables):
+    predictions = model_package.predict(tables)
+    for stay_id in tables.stays["stay_id"].to_list()[:5]:
+        of_stay = pl.col("stay_id") == stay_id
+        alone = Tables(*(getattr(tables, name).filter(of_stay) for name in TABLES))
+        actual, expected = model_package.predict(alone), predictions.filter(of_stay)
+        assert actual.drop("risk").equals(expected.drop("risk"))
+        np.testing.assert_allclose(actual["risk"], expected["risk"], rtol=1e-12)
 
 
-def test_no_stay_is_no_answer(model_package, tables):
-    parts = (tables.stays, tables.events, tables.treatments, tables.episodes)
-    answer = model_package.predict(Tables(*(part.head(0) for part in parts)))
-    assert dict(answer.schema) == PREDICTIONS
-    assert answer.is_empty()
+def test_without_stays_there_are_no_predictions(model_package, tables):
+    no_rows = Tables(*(getattr(tables, name).head(0) for name in TABLES))
+    predictions = model_package.predict(no_rows)
+    assert dict(predictions.schema) == PREDICTIONS
+    assert predictions.is_empty()
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("windows_version", -1), ("model_version", -1), ("inputs", ["hr"])]
 )
-def test_inputs_that_this_release_would_build_otherwise_are_refused(
+def test_a_model_whose_inputs_this_release_builds_differently_is_rejected(
     model_package, tmp_path, key, value
 ):
-    import shutil
-
     folder = shutil.copytree(model_package.folder, tmp_path / "model_package")
-    about = json.loads((folder / "package.json").read_text())
-    (folder / "package.json").write_text(json.dumps(about | {key: value}))
+    description = json.loads((folder / "package.json").read_text())
+    (folder / "package.json").write_text(json.dumps(description | {key: value}))
     with pytest.raises(CheckFailed, match="train the model again"):
         ModelPackage.load(folder)
 

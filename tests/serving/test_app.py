@@ -11,10 +11,9 @@ import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
-from flowsheet.prediction.errors import Refused
 from flowsheet.serving.app import make_app
-from flowsheet.serving.batcher import Batcher
 from flowsheet.serving.service import Service
+from tests.request_bodies import encode_body, select_stays
 
 JSON = {"content-type": "application/json"}
 
@@ -26,53 +25,46 @@ def client(service):
 
 
 @pytest.fixture
-def asked(ward, tell):
-    return tell.body(tell.of_stays(ward, *ward.stays["stay_id"].head(2)))
+def body(ward):
+    """A request of two stays."""
+    return encode_body(select_stays(ward, *ward.stays["stay_id"].head(2)))
 
 
-def test_a_prediction_over_http_is_the_scorers(client, scorer, asked):
-    answer = client.post(
-        "/predict", content=asked, headers={"content-type": "application/json; charset=utf-8"}
-    )
+def test_a_prediction_over_http_is_the_scorers(client, scorer, body):
+    headers = {"content-type": "application/json; charset=utf-8"}
+    answer = client.post("/predict", content=body, headers=headers)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
-    assert answer.content == scorer.score([asked])[0].body
+    assert answer.content == scorer.score([body])[0].body
 
 
 def test_health_and_version_name_the_model(client, service):
     health = client.get("/health").json()
-    assert (health["status"], health["champion"]["version"], health["champion"]["error"]) == (
-        "ok",
-        3,
-        None,
-    )
+    assert health["status"] == "ok"
+    assert health["champion"]["version"] == 3
+    assert health["champion"]["error"] is None
     (model,) = client.get("/version").json()["models"]
     assert (model["name"], model["version"], model["kind"]) == ("ward-lstm", 3, "lstm")
     assert model["task"]["step_hours"] == 6
     service.champion.error = "the registry does not answer"
     health = client.get("/health").json()
-    assert (health["status"], health["champion"]["error"]) == (
-        "degraded",
-        "the registry does not answer",
-    )
+    assert health["status"] == "degraded"
+    assert health["champion"]["error"] == "the registry does not answer"
 
 
-def test_metrics_count_what_was_answered_and_refused(client, asked):
-    for body in (asked, asked, b"{"):
-        client.post("/predict", content=body, headers=JSON)
+def test_metrics_count_answers_and_rejections(client, body):
+    for content in (body, body, b"{"):
+        client.post("/predict", content=content, headers=JSON)
     client.get("/nowhere")
-    told = dict(
-        line.rsplit(" ", 1)
-        for line in client.get("/metrics").text.splitlines()
-        if not line.startswith("#")
-    )
-    assert told['flowsheet_requests_total{path="/predict",status="200"}'] == "2.0"
-    assert told['flowsheet_requests_total{path="/predict",status="400"}'] == "1.0"
-    assert told['flowsheet_requests_total{path="other",status="404"}'] == "1.0"
-    assert told['flowsheet_refused_total{kind="not_json"}'] == "1.0"
-    assert told["flowsheet_predict_seconds_count"] == "2.0"
-    assert told["flowsheet_stays_total"] == "4.0"
-    assert float(told["flowsheet_steps_total"]) > 4
+    lines = client.get("/metrics").text.splitlines()
+    metrics = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert metrics['flowsheet_requests_total{path="/predict",status="200"}'] == "2.0"
+    assert metrics['flowsheet_requests_total{path="/predict",status="400"}'] == "1.0"
+    assert metrics['flowsheet_requests_total{path="other",status="404"}'] == "1.0"
+    assert metrics['flowsheet_rejected_total{kind="not_json"}'] == "1.0"
+    assert metrics["flowsheet_predict_seconds_count"] == "2.0"
+    assert metrics["flowsheet_stays_total"] == "4.0"
+    assert float(metrics["flowsheet_steps_total"]) > 4
 
 
 def test_the_schema_describes_tables_and_its_example_is_answered(client):
@@ -83,161 +75,106 @@ def test_the_schema_describes_tables_and_its_example_is_answered(client):
     assert [stay["stay_id"] for stay in answer.json()["stays"]] == [1, 2]
 
 
-def test_the_page_loads_nothing_from_elsewhere(client):
+def test_the_docs_page_loads_no_external_resources(client):
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "known_at" in page.text
-    assert "http" not in page.text.lower().replace("over http", "")
+    assert "http" not in page.text.lower()
 
 
-def test_a_body_that_grows_too_large_on_its_way_is_refused(client):
+def test_a_body_that_grows_too_large_while_it_is_sent_is_rejected(client):
     answer = client.post("/predict", content=iter([b" " * 100_000] * 4), headers=JSON)
     assert (answer.status_code, answer.json()["error"]) == (413, "too_large")
 
 
-def test_limits_are_told(service, ward, tell):
+def test_requests_over_a_limit_are_rejected_with_its_name(service, ward):
     limits = service.config.limits.model_copy(update={"rows": 30, "stays": 2, "steps": 5})
     service.config = service.config.model_copy(update={"limits": limits})
-    ids = ward.stays["stay_id"].to_list()
-    one = tell.of_stays(ward, ids[0])
     with TestClient(make_app(service)) as client:
 
-        def kind(tables):
-            answer = client.post("/predict", content=tell.body(tables), headers=JSON)
+        def rejection(tables):
+            answer = client.post("/predict", content=encode_body(tables), headers=JSON)
             return answer.status_code, answer.json()["error"]
 
-        assert kind(ward) == (413, "too_many_rows")
-        few = replace(
+        assert rejection(ward) == (413, "too_many_rows")
+        few_rows = replace(
             ward,
+            stays=ward.stays.head(3),
             events=ward.events.head(1),
             treatments=ward.treatments[:0],
             episodes=ward.episodes[:0],
         )
-        assert kind(replace(few, stays=ward.stays.head(3))) == (413, "too_many_stays")
-        week = one.stays.with_columns(discharged_at=pl.col("admitted_at") + pl.duration(days=7))
-        assert kind(replace(one, stays=week)) == (413, "too_many_steps")
+        assert rejection(few_rows) == (413, "too_many_stays")
+        one_stay = select_stays(ward, ward.stays["stay_id"][0])
+        week = pl.col("admitted_at") + pl.duration(days=7)
+        long_stay = replace(one_stay, stays=one_stay.stays.with_columns(discharged_at=week))
+        assert rejection(long_stay) == (413, "too_many_steps")
 
 
-def test_when_too_many_wait_further_ones_are_sent_away_and_the_server_is_not_ready(service, asked):
-    service.config = service.config.model_copy(update={"waiting": 1, "batch": 1})
-    hold, go = service.champion_now, threading.Event()
+def test_requests_beyond_the_queue_are_rejected_and_the_server_is_not_ready(service, body):
+    service.config = service.config.model_copy(update={"queue_size": 1, "batch_size": 1})
+    current_champion = service.current_champion
+    may_finish = threading.Event()
 
-    def slow():
-        go.wait(20)
-        return hold()
+    def wait_and_get_champion():
+        may_finish.wait(20)
+        return current_champion()
 
-    service.champion_now = slow
+    service.current_champion = wait_and_get_champion
 
-    async def crowd():
+    async def send_five():
         app = make_app(service)
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://x") as c,
+            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
         ):
-            first = asyncio.create_task(c.post("/predict", content=asked, headers=JSON))
-            while not service.metrics.registry.get_sample_value("flowsheet_batch_requests_count"):
+
+            def send():
+                return asyncio.create_task(client.post("/predict", content=body, headers=JSON))
+
+            first = send()
+            registry = service.metrics.registry
+            while not registry.get_sample_value("flowsheet_batch_requests_count"):
                 await asyncio.sleep(0.01)
-            later = [
-                asyncio.create_task(c.post("/predict", content=asked, headers=JSON))
-                for _ in range(4)
-            ]
-            await asyncio.wait(later, return_when=asyncio.FIRST_COMPLETED)
-            ready = await c.get("/ready")
-            go.set()
-            answers = [await answer for answer in (first, *later)]
-            return ready, answers, await c.get("/ready")
+            others = [send() for _ in range(4)]
+            await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+            ready_when_full = await client.get("/ready")
+            may_finish.set()
+            answers = [await answer for answer in (first, *others)]
+            return ready_when_full, answers, await client.get("/ready")
 
-    busy, answers, free = asyncio.run(crowd())
-    assert (busy.status_code, free.status_code) == (503, 200)
-    refused = [a for a in answers if a.status_code == 503]
-    assert len(refused) == 3
-    assert all(a.headers["retry-after"] == "1" and a.json()["error"] == "busy" for a in refused)
-    assert {a.status_code for a in answers} == {200, 503}
+    ready_when_full, answers, ready_when_done = asyncio.run(send_five())
+    assert (ready_when_full.status_code, ready_when_done.status_code) == (503, 200)
+    assert sorted(answer.status_code for answer in answers) == [200, 200, 503, 503, 503]
+    for answer in answers:
+        if answer.status_code == 503:
+            assert answer.headers["retry-after"] == "1"
+            assert answer.json()["error"] == "busy"
 
 
-def test_an_answer_that_takes_too_long_is_given_up(service, asked):
+def test_a_request_that_takes_too_long_is_answered_with_a_timeout(service, body):
     limits = service.config.limits.model_copy(update={"answer_seconds": 0.05})
     service.config = service.config.model_copy(update={"limits": limits})
-    hold = service.champion_now
+    current_champion = service.current_champion
 
-    def slow():
+    def sleep_and_get_champion():
         time.sleep(0.3)
-        return hold()
+        return current_champion()
 
-    service.champion_now = slow
+    service.current_champion = sleep_and_get_champion
     with TestClient(make_app(service)) as client:
-        answer = client.post("/predict", content=asked, headers=JSON)
+        answer = client.post("/predict", content=body, headers=JSON)
         assert (answer.status_code, answer.json()["error"]) == (503, "timeout")
 
 
-def test_a_batcher_takes_what_waits_together_and_finishes_before_it_closes():
-    sizes = []
-
-    def work(bodies):
-        time.sleep(0.05)
-        return [Refused(400, "echo", body.decode()) for body in bodies]
-
-    async def crowd():
-        batcher = Batcher(work, size=8, waiting=100, taken=sizes.append)
-        tasks = [asyncio.create_task(batcher.submit(str(i).encode())) for i in range(20)]
-        await asyncio.sleep(0)
-        batcher.start()
-        await batcher.close(5)
-        return [(await task).message for task in tasks]
-
-    assert asyncio.run(crowd()) == [str(i) for i in range(20)]
-    assert sizes == [8, 8, 4]
-
-
-def test_a_batch_waits_for_what_is_on_its_way():
-    sizes = []
-
-    async def crowd():
-        batcher = Batcher(
-            lambda bodies: [Refused(400, "echo", "") for _ in bodies], 8, 100, sizes.append
-        )
-        batcher.start()
-        tasks = []
-        for _ in range(5):
-            tasks.append(asyncio.create_task(batcher.submit(b"")))
-            await asyncio.sleep(0)  # one round of the loop
-        await asyncio.gather(*tasks)
-        await batcher.close(5)
-
-    asyncio.run(crowd())
-    assert sizes == [5]
-
-
-def test_the_loop_goes_on_beside_a_long_batch():
-    go = threading.Event()
-
-    def work(bodies):
-        go.wait(20)
-        return [Refused(400, "echo", "") for _ in bodies]
-
-    async def crowd():
-        batcher = Batcher(work, size=8, waiting=100)
-        batcher.start()
-        long = asyncio.create_task(batcher.submit(b""))
-        for _ in range(9):
-            await asyncio.sleep(0.01)
-        assert not long.done()
-        go.set()  # which no loop that stands still could say
-        later = await asyncio.gather(long, batcher.submit(b""))
-        await batcher.close(5)
-        return later
-
-    assert [outcome.kind for outcome in asyncio.run(crowd())] == ["echo", "echo"]
-
-
-def test_nothing_of_a_record_reaches_the_journal(service, ward, tell, capfd, monkeypatch):
-    monkeypatch.setattr(Service, "champion_now", lambda self: 1 / 0)
-    marked = ward.stays.head(1).with_columns(unit=pl.lit("SECRET WARD"))
+def test_no_part_of_a_record_reaches_the_log(service, ward, capfd, monkeypatch):
+    monkeypatch.setattr(Service, "current_champion", lambda self: 1 / 0)
+    stays = ward.stays.head(1).with_columns(unit=pl.lit("SECRET WARD"))
+    tables = replace(select_stays(ward, stays["stay_id"][0]), stays=stays)
     with TestClient(make_app(service)) as client:
-        body = tell.body(replace(tell.of_stays(ward, marked["stay_id"][0]), stays=marked))
-        answer = client.post("/predict", content=body, headers=JSON)
+        answer = client.post("/predict", content=encode_body(tables), headers=JSON)
     assert answer.status_code == 500
-    told = capfd.readouterr()
-    assert "SECRET" not in told.out + told.err + answer.text
+    log = capfd.readouterr()
+    assert "SECRET" not in log.out + log.err + answer.text
     assert orjson.loads(answer.content)["error"] == "internal"

@@ -1,4 +1,4 @@
-"""A real server over a real registry: ``flowsheet serve`` and ``mlflow models serve`` side by side."""
+"""A real server and a real registry: ``flowsheet serve`` and ``mlflow models serve``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -25,51 +26,57 @@ from flowsheet.prediction.input_rows import to_rows
 from flowsheet.tracking.model_registry import register
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.store import artifact_root, connect, tracking_uri
+from tests.request_bodies import encode_body, select_stays
 
 NAME = "ward-model"
+MALFORMED_HTTP = (
+    b"no such protocol\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
+    b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
+    b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 50_000,
+)
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def registered(model_package, rival, tmp_path_factory):
+def registry_home(model_package, challenger_package, tmp_path_factory):
     """A home with two versions of a model; the first is champion, the second challenger."""
-    home = tmp_path_factory.mktemp("served home")
+    home = tmp_path_factory.mktemp("registry home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWSHEET_HOME", str(home))
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         client = connect()
         experiment = client.create_experiment("served", artifact_root())
-        for alias, made in (("champion", model_package), ("challenger", rival)):
+        packages = {"champion": model_package, "challenger": challenger_package}
+        for alias, package in packages.items():
             run = client.create_run(experiment).info.run_id
-            version = register(NAME, run, log_model(run, made.folder), made.training_key)
+            version = register(NAME, run, log_model(run, package.folder), package.training_key)
             client.set_registered_model_alias(NAME, alias, str(version))
     return home
 
 
 @pytest.fixture
-def home(registered, monkeypatch):
-    monkeypatch.setenv("FLOWSHEET_HOME", str(registered))
+def home(registry_home, monkeypatch):
+    monkeypatch.setenv("FLOWSHEET_HOME", str(registry_home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return registered
-
-
-@pytest.fixture
-def packages_by_version(model_package, rival):
-    return model_package, rival
+    return registry_home
 
 
 @contextlib.contextmanager
-def serving(command: list[str], path: str, log: Path, env: dict | None = None):
-    """The process and its port, from its first answer on."""
+def start_server(command: list[str], path: str, log: Path, env: dict | None = None):
+    """The process and its port, once it answers ``path``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    tools = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    executables = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with log.open("w") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", *command, "--port", str(port)],
-            stdout=out, stderr=out, env={**os.environ, **tools, **(env or {})}, start_new_session=True,
-        )  # fmt: skip
+            stdout=out,
+            stderr=out,
+            env={**os.environ, **executables, **(env or {})},
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -89,39 +96,10 @@ def serving(command: list[str], path: str, log: Path, env: dict | None = None):
 
 
 def post(port: int, path: str, body: bytes) -> dict:
-    asked = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", body, {"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    url = f"http://127.0.0.1:{port}{path}"
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())
-
-
-@contextlib.contextmanager
-def begun(port: int, path: str, body: bytes, sent: int):
-    """A request whose first bytes the server has read; what is given sends the rest and takes the answer."""
-    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as line:
-        line.putrequest("POST", path)
-        line.putheader("Content-Type", "application/json")
-        line.putheader("Content-Length", str(len(body)))
-        line.endheaders(body[:sent])
-        for _ in range(2):  # once it has answered these, it has seen what came before them
-            get(port, "/health")
-
-        def finish() -> dict:
-            line.send(body[sent:])
-            answer = line.getresponse()
-            assert answer.status == 200, answer.read()
-            return json.loads(answer.read())
-
-        yield finish
-
-
-def raw(port: int, sent: bytes) -> bytes:
-    """What comes back for bytes that are no HTTP."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
-        with contextlib.suppress(ConnectionError):
-            line.sendall(sent)
-        return line.recv(4096)
 
 
 def get(port: int, path: str) -> dict:
@@ -129,100 +107,110 @@ def get(port: int, path: str) -> dict:
         return json.loads(answer.read())
 
 
-def listening(pid: int) -> set[str]:
+@contextlib.contextmanager
+def start_request(port: int, path: str, body: bytes, sent_bytes: int):
+    """A request of which the server has read some bytes; yields a function that finishes it."""
+    with contextlib.closing(HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[:sent_bytes])
+        for _ in range(2):  # once it has answered these, it has read what came before them
+            get(port, "/health")
+
+        def finish() -> dict:
+            connection.send(body[sent_bytes:])
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            return json.loads(answer.read())
+
+        yield finish
+
+
+def send_raw(port: int, data: bytes) -> bytes:
+    """The answer to bytes that are not valid HTTP."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(data)
+        return connection.recv(4096)
+
+
+def listening_addresses(pid: int) -> set[str]:
     """Addresses on which the process listens, as /proc writes them."""
-    found = set()
     inodes = set()
     for link in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             inodes.add(str(link.readlink()))
+    addresses = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            parts = line.split()
-            if parts[3] == "0A" and f"socket:[{parts[9]}]" in inodes:
-                found.add(parts[1].split(":")[0])
-    return found
+            cells = line.split()
+            if cells[3] == "0A" and f"socket:[{cells[9]}]" in inodes:  # 0A: LISTEN
+                addresses.add(cells[1].split(":")[0])
+    return addresses
 
 
-def test_the_server_follows_the_registry_shadows_and_drains(
-    home, packages_by_version, ward, tell, tmp_path
+def test_the_server_follows_the_registry_shadow_scores_and_drains(
+    home, model_package, challenger_package, ward, tmp_path
 ):
-    model_package, rival = packages_by_version
-    part = tell.of_stays(ward, *ward.stays["stay_id"].head(3))
-    body, log = tell.body(part, seed=1), tmp_path / "server.log"
+    packages = {1: model_package, 2: challenger_package}
+    part = select_stays(ward, *ward.stays["stay_id"].head(3))
+    body, log = encode_body(part, shuffle_seed=1), tmp_path / "server.log"
     command = ["flowsheet", "serve", NAME, "--poll-seconds", "0.2", "--shadow", "challenger"]
-    with serving(command, "/ready", log) as (process, port):
-        first = post(port, "/predict", body)
-        assert first["model"] == {"name": NAME, "version": 1, "alias": "champion"}
-        says(first, model_package, part)
-        assert listening(process.pid) == {"0100007F"}, "more than loopback"
-        with pytest.raises(urllib.error.HTTPError) as refused:
+    with start_server(command, "/ready", log) as (process, port):
+        answer = post(port, "/predict", body)
+        assert answer["model"] == {"name": NAME, "version": 1, "alias": "champion"}
+        assert_predicts(answer, model_package, part)
+        assert listening_addresses(process.pid) == {"0100007F"}, "more than 127.0.0.1"
+        with pytest.raises(urllib.error.HTTPError) as rejected:
             post(port, "/predict", b'{"stays": 1}')
-        assert refused.value.code == 422
-        for spoilt in (
-            b"no such protocol\r\n\r\n",
-            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
-            b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: -5\r\n\r\n",
-            b"GET /health HTTP/1.1\r\n" + b"x: y\r\n" * 50_000,
-        ):
-            assert raw(port, spoilt).startswith(b"HTTP/1.1 4"), spoilt[:60]
+        assert rejected.value.code == 422
+        for data in MALFORMED_HTTP:
+            assert send_raw(port, data).startswith(b"HTTP/1.1 4"), data[:60]
 
-        answers = hammer(port, body, lambda: move_alias(port, 2))
+        answers = post_repeatedly(port, body, meanwhile=lambda: move_champion(port, 2))
         assert {answer["model"]["version"] for answer in answers} == {1, 2}
         for answer in answers:
-            says(answer, {1: model_package, 2: rival}[answer["model"]["version"]], part)
+            assert_predicts(answer, packages[answer["model"]["version"]], part)
 
         connect().delete_registered_model_alias(NAME, "champion")
         wait_for(lambda: get(port, "/health")["status"] == "degraded")
         assert get(port, "/health")["champion"]["version"] == 2
-        says(post(port, "/predict", body), rival, part)
-        move_alias(port, 1)
+        assert_predicts(post(port, "/predict", body), challenger_package, part)
+        move_champion(port, 1)
 
-        whole = tell.body(ward)
+        whole_ward = encode_body(ward)
         with (
-            begun(port, "/predict", whole, len(whole) // 2) as half_sent,
-            begun(port, "/predict", whole, len(whole)) as pending,
+            start_request(port, "/predict", whole_ward, len(whole_ward) // 2) as finish_half_sent,
+            start_request(port, "/predict", whole_ward, len(whole_ward)) as finish_sent,
         ):
             process.send_signal(signal.SIGTERM)
-            wait_for(lambda: not listening(process.pid))
-            for finish in (half_sent, pending):
-                says(finish(), model_package, ward)
+            wait_for(lambda: not listening_addresses(process.pid))
+            for finish in (finish_half_sent, finish_sent):
+                assert_predicts(finish(), model_package, ward)
         assert process.wait(30) == 0
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    events = [line["event"] for line in lines]
+    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
     assert events[-1] == "stopped"
     assert {"serving", "model_loaded", "reload_failed"} <= set(events)
     assert list((home / "serving" / "shadow" / NAME).glob("*.parquet"))
 
 
-def test_mlflow_serves_the_champion_too(home, model_package, ward, tell, tmp_path):
+def test_mlflow_serves_the_champion_too(home, model_package, ward, tmp_path):
     connect().set_registered_model_alias(NAME, "champion", "1")
-    command = [
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        f"models:/{NAME}@champion",
-        "--env-manager",
-        "local",
-    ]
+    command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@champion"]
+    command += ["--env-manager", "local", "--host", "127.0.0.1"]
     env = {"MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    part = tell.of_stays(ward, *ward.stays["stay_id"].head(3))
-    with serving([*command, "--host", "127.0.0.1"], "/ping", tmp_path / "mlflow.log", env) as (
-        _,
-        port,
-    ):
-        split = json.loads(to_rows(part).to_json(orient="split", index=False, double_precision=15))
-        told = post(port, "/invocations", json.dumps({"dataframe_split": split}).encode())[
-            "predictions"
-        ]
-    np.testing.assert_allclose(
-        [row["risk"] for row in told], model_package.predict(part)["risk"], atol=1e-6, rtol=0
-    )
+    part = select_stays(ward, *ward.stays["stay_id"].head(3))
+    split = json.loads(to_rows(part).to_json(orient="split", index=False, double_precision=15))
+    body = json.dumps({"dataframe_split": split}).encode()
+    with start_server(command, "/ping", tmp_path / "mlflow.log", env) as (_, port):
+        rows = post(port, "/invocations", body)["predictions"]
+    risks = [row["risk"] for row in rows]
+    np.testing.assert_allclose(risks, model_package.predict(part)["risk"], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("arguments", "message"),
     [
         (["ward-modle"], "did you mean"),
         ([f"{NAME}@nobody"], "no version with the alias 'nobody'"),
@@ -231,25 +219,26 @@ def test_mlflow_serves_the_champion_too(home, model_package, ward, tell, tmp_pat
         ([NAME, "--shadow", "champion"], "cannot be its own shadow"),
     ],
 )
-def test_a_server_that_cannot_start_says_why(home, capsys, monkeypatch, words, told):
+def test_a_server_that_cannot_start_gives_the_reason(home, capsys, monkeypatch, arguments, message):
     monkeypatch.setenv("POLARS_MAX_THREADS", "1")
     with pytest.raises(SystemExit) as ended:
-        main(["serve", *words])
+        main(["serve", *arguments])
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_taken_port_is_said(home, capsys, monkeypatch):
+def test_a_taken_port_is_an_error_that_names_the_options(home, capsys, monkeypatch):
     monkeypatch.setenv("POLARS_MAX_THREADS", "1")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
         with pytest.raises(SystemExit):
-            main(["serve", NAME, "--port", str(taken.getsockname()[1])])
+            main(["serve", NAME, "--port", str(listener.getsockname()[1])])
     assert "choose others with --host and --port" in capsys.readouterr().err
 
 
-def says(answer: dict, model_package, tables) -> None:
+def assert_predicts(answer: dict, model_package, tables) -> None:
+    """The answer holds what the model package predicts for the tables."""
     expected = model_package.predict(tables)
     stays = sorted(answer["stays"], key=lambda stay: stay["stay_id"])
     risks = [risk for stay in stays for risk in stay["risk"]]
@@ -258,51 +247,32 @@ def says(answer: dict, model_package, tables) -> None:
     np.testing.assert_allclose(risks, expected["risk"], atol=1e-6, rtol=0)
 
 
-def move_alias(port: int, version: int) -> None:
+def move_champion(port: int, version: int) -> None:
     connect().set_registered_model_alias(NAME, "champion", str(version))
     wait_for(lambda: get(port, "/health")["champion"]["version"] == version)
 
 
-def hammer(port: int, body: bytes, meanwhile) -> list[dict]:
-    """Answers to requests that are sent without pause, before, while and after something happens."""
+def post_repeatedly(port: int, body: bytes, meanwhile) -> list[dict]:
+    """Answers to requests sent without pause before, while and after ``meanwhile`` runs."""
     answers: list[dict] = []
-    over = threading.Event()
+    is_done = Event()
 
-    def ask():
-        while not over.is_set():
+    def post_until_done():
+        while not is_done.is_set():
             answers.append(post(port, "/predict", body))
 
-    asking = [Later(ask) for _ in range(4)]
-    wait_for(lambda: len(answers) > 4)
-    meanwhile()
-    seen = len(answers)
-    wait_for(lambda: len(answers) > seen + 8)
-    over.set()
-    for one in asking:
-        one.result()
-    return answers
-
-
-class Later:
-    """What a function gives, computed on a thread."""
-
-    def __init__(self, work) -> None:
-        self._outcome: list = []
-        self._thread = threading.Thread(target=self._run, args=(work,))
-        self._thread.start()
-
-    def _run(self, work) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        senders = [pool.submit(post_until_done) for _ in range(4)]
         try:
-            self._outcome.append(work())
-        except BaseException as error:
-            self._outcome.append(error)
-
-    def result(self):
-        self._thread.join(60)
-        (outcome,) = self._outcome
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
+            wait_for(lambda: len(answers) > 4)
+            meanwhile()
+            answered = len(answers)
+            wait_for(lambda: len(answers) > answered + 8)
+        finally:
+            is_done.set()
+        for sender in senders:
+            sender.result(60)
+    return answers
 
 
 def wait_for(condition) -> None:

@@ -116,7 +116,7 @@ def test_a_wrong_request_is_told_so(model_package):
 
     from flowsheet.tracking.pyfunc import PyfuncModel
 
-    with pytest.raises(MlflowException, match="'event' is no table") as caught:
+    with pytest.raises(MlflowException, match="there is no table 'event'") as caught:
         PyfuncModel(model_package).predict(to_rows(example_tables()).assign(table="event"))
     assert caught.value.get_http_status_code() == 400
 

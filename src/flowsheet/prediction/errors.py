@@ -1,4 +1,4 @@
-"""How a request is turned away: a status, a kind, and the places at which it is wrong."""
+"""How a request is rejected: a status, a kind of error, and the places at which it is wrong."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-SHOWN = 20
-"""Problems that an answer lists; the rest are counted."""
+MAX_LISTED_PROBLEMS = 20
+"""Problems that an answer lists; the others are only counted."""
 
-_LONGEST = 80
-"""Characters of an offending value that are repeated."""
+_MAX_VALUE_LENGTH = 80
+"""Characters of a wrong value that an answer repeats."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Problem:
     message: str
 
 
-class Refused(Exception):
-    """A request that is answered with ``status`` (4xx or 5xx) and the reason."""
+class RequestRejected(Exception):
+    """A request that is answered with a status of 4xx or 5xx and the reason."""
 
     def __init__(
         self,
@@ -36,52 +36,60 @@ class Refused(Exception):
         kind: str,
         message: str,
         problems: Sequence[Problem] = (),
-        count: int | None = None,
+        problem_count: int | None = None,
     ) -> None:
+        """Keep what the answer reports.
+
+        Args:
+            status: HTTP status code.
+            kind: what programs branch on, such as ``not_json``.
+            message: what people read.
+            problems: where the request is wrong; only the first ones are kept.
+            problem_count: how many problems there are, where ``problems`` are not all.
+        """
         super().__init__(message)
-        self.status, self.kind, self.message = status, kind, message
-        self.problems = list(problems)[:SHOWN]
-        self.count = len(problems) if count is None else count
+        self.status = status
+        self.kind = kind
+        self.message = message
+        self.problems = list(problems)[:MAX_LISTED_PROBLEMS]
+        self.problem_count = len(problems) if problem_count is None else problem_count
 
     @property
     def body(self) -> bytes:
         """The answer as JSON."""
-        about: dict[str, Any] = {"error": self.kind, "message": self.message}
-        if self.count:
-            about |= {
-                "problem_count": self.count,
-                "problems": [asdict(problem) for problem in self.problems],
-            }
-        return orjson.dumps(about)
+        answer: dict[str, Any] = {"error": self.kind, "message": self.message}
+        if self.problem_count:
+            answer["problem_count"] = self.problem_count
+            answer["problems"] = [asdict(problem) for problem in self.problems]
+        return orjson.dumps(answer)
 
 
-def invalid(problems: Sequence[Problem], count: int | None = None) -> Refused:
-    """The refusal (422) of a request whose data are wrong.
+def invalid_request(
+    problems: Sequence[Problem], problem_count: int | None = None
+) -> RequestRejected:
+    """The rejection (422) of a request whose data are wrong.
 
-    >>> invalid([Problem("events", 3, "value", "not_null", None, "events need a value")]).message
-    '1 problem; the first: events need a value'
+    >>> invalid_request([Problem("events", 3, "value", "not_null", None, "value is null")]).message
+    '1 problem; the first: value is null'
     """
-    count = len(problems) if count is None else count
-    first = problems[0].message
-    return Refused(
-        422,
-        "invalid",
-        f"{count} problem{'s' if count > 1 else ''}; the first: {first}",
-        problems,
-        count,
-    )
+    count = len(problems) if problem_count is None else problem_count
+    noun = "problems" if count > 1 else "problem"
+    message = f"{count} {noun}; the first: {problems[0].message}"
+    return RequestRejected(422, "invalid", message, problems, count)
 
 
-def shown(value: Any) -> str | None:
-    """An offending value, cut to a length that an answer can bear.
+def format_value(value: Any) -> str | None:
+    """A wrong value as short text; None for null.
 
-    >>> shown(True), shown("x" * 100)[-3:]
+    >>> format_value(True), format_value("x" * 100)[-3:]
     ('true', 'xx…')
     """
     if value is None:
         return None
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
-    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
-    text = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = text if len(text) <= _MAX_VALUE_LENGTH else text[:_MAX_VALUE_LENGTH] + "…"
     return text.encode(errors="replace").decode()

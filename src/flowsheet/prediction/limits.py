@@ -1,4 +1,4 @@
-"""How much one request may ask for."""
+"""How much one request may ask for, and how long it may take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class Limits(FrozenModel):
-    """How much one request may ask, and how long it may take."""
+    """Limits of one request; a larger or slower one is rejected."""
 
     body_bytes: Count = 8_000_000
     rows: Count = 100_000
@@ -23,6 +23,6 @@ class Limits(FrozenModel):
     steps: Count = 100_000
     """Steps of all stays together."""
     body_seconds: Seconds = 10.0
-    """Until the whole body has come."""
+    """From the request's headers to the end of its body."""
     answer_seconds: Seconds = 30.0
-    """Until the answer, once the body has come."""
+    """From the end of the body to the answer."""

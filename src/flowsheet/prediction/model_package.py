@@ -1,7 +1,7 @@
-"""A fitted model with all that raw records must pass on their way to it: one folder, no pickles.
+"""A fitted model with everything that turns raw records into its inputs: one folder, no pickles.
 
-``package.json`` (what it is), ``model/`` (``Model.save``), ``scaler.json`` (for models that want
-scaled inputs), ``reference/`` (what it was trained on, in sketches).
+``package.json`` (configuration, columns, versions), ``model/`` (``Model.save``), ``scaler.json``
+(for models with scaled inputs), ``reference/`` (sketches of the training data).
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ PREDICTIONS: dict[str, pl.DataType] = {
     "step": pl.Int32(),  # k, counted from 1 at admission
     "risk": pl.Float64(),
 }
+"""Columns of :meth:`ModelPackage.predict`."""
 
 
-class Columns(TypedDict):
-    """What fixes the inputs beside the configuration, in the extract's order."""
+class InputColumns(TypedDict):
+    """What fixes the model's inputs beside the configuration, in the extract's order."""
 
     variables: Sequence[str]
     drugs: Sequence[str]
@@ -43,7 +44,7 @@ class Columns(TypedDict):
 
 @dataclass(frozen=True)
 class ModelPackage:
-    """Raw tables in, a risk for every step out: the windows, the scaling and the model of one training."""
+    """Raw tables in, a risk for every step out: windows, scaling and model of one training."""
 
     folder: Path
     kind: str
@@ -51,12 +52,12 @@ class ModelPackage:
     scaler: Scaler | None
     task: TaskConfig
     features: FeaturesConfig
-    columns: Columns
+    columns: InputColumns
     training_key: str
     version: str
-    """The release of flowsheet that made it."""
+    """The release of flowsheet that trained it."""
     reference: Mapping[str, Any] | None = None
-    """What it was trained on (``flowsheet.monitoring.reference``), where that was kept."""
+    """Sketches of the training data (``flowsheet.monitoring.reference``), where they were saved."""
 
     @classmethod
     def write(
@@ -68,31 +69,44 @@ class ModelPackage:
         scaler: Scaler | None,
         task: TaskConfig,
         features: FeaturesConfig,
-        columns: Columns,
+        columns: InputColumns,
         training_key: str,
     ) -> ModelPackage:
-        """Fill a new ``folder`` from a model's saved folder and what surrounds it, and open it."""
+        """Write a model package and load it.
+
+        Args:
+            folder: where to write; must not exist.
+            kind: the model's name in the registry of models, such as ``lstm``.
+            model: the folder that ``Model.save`` filled; it is copied.
+            scaler: the inputs' scaling, for models that need one.
+            task: what is predicted.
+            features: what the windows hold.
+            columns: variables, drugs and vocabulary of the training data.
+            training_key: identifies the training.
+        """
         folder.mkdir()
         shutil.copytree(model, folder / "model")
         if scaler is not None:
             scaler.save(folder / "scaler.json")
-        about = {
+        params = MODELS.get(kind).load(folder / "model").params
+        vocabulary = {name: list(words) for name, words in columns["vocabulary"].items()}
+        description = {
             "flowsheet": __version__,
             "kind": kind,
             "model_version": MODELS.get(kind).version,
             "windows_version": WINDOWS_VERSION,
-            "params": MODELS.get(kind).load(folder / "model").params.model_dump(mode="json"),
+            "params": params.model_dump(mode="json"),
             "task": task.model_dump(mode="json"),
             "features": features.model_dump(mode="json"),
             "columns": {
                 "variables": list(columns["variables"]),
                 "drugs": list(columns["drugs"]),
-                "vocabulary": {name: list(words) for name, words in columns["vocabulary"].items()},
+                "vocabulary": vocabulary,
             },
-            "inputs": _feature_names(features, columns),
+            "inputs": _input_names(features, columns),
             "training_key": training_key,
         }
-        write_json(folder / "package.json", about)
+        write_json(folder / "package.json", description)
         return cls.load(folder)
 
     @classmethod
@@ -101,70 +115,75 @@ class ModelPackage:
 
         Raises:
             CheckFailed: this release builds other inputs from the same records than the one that
-            trained it.
+                trained the model.
         """
-        about = read_json(folder / "package.json")
-        features = FeaturesConfig.model_validate(about["features"])
-        _check_inputs(folder, about, features)
-        scaler, reference = folder / "scaler.json", folder / "reference" / "reference.json"
+        description = read_json(folder / "package.json")
+        features = FeaturesConfig.model_validate(description["features"])
+        _check_inputs(folder, description, features)
+        scaler = folder / "scaler.json"
+        reference = folder / "reference" / "reference.json"
         return cls(
             folder=folder,
-            kind=about["kind"],
-            model=MODELS.get(about["kind"]).load(folder / "model"),
+            kind=description["kind"],
+            model=MODELS.get(description["kind"]).load(folder / "model"),
             scaler=Scaler.load(scaler) if scaler.exists() else None,
-            task=TaskConfig.model_validate(about["task"]),
+            task=TaskConfig.model_validate(description["task"]),
             features=features,
-            columns=about["columns"],
-            training_key=about["training_key"],
-            version=about["flowsheet"],
+            columns=description["columns"],
+            training_key=description["training_key"],
+            version=description["flowsheet"],
             reference=read_json(reference) if reference.exists() else None,
         )
 
     def predict(self, tables: Tables) -> pl.DataFrame:
-        """A risk for every step of every stay, sorted by stay and step, with the columns of
-        ``PREDICTIONS``.
+        """A risk for every step of every stay, sorted by stay and step; columns ``PREDICTIONS``.
 
-        ``tables`` are the extract's, for one or many stays; only facts known by a row's ``time``
-        have a part in it.
+        ``tables`` are the extract's, for one or many stays; a row's risk depends only on facts that
+        were known by its ``time``.
         """
         grid = Grid.from_stays(tables.stays, self.task)
         if grid.rows == 0:
             return pl.DataFrame(schema=PREDICTIONS)
-        held = self.columns
         sequences = build_sequences(
-            tables, self.task, self.features, held["variables"], held["drugs"], held["vocabulary"]
+            tables,
+            self.task,
+            self.features,
+            self.columns["variables"],
+            self.columns["drugs"],
+            self.columns["vocabulary"],
         )
         if self.scaler is not None:
             sequences = self.scaler.transform(sequences)
-        answer = {
+        predictions = {
             "stay_id": sequences.stay_id[sequences.row_stay],
             "time": pl.Series(grid.predicted_at).cast(pl.Datetime("us")),
             "step": sequences.step,
             "risk": self.model.predict_proba(sequences),
         }
-        return pl.DataFrame(answer, schema=PREDICTIONS)
+        return pl.DataFrame(predictions, schema=PREDICTIONS)
 
 
-def _feature_names(features: FeaturesConfig, held: Columns) -> list[str]:
-    return [
-        f.name
-        for f in list_features(features, held["variables"], held["drugs"], held["vocabulary"])
+def _input_names(features: FeaturesConfig, known: InputColumns) -> list[str]:
+    inputs = list_features(features, known["variables"], known["drugs"], known["vocabulary"])
+    return [feature.name for feature in inputs]
+
+
+def _check_inputs(folder: Path, description: Mapping[str, Any], features: FeaturesConfig) -> None:
+    kind = description["kind"]
+    trained = {"windows": description["windows_version"], kind: description["model_version"]}
+    current = {"windows": WINDOWS_VERSION, kind: MODELS.get(kind).version}
+    if trained == current and description["inputs"] == _input_names(
+        features, description["columns"]
+    ):
+        return
+    changes = [
+        f"{name} had version {trained[name]}, has version {current[name]}"
+        for name in trained
+        if trained[name] != current[name]
     ]
-
-
-def _check_inputs(folder: Path, about: Mapping[str, Any], features: FeaturesConfig) -> None:
-    kind = MODELS.get(about["kind"])
-    made = {"windows": about["windows_version"], about["kind"]: about["model_version"]}
-    here = {"windows": WINDOWS_VERSION, about["kind"]: kind.version}
-    if made != here or about["inputs"] != _feature_names(features, about["columns"]):
-        changed = ", ".join(
-            f"{name} {made[name]} then, {here[name]} now"
-            for name in made
-            if made[name] != here[name]
-        )
-        raise CheckFailed(
-            f"the model is of another release ({about['flowsheet']}) than this one ({__version__}), and inputs "
-            f"or numbers differ: {changed or 'other input columns'}",
-            where=str(folder),
-            todo="use the release that trained it, or train the model again",
-        )
+    raise CheckFailed(
+        f"release {description['flowsheet']} trained the model; this release ({__version__}) would "
+        f"build other inputs: {', '.join(changes) or 'the input columns differ'}",
+        where=str(folder),
+        todo="use the release that trained it, or train the model again",
+    )

@@ -1,73 +1,49 @@
-"""Several requests as one set of tables: typed and checked together, blamed one by one.
+"""Several requests as one set of tables: checked together, rejected one by one.
 
-Stays get numbers of their own, in the order of the requests, so that two requests may speak of one
-``stay_id`` without meeting. A stay's numbers are 0, 1, 2, ... over the batch.
+The stays of a batch are numbered 0, 1, 2, ... in the order of the requests, so that two requests
+may use the same ``stay_id`` for different patients.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import lru_cache
+from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.catalogue import drugs, variables
-from flowsheet.cohort.rules import find_row_failures, list_failures, no_failures
-from flowsheet.cohort.schema import TABLES, TIME, Tables, empty_table
-from flowsheet.errors import did_you_mean
+from flowsheet.cohort.schema import TABLES, TIME, Tables
 from flowsheet.prediction.errors import (
-    SHOWN,
+    MAX_LISTED_PROBLEMS,
     Problem,
-    Refused,
-    invalid,
-    shown,
+    RequestRejected,
+    format_value,
+    invalid_request,
 )
-from flowsheet.prediction.input_rows import ended
 from flowsheet.prediction.limits import Limits
-from flowsheet.prediction.request_parser import Asked, Columns
+from flowsheet.prediction.parsed_request import Columns, ParsedRequest
+from flowsheet.prediction.request_checks import check_tables, explain, reject_too_long
+from flowsheet.typing import Ints
 
-EARLIEST, LATEST = datetime(1800, 1, 1), datetime(2400, 1, 1)
-"""Times outside are mistakes, whatever calendar a source has moved its patients to."""
-
-_FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
-_EARLIEST, _LATEST = np.datetime64(EARLIEST, "us"), np.datetime64(LATEST, "us")
-_TIMES = {
-    table: [name for name, kind in columns.items() if kind == TIME]
-    for table, columns in TABLES.items()
-}
 UNKNOWN_STAY = -1
 """The number of a stay whose row was not sent."""
-_HINTS = {
-    "time": "give ISO 8601 text without a time zone, such as 2000-01-01T08:30:00",
-    "calendar": f"times lie between {EARLIEST:%Y} and {LATEST:%Y}",
-    "not_null": "it must be given",
-    "known_stay": "send the stay's row of the table stays along",
-    "inside_stay": "a fact lies at most 24 h outside its stay",
-    "known_not_before_true": "nothing is known before it is true",
-    "admitted_before_discharged": "a stay ends after it begins; leave discharged_at out for one that goes on",
-    "plausible_range": "no living patient has such a value in the catalogue's unit",
-    "duplicate": "it is told twice",
-    "known_unit": "give doses in the catalogue's unit",
-    "known_sex": "F, M or null",
-}
+
+StayNumbers = dict[int | None, int]
+"""{stay_id: number in the batch} of one request."""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """The tables of some requests, and which stays belong to which."""
+class RequestBatch:
+    """The tables of some requests, and which stays belong to which request."""
 
     tables: Tables
     stay_ids: list[list[int]]
     """For each request the ids of its stays, in the order sent."""
-    first: list[int]
+    first_stays: list[int]
     """For each request the batch's number of its first stay."""
-    rows: list[int]
+    row_counts: list[int]
     """For each request the rows of its tables together."""
 
     @property
@@ -75,85 +51,84 @@ class Batch:
         """How many stays there are."""
         return self.tables.stays.height
 
-    def original(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The ids as sent, by the batch's numbers."""
+    def original_stay_ids(self) -> Ints:
+        """The ids as sent, by the batch's numbers; shape (stays,)."""
         return np.fromiter(chain.from_iterable(self.stay_ids), np.int64, self.stays)
 
 
-def combine(
-    asked: Sequence[Asked], limits: Limits, step_hours: float
-) -> tuple[Batch | None, dict[int, Refused]]:
-    """The batch, or None and the refusals of the requests (by position) that stand in its way."""
-    numbers, first = _number(asked)
-    tables, failures = check(
-        {name: _frame(asked, name, numbers) for name in TABLES}, limits, step_hours
-    )
-    refused = _blame(asked, failures)
-    if tables is None or refused:
-        return None, refused
-    refused = too_long([one.rows["stays"] for one in asked], tables, limits, step_hours)
-    if refused:
-        return None, refused
-    stay_ids = [one.tables["stays"]["stay_id"] for one in asked]
-    return Batch(tables, stay_ids, first, [sum(one.rows.values()) for one in asked]), {}
+def combine_requests(
+    requests: Sequence[ParsedRequest], limits: Limits, step_hours: float
+) -> tuple[RequestBatch | None, dict[int, RequestRejected]]:
+    """Combine requests to a batch if none of them breaks a rule.
+
+    Args:
+        requests: at least one.
+        limits: how many steps a stay and a request may have.
+        step_hours: length of the model's step, in hours.
+
+    Returns:
+        The batch and no rejections; or None and {position of a wrong request: its rejection}.
+    """
+    numbers, first_stays = _number_stays(requests)
+    text_tables = {table: text_table(requests, table, numbers) for table in TABLES}
+    tables, failures = check_tables(text_tables, limits, step_hours)
+    rejected = _reject_failures(requests, failures)
+    if tables is None or rejected:
+        return None, rejected
+    stay_counts = [request.row_counts["stays"] for request in requests]
+    rejected = reject_too_long(stay_counts, tables, limits, step_hours)
+    if rejected:
+        return None, rejected
+    stay_ids = [request.tables["stays"]["stay_id"] for request in requests]
+    row_counts = [request.rows for request in requests]
+    return RequestBatch(tables, stay_ids, first_stays, row_counts), {}
 
 
-def check(
-    text: dict[str, pl.DataFrame], limits: Limits, step_hours: float
-) -> tuple[Tables | None, pl.DataFrame]:
-    """The tables, typed (None where a time is none), and the rows that break a rule; columns as in ``FAILURES``."""
-    typed = {name: _typed(name, frame) for name, frame in text.items()}
-    failures = _unreadable(text, typed)
-    if failures.height:
-        return None, failures
-    tables = Tables(**typed)
-    tables = replace(tables, stays=ended(tables))
-    return tables, _broken(tables, typed["stays"]["discharged_at"].is_null(), limits, step_hours)
-
-
-def _number(asked: Sequence[Asked]) -> tuple[list[dict[int | None, int]], list[int]]:
-    """For each request its stays' numbers in the batch, and the first of them. A stay told twice has one number."""
-    numbers: list[dict[int | None, int]] = []
-    first = []
-    begin = 0
-    for one in asked:
-        ids = one.tables["stays"]["stay_id"]
-        first.append(begin)
-        numbers.append({stay: begin + i for i, stay in enumerate(ids) if stay is not None})
-        begin += len(ids)
-    return numbers, first
-
-
-def _frame(
-    asked: Sequence[Asked], table: str, numbers: Sequence[dict[int | None, int]]
+def text_table(
+    requests: Sequence[ParsedRequest], table: str, numbers: Sequence[StayNumbers] | None = None
 ) -> pl.DataFrame:
-    """A table of all requests, times still as text."""
-    parts = [
-        (one.tables[table], one.rows[table], stays)
-        for one, stays in zip(asked, numbers, strict=True)
-    ]
-    parts = [part for part in parts if part[1]]
-    stay = list(
-        chain.from_iterable(map(_numbered, (p[0]["stay_id"] for p in parts), (p[2] for p in parts)))
-    )
-    columns = [pl.Series("stay_id", stay, pl.Int64)]
+    """One table of all requests with the contract's columns, times still as text.
+
+    Args:
+        requests: the requests, in the order in which their rows follow each other.
+        table: the table's name.
+        numbers: for each request the numbers that replace its stay ids; None keeps the ids.
+    """
+    parts: list[tuple[Columns, int]] = []
+    stay_ids: list[int | None] = []
+    for i, request in enumerate(requests):
+        columns, rows = request.tables[table], request.row_counts[table]
+        if rows:
+            parts.append((columns, rows))
+            ids = columns["stay_id"]
+            stay_ids += _replace_ids(ids, numbers[i]) if numbers else ids
+    series = [pl.Series("stay_id", stay_ids, pl.Int64)]
     for name, kind in TABLES[table].items():
-        if name == "subject_id":
-            columns.append(columns[0].alias(name))
+        if name == "subject_id":  # no prediction depends on it: every stay is its own subject
+            series.append(series[0].alias(name))
         elif name != "stay_id":
-            columns.append(
-                _series(
-                    name, kind, [(columns_of, rows) for columns_of, rows, _ in parts], len(stay)
-                )
-            )
-    return pl.DataFrame(columns)
+            series.append(_join_column(name, kind, parts, len(stay_ids)))
+    return pl.DataFrame(series)
 
 
-def _numbered(ids: list[int | None], stays: dict[int | None, int]) -> list[int | None]:
-    return [None if stay is None else stays.get(stay, UNKNOWN_STAY) for stay in ids]
+def _number_stays(requests: Sequence[ParsedRequest]) -> tuple[list[StayNumbers], list[int]]:
+    """For each request its stays' numbers and the first of them; a repeated id has one number."""
+    numbers: list[StayNumbers] = []
+    first_stays = []
+    start = 0
+    for request in requests:
+        ids = request.tables["stays"]["stay_id"]
+        first_stays.append(start)
+        numbers.append({stay: start + i for i, stay in enumerate(ids) if stay is not None})
+        start += len(ids)
+    return numbers, first_stays
 
 
-def _series(
+def _replace_ids(ids: list[int | None], numbers: StayNumbers) -> list[int | None]:
+    return [None if stay is None else numbers.get(stay, UNKNOWN_STAY) for stay in ids]
+
+
+def _join_column(
     name: str, kind: pl.DataType, parts: Sequence[tuple[Columns, int]], rows: int
 ) -> pl.Series:
     kind = pl.String() if kind == TIME else kind
@@ -165,132 +140,34 @@ def _series(
     return pl.Series(name, list(values), kind)
 
 
-def _typed(table: str, text: pl.DataFrame) -> pl.DataFrame:
-    """The table with its times; null where the text is no ISO 8601."""
-    if text.is_empty():
-        return _empty(table)
-    told = [name for name in _TIMES[table] if text[name].null_count() < text.height]
-    frame = text.with_columns(
-        pl.col(told).str.to_datetime(_FORMATS[0], time_unit="us", strict=False),
-        pl.col([name for name in _TIMES[table] if name not in told]).cast(TIME),
-    )
-    other = [name for name in told if frame[name].null_count() > text[name].null_count()]
-    if other:
-        ways = [
-            [pl.col(name).str.to_datetime(f, time_unit="us", strict=False) for f in _FORMATS]
-            for name in other
-        ]
-        frame = frame.with_columns(text.select(pl.coalesce(parsed) for parsed in ways))
-    return frame
-
-
-_empty = lru_cache(empty_table)
-
-
-def _unreadable(text: dict[str, pl.DataFrame], typed: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """Times that are none, or far from every calendar in use."""
-    lines = []
-    for table, frame in typed.items():
-        for column in _TIMES[table] if frame.height else ():
-            times, sent = frame[column], text[table][column]
-            if times.null_count() > sent.null_count():
-                lines.append(
-                    list_failures(
-                        table, text[table], times.is_null() & sent.is_not_null(), column, "time"
-                    )
+def _reject_failures(
+    requests: Sequence[ParsedRequest], failures: pl.DataFrame
+) -> dict[int, RequestRejected]:
+    """{position: rejection} of each request that has failures."""
+    problems: dict[int, list[Problem]] = defaultdict(list)
+    counts: dict[int, int] = defaultdict(int)
+    for (table,), lines in failures.group_by("table", maintain_order=True):
+        name = str(table)
+        starts = np.cumsum([0] + [request.row_counts[name] for request in requests])
+        rows = lines["row"].to_numpy() - 1
+        positions = np.searchsorted(starts, rows, side="right") - 1
+        for position in np.unique(positions).tolist():
+            own_lines = np.flatnonzero(positions == position)
+            counts[position] += len(own_lines)
+            for line in own_lines[:MAX_LISTED_PROBLEMS].tolist():
+                row = int(rows[line] - starts[position])
+                failure = lines.row(line, named=True)
+                problems[position].append(
+                    _describe(requests[position], name, row, failure["column"], failure["rule"])
                 )
-            when = times.to_numpy()
-            far = (when < _EARLIEST) | (when > _LATEST)
-            if far.any():
-                lines.append(list_failures(table, text[table], pl.Series(far), column, "calendar"))
-    return pl.concat(lines) if lines else no_failures()
-
-
-def _broken(tables: Tables, ongoing: pl.Series, limits: Limits, step_hours: float) -> pl.DataFrame:
-    """Rows that break the contract's rules. A stay that goes on has lasted a moment at least."""
-    stays = tables.stays
-    if ongoing.any():
-        end = pl.max_horizontal("discharged_at", pl.col("admitted_at").dt.offset_by("1us"))
-        stays = stays.with_columns(
-            pl.when(ongoing).then(end).otherwise("discharged_at").alias("discharged_at")
-        )
-    facts = {name: getattr(tables, name) for name in TABLES if name != "stays"}
-    lines = [
-        find_row_failures("stays", stays, stays),
-        *(find_row_failures(name, frame, stays) for name, frame in facts.items() if frame.height),
-    ]
-    long = _hours(stays) > limits.steps_per_stay * step_hours
-    if long.any():
-        lines.insert(
-            1, list_failures("stays", stays, pl.Series(long), "discharged_at", "steps_per_stay")
-        )
-    found = [line for line in lines if line.height]
-    return pl.concat(found) if found else no_failures()
-
-
-def _hours(stays: pl.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """How long each stay lasts; NaN where that is not told."""
-    lasted = stays["discharged_at"].to_numpy() - stays["admitted_at"].to_numpy()
-    return np.where(np.isnat(lasted), np.nan, lasted / np.timedelta64(1, "h"))
-
-
-def too_long(
-    stays: Sequence[int], tables: Tables, limits: Limits, step_hours: float
-) -> dict[int, Refused]:
-    """Requests, each of so many stays, that together have more steps than one request may ask for."""
-    steps = np.ceil(_hours(tables.stays) / step_hours)
-    total = np.add.reduceat(steps, np.cumsum([0, *stays[:-1]]))
     return {
-        int(i): Refused(
-            413,
-            "too_many_steps",
-            f"{total[i]:.0f} steps in one request; at most {limits.steps} are taken",
-        )
-        for i in np.flatnonzero(total > limits.steps)
+        position: invalid_request(found, counts[position]) for position, found in problems.items()
     }
 
 
-def _blame(asked: Sequence[Asked], failures: pl.DataFrame) -> dict[int, Refused]:
-    """The refusal of each request that has failures."""
-    if failures.is_empty():
-        return {}
-    problems: dict[int, list[Problem]] = defaultdict(list)
-    count: dict[int, int] = defaultdict(int)
-    for table, lines in failures.group_by("table", maintain_order=True):
-        name = str(table[0])
-        starts = np.cumsum([0] + [one.rows[name] for one in asked])
-        rows = lines["row"].to_numpy() - 1
-        request = np.searchsorted(starts, rows, side="right") - 1
-        for i in np.unique(request).tolist():
-            mine = np.flatnonzero(request == i)
-            count[i] += len(mine)
-            for line in mine[:SHOWN].tolist():
-                column, rule = lines["column"][line], lines["rule"][line]
-                problems[i].append(
-                    _problem(asked[i], name, int(rows[line] - starts[i]), column, rule)
-                )
-    return {i: invalid(found, count[i]) for i, found in problems.items()}
-
-
-def _problem(asked: Asked, table: str, row: int, column: str, rule: str) -> Problem:
-    sent = asked.tables[table].get(column)
-    value = shown(sent[row] if sent else None)
-    return Problem(
-        table,
-        row + 1,
-        column,
-        rule,
-        value,
-        f"row {row + 1} of {table}, {column}: {_why(rule, value)}",
-    )
-
-
-def _why(rule: str, value: str | None) -> str:
-    if rule == "known_variable":
-        return (
-            f"the catalogue has no such variable; {did_you_mean((value or '')[:40], variables())}"
-        )
-    if rule == "known_drug":
-        return f"the catalogue has no such drug; {did_you_mean((value or '')[:40], drugs())}"
-    words = rule.replace("_", " ")
-    return f"{words}: {_HINTS[rule]}" if rule in _HINTS else f"it breaks the rule {words}"
+def _describe(request: ParsedRequest, table: str, row: int, column: str, rule: str) -> Problem:
+    """The problem that a failure means for the sender, with the value as sent."""
+    sent = request.tables[table].get(column)
+    value = format_value(sent[row] if sent else None)
+    message = f"row {row + 1} of {table}, {column}: {explain(rule, value)}"
+    return Problem(table, row + 1, column, rule, value, message)

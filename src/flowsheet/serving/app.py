@@ -1,4 +1,4 @@
-"""The pages of the server: predictions, health, versions, metrics and what a request looks like."""
+"""The server's pages: predictions, health, versions, metrics and the format of a request."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from flowsheet import __version__
-from flowsheet.prediction.errors import Refused
+from flowsheet.prediction.errors import RequestRejected
 from flowsheet.serving.batcher import Batcher
-from flowsheet.serving.middleware import Doorman
-from flowsheet.serving.openapi import (
-    ANSWER,
-    PAGE,
-    REFUSAL,
-    REQUEST,
-)
-from flowsheet.serving.scorer import Outcome, Scorer
+from flowsheet.serving.metrics import Metrics
+from flowsheet.serving.middleware import REJECTION, MetricsMiddleware
+from flowsheet.serving.openapi import ANSWER, DOCS_PAGE, REJECTED, REQUEST
+from flowsheet.serving.scorer import Answer, Reply, Scorer
 from flowsheet.serving.service import Service
 
 _JSON = "application/json"
@@ -33,11 +29,9 @@ _JSON = "application/json"
 def make_app(service: Service) -> FastAPI:
     """The application around a service whose champion is loaded."""
     metrics, config = service.metrics, service.config
+    scorer = Scorer(service.current_champion, config.limits, service.offer_to_shadow)
     batcher = Batcher(
-        Scorer(service.champion_now, config.limits, service.look_on).score,
-        config.batch,
-        config.waiting,
-        taken=metrics.together.observe,
+        scorer.score, config.batch_size, config.queue_size, metrics.batch_size.observe
     )
     metrics.waiting.set_function(lambda: len(batcher))
 
@@ -50,41 +44,42 @@ def make_app(service: Service) -> FastAPI:
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
-        title="Flowsheet", version=__version__, description=f"Risks by {config.name}@{config.alias}.",
-        docs_url=None, redoc_url=None, lifespan=lifespan,
-    )  # fmt: skip
-    app.add_middleware(Doorman, metrics=metrics)
-    app.add_exception_handler(HTTPException, _no_such_page)
-    app.add_exception_handler(Refused, _refusal)
+        title="Flowsheet",
+        version=__version__,
+        description=f"Risks by {config.name}@{config.alias}.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestRejected, _answer_rejection)
 
     @app.post(
         "/predict",
         openapi_extra=REQUEST,
-        responses={200: ANSWER, **dict.fromkeys((400, 413, 415, 422), REFUSAL)},
+        responses={200: ANSWER, **dict.fromkeys((400, 413, 415, 422), REJECTED)},
     )
     async def predict(request: Request) -> Response:
         """A risk for every step of every stay that is sent."""
-        body = await _body(request, config.limits.body_bytes, config.limits.body_seconds)
-        begin = perf_counter()
-        outcome = await _answer(batcher, body, config.limits.answer_seconds)
-        if isinstance(outcome, Refused):
-            raise outcome
-        metrics.seconds.observe(perf_counter() - begin)
-        metrics.rows.inc(outcome.rows)
-        metrics.stays.inc(outcome.stays)
-        metrics.steps.inc(outcome.steps)
-        return Response(outcome.body, media_type=_JSON)
+        body = await _read_body(request, config.limits.body_bytes, config.limits.body_seconds)
+        start = perf_counter()
+        reply = await _await_reply(batcher, body, config.limits.answer_seconds)
+        if isinstance(reply, RequestRejected):
+            raise reply
+        _count_answer(metrics, reply, perf_counter() - start)
+        return Response(reply.body, media_type=_JSON)
 
     @app.get("/health")
     async def health() -> Response:
-        """Whether the server lives, and whether its model is the one that the registry names."""
+        """Whether the server runs, and whether its model is the one that the alias points at."""
         return _json(service.health())
 
     @app.get("/ready")
     async def ready() -> Response:
-        """200 when a request would be taken now, 503 otherwise."""
-        free = batcher.free
-        return _json({"ready": free}, 200 if free else 503)
+        """200 if a request would be accepted now, else 503."""
+        is_ready = batcher.is_ready
+        return _json({"ready": is_ready}, 200 if is_ready else 503)
 
     @app.get("/version")
     async def version() -> Response:
@@ -93,53 +88,63 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/metrics")
     async def prometheus() -> Response:
-        """Prometheus' text format."""
+        """Metrics in Prometheus' text format."""
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(PAGE)
+        return HTMLResponse(DOCS_PAGE)
 
     return app
 
 
-async def _answer(batcher: Batcher, body: bytes, seconds: float) -> Outcome:
+def _count_answer(metrics: Metrics, answer: Answer, seconds: float) -> None:
+    metrics.seconds.observe(seconds)
+    metrics.rows.inc(answer.rows)
+    metrics.stays.inc(answer.stays)
+    metrics.steps.inc(answer.steps)
+
+
+async def _await_reply(batcher: Batcher, body: bytes, seconds: float) -> Reply:
     try:
         return await asyncio.wait_for(batcher.submit(body), seconds)
     except TimeoutError:
-        raise Refused(
-            503, "timeout", f"no answer within {seconds:g} s; send less or try again"
-        ) from None
+        message = f"no answer within {seconds:g} s; send less or try again"
+        raise RequestRejected(503, "timeout", message) from None
 
 
-async def _body(request: Request, most: int, seconds: float) -> bytes:
-    """The whole body, as long as it is JSON, not compressed, not too large and not too slow.
+async def _read_body(request: Request, max_bytes: int, max_seconds: float) -> bytes:
+    """The whole body, if it is JSON, not compressed, not too large and not too slow.
 
     Raises:
-        Refused: 408, 413 or 415.
+        RequestRejected: 400, 408, 413 or 415.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _JSON:
-        raise Refused(415, "content_type", f"send content-type: {_JSON}")
+        raise RequestRejected(415, "content_type", f"send content-type: {_JSON}")
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise Refused(415, "content_encoding", "send the body uncompressed")
-    too_large = Refused(
-        413, "too_large", f"the body may hold {most} bytes at most: send several requests"
+        raise RequestRejected(415, "content_encoding", "send the body uncompressed")
+    too_large = RequestRejected(
+        413,
+        "too_large",
+        f"the body may have {max_bytes} bytes at most: send several requests",
     )
-    if int(request.headers.get("content-length", 0)) > most:
+    if int(request.headers.get("content-length", 0)) > max_bytes:
         raise too_large
-    parts, size = [], 0
+    parts = []
+    size = 0
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(max_seconds):
             async for part in request.stream():
                 size += len(part)
-                if size > most:
+                if size > max_bytes:
                     raise too_large
                 parts.append(part)
     except TimeoutError:
-        raise Refused(408, "slow_body", f"the body did not come within {seconds:g} s") from None
+        message = f"the body did not arrive within {max_seconds:g} s"
+        raise RequestRejected(408, "slow_body", message) from None
     except ClientDisconnect:
-        raise Refused(400, "disconnected", "the client went away") from None
+        raise RequestRejected(400, "disconnected", "the client disconnected") from None
     return b"".join(parts)
 
 
@@ -147,25 +152,25 @@ def _json(value: Any, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type=_JSON)
 
 
-async def _refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
-    request.scope["flowsheet.refused"] = error.kind
+async def _answer_rejection(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestRejected)
+    request.scope[REJECTION] = error.kind
     headers = {"retry-after": "1"} if error.status == 503 else None
     return Response(error.body, error.status, headers, media_type=_JSON)
 
 
-async def _no_such_page(request: Request, error: Exception) -> Response:
+async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     kinds = {404: "unknown_path", 405: "wrong_method"}
-    told = {
+    messages = {
         404: "there is no such page; see /docs",
         405: "the page does not answer that method; see /docs",
     }
-    refused = Refused(
+    rejection = RequestRejected(
         error.status_code,
         kinds.get(error.status_code, "http"),
-        told.get(error.status_code, error.detail),
+        messages.get(error.status_code, error.detail),
     )
-    answer = await _refusal(request, refused)
+    answer = await _answer_rejection(request, rejection)
     answer.headers.update(error.headers or {})
     return answer

@@ -1,10 +1,9 @@
-"""Requests that wait are taken together: the event loop reads and writes, one thread computes, and
-they take turns.
+"""Collects waiting requests into batches: the event loop does I/O, one thread scores, in turns.
 
-Two threads of one interpreter hinder each other: while one computes, the other gets a moment now
-and then, and reads bodies so slowly that some requests miss batch after batch. So the loop reads
-all that has come, hands the oldest requests over, and stands still until they are scored; only when
-that takes long does it go on beside them.
+Two threads of one interpreter slow each other down: while one scores, the other runs only now and
+then, and reads bodies so slowly that some requests miss batch after batch. So the loop reads all
+that has arrived, hands the oldest requests over, and blocks until they are scored; only if that
+takes long does it continue in parallel.
 """
 
 from __future__ import annotations
@@ -16,127 +15,142 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
-from flowsheet.prediction.errors import Refused
-from flowsheet.serving.scorer import Outcome
+from flowsheet.prediction.errors import RequestRejected
+from flowsheet.serving.scorer import Reply
 
-_BYTES = 16_000_000
-"""Bodies of together at least this size are a batch, however few they are."""
+_MAX_BYTES = 16_000_000
+"""Bodies of at least this size together make a batch, however few they are."""
 
-_PATIENCE = 0.1
-"""Seconds that the loop stands still for a batch: several times what a full one of usual requests takes."""
+_MAX_BLOCK_SECONDS = 0.1
+"""How long the loop blocks for a batch, at most: several times what a full one usually takes."""
 
-_STILL = 2
-"""Rounds of the loop without a further request after which a batch that is not full begins."""
+_QUIET_ITERATIONS = 2
+"""Iterations of the loop without a new request after which a batch that is not full starts."""
 
-Job = tuple[bytes, "asyncio.Future[Outcome]"]
+Job = tuple[bytes, "asyncio.Future[Reply]"]
 
 
 class Batcher:
-    """Takes whatever has come, up to ``size`` requests, as soon as the thread is free; nobody waits
-    for company.
+    """Scores whatever waits, up to ``batch_size`` requests, as soon as the thread is free.
 
-    All but the computing belongs to the event loop of the requests.
+    Everything but the scoring runs on the event loop of the requests.
     """
 
     def __init__(
         self,
-        work: Callable[[Sequence[bytes]], Sequence[Outcome]],
-        size: int,
-        waiting: int,
-        taken: Callable[[int], None] = lambda requests: None,
+        score: Callable[[Sequence[bytes]], Sequence[Reply]],
+        batch_size: int,
+        queue_size: int,
+        on_batch: Callable[[int], None] = lambda requests: None,
     ) -> None:
-        """``taken`` is told how many requests each batch holds."""
-        self._work, self._size, self._waiting, self._taken = work, size, waiting, taken
-        self._jobs: deque[Job] = deque()
-        self._due = self._busy = False
-        self._handed: SimpleQueue[list[Job]] = SimpleQueue()
-        self._done = threading.Event()
+        """Set up a batcher, which :meth:`start` starts.
+
+        Args:
+            score: the replies to some bodies, in their order; called on the scoring thread.
+            batch_size: requests that are scored together, at most.
+            queue_size: requests that may wait.
+            on_batch: called with the number of requests of each batch.
+        """
+        self._score = score
+        self._batch_size = batch_size
+        self._queue_size = queue_size
+        self._on_batch = on_batch
+        self._waiting: deque[Job] = deque()
+        self._turn_is_scheduled = False
+        self._is_scoring = False
+        self._batches: SimpleQueue[list[Job]] = SimpleQueue()
+        self._scored = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the scoring thread."""
         self._thread.start()
 
     async def close(self, seconds: float) -> None:
-        """Answer what waits, then end; give up after so many seconds."""
+        """Score what waits, then stop; give up after ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._jobs or self._busy:
+                while self._waiting or self._is_scoring:
                     await asyncio.sleep(0.01)
-        self._handed.put([])
+        self._batches.put([])
 
     def __len__(self) -> int:
         """How many requests wait."""
-        return len(self._jobs)
+        return len(self._waiting)
 
     @property
-    def free(self) -> bool:
-        """Whether a request would be taken now."""
-        return len(self._jobs) < self._waiting and self._thread.is_alive()
+    def is_ready(self) -> bool:
+        """Whether a request would be accepted now."""
+        return len(self._waiting) < self._queue_size and self._thread.is_alive()
 
-    async def submit(self, body: bytes) -> Outcome:
-        """The outcome for a body.
+    async def submit(self, body: bytes) -> Reply:
+        """The reply to a body.
 
         Raises:
-            Refused: too many are waiting (503).
+            RequestRejected: too many requests are waiting (503).
         """
-        if len(self._jobs) >= self._waiting:
-            raise Refused(
-                503, "busy", f"{self._waiting} requests are waiting already; try again in a moment"
-            )
-        future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._jobs.append((body, future))
-        self._look(future.get_loop())
+        if len(self._waiting) >= self._queue_size:
+            message = f"{self._queue_size} requests are waiting already; try again in a moment"
+            raise RequestRejected(503, "busy", message)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((body, future))
+        self._schedule_turn(future.get_loop())
         return await future
 
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Take a turn once the loop has gone through what it has read."""
-        if not self._due:
-            self._due = True
-            loop.call_soon(self._turn, loop)
+    def _schedule_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start a batch once the loop has processed everything that it has read."""
+        if not self._turn_is_scheduled:
+            self._turn_is_scheduled = True
+            loop.call_soon(self._take_turn, loop)
 
-    def _turn(self, loop: asyncio.AbstractEventLoop, before: int = 0, still: int = 0) -> None:
-        waiting = len(self._jobs)
-        still = still + 1 if waiting == before else 0
-        if waiting < self._size and still < _STILL:
-            loop.call_soon(self._turn, loop, waiting, still)
+    def _take_turn(
+        self, loop: asyncio.AbstractEventLoop, waiting_before: int = 0, quiet: int = 0
+    ) -> None:
+        waiting = len(self._waiting)
+        quiet = quiet + 1 if waiting == waiting_before else 0
+        if waiting < self._batch_size and quiet < _QUIET_ITERATIONS:
+            loop.call_soon(self._take_turn, loop, waiting, quiet)
             return
-        self._due = False
-        if self._busy or not (jobs := self._take()):
+        self._turn_is_scheduled = False
+        if self._is_scoring:
             return
-        self._taken(len(jobs))
-        self._busy = True
-        self._done.clear()
-        self._handed.put(jobs)
-        self._done.wait(_PATIENCE)
+        jobs = self._take_batch()
+        if not jobs:
+            return
+        self._on_batch(len(jobs))
+        self._is_scoring = True
+        self._scored.clear()
+        self._batches.put(jobs)
+        self._scored.wait(_MAX_BLOCK_SECONDS)
 
-    def _take(self) -> list[Job]:
-        """The next batch, without requests that were given up; the oldest first."""
+    def _take_batch(self) -> list[Job]:
+        """The oldest waiting requests, without those that were cancelled."""
         jobs: list[Job] = []
         size = 0
-        while self._jobs and len(jobs) < self._size and size < _BYTES:
-            body, future = self._jobs.popleft()
+        while self._waiting and len(jobs) < self._batch_size and size < _MAX_BYTES:
+            body, future = self._waiting.popleft()
             if not future.cancelled():
                 jobs.append((body, future))
                 size += len(body)
         return jobs
 
     def _run(self) -> None:
-        while jobs := self._handed.get():
-            outcomes = self._work([body for body, _ in jobs])
-            loop = jobs[0][1].get_loop()
-            loop.call_soon_threadsafe(self._deliver, loop, [future for _, future in jobs], outcomes)
-            self._done.set()
+        while jobs := self._batches.get():
+            replies = self._score([body for body, _ in jobs])
+            futures = [future for _, future in jobs]
+            loop = futures[0].get_loop()
+            loop.call_soon_threadsafe(self._set_results, loop, futures, replies)
+            self._scored.set()
 
-    def _deliver(
+    def _set_results(
         self,
         loop: asyncio.AbstractEventLoop,
-        futures: Sequence[asyncio.Future[Outcome]],
-        outcomes: Sequence[Outcome],
+        futures: Sequence[asyncio.Future[Reply]],
+        replies: Sequence[Reply],
     ) -> None:
-        for future, outcome in zip(futures, outcomes, strict=True):
+        for future, reply in zip(futures, replies, strict=True):
             if not future.done():
-                future.set_result(outcome)
-        self._busy = False
-        if self._jobs:
-            self._look(loop)
+                future.set_result(reply)
+        self._is_scoring = False
+        if self._waiting:
+            self._schedule_turn(loop)

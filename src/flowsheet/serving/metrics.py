@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The server's Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -12,62 +12,48 @@ from prometheus_client import (
 )
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-_TOGETHER = (1, 2, 4, 8, 16, 32, 64)
-_DIFFERENCE = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_DIFFERENCES = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 class Metrics:
-    """The server's own registry of metrics; nothing here is about a patient."""
+    """One server's metrics in their own registry; none describes a patient."""
 
     def __init__(self) -> None:
-        self.registry = held = CollectorRegistry()
-        ProcessCollector(registry=held)
-        self.requests = Counter(
-            "flowsheet_requests", "Requests answered", ["path", "status"], registry=held
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = self._counter("requests", "Requests answered", "path", "status")
+        self.rejected = self._counter("rejected", "Requests rejected, by kind of error", "kind")
+        self.seconds = self._histogram(
+            "predict_seconds", "Seconds from a complete body to its answer", _SECONDS
         )
-        self.refused = Counter(
-            "flowsheet_refused", "Requests turned away, by kind of error", ["kind"], registry=held
+        self.batch_size = self._histogram("batch_requests", "Requests per batch", _BATCH_SIZES)
+        self.waiting = self._gauge("waiting_requests", "Requests that wait for a batch")
+        self.rows = self._counter("rows", "Rows of raw records in scored requests")
+        self.stays = self._counter("stays", "Stays scored")
+        self.steps = self._counter("steps", "Steps scored")
+        self.model = self._gauge("model_version", "Model version in memory", "model", "alias")
+        self.loads = self._counter("model_loads", "Model load attempts", "alias", "outcome")
+        self.stale = self._gauge(
+            "model_stale", "1 if the last attempt to update the model failed", "alias"
         )
-        self.seconds = Histogram(
-            "flowsheet_predict_seconds",
-            "From a whole body to its answer",
-            buckets=_SECONDS,
-            registry=held,
+        self.shadow = self._counter(
+            "shadow_batches", "Batches offered for shadow scoring", "outcome"
         )
-        self.together = Histogram(
-            "flowsheet_batch_requests", "Requests a batch", buckets=_TOGETHER, registry=held
-        )
-        self.waiting = Gauge(
-            "flowsheet_waiting_requests", "Requests that wait for a batch", registry=held
-        )
-        self.rows = Counter("flowsheet_rows", "Rows of raw records read for answers", registry=held)
-        self.stays = Counter("flowsheet_stays", "Stays scored", registry=held)
-        self.steps = Counter("flowsheet_steps", "Steps scored", registry=held)
-        self.model = Gauge(
-            "flowsheet_model_version", "Version in memory", ["model", "alias"], registry=held
-        )
-        self.loads = Counter(
-            "flowsheet_model_loads", "Versions taken in or not", ["alias", "outcome"], registry=held
-        )
-        self.stale = Gauge(
-            "flowsheet_model_stale",
-            "1: the last look at the registry failed",
-            ["alias"],
-            registry=held,
-        )
-        self.shadow = Counter(
-            "flowsheet_shadow_batches", "Batches offered to the shadow", ["outcome"], registry=held
-        )
-        self.shadow_steps = Counter(
-            "flowsheet_shadow_steps", "Steps scored by both versions", registry=held
-        )
-        self.difference = Histogram(
-            "flowsheet_shadow_difference",
-            "Between both risks of a step",
-            buckets=_DIFFERENCE,
-            registry=held,
+        self.shadow_steps = self._counter("shadow_steps", "Steps scored by both versions")
+        self.difference = self._histogram(
+            "shadow_difference", "Absolute difference of both versions' risks", _DIFFERENCES
         )
 
     def text(self) -> bytes:
-        """The exposition format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        return Counter(f"flowsheet_{name}", description, labels, registry=self.registry)
+
+    def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
+        return Gauge(f"flowsheet_{name}", description, labels, registry=self.registry)
+
+    def _histogram(self, name: str, description: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"flowsheet_{name}", description, buckets=buckets, registry=self.registry)

@@ -1,4 +1,4 @@
-"""Around every request: what went out is counted, and nothing leaves as a traceback."""
+"""Counts every response, and answers an unexpected error without its traceback."""
 
 from __future__ import annotations
 
@@ -6,54 +6,53 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flowsheet.prediction.errors import Refused
+from flowsheet.prediction.errors import RequestRejected
 from flowsheet.serving.metrics import Metrics
 
 PATHS = frozenset(
     {"/predict", "/health", "/ready", "/version", "/metrics", "/docs", "/openapi.json"}
 )
+REJECTION = "flowsheet.rejection"
+"""Key of the ASGI scope under which a rejected request keeps its kind of error."""
 LOG = logging.getLogger("flowsheet.serving")
 
 
-class Doorman:
-    """Pure ASGI, since this is passed with every request."""
+class MetricsMiddleware:
+    """Plain ASGI, which costs each request less than Starlette's base class does."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+        self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on."""
+        """Pass a request on and count its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         status = 0
 
-        async def watched(message: Message) -> None:
+        async def send_and_keep_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, send_and_keep_status)
         except Exception as error:
             LOG.error("request failed: %s", type(error).__name__)
-            scope["flowsheet.refused"] = "internal"
+            scope[REJECTION] = "internal"
             if not status:
-                await _internal(watched)
+                await _send_internal_error(send_and_keep_status)
         path = scope["path"] if scope["path"] in PATHS else "other"
         self._metrics.requests.labels(path, str(status)).inc()
-        if kind := scope.get("flowsheet.refused"):
-            self._metrics.refused.labels(kind).inc()
+        if kind := scope.get(REJECTION):
+            self._metrics.rejected.labels(kind).inc()
 
 
-async def _internal(send: Send) -> None:
-    body = Refused(500, "internal", "the server could not answer; its log tells more").body
-    await send(
-        {
-            "type": "http.response.start",
-            "status": 500,
-            "headers": [(b"content-type", b"application/json")],
-        }
-    )
+async def _send_internal_error(send: Send) -> None:
+    message = "the server could not answer; its log has details"
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 500, "headers": headers})
+    body = RequestRejected(500, "internal", message).body
     await send({"type": "http.response.body", "body": body})

@@ -1,7 +1,7 @@
-"""The version that an alias stands for, kept in memory and exchanged when the alias moves.
+"""The model version that an alias points at, kept in memory and replaced when the alias moves.
 
-Whoever scores takes ``current`` once and finishes with it; the exchange is a single assignment. A
-version that does not load leaves the former one in place, and the reason in ``error``.
+A scorer reads ``current`` once and finishes its batch with it; replacing it is a single assignment.
+If a version cannot be loaded, the previous one stays and ``error`` holds the reason.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from flowsheet.errors import CheckFailed
 from flowsheet.prediction.input_rows import example_tables
 from flowsheet.prediction.model_package import ModelPackage
-from flowsheet.serving.structured_logging import journal
+from flowsheet.serving.structured_logging import log_event
 from flowsheet.tracking import model_registry
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A version in memory."""
+class LoadedModel:
+    """A version of a registered model in memory."""
 
     name: str
     version: int
@@ -29,85 +29,102 @@ class Loaded:
     loaded_at: datetime
 
 
-class Holder:
-    """One alias of one registered model."""
+class ModelSlot:
+    """Holds the version that one alias of one registered model points at."""
 
     def __init__(
-        self, name: str, alias: str, changed: Callable[[str, bool], None] = lambda alias, well: None
+        self,
+        name: str,
+        alias: str,
+        on_load: Callable[[str, bool], None] = lambda alias, succeeded: None,
     ) -> None:
-        """``changed`` is told (alias, whether it went well) of every exchange that was tried."""
-        self.name, self.alias = name, alias
-        self.current: Loaded | None = None
+        """``on_load`` is called with (alias, whether it succeeded) after each attempt to load."""
+        self.name = name
+        self.alias = alias
+        self.current: LoadedModel | None = None
         self.error: str | None = None
-        self.looked_at: datetime | None = None
-        self._changed = changed
+        self.checked_at: datetime | None = None
+        self._on_load = on_load
 
     def load(self) -> None:
-        """Ask the registry, and take the version in if it is another one.
+        """Resolve the alias, and load the version if it is another one than the current.
 
         Raises:
-            FlowsheetError: there is no such version, or it does not load; ``current`` is as before.
+            FlowsheetError: there is no such version, or it cannot be loaded; ``current`` stays.
         """
-        found = model_registry.get_version_by_alias(self.name, self.alias)
-        self.looked_at = datetime.now(UTC)
-        if self.current is not None and self.current.version == found.version:
+        registered = model_registry.get_version_by_alias(self.name, self.alias)
+        self.checked_at = datetime.now(UTC)
+        if self.current is not None and self.current.version == registered.version:
             self.error = None
             return
-        model = Loaded(
-            self.name,
-            found.version,
-            self.alias,
-            model_registry.load_package(found),
-            datetime.now(UTC),
+        model = LoadedModel(
+            name=self.name,
+            version=registered.version,
+            alias=self.alias,
+            model_package=model_registry.load_package(registered),
+            loaded_at=datetime.now(UTC),
         )
-        _check(model)
-        before = self.current.version if self.current else None
+        _check_example(model)
+        previous = self._current_version()
         self.current, self.error = model, None
-        self._changed(self.alias, True)
-        journal(
-            "model_loaded", model=self.name, alias=self.alias, version=found.version, before=before
+        self._on_load(self.alias, True)
+        log_event(
+            "model_loaded",
+            model=self.name,
+            alias=self.alias,
+            version=model.version,
+            previous_version=previous,
         )
 
     def refresh(self) -> None:
-        """:meth:`load`; what goes wrong is kept in ``error`` and told in the journal once."""
+        """:meth:`load`, but keep an error in ``error`` and log it once instead of raising it."""
         try:
             self.load()
         except BaseException as error:  # a panic in compiled code is no Exception
-            told = str(error).split("\n", 1)[0] or type(error).__name__
-            if told != self.error:
-                held = self.current.version if self.current else None
-                journal("reload_failed", model=self.name, alias=self.alias, kept=held, reason=told)
-            self.error = told
-            self._changed(self.alias, False)
+            reason = str(error).split("\n", 1)[0] or type(error).__name__
+            if reason != self.error:
+                log_event(
+                    "reload_failed",
+                    model=self.name,
+                    alias=self.alias,
+                    kept_version=self._current_version(),
+                    reason=reason,
+                )
+            self.error = reason
+            self._on_load(self.alias, False)
+
+    def _current_version(self) -> int | None:
+        return self.current.version if self.current else None
 
 
-class Watcher:
-    """Refreshes holders every so many seconds, on a thread of its own."""
+class AliasPoller:
+    """Refreshes slots at regular intervals, on its own thread."""
 
-    def __init__(self, holders: Sequence[Holder], seconds: float) -> None:
-        self._holders, self._seconds = holders, seconds
+    def __init__(self, slots: Sequence[ModelSlot], seconds: float) -> None:
+        self._slots = slots
+        self._seconds = seconds
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="alias-poller", daemon=True)
 
     def start(self) -> None:
-        """Begin; the first look is one interval from now."""
+        """Start polling; the first poll is one interval from now."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End, without waiting for a look that is under way."""
+        """Stop polling, without waiting for a poll that is under way."""
         self._stopped.set()
 
     def _run(self) -> None:
         while not self._stopped.wait(self._seconds):
-            for holder in self._holders:
-                holder.refresh()
+            for slot in self._slots:
+                slot.refresh()
 
 
-def _check(model: Loaded) -> None:
-    """A model that does not answer the example is not taken in; one that does is warm."""
+def _check_example(model: LoadedModel) -> None:
+    """Reject a model that cannot score the example; scoring it also warms the model up."""
     risk = model.model_package.predict(example_tables())["risk"]
     if not len(risk) or not risk.is_between(0, 1).all():
         raise CheckFailed(
-            "the model gives no risks between 0 and 1 for the example",
-            f"{model.name}/{model.version}",
+            "the model does not predict risks between 0 and 1 for the example",
+            where=f"{model.name}/{model.version}",
         )

@@ -1,4 +1,4 @@
-"""What a request and its answer look like: for OpenAPI, and as a page that loads nothing from elsewhere."""
+"""The format of a request and its answer: for OpenAPI, and as a page without external resources."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import polars as pl
 
 from flowsheet.cohort.schema import TABLES, TIME
 from flowsheet.prediction.input_rows import example_tables
-from flowsheet.prediction.request_parser import NEEDED
+from flowsheet.prediction.parsed_request import REQUIRED_COLUMNS
 
-_KINDS: dict[pl.DataType, dict[str, Any]] = {
+_JSON_TYPES: dict[pl.DataType, dict[str, Any]] = {
     pl.Int64(): {"type": "integer", "format": "int64"},
     pl.Float64(): {"type": "number"},
     pl.String(): {"type": "string"},
@@ -20,60 +20,60 @@ _KINDS: dict[pl.DataType, dict[str, Any]] = {
 }
 
 
-def _record(table: str) -> dict[str, Any]:
-    columns = {name: _KINDS[kind] for name, kind in TABLES[table].items()}
+def request_example() -> dict[str, list[dict[str, Any]]]:
+    """Two invented stays as records, nulls left out."""
+    example: dict[str, list[dict[str, Any]]] = {}
+    tables = example_tables()
+    for name in TABLES:
+        rows: pl.DataFrame = getattr(tables, name)
+        text = rows.with_columns(pl.col(TIME).dt.to_string("iso:strict"))
+        records = [_without_nulls(record) for record in text.iter_rows(named=True)]
+        if records:
+            example[name] = records
+    return example
+
+
+def _without_nulls(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _record_schema(table: str) -> dict[str, Any]:
     return {
         "type": "object",
-        "properties": columns,
-        "required": list(NEEDED[table]),
+        "properties": {name: _JSON_TYPES[kind] for name, kind in TABLES[table].items()},
+        "required": list(REQUIRED_COLUMNS[table]),
         "additionalProperties": False,
     }
 
 
-def _table(table: str) -> dict[str, Any]:
-    lists = {
-        name: {"type": "array", "items": kind}
-        for name, kind in _record(table)["properties"].items()
+def _table_schema(table: str) -> dict[str, Any]:
+    """A list of records, or an object of columns."""
+    columns = {
+        name: {"type": "array", "items": _JSON_TYPES[kind]} for name, kind in TABLES[table].items()
     }
-    columns = {"type": "object", "properties": lists, "additionalProperties": False}
-    return {"oneOf": [{"type": "array", "items": _record(table)}, columns]}
+    as_records = {"type": "array", "items": _record_schema(table)}
+    as_columns = {"type": "object", "properties": columns, "additionalProperties": False}
+    return {"oneOf": [as_records, as_columns]}
 
 
-def request_example() -> dict[str, list[dict[str, Any]]]:
-    """Two invented stays as records, nulls left out."""
-    tables = {name: getattr(example_tables(), name) for name in TABLES}
-    text = {
-        name: frame.with_columns(pl.col(TIME).dt.to_string("iso:strict"))
-        for name, frame in tables.items()
-    }
-    return {
-        name: [
-            {k: v for k, v in row.items() if v is not None} for row in frame.iter_rows(named=True)
-        ]
-        for name, frame in text.items()
-        if frame.height
-    }
-
-
-def _content(schema: dict[str, Any], **more: Any) -> dict[str, Any]:
+def _json_content(schema: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema, **more}}}
 
 
+_REQUEST_SCHEMA = {
+    "type": "object",
+    "properties": {name: _table_schema(name) for name in TABLES},
+    "required": ["stays"],
+    "additionalProperties": False,
+}
 REQUEST = {
     "requestBody": {
         "required": True,
-        **_content(
-            {
-                "type": "object",
-                "properties": {name: _table(name) for name in TABLES},
-                "required": ["stays"],
-                "additionalProperties": False,
-            },
-            example=request_example(),
-        ),
+        **_json_content(_REQUEST_SCHEMA, example=request_example()),
     }
 }
-_SERIES = {
+
+_STAY = {
     "stay_id": {"type": "integer"},
     "step": {
         "type": "array",
@@ -88,70 +88,69 @@ _SERIES = {
     "risk": {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}},
 }
 _MODEL = {"name": {"type": "string"}, "version": {"type": "integer"}, "alias": {"type": "string"}}
+_ANSWER_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "model": {"type": "object", "properties": _MODEL},
+        "stays": {"type": "array", "items": {"type": "object", "properties": _STAY}},
+    },
+}
 ANSWER = {
     "description": "A risk for every step of every stay, in the order sent",
-    **_content(
-        {
-            "type": "object",
-            "properties": {
-                "model": {"type": "object", "properties": _MODEL},
-                "stays": {"type": "array", "items": {"type": "object", "properties": _SERIES}},
-            },
-        }
-    ),
+    **_json_content(_ANSWER_SCHEMA),
 }
+
 _PROBLEM = {
-    name: {"type": ["string", "null"]} for name in ("table", "column", "rule", "value", "message")
+    **{
+        name: {"type": ["string", "null"]}
+        for name in ("table", "column", "rule", "value", "message")
+    },
+    "row": {"type": ["integer", "null"]},
 }
-REFUSAL = {
-    "description": "What is wrong, and where",
-    **_content(
-        {
-            "type": "object",
-            "properties": {
-                "error": {"type": "string"},
-                "message": {"type": "string"},
-                "problem_count": {"type": "integer"},
-                "problems": {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {**_PROBLEM, "row": {"type": ["integer", "null"]}},
-                    },
-                },
-            },
-        }
-    ),
+_REJECTED_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "error": {"type": "string"},
+        "message": {"type": "string"},
+        "problem_count": {"type": "integer"},
+        "problems": {"type": "array", "items": {"type": "object", "properties": _PROBLEM}},
+    },
 }
+REJECTED = {"description": "What is wrong, and where", **_json_content(_REJECTED_SCHEMA)}
 
 _PAGES = {
     "POST /predict": "a risk for every step of every stay that is sent",
-    "GET /health": "whether the server lives, and whether its model is the one that the registry names",
-    "GET /ready": "200 when a request would be taken now",
+    "GET /health": "whether the server runs, and whether its model is the one of the alias",
+    "GET /ready": "200 if a request would be accepted now",
     "GET /version": "the release and the versions of the models",
     "GET /metrics": "for Prometheus",
-    "GET /openapi.json": "all this for programs",
+    "GET /openapi.json": "the API for programs",
 }
 
 
-def _page() -> str:
+def _docs_page() -> str:
     pages = "".join(
-        f"<dt><code>{escape(name)}</code><dd>{escape(what)}" for name, what in _PAGES.items()
+        f"<dt><code>{escape(page)}</code><dd>{escape(purpose)}" for page, purpose in _PAGES.items()
     )
-    columns = "".join(
-        f"<dt><code>{name}</code><dd>"
-        + ", ".join(f"<b>{c}</b>" if c in NEEDED[name] else c for c in TABLES[name])
-        for name in TABLES
+    tables = "".join(
+        f"<dt><code>{table}</code><dd>{', '.join(_mark_required(table))}" for table in TABLES
     )
-    sent = escape(orjson.dumps(request_example(), option=orjson.OPT_INDENT_2).decode())
+    example = escape(orjson.dumps(request_example(), option=orjson.OPT_INDENT_2).decode())
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Flowsheet</title>"
         "<style>body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
         "pre{background:#f4f4f4;padding:1em;overflow:auto}</style>"
-        f"<h1>Flowsheet</h1><dl>{pages}</dl><h2>Tables of a request</h2><p>Columns that a row must fill are bold. "
-        "A table is a list of rows, or an object of columns. Times are ISO 8601 text without a time zone.</p>"
-        f"<dl>{columns}</dl><h2>An example</h2><pre>{sent}</pre></html>"
+        f"<h1>Flowsheet</h1><dl>{pages}</dl><h2>Tables of a request</h2>"
+        "<p>Columns in bold are required. A table is a list of rows, or an object of columns. "
+        "Times are ISO 8601 text without a time zone.</p>"
+        f"<dl>{tables}</dl><h2>An example</h2><pre>{example}</pre></html>"
     )
 
 
-PAGE = _page()
+def _mark_required(table: str) -> list[str]:
+    """The table's columns as HTML."""
+    required = REQUIRED_COLUMNS[table]
+    return [f"<b>{column}</b>" if column in required else column for column in TABLES[table]]
+
+
+DOCS_PAGE = _docs_page()

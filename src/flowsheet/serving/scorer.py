@@ -1,4 +1,4 @@
-"""A batch of bodies to as many answers: one pass through the windows and the model for all that wait together."""
+"""Scores many requests together: one pass through the windows and the model for a whole batch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import numpy as np
 import orjson
 import polars as pl
 
-from flowsheet.prediction.arrow_parser import at_once
-from flowsheet.prediction.errors import Refused
+from flowsheet.prediction.errors import RequestRejected
 from flowsheet.prediction.limits import Limits
-from flowsheet.prediction.request_batch import Batch, combine
-from flowsheet.prediction.request_parser import Asked, read
-from flowsheet.serving.model_slot import Loaded
+from flowsheet.prediction.request_batch import RequestBatch
+from flowsheet.prediction.request_parser import parse_requests
+from flowsheet.serving.model_slot import LoadedModel
 
 LOG = logging.getLogger("flowsheet.serving")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A request that was scored."""
+    """The answer to a request that was scored."""
 
     body: bytes
     rows: int
@@ -30,89 +29,76 @@ class Answer:
     steps: int
 
 
-Outcome = Answer | Refused
+Reply = Answer | RequestRejected
 
 
 @dataclass(frozen=True)
-class Scored:
-    """What was scored together, for whoever looks on."""
+class ScoredBatch:
+    """Requests that were scored together; what an observer of the scorer gets."""
 
-    model: Loaded
-    batch: Batch
+    model: LoadedModel
+    batch: RequestBatch
     predictions: pl.DataFrame
 
 
 class Scorer:
-    """Answers bodies with the model that ``current`` gives; tells ``watch`` what was scored."""
+    """Answers request bodies with the current model."""
 
     def __init__(
         self,
-        current: Callable[[], Loaded],
+        current_model: Callable[[], LoadedModel],
         limits: Limits,
-        watch: Callable[[Scored], None] = lambda scored: None,
+        on_scored: Callable[[ScoredBatch], None] = lambda scored: None,
     ) -> None:
-        self._current, self._limits, self._watch = current, limits, watch
+        """``current_model`` is called once a batch, ``on_scored`` after each batch."""
+        self._current_model = current_model
+        self._limits = limits
+        self._on_scored = on_scored
 
-    def score(self, bodies: Sequence[bytes]) -> list[Outcome]:
-        """The answer to each body. What goes wrong with one is no matter of the others."""
+    def score(self, bodies: Sequence[bytes]) -> list[Reply]:
+        """The reply to each body; a request that fails does not affect the others."""
         try:
-            return self._together(self._current(), bodies)
+            return self._score_together(self._current_model(), bodies)
         except BaseException as error:  # a panic in compiled code is no Exception
             if len(bodies) > 1:
                 return [self.score([body])[0] for body in bodies]
             LOG.error("scoring failed: %s", type(error).__name__)
-            return [
-                Refused(
-                    500, "internal", "the request could not be scored; the server's log tells more"
-                )
-            ]
+            message = "the request could not be scored; the server's log has details"
+            return [RequestRejected(500, "internal", message)]
 
-    def _together(self, model: Loaded, bodies: Sequence[bytes]) -> list[Outcome]:
-        batch = at_once(bodies, self._limits, model.model_package.task.step_hours)
-        if batch is not None:
-            return [*self._answers(model, batch)]
-        return self._one_by_one(model, bodies)
+    def _score_together(self, model: LoadedModel, bodies: Sequence[bytes]) -> list[Reply]:
+        step_hours = model.model_package.task.step_hours
+        batch, rejected = parse_requests(bodies, self._limits, step_hours)
+        answers = iter(self._answer(model, batch) if batch else [])
+        return [
+            rejected[position] if position in rejected else next(answers)
+            for position in range(len(bodies))
+        ]
 
-    def _one_by_one(self, model: Loaded, bodies: Sequence[bytes]) -> list[Outcome]:
-        outcomes: list[Outcome | None] = [None] * len(bodies)
-        asked: dict[int, Asked] = {}
-        for i, body in enumerate(bodies):
-            try:
-                asked[i] = read(body, self._limits)
-            except Refused as refused:
-                outcomes[i] = refused
-        while asked:
-            places = list(asked)
-            batch, refusals = combine(
-                [asked[i] for i in places], self._limits, model.model_package.task.step_hours
-            )
-            if batch is not None:
-                for i, answer in zip(places, self._answers(model, batch), strict=True):
-                    outcomes[i] = answer
-                break
-            for position, refusal in refusals.items():
-                outcomes[places[position]] = refusal
-                del asked[places[position]]
-        return [outcome for outcome in outcomes if outcome is not None]
-
-    def _answers(self, model: Loaded, batch: Batch) -> list[Answer]:
+    def _answer(self, model: LoadedModel, batch: RequestBatch) -> list[Answer]:
         predictions = model.model_package.predict(batch.tables)
-        stay, time, step, risk = (
-            predictions[name].to_numpy() for name in ("stay_id", "time", "step", "risk")
-        )
+        stay = predictions["stay_id"].to_numpy()
+        time = predictions["time"].to_numpy()
+        step = predictions["step"].to_numpy()
+        risk = predictions["risk"].to_numpy()
         if not np.isfinite(risk).all():
             raise ArithmeticError("a risk is not finite")
-        cuts = np.searchsorted(stay, np.arange(batch.stays + 1)).tolist()
-        about = {"name": model.name, "version": model.version, "alias": model.alias}
+        # Predictions are sorted by stay: those of stay i are bounds[i] to bounds[i + 1].
+        bounds = np.searchsorted(stay, np.arange(batch.stays + 1)).tolist()
+        version = {"name": model.name, "version": model.version, "alias": model.alias}
         answers = []
-        for rows, first, ids in zip(batch.rows, batch.first, batch.stay_ids, strict=True):
-            spans = [slice(cuts[first + i], cuts[first + i + 1]) for i in range(len(ids))]
-            told = [
-                {"stay_id": stay_id, "step": step[s], "time": time[s], "risk": risk[s]}
-                for stay_id, s in zip(ids, spans, strict=True)
-            ]
-            body = orjson.dumps({"model": about, "stays": told}, option=orjson.OPT_SERIALIZE_NUMPY)
-            steps = cuts[first + len(ids)] - cuts[first]
-            answers.append(Answer(body, rows, len(ids), steps))
-        self._watch(Scored(model, batch, predictions))
+        for rows, first, stay_ids in zip(
+            batch.row_counts, batch.first_stays, batch.stay_ids, strict=True
+        ):
+            stays = []
+            for i, stay_id in enumerate(stay_ids, first):
+                of_stay = slice(bounds[i], bounds[i + 1])
+                series = {"step": step[of_stay], "time": time[of_stay], "risk": risk[of_stay]}
+                stays.append({"stay_id": stay_id, **series})
+            body = orjson.dumps(
+                {"model": version, "stays": stays}, option=orjson.OPT_SERIALIZE_NUMPY
+            )
+            steps = bounds[first + len(stay_ids)] - bounds[first]
+            answers.append(Answer(body, rows, len(stay_ids), steps))
+        self._on_scored(ScoredBatch(model, batch, predictions))
         return answers

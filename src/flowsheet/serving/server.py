@@ -1,4 +1,4 @@
-"""One process that serves: started, watched by signals, drained."""
+"""One server process: start, serve until a signal, finish requests under way, stop."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from flowsheet.errors import UsageError
 from flowsheet.serving.app import make_app
 from flowsheet.serving.service import Service
 from flowsheet.serving.settings import ServeConfig
-from flowsheet.serving.structured_logging import JournalHandler, journal
+from flowsheet.serving.structured_logging import StructuredHandler, log_event
 
-_CONNECTIONS = 2_000
+_MAX_CONNECTIONS = 2_000
 """Further connections are answered with 503."""
 
 _SWITCH_SECONDS = 0.001
-"""How long the computing thread may keep the interpreter from the one that reads and writes."""
+"""How long the scoring thread may keep the interpreter while the event loop waits for it."""
 
-_YOUNG = 100_000
-"""Objects that live at once before they are searched for cycles: more than the rows of a usual batch."""
+_COLLECTOR_THRESHOLD = 100_000
+"""New objects before a search for reference cycles: more than the rows of a usual batch."""
 
 
 def serve(config: ServeConfig) -> None:
-    """Serve until SIGTERM or Ctrl-C; then answer what was taken, and return.
+    """Serve until SIGTERM or Ctrl-C, then answer the accepted requests and return.
 
     Raises:
-        FlowsheetError: the model does not load, or the port is taken.
+        FlowsheetError: the model cannot be loaded, or the port is taken.
     """
     service = Service(config)
-    with _bound(config.host, config.port) as listening:
+    with _bind(config.host, config.port) as listener:
         torch.set_num_threads(1)
         service.load()
         sys.setswitchinterval(_SWITCH_SECONDS)
-        _spare_the_collector()
-        _log_to_journal()
+        _reduce_garbage_collection()
+        _redirect_library_logs()
         server = uvicorn.Server(
             uvicorn.Config(
                 make_app(service),
@@ -50,49 +50,53 @@ def serve(config: ServeConfig) -> None:
                 proxy_headers=False,
                 lifespan="on",
                 ws="none",
-                limit_concurrency=_CONNECTIONS,
+                limit_concurrency=_MAX_CONNECTIONS,
                 timeout_graceful_shutdown=config.drain_seconds,
             )
         )
-        for kind in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it is done
+        # uvicorn raises a signal again after its shutdown; these handlers let serve() return.
+        for kind in (signal.SIGTERM, signal.SIGINT):
             signal.signal(kind, lambda *_: None)
-        address = listening.getsockname()
-        journal(
+        host, port = listener.getsockname()[:2]
+        log_event(
             "serving",
             flowsheet=__version__,
             model=config.name,
             alias=config.alias,
-            host=address[0],
-            port=address[1],
+            host=host,
+            port=port,
         )
-        server.run(sockets=[listening])
-    journal("stopped")
+        server.run(sockets=[listener])
+    log_event("stopped")
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
+        listener.bind((host, port))
     except OSError as error:
-        listening.close()
+        listener.close()
         raise UsageError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
             todo="choose others with --host and --port",
         ) from error
-    return listening
+    return listener
 
 
-def _spare_the_collector() -> None:
-    """What is loaded stays; searching it for cycles again and again would take a sixth of the server's time."""
+def _reduce_garbage_collection() -> None:
+    """Exempt everything loaded so far, which stays, from the search for reference cycles.
+
+    Searching it again and again would take a sixth of the server's time.
+    """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG, 10, 10)
+    gc.set_threshold(_COLLECTOR_THRESHOLD, 10, 10)
 
 
-def _log_to_journal() -> None:
+def _redirect_library_logs() -> None:
     for name in ("uvicorn", "flowsheet.serving"):
         logger = logging.getLogger(name)
-        logger.handlers = [JournalHandler(logging.WARNING)]
+        logger.handlers = [StructuredHandler(logging.WARNING)]
         logger.propagate = False

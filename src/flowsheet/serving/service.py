@@ -6,100 +6,103 @@ from typing import Any
 
 from flowsheet import __version__
 from flowsheet.serving.metrics import Metrics
-from flowsheet.serving.model_slot import Holder, Loaded, Watcher
-from flowsheet.serving.scorer import Scored
+from flowsheet.serving.model_slot import AliasPoller, LoadedModel, ModelSlot
+from flowsheet.serving.scorer import ScoredBatch
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.serving.shadow import Shadow
 from flowsheet.state.home import home
 
+_SHADOW_CLOSE_SECONDS = 5.0
+
 
 class Service:
-    """What one server process holds."""
+    """The state of one server process."""
 
     def __init__(self, config: ServeConfig) -> None:
-        self.config, self.metrics = config, Metrics()
-        self.champion = Holder(config.name, config.alias, self._changed)
-        self.challenger = (
-            Holder(config.name, config.shadow, self._changed) if config.shadow else None
-        )
+        self.config = config
+        self.metrics = Metrics()
+        self.champion = ModelSlot(config.name, config.alias, self._record_load)
+        self.challenger: ModelSlot | None = None
         self.shadow: Shadow | None = None
-        if self.challenger is not None:
-            rival = self.challenger
-            self.shadow = Shadow(
-                lambda: rival.current, home() / "serving" / "shadow" / config.name, self.metrics
-            )
-        self.watcher = Watcher(
-            [h for h in (self.champion, self.challenger) if h], config.poll_seconds
-        )
+        if config.shadow:
+            challenger = ModelSlot(config.name, config.shadow, self._record_load)
+            folder = home() / "serving" / "shadow" / config.name
+            self.challenger = challenger
+            self.shadow = Shadow(lambda: challenger.current, folder, self.metrics)
+        self.poller = AliasPoller(self._slots(), config.poll_seconds)
 
     def load(self) -> None:
-        """Take in the champion; a challenger that is missing is looked for again later.
+        """Load the champion, and the challenger if there is one; otherwise it is loaded later.
 
         Raises:
-            FlowsheetError: the champion does not load.
+            FlowsheetError: the champion cannot be loaded.
         """
         self.champion.load()
         if self.challenger is not None:
             self.challenger.refresh()
 
     def start(self) -> None:
-        """Begin to watch the registry and to shadow."""
-        self.watcher.start()
+        """Start to poll the registry and to shadow-score."""
+        self.poller.start()
         if self.shadow is not None:
             self.shadow.start()
 
     def close(self) -> None:
-        """End both."""
-        self.watcher.stop()
+        """Stop polling and shadow scoring."""
+        self.poller.stop()
         if self.shadow is not None:
-            self.shadow.close(5.0)
+            self.shadow.close(_SHADOW_CLOSE_SECONDS)
 
-    def champion_now(self) -> Loaded:
-        """The version that answers a batch that begins now."""
+    def current_champion(self) -> LoadedModel:
+        """The version that scores a batch that starts now."""
         assert self.champion.current is not None
         return self.champion.current
 
-    def look_on(self, scored: Scored) -> None:
-        """Told of every batch that was answered."""
+    def offer_to_shadow(self, scored: ScoredBatch) -> None:
+        """Let the challenger score a batch that was answered, if there is a challenger."""
         if self.shadow is not None:
             self.shadow.offer(scored)
 
     def health(self) -> dict[str, Any]:
-        """Degraded: an alias points at something that could not be loaded, and the former version answers."""
-        holders = {"champion": self.champion, "challenger": self.challenger}
-        models = {role: _state(holder) for role, holder in holders.items() if holder}
-        well = self.champion.error is None
-        return {"status": "ok" if well else "degraded", **models}
+        """Status and models; ``degraded`` if the version of the alias cannot be loaded."""
+        status = "ok" if self.champion.error is None else "degraded"
+        health = {"status": status, "champion": _slot_state(self.champion)}
+        if self.challenger is not None:
+            health["challenger"] = _slot_state(self.challenger)
+        return health
 
     def version(self) -> dict[str, Any]:
-        """The release, and what of each model is fixed."""
-        holders = (self.champion, self.challenger)
+        """The release, and what is fixed for each model in memory."""
+        models = [slot.current for slot in self._slots()]
         return {
             "flowsheet": __version__,
-            "models": [_about(h.current) for h in holders if h and h.current],
+            "models": [_describe_model(model) for model in models if model],
         }
 
-    def _changed(self, alias: str, well: bool) -> None:
-        holder = self.champion if alias == self.config.alias else self.challenger
-        self.metrics.loads.labels(alias, "loaded" if well else "failed").inc()
-        self.metrics.stale.labels(alias).set_function(lambda: float(bool(holder and holder.error)))
-        if holder and holder.current:
-            self.metrics.model.labels(holder.name, alias).set(holder.current.version)
+    def _slots(self) -> list[ModelSlot]:
+        return [self.champion, *([self.challenger] if self.challenger else [])]
+
+    def _record_load(self, alias: str, succeeded: bool) -> None:
+        slot = self.champion if alias == self.config.alias else self.challenger
+        self.metrics.loads.labels(alias, "loaded" if succeeded else "failed").inc()
+        self.metrics.stale.labels(alias).set_function(lambda: float(bool(slot and slot.error)))
+        if slot and slot.current:
+            self.metrics.model.labels(slot.name, alias).set(slot.current.version)
 
 
-def _state(holder: Holder) -> dict[str, Any]:
-    model = holder.current
+def _slot_state(slot: ModelSlot) -> dict[str, Any]:
+    model = slot.current
     return {
-        "model": holder.name,
-        "alias": holder.alias,
+        "model": slot.name,
+        "alias": slot.alias,
         "version": model.version if model else None,
         "loaded_at": model.loaded_at if model else None,
-        "looked_at": holder.looked_at,  # when the registry last answered
-        "error": holder.error,
+        "checked_at": slot.checked_at,  # when the registry last answered
+        "error": slot.error,
     }
 
 
-def _about(model: Loaded) -> dict[str, Any]:
+def _describe_model(model: LoadedModel) -> dict[str, Any]:
     model_package = model.model_package
     return {
         "name": model.name,

@@ -1,8 +1,8 @@
-"""The challenger scores what the champion has answered, aside and unseen.
+"""Shadow scoring: the challenger scores what the champion has answered, unseen by clients.
 
-A batch that was answered may be looked at again on a thread of low priority that works a quarter of
+Batches that were answered are scored again on a thread of low priority, which works a quarter of
 the time at most; a batch that finds the queue full is dropped and counted. Both risks of every step
-go to Parquet files below ``FLOWSHEET_HOME/serving/shadow/<model>/``, a new one every so often.
+go to Parquet files in ``FLOWSHEET_HOME/serving/shadow/<model>/``, a new file about every minute.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from time import monotonic
 import polars as pl
 
 from flowsheet.serving.metrics import Metrics
-from flowsheet.serving.model_slot import Loaded
-from flowsheet.serving.scorer import Scored
-from flowsheet.serving.structured_logging import journal
+from flowsheet.serving.model_slot import LoadedModel
+from flowsheet.serving.scorer import ScoredBatch
+from flowsheet.serving.structured_logging import log_event
 
-LOGGED: dict[str, pl.DataType] = {
+SHADOW_SCORES: dict[str, pl.DataType] = {
     "scored_at": pl.Datetime("us", "UTC"),
     "stay_id": pl.Int64(),
     "time": pl.Datetime("us"),
@@ -36,106 +36,111 @@ LOGGED: dict[str, pl.DataType] = {
 }
 """Columns of the files."""
 
-_WAITING = 4
-_REST = 3.0
+_QUEUE_SIZE = 4
+_REST_FACTOR = 3.0
 """Rest after a batch, in multiples of the time that it took."""
 _FILE_STEPS = 100_000
 _FILE_SECONDS = 60.0
+_NICENESS = 15
 
 
 class Shadow:
-    """Compares ``challenger()`` with what was answered."""
+    """Scores answered batches again with the challenger and records both risks."""
 
     def __init__(
-        self, challenger: Callable[[], Loaded | None], folder: Path, metrics: Metrics
+        self, challenger: Callable[[], LoadedModel | None], folder: Path, metrics: Metrics
     ) -> None:
-        self._challenger, self._folder, self._metrics = challenger, folder, metrics
-        self._queue: queue.Queue[Scored] = queue.Queue(_WAITING)
+        """``challenger`` is called once a batch; None if no version is loaded."""
+        self._challenger = challenger
+        self._folder = folder
+        self._metrics = metrics
+        self._queue: queue.Queue[ScoredBatch] = queue.Queue(_QUEUE_SIZE)
         self._stopped = threading.Event()
-        self._pages: list[pl.DataFrame] = []
-        self._steps, self._since = 0, monotonic()
+        self._unwritten: list[pl.DataFrame] = []
+        self._unwritten_steps = 0
+        self._last_write = monotonic()
         self._thread = threading.Thread(target=self._run, name="shadow", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._thread.start()
 
     def close(self, seconds: float) -> None:
-        """Write what was scored, and end; what waits is dropped."""
+        """Write what was scored and stop; batches that wait are dropped."""
         self._stopped.set()
         self._thread.join(seconds)
 
-    def offer(self, scored: Scored) -> None:
-        """Hand in a batch that was answered; never waits."""
+    def offer(self, scored: ScoredBatch) -> None:
+        """Queue a batch that was answered; drop it if the queue is full. Never blocks."""
         try:
             self._queue.put_nowait(scored)
         except queue.Full:
             self._metrics.shadow.labels("dropped").inc()
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(
-                os.PRIO_PROCESS, threading.get_native_id(), 15
-            )  # Linux: of this thread alone
+        with contextlib.suppress(OSError):  # on Linux the priority is the thread's alone
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Empty):
-                begin = monotonic()
-                self._look(self._queue.get(timeout=0.5))
-                self._stopped.wait(_REST * (monotonic() - begin))
-            if self._steps and (
-                self._steps >= _FILE_STEPS or monotonic() - self._since > _FILE_SECONDS
-            ):
+                start = monotonic()
+                self._score(self._queue.get(timeout=0.5))
+                self._stopped.wait(_REST_FACTOR * (monotonic() - start))
+            is_due = monotonic() - self._last_write > _FILE_SECONDS
+            if self._unwritten_steps >= _FILE_STEPS or (self._unwritten_steps and is_due):
                 self._write()
         self._write()
 
-    def _look(self, scored: Scored) -> None:
+    def _score(self, scored: ScoredBatch) -> None:
         challenger = self._challenger()
         if challenger is None or challenger.version == scored.model.version:
             self._metrics.shadow.labels("no_challenger").inc()
             return
         try:
-            page = compare(scored, challenger)
+            scores = compare_risks(scored, challenger)
         except BaseException as error:  # a panic in compiled code is no Exception
             self._metrics.shadow.labels("failed").inc()
-            journal(
-                "shadow_failed", version=challenger.version, reason=str(error).split("\n", 1)[0]
-            )
+            reason = str(error).split("\n", 1)[0]
+            log_event("shadow_failed", version=challenger.version, reason=reason)
             return
         self._metrics.shadow.labels("scored").inc()
-        self._metrics.shadow_steps.inc(page.height)
-        for difference in (
-            (page["champion_risk"] - page["challenger_risk"]).abs().drop_nulls().to_list()
-        ):
+        self._metrics.shadow_steps.inc(scores.height)
+        differences = (scores["champion_risk"] - scores["challenger_risk"]).abs()
+        for difference in differences.drop_nulls().to_list():
             self._metrics.difference.observe(difference)
-        self._pages.append(page)
-        self._steps += page.height
+        self._unwritten.append(scores)
+        self._unwritten_steps += scores.height
 
     def _write(self) -> None:
-        """One more file, complete or absent."""
-        if self._pages:
+        """Write one more file, atomically."""
+        if self._unwritten:
             name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.parquet"
             part = self._folder / f".{name}.part"
             try:
-                pl.concat(self._pages).write_parquet(part)
+                pl.concat(self._unwritten).write_parquet(part)
                 part.rename(self._folder / name)
             except OSError as error:
-                journal("shadow_not_written", reason=error.strerror or str(error))
-        self._pages, self._steps, self._since = [], 0, monotonic()
+                log_event("shadow_not_written", reason=error.strerror or str(error))
+        self._unwritten = []
+        self._unwritten_steps = 0
+        self._last_write = monotonic()
 
 
-def compare(scored: Scored, challenger: Loaded) -> pl.DataFrame:
-    """Both risks at every time at which the challenger predicts; columns as in ``LOGGED``."""
-    theirs = challenger.model_package.predict(scored.batch.tables)
-    ours = scored.predictions.select("stay_id", "time", champion_risk="risk")
-    both = theirs.join(ours, on=["stay_id", "time"], how="left", maintain_order="left")
+def compare_risks(scored: ScoredBatch, challenger: LoadedModel) -> pl.DataFrame:
+    """Both risks at every time at which the challenger predicts; columns ``SHADOW_SCORES``."""
+    challenger_risks = challenger.model_package.predict(scored.batch.tables)
+    champion_risks = scored.predictions.select("stay_id", "time", champion_risk="risk")
+    both = challenger_risks.join(
+        champion_risks, on=["stay_id", "time"], how="left", maintain_order="left"
+    )
+    stay_ids = scored.batch.original_stay_ids()[both["stay_id"].to_numpy()]
     return both.select(
         pl.lit(datetime.now(UTC)).dt.cast_time_unit("us").alias("scored_at"),
-        pl.Series("stay_id", scored.batch.original()[both["stay_id"].to_numpy()]),
+        pl.Series("stay_id", stay_ids),
         "time",
         "step",
         pl.lit(scored.model.version, pl.Int32).alias("champion_version"),
         "champion_risk",
         pl.lit(challenger.version, pl.Int32).alias("challenger_version"),
         challenger_risk="risk",
-    ).cast(LOGGED)  # type: ignore[arg-type]
+    ).cast(SHADOW_SCORES)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the server writes about itself: one JSON object a line on standard error, never a row of anybody's record."""
+"""The server's log: one JSON object a line on standard error, without any row of a record."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 import orjson
 
 
-def journal(event: str, **about: Any) -> None:
-    """Write a line."""
-    line = orjson.dumps({"at": datetime.now(UTC), "event": event, **about}, default=str)
+def log_event(event: str, **fields: Any) -> None:
+    """Write one line: the time, the kind of event and its fields."""
+    line = orjson.dumps({"at": datetime.now(UTC), "event": event, **fields}, default=str)
     sys.stderr.write(line.decode() + "\n")
     sys.stderr.flush()
 
 
-class JournalHandler(logging.Handler):
-    """Puts what libraries log into the journal, without tracebacks."""
+class StructuredHandler(logging.Handler):
+    """Writes what libraries log as events ``log``, without tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record's message."""
-        journal(
+        """Write the first line of the record's message."""
+        log_event(
             "log",
             level=record.levelname.lower(),
             logger=record.name,
