@@ -241,7 +241,7 @@ def test_a_server_answers_what_the_model_package_answers(package, model_package,
         with pytest.raises(urllib.error.HTTPError) as caught:
             post(port, {"dataframe_records": [{"table": "event", "stay_id": 1}]})
         assert caught.value.code == 400
-        assert "is no table" in caught.value.read().decode()
+        assert "there is no table" in caught.value.read().decode()
     finally:
         if server.poll() is None:
             os.killpg(server.pid, 15)
