@@ -28,7 +28,7 @@ from typing import Any
 def _tables(folder: Path) -> dict[str, Any]:
     from flowsheet.cohort.sources.mimic3 import files
 
-    return files.find(folder, tuple(name for name in files.TABLES if name != "services"))
+    return files.find_tables(folder, tuple(name for name in files.TABLES if name != "services"))
 
 
 def _read(table: Any, needed: bool) -> int:
@@ -38,7 +38,7 @@ def _read(table: Any, needed: bool) -> int:
 
     from flowsheet.cohort.sources.mimic3 import files
 
-    spelled = list(table.columns.values()) if needed else files.header(table.path)
+    spelled = list(table.columns.values()) if needed else files.read_header(table.path)
     types = dict.fromkeys(spelled, pa.binary())
     convert = pa.csv.ConvertOptions(include_columns=spelled, column_types=types, check_utf8=False)
     gzipped = table.path.suffix == ".gz"

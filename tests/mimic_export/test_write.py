@@ -121,13 +121,13 @@ def test_the_dirt_that_was_put_in_is_counted_as_left_out(
         for kind in ("duplicates", "text_values", "out_of_range")
     }
     assert min(total.values()) > 500
-    outside = left_out(extract, "outside the stay", "without a stay")
+    outside = left_out(extract, "outside the stay", "without ICUSTAY_ID")
     near = left_out(extract, "charted more than once")
     assert total["duplicates"] - outside <= near <= total["duplicates"]
     assert dirt["CHARTEVENTS"]["flagged_errors"] == left_out(extract, "charted in error")
-    words = left_out(extract, "no number", "words that say nothing")
+    words = left_out(extract, "no number", "text without a known meaning")
     assert total["text_values"] - outside <= words <= total["text_values"]
-    impossible = left_out(extract, "impossible")
+    impossible = left_out(extract, "implausible")
     assert total["out_of_range"] - outside <= impossible <= total["out_of_range"]
     assert sum(entry.rows for entry in extract.manifest.quarantined) == 0
 
@@ -139,11 +139,11 @@ def test_without_outside_rows_the_counts_are_equal(tmp_path: Path) -> None:
     dirt = written(raw)["dirt"]
     for kind, said in {
         "duplicates": ("charted more than once",),
-        "text_values": ("no number", "words that say nothing"),
-        "out_of_range": ("impossible",),
+        "text_values": ("no number", "text without a known meaning"),
+        "out_of_range": ("implausible",),
     }.items():
         assert sum(dirt[sheet][kind] for sheet in SHEETS) == left_out(extract, *said), kind
-    assert left_out(extract, "outside the stay", "without a stay") == 0
+    assert left_out(extract, "outside the stay", "without ICUSTAY_ID") == 0
     assert left_out(extract, "inputevents_mv: rewritten") == dirt["INPUTEVENTS_MV"]["rewritten"]
 
 

@@ -1,4 +1,4 @@
-"""What is left out, spoilt or met on the way through the raw tables, counted."""
+"""The log of raw rows that an ingest excludes, and of raw rows that are defective."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import polars as pl
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.errors import CheckFailed
 
-MOST_DEFECTS = 200_000
-"""Of one kind in one table: beyond, the table is refused without reading on."""
+MAX_DEFECTS = 200_000
+"""Defects of one rule in one table; beyond, the table is refused without reading on."""
 
 RULES = (
     "fields",
@@ -22,153 +22,147 @@ RULES = (
     "discharge_before_admission",
     "duplicate_key",
 )
+"""Names of the rules that a defect may break."""
 
-CONTRACT = {
+CONTRACT_TABLES = {
     **dict.fromkeys(("icustays", "admissions", "patients", "services"), "stays"),
     **dict.fromkeys(("chartevents", "labevents", "outputevents", "procedureevents_mv"), "events"),
     **dict.fromkeys(("inputevents_cv", "inputevents_mv", "prescriptions"), "treatments"),
     "microbiologyevents": "treatments",
 }
-"""Which of the contract's tables a raw table's rows would have filled."""
+"""The contract's table that the rows of a raw table belong to."""
 
 
-class Tally:
-    """Counts over one pass through the raw tables."""
+class ExclusionLog:
+    """Counts of excluded rows by reason, and the defects, of one pass through the raw tables.
+
+    *Excluded* rows are sound but not used (charted in error, outside the stay, ...). *Rejected*
+    rows are defective: they break a rule of ``RULES`` and fall under the quarantine policy.
+    """
 
     def __init__(self) -> None:
-        self.left_out: Counter[str] = Counter()
-        self.read: dict[str, int] = {}
-        """Rows read of each table."""
+        self.counts: Counter[str] = Counter()
+        """Excluded rows by reason."""
         self._defects: list[pl.DataFrame] = []
-        self._of_kind: Counter[tuple[str, str]] = Counter()
+        self._defect_counts: Counter[tuple[str, str]] = Counter()
 
-    def leave_out(self, rows: pl.DataFrame, out: pl.Expr, reason: str) -> pl.DataFrame:
-        """The rows without those where ``out`` is true; these are counted. Null counts as false."""
-        gone = rows.select(out.fill_null(value=False)).to_series()
-        n = int(gone.sum())
-        if not n:
+    def exclude(self, rows: pl.DataFrame, is_excluded: pl.Expr, reason: str) -> pl.DataFrame:
+        """Return the rows where ``is_excluded`` is false or null; count the others."""
+        mask = _evaluate(rows, is_excluded)
+        if not mask.any():
             return rows
-        self.left_out[reason] += n
-        return rows.filter(~gone)
+        self.counts[reason] += int(mask.sum())
+        return rows.filter(~mask)
 
-    def leave_out_by(self, rows: pl.DataFrame, out: pl.Expr, reason: pl.Expr) -> pl.DataFrame:
-        """As ``leave_out``, with a reason for each row."""
-        gone = rows.select(out.fill_null(value=False)).to_series()
-        if not gone.any():
+    def exclude_by_reason(
+        self, rows: pl.DataFrame, is_excluded: pl.Expr, reason: pl.Expr
+    ) -> pl.DataFrame:
+        """Like ``exclude``, with a reason for each row."""
+        mask = _evaluate(rows, is_excluded)
+        if not mask.any():
             return rows
-        for said, n in (
-            rows.filter(gone).select(reason.alias("reason"))["reason"].value_counts().iter_rows()
-        ):
-            self.left_out[said] += n
-        return rows.filter(~gone)
+        reasons = rows.filter(mask).select(reason.alias("reason"))["reason"]
+        for name, n in reasons.value_counts().iter_rows():
+            self.counts[name] += n
+        return rows.filter(~mask)
 
-    def unmapped(self, table: str, others: int, odd: dict[str, int]) -> None:
-        """Rows of items that the catalogue does not map; an item id that is no number is a defect."""
-        if others:
-            self.left_out[f"{table}: items that the catalogue does not map"] += others
-        for item, n in sorted(odd.items()):
-            cells = {
-                "table": CONTRACT[table],
+    def unmapped_items(self, table: str, n_rows: int, invalid_ids: dict[str, int]) -> None:
+        """Log rows of items that the catalogue does not map.
+
+        Args:
+            table: name of the raw table.
+            n_rows: rows with a valid item id that the catalogue does not map.
+            invalid_ids: rows by item id, for ids that are not positive integers; these are defects.
+        """
+        if n_rows:
+            self.counts[f"{table}: items that the catalogue does not map"] += n_rows
+        for item_id, n in sorted(invalid_ids.items()):
+            defect = {
+                "table": CONTRACT_TABLES[table],
                 "key": f"{table.upper()}, {n:,} rows",
                 "column": "itemid",
+                "rule": "itemid",
+                "value": item_id[:60],
             }
-            lines = pl.DataFrame([cells | {"rule": "itemid", "value": item[:60]}], schema=DEFECTS)
-            self.add(table, "itemid", lines)
+            self._add_defects(table, "itemid", pl.DataFrame([defect], schema=DEFECTS))
 
-    def spoil(
-        self, rows: pl.DataFrame, bad: pl.Expr, table: str, column: str, rule: str
+    def reject(
+        self, rows: pl.DataFrame, is_defective: pl.Expr, table: str, column: str, rule: str
     ) -> pl.DataFrame:
-        """The rows without those where ``bad`` is true; these become defects named by their ``row``."""
-        spoilt = rows.select(bad.fill_null(value=False)).to_series()
-        if not spoilt.any():
+        """Return the rows without the defective ones, which become defects.
+
+        Args:
+            rows: rows with their number in the file, counted from 1, in the column ``row``.
+            is_defective: true for defective rows; null counts as false.
+            table: name of the raw table.
+            column: the column with the wrong value, which the defect shows.
+            rule: the rule of ``RULES`` that is broken.
+
+        Raises:
+            CheckFailed: more than ``MAX_DEFECTS`` rows of the table break the rule.
+        """
+        mask = _evaluate(rows, is_defective)
+        if not mask.any():
             return rows
-        lines = rows.filter(spoilt).select(
-            table=pl.lit(CONTRACT[table]),
+        defects = rows.filter(mask).select(
+            table=pl.lit(CONTRACT_TABLES[table]),
             key=pl.format("{} row {} (line {})", pl.lit(table.upper()), "row", pl.col("row") + 1),
             column=pl.lit(column),
             rule=pl.lit(rule),
             value=pl.col(column).cast(pl.String).str.strip_suffix(".000000").str.slice(0, 60),
         )
-        self.add(table, rule, lines)
-        return rows.filter(~spoilt)
+        self._add_defects(table, rule, defects)
+        return rows.filter(~mask)
 
-    def misshapen(self, table: str, file: str, number: int, row: Any) -> None:
-        """A row with too many or too few fields, as pyarrow tells it."""
-        key = f"{file} row {number} (line {number + 1})"
-        value = f"{row.actual_columns} fields, not {row.expected_columns}"
-        cells = {
-            "table": CONTRACT[table],
-            "key": key,
-            "column": None,
-            "rule": "fields",
-            "value": value,
-        }
-        self.add(table, "fields", pl.DataFrame([cells], schema=DEFECTS))
+    def malformed_row(self, table: str, file: str, number: int, row: Any) -> None:
+        """Log a row with too many or too few fields.
 
-    def add(self, table: str, rule: str, lines: pl.DataFrame) -> None:
-        """Some defects.
+        Args:
+            table: name of the raw table.
+            file: name of the file, for the message.
+            number: the row's number in the file, counted from 1.
+            row: the ``pyarrow.csv.InvalidRow``.
 
         Raises:
-            CheckFailed: there are so many that the table means something else than it should.
+            CheckFailed: more than ``MAX_DEFECTS`` rows of the table are malformed.
         """
-        self._defects.append(lines.cast(pl.Schema(DEFECTS)))
-        self._of_kind[table, rule] += lines.height
-        if self._of_kind[table, rule] > MOST_DEFECTS:
-            first = lines.row(0, named=True)
-            what = f"{table.upper()}: more than {MOST_DEFECTS:,} rows break the rule {rule!r}"
-            shown = f"{first['key']}, {first['column'] or ''} {first['value'] or ''}"
-            raise CheckFailed(what, where=shown, todo="mend the table, or copy it again")
+        defect = {
+            "table": CONTRACT_TABLES[table],
+            "key": f"{file} row {number} (line {number + 1})",
+            "column": None,
+            "rule": "fields",
+            "value": f"{row.actual_columns} fields, not {row.expected_columns}",
+        }
+        self._add_defects(table, "fields", pl.DataFrame([defect], schema=DEFECTS))
 
     def defects(self) -> pl.DataFrame:
         """All defects, in an order that does not depend on the threads that found them."""
-        return pl.concat([pl.DataFrame(schema=DEFECTS), *self._defects]).sort(
-            list(DEFECTS), nulls_last=True
-        )
+        defects = pl.concat([pl.DataFrame(schema=DEFECTS), *self._defects])
+        return defects.sort(list(DEFECTS), nulls_last=True)
 
-
-def whole(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Columns as whole numbers; what is none becomes null."""
-    for column in columns:
-        if frame.schema[column] == pl.Int64():
-            continue
-        value = pl.col(column)
-        made = frame.select(value.cast(pl.Int64, strict=False)).to_series()
-        if frame.schema[column] == pl.String():
-            unread = frame.select((value != "").fill_null(value=False)).to_series() & made.is_null()
-            if unread.any():  # some programs write 12.0
-                made = frame.select(
-                    value.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
-                ).to_series()
-        frame = frame.with_columns(made.alias(column))
-    return frame
-
-
-def numbers(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Columns as numbers; what is none, and what is not finite, becomes null."""
-    made = frame.with_columns(pl.col(columns).cast(pl.Float64, strict=False))
-    return made.with_columns(
-        pl.when(pl.col(c).is_finite()).then(pl.col(c)).alias(c) for c in columns
-    )
-
-
-def moments(frame: pl.DataFrame, table: str, tally: Tally, *columns: str) -> pl.DataFrame:
-    """Columns as times; rows with a time that cannot be read become defects. Nothing stays nothing."""
-    for column in columns:
-        if frame.schema[column] != pl.String():
-            frame = frame.with_columns(pl.col(column).cast(pl.Datetime("us")))
-            continue
-        text = pl.col(column)
-        made = text.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False, cache=False)
-        frame = frame.with_columns(made.alias("_made"))
-        if (unread := frame.filter(pl.col("_made").is_null() & (text != ""))).height:
-            short = unread.select(
-                text.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)
-            ).to_series()
-            if short.null_count() < unread.height:
-                day = text.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)
-                frame = frame.with_columns(pl.coalesce("_made", day).alias("_made"))
-            frame = tally.spoil(
-                frame, pl.col("_made").is_null() & (text != ""), table, column, "date"
+    def _add_defects(self, table: str, rule: str, defects: pl.DataFrame) -> None:
+        self._defects.append(defects.cast(pl.Schema(DEFECTS)))
+        self._defect_counts[table, rule] += defects.height
+        if self._defect_counts[table, rule] > MAX_DEFECTS:
+            first = defects.row(0, named=True)
+            raise CheckFailed(
+                f"{table.upper()}: more than {MAX_DEFECTS:,} rows break the rule {rule!r}",
+                where=f"{first['key']}, {first['column'] or ''} {first['value'] or ''}",
+                todo="fix the table, or copy it again",
             )
-        frame = frame.drop(column).rename({"_made": column})
-    return frame
+
+
+def add_counts(first: dict[str, int], second: dict[str, int]) -> dict[str, int]:
+    """The sums of two counts by reason, sorted by reason, without zeros.
+
+    >>> add_counts({"b": 1, "a": 2}, {"b": 3, "c": 0})
+    {'a': 2, 'b': 4}
+    """
+    reasons = sorted({*first, *second})
+    sums = {reason: first.get(reason, 0) + second.get(reason, 0) for reason in reasons}
+    return {reason: n for reason, n in sums.items() if n}
+
+
+def _evaluate(rows: pl.DataFrame, condition: pl.Expr) -> pl.Series:
+    """The condition as a mask in which null is false."""
+    return rows.select(condition.fill_null(value=False)).to_series()

@@ -1,0 +1,52 @@
+"""Antibiotics of whole hospital admissions, ordered or charted as given, for the Sepsis-3 label."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS
+from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY
+
+GROUPS = ("antibiotic", "antiviral", "antifungal", "other anti-infective")
+"""Groups of drugs that the label may use; its options choose among them."""
+
+
+def ordered_antibiotics(orders: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Ordered anti-infectives of the stays' admissions, for each stay; columns ``ANTIBIOTICS``."""
+    anti_infectives = orders.filter(pl.col("drug").is_in(anti_infective_drugs()))
+    rows = stays.select("stay_id", "hadm_id").join(anti_infectives, on="hadm_id")
+    return rows.select(
+        *("stay_id", "drug", pl.col("first").alias("time"), "end"),
+        known_at=pl.col("first") + ONE_DAY,
+        route="route",
+        source=pl.lit("prescriptions"),
+        date_only=True,
+    ).cast(pl.Schema(ANTIBIOTICS))
+
+
+def given_antibiotics(treatments: pl.DataFrame, stays: pl.DataFrame, source: str) -> pl.DataFrame:
+    """Anti-infectives that were charted as given in any stay of the admission, for each stay.
+
+    Args:
+        treatments: treatments of the stays.
+        stays: stay_id and hadm_id.
+        source: name of the raw table with the treatments.
+
+    Returns:
+        Columns ``ANTIBIOTICS``.
+    """
+    rows = treatments.filter(pl.col("drug").is_in(anti_infective_drugs()))
+    admissions = stays.select("stay_id", "hadm_id")
+    rows = rows.join(admissions, on="stay_id").drop("stay_id").join(admissions, on="hadm_id")
+    return rows.select(
+        *("stay_id", "drug", pl.col("start").alias("time"), "end", "known_at"),
+        route=pl.lit("intravenous"),
+        source=pl.lit(source),
+        date_only=False,
+    ).cast(pl.Schema(ANTIBIOTICS))
+
+
+def anti_infective_drugs() -> list[str]:
+    """The catalogue's drugs of ``GROUPS``."""
+    return [name for name, drug in catalogue.drugs().items() if drug.group in GROUPS]

@@ -1,0 +1,145 @@
+"""Batches of stays out of the parsed tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from flowsheet.cohort.rules import TOLERANCE_HOURS
+from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty_table
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
+from flowsheet.cohort.sources.base import StayBatch
+from flowsheet.cohort.sources.mimic3.antibiotics import given_antibiotics, ordered_antibiotics
+from flowsheet.cohort.sources.mimic3.events import build_events
+from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog, add_counts
+from flowsheet.cohort.sources.mimic3.item_map import items_of_table
+from flowsheet.cohort.sources.mimic3.microbiology import cultures_of_stays
+from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.prescriptions import ordered_treatments
+from flowsheet.cohort.sources.mimic3.stays import Stays
+from flowsheet.cohort.sources.mimic3.treatments import build_treatments, sort_and_dedupe
+from flowsheet.cohort.spill import Spill
+
+
+@dataclass(frozen=True)
+class ParsedTables:
+    """All that one pass over each table has read."""
+
+    stays: Stays
+    orders: pl.DataFrame
+    """Orders of drugs by hospital admission."""
+    cultures: pl.DataFrame
+    """Cultures by hospital admission."""
+    spill: Spill
+    """Events and inputs by groups of stays."""
+    options: Mimic3Options
+
+    def build_batch(self, group: int) -> StayBatch:
+        """Build the batch of a group of stays, with its Sepsis-3 label."""
+        size = self.spill.stays_per_group
+        selected = self.stays.table.slice(group * size, size)
+        log = ExclusionLog()
+        charted = self.spill.pop("events", group)
+        events = build_events(charted, self.stays.table["stay_id"], self.options, log)
+        given = self._build_given(group, selected, events, log)
+        ordered = ordered_treatments(self.orders, selected, log)
+        treatments = pl.concat([given.select(list(TREATMENTS)), ordered])
+        treatments = sort_and_dedupe(treatments, selected["stay_id"])
+        stays = _add_height_and_weight(selected.select(list(STAYS)), events, self.options)
+        labelled = label(
+            stays,
+            events,
+            treatments,
+            self._antibiotics(given, selected),
+            cultures_of_stays(self.cultures, selected),
+            self.options.sepsis3,
+        )
+        return StayBatch(
+            stays,
+            events,
+            treatments,
+            labelled.episodes.select(list(EPISODES)).cast(pl.Schema(EPISODES)),
+            exclusions=add_counts(log.counts, {}),
+            source_counts=labelled.counts,
+        )
+
+    def _build_given(
+        self, group: int, stays: pl.DataFrame, events: pl.DataFrame, log: ExclusionLog
+    ) -> pl.DataFrame:
+        """Treatments that were charted as given, with their item's ``code``.
+
+        Args:
+            group: number of the group of stays.
+            stays: the stays of the group.
+            events: their events, for the weight.
+            log: receives the excluded rows.
+        """
+        metavision = self._pop_with_stay_ids("metavision", group)
+        carevue = self._pop_with_stay_ids("carevue", group)
+        weights = events.filter(pl.col("variable") == "weight")
+        treatments = build_treatments(metavision, carevue, weights, self.options, log)
+        return _clip_to_stays(treatments, stays)
+
+    def _pop_with_stay_ids(self, kind: str, group: int) -> pl.DataFrame:
+        rows = self.spill.pop(kind, group)
+        if rows.is_empty():
+            return rows
+        return rows.with_columns(stay_id=self.stays.table["stay_id"][rows["stay"]])
+
+    def _antibiotics(self, given: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+        """Antibiotics that were ordered or given in the stays' hospital admissions."""
+        parts = [ordered_antibiotics(self.orders, stays)]
+        for table in ("inputevents_mv", "inputevents_cv"):
+            codes = items_of_table(table).select("code")
+            from_table = given.join(codes, on="code", how="semi")
+            parts.append(given_antibiotics(from_table, stays, table))
+        return pl.concat(parts).sort(list(ANTIBIOTICS))
+
+
+def attach_totals(
+    batches: Iterator[StayBatch], log: ExclusionLog, stays: Stays
+) -> Iterator[StayBatch]:
+    """Add the log's defects and counts, and the attrition, to the first batch.
+
+    There is a first batch even where there are no stays.
+    """
+    first = next(batches, StayBatch(empty_table("stays")))
+    yield replace(
+        first,
+        defects=log.defects(),
+        attrition=stays.attrition,
+        exclusions=add_counts(log.counts, first.exclusions),
+    )
+    for batch in batches:
+        yield replace(batch, attrition=dict.fromkeys(stays.attrition, 0))
+
+
+def _clip_to_stays(treatments: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Clip treatments to their stay and the contract's tolerance around it."""
+    tolerance = pl.duration(hours=TOLERANCE_HOURS)
+    bounds = stays.select("stay_id", "admitted_at", "discharged_at")
+    rows = treatments.join(bounds, on="stay_id").with_columns(
+        pl.max_horizontal("start", pl.col("admitted_at") - tolerance).alias("start"),
+        pl.min_horizontal("end", pl.col("discharged_at") + tolerance).alias("end"),
+    )
+    return rows.with_columns(
+        pl.max_horizontal("known_at", "start"), pl.max_horizontal("start", "end").alias("end")
+    )
+
+
+def _add_height_and_weight(
+    stays: pl.DataFrame, events: pl.DataFrame, options: Mimic3Options
+) -> pl.DataFrame:
+    """Fill the stays' columns with the last values known by ``statics_hours`` after admission."""
+    latest = pl.col("admitted_at") + pl.duration(seconds=round(options.statics_hours * 3600))
+    for column, variable in (("height_cm", "height"), ("weight_kg", "weight")):
+        values = events.filter(pl.col("variable") == variable)
+        values = values.join(stays.select("stay_id", "admitted_at"), on="stay_id")
+        values = values.filter(pl.col("known_at") <= latest).sort("stay_id", "time", "known_at")
+        last = values.group_by("stay_id", maintain_order=True).agg(
+            pl.col("value").last().alias(column)
+        )
+        stays = stays.drop(column).join(last, on="stay_id", how="left", maintain_order="left")
+    return stays.select(list(STAYS))

@@ -1,0 +1,119 @@
+"""Charted values as values in the catalogue's unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.sources.mimic3.cells import parse_numbers
+from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
+from flowsheet.cohort.sources.mimic3.item_map import codes_by_item_id, items, needs_conversion
+from flowsheet.cohort.units import as_percent
+
+INTUBATED = 0.0
+"""The verbal response of an intubated patient, until the option for it is applied."""
+
+_MODES_WITHOUT_VENTILATION = ("other", "other/remarks", "standby", "none")
+_OXYGEN_ONLY_DEVICES = (
+    *("nasal cannula", "cannula", "high flow nasal cannula", "hi flow neb", "high flow neb"),
+    *("face tent", "venti mask", "trach mask", "medium conc mask", "non-rebreather", "hood", "hut"),
+    *("aerosol-cool", "heated neb", "ultrasonic neb", "vapotherm", "vapomist", "t-piece"),
+    "transtrachealcat",
+)
+"""Devices for patients without a ventilator (MIT-LCP/mimic-code ventilation_classification)."""
+
+
+def convert_values(
+    rows: pl.DataFrame, table: str, number_column: str, log: ExclusionLog
+) -> pl.DataFrame:
+    """Give each row its item's code and its value in the catalogue's unit.
+
+    Args:
+        rows: stay, time, known_at, itemid and the value's columns; ``row`` for defects.
+        table: name of the raw table.
+        number_column: the column with the number, valuenum or value.
+        log: receives rows without a plausible value, and cells of valuenum that are no number.
+
+    Returns:
+        (stay, time, known_at, code, low, high, value). An item that the catalogue maps twice gives
+        two rows.
+    """
+    is_numeric = rows.schema[number_column].is_numeric()
+    rows = parse_numbers(rows.with_columns(_number=pl.col(number_column)), "_number")
+    if number_column == "valuenum" and not is_numeric:
+        is_unread = pl.col("_number").is_null() & (pl.col(number_column) != "")
+        rows = log.reject(rows, is_unread, table, number_column, "number")
+    rows = _add_codes(rows, table)
+    values = rows["_number"].round(6)
+    to_convert = np.flatnonzero(needs_conversion()[rows["code"].to_numpy()])
+    if len(to_convert):
+        values = values.scatter(to_convert, _convert(rows[to_convert]))
+    ranges = items().select("low", "high")[rows["code"]]
+    valued = rows.select("stay", "time", "known_at", "code", *ranges, value=values)
+    return _exclude_implausible(valued, table, log)
+
+
+def _exclude_implausible(rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
+    is_missing = pl.col("value").is_null()
+    is_implausible = ~pl.col("value").is_between("low", "high")
+    is_text = pl.col("code").is_in(items().filter("is_text")["code"].implode())
+    name = pl.col("code").replace_strict(items()["code"], items()["name"])
+    reason = (
+        pl.when(is_missing & is_text)
+        .then(pl.lit(f"{table}: text without a known meaning"))
+        .when(is_missing)
+        .then(pl.lit(f"{table}: no number"))
+        .otherwise(pl.lit(f"{table}: implausible: ") + name)
+    )
+    return log.exclude_by_reason(rows, is_missing | is_implausible, reason)
+
+
+def _add_codes(rows: pl.DataFrame, table: str) -> pl.DataFrame:
+    """The rows with the ``code`` of their item; repeated for items that have several codes."""
+    item_ids = rows["itemid"].to_numpy()
+    first, *others = (codes[item_ids] for codes in codes_by_item_id(table))
+    parts = [rows.with_columns(code=pl.Series(first))]
+    for codes in others:
+        has_code = np.flatnonzero(codes >= 0)
+        parts.append(rows[has_code].with_columns(code=pl.Series(codes[has_code])))
+    return pl.concat(parts)
+
+
+def _convert(rows: pl.DataFrame) -> pl.Series:
+    """Values of items that are charted in another unit than the catalogue's, or as text."""
+    details = items().select("convert", "is_text", "is_share", "factor", "offset")[rows["code"]]
+    rows = rows.with_columns(details)
+    number = pl.col("_number")
+    linear = number * pl.col("factor") + pl.col("offset")
+    measured = pl.when("is_share").then(as_percent(number)).otherwise(linear).round(6)
+    from_text = _value_of_text(has_unit="valueuom" in rows.columns)
+    return rows.select(pl.when("is_text").then(from_text).otherwise(measured)).to_series()
+
+
+def _value_of_text(has_unit: bool) -> pl.Expr:
+    """The value of rows whose meaning depends on text: the cell, or its unit (``valueuom``)."""
+    text = pl.col("value").str.strip_chars().str.to_lowercase()
+    convert = pl.col("convert")
+    number = pl.col("_number")
+    crp = number
+    if has_unit:
+        is_per_decilitre = pl.col("valueuom").str.to_lowercase() == "mg/dl"
+        crp = pl.when(is_per_decilitre).then(number * 10).otherwise(number)
+    return (
+        pl.when(convert == "gcs_verbal")
+        .then(pl.when(text.str.contains("ett|et/trach")).then(INTUBATED).otherwise(number))
+        .when(convert == "crp")
+        .then(crp)
+        .when(convert == "specimen")
+        .then(pl.when(text.str.starts_with("art")).then(1.0).when(text != "").then(0.0))
+        .when(convert == "ventilator_setting")
+        .then(pl.when(number.is_not_null() | (text != "")).then(1.0))
+        .when(convert == "ventilator_mode")
+        .then(pl.when((text != "") & ~text.is_in(_MODES_WITHOUT_VENTILATION)).then(1.0))
+        .when(convert == "oxygen_device")
+        .then(
+            pl.when(text == "ventilator").then(1.0).when(text.is_in(_OXYGEN_ONLY_DEVICES)).then(0.0)
+        )
+        .when(convert == "extubated")
+        .then(pl.when(text.is_in(["extubated", "self extubation"])).then(0.0))
+    )

@@ -1,0 +1,117 @@
+"""The catalogue's items of MIMIC-III, with codes and the details that the readers need.
+
+An item's *code* is its row in the catalogue's item map. It is also the rank of the item among the
+items of one variable or drug: where two have a value at the same time, the lower code wins.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.units import FRACTION_OR_PERCENT, IDENTITY, LINEAR_CONVERSIONS
+from flowsheet.typing import Bools, Ints32
+
+_TEXT_CONVERSIONS = (
+    "gcs_verbal",
+    "crp",
+    "specimen",
+    "ventilator_setting",
+    "ventilator_mode",
+    "oxygen_device",
+    "extubated",
+)
+"""Conversions that depend on the text of the cell."""
+_COMA_SCORES = ("egcs", "mgcs", "vgcs", "gcs")
+
+PARTS = pl.Enum(["rest", "arterial", "coma", "urine", "specimen"])
+"""Events by how they are processed; all but ``rest`` depend on several rows."""
+
+
+@lru_cache(maxsize=1)
+def items() -> pl.DataFrame:
+    """The catalogue's items with the columns that the readers need.
+
+    Returns:
+        The columns of the item map, and: ``code``; ``order`` (the rank of the name in the alphabet,
+        from 1); ``factor`` and ``offset`` of the conversion to the catalogue's unit; ``is_text``
+        (the conversion depends on text); ``is_share`` (a fraction or a percentage); ``part`` (one
+        of ``PARTS``); ``low`` and ``high``, the plausible range.
+    """
+    item_map = catalogue.mimic3_items()
+    conversions = [LINEAR_CONVERSIONS.get(name, IDENTITY) for name in item_map["convert"]]
+    ranges = catalogue.ranges().rename({"variable": "name"})
+    part = (
+        pl.when(pl.col("convert") == "arterial")
+        .then(pl.lit("arterial"))
+        .when(pl.col("name").is_in(_COMA_SCORES))
+        .then(pl.lit("coma"))
+        .when(pl.col("name").is_in(["urine", "specimen"]))
+        .then("name")
+        .otherwise(pl.lit("rest"))
+    )
+    coded = item_map.with_row_index("code").with_columns(
+        pl.col("code").cast(pl.Int32),
+        order=pl.col("name").rank("dense").cast(pl.Int64),
+        factor=pl.Series([conversion.factor for conversion in conversions]),
+        offset=pl.Series([conversion.offset for conversion in conversions]),
+        is_text=pl.col("convert").is_in(_TEXT_CONVERSIONS),
+        is_share=pl.col("convert") == FRACTION_OR_PERCENT,
+        part=part.cast(PARTS),
+    )
+    return _adjust_ranges(coded.join(ranges, on="name", how="left", maintain_order="left"))
+
+
+def _adjust_ranges(coded: pl.DataFrame) -> pl.DataFrame:
+    """Ranges for values that are no measurements yet: codes of text, and negative amounts."""
+    can_be_zero = pl.col("convert").is_in(["gcs_verbal", "specimen"])
+    coded = coded.with_columns(
+        low=pl.when(can_be_zero).then(0.0).otherwise("low"),
+        high=pl.when(pl.col("convert") == "specimen").then(1.0).otherwise("high"),
+    )
+    is_subtracted = pl.col("factor") < 0
+    return coded.with_columns(
+        low=pl.when(is_subtracted).then(-pl.col("high")).otherwise("low"),
+        high=pl.when(is_subtracted).then(-pl.col("low")).otherwise("high"),
+    )
+
+
+@lru_cache(maxsize=1)
+def names_by_order() -> pl.Series:
+    """The names of variables and drugs; the one with ``order`` n is at position n - 1."""
+    return items().unique("order").sort("order")["name"]
+
+
+@lru_cache(maxsize=16)
+def items_of_table(table: str) -> pl.DataFrame:
+    """(itemid, code, convert) of the items of a raw table."""
+    return items().filter(pl.col("table") == table).select("itemid", "code", "convert")
+
+
+@lru_cache(maxsize=16)
+def codes_by_item_id(table: str) -> list[Ints32]:
+    """Arrays from an item id to its codes in a raw table: the first code, the second, and so on.
+
+    An entry is -1 where the item has no such code.
+    """
+    table_items = items_of_table(table)
+    size = int(table_items["itemid"].to_numpy().max()) + 1
+    ranked = table_items.with_columns(rank=pl.int_range(pl.len()).over("itemid"))
+    arrays = []
+    for rows in ranked.partition_by("rank"):
+        codes = np.full(size, -1, np.int32)
+        codes[rows["itemid"].to_numpy()] = rows["code"].to_numpy()
+        arrays.append(codes)
+    return arrays
+
+
+@lru_cache(maxsize=1)
+def needs_conversion() -> Bools:
+    """For each code, whether a charted value differs from the value in the catalogue's unit."""
+    is_plain = (
+        ~pl.col("is_text") & ~pl.col("is_share") & (pl.col("factor") == 1) & (pl.col("offset") == 0)
+    )
+    return items().select(~is_plain).to_series().to_numpy()

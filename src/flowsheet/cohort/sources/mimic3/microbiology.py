@@ -1,0 +1,48 @@
+"""Cultures out of MICROBIOLOGYEVENTS: when they were taken, not what they showed."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from flowsheet.cohort.schema import TIME
+from flowsheet.cohort.sepsis3 import CULTURES
+from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
+from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
+from flowsheet.cohort.sources.mimic3.files import RawTable
+from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY
+from flowsheet.cohort.sources.mimic3.table_reader import stream_table
+
+_CULTURES_BY_ADMISSION = {
+    "hadm_id": pl.Int64(),
+    "time": TIME,
+    "known_at": TIME,
+    "specimen": pl.String(),
+    "date_only": pl.Boolean(),
+}
+
+
+def read_cultures(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl.DataFrame:
+    """Read the cultures of some hospital admissions: one row per specimen and time, sorted."""
+    frames = [pl.DataFrame(schema=_CULTURES_BY_ADMISSION)]
+    for rows in stream_table(table, log):
+        cultures = parse_integers(rows, "hadm_id")
+        cultures = cultures.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
+        cultures = parse_times(cultures, table.name, log, "chartdate", "charttime")
+        has_date_only = pl.col("charttime").is_null()
+        time = pl.coalesce("charttime", "chartdate")
+        cultures = cultures.select(
+            "hadm_id",
+            time=time,
+            known_at=pl.when(has_date_only).then(time + ONE_DAY).otherwise(time),
+            specimen="spec_type_desc",
+            date_only=has_date_only,
+        )
+        has_no_time = pl.col("time").is_null()
+        frames.append(log.exclude(cultures, has_no_time, "microbiologyevents: without a date"))
+    return pl.concat(frames).unique().sort(list(_CULTURES_BY_ADMISSION))
+
+
+def cultures_of_stays(cultures: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """The cultures of the stays' admissions, for each stay; columns ``CULTURES``, sorted."""
+    rows = stays.select("stay_id", "hadm_id").join(cultures, on="hadm_id")
+    return rows.select(list(CULTURES)).cast(pl.Schema(CULTURES)).sort(list(CULTURES))

@@ -1,0 +1,137 @@
+"""Orders of drugs out of PRESCRIPTIONS.
+
+Orders are few once filtered, and stay in memory. An order has dates, not hours: it starts at 00:00
+of its first day, ends at 24:00 of its last, and counts as known from 24:00 of its first.
+"""
+
+from __future__ import annotations
+
+import re
+
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.schema import TIME, TREATMENTS
+from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
+from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
+from flowsheet.cohort.sources.mimic3.files import RawTable
+from flowsheet.cohort.sources.mimic3.item_map import items
+from flowsheet.cohort.sources.mimic3.table_reader import stream_table
+
+LOCAL_ROUTES = (
+    "topical",
+    "eye",
+    "ear",
+    "nasal",
+    "inhaled",
+    "vaginal",
+    "irrigation",
+    "catheter lock",
+    "dialysis",
+)
+"""Routes that do not treat the whole patient."""
+
+ONE_DAY = pl.duration(days=1)
+
+_ORDERS = {
+    "hadm_id": pl.Int64(),
+    "drug": pl.String(),
+    "route": pl.String(),
+    "first": TIME,
+    "end": TIME,
+}
+
+
+class DrugNames:
+    """The catalogue's drugs by the names that PRESCRIPTIONS writes."""
+
+    def __init__(self) -> None:
+        rules = catalogue.mimic3_prescriptions().select("drug", "pattern", "exclude_pattern")
+        self._patterns = [
+            (drug, re.compile(pattern), re.compile(without or "$^"))
+            for drug, pattern, without in rules.iter_rows()
+        ]
+        self._cache: dict[str, str | None] = {}
+
+    def find(self, names: pl.Series) -> pl.Series:
+        """The catalogue's drug of each name; null where there is none."""
+        for name in names.drop_nulls().unique():
+            if name not in self._cache:
+                self._cache[name] = self._search(name.lower())
+        return names.replace_strict(self._cache, default=None, return_dtype=pl.String())
+
+    def _search(self, name: str) -> str | None:
+        drugs = (
+            drug
+            for drug, pattern, without in self._patterns
+            if pattern.search(name) and not without.search(name)
+        )
+        return next(drugs, None)
+
+
+def read_orders(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl.DataFrame:
+    """Read the orders of the catalogue's drugs in some hospital admissions.
+
+    Returns:
+        (hadm_id, drug, route, first, end), sorted; ``first`` is 00:00 of the first day.
+    """
+    drug_names = DrugNames()
+    routes = catalogue.mimic3_routes()
+    frames = [pl.DataFrame(schema=_ORDERS)]
+    for rows in stream_table(table, log):
+        orders = parse_integers(rows, "hadm_id")
+        orders = orders.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
+        orders = orders.with_columns(drug_names.find(orders["drug"]).alias("drug"))
+        is_unmapped = pl.col("drug").is_null()
+        reason = "prescriptions: drugs that the catalogue does not map"
+        orders = log.exclude(orders, is_unmapped, reason)
+        orders = parse_times(orders, table.name, log, "startdate", "enddate")
+        has_no_start = pl.col("startdate").is_null()
+        orders = log.exclude(orders, has_no_start, "prescriptions: without a first day")
+        first = pl.col("startdate").dt.truncate("1d")
+        last = pl.max_horizontal(first, pl.col("enddate").dt.truncate("1d").fill_null(first))
+        text = pl.col("route").cast(pl.String).str.strip_chars().str.to_uppercase()
+        route = text.replace_strict(routes, default="other", return_dtype=pl.String())
+        frames.append(
+            orders.select(
+                "hadm_id",
+                "drug",
+                pl.when(text != "").then(route).alias("route"),
+                first.alias("first"),
+                (last + ONE_DAY).alias("end"),
+            )
+        )
+    return pl.concat(frames).unique().sort(list(_ORDERS))
+
+
+def ordered_treatments(
+    orders: pl.DataFrame, stays: pl.DataFrame, log: ExclusionLog
+) -> pl.DataFrame:
+    """Orders as treatments without a dose, clipped to the stay.
+
+    Excluded are routes that do not treat the whole patient, and drugs whose administration is
+    charted by the stay's own chart system.
+    """
+    is_drug = pl.col("kind") == "drug"
+    charted_drugs = items().filter(is_drug).select(drug="name", site="system", is_charted=True)
+    rows = stays.select("stay_id", "hadm_id", "site", "admitted_at", "discharged_at")
+    rows = rows.join(orders, on="hadm_id")
+    rows = rows.filter(
+        pl.col("first") < pl.col("discharged_at"), pl.col("end") > pl.col("admitted_at")
+    )
+    is_local = pl.col("route").is_in(LOCAL_ROUTES)
+    rows = log.exclude(rows, is_local, "prescriptions: not for the whole body")
+    rows = rows.join(charted_drugs.unique(), on=["drug", "site"], how="left")
+    reason = "prescriptions: drugs whose administration is charted"
+    rows = log.exclude(rows, pl.col("is_charted"), reason)
+    start = pl.max_horizontal("first", "admitted_at")
+    treatments = rows.select(
+        "stay_id",
+        "drug",
+        start=start,
+        end=pl.min_horizontal("end", "discharged_at"),
+        known_at=pl.max_horizontal(pl.col("first") + ONE_DAY, start),
+        dose=pl.lit(None),
+        unit=pl.lit(None),
+    )
+    return treatments.cast(pl.Schema(TREATMENTS)).unique()

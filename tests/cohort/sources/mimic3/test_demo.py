@@ -1,0 +1,60 @@
+"""The open demo of MIMIC-III."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from flowsheet.cohort.sources.base import Source
+from flowsheet.testing.sources import SourceConformance
+from tests.cohort.mimic3_folder import SourceResult, make_source, read_folder
+
+pytestmark = pytest.mark.realdata
+
+
+class TestConformance(SourceConformance):
+    @pytest.fixture(autouse=True)
+    def _use_demo(self, data_dir: Path) -> None:
+        self.folder = data_dir / "mimic3-demo"
+
+    def make_source(self, folder: Path) -> Source:
+        return make_source(self.folder, stays_per_batch=50)
+
+
+@pytest.fixture(scope="module")
+def demo(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> SourceResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWSHEET_HOME", str(tmp_path_factory.mktemp("home")))
+        return read_folder(data_dir / "mimic3-demo")
+
+
+def test_the_demo_has_136_stays_of_which_132_are_selected(demo: SourceResult):
+    assert demo.attrition["in the raw tables"] == 136
+    assert demo.tables.stays.height == list(demo.attrition.values())[-1] == 132
+    assert demo.excluded["chartevents: charted in error"] > 100
+    assert demo.batches[0].source_counts["stays with suspected infection"] > 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "time", "known_at", "value"),
+    [  # read from the raw CSVs by eye
+        ("hr", "2164-10-23 22:40", "2164-10-23 22:50", 104.0),
+        ("o2sat", "2164-10-24 03:00", "2164-10-24 03:00", 98.0),  # stored at 02:51
+        ("temp", "2164-10-23 22:40", "2164-10-23 22:50", 37.5556),  # 99.6 Fahrenheit
+        ("gcs", "2164-10-23 23:00", "2164-10-23 23:00", 15.0),
+        ("lact", "2164-10-23 17:33", "2164-10-23 19:33", 4.4),  # of the laboratory, before the stay
+        ("crea", "2164-10-24 03:00", "2164-10-24 05:00", 3.5),
+        ("urine", "2164-10-24 00:00", "2164-10-24 04:58", 100.0),
+        ("urine", "2164-10-25 03:00", "2164-10-25 03:22", 10.0),
+    ],
+)
+def test_values_of_the_demo_are_those_of_the_raw_tables(
+    demo: SourceResult, variable: str, time: str, known_at: str, value: float
+):
+    events = demo.tables.events.filter(
+        stay_id=206504, variable=variable, time=datetime.fromisoformat(time)
+    )
+    assert events["known_at"].to_list() == [datetime.fromisoformat(known_at)]
+    assert events["value"].to_list() == [pytest.approx(value, abs=1e-4)]
