@@ -1,4 +1,4 @@
-"""Fixtures that every test may use."""
+"""Fixtures and settings for all tests."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if os.environ.get("CI", "").lower() == "true":
+    # Hypothesis's own profile for CI, with a third of the examples for tests that set no number.
+    settings.register_profile("ci", settings.get_profile("ci"), max_examples=35)
+    settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
-    """The open data sets, or a skip that says how to have them."""
+    """The folder of the open data sets; without it the test is skipped."""
     folder = Path(os.environ.get("FLOWSHEET_DATA") or ROOT.parent / "shared" / "data")
     if not (folder / "physionet2019").is_dir():
         pytest.skip(f"the open data sets are not in {folder}; set FLOWSHEET_DATA to their folder")
@@ -21,7 +27,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(autouse=True)
 def flowsheet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Every test has a state folder of its own."""
+    """A separate state folder for each test."""
     home = tmp_path / "home"
     monkeypatch.setenv("FLOWSHEET_HOME", str(home))
     return home

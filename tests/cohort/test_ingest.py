@@ -226,7 +226,7 @@ from flowsheet.testing import psv
 def told(line):
     print(line, flush=True)
     time.sleep(60)
-config = psv.cohort(Path(sys.argv[1]))
+config = psv.cohort_config(Path(sys.argv[1]))
 ingest(make_source(config), config, Path(sys.argv[2]), told)
 """
 
@@ -241,11 +241,11 @@ def start_and_kill(raw: Path, target: Path) -> None:
 
 
 def test_a_killed_ingest_leaves_nothing_that_counts_and_the_next_one_clears_it_away(tmp_path: Path):
-    raw, target = psv.write_sound(tmp_path / "raw"), tmp_path / "out"
+    raw, target = psv.write_patients(tmp_path / "raw"), tmp_path / "out"
     start_and_kill(raw, target)
     assert not target.exists()
     assert len([p for p in tmp_path.iterdir() if p.name.endswith(".part")]) == 1
-    config = psv.cohort(raw)
+    config = psv.cohort_config(raw)
     extract = ingest(make_source(config), config, target, lambda line: None)
     assert check_extract(target).is_empty()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "raw"]
@@ -254,13 +254,13 @@ def test_a_killed_ingest_leaves_nothing_that_counts_and_the_next_one_clears_it_a
 
 
 def test_a_living_writer_is_left_alone(tmp_path: Path):
-    raw, target = psv.write_sound(tmp_path / "raw"), tmp_path / "out"
+    raw, target = psv.write_patients(tmp_path / "raw"), tmp_path / "out"
     with subprocess.Popen(
         [sys.executable, "-c", _SLOW, str(raw), str(target)], stdout=subprocess.PIPE
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        config = psv.cohort(raw)
+        config = psv.cohort_config(raw)
         ingest(make_source(config), config, target, lambda line: None)
         parts = [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")]
         process.kill()

@@ -73,7 +73,7 @@ def known(record, options, now):
     return got.sofa.filter(settled).rows(), [(row["onset"], row["known_at"]) for row in told], over
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(two_futures(), choices)
 def test_what_is_known_later_changes_nothing_that_is_known_now(futures, options):
     one, other, now = futures

@@ -102,7 +102,7 @@ choices = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(records(), busy(stay_id=2), choices)
 def test_every_hour_suspicion_and_episode_is_as_the_oracle_has_it(one, two, options):
     agree([one, two], options)

@@ -55,7 +55,7 @@ class _CountsEverything(LogisticRegression):
 def test_the_suite_catches_a_model_that_breaks_a_law(cls, law, monkeypatch):
     monkeypatch.setitem(MODELS._classes, "logistic_regression", cls)
     suite = _suite("logistic_regression")()
-    train, valid, test = (suite.toy(n, n) for n in (60, 30, 20))
+    train, valid, test = (suite.make_toy(n, n) for n in (60, 30, 20))
     asked = {"fitted": suite.fit(train, valid), "train": train, "valid": valid, "test": test}
     check = getattr(suite, law)
     with pytest.raises(AssertionError):

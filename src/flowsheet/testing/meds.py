@@ -1,7 +1,6 @@
-"""MEDS data sets for tests: small ones from rows, and MIMIC-III's raw tables as its MIMIC-IV
-extraction names them.
+"""MEDS data sets for tests: small ones from rows, or MIMIC-III's tables as a MEDS extraction.
 
-:func:`from_mimic3` shows what an extraction writes; see
+:func:`convert_mimic3` names the codes as the MIMIC-IV extraction does; see
 https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS.
 """
 
@@ -27,24 +26,27 @@ SCHEMA: dict[str, pl.DataType] = {
     "unit": pl.String(),
     "storetime": pl.Datetime("us"),
 }
-"""The standard's columns, and those beyond it that the extraction from MIMIC writes."""
+"""The standard's columns, and the additional ones of the extraction from MIMIC."""
 
 
-def shard(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
-    """A shard's rows; columns left out are null, times may be ISO text.
+def make_shard(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """A shard of these rows; missing columns are null, times may be ISO text.
 
-    >>> shard([{"subject_id": 1, "code": "GENDER//F"}]).shape
+    >>> make_shard([{"subject_id": 1, "code": "GENDER//F"}]).shape
     (1, 9)
     """
-    cells = [
-        {**row, **{c: datetime.fromisoformat(row[c]) for c in ("time", "storetime") if row.get(c)}}
-        for row in rows
-    ]
-    return pl.DataFrame(cells, schema=SCHEMA)
+    return pl.DataFrame([_parse_times(row) for row in rows], schema=SCHEMA)
 
 
-def write(root: Path, shards: Mapping[str, pl.DataFrame], licence: str = "made for a test") -> Path:
-    """Write ``data/<name>.parquet`` for each shard, in order of subject and time, and the metadata."""
+def _parse_times(row: Mapping[str, Any]) -> dict[str, Any]:
+    times = {name: row[name] for name in ("time", "storetime") if row.get(name)}
+    return {**row, **{name: datetime.fromisoformat(text) for name, text in times.items()}}
+
+
+def write_data_set(
+    root: Path, shards: Mapping[str, pl.DataFrame], licence: str = "made for a test"
+) -> Path:
+    """Write a data set: ``data/<name>.parquet`` for each shard, sorted, and the metadata."""
     (root / "metadata").mkdir(parents=True, exist_ok=True)
     for name, frame in shards.items():
         file = root / "data" / f"{name}.parquet"
@@ -63,17 +65,22 @@ def write(root: Path, shards: Mapping[str, pl.DataFrame], licence: str = "made f
     return root
 
 
-def from_mimic3(raw: Path, root: Path, shards: int = 2) -> Path:
-    """MIMIC-III's tables in the folder ``raw`` (csv.gz, headers in lower case) as a MEDS data set
-    in ``root``.
+def convert_mimic3(raw: Path, root: Path, shards: int = 2) -> Path:
+    """Write MIMIC-III's tables as a MEDS data set.
 
-    Chart and laboratory events, urine, infusions of MetaVision, admissions and people; and
-    cultures, which that extraction leaves out. ``storetime`` is the table's own; laboratory
-    results, which have none, are taken for stored two hours later. Charted errors and rewritten
-    inputs are left out, a culture without an hour is of its day's end.
+    Included are chart and laboratory events, urine, infusions of MetaVision, admissions, patients,
+    and cultures, which the MIMIC-IV extraction omits. ``storetime`` is the table's own; laboratory
+    results, which have none, are stored two hours after charting. Chart errors and rewritten inputs
+    are omitted; a culture without a time has the end of its day.
+
+    Args:
+        raw: The folder of MIMIC-III's tables (csv.gz, headers in lower case).
+        root: The folder of the data set.
+        shards: The number of shards.
     """
     rows = pl.concat(
-        [*_people(raw), *_charted(raw), *_given(raw), _cultures(raw)], how="diagonal_relaxed"
+        [*_patients(raw), *_measurements(raw), *_infusions(raw), _cultures(raw)],
+        how="diagonal_relaxed",
     ).match_to_schema(
         SCHEMA,
         missing_columns="insert",
@@ -83,9 +90,10 @@ def from_mimic3(raw: Path, root: Path, shards: int = 2) -> Path:
     )
     subjects = rows["subject_id"].unique().sort()
     number = pl.DataFrame({"subject_id": subjects, "shard": range(subjects.len())})
-    own = rows.join(number.with_columns(pl.col("shard") % shards), on="subject_id")
-    parts = own.partition_by("shard", as_dict=True, include_key=False)
-    return write(root, {f"train/{i}": frame for (i,), frame in sorted(parts.items())}, "ODbL 1.0")
+    numbered = rows.join(number.with_columns(pl.col("shard") % shards), on="subject_id")
+    parts = numbered.partition_by("shard", as_dict=True, include_key=False)
+    frames = {f"train/{i}": frame for (i,), frame in sorted(parts.items())}
+    return write_data_set(root, frames, "ODbL 1.0")
 
 
 def _table(raw: Path, name: str) -> pl.DataFrame:
@@ -105,14 +113,14 @@ def _number(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.Float64, strict=False).cast(pl.Float32)
 
 
-def _people(raw: Path) -> list[pl.DataFrame]:
-    people, admissions, stays = (
-        _table(raw, name) for name in ("PATIENTS", "ADMISSIONS", "ICUSTAYS")
-    )
+def _patients(raw: Path) -> list[pl.DataFrame]:
+    patients = _table(raw, "PATIENTS")
+    admissions = _table(raw, "ADMISSIONS")
+    stays = _table(raw, "ICUSTAYS")
     kind, place = pl.col("admission_type"), pl.col("admission_location")
     return [
-        people.select("subject_id", code=_code("GENDER", pl.col("gender"))),
-        people.select("subject_id", time="dob", code=pl.lit("MEDS_BIRTH")),
+        patients.select("subject_id", code=_code("GENDER", pl.col("gender"))),
+        patients.select("subject_id", time="dob", code=pl.lit("MEDS_BIRTH")),
         admissions.select(
             "subject_id", time="admittime", code=_code("HOSPITAL_ADMISSION", kind, place)
         ),
@@ -131,19 +139,15 @@ def _people(raw: Path) -> list[pl.DataFrame]:
     ]
 
 
-def _charted(raw: Path) -> list[pl.DataFrame]:
-    chart, lab, output = (
-        _table(raw, name) for name in ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
-    )
-    item, unit, later = (
-        pl.col("itemid"),
-        pl.col("valueuom"),
-        pl.col("charttime") + pl.duration(hours=2),
-    )
-    chart = chart.filter(pl.col("error").ne_missing("1")).with_columns(
-        code=_code("LAB", item, unit)
-    )
-    lab = lab.with_columns(code=_code("LAB", "RESULT", item, unit), storetime=later)
+def _measurements(raw: Path) -> list[pl.DataFrame]:
+    chart = _table(raw, "CHARTEVENTS")
+    lab = _table(raw, "LABEVENTS")
+    output = _table(raw, "OUTPUTEVENTS")
+    item, unit = pl.col("itemid"), pl.col("valueuom")
+    stored = pl.col("charttime") + pl.duration(hours=2)
+    chart = chart.filter(pl.col("error").ne_missing("1"))
+    chart = chart.with_columns(code=_code("LAB", item, unit))
+    lab = lab.with_columns(code=_code("LAB", "RESULT", item, unit), storetime=stored)
     output = output.filter(pl.col("iserror").ne_missing("1"))
     output = output.with_columns(
         code=_code("SUBJECT_FLUID_OUTPUT", item, unit), valuenum="value", value=None
@@ -157,14 +161,14 @@ def _charted(raw: Path) -> list[pl.DataFrame]:
     ]
 
 
-def _given(raw: Path) -> list[pl.DataFrame]:
-    given = _table(raw, "INPUTEVENTS_MV").filter(pl.col("statusdescription") != "Rewritten")
-    sides = {
+def _infusions(raw: Path) -> list[pl.DataFrame]:
+    inputs = _table(raw, "INPUTEVENTS_MV").filter(pl.col("statusdescription") != "Rewritten")
+    columns = {
         "INFUSION_START": ("starttime", "rate", "rateuom"),
         "INFUSION_END": ("endtime", "amount", "amountuom"),
     }
     return [
-        given.select(
+        inputs.select(
             "subject_id",
             "storetime",
             time=time,
@@ -173,13 +177,14 @@ def _given(raw: Path) -> list[pl.DataFrame]:
             unit=unit,
             order_id="orderid",
         )
-        for code, (time, number, unit) in sides.items()
+        for code, (time, number, unit) in columns.items()
     ]
 
 
 def _cultures(raw: Path) -> pl.DataFrame:
-    taken = _table(raw, "MICROBIOLOGYEVENTS")
+    cultures = _table(raw, "MICROBIOLOGYEVENTS")
     day = pl.col("chartdate").str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
     time = pl.coalesce("charttime", day + pl.duration(days=1))
     code = _code("CULTURE", pl.col("spec_type_desc"))
-    return taken.select("subject_id", time=time, storetime=time, code=code).unique().sort(pl.all())
+    rows = cultures.select("subject_id", time=time, storetime=time, code=code)
+    return rows.unique().sort(pl.all())

@@ -1,4 +1,4 @@
-"""What every model must keep: subclass :class:`ModelConformance` in a test and name the model.
+"""Conformance tests for models: subclass :class:`ModelConformance` in a test.
 
 >>> class TestMyModel(ModelConformance):
 ...     kind = "logistic_regression"
@@ -39,25 +39,30 @@ _LAGS = 3
 
 
 def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
-    """A few stays of 1 to 12 steps with two stays for some subjects, NaN, a column of NaN and a
-    constant one.
+    """Stays of 1 to 12 steps from which every model family can learn; subjects have two stays each.
 
-    The next state depends on the state, the values and the dose, so that every model family has something
-    to learn. ``raw``: with NaN, in natural units; otherwise scaled and without NaN. The arrays
-    cannot be written to.
+    The next state depends on the state, the values and the dose. One column is always missing and
+    one is constant. The arrays are read-only.
+
+    Args:
+        stays: The number of stays.
+        seed: The seed of all random numbers.
+        raw: In natural units with NaN for missing values; otherwise scaled and without NaN.
     """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 13, stays)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     step = np.concatenate([np.arange(1, n + 1) for n in lengths]).astype(np.int32)
-    n = len(step)
-    hr, lactate, dose = rng.normal(size=n), rng.normal(size=n), rng.binomial(1, 0.2, n) * 1.0
-    state = np.zeros(n + 1)
-    for k in range(n):
-        before = state[k] if step[k] > 1 else 0.0
-        state[k + 1] = rng.random() < 1 / (1 + np.exp(2 - 1.5 * hr[k] - 3 * before + 1.5 * dose[k]))
+    rows = len(step)
+    hr, lactate = rng.normal(size=rows), rng.normal(size=rows)
+    dose = rng.binomial(1, 0.2, rows) * 1.0
+    state = np.zeros(rows + 1)
+    for k in range(rows):
+        previous = state[k] if step[k] > 1 else 0.0
+        negative_logit = 2 - 1.5 * hr[k] - 3 * previous + 1.5 * dose[k]
+        state[k + 1] = rng.random() < 1 / (1 + np.exp(negative_logit))
     history = np.stack(
-        [np.where(step > j, np.roll(state[:-1], j), np.nan) for j in range(_LAGS)], axis=1
+        [np.where(step > lag, np.roll(state[:-1], lag), np.nan) for lag in range(_LAGS)], axis=1
     )
     history[step == 1, 0] = 0.0
     age = np.repeat(rng.normal(size=stays), lengths)
@@ -65,7 +70,7 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
     arrays: dict[str, Any] = {
         "x": x,
         "y": state[1:].astype(np.int8),
-        "scored": rng.random(n) < 0.85,
+        "scored": rng.random(rows) < 0.85,
         "in_state": history[:, 0] == 1,
         "history": history.astype(np.float32),
         "step": step,
@@ -81,18 +86,25 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
 def plain_sequences(
     x: AnyArray, y: AnyArray, history: AnyArray | None = None, length: int = 1
 ) -> Sequences:
-    """Rows (N, F) and (N,) as stays of ``length`` rows, a subject each; all values, all scored, history (N, P)."""
-    n = len(y)
-    offsets = np.append(np.arange(0, n, length), n).astype(np.int64)
+    """Sequences of given inputs: every row is scored, and every stay has its own subject.
+
+    Args:
+        x: Inputs, shape (N, F).
+        y: The response, 0 or 1, shape (N,).
+        history: Earlier responses, shape (N, P); None: no columns.
+        length: Rows of each stay; the last one may be shorter.
+    """
+    rows = len(y)
+    offsets = np.append(np.arange(0, rows, length), rows).astype(np.int64)
+    if history is None:
+        history = np.empty((rows, 0))
     return Sequences(
         x=x.astype(np.float32),
         y=y.astype(np.int8),
-        scored=np.ones(n, dtype=bool),
-        in_state=np.zeros(n, dtype=bool),
-        history=np.empty((n, 0), dtype=np.float32)
-        if history is None
-        else history.astype(np.float32),
-        step=(np.arange(n) % length + 1).astype(np.int32),
+        scored=np.ones(rows, dtype=bool),
+        in_state=np.zeros(rows, dtype=bool),
+        history=history.astype(np.float32),
+        step=(np.arange(rows) % length + 1).astype(np.int32),
         offsets=offsets,
         stay_id=np.arange(len(offsets) - 1),
         subject_id=np.arange(len(offsets) - 1),
@@ -101,28 +113,38 @@ def plain_sequences(
 
 
 def _inputs(rng: np.random.Generator, signals: Floats, step: Ints32, raw: bool) -> Floats32:
+    """The columns of ``FEATURES``, shape (N, F)."""
     hr, lactate, dose, age = signals
-    n = len(hr)
-    no_hr, no_lactate = rng.random(n) < 0.1, rng.random(n) < 0.6
-    since = np.where(no_lactate, rng.integers(1, 9, n), 0.0)
+    rows = len(hr)
+    hr_missing = rng.random(rows) < 0.1
+    lactate_missing = rng.random(rows) < 0.6
+    since = np.where(lactate_missing, rng.integers(1, 9, rows), 0.0)
     if raw:
-        hr, lactate, age = 90 + 15 * hr, np.exp(lactate), 60 + 15 * age
-        hr, lactate = (
-            np.where(no_hr, np.nan, hr),
-            np.where(no_lactate & (since > 6), np.nan, lactate),
-        )
-        never, same, hours = np.full(n, np.nan), np.full(n, 7.0), step * 1.0
+        hr = np.where(hr_missing, np.nan, 90 + 15 * hr)
+        lactate = np.where(lactate_missing & (since > 6), np.nan, np.exp(lactate))
+        age = 60 + 15 * age
+        never_measured = np.full(rows, np.nan)
+        same_for_all = np.full(rows, 7.0)
+        hours = step * 1.0
     else:
-        hr, lactate, since = hr * ~no_hr, lactate * ~no_lactate, (since - 3) / 3
-        never, same, hours = np.zeros(n), np.zeros(n), step * 0.2
-    columns = [hr, lactate, never, no_hr, no_lactate, np.ones(n), since, dose, age, same, hours]
+        hr = hr * ~hr_missing
+        lactate = lactate * ~lactate_missing
+        since = (since - 3) / 3
+        never_measured = np.zeros(rows)
+        same_for_all = np.zeros(rows)
+        hours = step * 0.2
+    columns = [
+        *(hr, lactate, never_measured),
+        *(hr_missing, lactate_missing, np.ones(rows)),
+        *(since, dose, age, same_for_all, hours),
+    ]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 class ModelConformance:
     """The contract of :class:`flowsheet.models.base.Model` as tests.
 
-    Set ``kind`` to the registered name, and ``params`` where the defaults take long.
+    Set ``kind`` to the registered name, and ``params`` if the defaults are slow to fit.
     """
 
     kind: ClassVar[str]
@@ -131,29 +153,29 @@ class ModelConformance:
     @pytest.fixture(scope="class")
     def train(self) -> Sequences:
         """Sixty stays."""
-        return self.toy(60, 1)
+        return self.make_toy(60, 1)
 
     @pytest.fixture(scope="class")
     def valid(self) -> Sequences:
         """Thirty stays."""
-        return self.toy(30, 2)
+        return self.make_toy(30, 2)
 
     @pytest.fixture(scope="class")
     def test(self) -> Sequences:
         """Twenty stays."""
-        return self.toy(20, 3)
+        return self.make_toy(20, 3)
 
     @pytest.fixture(scope="class")
     def fitted(self, train: Sequences, valid: Sequences) -> Model:
         """Fitted with seed 1."""
         return self.fit(train, valid)
 
-    def toy(self, stays: int, seed: int) -> Sequences:
-        """Toy sequences as this model wants them."""
+    def make_toy(self, stays: int, seed: int) -> Sequences:
+        """Toy sequences, scaled if the model requires it."""
         return toy_sequences(stays, seed, raw=not MODELS.get(self.kind).capabilities.scaled)
 
     def fit(self, train: Sequences, valid: Sequences, **context: Any) -> Model:
-        """A new model, fitted with seed 1 unless told otherwise."""
+        """A new model, fitted with seed 1 unless ``context`` has another."""
         cls = MODELS.get(self.kind)
         model = cls(cls.Params(**self.params))
         model.fit(train, valid, Context(**{"seed": 1, **context}))
@@ -164,20 +186,16 @@ class ModelConformance:
         _check_probabilities(fitted.predict_proba(test), test)
 
     def test_it_learns(self, fitted: Model, train: Sequences) -> None:
-        """On its own training rows it is better than the base rate."""
+        """On its training rows it has a lower log loss than the base rate."""
         y, p = train.y[train.scored], fitted.predict_proba(train)[train.scored]
         assert log_loss(y, p) < log_loss(y, np.full(len(y), y.mean()))
 
     def test_rows_that_are_not_scored_do_not_count(
         self, fitted: Model, train: Sequences, valid: Sequences, test: Sequences
     ) -> None:
-        """Their y may be anything."""
-        other = self.fit(
-            *(
-                replace(s, y=np.where(s.scored, s.y, 1 - s.y).astype(np.int8))
-                for s in (train, valid)
-            )
-        )
+        """Their y may have any value."""
+        flipped_train, flipped_valid = _flip_unscored(train), _flip_unscored(valid)
+        other = self.fit(flipped_train, flipped_valid)
         _check_equal(other.predict_proba(test), fitted.predict_proba(test))
 
     def test_same_seed_same_result(
@@ -200,7 +218,7 @@ class ModelConformance:
         assert model.params == fitted.params
 
     def test_nothing_saved_is_a_pickle(self, fitted: Model, tmp_path: Path) -> None:
-        """A file may hold arrays that torch reads with weights_only, but no object of any kind."""
+        """A file may contain arrays that torch reads with weights_only, but no pickled objects."""
         fitted.save(tmp_path)
         files = [f for f in tmp_path.rglob("*") if f.is_file()]
         assert files
@@ -208,13 +226,15 @@ class ModelConformance:
             _check_no_objects(file)
 
     def test_no_look_ahead(self, fitted: Model, test: Sequences) -> None:
-        """Whatever comes after row k of a stay, the predictions up to k stay the same, bit for bit."""
+        """Changed rows after row k of a stay leave the predictions up to k unchanged, bit for bit."""
         before = fitted.predict_proba(test)
         for k in (1, 2, 5):
             later = test.step > k
             _check_equal(fitted.predict_proba(_scramble(test, later))[~later], before[~later])
 
-    def test_a_stay_alone_is_as_in_company(self, fitted: Model, test: Sequences) -> None:
+    def test_a_stay_gets_the_same_prediction_alone_as_among_others(
+        self, fitted: Model, test: Sequences
+    ) -> None:
         """Up to rounding."""
         together = fitted.predict_proba(test)
         alone = [fitted.predict_proba(test.take(np.array([s]))) for s in range(len(test))]
@@ -224,92 +244,99 @@ class ModelConformance:
         """Up to rounding."""
         order = np.random.default_rng(4).permutation(len(test))
         shuffled = fitted.predict_proba(test.take(order))
-        together = (
-            replace(test, x=fitted.predict_proba(test).astype(np.float32)[:, None])
-            .take(order)
-            .x[:, 0]
-        )
-        np.testing.assert_allclose(shuffled, together, atol=1e-5)
+        # As the only input column, the predictions are shuffled with their rows.
+        predicted = fitted.predict_proba(test).astype(np.float32)[:, None]
+        expected = replace(test, x=predicted).take(order).x[:, 0]
+        np.testing.assert_allclose(shuffled, expected, atol=1e-5)
 
     def test_missing_values(self, fitted: Model, test: Sequences) -> None:
-        """A row of which nothing is known gets a probability too."""
-        nothing = (
-            np.zeros_like(test.x) if fitted.capabilities.scaled else np.full_like(test.x, np.nan)
+        """A row without any value gets a probability too."""
+        missing = 0.0 if fitted.capabilities.scaled else np.nan
+        empty_rows = replace(
+            test,
+            x=np.full_like(test.x, missing),
+            history=np.full_like(test.history, np.nan),
         )
-        unknown = replace(test, x=nothing, history=np.full_like(test.history, np.nan))
-        _check_probabilities(fitted.predict_proba(unknown), unknown)
+        _check_probabilities(fitted.predict_proba(empty_rows), empty_rows)
 
     def test_no_stays_no_probabilities(self, fitted: Model, test: Sequences) -> None:
         """Shape (0,)."""
-        nobody = test.take(np.array([], dtype=np.int64))
-        _check_probabilities(fitted.predict_proba(nobody), nobody)
+        empty = test.take(np.array([], dtype=np.int64))
+        _check_probabilities(fitted.predict_proba(empty), empty)
 
     @pytest.mark.parametrize("only", [0, 1])
     def test_training_data_of_one_class(
         self, train: Sequences, valid: Sequences, test: Sequences, only: int
     ) -> None:
-        """Falls back to the base rate."""
-        model = self.fit(*(replace(s, y=np.full_like(s.y, only)) for s in (train, valid)))
+        """The model falls back to the base rate."""
+        model = self.fit(
+            replace(train, y=np.full_like(train.y, only)),
+            replace(valid, y=np.full_like(valid.y, only)),
+        )
         p = model.predict_proba(test)
         _check_probabilities(p, test)
         assert abs(p.mean() - only) < 0.5
 
     def test_a_single_subject(self, train: Sequences, valid: Sequences, test: Sequences) -> None:
-        """One subject's two stays are enough to fit something."""
-        events = [
-            train.y[train.offsets[s] : train.offsets[s + 2]].sum() for s in range(0, len(train), 2)
-        ]
-        subject = train.subject_id[2 * int(np.argmax(events))]
+        """One subject's two stays are enough to fit the model."""
+        positives = np.add.reduceat(train.y.astype(np.int64), train.offsets[:-1:2])
+        subject = train.subject_id[2 * int(np.argmax(positives))]
         model = self.fit(train.select_subjects(np.array([subject])), valid)
         _check_probabilities(model.predict_proba(test), test)
 
     def test_no_validation_rows(self, train: Sequences, valid: Sequences, test: Sequences) -> None:
         """No stays at all, or none of their rows scored."""
-        for empty in (
-            valid.take(np.array([], dtype=np.int64)),
-            replace(valid, scored=np.zeros_like(valid.scored)),
-        ):
+        no_stays = valid.take(np.array([], dtype=np.int64))
+        none_scored = replace(valid, scored=np.zeros_like(valid.scored))
+        for empty in (no_stays, none_scored):
             _check_probabilities(self.fit(train, empty).predict_proba(test), test)
 
-    def test_other_inputs_are_refused(self, fitted: Model, test: Sequences) -> None:
-        """One column less is not the same table."""
+    def test_other_inputs_are_rejected(self, fitted: Model, test: Sequences) -> None:
+        """Inputs with a missing column are an error."""
         fewer = replace(test, x=test.x[:, :-1], features=test.features[:-1])
         with pytest.raises(FlowsheetError):
             fitted.predict_proba(fewer)
 
-    def test_the_tuner_can_give_up(self, train: Sequences, valid: Sequences) -> None:
-        """``Pruned`` passes through a fit that reports."""
+    def test_the_tuner_can_prune(self, train: Sequences, valid: Sequences) -> None:
+        """``Pruned`` passes through a fit that reports scores."""
         if not MODELS.get(self.kind).capabilities.early_stopping:
             pytest.skip("does not report while it fits")
 
-        def give_up(step: int, value: float) -> None:
+        def prune(step: int, value: float) -> None:
             assert np.isfinite(value)
             raise Pruned
 
         with pytest.raises(Pruned):
-            self.fit(train, valid, report_score=give_up)
+            self.fit(train, valid, report_score=prune)
 
     def test_the_search_space_fits_the_parameters(self) -> None:
-        """Every key is a parameter, the default lies inside, and the bounds are allowed values."""
+        """Every key is a parameter, the default is inside, and the bounds are allowed values."""
         cls = MODELS.get(self.kind)
         defaults = cls.Params().model_dump()
         assert set(cls.space) <= set(defaults)
         for name, choice in cls.space.items():
-            ends = choice.of if isinstance(choice, Choice) else (choice.low, choice.high)
-            inside = (
-                defaults[name] in ends
-                if isinstance(choice, Choice)
-                else ends[0] <= defaults[name] <= ends[1]
-            )
-            assert inside, f"the default of {name}, {defaults[name]}, is not in its own space"
-            for end in ends:
-                cls.Params(**{name: end})
+            default = defaults[name]
+            if isinstance(choice, Choice):
+                values = choice.of
+                is_inside = default in values
+            else:
+                values = (choice.low, choice.high)
+                is_inside = choice.low <= default <= choice.high
+            assert is_inside, f"the default of {name}, {default}, is outside its search space"
+            for value in values:
+                cls.Params(**{name: value})
 
-    def test_tables_can_be_shown(self, fitted: Model) -> None:
-        """Frames by name."""
+    def test_tables_are_frames_by_name(self, fitted: Model) -> None:
+        """Each name is an identifier."""
         for name, table in fitted.tables().items():
             assert name.isidentifier()
             assert isinstance(table, pl.DataFrame)
+
+
+def _flip_unscored(sequences: Sequences) -> Sequences:
+    """The other y in rows that are not scored."""
+    y = np.where(sequences.scored, sequences.y, 1 - sequences.y).astype(np.int8)
+    return replace(sequences, y=y)
 
 
 def _check_probabilities(p: Floats, sequences: Sequences) -> None:

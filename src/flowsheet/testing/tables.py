@@ -1,4 +1,4 @@
-"""Small tables of the contract: written by hand in hours, or drawn at random by hypothesis."""
+"""Small tables of the contract: from rows with times in hours, or drawn by hypothesis."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ Row = Mapping[str, Any]
 
 VARIABLES = ("hr", "lact", "wbc")
 DRUGS = ("norepinephrine", "vancomycin")
-_TOLD_WITH = {"events": "time", "treatments": "start", "episodes": "onset"}
+_TIME_COLUMNS = {"events": "time", "treatments": "start", "episodes": "onset"}
 _QUARTER = 0.25
-"""Hours; drawn times meet the grid's boundaries often."""
+"""Hours; a coarse step, so that drawn times are often at the boundaries of the grid."""
 
 
 def at(hours: float) -> datetime:
-    """That many hours after ``EPOCH``."""
+    """The time that many hours after ``EPOCH``."""
     return EPOCH + timedelta(hours=hours)
 
 
 def table(name: str, rows: Iterable[Row]) -> pl.DataFrame:
-    """A table of the contract; times are hours after ``EPOCH``, columns left out are null.
+    """A table of the contract; times are hours after ``EPOCH``, missing columns are null.
 
-    ``known_at`` defaults to when the fact was true, ``subject_id`` to the stay, ``admitted_at`` to
-    ``EPOCH``.
+    ``known_at`` defaults to when the fact was true, ``subject_id`` to ``stay_id``,
+    ``admitted_at`` to 0.
 
     >>> table("events", [{"stay_id": 1, "time": 2.5, "variable": "hr", "value": 80.0}]).row(0)[1:3]
     (datetime.datetime(2000, 1, 1, 2, 30), datetime.datetime(2000, 1, 1, 2, 30))
     """
     schema = TABLES[name]
-    filled = [_defaults(name, row) for row in rows]
-    cells = {
-        column: [_cell(row.get(column), schema[column]) for row in filled] for column in schema
-    }
-    return pl.DataFrame(cells, schema=schema).sort(SORT_KEYS[name])
+    filled = [_with_defaults(name, row) for row in rows]
+    columns: dict[str, list[Any]] = {}
+    for column, dtype in schema.items():
+        columns[column] = [_as_cell(row.get(column), dtype) for row in filled]
+    return pl.DataFrame(columns, schema=schema).sort(SORT_KEYS[name])
 
 
 def make_tables(
@@ -49,7 +49,14 @@ def make_tables(
     treatments: Iterable[Row] = (),
     episodes: Iterable[Row] = (),
 ) -> Tables:
-    """All four tables, as :func:`table` makes them."""
+    """All four tables of the contract, each from rows as for :func:`table`.
+
+    Args:
+        stays: Rows of stays; times in hours after ``EPOCH``, in all four tables.
+        events: Rows of events.
+        treatments: Rows of treatments.
+        episodes: Rows of episodes.
+    """
     return Tables(
         table("stays", stays),
         table("events", events),
@@ -58,13 +65,13 @@ def make_tables(
     )
 
 
-def _defaults(name: str, row: Row) -> dict[str, Any]:
+def _with_defaults(name: str, row: Row) -> dict[str, Any]:
     if name == "stays":
         return {"subject_id": row["stay_id"], "admitted_at": 0.0, **row}
-    return {"known_at": row[_TOLD_WITH[name]], **row}
+    return {"known_at": row[_TIME_COLUMNS[name]], **row}
 
 
-def _cell(value: Any, dtype: pl.DataType) -> Any:
+def _as_cell(value: Any, dtype: pl.DataType) -> Any:
     return at(value) if dtype == TIME and value is not None else value
 
 
@@ -76,20 +83,27 @@ def random_tables(
     max_stays: int = 3,
     max_hours: int = 60,
 ) -> Tables:
-    """Tables that keep the contract: stays 1..n, facts near or inside them, told at once or late."""
+    """Tables that follow the contract: stays 1..n, facts in or near them, known at once or later.
+
+    Args:
+        draw: Given by hypothesis.
+        variables: The variables of the events.
+        drug_names: The drugs of the treatments.
+        max_stays: The largest number of stays.
+        max_hours: The longest stay.
+    """
     stays = [draw(_stay(i + 1, max_hours)) for i in range(draw(st.integers(1, max_stays)))]
     events: list[Row] = []
     treatments: list[Row] = []
     episodes: list[Row] = []
     for stay in stays:
-        events += draw(
-            st.lists(
-                _event(stay, variables),
-                min_size=1,
-                max_size=12,
-                unique_by=lambda e: (e["time"], e["variable"]),
-            )
+        unique = st.lists(
+            _event(stay, variables),
+            min_size=1,
+            max_size=12,
+            unique_by=lambda event: (event["time"], event["variable"]),
         )
+        events += draw(unique)
         treatments += draw(st.lists(_treatment(stay, drug_names), max_size=4, unique_by=str))
         episodes += draw(_episodes(stay))
     return make_tables(stays, events, treatments, episodes)
@@ -108,15 +122,17 @@ _DELAY = st.just(0.0) | _hours(0, 30) | _hours(0, 30)
 
 @st.composite
 def _stay(draw: st.DrawFn, stay_id: int, max_hours: int) -> Row:
-    admitted, length = draw(_hours(0, 48)), draw(_hours(_QUARTER, max_hours))
-    late, before = draw(st.none() | _hours(0, length - _QUARTER)), draw(st.none() | _hours(0, 30))
+    admitted = draw(_hours(0, 48))
+    length = draw(_hours(_QUARTER, max_hours))
+    unobserved = draw(st.none() | _hours(0, length - _QUARTER))
+    in_hospital = draw(st.none() | _hours(0, 30))
     return {
         "stay_id": stay_id,
         "subject_id": draw(st.integers(1, 3)),
         "site": "A",
-        "hospital_admitted_at": None if before is None else admitted - before,
+        "hospital_admitted_at": None if in_hospital is None else admitted - in_hospital,
         "admitted_at": admitted,
-        "observed_from": None if late is None else admitted + late,
+        "observed_from": None if unobserved is None else admitted + unobserved,
         "discharged_at": admitted + length,
         "age": draw(st.none() | st.floats(18, 90)),
         "weight_kg": draw(st.none() | st.floats(40, 140)),
@@ -127,14 +143,15 @@ def _stay(draw: st.DrawFn, stay_id: int, max_hours: int) -> Row:
 
 @st.composite
 def _event(draw: st.DrawFn, stay: Row, names: tuple[str, ...]) -> Row:
-    time, variable = draw(_near(stay)), draw(st.sampled_from(names))
-    known = catalogue.variable(variable)
+    time = draw(_near(stay))
+    name = draw(st.sampled_from(names))
+    variable = catalogue.variable(name)
     return {
         "stay_id": stay["stay_id"],
         "time": time,
         "known_at": time + draw(_DELAY),
-        "variable": variable,
-        "value": draw(st.floats(known.low, known.high)),
+        "variable": name,
+        "value": draw(st.floats(variable.low, variable.high)),
     }
 
 
@@ -156,7 +173,7 @@ def _treatment(draw: st.DrawFn, stay: Row, names: tuple[str, ...]) -> Row:
 @st.composite
 def _episodes(draw: st.DrawFn, stay: Row) -> list[Row]:
     times = sorted(draw(st.lists(_near(stay), max_size=4, unique=True)))
-    ends = [*times[1::2], None]  # an episode that was not over is the last
+    ends = [*times[1::2], None]  # only the last episode may be without an end
     return [
         {"stay_id": stay["stay_id"], "onset": onset, "end": end, "known_at": onset + draw(_DELAY)}
         for onset, end in zip(times[::2], ends, strict=False)

@@ -60,9 +60,9 @@ def sound(*, ids: bool = True) -> list[Row]:
 
 
 def data(folder: Path, rows: list[Row], shards: int = 2, **more: Any) -> Path:
-    frame = meds.shard(rows)
+    frame = meds.make_shard(rows)
     parts = {f"split/{i}": frame.filter(pl.col("subject_id") % shards == i) for i in range(shards)}
-    return meds.write(folder, parts, **more)
+    return meds.write_data_set(folder, parts, **more)
 
 
 def source(root: Path, **options: Any) -> Meds:
@@ -613,7 +613,7 @@ def both(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Extr
     """The MIMIC-III demo by way of MEDS, and its raw tables read directly."""
     raw, folder = data_dir / "mimic3-demo", tmp_path_factory.mktemp("meds")
     chosen = ["cohort.options.known_at=storetime", "cohort.options.sepsis3={}"]
-    ways = {"meds": (meds.from_mimic3(raw, folder / "raw"), chosen), "mimic3": (raw, [])}
+    ways = {"meds": (meds.convert_mimic3(raw, folder / "raw"), chosen), "mimic3": (raw, [])}
     made = []
     for name, (path, overrides) in ways.items():
         config = compose_cohort(name, [f"cohort.path={path}", *overrides])

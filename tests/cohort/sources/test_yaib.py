@@ -35,7 +35,7 @@ def source(path: Path, **options: float) -> Yaib:
 
 
 def run(folder: Path, target: Path, max_share: float = 1.0) -> Extract:
-    config = yaib.config(folder, quarantine={"max_share": max_share})
+    config = yaib.cohort_config(folder, quarantine={"max_share": max_share})
     return ingest(make_source(config), config, target, lambda line: None)
 
 
@@ -66,16 +66,17 @@ def asked(tables: Tables, variables: tuple[str, ...] = ("hr",)) -> Sequences:
 
 class TestYaib(SourceConformance):
     def make_source(self, folder: Path) -> Source:
-        return source(yaib.write(folder, yaib.frames()))
+        return source(yaib.write_frames(folder, yaib.make_frames()))
 
     def make_shuffled(self, folder: Path) -> Source:
         shuffled = {
-            name: f.sample(fraction=1, shuffle=True, seed=1) for name, f in yaib.frames().items()
+            name: f.sample(fraction=1, shuffle=True, seed=1)
+            for name, f in yaib.make_frames().items()
         }
-        return source(yaib.write(folder, shuffled))
+        return source(yaib.write_frames(folder, shuffled))
 
     def make_changed(self, folder: Path) -> Source:
-        return source(yaib.write(folder, changed(yaib.frames(), "dyn", 3, hr=61.5)))
+        return source(yaib.write_frames(folder, changed(yaib.make_frames(), "dyn", 3, hr=61.5)))
 
 
 class TestSmallBatches(TestYaib):
@@ -85,8 +86,8 @@ class TestSmallBatches(TestYaib):
 
 
 def test_an_hour_s_value_is_true_and_known_at_its_end(tmp_path: Path):
-    cohort = changed(yaib.frames(), "dyn", 3, hr=61.5)
-    tables = run(yaib.write(tmp_path / "raw", cohort), tmp_path / "out").tables()
+    cohort = changed(yaib.make_frames(), "dyn", 3, hr=61.5)
+    tables = run(yaib.write_frames(tmp_path / "raw", cohort), tmp_path / "out").tables()
     (event,) = tables.events.filter(pl.col("value") == 61.5).rows()
     assert event == (11, EPOCH + timedelta(hours=4), EPOCH + timedelta(hours=4), "hr", 61.5)
     stay = tables.stays.row(0, named=True)
@@ -107,7 +108,7 @@ def test_an_hour_s_value_is_true_and_known_at_its_end(tmp_path: Path):
 def test_onset_is_six_hours_after_the_label_turns_and_known_when_the_definition_is_met(
     tmp_path: Path,
 ):
-    raw = yaib.write(tmp_path / "raw", yaib.frames())
+    raw = yaib.write_frames(tmp_path / "raw", yaib.make_frames())
     onset = EPOCH + timedelta(hours=yaib.ONSET + 1)
     assert run(raw, tmp_path / "out").tables().episodes.rows() == [
         (12, onset, None, onset + timedelta(hours=192))
@@ -118,44 +119,48 @@ def test_onset_is_six_hours_after_the_label_turns_and_known_when_the_definition_
 
 
 def test_the_hourly_task_asks_yaib_s_own_label(tmp_path: Path):
-    cohort = yaib.frames()
-    rows = asked(run(yaib.write(tmp_path / "raw", cohort), tmp_path / "out").tables())
+    cohort = yaib.make_frames()
+    rows = asked(run(yaib.write_frames(tmp_path / "raw", cohort), tmp_path / "out").tables())
     np.testing.assert_array_equal(rows.y, cohort["outc"]["label"].to_numpy())
     assert rows.scored.all()
     assert not np.nan_to_num(rows.history).any()
 
 
 def test_missing_values_in_either_spelling_are_no_events(tmp_path: Path):
-    cohort = yaib.frames()
+    cohort = yaib.make_frames()
     nans = cohort | {"dyn": cohort["dyn"].with_columns(pl.col("temp").fill_null(float("nan")))}
-    one = run(yaib.write(tmp_path / "nulls", cohort), tmp_path / "a")
-    assert run(yaib.write(tmp_path / "nans", nans), tmp_path / "b").fingerprint == one.fingerprint
+    one = run(yaib.write_frames(tmp_path / "nulls", cohort), tmp_path / "a")
+    assert (
+        run(yaib.write_frames(tmp_path / "nans", nans), tmp_path / "b").fingerprint
+        == one.fingerprint
+    )
     told = sum(cohort["dyn"][name].count() for name in ("hr", "temp", "urine"))
     assert one.manifest.counts["events"] == told
 
 
 def test_hours_as_numbers_and_labels_as_numbers_mean_the_same(tmp_path: Path):
-    cohort = yaib.frames()
-    one = run(yaib.write(tmp_path / "spans", cohort), tmp_path / "a")
+    cohort = yaib.make_frames()
+    one = run(yaib.write_frames(tmp_path / "spans", cohort), tmp_path / "a")
     hour = pl.col("time").dt.total_hours()
     other = cohort | {
         "dyn": cohort["dyn"].with_columns(hour),
         "outc": cohort["outc"].with_columns(hour.cast(pl.Float64), pl.col("label").cast(pl.Int32)),
     }
     assert (
-        run(yaib.write(tmp_path / "numbers", other), tmp_path / "b").fingerprint == one.fingerprint
+        run(yaib.write_frames(tmp_path / "numbers", other), tmp_path / "b").fingerprint
+        == one.fingerprint
     )
 
 
 def test_columns_that_no_variable_is_are_named_and_counted(tmp_path: Path):
-    cohort = yaib.frames()
+    cohort = yaib.make_frames()
     extra = cohort | {
         "dyn": cohort["dyn"].with_columns(
             mood=pl.when(pl.col("hr") > 80).then(1.0), tgcs=pl.lit(15.0)
         ),
         "sta": cohort["sta"].with_columns(ethnic=pl.lit("other")),
     }
-    manifest = run(yaib.write(tmp_path / "raw", extra), tmp_path / "out").manifest
+    manifest = run(yaib.write_frames(tmp_path / "raw", extra), tmp_path / "out").manifest
     assert dict(manifest.exclusions) == {
         "dyn.parquet: the column 'mood' is no variable that is known": (
             cohort["dyn"]["hr"] > 80
@@ -166,9 +171,9 @@ def test_columns_that_no_variable_is_are_named_and_counted(tmp_path: Path):
 
 
 def test_a_column_of_subjects_is_taken(tmp_path: Path):
-    cohort = yaib.frames()
+    cohort = yaib.make_frames()
     cohort["sta"] = cohort["sta"].with_columns(subject_id=pl.Series([7, 7, 8, 9]))
-    manifest = run(yaib.write(tmp_path / "raw", cohort), tmp_path / "out").manifest
+    manifest = run(yaib.write_frames(tmp_path / "raw", cohort), tmp_path / "out").manifest
     assert (manifest.counts["subjects"], manifest.counts["stays"], manifest.exclusions) == (
         3,
         4,
@@ -249,7 +254,7 @@ def with_numbers(cohort: yaib.Frames, value: float) -> yaib.Frames:
 @pytest.mark.parametrize("case", SPOILT)
 def test_a_broken_stay_is_named_and_set_aside_alone(tmp_path: Path, case: str):
     spoil, rule, key = SPOILT[case]
-    extract = run(yaib.write(tmp_path / "raw", spoil(yaib.frames())), tmp_path / "out")
+    extract = run(yaib.write_frames(tmp_path / "raw", spoil(yaib.make_frames())), tmp_path / "out")
     lines = pl.read_parquet(extract.path / "quarantine.parquet").filter(rule=rule)
     assert lines.height == 1
     assert (lines["table"][0], lines["key"][0]) == ("stays", key)
@@ -262,9 +267,11 @@ def test_a_broken_stay_is_named_and_set_aside_alone(tmp_path: Path, case: str):
 
 @pytest.mark.parametrize(("value", "rule"), [(5000.0, "plausible_range"), (float("inf"), "finite")])
 def test_one_impossible_measurement_is_set_aside_alone(tmp_path: Path, value: float, rule: str):
-    before = run(yaib.write(tmp_path / "sound", yaib.frames()), tmp_path / "a").manifest.counts
-    spoilt = changed(yaib.frames(), "dyn", ROW, hr=value)
-    manifest = run(yaib.write(tmp_path / "raw", spoilt), tmp_path / "b").manifest
+    before = run(
+        yaib.write_frames(tmp_path / "sound", yaib.make_frames()), tmp_path / "a"
+    ).manifest.counts
+    spoilt = changed(yaib.make_frames(), "dyn", ROW, hr=value)
+    manifest = run(yaib.write_frames(tmp_path / "raw", spoilt), tmp_path / "b").manifest
     assert [(q.table, q.rule, q.rows) for q in manifest.quarantined] == [("events", rule, 1)]
     assert manifest.counts == before | {"events": before["events"] - 1}
 
@@ -304,7 +311,7 @@ REFUSED: dict[str, tuple[Spoil, tuple[str, ...]]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_a_cohort_is_refused_with_file_and_column(tmp_path: Path, case: str):
     spoil, parts = REFUSED[case]
-    raw = yaib.write(tmp_path / "raw", spoil(yaib.frames()))
+    raw = yaib.write_frames(tmp_path / "raw", spoil(yaib.make_frames()))
     with pytest.raises(CheckFailed) as refused:
         run(raw, tmp_path / "out")
     assert all(part in str(refused.value) for part in parts), str(refused.value)
@@ -313,7 +320,7 @@ def test_what_cannot_be_a_cohort_is_refused_with_file_and_column(tmp_path: Path,
 
 @pytest.mark.parametrize("content", [None, b"", b"PAR1 this is no parquet", "cut"])
 def test_a_missing_or_damaged_file_is_named(tmp_path: Path, content: bytes | str | None):
-    raw = yaib.write(tmp_path / "raw", yaib.frames())
+    raw = yaib.write_frames(tmp_path / "raw", yaib.make_frames())
     file = raw / "outc.parquet"
     if content is None:
         file.unlink()
@@ -324,7 +331,7 @@ def test_a_missing_or_damaged_file_is_named(tmp_path: Path, content: bytes | str
 
 
 def test_a_damaged_page_is_named(tmp_path: Path):
-    raw = yaib.write(tmp_path / "raw", yaib.frames())
+    raw = yaib.write_frames(tmp_path / "raw", yaib.make_frames())
     file = raw / "dyn.parquet"
     data = bytearray(file.read_bytes())
     data[4:60] = b"\xff" * 56
@@ -383,5 +390,5 @@ class TestDemo:
             "stays_ascend_within_and_across_batches",
         ):
             getattr(suite, f"test_{law}")(tmp_path)
-        suite.test_only_known_concepts_are_promised_and_given(tmp_path)
-        suite.test_an_extract_holds_what_the_batches_held(tmp_path)
+        suite.test_only_known_concepts_are_declared_and_returned(tmp_path)
+        suite.test_an_extract_has_the_rows_of_the_batches(tmp_path)
