@@ -117,7 +117,9 @@ def main() -> None:
         )
 
         def refer() -> dict:
-            made = Reference.of(*collect_current_data(model_package, first, quiet), "train")
+            made = Reference.from_profile(
+                *collect_current_data(model_package, first, quiet), "train"
+            )
             made.save(model_package.folder / "reference")
             size = (model_package.folder / "reference" / "reference.json").stat().st_size
             return {"stays": made.stays, "bytes": size}
@@ -127,7 +129,7 @@ def main() -> None:
             return {
                 "stays": done.stays,
                 "tests": done.tests,
-                "flags": [flag.said for flag in done.flags],
+                "flags": [flag.summary for flag in done.flags],
             }
 
         def scored(path: Path) -> dict:

@@ -31,7 +31,7 @@ def watch(model: str, extract: str, choice: str) -> MonitoringResult:
     say = progress("monitor")
     found = monitor(model, Path(extract), say, load_monitoring_config(choice))
     for flag in found.flags:
-        say(f"flagged: {flag.said}")
+        say(f"flagged: {flag.summary}")
     say(f"{len(found.flags)} flags in {found.tests} tests of {found.stays:,} stays: {found.report}")
     return found
 
@@ -52,13 +52,13 @@ def monitoring(
     use_quiet_settings()
     with present():
         found = watch(model, extract_of(extract, cohort, overrides or []), choice)
-        if not found.quiet:
+        if found.has_flags:
             _tell(found)
         return found
 
 
 def _tell(found: MonitoringResult) -> None:
-    lines = "\n".join(f"- {flag.said}" for flag in found.flags)
+    lines = "\n".join(f"- {flag.summary}" for flag in found.flags)
     create_markdown_artifact(
         key="drift", markdown=lines, description=f"{found.model}/{found.version}: what has changed"
     )

@@ -17,11 +17,11 @@ from pydantic import StringConstraints
 from flows.liveness import present
 from flows.records import progress
 from flows.retries import RETRY_ON_OUTAGE
-from flowsheet.lifecycle.deployment.gates import Gate
+from flowsheet.lifecycle.deployment.gates import GateResult
 from flowsheet.lifecycle.deployment.promotion import (
     PromotionResult,
     decline,
-    judge,
+    evaluate_candidate,
     load_promotion_config,
     promote,
 )
@@ -40,14 +40,16 @@ class Approval(RunInput):
 @task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
 def judged(
     name: str, version: int | None, choice: str, service: str | None
-) -> tuple[ModelVersion, tuple[Gate, ...]]:
+) -> tuple[ModelVersion, tuple[GateResult, ...]]:
     """What the gates say, for the page."""
-    candidate, gates = judge(name, version, load_promotion_config(choice), service=service)
+    candidate, gates = evaluate_candidate(
+        name, version, load_promotion_config(choice), service=service
+    )
     say = progress("judge")
     for gate in gates:
-        say(f"{gate.name} {'passed' if gate.passed else 'failed'}: {gate.said}")
+        say(f"{gate.name} {'passed' if gate.passed else 'failed'}: {gate.summary}")
     rows = [
-        f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.said} |"
+        f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.summary} |"
         for gate in gates
     ]
     create_markdown_artifact(
@@ -112,10 +114,10 @@ def promotion(
     return Completed(name="Promoted", message=said)
 
 
-def _asked(candidate: ModelVersion, gates: tuple[Gate, ...], hours: float) -> Approval:
+def _asked(candidate: ModelVersion, gates: tuple[GateResult, ...], hours: float) -> Approval:
     """The person's answer; a deployed run ends meanwhile and begins anew with it."""
     told = [f"{candidate.name}/{candidate.version} passes every gate. Promote it?", ""]
-    told += [f"- {gate.name}: {gate.said}" for gate in gates]
+    told += [f"- {gate.name}: {gate.summary}" for gate in gates]
     wanted = Approval.with_initial_data(description="\n".join(told))
     context, seconds = FlowRunContext.get(), round(hours * 3600)
     if context and context.flow_run and context.flow_run.deployment_id:

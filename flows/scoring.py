@@ -11,12 +11,12 @@ from flows.ingest import LIMIT_SECONDS, extract_of
 from flows.liveness import present
 from flows.records import progress
 from flows.retries import RETRY_ON_OUTAGE
-from flowsheet.lifecycle.deployment.batch_scoring import Scored, score
+from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult, score
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 
 @task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def score_extract(model: str, extract: str, out: str | None) -> Scored:
+def score_extract(model: str, extract: str, out: str | None) -> ScoringResult:
     """Every stay; the same version and records are scored once."""
     say = progress("score")
     done = score(model, Path(extract), Path(out) if out else None, say)
@@ -31,7 +31,7 @@ def scoring(
     cohort: str | None = None,
     overrides: list[str] | None = None,
     out: str | None = None,
-) -> Scored:
+) -> ScoringResult:
     """Score an extract, or a cohort's records as they are now, with the version that ``NAME@ALIAS``
     means.
 

@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.testing.utilities import prefect_test_harness
 
 import flows.promotion as module
-from flowsheet.lifecycle.deployment.gates import Gate
+from flowsheet.lifecycle.deployment.gates import GateResult
 from flowsheet.tracking.decisions import Decision
 from flowsheet.tracking.model_registry import ModelVersion
 
@@ -29,21 +29,21 @@ def decisions(monkeypatch):
     """What is decided of a challenger that passes every gate."""
     made = []
 
-    def judge(name, version, config, *, service=None):
+    def evaluate_candidate(name, version, config, *, service=None):
         return ModelVersion(name=name, version=2, run_id="0" * 32), (
-            Gate(name="better", passed=True, said="by far"),
+            GateResult(name="better", passed=True, summary="by far"),
         )
 
     def promote(name, version, config, *, service, actor, reason):
         made.append(("promoted", version, actor, reason))
         decision = Decision.model_construct(name=name, version=version, action="promoted")
-        gates = judge(name, version, config)[1]
+        gates = evaluate_candidate(name, version, config)[1]
         return module.PromotionResult.model_construct(decision=decision, gates=gates)
 
     def decline(candidate, gates, *, actor, reason):
         made.append(("declined", candidate.version, actor, reason))
 
-    for each in (judge, promote, decline):
+    for each in (evaluate_candidate, promote, decline):
         monkeypatch.setattr(module, each.__name__, each)
     return made
 

@@ -1,6 +1,8 @@
-"""A stay from afar."""
+"""The profile of two small stays, and of quarantined values."""
 
 from __future__ import annotations
+
+import json
 
 import polars as pl
 import pytest
@@ -8,15 +10,20 @@ import pytest
 from flowsheet.cohort.extract import QUARANTINE
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
-from flowsheet.monitoring.profile import PROFILE, build_profile_sequences, implausible, profile
+from flowsheet.monitoring.profile import (
+    PROFILE_SCHEMA,
+    build_profile_sequences,
+    compute_profile,
+    profile_implausible_values,
+)
 from flowsheet.testing.tables import make_tables
 
 TASK = TaskConfig(name="t", step_hours=6)
 FEATURES = FeaturesConfig(name="f", statics=("sex",))
 
 
-def tables() -> Tables:
-    """Two stays of four steps; the second one knows next to nothing."""
+def two_stays() -> Tables:
+    """Two stays of four steps; of the second, hardly anything is recorded."""
     return make_tables(
         stays=[
             {"stay_id": 1, "subject_id": 7, "discharged_at": 24, "age": 50.0, "sex": "M"},
@@ -35,58 +42,76 @@ def tables() -> Tables:
     )
 
 
-def lines(some: Tables) -> dict[tuple[int, str, str], float]:
-    held = profile(
-        build_profile_sequences(
-            some, TASK, FEATURES, ("hr", "temp"), ("insulin",), {"sex": ["F", "M"]}
-        )
+def profile_of(tables: Tables) -> dict[tuple[int, str, str], float]:
+    """{(stay_id, kind, name): value}."""
+    sequences = build_profile_sequences(
+        tables, TASK, FEATURES, ("hr", "temp"), ("insulin",), {"sex": ["F", "M"]}
     )
-    assert dict(held.schema) == PROFILE
-    return {(row[0], row[2], row[3]): row[4] for row in held.iter_rows()}
+    profile = compute_profile(sequences)
+    assert dict(profile.schema) == PROFILE_SCHEMA
+    return {
+        (row["stay_id"], row["kind"], row["name"]): row["value"]
+        for row in profile.iter_rows(named=True)
+    }
 
 
-def test_what_is_known_of_each_stay():
-    assert lines(tables()) == pytest.approx(
+def test_each_stay_has_one_value_of_each_property():
+    assert profile_of(two_stays()) == pytest.approx(
         {
-            (1, "stay", "steps"): 4, (2, "stay", "steps"): 4,
-            (1, "value", "hr"): 75, (2, "value", "temp"): 38,  # the mean of 90 and 60
-            (1, "presence", "hr"): 0.5, (2, "presence", "hr"): 0,
-            (1, "presence", "temp"): 0, (2, "presence", "temp"): 0.25,
-            (1, "given", "insulin"): 0.25, (2, "given", "insulin"): 0,
-            (1, "person", "sex=F"): 0, (2, "person", "sex=F"): 1,
-            (1, "person", "sex=M"): 1, (2, "person", "sex=M"): 0,
-            (1, "person", "age"): 50,
+            (1, "length_of_stay", "steps"): 4,
+            (2, "length_of_stay", "steps"): 4,
+            (1, "measured_value", "hr"): 75,  # the mean of 90 and 60
+            (2, "measured_value", "temp"): 38,
+            (1, "measurement_rate", "hr"): 0.5,
+            (2, "measurement_rate", "hr"): 0,
+            (1, "measurement_rate", "temp"): 0,
+            (2, "measurement_rate", "temp"): 0.25,
+            (1, "treatment_exposure", "insulin"): 0.25,
+            (2, "treatment_exposure", "insulin"): 0,
+            (1, "demographics", "sex=F"): 0,
+            (2, "demographics", "sex=F"): 1,
+            (1, "demographics", "sex=M"): 1,
+            (2, "demographics", "sex=M"): 0,
+            (1, "demographics", "age"): 50,
         }
-    )  # fmt: skip
+    )
 
 
 def test_the_order_of_rows_does_not_matter():
-    some = tables()
-    mixed = Tables(**{t: getattr(some, t).sample(fraction=1, shuffle=True, seed=1) for t in TABLES})
-    assert lines(mixed) == pytest.approx(lines(some))
+    tables = two_stays()
+    shuffled = {
+        table: getattr(tables, table).sample(fraction=1, shuffle=True, seed=1) for table in TABLES
+    }
+    assert profile_of(Tables(**shuffled)) == pytest.approx(profile_of(tables))
 
 
-def test_values_that_were_set_aside_are_lines_of_their_own():
-    def line(stay, rule="plausible_range", variable="temp", value=98.6, table="events"):
-        row = f'{{"stay_id": {stay}, "variable": "{variable}", "value": {value}}}'
-        return {
-            "table": table,
-            "stay_id": stay,
-            "key": "",
-            "column": "value",
-            "rule": rule,
-            "value": "",
-            "row": row,
-        }
+def quarantine_row(stay: int, **changes) -> dict:
+    """A quarantined temperature of 98.6."""
+    row = {"stay_id": stay, "variable": "temp", "value": 98.6}
+    row |= {name: changes.pop(name) for name in ("variable", "value") if name in changes}
+    quarantined = {
+        "table": "events",
+        "stay_id": stay,
+        "key": "",
+        "column": "value",
+        "rule": "plausible_range",
+        "value": "",
+        "row": json.dumps(row),
+    }
+    return quarantined | changes
 
-    told = [
-        line(1),
-        line(1, value=100.6),
-        line(2, rule="duplicate"),
-        line(2, variable="lact"),
-        line(9),
+
+def test_quarantined_implausible_values_have_their_own_rows():
+    ignored = [
+        quarantine_row(2, rule="duplicate"),
+        quarantine_row(2, variable="lact"),
+        quarantine_row(9),
+        quarantine_row(2, table="stays"),
+        quarantine_row(2, row=None),
     ]
-    told += [line(2, table="stays"), line(2) | {"row": None}]
-    found = implausible(pl.DataFrame(told, schema=QUARANTINE), tables().stays, ("hr", "temp"))
-    assert dict(found.schema) == PROFILE
-    assert found.rows() == [(1, 7, "value", "temp", pytest.approx(99.6))]
+    rows = [quarantine_row(1), quarantine_row(1, value=100.6), *ignored]
+    profile = profile_implausible_values(
+        pl.DataFrame(rows, schema=QUARANTINE), two_stays().stays, ("hr", "temp")
+    )
+    assert dict(profile.schema) == PROFILE_SCHEMA
+    assert profile.rows() == [(1, 7, "measured_value", "temp", pytest.approx(99.6))]

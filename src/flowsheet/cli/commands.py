@@ -127,8 +127,8 @@ def monitor(model: str, extract: Path, out: Path | None, choice: str) -> None:
 
     done = monitoring.monitor(model, extract, _say, monitoring.load_monitoring_config(choice), out)
     terminal.monitored(done, terminal.console())
-    if not done.quiet:
-        names = ", ".join(dict.fromkeys(flag.of for flag in done.flags))
+    if done.has_flags:
+        names = ", ".join(dict.fromkeys(flag.name for flag in done.flags))
         raise CheckFailed(f"changed: {names}", where=str(extract), todo=f"read {done.report}")
 
 

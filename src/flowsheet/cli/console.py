@@ -14,7 +14,7 @@ from flowsheet.evaluation.leaderboard import leaderboard_table
 from flowsheet.tracking.run_metadata import flatten
 
 if TYPE_CHECKING:
-    from flowsheet.lifecycle.deployment.compare_models import Comparison
+    from flowsheet.lifecycle.deployment.compare_models import ModelComparison
     from flowsheet.lifecycle.deployment.monitoring import MonitoringResult
     from flowsheet.lifecycle.deployment.promotion import PromotionResult
     from flowsheet.lifecycle.experiment.record import RunSummary
@@ -44,7 +44,7 @@ def leaderboard(outcome: RunSummary, out: Console) -> None:
     out.print("see the pages with: flowsheet ui", highlight=False)
 
 
-def comparison(made: Comparison, out: Console) -> None:
+def comparison(made: ModelComparison, out: Console) -> None:
     """The ranking, a sentence for each pair, and where to look next."""
     columns, *rows = leaderboard_table(made.evidence)
     out.print(table("held-out subjects", columns, rows))
@@ -81,7 +81,9 @@ def rerun(done: RerunResult, out: Console) -> None:
 def gates(verdict: PromotionResult, out: Console) -> None:
     """Gate by gate, and what was decided."""
     decision = verdict.decision
-    rows = [[gate.name, "passed" if gate.passed else "failed", gate.said] for gate in verdict.gates]
+    rows = [
+        [gate.name, "passed" if gate.passed else "failed", gate.summary] for gate in verdict.gates
+    ]
     out.print(table(f"{decision.name}/{decision.version}", ["gate", "", "figures"], rows))
     former = (
         f", in place of version {decision.previous_version}"
@@ -100,7 +102,7 @@ def monitored(done: MonitoringResult, out: Console) -> None:
         highlight=False,
     )
     for flag in done.flags:
-        out.print(f"- {flag.said}", highlight=False, markup=False)
+        out.print(f"- {flag.summary}", highlight=False, markup=False)
     out.print(f"run {done.run_id}", highlight=False)
     out.print(f"report {done.report}", highlight=False, soft_wrap=True)
 

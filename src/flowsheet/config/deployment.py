@@ -44,19 +44,18 @@ class MonitoringConfig(FrozenModel):
 
     name: Name
     alpha: Fraction = 0.01
-    """The probability, at most, that a report flags anything although nothing has changed."""
-    ks_statistic: Fraction = 0.1
-    """The least distance between two distribution functions that matters: a tenth of the stays."""
+    """Upper bound of the probability that a report flags anything although nothing has changed."""
+    minimum_ks_statistic: Fraction = 0.1
+    """Minimum Kolmogorov-Smirnov statistic of a relevant change: 0.1 is a tenth of the stays."""
     measurement_rate_ratio: Annotated[float, Field(gt=1)] = 1.5
-    """Charted this many times as often, or as seldom, matters too."""
+    """A variable that is measured this many times as often, or as seldom, is relevant too."""
     auroc_loss: Fraction = 0.02
-    """Of discrimination."""
-    slope_change: Annotated[float, Field(gt=0)] = 0.2
-    """Of calibration."""
-    intercept_change: Annotated[float, Field(gt=0)] = 0.2
-    """Of calibration, in log odds."""
-    minimum_stays: Annotated[int, Field(ge=20)] = 100
-    """Patients that each distribution needs, in the reference and in the current data; with fewer
-    it is "not estimable"."""
+    """Minimum loss of AUROC."""
+    calibration_slope_change: Annotated[float, Field(gt=0)] = 0.2
+    """Minimum change of the calibration slope."""
+    calibration_intercept_change: Annotated[float, Field(gt=0)] = 0.2
+    """Minimum change of the calibration intercept, in log odds."""
+    minimum_patients: Annotated[int, Field(ge=20)] = 100
+    """Patients that a distribution needs in reference and current data; else "not estimable"."""
     minimum_events: Annotated[int, Field(ge=5)] = 20
     """Patients with the event that discrimination and calibration need."""

@@ -1,1 +1,1 @@
-"""What a model was trained on, and whether the records that it meets now are still like it."""
+"""Drift detection: are new records still like those that a model was trained on?"""

@@ -1,10 +1,9 @@
-"""Then and now, property by property: what differs, by how much, and whether that is worth an
-alarm.
+"""Tests for drift: each property of the current records against the reference.
 
-Every property is put to one test, and Holm's correction runs over all of them. So the chance that a
-report on records that are like the training records flags anything at all is at most ``alpha``.
-What is flagged must differ by a declared amount, too: with enough patients every hospital differs
-from itself a year ago.
+Every property has one test, and Holm's correction runs over all of them. So the probability that a
+report on records like the training records flags anything at all is at most ``alpha``. A flagged
+property must also differ by a declared minimum: with enough patients, every hospital differs from
+itself a year ago.
 """
 
 from __future__ import annotations
@@ -15,57 +14,70 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from flowsheet.config import FrozenModel, MonitoringConfig
-from flowsheet.evaluation.bootstrap import holm_adjust, t_interval
-from flowsheet.monitoring.performance import CONFIDENCE, Figure, Performance, performance
-from flowsheet.monitoring.reference import Reference, mean_risk_profile
-from flowsheet.monitoring.sketch import Sketch, effective, kolmogorov
-from flowsheet.monitoring.units import mistake
-from flowsheet.monitoring.words import said
+from flowsheet.evaluation.bootstrap import Difference, holm_adjust, t_interval
+from flowsheet.monitoring.descriptions import describe_finding
+from flowsheet.monitoring.performance import (
+    CONFIDENCE,
+    MetricEstimate,
+    Performance,
+    estimate_performance,
+)
+from flowsheet.monitoring.profile import PropertyKind
+from flowsheet.monitoring.reference import PropertyDistribution, Reference, mean_risk_profile
+from flowsheet.monitoring.sketch import effective_sample_size, ks_p_value
+from flowsheet.monitoring.unit_errors import find_unit_error
 from flowsheet.typing import Floats, Ints
 
-_TESTED = {
+_MINIMUM_CHANGES = {
     "auroc": "auroc_loss",
-    "calibration_slope": "slope_change",
-    "calibration_intercept": "intercept_change",
+    "calibration_slope": "calibration_slope_change",
+    "calibration_intercept": "calibration_intercept_change",
 }
-"""Figures that are tested, and the change of each that matters."""
+"""Metrics that are tested, and the configuration's minimum change of each."""
 
 
 class Finding(FrozenModel):
-    """One property, then and now."""
+    """One property in the reference and in the current records."""
 
-    kind: str
-    """``value``, ``presence``, ``given``, ``person``, ``stay``, ``risk`` or ``performance``."""
-    of: str
-    then_n: int
-    now_n: int
-    """Stays; of ``performance`` subjects."""
-    then: float | None
-    now: float | None
-    """Means, or figures of merit."""
-    gap: float | None
-    """The largest distance between the two distribution functions; of ``performance`` the change."""
-    standardised: float | None = None
-    """The change of the mean in the reference's standard deviations."""
-    stability_index: float | None = None
+    kind: PropertyKind
+    name: str
+    reference_n: int
+    current_n: int
+    """Number of stays; of ``performance``, number of subjects."""
+    reference_value: float | None
+    current_value: float | None
+    """Mean over stays; of ``performance``, the metric."""
+    ks_statistic: float | None = None
+    """Kolmogorov-Smirnov statistic of the two distributions; None of ``performance``."""
+    change: float | None = None
+    """Of ``performance``: current less reference value."""
+    standardised_difference: float | None = None
+    """Difference of the means in the reference's standard deviations."""
+    population_stability_index: float | None = None
     p: float | None = None
-    """For no difference; None: not estimable."""
+    """P value of no difference; None: not estimable."""
     p_holm: float | None = None
     flagged: bool = False
-    unit: str | None = None
-    """In which the values seem to be."""
-    unit_share: float | None = None
-    """Of the stays."""
-    why_not: str | None = None
-    """Why there was no test."""
-    said: str = ""
+    suspected_unit: str | None = None
+    """Unit in which the values seem to be recorded by mistake."""
+    suspected_unit_share: float | None = None
+    """Share of the stays in that unit."""
+    reason_not_estimable: str | None = None
+    summary: str = ""
+    """The finding as a sentence."""
+
+    @property
+    def effect_size(self) -> float:
+        """KS statistic, or absolute change of a metric; 0 if it is not estimable."""
+        effect = self.change if self.kind == "performance" else self.ks_statistic
+        return abs(effect or 0.0)
 
 
 class Findings(FrozenModel):
-    """A whole comparison."""
+    """All findings of a comparison."""
 
     alpha: float
-    """The chance that anything is flagged although nothing has changed, at most."""
+    """Upper bound of the probability that anything is flagged although nothing has changed."""
     stays: int
     subjects: int
     findings: tuple[Finding, ...]
@@ -73,154 +85,193 @@ class Findings(FrozenModel):
 
     @property
     def flags(self) -> tuple[Finding, ...]:
-        """What is flagged, the largest change first."""
-        return tuple(
-            sorted(
-                (f for f in self.findings if f.flagged),
-                key=lambda f: (-abs(f.gap or 0), f.kind, f.of),
-            )
-        )
+        """The flagged findings, largest effect first."""
+        flagged = (finding for finding in self.findings if finding.flagged)
+        return tuple(sorted(flagged, key=lambda f: (-f.effect_size, f.kind, f.name)))
 
     @property
     def tests(self) -> int:
-        """How many properties could be tested."""
+        """Number of properties that could be tested."""
         return sum(finding.p is not None for finding in self.findings)
 
     def frame(self) -> pl.DataFrame:
-        """A line a property."""
-        numbers = dict.fromkeys(
-            ("then", "now", "gap", "standardised", "stability_index", "p", "p_holm", "unit_share"),
-            pl.Float64,
+        """One row a property."""
+        numeric = (
+            "reference_value",
+            "current_value",
+            "ks_statistic",
+            "change",
+            "standardised_difference",
+            "population_stability_index",
+            "p",
+            "p_holm",
+            "suspected_unit_share",
         )
         return pl.DataFrame(
-            [finding.model_dump() for finding in self.findings], schema_overrides=numbers
+            [finding.model_dump() for finding in self.findings],
+            schema_overrides=dict.fromkeys(numeric, pl.Float64),
         )
 
 
-def compare(
+def find_changes(
     reference: Reference, profile: pl.DataFrame, risks: pl.DataFrame, config: MonitoringConfig
 ) -> Findings:
-    """Hold a new profile (``PROFILE``) and new risks (``RISKS``) against the reference."""
-    every = pl.concat([profile, mean_risk_profile(risks)])
-    now = performance(risks, config.minimum_events)
-    made = [*_distributions(reference, every, config), *_figures(reference.performance, now)]
-    corrected = holm_adjust([math.nan if finding.p is None else finding.p for finding in made])
+    """Compare current records with the reference.
+
+    Args:
+        reference: the model's training reference.
+        profile: profile (``PROFILE_SCHEMA``) of the current stays.
+        risks: risks and, where known, outcomes (``RISK_SCHEMA``) of the current stays.
+        config: significance level and minimum changes.
+    """
+    current_performance = estimate_performance(risks, config.minimum_events)
+    findings = [
+        *_compare_distributions(reference, pl.concat([profile, mean_risk_profile(risks)]), config),
+        *_compare_performance(reference.performance, current_performance),
+    ]
+    p_values = [math.nan if finding.p is None else finding.p for finding in findings]
+    adjusted = holm_adjust(p_values)
     return Findings(
         alpha=config.alpha,
         stays=profile["stay_id"].n_unique(),
         subjects=profile["subject_id"].n_unique(),
         findings=tuple(
-            _judged(finding, p, config) for finding, p in zip(made, corrected, strict=True)
+            _conclude(finding, p_holm, config)
+            for finding, p_holm in zip(findings, adjusted, strict=True)
         ),
-        performance=now,
+        performance=current_performance,
     )
 
 
-def _distributions(
+def _compare_distributions(
     reference: Reference, profile: pl.DataFrame, config: MonitoringConfig
 ) -> Iterator[Finding]:
-    now = profile.partition_by("kind", "of", as_dict=True)
-    for entry in reference.entries:
-        lines = now.get((entry.kind, entry.of), profile.clear())
-        values, subjects = lines["number"].to_numpy(), lines["subject_id"].to_numpy()
-        yield distribution((entry.kind, entry.of), entry.sketch, values, subjects, config)
+    current = profile.partition_by("kind", "name", as_dict=True)
+    for distribution in reference.distributions:
+        rows = current.get((distribution.kind, distribution.name), profile.clear())
+        values = rows["value"].to_numpy()
+        subjects = rows["subject_id"].to_numpy()
+        yield compare_distribution(distribution, values, subjects, config)
 
 
-def distribution(
-    name: tuple[str, str],
-    then: Sketch,
-    values: Floats,
-    subjects: Ints,
-    config: MonitoringConfig,
+def compare_distribution(
+    reference: PropertyDistribution, values: Floats, subjects: Ints, config: MonitoringConfig
 ) -> Finding:
-    """One property, ``name`` (kind, of): ``values`` are what it is now (n,), of these ``subjects`` (n,)."""
-    kind, of = name
-    mean = float(values.mean()) if len(values) else None
-    bare = Finding(
-        kind=kind,
-        of=of,
-        then_n=then.n,
-        now_n=len(values),
-        then=then.mean if then.n else None,
-        now=mean,
-        gap=None,
+    """Test one property for drift.
+
+    Args:
+        reference: the property's distribution in the reference.
+        values: current values of the property (n,), one for each stay.
+        subjects: subjects of these stays (n,).
+        config: minimum sample size.
+    """
+    sketch = reference.sketch
+    current_mean = float(values.mean()) if len(values) else None
+    finding = Finding(
+        kind=reference.kind,
+        name=reference.name,
+        reference_n=sketch.n,
+        current_n=len(values),
+        reference_value=sketch.mean if sketch.n else None,
+        current_value=current_mean,
     )
-    independent = effective(subjects)
-    few = min(then.effective, independent)
-    if mean is None or few < config.minimum_stays:
-        when = "then" if then.effective < independent else "now"
-        return bare.model_copy(
-            update={"why_not": f"{few:,.0f} patients {when}, {config.minimum_stays} are needed"}
-        )
-    gap = then.distance(values)
-    wrong = mistake(of, then, values) if kind in ("value", "person") else None
-    return bare.model_copy(
+    effective_n = effective_sample_size(subjects)
+    if current_mean is None or min(sketch.effective_n, effective_n) < config.minimum_patients:
+        reason = _describe_small_sample(sketch.effective_n, effective_n, config.minimum_patients)
+        return finding.model_copy(update={"reason_not_estimable": reason})
+    statistic = sketch.ks_statistic(values)
+    unit_error = None
+    if reference.kind in ("measured_value", "demographics"):
+        unit_error = find_unit_error(reference.name, sketch, values)
+    return finding.model_copy(
         update={
-            "gap": gap,
-            "standardised": (mean - then.mean) / then.sd if then.sd > 0 else None,
-            "stability_index": then.stability_index(values),
-            "p": kolmogorov(gap, then.effective, independent),
-            "unit": wrong.unit if wrong else None,
-            "unit_share": wrong.share if wrong else None,
+            "ks_statistic": statistic,
+            "standardised_difference": (
+                (current_mean - sketch.mean) / sketch.sd if sketch.sd > 0 else None
+            ),
+            "population_stability_index": sketch.population_stability_index(values),
+            "p": ks_p_value(statistic, sketch.effective_n, effective_n),
+            "suspected_unit": unit_error.unit if unit_error else None,
+            "suspected_unit_share": unit_error.share if unit_error else None,
         }
     )
 
 
-def _figures(then: Performance, now: Performance) -> Iterator[Finding]:
-    for name in _TESTED:
-        bare = Finding(
+def _describe_small_sample(reference_n: float, current_n: float, minimum: int) -> str:
+    if reference_n < current_n:
+        return f"{reference_n:,.0f} patients in the reference data, {minimum} are needed"
+    return f"{current_n:,.0f} patients in the current data, {minimum} are needed"
+
+
+def _compare_performance(reference: Performance, current: Performance) -> Iterator[Finding]:
+    for name in _MINIMUM_CHANGES:
+        finding = Finding(
             kind="performance",
-            of=name,
-            then_n=then.subjects,
-            now_n=now.subjects,
-            then=_value(then.figures, name),
-            now=_value(now.figures, name),
-            gap=None,
+            name=name,
+            reference_n=reference.subjects,
+            current_n=current.subjects,
+            reference_value=_find_value(reference.metrics, name),
+            current_value=_find_value(current.metrics, name),
         )
-        yield bare.model_copy(update=_tested(name, then, now))
+        yield finding.model_copy(update=_test_metric(name, reference, current))
 
 
-def _tested(name: str, then: Performance, now: Performance) -> dict[str, float | str]:
-    if then.why_not or now.why_not:
-        return {"why_not": f"then: {then.why_not}" if then.why_not else f"now: {now.why_not}"}
-    before, after = then[name], now[name]
-    if before.value is None or after.value is None or before.error is None or after.error is None:
-        return {"why_not": "too few resamples could tell"}
-    error = math.hypot(before.error, after.error)
-    found = t_interval(
-        after.value - before.value, error, min(then.subjects, now.subjects) - 1, CONFIDENCE
+def _test_metric(name: str, reference: Performance, current: Performance) -> dict[str, float | str]:
+    """Student's test of a metric: fields of its finding."""
+    if reference.reason_not_estimable:
+        return {"reason_not_estimable": f"reference data: {reference.reason_not_estimable}"}
+    if current.reason_not_estimable:
+        return {"reason_not_estimable": f"current data: {current.reason_not_estimable}"}
+    difference = _difference(
+        reference[name], current[name], freedom=min(reference.subjects, current.subjects) - 1
     )
-    return {"gap": found.value, "p": _one_sided(name, found.value, found.p)}
+    if difference is None:
+        return {"reason_not_estimable": "it is defined in too few bootstrap resamples"}
+    return {"change": difference.value, "p": _p_value(name, difference)}
 
 
-def _one_sided(name: str, change: float, p: float) -> float:
-    """Better discrimination is no alarm."""
+def _difference(
+    reference: MetricEstimate, current: MetricEstimate, freedom: int
+) -> Difference | None:
+    if reference.value is None or current.value is None:
+        return None
+    if reference.standard_error is None or current.standard_error is None:
+        return None
+    standard_error = math.hypot(reference.standard_error, current.standard_error)
+    return t_interval(current.value - reference.value, standard_error, freedom, CONFIDENCE)
+
+
+def _p_value(name: str, difference: Difference) -> float:
+    """One-sided for AUROC: better discrimination is no reason for an alert."""
     if name != "auroc":
-        return p
-    return p / 2 if change < 0 else 1 - p / 2
+        return difference.p
+    return difference.p / 2 if difference.value < 0 else 1 - difference.p / 2
 
 
-def _value(figures: Sequence[Figure], name: str) -> float | None:
-    return next((figure.value for figure in figures if figure.name == name), None)
+def _find_value(metrics: Sequence[MetricEstimate], name: str) -> float | None:
+    return next((metric.value for metric in metrics if metric.name == name), None)
 
 
-def _judged(finding: Finding, p_holm: float, config: MonitoringConfig) -> Finding:
-    if finding.p is None:
-        return finding.model_copy(update={"said": said(finding.model_dump())})
-    flagged = p_holm <= config.alpha and _matters(finding, config)
-    judged: dict[str, object] = {"p_holm": p_holm, "flagged": flagged}
-    if not flagged:
-        judged |= {"unit": None, "unit_share": None}
-    return finding.model_copy(update=judged | {"said": said(finding.model_dump() | judged)})
+def _conclude(finding: Finding, p_holm: float, config: MonitoringConfig) -> Finding:
+    """Decide with the adjusted p value whether a finding is flagged, and summarise it."""
+    if finding.p is not None:
+        flagged = p_holm <= config.alpha and _is_relevant(finding, config)
+        conclusion: dict[str, object] = {"p_holm": p_holm, "flagged": flagged}
+        if not flagged:
+            conclusion |= {"suspected_unit": None, "suspected_unit_share": None}
+        finding = finding.model_copy(update=conclusion)
+    return finding.model_copy(update={"summary": describe_finding(finding.model_dump())})
 
 
-def _matters(finding: Finding, config: MonitoringConfig) -> bool:
-    """Whether the change is as large as the configuration says it must be."""
-    gap = finding.gap or 0.0
+def _is_relevant(finding: Finding, config: MonitoringConfig) -> bool:
+    """Whether the change reaches the configured minimum."""
     if finding.kind == "performance":
-        least: float = getattr(config, _TESTED[finding.of])
-        return abs(gap) >= least
-    if finding.kind == "presence" and finding.then is not None and finding.now is not None:
-        larger, smaller = max(finding.then, finding.now), min(finding.then, finding.now)
-        return gap >= config.ks_statistic or larger >= config.measurement_rate_ratio * smaller
-    return gap >= config.ks_statistic
+        minimum: float = getattr(config, _MINIMUM_CHANGES[finding.name])
+        return finding.effect_size >= minimum
+    if finding.effect_size >= config.minimum_ks_statistic:
+        return True
+    reference_rate, current_rate = finding.reference_value, finding.current_value
+    if finding.kind != "measurement_rate" or reference_rate is None or current_rate is None:
+        return False
+    higher, lower = max(reference_rate, current_rate), min(reference_rate, current_rate)
+    return higher >= config.measurement_rate_ratio * lower

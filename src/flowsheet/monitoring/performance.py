@@ -1,4 +1,4 @@
-"""How good a model's risks were, once it is known what came of the patients."""
+"""A model's performance on subjects whose outcomes are known."""
 
 from __future__ import annotations
 
@@ -13,50 +13,49 @@ from flowsheet.evaluation.bootstrap import bootstrap, percentile_interval
 from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, ScoredRows, ratio
 from flowsheet.typing import Floats
 
-RISKS: dict[str, pl.DataType] = {
+RISK_SCHEMA: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
     "subject_id": pl.Int64(),
     "risk": pl.Float64(),
     "y": pl.Int8(),
     "scored": pl.Boolean(),
 }
-"""A line a step: what the model said, what came, and whether that counts."""
+"""A row a step: predicted risk, outcome, and whether the step is in the task's risk set."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 500
 SEED = 1
 
 
-class Figure(FrozenModel):
-    """A figure of merit with its bootstrap over subjects; None: not estimable."""
+class MetricEstimate(FrozenModel):
+    """A metric with its bootstrap over subjects; None: not estimable."""
 
     name: str
     label: str
     value: float | None
-    error: float | None = None
-    """Standard error."""
+    standard_error: float | None = None
     low: float | None = None
     high: float | None = None
     """Bounds of the 95% interval."""
 
 
 class Performance(FrozenModel):
-    """A model's figures on some subjects."""
+    """A model's metrics on some subjects."""
 
     rows: int
     events: int
     subjects: int
-    why_not: str | None
-    """Why nothing can be said, or None."""
-    figures: tuple[Figure, ...]
+    reason_not_estimable: str | None
+    """The reason why there are no metrics, or None."""
+    metrics: tuple[MetricEstimate, ...]
 
-    def __getitem__(self, name: str) -> Figure:
-        """The figure of that name."""
-        return next(figure for figure in self.figures if figure.name == name)
+    def __getitem__(self, name: str) -> MetricEstimate:
+        """The metric of that name."""
+        return next(metric for metric in self.metrics if metric.name == name)
 
 
 class ObservedOverExpected(Metric):
-    """Events that came over events that were foretold; 1 is calibration in the large."""
+    """Observed over expected events; 1 is calibration in the large."""
 
     name = "observed_over_expected"
     label = "Observed / expected"
@@ -65,12 +64,12 @@ class ObservedOverExpected(Metric):
     needs = Needs.probabilities
 
     def compute(self, sample: Sample) -> Floats:
-        """The ratio of the two sums."""
+        """Rows with the event over the sum of the probabilities."""
         return ratio(sample.positives, sample.total(sample.scored.p))
 
 
 class Prevalence(Metric):
-    """The share of the steps with the event."""
+    """Share of the steps with the event."""
 
     name = "prevalence"
     label = "Prevalence"
@@ -78,15 +77,17 @@ class Prevalence(Metric):
     needs = Needs.probabilities
 
     def compute(self, sample: Sample) -> Floats:
-        """Rows with the event over rows."""
+        """Rows with the event over all rows."""
         return ratio(sample.positives, sample.rows)
 
 
-def performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
-    """The figures of risks with the columns of ``RISKS``.
+def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
+    """Estimate a model's metrics from risks and outcomes.
 
-    With fewer than ``minimum_events`` subjects with the event, or rows without it, there are none,
-    and ``why_not`` says so: a hundred rows of one patient tell about one patient.
+    Args:
+        risks: rows with the columns of ``RISK_SCHEMA``.
+        minimum_events: subjects with the event, and rows without it, that an estimate needs: a
+            hundred rows of one patient are evidence about one patient.
     """
     rows = risks.filter("scored").sort("stay_id", maintain_order=True)
     subject = np.unique(rows["subject_id"].to_numpy(), return_inverse=True)[1]
@@ -100,43 +101,50 @@ def performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
         subjects=int(subject.max(initial=-1)) + 1,
         minimum_events=minimum_events,
     )
-    why_not = _why_not(scored)
-    metrics: list[Metric] = (
-        [] if why_not else [*_registered(), ObservedOverExpected(), Prevalence()]
-    )
+    reason = _reason_not_estimable(scored)
+    metrics = [] if reason else list(_monitored_metrics())
     draws = bootstrap({"model": scored}, metrics, RESAMPLES, SEED)
     return Performance(
         rows=rows.height,
         events=scored.events,
         subjects=scored.subjects,
-        why_not=why_not,
-        figures=tuple(
-            _figure(metric, metric(scored), draws.get(("model", metric.name))) for metric in metrics
+        reason_not_estimable=reason,
+        metrics=tuple(
+            _estimate(metric, metric(scored), draws.get(("model", metric.name)))
+            for metric in metrics
         ),
     )
 
 
-def _why_not(scored: ScoredRows) -> str | None:
-    struck = len(np.unique(scored.subject[scored.y == 1]))
-    if scored.reason_not_estimable or struck >= scored.minimum_events:
+def _reason_not_estimable(scored: ScoredRows) -> str | None:
+    subjects_with_event = len(np.unique(scored.subject[scored.y == 1]))
+    if scored.reason_not_estimable or subjects_with_event >= scored.minimum_events:
         return scored.reason_not_estimable
-    return f"{struck:,} subjects with the event; at least {scored.minimum_events:,} are needed"
-
-
-def _registered() -> Iterator[Metric]:
     return (
-        METRICS.get(name)()
-        for name in ("auroc", "calibration_slope", "calibration_intercept", "ece")
+        f"{subjects_with_event:,} subjects with the event; "
+        f"at least {scored.minimum_events:,} are needed"
     )
 
 
-def _figure(metric: Metric, value: float, draws: Floats | None) -> Figure:
+def _monitored_metrics() -> Iterator[Metric]:
+    for name in ("auroc", "calibration_slope", "calibration_intercept", "ece"):
+        yield METRICS.get(name)()
+    yield ObservedOverExpected()
+    yield Prevalence()
+
+
+def _estimate(metric: Metric, value: float, draws: Floats | None) -> MetricEstimate:
+    """Estimate with standard error and interval from bootstrap ``draws`` (B,)."""
     if not math.isfinite(value):
-        return Figure(name=metric.name, label=metric.label, value=None)
+        return MetricEstimate(name=metric.name, label=metric.label, value=None)
     low, high = percentile_interval(draws, CONFIDENCE)
     if draws is None or math.isnan(low):
-        return Figure(name=metric.name, label=metric.label, value=value)
-    error = float(np.nanstd(draws, ddof=1))
-    return Figure(
-        name=metric.name, label=metric.label, value=value, error=error, low=low, high=high
+        return MetricEstimate(name=metric.name, label=metric.label, value=value)
+    return MetricEstimate(
+        name=metric.name,
+        label=metric.label,
+        value=value,
+        standard_error=float(np.nanstd(draws, ddof=1)),
+        low=low,
+        high=high,
     )

@@ -1,23 +1,25 @@
-"""What each stay looks like from afar: one number a variable, from the windows that a model sees.
+"""A profile of stays: one number for each stay and property, from the windows that a model sees.
 
-A profile has a line for each stay and property:
+The properties are of five kinds:
 
-``value`` the mean, over the steps in which the variable arrives, of the step's mean. What the
-    contract set aside as implausible makes a line of its own for the stay: a thermometer in degrees
-    Fahrenheit is found there.
-``presence``
-    the share of the stay's steps in which a plausible value of the variable arrives.
-``given``
-    the share of the stay's steps in which the drug is given.
-``person``
-    what is known of the patient from the first hour; a category as 1 or 0.
-``stay``
-    the number of steps.
+``measured_value``
+    mean, over the steps in which the variable is measured, of the step's mean. Values that
+    ingestion quarantined as implausible make separate rows: a temperature that was recorded in
+    degrees Fahrenheit shows there.
+``measurement_rate``
+    share of the stay's steps in which a plausible value of the variable arrives.
+``treatment_exposure``
+    share of the stay's steps in which the drug is given.
+``demographics``
+    attributes of the patient that are known from the first hour; categories as 1 or 0.
+``length_of_stay``
+    number of steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -29,20 +31,39 @@ from flowsheet.windows.build import build_sequences
 from flowsheet.windows.sequences import FeatureKind, Sequences
 from flowsheet.windows.statics import NUMERIC, Vocabulary
 
-VERSION = 1
-"""Raise it when the same records give other lines."""
+PROFILE_VERSION = 2
+"""Raise it when the same records give another profile."""
 
-PROFILE: dict[str, pl.DataType] = {
+PropertyKind = Literal[
+    "measured_value",
+    "measurement_rate",
+    "treatment_exposure",
+    "demographics",
+    "length_of_stay",
+    "risk",
+    "performance",
+]
+"""Kinds of properties that are compared: those of a profile, the model's risks, its performance."""
+
+PROFILE_SCHEMA: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
     "subject_id": pl.Int64(),
     "kind": pl.String(),
-    "of": pl.String(),
-    "number": pl.Float64(),
+    "name": pl.String(),
+    "value": pl.Float64(),
 }
 
+_KINDS: dict[FeatureKind, PropertyKind] = {
+    "value": "measured_value",
+    "missing": "measurement_rate",
+    "treatment": "treatment_exposure",
+    "static": "demographics",
+}
+"""Kind of property that is computed from a kind of feature."""
 
-def view(features: FeaturesConfig) -> FeaturesConfig:
-    """The columns that a profile is made from: of the same variables, drugs and statics as the model's own."""
+
+def profile_features(features: FeaturesConfig) -> FeaturesConfig:
+    """The features of a profile: the model's variables, drugs and statics, not aggregated."""
     return FeaturesConfig(
         name="profile",
         variables=features.variables,
@@ -64,86 +85,94 @@ def build_profile_sequences(  # noqa: PLR0917 - as build_sequences
     drugs: Sequence[str],
     vocabulary: Vocabulary,
 ) -> Sequences:
-    """The stays with the columns of :func:`view`."""
-    return build_sequences(tables, task, view(features), variables, drugs, vocabulary)
+    """Build the sequences from which a profile is computed.
+
+    Args:
+        tables: the tables of a cohort extract, or of a part of its stays.
+        task: the model's task, which defines the steps.
+        features: the model's features; see :func:`profile_features`.
+        variables: variables of the extract on which the model was trained.
+        drugs: drugs of that extract.
+        vocabulary: categories of the static features.
+    """
+    return build_sequences(tables, task, profile_features(features), variables, drugs, vocabulary)
 
 
-def profile(sequences: Sequences) -> pl.DataFrame:
-    """The lines of these stays, with the columns of ``PROFILE``; what nothing is known of has no line."""
+def compute_profile(sequences: Sequences) -> pl.DataFrame:
+    """Profile (``PROFILE_SCHEMA``) of stays; unknown values have no row.
+
+    ``sequences`` come from :func:`build_profile_sequences`.
+    """
     steps = sequences.lengths.astype(np.float64)
-    parts = [_lines(sequences, "stay", "steps", steps)]
-    for kind, column, of in _columns(sequences):
+    parts = [_property_rows(sequences, "length_of_stay", "steps", steps)]
+    for kind, name, column in _list_properties(sequences):
         x = sequences.x[:, column].astype(np.float64)
-        if kind == "value":
-            parts.append(_lines(sequences, kind, of, _per_stay(sequences, x)))
-        elif kind == "presence":
-            parts.append(_lines(sequences, kind, of, 1 - _per_stay(sequences, x)))
-        elif kind == "given":
-            parts.append(_lines(sequences, kind, of, _per_stay(sequences, x)))
+        if kind == "demographics":
+            values = x[sequences.offsets[:-1]]
+        elif kind == "measurement_rate":
+            values = 1 - _mean_per_stay(sequences, x)
         else:
-            parts.append(_lines(sequences, kind, of, x[sequences.offsets[:-1]]))
+            values = _mean_per_stay(sequences, x)
+        parts.append(_property_rows(sequences, kind, name, values))
     return pl.concat(parts)
 
 
-def implausible(
+def profile_implausible_values(
     quarantine: pl.DataFrame, stays: pl.DataFrame, variables: Sequence[str]
 ) -> pl.DataFrame:
-    """Lines of the kind ``value`` for what was set aside only because no living patient has such
-    values.
+    """Profile of the values that were quarantined only because they are implausible.
 
-    ``quarantine`` has the extract's columns for it, ``stays`` tells whose stay it was.
+    Args:
+        quarantine: the quarantine table of a cohort extract.
+        stays: the extract's stays, with ``stay_id`` and ``subject_id``.
+        variables: names of the variables to include.
+
+    Returns:
+        Rows (``PROFILE_SCHEMA``) of the kind ``measured_value``: one for each stay and variable.
     """
-    rows = quarantine.filter(table="events", rule="plausible_range").filter(
-        pl.col("row").is_not_null()
+    implausible = quarantine.filter(
+        pl.col("row").is_not_null(), table="events", rule="plausible_range"
     )
-    told = rows.select(
+    values = implausible.select(
         "stay_id",
-        of=pl.col("row").str.json_path_match("$.variable"),
-        number=pl.col("row").str.json_path_match("$.value").cast(pl.Float64, strict=False),
+        name=pl.col("row").str.json_path_match("$.variable"),
+        value=pl.col("row").str.json_path_match("$.value").cast(pl.Float64, strict=False),
     )
-    means = told.drop_nulls().filter(pl.col("of").is_in(list(variables)))
-    means = means.group_by("stay_id", "of").agg(pl.col("number").mean()).sort("stay_id", "of")
-    whose = means.join(
-        stays.select("stay_id", "subject_id"), on="stay_id", how="inner", maintain_order="left"
-    )
-    return whose.with_columns(kind=pl.lit("value")).select(
-        pl.col(name).cast(kind) for name, kind in PROFILE.items()
-    )
+    values = values.drop_nulls().filter(pl.col("name").is_in(list(variables)))
+    means = values.group_by("stay_id", "name").agg(pl.col("value").mean()).sort("stay_id", "name")
+    subjects = stays.select("stay_id", "subject_id")
+    rows = means.join(subjects, on="stay_id", how="inner", maintain_order="left")
+    rows = rows.with_columns(kind=pl.lit("measured_value"))
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in PROFILE_SCHEMA.items())
 
 
-_KINDS: dict[FeatureKind, str] = {
-    "value": "value",
-    "missing": "presence",
-    "treatment": "given",
-    "static": "person",
-}
+def _list_properties(sequences: Sequences) -> Iterator[tuple[PropertyKind, str, int]]:
+    """(kind, name, column of x) of the properties that are computed from features."""
+    for column, feature in enumerate(sequences.features):
+        if feature.kind in _KINDS:
+            name = feature.name if feature.kind == "static" else feature.source
+            yield _KINDS[feature.kind], name, column
 
 
-def _columns(sequences: Sequences) -> list[tuple[str, int, str]]:
-    """(kind of line, column, what it is of)."""
-    return [
-        (_KINDS[feature.kind], i, feature.name if feature.kind == "static" else feature.source)
-        for i, feature in enumerate(sequences.features)
-        if feature.kind in _KINDS
-    ]
-
-
-def _per_stay(sequences: Sequences, x: Floats) -> Floats:
-    """The mean of each stay's numbers (S,); NaN where it has none."""
+def _mean_per_stay(sequences: Sequences, x: Floats) -> Floats:
+    """Mean (S,) of a column's known values (N,) in each stay; NaN where none is known."""
     known = ~np.isnan(x)
-    stay, size = sequences.row_stay[known], len(sequences)
+    stay = sequences.row_stay[known]
+    size = len(sequences)
     count = np.bincount(stay, minlength=size)
     total = np.bincount(stay, x[known], minlength=size)
     means: Floats = np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
     return means
 
 
-def _lines(sequences: Sequences, kind: str, of: str, numbers: Floats) -> pl.DataFrame:
-    lines = {
+def _property_rows(
+    sequences: Sequences, kind: PropertyKind, name: str, values: Floats
+) -> pl.DataFrame:
+    rows = {
         "stay_id": np.asarray(sequences.stay_id),
         "subject_id": np.asarray(sequences.subject_id),
-        "kind": pl.repeat(kind, len(numbers), eager=True),
-        "of": pl.repeat(of, len(numbers), eager=True),
-        "number": numbers,
+        "kind": pl.repeat(kind, len(values), eager=True),
+        "name": pl.repeat(name, len(values), eager=True),
+        "value": values,
     }
-    return pl.DataFrame(lines, schema=PROFILE).filter(pl.col("number").is_not_nan())
+    return pl.DataFrame(rows, schema=PROFILE_SCHEMA).filter(pl.col("value").is_not_nan())

@@ -1,4 +1,4 @@
-"""What a model was trained on, as it travels with the model: sketches and figures, no identifiers, no rows."""
+"""The training reference, part of the model package: distributions and metrics, no patient data."""
 
 from __future__ import annotations
 
@@ -11,46 +11,57 @@ from pydantic import ValidationError
 
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
-from flowsheet.monitoring.performance import Performance, performance
-from flowsheet.monitoring.profile import VERSION
-from flowsheet.monitoring.sketch import Sketch
+from flowsheet.monitoring.performance import Performance, estimate_performance
+from flowsheet.monitoring.profile import PROFILE_VERSION, PropertyKind
+from flowsheet.monitoring.sketch import QuantileSketch
 from flowsheet.state.json_files import write_json
 
 MINIMUM_EVENTS = 20
-"""Rows of either kind that the reference's own figures need."""
+"""Rows of either class that the reference's metrics need."""
 
 
-class Entry(FrozenModel):
+class PropertyDistribution(FrozenModel):
     """The distribution of one property over stays."""
 
-    kind: str
-    of: str
-    sketch: Sketch
+    kind: PropertyKind
+    name: str
+    sketch: QuantileSketch
 
 
 class Reference(FrozenModel):
-    """The records that a model was trained on, and what it said of subjects that it was not trained on."""
+    """The training records of a model, and its performance on subjects that were held out."""
 
     version: int
+    """``PROFILE_VERSION`` of the release that made it."""
     stays: int
+    """Stays in training."""
     subjects: int
-    """Trained on."""
-    entries: tuple[Entry, ...]
-    """Of these stays; the risks of the kind ``risk`` are of the others."""
-    measured_on: str
-    """Whose risks and figures these are: the ``test``, ``valid`` or, where nobody was held out, ``train`` subjects."""
+    """Subjects in training."""
+    distributions: tuple[PropertyDistribution, ...]
+    """Over the stays in training; of the kind ``risk``, over those of ``evaluated_on``."""
+    evaluated_on: str
+    """Subjects of risks and performance: ``test``, ``valid``, or ``train`` if none were held out."""
     performance: Performance
 
     @classmethod
-    def of(cls, profile: pl.DataFrame, risks: pl.DataFrame, measured_on: str) -> Reference:
-        """From the training stays' profile (``PROFILE``) and the risks (``RISKS``) of the ``measured_on`` subjects."""
+    def from_profile(
+        cls, profile: pl.DataFrame, risks: pl.DataFrame, evaluated_on: str
+    ) -> Reference:
+        """Make a reference.
+
+        Args:
+            profile: profile (``PROFILE_SCHEMA``) of the stays in training.
+            risks: risks and outcomes (``RISK_SCHEMA``) of the subjects ``evaluated_on``.
+            evaluated_on: ``test``, ``valid`` or ``train``.
+        """
+        risk_profile = mean_risk_profile(risks)
         return cls(
-            version=VERSION,
+            version=PROFILE_VERSION,
             stays=profile["stay_id"].n_unique(),
             subjects=profile["subject_id"].n_unique(),
-            entries=(*sketches(profile), *sketches(mean_risk_profile(risks))),
-            measured_on=measured_on,
-            performance=performance(risks, MINIMUM_EVENTS),
+            distributions=(*sketch_profile(profile), *sketch_profile(risk_profile)),
+            evaluated_on=evaluated_on,
+            performance=estimate_performance(risks, MINIMUM_EVENTS),
         )
 
     def save(self, folder: Path) -> None:
@@ -59,47 +70,54 @@ class Reference(FrozenModel):
         write_json(folder / "reference.json", self.model_dump(mode="json"))
 
     @classmethod
-    def read(cls, held: Mapping[str, Any] | None, where: str) -> Reference:
-        """The reference that a model's package holds.
+    def parse(cls, content: Mapping[str, Any] | None, where: str) -> Reference:
+        """Parse the content of ``reference.json``.
+
+        Args:
+            content: None if the model package has no reference.
+            where: the model version, for error messages.
 
         Raises:
-            CheckFailed: it holds none, or one of another release.
+            CheckFailed: there is no reference, or another release made it.
         """
         todo = "train the model again with this release and register it"
-        if held is None:
-            raise CheckFailed(
-                "the model keeps no reference of what it was trained on", where=where, todo=todo
+        if content is None:
+            raise CheckFailed("the model has no training reference", where=where, todo=todo)
+        version = content.get("version")
+        if version != PROFILE_VERSION:
+            what = (
+                f"the model's training reference has version {version}; "
+                f"this release needs version {PROFILE_VERSION}"
             )
+            raise CheckFailed(what, where=where, todo=todo)
         try:
-            found = cls.model_validate(held)
+            return cls.model_validate(content)
         except ValidationError as error:
             raise CheckFailed(
-                "the model's training reference cannot be read", where=where, todo=todo
+                "the model's training reference is invalid", where=where, todo=todo
             ) from error
-        if found.version != VERSION:
-            what = f"the model's training reference has version {found.version}; this release compares version {VERSION}"
-            raise CheckFailed(what, where=where, todo=todo)
-        return found
 
 
-def sketches(profile: pl.DataFrame) -> tuple[Entry, ...]:
-    """A sketch of each property in a profile, in the profile's order."""
-    parts = profile.partition_by("kind", "of", as_dict=True, maintain_order=True)
+def sketch_profile(profile: pl.DataFrame) -> tuple[PropertyDistribution, ...]:
+    """The distribution of each property of a profile, in the profile's order."""
+    parts = profile.partition_by("kind", "name", as_dict=True, maintain_order=True)
     return tuple(
-        Entry(
-            kind=str(kind),
-            of=str(of),
-            sketch=Sketch.of(part["number"].to_numpy(), part["subject_id"].to_numpy()),
+        PropertyDistribution.model_validate(
+            {
+                "kind": kind,
+                "name": name,
+                "sketch": QuantileSketch.from_values(
+                    part["value"].to_numpy(), part["subject_id"].to_numpy()
+                ),
+            }
         )
-        for (kind, of), part in parts.items()
+        for (kind, name), part in parts.items()
     )
 
 
 def mean_risk_profile(risks: pl.DataFrame) -> pl.DataFrame:
-    """Each stay's mean risk, as lines of a profile."""
-    means = (
-        risks.group_by("stay_id", "subject_id").agg(number=pl.col("risk").mean()).sort("stay_id")
-    )
-    return means.select(
-        "stay_id", "subject_id", kind=pl.lit("risk"), of=pl.lit("mean risk"), number="number"
+    """Each stay's mean risk as rows of a profile, from risks with the columns of ``RISK_SCHEMA``."""
+    means = risks.group_by("stay_id", "subject_id").agg(value=pl.col("risk").mean())
+    return means.sort("stay_id").select(
+        "stay_id", "subject_id", kind=pl.lit("risk"), name=pl.lit("mean risk"), value="value"
     )

@@ -1,4 +1,4 @@
-"""The page of a comparison: what is flagged first, then everything that was looked at."""
+"""The HTML report of a comparison: flagged properties first, then everything that was tested."""
 
 from __future__ import annotations
 
@@ -13,45 +13,55 @@ from markupsafe import Markup
 from flowsheet import __version__
 from flowsheet.config import MonitoringConfig
 from flowsheet.evaluation.report.svg import Plot
+from flowsheet.monitoring.descriptions import property_label
 from flowsheet.monitoring.findings import Finding, Findings
-from flowsheet.monitoring.performance import Figure, Performance
+from flowsheet.monitoring.performance import MetricEstimate, Performance
+from flowsheet.monitoring.profile import PropertyKind
 from flowsheet.monitoring.reference import Reference
-from flowsheet.monitoring.sketch import Sketch
-from flowsheet.monitoring.words import title
+from flowsheet.monitoring.sketch import QuantileSketch
 
-_DRAWN = 12
-_SECTIONS = {
-    "value": ("Values", "Mean of each stay's values."),
-    "presence": (
-        "How often it is charted",
+_MAX_FIGURES = 12
+_MAX_NAMES = 6
+_SECTIONS: dict[PropertyKind, tuple[str, str]] = {
+    "measured_value": ("Values", "Mean of each stay's values."),
+    "measurement_rate": (
+        "Measurement rates",
         "Share of each stay's steps in which a new value arrives.",
     ),
-    "given": ("Drugs", "Share of each stay's steps in which the drug is given."),
-    "person": ("Patients", "What is known from the first hour; categories as shares."),
-    "stay": ("Stays", "The number of steps."),
-    "risk": (
-        "Risks",
-        "Mean of each stay's risks, held against those of subjects that the model had not seen.",
+    "treatment_exposure": ("Treatments", "Share of each stay's steps in which the drug is given."),
+    "demographics": (
+        "Demographics",
+        "Attributes that are known from the first hour; categories as shares.",
     ),
+    "length_of_stay": ("Length of stay", "Number of steps."),
+    "risk": ("Risks", "Mean of each stay's risks; the reference is held-out subjects."),
 }
+"""Title and explanation of each section, by the kind of its properties."""
 
 
 @dataclass(frozen=True)
-class Watched:
-    """What the page shows."""
+class MonitoringReport:
+    """Content of the report."""
 
     title: str
     reference: Reference
     findings: Findings
     config: MonitoringConfig
-    about: Mapping[str, str | int]
-    made_at: str
-    now: Mapping[tuple[str, str], Sketch]
-    """The new distributions, for the drawings."""
+    provenance: Mapping[str, str | int]
+    created_at: str
+    current: Mapping[tuple[str, str], QuantileSketch]
+    """{(kind, name): current distribution}, for the figures."""
 
 
-def render(watched: Watched) -> str:
-    """The whole page as HTML: no script, nothing loaded from anywhere, every name escaped."""
+@dataclass(frozen=True)
+class _Section:
+    title: str
+    explanation: str
+    findings: list[Finding]
+
+
+def render_report(report: MonitoringReport) -> str:
+    """The report as one self-contained HTML page, without scripts; names are escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -62,91 +72,103 @@ def render(watched: Watched) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": _number,
-        "small": _small,
-        "name": title,
+        "number": _format_number,
+        "p_value": _format_p_value,
+        "label": property_label,
         "count": "{:,}".format,
     }
+    findings = report.findings
     return environment.get_template("report.html").render(
-        watched=watched,
-        findings=watched.findings,
-        reference=watched.reference,
-        config=watched.config,
-        headline=headline(watched.findings),
-        sections=_sections(watched.findings),
-        tested=[f for f in watched.findings.findings if f.kind == "performance"],
-        figures=_figures(watched.reference.performance, watched.findings.performance),
-        drawings=_drawings(watched),
+        report=report,
+        findings=findings,
+        reference=report.reference,
+        config=report.config,
+        headline=summarise(findings),
+        sections=_build_sections(findings),
+        performance_findings=[f for f in findings.findings if f.kind == "performance"],
+        metrics=_pair_metrics(report.reference.performance, findings.performance),
+        figures=_draw_flagged(report),
         css=Markup((files("flowsheet.evaluation.report") / "page.css").read_text()),
         version=__version__,
     )
 
 
-def headline(findings: Findings) -> str:
-    """The page in a sentence."""
+def summarise(findings: Findings) -> str:
+    """The findings in one sentence."""
     flags = findings.flags
     if not flags:
-        return f"Quiet: of {findings.tests} properties none is flagged."
-    names = list(dict.fromkeys(flag.of for flag in flags))
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return f"{len(flags)} of {findings.tests} properties are flagged: {', '.join(names[:6])}{more}."
+        return f"No drift: none of {findings.tests} properties is flagged."
+    names = list(dict.fromkeys(flag.name for flag in flags))
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    listed = ", ".join(names[:_MAX_NAMES])
+    return f"{len(flags)} of {findings.tests} properties are flagged: {listed}{more}."
 
 
-def _sections(findings: Findings) -> list[tuple[str, str, list[Finding]]]:
-    def lines(kind: str) -> list[Finding]:
-        mine = [finding for finding in findings.findings if finding.kind == kind]
-        return sorted(mine, key=lambda f: (not f.flagged, f.p is None, -(f.gap or 0.0), f.of))
-
-    return [(head, about, lines(kind)) for kind, (head, about) in _SECTIONS.items() if lines(kind)]
-
-
-def _figures(then: Performance, now: Performance) -> list[tuple[str, Figure | None, Figure | None]]:
-    names = dict.fromkeys(figure.name for figure in (*then.figures, *now.figures))
-    held = [{figure.name: figure for figure in each.figures} for each in (then, now)]
-    labels = {figure.name: figure.label for figure in (*then.figures, *now.figures)}
-    return [(labels[name], held[0].get(name), held[1].get(name)) for name in names]
+def _build_sections(findings: Findings) -> list[_Section]:
+    sections = []
+    for kind, (title, explanation) in _SECTIONS.items():
+        of_kind = [finding for finding in findings.findings if finding.kind == kind]
+        if of_kind:
+            of_kind.sort(key=lambda f: (not f.flagged, f.p is None, -f.effect_size, f.name))
+            sections.append(_Section(title, explanation, of_kind))
+    return sections
 
 
-def _drawings(watched: Watched) -> list[tuple[str, Markup]]:
-    """Both distribution functions of what is flagged."""
-    then = {(entry.kind, entry.of): entry.sketch for entry in watched.reference.entries}
-    shown = [
-        (flag.kind, flag.of) for flag in watched.findings.flags if (flag.kind, flag.of) in then
-    ]
+def _pair_metrics(
+    reference: Performance, current: Performance
+) -> list[tuple[str, MetricEstimate | None, MetricEstimate | None]]:
+    """(label, reference, current) of each metric."""
+    reference_metrics = {metric.name: metric for metric in reference.metrics}
+    current_metrics = {metric.name: metric for metric in current.metrics}
+    labels = {name: m.label for name, m in (reference_metrics | current_metrics).items()}
     return [
-        (_caption(*key), _curves(_caption(*key), then[key], watched.now[key]))
-        for key in shown[:_DRAWN]
+        (label, reference_metrics.get(name), current_metrics.get(name))
+        for name, label in labels.items()
     ]
 
 
-def _caption(kind: str, of: str) -> str:
-    return f"{title(kind, of)}{', charted' if kind == 'presence' else ''}"
+def _draw_flagged(report: MonitoringReport) -> list[tuple[str, Markup]]:
+    """(caption, figure) with both distribution functions of the flagged properties."""
+    reference = {(d.kind, d.name): d.sketch for d in report.reference.distributions}
+    flagged = [(flag.kind, flag.name) for flag in report.findings.flags]
+    drawn = [key for key in flagged if key in reference][:_MAX_FIGURES]
+    return [
+        (_caption(*key), _draw_distributions(_caption(*key), reference[key], report.current[key]))
+        for key in drawn
+    ]
 
 
-def _curves(caption: str, then: Sketch, now: Sketch) -> Markup:
-    every = np.concatenate([then.values, now.values])
-    low, high = float(every.min()), float(every.max())
-    room = 0.03 * (high - low) or 0.5
-    plot = Plot.square(
-        caption, ("per stay", "share of stays at or below"), (low - room, high + room), (0, 1)
-    )
-    for sketch, css in ((then, "curve m0 solid"), (now, "curve m1")):
-        plot.drawing.path(plot.points(*_steps(sketch, low - room, high + room)), css)
+def _caption(kind: str, name: str) -> str:
+    label = property_label(kind, name)
+    return f"{label}, measurement rate" if kind == "measurement_rate" else label
+
+
+def _draw_distributions(caption: str, reference: QuantileSketch, current: QuantileSketch) -> Markup:
+    values = np.concatenate([reference.values, current.values])
+    low, high = float(values.min()), float(values.max())
+    padding = 0.03 * (high - low) or 0.5
+    left, right = low - padding, high + padding
+    axes = ("per stay", "share of stays at or below")
+    plot = Plot.square(caption, axes, (left, right), (0, 1))
+    for sketch, css in ((reference, "curve m0 solid"), (current, "curve m1")):
+        plot.drawing.path(plot.points(*_step_function(sketch, left, right)), css)
     return plot.drawing.markup()
 
 
-def _steps(sketch: Sketch, low: float, high: float) -> tuple[list[float], list[float]]:
-    """The distribution function as a staircase."""
-    at, count = np.unique(sketch.values, return_counts=True)
-    up = np.concatenate([[0.0], np.cumsum(count) / count.sum()])
-    return [low, *np.repeat(at, 2).tolist(), high], np.repeat(up, 2).tolist()
+def _step_function(
+    sketch: QuantileSketch, left: float, right: float
+) -> tuple[list[float], list[float]]:
+    """x and y of the distribution function's corners."""
+    steps, counts = np.unique(sketch.values, return_counts=True)
+    levels = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
+    return [left, *np.repeat(steps, 2).tolist(), right], np.repeat(levels, 2).tolist()
 
 
-def _number(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _small(value: float | None) -> str:
+def _format_p_value(value: float | None) -> str:
     if value is None:
         return ""
     if value >= 0.9999:

@@ -1,4 +1,4 @@
-"""A distribution in a few quantiles: enough to compare with, too little to know anybody by."""
+"""A distribution as a few quantiles: enough to test for drift, too few to identify a patient."""
 
 from __future__ import annotations
 
@@ -7,40 +7,43 @@ import numpy as np
 from flowsheet.config import FrozenModel
 from flowsheet.typing import AnyArray, Floats
 
-QUANTILES = 256
-"""The most that are kept; with fewer values, one for each ``VALUES_PER_QUANTILE``."""
+MAX_QUANTILES = 256
+"""Upper limit; with fewer values, one quantile for each ``VALUES_PER_QUANTILE`` of them."""
 VALUES_PER_QUANTILE = 5
 
 
-class Sketch(FrozenModel):
-    """n values as K quantiles at the levels (i + 1/2) / K; neither the smallest nor the largest value is among them."""
+class QuantileSketch(FrozenModel):
+    """n values as K quantiles at the levels (i + 1/2) / K.
+
+    Neither the smallest nor the largest value is among them.
+    """
 
     n: int
-    effective: float
-    """How many independent values they are worth (Kish 1965): stays of one patient count as one."""
+    effective_n: float
+    """Effective sample size (Kish 1965): the stays of one patient count as one."""
     mean: float
     sd: float
     quantiles: tuple[float, ...]
 
     @classmethod
-    def of(cls, values: AnyArray, subjects: AnyArray) -> Sketch:
-        """The sketch of ``values`` (n,) of these ``subjects`` (n,).
+    def from_values(cls, values: AnyArray, subjects: AnyArray) -> QuantileSketch:
+        """The sketch of ``values`` (n,), which belong to these ``subjects`` (n,).
 
         >>> import numpy as np
-        >>> Sketch.of(np.arange(20.0), np.arange(20)).quantiles
+        >>> QuantileSketch.from_values(np.arange(20.0), np.arange(20)).quantiles
         (2.0, 7.0, 12.0, 17.0)
         """
-        kept = np.sort(values.astype(np.float64))
-        k = min(QUANTILES, len(kept) // VALUES_PER_QUANTILE)
-        held = kept[
-            ((2 * np.arange(k) + 1) * len(kept) + 2 * k - 1) // max(1, 2 * k) - 1
-        ]  # whole numbers: no rounding
+        ordered = np.sort(values.astype(np.float64))
+        n = len(ordered)
+        k = min(MAX_QUANTILES, n // VALUES_PER_QUANTILE)
+        # ranks of the levels (i + 1/2) / K, in integers: no rounding
+        ranks = ((2 * np.arange(k) + 1) * n + 2 * k - 1) // max(1, 2 * k) - 1
         return cls(
-            n=len(kept),
-            effective=effective(subjects),
-            mean=float(kept.mean()) if len(kept) else 0.0,
-            sd=float(kept.std()) if len(kept) else 0.0,
-            quantiles=tuple(held.tolist()),
+            n=n,
+            effective_n=effective_sample_size(subjects),
+            mean=float(ordered.mean()) if n else 0.0,
+            sd=float(ordered.std()) if n else 0.0,
+            quantiles=tuple(ordered[ranks].tolist()),
         )
 
     @property
@@ -50,63 +53,68 @@ class Sketch(FrozenModel):
 
     @property
     def resolution(self) -> float:
-        """How far the distribution function of the quantiles is from the values' own, at most: 1 / 2K."""
+        """Upper bound of the error of the sketch's distribution function: 1 / 2K."""
         return 0.5 / len(self.quantiles) if self.quantiles else 1.0
 
-    def distance(self, values: Floats) -> float:
-        """The Kolmogorov-Smirnov distance from ``values`` (m,), less what the sketch leaves open: a
-        lower bound of it.
+    def ks_statistic(self, values: Floats) -> float:
+        """Lower bound of the Kolmogorov-Smirnov statistic against ``values`` (m,).
+
+        It is the sketch's statistic less its resolution.
 
         >>> import numpy as np
-        >>> known = Sketch.of(np.arange(1000.0), np.arange(1000))
-        >>> known.distance(np.arange(1000.0)), round(known.distance(np.arange(1000.0) + 500), 2)
-        (0.0, 0.5)
+        >>> reference = QuantileSketch.from_values(np.arange(1000.0), np.arange(1000))
+        >>> reference.ks_statistic(np.arange(1000.0))
+        0.0
+        >>> round(reference.ks_statistic(np.arange(1000.0) + 500), 2)
+        0.5
         """
         return max(0.0, ks_statistic(self.values, values) - self.resolution)
 
-    def stability_index(self, values: Floats) -> float:
-        """The population stability index over tenths of the sketch: 0.1 is usually called a shift, 0.25 a large one."""
+    def population_stability_index(self, values: Floats) -> float:
+        """Population stability index of ``values`` (m,) over the sketch's deciles.
+
+        Values above 0.1 are usually called a shift, above 0.25 a large one.
+        """
         edges = np.unique(np.quantile(self.values, np.arange(1, 10) / 10))
-        before, now = (_shares(v, edges) for v in (self.values, values))
-        return float(((now - before) * np.log(now / before)).sum())
+        reference = _bin_shares(self.values, edges)
+        current = _bin_shares(values, edges)
+        return float(((current - reference) * np.log(current / reference)).sum())
 
 
-def effective(subjects: AnyArray) -> float:
-    """(sum of m)^2 / (sum of m^2) for m values a subject: the number of independent values, were
-    each subject's equal.
+def effective_sample_size(subjects: AnyArray) -> float:
+    """Kish's effective sample size of values with these ``subjects`` (n,).
+
+    With m values of a subject it is (sum of m)^2 / (sum of m^2).
 
     >>> import numpy as np
-    >>> effective(np.array([1, 2, 3])), effective(np.array([1, 1, 1]))
+    >>> effective_sample_size(np.array([1, 2, 3])), effective_sample_size(np.array([1, 1, 1]))
     (3.0, 1.0)
     """
-    each = np.unique(subjects, return_counts=True)[1].astype(np.float64)
-    return float(each.sum() ** 2 / (each**2).sum()) if len(each) else 0.0
+    counts = np.unique(subjects, return_counts=True)[1].astype(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
 
 
-def ks_statistic(one: Floats, other: Floats) -> float:
-    """The largest distance between the distribution functions of two samples."""
-    one, other = np.sort(one), np.sort(other)
-    where = np.concatenate([one, other])
-    first = np.searchsorted(one, where, side="right") / len(one)
-    second = np.searchsorted(other, where, side="right") / len(other)
-    return float(np.abs(first - second).max())
+def ks_statistic(first: Floats, second: Floats) -> float:
+    """Two-sample Kolmogorov-Smirnov statistic of ``first`` (n,) and ``second`` (m,)."""
+    first, second = np.sort(first), np.sort(second)
+    points = np.concatenate([first, second])
+    first_cdf = np.searchsorted(first, points, side="right") / len(first)
+    second_cdf = np.searchsorted(second, points, side="right") / len(second)
+    return float(np.abs(first_cdf - second_cdf).max())
 
 
-def kolmogorov(distance: float, n: float, m: float) -> float:
-    """How often two samples of one distribution, of n and m independent values, are at least this
-    far apart.
+def ks_p_value(statistic: float, n: float, m: float) -> float:
+    """P value of a two-sample Kolmogorov-Smirnov statistic, samples of n and m independent values.
 
-    Kolmogorov's limit (Smirnov 1948); it errs on the safe side for small samples and for values
-    with ties.
+    Kolmogorov's limit (Smirnov 1948); conservative for small samples and for values with ties.
     """
-    from scipy.special import kolmogorov as tail
+    from scipy.special import kolmogorov
 
-    return float(tail(distance * np.sqrt(n * m / (n + m))))
+    return float(kolmogorov(statistic * np.sqrt(n * m / (n + m))))
 
 
-def _shares(values: Floats, edges: Floats) -> Floats:
-    """The share of the values in each bin, none of them quite empty."""
-    counts = (
-        np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1) + 0.5
-    )
+def _bin_shares(values: Floats, edges: Floats) -> Floats:
+    """Share of the values in each bin; half a value is added to each, so that none is empty."""
+    bins = np.searchsorted(edges, values, side="left")
+    counts = np.bincount(bins, minlength=len(edges) + 1) + 0.5
     return np.asarray(counts / counts.sum(), np.float64)

@@ -1,9 +1,9 @@
-"""Who put which version into service, when and why: a log that is only ever added to.
+"""An append-only log: who promoted, refused or rolled back which version, when and why.
 
-Each decision is a run of the MLflow experiment ``decisions``. It holds the sha256 of the one before
-it, and the experiment holds the number and sha256 of the last one, so that a decision that was
-changed or taken out is seen. That guards against accidents and against a hand in the tracking page;
-whoever may write to the database can forge all.
+Each decision is a run of the MLflow experiment ``decisions``. It contains the sha256 of the
+decision before it, and the experiment has a tag with number and sha256 of the last one; so a
+decision that was changed or deleted is noticed. This protects against accidents and against edits
+in MLflow's pages, not against someone who can write to the database.
 """
 
 from __future__ import annotations
@@ -16,130 +16,157 @@ from pydantic import ValidationError
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest
+from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.runs import Tracker
 from flowsheet.tracking.store import connect, is_empty
 
 EXPERIMENT = "decisions"
-_LAST = "flowsheet.last_decision"
+_LAST_DECISION = "flowsheet.last_decision"
 Action = Literal["promoted", "refused", "rolled back"]
 
 
 class Decision(FrozenModel):
-    """One decision about a registered name."""
+    """One decision about a registered model."""
 
     number: int
-    """Counted from 1 over all names."""
+    """Consecutive, from 1, over all registered models."""
     decided_at: datetime
     action: Action
     name: str
     version: int
-    """The version that was decided about; of a rollback the one that serves again."""
+    """The candidate; of a rollback, the version that is the champion again."""
     previous_version: int | None
-    """The champion before."""
+    """The champion before the decision."""
     actor: str
     reason: str
     gates: tuple[tuple[str, bool, str], ...] = ()
-    """(gate, passed, figure and limit)."""
+    """(gate, passed, measured value and limit)."""
     previous_sha256: str = ""
-    """sha256 of the decision before this one."""
+    """Of the decision before this one."""
 
     @property
     def sha256(self) -> str:
-        """Of everything above."""
+        """Of all fields."""
         return digest(self.model_dump(mode="json"))
 
 
 def record_decision(
     action: Action,
-    name: str,
-    version: int,
+    version: ModelVersion,
     *,
     previous_version: int | None,
     actor: str,
     reason: str,
     gates: tuple[tuple[str, bool, str], ...] = (),
 ) -> Decision:
-    """Add a decision to the log. To be called while holding ``model_registry.promotion_lock()``."""
-    held = load_decisions()
-    made = Decision(
-        number=len(held) + 1,
+    """Append a decision to the log; the caller holds ``model_registry.promotion_lock()``.
+
+    Args:
+        action: what was decided.
+        version: the version that it was decided about.
+        previous_version: number of the champion before.
+        actor: who decided.
+        reason: why.
+        gates: (gate, passed, measured value and limit).
+    """
+    decisions = load_decisions()
+    decision = Decision(
+        number=len(decisions) + 1,
         decided_at=datetime.now(UTC),
         action=action,
-        name=name,
-        version=version,
+        name=version.name,
+        version=version.version,
         previous_version=previous_version,
         actor=actor,
         reason=reason,
         gates=gates,
-        previous_sha256=held[-1].sha256 if held else "",
+        previous_sha256=decisions[-1].sha256 if decisions else "",
     )
-    text = made.model_dump_json()
-    Tracker.open().add_event_run(
-        EXPERIMENT, f"{made.number:05d} {name}/{version} {action}", _tags(made, text)
-    )
+    title = f"{decision.number:05d} {version.reference} {action}"
+    Tracker.open().add_event_run(EXPERIMENT, title, _to_tags(decision))
     client = connect()
-    client.set_experiment_tag(
-        client.get_experiment_by_name(EXPERIMENT).experiment_id, _LAST, _mark(made)
-    )
-    return made
-
-
-def _mark(decision: Decision) -> str:
-    return f"{decision.number} {decision.sha256}"
-
-
-def _tags(made: Decision, text: str) -> dict[str, str]:
-    shown = {
-        "action": made.action,
-        "name": made.name,
-        "version": str(made.version),
-        "actor": made.actor,
-    }
-    return {
-        **{f"decision.{key}": value for key, value in shown.items()},
-        "decision": text,
-        "mlflow.note.content": made.reason,
-    }
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    client.set_experiment_tag(experiment.experiment_id, _LAST_DECISION, _identify(decision))
+    return decision
 
 
 def load_decisions() -> list[Decision]:
-    """All decisions, the first one first.
+    """All decisions, oldest first.
 
     Raises:
-        CheckFailed: one is damaged, or was changed or taken out afterwards.
+        CheckFailed: a decision is invalid, or was changed or deleted.
     """
     if is_empty():
         return []
-    read = [_read(tags) for tags in Tracker.open().list_event_tags(EXPERIMENT)]
-    # a server that was killed after it had made the run, and before it said so, was told the same decision again
-    found = sorted(
-        {decision.sha256: decision for decision in read}.values(),
-        key=lambda decision: decision.number,
-    )
-    before = ""
-    for place, decision in enumerate(found, 1):
-        if (decision.number, decision.previous_sha256) != (place, before):
-            raise _damaged(f"the decision before number {decision.number}")
-        before = decision.sha256
-    held = connect().get_experiment_by_name(EXPERIMENT)
-    last = held.tags.get(_LAST) if held else None
-    if last and last not in map(_mark, found[-2:]):  # a kill may come before the mark is moved
-        raise _damaged("the last decision")
-    return found
+    recorded = [_from_tags(tags) for tags in Tracker.open().list_event_tags(EXPERIMENT)]
+    # MLflow's client repeats a request to a restarted server, which may have made the run already
+    unique = {decision.sha256: decision for decision in recorded}
+    decisions = sorted(unique.values(), key=lambda decision: decision.number)
+    previous_sha256 = ""
+    for number, decision in enumerate(decisions, 1):
+        if (decision.number, decision.previous_sha256) != (number, previous_sha256):
+            raise _tampering_error(f"the decision before number {decision.number}")
+        previous_sha256 = decision.sha256
+    experiment = connect().get_experiment_by_name(EXPERIMENT)
+    last = experiment.tags.get(_LAST_DECISION) if experiment else None
+    # the second last as well: a process can be killed before it updates the tag
+    if last and last not in map(_identify, decisions[-2:]):
+        raise _tampering_error("the last decision")
+    return decisions
 
 
-def _damaged(what: str) -> CheckFailed:
-    return CheckFailed(
-        f"{what} was changed or taken out",
-        where=f"MLflow experiment {EXPERIMENT}",
-        todo="restore it from a backup of the tracking database",
-    )
+def champion_history(name: str) -> list[int]:
+    """Versions of a registered model that were the champion, the current one last.
+
+    A rollback removes the last entry. A version that became the champion without a decision counts
+    as soon as a promotion has replaced it; a promotion that was interrupted and repeated counts
+    once.
+
+    Raises:
+        CheckFailed: a decision is invalid, or was changed or deleted.
+    """
+    history: list[int] = []
+    for decision in load_decisions():
+        if decision.name != name or decision.action == "refused":
+            continue
+        if decision.action == "rolled back":
+            history.pop()
+            continue
+        for version in (decision.previous_version, decision.version):
+            is_last = history[-1:] == [version]
+            is_repeated = history[-2:] == [version, decision.version]
+            if version is not None and not is_last and not is_repeated:
+                history.append(version)
+    return history
 
 
-def _read(tags: dict[str, Any]) -> Decision:
+def _identify(decision: Decision) -> str:
+    return f"{decision.number} {decision.sha256}"
+
+
+def _to_tags(decision: Decision) -> dict[str, str]:
+    return {
+        "decision.action": decision.action,
+        "decision.name": decision.name,
+        "decision.version": str(decision.version),
+        "decision.actor": decision.actor,
+        "decision": decision.model_dump_json(),
+        "mlflow.note.content": decision.reason,
+    }
+
+
+def _from_tags(tags: dict[str, Any]) -> Decision:
     try:
         return Decision.model_validate_json(tags["decision"])
     except (KeyError, ValidationError) as error:
         raise CheckFailed(
             "a decision cannot be read", where=f"MLflow experiment {EXPERIMENT}"
         ) from error
+
+
+def _tampering_error(what: str) -> CheckFailed:
+    return CheckFailed(
+        f"{what} was changed or deleted",
+        where=f"MLflow experiment {EXPERIMENT}",
+        todo="restore it from a backup of the tracking database",
+    )

@@ -27,179 +27,200 @@ from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import connect
 
 CONFIG = MonitoringConfig(name="standard")
+METRICS = ("auroc", "calibration_slope", "calibration_intercept")
 
 
-def quiet(line: str) -> None:
+def ignore_progress(line: str) -> None:
     pass
 
 
-def watch(in_service, folder: Path, out: Path | None = None) -> MonitoringResult:
-    return monitor(f"{in_service.name}/{in_service.version}", folder, quiet, CONFIG, out)
+def compare(in_service, folder: Path, out: Path | None = None) -> MonitoringResult:
+    reference = f"{in_service.name}/{in_service.version}"
+    return monitor(reference, folder, ignore_progress, CONFIG, out)
 
 
-def changed(in_service, folder: Path, change) -> Extract:
-    """The new ward with other events."""
+def change_events(in_service, folder: Path, change) -> Extract:
+    """Write the extract of new patients again, with changed events."""
     extract = Extract.open(in_service.new_extract)
     tables = extract.tables()
     provenance = Provenance(
         **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
     )
-    events = change(tables.events)
-    return write(
-        Tables(tables.stays, events, tables.treatments, tables.episodes), folder, provenance
-    )
+    changed = Tables(tables.stays, change(tables.events), tables.treatments, tables.episodes)
+    return write(changed, folder, provenance)
 
 
-def names(done: MonitoringResult) -> set[tuple[str, str]]:
-    return {(flag.kind, flag.of) for flag in done.flags}
+def flagged_properties(result: MonitoringResult) -> set[tuple[str, str]]:
+    return {(flag.kind, flag.name) for flag in result.flags}
 
 
 @pytest.fixture
-def reference(in_service) -> Reference:
-    held = in_service.trained.folder / "model_package" / "reference" / "reference.json"
-    return Reference.read(read_json(held), "here")
+def reference_file(in_service) -> Path:
+    return in_service.trained.folder / "model_package" / "reference" / "reference.json"
 
 
-def test_the_same_ward_is_quiet(in_service, tmp_path):
-    done = watch(in_service, in_service.new_extract, tmp_path / "report.html")
-    assert done.quiet, done.flags
-    assert (done.stays, done.alpha) == (1000, 0.01)
-    assert done.tests > 30
-    assert "Quiet" in (tmp_path / "report.html").read_text()
+@pytest.fixture
+def reference(reference_file) -> Reference:
+    return Reference.parse(read_json(reference_file), "in_service/1")
+
+
+def test_new_patients_of_the_same_ward_are_not_flagged(in_service, tmp_path):
+    result = compare(in_service, in_service.new_extract, tmp_path / "report.html")
+    assert not result.has_flags, result.flags
+    assert (result.stays, result.alpha) == (1000, 0.01)
+    assert result.tests > 30
+    assert "No drift" in (tmp_path / "report.html").read_text()
 
 
 def test_a_shift_is_flagged(in_service, tmp_path):
-    shift = pl.col("value") + pl.when(pl.col("variable") == "hr").then(12).otherwise(0)
-    extract = changed(
-        in_service, tmp_path / "shifted", lambda events: events.with_columns(value=shift)
+    shift = pl.when(pl.col("variable") == "hr").then(12).otherwise(0)
+    extract = change_events(
+        in_service,
+        tmp_path / "shifted",
+        lambda events: events.with_columns(value=pl.col("value") + shift),
     )
-    done = watch(in_service, extract.path)
-    assert ("value", "hr") in names(done)
-    assert (
-        not names(done)
-        - {("value", "hr"), ("risk", "mean risk")}
-        - {("performance", n) for n in PERFORMANCE}
-    )
-
-
-PERFORMANCE = ("auroc", "calibration_slope", "calibration_intercept")
+    flagged = flagged_properties(compare(in_service, extract.path))
+    consequences = {("risk", "mean risk"), *(("performance", name) for name in METRICS)}
+    assert ("measured_value", "hr") in flagged
+    assert flagged <= {("measured_value", "hr")} | consequences
 
 
 def test_doubled_missingness_is_flagged(in_service, reference, tmp_path):
-    """Of a variable that is charted often, so many values are taken away that its gaps double."""
-    charted = {e.of: e.sketch.mean for e in reference.entries if e.kind == "presence"}
-    of = max(charted, key=lambda name: charted[name] if charted[name] < 0.95 else 0)
-    keep = 1 - (1 - charted[of]) / charted[of]
-    chance = pl.struct("stay_id", "time").hash(seed=1) / 2**64
-    extract = changed(
-        in_service,
-        tmp_path / "gaps",
-        lambda e: e.filter((pl.col("variable") != of) | (chance < keep)),
-    )
-    assert ("presence", of) in names(watch(in_service, extract.path))
-
-
-def test_fahrenheit_is_named_in_the_quarantine(in_service, tmp_path):
-    """What the contract set aside as implausible is looked at, too."""
-    hot = pl.col("variable") == "temp"
-    extract = changed(in_service, tmp_path / "hot", lambda events: events.filter(~hot))
-    aside = Extract.open(in_service.new_extract).tables().events.filter(hot)
-    row = pl.struct(
-        "stay_id", "time", "known_at", "variable", value=pl.col("value") * 1.8 + 32
-    ).struct.json_encode()
-    told = {
-        "table": pl.lit("events"),
-        "key": pl.lit("?"),
-        "column": pl.lit("value"),
-        "rule": pl.lit("plausible_range"),
+    """Of a variable that is measured often, so many values are removed that missingness doubles."""
+    rates = {
+        distribution.name: distribution.sketch.mean
+        for distribution in reference.distributions
+        if distribution.kind == "measurement_rate"
     }
-    lines = aside.select(**told, stay_id="stay_id", value=pl.col("value").cast(pl.String), row=row)
-    lines.select(list(QUARANTINE)).write_parquet(extract.path / "quarantine.parquet")
-    done = watch(in_service, extract.path)
-    assert {("value", "temp"), ("presence", "temp")} <= names(done)
-    said = next(flag.said for flag in done.flags if (flag.kind, flag.of) == ("value", "temp"))
-    assert "looks like degF in 100% of the stays" in said
+    variable = max(rates, key=lambda name: rates[name] if rates[name] < 0.95 else 0)
+    share_to_keep = 1 - (1 - rates[variable]) / rates[variable]
+    random_share = pl.struct("stay_id", "time").hash(seed=1) / 2**64
+    is_kept = (pl.col("variable") != variable) | (random_share < share_to_keep)
+    extract = change_events(in_service, tmp_path / "sparse", lambda events: events.filter(is_kept))
+    flagged = flagged_properties(compare(in_service, extract.path))
+    assert ("measurement_rate", variable) in flagged
 
 
-def test_it_is_done_once_and_recorded_once(in_service):
-    one, other = (watch(in_service, in_service.new_extract) for _ in range(2))
-    assert other.stage.reused
-    assert one.run_id == other.run_id
-    run = connect().get_run(one.run_id)
+def test_fahrenheit_is_identified_in_the_quarantine(in_service, tmp_path):
+    """Values that ingestion quarantined as implausible are compared as well."""
+    is_temperature = pl.col("variable") == "temp"
+    extract = change_events(
+        in_service, tmp_path / "fahrenheit", lambda events: events.filter(~is_temperature)
+    )
+    temperatures = Extract.open(in_service.new_extract).tables().events.filter(is_temperature)
+    fahrenheit = pl.col("value") * 1.8 + 32
+    row = pl.struct("stay_id", "time", "known_at", "variable", value=fahrenheit)
+    quarantine = temperatures.select(
+        table=pl.lit("events"),
+        stay_id="stay_id",
+        key=pl.lit("?"),
+        column=pl.lit("value"),
+        rule=pl.lit("plausible_range"),
+        value=pl.col("value").cast(pl.String),
+        row=row.struct.json_encode(),
+    )
+    quarantine.select(list(QUARANTINE)).write_parquet(extract.path / "quarantine.parquet")
+    result = compare(in_service, extract.path)
+    assert {("measured_value", "temp"), ("measurement_rate", "temp")} <= flagged_properties(result)
+    summary = next(
+        flag.summary
+        for flag in result.flags
+        if (flag.kind, flag.name) == ("measured_value", "temp")
+    )
+    assert "100% of the stays seem to be in degF" in summary
+
+
+def test_a_comparison_is_made_and_recorded_once(in_service):
+    first = compare(in_service, in_service.new_extract)
+    second = compare(in_service, in_service.new_extract)
+    assert second.stage.reused
+    assert first.run_id == second.run_id
+    run = connect().get_run(first.run_id)
     assert run.data.tags["flowsheet.flagged"] == ""
     assert run.data.metrics["flags"] == 0
-    assert run.data.metrics["now.auroc"] > 0.5
-    kept = {each.path for each in connect().list_artifacts(one.run_id)}
-    assert {"report.html", "findings.parquet", "findings.json"} <= kept
+    assert run.data.metrics["current.auroc"] > 0.5
+    assert "ks_statistic.measured_value.hr" in run.data.metrics
+    assert "change.auroc" in run.data.metrics
+    artifacts = {artifact.path for artifact in connect().list_artifacts(first.run_id)}
+    assert {"report.html", "findings.parquet", "findings.json"} <= artifacts
 
 
-def test_the_page_loads_nothing_and_names_nobody(in_service):
-    done = watch(in_service, in_service.new_extract)
-    page = Path(done.report).read_text()
+def test_report_and_findings_are_self_contained_and_anonymous(in_service):
+    result = compare(in_service, in_service.new_extract)
+    page = Path(result.report).read_text()
     assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
     assert "<script" not in page
-    findings = pl.read_parquet(done.stage.folder / "findings.parquet")
+    findings = pl.read_parquet(result.stage.folder / "findings.parquet")
     assert not {"stay_id", "subject_id"} & set(findings.columns)
     assert set(findings["kind"]) == {
-        "value",
-        "presence",
-        "given",
-        "person",
-        "stay",
+        "measured_value",
+        "measurement_rate",
+        "treatment_exposure",
+        "demographics",
+        "length_of_stay",
         "risk",
         "performance",
     }
 
 
-def test_the_reference_names_nobody(in_service, reference):
-    text = (
-        in_service.trained.folder / "model_package" / "reference" / "reference.json"
-    ).read_text()
-    assert not re.search(r"stay_id|subject_id", text)
-    assert reference.measured_on == "test"
+def test_the_reference_is_anonymous(reference_file, reference):
+    assert not re.search(r"stay_id|subject_id", reference_file.read_text())
+    assert reference.evaluated_on == "test"
     assert reference.performance["auroc"].value > 0.55
-    assert max(len(entry.sketch.quantiles) for entry in reference.entries) <= 256
-    assert all(len(e.sketch.quantiles) * 5 <= e.sketch.n for e in reference.entries)
+    sketches = [distribution.sketch for distribution in reference.distributions]
+    assert max(len(sketch.quantiles) for sketch in sketches) <= 256
+    assert all(len(sketch.quantiles) * 5 <= sketch.n for sketch in sketches)
 
 
-def test_a_model_without_a_reference_says_so(in_service):
-    with pytest.raises(CheckFailed, match="keeps no reference") as failed:
-        Reference.read(None, "old/1")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "has no training reference"),
+        ({"version": 1}, "has version 1; this release needs version"),
+    ],
+)
+def test_a_model_without_a_current_reference_must_be_trained_again(content, message):
+    with pytest.raises(CheckFailed, match=message) as failed:
+        Reference.parse(content, "old/1")
     assert "train the model again" in str(failed.value)
 
 
-def test_the_command_exits_by_what_it_found(in_service, tmp_path):
+def test_the_command_exits_with_1_if_something_has_changed(in_service, tmp_path):
     model = f"{in_service.name}/{in_service.version}"
-    fine = CliRunner().invoke(
-        cli, ["monitor", model, str(in_service.new_extract), "--out", str(tmp_path / "r.html")]
+    report = str(tmp_path / "report.html")
+    unchanged = CliRunner().invoke(
+        cli, ["monitor", model, str(in_service.new_extract), "--out", report]
     )
-    assert fine.exit_code == 0, fine.output
-    assert "0 of" in fine.output
-    scale = pl.col("value") * pl.when(pl.col("variable") == "glu").then(1 / 18.016).otherwise(1)
-    extract = changed(
-        in_service, tmp_path / "mmol", lambda events: events.with_columns(value=scale)
+    assert unchanged.exit_code == 0, unchanged.output
+    assert "0 of" in unchanged.output
+    factor = pl.when(pl.col("variable") == "glu").then(1 / 18.016).otherwise(1)
+    extract = change_events(
+        in_service,
+        tmp_path / "mmol",
+        lambda events: events.with_columns(value=pl.col("value") * factor),
     )
-    flagged = CliRunner().invoke(cli, ["monitor", model, str(extract.path)])
-    assert isinstance(flagged.exception, CheckFailed)
-    assert flagged.exception.exit_code == 1
-    assert flagged.exception.what.startswith("changed: glu")
-    assert "glu (glucose, mg/dL) looks like mmol/L in 100% of the stays" in flagged.output
+    changed = CliRunner().invoke(cli, ["monitor", model, str(extract.path)])
+    assert isinstance(changed.exception, CheckFailed)
+    assert changed.exception.exit_code == 1
+    assert changed.exception.what.startswith("changed: glu")
+    assert "glu (glucose, mg/dL): 100% of the stays seem to be in mmol/L" in changed.output
 
 
-def test_an_unknown_choice_names_the_nearest():
-    with pytest.raises(UsageError, match="no monitoring called 'standrad'"):
+def test_an_unknown_configuration_is_a_usage_error():
+    with pytest.raises(UsageError, match="'standrad'"):
         load_monitoring_config("standrad")
 
 
-def test_the_declared_choice_is_the_documented_default():
+def test_the_standard_configuration_has_the_documented_defaults():
     assert load_monitoring_config("standard") == CONFIG
 
 
-def test_a_changed_quarantine_is_compared_anew(in_service, tmp_path):
-    folder = tmp_path / "same"
+def test_a_changed_quarantine_is_compared_again(in_service, tmp_path):
+    folder = tmp_path / "copy"
     shutil.copytree(in_service.new_extract, folder)
-    before = watch(in_service, folder)
+    before = compare(in_service, folder)
     pl.DataFrame(schema=QUARANTINE).write_parquet(folder / "quarantine.parquet")
-    after = watch(in_service, folder)
+    after = compare(in_service, folder)
     assert before.stage.key != after.stage.key
-    assert json.loads((after.stage.folder / "findings.json").read_text())["about"]["extract"]
+    findings = json.loads((after.stage.folder / "findings.json").read_text())
+    assert findings["provenance"]["extract"]

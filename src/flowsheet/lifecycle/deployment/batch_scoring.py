@@ -1,4 +1,4 @@
-"""Batch scoring: an extract in, a risk for every step of every stay out, as Parquet."""
+"""Batch scoring: a risk for every step of every stay of a cohort extract, as a Parquet file."""
 
 from __future__ import annotations
 
@@ -19,90 +19,100 @@ from flowsheet.state.hashing import digest
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.model_registry import ModelVersion
 
-SCORES: dict[str, pl.DataType] = {
+SCORE_SCHEMA: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
-    "time": TIME,  # when the prediction is made
+    "time": TIME,  # time of the prediction
     "step": pl.Int32(),
     "risk": pl.Float64(),
     "model": pl.String(),
     "version": pl.Int64(),
-    "extract": pl.String(),  # fingerprint of the records that were scored
+    "extract": pl.String(),  # fingerprint of the scored records
     "scored_at": pl.Datetime("us", "UTC"),
 }
 
 
-class Scored(FrozenModel):
-    """What a scoring gave."""
+class ScoringResult(FrozenModel):
+    """Result of scoring an extract."""
 
     stage: Stage
     file: str
+    """Parquet file with the columns of ``SCORE_SCHEMA``."""
     model: str
     version: int
     stays: int
     steps: int
 
 
-def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Scored:
-    """Score every stay of an extract with the version that ``NAME@ALIAS`` or ``NAME/VERSION``
-    means.
+def score(model: str, extract: Path, out: Path | None, progress: Progress) -> ScoringResult:
+    """Score every stay of a cohort extract with a registered model.
 
-    The same version and the same records are scored once: a second call finds the first one's file.
-    ``out`` gets a copy of it.
+    The same version and the same records are scored once: a second call returns the file of the
+    first.
+
+    Args:
+        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
+        extract: folder of the cohort extract.
+        out: file for a copy of the scores.
+        progress: receives lines about the progress.
 
     Raises:
         UsageError: there is no such version.
-        CheckFailed: the folder is no whole extract, or what it can hold is not what the model was
-        trained with.
-        FlowsheetError: the file cannot be written.
+        CheckFailed: the extract is incomplete or lacks most of the model's variables, or a risk is
+            not a probability.
+        FlowsheetError: the copy cannot be written.
     """
-    found = model_registry.resolve_reference(model)
-    opened = Extract.open(extract, verify=True)
-    model_package = model_registry.load_package(found)
-    check_variables(opened, model_package)
-    key = digest([model_package.training_key, found.name, found.version, opened.fingerprint])
+    version = model_registry.resolve_reference(model)
+    cohort = Extract.open(extract, verify=True)
+    model_package = model_registry.load_package(version)
+    check_variables(cohort, model_package)
+    key = digest([model_package.training_key, version.name, version.version, cohort.fingerprint])
 
     def make(folder: Path) -> None:
-        parts = [pl.DataFrame(schema=PREDICTIONS)]
-        for tables in iter_batches(opened):
-            parts.append(model_package.predict(tables))
-            progress(f"{sum(part['stay_id'].n_unique() for part in parts):,} stays scored")
-        risks = pl.concat(parts)
-        _check_whole(risks, found)
-        _marked(risks, found, opened).write_parquet(folder / "scores.parquet")
+        batches = [pl.DataFrame(schema=PREDICTIONS)]
+        stays = 0
+        for tables in iter_batches(cohort):
+            batches.append(model_package.predict(tables))
+            stays += batches[-1]["stay_id"].n_unique()
+            progress(f"{stays:,} stays scored")
+        risks = pl.concat(batches)
+        _check_probabilities(risks, version)
+        _add_provenance(risks, version, cohort).write_parquet(folder / "scores.parquet")
 
-    made = run_stage("scores", key, make)
-    file = made.folder / "scores.parquet"
+    stage = run_stage("scores", key, make)
+    file = stage.folder / "scores.parquet"
     if out is not None:
         export_file(file, out)
-    counted = pl.scan_parquet(file).select(pl.col("stay_id").n_unique(), pl.len()).collect().row(0)
-    return Scored(
-        stage=made,
+    stays, steps = (
+        pl.scan_parquet(file).select(pl.col("stay_id").n_unique(), pl.len()).collect().row(0)
+    )
+    return ScoringResult(
+        stage=stage,
         file=str(out or file),
-        model=found.name,
-        version=found.version,
-        stays=counted[0],
-        steps=counted[1],
+        model=version.name,
+        version=version.version,
+        stays=stays,
+        steps=steps,
     )
 
 
-def _check_whole(risks: pl.DataFrame, found: ModelVersion) -> None:
-    """No risk leaves the house that is none."""
-    wrong = risks.filter(
-        ~pl.col("risk").is_between(0, 1).fill_null(value=False) | pl.col("risk").is_nan()
-    )
-    if wrong.height:
-        stay, step = wrong.select("stay_id", "step").row(0)
+def _check_probabilities(risks: pl.DataFrame, version: ModelVersion) -> None:
+    is_probability = pl.col("risk").is_between(0, 1).fill_null(value=False)
+    invalid = risks.filter(~is_probability | pl.col("risk").is_nan())
+    if invalid.height:
+        stay, step = invalid.select("stay_id", "step").row(0)
         raise CheckFailed(
-            f"{wrong.height:,} of {risks.height:,} risks are no probabilities, the first of stay {stay}, step {step}",
-            where=f"{found.name}/{found.version}",
-            todo="do not use this version: roll back",
+            f"{invalid.height:,} of {risks.height:,} risks are not probabilities, "
+            f"first at stay {stay}, step {step}",
+            where=version.reference,
+            todo="do not use this version; go back to the previous one with `flowsheet rollback`",
         )
 
 
-def _marked(risks: pl.DataFrame, found: ModelVersion, extract: Extract) -> pl.DataFrame:
-    return risks.with_columns(
-        model=pl.lit(found.name),
-        version=pl.lit(found.version),
+def _add_provenance(risks: pl.DataFrame, version: ModelVersion, extract: Extract) -> pl.DataFrame:
+    scores = risks.with_columns(
+        model=pl.lit(version.name),
+        version=pl.lit(version.version),
         extract=pl.lit(extract.fingerprint),
         scored_at=pl.lit(datetime.now(UTC)),
-    ).select(pl.col(name).cast(kind) for name, kind in SCORES.items())
+    )
+    return scores.select(pl.col(name).cast(dtype) for name, dtype in SCORE_SCHEMA.items())

@@ -1,9 +1,9 @@
-"""What recorded models said of the same held-out rows, put side by side."""
+"""Recorded models with their held-out predictions, and whether these can be compared."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,104 +11,122 @@ from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
+_KEYS = ["repeat", "fold", "stay_id", "step"]
+_TARGETS = ("y", "scored", "in_state")
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """One reference's models and what they said of the held-out rows."""
+    """The models of one run or registered version, with their held-out predictions."""
 
     record: RunRecord
     predictions: Predictions
 
 
 def load_candidate(reference: str, folder: Path) -> Candidate:
-    """The models that a reference means; files go to ``folder``, which is made.
+    """Load the models of a run or registered version with their predictions.
+
+    Args:
+        reference: a run id, ``NAME/VERSION`` or ``NAME@ALIAS``.
+        folder: folder for downloaded files, which is created.
 
     Raises:
         UsageError: there is no such run or version.
-        CheckFailed: the run keeps no predictions of them.
+        CheckFailed: the run has no predictions of these models.
     """
     folder.mkdir()
     record = load_run_record(reference, folder)
-    held = Predictions.load(record.download_artifacts("evidence", folder))
-    missing = [model for model in record.models if model not in held.models]
-    kept = {model: model for model in record.models if model in held.models}
-    if not kept:
+    predictions = Predictions.load(record.download_artifacts("evidence", folder))
+    available = [model for model in record.models if model in predictions.models]
+    if not available:
         raise CheckFailed(
-            f"the run keeps no predictions of {', '.join(missing)}",
+            f"the run has no predictions of {', '.join(record.models)}",
             where=f"run {record.run_id}",
-            todo="the model was left out of its experiment: see the run's report",
+            todo="see the run's report for the reason why the model was excluded",
         )
-    return Candidate(record, held.select_models(kept))
+    return Candidate(record, predictions.select_models({model: model for model in available}))
 
 
-def check_comparable(first: Candidate, other: Candidate) -> None:
-    """Refuse to compare answers to different questions.
+def check_comparable(first: Candidate, second: Candidate) -> None:
+    """Check that two candidates have the same task and the same held-out rows.
 
     Raises:
-        CheckFailed: task or rows differ; says in what.
+        CheckFailed: task or rows differ; the message lists the differences.
     """
-    where = f"run {first.record.run_id} and run {other.record.run_id}"
-    tasks = [
-        {k: v for k, v in each.record.config["task"].items() if k != "name"}
-        for each in (first, other)
-    ]
-    differing = [key for key in tasks[0] if tasks[0][key] != tasks[1].get(key)]
-    if differing:
-        said = "; ".join(
-            f"task.{key} is {tasks[0][key]} and {tasks[1].get(key)}" for key in differing
-        )
-        raise CheckFailed(f"the tasks differ: {said}", where=where, todo="compare runs of one task")
-    if first.predictions.targets_fingerprint() != other.predictions.targets_fingerprint():
+    where = f"run {first.record.run_id} and run {second.record.run_id}"
+    task_differences = list(_find_task_differences(first, second))
+    if task_differences:
         raise CheckFailed(
-            f"the held-out rows differ: {'; '.join(_row_differences(first.predictions, other.predictions))}",
+            f"the tasks differ: {'; '.join(task_differences)}",
             where=where,
-            todo="compare runs with the same cohort, evaluation and seed: see fingerprint.* of the runs",
+            todo="compare runs of the same task",
+        )
+    if first.predictions.targets_fingerprint() != second.predictions.targets_fingerprint():
+        row_differences = _find_row_differences(first.predictions, second.predictions)
+        raise CheckFailed(
+            f"the held-out rows differ: {'; '.join(row_differences)}",
+            where=where,
+            todo="compare runs with the same cohort, evaluation and seed; "
+            "see the parameters fingerprint.* of the runs",
         )
 
 
-def _row_differences(a: Predictions, b: Predictions) -> list[str]:
-    ours, theirs = a.targets(), b.targets()
-    found = []
-    for name, one, other in (("first", ours, theirs), ("second", theirs, ours)):
-        alone = set(one["subject_id"].to_list()) - set(other["subject_id"].to_list())
-        if alone:
-            found.append(f"{len(alone):,} subjects only in the {name}")
-    keys = ["repeat", "fold", "stay_id", "step"]
-    common = ours.join(theirs, on=keys, suffix=".other")
-    if common.height < max(ours.height, theirs.height):
-        found.append(f"{ours.height:,} and {theirs.height:,} rows, {common.height:,} in common")
-    for column in ("y", "scored", "in_state"):
-        changed = int((common[column] != common[f"{column}.other"]).sum())
-        if changed:
-            found.append(f"{column} differs in {changed:,} rows")
-    return found or ["the order of rows"]
-
-
-def concat_models(contenders: Sequence[Candidate]) -> Predictions:
-    """All models of contenders that agree, under names that tell them apart.
+def concat_models(candidates: Sequence[Candidate]) -> Predictions:
+    """The predictions of all models in one table; models of the same name get their run's label.
 
     Raises:
-        UsageError: there is one model only, or one of them twice.
+        UsageError: there is only one model, or one model is given twice.
     """
-    counted = Counter(model for each in contenders for model in each.predictions.models)
-    if sum(counted.values()) < 2:
+    counts = Counter(model for candidate in candidates for model in candidate.predictions.models)
+    if sum(counts.values()) < 2:
         raise UsageError(
-            "there is one model only", todo="name another run, or an experiment with several models"
+            "there is only one model", todo="add another run, or an experiment with several models"
         )
-    renamed = [
-        each.predictions.select_models(
-            {
-                m: m if counted[m] == 1 else f"{m} ({each.record.label})"
-                for m in each.predictions.models
-            }
-        )
-        for each in contenders
-    ]
-    names = [name for each in renamed for name in each.models]
-    twice = [name for name, n in Counter(names).items() if n > 1]
-    if twice:
-        raise UsageError(f"{', '.join(twice)} is named twice", todo="name each run once")
-    joined = renamed[0]
-    for each in renamed[1:]:
-        joined = joined.join_models(each)
+    labelled = [_label_models(candidate, counts) for candidate in candidates]
+    names = Counter(name for predictions in labelled for name in predictions.models)
+    duplicates = [name for name, count in names.items() if count > 1]
+    if duplicates:
+        raise UsageError(f"{', '.join(duplicates)} is given twice", todo="give each run once")
+    joined, *others = labelled
+    for predictions in others:
+        joined = joined.join_models(predictions)
     return joined
+
+
+def _label_models(candidate: Candidate, counts: Counter[str]) -> Predictions:
+    """The candidate's predictions; models that ``counts`` has several times are renamed."""
+    label = candidate.record.label
+    names = {
+        model: model if counts[model] == 1 else f"{model} ({label})"
+        for model in candidate.predictions.models
+    }
+    return candidate.predictions.select_models(names)
+
+
+def _find_task_differences(first: Candidate, second: Candidate) -> Iterator[str]:
+    first_task, second_task = first.record.config["task"], second.record.config["task"]
+    for key, value in first_task.items():
+        other = second_task.get(key)
+        if key != "name" and value != other:
+            yield f"task.{key} is {value} and {other}"
+
+
+def _find_row_differences(first: Predictions, second: Predictions) -> list[str]:
+    first_rows, second_rows = first.targets(), second.targets()
+    first_subjects = set(first_rows["subject_id"].to_list())
+    second_subjects = set(second_rows["subject_id"].to_list())
+    differences = []
+    if only_first := first_subjects - second_subjects:
+        differences.append(f"{len(only_first):,} subjects only in the first")
+    if only_second := second_subjects - first_subjects:
+        differences.append(f"{len(only_second):,} subjects only in the second")
+    common = first_rows.join(second_rows, on=_KEYS, suffix=".second")
+    if common.height < max(first_rows.height, second_rows.height):
+        differences.append(
+            f"{first_rows.height:,} and {second_rows.height:,} rows, {common.height:,} in common"
+        )
+    for column in _TARGETS:
+        changed = int((common[column] != common[f"{column}.second"]).sum())
+        if changed:
+            differences.append(f"{column} differs in {changed:,} rows")
+    return differences or ["the order of rows"]

@@ -1,4 +1,8 @@
-"""Models of runs that exist already, compared on the rows that all of them were tested on."""
+"""Compare models of finished runs on their common held-out rows.
+
+(:mod:`flowsheet.lifecycle.experiment.evaluate` evaluates the models of one experiment while it
+runs.)
+"""
 
 from __future__ import annotations
 
@@ -29,110 +33,114 @@ from flowsheet.timestamps import local_now_text
 from flowsheet.tracking.runs import Tracker
 
 EXPERIMENT = "comparisons"
-"""Where MLflow keeps them."""
+"""MLflow experiment of the comparisons."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What comparing came to."""
+class ModelComparison:
+    """Result of a comparison."""
 
     evidence: Evidence
     report: Path
     run_id: str
 
 
-def compare_runs(references: Sequence[str], metric: str | None = None) -> Comparison:
-    """Compare the models of some runs or registered versions; all must have been asked the same of
-    the same rows.
+def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelComparison:
+    """Compare the models of several runs or registered versions.
+
+    All must have the same task and the same held-out rows.
 
     Args:
-        references: run ids, ``NAME/VERSION`` or ``NAME@ALIAS``; of a whole experiment all models
-        compete. metric: the leaderboard's order; by default that of the first run's experiment.
+        references: run ids, ``NAME/VERSION`` or ``NAME@ALIAS``; of an experiment's run all models
+            are compared.
+        metric: order of the leaderboard; by default that of the first run's experiment.
 
     Raises:
         UsageError: there is no such run, or nothing to compare.
-        CheckFailed: task or rows differ (says in what), or a run has no predictions.
+        CheckFailed: tasks or rows differ, or a run has no predictions.
     """
     if metric:
         METRICS.get(metric)
-    with tempfile.TemporaryDirectory() as folder:
-        contenders = [
-            load_candidate(reference, Path(folder) / str(i))
+    with tempfile.TemporaryDirectory() as temporary:
+        candidates = [
+            load_candidate(reference, Path(temporary) / str(i))
             for i, reference in enumerate(references)
         ]
-    for other in contenders[1:]:
-        check_comparable(contenders[0], other)
-    joined = concat_models(contenders)
-    first = contenders[0].record
-    evaluation = EvaluationConfig.model_validate(first.config["evaluation"])
-    evaluation = evaluation.model_copy(update={"metric": metric or evaluation.metric})
-    made = _judged(
-        joined,
-        TaskConfig.model_validate(first.config["task"]),
-        evaluation,
-        int(first.config["seed"]),
-    )
-    evidence = Evidence.load(made.folder)
-    report = _report(evidence, contenders, made)
-    return Comparison(evidence, report, _tracked(evidence, contenders, made, report))
+    for candidate in candidates[1:]:
+        check_comparable(candidates[0], candidate)
+    predictions = concat_models(candidates)
+    config = candidates[0].record.config
+    evaluation = EvaluationConfig.model_validate(config["evaluation"])
+    if metric:
+        evaluation = evaluation.model_copy(update={"metric": metric})
+    task = TaskConfig.model_validate(config["task"])
+    stage = _evaluate(predictions, task, evaluation, seed=int(config["seed"]))
+    evidence = Evidence.load(stage.folder)
+    report = _write_report(evidence, candidates, stage)
+    run_id = _record_run(evidence, candidates, stage, report)
+    return ModelComparison(evidence, report, run_id)
 
 
-def _judged(
-    joined: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
+def _evaluate(
+    predictions: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
 ) -> Stage:
+    """The stage with predictions and evidence."""
     key = digest(
         {
             "version": VERSION,
-            "truth": joined.targets_fingerprint(),
-            "said": joined.probabilities_fingerprint(),
-            "thresholds": [fold.thresholds for fold in joined.folds],
+            "targets": predictions.targets_fingerprint(),
+            "probabilities": predictions.probabilities_fingerprint(),
+            "thresholds": [fold.thresholds for fold in predictions.folds],
             "evaluation": evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": seed,
         }
     )
 
     def make(folder: Path) -> None:
-        joined.save(folder)
-        evaluate_predictions(joined, task, evaluation, seed).save(folder)
+        predictions.save(folder)
+        evaluate_predictions(predictions, task, evaluation, seed).save(folder)
 
     return run_stage("comparison", key, make)
 
 
-def _report(evidence: Evidence, contenders: Sequence[Candidate], made: Stage) -> Path:
-    first = contenders[0].record
-    runs = {
-        each.record.label: f"{each.record.experiment}, run {each.record.run_id}"
-        for each in contenders
-    }
+def _write_report(evidence: Evidence, candidates: Sequence[Candidate], stage: Stage) -> Path:
+    first = candidates[0].record
+    records = [candidate.record for candidate in candidates]
+    runs = {record.label: f"{record.experiment}, run {record.run_id}" for record in records}
     page = render(
         ReportData(
             title="comparison",
             evidence=evidence,
             question=describe_task(TaskConfig.model_validate(first.config["task"])),
-            description="Models of runs that existed already, on the rows that all of them were tested on.",
+            description="Models of finished runs, on their common held-out rows.",
             record={"Runs": runs, "Fingerprints": dict(first.fingerprints)},
             config_yaml=yaml.safe_dump(dict(first.config), sort_keys=False, allow_unicode=True),
             created_at=local_now_text(),
         )
     )
-    folder = Store.open().path("report", made.key)
+    folder = Store.open().path("report", stage.key)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(page)
-    return folder / "report.html"
+    file = folder / "report.html"
+    file.write_text(page)
+    return file
 
 
-def _tracked(evidence: Evidence, contenders: Sequence[Candidate], made: Stage, report: Path) -> str:
+def _record_run(
+    evidence: Evidence, candidates: Sequence[Candidate], stage: Stage, report: Path
+) -> str:
+    """Record the comparison in MLflow; returns the id of its run."""
     tracker = Tracker.open()
-    compared = {each.record.run_id: each.record.experiment for each in contenders}
-    run = tracker.start_comparison_run(EXPERIMENT, made.key, compared)
-    if not run.finished:
-        for model in evidence.models:
-            child = tracker.start_model_run(run.run_id, model, digest([made.key, model]))
-            tracker.log(child, metrics=evidence.metrics(model))
-            tracker.finish(child)
-        tracker.log(run.run_id, tags={"flowsheet.best": evidence.models[0]})
-        tracker.log_artifacts(run.run_id, made.folder, "evidence")
-        tracker.log_artifacts(run.run_id, report.parent, "report")
-        tracker.set_description(run.run_id, evidence.headline)
-        tracker.finish(run.run_id)
+    compared = {candidate.record.run_id: candidate.record.experiment for candidate in candidates}
+    run = tracker.start_comparison_run(EXPERIMENT, stage.key, compared)
+    if run.finished:
+        return run.run_id
+    for model in evidence.models:
+        model_run = tracker.start_model_run(run.run_id, model, digest([stage.key, model]))
+        tracker.log(model_run, metrics=evidence.metrics(model))
+        tracker.finish(model_run)
+    tracker.log(run.run_id, tags={"flowsheet.best": evidence.models[0]})
+    tracker.log_artifacts(run.run_id, stage.folder, "evidence")
+    tracker.log_artifacts(run.run_id, report.parent, "report")
+    tracker.set_description(run.run_id, evidence.headline)
+    tracker.finish(run.run_id)
     return run.run_id

@@ -1,4 +1,4 @@
-"""A stage's file where the user wants it."""
+"""Copy a stage's file to a path that the user chose."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from flowsheet.errors import FlowsheetError
 
 
 def export_file(file: Path, out: Path) -> None:
-    """A copy that is there whole or not at all; an older file of that name is replaced.
+    """Copy ``file`` to ``out`` atomically; an older file of that name is replaced.
 
     Raises:
-        FlowsheetError: it cannot be written.
+        FlowsheetError: the copy cannot be written.
     """
     if out.is_dir():
         raise FlowsheetError(
-            "there is a folder of that name",
+            "the output path is a folder",
             where=str(out),
-            todo=f"name a file, such as {file.name}",
+            todo=f"choose a file name, such as {out / file.name}",
         )
-    part = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
+    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, part)
-        part.replace(out)
+        shutil.copyfile(file, partial)
+        partial.replace(out)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise FlowsheetError(
-            f"could not write: {error.strerror}", where=str(out), todo="name another file"
+            f"could not write: {error.strerror}", where=str(out), todo="choose another file"
         ) from error

@@ -1,9 +1,11 @@
-"""What a version must show before it serves, gate by gate."""
+"""The gates of a promotion: checks that a model version must pass to become the champion."""
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import median
 
 import polars as pl
@@ -13,7 +15,11 @@ from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.subsets import ALL
-from flowsheet.lifecycle.deployment.candidates import Candidate, check_comparable
+from flowsheet.lifecycle.deployment.candidates import (
+    Candidate,
+    check_comparable,
+    load_candidate,
+)
 from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.prediction.input_rows import example_tables
@@ -21,54 +27,75 @@ from flowsheet.tracking import model_registry
 from flowsheet.tracking.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-_TRIES = 15
+"""Names of the two models in the evidence."""
+_TIMED_PREDICTIONS = 15
 
 
-class Gate(FrozenModel):
-    """One gate's verdict."""
+class GateResult(FrozenModel):
+    """Result of one gate."""
 
     name: str
     passed: bool
-    said: str
-    """Figure and limit, in words."""
+    summary: str
+    """Measured value and limit, or the reason, in words."""
 
 
-def gates(
-    version: ModelVersion, candidate: Candidate, champion: Candidate | None, config: PromotionConfig
-) -> list[Gate]:
-    """Every gate, passed or not; without a champion those that compare are passed."""
-    rows = _same_rows(candidate, champion)
-    evidence = _evidence(candidate, champion if rows.passed else None, config)
-    against = _against(evidence, config) if champion and rows.passed else None
-    return [
+def evaluate_gates(
+    version: ModelVersion, champion_version: ModelVersion | None, config: PromotionConfig
+) -> tuple[GateResult, ...]:
+    """Evaluate every gate for a version; without a champion, the comparing gates pass.
+
+    Args:
+        version: the candidate.
+        champion_version: the champion to compare with, if there is one.
+        config: the gates' limits.
+
+    Raises:
+        CheckFailed: a run has no predictions.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        candidate = load_candidate(version.reference, folder / CANDIDATE)
+        champion = (
+            load_candidate(champion_version.reference, folder / CHAMPION)
+            if champion_version
+            else None
+        )
+    rows = _check_rows(candidate, champion)
+    comparable = champion if rows.passed else None
+    evidence = _evaluate(candidate, comparable, config)
+    if comparable:
+        comparison = _check_comparison(evidence, config)
+    else:
+        reason = "not compared: other rows" if champion else "there is no champion yet"
+        comparison = GateResult(name=config.rule, passed=champion is None, summary=reason)
+    return (
         rows,
-        against or Gate(name=config.rule, passed=champion is None, said=_not_compared(champion)),
-        *_calibration(evidence, config),
-        _subgroups(evidence, config),
-        *_package(version, config),
-    ]
+        comparison,
+        *_check_calibration(evidence, config),
+        _check_subgroups(evidence, config),
+        *_check_package(version, config),
+    )
 
 
-def _same_rows(candidate: Candidate, champion: Candidate | None) -> Gate:
+def _check_rows(candidate: Candidate, champion: Candidate | None) -> GateResult:
     if champion is None:
-        return Gate(name="rows", passed=True, said="there is no champion to be compared with")
+        return GateResult(name="rows", passed=True, summary="there is no champion to compare with")
     try:
         check_comparable(champion, candidate)
     except CheckFailed as difference:
-        return Gate(name="rows", passed=False, said=difference.what)
-    return Gate(name="rows", passed=True, said="task and held-out rows are the champion's")
+        return GateResult(name="rows", passed=False, summary=difference.what)
+    return GateResult(
+        name="rows", passed=True, summary="same task and held-out rows as the champion"
+    )
 
 
-def _not_compared(champion: Candidate | None) -> str:
-    return "not judged: the rows are not the champion's" if champion else "there is no champion yet"
-
-
-def _evidence(
+def _evaluate(
     candidate: Candidate, champion: Candidate | None, config: PromotionConfig
 ) -> Evidence:
-    held = _as(candidate, CANDIDATE)
+    predictions = _rename_model(candidate, CANDIDATE)
     if champion:
-        held = held.join_models(_as(champion, CHAMPION))
+        predictions = predictions.join_models(_rename_model(champion, CHAMPION))
     recorded = candidate.record.config
     evaluation = EvaluationConfig.model_validate(recorded["evaluation"]).model_copy(
         update={
@@ -77,82 +104,98 @@ def _evidence(
             "confidence": config.confidence,
         }
     )
-    return evaluate_predictions(
-        held, TaskConfig.model_validate(recorded["task"]), evaluation, int(recorded["seed"])
-    )
+    task = TaskConfig.model_validate(recorded["task"])
+    return evaluate_predictions(predictions, task, evaluation, int(recorded["seed"]))
 
 
-def _as(contender: Candidate, name: str) -> Predictions:
-    return contender.predictions.select_models({contender.predictions.models[0]: name})
+def _rename_model(candidate: Candidate, name: str) -> Predictions:
+    (model, *_) = candidate.predictions.models
+    return candidate.predictions.select_models({model: name})
 
 
-def _against(evidence: Evidence, config: PromotionConfig) -> Gate:
-    """The paired difference, turned so that more is better, against 0 or the margin."""
+def _check_comparison(evidence: Evidence, config: PromotionConfig) -> GateResult:
+    """The interval of the paired difference must lie above 0, or above minus the margin.
+
+    The difference is signed so that positive values favour the candidate.
+    """
     metric = METRICS.get(config.metric)()
     pair = evidence.pairs.filter(metric=config.metric, subset=ALL).row(0, named=True)
     sign = 1 if (pair["model_a"] == CANDIDATE) == metric.larger_is_better else -1
     low, high = sorted((sign * pair["low"], sign * pair["high"]))
     limit = 0.0 if config.rule == "better" else -config.margin
-    told = f"{metric.label} {sign * pair['difference']:+.4f} [{low:+.4f}, {high:+.4f}] for the candidate"
-    return Gate(
+    difference = f"{metric.label} {sign * pair['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
+    return GateResult(
         name=config.rule,
         passed=low > limit,
-        said=f"{told}; the interval must lie above {limit:+.4f}",
+        summary=f"{difference} for the candidate; the interval must lie above {limit:+.4f}",
     )
 
 
-def _figure(evidence: Evidence, metric: str) -> float:
+def _check_calibration(evidence: Evidence, config: PromotionConfig) -> Iterator[GateResult]:
+    slope = _get_metric(evidence, "calibration_slope")
+    low, high = config.calibration_slope
+    yield GateResult(
+        name="calibration slope",
+        passed=low <= slope <= high,
+        summary=f"{slope:.3f}, must be {low:g} to {high:g}",
+    )
+    ece = _get_metric(evidence, "ece")
+    yield GateResult(
+        name="calibration error",
+        passed=ece <= config.ece,
+        summary=f"{ece:.4f}, must be at most {config.ece:g}",
+    )
+
+
+def _get_metric(evidence: Evidence, metric: str) -> float:
+    """The candidate's metric on all rows; NaN: not estimable."""
     row = evidence.leaderboard.filter(model=CANDIDATE, subset=ALL, metric=metric)
     return float(row["value"].item()) if row.height else float("nan")
 
 
-def _calibration(evidence: Evidence, config: PromotionConfig) -> Iterator[Gate]:
-    slope, (low, high) = _figure(evidence, "calibration_slope"), config.calibration_slope
-    yield Gate(
-        name="calibration slope",
-        passed=low <= slope <= high,
-        said=f"{slope:.3f}, must be {low:g} to {high:g}",
+def _check_subgroups(evidence: Evidence, config: PromotionConfig) -> GateResult:
+    label = METRICS.get(config.metric).label
+    is_subgroup = pl.col("subset").str.contains(":")
+    subgroups = evidence.leaderboard.filter(is_subgroup, model=CANDIDATE, metric=config.metric)
+    subgroups = subgroups.filter(pl.col("value").is_not_nan())
+    if subgroups.is_empty():
+        return GateResult(
+            name="subgroups", passed=True, summary=f"{label} is not estimable in any subgroup"
+        )
+    worst = subgroups.sort("value", "subset").row(0, named=True)
+    lowest = f"lowest {label} {worst['value']:.3f} ({worst['subset']})"
+    return GateResult(
+        name="subgroups",
+        passed=worst["value"] >= config.subgroup_floor,
+        summary=f"{lowest}, must be at least {config.subgroup_floor:g}",
     )
-    ece = _figure(evidence, "ece")
-    yield Gate(
-        name="calibration error",
-        passed=ece <= config.ece,
-        said=f"{ece:.4f}, must be at most {config.ece:g}",
-    )
 
 
-def _subgroups(evidence: Evidence, config: PromotionConfig) -> Gate:
-    label = METRICS.get(config.metric)().label
-    groups = evidence.leaderboard.filter(
-        pl.col("subset").str.contains(":"), model=CANDIDATE, metric=config.metric
-    ).filter(pl.col("value").is_not_nan())
-    if groups.is_empty():
-        return Gate(name="subgroups", passed=True, said=f"{label} is estimable in no subgroup")
-    worst = groups.sort("value", "subset").row(0, named=True)
-    said = f"least {label} {worst['value']:.3f} ({worst['subset']}), must be at least {config.subgroup_floor:g}"
-    return Gate(name="subgroups", passed=worst["value"] >= config.subgroup_floor, said=said)
-
-
-def _package(version: ModelVersion, config: PromotionConfig) -> Iterator[Gate]:
-    """It loads, takes what every package takes, and answers in time."""
+def _check_package(version: ModelVersion, config: PromotionConfig) -> Iterator[GateResult]:
+    """The package loads, has this release's signature, and predicts fast enough."""
+    tables = example_tables()
     try:
         model_package = model_registry.load_package(version)
-        asked = example_tables()
-        answer = model_package.predict(asked)
+        predictions = model_package.predict(tables)
     except FlowsheetError as error:
-        yield Gate(name="signature", passed=False, said=f"the package does not answer: {error}")
+        yield GateResult(
+            name="signature", passed=False, summary=f"the package does not predict: {error}"
+        )
         return
-    fits = answer.height > 0 and model_registry.has_current_signature(version)
-    yield Gate(
+    valid = predictions.height > 0 and model_registry.has_current_signature(version)
+    yield GateResult(
         name="signature",
-        passed=fits,
-        said="raw events in, risks out" if fits else "other columns than ours",
+        passed=valid,
+        summary="raw events in, risks out" if valid else "columns differ from this release's",
     )
     seconds = []
-    for _ in range(_TRIES):
+    for _ in range(_TIMED_PREDICTIONS):
         started = time.perf_counter()
-        model_package.predict(asked)
+        model_package.predict(tables)
         seconds.append(time.perf_counter() - started)
-    took = 1000 * median(seconds)
-    said = f"{took:.0f} ms for one stay, must be at most {config.latency_ms:g} ms"
-    yield Gate(name="latency", passed=took <= config.latency_ms, said=said)
+    latency_ms = 1000 * median(seconds)
+    yield GateResult(
+        name="latency",
+        passed=latency_ms <= config.latency_ms,
+        summary=f"{latency_ms:.0f} ms for one stay, must be at most {config.latency_ms:g} ms",
+    )

@@ -1,4 +1,4 @@
-"""Monitoring: what a registered model meets now, held against what it was trained on."""
+"""Compare new records with those that a registered model was trained on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
 from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
-from flowsheet.monitoring.findings import Findings, compare
-from flowsheet.monitoring.profile import VERSION
-from flowsheet.monitoring.reference import Reference, mean_risk_profile, sketches
-from flowsheet.monitoring.report import Watched, render
+from flowsheet.monitoring.findings import Finding, Findings, find_changes
+from flowsheet.monitoring.profile import PROFILE_VERSION, PropertyKind
+from flowsheet.monitoring.reference import Reference, mean_risk_profile, sketch_profile
+from flowsheet.monitoring.report import MonitoringReport, render_report
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.timestamps import local_now_text
@@ -27,25 +27,26 @@ from flowsheet.tracking.monitoring_runs import record_monitoring_run
 
 
 class Flag(FrozenModel):
-    """Something that has changed."""
+    """A property that has changed."""
 
-    kind: str
-    """``value``, ``presence``, ``given``, ``person``, ``stay``, ``risk`` or ``performance``."""
-    of: str
-    """A variable, a drug, something known of the patient, or a figure of merit."""
-    said: str
+    kind: PropertyKind
+    name: str
+    """A variable, a drug, an attribute of the patient, or a metric."""
+    summary: str
+    """The change as a sentence."""
 
 
 class MonitoringResult(FrozenModel):
-    """What monitoring found; the stage's folder holds report.html, findings.parquet and findings.json."""
+    """Result of a comparison; the stage has report.html, findings.parquet and findings.json."""
 
     stage: Stage
     model: str
     version: int
     stays: int
     tests: int
+    """Number of properties that were tested."""
     alpha: float
-    """The chance, at most, that anything is flagged although nothing has changed."""
+    """Upper bound of the probability that anything is flagged although nothing has changed."""
     flags: tuple[Flag, ...]
     """The largest change first."""
     report: str
@@ -53,16 +54,16 @@ class MonitoringResult(FrozenModel):
     """In MLflow's experiment ``monitoring``."""
 
     @property
-    def quiet(self) -> bool:
-        """Whether nothing was flagged."""
-        return not self.flags
+    def has_flags(self) -> bool:
+        """Whether anything has changed."""
+        return bool(self.flags)
 
 
 def load_monitoring_config(name: str) -> MonitoringConfig:
-    """The choice of that name in conf/monitoring.
+    """The configuration of that name in conf/monitoring.
 
     Raises:
-        UsageError: there is none, or it is wrong.
+        UsageError: there is none, or it is invalid.
     """
     return validate_config(MonitoringConfig, load("monitoring", name), where=f"monitoring {name}")
 
@@ -70,110 +71,130 @@ def load_monitoring_config(name: str) -> MonitoringConfig:
 def monitor(
     model: str, extract: Path, progress: Progress, config: MonitoringConfig, out: Path | None = None
 ) -> MonitoringResult:
-    """Compare an extract with what the version that ``NAME@ALIAS`` or ``NAME/VERSION`` means was
-    trained on.
+    """Compare a cohort extract with the training reference of a registered model.
 
-    The same version, records and configuration are compared once. ``out`` gets a copy of the
-    report. A changed model is no error here: ask ``quiet``.
+    The same version, records and configuration are compared once. A changed model is not an
+    error: see ``MonitoringResult.has_flags``.
+
+    Args:
+        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
+        extract: folder of the cohort extract.
+        progress: receives lines about the progress.
+        config: significance level and minimum changes.
+        out: file for a copy of the report.
 
     Raises:
         UsageError: there is no such version.
-        CheckFailed: the folder is no whole extract, what it can hold is not what the model was
-            trained with, or the model keeps no reference.
-        FlowsheetError: the report cannot be written.
+        CheckFailed: the extract is incomplete or lacks most of the model's variables, or the model
+            has no reference.
+        FlowsheetError: the copy of the report cannot be written.
     """
-    found = model_registry.resolve_reference(model)
-    opened = Extract.open(extract, verify=True)
-    model_package = model_registry.load_package(found)
-    check_variables(opened, model_package)
-    reference = Reference.read(model_package.reference, f"{found.name}/{found.version}")
+    version = model_registry.resolve_reference(model)
+    current = Extract.open(extract, verify=True)
+    model_package = model_registry.load_package(version)
+    check_variables(current, model_package)
+    reference = Reference.parse(model_package.reference, version.reference)
     key = digest(
         [
-            VERSION,
+            PROFILE_VERSION,
             model_package.training_key,
-            found.name,
-            found.version,
-            *_records(opened),
+            version.name,
+            version.version,
+            *_fingerprints(current),
             config.model_dump(mode="json"),
         ]
     )
 
     def make(folder: Path) -> None:
-        lines, risks = collect_current_data(model_package, opened, progress)
-        findings = compare(reference, lines, risks, config)
-        findings.frame().write_parquet(folder / "findings.parquet")
-        about = _about(found, opened)
-        write_json(
-            folder / "findings.json", {"about": about, "findings": findings.model_dump(mode="json")}
-        )
-        watched = Watched(
-            title=f"{found.name}/{found.version}",
+        profile, risks = collect_current_data(model_package, current, progress)
+        findings = find_changes(reference, profile, risks, config)
+        provenance = _describe_provenance(version, current)
+        distributions = sketch_profile(pl.concat([profile, mean_risk_profile(risks)]))
+        report = MonitoringReport(
+            title=version.reference,
             reference=reference,
             findings=findings,
             config=config,
-            about=about,
-            made_at=local_now_text(),
-            now={
-                (each.kind, each.of): each.sketch
-                for each in sketches(pl.concat([lines, mean_risk_profile(risks)]))
-            },
+            provenance=provenance,
+            created_at=local_now_text(),
+            current={(d.kind, d.name): d.sketch for d in distributions},
         )
-        (folder / "report.html").write_text(render(watched))
+        findings.frame().write_parquet(folder / "findings.parquet")
+        write_json(
+            folder / "findings.json",
+            {"provenance": provenance, "findings": findings.model_dump(mode="json")},
+        )
+        (folder / "report.html").write_text(render_report(report))
 
-    made = run_stage("monitoring", key, make)
+    stage = run_stage("monitoring", key, make)
     if out is not None:
-        export_file(made.folder / "report.html", out)
-    findings = Findings.model_validate(read_json(made.folder / "findings.json")["findings"])
+        export_file(stage.folder / "report.html", out)
+    findings = Findings.model_validate(read_json(stage.folder / "findings.json")["findings"])
     return MonitoringResult(
-        stage=made,
-        model=found.name,
-        version=found.version,
+        stage=stage,
+        model=version.name,
+        version=version.version,
         stays=findings.stays,
         tests=findings.tests,
         alpha=findings.alpha,
-        flags=tuple(Flag(kind=f.kind, of=f.of, said=f.said) for f in findings.flags),
-        report=str(out or made.folder / "report.html"),
-        run_id=_record(key, found, made, findings),
+        flags=tuple(Flag(kind=f.kind, name=f.name, summary=f.summary) for f in findings.flags),
+        report=str(out or stage.folder / "report.html"),
+        run_id=_record_run(version, stage, findings),
     )
 
 
-def _records(extract: Extract) -> list[str]:
-    """Fingerprints of what is compared; the quarantine is no part of the extract's own."""
-    aside = quarantine_file(extract)
-    return [extract.fingerprint, file_digest(aside) if aside else ""]
+def _fingerprints(extract: Extract) -> list[str]:
+    """Of the extract and of its quarantine, which the extract's fingerprint does not cover."""
+    quarantine = quarantine_file(extract)
+    return [extract.fingerprint, file_digest(quarantine) if quarantine else ""]
 
 
-def _about(found: ModelVersion, extract: Extract) -> dict[str, str | int]:
+def _describe_provenance(version: ModelVersion, extract: Extract) -> dict[str, str | int]:
     return {
-        "model": found.name,
-        "version": found.version,
+        "model": version.name,
+        "version": version.version,
         "extract": extract.fingerprint,
         "source": extract.manifest.source.name,
         "compared_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-def _record(key: str, found: ModelVersion, made: Stage, findings: Findings) -> str:
-    flagged = ", ".join(f"{f.kind} of {f.of}" for f in findings.flags)
-    metrics: dict[str, float | None] = {
-        f"now.{each.name}": each.value for each in findings.performance.figures
-    }
-    metrics |= {f"gap.{f.kind}.{_metric_name(f.of)}": f.gap for f in findings.findings}
-    lines = [f"- {f.said}" for f in findings.flags] or ["Nothing was flagged."]
+def _record_run(version: ModelVersion, stage: Stage, findings: Findings) -> str:
+    """Record a comparison in MLflow; returns the id of its run."""
+    flags = findings.flags
+    flagged = ", ".join(f"{flag.kind} of {flag.name}" for flag in flags)
+    summary = [f"- {flag.summary}" for flag in flags] or ["Nothing was flagged."]
     return record_monitoring_run(
-        key,
-        f"{found.name}/{found.version}",
+        stage.key,
+        version.reference,
         tags={
-            "flowsheet.model": found.name,
-            "flowsheet.version": str(found.version),
+            "flowsheet.model": version.name,
+            "flowsheet.version": str(version.version),
             "flowsheet.flagged": flagged[:5000],
         },
-        metrics=metrics | {"flags": float(len(findings.flags)), "tests": float(findings.tests)},
-        folder=made.folder,
-        markdown="\n".join(lines),
+        metrics=_collect_metrics(findings),
+        folder=stage.folder,
+        markdown="\n".join(summary),
     )
 
 
-def _metric_name(of: str) -> str:
-    """As MLflow takes it."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in of)
+def _collect_metrics(findings: Findings) -> dict[str, float | None]:
+    metrics: dict[str, float | None] = {
+        "flags": float(len(findings.flags)),
+        "tests": float(findings.tests),
+    }
+    metrics |= {f"current.{metric.name}": metric.value for metric in findings.performance.metrics}
+    metrics |= {_metric_name(f): _metric_value(f) for f in findings.findings}
+    return metrics
+
+
+def _metric_name(finding: Finding) -> str:
+    """``change.NAME`` or ``ks_statistic.KIND.NAME``, in characters that MLflow allows."""
+    name = "".join(c if c.isalnum() or c in "_-. /" else "_" for c in finding.name)
+    if finding.kind == "performance":
+        return f"change.{name}"
+    return f"ks_statistic.{finding.kind}.{name}"
+
+
+def _metric_value(finding: Finding) -> float | None:
+    return finding.change if finding.kind == "performance" else finding.ks_statistic

@@ -14,13 +14,13 @@ from flowsheet.cohort.schema import Tables
 from flowsheet.lifecycle.experiment.extract_batches import iter_batches
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
-from flowsheet.monitoring.performance import RISKS
+from flowsheet.monitoring.performance import RISK_SCHEMA
 from flowsheet.monitoring.profile import (
-    PROFILE,
-    VERSION,
+    PROFILE_SCHEMA,
+    PROFILE_VERSION,
     build_profile_sequences,
-    implausible,
-    profile,
+    compute_profile,
+    profile_implausible_values,
 )
 from flowsheet.monitoring.reference import Reference
 from flowsheet.prediction.model_package import ModelPackage
@@ -37,7 +37,7 @@ class StayRisks(NamedTuple):
     risk: Floats
 
     def to_frame(self) -> pl.DataFrame:
-        """One row a step, with the columns of ``RISKS``."""
+        """One row a step, with the columns of ``RISK_SCHEMA``."""
         stay = self.stays.row_stay
         columns = {
             "stay_id": self.stays.stay_id[stay],
@@ -46,7 +46,7 @@ class StayRisks(NamedTuple):
             "y": np.asarray(self.stays.y),
             "scored": np.asarray(self.stays.scored),
         }
-        return pl.DataFrame(columns, schema=RISKS)
+        return pl.DataFrame(columns, schema=RISK_SCHEMA)
 
 
 def save_reference(
@@ -69,7 +69,7 @@ def save_reference(
     ).filter(pl.col("subject_id").is_in(train_subjects.tolist()))
     parts_with_stays = [part for part, part_risks in risks.items() if len(part_risks.stays)]
     part = parts_with_stays[0] if parts_with_stays else next(iter(risks))
-    reference = Reference.of(training_profile, risks[part].to_frame(), part)
+    reference = Reference.from_profile(training_profile, risks[part].to_frame(), part)
     reference.save(model_package.folder / "reference")
 
 
@@ -81,10 +81,12 @@ def _profile_extract(model_package: ModelPackage, extract: Stage) -> Stage:
         model_package.features.model_dump(mode="json"),
     ]
     columns = dict(model_package.columns)
-    key = digest([VERSION, WINDOWS_VERSION, opened.fingerprint, *choices, columns])
+    key = digest([PROFILE_VERSION, WINDOWS_VERSION, opened.fingerprint, *choices, columns])
 
     def build(folder: Path) -> None:
-        parts = [profile(_sequences(model_package, tables)) for tables in iter_batches(opened)]
+        parts = [
+            compute_profile(_sequences(model_package, tables)) for tables in iter_batches(opened)
+        ]
         parts.append(profile_quarantine(model_package, opened))
         pl.concat(parts).write_parquet(folder / "profile.parquet")
 
@@ -94,9 +96,9 @@ def _profile_extract(model_package: ModelPackage, extract: Stage) -> Stage:
 def collect_current_data(
     model_package: ModelPackage, extract: Extract, progress: Progress
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The profile (``PROFILE``) and the predicted risks (``RISKS``) of all stays of an extract."""
-    profiles = [pl.DataFrame(schema=PROFILE)]
-    risks = [pl.DataFrame(schema=RISKS)]
+    """The profile (``PROFILE_SCHEMA``) and the predicted risks (``RISK_SCHEMA``) of all stays of an extract."""
+    profiles = [pl.DataFrame(schema=PROFILE_SCHEMA)]
+    risks = [pl.DataFrame(schema=RISK_SCHEMA)]
     stays = 0
     for batch_profile, batch_risks in _profile_batches(model_package, extract):
         profiles.append(batch_profile)
@@ -113,7 +115,7 @@ def _profile_batches(
     for tables in iter_batches(extract):
         sequences = _sequences(model_package, tables)
         risk = model_package.predict(tables)["risk"].to_numpy()
-        yield profile(sequences), StayRisks(sequences, risk).to_frame()
+        yield compute_profile(sequences), StayRisks(sequences, risk).to_frame()
 
 
 def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:
@@ -133,7 +135,7 @@ def profile_quarantine(model_package: ModelPackage, extract: Extract) -> pl.Data
     file = quarantine_file(extract)
     rows = pl.read_parquet(file, glob=False) if file else pl.DataFrame(schema=QUARANTINE)
     stays = extract.scan("stays").select("stay_id", "subject_id").collect()
-    return implausible(rows, stays, model_package.columns["variables"])
+    return profile_implausible_values(rows, stays, model_package.columns["variables"])
 
 
 def quarantine_file(extract: Extract) -> Path | None:

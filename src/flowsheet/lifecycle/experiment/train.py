@@ -17,7 +17,7 @@ from flowsheet.evaluation.metrics import make_score_function
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
 from flowsheet.lifecycle.experiment.stage import Progress, Stage, is_complete, run_stage
 from flowsheet.models.base import MODELS
-from flowsheet.monitoring.profile import VERSION as PROFILE_VERSION
+from flowsheet.monitoring.profile import PROFILE_VERSION
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
