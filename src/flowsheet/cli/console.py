@@ -1,4 +1,4 @@
-"""Tables on the terminal."""
+"""What commands print: results on standard output, progress on standard error."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.extract import Extract, Manifest
 from flowsheet.evaluation.leaderboard import leaderboard_table
 from flowsheet.tracking.run_metadata import flatten
 
 if TYPE_CHECKING:
+    from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult
     from flowsheet.lifecycle.deployment.compare_models import ModelComparison
     from flowsheet.lifecycle.deployment.monitoring import MonitoringResult
     from flowsheet.lifecycle.deployment.promotion import PromotionResult
     from flowsheet.lifecycle.experiment.record import RunSummary
     from flowsheet.lifecycle.experiment.rerun import RerunResult, ValueDiff
+    from flowsheet.tracking.decisions import Decision
 
-_SHOWN_FAILURES = 40
-_SHOWN_PARAMETERS = 60  # a simulated ward has hundreds: its manifest tells them
-_SHOWN_REASONS = 20
+_MAX_FAILURES = 40
+_MAX_OPTIONS = 60  # a simulated ward has hundreds; they are in its manifest
+_MAX_REASONS = 20
 _PIPE_WIDTH = 160
 
 
@@ -31,187 +33,226 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
 
 
-def leaderboard(outcome: RunSummary, out: Console) -> None:
-    """The ranking of an experiment, what was reused, and where to look next."""
-    out.print(table(f"{outcome.experiment}: held-out subjects", outcome.columns, outcome.rows))
-    out.print(outcome.headline, highlight=False)
-    for name, reason in outcome.excluded_models.items():
-        out.print(f"{name} was left out: {reason}", highlight=False)
-    if outcome.reused:
-        out.print(f"reused: {', '.join(outcome.reused)}", highlight=False)
-    for line in (f"run {outcome.run_id}", *outcome.registered, f"report {outcome.report}"):
-        out.print(line, highlight=False, soft_wrap=True)
-    out.print("see the pages with: flowsheet ui", highlight=False)
+def make_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A table; columns of numbers are aligned to the right."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        is_number = all(row[i][:1] in "0123456789-+." for row in rows)
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
-def comparison(made: ModelComparison, out: Console) -> None:
-    """The ranking, a sentence for each pair, and where to look next."""
-    columns, *rows = leaderboard_table(made.evidence)
-    out.print(table("held-out subjects", columns, rows))
-    place = {name: i for i, name in enumerate(made.evidence.models)}
-    for pair in made.evidence.pairs.filter(
-        metric=made.evidence.about["metric"], subset="all"
-    ).iter_rows(named=True):
-        if place[pair["model_a"]] < place[pair["model_b"]]:  # each pair once, the better one first
-            out.print(pair["summary"], highlight=False)
-    out.print(f"run {made.run_id}", highlight=False)
-    out.print(f"report {made.report}", highlight=False, soft_wrap=True)
+def print_progress(line: str) -> None:
+    """Print a line of progress on standard error."""
+    print(line, file=sys.stderr, flush=True)
 
 
-def rerun(done: RerunResult, out: Console) -> None:
-    """Figure by figure: then, now, equal."""
-    if done.changes:
-        rows = [[line.name, _short(line.old), _short(line.new)] for line in done.changes]
-        out.print(table("what changed since", ["", "then", "now"], rows))
-    shown = [
-        line
-        for line in done.metrics
-        if not (line.is_equal and line.name.endswith((".low", ".high")))
-    ]
-    figures = [[line.name, _short(line.old), _short(line.new), _verdict(line)] for line in shown]
-    out.print(table("figures on the held-out subjects", ["", "then", "now", ""], figures))
-    equal = sum(line.is_equal for line in done.metrics)
-    out.print(
-        f"{equal} of {len(done.metrics)} figures, bounds of intervals included, are equal to the last bit",
-        highlight=False,
-    )
-    out.print(f"run {done.new_run}", highlight=False)
+def print_line(line: str) -> None:
+    """Print a line that is not wrapped, so that paths in it can be copied."""
+    console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def gates(verdict: PromotionResult, out: Console) -> None:
-    """Gate by gate, and what was decided."""
-    decision = verdict.decision
+def print_run_summary(summary: RunSummary) -> None:
+    """Print an experiment's leaderboard, what was reused, and where its records are."""
+    _print_table(f"{summary.experiment}: held-out subjects", summary.columns, summary.rows)
+    _print_text(summary.headline)
+    for name, reason in summary.excluded_models.items():
+        _print_text(f"{name} was left out: {reason}")
+    if summary.reused:
+        _print_text(f"reused: {', '.join(summary.reused)}")
+    print_line(f"run {summary.run_id}")
+    for version in summary.registered:
+        print_line(version)
+    print_line(f"report {summary.report}")
+    _print_text("open the MLflow and Prefect pages with: flowsheet ui")
+
+
+def print_comparison(comparison: ModelComparison) -> None:
+    """Print the leaderboard of compared models and the difference of each pair."""
+    evidence = comparison.evidence
+    columns, *rows = leaderboard_table(evidence)
+    _print_table("held-out subjects", columns, rows)
+    rank = {name: i for i, name in enumerate(evidence.models)}
+    pairs = evidence.pairs.filter(metric=evidence.about["metric"], subset="all")
+    for pair in pairs.iter_rows(named=True):
+        if rank[pair["model_a"]] < rank[pair["model_b"]]:  # each pair once, the better one first
+            _print_text(pair["summary"])
+    print_line(f"run {comparison.run_id}")
+    print_line(f"report {comparison.report}")
+
+
+def print_rerun(result: RerunResult) -> None:
+    """Print what changed since the old run, and each metric of both runs."""
+    if result.changes:
+        rows = [
+            [change.name, _shorten(change.old), _shorten(change.new)] for change in result.changes
+        ]
+        _print_table("what changed since", ["", "old", "new"], rows)
+    shown = [metric for metric in result.metrics if not _is_equal_bound(metric)]
     rows = [
-        [gate.name, "passed" if gate.passed else "failed", gate.summary] for gate in verdict.gates
+        [metric.name, _shorten(metric.old), _shorten(metric.new), _describe_diff(metric)]
+        for metric in shown
     ]
-    out.print(table(f"{decision.name}/{decision.version}", ["gate", "", "figures"], rows))
-    former = (
-        f", in place of version {decision.previous_version}"
-        if decision.previous_version and verdict.promoted
-        else ""
+    _print_table("metrics on the held-out subjects", ["", "old", "new", ""], rows)
+    equal = sum(metric.is_equal for metric in result.metrics)
+    _print_text(
+        f"{equal} of {len(result.metrics)} metrics, bounds of intervals included, are equal to the "
+        "last bit"
     )
-    out.print(f"{decision.name}/{decision.version} was {decision.action}{former}", highlight=False)
-    out.print(f"decision {decision.number} by {decision.actor}: {decision.reason}", highlight=False)
+    print_line(f"run {result.new_run}")
 
 
-def monitored(done: MonitoringResult, out: Console) -> None:
-    """What is flagged, and where to look."""
-    out.print(
-        f"{done.model}/{done.version} on {done.stays:,} stays: {len(done.flags)} of {done.tests} properties are "
-        f"flagged (chance of any false flag: at most {done.alpha:.2g})",
-        highlight=False,
+def print_promotion(result: PromotionResult) -> None:
+    """Print the gates and the decision."""
+    decision = result.decision
+    version = f"{decision.name}/{decision.version}"
+    rows = [
+        [gate.name, "passed" if gate.passed else "failed", gate.summary] for gate in result.gates
+    ]
+    _print_table(version, ["gate", "", "measured"], rows)
+    previous = ""
+    if decision.previous_version and result.promoted:
+        previous = f", in place of version {decision.previous_version}"
+    _print_text(f"{version} was {decision.action}{previous}")
+    _print_text(f"decision {decision.number} by {decision.actor}: {decision.reason}")
+
+
+def print_rollback(decision: Decision) -> None:
+    """Print which version is the champion again."""
+    _print_text(
+        f"{decision.name}/{decision.version} is the champion again, in place of version "
+        f"{decision.previous_version}"
     )
-    for flag in done.flags:
-        out.print(f"- {flag.summary}", highlight=False, markup=False)
-    out.print(f"run {done.run_id}", highlight=False)
-    out.print(f"report {done.report}", highlight=False, soft_wrap=True)
 
 
-def _short(value: str | float | None) -> str:
+def print_scores(scores: ScoringResult) -> None:
+    """Print how much was scored and where the scores are."""
+    seconds = scores.stage.seconds
+    how = "scored before" if scores.stage.reused else f"scored in {seconds:.1f} s"
+    version = f"{scores.model}/{scores.version}"
+    print_line(f"{scores.stays:,} stays, {scores.steps:,} steps by {version}, {how}: {scores.file}")
+
+
+def print_monitoring(result: MonitoringResult) -> None:
+    """Print what is flagged and where the report is."""
+    _print_text(
+        f"{result.model}/{result.version} on {result.stays:,} stays: {len(result.flags)} of "
+        f"{result.tests} properties are flagged (chance of any false flag: at most "
+        f"{result.alpha:.2g})"
+    )
+    for flag in result.flags:
+        _print_text(f"- {flag.summary}")
+    print_line(f"run {result.run_id}")
+    print_line(f"report {result.report}")
+
+
+def print_extract(extract: Extract) -> None:
+    """Print what an extract holds, what was excluded from it, and where it is."""
+    manifest = extract.manifest
+    _print_table(f"cohort extract from {manifest.source.name}", ["", "rows"], _row_counts(manifest))
+    if manifest.attrition:
+        rows = [[step, f"{stays:,}"] for step, stays in manifest.attrition]
+        _print_table("attrition", ["step", "stays left"], rows)
+    if manifest.exclusions:
+        rows = _exclusions(manifest)
+        _print_table("excluded by the source's rules", ["reason", "raw rows"], rows)
+    if manifest.source_counts:
+        rows = [[name, f"{count:,}"] for name, count in manifest.source_counts]
+        _print_table("counted while reading", ["", "count"], rows)
+        for line in _option_groups(manifest):
+            _print_text(line)
+    if len(manifest.prevalence) > 1 and manifest.counts.get("stays_with_episode"):
+        columns = ["by", "group", "stays", "with", "share"]
+        _print_table("stays with an episode", columns, _prevalence(manifest))
+    if manifest.quarantined:
+        rows = [[entry.table, entry.rule, f"{entry.rows:,}"] for entry in manifest.quarantined]
+        _print_table("rows in quarantine.parquet", ["table", "rule", "rows"], rows)
+    options = flatten(manifest.source.options)
+    if 0 < len(options) <= _MAX_OPTIONS:
+        rows = [[name, value] for name, value in options.items()]
+        _print_table("options of the source", ["option", "value"], rows)
+    print_line(f"fingerprint {extract.fingerprint}")
+    print_line(f"folder      {extract.path}")
+
+
+def print_failures(failures: pl.DataFrame) -> None:
+    """Print the first failures of a check, and how many there are of each rule."""
+    rows = [
+        ["" if value is None else str(value) for value in row]
+        for row in failures.head(_MAX_FAILURES).iter_rows()
+    ]
+    _print_table("failures", failures.columns, rows)
+    counts = failures.group_by("table", "rule").len().sort("table", "rule")
+    rows = [[table, rule, str(count)] for table, rule, count in counts.iter_rows()]
+    _print_table("all failures by rule", ["table", "rule", "failures"], rows)
+
+
+def _print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    console().print(make_table(title, columns, rows))
+
+
+def _print_text(text: str) -> None:
+    console().print(text, highlight=False, markup=False)
+
+
+def _shorten(value: str | float | None) -> str:
     if value is None:
         return "none"
     return f"{value:.6g}" if isinstance(value, float) else value[:16]
 
 
-def _verdict(line: ValueDiff) -> str:
-    if line.is_equal:
+def _is_equal_bound(metric: ValueDiff) -> bool:
+    return metric.is_equal and metric.name.endswith((".low", ".high"))
+
+
+def _describe_diff(metric: ValueDiff) -> str:
+    if metric.is_equal:
         return "equal"
-    if isinstance(line.old, float) and isinstance(line.new, float):
-        return f"differs by {line.new - line.old:+.3g}"
+    if isinstance(metric.old, float) and isinstance(metric.new, float):
+        return f"differs by {metric.new - metric.old:+.3g}"
     return "differs"
 
 
-def extract(made: Extract, out: Console) -> None:
-    """What an extract holds, what was lost on the way, and where it is."""
-    manifest = made.manifest
-    out.print(table(f"cohort extract from {manifest.source.name}", ["", "rows"], _counts(made)))
-    if manifest.attrition:
-        rows = [[step, f"{stays:,}"] for step, stays in manifest.attrition]
-        out.print(table("attrition", ["step", "stays left"], rows))
-    if manifest.exclusions:
-        out.print(table("left out by the source's rules", ["reason", "raw rows"], _reasons(made)))
-    if manifest.source_counts:
-        rows = [[what, f"{n:,}"] for what, n in manifest.source_counts]
-        out.print(table("met on the way", ["", "count"], rows))
-        for line in _parameters(made):
-            out.print(line, highlight=False)
-    if len(manifest.prevalence) > 1 and manifest.counts.get("stays_with_episode"):
-        out.print(
-            table(
-                "stays with an episode",
-                ["by", "group", "stays", "with", "share"],
-                _prevalence(made),
-            )
-        )
-    if manifest.quarantined:
-        rows = [[q.table, q.rule, f"{q.rows:,}"] for q in manifest.quarantined]
-        out.print(table("set aside in quarantine.parquet", ["table", "rule", "rows"], rows))
-    parameters = flatten(manifest.source.options)
-    if 0 < len(parameters) <= _SHOWN_PARAMETERS:
-        out.print(
-            table("made with", ["parameter", "value"], [list(pair) for pair in parameters.items()])
-        )
-    out.print(f"fingerprint {made.fingerprint}", highlight=False)
-    out.print(f"folder      {made.path}", highlight=False, soft_wrap=True)
+def _row_counts(manifest: Manifest) -> list[list[str]]:
+    tables = [[name, f"{entry.rows:,}"] for name, entry in manifest.tables.items()]
+    others = [
+        [name.replace("_", " "), f"{count:,}"]
+        for name, count in manifest.counts.items()
+        if name not in manifest.tables
+    ]
+    return tables + others
 
 
-def _counts(made: Extract) -> list[list[str]]:
-    tables = [[name, f"{entry.rows:,}"] for name, entry in made.manifest.tables.items()]
-    others = {
-        name: n for name, n in made.manifest.counts.items() if name not in made.manifest.tables
-    }
-    return [*tables, *([name.replace("_", " "), f"{n:,}"] for name, n in others.items())]
+def _option_groups(manifest: Manifest) -> list[str]:
+    """The options that the counts depend on: each group of the source's options on one line."""
+    lines = []
+    for name, group in manifest.source.options.items():
+        if isinstance(group, dict):
+            lines.append(f"{name}: {', '.join(f'{key}={value}' for key, value in group.items())}")
+    return lines
 
 
-def _parameters(made: Extract) -> list[str]:
-    """What the counts rest on: each group of the source's options on a line."""
-    groups = {
-        name: value
-        for name, value in made.manifest.source.options.items()
-        if isinstance(value, dict)
-    }
+def _prevalence(manifest: Manifest) -> list[list[str]]:
     return [
-        f"{name}: {', '.join(f'{key}={value}' for key, value in group.items())}"
-        for name, group in groups.items()
+        [
+            entry.by,
+            entry.group,
+            f"{entry.stays:,}",
+            f"{entry.with_episode:,}",
+            f"{entry.with_episode / entry.stays:.1%}",
+        ]
+        for entry in manifest.prevalence
     ]
 
 
-def _prevalence(made: Extract) -> list[list[str]]:
-    return [
-        [e.by, e.group, f"{e.stays:,}", f"{e.with_episode:,}", f"{e.with_episode / e.stays:.1%}"]
-        for e in made.manifest.prevalence
-    ]
-
-
-def _reasons(made: Extract) -> list[list[str]]:
-    reasons = sorted(made.manifest.exclusions, key=lambda reason: -reason[1])
-    shown = [[reason, f"{rows:,}"] for reason, rows in reasons[:_SHOWN_REASONS]]
-    rest = reasons[_SHOWN_REASONS:]
-    more = [f"{len(rest):,} more, see manifest.json", f"{sum(rows for _, rows in rest):,}"]
-    return [*shown, *([more] if rest else [])]
-
-
-def failures(frame: pl.DataFrame, out: Console) -> None:
-    """The first failures of a check, and how many there are of each rule."""
-    shown = frame.head(_SHOWN_FAILURES)
-    rows = [[("" if v is None else str(v)) for v in row] for row in shown.iter_rows()]
-    out.print(table("failures", frame.columns, rows))
-    counted = frame.group_by("table", "rule").len().sort("table", "rule")
-    out.print(
-        table(
-            "in all",
-            ["table", "rule", "failures"],
-            [[str(v) for v in r] for r in counted.iter_rows()],
-        )
-    )
-
-
-def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-    """A table; columns of numbers are set flush right."""
-    made = Table(title=title, title_justify="left")
-    for i, column in enumerate(columns):
-        numbers = all(row[i][:1] in "0123456789-+." for row in rows)
-        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
-    for row in rows:
-        made.add_row(*row)
-    return made
+def _exclusions(manifest: Manifest) -> list[list[str]]:
+    """The most frequent reasons, and one row for all others."""
+    reasons = sorted(manifest.exclusions, key=lambda reason: -reason[1])
+    shown = [[reason, f"{rows:,}"] for reason, rows in reasons[:_MAX_REASONS]]
+    others = reasons[_MAX_REASONS:]
+    if others:
+        total = sum(rows for _, rows in others)
+        shown.append([f"{len(others):,} more, see manifest.json", f"{total:,}"])
+    return shown

@@ -1,133 +1,130 @@
-"""What there is to choose from, and what has been made."""
+"""``flowsheet ls``: what there is to choose from, and what has been recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.console import Console
+import click
 
-from flowsheet.cli.console import console, table
-from flowsheet.compose import choices, load
-from flowsheet.errors import UsageError, did_you_mean
-from flowsheet.timestamps import format_local_minute
-
-Rows = tuple[list[str], list[list[str]]]
+Listing = tuple[list[str], list[list[str]]]
+"""Names of columns, and rows."""
 
 
-def show(what: str) -> None:
-    """Print one list.
+@click.command()
+@click.argument("what")
+def ls(what: str) -> None:
+    """List WHAT: experiments, cohorts, models, sources, metrics, runs, registry, decisions, ...
 
-    Raises:
-        UsageError: there is no such list.
+    A wrong WHAT prints all that can be listed.
     """
-    if what not in _LISTS:
+    from flowsheet.cli.console import console, make_table
+    from flowsheet.errors import UsageError, did_you_mean
+
+    if what not in _LISTINGS:
         raise UsageError(
-            f"there is nothing called {what!r} to list", todo=did_you_mean(what, _LISTS)
+            f"there is nothing called {what!r} to list", todo=did_you_mean(what, _LISTINGS)
         )
-    columns, rows = _LISTS[what]()
-    _print(console(), what, columns, rows)
+    columns, rows = _LISTINGS[what]()
+    console().print(make_table(what, columns, rows) if rows else f"no {what} yet")
 
 
-def _print(out: Console, what: str, columns: list[str], rows: list[list[str]]) -> None:
-    if rows:
-        out.print(table(what, columns, rows))
-    else:
-        out.print(f"no {what} yet")
+def _list_configs(group: str) -> Callable[[], Listing]:
+    def list_group() -> Listing:
+        from flowsheet.compose import choices, load
+
+        rows = [[name, _describe_config(load(group, name))] for name in choices(group)]
+        return ["name", "description"], rows
+
+    return list_group
 
 
-def _choices(group: str) -> Callable[[], Rows]:
-    def rows() -> Rows:
-        described = [(name, load(group, name)) for name in choices(group)]
-        return ["name", "what"], [[name, _about(values)] for name, values in described]
-
-    return rows
-
-
-def _about(values: dict[str, object]) -> str:
+def _describe_config(values: dict[str, object]) -> str:
     if "description" in values:
         return str(values["description"])
+    omitted = ("name", "options", "quarantine")
     shown = {
-        k: v
-        for k, v in values.items()
-        if k not in ("name", "options", "quarantine") and not isinstance(v, dict)
+        key: value
+        for key, value in values.items()
+        if key not in omitted and not isinstance(value, dict)
     }
     return ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
-def _models() -> Rows:
+def _list_models() -> Listing:
     from flowsheet.models.base import MODELS, ModelFamily
 
-    ladder = list(ModelFamily)
-    known = sorted(
-        (ladder.index(m.capabilities.family), name, m.capabilities) for name, m in MODELS
-    )
-    return ["name", "family", "input"], [
-        [name, can.family.value, can.input_description] for _, name, can in known
-    ]
+    families = list(ModelFamily)
+    models = [(name, model.capabilities) for name, model in MODELS]
+    models.sort(key=lambda model: (families.index(model[1].family), model[0]))
+    rows = [[name, able.family.value, able.input_description] for name, able in models]
+    return ["name", "family", "input"], rows
 
 
-def _sources() -> Rows:
+def _list_sources() -> Listing:
     from flowsheet.cohort.sources.base import SOURCES
 
-    return ["name", "what", "licence"], [
-        [name, _first_line(source), source.licence] for name, source in SOURCES
-    ]
+    rows = [[name, _first_line(source), source.licence] for name, source in SOURCES]
+    return ["name", "description", "licence"], rows
 
 
-def _metrics() -> Rows:
+def _list_metrics() -> Listing:
     from flowsheet.evaluation.metrics import METRICS
 
-    return ["name", "what"], [[name, _first_line(metric)] for name, metric in METRICS]
+    return ["name", "description"], [[name, _first_line(metric)] for name, metric in METRICS]
 
 
 def _first_line(documented: type) -> str:
     return (documented.__doc__ or "").strip().splitlines()[0]
 
 
-def _runs() -> Rows:
+def _list_runs() -> Listing:
     from flowsheet.tracking.runs import list_runs
 
     return list_runs()
 
 
-def _registry() -> Rows:
+def _list_registry() -> Listing:
     from flowsheet.tracking.model_registry import list_models
 
     return list_models()
 
 
-def _decisions() -> Rows:
+def _list_decisions() -> Listing:
+    from flowsheet.timestamps import format_local_minute
     from flowsheet.tracking.decisions import load_decisions
 
-    header = ["number", "at", "decision", "model", "former", "actor", "reason"]
-    return header, [
-        [
-            str(d.number),
-            format_local_minute(d.decided_at),
-            d.action,
-            f"{d.name}/{d.version}",
-            "" if d.previous_version is None else str(d.previous_version),
-            d.actor,
-            d.reason,
-        ]
-        for d in load_decisions()
-    ]
+    columns = ["number", "time", "decision", "model", "previous version", "actor", "reason"]
+    rows = []
+    for decision in load_decisions():
+        previous = decision.previous_version
+        rows.append(
+            [
+                str(decision.number),
+                format_local_minute(decision.decided_at),
+                decision.action,
+                f"{decision.name}/{decision.version}",
+                "" if previous is None else str(previous),
+                decision.actor,
+                decision.reason,
+            ]
+        )
+    return columns, rows
 
 
-_LISTS: dict[str, Callable[[], Rows]] = {
-    "experiments": _choices("experiment"),
-    "cohorts": _choices("cohort"),
-    "tasks": _choices("task"),
-    "features": _choices("features"),
-    "tunings": _choices("tuning"),
-    "evaluations": _choices("evaluation"),
-    "computes": _choices("compute"),
-    "promotions": _choices("promotion"),
-    "monitorings": _choices("monitoring"),
-    "models": _models,
-    "sources": _sources,
-    "metrics": _metrics,
-    "runs": _runs,
-    "registry": _registry,
-    "decisions": _decisions,
+_LISTINGS: dict[str, Callable[[], Listing]] = {
+    "experiments": _list_configs("experiment"),
+    "cohorts": _list_configs("cohort"),
+    "tasks": _list_configs("task"),
+    "features": _list_configs("features"),
+    "tunings": _list_configs("tuning"),
+    "evaluations": _list_configs("evaluation"),
+    "computes": _list_configs("compute"),
+    "promotions": _list_configs("promotion"),
+    "monitorings": _list_configs("monitoring"),
+    "models": _list_models,
+    "sources": _list_sources,
+    "metrics": _list_metrics,
+    "runs": _list_runs,
+    "registry": _list_registry,
+    "decisions": _list_decisions,
 }

@@ -1,56 +1,140 @@
-"""Run an experiment's flow on a Prefect server of one's own, or on the configured one."""
+"""``flowsheet run`` and ``rerun``: an experiment's Prefect flow, on a local or a remote server."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from flowsheet.compose import compose, resource_dir
-from flowsheet.config import ExperimentConfig
-from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
-from flowsheet.lifecycle.runtime.processes import sigterm_as_interrupt
-from flowsheet.state.home import home
+import click
+
+from flowsheet.cli import options
 
 if TYPE_CHECKING:
+    from flowsheet.config import ExperimentConfig
     from flowsheet.lifecycle.experiment.record import RunSummary
 
+_EXPERIMENT_FLOW = "flows.experiment:run"
+"""Entrypoint, as MODULE:FUNCTION."""
 
-def run(experiment: str, overrides: Sequence[str]) -> None:
-    """Run an experiment and print its leaderboard.
+
+@click.command()
+@click.argument("experiment")
+@options.overrides
+@click.option("--dry-run", is_flag=True, help="Print the complete configuration and stop.")
+def run(experiment: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+    """Run EXPERIMENT (a file of conf/experiment/) from records to a ranked, registered model.
+
+    \b
+    flowsheet run demo
+    flowsheet run physionet2019 cohort.path=training_setA.zip tuning.trials=5
+    """
+    from flowsheet.compose import compose
+
+    config = compose(experiment, overrides)
+    if dry_run:
+        click.echo(_to_yaml(config), nl=False)
+        return
+    summary = run_experiment(config)
+
+    from flowsheet.cli.console import print_run_summary
+
+    print_run_summary(summary)
+
+
+@click.command()
+@click.argument("run_id")
+def rerun(run_id: str) -> None:
+    """Run the experiment RUN_ID again from its record alone and compare every metric.
+
+    Exits with 1 if a metric differs.
+    """
+    from flowsheet.cli.console import print_progress, print_rerun
+    from flowsheet.errors import CheckFailed
+    from flowsheet.lifecycle.experiment import rerun as reruns
+
+    result = reruns.rerun(run_id, run_experiment, print_progress)
+    print_rerun(result)
+    if not result.is_reproduced:
+        differing = sum(not metric.is_equal for metric in result.metrics)
+        changes = ", ".join(change.name for change in result.changes)
+        raise CheckFailed(
+            f"{differing} of {len(result.metrics)} metrics differ",
+            where=f"run {result.old_run}",
+            todo=f"changed: {changes or 'nothing that is recorded'}",
+        )
+
+
+def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None) -> RunSummary:
+    """Run an experiment's flow.
+
+    ``tags`` become tags of its MLflow run, which is another run than one without them.
 
     Raises:
         UsageError: the configuration is wrong.
         CheckFailed: the records or all models failed.
     """
-    outcome = run_config(compose(experiment, overrides))
-    from flowsheet.cli import console as terminal
+    from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
+    from flowsheet.lifecycle.runtime.processes import sigterm_as_interrupt
+    from flowsheet.state.home import home
 
-    terminal.leaderboard(outcome, terminal.console())
-
-
-def run_config(config: ExperimentConfig, tags: dict[str, str] | None = None) -> RunSummary:
-    """Run an experiment; ``tags`` become tags of its MLflow run and keep it apart from one without them."""
-    home()
-    use_quiet_settings()
-
-    def prepare() -> None:  # slow imports, while the server starts
+    def import_and_check() -> None:
+        """Slow imports, done while the server starts."""
         from flowsheet.lifecycle.experiment.check import check_config
 
         check_config(config)
-        _flow("experiment")
+        _load_entrypoint(_EXPERIMENT_FLOW)
 
-    print(f"experiment {config.name}", file=sys.stderr, flush=True)
-    with sigterm_as_interrupt(), prefect_api(meanwhile=prepare):
-        outcome: RunSummary = _flow("experiment").run(config, tags)
-        return outcome
+    home()
+    use_quiet_settings()
+    click.echo(f"experiment {config.name}", err=True)
+    with (
+        sigterm_as_interrupt(),
+        _importable_flows(),
+        prefect_api(meanwhile=import_and_check),
+    ):
+        summary: RunSummary = _load_entrypoint(_EXPERIMENT_FLOW)(config, tags)
+        return summary
 
 
-def _flow(name: str) -> ModuleType:
-    """The module of a flow, which alone knows Prefect."""
-    folder = resource_dir("flows").parent
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    return importlib.import_module(f"flows.{name}")
+def _to_yaml(config: ExperimentConfig) -> str:
+    """The configuration as YAML, checked down to every model's parameters."""
+    import yaml
+
+    from flowsheet.lifecycle.experiment.check import check_config
+
+    check_config(config)
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+@contextlib.contextmanager
+def _importable_flows() -> Iterator[None]:
+    """Make the package ``flows`` importable during the block, here and in worker processes.
+
+    ``flows`` lies beside the package ``flowsheet``, in a checkout as in an installed wheel. It must
+    be importable by its name: Prefect's worker processes get tasks pickled by module and function
+    name (``flows.experiment``, ``train_model``). They are spawned, and a spawned process starts
+    with the ``sys.path`` that its parent has at that moment; so its folder is on the path for as
+    long as the flow runs, and no longer.
+    """
+    from flowsheet.compose import resource_dir
+
+    folder = str(resource_dir("flows").parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _load_entrypoint(entrypoint: str) -> Callable[..., RunSummary]:
+    """The function that ``MODULE:FUNCTION`` names.
+
+    It is imported by name, so that nothing in ``flowsheet`` depends on Prefect.
+    """
+    module, _, function = entrypoint.partition(":")
+    loaded: Callable[..., RunSummary] = getattr(importlib.import_module(module), function)
+    return loaded

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowsheet.cli.console import console, table
+from flowsheet.cli.console import console, make_table
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import FlowsheetError, UsageError
@@ -77,7 +77,7 @@ def _show(written: dict[str, Any], out: Path) -> None:
         for name, n in written["rows"].items()
     ]
     console().print(
-        table(
+        make_table(
             f"raw tables in {out}",
             ["table", "rows", *(kind.replace("_", " ") for kind in kinds)],
             rows,

@@ -1,0 +1,132 @@
+"""``flowsheet ingest``, ``validate`` and ``simulate``: cohort extracts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flowsheet.cli import options
+
+if TYPE_CHECKING:
+    from flowsheet.cohort.extract import Extract
+    from flowsheet.config import CohortConfig
+
+
+@click.command()
+@click.argument("cohort")
+@options.overrides
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the extract.  [default: the store in FLOWSHEET_HOME]",
+)
+def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Build a validated cohort extract from COHORT (a file of conf/cohort/).
+
+    \b
+    flowsheet ingest physionet2019 cohort.path=training_setA.zip
+    """
+    from flowsheet.lifecycle.runtime.tuning import keep_freed_memory
+
+    keep_freed_memory()  # before polars is imported
+
+    from flowsheet.cli.console import print_extract, print_progress
+    from flowsheet.compose import compose_cohort
+    from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
+
+    config = compose_cohort(cohort, overrides)
+    if out:
+        print_extract(_write_extract(config, out))
+    else:
+        print_extract(open_extract(ingest_cohort(config, print_progress)))
+
+
+@click.command()
+@click.argument("extract", type=click.Path(path_type=Path))
+def validate(extract: Path) -> None:
+    """Check the cohort extract in the folder EXTRACT against the contract; exit 1 if it fails."""
+    from flowsheet.cli.console import print_failures, print_line
+    from flowsheet.cohort.extract import check_extract
+    from flowsheet.errors import CheckFailed
+
+    failures = check_extract(extract)
+    if failures.is_empty():
+        print_line(f"{extract}: a valid cohort extract")
+        return
+    print_failures(failures)
+    raise CheckFailed(
+        f"{failures.height} failures", where=str(extract), todo="fix the rows listed above"
+    )
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--stays", type=click.IntRange(min=1), help="How many ICU stays.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of the random patients.")
+@click.option(
+    "--cohort",
+    help="Name of a file of conf/cohort/ with the data-generating process."
+    "  [default: simulated, or simulated_icu for raw tables]",
+)
+@click.option(
+    "--as",
+    "file_format",
+    type=click.Choice(["extract", "mimic3"]),
+    default="extract",
+    show_default=True,
+    help="A cohort extract, or raw tables in the format of MIMIC-III.",
+)
+@options.overrides
+def simulate(
+    out: Path,
+    *,
+    stays: int | None,
+    seed: int | None,
+    cohort: str | None,
+    file_format: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Write a simulated ward with a known data-generating process to the folder OUT.
+
+    As a cohort extract, or as raw tables in the format of MIMIC-III, with realistic data errors, of
+    any size.
+
+    \b
+    flowsheet simulate ward --stays 500 cohort.options.max_steps=30
+    flowsheet simulate raw --as mimic3 --stays 1000 raw.duplicates=0.01
+    """
+    from flowsheet.cli.console import print_extract, print_progress
+    from flowsheet.cli.simulate import check_overwritable, write_raw_tables
+    from flowsheet.compose import compose_cohort
+    from flowsheet.errors import UsageError
+
+    sizes = {"stays": stays, "seed": seed}
+    size_overrides = [
+        f"cohort.options.{key}={value}" for key, value in sizes.items() if value is not None
+    ]
+    raw_overrides = [override for override in overrides if override.startswith("raw.")]
+    cohort_overrides = [override for override in overrides if override not in raw_overrides]
+    is_raw = file_format == "mimic3"
+    default = "simulated_icu" if is_raw else "simulated"
+    if is_raw:
+        check_overwritable(out, "truth/summary.json", "raw tables")
+    elif raw_overrides:
+        raise UsageError(
+            f"{raw_overrides[0]!r} is for raw tables", todo="add --as mimic3, or leave it out"
+        )
+    config = compose_cohort(cohort or default, [*size_overrides, *cohort_overrides])
+    if is_raw:
+        write_raw_tables(out, config, raw_overrides, print_progress)
+    else:
+        print_extract(_write_extract(config, out))
+
+
+def _write_extract(config: CohortConfig, out: Path) -> Extract:
+    from flowsheet.cli.console import print_progress
+    from flowsheet.cli.simulate import check_overwritable
+    from flowsheet.cohort.ingest import ingest, make_source
+
+    check_overwritable(out, "manifest.json", "an extract")
+    return ingest(make_source(config), config, out, print_progress)

@@ -1,0 +1,147 @@
+"""``compare``, ``promote``, ``rollback``, ``card``, ``score``, ``monitor``: registered models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flowsheet.cli import options
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--metric", help="Metric that ranks the models.  [default: the first run's]")
+def compare(runs: tuple[str, ...], metric: str | None) -> None:
+    """Compare the models of each RUN on the same held-out rows.
+
+    RUN is a run's id, NAME/VERSION or NAME@ALIAS.
+
+    \b
+    flowsheet compare 3f2a9c1e 8b01d7aa
+    flowsheet compare demo-lstm@champion demo-gru/2
+    """
+    from flowsheet.cli.console import print_comparison
+    from flowsheet.lifecycle.deployment.compare_models import compare_runs
+
+    print_comparison(compare_runs(runs, metric))
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="Version of the model.  [default: the challenger, or else the latest one]",
+)
+@options.config("promotion")
+@click.option(
+    "--register-as",
+    "service",
+    metavar="NAME",
+    help="Registered name to serve under, where models of different kinds compete."
+    "  [default: the model's own]",
+)
+@options.reason
+@options.actor
+def promote(
+    name: str,
+    version: int | None,
+    *,
+    config_name: str,
+    service: str | None,
+    reason: str,
+    actor: str,
+) -> None:
+    """Make a version of the registered model NAME the champion if it passes every gate.
+
+    Exits with 1 if it does not.
+
+    \b
+    flowsheet promote demo-lstm --reason "first model in service"
+    flowsheet promote demo-gru --version 2 --register-as sepsis --reason "better in May"
+    """
+    from flowsheet.cli.console import print_promotion
+    from flowsheet.errors import CheckFailed
+    from flowsheet.lifecycle.deployment import promotion
+
+    config = promotion.load_promotion_config(config_name)
+    result = promotion.promote(name, version, config, service=service, actor=actor, reason=reason)
+    print_promotion(result)
+    if not result.promoted:
+        decision = result.decision
+        failed = ", ".join(gate.name for gate in result.gates if not gate.passed)
+        raise CheckFailed(f"refused: {failed}", where=f"{decision.name}/{decision.version}")
+
+
+@click.command()
+@click.argument("name")
+@options.reason
+@options.actor
+def rollback(name: str, reason: str, actor: str) -> None:
+    """Make the previous champion of the registered model NAME the champion again."""
+    from flowsheet.cli.console import print_rollback
+    from flowsheet.lifecycle.deployment import promotion
+
+    print_rollback(promotion.rollback(name, actor=actor, reason=reason))
+
+
+@click.command()
+@click.argument("model", metavar="NAME[/VERSION|@ALIAS]")
+def card(model: str) -> None:
+    """Print the model card of a registered version (default: the champion) as Markdown.
+
+    \b
+    flowsheet card demo-lstm > MODEL_CARD.md
+    flowsheet card demo-lstm/3
+    """
+    from flowsheet.lifecycle.model_card.card import render_card
+
+    click.echo(render_card(model), nl=False)
+
+
+@click.command()
+@click.argument("model")
+@click.argument("extract", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the scores to this Parquet file too."
+)
+def score(model: str, extract: Path, out: Path | None) -> None:
+    """Score every stay of the cohort extract in the folder EXTRACT with MODEL.
+
+    MODEL is NAME@ALIAS or NAME/VERSION.
+
+    \b
+    flowsheet score demo-lstm@champion extracts/today --out risks.parquet
+    """
+    from flowsheet.cli.console import print_progress, print_scores
+    from flowsheet.lifecycle.deployment import batch_scoring
+
+    print_scores(batch_scoring.score(model, extract, out, print_progress))
+
+
+@click.command()
+@click.argument("model")
+@click.argument("extract", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
+)
+@options.config("monitoring")
+def monitor(model: str, extract: Path, out: Path | None, config_name: str) -> None:
+    """Compare the cohort extract in the folder EXTRACT with what MODEL was trained on.
+
+    Exits with 1 if something changed.
+
+    \b
+    flowsheet monitor demo-lstm@champion extracts/today --out drift.html
+    """
+    from flowsheet.cli.console import print_monitoring, print_progress
+    from flowsheet.errors import CheckFailed
+    from flowsheet.lifecycle.deployment import monitoring
+
+    config = monitoring.load_monitoring_config(config_name)
+    result = monitoring.monitor(model, extract, print_progress, config, out)
+    print_monitoring(result)
+    if result.has_flags:
+        names = ", ".join(dict.fromkeys(flag.name for flag in result.flags))
+        raise CheckFailed(f"changed: {names}", where=str(extract), todo=f"read {result.report}")

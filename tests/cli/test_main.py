@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flowsheet.cli import cli, main
+from flowsheet.errors import CheckFailed, UsageError
+
+
+def test_help_takes_less_than_half_a_second_of_processor_time():
+    before = os.times()
+    command = [sys.executable, "-m", "flowsheet", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    after = os.times()
+    used = after.children_user + after.children_system
+    assert used - before.children_user - before.children_system < 0.5
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_every_command_has_help(command, capsys):
+    main([command, "--help"])
+    assert capsys.readouterr().out.startswith(f"Usage: flowsheet {command}")
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["promot"])
+    assert ended.value.code == 2
+    assert 'did you mean "promote"?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["promote", "monitor"])
+def test_an_unknown_config_is_answered_with_the_known_ones(command, tmp_path, capsys):
+    arguments = {"promote": ["m", "--reason", "r"], "monitor": ["m", str(tmp_path)]}
+    with pytest.raises(SystemExit) as ended:
+        main([command, *arguments[command], "--config", "standart"])
+    assert ended.value.code == 2
+    assert 'did you mean "standard"?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (UsageError("no such file", "a.yaml", "name another"), 2, "usage: no such file"),
+        (CheckFailed("3 failures"), 1, "error: 3 failures"),
+        (KeyboardInterrupt(), 130, "stopped"),
+        (ValueError("first line\nsecond line"), 1, "error: ValueError: first line\n"),
+        (OSError(28, "No space left on device"), 1, "error: OSError: No space left on device"),
+    ],
+)
+def test_an_error_sets_the_exit_code_and_prints_no_traceback(
+    error, code, text, capsys, monkeypatch
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit) as ended:
+        main(["ls", "runs"])
+    assert ended.value.code == code
+    printed = capsys.readouterr().err
+    assert text in printed
+    assert "Traceback" not in printed
+
+
+def test_the_traceback_of_an_unexpected_error_is_kept_in_a_file(
+    flowsheet_home, capsys, monkeypatch
+):
+    def fail(*_, **__):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(cli, "main", fail)
+    with pytest.raises(SystemExit):
+        main(["ls", "runs"])
+    log = flowsheet_home / "logs" / "error.log"
+    assert f"see {log}" in capsys.readouterr().err
+    assert "ZeroDivisionError: division by zero" in log.read_text()
