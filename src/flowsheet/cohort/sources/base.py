@@ -1,4 +1,4 @@
-"""What a source owes: raw records in, batches of whole stays in the contract's four tables out."""
+"""The interface of a source: raw records in, batches of stays in the contract's four tables out."""
 
 from __future__ import annotations
 
@@ -25,64 +25,72 @@ DEFECTS: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class StayBatch:
-    """Some whole stays. Frames have exactly the columns and types of ``cohort.schema``."""
+    """A batch of complete stays, with exactly the columns and types of ``cohort.schema``."""
 
     stays: pl.DataFrame
     events: pl.DataFrame = field(default_factory=lambda: empty_table("events"))
     treatments: pl.DataFrame = field(default_factory=lambda: empty_table("treatments"))
     episodes: pl.DataFrame = field(default_factory=lambda: empty_table("episodes"))
     defects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DEFECTS))
-    """Raw rows that could not become rows of the contract, one line each; subject to the cohort's
-    quarantine policy like every other broken rule."""
+    """One row for each raw record that cannot be converted to a row of the contract.
+
+    The quarantine policy of the cohort applies to them as to every other broken rule.
+    """
     attrition: dict[str, int] = field(default_factory=dict)
-    """Stays left after each named step, in order ("in the raw tables", "age >= 18", ...); summed over batches."""
+    """Stays that remain after each selection step ("in the raw tables", "age >= 18", ...), in order.
+
+    Like the next two, it is summed over batches.
+    """
     exclusions: dict[str, int] = field(default_factory=dict)
-    """Raw rows that the source's own rules leave out, by reason ("charted in error", ...); summed over batches."""
+    """Number of raw rows that the source excludes, by reason ("charted in error", ...)."""
     source_counts: dict[str, int] = field(default_factory=dict)
-    """What the source met and decided on the way ("times of suspicion", ...); summed over batches."""
+    """Other counts that describe the data ("times of suspicion", ...)."""
 
 
 class Source(ABC):
-    """One kind of raw record. A new source is one new module in this package:
+    """One kind of raw records.
 
-    ``@SOURCES.register("name")`` on a subclass, an ``Options`` model with a documented default for
-    every choice, and the conformance suite ``flowsheet.testing.sources.SourceConformance``
-    subclassed in a test.
+    A new source is one new module in this package: a subclass with ``@SOURCES.register("name")``,
+    an ``Options`` model with a documented default for every choice, and a test that subclasses the
+    conformance suite ``flowsheet.testing.sources.SourceConformance``.
 
-    A source does no validation that the contract does; it must raise ``CheckFailed`` (file, row,
-    column, what to do) for input that it cannot read at all, and must not write anything.
+    A source does not repeat the validation of the contract. It must raise ``CheckFailed`` (file,
+    row, column, how to fix it) for input that it cannot read at all, and must not write anything.
     """
 
     Options: ClassVar[type[FrozenModel]] = FrozenModel
     needs_path: ClassVar[bool] = True
     version: ClassVar[int] = 1
-    """Raise it when the same raw records become other rows: cached extracts are then made anew."""
+    """Increase it when the same raw records give other rows: cached extracts are then rebuilt."""
     licence: str = "not stated"
     variables: tuple[str, ...] = ()
-    """Catalogue variables that the source can hold, in the order of the feature columns."""
+    """Catalogue variables that the source can contain, in the order of the feature columns."""
     drugs: tuple[str, ...] = ()
     rules: ClassVar[tuple[str, ...]] = ()
-    """Names of the rules in its batches' defects, for which a cohort may declare a policy."""
+    """Rules that may occur in the defects; a cohort may declare a policy for each."""
 
     def __init__(self, path: Path | None, options: Any) -> None:
         """``options`` is an instance of the source's ``Options``."""
-        self.path, self.options = path, options
+        self.path = path
+        self.options = options
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """sha256 of the raw input's content (cheap beside reading it). The options are keyed
-        elsewhere.
+        """sha256 of the content of the raw input, without the options.
 
         Raises:
-            CheckFailed: the input is not there, or is not of this kind.
+            CheckFailed: the input is missing, or is not of this kind.
         """
 
     @abstractmethod
     def batches(self) -> Iterator[StayBatch]:
-        """Batches in strictly ascending order of stay_id, the same ones for the same input."""
+        """Batches in strictly ascending order of stay_id, equal for equal input."""
 
     def oracle(self) -> pl.DataFrame | None:
-        """For simulated wards: (stay_id, time, probability) under the law itself; kept apart from the tables."""
+        """The true probabilities (stay_id, time, probability) of a simulated ward.
+
+        They are stored apart from the tables.
+        """
         return None
 
 

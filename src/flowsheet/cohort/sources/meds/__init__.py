@@ -1,27 +1,26 @@
-"""The Medical Event Data Standard: shards of (subject, time, code, number), read through a mapping
-of codes.
+"""The Medical Event Data Standard: shards of (subject, time, code, number), and a mapping of codes.
 
-https://github.com/Medical-Event-Data-Standard/meds, version 0.4; the codes of the mapping that
-ships are those of https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS. How to bring
-another data set: docs/bring-your-own.md.
+https://github.com/Medical-Event-Data-Standard/meds, version 0.4; the codes of the shipped mapping
+are those of https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS. How to read another data
+set: docs/bring-your-own.md.
 
-**Stays** run from an admission to intensive care to the discharge with the same ``icustay_id``;
-where the shards have no such column, to the subject's next discharge, and stays are numbered. Sex
-and birth come from the subject's own rows, care unit and admission type from what their codes say
-after the first ``//``.
+**Stays** run from an admission to intensive care to the discharge with the same ``icustay_id``.
+Where the shards have no such column, they run to the subject's next discharge, and are numbered.
+Sex and birth come from the rows of the subject, care unit and admission type from the part of the
+codes after the first ``//``.
 
-**Facts** belong to the stay they lie in, else to the one that begins within ``before_hours`` after
-them, else to the one that ended within ``after_hours`` before them. MEDS has one time a row: it is
-when the fact was true, and it was known then, after the mapping's ``delay_hours``, or at the time
-in the column that ``known_at`` names. Of several values of a variable at one time the one counts
-that was known first, then the code that the mapping names first; outputs are summed. Values that
-cannot be true are left out and counted. Drugs come as single doses or as pairs of start and end.
+**Events and drugs** belong to the stay that contains their time; otherwise to the stay that begins
+within ``before_hours`` after it; otherwise to the stay that ended within ``after_hours`` before it.
+MEDS has one time a row, at which it was true. It is known then, or after the ``delay_hours`` of the
+mapping, or at the time in the column ``known_at``. Of several values of a variable at the same time
+the one that was known first is used, then the one of the code that is first in the mapping; fluid
+outputs are summed. Implausible values are excluded and counted. Drugs are single doses, or pairs of
+a start and an end.
 
-**Codes** that the mapping does not speak of are counted by name, the most frequent ones in the
-manifest.
+**Codes** that are not in the mapping are counted by name, the most frequent ones in the manifest.
 
-Rows wait for the batch of their stay in memory, up to 4 GB and a quarter of the machine's; beyond
-that they are written to a folder under ``FLOWSHEET_HOME/spill``.
+Memory holds the rows of a thousand subjects; what is read is written to a temporary folder and read
+again in the order of the stays.
 """
 
 from __future__ import annotations
@@ -38,28 +37,28 @@ from pydantic import Field, model_validator
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
-from flowsheet.cohort.sources.meds import (
-    facts as _meds_facts,
+from flowsheet.cohort.sources.meds.assignment import assign_stays
+from flowsheet.cohort.sources.meds.codes import DRUGS, CodeMapping
+from flowsheet.cohort.sources.meds.labels import build_episodes, find_label_files, read_labels
+from flowsheet.cohort.sources.meds.measurements import (
+    MEASURED,
+    add_known_at,
+    convert_measurements,
+    select_events,
 )
-from flowsheet.cohort.sources.meds import (
-    labels as _meds_labels,
-)
-from flowsheet.cohort.sources.meds import (
-    sepsis as _meds_sepsis,
-)
-from flowsheet.cohort.sources.meds import (
-    stays as _meds_stays,
-)
-from flowsheet.cohort.sources.meds.codes import DRUGS, Mapping
+from flowsheet.cohort.sources.meds.sepsis3_inputs import select_antibiotics, select_cultures
 from flowsheet.cohort.sources.meds.shards import Shards
+from flowsheet.cohort.sources.meds.stays import KINDS as STAY_KINDS
+from flowsheet.cohort.sources.meds.stays import RULES, build_stays
+from flowsheet.cohort.sources.meds.treatments import collect_doses, finish_treatments
 from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
 
-SUBJECTS_A_READ = 1_000
-STAYS_A_BATCH = 2_000
+SUBJECTS_PER_READ = 1_000
+STAYS_PER_BATCH = 2_000
 NAMED_CODES = 100
-"""How many unknown codes are named; the others are counted together."""
+"""How many unmapped codes the manifest lists by name; the others are counted together."""
 
 Hours = Annotated[float, Field(ge=0, le=10_000)]
 
@@ -68,25 +67,26 @@ class MedsOptions(FrozenModel):
     """How the rows are read."""
 
     mapping: str = "mimic"
-    """A mapping that ships, or the path of a CSV file of codes."""
+    """A shipped mapping, or the path of a CSV file of codes."""
     known_at: str | None = None
     """A column of the shards with the time at which the row was stored."""
     before_hours: Annotated[float, Field(ge=0, le=24)] = 24.0
-    """How long before admission a fact counts to the stay, unless it lies in another ..."""
+    """How long before admission an event counts to the stay, unless it is in another stay ..."""
     after_hours: Annotated[float, Field(ge=0, le=24)] = 2.0
-    """... and how long after discharge, unless it lies in another or before one."""
+    """... and how long after discharge, unless it is in another stay or before one."""
     labels: str | None = None
-    """A file or folder in MEDS's label schema, whose ``boolean_value`` tells the state."""
+    """A file or folder in MEDS's label schema, whose ``boolean_value`` is the state."""
     label_lead_hours: Hours = 0.0
     """Hours before onset from which the label is true."""
     label_known_after_hours: Hours = 192.0
-    """Hours after onset until the label counts as known; 192 is the longest that Sepsis-3 can take (see yaib)."""
+    """Hours after onset until the label is known; Sepsis-3 takes 192 at most (see yaib)."""
     sepsis3: Sepsis3Options | None = None
-    """Label the stays by Sepsis-3, out of the antibiotics and cultures that the mapping names.
-    Without this and without labels there are no episodes."""
+    """Label the stays by Sepsis-3, from the antibiotics and cultures of the mapping.
+
+    Without this option and without labels there are no episodes."""
 
     @model_validator(mode="after")
-    def _one_label(self) -> MedsOptions:
+    def _check_single_label(self) -> MedsOptions:
         if self.labels and self.sepsis3:
             raise ValueError(
                 "labels and sepsis3 exclude each other: episodes come from one of them"
@@ -96,172 +96,196 @@ class MedsOptions(FrozenModel):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is to be read: ``meaning`` has a row a (file, code) that the mapping speaks of, with what it means."""
+    """The stays, and the codes to read for them."""
 
-    meaning: pl.DataFrame
+    codes: pl.DataFrame
+    """One row for each shard and mapped code, with the columns of the mapping."""
     stays: pl.DataFrame
     defects: pl.DataFrame
 
-    def of(self, *kinds: str) -> pl.DataFrame:
-        """The codes of some kinds."""
-        return self.meaning.filter(pl.col("kind").is_in(kinds))
+    def select(self, *kinds: str) -> pl.DataFrame:
+        """The codes of these kinds."""
+        return self.codes.filter(pl.col("kind").is_in(kinds))
 
 
 @SOURCES.register("meds")
 class Meds(Source):
-    """A MEDS data set, a thousand subjects at a time."""
+    """A MEDS data set, read in parts of a thousand subjects."""
 
     Options: ClassVar[type[FrozenModel]] = MedsOptions
-    version: ClassVar[int] = 2
-    rules: ClassVar[tuple[str, ...]] = _meds_stays.RULES
+    rules: ClassVar[tuple[str, ...]] = RULES
 
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
         assert path is not None
-        self._mapping = Mapping.read(options.mapping)
+        self._mapping = CodeMapping.read(options.mapping)
         self._shards = Shards.open(path, options.known_at)
-        self.licence = str(
-            self._shards.metadata().get("license") or "as the data set's owner states it"
-        )
+        licence = self._shards.read_metadata().get("license")
+        self.licence = str(licence or "as stated by the owner of the data set")
         self.variables = self._mapping.names("variable")
         self.drugs = self._mapping.names(*DRUGS)
 
     def fingerprint(self) -> str:
-        """sha256 over the shards', the labels' and the mapping's own."""
-        labels = _meds_labels.files_of(self.options.labels) if self.options.labels else []
+        """sha256 of the shards, the labels and the mapping."""
+        labels = find_label_files(self.options.labels) if self.options.labels else []
         return digest(
             {
                 "shards": [file_digest(file) for file in self._shards.files],
                 "labels": [file_digest(file) for file in labels],
-                "mapping": self._mapping.rules.to_dicts(),
+                "mapping": self._mapping.rows.to_dicts(),
             }
         )
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order."""
-        left_out: Counter[str] = Counter()
-        plan = self._plan(left_out)
-        labelled = self._episodes(plan.stays, left_out)
+        exclusions: Counter[str] = Counter()
+        plan = self._make_plan(exclusions)
+        labelled = self._read_episodes(plan.stays, exclusions)
         numbers = plan.stays.select("stay_id", stay=pl.int_range(pl.len()))
         with spill_folder() as folder:
-            spill = Spill(folder, plan.stays.height, STAYS_A_BATCH)
-            for facts in self._facts(plan, left_out):
-                _add_to_spill(spill, facts, numbers)
+            spill = Spill(folder, plan.stays.height, STAYS_PER_BATCH)
+            for records in self._read_records(plan, exclusions):
+                _add_to_spill(spill, records, numbers)
             spill.finish_adding()
-            slices = list(plan.stays.iter_slices(STAYS_A_BATCH)) or [plan.stays]
+            slices = list(plan.stays.iter_slices(STAYS_PER_BATCH)) or [plan.stays]
             for i, stays in enumerate(slices):
-                batch = self._batch(stays, _pop_from_spill(spill, i), labelled, left_out)
-                last = i == len(slices) - 1
+                records = _pop_from_spill(spill, i)
+                batch = self._make_batch(stays, records, labelled, exclusions)
+                is_last = i == len(slices) - 1
+                counted = {reason: n for reason, n in exclusions.items() if n}
                 yield replace(
                     batch,
                     defects=plan.defects if i == 0 else plan.defects.clear(),
-                    exclusions={reason: n for reason, n in left_out.items() if n} if last else {},
+                    exclusions=counted if is_last else {},
                 )
 
-    def _batch(
+    def _make_plan(self, exclusions: Counter[str]) -> _Plan:
+        codes = self._shards.count_codes()
+        matches = self._mapping.match(codes["code"].unique())
+        _count_unmapped(codes.join(matches, on="code", how="anti"), exclusions)
+        codes = codes.join(matches, on="code")
+        codes = codes.join(self._mapping.rows.drop("code"), on="mapping_row")
+        codes = codes.sort("file", "code")
+        stay_codes = codes.filter(pl.col("kind").is_in(STAY_KINDS))
+        parts = [
+            _add_meaning(self._shards.read(file, file_codes["code"]), file_codes)
+            for file, file_codes in _iter_files(stay_codes)
+        ]
+        if not parts:  # no rows, but their columns
+            parts = [_add_meaning(self._shards.read(0, stay_codes["code"]), stay_codes)]
+        stays, defects = build_stays(pl.concat(parts))
+        return _Plan(codes, stays, defects)
+
+    def _read_records(
+        self, plan: _Plan, exclusions: Counter[str]
+    ) -> Iterator[dict[str, pl.DataFrame]]:
+        """The tables of some subjects at a time, each row with its stay."""
+        subjects = plan.stays["subject_id"].unique().sort().to_frame()
+        for file, file_codes in _iter_files(plan.select("variable", "culture", *DRUGS)):
+            for part in subjects.iter_slices(SUBJECTS_PER_READ):
+                ids = part["subject_id"]
+                rows = self._shards.read(file, file_codes["code"], (int(ids[0]), int(ids[-1])))
+                rows = rows.filter(pl.col("subject_id").is_in(ids.implode()))
+                rows = add_known_at(_add_meaning(rows, file_codes), exclusions)
+                yield self._make_records(rows, plan.stays, exclusions)
+
+    def _make_records(
+        self, rows: pl.DataFrame, stays: pl.DataFrame, exclusions: Counter[str]
+    ) -> dict[str, pl.DataFrame]:
+        doses = collect_doses(rows.filter(pl.col("kind").is_in(DRUGS)), exclusions)
+        events = self._assign(rows.filter(kind="variable"), stays, exclusions)
+        treatments = self._assign(doses, stays, exclusions)
+        records = {
+            "events": convert_measurements(events, exclusions),
+            "treatments": treatments,
+        }
+        if self.options.sepsis3:
+            records["antibiotics"] = select_antibiotics(doses, stays, self.options.sepsis3)
+            records["cultures"] = select_cultures(rows, stays)
+        return records
+
+    def _assign(
+        self, rows: pl.DataFrame, stays: pl.DataFrame, exclusions: Counter[str]
+    ) -> pl.DataFrame:
+        assigned = assign_stays(rows, stays, self.options.before_hours, self.options.after_hours)
+        outside = assigned["stay_id"].null_count()
+        exclusions["measurements and drugs outside of all stays"] += outside
+        return assigned.drop_nulls("stay_id")
+
+    def _make_batch(
         self,
         stays: pl.DataFrame,
-        found: dict[str, pl.DataFrame],
+        records: dict[str, pl.DataFrame],
         labelled: pl.DataFrame,
-        left_out: Counter[str],
+        exclusions: Counter[str],
     ) -> StayBatch:
-        events = _meds_facts.chosen(found["events"], left_out)
-        given = _meds_facts.treatments(found["treatments"])
-        episodes, counted = labelled.filter(pl.col("stay_id").is_in(stays["stay_id"].implode())), {}
-        if self.options.sepsis3:
-            made = label(
-                stays, events, given, found["antibiotics"], found["cultures"], self.options.sepsis3
-            )
-            episodes, counted = made.episodes, made.counts
-        steps = {"intensive care stays": stays.height}
-        return StayBatch(stays, events, given, episodes, attrition=steps, source_counts=counted)
+        events = select_events(records["events"], exclusions)
+        treatments = finish_treatments(records["treatments"])
+        batch = StayBatch(
+            stays=stays,
+            events=events,
+            treatments=treatments,
+            episodes=labelled.filter(pl.col("stay_id").is_in(stays["stay_id"].implode())),
+            attrition={"intensive care stays": stays.height},
+        )
+        options = self.options.sepsis3
+        if not options:
+            return batch
+        antibiotics = records["antibiotics"]
+        cultures = records["cultures"]
+        sepsis3 = label(stays, events, treatments, antibiotics, cultures, options)
+        return replace(batch, episodes=sepsis3.episodes, source_counts=sepsis3.counts)
 
-    def _plan(self, left_out: Counter[str]) -> _Plan:
-        counted = self._shards.codes()
-        matched = self._mapping.match(counted["code"].unique())
-        _count_unknown(counted.join(matched, on="code", how="anti"), left_out)
-        meaning = counted.join(matched, on="code").join(self._mapping.rules.drop("code"), on="rule")
-        meaning = meaning.sort("file", "code")
-        people = meaning.filter(pl.col("kind").is_in(_meds_stays.KINDS))
-        parts = [_meant(self._shards.read(i, own["code"]), own) for i, own in _by_file(people)]
-        rows = pl.concat(parts) if parts else _meant(self._shards.read(0, people["code"]), people)
-        stays, defects = _meds_stays.build(rows)
-        return _Plan(meaning, stays, defects)
-
-    def _facts(self, plan: _Plan, left_out: Counter[str]) -> Iterator[dict[str, pl.DataFrame]]:
-        """Events and treatments of some subjects at a time, each with its stay."""
-        subjects = plan.stays["subject_id"].unique().sort()
-        for position, own in _by_file(plan.of("variable", "culture", *DRUGS)):
-            for some in subjects.to_frame().iter_slices(SUBJECTS_A_READ):
-                ids = some["subject_id"]
-                rows = self._shards.read(position, own["code"], (int(ids[0]), int(ids[-1])))
-                rows = _meant(rows.filter(pl.col("subject_id").is_in(ids.implode())), own)
-                yield self._placed(_meds_facts.timed(rows, left_out), plan.stays, left_out)
-
-    def _placed(
-        self, rows: pl.DataFrame, stays: pl.DataFrame, left_out: Counter[str]
-    ) -> dict[str, pl.DataFrame]:
-        given = _meds_facts.doses(rows.filter(pl.col("kind").is_in(DRUGS)), left_out)
-        told = {"events": rows.filter(kind="variable"), "treatments": given}
-        hours = self.options.before_hours, self.options.after_hours
-        placed = {name: _meds_facts.of_stays(frame, stays, *hours) for name, frame in told.items()}
-        for frame in placed.values():
-            left_out["a measurement or drug outside every stay"] += frame["stay_id"].null_count()
-        inside = {name: frame.drop_nulls("stay_id") for name, frame in placed.items()}
-        inside["events"] = _meds_facts.measurements(inside["events"], left_out)
-        if self.options.sepsis3:
-            inside["antibiotics"] = _meds_sepsis.antibiotics(given, stays, self.options.sepsis3)
-            inside["cultures"] = _meds_sepsis.cultures(rows, stays)
-        return inside
-
-    def _episodes(self, stays: pl.DataFrame, left_out: Counter[str]) -> pl.DataFrame:
-        chosen = self.options
-        if not chosen.labels:
+    def _read_episodes(self, stays: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+        options = self.options
+        if not options.labels:
             return empty_table("episodes")
-        labels = _meds_labels.read(chosen.labels)
-        return _meds_labels.episodes(
-            labels, stays, chosen.label_lead_hours, chosen.label_known_after_hours, left_out
+        return build_episodes(
+            read_labels(options.labels),
+            stays,
+            options.label_lead_hours,
+            options.label_known_after_hours,
+            exclusions,
         )
 
 
-def _by_file(meaning: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-    for position in meaning["file"].unique().sort():
-        yield int(position), meaning.filter(file=position)
+def _iter_files(codes: pl.DataFrame) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The codes of each shard, with the position of the shard."""
+    for file in codes["file"].unique().sort():
+        yield int(file), codes.filter(file=file)
 
 
-def _meant(rows: pl.DataFrame, meaning: pl.DataFrame) -> pl.DataFrame:
-    """The rows with what their codes mean."""
-    return rows.join(meaning.drop("file", "rows"), on="code", how="inner", maintain_order="left")
+def _add_meaning(rows: pl.DataFrame, codes: pl.DataFrame) -> pl.DataFrame:
+    """Add the columns of the mapping to the rows."""
+    meaning = codes.drop("file", "rows")
+    return rows.join(meaning, on="code", how="inner", maintain_order="left")
 
 
-def _count_unknown(codes: pl.DataFrame, left_out: Counter[str]) -> None:
-    counted = (
-        codes.group_by("code")
-        .agg(pl.col("rows").sum())
-        .sort("rows", "code", descending=[True, False])
-    )
-    for code, rows in counted.head(NAMED_CODES).iter_rows():
-        left_out[f"the mapping does not know the code {code!r}"] += rows
-    rest = counted[NAMED_CODES:]
-    left_out[f"the mapping does not know {rest.height:,} other codes"] += int(rest["rows"].sum())
+def _count_unmapped(codes: pl.DataFrame, exclusions: Counter[str]) -> None:
+    totals = codes.group_by("code").agg(pl.col("rows").sum())
+    totals = totals.sort("rows", "code", descending=[True, False])
+    for code, rows in totals.head(NAMED_CODES).iter_rows():
+        exclusions[f"the code {code!r} is not in the mapping"] += rows
+    others = totals[NAMED_CODES:]
+    exclusions[f"{others.height:,} other codes are not in the mapping"] += int(others["rows"].sum())
 
 
 _SPILLED: dict[str, dict[str, pl.DataType]] = {
-    "events": _meds_facts.MEASURED,
+    "events": MEASURED,
     "treatments": TREATMENTS,
     "antibiotics": ANTIBIOTICS,
     "cultures": CULTURES,
 }
 
 
-def _add_to_spill(spill: Spill, facts: dict[str, pl.DataFrame], numbers: pl.DataFrame) -> None:
-    """Add the facts under the numbers of their stays; ``numbers`` has the columns stay_id, stay."""
-    for table, frame in facts.items():
+def _add_to_spill(spill: Spill, records: dict[str, pl.DataFrame], numbers: pl.DataFrame) -> None:
+    """Add the records by the numbers of their stays; ``numbers`` has the columns stay_id, stay."""
+    for table, frame in records.items():
         columns = frame.select(list(_SPILLED[table]))
         spill.add(table, columns.join(numbers, on="stay_id", how="inner", maintain_order="left"))
 
 
 def _pop_from_spill(spill: Spill, group: int) -> dict[str, pl.DataFrame]:
-    """The facts of one group of stays, by table."""
-    facts = {table: spill.pop(table, group, schema) for table, schema in _SPILLED.items()}
-    return {table: rows.drop("stay", strict=False) for table, rows in facts.items()}
+    """The records of one group of stays, by table."""
+    records = {table: spill.pop(table, group, schema) for table, schema in _SPILLED.items()}
+    return {table: rows.drop("stay", strict=False) for table, rows in records.items()}

@@ -1,4 +1,4 @@
-"""What the codes of a MEDS data set mean: the mapping file, and how a code finds its row in it."""
+"""The meaning of the codes of a MEDS data set: the mapping file, and how codes match its rows."""
 
 from __future__ import annotations
 
@@ -13,152 +13,198 @@ from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS, as_p
 from flowsheet.errors import UsageError, did_you_mean
 
 COLUMNS = ("code", "kind", "name", "unit", "convert", "delay_hours", "note")
+REQUIRED_COLUMNS = ("code", "kind", "name")
 KINDS = (
     *("icu_admission", "icu_discharge", "hospital_admission", "birth", "sex"),
     *("variable", "drug", "drug_start", "drug_end", "culture", "ignore"),
 )
 DRUGS = ("drug", "drug_start", "drug_end")
 CONVERSIONS = ("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running")
-"""``running``: the code itself says that the thing runs, 1. A number multiplies."""
+"""``running``: the code means that something runs, with the value 1. A number is a factor."""
 
-RULES: dict[str, pl.DataType] = {
+MAPPING: dict[str, pl.DataType] = {
     "code": pl.String(),
     "kind": pl.String(),
     "name": pl.String(),
     "unit": pl.String(),
     "convert": pl.String(),
     "delay_hours": pl.Float64(),
-    "rule": pl.UInt32(),  # the row's number, from 0
+    "mapping_row": pl.UInt32(),  # from 0
 }
 
 
 @dataclass(frozen=True)
-class Mapping:
-    """The rows of a mapping file, checked; columns as in ``RULES``."""
+class CodeMapping:
+    """The validated rows of a mapping file, with the columns of ``MAPPING``."""
 
-    rules: pl.DataFrame
+    rows: pl.DataFrame
 
     @classmethod
-    def read(cls, named: str) -> Mapping:
+    def read(cls, name: str) -> CodeMapping:
         """The shipped mapping of that name, or the CSV file at that path.
 
         Raises:
-            UsageError: there is none, or a row of it cannot be what it should; file, line and
-            column are named.
+            UsageError: there is none, or a row is invalid; the message names file, line and column.
         """
-        shipped = files("flowsheet.cohort") / "concepts" / f"meds_{named}_codes.csv"
-        where = f"meds_{named}_codes.csv"
+        shipped = files("flowsheet.cohort") / "concepts" / f"meds_{name}_codes.csv"
+        where = f"meds_{name}_codes.csv"
         try:
             if shipped.is_file():
                 content = shipped.read_bytes()
             else:
-                where = str(Path(named).expanduser().absolute())
+                where = str(Path(name).expanduser().absolute())
                 content = Path(where).read_bytes()
             rows = pl.read_csv(content, infer_schema=False)
         except (pl.exceptions.PolarsError, OSError) as error:
-            todo = "name a mapping that ships (mimic) or a CSV file with the columns " + ", ".join(
-                COLUMNS
-            )
             reason = str(error).split("\n", 1)[0]
+            columns = ", ".join(COLUMNS)
             raise UsageError(
-                f"the mapping cannot be read: {reason}", where=where, todo=todo
+                f"the mapping cannot be read: {reason}",
+                where=where,
+                todo=f'use the shipped mapping "mimic", or a CSV file with the columns {columns}',
             ) from error
-        return cls(_checked(rows, where))
+        return cls(_validate(rows, where))
 
     def names(self, *kinds: str) -> tuple[str, ...]:
-        """The concepts of these kinds, in the catalogue's order."""
-        named = set(self.rules.filter(pl.col("kind").is_in(kinds))["name"])
-        return tuple(name for name in (*catalogue.variables(), *catalogue.drugs()) if name in named)
+        """The variables or drugs of these kinds, in the order of the catalogue."""
+        mapped = set(self.rows.filter(pl.col("kind").is_in(kinds))["name"])
+        known = (*catalogue.variables(), *catalogue.drugs())
+        return tuple(name for name in known if name in mapped)
 
     def match(self, codes: pl.Series) -> pl.DataFrame:
-        """(code, rule) of the codes that rows speak of: equal ones, else the longest that the code begins with."""
+        """(code, mapping_row) of the codes that match rows of the mapping.
+
+        An equal code is preferred, then the longest pattern ``CODE//*`` that the code begins with.
+        """
         code = pl.DataFrame({"code": codes})
-        star = pl.col("code").str.ends_with("*")
-        exact = code.join(self.rules.filter(~star).select("code", "rule"), on="code")
-        starts = self.rules.filter(star).select(
-            start=pl.col("code").str.strip_suffix("*"), rule="rule"
+        is_pattern = pl.col("code").str.ends_with("*")
+        equal = code.join(self.rows.filter(~is_pattern).select("code", "mapping_row"), on="code")
+        prefixes = self.rows.filter(is_pattern).select(
+            "mapping_row", prefix=pl.col("code").str.strip_suffix("*")
         )
-        begun = _beginnings(code.join(exact, on="code", how="anti")).join(starts, on="start")
-        length = pl.col("start").str.len_bytes()
-        longest = begun.filter(length == length.max().over("code")).select("code", "rule")
-        return pl.concat([exact, longest]).sort("code", "rule")
+        others = code.join(equal, on="code", how="anti")
+        matches = _list_prefixes(others).join(prefixes, on="prefix")
+        length = pl.col("prefix").str.len_bytes()
+        longest = matches.filter(length == length.max().over("code"))
+        return pl.concat([equal, longest.select("code", "mapping_row")]).sort("code", "mapping_row")
 
 
-def _beginnings(codes: pl.DataFrame) -> pl.DataFrame:
-    """(code, start) for each part of a code that ends at a ``//``, and for the whole as if it did."""
+def convert_values(value: pl.Expr, convert: pl.Expr) -> pl.Expr:
+    """Values in the catalogue's unit; ``convert`` names the conversion of each."""
+    conversions = {name: linear(value, rule) for name, rule in LINEAR_CONVERSIONS.items()}
+    conversions |= {FRACTION_OR_PERCENT: as_percent(value), "running": pl.lit(1.0)}
+    converted: pl.Expr = value * convert.cast(pl.Float64, strict=False).fill_null(1.0)
+    for name, expression in conversions.items():
+        converted = pl.when(convert == name).then(expression).otherwise(converted)
+    return converted
+
+
+_HOURS = {"min": 60.0, "minute": 60.0, "hour": 1.0, "hr": 1.0, "h": 1.0, "day": 1 / 24}
+_AMOUNTS = {"g": 1e6, "gram": 1e6, "grams": 1e6, "gm": 1e6, "mg": 1e3, "mcg": 1.0, "ug": 1.0}
+_SYNONYMS = {"units": "u", "unit": "u", "iu": "u", "meq.": "meq"}
+
+
+def dose_factor(unit: str | None, catalogue_unit: str, *, running: bool) -> float | None:
+    """The factor that converts a dose to the catalogue's unit, or a rate to that unit per hour.
+
+    None where there is no conversion: the dimensions differ, or only one unit is per weight.
+
+    >>> dose_factor("mcg/kg/min", "mcg/kg", running=True), dose_factor("grams", "mg", running=False)
+    (60.0, 1000.0)
+    >>> print(dose_factor("mg/hour", "mcg/kg", running=True))
+    None
+    """
+    parts = (unit or "").lower().replace(" ", "").split("/")
+    per_hour = 1.0
+    if running:
+        if len(parts) < 2 or parts[-1] not in _HOURS:
+            return None
+        per_hour = _HOURS[parts.pop()]
+    source = [_SYNONYMS.get(part, part) for part in parts]
+    target = catalogue_unit.lower().split("/")
+    if source == target:
+        return per_hour
+    if source[1:] == target[1:] and source[0] in _AMOUNTS and target[0] in _AMOUNTS:
+        return per_hour * _AMOUNTS[source[0]] / _AMOUNTS[target[0]]
+    return None
+
+
+def _list_prefixes(codes: pl.DataFrame) -> pl.DataFrame:
+    """(code, prefix) for each part of a code up to a ``//``, and for the whole code with ``//``."""
     parts = codes.with_columns(part=pl.col("code").str.split("//"))
-    counted = parts.with_columns(n=pl.int_ranges(1, pl.col("part").list.len() + 1)).explode("n")
-    return counted.select(
-        "code", start=pl.col("part").list.head(pl.col("n")).list.join("//") + "//"
-    )
+    n_parts = pl.int_ranges(1, pl.col("part").list.len() + 1)
+    numbered = parts.with_columns(n=n_parts).explode("n")
+    prefix = pl.col("part").list.head(pl.col("n")).list.join("//") + "//"
+    return numbered.select("code", prefix=prefix)
 
 
-def _checked(rows: pl.DataFrame, where: str) -> pl.DataFrame:
-    lacking = [column for column in COLUMNS[:3] if column not in rows.columns]
-    if lacking or rows.is_empty():
-        what = f"there is no column {lacking[0]!r}" if lacking else "there are no rows"
+def _validate(rows: pl.DataFrame, where: str) -> pl.DataFrame:
+    missing = [column for column in REQUIRED_COLUMNS if column not in rows.columns]
+    if missing or rows.is_empty():
+        what = f"there is no column {missing[0]!r}" if missing else "there are no rows"
         raise UsageError(
-            f"the mapping is not one: {what}", where=where, todo=f"columns: {', '.join(COLUMNS)}"
+            f"the file is not a mapping: {what}",
+            where=where,
+            todo=f"columns: {', '.join(COLUMNS)}",
         )
     absent = [pl.lit(None, pl.String).alias(c) for c in COLUMNS if c not in rows.columns]
-    told = (
-        rows.with_columns(absent)
-        .select(pl.col(COLUMNS).str.strip_chars().replace("", None))
-        .with_row_index("rule")
-    )
-    for row in told.iter_rows(named=True):
-        _check(row, f"{where}, line {row['rule'] + 2}")
-    again = told.filter(~pl.struct("code", "kind", "name").is_first_distinct())
-    if again.height:
-        line = int(again["rule"][0]) + 2
+    cells = rows.with_columns(absent).select(pl.col(COLUMNS).str.strip_chars().replace("", None))
+    cells = cells.with_row_index("mapping_row")
+    for row in cells.iter_rows(named=True):
+        _check_row(row, f"{where}, line {row['mapping_row'] + 2}")
+    repeated = cells.filter(~pl.struct("code", "kind", "name").is_first_distinct())
+    if repeated.height:
+        line = int(repeated["mapping_row"][0]) + 2
         raise UsageError(
-            f"the code {again['code'][0]!r} comes twice",
+            f"the code {repeated['code'][0]!r} is listed twice",
             where=f"{where}, line {line}",
-            todo="keep one",
+            todo="remove one of the two lines",
         )
     delay = pl.col("delay_hours").cast(pl.Float64).fill_null(0.0)
-    filled = told.with_columns(delay, pl.col("convert").fill_null("none"))
-    return filled.select(list(RULES)).cast(pl.Schema(RULES))
+    filled = cells.with_columns(delay, pl.col("convert").fill_null("none"))
+    return filled.select(list(MAPPING)).cast(pl.Schema(MAPPING))
 
 
-def _check(row: dict[str, str], where: str) -> None:
-    kind, name, convert = row["kind"], row["name"], row["convert"]
+def _check_row(row: dict[str, str], where: str) -> None:
     code = row["code"] or ""
     if not code or "*" in code.removesuffix("//*"):
-        what = f"the code {code!r} is none"
         raise UsageError(
-            what,
+            f"{code!r} is not a valid code",
             where=f"{where}, column code",
-            todo="give a code, or CODE//* for all that begin so",
+            todo="write a code, or CODE//* for all codes that begin with CODE//",
         )
+    kind = row["kind"]
     if kind not in KINDS:
         raise UsageError(
             f"there is no kind {kind!r}",
             where=f"{where}, column kind",
             todo=did_you_mean(kind or "", KINDS),
         )
-    known = {
+    names = {
         "variable": catalogue.variables(),
         "sex": ["F", "M"],
         **dict.fromkeys(DRUGS, catalogue.drugs()),
     }
-    if kind in known and name not in known[kind]:
-        todo = did_you_mean(name or "", known[kind])
+    name = row["name"]
+    if kind in names and name not in names[kind]:
         raise UsageError(
             f"there is no {kind.split('_')[0]} called {name!r}",
             where=f"{where}, column name",
-            todo=todo,
+            todo=did_you_mean(name or "", names[kind]),
         )
+    convert = row["convert"]
     if convert and convert not in CONVERSIONS and not _is_number(convert):
-        todo = f"a number to multiply with, or {did_you_mean(convert, CONVERSIONS)}"
         raise UsageError(
-            f"there is no conversion {convert!r}", where=f"{where}, column convert", todo=todo
+            f"there is no conversion {convert!r}",
+            where=f"{where}, column convert",
+            todo=f"a factor, or {did_you_mean(convert, CONVERSIONS)}",
         )
-    if row["delay_hours"] and not (
-        _is_number(row["delay_hours"]) and float(row["delay_hours"]) >= 0
-    ):
+    delay = row["delay_hours"]
+    if delay and not (_is_number(delay) and float(delay) >= 0):
         raise UsageError(
-            f"{row['delay_hours']!r} is no number of hours", where=f"{where}, column delay_hours"
+            f"{delay!r} is not a number of hours",
+            where=f"{where}, column delay_hours",
+            todo="write a number, 0 or more",
         )
 
 
@@ -167,44 +213,3 @@ def _is_number(text: str) -> bool:
         return abs(float(text)) < float("inf")
     except ValueError:
         return False
-
-
-def converted(value: pl.Expr, convert: pl.Expr) -> pl.Expr:
-    """Values in the catalogue's unit."""
-    branches = {name: linear(value, rule) for name, rule in LINEAR_CONVERSIONS.items()}
-    branches |= {FRACTION_OR_PERCENT: as_percent(value), "running": pl.lit(1.0)}
-    chosen: pl.Expr = value * convert.cast(pl.Float64, strict=False).fill_null(1.0)
-    for name, expression in branches.items():
-        chosen = pl.when(convert == name).then(expression).otherwise(chosen)
-    return chosen
-
-
-_HOURS = {"min": 60.0, "minute": 60.0, "hour": 1.0, "hr": 1.0, "h": 1.0, "day": 1 / 24}
-_AMOUNTS = {"g": 1e6, "gram": 1e6, "grams": 1e6, "gm": 1e6, "mg": 1e3, "mcg": 1.0, "ug": 1.0}
-_SAME = {"units": "u", "unit": "u", "iu": "u", "meq.": "meq"}
-
-
-def dose_factor(unit: str | None, wanted: str, *, running: bool) -> float | None:
-    """What turns a dose in ``unit`` into ``wanted``, or for one that is ``running`` into ``wanted``
-    an hour.
-
-    None where it cannot be told: another dimension, or an amount for the patient's weight against
-    one without.
-
-    >>> dose_factor("mcg/kg/min", "mcg/kg", running=True), dose_factor("grams", "mg", running=False)
-    (60.0, 1000.0)
-    >>> print(dose_factor("mg/hour", "mcg/kg", running=True))
-    None
-    """
-    parts = (unit or "").lower().replace(" ", "").split("/")
-    times = 1.0
-    if running:
-        if len(parts) < 2 or parts[-1] not in _HOURS:
-            return None
-        times = _HOURS[parts.pop()]
-    have, want = [_SAME.get(part, part) for part in parts], wanted.lower().split("/")
-    if have == want:
-        return times
-    if have[1:] == want[1:] and have[0] in _AMOUNTS and want[0] in _AMOUNTS:
-        return times * _AMOUNTS[have[0]] / _AMOUNTS[want[0]]
-    return None

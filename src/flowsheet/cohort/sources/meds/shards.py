@@ -1,4 +1,4 @@
-"""The shards of a MEDS data set: what is there, and the rows of some subjects out of them."""
+"""The shards of a MEDS data set: their codes, and the rows of some codes and subjects."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ TYPES: dict[str, tuple[type[pl.DataType], ...]] = {
     "code": (pl.String, pl.Categorical),
     "numeric_value": (pl.Float32, pl.Float64),
 }
-STAY, ORDER, UNIT = "icustay_id", "order_id", "unit"
-"""Columns beyond the standard's own that the MIMIC-IV ETL writes, used where a shard has them."""
+"""Columns of the standard, with the types that are accepted."""
+
+STAY = "icustay_id"
+ORDER = "order_id"
+UNIT = "unit"
+"""Optional columns that the MIMIC-IV ETL adds to those of the standard."""
+
 ROW_UNIT = "row_unit"
-"""The unit that a row tells itself; ``unit`` is the mapping's."""
+"""The unit of the row itself; ``unit`` is that of the mapping."""
 
 ROWS: dict[str, pl.DataType] = {
     "subject_id": pl.Int64(),
@@ -34,7 +39,7 @@ ROWS: dict[str, pl.DataType] = {
     ROW_UNIT: pl.String(),
 }
 
-_SHARD = ("the shard", "make the data set again")
+_NAME_AND_FIX = ("the shard", "write the data set again")
 
 
 @dataclass(frozen=True)
@@ -44,11 +49,11 @@ class Shards:
     root: Path
     files: tuple[Path, ...]
     known_at: str | None
-    """A column of the shards that tells when a row was stored."""
+    """A column of the shards with the time at which a row was stored."""
 
     @classmethod
     def open(cls, root: Path, known_at: str | None) -> Shards:
-        """Find the shards and look at their columns.
+        """Find the shards and check their columns.
 
         Raises:
             CheckFailed: there are none, or one is unreadable, lacks a column or has one of another
@@ -57,61 +62,60 @@ class Shards:
         files = tuple(sorted((root / "data").glob("**/*.parquet")))
         if not files:
             raise CheckFailed(
-                "the folder is no MEDS data set: it has no data/**/*.parquet",
+                "the folder is not a MEDS data set: it has no data/**/*.parquet",
                 where=str(root),
-                todo="name the folder that holds data/ and metadata/",
+                todo="specify the folder that contains data/ and metadata/",
             )
         for file in files:
-            _check(file, known_at)
+            _check_columns(file, known_at)
         return cls(root, files, known_at)
 
-    def metadata(self) -> dict[str, Any]:
-        """What ``metadata/dataset.json`` tells; empty where there is none.
+    def read_metadata(self) -> dict[str, Any]:
+        """The content of ``metadata/dataset.json``; empty without that file.
 
         Raises:
             CheckFailed: the file is not JSON.
         """
         file = self.root / "metadata" / "dataset.json"
         try:
-            told = json.loads(file.read_text()) if file.is_file() else {}
+            metadata = json.loads(file.read_text()) if file.is_file() else {}
         except (ValueError, OSError) as error:
             raise CheckFailed(
-                f"the file is not JSON: {error}", where=str(file), todo="mend or remove it"
+                f"the file is not JSON: {error}", where=str(file), todo="fix or remove it"
             ) from error
-        return told if isinstance(told, dict) else {}
+        return metadata if isinstance(metadata, dict) else {}
 
-    def codes(self) -> pl.DataFrame:
-        """(file, code, rows): how often each shard has each code. ``file`` is a position in
-        ``files``.
+    def count_codes(self) -> pl.DataFrame:
+        """(file, code, rows) of each code in each shard; ``file`` is a position in ``files``.
 
         Raises:
-            CheckFailed: a shard cannot be read, or holds rows without a code or a subject.
+            CheckFailed: a shard cannot be read, or has rows without a code or a subject.
         """
-        counted = []
+        counts = []
         for position, file in enumerate(self.files):
             scan = _scan(file)
-            empty = _collect(file, scan.select(pl.col("subject_id", "code").null_count())).row(
-                0, named=True
-            )
-            for column, n in empty.items():
+            nulls = _collect(file, scan.select(pl.col("subject_id", "code").null_count()))
+            for column, n in nulls.row(0, named=True).items():
                 if n:
-                    where = f"{file}, column {column!r}"
                     raise CheckFailed(
-                        f"{n:,} rows have none",
-                        where=where,
-                        todo="MEDS forbids it: mend the data set",
+                        f"{n:,} rows have no {column}",
+                        where=f"{file}, column {column!r}",
+                        todo="MEDS forbids it: fix the data set",
                     )
-            per_code = _collect(
-                file, scan.group_by(pl.col("code").cast(pl.String)).agg(rows=pl.len())
-            )
-            counted.append(per_code.select(pl.lit(position).alias("file"), "code", "rows"))
-        return pl.concat(counted).sort("file", "code")
+            code = pl.col("code").cast(pl.String)
+            per_code = _collect(file, scan.group_by(code).agg(rows=pl.len()))
+            counts.append(per_code.select(pl.lit(position).alias("file"), "code", "rows"))
+        return pl.concat(counts).sort("file", "code")
 
     def read(
         self, position: int, codes: pl.Series, subjects: tuple[int, int] | None = None
     ) -> pl.DataFrame:
-        """The rows of a shard with these codes, of all subjects or those from one id to another;
-        see ``ROWS``.
+        """The rows of a shard with these codes, in the columns of ``ROWS``.
+
+        Args:
+            position: Position of the shard in ``files``.
+            codes: The codes to read.
+            subjects: First and last subject to read; None: all.
 
         Raises:
             CheckFailed: the shard cannot be read.
@@ -122,21 +126,22 @@ class Shards:
             scan = scan.filter(pl.col("subject_id").is_between(*subjects))
         schema = pl.read_parquet_schema(file)
 
-        def column(name: str) -> pl.Expr:
-            return pl.col(name) if name in schema else pl.lit(None)
+        def optional(column: str) -> pl.Expr:
+            return pl.col(column) if column in schema else pl.lit(None)
 
-        value = column("numeric_value").cast(pl.Float64)
+        value = optional("numeric_value").cast(pl.Float64)
         if schema.get("numeric_value") == pl.Float32:
-            value = value.round_sig_figs(7)  # the decimal that was stored as its nearest float32
+            # the decimal number whose nearest float32 is stored
+            value = value.round_sig_figs(7)
         columns = {
             "subject_id": pl.col("subject_id"),
             "time": pl.col("time"),
             "known_at": pl.col(self.known_at or "time"),
             "code": pl.col("code"),
             "value": value,
-            STAY: column(STAY),
-            ORDER: column(ORDER),
-            ROW_UNIT: column(UNIT),
+            STAY: optional(STAY),
+            ORDER: optional(ORDER),
+            ROW_UNIT: optional(UNIT),
         }
         return _collect(file, scan.select(**columns).cast(pl.Schema(ROWS)))
 
@@ -146,23 +151,25 @@ def _scan(file: Path) -> pl.LazyFrame:
 
 
 def _collect(file: Path, frame: pl.LazyFrame) -> pl.DataFrame:
-    with report_unreadable(file, *_SHARD):
+    with report_unreadable(file, *_NAME_AND_FIX):
         return frame.collect(engine="streaming")
 
 
-def _check(file: Path, known_at: str | None) -> None:
-    with report_unreadable(file, *_SHARD):
+def _check_columns(file: Path, known_at: str | None) -> None:
+    with report_unreadable(file, *_NAME_AND_FIX):
         schema = verify_parquet(file)
-    wanted = TYPES | ({known_at: (pl.Datetime,)} if known_at else {})
-    for column, kinds in wanted.items():
+    types = TYPES | ({known_at: (pl.Datetime,)} if known_at else {})
+    for column, accepted in types.items():
         if column not in schema:
-            if (
-                column == "numeric_value"
-            ):  # the standard allows it to be absent: nothing has a number
-                continue
+            if column == "numeric_value":
+                continue  # optional in the standard: no row has a number
             todo = "see https://github.com/Medical-Event-Data-Standard/meds for the schema"
             raise CheckFailed(f"there is no column {column!r}", where=str(file), todo=todo)
-        zone = getattr(schema[column], "time_zone", None)
-        if not isinstance(schema[column], kinds) or zone:
-            what = f"the column {column!r} holds {schema[column]}, not {' or '.join(kind.__name__ for kind in kinds)}"
-            raise CheckFailed(what, where=str(file), todo="write it with that type")
+        has_time_zone = bool(getattr(schema[column], "time_zone", None))
+        if not isinstance(schema[column], accepted) or has_time_zone:
+            names = " or ".join(dtype.__name__ for dtype in accepted)
+            raise CheckFailed(
+                f"the column {column!r} contains {schema[column]}, not {names}",
+                where=str(file),
+                todo="write it with that type",
+            )

@@ -1,9 +1,8 @@
-"""Intensive care stays out of a MEDS data set's admissions, discharges and people."""
+"""Intensive care stays from the admissions, discharges and demographics of a MEDS data set."""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 import polars as pl
 
@@ -19,58 +18,66 @@ RULES = (
     "discharge_without_admission",
     "admission_time",
 )
-SHIFTED_YEARS, SHIFTED_AGE = 200.0, 91.4
-"""Nobody is that old: MIMIC-III moves the births of people over 89 by 300 years; their median age
-is 91.4 (Johnson et al., Scientific Data 3:160035, 2016)."""
+SHIFTED_YEARS = 200.0
+SHIFTED_AGE = 91.4
+"""Ages above ``SHIFTED_YEARS`` are replaced by ``SHIFTED_AGE``: MIMIC-III shifts the births of
+patients over 89 by 300 years; their median age is 91.4 (Johnson et al., Scientific Data 3:160035,
+2016)."""
 
-_NAMES = ("stay_id", "subject_id", "admitted_at", "discharged_at", "unit")
+_COLUMNS = ("stay_id", "subject_id", "admitted_at", "discharged_at", "unit")
 
 
-def build(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The contract's stays, in order, and the defects of admissions and discharges that make none.
+def build_stays(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The contract's stays, in order, and the defects of unusable admissions and discharges.
 
-    ``rows`` has the columns of ``_meds_shards.ROWS``, ``kind`` and ``name``, in any order.
+    ``rows`` has the columns of ``shards.ROWS``, ``kind`` and ``name``, in any order.
     """
-    timed = rows.filter(pl.col("time").is_not_null() | pl.col("kind").is_in(["birth", "sex"]))
-    undated = rows.join(timed, on=rows.columns, how="anti", nulls_equal=True)
+    is_dated = pl.col("time").is_not_null() | pl.col("kind").is_in(["birth", "sex"])
+    dated = rows.filter(is_dated)
+    undated = rows.join(dated, on=rows.columns, how="anti", nulls_equal=True)
     order = ["subject_id", "time", "code", STAY]
-    begun = timed.filter(kind="icu_admission").unique().sort(order)
-    ended = timed.filter(kind="icu_discharge").unique().sort(order)
-    own = begun.height > 0 and begun[STAY].null_count() == 0
-    stays, defects = _by_id(begun, ended) if own else _by_time(begun, ended)
-    stays = _with_people(_with_hospital(stays, timed), timed)
-    return stays, pl.concat([*defects, _defects(undated, "admission_time")])
+    admissions = dated.filter(kind="icu_admission").unique().sort(order)
+    discharges = dated.filter(kind="icu_discharge").unique().sort(order)
+    have_ids = admissions.height > 0 and admissions[STAY].null_count() == 0
+    pair = _pair_by_id if have_ids else _pair_by_time
+    stays, defects = pair(admissions, discharges)
+    stays = _add_demographics(_add_hospital_admission(stays, dated), dated)
+    return stays, pl.concat([*defects, _make_defects(undated, "admission_time")])
 
 
-def _by_id(begun: pl.DataFrame, ended: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Stays by the database's own ids: an admission and a discharge with the same one."""
+def _pair_by_id(
+    admissions: pl.DataFrame, discharges: pl.DataFrame
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """Stays with the ids of the database: an admission and a discharge with the same id."""
     key = ["subject_id", STAY]
-    again = pl.col(STAY).is_duplicated()
-    once = begun.filter(~again)
-    last = ended.sort("time").unique(key, keep="last", maintain_order=True)
-    both = once.join(
-        last.select(*key, discharged_at="time"), on=key, how="left", maintain_order="left"
-    )
+    is_repeated = pl.col(STAY).is_duplicated()
+    last = discharges.sort("time").unique(key, keep="last", maintain_order=True)
+    last = last.select(*key, discharged_at="time")
+    pairs = admissions.filter(~is_repeated)
+    pairs = pairs.join(last, on=key, how="left", maintain_order="left")
+    open_ended = pairs.filter(pl.col("discharged_at").is_null())
+    unpaired = discharges.join(admissions, on=key, how="anti", maintain_order="left")
     defects = [
-        _defects(begun.filter(again), "icu_admission_twice"),
-        _defects(both.filter(pl.col("discharged_at").is_null()), "admission_without_discharge"),
-        _defects(
-            ended.join(begun, on=key, how="anti", maintain_order="left"),
-            "discharge_without_admission",
-        ),
+        _make_defects(admissions.filter(is_repeated), "icu_admission_twice"),
+        _make_defects(open_ended, "admission_without_discharge"),
+        _make_defects(unpaired, "discharge_without_admission"),
     ]
-    return _named(both.with_columns(stay_id=STAY)), defects
+    return _finish_pairs(pairs.with_columns(stay_id=STAY)), defects
 
 
-def _by_time(begun: pl.DataFrame, ended: pl.DataFrame) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-    """Stays numbered in order of subject and time: an admission and the next discharge, before another admission."""
-    again = pl.struct("subject_id", "time").is_duplicated()
-    begun, twice = begun.filter(~again), begun.filter(again)
-    after = pl.col("time").shift(-1).over("subject_id", order_by="time")
-    left = begun.with_columns(next=after).sort("time")
-    right = ended.select("subject_id", discharged_at="time").sort("discharged_at")
-    pairs = left.join_asof(
-        right,
+def _pair_by_time(
+    admissions: pl.DataFrame, discharges: pl.DataFrame
+) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
+    """Stays numbered in order of subject and time.
+
+    An admission is paired with the next discharge, unless another admission comes first.
+    """
+    is_repeated = pl.struct("subject_id", "time").is_duplicated()
+    repeated = admissions.filter(is_repeated)
+    next_admission = pl.col("time").shift(-1).over("subject_id", order_by="time")
+    admissions = admissions.filter(~is_repeated).with_columns(next=next_admission).sort("time")
+    pairs = admissions.join_asof(
+        discharges.select("subject_id", discharged_at="time").sort("discharged_at"),
         left_on="time",
         right_on="discharged_at",
         by="subject_id",
@@ -78,55 +85,56 @@ def _by_time(begun: pl.DataFrame, ended: pl.DataFrame) -> tuple[pl.DataFrame, li
         allow_exact_matches=False,
         check_sortedness=False,
     ).sort("subject_id", "time")
-    in_time = pl.col("next").is_null() | (pl.col("discharged_at") <= pl.col("next"))
-    pairs = pairs.with_columns(pl.when(in_time).then("discharged_at").alias("discharged_at"))
-    taken = pairs.select("subject_id", time="discharged_at").drop_nulls()
+    is_before_next = pl.col("next").is_null() | (pl.col("discharged_at") <= pl.col("next"))
+    discharged_at = pl.when(is_before_next).then("discharged_at")
+    pairs = pairs.with_columns(discharged_at=discharged_at)
+    paired = pairs.select("subject_id", time="discharged_at").drop_nulls()
+    open_ended = pairs.filter(pl.col("discharged_at").is_null())
+    unpaired = discharges.join(paired, on=["subject_id", "time"], how="anti", maintain_order="left")
     defects = [
-        _defects(twice, "icu_admission_twice"),
-        _defects(pairs.filter(pl.col("discharged_at").is_null()), "admission_without_discharge"),
-        _defects(
-            ended.join(taken, on=["subject_id", "time"], how="anti", maintain_order="left"),
-            "discharge_without_admission",
-        ),
+        _make_defects(repeated, "icu_admission_twice"),
+        _make_defects(open_ended, "admission_without_discharge"),
+        _make_defects(unpaired, "discharge_without_admission"),
     ]
-    numbered = pairs.with_columns(stay_id=pl.int_range(1, pl.len() + 1))
-    return _named(numbered), defects
+    return _finish_pairs(pairs.with_columns(stay_id=pl.int_range(1, pl.len() + 1))), defects
 
 
-def _named(pairs: pl.DataFrame) -> pl.DataFrame:
-    """The stays that have an end, with the care unit that the admission's code names."""
-    stays = pairs.with_columns(admitted_at="time", unit=second(pl.col("code"))).drop_nulls(
-        "discharged_at"
-    )
-    return stays.select(_NAMES).sort("stay_id")
+def _finish_pairs(pairs: pl.DataFrame) -> pl.DataFrame:
+    """The stays with an end, and the care unit in the code of the admission."""
+    stays = pairs.with_columns(admitted_at="time", unit=_second_part(pl.col("code")))
+    return stays.drop_nulls("discharged_at").select(_COLUMNS).sort("stay_id")
 
 
-def second(code: pl.Expr) -> pl.Expr:
-    """What a code says after its first ``//``, up to the next; ``UNK`` and nothing are null."""
+def _second_part(code: pl.Expr) -> pl.Expr:
+    """The part of a code between its first and second ``//``; null for ``UNK`` or nothing."""
     part = code.str.split("//").list.get(1, null_on_oob=True)
     return pl.when(~part.is_in(["", "UNK"])).then(part)
 
 
-def _with_hospital(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """The last admission to hospital before the stay, or a little after its begin."""
-    hospital = rows.filter(kind="hospital_admission").sort("time", "code")
-    admissions = hospital.select(
-        "subject_id", hospital_admitted_at="time", admission_type=second(pl.col("code"))
+def _add_hospital_admission(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the last hospital admission before the stay, or shortly after its start."""
+    admissions = rows.filter(kind="hospital_admission").sort("time", "code")
+    admissions = admissions.select(
+        "subject_id", hospital_admitted_at="time", admission_type=_second_part(pl.col("code"))
     )
-    latest = stays.with_columns(
-        upto=pl.col("admitted_at") + timedelta(hours=HOSPITAL_TOLERANCE_HOURS)
-    ).sort("upto")
-    keys: dict[str, Any] = {
-        "left_on": "upto",
-        "right_on": "hospital_admitted_at",
-        "by": "subject_id",
-    }
-    found = latest.join_asof(admissions, **keys, check_sortedness=False)
-    return found.drop("upto").sort("stay_id")
+    limit = pl.col("admitted_at") + timedelta(hours=HOSPITAL_TOLERANCE_HOURS)
+    joined = (
+        stays.with_columns(limit=limit)
+        .sort("limit")
+        .join_asof(
+            admissions,
+            left_on="limit",
+            right_on="hospital_admitted_at",
+            by="subject_id",
+            check_sortedness=False,
+        )
+    )
+    return joined.drop("limit").sort("stay_id")
 
 
-def _with_people(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    people = (
+def _add_demographics(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add age and sex, and the remaining columns of the contract."""
+    subjects = (
         rows.sort("time", "code", "name", nulls_last=True)
         .group_by("subject_id")
         .agg(
@@ -135,8 +143,8 @@ def _with_people(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         )
     )
     years = (pl.col("admitted_at") - pl.col("born")).dt.total_seconds() / (365.2425 * 86_400)
-    told = stays.join(people, on="subject_id", how="left", maintain_order="left")
-    return told.select(
+    joined = stays.join(subjects, on="subject_id", how="left", maintain_order="left")
+    return joined.select(
         "stay_id",
         "subject_id",
         site=pl.lit(None),
@@ -153,11 +161,11 @@ def _with_people(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     ).cast(pl.Schema(STAYS))
 
 
-def _defects(rows: pl.DataFrame, rule: str) -> pl.DataFrame:
-    when = pl.col("time").dt.to_string("%Y-%m-%d %H:%M:%S").fill_null("no time")
+def _make_defects(rows: pl.DataFrame, rule: str) -> pl.DataFrame:
+    time = pl.col("time").dt.to_string("%Y-%m-%d %H:%M:%S").fill_null("no time")
     return rows.select(
         table=pl.lit("stays"),
-        key=pl.format("subject {}, {}", "subject_id", when),
+        key=pl.format("subject {}, {}", "subject_id", time),
         column=pl.lit("code"),
         rule=pl.lit(rule),
         value=pl.col("code"),

@@ -222,7 +222,7 @@ class WardOptions(FrozenModel):
 
     stays: Annotated[int, Field(ge=1)] = 1200
     seed: Annotated[int, Field(ge=0)] = 1
-    """Another seed gives another ward. With more stays of the same seed the first ones stay equal."""
+    """Another seed gives another ward. More stays with the same seed keep the first ones."""
     step_hours: Annotated[int, Field(ge=1, le=168)] = 24
     """Length of a step of the process: states, doses and probabilities are per step."""
     min_steps: Annotated[int, Field(ge=1)] = 20
@@ -249,7 +249,7 @@ class WardOptions(FrozenModel):
     def _check_references(self) -> WardOptions:
         if self.max_steps < self.min_steps:
             raise ValueError(
-                f"max_steps ({self.max_steps}) must not be smaller than min_steps ({self.min_steps})"
+                f"max_steps ({self.max_steps}) must be at least min_steps ({self.min_steps})"
             )
         _check_known("drugs", self.drugs, DRUGS)
         _check_known("variables", self.variables, VARIABLES)

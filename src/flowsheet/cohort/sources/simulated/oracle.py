@@ -71,7 +71,7 @@ def estimate_probabilities(
 
 
 def _compute_past_dose_logits(options: WardOptions, trajectory: Trajectory, horizon: int) -> Floats:
-    """Logits that the doses up to step k contribute i steps later; shape (h, S, T), row 0 unused."""
+    """Logits from the doses up to step k, i steps later; shape (h, S, T), row 0 is unused."""
     kernel = dynamics.compute_effect_kernel(options, options.max_steps + horizon)
     logits = np.zeros((horizon, *trajectory.probability.shape))
     for lag in range(options.max_steps):

@@ -1,0 +1,58 @@
+"""Events of a MEDS data set: the measurements in its rows, in the catalogue's units."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.schema import EVENTS
+from flowsheet.cohort.sources.meds.codes import convert_values
+
+MEASURED: dict[str, pl.DataType] = {**EVENTS, "mapping_row": pl.UInt32()}
+"""Events before one of several at the same time is selected."""
+
+
+def add_known_at(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+    """Set ``known_at`` to ``time`` or later, plus the delay of the mapping; drop undated rows."""
+    exclusions["measurements and drugs without a time"] += rows["time"].null_count()
+    delay = pl.duration(microseconds=(pl.col("delay_hours") * 3.6e9).round().cast(pl.Int64))
+    known_at = pl.max_horizontal("time", "known_at") + delay
+    return rows.drop_nulls("time").with_columns(known_at=known_at)
+
+
+def convert_measurements(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+    """Rows of kind ``variable``, converted to ``MEASURED``; implausible values are excluded."""
+    value = convert_values(pl.col("value"), pl.col("convert")).fill_nan(None)
+    values = rows.with_columns(value=value, variable="name").drop_nulls("value")
+    exclusions["measurements without a number"] += rows.height - values.height
+    values = values.join(catalogue.ranges(), on="variable", how="left", maintain_order="left")
+    # the range of a negated variable refers to the value as it was charted
+    charted = pl.when(pl.col("convert") == "negate").then(-pl.col("value")).otherwise("value")
+    plausible = values.filter(charted.is_between("low", "high"))
+    exclusions["implausible values"] += values.height - plausible.height
+    return plausible.select(list(MEASURED)).cast(pl.Schema(MEASURED))
+
+
+def select_events(measured: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+    """One event for each stay, time and variable.
+
+    It is the value that was known first, then the one of the code that is first in the mapping.
+    Fluid outputs with several codes at the same time are summed.
+    """
+    key = ["stay_id", "time", "variable"]
+    ordered = measured.sort("known_at", "mapping_row", "value")
+    per_code = ordered.unique([*key, "mapping_row"], keep="first", maintain_order=True)
+    outputs = [v.name for v in catalogue.variables().values() if v.kind == "output"]
+    is_output = pl.col("variable").is_in(outputs)
+    by_key = per_code.filter(is_output).group_by(key)
+    sums = by_key.agg(pl.col("known_at").max(), pl.col("value").sum())
+    others = per_code.filter(~is_output)
+    first = others.unique(key, keep="first", maintain_order=True)
+    repeated = measured.height - per_code.height
+    exclusions["repeated values of a code at the same time"] += repeated
+    less_preferred = others.height - first.height
+    exclusions["values of less preferred codes at the same time"] += less_preferred
+    events = pl.concat([sums.select(list(EVENTS)), first.select(list(EVENTS))])
+    return events.sort(key).cast(pl.Schema(EVENTS))

@@ -1,0 +1,92 @@
+"""Treatments of a MEDS data set: single doses, and pairs of a start and an end."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.schema import TREATMENTS
+from flowsheet.cohort.sources.meds.codes import dose_factor
+from flowsheet.cohort.sources.meds.shards import ORDER, ROW_UNIT
+
+_DOSE_COLUMNS = (
+    *("subject_id", "time", "end", "known_at", "name"),
+    *("rate", "rate_unit", "amount", "amount_unit"),
+)
+
+
+def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+    """Rows of the kinds ``drug``, ``drug_start`` and ``drug_end`` as treatments of subjects.
+
+    The n-th start of a drug and order is paired with the n-th end of it. The dose is the rate where
+    it can be converted to the catalogue's unit; otherwise the amount of the end divided by the
+    duration. A start without a rate or an end is a single dose.
+
+    Returns:
+        The columns of ``TREATMENTS`` except ``stay_id``, and ``subject_id`` and ``time``.
+    """
+    unit = pl.coalesce(ROW_UNIT, "unit")  # the unit of the row, otherwise that of the mapping
+    single = rows.filter(kind="drug")
+    single = single.with_columns(end="time", rate=None, amount="value", amount_unit=unit)
+    starts = _number_by_order(rows.filter(kind="drug_start"))
+    ends = _number_by_order(rows.filter(kind="drug_end"))
+    key = ["subject_id", "name", ORDER, "n"]
+    amounts = ends.select(*key, end="time", amount="value", amount_unit=unit)
+    pairs = starts.join(amounts, on=key, how="left", nulls_equal=True, maintain_order="left")
+    exclusions["drug ends without a start"] += ends.height - pairs["end"].count()
+    is_reversed = (pl.col("end") < pl.col("time")).fill_null(value=False)
+    exclusions["drugs that end before they start"] += pairs.filter(is_reversed).height
+    pairs = pairs.filter(~is_reversed).drop("n")
+    pairs = pairs.with_columns(pl.col("end").fill_null(pl.col("time")), rate="value")
+    parts = [part.with_columns(rate_unit=unit).select(_DOSE_COLUMNS) for part in (single, pairs)]
+    return _compute_doses(pl.concat(parts, how="vertical_relaxed"))
+
+
+def finish_treatments(doses: pl.DataFrame) -> pl.DataFrame:
+    """Doses with ``stay_id`` as the contract's treatments, without duplicates."""
+    treatments = doses.select(list(TREATMENTS)).cast(pl.Schema(TREATMENTS))
+    return treatments.unique().sort("stay_id", "start", "drug")
+
+
+def _number_by_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add n, the number of the row among those of its subject, drug and order."""
+    ordered = rows.sort("subject_id", "name", ORDER, "time", "code", "value")
+    return ordered.with_columns(n=pl.int_range(pl.len()).over("subject_id", "name", ORDER))
+
+
+def _compute_doses(rows: pl.DataFrame) -> pl.DataFrame:
+    """The dose of each row in the catalogue's unit."""
+    units = catalogue.drug_units()
+    rows = rows.join(units, left_on="name", right_on="drug", how="left", maintain_order="left")
+    rate = pl.col("rate") * pl.Series(_dose_factors(rows, "rate", running=True))
+    amount = pl.col("amount") * pl.Series(_dose_factors(rows, "amount", running=False))
+    hours = (pl.col("end") - pl.col("time")).dt.total_microseconds() / 3.6e9
+    is_single = pl.col("rate").is_null() | (hours == 0)
+    dose = pl.when(is_single).then(amount).otherwise(pl.coalesce(rate, amount / hours))
+    return rows.select(
+        "subject_id",
+        "time",
+        drug="name",
+        start="time",
+        end=pl.when(is_single).then("time").otherwise("end"),
+        known_at="known_at",
+        dose=dose,
+        unit="known_unit",
+    )
+
+
+def _dose_factors(rows: pl.DataFrame, quantity: str, *, running: bool) -> pl.Series:
+    """The factor from each row's unit to the catalogue's; null where there is no conversion."""
+    units = rows.select(f"{quantity}_unit", "known_unit")
+    distinct = units.unique()
+    factors = [
+        dose_factor(unit, catalogue_unit, running=running)
+        for unit, catalogue_unit in distinct.iter_rows()
+    ]
+    table = distinct.with_columns(factor=pl.Series(factors, dtype=pl.Float64))
+    joined = units.join(
+        table, on=units.columns, how="left", nulls_equal=True, maintain_order="left"
+    )
+    return joined["factor"]

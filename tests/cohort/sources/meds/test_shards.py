@@ -1,0 +1,72 @@
+"""Damaged and incomplete data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flowsheet.errors import CheckFailed
+from tests.cohort.sources.meds.conftest import (
+    make_rows,
+    open_source,
+    run_ingest,
+    write_data_set,
+)
+
+
+def write_damaged(folder: Path, damage: str) -> Path:
+    root = write_data_set(folder, make_rows())
+    file = root / "data" / "split" / "1.parquet"
+    frame = pl.read_parquet(file)
+    frames = {
+        "no code": frame.drop("code"),
+        "times as text": frame.with_columns(pl.col("time").cast(pl.String)),
+        "a time zone": frame.with_columns(pl.col("time").dt.replace_time_zone("UTC")),
+        "numbers as text": frame.with_columns(pl.col("numeric_value").cast(pl.String)),
+        "rows without a subject": frame.with_columns(subject_id=pl.lit(None, pl.Int64)),
+        "rows without a code": frame.with_columns(code=pl.lit(None, pl.String)),
+    }
+    contents = {"truncated": file.read_bytes()[:-100], "text": b"no parquet", "empty": b""}
+    if damage in frames:
+        frames[damage].write_parquet(file)
+    else:
+        file.write_bytes(contents[damage])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("damage", "parts"),
+    [
+        ("no code", ("'code'",)),
+        ("times as text", ("'time'", "String", "Datetime")),
+        ("a time zone", ("'time'", "UTC")),
+        ("numbers as text", ("'numeric_value'", "String")),
+        ("rows without a subject", ("20 rows have no subject_id",)),
+        ("rows without a code", ("20 rows have no code",)),
+        ("truncated", ("cannot be read",)),
+        ("text", ("cannot be read",)),
+        ("empty", ("cannot be read",)),
+    ],
+)
+def test_the_error_for_a_damaged_shard_names_it(
+    tmp_path: Path, damage: str, parts: tuple[str, ...]
+):
+    with pytest.raises(CheckFailed) as error:
+        run_ingest(write_damaged(tmp_path / "raw", damage), tmp_path / "out")
+    message = str(error.value)
+    assert all(part in message for part in (*parts, "1.parquet")), message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_shards_is_refused(tmp_path: Path):
+    with pytest.raises(CheckFailed, match="not a MEDS data set"):
+        open_source(tmp_path)
+
+
+def test_metadata_that_is_not_json_is_refused(tmp_path: Path):
+    root = write_data_set(tmp_path / "raw", make_rows())
+    (root / "metadata" / "dataset.json").write_text("{")
+    with pytest.raises(CheckFailed, match=r"dataset\.json"):
+        open_source(root)
