@@ -1,13 +1,13 @@
-"""The main job as a Prefect flow: ingest, windows, split, a training per model, comparison,
-registration.
+"""The main flow: ingest, windows, split, a training for each model, evaluation, registration.
 
-Tasks hand on references to finished stages, never data. What a stage depends on names it, so a
-stage that is there already is found again, whichever run, process or server made it.
+Tasks pass references to finished stages, never data. A stage is identified by a digest of
+everything that it depends on, so it is reused by whichever run, process or machine needs it again.
+Prefect's own cache is off (``NO_CACHE``), because it would not know what a stage depends on.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect import Task, flow, task
 from prefect import tags as flow_run_tags
@@ -18,12 +18,13 @@ from prefect.flow_engine import FlowRunTimeoutError
 from prefect.states import Completed
 from prefect.task_engine import TaskRunTimeoutError
 
-from flows.liveness import present
-from flows.records import flush, mark_killed_runs_crashed, progress
+from flows.liveness import keep_alive
+from flows.records import flush_records, mark_killed_runs_crashed, progress_logger
 from flows.retries import RETRY_ON_OUTAGE, is_outage, prefect_unreachable
-from flows.runners import runner
+from flows.runners import make_task_runner
 from flowsheet.config import (
     CohortConfig,
+    ComputeConfig,
     EvaluationConfig,
     ExperimentConfig,
     FeaturesConfig,
@@ -31,12 +32,7 @@ from flowsheet.config import (
 )
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.report import Section
-from flowsheet.lifecycle.experiment import (
-    evaluate,
-    prepare,
-    record,
-    train,
-)
+from flowsheet.lifecycle.experiment import evaluate, prepare, record, train
 from flowsheet.lifecycle.experiment.folds import (
     ExperimentPlan,
     ExperimentResults,
@@ -50,79 +46,83 @@ from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.tracking.runs import ParentRun
 
 
-def _told(stage: Stage, name: str) -> Stage | State[Stage]:
-    """The stage; one that was found again shows in the Prefect page as "Reused"."""
+def _complete(stage: Stage, name: str) -> Stage | State[Stage]:
+    """Report a finished stage; a reused one gets the state "Reused" in the Prefect page."""
+    progress = progress_logger(name)
     if not stage.reused:
-        progress(name)(f"done in {stage.seconds:.1f} s")
+        progress(f"done in {stage.seconds:.1f} s")
         return stage
-    progress(name)(f"reused (made earlier in {stage.seconds:.1f} s)")
-    return Completed(name="Reused", message=f"made earlier in {stage.seconds:.1f} s", data=stage)
+    progress(f"reused (built earlier in {stage.seconds:.1f} s)")
+    return Completed(name="Reused", message=f"built earlier in {stage.seconds:.1f} s", data=stage)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
+@task(cache_policy=NO_CACHE, task_run_name="ingest", **RETRY_ON_OUTAGE)
 def ingest(cohort: CohortConfig) -> Stage | State[Stage]:
-    """Raw records to a validated extract."""
-    return _told(prepare.ingest_cohort(cohort, progress("ingest")), "ingest")
+    """Ingest the cohort's records into a validated extract."""
+    return _complete(prepare.ingest_cohort(cohort, progress_logger("ingest")), "ingest")
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def windows(extract: Stage, chosen: TaskConfig, features: FeaturesConfig) -> Stage | State[Stage]:
-    """Extract to model-ready sequences."""
-    return _told(prepare.build_windows(extract, chosen, features), "windows")
-
-
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def split(
-    extract: Stage, made: Stage, evaluation: EvaluationConfig, seed: int
+@task(cache_policy=NO_CACHE, task_run_name="windows", **RETRY_ON_OUTAGE)
+def build_windows(
+    extract: Stage, task_config: TaskConfig, features: FeaturesConfig
 ) -> Stage | State[Stage]:
-    """Who trains, who validates, who is held out."""
-    return _told(prepare.split_subjects(extract, made, evaluation, seed), "split")
+    """Build model-ready sequences from the extract."""
+    return _complete(prepare.build_windows(extract, task_config, features), "windows")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.label}", **RETRY_ON_OUTAGE)
-def train_model(each: FoldSpec, name: str, run_id: str) -> Stage | State[Stage]:
-    """Tune and fit one model in one round; its trials are recorded below the run as they end."""
-    label = f"{name}{each.label}"
-    with record.trial_recorder(each, run_id) as on_trial:
-        made = train.train_model(each.config, name, each.data, on_trial, progress(label))
-    return _told(made, label)
+@task(cache_policy=NO_CACHE, task_run_name="split", **RETRY_ON_OUTAGE)
+def split_subjects(
+    extract: Stage, windows: Stage, evaluation: EvaluationConfig, seed: int
+) -> Stage | State[Stage]:
+    """Split the subjects into training, validation and test parts."""
+    return _complete(prepare.split_subjects(extract, windows, evaluation, seed), "split")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="train-{name}{each.label}")
-def train_model_on_pool(each: FoldSpec, name: str, run_id: str) -> Stage | State[Stage]:
-    """The same on the work pool that the compute choice names."""
+@task(cache_policy=NO_CACHE, task_run_name="train-{model}{fold.label}", **RETRY_ON_OUTAGE)
+def train_model(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Stage]:
+    """Tune and fit one model in one fold; its trials are recorded below the MLflow run."""
+    name = f"{model}{fold.label}"
+    with record.trial_recorder(fold, run_id) as on_trial:
+        stage = train.train_model(fold.config, model, fold.data, on_trial, progress_logger(name))
+    return _complete(stage, name)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train-{model}{fold.label}")
+def train_model_on_pool(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Stage]:
+    """Train one model in one fold on the work pool that ``compute.pool`` names."""
     from flows.pool import train_on_pool
 
-    label = f"{name}{each.label}"
-    return _told(train_on_pool(each, name, run_id, progress(label)), label)
+    name = f"{model}{fold.label}"
+    return _complete(train_on_pool(fold, model, run_id, progress_logger(name)), name)
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def compare_models(
+@task(cache_policy=NO_CACHE, task_run_name="evaluate", **RETRY_ON_OUTAGE)
+def evaluate_models(
     config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
 ) -> Stage | State[Stage]:
-    """Probabilities of all models on the same held-out rows to evidence."""
-    return _told(evaluate.evaluate_models(config, plan, trained), "compare")
+    """Evaluate all models on the same held-out rows."""
+    return _complete(evaluate.evaluate_models(config, plan, trained), "evaluate")
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
+@task(cache_policy=NO_CACHE, task_run_name="memory study", **RETRY_ON_OUTAGE)
 def study_memory(
     config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
 ) -> Stage | State[Stage]:
-    """What each model remembers of a dose, beside the law."""
+    """Compare each model's response to a dose with the true effect."""
     from flowsheet.lifecycle.memory_study import study as memory
 
-    return _told(memory.study(config, plan, trained), "memory")
+    return _complete(memory.study(config, plan, trained), "memory study")
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def register(results: ExperimentResults, run: ParentRun) -> RunSummary:
-    """Evidence to the tracker, models to the registry."""
-    return record.record_results(results, run, progress("register"), _sections(results))
+@task(cache_policy=NO_CACHE, task_run_name="record and register", **RETRY_ON_OUTAGE)
+def record_results(results: ExperimentResults, run: ParentRun) -> RunSummary:
+    """Record the evidence in MLflow and register the models."""
+    progress = progress_logger("register")
+    return record.record_results(results, run, progress, _extra_sections(results))
 
 
-def _sections(results: ExperimentResults) -> list[Section]:
-    """What special studies add to the report."""
+def _extra_sections(results: ExperimentResults) -> list[Section]:
+    """Sections that special studies add to the report."""
     if results.memory is None:
         return []
     from flowsheet.lifecycle.memory_study import study as memory
@@ -131,38 +131,51 @@ def _sections(results: ExperimentResults) -> list[Section]:
 
 
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
-def experiment(config: ExperimentConfig, tags: dict[str, str] | None = None) -> RunSummary:
-    """One experiment from records to a ranked, registered model; ``tags`` become tags of its MLflow run."""
-    with present(), record.exclusive(config, progress("experiment")):
+def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = None) -> RunSummary:
+    """Run an experiment from raw records to ranked, registered models.
+
+    Args:
+        config: the experiment's configuration.
+        mlflow_tags: tags of its MLflow run.
+    """
+    with keep_alive(), record.exclusive(config, progress_logger("experiment")):
         mark_killed_runs_crashed(record.flow_run_tag(config))
-        plan = _prepared(config)
-        with record.track_experiment(config, plan, tags or {}) as run:
-            trained, left_out = _train_all(plan, run.run_id)
+        plan = _prepare(config)
+        with record.track_experiment(config, plan, mlflow_tags or {}) as run:
+            trained, excluded_models = _train_all(plan, run.run_id)
+            evidence = _get_stage(evaluate_models(config, plan, trained, return_state=True))
+            memory = None
+            if config.memory:
+                memory = _get_stage(study_memory(config, plan, trained, return_state=True))
             results = ExperimentResults(
                 config=config,
                 plan=plan,
                 trained=trained,
-                excluded_models=left_out,
-                evidence=_result(compare_models(config, plan, trained, return_state=True)),
-                memory=_result(study_memory(config, plan, trained, return_state=True))
-                if config.memory
-                else None,
+                excluded_models=excluded_models,
+                evidence=evidence,
+                memory=memory,
             )
-            outcome = register(results, run)
+            summary = record_results(results, run)
     create_markdown_artifact(
-        key="leaderboard", markdown=outcome.markdown, description=f"{config.name}: leaderboard"
+        key="leaderboard", markdown=summary.markdown, description=f"{config.name}: leaderboard"
     )
-    return outcome
+    return summary
 
 
-def _prepared(config: ExperimentConfig) -> ExperimentPlan:
-    """The rounds of the experiment, with the data of each."""
+def _prepare(config: ExperimentConfig) -> ExperimentPlan:
+    """Prepare the data of all folds."""
     plans = []
-    for each in _replicates(config):
-        extract = _result(ingest(each.cohort, return_state=True))
-        made = _result(windows(extract, each.task, each.features, return_state=True))
-        frozen = _result(split(extract, made, each.evaluation, each.seed, return_state=True))
-        plans.append(plan_folds(each, extract, made, frozen))
+    for replicate in _replicates(config):
+        extract = _get_stage(ingest(replicate.cohort, return_state=True))
+        windows = _get_stage(
+            build_windows(extract, replicate.task, replicate.features, return_state=True)
+        )
+        split = _get_stage(
+            split_subjects(
+                extract, windows, replicate.evaluation, replicate.seed, return_state=True
+            )
+        )
+        plans.append(plan_folds(replicate, extract, windows, split))
     return combine_replicates(plans) if len(plans) > 1 else plans[0]
 
 
@@ -174,90 +187,114 @@ def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
     return memory.replicates(config)
 
 
-def _result(state: State[Any]) -> Stage:
-    made = state.result()
-    assert isinstance(made, Stage)
-    return made
+def _get_stage(state: State[Any]) -> Stage:
+    stage = state.result()
+    assert isinstance(stage, Stage)
+    return stage
+
+
+class _Training(NamedTuple):
+    """Arguments of the tasks that train."""
+
+    fold: FoldSpec
+    model: str
+    run_id: str
+
+    def is_finished(self) -> bool:
+        key = train.training_key(self.fold.config, self.model, self.fold.data)
+        return train.is_trained(key)
 
 
 def _train_all(
     plan: ExperimentPlan, run_id: str
 ) -> tuple[dict[str, dict[str, Stage]], dict[str, str]]:
-    """Every model's stage in every round, and why a model was left out.
+    """Train every model in every fold.
 
-    Finished ones are looked up here; the others train in worker processes, because threads that
-    train side by side would share one random state. A model that one round refuses is left out of
-    all.
+    Trained models in the store are looked up in this process. The others are trained in worker
+    processes, because threads that train at the same time would share one random state.
+
+    Returns:
+        {fold name: {model: stage}}, and {model: reason} for the models that do not apply to the
+        task. A model that does not apply in one fold is excluded from all.
 
     Raises:
         CheckFailed: no model applies to the task.
     """
-    jobs = {
-        (each.name, name): (each, name, record.start_fold_run(plan, each, name, run_id))
-        for each in plan.all_folds
-        for name in each.config.models
-    }
-    waiting = {
-        key: _trainer(job[0].config).submit(*job, return_state=False)
-        for key, job in jobs.items()
-        if not train.is_trained(train.training_key(job[0].config, job[1], job[0].data))
-    }
-    trained: dict[str, dict[str, Stage]] = {each.name: {} for each in plan.all_folds}
-    left_out: dict[str, str] = {}
-    for key, job in jobs.items():
+    trainings = [
+        _Training(fold, model, record.start_fold_run(plan, fold, model, run_id))
+        for fold in plan.all_folds
+        for model in fold.config.models
+    ]
+    futures = {}
+    for training in trainings:
+        if not training.is_finished():
+            task_to_run = _training_task(training.fold.config.compute)
+            key = (training.fold.name, training.model)
+            futures[key] = task_to_run.submit(*training, return_state=False)
+    trained: dict[str, dict[str, Stage]] = {fold.name: {} for fold in plan.all_folds}
+    excluded: dict[str, str] = {}
+    for training in trainings:
+        future = futures.get((training.fold.name, training.model))
         try:
-            made = (
-                waiting[key].result()
-                if key in waiting
-                else _result(train_model(*job, return_state=True))
-            )
-            assert isinstance(made, Stage)
-            trained[key[0]][key[1]] = made
-        except CheckFailed as refusal:
-            left_out[key[1]] = refusal.what
-    kept = {
-        each: {n: made for n, made in some.items() if n not in left_out}
-        for each, some in trained.items()
-    }
-    if not kept[plan.first_fold.name]:
+            if future is not None:
+                stage = future.result()
+                assert isinstance(stage, Stage)
+            else:
+                stage = _get_stage(train_model(*training, return_state=True))
+        except CheckFailed as error:
+            excluded[training.model] = error.what
+        else:
+            trained[training.fold.name][training.model] = stage
+    for stages in trained.values():
+        for model in excluded:
+            stages.pop(model, None)
+    if not trained[plan.first_fold.name]:
         raise CheckFailed(
-            "no model could be trained",
-            where=", ".join(left_out),
-            todo="; ".join(left_out.values()),
+            "none of the models could be trained",
+            where=", ".join(excluded),
+            todo="; ".join(excluded.values()),
         )
-    return kept, left_out
+    return trained, excluded
 
 
-def _trainer(config: ExperimentConfig) -> Task[..., Any]:
+def _training_task(compute: ComputeConfig) -> Task[..., Any]:
+    if compute.pool:  # the worker applies the time limit: waiting for a worker does not count
+        return train_model_on_pool
+    minutes = compute.training_minutes
+    return train_model.with_options(timeout_seconds=minutes and minutes * 60)
+
+
+def run(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = None) -> RunSummary:
+    """Run the flow with the compute choice's worker processes and time limits.
+
+    Raises:
+        FlowsheetError: a time limit was reached, or the experiment failed.
+        Unreachable: the Prefect or the MLflow server does not answer.
+    """
     compute = config.compute
-    limit = compute.training_minutes and compute.training_minutes * 60
-    # on a pool the limit holds there: the time spent waiting for a worker does not count
-    return train_model_on_pool if compute.pool else train_model.with_options(timeout_seconds=limit)
-
-
-def run(config: ExperimentConfig, tags: dict[str, str] | None = None) -> RunSummary:
-    """Run the flow with as many worker processes as the compute choice allows, and see its records kept."""
-    minutes = config.compute.run_minutes
-    chosen = experiment.with_options(
-        task_runner=runner(config.compute), timeout_seconds=minutes * 60 if minutes else None
+    configured_flow = experiment.with_options(
+        task_runner=make_task_runner(compute),
+        timeout_seconds=compute.run_minutes * 60 if compute.run_minutes else None,
     )
     try:
         with flow_run_tags(record.flow_run_tag(config)):
-            outcome: RunSummary = chosen(config, tags)
-            return outcome
+            summary: RunSummary = configured_flow(config, mlflow_tags)
+            return summary
     except (TaskRunTimeoutError, FlowRunTimeoutError) as error:
+        limits = (
+            f"compute.training_minutes={compute.training_minutes}, "
+            f"compute.run_minutes={compute.run_minutes}"
+        )
         raise FlowsheetError(
             "a time limit was reached",
-            where=f"compute.training_minutes={config.compute.training_minutes}, compute.run_minutes={minutes}",
-            todo="raise the limit and start again: finished trials and stages are kept",
+            where=limits,
+            todo="increase the limit and start again: finished trials and stages are kept",
         ) from error
     except Exception as error:
-        if (
-            not isinstance(error, FlowsheetError)
-            and is_outage(error)
-            and (told := prefect_unreachable())
-        ):
-            raise told from error
+        if not isinstance(error, FlowsheetError) and is_outage(error):
+            unreachable = prefect_unreachable()
+            if unreachable:
+                raise unreachable from error
         raise
     finally:
-        flush()
+        flush_records()

@@ -1,4 +1,4 @@
-"""Records to a validated extract, on a schedule."""
+"""Ingest a cohort's records into a validated extract, on a schedule."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.liveness import present
-from flows.records import progress
+from flows.liveness import keep_alive
+from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import UsageError
-from flowsheet.lifecycle.experiment import prepare
+from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
-LIMIT_SECONDS = 6 * 3600
-"""For flows that read a whole extract."""
+TIMEOUT_SECONDS = 6 * 3600
+"""Of flows that read a whole extract."""
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def extract_of(folder: str | None, cohort: str | None, overrides: Sequence[str] = ()) -> str:
-    """The folder of an extract: the one that is given, or that of a cohort's records as they are
-    now.
+@task(cache_policy=NO_CACHE, task_run_name="find or ingest extract", **RETRY_ON_OUTAGE)
+def find_or_ingest_extract(
+    folder: str | None, cohort: str | None, overrides: Sequence[str] = ()
+) -> str:
+    """The folder of an extract: the given one, or one of the cohort's current records.
 
     Raises:
         UsageError: neither or both are given.
@@ -31,24 +32,31 @@ def extract_of(folder: str | None, cohort: str | None, overrides: Sequence[str] 
     """
     if (folder is None) == (cohort is None):
         raise UsageError(
-            "give an extract's folder or the name of a cohort",
-            todo="set the parameter extract or cohort",
+            "specify either the folder of an extract or the name of a cohort",
+            todo="set one of the parameters extract and cohort",
         )
     if folder is not None:
         return folder
     assert cohort is not None
-    say = progress("ingest")
-    made = prepare.ingest_cohort(compose_cohort(cohort, list(overrides)), say)
-    opened = prepare.open_extract(made)
-    say(
-        f"{'found again' if made.reused else 'made'}: extract {opened.fingerprint[:16]} in {opened.path}"
-    )
-    return str(opened.path)
+    progress = progress_logger("ingest")
+    stage = ingest_cohort(compose_cohort(cohort, list(overrides)), progress)
+    extract = open_extract(stage)
+    action = "reused" if stage.reused else "ingested"
+    progress(f"{action} extract {extract.fingerprint[:16]} in {extract.path}")
+    return str(extract.path)
 
 
-@flow(name="ingest", flow_run_name="ingest-{cohort}", timeout_seconds=LIMIT_SECONDS)
+@flow(name="ingest", flow_run_name="ingest-{cohort}", timeout_seconds=TIMEOUT_SECONDS)
 def ingest(cohort: str, overrides: list[str] | None = None) -> Path:
-    """Read, check and keep a cohort's records; unchanged records are found again."""
+    """Read and validate a cohort's records; unchanged records are not ingested again.
+
+    Args:
+        cohort: a choice in conf/cohort.
+        overrides: changes to that choice, such as ``cohort.path=/records/today``.
+
+    Returns:
+        The folder of the extract.
+    """
     use_quiet_settings()
-    with present():
-        return Path(extract_of(None, cohort, overrides or []))
+    with keep_alive():
+        return Path(find_or_ingest_extract(None, cohort, overrides or []))

@@ -1,8 +1,8 @@
-"""Which flow runs are alive: each holds a lock in the shared store, which the kernel frees when its
-process ends.
+"""Detect flow runs whose process was killed: every active run holds a lock in the shared store.
 
-A server learns nothing of a process that is killed with its worker; such a run would count as
-running for ever.
+The kernel releases the lock when the process ends. The Prefect server does not notice when a
+process is killed together with its worker; without the lock, such a run would stay in the state
+Running forever.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from flowsheet.state.hashing import digest
 from flowsheet.state.locks import exclusive_lock, try_lock
 from flowsheet.state.store import Store
 
-_UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+_UNFINISHED = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
-def _lock(run: UUID) -> Path:
-    return Store.open().root / ".locks" / f"flowrun-{digest(str(run))[:16]}"
+def _lock_path(run_id: UUID) -> Path:
+    return Store.open().root / ".locks" / f"flowrun-{digest(str(run_id))[:16]}"
 
 
 @contextlib.contextmanager
-def present() -> Iterator[None]:
-    """Be seen to be alive during the block; earlier runs of this flow that are dead are closed."""
+def keep_alive() -> Iterator[None]:
+    """Hold the flow run's lock inside the block, and mark earlier dead runs of the flow as crashed."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
         yield  # the function was called without Prefect
         return
     mark_dead_runs_crashed(context.flow.name)
-    path = _lock(context.flow_run.id)
+    path = _lock_path(context.flow_run.id)
     with exclusive_lock(path):
         try:
             yield
@@ -55,39 +55,40 @@ def present() -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def is_dead(run: UUID) -> bool:
-    """Whether a run was present and is so no longer, without having come to an end of its own."""
-    path = _lock(run)
+def is_dead(run_id: UUID) -> bool:
+    """Whether the run's process was killed: it left a lock file that no process holds."""
+    path = _lock_path(run_id)
     try:
         with try_lock(path) as is_free:
-            return is_free and path.exists()  # else it has ended while we asked
-    except FileNotFoundError:  # not begun yet, or just ended
+            return is_free and path.exists()  # a run that ended in the meantime removed the file
+    except FileNotFoundError:  # the run has not started or has just ended
         return False
 
 
-def is_unresponsive(run: UUID) -> bool:
-    """Whether a run is not present, and was not left so by a kill: it has not begun, or has ended."""
-    return not _lock(run).exists()
+def is_unresponsive(run_id: UUID) -> bool:
+    """Whether the run has no lock file: it has not started, or has ended."""
+    return not _lock_path(run_id).exists()
 
 
-def crash(client: SyncPrefectClient, run: UUID, why: str) -> None:
-    """Close a flow run whose process is gone, and its tasks with it."""
-    client.set_flow_run_state(run, Crashed(message=why), force=True)
-    wanted = TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNDER_WAY)))
-    mine = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
-    for task in client.read_task_runs(flow_run_filter=mine, task_run_filter=wanted):
-        client.set_task_run_state(task.id, Crashed(message=why), force=True)
+def mark_crashed(client: SyncPrefectClient, run_id: UUID, reason: str) -> None:
+    """Set a flow run whose process is gone, and its unfinished task runs, to the state Crashed."""
+    client.set_flow_run_state(run_id, Crashed(message=reason), force=True)
+    unfinished = TaskRunFilter(
+        state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_UNFINISHED))
+    )
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
+    for task_run in client.read_task_runs(flow_run_filter=of_run, task_run_filter=unfinished):
+        client.set_task_run_state(task_run.id, Crashed(message=reason), force=True)
 
 
-def mark_dead_runs_crashed(flow: str) -> list[FlowRun]:
-    """Mark the dead runs of a flow that still count as running as crashed."""
+def mark_dead_runs_crashed(flow_name: str) -> list[FlowRun]:
+    """Mark the dead runs of a flow as crashed; returns them."""
     running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))
+    of_flow = FlowFilter(name=FlowFilterName(any_=[flow_name]))
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
-            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=running
-        )
-        dead = [run for run in found if is_dead(run.id)]
-        for run in dead:
-            crash(client, run.id, "its process was killed")
-            _lock(run.id).unlink(missing_ok=True)
-    return dead
+        runs = client.read_flow_runs(flow_filter=of_flow, flow_run_filter=running)
+        dead_runs = [run for run in runs if is_dead(run.id)]
+        for run in dead_runs:
+            mark_crashed(client, run.id, "its process was killed")
+            _lock_path(run.id).unlink(missing_ok=True)
+    return dead_runs

@@ -1,4 +1,4 @@
-"""Has the world moved away from what the champion was trained on? If so, an event tells whoever listens."""
+"""Compare current records with a model's training data; a flagged difference emits an event."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows.ingest import LIMIT_SECONDS, extract_of
-from flows.liveness import present
-from flows.records import progress
+from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
+from flows.liveness import keep_alive
+from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.monitoring import (
     MonitoringResult,
@@ -20,59 +20,71 @@ from flowsheet.lifecycle.deployment.monitoring import (
 )
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
-DRIFT = "flowsheet.drift"
-_TOLD = 50
-"""Flags that the event carries, the largest change first."""
+DRIFT_EVENT = "flowsheet.drift"
+_MAX_FLAGS_IN_EVENT = 50
+"""The largest changes come first."""
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def watch(model: str, extract: str, choice: str) -> MonitoringResult:
-    """The comparison with the training reference."""
-    say = progress("monitor")
-    found = monitor(model, Path(extract), say, load_monitoring_config(choice))
-    for flag in found.flags:
-        say(f"flagged: {flag.summary}")
-    say(f"{len(found.flags)} flags in {found.tests} tests of {found.stays:,} stays: {found.report}")
-    return found
+@task(cache_policy=NO_CACHE, task_run_name="compare with training data", **RETRY_ON_OUTAGE)
+def compare_with_training_data(model: str, extract: str, config: str) -> MonitoringResult:
+    """Compare the extract with the model's reference."""
+    progress = progress_logger("monitor")
+    result = monitor(model, Path(extract), progress, load_monitoring_config(config))
+    for flag in result.flags:
+        progress(f"flagged: {flag.summary}")
+    progress(
+        f"{len(result.flags)} flags in {result.tests} tests of {result.stays:,} stays: "
+        f"{result.report}"
+    )
+    return result
 
 
-@flow(name="monitoring", flow_run_name="monitoring-{model}", timeout_seconds=LIMIT_SECONDS)
+@flow(name="monitoring", flow_run_name="monitoring-{model}", timeout_seconds=TIMEOUT_SECONDS)
 def monitoring(
     model: str,
     extract: str | None = None,
     cohort: str | None = None,
     overrides: list[str] | None = None,
-    choice: str = "standard",
+    config: str = "standard",
 ) -> MonitoringResult:
-    """Compare an extract, or a cohort's records as they are now, with what a version was trained
-    on.
+    """Compare an extract, or a cohort's current records, with a model's training data.
 
-    Emits the event ``flowsheet.drift`` about the registered model when something is flagged.
+    If any property is flagged, the event ``flowsheet.drift`` is emitted for the registered model.
+
+    Args:
+        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
+        extract: the folder of an extract.
+        cohort: instead of an extract, a choice in conf/cohort.
+        overrides: changes to that choice, such as ``cohort.path=/records/today``.
+        config: a choice in conf/monitoring.
     """
     use_quiet_settings()
-    with present():
-        found = watch(model, extract_of(extract, cohort, overrides or []), choice)
-        if found.has_flags:
-            _tell(found)
-        return found
+    with keep_alive():
+        folder = find_or_ingest_extract(extract, cohort, overrides or [])
+        result = compare_with_training_data(model, folder, config)
+        if result.has_flags:
+            emit_drift_event(result)
+        return result
 
 
-def _tell(found: MonitoringResult) -> None:
-    lines = "\n".join(f"- {flag.summary}" for flag in found.flags)
+def emit_drift_event(result: MonitoringResult) -> None:
+    """Emit the event ``flowsheet.drift``, and list the flags in an artifact of the flow run."""
     create_markdown_artifact(
-        key="drift", markdown=lines, description=f"{found.model}/{found.version}: what has changed"
+        key="drift",
+        markdown="\n".join(f"- {flag.summary}" for flag in result.flags),
+        description=f"{result.model}/{result.version}: differences from the training data",
     )
     emit_event(
-        event=DRIFT,
+        event=DRIFT_EVENT,
         resource={
-            "prefect.resource.id": f"flowsheet.model.{found.model}",
-            "prefect.resource.name": found.model,
-            "flowsheet.version": str(found.version),
+            "prefect.resource.id": f"flowsheet.model.{result.model}",
+            "prefect.resource.name": result.model,
+            "flowsheet.version": str(result.version),
         },
         payload={
-            "flags": [flag.model_dump() for flag in found.flags[:_TOLD]],
-            "count": len(found.flags),
-            "report": found.report,
-            "run_id": found.run_id,
+            "flags": [flag.model_dump() for flag in result.flags[:_MAX_FLAGS_IN_EVENT]],
+            "count": len(result.flags),
+            "report": result.report,
+            "run_id": result.run_id,
         },
     )

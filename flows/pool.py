@@ -1,4 +1,4 @@
-"""Have a work pool train a model: submit, wait, and take up what killed workers have left."""
+"""Train a model on a work pool: submit flow runs, wait for them, and replace killed ones."""
 
 from __future__ import annotations
 
@@ -24,116 +24,132 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled
 
-from flows.liveness import crash, is_dead, is_unresponsive
+from flows.liveness import is_dead, is_unresponsive, mark_crashed
 from flows.retries import is_outage
-from flows.training import LEFT_OUT
+from flows.training import NOT_APPLICABLE
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.experiment import train
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
 
-_LOOK_SECONDS = 2.0
-_DEAD_LOOKS = 3
-"""A run that has just ended looks dead until the server knows of its end."""
-_CRASHES = 3
-_SILENT_SECONDS = 600.0
+_POLL_SECONDS = 2.0
+_DEAD_POLLS = 3
+"""Polls in a row after which a run counts as dead: one that has just ended looks dead until the
+server knows."""
+_MAX_CRASHES = 3
+_START_SECONDS = 600.0
 """Longer than a busy machine takes from picking a run up to its first line."""
 _OUTAGE_SECONDS = 600.0
-_OUTAGE_LOOK_SECONDS = 10.0
-_WAITERS = ["retrain", "experiment"]
-"""Flows that wait for trainings: one that runs keeps a place in the pool from them, and is no sign of work there."""
-_UNDER_WAY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+_OUTAGE_POLL_SECONDS = 10.0
+_WAITING_FLOWS = ["retrain", "experiment"]
+"""Flows that wait for trainings: while one runs on the pool, it occupies a slot of a worker but is
+no sign that the worker makes progress."""
+_UNFINISHED = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 
 
-def train_on_pool(each: FoldSpec, name: str, run_id: str, say: Progress) -> Stage:
-    """The trained model, made by flow runs on the pool that the compute choice names.
+def train_on_pool(fold: FoldSpec, model: str, run_id: str, progress: Progress) -> Stage:
+    """Train a model with flow runs on the pool that ``compute.pool`` names.
 
-    Runs of a former, killed experiment that are at it already are waited for instead of doubled.
+    Unfinished runs that an earlier, killed experiment submitted for the same model are waited for;
+    they are not submitted again.
+
+    Args:
+        fold: the fold's configuration and references to its data.
+        model: the model's name in the experiment.
+        run_id: the MLflow run to which trials are recorded.
+        progress: called with a line for each submitted run.
 
     Raises:
         UsageError: the pool has no such deployment.
         CheckFailed: the model does not apply to the task.
-        FlowsheetError: training failed, where a worker died after it was tried again; or no worker
-        took it up.
+        FlowsheetError: the training failed, crashed too often, or was not picked up by a worker.
     """
-    job = _Job(each, name, run_id, train.training_key(each.config, name, each.data), say)
-    answered = time.monotonic()
-    while not train.is_trained(job.key):
+    key = train.training_key(fold.config, model, fold.data)
+    training = _PoolTraining(fold, model, run_id, key, progress)
+    last_answer = time.monotonic()
+    while not train.is_trained(key):
         try:
-            job.look()
-            answered = time.monotonic()
+            training.poll()
+            last_answer = time.monotonic()
         except Exception as error:
-            silent = time.monotonic() - answered
-            if not is_outage(error) or silent > _OUTAGE_SECONDS:
+            outage_seconds = time.monotonic() - last_answer
+            if not is_outage(error) or outage_seconds > _OUTAGE_SECONDS:
                 raise
-            say(f"the Prefect server has not answered for {silent:.0f} s; waiting")
-            time.sleep(_OUTAGE_LOOK_SECONDS)
-        time.sleep(_LOOK_SECONDS)
-    found = run_stage("model", job.key, _lost)  # it is there: nothing is made
-    return found.model_copy(update={"reused": False})
+            progress(f"the Prefect server has not answered for {outage_seconds:.0f} s; waiting")
+            time.sleep(_OUTAGE_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)
+    stage = run_stage("model", key, _raise_missing)  # the stage exists: nothing is built
+    return stage.model_copy(update={"reused": False})
 
 
-def _lost(folder: Path) -> None:
+def _raise_missing(folder: Path) -> None:
     raise FlowsheetError(
-        "a trained model is gone from the store",
+        "a trained model has disappeared from the store",
         where=str(folder),
         todo="start the experiment again",
     )
 
 
 @dataclass
-class _Job:
-    each: FoldSpec
-    name: str
+class _PoolTraining:
+    """The flow runs that train one model."""
+
+    fold: FoldSpec
+    model: str
     run_id: str
     key: str
-    say: Progress
-    runs: list[UUID] = field(default_factory=list)
+    """Training key of the model."""
+    progress: Progress
+    flow_runs: list[UUID] = field(default_factory=list)
     crashed: set[UUID] = field(default_factory=set)
-    looks_dead: Counter[UUID] = field(default_factory=Counter)
-    worked: float = field(default_factory=time.monotonic)
-    """When somebody in the pool was last seen at work."""
+    dead_polls: Counter[UUID] = field(default_factory=Counter)
+    """Polls in a row at which a run looked dead."""
+    last_activity: float = field(default_factory=time.monotonic)
+    """When a worker of the pool was last seen working."""
 
     @property
     def tag(self) -> str:
+        """Prefect tag of all runs that train this model."""
         return f"model:{self.key[:16]}"
 
     @property
-    def wanted(self) -> int:
-        """Several can work on one model only where they share a study."""
-        return self.each.config.compute.workers if os.environ.get("FLOWSHEET_OPTUNA_URL") else 1
+    def run_count(self) -> int:
+        """Number of runs to submit: several can train one model only if they share a study."""
+        has_shared_study = os.environ.get("FLOWSHEET_OPTUNA_URL")
+        return self.fold.config.compute.workers if has_shared_study else 1
 
-    def look(self) -> None:
-        """Submit what is missing, and see what became of the rest."""
-        if not self.runs:
-            self.runs = [run.id for run in self._under_way()]
-            self._submit(self.wanted - len(self.runs))
-        runs = self._read(self.runs)
-        refusals = [run.state.message for run in runs if run.state and run.state.name == LEFT_OUT]
-        if refusals:
-            raise CheckFailed(refusals[0] or "the model does not apply")
-        if self._bury(runs):
-            return  # what the server now says of them is for the next look
-        self._must_be_taken_up(runs)
-        lost = {run.id for run in runs if run.state_type is StateType.CRASHED} - self.crashed
-        self.crashed |= lost
-        if lost and len(self.crashed) <= _CRASHES:
-            self._submit(len(lost))
-        elif all(run.state_type not in _UNDER_WAY for run in runs) and not train.is_trained(
-            self.key
-        ):
-            self._give_up(runs)
+    def poll(self) -> None:
+        """Submit missing runs and check the state of the others."""
+        if not self.flow_runs:
+            self.flow_runs = [run.id for run in self._find_unfinished_runs()]
+            self._submit(self.run_count - len(self.flow_runs))
+        runs = self._read_runs(self.flow_runs)
+        for run in runs:
+            if run.state and run.state.name == NOT_APPLICABLE:
+                raise CheckFailed(run.state.message or "the model does not apply to the task")
+        if self._mark_dead_runs_crashed(runs):
+            return  # their new states are read at the next poll
+        self._check_picked_up(runs)
+        newly_crashed = {run.id for run in runs if run.state_type is StateType.CRASHED}
+        newly_crashed -= self.crashed
+        self.crashed |= newly_crashed
+        if newly_crashed and len(self.crashed) <= _MAX_CRASHES:
+            self._submit(len(newly_crashed))
+            return
+        all_finished = all(run.state_type not in _UNFINISHED for run in runs)
+        if all_finished and not train.is_trained(self.key):
+            self._raise_failed(runs)
 
     def _submit(self, count: int) -> None:
-        deployment = f"train/{self.each.config.compute.pool}"
+        deployment = f"train/{self.fold.config.compute.pool}"
         parameters = {
-            "each": self.each.model_dump(mode="json"),
-            "name": self.name,
+            "fold": self.fold.model_dump(mode="json"),
+            "model": self.model,
             "run_id": self.run_id,
         }
         for _ in range(count):
@@ -144,82 +160,83 @@ class _Job:
             except ObjectNotFound:
                 raise UsageError(
                     f"the Prefect server has no deployment {deployment}",
-                    where=f"compute.pool={self.each.config.compute.pool}",
-                    todo="tell it: `prefect deploy --all` in the project's folder",
+                    where=f"compute.pool={self.fold.config.compute.pool}",
+                    todo="create it: run `prefect deploy --all` in the project's folder",
                 ) from None
-            self.runs.append(run.id)
-            self.say(f"submitted to {deployment} as {run.name}")
+            self.flow_runs.append(run.id)
+            self.progress(f"submitted to {deployment} as {run.name}")
 
-    def _under_way(self) -> list[FlowRun]:
-        mine = FlowRunFilter(
+    def _find_unfinished_runs(self) -> list[FlowRun]:
+        with_tag = FlowRunFilter(
             tags=FlowRunFilterTags(all_=[self.tag]),
-            state=FlowRunFilterState(type=StateTypes(any_=_UNDER_WAY)),
+            state=FlowRunFilterState(type=StateTypes(any_=_UNFINISHED)),
         )
         with get_client(sync_client=True) as client:
-            return list(client.read_flow_runs(flow_run_filter=mine))
+            return list(client.read_flow_runs(flow_run_filter=with_tag))
 
-    def _read(self, runs: Iterable[UUID]) -> list[FlowRun]:
+    def _read_runs(self, run_ids: Iterable[UUID]) -> list[FlowRun]:
+        by_id = FlowRunFilter(id=FlowRunFilterId(any_=list(run_ids)))
         with get_client(sync_client=True) as client:
-            return list(
-                client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=list(runs)))
-                )
-            )
+            return list(client.read_flow_runs(flow_run_filter=by_id))
 
-    def _bury(self, runs: list[FlowRun]) -> bool:
-        """Close the runs whose process was killed with its worker; whether there were any."""
+    def _mark_dead_runs_crashed(self, runs: list[FlowRun]) -> bool:
+        """Mark runs as crashed whose process was killed; returns whether there were any."""
         for run in runs:
-            self.looks_dead[run.id] = self.looks_dead[run.id] + 1 if _is_lost(run) else 0
-        dead = [run for run in runs if self.looks_dead[run.id] >= _DEAD_LOOKS]
+            self.dead_polls[run.id] = self.dead_polls[run.id] + 1 if _looks_dead(run) else 0
+        dead_runs = [run for run in runs if self.dead_polls[run.id] >= _DEAD_POLLS]
         with get_client(sync_client=True) as client:
-            for run in dead:
-                crash(client, run.id, "its process was killed")
-        return bool(dead)
+            for run in dead_runs:
+                mark_crashed(client, run.id, "its process was killed")
+        return bool(dead_runs)
 
-    def _must_be_taken_up(self, runs: list[FlowRun]) -> None:
-        """Wait for a busy pool, but not for one where nobody works."""
-        waiting = [run for run in runs if run.state_type is StateType.SCHEDULED]
-        taken_up = any(run.state_type in (StateType.PENDING, StateType.RUNNING) for run in runs)
-        if not waiting or taken_up or self._pool_works():
-            self.worked = time.monotonic()
-        compute = self.each.config.compute
-        if time.monotonic() - self.worked <= compute.pickup_minutes * 60:
+    def _check_picked_up(self, runs: list[FlowRun]) -> None:
+        """Wait while the pool is busy, but not for a pool without a working worker.
+
+        Raises:
+            FlowsheetError: nothing was picked up for ``compute.pickup_minutes``.
+        """
+        scheduled = [run for run in runs if run.state_type is StateType.SCHEDULED]
+        picked_up = any(run.state_type in (StateType.PENDING, StateType.RUNNING) for run in runs)
+        if not scheduled or picked_up or self._is_pool_working():
+            self.last_activity = time.monotonic()
+        compute = self.fold.config.compute
+        if time.monotonic() - self.last_activity <= compute.pickup_minutes * 60:
             return
         with get_client(sync_client=True) as client:
-            for run in waiting:
-                client.set_flow_run_state(
-                    run.id, Cancelled(message="no worker took it up"), force=True
-                )
+            for run in scheduled:
+                state: State[Any] = Cancelled(message="no worker picked it up")
+                client.set_flow_run_state(run.id, state, force=True)
         raise FlowsheetError(
-            f"no worker of the pool {compute.pool} has taken up the training of {self.name}, "
+            f"no worker of the pool {compute.pool} has picked up the training of {self.model}, "
             f"or worked on anything else, for {compute.pickup_minutes:g} minutes",
-            where=", ".join(f"flow run {run.name}" for run in waiting),
-            todo=f"start a worker (`prefect worker start --pool {compute.pool}`); a retraining that runs on the pool "
-            "keeps a place of its worker for itself: give that worker `--limit 2` or more, or start a second one",
+            where=", ".join(f"flow run {run.name}" for run in scheduled),
+            todo=f"start a worker (`prefect worker start --pool {compute.pool}`); a retraining "
+            "that runs on the pool occupies a slot of its worker: start that worker with "
+            "`--limit 2` or more, or start a second one",
         )
 
-    def _pool_works(self) -> bool:
-        """Whether a worker of the pool is at a flow run that is not itself waiting for the pool."""
-        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[str(self.each.config.compute.pool)]))
+    def _is_pool_working(self) -> bool:
+        """Whether a worker of the pool runs a flow that does not itself wait for the pool."""
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[str(self.fold.config.compute.pool)]))
         running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))
+        waiting = FlowFilter(name=FlowFilterName(any_=_WAITING_FLOWS))
         with get_client(sync_client=True) as client:
-            flows = client.read_flows(flow_filter=FlowFilter(name=FlowFilterName(any_=_WAITERS)))
-            waiters = {flow.id for flow in flows}
-            found = client.read_flow_runs(work_pool_filter=pool, flow_run_filter=running)
-        return any(run.flow_id not in waiters and not is_dead(run.id) for run in found)
+            waiting_flow_ids = {flow.id for flow in client.read_flows(flow_filter=waiting)}
+            runs = client.read_flow_runs(work_pool_filter=pool, flow_run_filter=running)
+        return any(run.flow_id not in waiting_flow_ids and not is_dead(run.id) for run in runs)
 
-    def _give_up(self, runs: list[FlowRun]) -> None:
-        said = next((run.state.message for run in runs if run.state and run.state.message), None)
+    def _raise_failed(self, runs: list[FlowRun]) -> None:
+        messages = [run.state.message for run in runs if run.state and run.state.message]
         raise FlowsheetError(
-            f"training {self.name} on the pool failed",
+            f"training {self.model} on the pool failed",
             where=", ".join(f"flow run {run.name}: {run.state_name}" for run in runs),
-            todo=said or "see the flow run's log in the Prefect page",
+            todo=messages[0] if messages else "see the flow run's log in the Prefect page",
         )
 
 
-def _is_lost(run: FlowRun) -> bool:
-    """Whether a run that a worker has taken was killed, or for minutes has not so much as begun."""
+def _looks_dead(run: FlowRun) -> bool:
+    """Whether a run that a worker picked up was killed, or has not started for minutes."""
     if run.state_type not in (StateType.PENDING, StateType.RUNNING) or run.state is None:
         return False
     age = datetime.now(UTC) - run.state.timestamp
-    return is_dead(run.id) or (is_unresponsive(run.id) and age.total_seconds() > _SILENT_SECONDS)
+    return is_dead(run.id) or (is_unresponsive(run.id) and age.total_seconds() > _START_SECONDS)

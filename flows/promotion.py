@@ -1,4 +1,4 @@
-"""A version into service: the gates judge, and where it is wanted a person approves in the Prefect page."""
+"""Promote a registered model: the gates are evaluated, and optionally a person approves."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prefect.input import RunInput
 from prefect.states import Completed
 from pydantic import StringConstraints
 
-from flows.liveness import present
-from flows.records import progress
+from flows.liveness import keep_alive
+from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.gates import GateResult
 from flowsheet.lifecycle.deployment.promotion import (
@@ -30,43 +30,43 @@ from flowsheet.tracking.model_registry import ModelVersion
 
 
 class Approval(RunInput):
-    """What the person says."""
+    """The form that a person fills in on the Prefect page."""
 
     approve: bool
     by: Annotated[str, StringConstraints(pattern=r"\S")]
     reason: str = ""
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def judged(
-    name: str, version: int | None, choice: str, service: str | None
+@task(cache_policy=NO_CACHE, task_run_name="evaluate gates", **RETRY_ON_OUTAGE)
+def evaluate_gates(
+    name: str, version: int | None, config: str, service: str | None
 ) -> tuple[ModelVersion, tuple[GateResult, ...]]:
-    """What the gates say, for the page."""
+    """Evaluate the gates and show them in an artifact of the flow run."""
     candidate, gates = evaluate_candidate(
-        name, version, load_promotion_config(choice), service=service
+        name, version, load_promotion_config(config), service=service
     )
-    say = progress("judge")
+    progress = progress_logger("gates")
+    rows = []
     for gate in gates:
-        say(f"{gate.name} {'passed' if gate.passed else 'failed'}: {gate.summary}")
-    rows = [
-        f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.summary} |"
-        for gate in gates
-    ]
+        progress(f"{gate.name} {'passed' if gate.passed else 'failed'}: {gate.summary}")
+        rows.append(
+            f"| {gate.name} | {'passed' if gate.passed else '**failed**'} | {gate.summary} |"
+        )
     create_markdown_artifact(
         key="gates",
-        markdown="\n".join(["| gate | | figures |", "|---|---|---|", *rows]),
+        markdown="\n".join(["| gate | result | details |", "|---|---|---|", *rows]),
         description=f"{candidate.name}/{candidate.version}",
     )
     return candidate, gates
 
 
-@task(cache_policy=NO_CACHE)
-def decided(
-    name: str, version: int, choice: str, *, service: str | None, actor: str, reason: str
+@task(cache_policy=NO_CACHE, task_run_name="promote")
+def promote_version(
+    name: str, version: int, config: str, *, service: str | None, actor: str, reason: str
 ) -> PromotionResult:
-    """The decision, in the log: the gates judge again, against the champion of this moment."""
+    """Evaluate the gates again, against the current champion, and record the decision."""
     return promote(
-        name, version, load_promotion_config(choice), service=service, actor=actor, reason=reason
+        name, version, load_promotion_config(config), service=service, actor=actor, reason=reason
     )
 
 
@@ -74,52 +74,66 @@ def decided(
 def promotion(
     name: str,
     version: int | None = None,
-    choice: str = "standard",
+    config: str = "standard",
     *,
     service: str | None = None,
     approval: bool = False,
     approval_hours: float = 168,
     reason: str = "scheduled",
 ) -> State[Any]:
-    """Promote a registered model's challenger if it passes the gates, and a person approves where
-    ``approval`` is set.
+    """Promote a registered model's challenger if it passes the gates.
 
-    A deployed run that waits for a person holds no worker. Its state is called Promoted, Refused or
-    Declined; when nobody answers within ``approval_hours`` it fails, and nothing is decided.
+    A deployed run that waits for approval does not occupy a worker. The final state is named
+    Promoted, Refused or Declined. If nobody answers within ``approval_hours``, the run fails and
+    nothing is decided.
+
+    Args:
+        name: the registered model.
+        version: the version to promote; the challenger, or the latest version without one.
+        config: a choice in conf/promotion.
+        service: the registered name under which the version is to serve, if it is another one.
+        approval: whether a person must approve in the Prefect page.
+        approval_hours: how long to wait for the approval.
+        reason: recorded with the decision, unless the person gives another one.
     """
     use_quiet_settings()
-    with present():
-        candidate, gates = judged(name, version, choice, service)
-        actor, why = "", reason
+    with keep_alive():
+        candidate, gates = evaluate_gates(name, version, config, service)
+        actor = ""
         if approval and all(gate.passed for gate in gates):
-            answer = _asked(candidate, gates, approval_hours)
+            answer = _wait_for_approval(candidate, gates, approval_hours)
             if not answer.approve:
-                decline(
-                    candidate,
-                    gates,
-                    actor=answer.by,
-                    reason=f"declined: {answer.reason or 'no reason given'}",
-                )
-                return Completed(
-                    name="Declined", message=f"{candidate.name}/{candidate.version} by {answer.by}"
-                )
-            actor, why = answer.by, answer.reason or reason
-        verdict = decided(
-            candidate.name, candidate.version, choice, service=service, actor=actor, reason=why
+                return _decline(candidate, gates, answer)
+            actor = answer.by
+            reason = answer.reason or reason
+        result = promote_version(
+            candidate.name, candidate.version, config, service=service, actor=actor, reason=reason
         )
-    failed = ", ".join(gate.name for gate in verdict.gates if not gate.passed)
-    said = f"{verdict.decision.name}/{verdict.decision.version}"
-    if not verdict.promoted:
-        return Completed(name="Refused", message=f"{said}: {failed}")
-    return Completed(name="Promoted", message=said)
+    promoted = f"{result.decision.name}/{result.decision.version}"
+    if not result.promoted:
+        failed = ", ".join(gate.name for gate in result.gates if not gate.passed)
+        return Completed(name="Refused", message=f"{promoted}: {failed}")
+    return Completed(name="Promoted", message=promoted)
 
 
-def _asked(candidate: ModelVersion, gates: tuple[GateResult, ...], hours: float) -> Approval:
-    """The person's answer; a deployed run ends meanwhile and begins anew with it."""
-    told = [f"{candidate.name}/{candidate.version} passes every gate. Promote it?", ""]
-    told += [f"- {gate.name}: {gate.summary}" for gate in gates]
-    wanted = Approval.with_initial_data(description="\n".join(told))
-    context, seconds = FlowRunContext.get(), round(hours * 3600)
+def _wait_for_approval(
+    candidate: ModelVersion, gates: tuple[GateResult, ...], hours: float
+) -> Approval:
+    """Wait for a person's answer; a deployed run is suspended and starts again with the answer."""
+    question = f"{candidate.name}/{candidate.version} passes every gate. Promote it?"
+    gate_lines = [f"- {gate.name}: {gate.summary}" for gate in gates]
+    form = Approval.with_initial_data(description="\n".join([question, "", *gate_lines]))
+    seconds = round(hours * 3600)
+    context = FlowRunContext.get()
     if context and context.flow_run and context.flow_run.deployment_id:
-        return suspend_flow_run(wait_for_input=wanted, timeout=seconds, key="approval")
-    return pause_flow_run(wait_for_input=wanted, timeout=seconds, key="approval")
+        return suspend_flow_run(wait_for_input=form, timeout=seconds, key="approval")
+    return pause_flow_run(wait_for_input=form, timeout=seconds, key="approval")
+
+
+def _decline(
+    candidate: ModelVersion, gates: tuple[GateResult, ...], answer: Approval
+) -> State[Any]:
+    reason = f"declined: {answer.reason or 'no reason given'}"
+    decline(candidate, gates, actor=answer.by, reason=reason)
+    message = f"{candidate.name}/{candidate.version} by {answer.by}"
+    return Completed(name="Declined", message=message)

@@ -1,4 +1,4 @@
-"""What the Prefect server is told, and made to keep: log lines, killed runs, the last records before exit."""
+"""What a run leaves on the Prefect server: log lines, and correct states after a kill."""
 
 from __future__ import annotations
 
@@ -20,49 +20,44 @@ from prefect.events.worker import EventsWorker
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogWorker
 
-from flows.liveness import crash
+from flows.liveness import mark_crashed
 
 _FLUSH_SECONDS = 10
-_EXPERIMENTS = FlowFilter(name=FlowFilterName(any_=["experiment"]))
+_EXPERIMENT_FLOW = FlowFilter(name=FlowFilterName(any_=["experiment"]))
 
 
-def progress(name: str) -> Callable[[str], None]:
-    """A function that shows a line on the terminal and keeps it with the Prefect run."""
+def progress_logger(name: str) -> Callable[[str], None]:
+    """A function that prints a line to the terminal and adds it to the run's log."""
     logger = get_run_logger()
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         print(f"[{name}] {line}", file=sys.stderr, flush=True)
         logger.info(line)
 
-    return say
+    return log
 
 
 def mark_killed_runs_crashed(tag: str) -> int:
-    """Mark earlier experiments with this tag that still count as running as crashed; returns how
-    many.
+    """Mark earlier, unfinished experiment runs with this tag as crashed; returns their number.
 
-    To be called while holding the lock of the work that the tag names: no living run can have it
-    then.
+    Call it only while holding the lock of the experiment that the tag stands for: then no other
+    run with the tag can be alive. Flow runs that an experiment submitted to a pool are not touched.
     """
     context = FlowRunContext.get()
-    own = context.flow_run.id if context and context.flow_run else None
-    running = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[tag]),
-        state=FlowRunFilterState(
-            type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
-        ),
+    own_id = context.flow_run.id if context and context.flow_run else None
+    unfinished = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING])
+    with_tag = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[tag]), state=FlowRunFilterState(type=unfinished)
     )
     with get_client(sync_client=True) as client:
-        found = client.read_flow_runs(
-            flow_filter=_EXPERIMENTS, flow_run_filter=running
-        )  # not what it has submitted
-        killed = [run for run in found if run.id != own]
+        runs = client.read_flow_runs(flow_filter=_EXPERIMENT_FLOW, flow_run_filter=with_tag)
+        killed = [run for run in runs if run.id != own_id]
         for run in killed:
-            crash(client, run.id, "killed; taken up by a later run")
+            mark_crashed(client, run.id, "killed; resumed by a later run")
     return len(killed)
 
 
-def flush() -> None:
-    """Send what is still queued, so that no record is lost when the server stops after the run."""
+def flush_records() -> None:
+    """Send queued log lines and events, so that none is lost when the server stops after the run."""
     APILogWorker.drain_all(timeout=_FLUSH_SECONDS)
     EventsWorker.drain_all(timeout=_FLUSH_SECONDS)

@@ -1,4 +1,4 @@
-"""An experiment on the records of now, compared with the models that serve."""
+"""Run an experiment on the current records, and compare it with the champions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows import experiment as experiments
-from flows.liveness import present
-from flows.records import progress
+from flows import experiment as experiment_flow
+from flows.liveness import keep_alive
+from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.compose import compose
 from flowsheet.errors import CheckFailed
@@ -16,36 +16,49 @@ from flowsheet.lifecycle.experiment.check import check_config
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def compare(run_id: str, champions: list[str]) -> str:
-    """The experiment beside the champions, where all were tested on the same rows; else why they cannot be compared."""
+@task(cache_policy=NO_CACHE, task_run_name="compare with champions", **RETRY_ON_OUTAGE)
+def compare_with_champions(run_id: str, champions: list[str]) -> str:
+    """The leaderboard of the experiment and the champions, as Markdown.
+
+    If they were not tested on the same rows, the reason why they cannot be compared.
+    """
     from flowsheet.evaluation.leaderboard import leaderboard_markdown
     from flowsheet.lifecycle.deployment.compare_models import compare_runs
 
-    say = progress("compare")
+    progress = progress_logger("compare")
     try:
-        done = compare_runs([run_id, *champions])
-    except CheckFailed as refusal:
-        say(f"not comparable: {refusal}")
-        return f"Not comparable: {refusal.what}"
-    say(f"report {done.report}")
-    return leaderboard_markdown(done.evidence)
+        comparison = compare_runs([run_id, *champions])
+    except CheckFailed as error:
+        progress(f"not comparable: {error}")
+        return f"Not comparable: {error.what}"
+    progress(f"report {comparison.report}")
+    return leaderboard_markdown(comparison.evidence)
 
 
 @flow(name="retrain", flow_run_name="retrain-{experiment}")
 def retrain(
     experiment: str, overrides: list[str] | None = None, champions: list[str] | None = None
 ) -> str:
-    """Run an experiment and hold it against ``champions`` (``NAME@ALIAS`` or run ids); returns its MLflow run."""
+    """Run an experiment and compare it with ``champions``.
+
+    Args:
+        experiment: a choice in conf/experiment.
+        overrides: changes to that choice, such as ``tuning.trials=20``.
+        champions: ``NAME@ALIAS`` or run ids.
+
+    Returns:
+        The id of the experiment's MLflow run.
+    """
     use_quiet_settings()
-    with present():
+    with keep_alive():
         config = compose(experiment, overrides or [])
         check_config(config)
-        outcome = experiments.run(config)
-        progress("retrain")(outcome.headline)
+        summary = experiment_flow.run(config)
+        progress_logger("retrain")(summary.headline)
         if champions:
-            found = compare(outcome.run_id, champions)
             create_markdown_artifact(
-                key="retrain", markdown=found, description=f"{experiment} beside the champions"
+                key="comparison-with-champions",
+                markdown=compare_with_champions(summary.run_id, champions),
+                description=f"{experiment} compared with the champions",
             )
-        return outcome.run_id
+        return summary.run_id

@@ -1,4 +1,4 @@
-"""What is tried again: calls to a server that did not answer. Wrong records stay wrong, however often one asks."""
+"""Retry tasks when a server does not respond, and only then: invalid records stay invalid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowsheet.errors import Unreachable, mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import is_responding
 from flowsheet.tracking.store import TrackerUnreachable
 
-_KINDS = {
+_OUTAGE_CLASSES = {
     ("requests.exceptions", "ConnectionError"),
     ("requests.exceptions", "Timeout"),
     ("httpx", "TransportError"),
@@ -23,8 +23,8 @@ _KINDS = {
     ("optuna.exceptions", "StorageInternalError"),
     ("botocore.exceptions", "ConnectionError"),
 }
-"""By name, because each of these libraries is known to one layer only."""
-_MLFLOW_SAYS = (
+"""(module, name) instead of classes: flows do not import these libraries."""
+_MLFLOW_OUTAGE_MESSAGES = (
     "API request to",
     "Max retries exceeded",
     "Connection refused",
@@ -32,8 +32,8 @@ _MLFLOW_SAYS = (
 )
 
 
-class Retries(TypedDict):
-    """Options of a task that talks to servers."""
+class RetryOptions(TypedDict):
+    """Options of a task that calls servers."""
 
     retries: int
     retry_delay_seconds: list[float]
@@ -41,24 +41,27 @@ class Retries(TypedDict):
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether an error, or what it was caused by, is a server that did not answer."""
-    return any(_is_outage(each) for each in _chain(error))
+    """Whether an error, or one of its causes, is a server that did not respond."""
+    return any(_is_outage(cause) for cause in _cause_chain(error))
 
 
 def prefect_unreachable() -> Unreachable | None:
-    """What to tell of a Prefect server that does not answer; None if it does."""
+    """The error to raise when the Prefect server does not respond; None if it does."""
     url = os.environ.get("PREFECT_API_URL", "")
     if is_responding(f"{url}/health"):
         return None
     return Unreachable(
         "the Prefect server does not answer",
         where=mask_secrets(url),
-        todo="see that it runs, then start again: what is finished is kept",
+        todo="check that it is running, then start again: finished stages and trials are kept",
     )
 
 
 def wait_for_prefect() -> None:
-    """Wait for the Prefect server as long as its clients do; one that has never reached it would not wait at all."""
+    """Wait for the Prefect server as long as its client would retry.
+
+    The client itself retries only after it has been connected once.
+    """
     deadline = time.monotonic() + 2 ** (PREFECT_CLIENT_MAX_RETRIES.value() + 1)
     while prefect_unreachable() and time.monotonic() < deadline:
         time.sleep(1)
@@ -66,15 +69,16 @@ def wait_for_prefect() -> None:
 
 def _is_outage(error: BaseException) -> bool:
     if isinstance(error, Unreachable | ConnectionError | TimeoutError):
-        return not type(error).__module__.startswith("prefect")  # a time limit of our own is final
-    if any((kind.__module__, kind.__name__) in _KINDS for kind in type(error).__mro__):
+        # Prefect's own timeouts are time limits of a task or flow, which are final
+        return not type(error).__module__.startswith("prefect")
+    bases = {(base.__module__, base.__name__) for base in type(error).__mro__}
+    if bases & _OUTAGE_CLASSES:
         return True
-    return type(error).__name__ == "MlflowException" and any(
-        words in str(error) for words in _MLFLOW_SAYS
-    )
+    is_mlflow_error = type(error).__name__ == "MlflowException"
+    return is_mlflow_error and any(text in str(error) for text in _MLFLOW_OUTAGE_MESSAGES)
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -82,8 +86,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def try_again(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    """Prefect's question after a failed task run. MLflow's client has waited for its server already."""
+def should_retry(task: Any, run: TaskRun, state: State[Any]) -> bool:
+    """Prefect's retry condition; after ``TrackerUnreachable`` MLflow's client has retried already."""
     error = state.data
     return (
         isinstance(error, BaseException)
@@ -92,7 +96,7 @@ def try_again(task: Any, run: TaskRun, state: State[Any]) -> bool:
     )
 
 
-RETRY_ON_OUTAGE = Retries(
-    retries=4, retry_delay_seconds=[2, 10, 30, 60], retry_condition_fn=try_again
+RETRY_ON_OUTAGE = RetryOptions(
+    retries=4, retry_delay_seconds=[2, 10, 30, 60], retry_condition_fn=should_retry
 )
-"""For a task that may be repeated: all of ours find again what they have made."""
+"""For tasks that may run again, as all tasks here may: they reuse what they have finished."""

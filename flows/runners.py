@@ -1,4 +1,4 @@
-"""What runs the tasks that train, as the compute choice says."""
+"""Task runners for the tasks that train models, as the compute choice asks."""
 
 from __future__ import annotations
 
@@ -16,93 +16,94 @@ from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.lifecycle.runtime.processes import exit_with_parent
 
-_WAITING = 32
-"""Threads that wait for a pool, a model in a round each."""
+_POOL_WAITERS = 32
+"""Threads that wait for a work pool, each for one model in one fold."""
 
 
-def runner(compute: ComputeConfig) -> TaskRunner[Any]:
-    """A task runner with as many worker processes as the choice allows, or with threads that wait
-    for a pool.
+def make_task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
+    """A task runner with ``compute.workers`` processes; for a work pool, threads that wait for it.
 
-    ``FLOWSHEET_DASK_ADDRESS`` and ``FLOWSHEET_RAY_ADDRESS`` name a cluster; without them one is
-    made for the run.
+    With ``compute.runner`` dask or ray, ``FLOWSHEET_DASK_ADDRESS`` and ``FLOWSHEET_RAY_ADDRESS``
+    name a cluster; without them a local cluster is started for the run.
 
     Raises:
-        UsageError: the runner is not installed.
+        UsageError: the runner's package is not installed.
     """
     if compute.pool:
-        return ThreadPoolTaskRunner(max_workers=_WAITING)
+        return ThreadPoolTaskRunner(max_workers=_POOL_WAITERS)
     try:
         if compute.runner == "dask":
-            return _dask(compute.workers)
+            return _dask_runner(compute.workers)
         if compute.runner == "ray":
-            return _ray(compute.workers)
+            return _ray_runner(compute.workers)
     except ImportError as error:
         raise UsageError(
             f"compute.runner={compute.runner} is not installed: no module {error.name}",
             todo=f"install flowsheet[{compute.runner}]",
         ) from None
-    return Processes(
+    return WorkerProcesses(
         max_workers=compute.workers, initializer=exit_with_parent, initargs=(os.getpid(),)
     )
 
 
-class Processes(ProcessPoolTaskRunner):
-    """Prefect's own, whose processes say why they give up.
+class WorkerProcesses(ProcessPoolTaskRunner):
+    """Prefect's process pool, in which an exit of Prefect's engine raises an error.
 
-    Where Prefect's engine fails in a worker process, most often because its server does not answer,
-    it calls ``exit``; that ends the thread which hands results over, and the run would wait for
-    ever.
+    When the engine fails in a worker process, mostly because the server does not answer, it calls
+    ``exit``. That ends the thread that returns results, and the run would wait forever.
     """
 
     def __enter__(self) -> Self:
         super().__enter__()
         executor: Any = self._executor
-        executor.submit = functools.partial(executor.submit, _answered)
+        executor.submit = functools.partial(executor.submit, _call_without_exit)
         return self
 
     def cancel_all(self) -> None:
-        """Wait for trainings under way; but when the run is told to stop, end them: their studies can go on later."""
+        """Wait for active trainings; when the run is interrupted, kill them instead.
+
+        Their studies can be resumed later.
+        """
         if not isinstance(sys.exc_info()[1], Exception | None):
             for process in multiprocessing.active_children():
                 process.kill()
         super().cancel_all()
 
 
-def _answered(call: Callable[[], bytes]) -> bytes:
-    """What a call in a worker process gives; a call that ends the process is an error like others.
+def _call_without_exit(call: Callable[[], bytes]) -> bytes:
+    """The result of a call in a worker process; if the call exits the process, an error.
 
     Raises:
         Unreachable: the Prefect server does not answer.
-        FlowsheetError: Prefect gave up for another reason.
+        FlowsheetError: Prefect exited for another reason.
     """
     wait_for_prefect()
     try:
         return call()
-    except SystemExit as end:
+    except SystemExit as exit_error:
         raise prefect_unreachable() or FlowsheetError(
-            f"Prefect ended a training's process with code {end.code}",
-            todo="see the run in the Prefect page",
+            f"Prefect ended the process of a training with exit code {exit_error.code}",
+            todo="see the log of the run in the Prefect page",
         ) from None
 
 
-def _dask(workers: int) -> TaskRunner[Any]:
+def _dask_runner(workers: int) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
     if address := os.environ.get("FLOWSHEET_DASK_ADDRESS"):
         return DaskTaskRunner(address=address)  # type: ignore[no-any-return]
-    cluster = {  # one task a process: models that train side by side in one process would share one random state
+    local_cluster = {
         "n_workers": workers,
-        "threads_per_worker": 1,
+        "threads_per_worker": 1,  # trainings in threads of one process would share a random state
         "processes": True,
         "host": "127.0.0.1",
         "dashboard_address": None,
         "silence_logs": "ERROR",
     }
-    return DaskTaskRunner(cluster_kwargs=cluster)  # type: ignore[no-any-return]
+    return DaskTaskRunner(cluster_kwargs=local_cluster)  # type: ignore[no-any-return]
 
 
-def _ray(workers: int) -> TaskRunner[Any]:
+def _ray_runner(workers: int) -> TaskRunner[Any]:
     from prefect_ray import RayTaskRunner
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

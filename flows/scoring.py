@@ -1,4 +1,4 @@
-"""Batch scoring: an extract in, risks as Parquet out."""
+"""Batch scoring: from an extract to a Parquet file with a risk for every step."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from pathlib import Path
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.ingest import LIMIT_SECONDS, extract_of
-from flows.liveness import present
-from flows.records import progress
+from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
+from flows.liveness import keep_alive
+from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult, score
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
+@task(cache_policy=NO_CACHE, task_run_name="score", **RETRY_ON_OUTAGE)
 def score_extract(model: str, extract: str, out: str | None) -> ScoringResult:
-    """Every stay; the same version and records are scored once."""
-    say = progress("score")
-    done = score(model, Path(extract), Path(out) if out else None, say)
-    say(f"{done.stays:,} stays, {done.steps:,} steps by {done.model}/{done.version}: {done.file}")
-    return done
+    """Score every stay; the same version does not score the same records twice."""
+    progress = progress_logger("score")
+    result = score(model, Path(extract), Path(out) if out else None, progress)
+    progress(
+        f"{result.stays:,} stays, {result.steps:,} steps by {result.model}/{result.version}: "
+        f"{result.file}"
+    )
+    return result
 
 
-@flow(name="scoring", flow_run_name="scoring-{model}", timeout_seconds=LIMIT_SECONDS)
+@flow(name="scoring", flow_run_name="scoring-{model}", timeout_seconds=TIMEOUT_SECONDS)
 def scoring(
     model: str,
     extract: str | None = None,
@@ -32,16 +35,16 @@ def scoring(
     overrides: list[str] | None = None,
     out: str | None = None,
 ) -> ScoringResult:
-    """Score an extract, or a cohort's records as they are now, with the version that ``NAME@ALIAS``
-    means.
+    """Score an extract, or a cohort's current records, with a registered version.
 
     Args:
         model: ``NAME@ALIAS`` or ``NAME/VERSION``.
-        extract: a folder with an extract.
-        cohort: instead of it, a choice of conf/cohort.
+        extract: the folder of an extract.
+        cohort: instead of an extract, a choice in conf/cohort.
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
-        out: where a copy of the risks is put.
+        out: an additional copy of the scores is written to this path.
     """
     use_quiet_settings()
-    with present():
-        return score_extract(model, extract_of(extract, cohort, overrides or []), out)
+    with keep_alive():
+        folder = find_or_ingest_extract(extract, cohort, overrides or [])
+        return score_extract(model, folder, out)

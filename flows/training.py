@@ -1,9 +1,8 @@
-"""Training one model in one round as a flow of its own, for the workers of a pool (``train/cpu``,
-``train/gpu``).
+"""Train one model in one fold as a flow of its own, for the workers of a pool.
 
-The reference to the data comes in as parameters; the trained model is left in the shared store,
-where whoever asked for it finds it by its key. Several runs with the same parameters tune the model
-together.
+The deployments ``train/cpu`` and ``train/gpu`` run this flow. References to the data are passed as
+parameters. The trained model stays in the shared store, where the experiment finds it by its key.
+Several runs with the same parameters tune the model together.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.liveness import present
-from flows.records import progress
+from flows.liveness import keep_alive
+from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment import record, train
@@ -26,49 +25,52 @@ from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 from flowsheet.state.store import Store
 
-LEFT_OUT = "LeftOut"
-"""Name of the state of a run whose model does not apply to the task; its message says why."""
+NOT_APPLICABLE = "NotApplicable"
+"""State name of a run whose model does not apply to the task; the state's message says why."""
 
 
-@task(cache_policy=NO_CACHE, **RETRY_ON_OUTAGE)
-def fit(each: FoldSpec, name: str, run_id: str) -> Stage:
-    """Tune and fit; its trials are recorded below the MLflow run."""
-    with record.trial_recorder(each, run_id) as on_trial:
-        return train.train_model(
-            each.config, name, each.data, on_trial, progress(f"{name}{each.label}")
-        )
+@task(cache_policy=NO_CACHE, task_run_name="tune and fit", **RETRY_ON_OUTAGE)
+def fit(fold: FoldSpec, model: str, run_id: str) -> Stage:
+    """Tune and fit the model; its trials are recorded below the MLflow run."""
+    progress = progress_logger(f"{model}{fold.label}")
+    with record.trial_recorder(fold, run_id) as on_trial:
+        return train.train_model(fold.config, model, fold.data, on_trial, progress)
 
 
-@flow(name="train", flow_run_name="train-{name}{each.label}")
-def training(each: FoldSpec, name: str, run_id: str) -> Stage | State[Any]:
-    """Train model ``name`` in a round, recorded in MLflow's run ``run_id``.
+@flow(name="train", flow_run_name="train-{model}{fold.label}")
+def training(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Any]:
+    """Train one model in one fold of an experiment.
+
+    Args:
+        fold: the fold's configuration and references to its data.
+        model: the model's name in the experiment.
+        run_id: the MLflow run to which trials are recorded.
 
     Raises:
-        UsageError: the store of the run that asks is not this worker's.
+        UsageError: this worker does not use the store of the run that submitted the training.
     """
     use_quiet_settings()
-    check_shared_store(each)
-    minutes = each.config.compute.training_minutes
-    timed = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit
-    with present():
+    check_shared_store(fold)
+    minutes = fold.config.compute.training_minutes
+    fit_with_limit = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit
+    with keep_alive():
         try:
-            return timed(each, name, run_id)
-        except CheckFailed as refusal:
-            return Completed(name=LEFT_OUT, message=refusal.what)
+            return fit_with_limit(fold, model, run_id)
+        except CheckFailed as error:
+            return Completed(name=NOT_APPLICABLE, message=error.what)
 
 
-def check_shared_store(each: FoldSpec) -> None:
-    """Refuse a round whose data this worker does not see, or whose model it would leave elsewhere."""
+def check_shared_store(fold: FoldSpec) -> None:
+    """Check that the fold's data are in this worker's store.
+
+    Raises:
+        UsageError: they are not.
+    """
     root = Store.open().root
-    made = [each.data.extract, each.data.windows, each.data.split]
-    foreign = [
-        stage
-        for stage in made
-        if not Path(stage.path).is_relative_to(root) or not stage.folder.is_dir()
-    ]
-    if foreign:
-        raise UsageError(
-            f"this worker does not see the {foreign[0].kind} of the run that asks it to train",
-            where=f"{foreign[0].path}; this worker's store is {root}",
-            todo="set FLOWSHEET_HOME to the same shared folder for the run and for all workers",
-        )
+    for stage in (fold.data.extract, fold.data.windows, fold.data.split):
+        if not Path(stage.path).is_relative_to(root) or not stage.folder.is_dir():
+            raise UsageError(
+                f"this worker does not see the {stage.kind} of the run that submitted the training",
+                where=f"{stage.path}; this worker's store is {root}",
+                todo="set FLOWSHEET_HOME to the same shared folder for the run and for all workers",
+            )

@@ -1,4 +1,4 @@
-"""A pool in which nobody works is not waited for; one that is busy is."""
+"""Training on a work pool: killed runs are replaced, and an idle pool is not waited for."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from uuid import UUID, uuid4
 import pytest
 from prefect.client.schemas.objects import StateType
 
-import flows.pool as module
+import flows.pool
 from flowsheet.compose import compose
 from flowsheet.errors import FlowsheetError
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.train import FoldData
 
-RETRAIN, INGEST = uuid4(), uuid4()
+RETRAIN_FLOW = uuid4()
+INGEST_FLOW = uuid4()
 
 
-class Server:
-    """What a Prefect server would say of the pool."""
+class FakeServer:
+    """Answers like a Prefect server with one pool."""
 
     def __init__(self) -> None:
-        self.working: list[UUID] = []
-        """The flows of the runs that the pool's workers are at."""
+        self.running_flows: list[UUID] = []
+        """Flows of the runs that the pool's workers are executing."""
         self.cancelled: list[UUID] = []
         self.runs: dict[UUID, SimpleNamespace] = {}
 
@@ -34,132 +35,132 @@ class Server:
         yield self
 
     def read_flows(self, flow_filter):
-        return [SimpleNamespace(id=RETRAIN)]
+        return [SimpleNamespace(id=RETRAIN_FLOW)]
 
     def read_flow_runs(self, flow_run_filter, work_pool_filter=None):
         if work_pool_filter:
-            return [SimpleNamespace(id=uuid4(), flow_id=flow) for flow in self.working]
-        asked = flow_run_filter.id.any_ if flow_run_filter.id else []
-        return [SimpleNamespace(**vars(run)) for run in self.runs.values() if run.id in asked]
+            return [SimpleNamespace(id=uuid4(), flow_id=flow) for flow in self.running_flows]
+        run_ids = flow_run_filter.id.any_ if flow_run_filter.id else []
+        return [SimpleNamespace(**vars(run)) for run in self.runs.values() if run.id in run_ids]
 
     def read_task_runs(self, flow_run_filter, task_run_filter):
         return []
 
-    def set_flow_run_state(self, run, state, force):
+    def set_flow_run_state(self, run_id, state, force):
         if state.is_cancelled():
-            self.cancelled.append(run)
+            self.cancelled.append(run_id)
         else:
-            self.runs[run].state_type = state.type
+            self.runs[run_id].state_type = state.type
 
     def submit(self, deployment, parameters, tags, timeout):
-        made = a_run(StateType.RUNNING)
-        self.runs[made.id] = made
-        return made
+        run = make_run(StateType.RUNNING)
+        self.runs[run.id] = run
+        return run
 
 
 @pytest.fixture
 def server(monkeypatch):
-    made = Server()
-    monkeypatch.setattr(module, "get_client", made)
-    monkeypatch.setattr(module, "run_deployment", made.submit)
-    monkeypatch.setattr(module.train, "is_trained", lambda key: False)
-    return made
+    fake_server = FakeServer()
+    monkeypatch.setattr(flows.pool, "get_client", fake_server)
+    monkeypatch.setattr(flows.pool, "run_deployment", fake_server.submit)
+    monkeypatch.setattr(flows.pool.train, "is_trained", lambda key: False)
+    return fake_server
 
 
 @pytest.fixture
-def job():
-    stage = Stage(kind="extract", key="0" * 64, path="nowhere", reused=False, seconds=1.0)
-    each = FoldSpec(
+def training():
+    stage = Stage(kind="extract", key="0" * 64, path="missing", reused=False, seconds=1.0)
+    fold = FoldSpec(
         config=compose("demo", ["compute=cpu_pool"]),
         data=FoldData(extract=stage, windows=stage, split=stage),
     )
-    return module._Job(each, "lstm", "0" * 32, "1" * 64, print)
+    return flows.pool._PoolTraining(fold, "lstm", "0" * 32, "1" * 64, print)
 
 
-def a_run(kind):
-    state = SimpleNamespace(timestamp=datetime.now(UTC), name=kind.value, message=None)
+def make_run(state_type):
+    state = SimpleNamespace(timestamp=datetime.now(UTC), name=state_type.value, message=None)
     return SimpleNamespace(
-        id=uuid4(), name="otter", state_type=kind, state_name=kind.value, state=state
+        id=uuid4(), name="otter", state_type=state_type, state_name=state_type.value, state=state
     )
 
 
-def an_hour_later(job):
-    job.worked -= 3600
+def let_an_hour_pass(training):
+    training.last_activity -= 3600
 
 
-def dead(monkeypatch, *runs):
-    monkeypatch.setattr(module, "is_dead", lambda run: run in runs)
-    monkeypatch.setattr(module, "is_unresponsive", lambda run: False)
+def set_dead_runs(monkeypatch, *run_ids):
+    monkeypatch.setattr(flows.pool, "is_dead", lambda run_id: run_id in run_ids)
+    monkeypatch.setattr(flows.pool, "is_unresponsive", lambda run_id: False)
 
 
-def test_all_that_a_lost_machine_had_in_hand_is_begun_again(server, job, monkeypatch):
+def test_all_runs_of_a_lost_machine_are_submitted_again(server, training, monkeypatch):
     monkeypatch.setenv("FLOWSHEET_OPTUNA_URL", "postgresql://nowhere")
-    dead(monkeypatch)
-    job.look()
+    set_dead_runs(monkeypatch)
+    training.poll()
     lost = set(server.runs)
-    assert len(lost) == job.wanted == 2
-    dead(monkeypatch, *lost)
+    assert len(lost) == training.run_count == 2
+    set_dead_runs(monkeypatch, *lost)
     for _ in range(5):
-        job.look()
+        training.poll()
     assert {server.runs[run].state_type for run in lost} == {StateType.CRASHED}
     assert {server.runs[run].state_type for run in set(server.runs) - lost} == {StateType.RUNNING}
     assert len(server.runs) == 4
 
 
-def test_a_training_that_kills_its_workers_does_not_do_so_for_ever(server, job, monkeypatch):
-    def for_ever():
+def test_a_training_that_kills_its_workers_is_given_up(server, training, monkeypatch):
+    def poll_until_it_fails():
         while True:
-            job.look()
-            dead(monkeypatch, *server.runs)
+            training.poll()
+            set_dead_runs(monkeypatch, *server.runs)
 
     with pytest.raises(FlowsheetError, match="training lstm on the pool failed"):
-        for_ever()
+        poll_until_it_fails()
     assert len(server.runs) == 4
 
 
-def test_a_training_that_failed_is_told(server, job, monkeypatch):
-    dead(monkeypatch)
-    job.look()
+def test_the_error_of_a_failed_training_is_reported(server, training, monkeypatch):
+    set_dead_runs(monkeypatch)
+    training.poll()
     for run in server.runs.values():
-        run.state_type, run.state.message = StateType.FAILED, "no such column"
+        run.state_type = StateType.FAILED
+        run.state.message = "no such column"
     with pytest.raises(FlowsheetError) as caught:
-        job.look()
+        training.poll()
     assert caught.value.todo == "no such column"
 
 
-def test_a_training_that_nobody_takes_up_is_given_up_and_leaves_the_queue(server, job):
-    server.working = [RETRAIN]  # which waits for this very training
-    run = a_run(StateType.SCHEDULED)
-    job._must_be_taken_up([run])
-    an_hour_later(job)
-    with pytest.raises(
-        FlowsheetError, match="no worker of the pool cpu has taken up the training of lstm"
-    ) as caught:
-        job._must_be_taken_up([run])
+def test_a_training_that_no_worker_picks_up_is_cancelled(server, training):
+    server.running_flows = [RETRAIN_FLOW]  # it waits for this very training
+    run = make_run(StateType.SCHEDULED)
+    training._check_picked_up([run])
+    let_an_hour_pass(training)
+    message = "no worker of the pool cpu has picked up the training of lstm"
+    with pytest.raises(FlowsheetError, match=message) as caught:
+        training._check_picked_up([run])
     assert "10 minutes" in caught.value.what
     assert "--limit 2" in caught.value.todo
     assert server.cancelled == [run.id]
 
 
-def test_a_training_that_failed_is_no_sign_of_work(server, job):
-    an_hour_later(job)
+def test_a_failed_run_is_no_sign_of_a_working_pool(server, training):
+    let_an_hour_pass(training)
     with pytest.raises(FlowsheetError, match="no worker"):
-        job._must_be_taken_up([a_run(StateType.SCHEDULED), a_run(StateType.FAILED)])
+        training._check_picked_up([make_run(StateType.SCHEDULED), make_run(StateType.FAILED)])
 
 
 @pytest.mark.parametrize(
-    ("working", "kinds"),
+    ("running_flows", "state_types"),
     [
-        ([INGEST], [StateType.SCHEDULED]),
-        ([RETRAIN, INGEST], [StateType.SCHEDULED]),
-        ([RETRAIN], [StateType.SCHEDULED, StateType.RUNNING]),
-        ([RETRAIN], [StateType.PENDING]),
-        ([RETRAIN], [StateType.COMPLETED]),
+        ([INGEST_FLOW], [StateType.SCHEDULED]),
+        ([RETRAIN_FLOW, INGEST_FLOW], [StateType.SCHEDULED]),
+        ([RETRAIN_FLOW], [StateType.SCHEDULED, StateType.RUNNING]),
+        ([RETRAIN_FLOW], [StateType.PENDING]),
+        ([RETRAIN_FLOW], [StateType.COMPLETED]),
     ],
 )
-def test_a_pool_that_is_busy_is_waited_for(server, job, working, kinds):
-    server.working = working
-    an_hour_later(job)
-    job._must_be_taken_up([a_run(kind) for kind in kinds])
-    job._must_be_taken_up([a_run(StateType.SCHEDULED)])  # the time begins anew
+def test_a_busy_pool_is_waited_for(server, training, running_flows, state_types):
+    server.running_flows = running_flows
+    let_an_hour_pass(training)
+    training._check_picked_up([make_run(state_type) for state_type in state_types])
+    training._check_picked_up([make_run(StateType.SCHEDULED)])  # the waiting time starts again
     assert server.cancelled == []

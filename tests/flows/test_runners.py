@@ -1,4 +1,4 @@
-"""Worker processes that fail say so."""
+"""Task runners follow the compute choice, and failures in worker processes become errors."""
 
 from __future__ import annotations
 
@@ -8,29 +8,44 @@ import sys
 import pytest
 
 import flows.runners
-from flows.runners import Processes
-from flowsheet.errors import FlowsheetError, Unreachable
+from flows.runners import WorkerProcesses, make_task_runner
+from flowsheet.config import ComputeConfig
+from flowsheet.errors import FlowsheetError, Unreachable, UsageError
 
 
 @pytest.fixture
-def gone(monkeypatch):
-    """A Prefect server that does not answer, and nobody who would wait for it."""
+def server_down(monkeypatch):
+    """A Prefect server that does not answer, without any time to wait for it."""
     monkeypatch.setenv("PREFECT_API_URL", "http://ada:hush@127.0.0.1:1/api")
     monkeypatch.setenv("PREFECT_CLIENT_MAX_RETRIES", "0")
 
 
-def test_a_worker_process_in_which_prefect_gives_up_is_an_error(gone):
-    with Processes(max_workers=1) as runner:
-        given_up = runner._executor.submit(functools.partial(sys.exit, 1))
+def test_an_exit_in_a_worker_process_is_an_error_and_the_pool_stays_usable(server_down):
+    with WorkerProcesses(max_workers=1) as runner:
+        exiting = runner._executor.submit(functools.partial(sys.exit, 1))
         with pytest.raises(Unreachable, match="the Prefect server does not answer") as caught:
-            given_up.result(timeout=120)
+            exiting.result(timeout=120)
         assert caught.value.where == "http://***@127.0.0.1:1/api"
         assert runner._executor.submit(functools.partial(int, "7")).result(timeout=120) == 7
 
 
-def test_the_reason_is_told_where_the_server_answers(monkeypatch):
+def test_the_exit_code_is_reported_while_the_server_answers(monkeypatch):
     monkeypatch.setattr(flows.runners, "wait_for_prefect", lambda: None)
     monkeypatch.setattr(flows.runners, "prefect_unreachable", lambda: None)
-    with pytest.raises(FlowsheetError, match="with code 3"):
-        flows.runners._answered(functools.partial(sys.exit, 3))
-    assert flows.runners._answered(lambda: b"result") == b"result"
+    with pytest.raises(FlowsheetError, match="with exit code 3"):
+        flows.runners._call_without_exit(functools.partial(sys.exit, 3))
+    assert flows.runners._call_without_exit(lambda: b"result") == b"result"
+
+
+def test_a_runner_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prefect_ray", None)
+    with pytest.raises(UsageError, match=r"runner=ray is not installed") as caught:
+        make_task_runner(ComputeConfig(name="x", runner="ray"))
+    assert "flowsheet[ray]" in caught.value.todo
+
+
+@pytest.mark.parametrize(
+    ("pool", "class_name"), [(None, "WorkerProcesses"), ("cpu", "ThreadPoolTaskRunner")]
+)
+def test_the_runner_follows_the_compute_choice(pool, class_name):
+    assert type(make_task_runner(ComputeConfig(name="x", pool=pool))).__name__ == class_name
