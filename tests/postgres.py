@@ -48,7 +48,7 @@ class Cluster:
         settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
         self.control("-w", "-l", str(self.folder / "log"), "-o", settings, "start")
 
-    def stop_server(self, how: str = "immediate") -> None:
+    def stop(self, how: str = "immediate") -> None:
         """``immediate`` is what a kill does."""
         self.control("-m", how, "stop")
 

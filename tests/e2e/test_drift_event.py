@@ -25,15 +25,15 @@ TRIGGER = next(
     for trigger in each.get("triggers", [])
 )
 TELL = """
-from flows.monitoring import _tell
-from flows.records import flush
+from flows.monitoring import emit_drift_event
+from flows.records import flush_records
 from flowsheet.lifecycle.deployment.monitoring import Flag, MonitoringResult
 from flowsheet.lifecycle.experiment.stage import Stage
 made = Stage(kind="monitoring", key="0" * 64, path="nowhere", reused=False, seconds=1.0)
 flags = (Flag(kind="measured_value", name="temp", summary="temp has moved"),)
-_tell(MonitoringResult(stage=made, model="demo-lstm", version=3, stays=200, tests=10, alpha=0.01, flags=flags,
+emit_drift_event(MonitoringResult(stage=made, model="demo-lstm", version=3, stays=200, tests=10, alpha=0.01, flags=flags,
                 report="report.html", run_id="0" * 32))
-flush()
+flush_records()
 """
 
 

@@ -109,6 +109,6 @@ def test_a_retraining_that_keeps_the_only_place_of_its_pool_says_so(stack: Stack
         run = stack.run("retrain/weekly", overrides=impatient)
         assert stack.ended(run) == "Failed"
         message = stack.state(run)["message"]
-        assert "no worker of the pool cpu has taken up the training" in message
+        assert "no worker of the pool cpu has picked up the training" in message
         assert "--limit 2" in message
         await_(lambda: not {"SCHEDULED", "PENDING", "RUNNING"} & set(stack.states("train")), 60)

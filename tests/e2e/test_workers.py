@@ -142,7 +142,7 @@ def test_a_database_that_comes_back_in_time_is_waited_for(stack: Stack):
 
 def answered(stack: Stack, name: str, **answer: Any) -> str:
     """The name of the state in which a promotion ends that a person answers so."""
-    asked = stack.run("promotion/weekly", name=name, choice="lenient")
+    asked = stack.run("promotion/weekly", name=name, config="lenient")
     await_(lambda: stack.state(asked)["type"] not in {"SCHEDULED", "PENDING", "RUNNING"})
     assert stack.state(asked)["type"] == "PAUSED", said(stack)
     assert ask(stack.api, f"/flow_runs/{asked}/resume", {"run_input": answer})["status"] == "ACCEPT"
@@ -171,7 +171,7 @@ def test_retrained_approved_by_a_person_scored_and_watched(stack: Stack):
         answered(stack, name, approve=False, by="bob", reason="not before Monday") == "Declined"
     ), said(stack)
     assert aliases(stack, name) == {}
-    nobody = stack.run("promotion/weekly", name=name, choice="lenient", approval_hours=0.001)
+    nobody = stack.run("promotion/weekly", name=name, config="lenient", approval_hours=0.001)
     assert stack.ended(nobody) == "Failed", said(stack)
     assert "never resumed" in stack.state(nobody)["message"]
     assert aliases(stack, name) == {}

@@ -1,4 +1,4 @@
-"""A promotion that asks a person: yes, no, and nobody there."""
+"""A promotion that asks a person: the answer is yes, no, or missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.testing.utilities import prefect_test_harness
 
-import flows.promotion as module
+import flows.promotion
 from flowsheet.lifecycle.deployment.gates import GateResult
 from flowsheet.tracking.decisions import Decision
 from flowsheet.tracking.model_registry import ModelVersion
@@ -26,73 +26,76 @@ def server():
 
 @pytest.fixture
 def decisions(monkeypatch):
-    """What is decided of a challenger that passes every gate."""
-    made = []
+    """The decisions about a challenger that passes every gate."""
+    recorded = []
 
     def evaluate_candidate(name, version, config, *, service=None):
-        return ModelVersion(name=name, version=2, run_id="0" * 32), (
-            GateResult(name="better", passed=True, summary="by far"),
-        )
+        candidate = ModelVersion(name=name, version=2, run_id="0" * 32)
+        return candidate, (GateResult(name="better", passed=True, summary="by far"),)
 
     def promote(name, version, config, *, service, actor, reason):
-        made.append(("promoted", version, actor, reason))
+        recorded.append(("promoted", version, actor, reason))
         decision = Decision.model_construct(name=name, version=version, action="promoted")
         gates = evaluate_candidate(name, version, config)[1]
-        return module.PromotionResult.model_construct(decision=decision, gates=gates)
+        return flows.promotion.PromotionResult.model_construct(decision=decision, gates=gates)
 
     def decline(candidate, gates, *, actor, reason):
-        made.append(("declined", candidate.version, actor, reason))
+        recorded.append(("declined", candidate.version, actor, reason))
 
-    for each in (evaluate_candidate, promote, decline):
-        monkeypatch.setattr(module, each.__name__, each)
-    return made
+    for fake in (evaluate_candidate, promote, decline):
+        monkeypatch.setattr(flows.promotion, fake.__name__, fake)
+    return recorded
 
 
-def paused(name):
-    """The id of the run, as soon as it waits."""
+def wait_until_paused(name):
+    """Returns the id of the paused run."""
     deadline = time.monotonic() + 120
-    wanted = FlowRunFilter(name=FlowRunFilterName(any_=[f"promotion-{name}"]))
+    by_name = FlowRunFilter(name=FlowRunFilterName(any_=[f"promotion-{name}"]))
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            for run in client.read_flow_runs(flow_run_filter=wanted):
+            for run in client.read_flow_runs(flow_run_filter=by_name):
                 if run.state.is_paused():
                     return run.id
             time.sleep(0.5)
-    raise AssertionError("it never paused")
+    raise AssertionError("the run was not paused")
 
 
-def answered(name, **said):
-    """The state of a promotion that a person answers so."""
+def promote_with_answer(name, **answer):
+    """The final state of a promotion after a person's answer; one without a name is rejected."""
     with ThreadPoolExecutor(1) as background:
-        asked = background.submit(module.promotion, name, approval=True, return_state=True)
-        run = paused(name)
+        promotion = background.submit(
+            flows.promotion.promotion, name, approval=True, return_state=True
+        )
+        run_id = wait_until_paused(name)
         with get_client(sync_client=True) as client:
-            nameless = client.resume_flow_run(run, run_input={**said, "by": " "})
-            assert nameless.status.value == "REJECT"
-            client.resume_flow_run(run, run_input=said)
-        return asked.result(timeout=120)
+            without_name = client.resume_flow_run(run_id, run_input={**answer, "by": " "})
+            assert without_name.status.value == "REJECT"
+            client.resume_flow_run(run_id, run_input=answer)
+        return promotion.result(timeout=120)
 
 
 def test_yes_promotes_in_the_persons_name(decisions):
-    state = answered("yes", approve=True, by="ada", reason="looks right")
+    state = promote_with_answer("yes", approve=True, by="ada", reason="looks right")
     assert (state.name, state.message) == ("Promoted", "yes/2")
     assert decisions == [("promoted", 2, "ada", "looks right")]
 
 
-def test_no_promotes_nothing_and_is_written_down(decisions):
-    state = answered("no", approve=False, by="ada")
+def test_no_promotes_nothing_and_is_recorded(decisions):
+    state = promote_with_answer("no", approve=False, by="ada")
     assert (state.name, state.message) == ("Declined", "no/2 by ada")
     assert decisions == [("declined", 2, "ada", "declined: no reason given")]
 
 
-def test_nobody_decides_nothing(decisions):
-    state = module.promotion("nobody", approval=True, approval_hours=0.001, return_state=True)
+def test_without_an_answer_nothing_is_decided(decisions):
+    state = flows.promotion.promotion(
+        "unanswered", approval=True, approval_hours=0.001, return_state=True
+    )
     assert state.is_failed()
     assert "never resumed" in state.message
     assert decisions == []
 
 
-def test_without_approval_nobody_is_asked(decisions):
-    state = module.promotion("quick", reason="weekly", return_state=True)
+def test_without_approval_no_person_is_asked(decisions):
+    state = flows.promotion.promotion("quick", reason="weekly", return_state=True)
     assert state.name == "Promoted"
     assert decisions == [("promoted", 2, "", "weekly")]
