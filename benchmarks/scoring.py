@@ -2,8 +2,8 @@
 
     python benchmarks/scoring.py [--rows 500000] [--prevalence 0.02]
 
-Seconds are CPU time of this process, the best of three. "all" is every registered metric on whole
-hourly stays, PhysioNet 2019's utility among them.
+Seconds are CPU time of this process, the best of three. "all" is every metric of the default
+evaluation on whole hourly stays, PhysioNet 2019's utility among them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import metrics as sk
 
-from flowsheet.evaluation.metrics import METRICS, Needs, ScoredRows, make_score_function
+from flowsheet.config import EvaluationConfig
+from flowsheet.evaluation.metrics import (
+    Metric,
+    RequiredInput,
+    ScoredRows,
+    get_metric,
+    make_score_function,
+    select_metrics,
+)
 
 PEERS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "auroc": sk.roc_auc_score,
@@ -44,7 +52,14 @@ def hourly_stays(rows: int, prevalence: float) -> ScoredRows:
     )
     y = (step >= onset[stay]).astype(np.int8)
     p = 1 / (1 + np.exp(3 - y + rng.normal(size=rows)))
-    return ScoredRows(y, p, stay, stay, step, int(stay[-1]) + 1, alarm=p > 0.05, whole_stays=True)
+    return ScoredRows(
+        y, p, stay, stay, step, int(stay[-1]) + 1, is_alert=p > 0.05, has_whole_stays=True
+    )
+
+
+def default_metrics() -> list[Metric]:
+    config = EvaluationConfig(name="benchmark")
+    return select_metrics(config.operating_points, config.metric)
 
 
 def main() -> None:
@@ -66,7 +81,7 @@ def main() -> None:
             "difference": abs(abs(score(y, p)) - peer(y, p)),
         }
         print(json.dumps(line), flush=True)
-    of_rows = [metric for metric in (cls() for _, cls in METRICS) if metric.is_applicable(scored)]
+    of_rows = [metric for metric in default_metrics() if metric.is_applicable(scored)]
     fresh = best_of_three(
         lambda: [metric(hourly) for hourly in [rebuilt(scored)] for metric in of_rows]
     )
@@ -75,14 +90,14 @@ def main() -> None:
             {"what": "all", "metrics": len(of_rows), "rows": given.rows, "flowsheet_s": fresh}
         )
     )
-    utility = METRICS.get("normalised_utility")()
-    assert utility.needs is Needs.whole_stays
+    utility = get_metric("normalised_utility")
+    assert utility.requires is RequiredInput.whole_stays
     seconds = best_of_three(lambda: utility(rebuilt(scored)))
     print(json.dumps({"what": "normalised_utility", "rows": given.rows, "flowsheet_s": seconds}))
 
 
 def rebuilt(scored: ScoredRows) -> ScoredRows:
-    """The same rows with nothing remembered."""
+    """The same rows with an empty cache."""
     return ScoredRows(
         *(
             scored.y,
@@ -90,10 +105,10 @@ def rebuilt(scored: ScoredRows) -> ScoredRows:
             scored.subject,
             scored.stay,
             scored.step,
-            scored.subjects,
-            scored.alarm,
+            scored.n_subjects,
+            scored.is_alert,
         ),
-        whole_stays=True,
+        has_whole_stays=True,
     )
 
 

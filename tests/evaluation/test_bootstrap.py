@@ -1,4 +1,4 @@
-"""Resamples are what they claim to be, and intervals hold what they promise."""
+"""Resamples equal repeated rows, and intervals have the coverage that they claim."""
 
 import math
 
@@ -9,120 +9,125 @@ from hypothesis import strategies as st
 
 from flowsheet.evaluation.bootstrap import (
     bootstrap,
-    difference,
+    bootstrap_difference,
     holm_adjust,
     percentile_interval,
     resample_weights,
 )
-from flowsheet.evaluation.metrics import METRICS, Needs, ScoredRows
+from flowsheet.evaluation.metrics import RequiredInput, ScoredRows, get_metric
+from tests.evaluation.metrics.helpers import default_metrics
 
-METRIC = [cls() for _, cls in METRICS if cls.needs is not Needs.lead_times]
+METRICS_OF_ROWS = [
+    metric for metric in default_metrics() if metric.requires is not RequiredInput.lead_times
+]
 
 
-def clustered(seed=0, subjects=40, rows=400, shift=0.8):
+def clustered_rows(seed=0, n_subjects=40, n_rows=400, effect=0.8):
+    """Rows of subjects with different risks; one stay a subject."""
     rng = np.random.default_rng(seed)
-    subject = np.sort(rng.integers(0, subjects, rows))
-    trait = rng.normal(size=subjects)[subject]
-    y = (rng.random(rows) < 1 / (1 + np.exp(1 - trait))).astype(np.int8)
-    p = np.round(1 / (1 + np.exp(1 - trait - shift * y + rng.normal(size=rows))), 2)
-    step = np.arange(rows) - np.searchsorted(subject, subject) + 1
-    return ScoredRows(y, p, subject, subject, step, subjects, p > 0.4, True, 5)
+    subject = np.sort(rng.integers(0, n_subjects, n_rows))
+    risk = rng.normal(size=n_subjects)[subject]
+    y = (rng.random(n_rows) < 1 / (1 + np.exp(1 - risk))).astype(np.int8)
+    p = np.round(1 / (1 + np.exp(1 - risk - effect * y + rng.normal(size=n_rows))), 2)
+    step = np.arange(n_rows) - np.searchsorted(subject, subject) + 1
+    return ScoredRows(
+        y,
+        p,
+        subject,
+        subject,
+        step,
+        n_subjects,
+        is_alert=p > 0.4,
+        has_whole_stays=True,
+        minimum_events=5,
+    )
 
 
-def drawn(scored, weights):
-    """The rows of one resample, written out."""
-    copies = [(s, c) for s in range(scored.subjects) for c in range(int(weights[s]))]
-    parts = [np.flatnonzero(scored.subject == s) for s, _ in copies]
+def repeat_rows(scored, weights):
+    """The rows of one resample, written out: every copy is its own subject."""
+    copies = [s for s in range(scored.n_subjects) for _ in range(int(weights[s]))]
+    parts = [np.flatnonzero(scored.subject == s) for s in copies]
     rows = np.concatenate(parts)
     stay = np.repeat(np.arange(len(copies)), [len(part) for part in parts])
     return ScoredRows(
-        *(
-            scored.y[rows],
-            scored.p[rows],
-            stay,
-            stay,
-            scored.step[rows],
-            len(copies),
-            scored.alarm[rows],
-        ),
-        whole_stays=True,
+        scored.y[rows],
+        scored.p[rows],
+        stay,
+        stay,
+        scored.step[rows],
+        len(copies),
+        is_alert=scored.is_alert[rows],
+        has_whole_stays=True,
     )
 
 
-def test_resamples_equal_the_literal_ones():
-    scored = clustered()
-    found = bootstrap({"model": scored}, METRIC, 6, seed=3)
-    weights = np.concatenate(list(resample_weights(scored.subjects, 6, 3, len(scored.y))), axis=1)
+def test_resamples_equal_repeated_rows():
+    scored = clustered_rows()
+    draws = bootstrap({"model": scored}, METRICS_OF_ROWS, 6, seed=3)
+    weights = np.concatenate(list(resample_weights(40, 6, 3, len(scored.y))), axis=1)
     for b in range(6):
-        literal = drawn(scored, weights[:, b])
-        for metric in METRIC:
-            if metric.resampled:
-                one_step = metric.name.startswith("calibration")
-                tolerance = {"abs": 0.02} if one_step else {"rel": 1e-9}
-                assert found["model", metric.name][b] == pytest.approx(
-                    metric(literal), **tolerance
-                ), metric.name
+        repeated = repeat_rows(scored, weights[:, b])
+        for metric in METRICS_OF_ROWS:
+            if metric.has_interval:
+                is_one_step_fit = metric.name.startswith("calibration")
+                tolerance = {"abs": 0.02} if is_one_step_fit else {"rel": 1e-9}
+                expected = pytest.approx(metric(repeated), **tolerance)
+                assert draws["model", metric.name][b] == expected, metric.name
 
 
 def test_draws_depend_on_subjects_and_seed_only():
-    few = np.concatenate(list(resample_weights(50, 300, 7, rows=100)), axis=1)
-    many = np.concatenate(list(resample_weights(50, 300, 7, rows=2_000_000)), axis=1)
-    assert np.array_equal(few, many)
-    assert np.all(few.sum(axis=0) == 50)
-    assert not np.array_equal(
-        few, np.concatenate(list(resample_weights(50, 300, 8, rows=100)), axis=1)
-    )
+    few_rows = np.concatenate(list(resample_weights(50, 300, 7, n_rows=100)), axis=1)
+    many_rows = np.concatenate(list(resample_weights(50, 300, 7, n_rows=2_000_000)), axis=1)
+    other_seed = np.concatenate(list(resample_weights(50, 300, 8, n_rows=100)), axis=1)
+    assert np.array_equal(few_rows, many_rows)
+    assert np.all(few_rows.sum(axis=0) == 50)
+    assert not np.array_equal(few_rows, other_seed)
 
 
-def test_the_spread_over_subjects_is_wider_than_over_rows():
-    scored = clustered(subjects=20, rows=2000, shift=0.0)
+def test_the_variance_over_subjects_is_larger_than_over_independent_rows():
+    clustered = clustered_rows(n_subjects=20, n_rows=2000, effect=0.0)
     rows = np.arange(2000)
-    loose = ScoredRows(scored.y, scored.p, rows, rows, scored.step, 2000, minimum_events=5)
-    spread = {
-        name: np.std(bootstrap({0: each}, METRIC, 200, 1)[0, "auroc"])
-        for name, each in (("subjects", scored), ("rows", loose))
-    }
-    assert spread["subjects"] > 2 * spread["rows"]
+    independent = ScoredRows(
+        clustered.y, clustered.p, rows, rows, clustered.step, 2000, minimum_events=5
+    )
+    by_subject, by_row = (
+        np.std(bootstrap({0: scored}, METRICS_OF_ROWS, 200, 1)[0, "auroc"])
+        for scored in (clustered, independent)
+    )
+    assert by_subject > 2 * by_row
 
 
 def test_nothing_is_resampled_where_nothing_is_estimable():
     rows = np.arange(8)
     one_class = ScoredRows(np.zeros(8, np.int8), np.full(8, 0.1), rows, rows, rows, 8)
-    assert bootstrap({0: one_class}, METRIC, 10, 1) == {}
-    assert bootstrap({0: clustered()}, METRIC, 0, 1) == {}
+    assert bootstrap({0: one_class}, METRICS_OF_ROWS, 10, 1) == {}
+    assert bootstrap({0: clustered_rows()}, METRICS_OF_ROWS, 0, 1) == {}
 
 
-def test_an_interval_needs_events_in_more_than_a_few_subjects():
-    scored = clustered()
-    lonely = ScoredRows(
-        (scored.subject == 3).astype(np.int8),
-        scored.p,
-        scored.subject,
-        scored.stay,
-        scored.step,
-        40,
-    )
-    low, high = percentile_interval(bootstrap({0: lonely}, METRIC, 200, 1)[0, "auroc"], 0.95)
-    assert math.isnan(low)
-    assert math.isnan(high)
+def test_events_of_a_single_subject_give_no_interval():
+    scored = clustered_rows()
+    is_event = (scored.subject == 3).astype(np.int8)
+    single = ScoredRows(is_event, scored.p, scored.subject, scored.stay, scored.step, 40)
+    draws = bootstrap({0: single}, METRICS_OF_ROWS, 200, 1)[0, "auroc"]
+    assert np.isnan(percentile_interval(draws, 0.95)).all()
 
 
-def test_equal_models_do_not_differ():
-    draws = bootstrap({0: clustered()}, METRIC, 50, 1)[0, "auroc"]
-    found = difference(0.0, draws - draws, 40, 0.95)
-    assert (found.low, found.high, found.p) == (0, 0, 1)
+def test_a_model_does_not_differ_from_itself():
+    draws = bootstrap({0: clustered_rows()}, METRICS_OF_ROWS, 50, 1)[0, "auroc"]
+    difference = bootstrap_difference(0.0, draws - draws, 40, 0.95)
+    assert (difference.low, difference.high, difference.p) == (0, 0, 1)
 
 
 def test_a_difference_without_draws_is_not_estimable():
-    assert math.isnan(difference(0.1, None, 40, 0.95).p)
-    assert math.isnan(difference(0.1, np.ones(5), 1, 0.95).p)
+    assert math.isnan(bootstrap_difference(0.1, None, 40, 0.95).p)
+    assert math.isnan(bootstrap_difference(0.1, np.ones(5), 1, 0.95).p)
 
 
-def test_the_interval_of_a_difference_leaves_out_zero_exactly_when_it_counts():
+def test_the_interval_of_a_difference_excludes_zero_exactly_when_it_is_significant():
     draws = np.random.default_rng(0).normal(size=400)
     for value in np.linspace(-3, 3, 61):
-        found = difference(value, draws, 30, 0.95)
-        assert (found.low <= 0 <= found.high) == (found.p >= 0.05)
+        difference = bootstrap_difference(value, draws, 30, 0.95)
+        assert (difference.low <= 0 <= difference.high) == (difference.p >= 0.05)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -134,48 +139,48 @@ def test_holm_equals_statsmodels(seed):
 
 
 @given(p=st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_what_is_not_estimable_is_no_comparison(p):
-    corrected = holm_adjust([math.nan, *p, math.nan])
-    assert math.isnan(corrected[0])
-    assert math.isnan(corrected[-1])
-    assert corrected[1:-1] == holm_adjust(p)
+def test_what_is_not_estimable_is_not_counted_as_a_comparison(p):
+    adjusted = holm_adjust([math.nan, *p, math.nan])
+    assert math.isnan(adjusted[0])
+    assert math.isnan(adjusted[-1])
+    assert adjusted[1:-1] == holm_adjust(p)
     assert all(after >= before for after, before in zip(holm_adjust(p), p, strict=True))
 
 
-def contest(rng, noise, subjects=200):
-    """Two models that see the same signal through noises of their own, on subjects with eight rows each."""
-    subject = np.repeat(np.arange(subjects), 8)
-    signal = rng.normal(size=subjects)[subject] + rng.normal(size=len(subject))
+def simulate_pair(rng, errors, n_subjects=200):
+    """Two models that see the same signal with errors of their own; eight rows a subject."""
+    subject = np.repeat(np.arange(n_subjects), 8)
+    signal = rng.normal(size=n_subjects)[subject] + rng.normal(size=len(subject))
     y = (rng.random(len(subject)) < 1 / (1 + np.exp(2 - 1.5 * signal))).astype(np.int8)
-    step = np.tile(np.arange(1, 9), subjects)
-    views = [signal + rng.normal(size=len(subject)) * s for s in noise]
-    return [
-        ScoredRows(y, 1 / (1 + np.exp(2 - view)), subject, subject, step, subjects)
-        for view in views
-    ]
+    step = np.tile(np.arange(1, 9), n_subjects)
+    pair = []
+    for error in errors:
+        log_odds = signal + rng.normal(size=len(subject)) * error - 2
+        pair.append(ScoredRows(y, 1 / (1 + np.exp(-log_odds)), subject, subject, step, n_subjects))
+    return pair
 
 
-def repeated(noise, times, resamples=200):
-    """The differences by AUROC of many repetitions."""
-    auroc = METRICS.get("auroc")()
+def repeat_comparison(errors, times, resamples=200):
+    """The differences in AUROC of many simulated comparisons."""
+    auroc = get_metric("auroc")
     for i in range(times):
-        a, b = contest(np.random.default_rng([i, 77]), noise)
+        a, b = simulate_pair(np.random.default_rng([i, 77]), errors)
         draws = bootstrap({"a": a, "b": b}, [auroc], resamples, seed=i)
-        yield difference(
-            auroc(a) - auroc(b), draws["a", "auroc"] - draws["b", "auroc"], a.subjects, 0.95
-        )
+        draws_of_difference = draws["a", "auroc"] - draws["b", "auroc"]
+        yield bootstrap_difference(auroc(a) - auroc(b), draws_of_difference, a.n_subjects, 0.95)
 
 
 @pytest.mark.slow
-def test_intervals_of_differences_cover_the_truth():
-    auroc = METRICS.get("auroc")()
-    a, b = contest(np.random.default_rng(1), (0.5, 1.0), subjects=60_000)
-    truth = auroc(a) - auroc(b)
-    inside = [each.low <= truth <= each.high for each in repeated((0.5, 1.0), 600)]
-    assert 0.93 <= np.mean(inside) <= 0.98
+def test_intervals_of_differences_cover_the_true_difference():
+    auroc = get_metric("auroc")
+    a, b = simulate_pair(np.random.default_rng(1), (0.5, 1.0), n_subjects=60_000)
+    true_difference = auroc(a) - auroc(b)
+    differences = repeat_comparison((0.5, 1.0), 600)
+    covered = [d.low <= true_difference <= d.high for d in differences]
+    assert 0.93 <= np.mean(covered) <= 0.98
 
 
 @pytest.mark.slow
-def test_equal_models_are_seldom_called_different():
-    called = [each.p < 0.05 for each in repeated((0.7, 0.7), 300)]
-    assert np.mean(called) <= 0.07
+def test_equal_models_are_rarely_called_different():
+    is_significant = [d.p < 0.05 for d in repeat_comparison((0.7, 0.7), 300)]
+    assert np.mean(is_significant) <= 0.07

@@ -1,67 +1,65 @@
-"""The threshold is the best there is, and development data's."""
+"""The decision threshold is the best one on the rows that it is chosen on."""
 
 import dataclasses
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flowsheet.config import EvaluationConfig, TaskConfig
-from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.metrics.base import ScoredRows
+from flowsheet.evaluation.metrics import ScoredRows, get_metric
 from flowsheet.evaluation.threshold import (
-    NEVER,
-    best_by_f_measure,
-    best_by_utility,
+    NEVER_ALERT,
     choose_threshold,
+    maximize_f_measure,
+    maximize_utility,
 )
 
-from .conftest import make_predictions, make_ward
 
-
-def stays(seed, prevalence):
+def simulate_hourly_stays(seed, prevalence):
+    """Six stays of 20 hours."""
     rng = np.random.default_rng(seed)
     stay = np.repeat(np.arange(6), 20)
     step = np.tile(np.arange(1, 21), 6)
     onset = np.where(rng.random(6) < prevalence, rng.integers(1, 25, 6), 99)
     y = (step >= onset[stay]).astype(np.int8)
     p = np.round(np.clip(rng.random(120) * 0.8 + 0.2 * y, 0, 1), 1)
-    return ScoredRows(y, p, stay, stay, step, 6, whole_stays=True)
+    return ScoredRows(y, p, stay, stay, step, 6, has_whole_stays=True)
 
 
-def ring(scored, threshold):
-    return dataclasses.replace(scored, alarm=scored.p >= threshold, _cache={})
+def with_alerts(scored, threshold):
+    return dataclasses.replace(scored, is_alert=scored.p >= threshold, _cache={})
 
 
+@pytest.mark.parametrize(
+    ("name", "maximize"),
+    [("normalised_utility", maximize_utility), ("f_measure", maximize_f_measure)],
+)
 @given(seed=st.integers(0, 2**31))
-def test_no_other_threshold_does_better(seed):
-    scored = stays(seed, 0.7)
-    for name, choose in (("normalised_utility", best_by_utility), ("f_measure", best_by_f_measure)):
-        metric = METRICS.get(name)()
-        every = (
-            [metric(ring(scored, t)) for t in [*np.unique(scored.p), NEVER]]
-            if scored.events
-            else []
-        )
-        if every:
-            assert metric(ring(scored, choose(scored))) >= max(every) - 1e-12
+def test_no_other_threshold_is_better(name, maximize, seed):
+    scored = simulate_hourly_stays(seed, 0.7)
+    if not scored.n_events:
+        return
+    metric = get_metric(name)
+    thresholds = [*np.unique(scored.p), NEVER_ALERT]
+    best = max(metric(with_alerts(scored, threshold)) for threshold in thresholds)
+    assert metric(with_alerts(scored, maximize(scored))) >= best - 1e-12
 
 
-def test_silence_where_no_alarm_is_worth_it():
-    scored = stays(1, 0.0)
-    assert scored.events == 0
-    assert best_by_utility(scored) == NEVER
-    assert best_by_f_measure(scored) == NEVER
-    assert not (scored.p >= NEVER).any()
+def test_without_events_no_row_raises_an_alert():
+    scored = simulate_hourly_stays(1, 0.0)
+    assert scored.n_events == 0
+    assert maximize_utility(scored) == NEVER_ALERT
+    assert maximize_f_measure(scored) == NEVER_ALERT
+    assert not (scored.p >= NEVER_ALERT).any()
 
 
-def test_the_task_decides_what_is_best():
-    sequences, signal = make_ward()
-    p = make_predictions(signal)["sharp"]
+def test_the_task_decides_what_is_maximized(sequences, predictions):
     config = EvaluationConfig(name="small")
-    daily = choose_threshold(sequences, p, TaskConfig(name="daily"), config)
-    hourly = choose_threshold(
-        sequences, p, TaskConfig(name="early", step_hours=1, horizon=6, censor="keep"), config
-    )
+    daily_task = TaskConfig(name="daily")
+    hourly_task = TaskConfig(name="early", step_hours=1, horizon=6, censor="keep")
+    daily = choose_threshold(sequences, predictions["accurate"], daily_task, config)
+    hourly = choose_threshold(sequences, predictions["accurate"], hourly_task, config)
     assert 0 < daily < 1
     assert daily != hourly

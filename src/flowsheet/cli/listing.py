@@ -68,9 +68,15 @@ def _list_sources() -> Listing:
 
 
 def _list_metrics() -> Listing:
-    from flowsheet.evaluation.metrics import METRICS
+    from flowsheet.evaluation.metrics import METRICS, OperatingPointMetric, name_pattern
 
-    return ["name", "description"], [[name, _first_line(metric)] for name, metric in METRICS]
+    rows = []
+    for _, metric in METRICS:
+        parameter = ""
+        if issubclass(metric, OperatingPointMetric):
+            parameter = f"{metric.parameter.name}, {metric.parameter.range}"
+        rows.append([name_pattern(metric), parameter, _first_line(metric)])
+    return ["name", "parameter", "description"], rows
 
 
 def _first_line(documented: type) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from flowsheet.config.base import Fraction, FrozenModel, Name
 
@@ -21,6 +21,22 @@ class Protocol(StrEnum):
     """The most recently admitted share of the subjects."""
     site = "site"
     """The subjects of some sites, or of each site in turn."""
+
+
+def _as_tuple(values: object) -> object:
+    """A single number as a tuple, so that ``net_benefit_at: 0.05`` needs no brackets."""
+    return (values,) if isinstance(values, int | float) else values
+
+
+OperatingPoints = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
+
+DEFAULT_OPERATING_POINTS: dict[str, tuple[float, ...]] = {
+    "ppv_at_alert_rate": (0.05, 0.1),
+    "sensitivity_at_alert_rate": (0.05, 0.1),
+    "alert_rate_at_sensitivity": (0.5, 0.8),
+    "ppv_at_sensitivity": (0.5, 0.8),
+    "net_benefit_at": (0.05, 0.2),
+}
 
 
 class EvaluationConfig(FrozenModel):
@@ -39,7 +55,10 @@ class EvaluationConfig(FrozenModel):
     sites: tuple[str, ...] = ()
     """Sites held out together by the site protocol; empty: each site in turn."""
     metric: Name = "auroc"
-    """The leaderboard's order."""
+    """The metric that ranks the leaderboard, e.g. ``auroc`` or ``ppv_at_alert_rate_5``."""
+    operating_points: dict[Name, OperatingPoints] = Field(default=DEFAULT_OPERATING_POINTS)
+    """Alert rates, sensitivities or threshold probabilities, as shares, for the metrics that take
+    one (see ``flowsheet ls metrics``); a metric that is not named is not computed."""
     resamples: Annotated[int, Field(ge=0)] = 500
     confidence: Fraction = 0.95
     minimum_events: Annotated[int, Field(ge=1)] = 5

@@ -1,4 +1,4 @@
-"""Probabilities -> evidence: every figure with its interval, every pair with its sentence, every curve."""
+"""Predicted probabilities -> evidence: every metric with its interval, every pair, every curve."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ import polars as pl
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.evaluation.curves import all_curves
-from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, check_folds, rounds
-from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.results import Results
+from flowsheet.evaluation.curves import compute_curves
+from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, check_folds, pool_folds
+from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.results import EvaluationResults
 from flowsheet.evaluation.subsets import ALL, list_subsets
-from flowsheet.evaluation.summaries import headline
-from flowsheet.evaluation.tables import folds as fold_figures
-from flowsheet.evaluation.tables import lead_times, leaderboard, pairs
+from flowsheet.evaluation.summaries import write_headline
+from flowsheet.evaluation.tables import (
+    compare_pairs,
+    count_lead_times,
+    make_fold_table,
+    make_leaderboard,
+)
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
@@ -30,7 +34,10 @@ _FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the held-out rows say of the models; frames as in ``tables`` and ``curves``, the best model first."""
+    """The evaluation of some models on held-out rows, the best model first.
+
+    The columns of the frames are documented in ``tables`` and ``curves``.
+    """
 
     leaderboard: pl.DataFrame
     pairs: pl.DataFrame
@@ -39,11 +46,12 @@ class Evidence:
     """Empty without cross-validation."""
     lead_times: pl.DataFrame
     about: dict[str, Any]
-    """metric, headline, models, subsets, resamples, confidence, seed, thresholds, cross_validation."""
+    """metric, headline, models, subsets, resamples, confidence, seed, thresholds,
+    cross_validation."""
 
     @property
     def models(self) -> list[str]:
-        """Names, best first."""
+        """The models' names, best first."""
         return list(self.about["models"])
 
     @property
@@ -52,20 +60,20 @@ class Evidence:
         return str(self.about["headline"])
 
     def metrics(self, model: str, part: str = "test") -> dict[str, float]:
-        """Flat figures for a tracker: ``test.auroc``, ``test.auroc.low``,
+        """Flat names and values for a tracker: ``test.auroc``, ``test.auroc.low``,
         ``test.new_onsets.auroc``, ...
 
         What is not estimable is left out, and so are subgroups, whose names are free text.
         """
-        board = self.leaderboard.filter(
+        rows = self.leaderboard.filter(
             pl.col("model") == model, ~pl.col("subset").str.contains(":")
         )
-        found: dict[str, float] = {}
-        for row in board.iter_rows(named=True):
+        values: dict[str, float] = {}
+        for row in rows.iter_rows(named=True):
             subset = "" if row["subset"] == ALL else f"{row['subset']}."
             for suffix, column in (("", "value"), (".low", "low"), (".high", "high")):
-                found[f"{part}.{subset}{row['metric']}{suffix}"] = row[column]
-        return {name: value for name, value in found.items() if not math.isnan(value)}
+                values[f"{part}.{subset}{row['metric']}{suffix}"] = row[column]
+        return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def save(self, folder: Path) -> None:
         """Write the frames as Parquet and ``about`` as JSON into an existing folder."""
@@ -75,7 +83,7 @@ class Evidence:
 
     @classmethod
     def load(cls, folder: Path) -> Evidence:
-        """The evidence of :meth:`save`."""
+        """The evidence written by :meth:`save`."""
         frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in _FRAMES}
         return cls(**frames, about=read_json(folder / "about.json"))
 
@@ -93,28 +101,30 @@ def evaluate(
     """Compare models on the scored rows of ``sequences``.
 
     Args:
-        sequences: the held-out stays, N rows. predictions: for each model, under any name, the
-        probability of y = 1 of every row, shape (N,). config: the leaderboard's metric, resamples,
-        confidence, and how little is too little to tell. seed: of the resamples; equal seeds and
-        rows give equal evidence. task: told, lead times are reported, and the PhysioNet 2019
-        utility where it is defined. thresholds: for each model the probability from which on it
-        rings, chosen on development data; figures of alarms are reported only with them.
+        sequences: the held-out stays, N rows.
+        predictions: by model, under any name, the probability of y = 1 of every row, shape (N,).
+        config: the metrics, resamples and confidence, and the least number of events.
+        seed: of the resamples; equal seeds and rows give equal evidence.
+        task: with it lead times are computed, and the PhysioNet 2019 utility where it is defined.
+        thresholds: by model the decision threshold, chosen on development data. Metrics of alerts
+            are computed only with it.
         subgroups: ``stay_id`` and one column for each grouping.
 
     Raises:
         CheckFailed: a prediction is not a probability, or there is not one for each row.
+        UsageError: an operating point of ``config`` is unknown or out of range.
     """
-    rings = dict(thresholds or {})
-    for model in sorted(predictions):
-        _check(model, predictions[model], sequences)
-    told = {
-        m: ModelPredictions(p, p >= rings[m] if m in rings else None)
-        for m, p in sorted(predictions.items())
-    }
-    contest = Results.from_predictions(
-        sequences, [told], list(list_subsets(sequences, subgroups)), config, seed=seed, task=task
+    thresholds = dict(thresholds or {})
+    by_model: dict[str, ModelPredictions] = {}
+    for model, p in sorted(predictions.items()):
+        _check_probabilities(model, p, sequences)
+        is_alert = p >= thresholds[model] if model in thresholds else None
+        by_model[model] = ModelPredictions(p, is_alert)
+    subsets = list(list_subsets(sequences, subgroups))
+    results = EvaluationResults.from_predictions(
+        sequences, [by_model], subsets, config, seed=seed, task=task
     )
-    return _evidence(contest, seed, rings)
+    return _make_evidence(results, seed, thresholds)
 
 
 def evaluate_folds(
@@ -128,84 +138,94 @@ def evaluate_folds(
 ) -> Evidence:
     """Compare models by repeated cross-validation over the subjects of ``sequences``.
 
-    A figure is the mean over repetitions of what the out-of-fold predictions of all subjects give
-    together, its interval from resamples of the subjects; alarms are decided fold by fold. Pairs
-    are compared by the folds' own figures with the corrected resampled t-test (see
-    ``resampled_t``), by the resamples where the folds are sites. Curves are of the first
-    repetition.
+    The value of a metric is the mean over repetitions of its values on the pooled out-of-fold
+    predictions of all subjects, its interval from resamples of the subjects; alerts use the
+    thresholds of each fold. Pairs are compared by their values in each fold with the corrected
+    resampled t-test (see ``resampled_t``), or by the resamples where the folds are sites. Curves
+    are of the first repetition.
+
+    Args:
+        sequences: the stays of all subjects, N rows.
+        folds: of all repetitions, in any order.
+        config: the metrics, resamples and confidence, and the least number of events.
+        seed: of the resamples.
+        task: with it lead times are computed, and the PhysioNet 2019 utility where it is defined.
+        subgroups: ``stay_id`` and one column for each grouping.
 
     Raises:
         CheckFailed: a prediction is not a probability, or a repetition does not hold out every
-        subject once.
+            subject once.
+        UsageError: an operating point of ``config`` is unknown or out of range.
     """
-    folds = sorted(folds, key=lambda fold: (fold.repeat, fold.fold))
+    folds = sorted(folds, key=lambda fold: (fold.id.repeat, fold.id.fold))
     check_folds(sequences, folds)
-    told = rounds(sequences, folds)
-    for each in told:
-        for model, said in each.items():
-            _check(model, said.p, sequences)
-    contest = Results.from_predictions(
-        sequences,
-        told,
-        list(list_subsets(sequences, subgroups)),
-        config,
-        seed=seed,
-        task=task,
-        folds=folds,
+    repetitions = pool_folds(sequences, folds)
+    for by_model in repetitions:
+        for model, predictions in by_model.items():
+            _check_probabilities(model, predictions.p, sequences)
+    subsets = list(list_subsets(sequences, subgroups))
+    results = EvaluationResults.from_predictions(
+        sequences, repetitions, subsets, config, seed=seed, task=task, folds=folds
     )
-    return _evidence(contest, seed, {})
+    return _make_evidence(results, seed, {})
 
 
-def _evidence(contest: Results, seed: int, thresholds: dict[str, float]) -> Evidence:
-    config = contest.config
-    first = METRICS.get(config.metric)()
-    models = contest.ranked(first)
-    board, compared = leaderboard(contest, models), pairs(contest, models)
-    about = {
-        "metric": config.metric,
-        "headline": headline(board, compared, first),
-        "models": models,
-        "subsets": [subset.name for subset in contest.subsets],
-        "resamples": config.resamples,
-        "confidence": config.confidence,
-        "seed": seed,
-        "thresholds": thresholds,
-        "cross_validation": _cross_validation(contest),
-    }
-    curves = all_curves(contest, models, seed)
+def _make_evidence(results: EvaluationResults, seed: int, thresholds: dict[str, float]) -> Evidence:
+    config = results.config
+    models = results.rank_models()
+    leaderboard = make_leaderboard(results, models)
+    pairs = compare_pairs(results, models)
     return Evidence(
-        board, compared, curves, fold_figures(contest), lead_times(contest, models), about
+        leaderboard=leaderboard,
+        pairs=pairs,
+        curves=compute_curves(results, models, seed),
+        folds=make_fold_table(results),
+        lead_times=count_lead_times(results, models),
+        about={
+            "metric": config.metric,
+            "headline": write_headline(leaderboard, pairs, get_metric(config.metric)),
+            "models": models,
+            "subsets": [subset.name for subset in results.subsets],
+            "resamples": config.resamples,
+            "confidence": config.confidence,
+            "seed": seed,
+            "thresholds": thresholds,
+            "cross_validation": _cross_validation_facts(results),
+        },
     )
 
 
-def _cross_validation(contest: Results) -> dict[str, Any] | None:
-    """repeats, folds, and the subjects of a fold on average; None without folds."""
-    if not contest.folds:
+def _cross_validation_facts(results: EvaluationResults) -> dict[str, Any] | None:
+    """The number of repetitions and folds, and the mean size of a fold; None without folds."""
+    folds = results.folds
+    if not folds:
         return None
-    repeats = len({fold.repeat for fold in contest.folds})
+    n_repeats = len({fold.id.repeat for fold in folds})
     return {
-        "repeats": repeats,
-        "folds": len(contest.folds) // repeats,
-        "random": contest.random_folds > 0,
-        "held_out_subjects": sum(f.test for f in contest.folds) / len(contest.folds),
-        "learned_from_subjects": sum(f.training for f in contest.folds) / len(contest.folds),
-        "test_to_training": contest.test_to_training,
+        "repeats": n_repeats,
+        "folds": len(folds) // n_repeats,
+        "has_random_folds": results.n_random_folds > 0,
+        "mean_test_subjects": sum(fold.n_test_subjects for fold in folds) / len(folds),
+        "mean_training_subjects": sum(fold.n_training_subjects for fold in folds) / len(folds),
+        "test_to_training": results.test_to_training,
     }
 
 
-def _check(model: str, p: Floats, sequences: Sequences) -> None:
+def _check_probabilities(model: str, p: Floats, sequences: Sequences) -> None:
     if p.shape != (sequences.rows,):
         raise CheckFailed(
-            f"{model} gave {p.size:,} probabilities for {sequences.rows:,} rows",
+            f"{model} has {p.size:,} probabilities for {sequences.rows:,} rows",
             where=f"model {model}",
-            todo="predict_proba must give one probability for every row, scored or not",
+            todo="predict_proba must return one probability for every row, scored or not",
         )
     wrong = np.flatnonzero(~((p >= 0) & (p <= 1)))
     if len(wrong):
         row = wrong[0]
         stay = sequences.stay_id[np.searchsorted(sequences.offsets, row, side="right") - 1]
         raise CheckFailed(
-            f"{len(wrong):,} of {model}'s {len(p):,} predictions are not probabilities; the first is {p[row]}",
+            f"{len(wrong):,} of {model}'s {len(p):,} predictions are not probabilities; "
+            f"the first is {p[row]}",
             where=f"model {model}, stay {stay}, step {sequences.step[row]}",
-            todo="predictions must be finite and between 0 and 1: look at the model's predict_proba and its inputs",
+            todo="predictions must be finite and between 0 and 1: check the model's predict_proba "
+            "and its inputs",
         )

@@ -1,4 +1,4 @@
-"""What cross-validation hands over: for each fold the subjects held out, and what was said of them."""
+"""The predictions of cross-validation: for each fold the held-out subjects and their predictions."""
 
 from __future__ import annotations
 
@@ -9,102 +9,108 @@ import numpy as np
 
 from flowsheet.errors import CheckFailed
 from flowsheet.typing import Bools, Floats, Ints
+from flowsheet.windows.protocol import FoldId
 from flowsheet.windows.sequences import Sequences
 
 
 @dataclass(frozen=True)
 class FoldPredictions:
-    """One fold of one repetition. Nothing in it may have seen the held-out subjects."""
+    """The predictions of models that were trained without the held-out subjects of a fold."""
 
-    repeat: int
-    """Counted from 0."""
-    fold: int
-    """Counted from 0, anew in each repetition."""
+    id: FoldId
     subjects: Ints
     """(s,) ids of the held-out subjects."""
-    learned_from: int
-    """Number of subjects that fitting, tuning and the choice of thresholds saw."""
+    n_training_subjects: int
+    """Number of subjects used for fitting, tuning and the choice of thresholds."""
     predictions: Mapping[str, Floats]
-    """For each model the probability of every row of ``sequences.select_subjects(subjects)``, shape (n,)."""
+    """By model, the probability of each row of ``sequences.select_subjects(subjects)``, (n,)."""
     thresholds: Mapping[str, float] = field(default_factory=dict)
-    """For each model the probability from which on it rings, chosen on this fold's development subjects."""
+    """By model, the decision threshold, chosen on the development subjects of this fold."""
+
+    @property
+    def location(self) -> str:
+        """The fold in an error message."""
+        return f"repetition {self.id.repeat}, fold {self.id.fold}"
+
+    def row_mask(self, sequences: Sequences) -> Bools:
+        """Which rows of all subjects belong to the held-out ones, shape (N,)."""
+        return np.repeat(np.isin(sequences.subject_id, self.subjects), sequences.lengths)
 
 
 @dataclass(frozen=True)
 class ModelPredictions:
-    """What one model said of every row, shapes (N,)."""
+    """One model's probability of every row, and whether it raises an alert; shapes (N,)."""
 
     p: Floats
-    alarm: Bools | None = None
+    is_alert: Bools | None = None
 
 
 def check_folds(sequences: Sequences, folds: Sequence[FoldPredictions]) -> None:
-    """Every repetition holds out every subject once, and all folds speak of the same models.
+    """Check that each repetition holds out each subject once, and that all models predict.
 
     Raises:
-        CheckFailed: they do not; says which fold, and what is amiss.
+        CheckFailed: they do not; the message names the fold and the error.
     """
     if not folds:
         raise CheckFailed(
             "there is no fold to evaluate",
             where="cross-validation",
-            todo="hand over at least two folds",
+            todo="pass at least two folds",
         )
-    models, everybody = set(folds[0].predictions), np.unique(sequences.subject_id)
+    models, subjects = set(folds[0].predictions), np.unique(sequences.subject_id)
     for fold in folds:
-        _check_shapes(sequences, fold, models)
-    for repeat in sorted({fold.repeat for fold in folds}):
-        held = np.sort(np.concatenate([fold.subjects for fold in folds if fold.repeat == repeat]))
-        if not np.array_equal(held, everybody):
+        _check_predictions(sequences, fold, models)
+    for repeat, repetition in _by_repetition(folds).items():
+        held_out = np.sort(np.concatenate([fold.subjects for fold in repetition]))
+        if not np.array_equal(held_out, subjects):
             raise CheckFailed(
-                f"repetition {repeat} holds out {len(np.unique(held)):,} of {len(everybody):,} subjects"
-                f" {len(held):,} times in all",
+                f"repetition {repeat} holds out {len(np.unique(held_out)):,} of "
+                f"{len(subjects):,} subjects, {len(held_out):,} times in total",
                 where=f"repetition {repeat}",
-                todo="each repetition must hold out every subject exactly once",
+                todo="hold out every subject exactly once in each repetition",
             )
 
 
-def _check_shapes(sequences: Sequences, fold: FoldPredictions, models: set[str]) -> None:
-    where = f"repetition {fold.repeat}, fold {fold.fold}"
+def _check_predictions(sequences: Sequences, fold: FoldPredictions, models: set[str]) -> None:
     if set(fold.predictions) != models:
         raise CheckFailed(
             f"models {sorted(fold.predictions)} where other folds have {sorted(models)}",
-            where=where,
+            where=fold.location,
             todo="every model must predict in every fold",
         )
-    rows = int(np.isin(sequences.subject_id, fold.subjects) @ sequences.lengths)
+    n_rows = int(np.isin(sequences.subject_id, fold.subjects) @ sequences.lengths)
     for model, p in fold.predictions.items():
-        if p.shape != (rows,):
+        if p.shape != (n_rows,):
             raise CheckFailed(
-                f"{model} gave {p.size:,} probabilities for {rows:,} rows",
-                where=where,
-                todo="one probability for every row of sequences.select_subjects(fold.subjects), scored or not",
+                f"{model} has {p.size:,} probabilities for {n_rows:,} rows",
+                where=fold.location,
+                todo="give one probability for every row of "
+                "sequences.select_subjects(fold.subjects), scored or not",
             )
 
 
-def rows_of(sequences: Sequences, fold: FoldPredictions) -> Bools:
-    """The rows of the held-out subjects, shape (N,)."""
-    return np.repeat(np.isin(sequences.subject_id, fold.subjects), sequences.lengths)
-
-
-def rounds(
+def pool_folds(
     sequences: Sequences, folds: Sequence[FoldPredictions]
 ) -> list[dict[str, ModelPredictions]]:
-    """For each repetition what every model said of every row when its subject was held out."""
-    return [
-        _round(sequences, [f for f in folds if f.repeat == r])
-        for r in sorted({f.repeat for f in folds})
-    ]
+    """The out-of-fold predictions of all rows by every model, for each repetition."""
+    return [_pool(sequences, repetition) for repetition in _by_repetition(folds).values()]
 
 
-def _round(sequences: Sequences, folds: Sequence[FoldPredictions]) -> dict[str, ModelPredictions]:
-    found: dict[str, ModelPredictions] = {}
-    masks = [rows_of(sequences, fold) for fold in folds]
+def _by_repetition(folds: Sequence[FoldPredictions]) -> dict[int, list[FoldPredictions]]:
+    repeats = sorted({fold.id.repeat for fold in folds})
+    return {repeat: [f for f in folds if f.id.repeat == repeat] for repeat in repeats}
+
+
+def _pool(sequences: Sequences, folds: Sequence[FoldPredictions]) -> dict[str, ModelPredictions]:
+    """The folds of one repetition."""
+    masks = [fold.row_mask(sequences) for fold in folds]
+    pooled: dict[str, ModelPredictions] = {}
     for model in sorted(folds[0].predictions):
-        p, alarm = np.zeros(sequences.rows), np.zeros(sequences.rows, np.bool_)
+        p = np.zeros(sequences.rows)
+        is_alert = np.zeros(sequences.rows, np.bool_)
         for fold, rows in zip(folds, masks, strict=True):
             p[rows] = fold.predictions[model]
-            alarm[rows] = fold.predictions[model] >= fold.thresholds.get(model, np.inf)
-        rings = all(model in fold.thresholds for fold in folds)
-        found[model] = ModelPredictions(p, alarm if rings else None)
-    return found
+            is_alert[rows] = fold.predictions[model] >= fold.thresholds.get(model, np.inf)
+        has_threshold = all(model in fold.thresholds for fold in folds)
+        pooled[model] = ModelPredictions(p, is_alert if has_threshold else None)
+    return pooled

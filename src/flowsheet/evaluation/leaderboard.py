@@ -1,102 +1,108 @@
-"""The leaderboard for a terminal and for a page of text."""
+"""The leaderboard as text: for a terminal and as Markdown."""
 
 from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.evaluation import summaries
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.metrics import METRICS, Metric
+from flowsheet.evaluation.metrics import Metric, get_metric
+from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
+from flowsheet.evaluation.summaries import format_estimate
 
-SHOWN = (
+LEADING_METRICS = (
     *("auroc", "auprc", "normalised_utility", "brier", "log_loss", "calibration_slope"),
     *("episodes_detected", "lead_time"),
 )
-"""In a short table, after the metric that ranks."""
+"""The columns of a short table, after the metric that ranks it."""
 
 SUBSET_TITLES = {
-    "all": "All rows",
-    "new_onsets": "New onsets (patients not septic at prediction)",
-    "stays": "Per stay (the highest probability before the first sepsis)",
+    ALL: "All rows",
+    NEW_ONSETS: "New onsets (patients not septic at prediction)",
+    STAYS: "Per stay (the highest probability before the first sepsis)",
 }
 
 
-def leaderboard_table(evidence: Evidence, subset: str = "all") -> list[list[str]]:
-    """The head and one row for each model, best first, in words that fit a terminal."""
-    board = evidence.leaderboard.filter(pl.col("subset") == subset)
-    known = set(board["metric"])
-    shown = [m for m in dict.fromkeys([evidence.about["metric"], *SHOWN]) if m in known]
-    figures = {(row["model"], row["metric"]): row for row in board.iter_rows(named=True)}
-    metrics = [METRICS.get(name)() for name in shown]
-    rows = [
-        [model, *(_cell(figures.get((model, m.name)), m) for m in metrics)]
-        for model in evidence.models
-    ]
-    return [["model", *(metric.label for metric in metrics)], *rows]
+def leaderboard_table(evidence: Evidence, subset: str = ALL) -> list[list[str]]:
+    """The head and one row for each model, best first, as texts that fit a terminal."""
+    rows = evidence.leaderboard.filter(pl.col("subset") == subset)
+    metrics = [get_metric(name) for name in leading_metrics(evidence, rows)]
+    estimates = {(row["model"], row["metric"]): row for row in rows.iter_rows(named=True)}
+    lines = [["model", *(metric.label for metric in metrics)]]
+    for model in evidence.models:
+        cells = [_format_cell(estimates.get((model, metric.name)), metric) for metric in metrics]
+        lines.append([model, *cells])
+    return lines
 
 
-def _cell(figure: dict[str, float] | None, metric: Metric) -> str:
-    return (
-        ""
-        if figure is None
-        else summaries.format_estimate(
-            figure["value"], figure["low"], figure["high"], metric.decimals
-        )
-    )
+def leading_metrics(evidence: Evidence, rows: pl.DataFrame) -> list[str]:
+    """The metrics of a short table, as far as the leaderboard's ``rows`` have them."""
+    available = set(rows["metric"])
+    ordered = dict.fromkeys([evidence.about["metric"], *LEADING_METRICS])
+    return [metric for metric in ordered if metric in available]
+
+
+def _format_cell(estimate: dict[str, float] | None, metric: Metric) -> str:
+    if estimate is None:
+        return ""
+    return format_estimate(estimate["value"], estimate["low"], estimate["high"], metric.decimals)
 
 
 def leaderboard_markdown(evidence: Evidence) -> str:
-    """The headline, a table for all rows and for transitions in, and what the brackets mean."""
+    """The headline, a table for each subset but subgroups, and a note on the intervals."""
     lines = [evidence.headline, ""]
     for subset, title in SUBSET_TITLES.items():
         if subset in evidence.about["subsets"]:
             lines += [
-                f"**{title}** ({_counts(evidence, subset)})",
+                f"**{title}** ({_describe_counts(evidence, subset)})",
                 "",
-                *_markdown(leaderboard_table(evidence, subset)),
+                *_markdown_table(leaderboard_table(evidence, subset)),
                 "",
             ]
     lines.append(describe_intervals(evidence))
     return "\n".join(lines) + "\n"
 
 
-def _counts(evidence: Evidence, subset: str) -> str:
-    board = evidence.leaderboard.filter(pl.col("subset") == subset)
-    if board.is_empty():
-        return "no figures"
-    first = board.row(0, named=True)
-    unit = "stays" if subset == "stays" else "rows"
-    return f"{first['rows']:,} {unit}, {first['events']:,} with the event, {first['subjects']:,} subjects"
+def _describe_counts(evidence: Evidence, subset: str) -> str:
+    rows = evidence.leaderboard.filter(pl.col("subset") == subset)
+    if rows.is_empty():
+        return "no metrics"
+    first = rows.row(0, named=True)
+    unit = "stays" if subset == STAYS else "rows"
+    return (
+        f"{first['rows']:,} {unit}, {first['events']:,} with the event, "
+        f"{first['subjects']:,} subjects"
+    )
 
 
-def _markdown(rows: list[list[str]]) -> list[str]:
+def _markdown_table(rows: list[list[str]]) -> list[str]:
     head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     rule = ["---"] + ["---:"] * (len(head) - 1)
     return [f"| {' | '.join(row)} |" for row in (head, rule, *body)]
 
 
 def describe_intervals(evidence: Evidence) -> str:
-    """What the figures are, and what the brackets mean."""
+    """How the values were computed, and what the brackets are."""
     resamples, confidence = evidence.about["resamples"], evidence.about["confidence"]
-    brackets = (
-        f"In brackets: {confidence:.0%} intervals from {resamples:,} bootstrap resamples of the subjects."
-        if resamples
-        else "No intervals: evaluation.resamples is 0."
-    )
-    return f"{pooled(evidence)} {brackets}".strip()
+    if resamples:
+        intervals = (
+            f"In brackets: {confidence:.0%} intervals from {resamples:,} bootstrap resamples of "
+            "the subjects."
+        )
+    else:
+        intervals = "No intervals: evaluation.resamples is 0."
+    return f"{_describe_cross_validation(evidence)} {intervals}".strip()
 
 
-def pooled(evidence: Evidence) -> str:
-    """What a figure of cross-validation is; empty without."""
-    told = evidence.about["cross_validation"]
-    if not told:
+def _describe_cross_validation(evidence: Evidence) -> str:
+    """How cross-validated values were computed; empty without cross-validation."""
+    facts = evidence.about["cross_validation"]
+    if not facts:
         return ""
-    times = (
-        ""
-        if told["repeats"] == 1
-        else f", and the figure is the mean of {told['repeats']} repetitions"
-    )
+    repetitions = ""
+    if facts["repeats"] > 1:
+        repetitions = f", and the values are means of {facts['repeats']} repetitions"
     return (
-        f"Cross-validation with {told['folds']} folds: every subject is predicted by models that never saw it; the"
-        f" predictions of all folds are judged together{times}."
+        f"Cross-validation with {facts['folds']} folds: every subject is predicted by models that "
+        "were trained without it; the predictions of all folds are evaluated "
+        f"together{repetitions}."
     )

@@ -1,182 +1,199 @@
-"""What every model scored in every subset: as seen, in every resample, in every fold."""
+"""The value of every metric for every model and subset: overall, in every resample and fold."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from flowsheet.config import EvaluationConfig, Protocol, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap
-from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, rows_of
-from flowsheet.evaluation.metrics import METRICS, Metric, ScoredRows
-from flowsheet.evaluation.subsets import (
-    ALL,
-    STAYS,
-    Subset,
-    scored,
-)
+from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions
+from flowsheet.evaluation.metrics import Metric, ScoredRows, get_metric, select_metrics
+from flowsheet.evaluation.subsets import ALL, STAYS, Subset, score_rows
 from flowsheet.typing import Floats
+from flowsheet.windows.protocol import FoldId
 from flowsheet.windows.sequences import Sequences
 
 Key = tuple[str, str]
 """(subset, model)."""
 
-SUBGROUP = ("auroc", "auprc", "brier", "calibration_intercept", "normalised_utility")
-"""What is told of subgroups, beside the leaderboard's metric."""
+SUBGROUP_METRICS = ("auroc", "auprc", "brier", "calibration_intercept", "normalised_utility")
+"""Computed for subgroups, with the metric that ranks the leaderboard."""
 
 
 @dataclass(frozen=True)
-class FoldFigures:
-    """What was scored in one fold."""
+class FoldScores:
+    """The value of every metric on the held-out subjects of one fold."""
 
-    repeat: int
-    fold: int
-    test: int  # subjects held out
-    training: int  # subjects learned from
-    figures: Mapping[tuple[str, str, str], float]  # by (subset, model, metric)
+    id: FoldId
+    n_test_subjects: int
+    n_training_subjects: int
+    values: Mapping[tuple[str, str, str], float]  # by (subset, model, metric)
     counts: Mapping[str, tuple[int, int, int]]  # by subset: rows, events, subjects
 
 
 @dataclass(frozen=True)
-class Results:
-    """Everything that was scored."""
+class EvaluationResults:
+    """Everything that was computed from the predictions of some models."""
 
     scored: Mapping[Key, tuple[ScoredRows, ...]]
-    """For each repetition; one without cross-validation. Rows and truth are the same in all."""
+    """One entry a repetition; one without cross-validation. Rows and labels are equal in all."""
     subsets: Sequence[Subset]
     metrics: Sequence[Metric]
-    draws: Mapping[tuple[Key, str], Floats]
-    """By (key, metric): (B,), the mean over repetitions on the same resample."""
     config: EvaluationConfig
-    folds: Sequence[FoldFigures] = ()
+    draws: Mapping[tuple[Key, str], Floats]
+    """By (key, metric): the mean over repetitions in each resample, shape (B,)."""
+    folds: Sequence[FoldScores] = ()
 
     @classmethod
     def from_predictions(
         cls,
         sequences: Sequences,
-        rounds: Sequence[Mapping[str, ModelPredictions]],
+        repetitions: Sequence[Mapping[str, ModelPredictions]],
         subsets: Sequence[Subset],
         config: EvaluationConfig,
         *,
         seed: int,
         task: TaskConfig | None,
         folds: Sequence[FoldPredictions] = (),
-    ) -> Results:
-        """Score and resample everything; ``rounds`` holds for each repetition what each model said of all rows."""
-        everything = {
+    ) -> EvaluationResults:
+        """Compute every metric, its resamples and its values by fold.
+
+        Args:
+            sequences: the evaluated stays, N rows.
+            repetitions: for each repetition the predictions of all N rows by model.
+            subsets: the subsets of rows to evaluate.
+            config: the metrics, resamples, confidence and least number of events.
+            seed: of the resamples.
+            task: with it stays have lead times, and rows the PhysioNet 2019 utility where defined.
+            folds: the folds that the repetitions were pooled from; none without cross-validation.
+        """
+        scored = {
             (subset.name, model): tuple(
-                scored(sequences, subset, told[model], config, task) for told in rounds
+                score_rows(sequences, subset, predictions[model], config, task)
+                for predictions in repetitions
             )
             for subset in subsets
-            for model in sorted(rounds[0])
+            for model in sorted(repetitions[0])
         }
-        seen = cls(everything, subsets, [each() for _, each in METRICS], {}, config)
-        place = {repeat: i for i, repeat in enumerate(sorted({fold.repeat for fold in folds}))}
-        in_folds = [
-            seen.in_fold(sequences, fold, rounds[place[fold.repeat]], task) for fold in folds
+        metrics = select_metrics(config.operating_points, config.metric)
+        results = cls(scored, subsets, metrics, config, draws={})
+        repeats = sorted({fold.id.repeat for fold in folds})
+        fold_scores = [
+            results._score_fold(sequences, fold, repetitions[repeats.index(fold.id.repeat)], task)
+            for fold in folds
         ]
-        return cls(everything, subsets, seen.metrics, seen.resampled(seed), config, in_folds)
+        return replace(results, draws=results._resample(seed), folds=fold_scores)
 
     def metrics_of(self, subset: Subset, model: str) -> list[Metric]:
-        """Those that are told of a model in a subset."""
-        told = self.of_subgroups if subset.is_subgroup else self.metrics
-        return [
-            metric for metric in told if metric.is_applicable(self.scored[subset.name, model][0])
-        ]
+        """The metrics that are computed for a model in a subset."""
+        metrics = self._subgroup_metrics if subset.is_subgroup else self.metrics
+        scored = self.scored[subset.name, model][0]
+        return [metric for metric in metrics if metric.is_applicable(scored)]
 
     @property
-    def random_folds(self) -> int:
-        """Folds that are draws of one kind, whose spread tells how sure a difference is; sites are not."""
+    def _subgroup_metrics(self) -> list[Metric]:
+        names = {*SUBGROUP_METRICS, self.config.metric}
+        return [metric for metric in self.metrics if metric.name in names]
+
+    @property
+    def n_random_folds(self) -> int:
+        """Folds that are random draws, whose variance tests a difference; sites are not."""
         return 0 if self.config.protocol is Protocol.site else len(self.folds)
 
-    @property
-    def of_subgroups(self) -> list[Metric]:
-        """The few metrics that subgroups are told of."""
-        return [metric for metric in self.metrics if metric.name in (*SUBGROUP, self.config.metric)]
-
-    def resampled(self, seed: int) -> dict[tuple[Key, str], Floats]:
-        """Every figure in every resample, averaged over repetitions."""
-        groups = {subset.name for subset in self.subsets if subset.is_subgroup}
-        entries = {
-            (key, r): rows for key, each in self.scored.items() for r, rows in enumerate(each)
+    def _resample(self, seed: int) -> dict[tuple[Key, str], Floats]:
+        """Every metric in every resample, averaged over repetitions."""
+        subgroups = {subset.name for subset in self.subsets if subset.is_subgroup}
+        repetitions = {
+            (key, repeat): rows
+            for key, scored in self.scored.items()
+            for repeat, rows in enumerate(scored)
         }
         draws: dict[tuple[tuple[Key, int], str], Floats] = {}
-        for metrics, inside in ((self.metrics, False), (self.of_subgroups, True)):
-            some = {k: rows for k, rows in entries.items() if (k[0][0] in groups) == inside}
-            draws |= bootstrap(some, metrics, self.config.resamples, seed)
-        repeats = len(next(iter(self.scored.values()), ()))
+        for metrics, is_subgroup in ((self.metrics, False), (self._subgroup_metrics, True)):
+            chosen = {
+                entry: rows
+                for entry, rows in repetitions.items()
+                if (entry[0][0] in subgroups) == is_subgroup
+            }
+            draws |= bootstrap(chosen, metrics, self.config.resamples, seed)
+        n_repeats = len(next(iter(self.scored.values()), ()))
         return {
-            (key, name): values
-            if repeats == 1
-            else np.mean([draws[(key, r), name] for r in range(repeats)], axis=0)
-            for ((key, first), name), values in draws.items()
-            if first == 0
+            (key, metric): _mean_draws([draws[(key, r), metric] for r in range(n_repeats)])
+            for (key, repeat), metric in draws
+            if repeat == 0
         }
 
-    def in_fold(
+    def _score_fold(
         self,
         sequences: Sequences,
         fold: FoldPredictions,
-        told: Mapping[str, ModelPredictions],
+        predictions: Mapping[str, ModelPredictions],
         task: TaskConfig | None,
-    ) -> FoldFigures:
-        """Every figure on the held-out subjects of one fold, subgroups left out."""
-        rows = rows_of(sequences, fold)
-        figures: dict[tuple[str, str, str], float] = {}
+    ) -> FoldScores:
+        """Every metric on the held-out subjects of one fold, without subgroups."""
+        rows = fold.row_mask(sequences)
+        values: dict[tuple[str, str, str], float] = {}
         counts: dict[str, tuple[int, int, int]] = {}
         for subset in self.subsets:
-            for model in [] if subset.is_subgroup else self.models:
-                held = scored(sequences, subset.within(rows), told[model], self.config, task)
-                figures |= {
-                    (subset.name, model, m.name): m(held) for m in self.metrics_of(subset, model)
-                }
-                counts[subset.name] = held.counts
-        return FoldFigures(
-            fold.repeat, fold.fold, len(fold.subjects), fold.learned_from, figures, counts
-        )
+            if subset.is_subgroup:
+                continue
+            held_out = subset.intersect(rows)
+            for model in self.models:
+                scored = score_rows(sequences, held_out, predictions[model], self.config, task)
+                for metric in self.metrics_of(subset, model):
+                    values[subset.name, model, metric.name] = metric(scored)
+                counts[subset.name] = scored.counts
+        return FoldScores(fold.id, len(fold.subjects), fold.n_training_subjects, values, counts)
 
     @property
     def test_to_training(self) -> float:
-        """Subjects held out for each one learned from, over all folds."""
-        return sum(f.test for f in self.folds) / max(1, sum(f.training for f in self.folds))
+        """Test subjects for each training subject, over all folds."""
+        n_test = sum(fold.n_test_subjects for fold in self.folds)
+        n_training = sum(fold.n_training_subjects for fold in self.folds)
+        return n_test / max(1, n_training)
 
     @cached_property
     def models(self) -> list[str]:
-        """By name."""
+        """The models' names, sorted."""
         return sorted({model for _, model in self.scored})
 
-    def figure(self, subset: str, model: str, metric: Metric) -> float:
-        """The figure on the rows as seen, the mean over repetitions."""
-        return float(np.mean([figure(metric, rows) for rows in self.scored[subset, model]]))
+    def mean_value(self, subset: str, model: str, metric: Metric) -> float:
+        """The value of a metric, the mean over repetitions."""
+        return float(np.mean([cached_value(metric, rows) for rows in self.scored[subset, model]]))
 
     def stays(self, model: str) -> Iterator[ScoredRows]:
-        """The stays of each repetition."""
+        """The scored stays of each repetition."""
         yield from self.scored[STAYS, model]
 
-    def ranked(self, by: Metric) -> list[str]:
-        """Models, best first; those that cannot be told last."""
+    def rank_models(self) -> list[str]:
+        """Models by the leaderboard's metric, best first; those without a value come last."""
+        metric = get_metric(self.config.metric)
 
-        def place(model: str) -> tuple[bool, float, str]:
-            value = (
-                self.figure(ALL, model, by)
-                if by.is_applicable(self.scored[ALL, model][0])
-                else math.nan
-            )
-            return math.isnan(value), 0.0 if math.isnan(value) else _badness(by, value), model
+        def sort_key(model: str) -> tuple[bool, float, str]:
+            is_applicable = metric.is_applicable(self.scored[ALL, model][0])
+            value = self.mean_value(ALL, model, metric) if is_applicable else math.nan
+            badness = 0.0 if math.isnan(value) else _badness(metric, value)
+            return math.isnan(value), badness, model
 
-        return sorted(self.models, key=place)
+        return sorted(self.models, key=sort_key)
+
+
+def _mean_draws(repetitions: Sequence[Floats]) -> Floats:
+    return repetitions[0] if len(repetitions) == 1 else np.mean(repetitions, axis=0)
 
 
 def _badness(metric: Metric, value: float) -> float:
+    """The smaller, the better."""
     if metric.larger_is_better is None:
         return abs(value - metric.ideal)
     return -value if metric.larger_is_better else value
 
 
-def figure(metric: Metric, rows: ScoredRows) -> float:
-    """The figure on the rows as seen, computed once."""
-    return rows.cached(f"figure {metric.name}", lambda: metric(rows))
+def cached_value(metric: Metric, rows: ScoredRows) -> float:
+    """The value of a metric, computed once."""
+    return rows.cached(f"value of {metric.name}", lambda: metric(rows))

@@ -1,16 +1,20 @@
-"""Which rows a figure is about: all scored ones, transitions in, one row for each stay, or a
-subgroup.
+"""The subsets of rows that are evaluated: all scored rows, new onsets, stays and subgroups.
 
-Per stay A stay's score is the highest probability on its scored rows before the first row on which
-    it is already in the state; its label says whether any of those rows has y = 1, its alarm
-    whether any of them rings. A stay that is in the state from its first row on asks nothing and is
-    left out. Long stays have more chances of a high score: that is part of what a ward would see.
-Onset and lead time Of each stay's first episode that begins under observation. The target window of
-    step k ends with step k + horizon, so that an onset falls into step k0 + horizon, where k0 is
-    the first of those rows with y = 1; a stay that begins with y = 1 may have it earlier: then the
-    first row in the state tells. The onset is dated to the end of its step. Its lead time runs from
-    the stay's first alarm, when the prediction was made, to there; an alarm that comes later is
-    none.
+New onsets
+    Rows of patients who are not in the state (not septic) at the time of prediction.
+
+Stays
+    One row a stay. Its probability is the highest on its scored rows before the first row that is
+    already in the state; its label is whether any of those rows has y = 1, its alert whether any of
+    them raises one. A stay that is in the state from its first row on is left out. Long stays have
+    more chances of a high probability: so they would on a ward.
+
+Onset and lead time
+    Of each stay's first episode that begins under observation. The target window of step k ends
+    with step k + horizon, so that an onset falls into step k0 + horizon, where k0 is the first of
+    those rows with y = 1. A stay that begins with y = 1 may have an earlier onset: then the first
+    row in the state dates it. The onset is dated to the end of its step. The lead time runs from
+    the prediction of the stay's first alert to the onset; an alert after the onset does not count.
 """
 
 from __future__ import annotations
@@ -28,157 +32,183 @@ from flowsheet.evaluation.metrics.normalised_utility import OPTIMAL
 from flowsheet.typing import AnyArray, Bools, Floats, Ints
 from flowsheet.windows.sequences import Sequences
 
-ALL, NEW_ONSETS, STAYS, NOT_TOLD = "all", "new_onsets", "stays", "not told"
+ALL = "all"
+NEW_ONSETS = "new_onsets"
+STAYS = "stays"
+UNKNOWN_GROUP = "unknown"
 
 
 @dataclass(frozen=True)
 class Subset:
-    """A set of scored rows under a name."""
+    """A named set of scored rows."""
 
     name: str
     rows: Bools  # (N,)
     is_subgroup: bool = False
-    per_stay: bool = False
-    """One figure is made of all of a stay's rows."""
+    is_per_stay: bool = False
+    """The rows of a stay are evaluated as one."""
 
-    def within(self, rows: Bools) -> Subset:
-        """Those of its rows that are among ``rows`` (N,), whole stays."""
-        return Subset(self.name, self.rows & rows, self.is_subgroup, self.per_stay)
+    def intersect(self, rows: Bools) -> Subset:
+        """The rows of the subset that are in ``rows`` (N,), which are whole stays."""
+        return Subset(self.name, self.rows & rows, self.is_subgroup, self.is_per_stay)
 
 
 def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Subset]:
-    """All scored rows; transitions in, where they are not the same; stays; one subset for each value
-    in ``subgroups``.
+    """All scored rows, new onsets, stays, and every subgroup.
 
-    ``subgroups`` has a column ``stay_id``; every other column is a grouping, whose values are told
-    in their order, an Enum in its own. A grouping with a single value tells nothing and is left
-    out.
+    New onsets are left out where they are all rows. ``subgroups`` has a column ``stay_id``; every
+    other column is a grouping, with a subset for each of its values, in their order (an Enum in its
+    own). A grouping with a single value is left out.
     """
-    yield Subset(ALL, np.asarray(sequences.scored))
-    transitions = np.asarray(sequences.scored & ~sequences.in_state)
-    if not np.array_equal(transitions, sequences.scored):
-        yield Subset(NEW_ONSETS, transitions)
-    yield Subset(STAYS, np.asarray(sequences.scored) & _before_state(sequences), per_stay=True)
+    scored = np.asarray(sequences.scored)
+    yield Subset(ALL, scored)
+    new_onsets = np.asarray(sequences.scored & ~sequences.in_state)
+    if not np.array_equal(new_onsets, scored):
+        yield Subset(NEW_ONSETS, new_onsets)
+    yield Subset(STAYS, scored & _is_before_state(sequences), is_per_stay=True)
     if subgroups is not None:
-        yield from _subgroups(sequences, subgroups)
+        yield from _subgroup_subsets(sequences, subgroups)
 
 
-def _before_state(sequences: Sequences) -> Bools:
-    """Rows before the stay's first one in the state, shape (N,)."""
+def _is_before_state(sequences: Sequences) -> Bools:
+    """Whether a row precedes the first row of its stay that is in the state, shape (N,)."""
     so_far = np.concatenate([[0], np.cumsum(sequences.in_state)])
-    return np.asarray(so_far[1:] == np.repeat(so_far[sequences.offsets[:-1]], sequences.lengths))
+    before_stay = np.repeat(so_far[sequences.offsets[:-1]], sequences.lengths)
+    return np.asarray(so_far[1:] == before_stay)
 
 
-def _subgroups(sequences: Sequences, frame: pl.DataFrame) -> Iterator[Subset]:
+def _subgroup_subsets(sequences: Sequences, subgroups: pl.DataFrame) -> Iterator[Subset]:
     stays = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
-    frame = stays.join(
-        frame.unique("stay_id"), on="stay_id", how="left", maintain_order="left"
+    groupings = stays.join(
+        subgroups.unique("stay_id"), on="stay_id", how="left", maintain_order="left"
     ).drop("stay_id")
-    for column in frame.columns:
-        if frame[column].n_unique() < 2:
-            continue  # the group is everybody
-        known = (
-            frame[column].drop_nulls().unique().sort().cast(pl.String).to_list()
-        )  # an Enum keeps its own order
-        values = frame[column].cast(pl.String).fill_null(NOT_TOLD).to_numpy()
-        for value in [*known, *([NOT_TOLD] if frame[column].has_nulls() else [])]:
-            rows = np.asarray(sequences.scored) & (values == value)[sequences.row_stay]
-            yield Subset(f"{column}: {value}", rows, is_subgroup=True)
+    for grouping in groupings:
+        if grouping.n_unique() < 2:
+            continue  # the only group is all stays
+        # sorted before the cast: an Enum keeps its own order
+        groups = grouping.drop_nulls().unique().sort().cast(pl.String).to_list()
+        if grouping.has_nulls():
+            groups.append(UNKNOWN_GROUP)
+        group_of_stay = grouping.cast(pl.String).fill_null(UNKNOWN_GROUP).to_numpy()
+        for group in groups:
+            is_in_group = (group_of_stay == group)[sequences.row_stay]
+            rows = np.asarray(sequences.scored) & is_in_group
+            yield Subset(f"{grouping.name}: {group}", rows, is_subgroup=True)
 
 
-def scored(
+def score_rows(
     sequences: Sequences,
     subset: Subset,
-    told: ModelPredictions,
+    predictions: ModelPredictions,
     config: EvaluationConfig,
     task: TaskConfig | None = None,
 ) -> ScoredRows:
-    """What a model is judged by in a subset. Subjects are numbered alike in all subsets."""
-    if subset.per_stay:
-        return _scored_stays(sequences, subset, told, config, task)
+    """The labels and predictions of the rows of a subset, or of its stays.
+
+    Args:
+        sequences: the evaluated stays, N rows; subjects are numbered alike in all subsets.
+        subset: the rows to score.
+        predictions: of one model, for all N rows.
+        config: the least number of events for an estimate.
+        task: with it stays have lead times, and rows the PhysioNet 2019 utility where defined.
+    """
+    if subset.is_per_stay:
+        return _score_stays(sequences, subset, predictions, config, task)
     rows, stay = subset.rows, sequences.row_stay
-    subjects, number = np.unique(sequences.subject_id, return_inverse=True)
+    subjects, subject_of_stay = np.unique(sequences.subject_id, return_inverse=True)
     return ScoredRows(
         y=np.asarray(sequences.y[rows]),
-        p=told.p[rows],
-        subject=number[stay[rows]],
+        p=predictions.p[rows],
+        subject=subject_of_stay[stay[rows]],
         stay=stay[rows],
         step=np.asarray(sequences.step[rows], np.int64),
-        subjects=len(subjects),
-        alarm=None if told.alarm is None else told.alarm[rows],
-        whole_stays=has_utility(task) and subset.name != NEW_ONSETS,
+        n_subjects=len(subjects),
+        is_alert=None if predictions.is_alert is None else predictions.is_alert[rows],
+        has_whole_stays=has_utility(task) and subset.name != NEW_ONSETS,
         minimum_events=config.minimum_events,
     )
 
 
-def _scored_stays(
+def _score_stays(
     sequences: Sequences,
     subset: Subset,
-    told: ModelPredictions,
+    predictions: ModelPredictions,
     config: EvaluationConfig,
     task: TaskConfig | None,
 ) -> ScoredRows:
     rows = np.flatnonzero(subset.rows)
-    subjects, number = np.unique(sequences.subject_id, return_inverse=True)
+    subjects, subject_of_stay = np.unique(sequences.subject_id, return_inverse=True)
     stays, starts = np.unique(sequences.row_stay[rows], return_index=True)
-    alarm = None if told.alarm is None else told.alarm[rows]
+    is_alert = None if predictions.is_alert is None else predictions.is_alert[rows]
+    lead_time = None
+    if is_alert is not None and task is not None:
+        lead_time = _lead_times(sequences, rows, starts, is_alert, task)
     return ScoredRows(
-        y=_most(sequences.y[rows], starts),
-        p=_most(told.p[rows], starts),
-        subject=number[stays],
+        y=_maximum_by_stay(sequences.y[rows], starts),
+        p=_maximum_by_stay(predictions.p[rows], starts),
+        subject=subject_of_stay[stays],
         stay=np.arange(len(stays)),
         step=np.ones(len(stays), np.int64),
-        subjects=len(subjects),
-        alarm=None if alarm is None else _most(alarm, starts),
+        n_subjects=len(subjects),
+        is_alert=None if is_alert is None else _maximum_by_stay(is_alert, starts),
         minimum_events=config.minimum_events,
-        per_stay=True,
-        lead=None
-        if alarm is None or task is None
-        else _lead_times(sequences, rows, starts, alarm, task),
+        is_per_stay=True,
+        lead_time=lead_time,
     )
 
 
-def _most(values: AnyArray, starts: Ints) -> AnyArray:
-    """The largest value of each stay; ``starts`` are the places of the stays' first rows."""
+def _maximum_by_stay(values: AnyArray, starts: Ints) -> AnyArray:
+    """The largest value of each stay; ``starts`` are the positions of the stays' first rows."""
     return np.maximum.reduceat(values, starts) if len(starts) else values[:0]
 
 
 def _lead_times(
-    sequences: Sequences,
-    rows: Ints,
-    starts: Ints,
-    alarm: Bools,
-    task: TaskConfig,
+    sequences: Sequences, rows: Ints, starts: Ints, is_alert: Bools, task: TaskConfig
 ) -> Floats:
-    """Hours from the first alarm to onset for each stay that has ``rows``; NaN without an earlier alarm or onset."""
+    """Hours from each stay's first alert to its onset; NaN without an onset or an earlier alert.
+
+    Args:
+        sequences: the evaluated stays.
+        rows: (n,) positions of the stays' rows before the state.
+        starts: (s,) positions in ``rows`` of the stays' first rows.
+        is_alert: (n,) whether each of the rows raises an alert.
+        task: its horizon and steps date the onset.
+
+    Returns:
+        Hours, shape (s,).
+    """
     step, stay = sequences.step[rows].astype(np.float64), sequences.row_stay[rows][starts]
-    rung, due = (_first(step, chosen, starts) for chosen in (alarm, sequences.y[rows] == 1))
-    onset = np.where(
-        np.isfinite(due), np.minimum(due + task.horizon, _enters_state(sequences)[stay]), np.inf
-    )
-    rest = 0.0 if task.cutoff_hours is None else task.step_hours - task.cutoff_hours
-    told = np.isfinite(onset) & np.isfinite(rung)
-    lead = np.full(len(starts), np.nan)
-    lead[told] = (onset[told] - rung[told]) * task.step_hours + rest
-    return np.where(lead > 0, lead, np.nan)
+    first_alert = _first_step(step, is_alert, starts)
+    first_positive = _first_step(step, sequences.y[rows] == 1, starts)
+    onset = np.minimum(first_positive + task.horizon, _first_step_in_state(sequences)[stay])
+    onset = np.where(np.isfinite(first_positive), onset, np.inf)
+    rest_of_step = 0.0 if task.cutoff_hours is None else task.step_hours - task.cutoff_hours
+    is_known = np.isfinite(onset) & np.isfinite(first_alert)
+    hours = np.full(len(starts), np.nan)
+    steps_ahead = onset[is_known] - first_alert[is_known]
+    hours[is_known] = steps_ahead * task.step_hours + rest_of_step
+    return np.where(hours > 0, hours, np.nan)
 
 
-def _first(step: Floats, chosen: Bools, starts: Ints) -> Floats:
-    """For each stay the first step of the chosen rows, infinite where there is none."""
-    return np.minimum.reduceat(np.where(chosen, step, np.inf), starts) if len(starts) else step[:0]
+def _first_step(step: Floats, mask: Bools, starts: Ints) -> Floats:
+    """The first step of each stay where ``mask`` is true; infinite where there is none."""
+    return np.minimum.reduceat(np.where(mask, step, np.inf), starts) if len(starts) else step[:0]
 
 
-def _enters_state(sequences: Sequences) -> Floats:
-    """For each stay the first step at which it is already in the state, infinite where it never is; shape (S,)."""
+def _first_step_in_state(sequences: Sequences) -> Floats:
+    """The first step of each stay that is in the state, infinite where none is; shape (S,)."""
     rows = np.flatnonzero(sequences.in_state)
-    stay, first = np.unique(sequences.row_stay[rows], return_index=True)
-    found = np.full(len(sequences), np.inf)
-    found[stay] = sequences.step[rows[first]]
-    return found
+    stay, first_row = np.unique(sequences.row_stay[rows], return_index=True)
+    first_step = np.full(len(sequences), np.inf)
+    first_step[stay] = sequences.step[rows[first_row]]
+    return first_step
 
 
 def has_utility(task: TaskConfig | None) -> bool:
-    """Whether PhysioNet 2019's utility is defined: the state six hours ahead, asked at every hour of every stay."""
+    """Whether the PhysioNet 2019 utility is defined for the task.
+
+    It takes hourly predictions of the state six hours ahead, at every hour of every stay.
+    """
     return task is not None and (task.step_hours, task.horizon, task.response, task.censor) == (
         1,
         -OPTIMAL,

@@ -1,4 +1,4 @@
-"""What the figures say, in words."""
+"""Evaluation results in sentences."""
 
 from __future__ import annotations
 
@@ -9,58 +9,66 @@ import polars as pl
 
 from flowsheet.evaluation.bootstrap import Difference
 from flowsheet.evaluation.metrics import Metric
+from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
 
-BETTER, WORSE, SAME, UNKNOWN = "better", "worse", "not distinguishable", "not estimable"
+BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
+NOT_ESTIMABLE = "not estimable"
 
-WHERE = {"new_onsets": " among new onsets", "stays": " per stay"}
-"""Which rows a sentence speaks of, where not of all."""
+SUBSET_PHRASES = {NEW_ONSETS: " among new onsets", STAYS: " per stay"}
+"""The subset of a comparison, where it is not all rows."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Model a against model b by one metric."""
+class PairComparison:
+    """Model a compared with model b by one metric."""
 
     a: str
     b: str
     metric: Metric
-    found: Difference
+    difference: Difference
     """a minus b."""
     p_holm: float
     alpha: float
-    subset: str = "all"
-    folds: int = 0
-    """Random folds that the difference is the mean of; 0 where it is that of all predictions together."""
+    subset: str = ALL
+    n_folds: int = 0
+    """Random folds that the difference is the mean of; 0: it is of the pooled predictions."""
 
     @property
     def verdict(self) -> str:
         """Of a: better, worse, not distinguishable, or not estimable."""
         if math.isnan(self.p_holm):
-            return UNKNOWN
+            return NOT_ESTIMABLE
         if self.p_holm >= self.alpha:
             return SAME
-        return BETTER if (self.found.value > 0) == self.metric.larger_is_better else WORSE
+        return BETTER if (self.difference.value > 0) == self.metric.larger_is_better else WORSE
 
     @property
     def summary(self) -> str:
-        """The verdict and its figures."""
-        a, b, label, found = (
-            self.a,
-            self.b,
-            self.metric.label + WHERE.get(self.subset, ""),
-            self.found,
-        )
-        mean = f"mean difference over {self.folds} folds" if self.folds else "difference"
-        if self.verdict == UNKNOWN:
-            return f"{a} and {b} cannot be compared by {label}: there is too little data for an interval."
-        figures = f"{mean} {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}], corrected {format_p_value(self.p_holm)}"
+        """The verdict and its numbers in a sentence."""
+        a, b = self.a, self.b
+        label = self.metric.label + SUBSET_PHRASES.get(self.subset, "")
+        if self.verdict == NOT_ESTIMABLE:
+            return f"{a} and {b} cannot be compared by {label}: too few data for an interval."
         if self.verdict == SAME:
-            alone = (
-                "; alone it would count, among so many comparisons it does not"
-                if found.p < self.alpha
-                else ""
+            return (
+                f"{a} and {b} are not distinguishable by {label} at this sample size "
+                f"({self._numbers}{self._uncorrected_note})."
             )
-            return f"{a} and {b} are not distinguishable by {label} at this sample size ({figures}{alone})."
-        return f"{a} is {self.verdict} than {b} by {label} ({figures})."
+        return f"{a} is {self.verdict} than {b} by {label} ({self._numbers})."
+
+    @property
+    def _numbers(self) -> str:
+        estimate = f"mean difference over {self.n_folds} folds" if self.n_folds else "difference"
+        d = self.difference
+        return (
+            f"{estimate} {d.value:+.4f} [{d.low:+.4f}, {d.high:+.4f}], "
+            f"corrected {format_p_value(self.p_holm)}"
+        )
+
+    @property
+    def _uncorrected_note(self) -> str:
+        is_significant_alone = self.difference.p < self.alpha
+        return "; significant without the correction for all pairs" if is_significant_alone else ""
 
 
 def format_p_value(p: float) -> str:
@@ -68,51 +76,67 @@ def format_p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def estimate_parts(number: float, low: float, high: float, decimals: int) -> tuple[str, str]:
-    """A figure and its interval as texts; the second is empty where there is none."""
-    if math.isnan(number):
-        return UNKNOWN, ""
-    limits = "" if math.isnan(low) else f"[{low:.{decimals}f}, {high:.{decimals}f}]"
-    return f"{number:.{decimals}f}", limits
+def estimate_parts(value: float, low: float, high: float, decimals: int) -> tuple[str, str]:
+    """A value and its interval as texts.
+
+    Args:
+        value: NaN: not estimable.
+        low: lower limit of the interval; NaN: no interval.
+        high: upper limit of the interval.
+        decimals: number of decimals shown.
+
+    Returns:
+        The value, and the interval in brackets or an empty text.
+    """
+    if math.isnan(value):
+        return NOT_ESTIMABLE, ""
+    interval = "" if math.isnan(low) else f"[{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{value:.{decimals}f}", interval
 
 
-def format_estimate(number: float, low: float, high: float, decimals: int) -> str:
-    """A figure with its interval, where there is one.
+def format_estimate(value: float, low: float, high: float, decimals: int) -> str:
+    """A value with its interval, where there is one.
 
     >>> format_estimate(0.81234, 0.8, 0.825, 3)
     '0.812 [0.800, 0.825]'
     >>> format_estimate(float("nan"), float("nan"), float("nan"), 3)
     'not estimable'
+
+    Args:
+        value: NaN: not estimable.
+        low: lower limit of the interval; NaN: no interval.
+        high: upper limit of the interval.
+        decimals: number of decimals shown.
     """
-    return " ".join(part for part in estimate_parts(number, low, high, decimals) if part)
+    return " ".join(part for part in estimate_parts(value, low, high, decimals) if part)
 
 
-def headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> str:
-    """Which model is best, by how much, and which ones cannot be told apart from it."""
-    board = leaderboard.filter(pl.col("metric") == metric.name, pl.col("subset") == "all")
-    if board.is_empty():
-        return f"No model can be ranked by {metric.label}: it needs {metric.needs}."
-    first = board.row(0, named=True)
+def write_headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> str:
+    """Which model ranks first, its value, and how it compares with the others."""
+    ranked = leaderboard.filter(metric=metric.name, subset=ALL)
+    if ranked.is_empty():
+        return f"No model can be ranked by {metric.label}: it requires {metric.requires}."
+    first = ranked.row(0, named=True)
     if math.isnan(first["value"]):
         return f"No model can be ranked by {metric.label}: {first['reason']}."
-    figure = format_estimate(first["value"], first["low"], first["high"], metric.decimals)
-    start = f"{first['model']} ranks first by {metric.label} ({figure})"
-    rivals = pairs.filter(
-        pl.col("metric") == metric.name,
-        pl.col("subset") == "all",
-        pl.col("model_a") == first["model"],
-    )
-    clauses = [
-        f"{words} {_listed(names)}"
-        for said, words in (
-            (BETTER, "it is better than"),
-            (SAME, "it is not distinguishable at this sample size from"),
-            (UNKNOWN, "there is too little data to compare it with"),
-        )
-        if (names := rivals.filter(pl.col("verdict") == said)["model_b"].to_list())
-    ]
-    return "; ".join([start, *clauses]) + "."
+    estimate = format_estimate(first["value"], first["low"], first["high"], metric.decimals)
+    clauses = [f"{first['model']} ranks first by {metric.label} ({estimate})"]
+    rivals = pairs.filter(metric=metric.name, subset=ALL, model_a=first["model"])
+    for verdict, phrase in (
+        (BETTER, "it is better than"),
+        (SAME, "it is not distinguishable at this sample size from"),
+        (NOT_ESTIMABLE, "too few data to compare it with"),
+    ):
+        names = rivals.filter(verdict=verdict)["model_b"].to_list()
+        if names:
+            clauses.append(f"{phrase} {join_names(names)}")
+    return "; ".join(clauses) + "."
 
 
-def _listed(names: list[str]) -> str:
+def join_names(names: list[str]) -> str:
+    """Names in a sentence.
+
+    >>> join_names(["lstm", "rnn", "ar1"])
+    'lstm, rnn and ar1'
+    """
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

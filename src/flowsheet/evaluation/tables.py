@@ -1,4 +1,4 @@
-"""The leaderboard, the pairs and the folds, as frames."""
+"""The leaderboard, the pairwise comparisons, the folds and the lead times as data frames."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from dataclasses import astuple
 import numpy as np
 import polars as pl
 
-from flowsheet.evaluation.bootstrap import Difference, difference, holm_adjust, percentile_interval
+from flowsheet.evaluation.bootstrap import (
+    Difference,
+    bootstrap_difference,
+    holm_adjust,
+    percentile_interval,
+)
 from flowsheet.evaluation.metrics import Metric
 from flowsheet.evaluation.resampled_t import corrected_t_test
-from flowsheet.evaluation.results import Results, figure
-from flowsheet.evaluation.summaries import Comparison
+from flowsheet.evaluation.results import EvaluationResults, cached_value
+from flowsheet.evaluation.summaries import PairComparison
 
 LEADERBOARD: dict[str, pl.DataType] = {
-    "subset": pl.String(),  # all, new_onsets, stays, or "<grouping>: <value>"
+    "subset": pl.String(),  # all, new_onsets, stays, or "<grouping>: <group>"
     "model": pl.String(),
     "metric": pl.String(),
     "value": pl.Float64(),  # NaN: not estimable
@@ -26,7 +31,7 @@ LEADERBOARD: dict[str, pl.DataType] = {
     "rows": pl.Int64(),  # stays, where the subset is "stays"
     "events": pl.Int64(),  # rows with y = 1
     "subjects": pl.Int64(),
-    "reason": pl.String(),  # why not estimable; null where it is
+    "reason": pl.String(),  # why it is not estimable; null where it is
 }
 
 PAIRS: dict[str, pl.DataType] = {
@@ -45,7 +50,7 @@ PAIRS: dict[str, pl.DataType] = {
 
 FOLDS: dict[str, pl.DataType] = {
     "repeat": pl.Int64(),
-    "fold": pl.Int64(),  # null: all folds of the repetition together, whose mean is on the leaderboard
+    "fold": pl.Int64(),  # null: all folds of the repetition pooled
     "subset": pl.String(),
     "model": pl.String(),
     "metric": pl.String(),
@@ -58,59 +63,69 @@ FOLDS: dict[str, pl.DataType] = {
 LEAD_TIMES: dict[str, pl.DataType] = {
     "repeat": pl.Int64(),  # 0 without repetitions
     "model": pl.String(),
-    "hours": pl.Float64(),  # from the first alarm to onset; null: no alarm came before
+    "hours": pl.Float64(),  # from the first alert to onset; null: no alert before onset
     "episodes": pl.Int64(),
 }
 
-UNSTABLE = "the event is in too few subjects for an interval"
+NO_INTERVAL_REASON = "the event is in too few subjects for an interval"
 
 
-def leaderboard(contest: Results, models: Sequence[str]) -> pl.DataFrame:
-    """Every figure with its interval and counts."""
+def make_leaderboard(results: EvaluationResults, models: Sequence[str]) -> pl.DataFrame:
+    """Every metric with its interval and counts, models in the given order."""
     rows = [
-        _figure_row(contest, subset.name, model, metric)
-        for subset in contest.subsets
+        _leaderboard_row(results, subset.name, model, metric)
+        for subset in results.subsets
         for model in models
-        for metric in contest.metrics_of(subset, model)
+        for metric in results.metrics_of(subset, model)
     ]
     return pl.DataFrame(rows, schema=LEADERBOARD, orient="row")
 
 
-def _figure_row(contest: Results, subset: str, model: str, metric: Metric) -> tuple[object, ...]:
-    scored = contest.scored[subset, model][0]
-    value = contest.figure(subset, model, metric)
-    draws = contest.draws.get(((subset, model), metric.name))
-    low, high = percentile_interval(draws, contest.config.confidence)
-    reason = scored.reason_not_estimable or (
-        "the figure is not defined for these predictions" if math.isnan(value) else None
-    )
+def _leaderboard_row(
+    results: EvaluationResults, subset: str, model: str, metric: Metric
+) -> tuple[object, ...]:
+    scored = results.scored[subset, model][0]
+    value = results.mean_value(subset, model, metric)
+    draws = results.draws.get(((subset, model), metric.name))
+    low, high = percentile_interval(draws, results.config.confidence)
+    reason = scored.reason_not_estimable
+    if reason is None and math.isnan(value):
+        reason = "the metric is not defined for these predictions"
     if reason is None and draws is not None and math.isnan(low):
-        reason = UNSTABLE
+        reason = NO_INTERVAL_REASON
     return (subset, model, metric.name, value, low, high, *scored.counts, reason)
 
 
-def folds(contest: Results) -> pl.DataFrame:
-    """Every figure of every fold, and of each repetition's folds together; subgroups are left out."""
-    parts = [
-        (fold.repeat, fold.fold, *key, value, *fold.counts[key[0]])
-        for fold in contest.folds
-        for key, value in fold.figures.items()
+def make_fold_table(results: EvaluationResults) -> pl.DataFrame:
+    """Every metric in every fold, and in each repetition's pooled folds, without subgroups."""
+    by_fold = [
+        (fold.id.repeat, fold.id.fold, *key, value, *fold.counts[key[0]])
+        for fold in results.folds
+        for key, value in fold.values.items()
     ]
-    together = [
-        (repeat, None, subset.name, model, metric.name, figure(metric, scored), *scored.counts)
-        for subset in contest.subsets
-        for model in contest.models
-        for repeat, scored in enumerate(contest.scored[subset.name, model])
-        for metric in contest.metrics_of(subset, model)
-        if contest.folds and not subset.is_subgroup
+    pooled = [
+        (
+            repeat,
+            None,
+            subset.name,
+            model,
+            metric.name,
+            cached_value(metric, scored),
+            *scored.counts,
+        )
+        for subset in results.subsets
+        for model in results.models
+        for repeat, scored in enumerate(results.scored[subset.name, model])
+        for metric in results.metrics_of(subset, model)
+        if results.folds and not subset.is_subgroup
     ]
-    return pl.DataFrame(parts + together, schema=FOLDS, orient="row")
+    return pl.DataFrame(by_fold + pooled, schema=FOLDS, orient="row")
 
 
-def lead_times(contest: Results, models: Sequence[str]) -> pl.DataFrame:
-    """How many onsets had their first alarm how long before, for each model."""
+def count_lead_times(results: EvaluationResults, models: Sequence[str]) -> pl.DataFrame:
+    """The number of onsets by the hours from their first alert, for each model."""
     parts = [
-        pl.DataFrame({"hours": scored.lead[scored.y == 1]})
+        pl.DataFrame({"hours": scored.lead_time[scored.y == 1]})
         .with_columns(pl.col("hours").fill_nan(None))
         .group_by("hours")
         .agg(episodes=pl.len().cast(pl.Int64))
@@ -119,55 +134,60 @@ def lead_times(contest: Results, models: Sequence[str]) -> pl.DataFrame:
             repeat=pl.lit(repeat, pl.Int64), model=pl.lit(model), hours="hours", episodes="episodes"
         )
         for model in models
-        for repeat, scored in enumerate(contest.stays(model))
-        if scored.lead is not None
+        for repeat, scored in enumerate(results.stays(model))
+        if scored.lead_time is not None
     ]
     return pl.concat([pl.DataFrame(schema=LEAD_TIMES), *parts])
 
 
-def pairs(contest: Results, models: Sequence[str]) -> pl.DataFrame:
-    """Every pair of models by every metric that can rank them; subgroups are left out."""
-    parts = [
-        _pairs_of(
-            contest,
-            subset.name,
-            metric,
-            [m for m in models if metric in contest.metrics_of(subset, m)],
-        )
-        for subset in contest.subsets
-        if not subset.is_subgroup
-        for metric in contest.metrics
-        if metric.larger_is_better is not None and metric.resampled and metric.compared
+def compare_pairs(results: EvaluationResults, models: Sequence[str]) -> pl.DataFrame:
+    """Every pair of models by every metric that can rank them, without subgroups."""
+    metrics = [
+        metric
+        for metric in results.metrics
+        if metric.larger_is_better is not None and metric.has_interval and metric.is_compared
     ]
-    return pl.concat([pl.DataFrame(schema=PAIRS), *parts])
+    parts = [pl.DataFrame(schema=PAIRS)]
+    for subset in results.subsets:
+        if subset.is_subgroup:
+            continue
+        for metric in metrics:
+            applicable = [m for m in models if metric in results.metrics_of(subset, m)]
+            parts.append(_compare_by_metric(results, subset.name, metric, applicable))
+    return pl.concat(parts)
 
 
-def _pairs_of(contest: Results, subset: str, metric: Metric, able: Sequence[str]) -> pl.DataFrame:
-    couples = list(itertools.combinations(able, 2))
-    found = [_difference(contest, subset, metric, a, b) for a, b in couples]
-    alpha = 1 - contest.config.confidence
-    compared = [
-        Comparison(a, b, metric, each, p, alpha, subset, contest.random_folds)
-        for (a, b), each, p in zip(
-            couples, found, holm_adjust([each.p for each in found]), strict=True
+def _compare_by_metric(
+    results: EvaluationResults, subset: str, metric: Metric, models: Sequence[str]
+) -> pl.DataFrame:
+    pairs = list(itertools.combinations(models, 2))
+    differences = [_estimate_difference(results, subset, metric, a, b) for a, b in pairs]
+    adjusted = holm_adjust([difference.p for difference in differences])
+    alpha = 1 - results.config.confidence
+    rows = []
+    for (a, b), difference, p_holm in zip(pairs, differences, adjusted, strict=True):
+        comparison = PairComparison(
+            a, b, metric, difference, p_holm, alpha, subset, results.n_random_folds
         )
-    ]
-    rows = [
-        (subset, metric.name, c.a, c.b, *astuple(c.found), c.p_holm, c.verdict, c.summary)
-        for c in compared
-    ]
+        verdict, summary = comparison.verdict, comparison.summary
+        rows.append((subset, metric.name, a, b, *astuple(difference), p_holm, verdict, summary))
     return pl.DataFrame(rows, schema=PAIRS, orient="row")
 
 
-def _difference(contest: Results, subset: str, metric: Metric, a: str, b: str) -> Difference:
-    confidence = contest.config.confidence
-    if contest.random_folds:
-        values = [
-            np.array([fold.figures[subset, m, metric.name] for fold in contest.folds])
-            for m in (a, b)
+def _estimate_difference(
+    results: EvaluationResults, subset: str, metric: Metric, a: str, b: str
+) -> Difference:
+    """Model a minus model b: over random folds where there are some, else by resamples."""
+    confidence = results.config.confidence
+    if results.n_random_folds:
+        by_fold = [
+            fold.values[subset, a, metric.name] - fold.values[subset, b, metric.name]
+            for fold in results.folds
         ]
-        return corrected_t_test(values[0] - values[1], contest.test_to_training, confidence)
-    value = contest.figure(subset, a, metric) - contest.figure(subset, b, metric)
-    draws = [contest.draws.get(((subset, model), metric.name)) for model in (a, b)]
-    apart = None if draws[0] is None or draws[1] is None else draws[0] - draws[1]
-    return difference(value, apart, contest.scored[subset, a][0].subjects_seen, confidence)
+        return corrected_t_test(np.array(by_fold), results.test_to_training, confidence)
+    value = results.mean_value(subset, a, metric) - results.mean_value(subset, b, metric)
+    draws_a = results.draws.get(((subset, a), metric.name))
+    draws_b = results.draws.get(((subset, b), metric.name))
+    draws = None if draws_a is None or draws_b is None else draws_a - draws_b
+    n_subjects = results.scored[subset, a][0].n_subjects_with_rows
+    return bootstrap_difference(value, draws, n_subjects, confidence)

@@ -1,4 +1,4 @@
-"""From which probability on a model rings: chosen on development data, never on the test split."""
+"""The decision threshold of a model: chosen on development data, never on the test split."""
 
 from __future__ import annotations
 
@@ -8,43 +8,61 @@ from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.folds import ModelPredictions
 from flowsheet.evaluation.metrics import ScoredRows
 from flowsheet.evaluation.metrics.normalised_utility import RowUtility
-from flowsheet.evaluation.subsets import Subset, has_utility
-from flowsheet.evaluation.subsets import scored as scored_rows
+from flowsheet.evaluation.subsets import ALL, Subset, has_utility, score_rows
 from flowsheet.typing import AnyArray, Floats
 from flowsheet.windows.sequences import Sequences
 
-NEVER = float(np.nextafter(1.0, 2.0))
+NEVER_ALERT = float(np.nextafter(1.0, 2.0))
 """A threshold that no probability reaches."""
 
 
 def choose_threshold(
     development: Sequences, p: Floats, task: TaskConfig, config: EvaluationConfig
 ) -> float:
-    """The threshold on probabilities ``p`` (N,) that is best on the scored rows of ``development``.
+    """The decision threshold that is best on the scored rows of ``development``.
 
-    Best is the utility where the task has one, the F-measure otherwise; a row rings when p >=
-    threshold.
+    It maximizes the utility where the task has one, the F-measure otherwise; a row raises an alert
+    where p >= threshold.
+
+    Args:
+        development: the development stays, N rows.
+        p: the predicted probabilities of their rows, shape (N,).
+        task: decides which measure is maximized.
+        config: the least number of events for an estimate.
     """
-    scored = scored_rows(
-        development, Subset("all", np.asarray(development.scored)), ModelPredictions(p), config
-    )
-    return best_by_utility(scored) if has_utility(task) else best_by_f_measure(scored)
+    subset = Subset(ALL, np.asarray(development.scored))
+    scored = score_rows(development, subset, ModelPredictions(p), config)
+    return maximize_utility(scored) if has_utility(task) else maximize_f_measure(scored)
 
 
-def best_by_utility(scored: ScoredRows) -> float:
-    """The threshold with the highest normalised utility; above 1 when no alarm is worth it."""
-    worth = RowUtility.from_rows(scored)
-    at, (gain,) = _at_or_above(scored, worth.alarm - worth.silent)
-    return float(at[gain.argmax()]) if len(at) and gain.max() > 0 else NEVER
+def maximize_utility(scored: ScoredRows) -> float:
+    """The threshold of the highest normalised utility; ``NEVER_ALERT`` if every one is negative."""
+    utility = RowUtility.from_rows(scored)
+    thresholds, (gain,) = _sums_at_or_above(scored, utility.alert - utility.silent)
+    if not len(thresholds) or gain.max() <= 0:
+        return NEVER_ALERT
+    return float(thresholds[gain.argmax()])
 
 
-def best_by_f_measure(scored: ScoredRows) -> float:
-    """The threshold with the highest F-measure; above 1 when there is nothing to find."""
-    at, (hits, alarms) = _at_or_above(scored, scored.y, np.ones(len(scored.y)))
-    return float(at[(2 * hits / (alarms + scored.events)).argmax()]) if scored.events else NEVER
+def maximize_f_measure(scored: ScoredRows) -> float:
+    """The threshold of the highest F-measure; ``NEVER_ALERT`` where there is no event."""
+    n_rows = len(scored.y)
+    thresholds, (true_alerts, alerts) = _sums_at_or_above(scored, scored.y, np.ones(n_rows))
+    if not scored.n_events:
+        return NEVER_ALERT
+    f_measure = 2 * true_alerts / (alerts + scored.n_events)
+    return float(thresholds[f_measure.argmax()])
 
 
-def _at_or_above(scored: ScoredRows, *values: AnyArray) -> tuple[Floats, list[Floats]]:
-    """The distinct probabilities, highest first, and the sum of each of ``values`` over the rows that reach them."""
-    at, place = np.unique(-scored.p, return_inverse=True)
-    return -at, [np.cumsum(np.bincount(place, each, minlength=len(at))) for each in values]
+def _sums_at_or_above(scored: ScoredRows, *values: AnyArray) -> tuple[Floats, list[Floats]]:
+    """Sums over the rows at or above each threshold.
+
+    Returns:
+        The distinct probabilities in descending order, and the sums of each of ``values``.
+    """
+    negated, index = np.unique(-scored.p, return_inverse=True)
+    sums = [
+        np.cumsum(np.bincount(index, weights, minlength=len(negated)), dtype=np.float64)
+        for weights in values
+    ]
+    return -negated, sums

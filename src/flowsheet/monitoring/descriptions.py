@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowsheet.cohort.catalogue import drugs, variables
-from flowsheet.evaluation.metrics.base import METRICS
+from flowsheet.evaluation.metrics import get_metric
 
 
 def describe_finding(finding: Mapping[str, Any]) -> str:
@@ -48,7 +48,7 @@ def property_label(kind: str, name: str) -> str:
     ('temp (body temperature, degC)', 'steps of a stay')
     """
     if kind == "performance":
-        return METRICS.get(name).label
+        return get_metric(name).label
     if kind == "length_of_stay":
         return f"{name} of a stay"
     if kind == "treatment_exposure" and name in drugs():

@@ -10,7 +10,8 @@ import polars as pl
 
 from flowsheet.config import FrozenModel
 from flowsheet.evaluation.bootstrap import bootstrap, percentile_interval
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, ScoredRows, ratio
+from flowsheet.evaluation.metrics import Metric, ScoredRows, get_metric
+from flowsheet.evaluation.metrics.base import Sample, safe_divide
 from flowsheet.typing import Floats
 
 RISK_SCHEMA: dict[str, pl.DataType] = {
@@ -61,11 +62,10 @@ class ObservedOverExpected(Metric):
     label = "Observed / expected"
     larger_is_better = None
     ideal = 1.0
-    needs = Needs.probabilities
 
     def compute(self, sample: Sample) -> Floats:
         """Rows with the event over the sum of the probabilities."""
-        return ratio(sample.positives, sample.total(sample.scored.p))
+        return safe_divide(sample.n_positive, sample.weighted_sum(sample.scored.p))
 
 
 class Prevalence(Metric):
@@ -74,11 +74,10 @@ class Prevalence(Metric):
     name = "prevalence"
     label = "Prevalence"
     larger_is_better = None
-    needs = Needs.probabilities
 
     def compute(self, sample: Sample) -> Floats:
         """Rows with the event over all rows."""
-        return ratio(sample.positives, sample.rows)
+        return safe_divide(sample.n_positive, sample.n_rows)
 
 
 def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performance:
@@ -98,7 +97,7 @@ def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performanc
         subject=subject,
         stay=stay,
         step=np.ones(rows.height, np.int64),
-        subjects=int(subject.max(initial=-1)) + 1,
+        n_subjects=int(subject.max(initial=-1)) + 1,
         minimum_events=minimum_events,
     )
     reason = _reason_not_estimable(scored)
@@ -106,8 +105,8 @@ def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performanc
     draws = bootstrap({"model": scored}, metrics, RESAMPLES, SEED)
     return Performance(
         rows=rows.height,
-        events=scored.events,
-        subjects=scored.subjects,
+        events=scored.n_events,
+        subjects=scored.n_subjects,
         reason_not_estimable=reason,
         metrics=tuple(
             _estimate(metric, metric(scored), draws.get(("model", metric.name)))
@@ -128,7 +127,7 @@ def _reason_not_estimable(scored: ScoredRows) -> str | None:
 
 def _monitored_metrics() -> Iterator[Metric]:
     for name in ("auroc", "calibration_slope", "calibration_intercept", "ece"):
-        yield METRICS.get(name)()
+        yield get_metric(name)
     yield ObservedOverExpected()
     yield Prevalence()
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
-from flowsheet import __version__
 from flowsheet.config import MonitoringConfig
 from flowsheet.evaluation.report.svg import Plot
+from flowsheet.evaluation.report.templates import make_environment
 from flowsheet.monitoring.descriptions import property_label
 from flowsheet.monitoring.findings import Finding, Findings
 from flowsheet.monitoring.performance import MetricEstimate, Performance
@@ -62,20 +61,11 @@ class _Section:
 
 def render_report(report: MonitoringReport) -> str:
     """The report as one self-contained HTML page, without scripts; names are escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment(Path(__file__).parent)
     environment.filters |= {
         "number": _format_number,
         "p_value": _format_p_value,
         "label": property_label,
-        "count": "{:,}".format,
     }
     findings = report.findings
     return environment.get_template("report.html").render(
@@ -88,8 +78,6 @@ def render_report(report: MonitoringReport) -> str:
         performance_findings=[f for f in findings.findings if f.kind == "performance"],
         metrics=_pair_metrics(report.reference.performance, findings.performance),
         figures=_draw_flagged(report),
-        css=Markup((files("flowsheet.evaluation.report") / "page.css").read_text()),
-        version=__version__,
     )
 
 

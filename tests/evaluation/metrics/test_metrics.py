@@ -1,7 +1,4 @@
-"""The figures are the ones that everybody else would compute."""
-
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+"""Properties of all metrics, and their agreement with scikit-learn and the PhysioNet scorer."""
 
 import numpy as np
 import pytest
@@ -10,34 +7,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
-from flowsheet.errors import UsageError
-from flowsheet.evaluation.metrics import METRICS, Needs, ScoredRows, make_score_function
+from flowsheet.evaluation.metrics import (
+    METRICS,
+    OperatingPointMetric,
+    RequiredInput,
+    ScoredRows,
+    get_metric,
+)
 from flowsheet.evaluation.metrics.base import Sample
+from tests.evaluation.metrics.helpers import (
+    compute,
+    default_metrics,
+    labelled_probabilities,
+    stay_rows,
+)
 
-
-@st.composite
-def rows(draw, low=0.0, high=1.0):
-    """(y, p) with both classes and many ties."""
-    size = draw(st.integers(2, 60))
-    y = draw(hnp.arrays(np.int8, size, elements=st.integers(0, 1)))
-    y[0], y[1] = 0, 1
-    p = draw(
-        hnp.arrays(
-            np.float64, size, elements=st.integers(0, 8).map(lambda i: low + (high - low) * i / 8)
-        )
-    )
-    return y, p
-
-
-def metric(name):
-    return METRICS.get(name)()
-
-
-def figure(name, y, p, alarm=None):
-    return metric(name)(ScoredRows.from_arrays(y, p, alarm))
-
-
-REFERENCE = {
+SKLEARN = {
     "auroc": sk.roc_auc_score,
     "auprc": sk.average_precision_score,
     "brier": sk.brier_score_loss,
@@ -45,23 +30,23 @@ REFERENCE = {
 }
 
 
-@pytest.mark.parametrize("name", REFERENCE)
-@given(data=rows())
-def test_equals_scikit_learn_with_ties(name, data):
-    assert figure(name, *data) == pytest.approx(REFERENCE[name](*data), rel=1e-9, abs=1e-12)
+@pytest.mark.parametrize("name", SKLEARN)
+@given(data=labelled_probabilities())
+def test_probability_metrics_equal_scikit_learn_with_ties(name, data):
+    assert compute(name, *data) == pytest.approx(SKLEARN[name](*data), rel=1e-9, abs=1e-12)
 
 
-@given(data=rows(), alarm=st.floats(-0.1, 1.1))
-def test_alarms_equal_scikit_learn(data, alarm):
+@given(data=labelled_probabilities(), threshold=st.floats(-0.1, 1.1))
+def test_alert_metrics_equal_scikit_learn(data, threshold):
     y, p = data
-    rung = p >= alarm
-    assert figure("accuracy", y, p, rung) == pytest.approx(sk.accuracy_score(y, rung))
-    assert figure("f_measure", y, p, rung) == pytest.approx(sk.f1_score(y, rung))
+    is_alert = p >= threshold
+    assert compute("accuracy", y, p, is_alert) == pytest.approx(sk.accuracy_score(y, is_alert))
+    assert compute("f_measure", y, p, is_alert) == pytest.approx(sk.f1_score(y, is_alert))
 
 
-def stepwise_area(y, p):
-    """The challenge scorer's sweep over thresholds, in words of our own; 1 always opens it and 0 never closes it."""
-    thresholds = sorted(({1.0} | set(p)) - {0.0}, reverse=True)
+def physionet_areas(y, p):
+    """AUROC and AUPRC as the PhysioNet scorer computes them: threshold 1 always, 0 never."""
+    thresholds = sorted({1.0, *p} - {0.0}, reverse=True)
     tp = [0.0] + [float(((p >= t) & (y == 1)).sum()) for t in thresholds if t != 1.0]
     fp = [0.0] + [float(((p >= t) & (y == 0)).sum()) for t in thresholds if t != 1.0]
     recall, specificity = np.array(tp) / (y == 1).sum(), 1 - np.array(fp) / (y == 0).sum()
@@ -70,137 +55,111 @@ def stepwise_area(y, p):
     return auroc, np.sum(np.diff(recall) * precision)
 
 
-@given(data=rows(low=0.05, high=0.95))
-def test_the_challenge_scorer_agrees_on_ties_inside_0_and_1(data):
-    auroc, auprc = stepwise_area(*data)
-    assert figure("auroc", *data) == pytest.approx(auroc, abs=1e-12)
-    assert figure("auprc", *data) == pytest.approx(auprc, abs=1e-12)
+@given(data=labelled_probabilities(low=0.05, high=0.95))
+def test_the_physionet_scorer_agrees_on_ties_inside_0_and_1(data):
+    auroc, auprc = physionet_areas(*data)
+    assert compute("auroc", *data) == pytest.approx(auroc, abs=1e-12)
+    assert compute("auprc", *data) == pytest.approx(auprc, abs=1e-12)
 
 
-def test_the_challenge_scorer_loses_the_last_piece_at_probability_0():
+def test_the_physionet_scorer_omits_the_last_segment_at_probability_0():
     y, p = np.array([0, 1, 0, 1]), np.array([0.2, 0.6, 0.0, 0.0])
-    auroc, auprc = stepwise_area(y, p)
-    assert figure("auroc", y, p) > auroc
-    assert figure("auprc", y, p) > auprc
+    auroc, auprc = physionet_areas(y, p)
+    assert compute("auroc", y, p) > auroc
+    assert compute("auprc", y, p) > auprc
 
 
-@given(data=rows(), seed=st.integers(0, 2**31))
+@given(data=labelled_probabilities(), seed=st.integers(0, 2**31))
 def test_the_order_of_rows_does_not_matter(data, seed):
     y, p = data
     order = np.random.default_rng(seed).permutation(len(y))
-    for name, cls in METRICS:
-        if cls.needs is Needs.probabilities:
-            assert figure(name, y, p) == pytest.approx(
-                figure(name, y[order], p[order]), rel=1e-9, nan_ok=True
-            )
+    for metric in default_metrics():
+        if metric.requires is RequiredInput.probabilities:
+            value = metric(ScoredRows.from_arrays(y, p))
+            shuffled = metric(ScoredRows.from_arrays(y[order], p[order]))
+            assert value == pytest.approx(shuffled, rel=1e-9, nan_ok=True)
 
 
-@given(data=rows())
-def test_ranking_figures_ignore_monotone_transforms(data):
+@given(data=labelled_probabilities())
+def test_ranking_metrics_ignore_monotone_transforms(data):
     y, p = data
-    for name in ("auroc", "auprc", "sensitivity_at_5", "ppv_at_10"):
-        assert figure(name, y, np.exp(3 * p)) == pytest.approx(figure(name, y, p), rel=1e-12)
+    for name in ("auroc", "auprc", "sensitivity_at_alert_rate_5", "ppv_at_alert_rate_10"):
+        assert compute(name, y, np.exp(3 * p)) == pytest.approx(compute(name, y, p), rel=1e-12)
 
 
-@given(data=rows(), weights=hnp.arrays(np.int64, 60, elements=st.integers(0, 3)))
-def test_weights_are_repetitions(data, weights):
-    y, p = data
-    weights = weights[: len(y)]
-    weights[:2] = np.maximum(weights[:2], 1)
-    repeated = np.repeat(np.arange(len(y)), weights)
-    for name in (
+@pytest.mark.parametrize(
+    "name",
+    [
         "auroc",
         "auprc",
         "brier",
         "log_loss",
-        "sensitivity_at_5",
-        "sensitivity_at_10",
-        "ppv_at_5",
-    ):
-        weighted = metric(name).compute(
-            Sample(ScoredRows.from_arrays(y, p), weights[:, None].astype(float))
-        )[0]
-        assert weighted == pytest.approx(figure(name, y[repeated], p[repeated]), rel=1e-9)
+        "sensitivity_at_alert_rate_5",
+        "sensitivity_at_alert_rate_10",
+        "ppv_at_alert_rate_5",
+        "specificity_at_sensitivity_80",
+    ],
+)
+@given(data=labelled_probabilities(), weights=hnp.arrays(np.int64, 60, elements=st.integers(0, 3)))
+def test_weights_are_repetitions_of_rows(name, data, weights):
+    y, p = data
+    weights = weights[: len(y)]
+    weights[:2] = np.maximum(weights[:2], 1)
+    repeated = np.repeat(np.arange(len(y)), weights)
+    sample = Sample(ScoredRows.from_arrays(y, p), weights[:, None].astype(float))
+    weighted = get_metric(name).compute(sample)[0]
+    assert weighted == pytest.approx(compute(name, y[repeated], p[repeated]), rel=1e-9)
 
 
-def test_an_alarm_budget_shares_out_ties():
-    y = np.array([1] * 10 + [0] * 90)
-    assert figure("sensitivity_at_5", y, np.full(100, 0.3)) == pytest.approx(0.05)
-    assert figure("ppv_at_10", y, np.full(100, 0.3)) == pytest.approx(0.10)
-    assert figure("sensitivity_at_10", y, y * 0.5) == pytest.approx(1.0)
-    assert figure("ppv_at_10", y, y * 0.5) == pytest.approx(1.0)
+@pytest.mark.parametrize(("y", "p"), [([], []), ([0, 0, 0], [0.1, 0.2, 0.3]), ([1, 1], [0.5, 0.6])])
+def test_without_both_classes_nothing_is_estimable(y, p):
+    scored = ScoredRows.from_arrays(np.array(y, np.int8), np.array(p), np.zeros(len(y)))
+    assert scored.reason_not_estimable is not None
+    for metric in default_metrics():
+        assert np.isnan(metric(scored)), metric.name
 
 
-def test_recalibration_equals_a_logistic_regression():
-    import statsmodels.api as sm
-
-    rng = np.random.default_rng(3)
-    log_odds = rng.normal(-2, 1.5, 4000)
-    y = (rng.random(4000) < 1 / (1 + np.exp(-(0.4 + 0.7 * log_odds)))).astype(int)
-    p = 1 / (1 + np.exp(-log_odds))
-    line = sm.GLM(y, sm.add_constant(log_odds), family=sm.families.Binomial()).fit()
-    level = sm.GLM(y, np.ones(4000), family=sm.families.Binomial(), offset=log_odds).fit()
-    assert figure("calibration_slope", y, p) == pytest.approx(line.params[1], rel=1e-6)
-    assert figure("calibration_intercept", y, p) == pytest.approx(level.params[0], rel=1e-6)
+def test_a_resample_without_both_classes_is_nan_and_does_not_affect_the_others():
+    scored = ScoredRows.from_arrays(np.array([0, 1, 0]), np.array([0.2, 0.7, 0.4]))
+    weights = np.array([[1.0, 0.0, 2.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
+    for name in ("auroc", "auprc"):
+        values = get_metric(name).compute(Sample(scored, weights))
+        assert np.isnan(values).tolist() == [False, True, True]
 
 
-def test_recalibration_that_cannot_be_told_is_nan():
-    y = np.array([0, 0, 0, 1, 1, 1])
-    assert np.isnan(figure("calibration_slope", y, np.array([0.1, 0.2, 0.3, 0.6, 0.7, 0.8])))
-    assert np.isnan(figure("calibration_slope", y, np.full(6, 0.5)))
-    assert figure("calibration_intercept", y, np.full(6, 0.5)) == pytest.approx(0, abs=1e-9)
+def test_every_metric_has_the_name_of_its_module():
+    for name, metric in METRICS:
+        if issubclass(metric, OperatingPointMetric):
+            assert metric.family == name
+            assert metric(0.5).label
+        else:
+            assert metric.name == name
+            assert metric.label
 
 
 def test_calibration_error_of_known_bins():
     p = np.repeat(np.linspace(0.05, 0.95, 10), 100)
     y = (np.tile(np.arange(100), 10) < np.repeat(np.arange(10) * 10, 100)).astype(int)
-    assert figure("ece", y, p) == pytest.approx(0.05)
+    assert compute("ece", y, p) == pytest.approx(0.05)
 
 
-@pytest.mark.parametrize(("y", "p"), [([], []), ([0, 0, 0], [0.1, 0.2, 0.3]), ([1, 1], [0.5, 0.6])])
-def test_without_both_classes_nothing_is_estimable(y, p):
-    for _, cls in METRICS:
-        scored = ScoredRows.from_arrays(np.array(y, np.int8), np.array(p), np.zeros(len(y)))
-        assert np.isnan(cls()(scored))
-        assert scored.reason_not_estimable is not None
+def test_false_alerts_are_a_share_of_the_rows_without_the_event():
+    y, p = np.array([1, 0, 0, 0, 0]), np.full(5, 0.3)
+    is_alert = np.array([1, 1, 0, 0, 0])
+    assert compute("false_alert_rate", y, p, is_alert) == pytest.approx(0.25)
 
 
-def test_a_resample_without_both_classes_is_nan_and_harms_no_other():
-    scored = ScoredRows.from_arrays(np.array([0, 1, 0]), np.array([0.2, 0.7, 0.4]))
-    weights = np.array([[1.0, 0.0, 2.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]])
-    for name in ("auroc", "auprc"):
-        values = metric(name).compute(Sample(scored, weights))
-        assert np.isnan(values).tolist() == [False, True, True]
+def test_stays_have_only_the_metrics_that_support_them():
+    stays = stay_rows([1, 0, 1, 0], [24, np.nan, np.nan, np.nan])
+    names = {metric.name for metric in default_metrics() if metric.is_applicable(stays)}
+    assert {"auroc", "auprc", "brier"} <= names
+    assert {"lead_time", "episodes_detected", "false_alert_rate"} <= names
+    assert names.isdisjoint({"log_loss", "calibration_slope", "accuracy"})
+    assert names.isdisjoint({"net_benefit_at_5", "normalised_utility"})
 
 
-def test_every_metric_is_named_as_its_file():
-    for name, cls in METRICS:
-        assert cls.name == name
-        assert cls.label
-
-
-def test_score_function_is_larger_when_better():
-    y, good, bad = (
-        np.array([0, 0, 1, 1]),
-        np.array([0.1, 0.2, 0.8, 0.9]),
-        np.array([0.4, 0.6, 0.5, 0.3]),
-    )
-    for name in ("auroc", "auprc", "brier", "log_loss", "ece", "ppv_at_10"):
-        assert make_score_function(name)(y, good) > make_score_function(name)(y, bad)
-
-
-def test_score_function_refuses_what_it_cannot_rank():
-    with pytest.raises(UsageError, match='did you mean "auroc"'):
-        make_score_function("aurok")
-    with pytest.raises(UsageError, match="cannot be monitored"):
-        make_score_function("calibration_slope")
-    with pytest.raises(UsageError, match="cannot be monitored"):
-        make_score_function("normalised_utility")
-
-
-def test_score_function_travels_between_processes():
-    rng = np.random.default_rng(1)
-    y, p = rng.integers(0, 2, 200).astype(np.int8), rng.random(200)
-    score = make_score_function("auprc")
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert pool.submit(score, y, p).result() == score(y, p)
+def test_rows_have_no_lead_time():
+    rows = ScoredRows.from_arrays(np.array([0, 1]), np.array([0.2, 0.8]), np.array([False, True]))
+    assert not get_metric("lead_time").is_applicable(rows)
+    with pytest.raises(ValueError, match="no lead times"):
+        get_metric("lead_time")(rows)

@@ -15,13 +15,17 @@ from flowsheet.lifecycle.memory_study import (
     orders,
 )
 from flowsheet.lifecycle.memory_study.oracle_bound import Judged
-from tests.evaluation.conftest import make_predictions, make_ward
+from tests.evaluation.conftest import simulate_predictions, simulate_stays
 
 
 def judged(seed: int, resamples: int = 60) -> Judged:
-    sequences, signal = make_ward(seed=seed)
+    sequences, signal = simulate_stays(seed=seed)
     law = 1 / (1 + np.exp(2.0 - signal))
-    told = {**make_predictions(signal), "same": law, "base": np.full(len(law), sequences.y.mean())}
+    told = {
+        **simulate_predictions(signal),
+        "same": law,
+        "base": np.full(len(law), sequences.y.mean()),
+    }
     return judge(sequences, told, law, "base", resamples=resamples, seed=seed)
 
 
@@ -37,24 +41,26 @@ def test_the_law_is_the_ceiling_and_the_baseline_the_floor(rounds):
         assert share[name]["value"] == pytest.approx(value)
         assert share[name]["low"] == pytest.approx(value)
     assert (
-        share["blunt"]["value"] < 0.5 < share["twin"]["value"] < 1.05
+        share["noisy"]["value"] < 0.5 < share["similar"]["value"] < 1.05
     )  # on few rows luck may beat the law
-    assert share["sharp"]["low"] < share["sharp"]["value"] < share["sharp"]["high"]
-    assert table["model"].unique(maintain_order=True).to_list()[-1] in ("base", "blunt")
-    assert table.filter(model="sharp", metric="auroc")["values"].to_list()[0] == [
-        r.figures["sharp", "auroc"] for r in rounds
+    assert share["accurate"]["low"] < share["accurate"]["value"] < share["accurate"]["high"]
+    assert table["model"].unique(maintain_order=True).to_list()[-1] in ("base", "noisy")
+    assert table.filter(model="accurate", metric="auroc")["values"].to_list()[0] == [
+        r.figures["accurate", "auroc"] for r in rounds
     ]
 
 
 def test_the_order_is_told_with_both_intervals(rounds):
-    table = orders(rounds, [("sharp", "blunt"), ("blunt", "sharp"), ("sharp", "nobody")], 0.95)
+    table = orders(
+        rounds, [("accurate", "noisy"), ("noisy", "accurate"), ("accurate", "nobody")], 0.95
+    )
     assert table.height == 2
     one, two = table.iter_rows(named=True)
     assert one["value"] == pytest.approx(-two["value"])
     assert one["high"] < 0 < two["low"]
     assert one["replicates_low"] < one["value"] < one["replicates_high"]
     assert (one["below"], two["below"]) == (3, 0)
-    assert "sharp is lower than that of blunt" in one["sentence"]
+    assert "accurate is lower than that of noisy" in one["sentence"]
     assert "lower in 3 of 3 replicates" in one["sentence"]
 
 
@@ -62,7 +68,7 @@ def test_the_interval_over_subjects_covers_a_true_difference_of_nothing():
     """Two models that are equally blind: the interval holds 0 about as often as it says."""
     held = 0
     for seed in range(40):
-        sequences, signal = make_ward(seed=seed, subjects=60)
+        sequences, signal = simulate_stays(seed=seed, n_subjects=60)
         rng = np.random.default_rng(seed)
         told = {
             name: 1 / (1 + np.exp(2 - rng.normal(size=len(signal)) * 0.5)) for name in ("a", "b")
@@ -76,7 +82,7 @@ def test_the_interval_over_subjects_covers_a_true_difference_of_nothing():
 
 
 def test_one_replicate_has_no_spread_between_replicates():
-    table = orders([judged(0)], [("sharp", "blunt")], 0.95)
+    table = orders([judged(0)], [("accurate", "noisy")], 0.95)
     assert math.isnan(table["replicates_low"][0])
     assert "over replicates" not in table["sentence"][0]
 
@@ -84,4 +90,4 @@ def test_one_replicate_has_no_spread_between_replicates():
 def test_without_resamples_there_are_figures_but_no_intervals():
     table = figures([judged(0, resamples=0)], 0.95)
     assert table["low"].is_nan().all()
-    assert table.filter(pl.col("model") == "sharp")["value"].is_finite().all()
+    assert table.filter(pl.col("model") == "accurate")["value"].is_finite().all()

@@ -1,6 +1,25 @@
-"""Figures of merit: one small file each, found by name."""
+"""Measures of predictive performance: one small file each, found by name."""
 
+from flowsheet.evaluation.metrics._catalog import (
+    get_metric,
+    list_families,
+    name_pattern,
+    select_metrics,
+)
+from flowsheet.evaluation.metrics._operating_point import OperatingPointMetric
 from flowsheet.evaluation.metrics._score import is_monitorable, make_score_function
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, ScoredRows
+from flowsheet.evaluation.metrics.base import METRICS, Metric, RequiredInput, ScoredRows
 
-__all__ = ["METRICS", "Metric", "Needs", "ScoredRows", "is_monitorable", "make_score_function"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "OperatingPointMetric",
+    "RequiredInput",
+    "ScoredRows",
+    "get_metric",
+    "is_monitorable",
+    "list_families",
+    "make_score_function",
+    "name_pattern",
+    "select_metrics",
+]

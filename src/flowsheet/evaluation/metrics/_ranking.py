@@ -1,8 +1,9 @@
-"""Counts of true and false alarms at every threshold that matters, for many weightings at once.
+"""Counts of true and false alerts at every threshold that matters, for many weightings at once.
 
-Only the scores of rows with the event matter as thresholds: between two of them the curves run
-straight. Rows are summed by subject and threshold once, as sparse matrices; each resample is then a
-product with its subject weights, exact as long as the counts stay below 2^53.
+Only the probabilities of rows with the event matter as thresholds: between two of them the ROC and
+precision-recall curves are straight lines. Rows are summed by subject and threshold once, as sparse
+matrices; each resample is then a product with its subject weights, exact as long as the counts stay
+below 2^53.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from flowsheet.typing import Floats, Ints, Labels
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Weighted counts at J thresholds, the distinct scores of rows with the event, ascending; shapes (J, B)."""
+class ThresholdCounts:
+    """Weighted counts of rows at J ascending thresholds in B samples; shapes (J, B).
 
-    positive: Floats  # rows with the event that have just this score
-    tp: Floats  # rows with the event at or above it
-    above: Floats  # rows without the event strictly above it
-    tie: Floats  # rows without the event that have just this score
+    The thresholds are the distinct probabilities of the rows with the event.
+    """
+
+    tied_events: Floats  # rows with the event whose probability equals the threshold
+    true_positives: Floats  # rows with the event at or above the threshold
+    non_events_above: Floats  # rows without the event strictly above the threshold
+    tied_non_events: Floats  # rows without the event whose probability equals the threshold
 
     @property
-    def fp(self) -> Floats:
+    def false_positives(self) -> Floats:
         """Rows without the event at or above the threshold."""
-        return self.above + self.tie
+        return self.non_events_above + self.tied_non_events
 
 
 @dataclass(frozen=True)
@@ -35,45 +39,54 @@ class Ranking:
     """Rows counted by threshold and subject: sparse matrices with S columns."""
 
     thresholds: Floats  # (J,) ascending
-    positive: Any  # (J, S)
-    above: Any  # (J + 1, S) row j: rows without the event above exactly j of the thresholds
-    tie: Any  # (J, S)
+    tied_events: Any  # (J, S)
+    non_events_above: Any  # (J + 1, S); row j: rows without the event above exactly j thresholds
+    tied_non_events: Any  # (J, S)
 
     @classmethod
-    def from_rows(cls, y: Labels, p: Floats, subject: Ints, subjects: int) -> Ranking:
-        """Count the rows (N,) of S subjects."""
-        event = y == 1
-        thresholds, place = np.unique(p[event], return_inverse=True)
+    def from_rows(cls, y: Labels, p: Floats, subject: Ints, n_subjects: int) -> Ranking:
+        """Count rows by threshold and subject.
+
+        Args:
+            y: labels, shape (N,).
+            p: predicted probabilities, shape (N,).
+            subject: position of each row's subject, 0..S-1, shape (N,).
+            n_subjects: S, the number of subjects; some may have no row.
+        """
+        is_event = y == 1
+        thresholds, threshold_index = np.unique(p[is_event], return_inverse=True)
         size = len(thresholds)
-        other, who = p[~event], subject[~event]
-        exceeded = np.searchsorted(thresholds, other)
-        tied = np.zeros(len(other), np.bool_)
-        inside = exceeded < size
-        tied[inside] = thresholds[exceeded[inside]] == other[inside]
+        other_p, other_subject = p[~is_event], subject[~is_event]
+        n_below = np.searchsorted(thresholds, other_p)
+        is_tied = np.zeros(len(other_p), np.bool_)
+        in_range = n_below < size
+        is_tied[in_range] = thresholds[n_below[in_range]] == other_p[in_range]
         return cls(
             thresholds,
-            positive=_counts(place, subject[event], (size, subjects)),
-            above=_counts(exceeded, who, (size + 1, subjects)),
-            tie=_counts(exceeded[tied], who[tied], (size, subjects)),
+            tied_events=_sparse_counts(threshold_index, subject[is_event], (size, n_subjects)),
+            non_events_above=_sparse_counts(n_below, other_subject, (size + 1, n_subjects)),
+            tied_non_events=_sparse_counts(
+                n_below[is_tied], other_subject[is_tied], (size, n_subjects)
+            ),
         )
 
-    def curve(self, weights: Floats) -> Curve:
+    def count(self, weights: Floats) -> ThresholdCounts:
         """The counts under each of B weightings, ``weights`` of shape (S, B)."""
-        positive = self.positive @ weights
-        return Curve(
-            positive=positive,
-            tp=_from_above(positive),
-            above=_from_above(self.above @ weights)[1:],
-            tie=self.tie @ weights,
+        tied_events = self.tied_events @ weights
+        return ThresholdCounts(
+            tied_events=tied_events,
+            true_positives=_reverse_cumsum(tied_events),
+            non_events_above=_reverse_cumsum(self.non_events_above @ weights)[1:],
+            tied_non_events=self.tied_non_events @ weights,
         )
 
 
-def _counts(place: Ints, subject: Ints, shape: tuple[int, int]) -> Any:
+def _sparse_counts(row: Ints, column: Ints, shape: tuple[int, int]) -> Any:
     from scipy.sparse import csr_array
 
-    return csr_array((np.ones(len(place)), (place, subject)), shape=shape)
+    return csr_array((np.ones(len(row)), (row, column)), shape=shape)
 
 
-def _from_above(counts: Floats) -> Floats:
+def _reverse_cumsum(counts: Floats) -> Floats:
     """Cumulative sums from the last row to the first."""
     return np.cumsum(counts[::-1], axis=0)[::-1]

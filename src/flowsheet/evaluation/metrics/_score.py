@@ -1,4 +1,4 @@
-"""One figure for one model's rows, larger is better: what a tuner watches."""
+"""One number for one model's predictions, larger is better: what tuning maximizes."""
 
 from __future__ import annotations
 
@@ -6,38 +6,40 @@ from collections.abc import Callable
 from functools import partial
 
 from flowsheet.errors import UsageError
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, ScoredRows
+from flowsheet.evaluation.metrics._catalog import get_metric, name_pattern
+from flowsheet.evaluation.metrics.base import METRICS, Metric, RequiredInput, ScoredRows
 from flowsheet.typing import AnyArray
 
 
 def make_score_function(metric: str) -> Callable[[AnyArray, AnyArray], float]:
-    """A function of (y, p) of which larger is better; it may be sent to another process.
+    """A function of (y, p) whose result is larger for better predictions.
 
-    NaN where there is no row of either kind. Losses are negated.
+    It can be sent to another process. Losses are negated; NaN without rows of both classes.
 
     >>> import numpy as np
     >>> make_score_function("auroc")(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
     0.875
 
     Raises:
-        UsageError: there is no such metric, or it does not rank models by their probabilities.
+        UsageError: there is no such metric, or it does not rank models by probabilities alone.
     """
-    chosen = METRICS.get(metric)
-    if not is_monitorable(chosen):
-        known = [name for name, each in METRICS if is_monitorable(each)]
+    if not is_monitorable(get_metric(metric)):
+        choices = [name_pattern(known) for _, known in METRICS if is_monitorable(known)]
         raise UsageError(
-            f"the metric {metric!r} cannot be monitored: it does not rank models by their probabilities",
-            todo=f"choose one of {', '.join(known)}",
+            f"the metric {metric!r} cannot be monitored: "
+            "it does not rank models by their probabilities",
+            todo=f"choose one of {', '.join(choices)}",
         )
     return partial(_score, metric)
 
 
-def is_monitorable(metric: type[Metric]) -> bool:
-    """Whether the metric ranks models by probabilities alone."""
-    return metric.needs is Needs.probabilities and metric.larger_is_better is not None
+def is_monitorable(metric: Metric | type[Metric]) -> bool:
+    """Whether the metric ranks models by their probabilities alone."""
+    is_from_probabilities = metric.requires is RequiredInput.probabilities
+    return is_from_probabilities and metric.larger_is_better is not None
 
 
-def _score(metric: str, y: AnyArray, p: AnyArray) -> float:
-    chosen = METRICS.get(metric)()
-    value = chosen(ScoredRows.from_arrays(y, p))
-    return value if chosen.larger_is_better else -value
+def _score(metric_name: str, y: AnyArray, p: AnyArray) -> float:
+    metric = get_metric(metric_name)
+    value = metric(ScoredRows.from_arrays(y, p))
+    return value if metric.larger_is_better else -value

@@ -1,20 +1,32 @@
-"""Accuracy of the alarms."""
+"""Accuracy of the alerts."""
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, alarms, ratio
+from flowsheet.evaluation.metrics.base import (
+    METRICS,
+    Metric,
+    RequiredInput,
+    Sample,
+    get_alerts,
+    safe_divide,
+)
 from flowsheet.typing import Floats
 
 
 @METRICS.register("accuracy")
 class Accuracy(Metric):
-    """Share of rows whose alarm is right. Where events are rare, silence scores well: read it beside the others."""
+    """Share of rows that are classified correctly.
+
+    Where events are rare, it is high without any alert: read it together with other metrics.
+    """
 
     name = "accuracy"
     label = "Accuracy"
     larger_is_better = True
-    needs = Needs.alarms
+    requires = RequiredInput.alerts
 
     def compute(self, sample: Sample) -> Floats:
-        """Right rows over rows."""
-        return ratio(sample.total(alarms(sample.scored) == (sample.scored.y == 1)), sample.rows)
+        """Correctly classified rows over rows."""
+        scored = sample.scored
+        is_correct = get_alerts(scored) == (scored.y == 1)
+        return safe_divide(sample.weighted_sum(is_correct), sample.n_rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, safe_divide
 from flowsheet.typing import Floats
 
 
@@ -19,12 +19,13 @@ class Auprc(Metric):
 
     name = "auprc"
     label = "AUPRC"
-    per_stay = True
+    supports_stays = True
     larger_is_better = True
 
     def compute(self, sample: Sample) -> Floats:
-        """Mean over the rows with the event of the precision at their score."""
-        curve = sample.curve
-        precision = np.nan_to_num(ratio(curve.tp, curve.tp + curve.fp))
-        area = ratio((curve.positive * precision).sum(axis=0), sample.positives)
-        return np.where(sample.negatives > 0, area, np.nan)
+        """Mean precision over the rows with the event, at the threshold of their probability."""
+        counts = sample.threshold_counts
+        n_alerts = counts.true_positives + counts.false_positives
+        precision = np.nan_to_num(safe_divide(counts.true_positives, n_alerts))
+        area = safe_divide((counts.tied_events * precision).sum(axis=0), sample.n_positive)
+        return np.where(sample.n_negative > 0, area, np.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, safe_divide
 from flowsheet.typing import Floats
 
 
@@ -12,10 +12,11 @@ class Brier(Metric):
 
     name = "brier"
     label = "Brier score"
-    per_stay = True
+    supports_stays = True
     larger_is_better = False
     decimals = 4
 
     def compute(self, sample: Sample) -> Floats:
-        """Weighted mean of squared differences."""
-        return ratio(sample.total((sample.scored.p - sample.scored.y) ** 2), sample.rows)
+        """Weighted mean of the squared differences."""
+        scored = sample.scored
+        return safe_divide(sample.weighted_sum((scored.p - scored.y) ** 2), sample.n_rows)

@@ -9,7 +9,10 @@ from flowsheet.typing import Floats
 
 @METRICS.register("calibration_slope")
 class CalibrationSlope(Metric):
-    """1 is ideal; below 1 the probabilities are too extreme, above 1 too timid (Van Calster et al. 2016)."""
+    """1 is ideal; below 1 the probabilities are too extreme, above 1 too close to the mean.
+
+    (Van Calster et al. 2016.)
+    """
 
     name = "calibration_slope"
     label = "Calibration slope"

@@ -1,21 +1,29 @@
-"""Onsets that an alarm came before."""
+"""Onsets that an alert precedes."""
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, lead_times, ratio
+from flowsheet.evaluation.metrics.base import (
+    METRICS,
+    Metric,
+    RequiredInput,
+    Sample,
+    get_lead_times,
+    safe_divide,
+)
 from flowsheet.typing import Floats
 
 
 @METRICS.register("episodes_detected")
 class EpisodesDetected(Metric):
-    """Share of the onsets that an alarm came before (see ``lead_time``)."""
+    """Share of the onsets that an alert precedes (see ``lead_time``)."""
 
     name = "episodes_detected"
     label = "Episodes detected"
     larger_is_better = True
-    needs = Needs.lead_times
-    per_stay = True
+    requires = RequiredInput.lead_times
+    supports_stays = True
 
     def compute(self, sample: Sample) -> Floats:
-        """Of stays with an onset."""
-        return ratio(sample.total(lead_times(sample.scored) > 0), sample.positives)
+        """Stays with an earlier alert over stays with an onset."""
+        is_detected = get_lead_times(sample.scored) > 0
+        return safe_divide(sample.weighted_sum(is_detected), sample.n_positive)

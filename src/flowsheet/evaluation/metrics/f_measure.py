@@ -1,26 +1,27 @@
-"""F-measure of the alarms."""
+"""F-measure of the alerts."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, alarms
+from flowsheet.evaluation.metrics.base import METRICS, Metric, RequiredInput, Sample, get_alerts
 from flowsheet.typing import Floats
 
 
 @METRICS.register("f_measure")
 class FMeasure(Metric):
-    """Harmonic mean of sensitivity and positive predictive value; 1 when there is nothing to find and no alarm."""
+    """Harmonic mean of sensitivity and PPV; 1 where there is neither an event nor an alert."""
 
     name = "f_measure"
     label = "F-measure"
-    per_stay = True
+    supports_stays = True
     larger_is_better = True
-    needs = Needs.alarms
+    requires = RequiredInput.alerts
 
     def compute(self, sample: Sample) -> Floats:
         """2 TP / (2 TP + FP + FN)."""
-        alarm = alarms(sample.scored)
-        hits = sample.total(alarm & (sample.scored.y == 1))
-        rung_or_due = sample.total(alarm) + sample.positives
-        return np.divide(2 * hits, rung_or_due, out=np.ones_like(hits), where=rung_or_due > 0)
+        is_alert = get_alerts(sample.scored)
+        true_alerts = sample.weighted_sum(is_alert & (sample.scored.y == 1))
+        denominator = sample.weighted_sum(is_alert) + sample.n_positive
+        perfect = np.ones_like(true_alerts)
+        return np.divide(2 * true_alerts, denominator, out=perfect, where=denominator > 0)

@@ -1,22 +1,30 @@
-"""False alarms."""
+"""False alert rate."""
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, alarms, ratio
+from flowsheet.evaluation.metrics.base import (
+    METRICS,
+    Metric,
+    RequiredInput,
+    Sample,
+    get_alerts,
+    safe_divide,
+)
 from flowsheet.typing import Floats
 
 
 @METRICS.register("false_alert_rate")
-class FalseAlarmRate(Metric):
-    """Share of the rows without the event that ring; per stay: of the stays without the event that ever ring."""
+class FalseAlertRate(Metric):
+    """Share of rows without the event that raise an alert; per stay, of stays without the event."""
 
     name = "false_alert_rate"
-    label = "False alarm rate"
+    label = "False alert rate"
     larger_is_better = False
-    needs = Needs.alarms
-    per_stay = True
+    requires = RequiredInput.alerts
+    supports_stays = True
 
     def compute(self, sample: Sample) -> Floats:
-        """Of rows with y = 0."""
+        """FP / (FP + TN)."""
         scored = sample.scored
-        return ratio(sample.total(alarms(scored) & (scored.y == 0)), sample.negatives)
+        is_false_alert = get_alerts(scored) & (scored.y == 0)
+        return safe_divide(sample.weighted_sum(is_false_alert), sample.n_negative)

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Needs, Sample, lead_times
+from flowsheet.evaluation.metrics.base import METRICS, Metric, RequiredInput, Sample, get_lead_times
 from flowsheet.typing import Floats
 
 
 @METRICS.register("lead_time")
 class LeadTime(Metric):
-    """Median hours from a stay's first alarm to its first onset, over the onsets that an alarm came
-    before.
+    """Median hours from a stay's first alert to its onset, over the onsets with an earlier alert.
 
-    An onset is dated to the end of the step in which it falls: the true lead is shorter by up to
-    one step. To be read beside ``episodes_detected`` and the false alarms: who rings always is
-    early always. Every model has detected episodes of its own, so that medians are not tested in
-    pairs.
+    An onset is dated to the end of the step in which it falls: the true lead time is shorter by up
+    to one step. Read it together with ``episodes_detected`` and ``false_alert_rate``: a model that
+    always raises an alert is always early. Every model detects other episodes, so that medians are
+    not tested in pairs.
     """
 
     name = "lead_time"
     label = "Lead time, h"
     larger_is_better = True
     decimals = 1
-    needs = Needs.lead_times
-    compared = False
-    per_stay = True
+    requires = RequiredInput.lead_times
+    is_compared = False
+    supports_stays = True
 
     def compute(self, sample: Sample) -> Floats:
-        """Weighted median, the middle of the two middle values where there are two."""
-        lead = lead_times(sample.scored)
-        detected = np.flatnonzero(lead > 0)
-        order = detected[np.argsort(lead[detected], kind="stable")]
+        """Weighted median; of an even number of stays the middle of the two middle values."""
+        hours = get_lead_times(sample.scored)
+        detected = np.flatnonzero(hours > 0)
+        order = detected[np.argsort(hours[detected], kind="stable")]
         if not len(order):
-            return np.full(sample.weights.shape[1], np.nan)
-        reached = np.cumsum(sample.weights[sample.scored.subject[order]], axis=0)
-        half = reached[-1] / 2
-        low, high = ((reached >= half).argmax(axis=0), (reached > half).argmax(axis=0))
-        return np.where(half > 0, (lead[order][low] + lead[order][high]) / 2, np.nan)
+            return np.full(sample.size, np.nan)
+        cumulative = np.cumsum(sample.weights[sample.scored.subject[order]], axis=0)
+        half = cumulative[-1] / 2
+        lower = (cumulative >= half).argmax(axis=0)
+        upper = (cumulative > half).argmax(axis=0)
+        median = (hours[order][lower] + hours[order][upper]) / 2
+        return np.where(half > 0, median, np.nan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, ratio
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, safe_divide
 from flowsheet.numerics import log_losses
 from flowsheet.typing import Floats
 
@@ -25,4 +25,4 @@ class LogLoss(Metric):
         """Weighted mean of the rows' losses."""
         scored = sample.scored
         losses = scored.cached("log loss", lambda: log_losses(scored.y, scored.p, EPSILON))
-        return ratio(sample.total(losses), sample.rows)
+        return safe_divide(sample.weighted_sum(losses), sample.n_rows)

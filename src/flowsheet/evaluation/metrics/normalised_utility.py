@@ -1,4 +1,4 @@
-"""PhysioNet 2019's normalised utility."""
+"""The normalised utility of the PhysioNet Challenge 2019."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import numpy as np
 from flowsheet.evaluation.metrics.base import (
     METRICS,
     Metric,
-    Needs,
+    RequiredInput,
     Sample,
     ScoredRows,
-    alarms,
-    ratio,
+    get_alerts,
+    safe_divide,
 )
 from flowsheet.typing import Bools, Floats
 
-EARLY, OPTIMAL, LATE = -12.0, -6.0, 3.0
-"""Hours from onset: the first that earns, the best one, the last one."""
-HIT, MISS, FALSE_ALARM = 1.0, -2.0, -0.05
+EARLIEST, OPTIMAL, LATEST = -12.0, -6.0, 3.0
+"""Hours from onset between which a true alert has a positive utility, and where it is highest."""
+TRUE_ALERT, MISSED_ALERT, FALSE_ALERT = 1.0, -2.0, -0.05
+"""The largest utilities and penalties of a row."""
 
 
 @METRICS.register("normalised_utility")
 class NormalisedUtility(Metric):
-    """What alarms earn for their timing: 1 is the best that could be done, 0 is silence.
+    """Utility of the alerts by their time before onset: 1 is the best possible, 0 is no alerts.
 
     Reyna et al. 2020, with the parameters of
     https://github.com/physionetchallenges/evaluation-2019. The label turns positive six hours
@@ -34,46 +35,48 @@ class NormalisedUtility(Metric):
     name = "normalised_utility"
     label = "Normalised utility"
     larger_is_better = True
-    needs = Needs.whole_stays
+    requires = RequiredInput.whole_stays
 
     def compute(self, sample: Sample) -> Floats:
-        """Between silence (0) and the best alarms (1)."""
-        worth = sample.scored.cached("utility", lambda: RowUtility.from_rows(sample.scored))
-        silent = sample.total(worth.silent)
-        observed = sample.total(np.where(alarms(sample.scored), worth.alarm, worth.silent))
-        best = sample.total(np.where(worth.best, worth.alarm, worth.silent))
-        return ratio(observed - silent, best - silent)
+        """(Observed - no alerts) / (best - no alerts)."""
+        scored = sample.scored
+        utility = scored.cached("utility", lambda: RowUtility.from_rows(scored))
+        silent = sample.weighted_sum(utility.silent)
+        observed = sample.weighted_sum(np.where(get_alerts(scored), utility.alert, utility.silent))
+        best = sample.weighted_sum(np.where(utility.is_best, utility.alert, utility.silent))
+        return safe_divide(observed - silent, best - silent)
 
 
 @dataclass(frozen=True)
 class RowUtility:
-    """What an alarm, or none, is worth at each row; shapes (N,)."""
+    """The utility of an alert, and of no alert, at each row; shapes (N,)."""
 
-    alarm: Floats
+    alert: Floats
     silent: Floats
-    best: Bools  # whether the best alarms ring here
+    is_best: Bools  # whether the best possible predictions raise an alert here
 
     @classmethod
     def from_rows(cls, scored: ScoredRows) -> RowUtility:
-        """From the steps and labels of whole stays with hourly rows."""
+        """The utilities of whole stays with hourly rows."""
         hours = hours_from_onset(scored)
-        septic = np.isfinite(hours)
-        hours = np.where(septic, hours, 0.0)
-        ahead, counts = hours <= OPTIMAL, hours <= LATE
-        rising = np.maximum(HIT * (hours - EARLY) / (OPTIMAL - EARLY), FALSE_ALARM)
-        falling = HIT * (LATE - hours) / (LATE - OPTIMAL)
-        missing = np.where(ahead, 0.0, MISS * (hours - OPTIMAL) / (LATE - OPTIMAL))
+        is_septic = np.isfinite(hours)
+        hours = np.where(is_septic, hours, 0.0)
+        is_early, counts = hours <= OPTIMAL, hours <= LATEST
+        rising = np.maximum(TRUE_ALERT * (hours - EARLIEST) / (OPTIMAL - EARLIEST), FALSE_ALERT)
+        falling = TRUE_ALERT * (LATEST - hours) / (LATEST - OPTIMAL)
+        missed = np.where(is_early, 0.0, MISSED_ALERT * (hours - OPTIMAL) / (LATEST - OPTIMAL))
+        septic_alert = np.where(is_early, rising, falling) * counts
         return cls(
-            alarm=np.where(septic, np.where(ahead, rising, falling) * counts, FALSE_ALARM),
-            silent=np.where(septic, missing * counts, 0.0),
-            best=septic & (hours >= EARLY) & counts,
+            alert=np.where(is_septic, septic_alert, FALSE_ALERT),
+            silent=np.where(is_septic, missed * counts, 0.0),
+            is_best=is_septic & (hours >= EARLIEST) & counts,
         )
 
 
 def hours_from_onset(scored: ScoredRows) -> Floats:
-    """Hours of each row after its stay's onset (before: negative); infinite in stays without one."""
-    first = np.full(int(scored.stay.max(initial=-1)) + 1, np.inf)
-    positive = scored.y == 1
-    np.minimum.at(first, scored.stay[positive], scored.step[positive])
-    onset = first[scored.stay] - OPTIMAL
+    """Hours from its stay's onset to each row (before onset: negative); infinite without onset."""
+    first_positive = np.full(int(scored.stay.max(initial=-1)) + 1, np.inf)
+    is_positive = scored.y == 1
+    np.minimum.at(first_positive, scored.stay[is_positive], scored.step[is_positive])
+    onset = first_positive[scored.stay] - OPTIMAL
     return np.where(np.isfinite(onset), scored.step - onset, np.inf)

@@ -1,4 +1,4 @@
-"""Who the figures are about: tables and drawings of the cohort."""
+"""The cohort section: tables and charts of the patients that the results are about."""
 
 from __future__ import annotations
 
@@ -7,61 +7,58 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from flowsheet.evaluation.report import charts
+from flowsheet.evaluation.report.charts import draw_bars, humanize
 from flowsheet.evaluation.report.data import CohortReport
 
-MISSING = 60
-"""Variables in the missingness chart."""
+MAX_VARIABLES = 60
+"""Variables in the missingness charts."""
 
 
-def cohort(told: CohortReport) -> dict[str, Any]:
-    """The cohort's drawings and tables."""
-    ranked = sorted(told.missing.items(), key=lambda item: (-item[1], item[0]))[:MISSING]
+def prepare_cohort(cohort: CohortReport) -> dict[str, Any]:
+    """What the template of the section shows."""
+    shares = cohort.missing_shares.items()
+    ranked = sorted(shares, key=lambda item: (-item[1], item[0]))[:MAX_VARIABLES]
     third = -(-len(ranked) // 3)
     columns = [ranked[i : i + third] for i in range(0, len(ranked), max(third, 1))]
-    parts = [dict(row) for row in told.parts.iter_rows(named=True)]
     return {
-        "told": told,
-        "parts": [
-            {**row, "prevalence": row["events"] / row["rows"] if row["rows"] else None}
-            for row in parts
-        ],
-        "attrition": _attrition(told.attrition),
-        "prevalence": _prevalence(told.prevalence),
-        "missing": [_missing(column) for column in columns],
-        "more_missing": max(0, len(told.missing) - MISSING),
+        "data": cohort,
+        "parts": [_with_prevalence(row) for row in cohort.parts.iter_rows(named=True)],
+        "attrition": _attrition_rows(cohort.attrition),
+        "prevalence": _prevalence_tables(cohort.prevalence),
+        "missing_charts": [_draw_missing(column) for column in columns],
+        "n_not_drawn": max(0, len(cohort.missing_shares) - MAX_VARIABLES),
     }
 
 
-def _prevalence(table: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]], float]]:
-    """(grouping, lines, largest share) in the order of the table."""
+def _with_prevalence(part: dict[str, Any]) -> dict[str, Any]:
+    return {**part, "prevalence": part["events"] / part["rows"] if part["rows"] else None}
+
+
+def _prevalence_tables(table: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]], float]]:
+    """(grouping, rows, largest share) in the order of the table."""
     if table.is_empty():
         return []
-    return [
-        (
-            charts.words(str(by)),
-            list(group.iter_rows(named=True)),
-            float(str(group["share"].max() or 0)) or 1.0,
-        )
-        for (by,), group in table.group_by("by", maintain_order=True)
-    ]
+    tables = []
+    for (by,), group in table.group_by("by", maintain_order=True):
+        largest_share = float(str(group["share"].max() or 0)) or 1.0
+        tables.append((humanize(str(by)), list(group.iter_rows(named=True)), largest_share))
+    return tables
 
 
-def _missing(column: list[tuple[str, float]]) -> Markup:
-    return charts.bars(
-        [n for n, _ in column], [v for _, v in column], "Share of rows with nothing known", end=1.0
-    )
+def _draw_missing(column: list[tuple[str, float]]) -> Markup:
+    names, shares = [name for name, _ in column], [share for _, share in column]
+    return draw_bars(names, shares, "Share of rows without a known value", end=1.0)
 
 
-def _attrition(steps: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:
-    most = max((left for _, left in steps), default=0)
-    before = [None, *(left for _, left in steps[:-1])]
+def _attrition_rows(steps: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:
+    largest = max((remaining for _, remaining in steps), default=0)
+    before = [None, *(remaining for _, remaining in steps[:-1])]
     return [
         {
             "step": step,
-            "left": left,
-            "lost": None if last is None else last - left,
-            "share": left / most if most else 0,
+            "remaining": remaining,
+            "excluded": None if previous is None else previous - remaining,
+            "share": remaining / largest if largest else 0,
         }
-        for (step, left), last in zip(steps, before, strict=True)
+        for (step, remaining), previous in zip(steps, before, strict=True)
     ]

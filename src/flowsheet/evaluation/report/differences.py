@@ -1,4 +1,4 @@
-"""Every pair of models: a matrix by the leading metric, a table by the others."""
+"""The differences section: a matrix of pairs by the ranking metric, a table of pairs by all."""
 
 from __future__ import annotations
 
@@ -8,99 +8,113 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.evaluation import summaries
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import SUBSET_TITLES
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.subsets import ALL
+from flowsheet.evaluation.summaries import BETTER, NOT_ESTIMABLE, SAME, WORSE, format_p_value
 
 MARKS = {
-    summaries.BETTER: ("better", "▲"),
-    summaries.WORSE: ("worse", "▼"),
-    summaries.SAME: ("same", "≈"),
-    summaries.UNKNOWN: ("unknown", "?"),
+    BETTER: ("better", "▲"),
+    WORSE: ("worse", "▼"),
+    SAME: ("same", "≈"),
+    NOT_ESTIMABLE: ("not-estimable", "?"),
 }
-MIRROR = {summaries.BETTER: summaries.WORSE, summaries.WORSE: summaries.BETTER}
+"""CSS class and symbol of each verdict."""
+REVERSED = {BETTER: WORSE, WORSE: BETTER}
 
 
 @dataclass(frozen=True)
-class Matrix:
+class MatrixCell:
+    """Row model compared with column model."""
+
+    css: str
+    text: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class DifferenceMatrix:
     """Every pair of models."""
 
     label: str
-    how: str
-    cells: dict[
-        tuple[str, str], tuple[str, str, str]
-    ]  # (row, column): CSS class, mark and figure, verdict
-    first: list[str]  # sentences about the best model
-    rest: list[str]  # and about the other pairs
-    others: list[tuple[str, list[dict[str, str]]]]  # for each subset: title, lines of a table
+    method: str
+    cells: dict[tuple[str, str], MatrixCell]  # by (row, column)
+    best_model_summaries: list[str]
+    other_summaries: list[str]
+    pair_tables: list[tuple[str, list[dict[str, str]]]]  # for each subset: title, rows
 
 
-def matrix(evidence: Evidence) -> Matrix | None:
-    """The leading metric as a matrix, the others as a table; None where there is nothing to compare."""
+def make_matrix(evidence: Evidence) -> DifferenceMatrix | None:
+    """The pairs of models; None where there is nothing to compare."""
     if evidence.pairs.is_empty():
         return None
-    leading = evidence.pairs.filter(
-        pl.col("metric") == evidence.about["metric"], pl.col("subset") == ALL
-    )
+    ranking = evidence.pairs.filter(metric=evidence.about["metric"], subset=ALL)
     cells = {}
-    for row in leading.iter_rows(named=True):
+    for row in ranking.iter_rows(named=True):
         a, b, verdict = row["model_a"], row["model_b"], row["verdict"]
-        cells[a, b] = _cell(verdict, row["difference"])
-        cells[b, a] = _cell(MIRROR.get(verdict, verdict), -row["difference"])
-    others = [
-        (
-            title,
-            [
-                _line(row)
-                for row in evidence.pairs.filter(pl.col("subset") == subset).iter_rows(named=True)
-            ],
-        )
-        for subset, title in SUBSET_TITLES.items()
-        if subset in evidence.pairs["subset"]
-    ]
-    said, rivals = leading["summary"].to_list(), len(evidence.models) - 1
-    label = METRICS.get(evidence.about["metric"]).label
-    return Matrix(label, how_compared(evidence), cells, said[:rivals], said[rivals:], others)
-
-
-def how_compared(evidence: Evidence) -> str:
-    """Which test the verdicts come from, and how far they can be trusted."""
-    told, test = (
-        evidence.about["cross_validation"],
-        "Each pair is compared on the same resamples of the same subjects.",
+        cells[a, b] = _make_cell(verdict, row["difference"])
+        cells[b, a] = _make_cell(REVERSED.get(verdict, verdict), -row["difference"])
+    summaries, n_rivals = ranking["summary"].to_list(), len(evidence.models) - 1
+    return DifferenceMatrix(
+        label=get_metric(evidence.about["metric"]).label,
+        method=describe_comparison(evidence),
+        cells=cells,
+        best_model_summaries=summaries[:n_rivals],
+        other_summaries=summaries[n_rivals:],
+        pair_tables=[
+            (title, _pair_rows(evidence, subset))
+            for subset, title in SUBSET_TITLES.items()
+            if subset in evidence.pairs["subset"]
+        ],
     )
-    if told and not told["random"]:
-        test += (
-            " Each subject was judged by models that had not seen the site; the intervals tell nothing of how sites"
-            " that are not among these would differ."
-        )
-    elif told:
+
+
+def describe_comparison(evidence: Evidence) -> str:
+    """Which test the verdicts come from, and how they are corrected."""
+    facts = evidence.about["cross_validation"]
+    if not facts:
+        test = "Each pair is compared on the same resamples of the same subjects."
+    elif not facts["has_random_folds"]:
         test = (
-            f"Each pair is compared by its figures on the {told['repeats'] * told['folds']} folds, with a t-test that"
-            " is corrected for the training subjects that folds share (Nadeau and Bengio 2003). A difference is the"
-            " mean over the folds, and so not quite that of the figures above, which judge all predictions together."
+            "Each pair is compared on the same resamples of the same subjects. Each subject was "
+            "predicted by models that had not seen the site; the intervals do not cover differences "
+            "between these sites and others."
         )
+    else:
+        n_folds = facts["repeats"] * facts["folds"]
+        test = (
+            f"Each pair is compared by its values in the {n_folds} folds, with a t-test that is "
+            "corrected for the training subjects that folds share (Nadeau and Bengio 2003). A "
+            "difference is the mean over the folds, and therefore not exactly the difference of "
+            "the values above, which pool all predictions."
+        )
+    alpha = 1 - evidence.about["confidence"]
     return (
-        f"{test} The verdict is corrected for the number of pairs (Holm), so that among models that are all alike, one"
-        f" is called different in no more than {1 - evidence.about['confidence']:.0%} of such reports. Metrics are not"
-        " corrected for each other."
+        f"{test} The verdict is corrected for the number of pairs (Holm): where all models perform "
+        f"equally well, at most {alpha:.0%} of such reports call any pair different. It is not "
+        "corrected for the number of metrics."
     )
 
 
-def _cell(said: str, difference: float) -> tuple[str, str, str]:
-    css, mark = MARKS[said]
-    return css, mark if math.isnan(difference) else f"{mark} {difference:+.3f}", said
+def _make_cell(verdict: str, difference: float) -> MatrixCell:
+    css, symbol = MARKS[verdict]
+    text = symbol if math.isnan(difference) else f"{symbol} {difference:+.3f}"
+    return MatrixCell(css, text, verdict)
 
 
-def _line(row: dict[str, Any]) -> dict[str, str]:
-    known = not math.isnan(row["p_holm"])
+def _pair_rows(evidence: Evidence, subset: str) -> list[dict[str, str]]:
+    pairs = evidence.pairs.filter(pl.col("subset") == subset)
+    return [_pair_row(row) for row in pairs.iter_rows(named=True)]
+
+
+def _pair_row(row: dict[str, Any]) -> dict[str, str]:
+    is_estimable = not math.isnan(row["p_holm"])
     return {
-        "metric": METRICS.get(row["metric"]).label,
+        "metric": get_metric(row["metric"]).label,
         "pair": f"{row['model_a']} - {row['model_b']}",
         "difference": "" if math.isnan(row["difference"]) else f"{row['difference']:+.4f}",
-        "interval": f"[{row['low']:+.4f}, {row['high']:+.4f}]" if known else "",
-        "p": summaries.format_p_value(row["p_holm"]) if known else "",
+        "interval": f"[{row['low']:+.4f}, {row['high']:+.4f}]" if is_estimable else "",
+        "p": format_p_value(row["p_holm"]) if is_estimable else "",
         "verdict": row["verdict"],
     }

@@ -1,4 +1,4 @@
-"""Curves and lead times: what a page draws of all models together."""
+"""Curves and lead times: the figures that show all models together."""
 
 from __future__ import annotations
 
@@ -9,69 +9,73 @@ from markupsafe import Markup
 
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import SUBSET_TITLES
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import charts
-from flowsheet.evaluation.report.tables import Cell, cell
+from flowsheet.evaluation.report.tables import TableRow, make_rows
 from flowsheet.evaluation.subsets import STAYS
 
-Panel = tuple[str, Markup]
+Figure = tuple[str, Markup]
 """Caption and drawing."""
 
 
-def curve_sets(evidence: Evidence) -> list[tuple[str, list[Panel]]]:
-    """The curves of each subset: (title, panels)."""
-    found = []
+def make_curve_figures(evidence: Evidence) -> list[tuple[str, list[Figure]]]:
+    """The curves of each subset: (title, figures)."""
+    figures = []
     for subset, title in SUBSET_TITLES.items():
         points = evidence.curves.filter(pl.col("subset") == subset)
         if len(points):
-            counts = evidence.leaderboard.filter(pl.col("subset") == subset).row(0, named=True)
-            found.append(
-                (title, _curves(points, evidence.models, counts["events"] / counts["rows"]))
-            )
-    return found
+            row = evidence.leaderboard.filter(pl.col("subset") == subset).row(0, named=True)
+            prevalence = row["events"] / row["rows"]
+            figures.append((title, _draw_curves(points, evidence.models, prevalence)))
+    return figures
 
 
-def _curves(points: pl.DataFrame, models: list[str], prevalence: float) -> list[Panel]:
+def _draw_curves(points: pl.DataFrame, models: list[str], prevalence: float) -> list[Figure]:
     roc, pr, calibration, decision = (
         points.filter(pl.col("curve") == c) for c in ("roc", "pr", "calibration", "decision")
     )
-    drawn = [
-        ("Receiver operating characteristic", charts.roc(roc, models)),
-        ("Precision and recall", charts.precision_recall(pr, models, prevalence)),
+    figures = [
+        ("Receiver operating characteristic", charts.draw_roc(roc, models)),
+        ("Precision and recall", charts.draw_precision_recall(pr, models, prevalence)),
     ]
     if len(calibration):
-        drawn.append(
-            ("Calibration, both axes logarithmic", charts.calibration(calibration, models))
-        )
+        drawing = charts.draw_calibration(calibration, models)
+        figures.append(("Calibration, both axes logarithmic", drawing))
     if len(decision):
-        drawn.append(("Decision curves", charts.decision(decision, models, prevalence)))
-    return drawn
+        drawing = charts.draw_decision_curves(decision, models, prevalence)
+        figures.append(("Decision curves", drawing))
+    return figures
 
 
-LEAD = ("episodes_detected", "lead_time", "false_alert_rate")
+LEAD_TIME_METRICS = {
+    "episodes_detected": "Episodes detected",
+    "lead_time": "Median lead time, h",
+    "false_alert_rate": "Stays without the event that raise an alert",
+}
+"""Name and column head."""
 
 
 @dataclass(frozen=True)
-class LeadTimes:
-    """How early each model rings."""
+class LeadTimeSection:
+    """How early each model raises its first alert."""
 
-    episodes: int
+    n_episodes: int
     labels: list[str]
-    lines: list[tuple[str, str, list[Cell]]]  # CSS class, model, a cell for each label
+    rows: list[TableRow]
     drawing: Markup
 
 
-def lead_times(evidence: Evidence) -> LeadTimes | None:
-    """None where no model has alarms."""
-    board = evidence.leaderboard.filter(pl.col("subset") == STAYS, pl.col("metric").is_in(LEAD))
-    if evidence.lead_times.is_empty() or board.is_empty():
+def make_lead_time_section(evidence: Evidence) -> LeadTimeSection | None:
+    """The table and the chart; None where no model has alerts."""
+    per_stay = evidence.leaderboard.filter(
+        pl.col("subset") == STAYS, pl.col("metric").is_in(list(LEAD_TIME_METRICS))
+    )
+    if evidence.lead_times.is_empty() or per_stay.is_empty():
         return None
-    figures = {(row["model"], row["metric"]): row for row in board.iter_rows(named=True)}
-    metrics = [METRICS.get(name)() for name in LEAD]
-    lines = [
-        (charts.style(i), m, [cell(figures.get((m, metric.name)), metric) for metric in metrics])
-        for i, m in enumerate(evidence.models)
-    ]
-    labels = [metrics[0].label, "Median lead time, h", "Stays without the event that ring"]
-    drawing = charts.lead_times(evidence.lead_times, evidence.models)
-    return LeadTimes(board["events"][0], labels, lines, drawing)
+    metrics = [get_metric(name) for name in LEAD_TIME_METRICS]
+    return LeadTimeSection(
+        n_episodes=per_stay["events"][0],
+        labels=list(LEAD_TIME_METRICS.values()),
+        rows=make_rows(metrics, evidence.models, per_stay),
+        drawing=charts.draw_lead_times(evidence.lead_times, evidence.models),
+    )

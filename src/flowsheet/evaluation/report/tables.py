@@ -1,153 +1,173 @@
-"""The leaderboard, subset by subset, and the subgroups: what the tables of a page show."""
+"""The tables of the page: the leaderboard of each subset, and the subgroups."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from markupsafe import Markup
 
-from flowsheet.evaluation import summaries
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SHOWN, SUBSET_TITLES
-from flowsheet.evaluation.metrics import METRICS, Metric
-from flowsheet.evaluation.report import charts
+from flowsheet.evaluation.leaderboard import SUBSET_TITLES, leading_metrics
+from flowsheet.evaluation.metrics import Metric, get_metric
+from flowsheet.evaluation.report.charts import Estimate, css_class, draw_forest, humanize
 from flowsheet.evaluation.subsets import STAYS
+from flowsheet.evaluation.summaries import estimate_parts
 
-FOREST = 3
+N_FOREST_PLOTS = 3
 """Metrics drawn as forest plots."""
+MAX_COLUMNS = 8
+"""Metrics in a table that still fits a laptop."""
 
 Cell = tuple[str, str]
-"""A figure and its interval, as texts; the second may be empty."""
+"""A value and its interval, as texts; either may be empty."""
+
+
+class TableRow(NamedTuple):
+    """One model's line of a table."""
+
+    css: str
+    model: str
+    cells: list[Cell]
 
 
 @dataclass(frozen=True)
-class Table:
+class MetricTable:
     """Some metrics of all models, best model first."""
 
     labels: list[str]
-    lines: list[tuple[str, str, list[Cell]]]  # CSS class, model, a cell for each label
+    rows: list[TableRow]
+
+
+class ForestPlot(NamedTuple):
+    """One metric of all models as a drawing."""
+
+    label: str
+    direction: str
+    drawing: Markup
 
 
 @dataclass(frozen=True)
-class Board:
+class SubsetLeaderboard:
     """The leaderboard of one subset."""
 
     title: str
     unit: str
     counts: dict[str, int]  # rows, events, subjects
-    forests: list[tuple[str, str, Markup]]  # label, which way is better, drawing
-    tables: list[Table]  # the leading metrics, the rest in handfuls
+    forest_plots: list[ForestPlot]
+    tables: list[MetricTable]  # the leading metrics, then the others
     reasons: list[str]
 
 
-ABREAST = 8
-"""Metrics in a table that still fits a laptop."""
-
-
-def boards(evidence: Evidence) -> list[Board]:
-    """One for all rows, one for transitions in where there is one, one for stays."""
+def make_leaderboards(evidence: Evidence) -> list[SubsetLeaderboard]:
+    """One for all rows, one for new onsets where they are a part, one for stays."""
     return [
-        _board(evidence, subset, title)
+        _make_leaderboard(evidence, subset, title)
         for subset, title in SUBSET_TITLES.items()
         if subset in evidence.about["subsets"]
     ]
 
 
-def _board(evidence: Evidence, subset: str, title: str) -> Board:
+def _make_leaderboard(evidence: Evidence, subset: str, title: str) -> SubsetLeaderboard:
     frame = evidence.leaderboard.filter(pl.col("subset") == subset)
-    known = frame["metric"].unique(maintain_order=True).to_list()
-    leading = [m for m in dict.fromkeys([evidence.about["metric"], *SHOWN]) if m in known]
-    rest = [m for m in known if m not in leading]
-    sets = [[METRICS.get(m)() for m in names] for names in (leading, *_handfuls(rest))]
-    figures = {(row["model"], row["metric"]): row for row in frame.iter_rows(named=True)}
+    leading = [get_metric(name) for name in leading_metrics(evidence, frame)]
+    leading_names = {metric.name for metric in leading}
+    available = frame["metric"].unique(maintain_order=True).to_list()
+    others = [get_metric(name) for name in available if name not in leading_names]
     estimable = set(frame.filter(pl.col("value").is_not_nan())["metric"])
-    return Board(
+    return SubsetLeaderboard(
         title,
         "stays" if subset == STAYS else "rows",
         counts=frame.select("rows", "events", "subjects").row(0, named=True),
-        forests=[
-            _forest(metric, evidence.models, figures)
-            for metric in sets[0][:FOREST]
+        forest_plots=[
+            _draw_metric(metric, evidence.models, frame)
+            for metric in leading[:N_FOREST_PLOTS]
             if metric.name in estimable
         ],
-        tables=[_table(metrics, evidence.models, figures) for metrics in sets if metrics],
+        tables=[
+            MetricTable(
+                [metric.label for metric in metrics], make_rows(metrics, evidence.models, frame)
+            )
+            for metrics in (leading, *_split_evenly(others))
+            if metrics
+        ],
         reasons=frame["reason"].drop_nulls().unique(maintain_order=True).to_list(),
     )
 
 
-def _handfuls(names: list[str]) -> list[list[str]]:
-    tables = -(-len(names) // ABREAST)
-    size = -(-len(names) // tables) if tables else 1
-    return [names[i : i + size] for i in range(0, len(names), size)]
+def _split_evenly(metrics: list[Metric]) -> list[list[Metric]]:
+    """Metrics for as few tables of at most ``MAX_COLUMNS`` columns as possible."""
+    n_tables = -(-len(metrics) // MAX_COLUMNS)
+    size = -(-len(metrics) // n_tables) if n_tables else 1
+    return [metrics[i : i + size] for i in range(0, len(metrics), size)]
 
 
-_Figures = dict[tuple[str, str], dict[str, Any]]
+def make_rows(
+    metrics: Sequence[Metric], models: Sequence[str], frame: pl.DataFrame
+) -> list[TableRow]:
+    """A line for each model with a cell for each metric, from rows of the leaderboard."""
+    estimates = _by_model_and_metric(frame)
+    rows = []
+    for rank, model in enumerate(models):
+        cells = [make_cell(estimates.get((model, metric.name)), metric) for metric in metrics]
+        rows.append(TableRow(css_class(rank), model, cells))
+    return rows
 
 
-def _table(metrics: list[Metric], models: list[str], figures: _Figures) -> Table:
-    lines = [
-        (charts.style(i), m, [cell(figures.get((m, metric.name)), metric) for metric in metrics])
-        for i, m in enumerate(models)
-    ]
-    return Table([metric.label for metric in metrics], lines)
+def _by_model_and_metric(frame: pl.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(row["model"], row["metric"]): row for row in frame.iter_rows(named=True)}
 
 
-def cell(figure: dict[str, Any] | None, metric: Metric) -> Cell:
-    """A figure as texts; empty where a model was not asked for it."""
-    return (
-        ("", "")
-        if figure is None
-        else summaries.estimate_parts(
-            figure["value"], figure["low"], figure["high"], metric.decimals
-        )
-    )
+def make_cell(estimate: dict[str, Any] | None, metric: Metric) -> Cell:
+    """A value and its interval; empty where the metric is not computed for the model."""
+    if estimate is None:
+        return "", ""
+    return estimate_parts(estimate["value"], estimate["low"], estimate["high"], metric.decimals)
 
 
-def _forest(metric: Metric, models: list[str], figures: _Figures) -> tuple[str, str, Markup]:
-    told = [
-        (m, figures[m, metric.name], charts.style(i))
-        for i, m in enumerate(models)
-        if (m, metric.name) in figures
-    ]
-    rows = [
-        charts.Figure(m, figure["value"], figure["low"], figure["high"], css)
-        for m, figure, css in told
-    ]
-    better = {
+def _draw_metric(metric: Metric, models: list[str], frame: pl.DataFrame) -> ForestPlot:
+    rows = _by_model_and_metric(frame)
+    estimates = []
+    for rank, model in enumerate(models):
+        row = rows.get((model, metric.name))
+        if row is not None:
+            estimate = Estimate(model, row["value"], row["low"], row["high"], css_class(rank))
+            estimates.append(estimate)
+    directions = {
         True: "higher is better",
         False: "lower is better",
         None: f"{metric.ideal:g} is ideal",
     }
-    return metric.label, better[metric.larger_is_better], charts.forest(metric.label, rows)
+    direction = directions[metric.larger_is_better]
+    return ForestPlot(metric.label, direction, draw_forest(metric.label, estimates))
 
 
 @dataclass(frozen=True)
-class Subgroups:
+class SubgroupSection:
     """One metric of all models in every subgroup."""
 
     label: str
-    groupings: list[
-        tuple[str, list[dict[str, Any]]]
-    ]  # name, lines: group, rows, events, subjects, cells
+    groupings: list[tuple[str, list[dict[str, Any]]]]
+    """Name, and rows of: group, rows, events, subjects, cells."""
 
 
-def subgroups(evidence: Evidence) -> Subgroups | None:
-    """The leading metric by subgroup, None where there are none."""
-    metric = METRICS.get(evidence.about["metric"])()
+def make_subgroup_section(evidence: Evidence) -> SubgroupSection | None:
+    """The ranking metric by subgroup; None where there are no subgroups."""
+    metric = get_metric(evidence.about["metric"])
     frame = evidence.leaderboard.filter(
         pl.col("subset").str.contains(": "), pl.col("metric") == metric.name
     )
     if frame.is_empty():
         return None
     groupings: dict[str, list[dict[str, Any]]] = {}
-    for (subset,), group in frame.group_by("subset", maintain_order=True):
-        grouping, name = str(subset).split(": ", 1)
-        figures = {row["model"]: row for row in group.iter_rows(named=True)}
-        counts = group.select("rows", "events", "subjects").row(0, named=True)
-        cells = [cell(figures.get(m), metric) for m in evidence.models]
-        groupings.setdefault(grouping, []).append({"group": name, **counts, "cells": cells})
-    return Subgroups(
-        metric.label, [(charts.words(name), lines) for name, lines in groupings.items()]
+    for (subset,), rows in frame.group_by("subset", maintain_order=True):
+        grouping, group = str(subset).split(": ", 1)
+        by_model = {row["model"]: row for row in rows.iter_rows(named=True)}
+        counts = rows.select("rows", "events", "subjects").row(0, named=True)
+        cells = [make_cell(by_model.get(model), metric) for model in evidence.models]
+        groupings.setdefault(grouping, []).append({"group": group, **counts, "cells": cells})
+    return SubgroupSection(
+        metric.label, [(humanize(name), rows) for name, rows in groupings.items()]
     )

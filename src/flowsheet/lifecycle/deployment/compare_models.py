@@ -15,7 +15,7 @@ import yaml
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.report.data import describe_task
 from flowsheet.lifecycle.deployment.candidates import (
@@ -60,7 +60,7 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelC
         CheckFailed: tasks or rows differ, or a run has no predictions.
     """
     if metric:
-        METRICS.get(metric)
+        get_metric(metric)
     with tempfile.TemporaryDirectory() as temporary:
         candidates = [
             load_candidate(reference, Path(temporary) / str(i))

@@ -13,7 +13,7 @@ import polars as pl
 from flowsheet.config import EvaluationConfig, FrozenModel, PromotionConfig, TaskConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.subsets import ALL
 from flowsheet.lifecycle.deployment.candidates import (
     Candidate,
@@ -118,7 +118,7 @@ def _check_comparison(evidence: Evidence, config: PromotionConfig) -> GateResult
 
     The difference is signed so that positive values favour the candidate.
     """
-    metric = METRICS.get(config.metric)()
+    metric = get_metric(config.metric)
     pair = evidence.pairs.filter(metric=config.metric, subset=ALL).row(0, named=True)
     sign = 1 if (pair["model_a"] == CANDIDATE) == metric.larger_is_better else -1
     low, high = sorted((sign * pair["low"], sign * pair["high"]))
@@ -154,7 +154,7 @@ def _get_metric(evidence: Evidence, metric: str) -> float:
 
 
 def _check_subgroups(evidence: Evidence, config: PromotionConfig) -> GateResult:
-    label = METRICS.get(config.metric).label
+    label = get_metric(config.metric).label
     is_subgroup = pl.col("subset").str.contains(":")
     subgroups = evidence.leaderboard.filter(is_subgroup, model=CANDIDATE, metric=config.metric)
     subgroups = subgroups.filter(pl.col("value").is_not_nan())

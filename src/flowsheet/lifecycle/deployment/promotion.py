@@ -6,7 +6,7 @@ from flowsheet.compose import load
 from flowsheet.config import FrozenModel, PromotionConfig, validate_config
 from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.lifecycle.deployment.gates import GateResult, evaluate_gates
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.decisions import Decision, champion_history, record_decision
@@ -32,7 +32,7 @@ def load_promotion_config(name: str) -> PromotionConfig:
         UsageError: there is none, or it is invalid.
     """
     config = validate_config(PromotionConfig, load("promotion", name), where=f"promotion {name}")
-    METRICS.get(config.metric)
+    get_metric(config.metric)
     return config
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import ExperimentConfig
-from flowsheet.evaluation.metrics import METRICS, make_score_function
+from flowsheet.evaluation.metrics import make_score_function, select_metrics
 from flowsheet.tuning.space import resolve
 
 
@@ -16,6 +16,6 @@ def check_config(config: ExperimentConfig) -> None:
     """
     make_source(config.cohort)
     make_score_function(config.tuning.metric)
-    METRICS.get(config.evaluation.metric)
+    select_metrics(config.evaluation.operating_points, config.evaluation.metric)
     for model in config.models.values():
         resolve(model.kind, model)

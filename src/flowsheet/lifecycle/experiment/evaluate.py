@@ -120,10 +120,9 @@ def evaluate_predictions(
 def _fold_predictions(predictions: Predictions, fold: PredictedFold) -> FoldPredictions:
     rows = predictions.fold_rows(fold).sort("stay_id", "step")
     return FoldPredictions(
-        repeat=fold.id.repeat,
-        fold=fold.id.fold,
+        fold.id,
         subjects=rows["subject_id"].unique().sort().to_numpy(),
-        learned_from=fold.development_subjects,
+        n_training_subjects=fold.development_subjects,
         predictions=model_probabilities(rows),
         thresholds=fold.thresholds,
     )

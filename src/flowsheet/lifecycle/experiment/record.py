@@ -15,7 +15,7 @@ from pydantic import Field
 from flowsheet.config import ExperimentConfig, FrozenModel
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import lock
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
@@ -252,7 +252,7 @@ def _register(results: ExperimentResults, name: str, model_run_id: str, evidence
     metrics = _without_intervals(evidence.metrics(name))
     uri = log_model(model_run_id, stage.folder / "model_package", metrics=metrics)
     registered_name = f"{config.registry.prefix or config.name}-{name}"
-    label = METRICS.get(config.evaluation.metric).label
+    label = get_metric(config.evaluation.metric).label
     value = _format_value(metrics.get(f"test.{config.evaluation.metric}"))
     description = f"{config.description} {label} {value} on held-out subjects."
     version = model_registry.register(

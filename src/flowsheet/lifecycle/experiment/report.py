@@ -11,7 +11,7 @@ import polars as pl
 import yaml
 
 from flowsheet.cohort.extract import Extract, Manifest
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, render
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
@@ -75,9 +75,9 @@ def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
         attrition=manifest.attrition,
         quarantined=tuple((q.table, q.rule, q.rows) for q in manifest.quarantined),
         parts=pl.DataFrame(list(_split_parts(plan))),
-        missing=missing,
+        missing_shares=missing,
         prevalence=_prevalence(manifest),
-        counted=dict((*manifest.exclusions, *manifest.source_counts)),
+        processing_counts=dict((*manifest.exclusions, *manifest.source_counts)),
         parameters=flatten(manifest.source.options),
     )
 
@@ -130,7 +130,7 @@ def _model_report(results: ExperimentResults, name: str) -> ModelReport:
         family=capabilities.family.value,
         input_description=capabilities.input_description,
         params=tuning["params"],
-        tuning_score=f"{METRICS.get(config.tuning.metric).label} on the validation subjects",
+        tuning_score=f"{get_metric(config.tuning.metric).label} on the validation subjects",
         trials=pl.DataFrame(trials, schema=_TRIAL_COLUMNS),
         tables={file.stem: pl.read_parquet(file) for file in table_files},
         importance=param_importance.table,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 from markupsafe import Markup
 
-from flowsheet.evaluation.report.charts import Figure, forest, shorten
+from flowsheet.evaluation.report.charts import Estimate, draw_forest, shorten
 from flowsheet.evaluation.report.svg import WIDTH, Drawing, Scale, tick_label
 from flowsheet.lifecycle.memory_study.report_data import StayReport
 
@@ -183,8 +183,10 @@ def reach(gradients: pl.DataFrame, far: int, css: Mapping[str, str], unit: str) 
 def ceiling(figures: pl.DataFrame, models: Sequence[str], css: Mapping[str, str]) -> Markup:
     """Each model's share of the way from the baseline to the law, with the interval over subjects."""
     lines = {line["model"]: line for line in figures.filter(metric="share").iter_rows(named=True)}
-    rows = [Figure(m, lines[m]["value"], lines[m]["low"], lines[m]["high"], css[m]) for m in models]
-    return forest("Share of the ceiling reached", rows)
+    rows = [
+        Estimate(m, lines[m]["value"], lines[m]["low"], lines[m]["high"], css[m]) for m in models
+    ]
+    return draw_forest("Share of the ceiling reached", rows)
 
 
 GATES = {"forget": "m0", "input": "m1", "output": "m2"}

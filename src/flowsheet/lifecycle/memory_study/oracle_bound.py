@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.evaluation.bootstrap import bootstrap, percentile_interval
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.metrics.base import ScoredRows
 from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
@@ -41,7 +41,7 @@ def judge(
     seed: int,
 ) -> Judged:
     """Every model's figures beside the law's, on the scored rows; ``predictions`` and ``law`` have shape (N,)."""
-    metrics = [METRICS.get(name)() for name in METRIC_NAMES]
+    metrics = [get_metric(name) for name in METRIC_NAMES]
     scored = {name: _scored(sequences, p) for name, p in {**predictions, LAW: law}.items()}
     figures = {
         (name, metric.name): metric(rows) for name, rows in scored.items() for metric in metrics
@@ -69,7 +69,7 @@ def _scored(sequences: Sequences, p: Floats) -> ScoredRows:
         subject=number[stay[rows]],
         stay=stay[rows],
         step=np.asarray(sequences.step[rows], np.int64),
-        subjects=len(subjects),
+        n_subjects=len(subjects),
     )
 
 

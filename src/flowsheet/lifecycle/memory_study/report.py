@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.report.charts import style
+from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.report.charts import css_class
 from flowsheet.lifecycle.memory_study import LAW, charts
 from flowsheet.lifecycle.memory_study.report_data import MemoryReport, StayReport
 
@@ -65,7 +65,7 @@ def memory_section(report: MemoryReport, order: Sequence[str] = ()) -> Markup:
 
 def _colours(report: MemoryReport, order: Sequence[str]) -> dict[str, str]:
     names = [*order, *(model for model in report.models if model not in order)]
-    return {name: style(i) for i, name in enumerate(names)}
+    return {name: css_class(i) for i, name in enumerate(names)}
 
 
 def _legend(report: MemoryReport, css: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -132,7 +132,7 @@ def _and(names: Sequence[str]) -> str:
 
 def _table(report: MemoryReport, css: Mapping[str, str]) -> dict[str, Any]:
     """Labels and lines, the law first."""
-    labels = [METRICS.get(name)().label for name in _FIGURES[:-1]] + ["Share of the ceiling"]
+    labels = [get_metric(name).label for name in _FIGURES[:-1]] + ["Share of the ceiling"]
     distance = dict(
         report.distances.group_by("model", maintain_order=True)
         .agg(pl.col("distance").pow(2).mean().sqrt())

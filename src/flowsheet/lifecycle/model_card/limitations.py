@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from flowsheet.config import Protocol
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
 from flowsheet.evaluation.summaries import BETTER, SAME
 from flowsheet.lifecycle.model_card.facts import ModelFacts
@@ -101,7 +101,7 @@ def _persistence(facts: ModelFacts) -> Iterator[str]:
     all_rows = _leaderboard_row(facts, metric)
     new_onsets = _leaderboard_row(facts, metric, NEW_ONSETS)
     if all_rows and new_onsets and new_onsets["high"] < all_rows["low"]:
-        label = METRICS.get(metric).label
+        label = get_metric(metric).label
         yield (
             "For patients who are not septic yet, it predicts less well than the headline says: "
             f"{label} {new_onsets['value']:.3f} for new onsets, {all_rows['value']:.3f} over all "
@@ -142,8 +142,8 @@ def _subgroups(facts: ModelFacts) -> Iterator[str]:
         return
     is_below = pl.col("high") < all_rows["low"]
     is_above = pl.col("low") > all_rows["high"]
-    is_worse = is_below if METRICS.get(metric).larger_is_better else is_above
-    label = METRICS.get(metric).label
+    is_worse = is_below if get_metric(metric).larger_is_better else is_above
+    label = get_metric(metric).label
     for row in groups.filter(is_worse).to_dicts():
         yield (
             f"It is worse for {row['subset']}: {label} {row['value']:.3f}, "
@@ -153,7 +153,7 @@ def _subgroups(facts: ModelFacts) -> Iterator[str]:
 
 def _other_models(facts: ModelFacts) -> Iterator[str]:
     metric = facts.evaluation.metric
-    label = METRICS.get(metric).label
+    label = get_metric(metric).label
     pairs = facts.evidence.pairs.filter(metric=metric, subset=ALL)
     better = pairs.filter(model_b=facts.model, verdict=BETTER)["model_a"].to_list()
     if better:

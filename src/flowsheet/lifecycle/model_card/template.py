@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from flowsheet.cohort.extract import Manifest, PrevalenceEntry
 from flowsheet.evaluation import summaries
 from flowsheet.evaluation.leaderboard import SUBSET_TITLES, describe_intervals
-from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.evaluation.subsets import ALL, STAYS
 from flowsheet.lifecycle.model_card.facts import ModelFacts
@@ -113,7 +113,7 @@ def _describe_performance(facts: ModelFacts) -> dict[str, Any]:
     leaderboard = facts.evidence.leaderboard.filter(model=facts.model)
     subgroups = leaderboard.filter(pl.col("subset").str.contains(":"))
     subgroup_metrics = [name for name in _SUBGROUP_METRICS if name in set(subgroups["metric"])]
-    labels = [METRICS.get(name).label for name in subgroup_metrics]
+    labels = [get_metric(name).label for name in subgroup_metrics]
     calibration = leaderboard.filter(pl.col("metric").is_in(_CALIBRATION_METRICS), subset=ALL)
     return {
         "performance": list(_subset_tables(leaderboard)),
@@ -140,12 +140,12 @@ def _subset_tables(leaderboard: pl.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _metric_rows(leaderboard: pl.DataFrame) -> Rows:
-    return [[METRICS.get(row["metric"]).label, format_value(row)] for row in leaderboard.to_dicts()]
+    return [[get_metric(row["metric"]).label, format_value(row)] for row in leaderboard.to_dicts()]
 
 
 def format_value(row: Mapping[str, Any]) -> str:
     """The value of a leaderboard row, with its interval."""
-    decimals = METRICS.get(row["metric"]).decimals
+    decimals = get_metric(row["metric"]).decimals
     return summaries.format_estimate(row["value"], row["low"], row["high"], decimals)
 
 

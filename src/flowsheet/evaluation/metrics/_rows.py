@@ -1,0 +1,138 @@
+"""Scored rows, and weighted resamples of their subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from flowsheet.evaluation.metrics._ranking import Ranking, ThresholdCounts
+from flowsheet.typing import AnyArray, Bools, Floats, Ints, Labels
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """The labels of N scored rows of S subjects, and one model's predictions; in any order."""
+
+    y: Labels  # (N,) 0 or 1
+    p: Floats  # (N,) predicted probabilities of y = 1
+    subject: Ints  # (N,) position of the row's subject, 0..S-1
+    stay: Ints  # (N,) position of the row's stay, counted from 0
+    step: Ints  # (N,) k, counted from 1 at admission
+    n_subjects: int  # S; some may have no row
+    is_alert: Bools | None = None  # (N,) whether p reaches the decision threshold
+    has_whole_stays: bool = False
+    """The rows are all hourly rows of the stays, with labels shifted six hours ahead of onset."""
+    minimum_events: int = 1
+    is_per_stay: bool = False
+    """Each row is a stay: y whether the event occurred, p the highest probability before it."""
+    lead_time: Floats | None = None
+    """(N,) hours from a stay's first alert to its onset; NaN without either."""
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_arrays(cls, y: AnyArray, p: AnyArray, is_alert: AnyArray | None = None) -> ScoredRows:
+        """Independent rows: each is its own subject and its own stay."""
+        rows = np.arange(len(y))
+        return cls(
+            np.asarray(y, np.int8),
+            np.asarray(p, np.float64),
+            subject=rows,
+            stay=rows,
+            step=np.ones(len(y), np.int64),
+            n_subjects=len(y),
+            is_alert=None if is_alert is None else np.asarray(is_alert, np.bool_),
+        )
+
+    @property
+    def n_events(self) -> int:
+        """Number of rows with y = 1."""
+        return int(np.count_nonzero(self.y))
+
+    @property
+    def n_subjects_with_rows(self) -> int:
+        """Number of subjects with at least one row."""
+        return int(np.count_nonzero(np.bincount(self.subject, minlength=1)))
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Number of rows, of rows with the event, and of subjects with a row."""
+        return len(self.y), self.n_events, self.n_subjects_with_rows
+
+    @property
+    def reason_not_estimable(self) -> str | None:
+        """Why no metric can be estimated from these rows; None where one can."""
+        events, others = self.n_events, len(self.y) - self.n_events
+        if min(events, others) >= self.minimum_events:
+            return None
+        unit = "stays" if self.is_per_stay else "rows"
+        return (
+            f"{events:,} {unit} with the event, {others:,} without; "
+            f"at least {self.minimum_events:,} of both are needed"
+        )
+
+    def cached(self, key: str, compute: Callable[[], T]) -> T:
+        """The result of ``compute()``, computed once for all resamples."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        result: T = self._cache[key]
+        return result
+
+    @property
+    def ranking(self) -> Ranking:
+        """The rows counted by probability and subject."""
+        return self.cached(
+            "ranking", lambda: Ranking.from_rows(self.y, self.p, self.subject, self.n_subjects)
+        )
+
+
+class Sample:
+    """B weighted copies of the scored rows: subject s counts ``weights[s, b]`` times in copy b."""
+
+    def __init__(self, scored: ScoredRows, weights: Floats | None = None) -> None:
+        """``weights`` has shape (S, B); None: one copy in which every subject counts once."""
+        self.scored = scored
+        self.weights = np.ones((scored.n_subjects, 1)) if weights is None else weights
+
+    @property
+    def size(self) -> int:
+        """The number of copies, B."""
+        return int(self.weights.shape[1])
+
+    def weighted_sum(self, values: AnyArray) -> Floats:
+        """The weighted sum of ``values`` (N,) over the rows of each copy, shape (B,)."""
+        by_subject = np.bincount(self.scored.subject, values, minlength=self.scored.n_subjects)
+        # einsum instead of BLAS: the same bits on any number of threads
+        sums: Floats = np.einsum("s,sb->b", by_subject, self.weights)
+        return sums
+
+    @cached_property
+    def n_rows(self) -> Floats:
+        """Weighted number of rows, shape (B,)."""
+        return self.weighted_sum(np.ones(len(self.scored.y)))
+
+    @cached_property
+    def n_positive(self) -> Floats:
+        """Weighted number of rows with y = 1, shape (B,)."""
+        return self.weighted_sum(self.scored.y)
+
+    @property
+    def n_negative(self) -> Floats:
+        """Weighted number of rows with y = 0, shape (B,)."""
+        return self.n_rows - self.n_positive
+
+    @cached_property
+    def threshold_counts(self) -> ThresholdCounts:
+        """Weighted counts at every threshold, shapes (J, B)."""
+        return self.scored.ranking.count(self.weights)
+
+
+def safe_divide(numerator: Floats, denominator: Floats) -> Floats:
+    """``numerator / denominator``, NaN where the denominator is 0."""
+    undefined: Floats = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
