@@ -1,4 +1,4 @@
-"""The simulated ward written as the raw tables of a database, for rehearsals at any size."""
+"""Write the simulated ward as raw tables of MIMIC-III."""
 
 from __future__ import annotations
 
@@ -11,29 +11,51 @@ from flowsheet.cohort.ingest import make_source
 from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import FlowsheetError, UsageError
 
+_PREFIX = "raw"
+"""Overrides of the raw tables' options start with it: ``raw.KEY=VALUE``."""
+_SHOWN_ERRORS = (
+    "duplicates",
+    "text_values",
+    "out_of_range",
+    "flagged_errors",
+    "missing_ids",
+    "rewritten",
+)
 
-def check_overwritable(out: Path, mark: str, what: str) -> None:
-    """Refuse to write over anything but an older ``what``, which the file ``mark`` tells.
+
+def check_overwritable(out: Path, marker: str, content: str) -> None:
+    """Check that a path is free, an empty folder, or a folder with older content of the same kind.
+
+    Args:
+        out: the path that is going to be written.
+        marker: a file, relative to ``out``, by which older content is recognised.
+        content: the kind of content, for the message.
 
     Raises:
-        FlowsheetError: something else is there.
+        FlowsheetError: there is other content.
     """
-    if out.exists() and not (out / mark).is_file() and (not out.is_dir() or any(out.iterdir())):
+    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
+    if not is_free and not (out / marker).is_file():
         raise FlowsheetError(
-            "there is something else already",
+            f"there are already files other than {content}",
             where=str(out),
-            todo=f"name a new folder, or {what} to replace",
+            todo=f"choose a new folder, or one with {content}, which is replaced",
         )
 
 
 def write_raw_tables(
-    out: Path, config: CohortConfig, overrides: Sequence[str], say: Callable[[str], None]
+    out: Path, config: CohortConfig, overrides: Sequence[str], progress: Callable[[str], None]
 ) -> None:
-    """Write the ward of ``config`` as MIMIC-III's raw tables and print what they hold; overrides as
-    ``raw.KEY=VALUE``.
+    """Write a simulated ward as raw tables of MIMIC-III, and print the number of rows.
+
+    Args:
+        out: the folder; an older one is replaced.
+        config: the cohort, with the source ``simulated``.
+        overrides: options of the raw tables, each as ``raw.KEY=VALUE``.
+        progress: receives a line for every hundred stays.
 
     Raises:
-        UsageError: the cohort is no simulated ward, or an override is wrong.
+        UsageError: the cohort is not a simulated ward, or an override is wrong.
     """
     from flowsheet.cohort.sources.simulated import SimulatedWard
     from flowsheet.mimic_export.options import ExportOptions
@@ -42,20 +64,21 @@ def write_raw_tables(
     ward = make_source(config)
     if not isinstance(ward, SimulatedWard):
         raise UsageError(
-            f"the cohort {config.name!r} is no simulated ward", todo="name one with --cohort"
+            f"the cohort {config.name!r} is not a simulated ward",
+            todo="choose a simulated cohort with --cohort",
         )
-    options = validate_config(ExportOptions, _parsed(overrides), "the raw tables", prefix=("raw",))
-    _show(write_mimic3(ward.options, options, out, say), out)
+    values = _parse_overrides(overrides)
+    options = validate_config(ExportOptions, values, "the raw tables", prefix=(_PREFIX,))
+    _print_summary(write_mimic3(ward.options, options, out, progress), out)
 
 
-def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
+def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from yaml import YAMLError
 
+    options = [override.removeprefix(f"{_PREFIX}.") for override in overrides]
     try:
-        values = OmegaConf.to_container(
-            OmegaConf.from_dotlist([o.removeprefix("raw.") for o in overrides])
-        )
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(options))
     except (YAMLError, ValueError) as error:
         raise UsageError(
             "an override cannot be read", where=" ".join(overrides), todo=str(error)
@@ -63,28 +86,15 @@ def _parsed(overrides: Sequence[str]) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
 
 
-def _show(written: dict[str, Any], out: Path) -> None:
-    kinds = (
-        "duplicates",
-        "text_values",
-        "out_of_range",
-        "flagged_errors",
-        "missing_ids",
-        "rewritten",
-    )
-    rows = [
-        [name, f"{n:,}", *(f"{written['dirt'].get(name, {}).get(kind, 0):,}" for kind in kinds)]
-        for name, n in written["rows"].items()
-    ]
+def _print_summary(summary: dict[str, Any], out: Path) -> None:
+    rows = []
+    for name, n_rows in summary["rows"].items():
+        errors = summary["data_errors"].get(name, {})
+        rows.append([name, f"{n_rows:,}", *(f"{errors.get(kind, 0):,}" for kind in _SHOWN_ERRORS)])
+    headers = ["table", "rows", *(kind.replace("_", " ") for kind in _SHOWN_ERRORS)]
+    console().print(make_table(f"raw tables in {out}", headers, rows))
     console().print(
-        make_table(
-            f"raw tables in {out}",
-            ["table", "rows", *(kind.replace("_", " ") for kind in kinds)],
-            rows,
-        )
-    )
-    console().print(
-        f"what was written, in the catalogue's units: {out / 'truth'}",
+        f"true values, in the catalogue's units: {out / 'truth'}",
         highlight=False,
         soft_wrap=True,
     )

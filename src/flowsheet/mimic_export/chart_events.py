@@ -1,4 +1,7 @@
-"""A sheet's plan laid over the days of some stays: the rows of a file, what they mean, and the dirt among them."""
+"""Rows of CHARTEVENTS, LABEVENTS and OUTPUTEVENTS: a day's template applied to the days of stays.
+
+Each row has a true value, and some rows have a data error.
+"""
 
 from __future__ import annotations
 
@@ -7,154 +10,238 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from flowsheet.mimic_export.day_template import CLEAN, FLAG, RANGE, TEXT, Plan
+from flowsheet.mimic_export.day_template import (
+    FLAGGED_ERROR,
+    OUT_OF_RANGE,
+    TEXT_VALUE,
+    VALID,
+    DayTemplate,
+)
 from flowsheet.mimic_export.items import quantities
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.patients import Patients
-from flowsheet.typing import Bools, Floats, Ints, Labels, Times
+from flowsheet.typing import Bools, Floats, Ints, Times
 
-BITS = 1 << 16
-NORMAL = ndtri((np.arange(BITS) + 0.5) / BITS)
-"""A standard normal by 16 random bits."""
+Outcomes = NDArray[np.int8]
 
-NO_ID, TWICE, SKIPPED = 4, 5, 6
-"""What may befall a row, beside the variants of its tail."""
-NAMES = {
-    TEXT: "text_values",
-    RANGE: "out_of_range",
-    FLAG: "flagged_errors",
-    NO_ID: "missing_ids",
-    TWICE: "duplicates",
+_N_BITS = 1 << 16
+_NORMAL_BY_BITS = ndtri((np.arange(_N_BITS) + 0.5) / _N_BITS)
+"""A standard normal number for each value of 16 random bits."""
+
+MISSING_ID, DUPLICATE, NOT_CHARTED = 4, 5, 6
+"""Outcomes of a planned row, beside the variants of its cell."""
+
+ERROR_NAMES = {
+    TEXT_VALUE: "text_values",
+    OUT_OF_RANGE: "out_of_range",
+    FLAGGED_ERROR: "flagged_errors",
+    MISSING_ID: "missing_ids",
+    DUPLICATE: "duplicates",
 }
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Some rows of a table, in the order of the file."""
+class ChartedRows:
+    """Rows of a table, in the order of the file; D days with K charting times each."""
 
-    stay: Ints  # position of the stay
+    stay: Ints
+    """Position of the row's stay."""
     has_id: Bools
-    slot: Ints  # position in ``chart`` and ``store``
+    time_index: Ints
+    """Position in ``chart_times`` and ``store_times``."""
     entry: Ints
-    tail: Ints
-    chart: Times  # (D x K,)
-    store: Times
+    """Position of the item in the dictionary."""
+    cell: Ints
+    """Position of the end of the row in the dictionary's texts."""
+    chart_times: Times
+    """(D * K,)"""
+    store_times: Times
+    """(D * K,)"""
     truth: pl.DataFrame
-    dirt: Counter[str]
+    """The values that a cohort should contain."""
+    error_counts: Counter[str]
+    """Rows by data error, and ``rows`` and ``mapped_rows``."""
 
 
-def lay(plan: Plan, who: Patients, options: ExportOptions, rng: np.random.Generator) -> Rows:
-    """Chart the days of ``who``; memory goes with the rows, about 100 bytes each."""
-    days, cells = len(who.day_stay), len(plan.slot)
-    bits = rng.integers(0, 1 << 32, (days, cells), dtype=np.uint32)
-    luck = (bits & (BITS - 1)).astype(np.int32)
-    fate = _fates(plan, options)[(plan.quantity >= 0).astype(int)[None, :], bits >> 16]
-    entry = plan.entry[who.habit[who.day_stay]]
-    words = plan.dictionary
-    code = (words.count.astype(np.int32)[entry] * luck) >> 16
-    used = np.flatnonzero(plan.quantity >= 0)
-    code[:, used] = _measured(plan, who, entry[:, used], NORMAL[luck[:, used]], used)
-    tail = words.base[entry] + code
-    chart, store = _times(plan, who, options, rng)
-    kept = np.flatnonzero(fate != SKIPPED)
-    happened = fate.ravel()[kept]
-    dirt = _count(happened, plan.quantity[kept % cells] >= 0)
-    found = _found(plan, kept, happened)
-    times = 1 + (happened == TWICE)
-    row = np.repeat(kept, times)
-    happened = np.repeat(happened, times)
-    variant = np.where(happened <= FLAG, happened, CLEAN).astype(np.int64)
-    day = row // cells
-    return Rows(
-        stay=who.day_stay[day],
-        has_id=happened != NO_ID,
-        slot=day * len(plan.slots) + plan.slot[row % cells],
-        entry=entry.ravel()[row],
-        tail=tail.ravel()[row] + variant * len(words.value),
-        chart=chart,
-        store=store,
-        truth=_truth(plan, who, found, tail.ravel()[found], (chart, store)),
-        dirt=dirt,
+def chart_days(
+    template: DayTemplate, patients: Patients, options: ExportOptions, rng: np.random.Generator
+) -> ChartedRows:
+    """Chart the days of patients of one chart system; a row takes about 100 bytes of memory.
+
+    Args:
+        template: the day of the table in this chart system.
+        patients: the stays, their days and the levels of their quantities.
+        options: the rates of data errors.
+        rng: random numbers.
+    """
+    n_days = len(patients.day_stay)
+    n_planned = len(template.time_index)
+    bits = rng.integers(0, 1 << 32, (n_days, n_planned), dtype=np.uint32)
+    value_bits = (bits & (_N_BITS - 1)).astype(np.int32)
+    is_mapped = template.quantity >= 0
+    outcome = _outcome_table(template, options)[is_mapped.astype(int)[None, :], bits >> 16]
+    entry = template.entry[patients.charting_style[patients.day_stay]]
+    cell = _choose_cells(template, patients, entry, value_bits)
+    chart_times, store_times = _draw_times(template, patients, options, rng)
+
+    position = np.flatnonzero(outcome != NOT_CHARTED)
+    row_outcome = outcome.ravel()[position]
+    error_counts = _count_errors(row_outcome, is_mapped[position % n_planned])
+    recoverable = _find_recoverable(template, position, row_outcome)
+    truth = _true_values(
+        template, patients, recoverable, cell.ravel()[recoverable], (chart_times, store_times)
+    )
+
+    repeats = 1 + (row_outcome == DUPLICATE)
+    position = np.repeat(position, repeats)
+    row_outcome = np.repeat(row_outcome, repeats)
+    variant = np.where(row_outcome <= FLAGGED_ERROR, row_outcome, VALID).astype(np.int64)
+    day = position // n_planned
+    return ChartedRows(
+        stay=patients.day_stay[day],
+        has_id=row_outcome != MISSING_ID,
+        time_index=day * len(template.minutes) + template.time_index[position % n_planned],
+        entry=entry.ravel()[position],
+        cell=cell.ravel()[position] + variant * len(template.dictionary.value),
+        chart_times=chart_times,
+        store_times=store_times,
+        truth=truth,
+        error_counts=error_counts,
     )
 
 
-def _fates(plan: Plan, options: ExportOptions) -> Labels:
-    """What 16 random bits mean, (2, BITS): for items that no cohort uses, and for the others."""
-    metavision_chart = plan.table == "CHARTEVENTS" and plan.dictionary.itemid[0].startswith("22")
-    shares = {
-        SKIPPED: options.not_charted,
-        TWICE: options.duplicates,
-        NO_ID: options.missing_stay_ids,
-        TEXT: options.text_values,
-        RANGE: options.out_of_range,
-        FLAG: options.flagged_errors if metavision_chart else 0.0,
+def _outcome_table(template: DayTemplate, options: ExportOptions) -> Outcomes:
+    """(2, _N_BITS): outcomes by 16 random bits, for unmapped items and for mapped ones."""
+    first_item = template.dictionary.item_id[0]
+    has_error_flag = template.table == "CHARTEVENTS" and first_item.startswith("22")
+    rates = {
+        NOT_CHARTED: options.not_charted,
+        DUPLICATE: options.duplicates,
+        MISSING_ID: options.missing_stay_ids,
+        TEXT_VALUE: options.text_values,
+        OUT_OF_RANGE: options.out_of_range,
+        FLAGGED_ERROR: options.flagged_errors if has_error_flag else 0.0,
     }
-    table = np.zeros((2, BITS), dtype=np.int8)
-    done = 0
-    for fate, share in shares.items():
-        upto = done + round(share * BITS)
-        table[1, done:upto] = fate
-        if fate in (SKIPPED, TWICE, NO_ID):
-            table[0, done:upto] = fate
-        done = upto
+    table = np.zeros((2, _N_BITS), dtype=np.int8)
+    start = 0
+    for outcome, rate in rates.items():
+        end = start + round(rate * _N_BITS)
+        table[1, start:end] = outcome
+        if outcome in (MISSING_ID, DUPLICATE, NOT_CHARTED):
+            table[0, start:end] = outcome
+        start = end
     return table
 
 
-def _measured(plan: Plan, who: Patients, entry: Ints, noise: Floats, used: Ints) -> Ints:
-    """Codes of the cells that mean something, (D, used)."""
-    about = quantities()
-    which = plan.quantity[used]
-    spread = np.array([q.noise for q in about])[which]
-    septic = np.array([q.septic for q in about])[which]
-    hour = plan.slots[plan.slot[used]] // 60
-    value = who.level.T[:, which] + spread * noise + septic * who.septic[:, hour]
-    words = plan.dictionary
-    written = value * words.scale[entry] + words.shift[entry]
-    code = np.rint((written - words.low[entry]) / words.step[entry])
-    return np.asarray(np.clip(code, 0, words.count[entry] - 1).astype(np.int32))
+def _choose_cells(
+    template: DayTemplate, patients: Patients, entry: Ints, value_bits: NDArray[np.int32]
+) -> Ints:
+    """(D, R) positions of the cells: a random one for unmapped items, the value's for others.
+
+    Args:
+        template: the day of the table.
+        patients: the stays and the levels of their quantities.
+        entry: (D, R) entries of the dictionary.
+        value_bits: (D, R) 16 random bits each.
+    """
+    dictionary = template.dictionary
+    index = (dictionary.n_cells.astype(np.int32)[entry] * value_bits) >> 16
+    mapped = np.flatnonzero(template.quantity >= 0)
+    noise = _NORMAL_BY_BITS[value_bits[:, mapped]]
+    index[:, mapped] = _measure(template, patients, entry[:, mapped], noise, mapped)
+    return np.asarray(dictionary.first_cell[entry] + index)
 
 
-def _times(
-    plan: Plan, who: Patients, options: ExportOptions, rng: np.random.Generator
+def _measure(
+    template: DayTemplate, patients: Patients, entry: Ints, noise: Floats, columns: Ints
+) -> Ints:
+    """(D, M) positions of the measured values among their entry's cells.
+
+    Args:
+        template: the day of the table.
+        patients: the stays and the levels of their quantities.
+        entry: (D, M) entries of the dictionary.
+        noise: (D, M) standard normal numbers.
+        columns: (M,) the template's rows of mapped items.
+    """
+    quantity = template.quantity[columns]
+    noise_sd = np.array([q.noise_sd for q in quantities()])[quantity]
+    septic_shift = np.array([q.septic_shift for q in quantities()])[quantity]
+    hour = template.minutes[template.time_index[columns]] // 60
+    level = patients.level.T[:, quantity]
+    value = level + noise_sd * noise + septic_shift * patients.septic[:, hour]
+    dictionary = template.dictionary
+    charted = value * dictionary.scale[entry] + dictionary.offset[entry]
+    index = np.rint((charted - dictionary.low[entry]) / dictionary.step[entry])
+    return np.asarray(np.clip(index, 0, dictionary.n_cells[entry] - 1).astype(np.int32))
+
+
+def _draw_times(
+    template: DayTemplate, patients: Patients, options: ExportOptions, rng: np.random.Generator
 ) -> tuple[Times, Times]:
-    """CHARTTIME and STORETIME of every round of every day, (D x K,): mostly on the hour, stored minutes later."""
-    shape = (len(who.day_stay), len(plan.slots))
-    off = np.where(rng.random(shape) < 0.2, rng.integers(1, 15, shape), 0)
-    chart = who.day_start[:, None] + (plan.slots + off).astype("timedelta64[m]")
+    """(D * K,) CHARTTIME and STORETIME: mostly on the hour, and stored minutes later.
+
+    Args:
+        template: the day of the table.
+        patients: the stays and their days.
+        options: the share of times that are stored early.
+        rng: random numbers.
+    """
+    shape = (len(patients.day_stay), len(template.minutes))
+    late = np.where(rng.random(shape) < 0.2, rng.integers(1, 15, shape), 0)
+    minutes = (template.minutes + late).astype("timedelta64[m]")
+    chart_times = patients.day_start[:, None] + minutes
     wait = 1 + rng.exponential(25, shape).astype(np.int64)
-    wait = np.where(rng.random(shape) < options.stored_early, -rng.integers(1, 10, shape), wait)
-    return chart.ravel(), (chart + wait.astype("timedelta64[m]")).ravel()
+    is_early = rng.random(shape) < options.stored_early
+    wait = np.where(is_early, -rng.integers(1, 10, shape), wait)
+    return chart_times.ravel(), (chart_times + wait.astype("timedelta64[m]")).ravel()
 
 
-def _count(fate: Labels, used: Bools) -> Counter[str]:
-    """Rows (before any is doubled) and what befell those of items that a cohort uses."""
-    met = np.bincount(fate[used], minlength=TWICE + 1)
-    dirt = Counter({name: int(met[code]) for code, name in NAMES.items()})
-    dirt["rows_used"], dirt["rows"] = int(used.sum()), len(fate) + int((fate == TWICE).sum())
-    return dirt
+def _count_errors(outcome: Outcomes, is_mapped: Bools) -> Counter[str]:
+    """Rows of mapped items by data error, before any is duplicated; and rows in all."""
+    n = np.bincount(outcome[is_mapped], minlength=DUPLICATE + 1)
+    counts = Counter({name: int(n[code]) for code, name in ERROR_NAMES.items()})
+    counts["mapped_rows"] = int(is_mapped.sum())
+    counts["rows"] = len(outcome) + int((outcome == DUPLICATE).sum())
+    return counts
 
 
-def _found(plan: Plan, kept: Ints, fate: Labels) -> Ints:
-    """The cells of which a cohort should find the value."""
-    unharmed = (fate == CLEAN) | (fate == NO_ID) | (fate == TWICE)
-    return np.asarray(kept[unharmed & (plan.quantity[kept % len(plan.slot)] >= 0)])
+def _find_recoverable(template: DayTemplate, position: Ints, outcome: Outcomes) -> Ints:
+    """Positions of the rows whose value a cohort should contain."""
+    has_value = (outcome == VALID) | (outcome == MISSING_ID) | (outcome == DUPLICATE)
+    is_mapped = template.quantity[position % len(template.time_index)] >= 0
+    return np.asarray(position[has_value & is_mapped])
 
 
-def _truth(
-    plan: Plan, who: Patients, cell: Ints, tail: Ints, times: tuple[Times, Times]
+def _true_values(
+    template: DayTemplate,
+    patients: Patients,
+    position: Ints,
+    cell: Ints,
+    times: tuple[Times, Times],
 ) -> pl.DataFrame:
-    """The values that a cohort should find: (icustay_id, time, stored_at, variable, value)."""
-    day, column = np.divmod(cell, len(plan.slot))
-    slot = day * len(plan.slots) + plan.slot[column]
-    names = pl.Series([q.variable or q.quantity for q in quantities()])
+    """(icustay_id, time, stored_at, variable, value in the catalogue's unit).
+
+    Args:
+        template: the day of the table.
+        patients: the stays and their days.
+        position: positions of the rows in the (D, R) plan.
+        cell: their positions in the dictionary.
+        times: CHARTTIME and STORETIME, (D * K,) each.
+    """
+    day, row = np.divmod(position, len(template.time_index))
+    time_index = day * len(template.minutes) + template.time_index[row]
+    chart_times, store_times = times
+    variables = pl.Series([q.variable or q.name for q in quantities()])
     return pl.DataFrame(
         {
-            "icustay_id": who.stays["icustay_id"].gather(who.day_stay[day]),
-            "time": times[0][slot],
-            "stored_at": times[1][slot],
-            "variable": names.gather(plan.quantity[column]),
-            "value": plan.dictionary.value[tail],
+            "icustay_id": patients.stays["icustay_id"].gather(patients.day_stay[day]),
+            "time": chart_times[time_index],
+            "stored_at": store_times[time_index],
+            "variable": variables.gather(template.quantity[row]),
+            "value": template.dictionary.value[cell],
         }
     )

@@ -1,9 +1,9 @@
-"""A table that is charted around the clock, many rows a day: written by plan, not row by row.
+"""The day of a table that is charted around the clock, as a template.
 
-A *sheet* lays down one day: which rows, at which minute, of which item. Everything that a cell of
-an item may hold is spelled once, in a dictionary of *tails* (value, number, unit and flags as they
-stand in the file). A stay's day is then the plan once more with other codes, and a row of the file
-is five strings that exist already.
+Such a table has many rows a day. Its template says which rows a day has: at which time, of which
+item. Everything that a cell of an item may contain is formatted once, in a dictionary of cells
+(value, number, unit and flags as they stand in the file). The day of a stay is then the template
+with other positions in the dictionary, and a row of the file is five strings that exist already.
 """
 
 from __future__ import annotations
@@ -14,220 +14,299 @@ import numpy as np
 import polars as pl
 
 from flowsheet.mimic_export.items import (
-    HABITS,
+    ASSESSMENT_TEXTS,
+    N_CHARTING_STYLES,
     SYSTEMS,
-    WORDS,
-    Charted,
-    charted,
-    free_ids,
+    ChartedItem,
+    charted_items,
     quantities,
+    unmapped_item_ids,
 )
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.typing import Floats, Ints
 
-CLEAN, TEXT, RANGE, FLAG = range(4)
-"""Variants of a tail."""
-IMPOSSIBLE = "999999"
-METAVISION = 220_000
-"""Its item ids begin here."""
-OTHER_WORDS, OTHER_NUMBERS = 280, 120
-"""Items that no cohort uses, per sheet."""
+VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR = range(4)
+"""Variants of a cell."""
+
+N_UNMAPPED_TEXTS = 280
+N_UNMAPPED_NUMBERS = 120
+"""Unmapped items of CHARTEVENTS per chart system."""
+N_UNMAPPED_TESTS = 90
+"""Unmapped items of LABEVENTS."""
+
+_N_UNMAPPED_OUTPUTS = 12
+_IMPOSSIBLE_NUMBER = "999999"
+_FIRST_METAVISION_ITEM_ID = 220_000
+_MINUTES_PER_DAY = 1440
+_ASSESSMENT_MINUTES = 240
+"""Minutes between the rounds of assessments, which have more unmapped items than other times."""
 
 
 @dataclass(frozen=True)
-class Dictionary:
-    """What E entries (an item as it is written) may hold: N cells, each in every variant."""
+class CellDictionary:
+    """What the cells of E entries may contain: N cells, each in every variant.
 
-    itemid: pl.Series  # (E,) as text
-    base: Ints  # (E,) where the entry's cells begin
-    count: Ints  # (E,) how many they are
-    low: Floats  # (E,) the first cell's number, as written
-    step: Floats  # (E,) between two cells
-    scale: Floats  # (E,)
-    shift: Floats  # (E,)
-    tails: pl.Series  # (variants * N,)
-    value: Floats  # (N,) in the catalogue's unit; NaN: no cohort uses it
+    An entry is an item in the unit in which it is charted.
+    """
+
+    item_id: pl.Series
+    """(E,) as text."""
+    first_cell: Ints
+    """(E,) position of the entry's first cell."""
+    n_cells: Ints
+    """(E,)"""
+    low: Floats
+    """(E,) number of the first cell, as charted."""
+    step: Floats
+    """(E,) difference between two cells' numbers."""
+    scale: Floats
+    """(E,) factor from the catalogue's unit to the charted one."""
+    offset: Floats
+    """(E,)"""
+    texts: pl.Series
+    """(variants * N,) the end of the row, from the value on."""
+    value: Floats
+    """(N,) in the catalogue's unit; NaN for unmapped items."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One day of one system's sheet: R rows a day, in K rounds."""
+class DayTemplate:
+    """One day of one table in one chart system: R rows a day, at K charting times."""
 
     table: str
-    slots: Ints  # (K,) minutes into the day, ascending
-    slot: Ints  # (R,) position in slots, ascending
-    entry: Ints  # (HABITS, R)
-    quantity: Ints  # (R,) position in quantities(); -1: no cohort uses it
-    dictionary: Dictionary
+    minutes: Ints
+    """(K,) charting times in minutes of the day, ascending."""
+    time_index: Ints
+    """(R,) position in ``minutes``, ascending."""
+    entry: Ints
+    """(N_CHARTING_STYLES, R) the entry in the dictionary."""
+    quantity: Ints
+    """(R,) position in ``quantities()``; -1 for unmapped items."""
+    dictionary: CellDictionary
 
 
 @dataclass(frozen=True)
 class _Entry:
-    itemid: int
-    texts: list[str]
+    item_id: int
+    values: list[str]
     numbers: list[str]
     unit: str | None
     low: float = 0.0
     step: float = 1.0
     scale: float = 1.0
-    shift: float = 0.0
-    used: bool = False
+    offset: float = 0.0
+    is_mapped: bool = False
 
 
-def plan(table: str, system: int, options: ExportOptions) -> Plan:
-    """The day of ``table`` in the system of that position; the same for the same options."""
+@dataclass(frozen=True)
+class _PlannedCell:
+    """A cell of the day of mapped items: its minute, and the items of which a stay uses one."""
+
+    minute: int
+    choices: list[int]
+
+
+def make_day_template(table: str, system: int, options: ExportOptions) -> DayTemplate:
+    """Plan the day of a table; equal options give equal templates.
+
+    Args:
+        table: CHARTEVENTS, LABEVENTS or OUTPUTEVENTS.
+        system: position of the chart system in ``SYSTEMS``.
+        options: the seed, and the shares of unmapped rows.
+    """
     rng = np.random.default_rng([options.seed, 7, len(table), system])
-    rows = [c for c in charted() if c.table == table]
-    entries = [_spelled(row, system) for row in rows]
-    columns = _used_columns(rows)
-    others = _other_entries(table, system, rng)
+    items = [item for item in charted_items() if item.table == table]
+    entries = [_mapped_entry(item, system) for item in items]
+    planned = _planned_cells(items)
+    unmapped = _unmapped_entries(table, system, rng)
     share = options.unmapped_items if table == "CHARTEVENTS" else options.unmapped_tests
-    n_other = round(len(columns) * share / (1 - share))
-    slots = np.unique([minute for minute, _ in columns])
-    filled = _other_columns(slots, n_other, len(others), len(entries), rng)
-    minute = np.array([m for m, _ in columns] + [m for m, _ in filled])
-    first = np.array([choices[0] for _, choices in columns] + [-1] * n_other)
-    by_habit = np.stack(
-        [
-            [_chosen(rows, choices, h) for _, choices in columns] + [int(e[h]) for _, e in filled]
-            for h in range(HABITS)
-        ]
-    )
-    order = np.argsort(minute, kind="stable")
-    position = {q.quantity: i for i, q in enumerate(quantities())}
-    meaning = np.array([position[rows[i].quantity] if i >= 0 else -1 for i in first])
-    return Plan(
+    n_unmapped_rows = round(len(planned) * share / (1 - share))
+    minutes = np.unique([cell.minute for cell in planned])
+    unmapped_rows = _unmapped_rows(minutes, n_unmapped_rows, len(unmapped), len(entries), rng)
+    row_minute = np.array([cell.minute for cell in planned] + [row[0] for row in unmapped_rows])
+    entry_by_style = [
+        [_choose(items, cell.choices, style) for cell in planned]
+        + [int(entry[style]) for _, entry in unmapped_rows]
+        for style in range(N_CHARTING_STYLES)
+    ]
+    positions = {quantity.name: i for i, quantity in enumerate(quantities())}
+    quantity = [positions[items[cell.choices[0]].quantity] for cell in planned]
+    quantity += [-1] * n_unmapped_rows
+    order = np.argsort(row_minute, kind="stable")
+    return DayTemplate(
         table=table,
-        slots=slots,
-        slot=np.searchsorted(slots, minute)[order],
-        entry=by_habit[:, order],
-        quantity=meaning[order],
-        dictionary=_bound(table, entries + others),
+        minutes=minutes,
+        time_index=np.searchsorted(minutes, row_minute)[order],
+        entry=np.stack(entry_by_style)[:, order],
+        quantity=np.array(quantity)[order],
+        dictionary=_make_dictionary(table, entries + unmapped),
     )
 
 
-def _used_columns(rows: list[Charted]) -> list[tuple[int, list[int]]]:
-    """(minute of the day, the rows among which a stay chooses) of every planned cell."""
+def _planned_cells(items: list[ChartedItem]) -> list[_PlannedCell]:
     groups: dict[tuple[object, ...], list[int]] = {}
-    for i, row in enumerate(rows):
-        key = (row.quantity, row.at, row.choose if row.choose is not None else f"only {i}")
-        groups.setdefault(key, []).append(i)
-    return [
-        (minute, choices)
-        for choices in groups.values()
-        for minute in range(rows[choices[0]].at, 1440, rows[choices[0]].every * 60)
-    ]
+    for i, item in enumerate(items):
+        choice = item.choice if item.choice is not None else f"only {i}"
+        groups.setdefault((item.quantity, item.first_minute, choice), []).append(i)
+    cells = []
+    for choices in groups.values():
+        item = items[choices[0]]
+        minutes = range(item.first_minute, _MINUTES_PER_DAY, item.interval_hours * 60)
+        cells += [_PlannedCell(minute, choices) for minute in minutes]
+    return cells
 
 
-def _chosen(rows: list[Charted], choices: list[int], habit: int) -> int:
-    bit = rows[choices[0]].choose
-    return choices[0] if bit is None else choices[(habit >> bit) & 1]
+def _choose(items: list[ChartedItem], choices: list[int], style: int) -> int:
+    """The item that a charting style uses: a choice is a bit of the style's number."""
+    bit = items[choices[0]].choice
+    return choices[0] if bit is None else choices[(style >> bit) & 1]
 
 
-def _other_columns(
-    slots: Ints, n: int, others: int, first: int, rng: np.random.Generator
+def _unmapped_rows(
+    minutes: Ints, n_rows: int, n_entries: int, first_entry: int, rng: np.random.Generator
 ) -> list[tuple[int, Ints]]:
-    """(minute, entry by habit) of the rows that no cohort uses; every fourth hour has its round of assessments."""
-    weight = np.where(slots % 240 == 0, 6.0, 1.0)
-    share = np.floor(np.cumsum(weight) / weight.sum() * n + 1e-9).astype(int)
-    filled: list[tuple[int, Ints]] = []
-    for minute, k in zip(slots, np.diff(share, prepend=0), strict=True):
-        drawn = np.stack([first + rng.permutation(others)[: min(k, others)] for _ in range(HABITS)])
-        drawn = np.concatenate([drawn, drawn[:, : k - drawn.shape[1]]], axis=1)
-        filled += [(int(minute), drawn[:, i]) for i in range(drawn.shape[1])]
-    return filled
+    """Plan the rows of unmapped items.
+
+    Args:
+        minutes: (K,) charting times in minutes of the day.
+        n_rows: rows per day.
+        n_entries: number of unmapped entries.
+        first_entry: position of the first of them in the dictionary.
+        rng: random numbers.
+
+    Returns:
+        The minute of each row, and its entry by charting style.
+    """
+    weight = np.where(minutes % _ASSESSMENT_MINUTES == 0, 6.0, 1.0)
+    n_until = np.floor(np.cumsum(weight) / weight.sum() * n_rows + 1e-9).astype(int)
+    rows: list[tuple[int, Ints]] = []
+    for minute, n in zip(minutes, np.diff(n_until, prepend=0), strict=True):
+        drawn = np.stack(
+            [
+                first_entry + rng.permutation(n_entries)[: min(n, n_entries)]
+                for _ in range(N_CHARTING_STYLES)
+            ]
+        )
+        drawn = np.concatenate([drawn, drawn[:, : n - drawn.shape[1]]], axis=1)
+        rows += [(int(minute), drawn[:, i]) for i in range(drawn.shape[1])]
+    return rows
 
 
-def _spelled(row: Charted, system: int) -> _Entry:
-    """Every value that an item may have, as it is written."""
-    about = next(q for q in quantities() if q.quantity == row.quantity)
-    step = 10.0**-row.decimals
-    low, high = (round(v * row.scale + row.shift, row.decimals) for v in (about.low, about.high))
-    numbers = [f"{low + i * step:.{row.decimals}f}" for i in range(round((high - low) / step) + 1)]
-    itemid = (row.carevue, row.metavision)[system]
-    return _Entry(itemid, numbers, numbers, row.unit, low, step, row.scale, row.shift, used=True)
-
-
-def _other_entries(table: str, system: int, rng: np.random.Generator) -> list[_Entry]:
-    if table == "OUTPUTEVENTS":
-        return [
-            _Entry(i, n, n, "ml")
-            for i in free_ids(SYSTEMS[system], 12)
-            for n in [_counting(0, 300, 10)]
-        ]
-    if table == "LABEVENTS":
-        return [
-            _Entry(i, n, n, "mg/dL") for i in free_ids("lab", 90) for n in [_counting(0, 120, 1)]
-        ]
-    ids = free_ids(SYSTEMS[system], OTHER_WORDS + OTHER_NUMBERS)
-    words = [
-        _Entry(i, w, [""] * len(w), None)
-        for i in ids[:OTHER_WORDS]
-        for w in [list(rng.choice(WORDS, 6))]
-    ]
-    tops = rng.integers(8, 120, OTHER_NUMBERS)
-    counts = [_counting(0, int(top), 1) for top in tops]
-    return words + [
-        _Entry(i, n, n, "cmH2O") for i, n in zip(ids[OTHER_WORDS:], counts, strict=True)
-    ]
-
-
-def _counting(low: int, high: int, step: int) -> list[str]:
-    return [str(i) for i in range(low, high, step)]
-
-
-def _bound(table: str, entries: list[_Entry]) -> Dictionary:
-    count = np.array([len(e.texts) for e in entries])
-    spell = {"CHARTEVENTS": _chart_tail, "LABEVENTS": _lab_tail, "OUTPUTEVENTS": _output_tail}[
-        table
-    ]
-    tails = [
-        spell(variant, text, number, entry)
-        for variant in (CLEAN, TEXT, RANGE, FLAG)
-        for entry in entries
-        for text, number in zip(entry.texts, entry.numbers, strict=True)
-    ]
-    value = [
-        (np.array(e.numbers, dtype=float) - e.shift) / e.scale
-        if e.used
-        else np.full(len(e.texts), np.nan)
-        for e in entries
-    ]
-    return Dictionary(
-        itemid=pl.Series([str(e.itemid) for e in entries]),
-        base=np.cumsum(count) - count,
-        count=count,
-        low=np.array([e.low for e in entries]),
-        step=np.array([e.step for e in entries]),
-        scale=np.array([e.scale for e in entries]),
-        shift=np.array([e.shift for e in entries]),
-        tails=pl.Series(tails),
-        value=np.concatenate(value),
+def _mapped_entry(item: ChartedItem, system: int) -> _Entry:
+    """All values that an item may have, as they are charted."""
+    quantity = next(q for q in quantities() if q.name == item.quantity)
+    step = 10.0**-item.decimals
+    low = round(quantity.low * item.scale + item.offset, item.decimals)
+    high = round(quantity.high * item.scale + item.offset, item.decimals)
+    n_values = round((high - low) / step) + 1
+    numbers = [f"{low + i * step:.{item.decimals}f}" for i in range(n_values)]
+    return _Entry(
+        item_id=(item.carevue_itemid, item.metavision_itemid)[system],
+        values=numbers,
+        numbers=numbers,
+        unit=item.unit,
+        low=low,
+        step=step,
+        scale=item.scale,
+        offset=item.offset,
+        is_mapped=True,
     )
 
 
-def _chart_tail(variant: int, text: str, number: str, about: _Entry) -> str:
-    text, number = _soiled(variant, text, number, "ERROR")
-    flags = f"0,{int(variant == FLAG)},," if about.itemid >= METAVISION else ',,,"NotStopd"'
-    return f"{_quoted(text)},{number},{_quoted(about.unit)},{flags}"
+def _unmapped_entries(table: str, system: int, rng: np.random.Generator) -> list[_Entry]:
+    if table == "OUTPUTEVENTS":
+        numbers = _count_up(0, 300, 10)
+        item_ids = unmapped_item_ids(SYSTEMS[system], _N_UNMAPPED_OUTPUTS)
+        return [_Entry(item_id, numbers, numbers, "ml") for item_id in item_ids]
+    if table == "LABEVENTS":
+        numbers = _count_up(0, 120, 1)
+        item_ids = unmapped_item_ids("lab", N_UNMAPPED_TESTS)
+        return [_Entry(item_id, numbers, numbers, "mg/dL") for item_id in item_ids]
+    item_ids = unmapped_item_ids(SYSTEMS[system], N_UNMAPPED_TEXTS + N_UNMAPPED_NUMBERS)
+    entries = []
+    for item_id in item_ids[:N_UNMAPPED_TEXTS]:
+        texts = list(rng.choice(ASSESSMENT_TEXTS, 6))
+        entries.append(_Entry(item_id, texts, [""] * len(texts), None))
+    ends = rng.integers(8, 120, N_UNMAPPED_NUMBERS)
+    for item_id, end in zip(item_ids[N_UNMAPPED_TEXTS:], ends, strict=True):
+        numbers = _count_up(0, int(end), 1)
+        entries.append(_Entry(item_id, numbers, numbers, "cmH2O"))
+    return entries
 
 
-def _lab_tail(variant: int, text: str, number: str, about: _Entry) -> str:
-    words = f">{text}" if text.endswith(("1", "3", "5", "7", "9")) else f"LESS THAN {text}"
-    text, number = _soiled(variant, text, number, words)
-    return f"{_quoted(text)},{number},{_quoted(about.unit)},"
+def _count_up(start: int, end: int, step: int) -> list[str]:
+    return [str(number) for number in range(start, end, step)]
 
 
-def _output_tail(variant: int, text: str, number: str, about: _Entry) -> str:
-    _, number = _soiled(variant, text, number, "")
-    return f"{number},{_quoted(about.unit)}"
+def _make_dictionary(table: str, entries: list[_Entry]) -> CellDictionary:
+    n_cells = np.array([len(entry.values) for entry in entries])
+    format_cell = _FORMATS[table]
+    texts = [
+        format_cell(variant, value, number, entry)
+        for variant in (VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR)
+        for entry in entries
+        for value, number in zip(entry.values, entry.numbers, strict=True)
+    ]
+    return CellDictionary(
+        item_id=pl.Series([str(entry.item_id) for entry in entries]),
+        first_cell=np.cumsum(n_cells) - n_cells,
+        n_cells=n_cells,
+        low=np.array([entry.low for entry in entries]),
+        step=np.array([entry.step for entry in entries]),
+        scale=np.array([entry.scale for entry in entries]),
+        offset=np.array([entry.offset for entry in entries]),
+        texts=pl.Series(texts),
+        value=np.concatenate([_catalogue_values(entry) for entry in entries]),
+    )
 
 
-def _soiled(variant: int, text: str, number: str, words: str) -> tuple[str, str]:
-    if variant == TEXT:
-        return words, ""
-    return (IMPOSSIBLE, IMPOSSIBLE) if variant == RANGE else (text, number)
+def _catalogue_values(entry: _Entry) -> Floats:
+    if not entry.is_mapped:
+        return np.full(len(entry.values), np.nan)
+    return (np.array(entry.numbers, dtype=float) - entry.offset) / entry.scale
 
 
-def _quoted(text: str | None) -> str:
+def _format_chart_cell(variant: int, value: str, number: str, entry: _Entry) -> str:
+    value, number = _add_error(variant, value, number, "ERROR")
+    is_metavision = entry.item_id >= _FIRST_METAVISION_ITEM_ID
+    flags = f"0,{int(variant == FLAGGED_ERROR)},," if is_metavision else ',,,"NotStopd"'
+    return f"{_quote(value)},{number},{_quote(entry.unit)},{flags}"
+
+
+def _format_lab_cell(variant: int, value: str, number: str, entry: _Entry) -> str:
+    is_odd = value.endswith(("1", "3", "5", "7", "9"))
+    text = f">{value}" if is_odd else f"LESS THAN {value}"
+    value, number = _add_error(variant, value, number, text)
+    return f"{_quote(value)},{number},{_quote(entry.unit)},"
+
+
+def _format_output_cell(variant: int, value: str, number: str, entry: _Entry) -> str:
+    _, number = _add_error(variant, value, number, "")
+    return f"{number},{_quote(entry.unit)}"
+
+
+_FORMATS = {
+    "CHARTEVENTS": _format_chart_cell,
+    "LABEVENTS": _format_lab_cell,
+    "OUTPUTEVENTS": _format_output_cell,
+}
+
+
+def _add_error(variant: int, value: str, number: str, text: str) -> tuple[str, str]:
+    """The value and the number of a cell in a variant.
+
+    Args:
+        variant: VALID, TEXT_VALUE, OUT_OF_RANGE or FLAGGED_ERROR.
+        value: the value as it should be.
+        number: the number as it should be.
+        text: the text that stands for the value in the variant TEXT_VALUE.
+    """
+    if variant == TEXT_VALUE:
+        return text, ""
+    if variant == OUT_OF_RANGE:
+        return _IMPOSSIBLE_NUMBER, _IMPOSSIBLE_NUMBER
+    return value, number
+
+
+def _quote(text: str | None) -> str:
     return f'"{text}"' if text else ""

@@ -1,10 +1,13 @@
-"""Which items are charted, how often, and how a value is written: data, not code.
+"""Which items are charted, how often, and how their values are written: data, not code.
 
-``physiology.csv`` has one row a quantity, in the catalogue's unit: its level is ``offset + gain``
-times the ward's own variable, or ``offset`` with ``spread`` between stays where the ward has none;
-``noise`` within a stay, ``septic`` what an episode adds. ``charted.csv`` has one row an item: from
-minute ``at`` of the day on, ``every`` so many hours, written as value times ``scale`` plus
-``shift``; of rows with the same ``choose``, a stay uses one (Fahrenheit or Celsius).
+``quantities.csv`` has one row per quantity, in the catalogue's unit. Its level is ``offset`` +
+``gain`` times the simulated variable, or, where the ward has none, ``offset`` with a standard
+deviation of ``stay_sd`` between stays. ``noise_sd`` is the standard deviation within a stay, and
+``septic_shift`` is added during an episode of sepsis.
+
+``charted_items.csv`` has one row per item. It is charted every ``interval_hours``, from
+``first_minute`` of the day on, as value times ``scale`` plus ``offset``. Of the rows with the same
+``choice``, a stay uses one (Fahrenheit or Celsius).
 """
 
 from __future__ import annotations
@@ -19,90 +22,94 @@ import polars as pl
 from flowsheet.cohort.catalogue import mimic3_items
 
 SYSTEMS = ("carevue", "metavision")
-HABITS = 8
-"""Ways of charting per system; a stay keeps to one."""
+"""The two chart systems."""
+N_CHARTING_STYLES = 8
+"""Combinations of choices among items; a stay keeps to one."""
 
-WORDS = tuple(
-    """Clear|Diminished|Easily Palpable|Within Normal Limits|Alert|Lethargic|Sinus Rhythm|Sinus Tachycardia|None|
-Present|Absent|Intact|Pale|Warm, Dry|Cool|Soft|Distended|Hypoactive|Not Assessed|Cooperative|Anxious|Bedrest|
-Turned Left|Turned Right|Supine|Yes|No|Brisk|Sluggish|Scant|Moderate|Yellow, Clear|Nasal Cannula|Room Air|
-Completely Limited|Slightly Limited|No Impairment|Done|Self|Two Assist""".replace("\n", "").split(
-        "|"
-    )
+ASSESSMENT_TEXTS = (
+    *("Clear", "Diminished", "Easily Palpable", "Within Normal Limits", "Alert", "Lethargic"),
+    *("Sinus Rhythm", "Sinus Tachycardia", "None", "Present", "Absent", "Intact", "Pale"),
+    *("Warm, Dry", "Cool", "Soft", "Distended", "Hypoactive", "Not Assessed", "Cooperative"),
+    *("Anxious", "Bedrest", "Turned Left", "Turned Right", "Supine", "Yes", "No", "Brisk"),
+    *("Sluggish", "Scant", "Moderate", "Yellow, Clear", "Nasal Cannula", "Room Air"),
+    *("Completely Limited", "Slightly Limited", "No Impairment", "Done", "Self", "Two Assist"),
 )
-"""What stands in the cells of assessments."""
+"""Cells of items that are charted as text."""
 
-FREE_IDS = {
+_ITEM_ID_RANGES = {
     "carevue": range(900, 8300),
     "metavision": range(226600, 228600),
     "lab": range(51080, 51480),
 }
-"""Where the ids of items that no cohort uses are taken from, less those that the catalogue knows."""
+"""Where the ids of unmapped items are taken from."""
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """What a body has; see the module's docstring."""
+    """A row of ``quantities.csv``; see the module's docstring."""
 
-    quantity: str
+    name: str
     variable: str | None
-    ward: str | None
+    simulated_variable: str | None
     offset: float
     gain: float
-    spread: float
-    noise: float
-    septic: float
+    stay_sd: float
+    noise_sd: float
+    septic_shift: float
     low: float
     high: float
 
 
 @dataclass(frozen=True)
-class Charted:
-    """How it is written."""
+class ChartedItem:
+    """A row of ``charted_items.csv``; see the module's docstring."""
 
     table: str
     quantity: str
-    at: int
-    every: int
-    choose: int | None
-    carevue: int
-    metavision: int
+    first_minute: int
+    interval_hours: int
+    choice: int | None
+    carevue_itemid: int
+    metavision_itemid: int
     unit: str | None
     scale: float
-    shift: float
+    offset: float
     decimals: int
 
 
-def _rows(name: str) -> list[dict[str, object]]:
+def _read_rows(name: str) -> list[dict[str, object]]:
     frame = pl.read_csv((files("flowsheet.mimic_export") / name).read_bytes())
-    numbers = {
-        "scale": pl.Float64,
-        "shift": pl.Float64,
-        "offset": pl.Float64,
-        "gain": pl.Float64,
-        "low": pl.Float64,
-    }
-    return frame.cast({k: v for k, v in numbers.items() if k in frame.columns}).to_dicts()
+    numbers = ["scale", "offset", "gain", "low", "high"]
+    numbers = [column for column in numbers if column in frame.columns]
+    return frame.cast(dict.fromkeys(numbers, pl.Float64)).to_dicts()
 
 
 @lru_cache(maxsize=1)
 def quantities() -> tuple[Quantity, ...]:
     """All quantities, in the file's order."""
-    return tuple(Quantity(**row) for row in _rows("physiology.csv"))  # type: ignore[arg-type]
+    return tuple(Quantity(**row) for row in _read_rows("quantities.csv"))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)
-def charted() -> tuple[Charted, ...]:
-    """All items that are written with a meaning, in the file's order."""
-    return tuple(Charted(**row) for row in _rows("charted.csv"))  # type: ignore[arg-type]
+def charted_items() -> tuple[ChartedItem, ...]:
+    """All items with a quantity, in the file's order."""
+    rows = _read_rows("charted_items.csv")
+    return tuple(ChartedItem(**row) for row in rows)  # type: ignore[arg-type]
 
 
-def free_ids(system: str, n: int) -> list[int]:
-    """``n`` item ids that mean nothing to the catalogue, spread over the system's range."""
-    known = (
-        set(mimic3_items()["itemid"])
-        | {c.carevue for c in charted()}
-        | {c.metavision for c in charted()}
-    )
-    free = [i for i in FREE_IDS[system] if i not in known]
-    return [free[i] for i in np.linspace(0, len(free) - 1, n).astype(int)]
+def charted_item_ids() -> set[int]:
+    """Ids of all items with a quantity, of both chart systems."""
+    carevue = {item.carevue_itemid for item in charted_items()}
+    return carevue | {item.metavision_itemid for item in charted_items()}
+
+
+def unmapped_item_ids(system: str, n: int) -> list[int]:
+    """``n`` item ids that the catalogue does not map.
+
+    Args:
+        system: a chart system, or ``lab``.
+        n: how many; they are spread over the system's range.
+    """
+    mapped = set(mimic3_items()["itemid"]) | charted_item_ids()
+    unmapped = [item_id for item_id in _ITEM_ID_RANGES[system] if item_id not in mapped]
+    return [unmapped[i] for i in np.linspace(0, len(unmapped) - 1, n).astype(int)]

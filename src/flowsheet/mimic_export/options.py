@@ -1,4 +1,4 @@
-"""How the simulated ward is written as raw tables, and how much dirt goes with it."""
+"""Options of the raw tables that are written from the simulated ward."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ Rate = Annotated[float, Field(ge=0, le=0.2)]
 
 
 class ExportOptions(FrozenModel):
-    """Shares that make the raw tables look like MIMIC-III's: what is charted, by which system, and
-    what is wrong.
+    """What is charted, by which chart system, and with which data errors.
 
-    Rates of dirt are per row of items that a cohort uses, unless they say otherwise. Two kinds
-    never meet in one row.
+    Rates of data errors are per row of items that the catalogue maps, unless they say otherwise. No
+    row has two errors.
     """
 
     seed: Annotated[int, Field(ge=0)] = 1
-    """Another seed charts the same ward otherwise."""
+    """Another seed charts the same ward differently."""
     compress: bool = True
     """Write ``.csv.gz``; false writes plain ``.csv``."""
     truth: bool = True
-    """Keep every value that was written beside the tables; at full size it is worth a GB."""
+    """Write every true value to ``truth/`` beside the tables; at full size these are a GB."""
     unmapped_items: Annotated[float, Field(ge=0, lt=0.95)] = 0.8
-    """Share of the rows of CHARTEVENTS that belong to items which no cohort uses; in the database's demo it is 0.81."""
+    """Share of the rows of CHARTEVENTS whose item the catalogue does not map; 0.81 in the open demo
+    of MIMIC-III."""
     unmapped_tests: Annotated[float, Field(ge=0, lt=0.95)] = 0.2
-    """The same of LABEVENTS and OUTPUTEVENTS; there 0.17 and 0.18."""
+    """The same share of LABEVENTS and OUTPUTEVENTS; 0.17 and 0.18 in the demo."""
     carevue: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Share of subjects that the older of the two chart systems holds."""
+    """Share of subjects who are charted in CareVue, the older of the two chart systems."""
     newborns: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Share of subjects that were born in this admission."""
+    """Share of subjects who were born in this admission."""
     same_admission: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of second stays that belong to the admission of the first."""
     not_charted: Annotated[float, Field(ge=0, le=0.5)] = 0.08
-    """Share of the planned rows of every item that nobody charted."""
+    """Share of the planned rows of every item that are missing."""
     duplicates: Rate = 0.002
     """Rows written twice."""
     text_values: Rate = 0.003
-    """Words where a number belongs: ERROR in the chart, >60 and LESS THAN 1.0 in the laboratory."""
+    """Text instead of a number: ERROR in CHARTEVENTS, >60 and LESS THAN 1.0 in LABEVENTS."""
     out_of_range: Rate = 0.002
-    """Numbers that cannot be."""
+    """Impossible numbers."""
     flagged_errors: Rate = 0.002
-    """Chart rows of MetaVision that somebody marked as an error."""
+    """Rows of CHARTEVENTS that are flagged as an error (MetaVision only)."""
     missing_stay_ids: Rate = 0.01
-    """Rows without ICUSTAY_ID in the chart, without HADM_ID in the laboratory."""
+    """Rows without ICUSTAY_ID in CHARTEVENTS, without HADM_ID in LABEVENTS."""
     stored_early: Rate = 0.01
-    """Share of the chart's times that bear a STORETIME before CHARTTIME."""
+    """Share of charting times whose STORETIME is before CHARTTIME."""
     outside_stay: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Share of stays whose first and last chart rows lie up to 90 minutes outside the stay."""
+    """Share of stays whose first and last rows are up to 90 minutes outside the stay."""
     rewritten: Rate = 0.05
-    """Share of MetaVision's infusions that were entered anew; the old entry stays, marked Rewritten."""
+    """Share of MetaVision's infusions that were entered again; the old row is marked Rewritten."""

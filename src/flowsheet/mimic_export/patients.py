@@ -1,4 +1,7 @@
-"""Some stays of the ward on a calendar of their own: ids, a chart system, and the state of the body by the hour."""
+"""Stays of the simulated ward as patients of the database.
+
+They get ids, dates, a chart system, and the level of each quantity on each day.
+"""
 
 from __future__ import annotations
 
@@ -8,209 +11,238 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.mimic_export.items import HABITS, Quantity, quantities
+from flowsheet.mimic_export.items import N_CHARTING_STYLES, Quantity, quantities
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.typing import Bools, Floats, Ints, Times
 
-FIRST_DAY = np.datetime64("2100-01-01T00:00:00", "us")
-YEARS = 100
-"""Subjects are scattered over a century, as in MIMIC-III."""
-FALLBACK = {
-    "hr": 85,
-    "map": 80,
-    "sbp": 122,
-    "resp": 18,
-    "temp": 37,
-    "o2sat": 97,
-    "gcs": 14,
-    "lact": 1.3,
-    "wbc": 9.5,
+_FIRST_DAY = np.datetime64("2100-01-01T00:00:00", "us")
+_YEARS = 100
+"""Admissions are spread over a century, as in MIMIC-III."""
+_DEFAULT_LEVELS = {
+    **{"hr": 85, "map": 80, "sbp": 122, "resp": 18, "temp": 37, "o2sat": 97, "gcs": 14},
+    **{"lact": 1.3, "wbc": 9.5, "crea": 1.0, "bun": 20, "bili": 0.8, "plt": 205, "glu": 128},
 }
-FALLBACK |= {"crea": 1.0, "bun": 20, "bili": 0.8, "plt": 205, "glu": 128}
-"""Levels of stays of which the ward measured nothing."""
+"""Levels in stays in which the ward did not measure the variable."""
+_N_SMALL_IDS = 99_991
+"""A prime: multiplying ids modulo it gives other ids, one to one."""
 
 
 @dataclass(frozen=True)
 class Patients:
-    """S stays with D days in all; stays in ascending order of the ward's stay_id."""
+    """S stays, ascending by the ward's stay_id, with D days in all and Q quantities."""
 
-    stays: pl.DataFrame  # the ward's, with the raw ids and times beside
-    habit: Ints  # (S,)
-    metavision: Bools  # (S,)
-    start: Times  # (S,) begin of the first charted day, a whole hour
-    day_stay: Ints  # (D,)
-    day_start: Times  # (D,)
-    level: Floats  # (Q, D) by the order of quantities()
-    septic: Floats  # (D, 24) 1 in septic hours
+    stays: pl.DataFrame
+    """The ward's stays, with the database's ids and times; see ``_identify``."""
+    charting_style: Ints
+    """(S,)"""
+    is_metavision: Bools
+    """(S,)"""
+    start: Times
+    """(S,) start of the first charted day, on the hour."""
+    day_stay: Ints
+    """(D,) position of the day's stay."""
+    day_start: Times
+    """(D,)"""
+    level: Floats
+    """(Q, D) in the order of ``quantities()``."""
+    septic: Floats
+    """(D, 24) 1 in the hours of an episode of sepsis."""
 
-    def some(self, which: Bools) -> Patients:
-        """The stays where ``which`` (S,) is true."""
-        renumbered = replace(
+    def select(self, is_selected: Bools) -> Patients:
+        """The stays where ``is_selected`` (S,) is true."""
+        selected = replace(
             self,
-            stays=self.stays.filter(pl.Series(which)),
-            habit=self.habit[which],
-            metavision=self.metavision[which],
-            start=self.start[which],
-            day_stay=np.cumsum(which)[self.day_stay] - 1,
+            stays=self.stays.filter(pl.Series(is_selected)),
+            charting_style=self.charting_style[is_selected],
+            is_metavision=self.is_metavision[is_selected],
+            start=self.start[is_selected],
+            day_stay=np.cumsum(is_selected)[self.day_stay] - 1,
         )
-        return renumbered._in_order(np.flatnonzero(which[self.day_stay]))
+        return selected._reorder_days(np.flatnonzero(is_selected[self.day_stay]))
 
-    def in_fragments(self, rng: np.random.Generator) -> Patients:
-        """The days in another order: a stay's later ones come after everybody's earlier ones, as in the real files."""
+    def split_days(self, rng: np.random.Generator) -> Patients:
+        """Reorder the days: the first days of all stays, then their later days.
+
+        In the real files, too, the rows of a stay are in two places far apart.
+        """
         day = (self.day_start - self.start[self.day_stay]) // np.timedelta64(1, "D")
-        cut = rng.integers(1, 9, len(self.start))
-        return self._in_order(np.lexsort((day, self.day_stay, day >= cut[self.day_stay])))
+        n_first_days = rng.integers(1, 9, len(self.start))
+        is_later = day >= n_first_days[self.day_stay]
+        return self._reorder_days(np.lexsort((day, self.day_stay, is_later)))
 
-    def _in_order(self, days: Ints) -> Patients:
+    def _reorder_days(self, order: Ints) -> Patients:
         return replace(
             self,
-            day_stay=self.day_stay[days],
-            day_start=self.day_start[days],
-            level=self.level[:, days],
-            septic=self.septic[days],
+            day_stay=self.day_stay[order],
+            day_start=self.day_start[order],
+            level=self.level[:, order],
+            septic=self.septic[order],
         )
 
 
-def admit(batch: StayBatch, options: ExportOptions, rng: np.random.Generator) -> Patients:
-    """Give the stays of a batch ids, dates and a body. A subject's stays must all be in the batch."""
-    stays = _identified(batch.stays, options, rng)
-    days = stays["_days"].to_numpy()
-    day_stay = np.repeat(np.arange(len(days)), days)
-    day = np.arange(len(day_stay)) - np.repeat(np.cumsum(days) - days, days)
-    start = stays["_start"].to_numpy()
-    day_start = start[day_stay] + day.astype("timedelta64[D]")
+def make_patients(batch: StayBatch, options: ExportOptions, rng: np.random.Generator) -> Patients:
+    """Make patients of the stays of a batch, which must contain all stays of its subjects."""
+    stays = _identify(batch.stays, options, rng)
+    n_days = stays["n_days"].to_numpy()
+    day_stay = np.repeat(np.arange(len(n_days)), n_days)
+    day = np.arange(len(day_stay)) - np.repeat(np.cumsum(n_days) - n_days, n_days)
+    start = stays["charting_start"].to_numpy()
     return Patients(
         stays=stays,
-        habit=rng.integers(0, HABITS, len(days)),
-        metavision=stays["dbsource"].to_numpy() == "metavision",
+        charting_style=rng.integers(0, N_CHARTING_STYLES, len(n_days)),
+        is_metavision=stays["dbsource"].to_numpy() == "metavision",
         start=start,
         day_stay=day_stay,
-        day_start=day_start,
+        day_start=start[day_stay] + day.astype("timedelta64[D]"),
         level=_levels(batch, stays, day_stay, day, rng),
-        septic=_septic_hours(batch, stays, day_stay, day),
+        septic=_septic_hours(batch, stays, day_stay),
     )
 
 
-def scrambled(ids: pl.Expr, base: int, factor: int) -> pl.Expr:
-    """Other ids, one to one, in no telling order: five digits' worth as in MIMIC-III while they suffice."""
-    small = base + (ids * factor) % 99_991
-    return pl.when(ids < 99_991).then(small).otherwise(base + 1_000_000 + ids)
+def scramble_ids(ids: pl.Expr, base: int, factor: int) -> pl.Expr:
+    """Other ids, one to one, whose order means nothing; five digits while these suffice.
+
+    Args:
+        ids: the ward's ids.
+        base: the smallest new id.
+        factor: a number less than 99,991.
+    """
+    small = base + (ids * factor) % _N_SMALL_IDS
+    return pl.when(ids < _N_SMALL_IDS).then(small).otherwise(base + 1_000_000 + ids)
 
 
-def _identified(
+def _identify(
     stays: pl.DataFrame, options: ExportOptions, rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Ids and times: columns of ICUSTAYS and ADMISSIONS in lower case; ``_start`` is when charting begins."""
+    """Add the database's ids and times to the ward's stays.
+
+    Returns:
+        The stays with raw_subject, hadm_id, icustay_id, dbsource, intime and outtime as in the
+        database; ``charting_start`` and ``n_days``; ``is_newborn``, and ``shares_admission`` for a
+        second stay of the same hospital admission.
+    """
     n = stays.height
     subject = stays["subject_id"].to_numpy()
-    first = np.searchsorted(stays["stay_id"].to_numpy(), subject)
-    again = stays["stay_id"].to_numpy() != subject
-    joined = again & (rng.random(n) < options.same_admission)
-    days = (stays["discharged_at"] - stays["admitted_at"]).dt.total_days().to_numpy()
-    shift = rng.integers(0, YEARS * 365, n)[first] * 24 + rng.integers(0, 24, n)[first]
-    gap = np.where(joined, rng.integers(6, 96, n), rng.integers(7 * 24, 90 * 24, n))
-    hours = shift + np.where(again, days[first] * 24 + gap, 0)
-    start = FIRST_DAY + hours.astype("timedelta64[h]")
-    end = start + days.astype("timedelta64[D]")
-    late = np.where(
-        rng.random(n) < options.outside_stay, rng.integers(1, 91, n), -rng.integers(1, 30, n)
-    )
-    early = np.where(late > 0, late, -rng.integers(1, 30, n))
-    born = (rng.random(n) < options.newborns)[first] & ~again
+    first_stay = np.searchsorted(stays["stay_id"].to_numpy(), subject)
+    is_second_stay = stays["stay_id"].to_numpy() != subject
+    shares_admission = is_second_stay & (rng.random(n) < options.same_admission)
+    n_days = (stays["discharged_at"] - stays["admitted_at"]).dt.total_days().to_numpy()
+    day_shift = rng.integers(0, _YEARS * 365, n)[first_stay]
+    hour_shift = rng.integers(0, 24, n)[first_stay]
+    short_gap = rng.integers(6, 96, n)
+    long_gap = rng.integers(7 * 24, 90 * 24, n)
+    gap = n_days[first_stay] * 24 + np.where(shares_admission, short_gap, long_gap)
+    hours = day_shift * 24 + hour_shift + np.where(is_second_stay, gap, 0)
+    start = _FIRST_DAY + hours.astype("timedelta64[h]")
+    end = start + n_days.astype("timedelta64[D]")
+    # Minutes by which the charted days begin before the stay, and end after it.
+    is_outside = rng.random(n) < options.outside_stay
+    minutes_outside = rng.integers(1, 91, n)
+    minutes_after = np.where(is_outside, minutes_outside, -rng.integers(1, 30, n))
+    minutes_before = np.where(minutes_after > 0, minutes_after, -rng.integers(1, 30, n))
+    is_newborn = ((rng.random(n) < options.newborns)[first_stay] & ~is_second_stay)[first_stay]
+    admitted = start + minutes_before.astype("timedelta64[m]")
+    admitted += rng.integers(0, 60, n).astype("timedelta64[s]")
+    discharged = end - minutes_after.astype("timedelta64[m]")
+    discharged += rng.integers(0, 60, n).astype("timedelta64[s]")
+    is_carevue = rng.random(n)[first_stay] < options.carevue
+    admission = pl.when(pl.Series(shares_admission)).then("subject_id").otherwise("stay_id")
     return stays.with_columns(
-        pl.Series("_start", start),
-        pl.Series("_days", days),
-        pl.Series("_born", born[first]),
-        pl.Series("_joined", joined),
-        pl.Series(
-            "intime",
-            start
-            + early.astype("timedelta64[m]")
-            + rng.integers(0, 60, n).astype("timedelta64[s]"),
-        ),
-        pl.Series(
-            "outtime",
-            end - late.astype("timedelta64[m]") + rng.integers(0, 60, n).astype("timedelta64[s]"),
-        ),
-        pl.Series(
-            "dbsource", np.where(rng.random(n)[first] < options.carevue, "carevue", "metavision")
-        ),
-        raw_subject=scrambled(pl.col("subject_id"), 1, 61_843),
-        hadm_id=scrambled(
-            pl.when(pl.Series(joined)).then("subject_id").otherwise("stay_id"), 100_001, 52_919
-        ),
-        icustay_id=scrambled(pl.col("stay_id"), 200_001, 78_539),
+        pl.Series("charting_start", start),
+        pl.Series("n_days", n_days),
+        pl.Series("is_newborn", is_newborn),
+        pl.Series("shares_admission", shares_admission),
+        pl.Series("intime", admitted),
+        pl.Series("outtime", discharged),
+        pl.Series("dbsource", np.where(is_carevue, "carevue", "metavision")),
+        raw_subject=scramble_ids(pl.col("subject_id"), 1, 61_843),
+        hadm_id=scramble_ids(admission, 100_001, 52_919),
+        icustay_id=scramble_ids(pl.col("stay_id"), 200_001, 78_539),
     )
 
 
 def _levels(
     batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints, rng: np.random.Generator
 ) -> Floats:
-    """(Q, D): what each quantity stood at on each day."""
-    wards = _ward_levels(batch, stays, day_stay, day)
-    body = rng.standard_normal((len(quantities()), stays.height))
-    return np.stack(
-        [_level(q, wards, own[day_stay]) for q, own in zip(quantities(), body, strict=True)]
-    )
+    """(Q, D) levels of the quantities on each day.
+
+    Args:
+        batch: the ward's events.
+        stays: (S,) the stays.
+        day_stay: (D,) position of the day's stay.
+        day: (D,) number of the day in its stay.
+        rng: random numbers.
+    """
+    simulated = _simulated_levels(batch, stays, day_stay, day)
+    deviations = rng.standard_normal((len(quantities()), stays.height))
+    levels = [
+        _level(quantity, simulated, deviation[day_stay])
+        for quantity, deviation in zip(quantities(), deviations, strict=True)
+    ]
+    return np.stack(levels)
 
 
-def _level(about: Quantity, wards: dict[str, Floats], own: Floats) -> Floats:
-    if about.ward is None:
-        return np.asarray(about.offset + about.spread * own)
-    return about.offset + about.gain * wards[about.ward]
+def _level(quantity: Quantity, simulated: dict[str, Floats], deviation: Floats) -> Floats:
+    if quantity.simulated_variable is None:
+        return np.asarray(quantity.offset + quantity.stay_sd * deviation)
+    return quantity.offset + quantity.gain * simulated[quantity.simulated_variable]
 
 
-def _ward_levels(
+def _simulated_levels(
     batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints
 ) -> dict[str, Floats]:
-    """The ward's own readings: a day's mean, else the stay's, else a usual value."""
-    here = stays.select("stay_id", "admitted_at", stay=pl.int_range(pl.len()))
+    """(D,) levels of the ward's variables: the day's mean, else the stay's, else the default.
+
+    Args:
+        batch: the ward's events.
+        stays: (S,) the stays.
+        day_stay: (D,) position of the day's stay.
+        day: (D,) number of the day in its stay.
+    """
+    positions = stays.select("stay_id", "admitted_at", stay=pl.int_range(pl.len()))
     minutes = (pl.col("time") - pl.col("admitted_at")).dt.total_minutes()
-    events = batch.events.join(here, on="stay_id").with_columns(day=(minutes - 1) // 1440)
-    by_day = events.group_by("stay", "day", "variable").agg(pl.col("value").mean())
-    by_stay = events.group_by("stay", "variable").agg(pl.col("value").mean().alias("usual"))
-    grid = pl.DataFrame({"stay": day_stay, "day": day})
+    events = batch.events.join(positions, on="stay_id").with_columns(day=(minutes - 1) // 1440)
+    day_means = events.group_by("stay", "day", "variable").agg(pl.col("value").mean())
+    stay_means = events.group_by("stay", "variable").agg(stay_value=pl.col("value").mean())
+    days = pl.DataFrame({"stay": day_stay, "day": day})
     levels = {}
-    for name, fallback in FALLBACK.items():
-        found = grid.join(
-            by_day.filter(variable=name), on=["stay", "day"], how="left", maintain_order="left"
-        )
-        found = found.join(
-            by_stay.filter(variable=name), on="stay", how="left", maintain_order="left"
-        )
-        levels[name] = (
-            found.select(pl.coalesce("value", "usual", pl.lit(float(fallback))))
-            .to_series()
-            .to_numpy()
-        )
+    for variable, default in _DEFAULT_LEVELS.items():
+        joined = days.join(
+            day_means.filter(variable=variable),
+            on=["stay", "day"],
+            how="left",
+            maintain_order="left",
+        ).join(stay_means.filter(variable=variable), on="stay", how="left", maintain_order="left")
+        level = pl.coalesce("value", "stay_value", pl.lit(float(default)))
+        levels[variable] = joined.select(level).to_series().to_numpy()
     return levels
 
 
-def _septic_hours(batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints) -> Floats:
+def _septic_hours(batch: StayBatch, stays: pl.DataFrame, day_stay: Ints) -> Floats:
     """(D, 24): 1 in the hours of an episode."""
-    spans = episodes(batch, stays)
-    hour = np.zeros((len(day_stay), 24))
-    first = np.searchsorted(day_stay, np.arange(stays.height))
-    for stay, begin, end in spans.select("stay", "_from", "_to").iter_rows():
-        hour.reshape(-1)[first[stay] * 24 + begin : first[stay] * 24 + end] = 1
-    return hour
+    episodes = charted_episodes(batch, stays)
+    septic = np.zeros((len(day_stay), 24))
+    hours = septic.reshape(-1)
+    first_day = np.searchsorted(day_stay, np.arange(stays.height))
+    for stay, start, end in episodes.select("stay", "start_hour", "end_hour").iter_rows():
+        first_hour = first_day[stay] * 24
+        hours[first_hour + start : first_hour + end] = 1
+    return septic
 
 
-def episodes(batch: StayBatch, stays: pl.DataFrame) -> pl.DataFrame:
-    """The ward's episodes on the raw calendar: stay (position), onset, end (null: not over); hours _from and _to."""
-    here = stays.select(
-        "stay_id",
-        "icustay_id",
-        "admitted_at",
-        "discharged_at",
-        "_start",
-        "_days",
-        stay=pl.int_range(pl.len()),
-    )
-    moved = pl.col("_start") - pl.col("admitted_at")
-    hours = (pl.col("onset", "end") - pl.col("_start")).dt.total_hours()
-    found = batch.episodes.join(here, on="stay_id", maintain_order="left")
-    found = found.with_columns(pl.col("onset", "end", "known_at") + moved).with_columns(
-        hours.name.map({"onset": "_from", "end": "_to"}.__getitem__)
-    )
-    return found.with_columns(_to=pl.coalesce("_to", pl.col("_days") * 24))
+def charted_episodes(batch: StayBatch, stays: pl.DataFrame) -> pl.DataFrame:
+    """The ward's episodes of sepsis at the database's dates.
+
+    Returns:
+        stay (position), onset, end (null: not over) and known_at; ``start_hour`` and ``end_hour``
+        are counted from the start of charting; and columns of the stays.
+    """
+    columns = ["stay_id", "icustay_id", "admitted_at", "discharged_at", "charting_start", "n_days"]
+    positions = stays.select(*columns, stay=pl.int_range(pl.len()))
+    shift = pl.col("charting_start") - pl.col("admitted_at")
+    episodes = batch.episodes.join(positions, on="stay_id", maintain_order="left")
+    episodes = episodes.with_columns(pl.col("onset", "end", "known_at") + shift)
+    start_hour = (pl.col("onset") - pl.col("charting_start")).dt.total_hours()
+    end_hour = (pl.col("end") - pl.col("charting_start")).dt.total_hours()
+    last_hour = pl.col("n_days") * 24
+    return episodes.with_columns(start_hour=start_hour, end_hour=pl.coalesce(end_hour, last_hour))

@@ -1,205 +1,173 @@
-"""The simulated ward as MIMIC-III's raw tables: any size, a few stays at a time, with the dirt counted."""
+"""Write the simulated ward as raw tables of MIMIC-III: at any size, a few stays at a time."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow.parquet as pq
 
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.sources.simulated import SimulatedWard
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
-from flowsheet.mimic_export import caregivers as people
-from flowsheet.mimic_export import chart_events as charting
-from flowsheet.mimic_export import orders
-from flowsheet.mimic_export.day_template import (
-    OTHER_NUMBERS,
-    OTHER_WORDS,
-    Plan,
-    plan,
-)
-from flowsheet.mimic_export.files import RawFiles
-from flowsheet.mimic_export.items import SYSTEMS, free_ids
+from flowsheet.mimic_export.admissions import admission_tables
+from flowsheet.mimic_export.chart_events import ChartedRows, chart_days
+from flowsheet.mimic_export.csv_files import CsvFiles
+from flowsheet.mimic_export.day_template import DayTemplate, make_day_template
+from flowsheet.mimic_export.dictionaries import dictionary_tables
+from flowsheet.mimic_export.items import SYSTEMS
 from flowsheet.mimic_export.options import ExportOptions
-from flowsheet.mimic_export.patients import Patients, admit, episodes
+from flowsheet.mimic_export.orders import make_order_tables
+from flowsheet.mimic_export.patients import Patients, charted_episodes, make_patients
+from flowsheet.mimic_export.truth import TruthWriter
 from flowsheet.state.json_files import write_json
 from flowsheet.state.publish import publish
+from flowsheet.typing import Times
 
 Progress = Callable[[str], None]
-TOGETHER = 100
-"""Stays that are written at once; half a million rows."""
-SHEETS = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+
+STAYS_PER_BLOCK = 100
+"""Stays that are written at once; these have half a million rows."""
+CHARTED_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+"""Tables that are charted around the clock."""
 
 
 def write_mimic3(
     ward: WardOptions, options: ExportOptions, target: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Write the tables to the folder ``target``, whole or not at all, and what was written to
-    ``target/truth``.
+    """Write the tables to a folder, all or none, and the true values to ``truth/`` in it.
 
-    Returns what ``truth/summary.json`` holds: rows by table and, by table, the dirt among them.
+    Args:
+        ward: options of the simulated ward.
+        options: how the ward is charted.
+        target: the folder; an older one is replaced.
+        progress: receives a line for every hundred stays.
+
+    Returns:
+        The content of ``truth/summary.json``: rows by table, and data errors by table.
 
     Raises:
         FlowsheetError: the disk is full or not writable.
     """
     with publish(target) as folder:
         with (
-            RawFiles(folder, options.compress) as files,
-            _Truth(folder / "truth", options) as truth,
+            CsvFiles(folder, options.compress) as files,
+            TruthWriter(folder / "truth", options.truth) as truth,
         ):
-            for number, batch in enumerate(_some_stays(ward)):
-                _add(batch, number, options, files, truth)
-                progress(
-                    f"{files.rows['ICUSTAYS']:,} of {ward.stays:,} stays, {files.rows['CHARTEVENTS']:,} chart events"
-                )
-            for table, frame in people.dictionaries(_others()).items():
-                files.add(table, frame)
-        written = {
-            "rows": files.rows,
-            "dirt": {table: dict(counts) for table, counts in truth.dirt.items()},
+            for block, batch in enumerate(_split_batches(ward)):
+                _write_block(batch, block, options, files, truth)
+                n_stays = files.n_rows["ICUSTAYS"]
+                n_events = files.n_rows["CHARTEVENTS"]
+                progress(f"{n_stays:,} of {ward.stays:,} stays, {n_events:,} chart events")
+            for table, rows in dictionary_tables().items():
+                files.add(table, rows)
+        summary = {
+            "rows": files.n_rows,
+            "data_errors": {table: dict(counts) for table, counts in truth.error_counts.items()},
             "ward": ward.model_dump(mode="json"),
             "options": options.model_dump(mode="json"),
         }
-        write_json(folder / "truth" / "summary.json", written)
-    return written
+        write_json(folder / "truth" / "summary.json", summary)
+    return summary
 
 
-def _some_stays(ward: WardOptions) -> Iterator[StayBatch]:
-    """The ward's batches in smaller ones; second stays follow their subject's first, so no subject is cut in two."""
+def _split_batches(ward: WardOptions) -> Iterator[StayBatch]:
+    """The ward's stays in blocks; a subject's stays follow each other and are in one block."""
     for batch in SimulatedWard(None, ward).batches():
-        for first in range(0, batch.stays.height, TOGETHER):
-            stays = batch.stays.slice(first, TOGETHER)
-            low, high = stays["stay_id"][0], stays["stay_id"][-1]
+        for start in range(0, batch.stays.height, STAYS_PER_BLOCK):
+            stays = batch.stays.slice(start, STAYS_PER_BLOCK)
+            is_inside = pl.col("stay_id").is_between(stays["stay_id"][0], stays["stay_id"][-1])
             tables = {
-                name: getattr(batch, name).filter(pl.col("stay_id").is_between(low, high))
+                name: getattr(batch, name).filter(is_inside)
                 for name in ("events", "treatments", "episodes")
             }
             yield replace(batch, stays=stays, **tables)
 
 
-def _add(
-    batch: StayBatch, number: int, options: ExportOptions, files: RawFiles, truth: _Truth
+def _write_block(
+    batch: StayBatch, block: int, options: ExportOptions, files: CsvFiles, truth: TruthWriter
 ) -> None:
-    rng = np.random.default_rng([options.seed, number])
-    who = admit(batch, options, rng)
-    for table in SHEETS:
+    """Write some stays.
+
+    Args:
+        batch: the ward's stays.
+        block: number of the block; it seeds the random numbers.
+        options: how the ward is charted.
+        files: the files of the tables.
+        truth: receives true values and counts of data errors.
+    """
+    rng = np.random.default_rng([options.seed, block])
+    patients = make_patients(batch, options, rng)
+    for table in CHARTED_TABLES:
         for system in range(len(SYSTEMS)):
-            some = who.some(who.metavision == bool(system)).in_fragments(rng)
-            if some.stays.height:
-                rows = charting.lay(_plan(table, system, options), some, options, rng)
-                files.add(table, _lines(table, some, rows, options), quote=False)
-                truth.add_events(table, rows)
-    ordered = orders.orders(batch, who, options, rng)
-    for table, frame in (ordered.tables | people.people(who, rng)).items():
+            selected = patients.select(patients.is_metavision == bool(system)).split_days(rng)
+            if selected.stays.height:
+                template = _day_template(table, system, options)
+                rows = chart_days(template, selected, options, rng)
+                files.add_formatted(table, _format_lines(template, selected, rows))
+                truth.count_errors(table, rows.error_counts)
+                truth.add("events", rows.truth.with_columns(table=pl.lit(table)))
+    orders = make_order_tables(batch, patients, options, rng)
+    for table, frame in (orders.tables | admission_tables(patients, rng)).items():
         files.add(table, frame)
-    truth.dirt.setdefault("INPUTEVENTS_MV", Counter())["rewritten"] += ordered.rewritten
-    truth.add("treatments", ordered.truth)
-    truth.add(
-        "episodes", episodes(batch, who.stays).select("icustay_id", "onset", "end", "known_at")
-    )
-    truth.add("stays", _stays(who))
+    truth.count_errors("INPUTEVENTS_MV", {"rewritten": orders.n_rewritten})
+    truth.add("treatments", orders.truth)
+    episodes = charted_episodes(batch, patients.stays)
+    truth.add("episodes", episodes.select("icustay_id", "onset", "end", "known_at"))
+    truth.add("stays", _true_stays(patients))
 
 
-_PLANS: dict[tuple[str, int, str], Plan] = {}
+@lru_cache(maxsize=16)
+def _day_template(table: str, system: int, options: ExportOptions) -> DayTemplate:
+    return make_day_template(table, system, options)
 
 
-def _plan(table: str, system: int, options: ExportOptions) -> Plan:
-    key = (table, system, options.digest())
-    if key not in _PLANS:
-        _PLANS[key] = plan(table, system, options)
-    return _PLANS[key]
-
-
-def _others() -> dict[str, list[int]]:
-    n = OTHER_WORDS + OTHER_NUMBERS
-    return {
-        "carevue": free_ids("carevue", n),
-        "metavision": free_ids("metavision", n),
-        "lab": free_ids("lab", 90),
-    }
-
-
-def _lines(table: str, who: Patients, rows: charting.Rows, options: ExportOptions) -> pl.DataFrame:
-    """The parts of a file's lines, in its columns' order."""
-    subject, hadm = (who.stays[c].cast(pl.String) for c in ("raw_subject", "hadm_id"))
-    icu = who.stays["icustay_id"].cast(pl.String)
-    ids = [subject + "," + hadm + "," + icu, subject + "," + hadm + ","]
-    if table == "LABEVENTS":
-        ids = [subject + "," + hadm, subject + ","]
-    who_part = pl.concat(ids).gather(rows.stay + np.where(rows.has_id, 0, len(icu)))
-    chart, store = (_spelled(times) for times in (rows.chart, rows.store))
-    entry_part = _plan(table, int(who.metavision[0]), options).dictionary.itemid.gather(rows.entry)
-    tail_part = _plan(table, int(who.metavision[0]), options).dictionary.tails.gather(rows.tail)
-    caregiver = pl.Series((np.arange(len(store)) * 7919 % 6000 + 14_000).astype(str))
-    if table == "CHARTEVENTS":
-        times = (chart + "," + store + "," + caregiver).gather(rows.slot)
-        parts = [who_part, entry_part, times, tail_part]
-    elif table == "LABEVENTS":
-        parts = [who_part, entry_part, chart.gather(rows.slot), tail_part]
+def _format_lines(template: DayTemplate, patients: Patients, rows: ChartedRows) -> pl.DataFrame:
+    """The parts of a file's lines, in the order of its columns."""
+    ids = _format_ids(template.table, patients, rows)
+    item_ids = template.dictionary.item_id.gather(rows.entry)
+    cells = template.dictionary.texts.gather(rows.cell)
+    chart_times = _format_times(rows.chart_times)
+    store_times = _format_times(rows.store_times)
+    n_times = len(rows.store_times)
+    caregivers = pl.Series((np.arange(n_times) * 7919 % 6000 + 14_000).astype(str))
+    if template.table == "CHARTEVENTS":
+        times = (chart_times + "," + store_times + "," + caregivers).gather(rows.time_index)
+        parts = [ids, item_ids, times, cells]
+    elif template.table == "LABEVENTS":
+        parts = [ids, item_ids, chart_times.gather(rows.time_index), cells]
     else:
-        parts = [
-            who_part,
-            chart.gather(rows.slot),
-            entry_part,
-            tail_part,
-            (store + "," + caregiver + ",,,").gather(rows.slot),
-        ]
+        ends = (store_times + "," + caregivers + ",,,").gather(rows.time_index)
+        parts = [ids, chart_times.gather(rows.time_index), item_ids, cells, ends]
     return pl.DataFrame([part.alias(str(i)) for i, part in enumerate(parts)])
 
 
-def _spelled(times: np.ndarray[Any, np.dtype[np.datetime64]]) -> pl.Series:
+def _format_ids(table: str, patients: Patients, rows: ChartedRows) -> pl.Series:
+    """SUBJECT_ID, HADM_ID and ICUSTAY_ID of the rows, of which the last one may be missing."""
+    subjects = patients.stays["raw_subject"].cast(pl.String)
+    admissions = patients.stays["hadm_id"].cast(pl.String)
+    if table == "LABEVENTS":
+        complete = subjects + "," + admissions
+        incomplete = subjects + ","
+    else:
+        complete = subjects + "," + admissions + "," + patients.stays["icustay_id"].cast(pl.String)
+        incomplete = subjects + "," + admissions + ","
+    offset = np.where(rows.has_id, 0, len(subjects))
+    return pl.concat([complete, incomplete]).gather(rows.stay + offset)
+
+
+def _format_times(times: Times) -> pl.Series:
     return pl.Series(times).cast(TIME).cast(pl.String).str.slice(0, 19)
 
 
-def _stays(who: Patients) -> pl.DataFrame:
-    names = [
-        "icustay_id",
-        "hadm_id",
-        "intime",
-        "outtime",
-        "dbsource",
-        "age",
-        "sex",
-        "unit",
-        "height_cm",
-        "weight_kg",
-    ]
-    return who.stays.select("stay_id", *names, subject_id="raw_subject", newborn="_born")
-
-
-class _Truth:
-    """What was written: Parquet files that grow with the tables, and the dirt's tallies."""
-
-    def __init__(self, folder: Path, options: ExportOptions) -> None:
-        self.folder, self.options = folder, options
-        self.dirt: dict[str, Counter[str]] = {}
-        self._writers: dict[str, pq.ParquetWriter] = {}
-
-    def __enter__(self) -> _Truth:
-        self.folder.mkdir()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-    def add_events(self, table: str, rows: charting.Rows) -> None:
-        self.dirt.setdefault(table, Counter()).update(rows.dirt)
-        self.add("events", rows.truth.with_columns(table=pl.lit(table)))
-
-    def add(self, name: str, frame: pl.DataFrame) -> None:
-        if not self.options.truth or frame.is_empty():
-            return
-        data = frame.to_arrow()
-        if name not in self._writers:
-            self._writers[name] = pq.ParquetWriter(
-                self.folder / f"{name}.parquet", data.schema, compression="zstd"
-            )
-        self._writers[name].write_table(data.cast(self._writers[name].schema))
+def _true_stays(patients: Patients) -> pl.DataFrame:
+    times = ("icustay_id", "hadm_id", "intime", "outtime", "dbsource")
+    person = ("age", "sex", "unit", "height_cm", "weight_kg")
+    return patients.stays.select(
+        *("stay_id", *times, *person), subject_id="raw_subject", newborn="is_newborn"
+    )

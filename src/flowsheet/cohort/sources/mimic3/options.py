@@ -26,7 +26,7 @@ class Mimic3Options(FrozenModel):
     first_stay_only: bool = False
     """Keep only each patient's first stay, chosen before all other rules apply."""
     excluded_services: tuple[str, ...] = ()
-    """Codes of hospital services (CSURG, OBS, ...): stays that start under one of them are excluded."""
+    """Codes of hospital services (CSURG, OBS, ...); stays that start under one are excluded."""
     age_over_89: Annotated[float, Field(ge=89, le=120)] = 91.4
     """Years for patients over 89, whose age the database hides by a birth 300 years earlier; the
     default is their median age."""
@@ -40,8 +40,9 @@ class Mimic3Options(FrozenModel):
     """Time from a sample to its result: LABEVENTS has the time of the sample only, so its results
     count as known this much later."""
     statics_hours: Hours = 0.0
-    """Height and weight that are known by this long after admission become columns of the stay; with
-    more than 0, predictions before that time see them too early. They are events in any case."""
+    """Height and weight that are known by this long after admission become columns of the stay;
+    with more than 0, predictions before that time see them too early. They are events in any
+    case."""
     intubated_verbal: Literal["missing", "as_charted", "normal"] = "missing"
     """The verbal response of an intubated patient, which is charted as 1. ``missing``: the verbal
     response and the total are missing; ``as_charted``: it is 1; ``normal``: the total is 15, as in
