@@ -1,0 +1,340 @@
+"""A second implementation of Sepsis-3, from the definitions in docs/sepsis3.md, in plain Python.
+
+It loops over the facts of one stay, and shares only the catalogue's drug groups and the options
+with the package.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from flowsheet.cohort.catalogue import drugs
+
+HOUR = timedelta(hours=1)
+DAY = 24 * HOUR
+TICK = timedelta(microseconds=1)
+COMPONENTS = ("respiration", "coagulation", "liver", "cardiovascular", "cns", "renal")
+
+
+def list_hours(stay):
+    n = 0
+    while stay["admitted_at"] + n * HOUR < stay["discharged_at"]:
+        n += 1
+    return [(hour, stay["admitted_at"] + hour * HOUR) for hour in range(1, n + 1)]
+
+
+def count_above(value, *bounds):
+    return sum(value < bound for bound in bounds)
+
+
+def count_reached(value, *bounds):
+    return sum(value >= bound for bound in bounds)
+
+
+def grade_facts(events, treatments, options):
+    """All facts as (component, time, until, known_at, score), without urine."""
+    facts = []
+    coma_charts = {}
+    for event in events:
+        time, known, value = event["time"], event["known_at"], event["value"]
+        name = event["variable"]
+        if name == "plt":
+            facts.append(("coagulation", time, time, known, count_above(value, 150, 100, 50, 20)))
+        if name == "bili":
+            facts.append(("liver", time, time, known, count_reached(value, 1.2, 2.0, 6.0, 12.0)))
+        if name == "crea":
+            facts.append(("renal", time, time, known, count_reached(value, 1.2, 2.0, 3.5, 5.0)))
+        if name == "map":
+            facts.append(("cardiovascular", time, time, known, 1 if value < 70 else 0))
+        if name in ("gcs", "egcs", "mgcs", "vgcs"):
+            coma_charts.setdefault(time, {})[name] = (known, value)
+        if name == "po2":
+            facts += grade_gas(event, events, options)
+    facts += grade_coma(coma_charts)
+    for treatment in treatments:
+        start, end = treatment["start"], treatment["end"]
+        score = grade_vasopressor(treatment)
+        if score is not None and end > start:
+            facts.append(("cardiovascular", start, end, treatment["known_at"], score))
+    return facts
+
+
+def grade_coma(charts):
+    facts = []
+    for time, charted in charts.items():
+        if "gcs" in charted:
+            known, value = charted["gcs"]
+        elif len(charted) == 3:
+            known = max(known for known, _ in charted.values())
+            value = sum(value for _, value in charted.values())
+        else:
+            continue
+        facts.append(("cns", time, time, known, count_above(value, 15, 13, 10, 6)))
+    return facts
+
+
+def grade_vasopressor(treatment):
+    drug, dose = treatment["drug"], treatment["dose"]
+    if dose is not None and dose <= 0:
+        return None
+    rate = None if dose is None else round(dose / 60, 6)
+    if drug in ("norepinephrine", "epinephrine"):
+        return 4 if rate is not None and rate > 0.1 else 3
+    if drug == "dopamine":
+        if rate is None or rate <= 5:
+            return 2
+        return 4 if rate > 15 else 3
+    return 2 if drug == "dobutamine" else None
+
+
+def grade_gas(gas, events, options):
+    counts_from = max(gas["known_at"], gas["time"] + options.charting_delay_hours * HOUR)
+
+    def find_latest(name, within_hours):
+        charted = [
+            (event["time"], event["known_at"], event["value"])
+            for event in events
+            if event["variable"] == name
+            and gas["time"] - within_hours * HOUR <= event["time"] <= gas["time"]
+            and event["known_at"] <= counts_from
+        ]
+        return max(charted)[2] if charted else None
+
+    fio2 = find_latest("fio2", options.fio2_hours)
+    vent = find_latest("vent", options.ventilation_hours)
+    if fio2 is None:
+        return []
+    ratio = round(100 * gas["value"] / fio2, 6)
+    score = 0
+    if ratio < 400:
+        score = 1
+    if ratio < 300:
+        score = 2
+    if vent and ratio < 200:
+        score = 3
+    if vent and ratio < 100:
+        score = 4
+    return [("respiration", gas["time"], gas["time"], gas["known_at"], score)]
+
+
+def list_urine(stay, events, options):
+    """(time, mL, hours that the reading covers)."""
+    amounts = {}
+    for event in events:
+        if event["variable"] != "urine" or event["time"] <= stay["admitted_at"]:
+            continue
+        if event["known_at"] <= event["time"] + options.charting_delay_hours * HOUR:
+            amounts[event["time"]] = amounts.get(event["time"], 0.0) + event["value"]
+    readings = []
+    previous = stay["admitted_at"]
+    for time in sorted(amounts):
+        readings.append((time, amounts[time], (time - previous) / HOUR))
+        previous = time
+    return readings
+
+
+def grade_urine(time, readings, options):
+    """The score of the readings of the last 24 hours; None: not enough of it is covered."""
+    of_day = [(ml, covered) for end, ml, covered in readings if time - DAY < end <= time]
+    covered = round(sum(hours for _, hours in of_day), 9)
+    shortest, longest = options.urine_covered_hours
+    if not shortest <= covered <= longest:
+        return None
+    per_day = round(sum(ml for ml, _ in of_day) * 24 / covered, 6)
+    if per_day < 200:
+        return 4
+    return 3 if per_day < 500 else 0
+
+
+def score_hours(stay, events, treatments, options):
+    """One dict per hour: hour, time, the components (None: unknown), total, known, change."""
+    facts = grade_facts(events, treatments, options)
+    readings = list_urine(stay, events, options)
+    rows = []
+    for hour, moment in list_hours(stay):
+        row = {"hour": hour, "time": moment}
+        for component in COMPONENTS:
+            scores = [
+                score
+                for name, time, until, known, score in facts
+                if name == component
+                and time <= moment
+                and until > moment - DAY
+                and known <= moment + options.charting_delay_hours * HOUR
+            ]
+            row[component] = max(scores) if scores else None
+        by_urine = grade_urine(moment, readings, options)
+        if by_urine is not None:
+            row["renal"] = max(by_urine, row["renal"] or 0)
+        row["total"] = sum(row[component] or 0 for component in COMPONENTS)
+        row["known"] = sum(row[component] is not None for component in COMPONENTS)
+        rows.append(row)
+    for row in rows:
+        past = rows[: row["hour"]]
+        row["change"] = sum(change_of(past, component, options) for component in COMPONENTS)
+    return rows
+
+
+def change_of(past, component, options):
+    """A component's change since its baseline, up to the last row of ``past``."""
+    known = [(row["hour"], row[component]) for row in past if row[component] is not None]
+    if not known:
+        return 0
+    first_hour, baseline = known[0]
+    if options.baseline == "presumed_zero" and first_hour <= options.admission_hours:
+        baseline = 0
+    return known[-1][1] - baseline
+
+
+def list_doses(antibiotics, options):
+    """(drug, time, last, until, known)."""
+    doses = []
+    routes = [route.lower() for route in options.excluded_routes]
+    for antibiotic in antibiotics:
+        drug = drugs().get(antibiotic["drug"])
+        if drug is None or drug.group not in options.groups:
+            continue
+        if antibiotic["route"] is not None and antibiotic["route"].lower() in routes:
+            continue
+        known, end = antibiotic["known_at"], antibiotic["end"]
+        begin = antibiotic["time"]
+        while True:
+            day_end = begin + DAY
+            if antibiotic["date_only"]:
+                last, until, earliest_known = day_end - TICK, day_end, day_end
+            else:
+                last, until, earliest_known = begin, max(begin, min(day_end, end)), begin
+            doses.append((drug.name, begin, last, until, max(known, earliest_known)))
+            begin = day_end
+            if begin >= end:
+                break
+    return doses
+
+
+def confirm_doses(doses, options):
+    """(time, last, known) of the doses that a later one confirms."""
+    if options.confirm_after_hours <= 0:
+        return [(time, last, known) for _, time, last, _, known in doses]
+    confirmed = []
+    for drug, time, last, _, known in doses:
+        shortest = options.confirm_after_hours
+        if drug in options.prophylaxis_drugs:
+            shortest = max(shortest, options.prophylaxis_hours)
+        both_known = [
+            max(known, later_known)
+            for _, later, later_last, _, later_known in doses
+            if later_last >= last + shortest * HOUR
+            and later <= last + options.confirm_within_hours * HOUR
+        ]
+        if both_known:
+            confirmed.append((time, last, min(both_known)))
+    return confirmed
+
+
+def list_cultures(cultures, options):
+    """(time, last, known)."""
+    taken = []
+    for culture in cultures:
+        specimen = (culture["specimen"] or "").upper()
+        if any(name.upper() in specimen for name in options.excluded_specimens):
+            continue
+        time, known = culture["time"], culture["known_at"]
+        if culture["date_only"]:
+            taken.append((time, time + DAY - TICK, max(known, time + DAY)))
+        else:
+            taken.append((time, time, max(known, time)))
+    return taken
+
+
+def find_suspicions(stay, antibiotics, cultures, options):
+    """{time: known_at}."""
+    suspicions = {}
+    taken = list_cultures(cultures, options)
+    for dose, dose_last, dose_known in confirm_doses(list_doses(antibiotics, options), options):
+        for culture, culture_last, culture_known in taken:
+            # In either order, the two moments that are nearest to each other.
+            culture_may_be_first = culture <= dose_last
+            dose_may_be_first = dose <= culture_last
+            culture_first = (
+                culture_may_be_first and dose - culture_last <= options.culture_first_hours * HOUR
+            )
+            dose_first = (
+                dose_may_be_first and culture - dose_last <= options.antibiotic_first_hours * HOUR
+            )
+            if not (culture_first or dose_first):
+                continue
+            order_is_unknown = culture_may_be_first and dose_may_be_first
+            time = max(dose, culture) if order_is_unknown else min(dose, culture)
+            if (
+                time - options.window_before_hours * HOUR > stay["discharged_at"]
+                or time + options.window_after_hours * HOUR < stay["admitted_at"]
+            ):
+                continue
+            known = max(dose_known, culture_known)
+            suspicions[time] = min(known, suspicions.get(time, known))
+    return suspicions
+
+
+def find_onsets(stay, rows, suspicions, options):
+    """(known_at, onset, base) of every hour that meets the criterion around a suspicion."""
+    key = "total" if options.criterion == "level" else "change"
+    onsets = []
+    for suspicion, suspicion_known in suspicions.items():
+        lowest = None
+        start = suspicion - options.window_before_hours * HOUR
+        stop = suspicion + options.window_after_hours * HOUR
+        if start <= stay["admitted_at"] <= stop:
+            lowest = 0
+        for row in rows:
+            if not start <= row["time"] <= stop:
+                continue
+            lowest = row[key] if lowest is None else min(lowest, row[key])
+            base = 0 if options.criterion == "level" else lowest
+            if row[key] - base >= options.points:
+                onset = min(row["time"], stay["discharged_at"])
+                score_known = row["time"] + options.charting_delay_hours * HOUR
+                onsets.append((max(suspicion_known, score_known), onset, base))
+    return onsets
+
+
+def find_episodes(stay, events, treatments, antibiotics, cultures, options):
+    """(onset, end, known_at), in order; ``end`` is None if the stay ends before."""
+    rows = score_hours(stay, events, treatments, options)
+    doses = list_doses(antibiotics, options)
+    suspicions = find_suspicions(stay, antibiotics, cultures, options)
+    onsets = find_onsets(stay, rows, suspicions, options)
+    episodes = []
+    not_before = datetime.min
+    while True:
+        allowed = [onset for onset in onsets if onset[1] >= not_before]
+        if not allowed:
+            return episodes
+        known, onset, base = min(allowed)
+        end = find_end(stay, rows, doses, (onset, known, base), options)
+        episodes.append((onset, end, known))
+        if end is None:
+            return episodes
+        not_before = end
+
+
+def find_end(stay, rows, doses, episode, options):
+    onset, known, base = episode
+    delay = options.charting_delay_hours * HOUR
+    key = "total" if options.criterion == "level" else "change"
+    if options.end == "fixed":
+        end = onset + options.end_days * DAY
+        return end if end <= stay["discharged_at"] else None
+    for row in rows:
+        moment = row["time"]
+        if moment <= onset or moment + delay < known:
+            continue
+        is_treated = options.end == "recovery" and any(
+            time <= moment
+            and dose_known <= moment + delay
+            and until + options.end_antibiotic_free_hours * HOUR > moment
+            for _, time, _, until, dose_known in doses
+        )
+        if not is_treated and row[key] - base <= options.end_points:
+            end = moment + delay
+            return end if end <= stay["discharged_at"] else None
+    return None

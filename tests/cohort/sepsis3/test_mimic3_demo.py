@@ -1,0 +1,91 @@
+"""The label agrees with the reference on stays of the open MIMIC-III demo, hour by hour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+import pytest
+
+from flowsheet.cohort.sepsis3 import Sepsis3Labels, Sepsis3Options, label
+from flowsheet.cohort.sources import mimic3
+from flowsheet.cohort.sources.mimic3 import batches
+from tests.cohort.sepsis3.records import compare_with_reference
+
+pytestmark = pytest.mark.realdata
+
+TABLES = ("stays", "events", "treatments", "antibiotics", "cultures")
+USED = ["map", "gcs", "egcs", "mgcs", "vgcs", "po2", "fio2", "vent", "bili", "crea", "plt", "urine"]
+
+
+@dataclass
+class LabelInputs:
+    stays: pl.DataFrame
+    events: pl.DataFrame
+    treatments: pl.DataFrame
+    antibiotics: pl.DataFrame
+    cultures: pl.DataFrame
+
+    def facts_of(self, stay_id):
+        """One stay's rows as lists of dicts, table by table; the stay itself is one dict."""
+        tables = [getattr(self, name).filter(stay_id=stay_id).to_dicts() for name in TABLES]
+        (stay,), events, *others = tables
+        return [stay, [event for event in events if event["variable"] in USED], *others]
+
+    def label(self, options) -> Sepsis3Labels:
+        return label(*(getattr(self, name) for name in TABLES), options)
+
+
+@pytest.fixture(scope="module")
+def inputs(data_dir):
+    """The tables that the source passes to the label, for all stays of the demo."""
+    calls = []
+
+    def record_inputs(*arguments):
+        calls.append(LabelInputs(*arguments[:-1]))
+        return label(*arguments)
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(batches, "label", record_inputs)
+    list(mimic3.Mimic3(data_dir / "mimic3-demo", mimic3.Mimic3Options()).batches())
+    patch.undo()
+    return calls[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Sepsis3Options(),
+        Sepsis3Options(baseline="presumed_zero", end="organs"),
+        Sepsis3Options(criterion="level", confirm_after_hours=0, end="fixed"),
+    ],
+    ids=["default", "zero", "level"],
+)
+def test_two_dozen_stays_are_as_in_the_reference(inputs, options):
+    labels = inputs.label(options)
+    septic = labels.episodes["stay_id"].unique().sort()[::4].to_list()
+    chosen = sorted({*septic, *inputs.stays["stay_id"].sort()[::12].to_list()})
+    assert len(chosen) > 18
+    for stay_id in chosen:
+        compare_with_reference(labels, *inputs.facts_of(stay_id), options)
+
+
+def test_both_chart_systems_have_episodes(inputs, data_dir):
+    """CareVue's antibiotics are only orders by the day; its stays must not all be negative."""
+    systems = pl.read_csv(data_dir / "mimic3-demo" / "ICUSTAYS.csv.gz").select(
+        stay_id="icustay_id", system="dbsource"
+    )
+    episodes = inputs.label(Sepsis3Options()).episodes
+    septic = episodes.select("stay_id").unique().with_columns(septic=1)
+    stays = inputs.stays.join(systems, on="stay_id").join(septic, on="stay_id", how="left")
+    share = dict(stays.group_by("system").agg(pl.col("septic").fill_null(0).mean()).iter_rows())
+    assert set(share) == {"carevue", "metavision"}
+    assert min(share.values()) > 0.2
+
+
+def test_the_counts_are_consistent(inputs):
+    counts = inputs.label(Sepsis3Options()).counts
+    assert counts["stays"] == inputs.stays.height
+    assert counts["stays"] >= counts["stays with suspected infection"]
+    assert counts["stays with suspected infection"] >= counts["stays with an episode"] > 20
+    assert counts["days"] >= counts["septic days"] > counts["episodes"]
