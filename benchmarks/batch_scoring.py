@@ -24,7 +24,7 @@ import polars as pl
 
 from flowsheet.cohort.extract import Extract, Provenance
 from flowsheet.cohort.schema import TABLES, Tables
-from flowsheet.cohort.writer import write
+from flowsheet.cohort.writer import write_extract
 from flowsheet.config import FeaturesConfig, MonitoringConfig, TaskConfig
 from flowsheet.lifecycle.deployment.batch_scoring import score
 from flowsheet.lifecycle.deployment.monitoring import monitor
@@ -51,7 +51,7 @@ def part(extract: Extract, folder: Path, low: int, high: int) -> Extract:
     known = Provenance(
         **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
     )
-    return write(tables, folder, known)
+    return write_extract(tables, folder, known)
 
 
 def fit(folder: Path, few: Extract, hidden: int) -> ModelPackage:

@@ -1,4 +1,4 @@
-"""The catalogue is complete, consistent, and helpful about names."""
+"""The catalogue is complete and consistent, and suggests names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def test_every_variable_has_a_unit_a_kind_a_range_and_its_source():
 
 
 def test_every_drug_has_a_group_and_a_unit():
-    assert all(
-        drug.group and drug.unit and drug.name == name for name, drug in catalogue.drugs().items()
-    )
+    for name, drug in catalogue.drugs().items():
+        assert drug.name == name
+        assert drug.group
+        assert drug.unit
 
 
-def test_the_challenge_is_covered():
+def test_all_measurements_of_the_physionet_challenge_are_in_the_catalogue():
     assert len(MEASUREMENTS) == 34
     assert set(MEASUREMENTS.values()) <= set(catalogue.variables())
 
@@ -37,45 +38,29 @@ def test_names_are_unique():
 
 def test_mimic3_items_name_known_concepts_once_each():
     items = catalogue.mimic3_items()
-    known = {
-        **dict.fromkeys(catalogue.variables(), "variable"),
-        **dict.fromkeys(catalogue.drugs(), "drug"),
-    }
-    assert set(items["name"]) <= {*known, "specimen"}
+    known = {*catalogue.variables(), *catalogue.drugs(), "specimen"}
+    assert set(items["name"]) <= known
     assert set(items.filter(kind="drug")["name"]) <= set(catalogue.drugs())
     assert items.select("table", "itemid", "name").is_duplicated().sum() == 0
     assert items["label"].null_count() == items["source"].null_count() == 0
-    numbers = items.filter(pl.col("table").is_in(["chartevents", "labevents", "outputevents"]))
-    assert (
-        numbers["itemid"].is_unique().sum() >= numbers.height - 20
-    )  # ventilator settings speak twice
+    measured = items.filter(pl.col("table").is_in(["chartevents", "labevents", "outputevents"]))
+    # Some ventilator settings belong to two concepts.
+    assert measured["itemid"].is_unique().sum() >= measured.height - 20
 
 
-def test_both_chart_systems_are_covered():
+def test_common_variables_have_items_in_both_chart_systems():
     items = catalogue.mimic3_items()
-    for name in (
-        "hr",
-        "sbp",
-        "dbp",
-        "map",
-        "resp",
-        "temp",
-        "o2sat",
-        "fio2",
-        "vgcs",
-        "height",
-        "weight",
-        "urine",
-        "vent",
-    ):
+    vital_signs = ("hr", "sbp", "dbp", "map", "resp", "temp", "o2sat")
+    others = ("fio2", "vgcs", "height", "weight", "urine", "vent")
+    for name in (*vital_signs, *others):
         assert {"carevue", "metavision"} <= set(items.filter(name=name)["system"]), name
     variables = set(items.filter(pl.col("kind") != "drug")["name"]) - {"specimen"}
     assert len(variables) >= 60
 
 
-def test_no_glucose_but_the_bloods():
-    labels = set(catalogue.mimic3_items().filter(name="glu", table="labevents")["itemid"])
-    assert labels == {50809, 50931}
+def test_only_glucose_of_blood_is_mapped():
+    items = set(catalogue.mimic3_items().filter(name="glu", table="labevents")["itemid"])
+    assert items == {50809, 50931}
 
 
 @pytest.mark.parametrize(
@@ -97,21 +82,22 @@ def test_no_glucose_but_the_bloods():
         ("PrednisoLONE Acetate 1% Ophth. Susp.", None),
     ],
 )
-def test_an_order_is_the_first_pattern_that_fits(order: str, drug: str | None):
-    found = [
-        row["drug"]
-        for row in catalogue.mimic3_prescriptions().iter_rows(named=True)
-        if re.search(row["pattern"], order.lower())
-        and not (row["exclude_pattern"] and re.search(row["exclude_pattern"], order.lower()))
-    ]
-    assert (found[0] if found else None) == drug
+def test_an_order_is_mapped_by_the_first_pattern_that_matches(order: str, drug: str | None):
+    name = order.lower()
+    mapped = None
+    for row in catalogue.mimic3_prescriptions().iter_rows(named=True):
+        exclude = row["exclude_pattern"]
+        if re.search(row["pattern"], name) and not (exclude and re.search(exclude, name)):
+            mapped = row["drug"]
+            break
+    assert mapped == drug
 
 
 @pytest.mark.parametrize(
-    ("find", "typed", "meant"),
+    ("look_up", "mistyped", "nearest"),
     [(catalogue.variable, "lacr", "lact"), (catalogue.drug, "vancomicin", "vancomycin")],
 )
-def test_a_mistyped_name_is_answered_with_the_nearest(find, typed: str, meant: str):
-    assert find(meant).name == meant
-    with pytest.raises(UsageError, match=f'did you mean "{meant}"'):
-        find(typed)
+def test_for_a_mistyped_name_the_nearest_is_suggested(look_up, mistyped: str, nearest: str):
+    assert look_up(nearest).name == nearest
+    with pytest.raises(UsageError, match=f'did you mean "{nearest}"'):
+        look_up(mistyped)

@@ -1,4 +1,4 @@
-"""Each rule of the contract catches what it names, names it, and lets everything else pass."""
+"""Each rule of the contract finds the rows that break it, and no others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STAY = {
 }
 
 
-def sound() -> Tables:
+def valid_tables() -> Tables:
     stays = [
         {"stay_id": i, "subject_id": i, "observed_from": at(2) if i == 2 else None, **STAY}
         for i in (1, 2)
@@ -50,24 +50,25 @@ def sound() -> Tables:
     )
 
 
-def with_cell(tables: Tables, table: str, row: int, **cells: Any) -> Tables:
+def change_cells(tables: Tables, table: str, row: int, **cells: Any) -> Tables:
+    """The tables with some cells of one row changed."""
     frame: pl.DataFrame = getattr(tables, table)
-    here = pl.int_range(pl.len()) == row
+    is_row = pl.int_range(pl.len()) == row
     changes = [
-        pl.when(here).then(pl.lit(v, frame.schema[c])).otherwise(pl.col(c)).alias(c)
-        for c, v in cells.items()
+        pl.when(is_row).then(pl.lit(value, frame.schema[column])).otherwise(column).alias(column)
+        for column, value in cells.items()
     ]
     return replace(tables, **{table: frame.with_columns(changes)})
 
 
-def found(tables: Tables) -> set[tuple[Any, ...]]:
-    return set(
-        checks.find_failures(vars(tables)).select("table", "row", "column", "rule").iter_rows()
-    )
+def broken_rules(tables: Tables) -> set[tuple[Any, ...]]:
+    """(table, row, column, rule) of every failure."""
+    failures = checks.find_failures(vars(tables))
+    return set(failures.select("table", "row", "column", "rule").iter_rows())
 
 
-def test_sound_tables_have_no_failures():
-    assert checks.find_failures(vars(sound())).is_empty()
+def test_valid_tables_have_no_failures():
+    assert checks.find_failures(vars(valid_tables())).is_empty()
 
 
 VALUES = [
@@ -118,60 +119,64 @@ VALUES = [
 def test_a_broken_rule_is_found_in_its_row(
     table: str, row: int, cells: dict[str, Any], column: str, rule: str
 ):
-    assert (table, row + 1, column, rule) in found(with_cell(sound(), table, row, **cells))
-
-
-def test_every_rule_has_a_case_above():
-    tried = {(table, rule) for table, _, _, _, rule in VALUES}
-    # keys that are missing are one rule for all tables; doubled treatments have a test of their own
-    rules = {(table, rule.name) for table, rules in checks.RULES.items() for rule in rules}
-    assert rules - tried == {("treatments", "not_null"), ("treatments", "duplicate")}
-
-
-def test_the_tolerance_belongs_to_the_stay():
-    tables = with_cell(sound(), "events", 0, time=at(-24))
-    assert found(with_cell(tables, "events", 7, time=at(72), known_at=at(500))) == set()
-
-
-def test_an_episode_that_never_ended_allows_no_later_one():
-    assert ("episodes", 3, "onset", "no_overlap") in found(
-        with_cell(sound(), "episodes", 1, end=None)
+    assert (table, row + 1, column, rule) in broken_rules(
+        change_cells(valid_tables(), table, row, **cells)
     )
 
 
-def test_a_treatment_written_twice():
-    tables = sound()
+def test_every_rule_has_a_case_above():
+    tested = {(table, rule) for table, _, _, _, rule in VALUES}
+    rules = {(table, rule.name) for table, rules in checks.RULES.items() for rule in rules}
+    # not_null is the same rule in all tables; duplicate treatments have their own test below.
+    assert rules - tested == {("treatments", "not_null"), ("treatments", "duplicate")}
+
+
+def test_facts_within_the_tolerance_belong_to_the_stay():
+    tables = change_cells(valid_tables(), "events", 0, time=at(-24))
+    assert broken_rules(change_cells(tables, "events", 7, time=at(72), known_at=at(500))) == set()
+
+
+def test_an_episode_without_an_end_allows_no_later_one():
+    assert ("episodes", 3, "onset", "no_overlap") in broken_rules(
+        change_cells(valid_tables(), "episodes", 1, end=None)
+    )
+
+
+def test_a_duplicate_treatment_is_found():
+    tables = valid_tables()
     twice = pl.concat([tables.treatments[:1], tables.treatments])
-    assert found(replace(tables, treatments=twice)) == {("treatments", 2, "drug", "duplicate")}
+    assert broken_rules(replace(tables, treatments=twice)) == {
+        ("treatments", 2, "drug", "duplicate")
+    }
 
 
-def test_rows_out_of_order():
-    tables = sound()
-    assert ("events", 2, "stay_id", "sorted") in found(
+def test_rows_out_of_order_are_found():
+    tables = valid_tables()
+    assert ("events", 2, "stay_id", "sorted") in broken_rules(
         replace(tables, events=tables.events.reverse()[3:5])
     )
 
 
-def test_a_stay_without_events():
-    tables = sound()
-    assert found(replace(tables, events=tables.events.filter(stay_id=1))) == {
+def test_a_stay_without_events_is_found():
+    tables = valid_tables()
+    assert broken_rules(replace(tables, events=tables.events.filter(stay_id=1))) == {
         ("stays", 2, "stay_id", "stay_without_events")
     }
 
 
-def test_failures_tell_key_and_value():
-    line = checks.find_failures(vars(with_cell(sound(), "events", 5, value=5000.0))).row(
+def test_failures_have_the_key_and_the_value():
+    line = checks.find_failures(vars(change_cells(valid_tables(), "events", 5, value=5000.0))).row(
         0, named=True
     )
     assert line["key"] == "stay 2, 2000-01-01 03:00:00, wbc"
     assert (line["value"], line["row"]) == ("5000.0", 6)
 
 
-def test_all_failures_are_gathered_at_once():
-    tables = with_cell(sound(), "stays", 0, sex="x", age=-4.0)
-    tables = with_cell(tables, "events", 0, value=5000.0, known_at=at(0))
-    tables = with_cell(tables, "episodes", 2, known_at=None)
-    assert len(found(tables)) == 5
+def test_all_failures_are_collected():
+    tables = change_cells(valid_tables(), "stays", 0, sex="x", age=-4.0)
+    tables = change_cells(tables, "events", 0, value=5000.0, known_at=at(0))
+    tables = change_cells(tables, "episodes", 2, known_at=None)
+    assert len(broken_rules(tables)) == 5
 
 
 SHAPES = [
@@ -191,14 +196,16 @@ SHAPES = [
 
 @pytest.mark.parametrize(("change", "column", "rule"), SHAPES)
 def test_a_wrong_shape_is_named(change, column: str, rule: str):
-    tables = sound()
-    assert ("events", None, column, rule) in found(replace(tables, events=change(tables.events)))
+    tables = valid_tables()
+    assert ("events", None, column, rule) in broken_rules(
+        replace(tables, events=change(tables.events))
+    )
 
 
-def test_without_usable_stays_the_other_tables_shapes_are_still_judged():
-    tables = sound()
+def test_without_valid_stays_the_shapes_of_the_other_tables_are_checked():
+    tables = valid_tables()
     broken = replace(tables, stays=tables.stays.drop("age"), events=tables.events.drop("value"))
-    assert found(broken) == {
+    assert broken_rules(broken) == {
         ("stays", None, "age", "missing_column"),
         ("events", None, "value", "missing_column"),
     }
@@ -210,7 +217,7 @@ def test_without_usable_stays_the_other_tables_shapes_are_still_judged():
     data=st.data(),
 )
 @settings(max_examples=60, deadline=None)
-def test_whatever_a_cell_holds_the_answer_is_a_table(table: str, row: int, data: st.DataObject):
+def test_any_value_of_a_cell_gives_a_table_of_failures(table: str, row: int, data: st.DataObject):
     column = data.draw(st.sampled_from(sorted(TABLES[table])))
     values = {
         pl.Int64(): st.none() | st.integers(-(2**63), 2**63 - 1),
@@ -219,5 +226,7 @@ def test_whatever_a_cell_holds_the_answer_is_a_table(table: str, row: int, data:
         pl.Datetime("us"): st.none() | st.integers(-(2**63), 2**63 - 1),
     }
     value = data.draw(values[TABLES[table][column]])
-    failures = checks.find_failures(vars(with_cell(sound(), table, row, **{column: value})))
+    failures = checks.find_failures(
+        vars(change_cells(valid_tables(), table, row, **{column: value}))
+    )
     assert failures.schema == pl.Schema(checks.FAILURES)

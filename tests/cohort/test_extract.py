@@ -1,4 +1,4 @@
-"""An extract on disk: what was written is read back, and whatever was done to it is noticed."""
+"""An extract on disk: it is read back as it was written, and any damage is found."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from flowsheet.cohort.checks import FAILURES
 from flowsheet.cohort.extract import Extract, Manifest, Provenance, SourceEntry, check_extract
 from flowsheet.cohort.schema import TABLES, Tables
-from flowsheet.cohort.writer import write
+from flowsheet.cohort.writer import write_extract
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.testing.tables import make_tables
 
-HAND = Provenance(source=SourceEntry(name="hand"), variables=("hr", "lact"))
+PROVENANCE = Provenance(source=SourceEntry(name="hand"), variables=("hr", "lact"))
 
 
-def some() -> Tables:
+def small_tables() -> Tables:
     return make_tables(
         stays=[
             {"stay_id": i, "subject_id": 1, "discharged_at": 30, "age": 50.0, "sex": "M"}
@@ -32,7 +32,7 @@ def some() -> Tables:
             {"stay_id": i, "time": h, "variable": v, "value": 4.0}
             for i in (1, 2)
             for h in (1, 2)
-            for v in HAND.variables
+            for v in PROVENANCE.variables
         ],
         treatments=[
             {"stay_id": 1, "drug": "insulin", "start": 3, "end": 5, "dose": 4.0, "unit": "U"}
@@ -43,22 +43,23 @@ def some() -> Tables:
 
 @pytest.fixture
 def extract(tmp_path: Path) -> Extract:
-    return write(some(), tmp_path / "extract", HAND)
+    return write_extract(small_tables(), tmp_path / "extract", PROVENANCE)
 
 
-def rules(folder: Path) -> set[tuple[str, str]]:
+def broken_rules(folder: Path) -> set[tuple[str, str]]:
+    """(table, rule) of every failure."""
     return set(check_extract(folder).select("table", "rule").iter_rows())
 
 
-def test_read_back_equal(extract: Extract):
+def test_an_extract_is_read_back_equal(extract: Extract):
     tables = Extract.open(extract.path, verify=True).tables()
     for table, columns in TABLES.items():
-        assert getattr(tables, table).equals(getattr(some(), table))
+        assert getattr(tables, table).equals(getattr(small_tables(), table))
         assert extract.scan(table).collect_schema() == pl.Schema(columns)
     assert check_extract(extract.path).is_empty()
 
 
-def test_the_manifest_counts(extract: Extract):
+def test_the_manifest_has_counts(extract: Extract):
     manifest = extract.manifest
     assert manifest.counts["subjects"] == 1
     assert manifest.counts["hours"] == 60
@@ -67,139 +68,152 @@ def test_the_manifest_counts(extract: Extract):
 
 
 def test_the_same_rows_give_the_same_bytes(extract: Extract, tmp_path: Path):
-    again = write(some(), tmp_path / "again", HAND)
+    again = write_extract(small_tables(), tmp_path / "again", PROVENANCE)
     for table in TABLES:
         name = f"{table}.parquet"
         assert (again.path / name).read_bytes() == (extract.path / name).read_bytes()
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_the_fingerprint_sees_every_table(extract: Extract, tmp_path: Path, table: str):
-    fewer = Tables(**(vars(some()) | {table: getattr(some(), table)[1:]}))
-    assert write(fewer, tmp_path / "fewer", HAND).fingerprint != extract.fingerprint
+def test_the_fingerprint_depends_on_every_table(extract: Extract, tmp_path: Path, table: str):
+    fewer = Tables(**(vars(small_tables()) | {table: getattr(small_tables(), table)[1:]}))
+    assert write_extract(fewer, tmp_path / "fewer", PROVENANCE).fingerprint != extract.fingerprint
 
 
-def rewrite(
+def change_table(
     change: Callable[[pl.DataFrame], pl.DataFrame], table: str = "events"
 ) -> Callable[[Path], None]:
-    def act(folder: Path) -> None:
+    def damage(folder: Path) -> None:
         file = folder / f"{table}.parquet"
         change(pl.read_parquet(file)).write_parquet(file)
 
-    return act
+    return damage
 
 
-def edit(**values: object) -> Callable[[Path], None]:
-    def act(folder: Path) -> None:
+def edit_manifest(**values: object) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
         file = folder / "manifest.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | values))
 
-    return act
+    return damage
 
 
-def put(name: str, data: bytes) -> Callable[[Path], object]:
+def write_file(name: str, data: bytes) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes(data)
 
 
-def folder_for_a_table(folder: Path) -> None:
+def replace_table_by_folder(folder: Path) -> None:
     (folder / "episodes.parquet").unlink()
     (folder / "episodes.parquet").mkdir()
 
 
-def cut(folder: Path) -> None:
+def truncate_events(folder: Path) -> None:
     file = folder / "events.parquet"
     file.write_bytes(file.read_bytes()[:-50])
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, str]]] = {
-    "no folder": (shutil.rmtree, ("extract", "missing_folder")),
-    "no manifest": (lambda f: (f / "manifest.json").unlink(), ("manifest", "missing_manifest")),
-    "manifest empty": (put("manifest.json", b""), ("manifest", "manifest")),
-    "manifest a list": (put("manifest.json", b"[]"), ("manifest", "manifest")),
-    "manifest bytes": (put("manifest.json", b"\xff\xfe{}"), ("manifest", "manifest")),
+    "folder missing": (shutil.rmtree, ("extract", "missing_folder")),
+    "manifest missing": (
+        lambda f: (f / "manifest.json").unlink(),
+        ("manifest", "missing_manifest"),
+    ),
+    "manifest empty": (write_file("manifest.json", b""), ("manifest", "manifest")),
+    "manifest is a list": (write_file("manifest.json", b"[]"), ("manifest", "manifest")),
+    "manifest is not text": (write_file("manifest.json", b"\xff\xfe{}"), ("manifest", "manifest")),
     "manifest without keys": (
-        put("manifest.json", b'{"schema_version": 1}'),
+        write_file("manifest.json", b'{"schema_version": 1}'),
         ("manifest", "manifest"),
     ),
-    "manifest of another version": (edit(schema_version=99), ("manifest", "manifest")),
-    "manifest with more": (edit(mood="good"), ("manifest", "manifest")),
-    "manifest without a table": (edit(tables={}), ("manifest", "missing_entry")),
-    "another fingerprint": (edit(fingerprint="0" * 64), ("manifest", "fingerprint")),
-    "no table": (lambda f: (f / "episodes.parquet").unlink(), ("episodes", "missing_file")),
-    "a folder for a table": (
-        folder_for_a_table,
+    "manifest of another version": (edit_manifest(schema_version=99), ("manifest", "manifest")),
+    "manifest with an extra key": (edit_manifest(mood="good"), ("manifest", "manifest")),
+    "manifest without a table": (edit_manifest(tables={}), ("manifest", "missing_entry")),
+    "wrong fingerprint": (edit_manifest(fingerprint="0" * 64), ("manifest", "fingerprint")),
+    "table missing": (lambda f: (f / "episodes.parquet").unlink(), ("episodes", "missing_file")),
+    "folder in place of a table": (
+        replace_table_by_folder,
         ("episodes", "missing_file"),
     ),
-    "table empty": (put("stays.parquet", b""), ("stays", "unreadable_file")),
-    "table text": (put("events.parquet", b"stay_id,time\n1,2\n"), ("events", "unreadable_file")),
-    "table cut": (cut, ("events", "unreadable_file")),
-    "table changed": (rewrite(lambda f: f.with_columns(pl.col("value") + 1)), ("events", "sha256")),
+    "table empty": (write_file("stays.parquet", b""), ("stays", "unreadable_file")),
+    "table is text": (
+        write_file("events.parquet", b"stay_id,time\n1,2\n"),
+        ("events", "unreadable_file"),
+    ),
+    "table truncated": (truncate_events, ("events", "unreadable_file")),
+    "table changed": (
+        change_table(lambda f: f.with_columns(pl.col("value") + 1)),
+        ("events", "sha256"),
+    ),
     "impossible value": (
-        rewrite(lambda f: f.with_columns(value=pl.lit(-5.0))),
+        change_table(lambda f: f.with_columns(value=pl.lit(-5.0))),
         ("events", "plausible_range"),
     ),
-    "column gone": (rewrite(lambda f: f.drop("known_at")), ("events", "missing_column")),
+    "column missing": (change_table(lambda f: f.drop("known_at")), ("events", "missing_column")),
     "column renamed": (
-        rewrite(lambda f: f.rename({"sex": "gender"}), "stays"),
+        change_table(lambda f: f.rename({"sex": "gender"}), "stays"),
         ("stays", "extra_column"),
     ),
     "type changed": (
-        rewrite(lambda f: f.cast({"age": pl.Int32}), "stays"),
+        change_table(lambda f: f.cast({"age": pl.Int32}), "stays"),
         ("stays", "column_type"),
     ),
-    "no columns": (rewrite(lambda f: f.select(), "treatments"), ("treatments", "missing_column")),
-    "no rows": (rewrite(lambda f: f.clear(), "stays"), ("events", "known_stay")),
-    "stay twice": (rewrite(lambda f: pl.concat([f, f]), "stays"), ("stays", "duplicate")),
-    "rows mixed": (rewrite(lambda f: f.reverse()), ("events", "sorted")),
+    "table without columns": (
+        change_table(lambda f: f.select(), "treatments"),
+        ("treatments", "missing_column"),
+    ),
+    "table without rows": (change_table(lambda f: f.clear(), "stays"), ("events", "known_stay")),
+    "duplicate stays": (change_table(lambda f: pl.concat([f, f]), "stays"), ("stays", "duplicate")),
+    "rows in reverse order": (change_table(lambda f: f.reverse()), ("events", "sorted")),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damage_becomes_a_line(extract: Extract, case: str):
-    damage, line = DAMAGE[case]
+def test_damage_is_a_failure(extract: Extract, case: str):
+    damage, failure = DAMAGE[case]
     damage(extract.path)
-    assert line in rules(extract.path)
+    assert failure in broken_rules(extract.path)
 
 
 @pytest.mark.parametrize("case", DAMAGE)
-def test_damage_is_noticed_when_opening(extract: Extract, case: str):
+def test_a_damaged_extract_cannot_be_opened(extract: Extract, case: str):
     DAMAGE[case][0](extract.path)
-    with pytest.raises(CheckFailed) as refused:
+    with pytest.raises(CheckFailed) as error:
         Extract.open(extract.path, verify=True).tables()
-    assert str(extract.path) in str(refused.value)
+    assert str(extract.path) in str(error.value)
 
 
-def test_tables_made_by_hand_are_checked_without_a_manifest(tmp_path: Path):
+def test_tables_without_a_manifest_are_checked(tmp_path: Path):
     for table in TABLES:
-        getattr(some(), table).write_parquet(tmp_path / f"{table}.parquet")
-    assert rules(tmp_path) == {("manifest", "missing_manifest")}
-    rewrite(lambda f: f.with_columns(value=pl.lit(float("inf"))))(tmp_path)
-    assert rules(tmp_path) == {("manifest", "missing_manifest"), ("events", "finite")}
+        getattr(small_tables(), table).write_parquet(tmp_path / f"{table}.parquet")
+    assert broken_rules(tmp_path) == {("manifest", "missing_manifest")}
+    change_table(lambda f: f.with_columns(value=pl.lit(float("inf"))))(tmp_path)
+    assert broken_rules(tmp_path) == {("manifest", "missing_manifest"), ("events", "finite")}
 
 
-@given(place=st.integers(0, 5_000), byte=st.integers(0, 255), table=st.sampled_from(sorted(TABLES)))
-@example(
-    place=417, byte=1, table="treatments"
-)  # a length of 2**61 that one reader tries to allocate
+@given(
+    offset=st.integers(0, 5_000),
+    byte=st.integers(0, 255),
+    table=st.sampled_from(sorted(TABLES)),
+)
+# A length of 2**61, which one reader tries to allocate.
+@example(offset=417, byte=1, table="treatments")
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_a_flipped_byte_never_ends_in_a_traceback(
-    tmp_path: Path, place: int, byte: int, table: str
-):
+def test_a_changed_byte_is_found(tmp_path: Path, offset: int, byte: int, table: str):
     shutil.rmtree(tmp_path / "extract", ignore_errors=True)
-    extract = write(some(), tmp_path / "extract", HAND)
+    extract = write_extract(small_tables(), tmp_path / "extract", PROVENANCE)
     file = extract.path / f"{table}.parquet"
     data = bytearray(file.read_bytes())
-    before = data[place % len(data)]
-    data[place % len(data)] = byte
+    original = data[offset % len(data)]
+    data[offset % len(data)] = byte
     file.write_bytes(bytes(data))
     failures = check_extract(extract.path)
     assert failures.schema == pl.Schema(FAILURES)
-    assert failures.is_empty() == (byte == before)
+    assert failures.is_empty() == (byte == original)
 
 
-def test_writing_where_one_may_not_is_an_error_in_words(tmp_path: Path):
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FlowsheetError, match="could not write"):
-        write(some(), tmp_path / "file" / "extract", HAND)
+        write_extract(small_tables(), tmp_path / "file" / "extract", PROVENANCE)

@@ -1,4 +1,4 @@
-"""Ingest publishes a whole extract or none, under the declared policy."""
+"""Ingest publishes a complete extract or none, under the quarantine policy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
@@ -26,24 +27,24 @@ from flowsheet.testing import psv
 from flowsheet.testing.tables import make_tables
 
 
-class Given(Source):
-    """Batches that a test has made."""
+class InMemorySource(Source):
+    """A source of given batches."""
 
     needs_path: ClassVar[bool] = False
     variables: ClassVar[tuple[str, ...]] = ("hr",)
 
-    def __init__(self, *batches: Tables, **more: object) -> None:
+    def __init__(self, *batches: Tables, **fields: object) -> None:
         super().__init__(None, self.Options())
-        self.given = [StayBatch(**vars(tables), **more) for tables in batches]
+        self.stay_batches = [StayBatch(**vars(tables), **fields) for tables in batches]
 
     def fingerprint(self) -> str:
-        return "given"
+        return "in memory"
 
     def batches(self) -> Iterator[StayBatch]:
-        yield from self.given
+        yield from self.stay_batches
 
 
-def some(*stays: int) -> Tables:
+def tables_of(*stays: int) -> Tables:
     return make_tables(
         stays=[{"stay_id": i, "discharged_at": 10} for i in stays],
         events=[
@@ -59,42 +60,51 @@ def some(*stays: int) -> Tables:
     )
 
 
-def run(source: Source, target: Path, **quarantine: object) -> Extract:
+def ingest_source(source: Source, target: Path, **quarantine: object) -> Extract:
     policy = QuarantineConfig.model_validate({"max_share": 1.0, **quarantine})
-    config = CohortConfig(name="given", source="given", quarantine=policy)
+    config = CohortConfig(name="test", source="test", quarantine=policy)
     return ingest(source, config, target, lambda line: None)
 
 
-def aside(extract: Extract) -> dict[tuple[str, str], int]:
-    return {(q.table, q.rule): q.rows for q in extract.manifest.quarantined}
+def quarantined(extract: Extract) -> dict[tuple[str, str], int]:
+    return {(entry.table, entry.rule): entry.rows for entry in extract.manifest.quarantined}
 
 
 def test_batches_become_one_extract(tmp_path: Path):
-    extract = run(Given(some(1, 2), some(3), attrition={"raw": 5, "grown up": 2}), tmp_path / "out")
+    extract = ingest_source(
+        InMemorySource(tables_of(1, 2), tables_of(3), attrition={"raw": 5, "adults": 2}),
+        tmp_path / "out",
+    )
     assert extract.manifest.counts == {
-        "subjects": 3, "stays": 3, "events": 6, "treatments": 3, "episodes": 3, "stays_with_episode": 3, "hours": 30
-    }  # fmt: skip
-    steps = ["raw", "grown up", "follow the contract's rules", "have measurements"]
+        "subjects": 3,
+        "stays": 3,
+        "events": 6,
+        "treatments": 3,
+        "episodes": 3,
+        "stays_with_episode": 3,
+        "hours": 30,
+    }
+    steps = ["raw", "adults", "follow the contract's rules", "have measurements"]
     assert extract.manifest.attrition == tuple(zip(steps, [10, 4, 3, 3], strict=True))
-    assert extract.tables().events.equals(some(1, 2, 3).events)
+    assert extract.tables().events.equals(tables_of(1, 2, 3).events)
     assert check_extract(tmp_path / "out").is_empty()
     assert not (tmp_path / "out" / "quarantine.parquet").exists()
 
 
 def test_the_order_of_rows_in_a_batch_does_not_matter(tmp_path: Path):
-    tables = some(1, 2, 3)
+    tables = tables_of(1, 2, 3)
     mixed = Tables(*(getattr(tables, name).reverse() for name in TABLES))
     assert (
-        run(Given(mixed), tmp_path / "a").fingerprint
-        == run(Given(tables), tmp_path / "b").fingerprint
+        ingest_source(InMemorySource(mixed), tmp_path / "a").fingerprint
+        == ingest_source(InMemorySource(tables), tmp_path / "b").fingerprint
     )
 
 
-def test_a_bad_stay_takes_its_rows_with_it(tmp_path: Path):
-    tables = some(1, 2)
+def test_the_rows_of_a_quarantined_stay_are_quarantined_too(tmp_path: Path):
+    tables = tables_of(1, 2)
     stays = tables.stays.with_columns(sex=pl.when(pl.col("stay_id") == 2).then(pl.lit("?")))
-    extract = run(Given(replace(tables, stays=stays)), tmp_path / "out")
-    assert aside(extract) == {
+    extract = ingest_source(InMemorySource(replace(tables, stays=stays)), tmp_path / "out")
+    assert quarantined(extract) == {
         ("stays", "known_sex"): 1,
         ("events", "stay_quarantined"): 2,
         ("treatments", "stay_quarantined"): 1,
@@ -112,28 +122,28 @@ def test_a_bad_stay_takes_its_rows_with_it(tmp_path: Path):
     assert rows["stay_id"].to_list() == [2] * 5
 
 
-def test_a_stay_that_loses_all_its_events_goes_too(tmp_path: Path):
-    tables = some(1, 2)
+def test_a_stay_that_loses_all_its_events_is_quarantined(tmp_path: Path):
+    tables = tables_of(1, 2)
     events = tables.events.with_columns(
         value=pl.when(pl.col("stay_id") == 1).then(5000.0).otherwise(pl.col("value"))
     )
-    extract = run(Given(replace(tables, events=events)), tmp_path / "out")
-    assert aside(extract)[("stays", "stay_without_events")] == 1
+    extract = ingest_source(InMemorySource(replace(tables, events=events)), tmp_path / "out")
+    assert quarantined(extract)[("stays", "stay_without_events")] == 1
     assert set(extract.tables().treatments["stay_id"]) == {2}
 
 
-def test_of_doubled_events_one_stays(tmp_path: Path):
-    tables = some(1)
+def test_of_duplicate_events_one_is_kept(tmp_path: Path):
+    tables = tables_of(1)
     twice = pl.concat([tables.events.with_columns(value=pl.lit(90.0)), tables.events])
-    extract = run(Given(replace(tables, events=twice)), tmp_path / "out")
-    assert aside(extract) == {("events", "duplicate"): 2}
+    extract = ingest_source(InMemorySource(replace(tables, events=twice)), tmp_path / "out")
+    assert quarantined(extract) == {("events", "duplicate"): 2}
     assert extract.tables().events["value"].to_list() == [80.0, 80.0]
 
 
-def test_a_stay_that_comes_again_in_a_later_batch_is_set_aside_with_its_rows(tmp_path: Path):
-    extract = run(Given(some(1, 3), some(2, 3, 4)), tmp_path / "out")
+def test_a_stay_that_is_repeated_in_a_later_batch_is_quarantined_with_its_rows(tmp_path: Path):
+    extract = ingest_source(InMemorySource(tables_of(1, 3), tables_of(2, 3, 4)), tmp_path / "out")
     assert extract.tables().stays["stay_id"].to_list() == [1, 3, 4]
-    assert aside(extract)[("stays", "ascending_stay_id")] == 2
+    assert quarantined(extract)[("stays", "ascending_stay_id")] == 2
     assert extract.tables().events.height == 6
 
 
@@ -145,144 +155,149 @@ def test_defects_of_the_source_are_counted_and_shown(tmp_path: Path):
         "rule": "number",
         "value": "x",
     }
-    source = Given(some(1), defects=pl.DataFrame([line]))
-    extract = run(source, tmp_path / "out")
-    assert aside(extract) == {("events", "number"): 1}
+    source = InMemorySource(tables_of(1), defects=pl.DataFrame([line]))
+    extract = ingest_source(source, tmp_path / "out")
+    assert quarantined(extract) == {("events", "number"): 1}
     assert extract.manifest.quarantined_share["events"] == pytest.approx(1 / 3)
     with pytest.raises(CheckFailed, match=r"33\.3% of events[\s\S]*CHART row 7"):
-        run(source, tmp_path / "other", max_share=0.3)
+        ingest_source(source, tmp_path / "other", max_share=0.3)
 
 
-def test_a_rule_without_exception_refuses_the_extract(tmp_path: Path):
-    tables = some(1, 2)
+def test_a_rule_whose_policy_is_reject_rejects_the_extract(tmp_path: Path):
+    tables = tables_of(1, 2)
     bad = replace(tables, events=tables.events.with_columns(value=pl.lit(5000.0)))
     with pytest.raises(CheckFailed, match=r"plausible_range[\s\S]*stay 1, 2000-01-01 01:00:00, hr"):
-        run(Given(bad), tmp_path / "out", rules={"plausible_range": "reject"})
+        ingest_source(InMemorySource(bad), tmp_path / "out", rules={"plausible_range": "reject"})
     with pytest.raises(CheckFailed, match="plausible_range"):
-        run(Given(bad), tmp_path / "out", default="reject")
+        ingest_source(InMemorySource(bad), tmp_path / "out", default="reject")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_source_that_breaks_the_shape_is_refused_whatever_the_policy(tmp_path: Path):
-    bad = replace(some(1), events=some(1).events.cast({"value": pl.Int64}))
+def test_a_source_with_wrong_columns_is_rejected_under_every_policy(tmp_path: Path):
+    bad = replace(tables_of(1), events=tables_of(1).events.cast({"value": pl.Int64}))
     with pytest.raises(CheckFailed, match=r"events\.value: column_type Int64, not Float64"):
-        run(Given(bad), tmp_path / "out")
+        ingest_source(InMemorySource(bad), tmp_path / "out")
 
 
-def test_a_source_without_stays_is_refused(tmp_path: Path):
+def test_a_source_without_stays_is_rejected(tmp_path: Path):
     with pytest.raises(CheckFailed, match="no stay is left"):
-        run(Given(), tmp_path / "out")
+        ingest_source(InMemorySource(), tmp_path / "out")
 
 
-def test_the_oracle_is_kept_apart(tmp_path: Path):
+def test_the_oracle_is_not_part_of_the_data(tmp_path: Path):
     config = compose_cohort("simulated_small", ["cohort.options.stays=20"])
     extract = ingest(make_source(config), config, tmp_path / "out", lambda line: None)
     oracle = read_oracle(extract)
     assert oracle is not None
     assert oracle.columns == ["stay_id", "time", "probability"]
     assert "oracle" not in extract.manifest.tables
-    assert read_oracle(run(Given(some(1)), tmp_path / "other")) is None
+    assert read_oracle(ingest_source(InMemorySource(tables_of(1)), tmp_path / "other")) is None
 
 
-def test_an_extract_is_replaced_only_by_a_whole_one(tmp_path: Path):
+def test_an_extract_is_replaced_only_by_a_complete_one(tmp_path: Path):
     target = tmp_path / "out"
-    first = run(Given(some(1)), target)
+    first = ingest_source(InMemorySource(tables_of(1)), target)
     with pytest.raises(CheckFailed):
-        run(Given(), target)
+        ingest_source(InMemorySource(), target)
     assert Extract.open(target, verify=True).fingerprint == first.fingerprint
-    second = run(Given(some(2)), target)
+    second = ingest_source(InMemorySource(tables_of(2)), target)
     assert Extract.open(target, verify=True).fingerprint == second.fingerprint != first.fingerprint
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-class TestWithoutRoom:
-    """Errors of the disk become a message and leave nothing behind."""
+class TestDiskErrors:
+    """Errors of the disk become an error message, and no files are left."""
 
     @pytest.fixture
-    def small_files(self) -> Iterator[None]:
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    def limited_file_size(self) -> Iterator[None]:
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, limits[1]))
         yield
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
 
-    def test_no_room(self, tmp_path: Path, small_files: None):
+    @pytest.mark.usefixtures("limited_file_size")
+    def test_a_full_disk_is_an_error(self, tmp_path: Path):
         with pytest.raises(FlowsheetError, match="could not write"):
-            run(Given(some(*range(1, 2000))), tmp_path / "out")
+            ingest_source(InMemorySource(tables_of(*range(1, 2000))), tmp_path / "out")
         assert list(tmp_path.iterdir()) == []
 
-    def test_the_place_is_a_file(self, tmp_path: Path):
+    def test_a_target_below_a_file_is_an_error(self, tmp_path: Path):
         (tmp_path / "file").write_text("")
         with pytest.raises(FlowsheetError, match="could not write"):
-            run(Given(some(1)), tmp_path / "file" / "out")
+            ingest_source(InMemorySource(tables_of(1)), tmp_path / "file" / "out")
 
 
-_SLOW = """
+_SLOW_INGEST = """
 import sys, time
 from pathlib import Path
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.testing import psv
-def told(line):
+def print_and_wait(line):
     print(line, flush=True)
     time.sleep(60)
 config = psv.cohort_config(Path(sys.argv[1]))
-ingest(make_source(config), config, Path(sys.argv[2]), told)
+ingest(make_source(config), config, Path(sys.argv[2]), print_and_wait)
 """
 
 
-def start_and_kill(raw: Path, target: Path) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", _SLOW, str(raw), str(target)], stdout=subprocess.PIPE
-    ) as process:
+@contextmanager
+def slow_ingest(raw: Path, target: Path) -> Iterator[None]:
+    """Another process that has written its first batch; it is killed at the end of the block."""
+    command = [sys.executable, "-c", _SLOW_INGEST, str(raw), str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
-        assert b"stays" in process.stdout.readline()
-        process.kill()
+        try:
+            assert b"stays" in process.stdout.readline()
+            yield
+        finally:
+            process.kill()
 
 
-def test_a_killed_ingest_leaves_nothing_that_counts_and_the_next_one_clears_it_away(tmp_path: Path):
+def unfinished_folders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name.endswith(".part")]
+
+
+def test_a_killed_ingest_publishes_nothing_and_the_next_one_removes_its_files(tmp_path: Path):
     raw, target = psv.write_patients(tmp_path / "raw"), tmp_path / "out"
-    start_and_kill(raw, target)
-    assert not target.exists()
-    assert len([p for p in tmp_path.iterdir() if p.name.endswith(".part")]) == 1
     config = psv.cohort_config(raw)
+    with slow_ingest(raw, target):
+        pass
+    assert not target.exists()
+    assert len(unfinished_folders(tmp_path)) == 1
     extract = ingest(make_source(config), config, target, lambda line: None)
     assert check_extract(target).is_empty()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "raw"]
-    start_and_kill(raw, target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw"]
+    with slow_ingest(raw, target):
+        pass
     assert Extract.open(target, verify=True).fingerprint == extract.fingerprint
 
 
-def test_a_living_writer_is_left_alone(tmp_path: Path):
+def test_the_files_of_a_running_ingest_are_not_removed(tmp_path: Path):
     raw, target = psv.write_patients(tmp_path / "raw"), tmp_path / "out"
-    with subprocess.Popen(
-        [sys.executable, "-c", _SLOW, str(raw), str(target)], stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        config = psv.cohort_config(raw)
+    config = psv.cohort_config(raw)
+    with slow_ingest(raw, target):
         ingest(make_source(config), config, target, lambda line: None)
-        parts = [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")]
-        process.kill()
-    assert len(parts) == 1
+        assert len(unfinished_folders(tmp_path)) == 1
 
 
-def test_an_extract_moved_aside_by_a_killed_writer_comes_back(tmp_path: Path):
+def test_an_extract_that_a_killed_writer_moved_away_is_moved_back(tmp_path: Path):
     target = tmp_path / "out"
-    run(Given(some(1)), target)
+    ingest_source(InMemorySource(tables_of(1)), target)
     target.rename(tmp_path / ".out.0123abcd.part.old")
     with pytest.raises(CheckFailed):
-        run(Given(), target)
+        ingest_source(InMemorySource(), target)
     assert Extract.open(target, verify=True).tables().stays["stay_id"].to_list() == [1]
 
 
-def test_a_time_that_no_calendar_could_show_is_set_aside_like_any_other(tmp_path: Path):
-    tables = some(1, 2, 3)
+def test_a_time_after_the_year_9999_is_quarantined_like_any_other(tmp_path: Path):
+    tables = tables_of(1, 2, 3)
     extreme = (
         pl.when(pl.int_range(pl.len()) == 1)
         .then(pl.lit(2**63 - 10).cast(pl.Datetime("us")))
         .otherwise("time")
     )
-    spoilt = replace(tables, events=tables.events.with_columns(time=extreme))
-    extract = run(Given(spoilt), tmp_path / "extract")
-    assert ("events", "inside_stay") in aside(extract)
+    broken = replace(tables, events=tables.events.with_columns(time=extreme))
+    extract = ingest_source(InMemorySource(broken), tmp_path / "extract")
+    assert ("events", "inside_stay") in quarantined(extract)

@@ -1,3 +1,5 @@
+"""The rules without pandera, and the conditions under which a rule is skipped."""
+
 from __future__ import annotations
 
 import datetime as dt
@@ -12,7 +14,7 @@ from flowsheet.cohort.rules import find_row_failures, is_sorted_unique
 from flowsheet.cohort.schema import TABLES, TIME, UNIQUE_KEYS
 from flowsheet.testing.tables import random_tables
 
-ODD = {
+UNUSUAL = {
     pl.Int64(): [None, -1, 1, 2],
     pl.Float64(): [None, float("nan"), float("inf"), -1e9, 1e9, 0.0],
     pl.String(): [None, "", "hr", "no such thing"],
@@ -20,35 +22,41 @@ ODD = {
 }
 
 
+def change_some_cells(data, table, frame):
+    """The rows with unusual values in some cells, and perhaps a repeated row."""
+    for _ in range(data.draw(st.integers(0, 4))):
+        column = data.draw(st.sampled_from(frame.columns))
+        dtype = TABLES[table][column]
+        values = frame[column].to_list()
+        row = data.draw(st.integers(0, len(values) - 1))
+        values[row] = data.draw(st.sampled_from(UNUSUAL[dtype]))
+        frame = frame.with_columns(pl.Series(column, values, dtype))
+    return pl.concat([frame, frame.head(data.draw(st.integers(0, 1)))])
+
+
 @pytest.mark.parametrize("table", list(TABLES))
 @settings(deadline=None, max_examples=50)
 @given(tables=random_tables(), data=st.data())
-def test_plain_rules_find_what_pandera_finds(table, tables, data):
+def test_find_row_failures_agrees_with_pandera(table, tables, data):
     frame = getattr(tables, table)
     if frame.height:
-        for _ in range(data.draw(st.integers(0, 4))):
-            column = data.draw(st.sampled_from(frame.columns))
-            values = frame[column].to_list()
-            values[data.draw(st.integers(0, len(values) - 1))] = data.draw(
-                st.sampled_from(ODD[TABLES[table][column]])
-            )
-            frame = frame.with_columns(pl.Series(column, values, TABLES[table][column]))
-        frame = pl.concat([frame, frame.head(data.draw(st.integers(0, 1)))])
+        frame = change_some_cells(data, table, frame)
     stays = frame if table == "stays" else tables.stays
-    found, asked = find_row_failures(table, frame, stays), find_value_failures(table, frame, stays)
-    assert found.equals(asked)
-    assert found.schema == asked.schema
+    failures = find_row_failures(table, frame, stays)
+    by_pandera = find_value_failures(table, frame, stays)
+    assert failures.equals(by_pandera)
+    assert failures.schema == by_pandera.schema
 
 
 @pytest.mark.parametrize("table", list(TABLES))
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
-def test_rows_that_stand_apart_are_sorted_and_distinct(table, data):
-    keys = UNIQUE_KEYS[table]
-    cells = st.fixed_dictionaries({key: st.sampled_from(ODD[TABLES[table][key]]) for key in keys})
+def test_is_sorted_unique_is_true_exactly_for_sorted_unique_rows(table, data):
+    schema = {key: TABLES[table][key] for key in UNIQUE_KEYS[table]}
+    values = {key: st.sampled_from(UNUSUAL[dtype]) for key, dtype in schema.items()}
     rows = pl.DataFrame(
-        data.draw(st.lists(cells, max_size=6)), {key: TABLES[table][key] for key in keys}
+        data.draw(st.lists(st.fixed_dictionaries(values), max_size=6)), schema=schema
     )
-    in_order = rows.unique().sort(keys)
-    assert is_sorted_unique(table, in_order)
-    assert is_sorted_unique(table, rows) == rows.equals(in_order)
+    sorted_unique = rows.unique().sort(list(schema))
+    assert is_sorted_unique(table, sorted_unique)
+    assert is_sorted_unique(table, rows) == rows.equals(sorted_unique)

@@ -125,7 +125,7 @@ class ExtractWriter:
             )
 
 
-def write(tables: Tables, target: Path, provenance: Provenance) -> Extract:
+def write_extract(tables: Tables, target: Path, provenance: Provenance) -> Extract:
     """Write tables as an extract without validation; for raw records use ``ingest``.
 
     Raises:

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 
 from flowsheet.cohort.extract import Extract, Provenance
 from flowsheet.cohort.schema import TABLES, Tables
-from flowsheet.cohort.writer import write
+from flowsheet.cohort.writer import write_extract
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.deployment.batch_scoring import SCORE_SCHEMA, ScoringResult, score
 from flowsheet.lifecycle.experiment.extract_batches import iter_batches
@@ -35,7 +35,7 @@ def get_provenance(extract: Extract) -> Provenance:
 
 def copy_extract(extract: Extract, folder, change=lambda tables: tables) -> Extract:
     """Write the extract again, with changed tables."""
-    return write(change(extract.tables()), folder, get_provenance(extract))
+    return write_extract(change(extract.tables()), folder, get_provenance(extract))
 
 
 def keep_first_events(events: int):
@@ -152,7 +152,7 @@ def test_a_changed_file_is_refused(in_service, extract):
 
 def test_records_without_most_of_the_variables_are_refused(in_service, extract, tmp_path):
     provenance = get_provenance(extract).model_copy(update={"variables": ("hr",)})
-    other = write(extract.tables(), tmp_path / "other", provenance)
+    other = write_extract(extract.tables(), tmp_path / "other", provenance)
     with pytest.raises(CheckFailed, match="variables"):
         score_with(in_service, other)
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from flowsheet.cli import cli
 from flowsheet.cohort.extract import QUARANTINE, Extract, Provenance
 from flowsheet.cohort.schema import Tables
-from flowsheet.cohort.writer import write
+from flowsheet.cohort.writer import write_extract
 from flowsheet.config import MonitoringConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.monitoring import (
@@ -47,7 +47,7 @@ def change_events(in_service, folder: Path, change) -> Extract:
         **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
     )
     changed = Tables(tables.stays, change(tables.events), tables.treatments, tables.episodes)
-    return write(changed, folder, provenance)
+    return write_extract(changed, folder, provenance)
 
 
 def flagged_properties(result: MonitoringResult) -> set[tuple[str, str]]:
