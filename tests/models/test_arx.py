@@ -1,4 +1,4 @@
-"""ARX sees the current inputs and the known past, and forgets a dose after its own step."""
+"""ARX uses the current inputs and the known past, and forgets a dose after its own step."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ def test_a_dose_is_forgotten_at_the_next_step():
     train = toy_sequences(200, 1, raw=False)
     model = ARX(ARX.Params())
     model.fit(train, train, Context(seed=1))
-    dosed = train.x.copy()
-    dosed[train.step == 2, [f.name for f in train.features].index("dose")] += 1
-    change = model.predict_proba(replace(train, x=dosed)) - model.predict_proba(train)
+    x = train.x.copy()
+    x[train.step == 2, [f.name for f in train.features].index("dose")] += 1
+    change = model.predict_proba(replace(train, x=x)) - model.predict_proba(train)
     assert (change[train.step == 2] < 0).all()
     assert (change[train.step != 2] == 0).all()
 

@@ -14,43 +14,44 @@ from flowsheet.testing.models import toy_sequences
 LAGS = Lags(changes=(1, 3), statistics=(2, 5), counts=(3, 7))
 
 
-def by_hand(sequences, lags, row):
+def compute_row(sequences, lags, row):
     """The features of one row, from the rows of its stay up to it."""
     stay = np.searchsorted(sequences.offsets, row, side="right") - 1
     past = sequences.x[sequences.offsets[stay] : row + 1].astype(np.float64)
-    value, missing, drug = (
-        past[:, sequences.columns(kind)] for kind in ("value", "missing", "treatment")
-    )
-    both = np.concatenate([value, drug], axis=1)
-    out = [past[-1]]
-    out += [
-        both[-1] - both[-1 - d] if d < len(past) else np.full(both.shape[1], np.nan)
-        for d in lags.changes
-    ]
-    for w in lags.statistics:
-        out += [_over_known(f, value[-w:]) for f in (np.mean, np.std, np.min, np.max)]
-    out += [(1 - missing[-w:]).sum(axis=0) for w in lags.counts]
-    return np.concatenate(out + [drug[-w:].mean(axis=0) for w in lags.counts])
+    values = past[:, sequences.columns("value")]
+    missing = past[:, sequences.columns("missing")]
+    drugs = past[:, sequences.columns("treatment")]
+    changing = np.concatenate([values, drugs], axis=1)
+    parts = [past[-1]]
+    for lag in lags.changes:
+        has_lag = lag < len(past)
+        parts.append(changing[-1] - (changing[-1 - lag] if has_lag else np.nan))
+    for window in lags.statistics:
+        for statistic in (np.mean, np.std, np.min, np.max):
+            parts.append(of_known_values(statistic, values[-window:]))
+    parts += [(1 - missing[-window:]).sum(axis=0) for window in lags.counts]
+    parts += [drugs[-window:].mean(axis=0) for window in lags.counts]
+    return np.concatenate(parts)
 
 
-def _over_known(statistic, values):
-    known = (v[~np.isnan(v)] for v in values.T)
-    return np.array([statistic(v) if len(v) else np.nan for v in known])
+def of_known_values(statistic, values):
+    known = (column[~np.isnan(column)] for column in values.T)
+    return np.array([statistic(column) if len(column) else np.nan for column in known])
 
 
 @given(seed=st.integers(0, 10_000), chunk=st.integers(1, 60))
 @settings(max_examples=20, deadline=None)
-def test_every_row_is_what_its_own_past_says(seed, chunk):
+def test_every_row_is_computed_from_its_own_past(seed, chunk):
     sequences = toy_sequences(8, seed, raw=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_lags, "_CHUNK_ROWS", chunk)
         matrix = LAGS.matrix(sequences)
     assert matrix.shape == (sequences.rows, len(LAGS.names(sequences.features)))
-    expected = np.array([by_hand(sequences, LAGS, row) for row in range(sequences.rows)])
+    expected = np.array([compute_row(sequences, LAGS, row) for row in range(sequences.rows)])
     np.testing.assert_allclose(matrix, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_chosen_rows_are_those_of_the_whole():
+def test_chosen_rows_equal_those_of_the_whole_matrix():
     sequences = toy_sequences(30, 1, raw=True)
     rows = np.flatnonzero(sequences.scored)
     assert LAGS.matrix(sequences, rows).tobytes() == LAGS.matrix(sequences)[rows].tobytes()

@@ -1,17 +1,17 @@
-"""Logistic regression is scikit-learn's, and its coefficients can be read."""
+"""Logistic regression equals scikit-learn's, and reports its coefficients by name."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression as Theirs
+from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 
 from flowsheet.models.base import Context
 from flowsheet.models.logistic_regression import LogisticRegression
 from flowsheet.testing.models import toy_sequences
 
 
-def fitted(train, **params):
+def fit(train, **params):
     model = LogisticRegression(LogisticRegression.Params(**params))
     model.fit(train, train, Context(seed=1))
     return model
@@ -21,16 +21,15 @@ def fitted(train, **params):
 def test_same_minimum_as_scikit_learn(l2):
     train = toy_sequences(80, 1, raw=False)
     x, y = train.x[train.scored], train.y[train.scored]
-    theirs = Theirs(C=1 / (l2 * len(y)), tol=1e-10, max_iter=10_000).fit(x.astype(np.float64), y)
-    ours = fitted(train, l2=l2)
-    np.testing.assert_allclose(
-        ours.predict_proba(train), theirs.predict_proba(train.x)[:, 1], atol=1e-5
-    )
+    reference = SklearnLogisticRegression(C=1 / (l2 * len(y)), tol=1e-10, max_iter=10_000)
+    reference.fit(x.astype(np.float64), y)
+    expected = reference.predict_proba(train.x)[:, 1]
+    np.testing.assert_allclose(fit(train, l2=l2).predict_proba(train), expected, atol=1e-5)
 
 
 def test_coefficients_by_name():
     train = toy_sequences(80, 1, raw=False)
-    table = fitted(train, history=True).tables()["coefficients"]
+    table = fit(train, history=True).tables()["coefficients"]
     names = [f.name for f in train.features]
     assert table["term"].to_list() == ["intercept", *names, "history:0", "history:1", "history:2"]
     by_name = dict(table.iter_rows())
@@ -38,24 +37,22 @@ def test_coefficients_by_name():
     assert abs(by_name["never_measured"]) < 1e-12
 
 
-def test_history_helps_only_when_it_is_asked_for():
+def test_history_is_used_only_if_configured():
     train = toy_sequences(200, 1, raw=False)
-    blind = replace(train, history=np.zeros_like(train.history))
-    without, with_history = fitted(train), fitted(train, history=True)
-    assert without.predict_proba(train).tobytes() == without.predict_proba(blind).tobytes()
-    known = train.scored & (train.history[:, 0] == 1)
-    gain = (
-        with_history.predict_proba(train)[known].mean() - without.predict_proba(train)[known].mean()
-    )
-    assert gain > 0.05
+    other = replace(train, history=np.zeros_like(train.history))
+    without_history, with_history = fit(train), fit(train, history=True)
+    p = without_history.predict_proba(train)
+    assert p.tobytes() == without_history.predict_proba(other).tobytes()
+    was_septic = train.scored & (train.history[:, 0] == 1)
+    assert with_history.predict_proba(train)[was_septic].mean() > p[was_septic].mean() + 0.05
 
 
-def test_one_class_is_said_aloud():
+def test_training_rows_of_one_class_give_a_warning():
     train = toy_sequences(20, 1, raw=False)
     train = replace(train, y=np.zeros_like(train.y))
-    told = []
+    lines = []
     model = LogisticRegression(LogisticRegression.Params())
-    model.fit(train, train, Context(seed=1, progress=told.append))
-    assert told == [
+    model.fit(train, train, Context(seed=1, progress=lines.append))
+    assert lines == [
         f"warning: 0 events in {train.scored.sum()} training rows; every row gets the base rate"
     ]

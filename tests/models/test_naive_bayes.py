@@ -1,6 +1,7 @@
-"""Naive Bayes adds up densities of what is known."""
+"""Naive Bayes adds up the log density ratios of the known inputs."""
 
 import numpy as np
+import pytest
 from scipy.stats import norm
 
 from flowsheet.models.base import Context
@@ -13,35 +14,35 @@ def test_evidence_is_the_ratio_of_two_normal_densities():
     y = rng.integers(0, 2, 5000).astype(np.int8)
     v = (rng.normal(size=5000) * (1 + y) + y - 3).astype(np.float32)
     column = Column.fit(v, y, smoothing=0.0)
-    inside = np.clip(v, column.low, column.high).astype(np.float64)
-    parts = [norm(inside[y == c].mean(), inside[y == c].std()).logpdf(inside) for c in (0, 1)]
-    np.testing.assert_allclose(column.evidence(v), parts[1] - parts[0], atol=1e-6)
+    clipped = np.clip(v, column.low, column.high).astype(np.float64)
+    without, with_event = (
+        norm(clipped[y == c].mean(), clipped[y == c].std()).logpdf(clipped) for c in (0, 1)
+    )
+    np.testing.assert_allclose(column.evidence(v), with_event - without, atol=1e-6)
 
 
-def test_what_is_not_known_says_nothing():
+@pytest.mark.parametrize("binary", [False, True])
+def test_unknown_values_are_no_evidence(binary):
     rng = np.random.default_rng(2)
     y = rng.integers(0, 2, 1000).astype(np.int8)
-    for v in (rng.normal(size=1000) + y, (rng.random(1000) < 0.2 + 0.5 * y) * 1.0):
-        holes = np.where(rng.random(1000) < 0.3, np.nan, v).astype(np.float32)
-        column, known = Column.fit(holes, y, 0.01), ~np.isnan(holes)
-        assert (column.evidence(holes)[~known] == 0).all()
-        assert column == Column.fit(holes[known], y[known], 0.01)
-        assert column.evidence(holes)[known].any()
+    values = (rng.random(1000) < 0.2 + 0.5 * y) * 1.0 if binary else rng.normal(size=1000) + y
+    values = np.where(rng.random(1000) < 0.3, np.nan, values).astype(np.float32)
+    column, known = Column.fit(values, y, 0.01), ~np.isnan(values)
+    assert column.binary == binary
+    assert (column.evidence(values)[~known] == 0).all()
+    assert column.evidence(values)[known].any()
+    assert column == Column.fit(values[known], y[known], 0.01)
 
 
-def test_a_column_without_variation_says_nothing():
+@pytest.mark.parametrize("values", [[np.nan] * 4, [7.0] * 4, [1.0, 2.0, 3.0, np.nan]])
+def test_a_column_without_variation_is_no_evidence(values):
     y = np.array([0, 0, 1, 1], dtype=np.int8)
-    for v in ([np.nan] * 4, [7.0] * 4, [1.0, 2.0, 3.0, np.nan]):
-        assert (
-            Column.fit(np.array(v, dtype=np.float32), y, 0.01).evidence(
-                np.array([0.0, 9.0], np.float32)
-            )
-            == 0
-        ).all()
+    column = Column.fit(np.array(values, dtype=np.float32), y, 0.01)
+    assert (column.evidence(np.array([0.0, 9.0], np.float32)) == 0).all()
 
 
-def test_repeated_inputs_do_not_make_it_too_sure():
-    """Ten copies of one input: the raw sum is ten times too sure, the calibrated one is not."""
+def test_probabilities_of_repeated_inputs_are_calibrated():
+    """Ten copies of one input: the sum of the evidence is ten times too large."""
     rng = np.random.default_rng(3)
     y = rng.integers(0, 2, 20_000)
     x = np.repeat((rng.normal(size=20_000) + y)[:, None], 10, axis=1)

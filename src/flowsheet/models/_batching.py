@@ -1,12 +1,13 @@
-"""Random batches of whole stays of like length, laid out with little padding or none.
+"""Random batches of whole stays of similar length, laid out with little padding or none.
 
 Stays differ in length by a factor of ten, so padding a random batch to its longest stay multiplies
-the work. Two things avoid that. The stays are drawn in random pools, and each pool is cut into
-batches by length: a batch then holds stays of like length, but never the same ones twice, and
-training weighs it by the square root of its rows. And the rows of a batch are laid out as the
-recurrent layer likes them: packed, where each step has only the rows of the stays that still run;
-or folded for a kernel that wants as many at every step, where stay follows stay in each of a few
-columns.
+the work. Two things avoid that:
+
+* Bucketing. Stays are drawn in random pools, and each pool is sorted by length and cut into
+  batches. The stays of a batch thus have similar lengths, but no two epochs have the same batches.
+* Layout. The rows of a batch are arranged for the recurrent layer: packed, where each step has only
+  the rows of the stays that are not finished yet; or column-packed for a kernel that wants equally
+  many rows at every step, where each of a few columns holds one stay after another.
 """
 
 from __future__ import annotations
@@ -21,140 +22,174 @@ from torch import Tensor
 
 from flowsheet.typing import Bools, Ints
 
-POOL = 4
-"""Batches' worth of stays that are drawn together and sorted by length."""
-WIDTHS = (32, 24, 16, 12, 8)
-"""Columns that stays may be folded into, and"""
-GRAIN = 2
-"""what the steps are then a multiple of: torch prepares its kernel for every new shape."""
+POOL_BATCHES = 4
+"""Number of batches whose stays are drawn together and sorted by length."""
+COLUMN_COUNTS = (32, 24, 16, 12, 8)
+"""Numbers of columns that a column-packed batch may have."""
+STEP_MULTIPLE = 2
+"""The steps of a column-packed batch are a multiple of this: torch prepares its kernel for every new shape."""
 
 
 @dataclass(frozen=True)
-class Table:
+class StayRows:
     """Rows of whole stays on the device where they are used."""
 
     x: Tensor  # (N, F) float32
     y: Tensor  # (N,) float32
-    weight: Tensor  # (N,) float32: 1 where the row counts
+    weight: Tensor  # (N,) float32: 1 where the row counts in the loss
     starts: Ints  # (S,) first row of each stay
     lengths: Ints  # (S,) rows of each stay
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of some stays by step, R in all, with those at which no stay runs."""
+    """The rows of some stays by step, R in all, padding included."""
 
     x: Tensor  # (R, F)
     y: Tensor  # (R,)
-    weight: Tensor  # (R,): 0 where the row does not count
-    stay: Tensor  # (R,) int64: which of the batch's stays, the longest being 0
-    idle: Tensor  # (R,) bool: no stay runs here
-    widths: list[int]
-    """Rows of each step. They only grow fewer, and row j of a step follows row j of the step before."""
+    weight: Tensor  # (R,): 0 where the row does not count in the loss
+    stay: Tensor  # (R,) int64: position of the row's stay in the batch, the longest stay first
+    padding: Tensor  # (R,) bool: the row belongs to no stay
+    batch_sizes: list[int]
+    """Rows of each step, never more than in the step before, as in torch's ``PackedSequence``. Row
+    j of a step continues row j of the step before."""
     stays: int
 
 
 Layout = Callable[[Ints, Ints, Ints], tuple[Ints, list[int]]]
-"""From the stays' lengths, the longest first, and each row's stay and step: each row's place, and rows of each step."""
+"""(lengths of the stays, the longest first; stay of each row; step of each row) -> (position of
+each row in the batch; rows of each step)."""
 
 
-def useful_lengths(offsets: Ints, scored: Bools) -> Ints:
-    """Rows of each stay up to its last scored one, shape (S,); what follows teaches nothing.
+def last_scored_lengths(offsets: Ints, scored: Bools) -> Ints:
+    """Rows of each stay up to its last scored one, shape (S,); later rows do not affect the loss.
 
-    >>> useful_lengths(np.array([0, 3, 5]), np.array([True, True, False, False, False])).tolist()
+    >>> last_scored_lengths(np.array([0, 3, 5]), np.array([True, True, False, False, False])).tolist()
     [2, 0]
     """
-    last = np.where(scored, np.arange(1, len(scored) + 1), 0)
-    reach = (
-        np.maximum.accumulate(last)[np.maximum(offsets[1:] - 1, 0)]
-        if len(last)
-        else np.zeros(len(offsets) - 1)
-    )
-    return np.maximum(reach - offsets[:-1], 0).astype(np.int64)
+    if not len(scored):
+        return np.zeros(len(offsets) - 1, np.int64)
+    scored_end = np.where(scored, np.arange(1, len(scored) + 1), 0)
+    last_scored_end = np.maximum.accumulate(scored_end)[np.maximum(offsets[1:] - 1, 0)]
+    return np.maximum(last_scored_end - offsets[:-1], 0).astype(np.int64)
 
 
 def packed(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
-    """Each step has the rows of the stays that still run, as in torch's ``PackedSequence``.
+    """Each step has the rows of the stays that are not finished, as in torch's ``PackedSequence``.
 
     >>> packed(np.array([3, 1]), stay=np.array([0, 0, 0, 1]), step=np.array([0, 1, 2, 0]))
     (array([0, 2, 3, 1]), [2, 1, 1])
     """
-    widths = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")
-    return (np.cumsum(widths) - widths)[step] + stay, widths.tolist()
+    batch_sizes = np.searchsorted(-lengths, -np.arange(lengths[0]), side="left")
+    first_rows = np.cumsum(batch_sizes) - batch_sizes
+    return first_rows[step] + stay, batch_sizes.tolist()
 
 
-def folded(lengths: Ints, stay: Ints, step: Ints, step_rows: float = 1.0) -> tuple[Ints, list[int]]:
-    """A few columns of stay after stay, with an idle row between two, at which the recurrence must
-    forget all.
+def column_packed(
+    lengths: Ints, stay: Ints, step: Ints, step_overhead: float = 1.0
+) -> tuple[Ints, list[int]]:
+    """Each of a few columns holds one stay after another, separated by a padding row at which the
+    layer must reset its state.
 
-    As many columns as make all steps cost least, if one costs ``step_rows`` beside its rows.
+    The number of columns is the one of ``COLUMN_COUNTS`` that costs least.
 
-    >>> folded(np.array([3, 2]), stay=np.array([0, 0, 0, 1, 1]), step=np.array([0, 1, 2, 0, 1]))
+    Args:
+        lengths: Lengths of the stays (S,), the longest first.
+        stay: Stay of each row (R,).
+        step: Step of each row in its stay (R,).
+        step_overhead: The fixed cost of a step, in rows.
+
+    Returns:
+        The position of each row in the batch (R,), and the rows of each step.
+
+    >>> column_packed(np.array([3, 2]), stay=np.array([0, 0, 0, 1, 1]), step=np.array([0, 1, 2, 0, 1]))
     (array([0, 2, 4, 1, 3]), [2, 2, 2, 2])
     """
-    least, rows = np.inf, int(lengths.sum()) + len(lengths)
-    for width in WIDTHS:
-        n = min(width, len(lengths))
-        if max(lengths[0], rows // n - 1) * (n + step_rows) < least:  # it may cost less
-            steps, found = _columns(lengths.tolist(), n)
-            if steps * (n + step_rows) < least:
-                least, columns, (column, begin) = (
-                    steps * (n + step_rows),
-                    [n] * steps,
-                    np.array(found).T,
-                )
-    return (begin[stay] + step) * columns[0] + column[stay], columns
+    least_cost = np.inf
+    rows_with_separators = int(lengths.sum()) + len(lengths)
+    for count in COLUMN_COUNTS:
+        n = min(count, len(lengths))
+        fewest_steps = max(lengths[0], rows_with_separators // n - 1)
+        if fewest_steps * (n + step_overhead) >= least_cost:
+            continue
+        steps, positions = _assign_columns(lengths.tolist(), n)
+        cost = steps * (n + step_overhead)
+        if cost < least_cost:
+            least_cost = cost
+            batch_sizes = [n] * steps
+            column, first_step = np.array(positions).T
+    return (first_step[stay] + step) * batch_sizes[0] + column[stay], batch_sizes
 
 
-def _columns(lengths: list[int], width: int) -> tuple[int, list[tuple[int, int]]]:
-    """Steps, and each stay's column and first step: stay after stay goes where the column is then shortest."""
-    ends, found = [(0, column) for column in range(width)], []
+def _assign_columns(lengths: list[int], columns: int) -> tuple[int, list[tuple[int, int]]]:
+    """The number of steps, and each stay's column and first step.
+
+    Each stay is appended to the column that is shortest at that point.
+    """
+    ends = [(0, column) for column in range(columns)]
+    positions = []
     for length in lengths:
-        begin, column = ends[0]
-        found.append((column, begin))
-        heapq.heapreplace(ends, (begin + length + 1, column))
-    return -(-(max(ends)[0] - 1) // GRAIN) * GRAIN, found
+        first_step, column = ends[0]
+        positions.append((column, first_step))
+        heapq.heapreplace(ends, (first_step + length + 1, column))
+    steps = max(ends)[0] - 1
+    return -(-steps // STEP_MULTIPLE) * STEP_MULTIPLE, positions
 
 
-def batches(lengths: Ints, size: int, generator: torch.Generator, pool: int = POOL) -> list[Ints]:
-    """All stays with rows once, ``size`` at a time; a ``pool`` of 1 gives plain random batches.
+def draw_batches(
+    lengths: Ints, size: int, generator: torch.Generator, pool_batches: int = POOL_BATCHES
+) -> list[Ints]:
+    """All stays that have rows once, in batches of stays of similar length.
 
     The batches of a pool, in random order, follow each other, so that the optimiser's momentum
     spans all lengths.
+
+    Args:
+        lengths: Rows of each stay (S,).
+        size: Stays a batch.
+        generator: Draws the pools and the order of their batches.
+        pool_batches: Batches a pool; 1 gives plain random batches.
+
+    Returns:
+        The positions of the stays of each batch.
     """
     stays = np.flatnonzero(lengths)
     order = stays[torch.randperm(len(stays), generator=generator).numpy()]
-    pools = (order[i : i + pool * size] for i in range(0, len(order), pool * size))
-    found = [
-        together[i : i + size]
-        for together in (part[np.argsort(lengths[part], kind="stable")] for part in pools)
-        for i in range(0, len(together), size)
-    ]
-    near = (range(i, min(i + pool, len(found))) for i in range(0, len(found), pool))
-    return [
-        found[within[j]]
-        for within in near
-        for j in torch.randperm(len(within), generator=generator).tolist()
-    ]
+    batches: list[Ints] = []
+    for start in range(0, len(order), pool_batches * size):
+        pool = order[start : start + pool_batches * size]
+        by_length = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [by_length[i : i + size] for i in range(0, len(by_length), size)]
+    shuffled: list[Ints] = []
+    for start in range(0, len(batches), pool_batches):
+        of_pool = batches[start : start + pool_batches]
+        shuffled += [of_pool[j] for j in torch.randperm(len(of_pool), generator=generator).tolist()]
+    return shuffled
 
 
-def gather(table: Table, stays: Ints, layout: Layout = packed) -> Batch:
-    """The rows of these stays, each of which has some."""
-    order = np.argsort(-table.lengths[stays], kind="stable")
-    lengths, starts = table.lengths[stays][order], table.starts[stays][order]
-    owner = np.repeat(np.arange(len(stays)), lengths)
-    step = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    place, widths = layout(lengths, owner, step)
-    row, stay = np.zeros((2, sum(widths)), dtype=np.int64)
-    idle = np.ones(len(row), dtype=np.bool_)
-    row[place], stay[place], idle[place] = starts[owner] + step, owner, False
-    rows, stay_of, free = (torch.from_numpy(a).to(table.x.device) for a in (row, stay, idle))
+def gather(rows: StayRows, stays: Ints, layout: Layout = packed) -> Batch:
+    """The batch of these stays, each of which has rows."""
+    order = np.argsort(-rows.lengths[stays], kind="stable")
+    lengths, starts = rows.lengths[stays][order], rows.starts[stays][order]
+    stay = np.repeat(np.arange(len(stays)), lengths)
+    step = np.arange(len(stay)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    position, batch_sizes = layout(lengths, stay, step)
+    size = sum(batch_sizes)
+    source_of = np.zeros(size, np.int64)
+    source_of[position] = starts[stay] + step
+    stay_of = np.zeros(size, np.int64)
+    stay_of[position] = stay
+    is_padding = np.ones(size, np.bool_)
+    is_padding[position] = False
+    device = rows.x.device
+    source = torch.from_numpy(source_of).to(device)
+    padding = torch.from_numpy(is_padding).to(device)
     return Batch(
-        x=table.x.index_select(0, rows),
-        y=table.y.index_select(0, rows),
-        weight=table.weight.index_select(0, rows).masked_fill_(free, 0.0),
-        stay=stay_of,
-        idle=free,
-        widths=widths,
+        x=rows.x.index_select(0, source),
+        y=rows.y.index_select(0, source),
+        weight=rows.weight.index_select(0, source).masked_fill_(padding, 0.0),
+        stay=torch.from_numpy(stay_of).to(device),
+        padding=padding,
+        batch_sizes=batch_sizes,
         stays=len(stays),
     )

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from flowsheet.models._newton import Solution, Table, chunks, logistic, minimise, sigmoid, with_ones
+from flowsheet.models._newton import (
+    Matrix,
+    Solution,
+    chunks,
+    logistic,
+    minimise,
+    sigmoid,
+    with_ones,
+)
 from flowsheet.typing import Bools, Floats, Ints, Labels
 
-ALIASED = 1e-9
-"""A column whose squared residual on the columns before it is below this share of its squares adds nothing."""
+ALIASED_SHARE = 1e-9
+"""A column is aliased if its squared residual on the columns before it is below this share of its squares."""
 RIDGE = 1e-2
 """Precision of the normal prior (standard deviation 10) that keeps a separable fit finite."""
 Z95 = 1.959963984540054
@@ -20,28 +28,28 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True)
 class Glm:
-    """A fit: the intercept first, then one place for each column.
+    """A fit: the intercept first, then a coefficient for each column.
 
-    Aliased columns have coefficient 0 and are not ``kept``. The covariance (of the kept ones) is
-    the sandwich over subjects, A^-1 B A^-1 with A the Hessian and B the sum over subjects of the
-    outer product of their summed scores (Liang and Zeger 1986), times G / (G - 1) * (n - 1) / (n -
-    k) for G subjects, n rows and k coefficients, as statsmodels and Stata have it. None with fewer
-    than two subjects, and for separable data: where the likelihood has no maximum, an error around
-    the prior's would only look exact.
+    Aliased columns have coefficient 0 and are not ``identified``. The covariance (of the identified
+    coefficients) is the sandwich over subjects, A^-1 B A^-1 with A the Hessian and B the sum over
+    subjects of the outer product of their summed scores (Liang and Zeger 1986), times
+    G / (G - 1) * (n - 1) / (n - k) for G subjects, n rows and k coefficients, as in statsmodels and
+    Stata. It is None with fewer than two subjects, and for separable data: their likelihood has no
+    maximum, so that a standard error would describe the prior and not the data.
     """
 
     coef: Floats  # (D + 1,)
-    kept: Bools  # (D + 1,)
-    covariance: Floats | None  # (kept, kept)
+    identified: Bools  # (D + 1,)
+    covariance: Floats | None  # (identified, identified)
     separable: bool
 
     def table(self, columns: list[str]) -> pl.DataFrame:
         """(term, estimate, std_error, low, high, z): 95% Wald intervals; null where not identified."""
         n = len(self.coef)
-        estimate, error = np.full(n, np.nan), np.full(n, np.nan)
-        estimate[self.kept] = self.coef[self.kept]
+        estimate = np.where(self.identified, self.coef, np.nan)
+        error = np.full(n, np.nan)
         if self.covariance is not None:
-            error[self.kept] = np.sqrt(np.diag(self.covariance))
+            error[self.identified] = np.sqrt(np.diag(self.covariance))
         numbers = {
             "estimate": estimate,
             "std_error": error,
@@ -54,32 +62,33 @@ class Glm:
         )
 
 
-def fit_glm(x: Table, y: Labels, subject: Ints) -> Glm:
-    """Maximum likelihood; where it does not exist (separable data), with the penalty ``RIDGE`` and
-    saying so.
+def fit_glm(x: Matrix, y: Labels, subject: Ints) -> Glm:
+    """Maximum likelihood; with the penalty ``RIDGE`` where there is no maximum (separable data).
 
     ``x`` has shape (n, D) without NaN, ``y`` both classes.
     """
-    kept = independent(x)
-    columns = np.flatnonzero(kept[1:])
+    identified = independent_columns(x)
+    columns = np.flatnonzero(identified[1:])
 
-    def chosen(part: Table) -> Table:
+    def select(part: Matrix) -> Matrix:
         return part[:, columns]
 
-    none = np.zeros(len(columns) + 1)
-    solution = minimise(x, y, logistic, none, features=chosen)
+    no_penalty = np.zeros(len(columns) + 1)
+    solution = minimise(x, y, logistic, no_penalty, features=select)
     separable = _is_separable(solution, x, columns)
     if separable:
         penalty = np.append(0.0, np.full(len(columns), RIDGE))
-        solution = minimise(x, y, logistic, penalty, features=chosen)
-    coef = np.zeros(len(kept))
-    coef[kept] = solution.coef
-    covariance = None if separable else _clustered(x[:, columns], y, subject, solution)
-    return Glm(coef, kept, covariance, separable)
+        solution = minimise(x, y, logistic, penalty, features=select)
+    coef = np.zeros(len(identified))
+    coef[identified] = solution.coef
+    covariance = None
+    if not separable:
+        covariance = _clustered_covariance(x[:, columns], y, subject, solution)
+    return Glm(coef, identified, covariance, separable)
 
 
-def independent(x: Table) -> Bools:
-    """Which of (ones, columns...) add something to those before them, shape (D + 1,); the ones always do."""
+def independent_columns(x: Matrix) -> Bools:
+    """Which of (ones, columns...) are linearly independent of those before them, shape (D + 1,)."""
     size = x.shape[1] + 1
     gram = np.zeros((size, size))
     for rows in chunks(len(x)):
@@ -88,29 +97,29 @@ def independent(x: Table) -> Bools:
     scale = np.sqrt(np.diag(gram))
     scale[scale == 0] = 1.0
     gram /= np.outer(scale, scale)
-    kept = np.zeros(size, dtype=bool)
+    independent = np.zeros(size, dtype=bool)
     for j in range(
         size
-    ):  # what is left of the later columns once those before them are taken out of them
-        kept[j] = gram[j, j] > ALIASED
-        if kept[j]:
+    ):  # gram holds the residuals of columns j, ... on the independent ones before j
+        independent[j] = gram[j, j] > ALIASED_SHARE
+        if independent[j]:
             gram[j + 1 :, j + 1 :] -= np.outer(gram[j + 1 :, j], gram[j, j + 1 :] / gram[j, j])
-    return kept
+    return independent
 
 
-def _is_separable(solution: Solution, x: Table, columns: Ints) -> bool:
-    """Whether some coefficient runs away: fitted probabilities at 0 or 1, and a curvature that is nearly none."""
-    if solution.largest < 15:
+def _is_separable(solution: Solution, x: Matrix, columns: Ints) -> bool:
+    """Whether some coefficient diverges: fitted probabilities at 0 or 1, and hardly any curvature."""
+    if solution.max_abs_eta < 15:
         return not solution.converged
     error = np.sqrt(np.maximum(np.diag(np.linalg.pinv(solution.hessian, hermitian=True)), 0))[1:]
     width = np.ptp(x[:, columns], axis=0)
     return not solution.converged or bool((error * width > 100).any())
 
 
-def _clustered(x: Table, y: Labels, subject: Ints, solution: Solution) -> Floats | None:
+def _clustered_covariance(x: Matrix, y: Labels, subject: Ints, solution: Solution) -> Floats | None:
     """The sandwich of :class:`Glm`."""
-    names, codes = np.unique(subject, return_inverse=True)
-    groups, n, k = len(names), len(y), len(solution.coef)
+    subjects, codes = np.unique(subject, return_inverse=True)
+    groups, n, k = len(subjects), len(y), len(solution.coef)
     if groups < 2 or n <= k:
         return None
     scores = np.zeros((groups, k))

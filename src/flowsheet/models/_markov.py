@@ -1,12 +1,11 @@
-"""What the autoregressive models share: the response's own known past as the terms of a logistic
-model.
+"""Base of the autoregressive models: logistic models on the known past of the response.
 
 logit P(y = 1 | past) = a + sum_j b_j h_j + sum_j c_j u_j (+ x d)
 
 h_j is column j of ``Sequences.history``: the response j steps back as known when predicting, 0
-where the stay had not begun; u_j is 1 there. A row near admission is thus neither dropped (every
-row needs a probability) nor taken for a patient who was seen to be well; b_j is the effect of a
-known past response as in a fit to later rows alone.
+before the stay; u_j is 1 there. A row near admission is thus neither dropped (every row needs a
+probability) nor treated as a patient who was known to be well; b_j is the effect of a known past
+response, as in a fit to later rows alone.
 """
 
 from __future__ import annotations
@@ -27,26 +26,26 @@ from flowsheet.windows.sequences import Sequences
 
 
 class MarkovModel(RowModel):
-    """Logistic autoregression; the coefficients' table has standard errors clustered by subject.
+    """Logistic autoregression; the table of coefficients has standard errors clustered by subject.
 
-    Only tasks whose response is a state have a past that varies: while a stay waits for its *first*
-    onset, every past response is 0 by definition, so that there would be nothing to regress on.
+    Only tasks whose response is a state have a past that varies: before the *first* onset of a stay
+    every past response is 0 by definition.
     """
 
     covariates: ClassVar[bool] = False
-    """Whether the current row's inputs are terms as well."""
+    """Whether the current row's inputs are terms too."""
 
     lags: int
     glm: Glm
     rows: int
     subjects: int
 
-    def wanted_lags(self) -> int:
+    def requested_lags(self) -> int:
         """p."""
         return int(getattr(self.params, "lags", 1))
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
-        """History, what lies before the stay, and for some models x: shape (n, 2 p [+ F])."""
+        """History, indicators of steps before the stay, and for some models x: shape (n, 2 p [+ F])."""
         chosen: Any = slice(None) if rows is None else rows
         history = np.asarray(sequences.history[chosen, : self.lags])
         parts = [np.nan_to_num(history), np.isnan(history).astype(np.float32)]
@@ -65,16 +64,16 @@ class MarkovModel(RowModel):
         Raises:
             CheckFailed: the history has no lags, or never varies.
         """
-        self.lags = min(self.wanted_lags(), train.history.shape[1])
+        self.lags = min(self.requested_lags(), train.history.shape[1])
         _check_history(train.history[train.scored, : self.lags], type(self).__name__)
-        if self.lags < self.wanted_lags():
+        if self.lags < self.requested_lags():
             context.progress(
-                f"the task offers {self.lags} lags of the response, {self.wanted_lags()} were asked for"
+                f"the task offers {self.lags} lags of the response, {self.requested_lags()} are requested"
             )
         super().fit(train, valid, context)
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """Newton's method, to the maximum of the likelihood."""
+        """Maximum likelihood by Newton's method."""
         self.glm = fit_glm(train.x, train.y, train.subject)
         self.rows, self.subjects = len(train.y), len(np.unique(train.subject))
         if self.glm.separable:
@@ -91,22 +90,22 @@ class MarkovModel(RowModel):
         covariance = None if self.glm.covariance is None else self.glm.covariance.tolist()
         fit = {
             "coef": self.glm.coef.tolist(),
-            "kept": self.glm.kept.tolist(),
+            "identified": self.glm.identified.tolist(),
             "covariance": covariance,
         }
         counts = {"lags": self.lags, "rows": self.rows, "subjects": self.subjects}
         return {**fit, "separable": self.glm.separable, **counts}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
-        """What :meth:`write` gave."""
+        """Restore what :meth:`write` returned."""
         covariance = None if state["covariance"] is None else np.array(state["covariance"])
         self.glm = Glm(
-            np.array(state["coef"]), np.array(state["kept"]), covariance, state["separable"]
+            np.array(state["coef"]), np.array(state["identified"]), covariance, state["separable"]
         )
         self.lags, self.rows, self.subjects = state["lags"], state["rows"], state["subjects"]
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``coefficients`` (log odds ratios, 95% intervals) and, in one row, what the ``fit`` was made of."""
+        """``coefficients`` (log odds ratios, 95% intervals) and ``fit`` (one row: rows, subjects, lags)."""
         if not self.fitted:
             return {}
         counts = {
@@ -122,12 +121,14 @@ def _check_history(history: Floats32, model: str) -> None:
     known = history[~np.isnan(history)]
     if known.size and known.min() < known.max():
         return
-    found = (
-        f"every known past response is {known[0]:g}" if known.size else "no past response is known"
-    )
+    observed = "no past response is known"
+    if known.size:
+        observed = f"every known past response is {known[0]:g}"
     raise CheckFailed(
-        f"{model} has no past to regress on: the response history is never known at prediction time, or never varies",
-        where=f"{found} in the scored training rows, {history.shape[1]} lags",
-        todo="choose a task with response: state, history_lags of 1 or more and a response that is known in time; "
-        "before a first onset, and with labels that are shifted ahead, the past response says nothing",
+        f"{model} has no past to regress on: the response history is never known at prediction time, "
+        "or never varies",
+        where=f"{observed} in the scored training rows, {history.shape[1]} lags",
+        todo="choose a task with response: state, history_lags of 1 or more and a response that is "
+        "known in time; before a first onset, and with labels that are shifted ahead, the past "
+        "response carries no information",
     )

@@ -20,11 +20,10 @@ class Platt:
 
     @classmethod
     def fit(cls, *parts: tuple[Floats, Labels]) -> Self:
-        """Fitted to the first of the (scores, y) with both classes in which higher scores do mean
-        more events.
+        """Fit to the first of the (scores, y) with both classes and a positive slope.
 
-        The targets are Platt's, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), so that separated scores stay
-        finite.
+        The targets are Platt's, (N+ + 1) / (N+ + 2) and 1 / (N- + 2), which keep the curve of
+        separated scores finite.
         """
         for scores, y in parts:
             events = int(y.sum())

@@ -1,4 +1,4 @@
-"""What models share that look at one row at a time: inputs by name, the scored rows, one class, saving."""
+"""Base of the models of single rows: named inputs, the scored rows, one class only, saving."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats, Floats32, Ints, Labels
 from flowsheet.windows.sequences import Sequences
 
-_SHOWN = 5
+_MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The scored rows of some sequences as a plain table."""
+    """The scored rows of some sequences."""
 
     x: Floats32  # (n, D)
     y: Labels  # (n,)
     subject: Ints  # (n,)
 
     @property
-    def both_classes(self) -> bool:
+    def has_both_classes(self) -> bool:
         """Whether there are events and rows without one."""
         return bool(0 < self.y.sum() < len(self.y))
 
@@ -42,32 +42,31 @@ def base_rate(y: Labels) -> float:
 
 
 def input_names(sequences: Sequences) -> list[str]:
-    """What a model is given for each row: the features, then the lags of the response history."""
-    return [f.name for f in sequences.features] + [
-        f"history:{j}" for j in range(sequences.history.shape[1])
-    ]
+    """The inputs of each row: the features, then the lags of the response history."""
+    history = [f"history:{j}" for j in range(sequences.history.shape[1])]
+    return [feature.name for feature in sequences.features] + history
 
 
 def check_inputs(expected: list[str], sequences: Sequences, model: str) -> None:
-    """Raise unless the sequences have the inputs that the model was fitted on, in that order.
+    """Check that the sequences have the inputs that the model was fitted on, in that order.
 
     Raises:
-        CheckFailed: names what is missing and what is not known.
+        CheckFailed: they differ; names those that are missing or unknown.
     """
-    given = input_names(sequences)
-    if given == expected:
+    names = input_names(sequences)
+    if names == expected:
         return
-    missing = [n for n in expected if n not in given][:_SHOWN]
-    unknown = [n for n in given if n not in expected][:_SHOWN]
+    missing = [name for name in expected if name not in names][:_MAX_NAMES]
+    unknown = [name for name in names if name not in expected][:_MAX_NAMES]
     raise CheckFailed(
-        f"{model} was fitted on {len(expected)} inputs and is given {len(given)} that are not the same",
-        where=f"missing: {', '.join(missing) or 'none'}; not known: {', '.join(unknown) or 'none'}",
-        todo="make the sequences with the features and the task that the model was trained with",
+        f"{model} was fitted on {len(expected)} inputs; the sequences have {len(names)} different ones",
+        where=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}",
+        todo="build the sequences with the features and the task that the model was trained with",
     )
 
 
 class RowModel(Model):
-    """A model of single rows; a subclass says which columns they have and fits a table of them.
+    """A model of single rows; a subclass defines their columns and fits them.
 
     With training rows of one class only (or none) every row gets the base rate.
     """
@@ -75,35 +74,36 @@ class RowModel(Model):
     inputs: list[str]
     rate: float
     fitted: bool
-    """False: one class only was seen, the base rate is all there is to say."""
+    """False: the training rows were of one class only, every row gets the base rate."""
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
-        """The columns of the chosen rows (None: all), shape (n, D): x, then the history where asked
-        for.
+        """The columns of the chosen rows (None: all), shape (n, D): x, then the history if
+        ``params.history``.
 
-        Unknown history is 0 where inputs are scaled (0 is then "as usual"), NaN where they are raw.
+        Unknown history is 0 where inputs are scaled, NaN where they are raw.
         """
         chosen: Any = slice(None) if rows is None else rows
         x = np.asarray(sequences.x[chosen])
         if not getattr(self.params, "history", False):
             return x
         history = np.asarray(sequences.history[chosen])
-        known = np.nan_to_num(history) if self.capabilities.scaled else history
-        return np.concatenate([x, known.astype(np.float32)], axis=1)
+        if self.capabilities.scaled:
+            history = np.nan_to_num(history)
+        return np.concatenate([x, history.astype(np.float32)], axis=1)
 
     def columns(self, sequences: Sequences) -> list[str]:
         """The names of the columns of :meth:`matrix`."""
         names = input_names(sequences)
         return names if getattr(self.params, "history", False) else names[: len(sequences.features)]
 
-    def scored(self, sequences: Sequences) -> Rows:
-        """The scored rows as a table."""
+    def scored_rows(self, sequences: Sequences) -> Rows:
+        """The columns, labels and subjects of the scored rows."""
         rows = np.flatnonzero(sequences.scored)
         subject = np.repeat(sequences.subject_id, sequences.lengths)[rows]
         return Rows(self.matrix(sequences, rows), np.asarray(sequences.y[rows]), subject)
 
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
-        """Fit the table of scored rows."""
+        """Fit to the scored rows."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         self.inputs, self.terms = input_names(train), self.columns(train)
@@ -115,7 +115,7 @@ class RowModel(Model):
             )
         with threadpool_limits(limits=context.threads):
             if self.fitted:
-                self.fit_rows(self.scored(train), self.scored(valid), context)
+                self.fit_rows(self.scored_rows(train), self.scored_rows(valid), context)
 
     def predict_proba(self, sequences: Sequences) -> Floats:
         """Probabilities from each row's own columns."""
@@ -125,17 +125,16 @@ class RowModel(Model):
         return self.predict_rows(self.matrix(sequences))
 
     def save(self, folder: Path) -> None:
-        """``model.json``, and whatever :meth:`write` adds."""
-        parts = {
+        """``model.json``, and the files of :meth:`write`."""
+        values = {
             "params": self.params.model_dump(mode="json"),
             "inputs": self.inputs,
             "terms": self.terms,
+            "rate": self.rate,
+            "fitted": self.fitted,
+            "state": self.write(folder) if self.fitted else {},
         }
-        state = self.write(folder) if self.fitted else {}
-        write_json(
-            folder / "model.json",
-            {**parts, "rate": self.rate, "fitted": self.fitted, "state": state},
-        )
+        write_json(folder / "model.json", values)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -158,8 +157,8 @@ class RowModel(Model):
 
     @abstractmethod
     def write(self, folder: Path) -> dict[str, Any]:
-        """What was learned, as JSON; larger things go into files of the folder."""
+        """The fitted values as JSON; large arrays go into files of the folder."""
 
     @abstractmethod
     def read(self, folder: Path, state: dict[str, Any]) -> None:
-        """Take back what :meth:`write` gave."""
+        """Restore what :meth:`write` returned."""

@@ -17,10 +17,10 @@ import polars as pl
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowsheet.config import FrozenModel
-from flowsheet.models._batching import Batch, Layout, Table, batches, gather, packed
+from flowsheet.models._batching import Batch, Layout, StayRows, draw_batches, gather, packed
 from flowsheet.models.base import Context, Pruned
 from flowsheet.numerics import log_loss
 from flowsheet.typing import Bools, Floats, Labels
@@ -35,26 +35,26 @@ class TrainingParams(FrozenModel):
     """How a network is trained."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """AdamW's step at its largest; it rises over the first epoch and falls to nothing along a cosine."""
+    """AdamW's largest step; it is warmed up over the first epoch, then follows a cosine down to 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """AdamW's decoupled weight decay."""
     epochs: Annotated[int, Field(ge=1)] = 12
     """Passes over the training stays, at most."""
     patience: Annotated[int, Field(ge=1)] = 4
-    """Epochs without a lower validation log loss before training stops; the weights of the lowest are kept."""
-    batch: Annotated[int, Field(ge=1)] = 64
+    """Epochs without a lower validation log loss before training stops; the best epoch's weights are used."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
     """Stays a batch; fewer where an epoch would have fewer than 32 batches, but not fewer than 8."""
-    clip: Annotated[float, Field(gt=0)] = 1.0
-    """Largest norm of a gradient."""
-    averaging: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Weights are averaged over batches with this decay (less at first), and the average predicts; 0 takes the last."""
+    max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the moving average of the weights, which predicts (less in the first batches); 0: no average."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix products while training; prediction is always float32."""
+    """Precision of the matrix products in training; prediction is always float32."""
 
 
 @contextlib.contextmanager
-def kept_memory() -> Iterator[None]:
-    """Let glibc's allocator keep what is freed until the end: the next batch needs it, and fresh pages cost time."""
+def tuned_malloc() -> Iterator[None]:
+    """Make glibc keep freed memory during the block: the next batch needs it, and fresh pages cost time."""
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
         yield
@@ -69,40 +69,49 @@ def kept_memory() -> Iterator[None]:
 
 @dataclass
 class Progress:
-    """Where a fit stands; with the tensors beside it, all that a checkpoint holds."""
+    """The progress of a fit; a checkpoint holds this and the trainer's tensors."""
 
     epoch: int = 0
     best_epoch: int = 0
-    best: float = math.inf
+    best_loss: float = math.inf
     """The lowest validation log loss."""
     curve: Curve = field(default_factory=list)
 
 
 class Trainer:
-    """Fits a network; calling :meth:`run` again after a kill gives what an undisturbed run would
+    """Fits a network. After a kill, :meth:`run` resumes and gives what an uninterrupted run would
     have given.
 
-    The epoch to keep is chosen by the log loss on the validation rows, whatever metric is
-    monitored: metrics that rank the few positives of a validation split leap from epoch to epoch,
-    and the highest leap is often an early one. ``logits(batch, generator)`` gives the network's
-    output for the batch's R rows, dropout drawn from the generator; ``predict(net)`` the
-    probabilities of all validation rows, shape (N,). A ``ModuleList`` of M networks learns side by
-    side, each as it would alone; the output is then of shape (M, R).
+    The best epoch is the one with the lowest log loss on the validation rows, whatever metric is
+    monitored: metrics that rank the few positives of a validation split vary widely from epoch to
+    epoch, and the highest value is often an early one.
+
+    A ``ModuleList`` of M networks is trained in parallel, each as it would be alone.
     """
 
     def __init__(
         self,
         net: nn.Module,
         params: TrainingParams,
-        logits: Callable[[Batch, torch.Generator], Tensor],
+        compute_logits: Callable[[Batch, torch.Generator], Tensor],
         predict: Callable[[nn.Module], Floats],
         context: Context,
         *,
         layout: Layout = packed,
     ) -> None:
+        """Prepare the optimiser and the average of the weights.
+
+        Args:
+            net: The network, or a ``ModuleList`` of M networks.
+            params: How to train.
+            compute_logits: Logits (R,), or (M, R), of a batch's R rows; draws dropout from the generator.
+            predict: Probabilities (N,) of all validation rows.
+            context: Seed, monitored score, progress and checkpoints of the fit.
+            layout: The layout of a batch's rows.
+        """
         self.net, self.params, self.context = net, params, context
-        self.members = list(net) if isinstance(net, nn.ModuleList) else [net]
-        self.logits, self.predict, self.layout = logits, predict, layout
+        self.networks = list(net) if isinstance(net, nn.ModuleList) else [net]
+        self.compute_logits, self.predict, self.layout = compute_logits, predict, layout
         self.device = next(net.parameters()).device
         self.generator = torch.Generator().manual_seed(context.seed)
         self.optimiser = torch.optim.AdamW(
@@ -110,110 +119,126 @@ class Trainer:
         )
         self.weights = [p.detach() for p in net.parameters()]
         self.average = [weight.clone() for weight in self.weights]
-        self.kept = [p.clone() for p in self.average]
+        self.best_weights = [weight.clone() for weight in self.average]
         self.progress = Progress()
 
-    @kept_memory()
-    def run(self, table: Table, y: Labels, scored: Bools, identity: str) -> Progress:
-        """Train on the table; the network ends with its best weights.
+    @tuned_malloc()
+    def run(self, rows: StayRows, y: Labels, scored: Bools, identity: str) -> Progress:
+        """Train; the network ends with the weights of the best epoch.
 
-        ``y`` and ``scored`` are those of the validation rows, shape (N,); with none scored all
-        epochs are run.
+        Args:
+            rows: The training rows.
+            y: Labels of the validation rows (N,).
+            scored: Which of the validation rows count (N,); with none all epochs are run.
+            identity: Digest of all that determines the fit; names the checkpoint.
         """
-        path = self._checkpoint(identity)
-        if path is not None and path.is_file():
-            self._restore(torch.load(path, map_location="cpu", weights_only=True))
-        while self.progress.epoch < self.params.epochs and not self._stale():
-            loss = self._epoch(table)
+        checkpoint = self._checkpoint_path(identity)
+        if checkpoint is not None and checkpoint.is_file():
+            self._restore(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        while self.progress.epoch < self.params.epochs and not self._is_out_of_patience():
+            loss = self._train_epoch(rows)
             try:
-                self._judge(loss, y, scored)
+                self._finish_epoch(loss, y, scored)
             except Pruned:
-                _remove(path)
+                _remove(checkpoint)
                 raise
-            if path is not None:
-                self._save(path)
-        self._put(self.kept)
-        _remove(path)
+            if checkpoint is not None:
+                self._save(checkpoint)
+        self._load_weights(self.best_weights)
+        _remove(checkpoint)
         return self.progress
 
-    def _stale(self) -> bool:
+    def _is_out_of_patience(self) -> bool:
         return self.progress.epoch - self.progress.best_epoch >= self.params.patience
 
-    def _epoch(self, table: Table) -> float:
-        stays = int(np.count_nonzero(table.lengths))
-        size = min(self.params.batch, max(8, stays // 32))
-        number = -(-stays // size)
-        expected = float(table.weight.sum()) / number
+    def _train_epoch(self, rows: StayRows) -> float:
+        """The mean training loss."""
+        stays = int(np.count_nonzero(rows.lengths))
+        size = min(self.params.batch_size, max(8, stays // 32))
+        batches = -(-stays // size)
+        mean_scored_rows = float(rows.weight.sum()) / batches
         total = torch.zeros((), device=self.device)
-        for i, chosen in enumerate(batches(table.lengths, size, self.generator)):
-            self._set_rate(self.progress.epoch + i / number)
-            batch = gather(table, chosen, self.layout)
-            total += self.step(batch, expected)
-            self._average(self.progress.epoch * number + i)
-        return float(total) / number
+        for i, chosen in enumerate(draw_batches(rows.lengths, size, self.generator)):
+            self._set_learning_rate(self.progress.epoch + i / batches)
+            batch = gather(rows, chosen, self.layout)
+            total += self.step(batch, mean_scored_rows)
+            self._update_average(self.progress.epoch * batches + i)
+        return float(total) / batches
 
-    def step(self, batch: Batch, expected: float) -> Tensor:
-        """One batch, and its share of the epoch's mean loss; ``expected`` is the average number of
-        its scored rows.
+    def step(self, batch: Batch, mean_scored_rows: float) -> Tensor:
+        """Learn from one batch; its share of the epoch's mean loss.
 
-        A batch counts by the square root of its rows, as its mean is known: were it by its rows,
-        the few batches of the longest stays would lead; were all alike, those of the shortest.
+        A batch is weighted by the square root of its scored rows, as the precision of its mean
+        grows with it: weighted by the rows, the few batches of the longest stays would dominate;
+        weighted equally, those of the shortest.
+
+        Args:
+            batch: The batch.
+            mean_scored_rows: Scored rows of an average batch of the epoch.
         """
         self.optimiser.zero_grad()
-        low = self.params.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            logits = self.logits(batch, self.generator)
+        is_low_precision = self.params.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=is_low_precision):
+            logits = self.compute_logits(batch, self.generator)
         targets = batch.y.expand_as(logits)
-        total = cross_entropy(logits.float(), targets, batch.weight, reduction="sum")
-        rows = batch.weight.sum().clamp(min=1.0)
-        (total / (rows * expected).sqrt()).backward()  # type: ignore[no-untyped-call]
-        for member in self.members:
-            nn.utils.clip_grad_norm_(member.parameters(), self.params.clip)
+        total = binary_cross_entropy_with_logits(
+            logits.float(), targets, batch.weight, reduction="sum"
+        )
+        scored_rows = batch.weight.sum().clamp(min=1.0)
+        (total / (scored_rows * mean_scored_rows).sqrt()).backward()  # type: ignore[no-untyped-call]
+        for network in self.networks:
+            nn.utils.clip_grad_norm_(network.parameters(), self.params.max_gradient_norm)
         self.optimiser.step()
-        return total.detach() / expected / len(self.members)
+        return total.detach() / mean_scored_rows / len(self.networks)
 
-    def _average(self, step: int) -> None:
-        decay = min(self.params.averaging, (1 + step) / (10 + step))
+    def _update_average(self, step: int) -> None:
+        decay = min(self.params.ema_decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.average, self.weights, 1 - decay)
 
-    def _set_rate(self, epoch: float) -> None:
-        rise = min(1.0, epoch + 0.02)
-        fall = 0.5 * (1 + math.cos(math.pi * epoch / self.params.epochs))
+    def _set_learning_rate(self, epoch: float) -> None:
+        warmup = min(1.0, epoch + 0.02)
+        cosine = 0.5 * (1 + math.cos(math.pi * epoch / self.params.epochs))
         for group in self.optimiser.param_groups:
-            group["lr"] = self.params.learning_rate * rise * fall
+            group["lr"] = self.params.learning_rate * warmup * cosine
 
-    def _judge(self, loss: float, y: Labels, scored: Bools) -> None:
+    def _finish_epoch(self, loss: float, y: Labels, scored: Bools) -> None:
+        """Validate, remember the weights if they are the best so far, and report."""
         progress, context = self.progress, self.context
         progress.epoch += 1
         if not scored.any():
-            self.kept, progress.best_epoch = [p.clone() for p in self.average], progress.epoch
+            self._keep_weights()
             context.progress(f"epoch {progress.epoch}: training loss {loss:.5f}")
             return
-        score, loss_there = self._validate(y, scored)
-        progress.curve.append((progress.epoch, loss, score, loss_there))
-        if loss_there < progress.best:
-            progress.best, progress.best_epoch = loss_there, progress.epoch
-            self.kept = [p.clone() for p in self.average]
+        score, validation_loss = self._validate(y, scored)
+        progress.curve.append((progress.epoch, loss, score, validation_loss))
+        if validation_loss < progress.best_loss:
+            progress.best_loss = validation_loss
+            self._keep_weights()
         context.progress(
             f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}"
         )
         context.report_score(progress.epoch, score)
 
+    def _keep_weights(self) -> None:
+        self.best_weights = [weight.clone() for weight in self.average]
+        self.progress.best_epoch = self.progress.epoch
+
     def _validate(self, y: Labels, scored: Bools) -> tuple[float, float]:
         """Score (minus log loss where it cannot be computed) and log loss of the averaged weights."""
-        last = [weight.clone() for weight in self.weights]
-        self._put(self.average)
+        current = [weight.clone() for weight in self.weights]
+        self._load_weights(self.average)
         p = self.predict(self.net)[scored]
-        self._put(last)
+        self._load_weights(current)
         score = self.context.score(y[scored], p) if self.context.score else math.nan
         loss = log_loss(y[scored], p)
         return float(score) if math.isfinite(score) else -loss, loss
 
-    def _put(self, weights: list[Tensor]) -> None:
-        for ours, given in zip(self.weights, weights, strict=True):
-            ours.copy_(given)
+    def _load_weights(self, weights: list[Tensor]) -> None:
+        for weight, value in zip(self.weights, weights, strict=True):
+            weight.copy_(value)
 
-    def _checkpoint(self, identity: str) -> Path | None:
+    def _checkpoint_path(self, identity: str) -> Path | None:
+        """The checkpoint of this fit; those of other fits are removed from the folder."""
         folder = self.context.checkpoints
         if folder is None:
             return None
@@ -228,7 +253,7 @@ class Trainer:
         state = {
             "weights": self.weights,
             "average": self.average,
-            "kept": self.kept,
+            "best_weights": self.best_weights,
             "optimiser": self.optimiser.state_dict(),
             "generator": self.generator.get_state(),
             "progress": vars(self.progress),
@@ -238,9 +263,9 @@ class Trainer:
         temporary.replace(path)
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self._put(state["weights"])
-        self.average = [p.to(self.device) for p in state["average"]]
-        self.kept = [p.to(self.device) for p in state["kept"]]
+        self._load_weights(state["weights"])
+        self.average = [weight.to(self.device) for weight in state["average"]]
+        self.best_weights = [weight.to(self.device) for weight in state["best_weights"]]
         self.optimiser.load_state_dict(state["optimiser"])
         self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])
@@ -254,7 +279,7 @@ def _remove(path: Path | None) -> None:
 
 
 def curve_table(curve: Curve) -> dict[str, pl.DataFrame]:
-    """``training_curve``: losses and validation score of each epoch; nothing where no epoch was judged."""
+    """``training_curve``: losses and validation score of each epoch; no table without validation rows."""
     names = ("training_loss", "validation_score", "validation_log_loss")
     schema = {"epoch": pl.Int64(), **dict.fromkeys(names, pl.Float64())}
     return {"training_curve": pl.DataFrame(curve, schema=schema, orient="row")} if curve else {}
@@ -262,7 +287,7 @@ def curve_table(curve: Curve) -> dict[str, pl.DataFrame]:
 
 @contextlib.contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Compute with this many threads, then with as many as before."""
+    """Compute with this many threads during the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

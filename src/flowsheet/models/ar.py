@@ -16,14 +16,14 @@ class AR(MarkovModel):
     """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j over the last p responses known when
     predicting.
 
-    On a first-onset task every h_j is 0 and no b_j can be estimated: such tasks are refused.
+    On a first-onset task every h_j is 0 and no b_j can be estimated: such tasks are rejected.
     """
 
     class Params(FrozenModel):
         """Parameters."""
 
         lags: Annotated[int, Field(ge=1)] = 3
-        """p; no more than the task's ``history_lags`` are used."""
+        """p; at most the task's ``history_lags``."""
 
     capabilities = Capabilities(
         family=ModelFamily.autoregressive,

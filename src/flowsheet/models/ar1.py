@@ -1,4 +1,4 @@
-"""AR(1): a Markov chain for the response, whose next state depends on the last known one alone."""
+"""AR(1): a Markov chain whose next state depends on the last known one alone."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class AR1(MarkovModel):
     """logit P(y = 1) = a + b h_0, with h_0 the last response that is known when predicting.
 
     exp(b) is the odds ratio between a patient known to be septic and one who is not. On a
-    first-onset task h_0 is always 0 and b cannot be estimated: such tasks are refused.
+    first-onset task h_0 is always 0 and b cannot be estimated: such tasks are rejected.
     """
 
     class Params(FrozenModel):
-        """None: one lag, by maximum likelihood."""
+        """No parameters: one lag, by maximum likelihood."""
 
     capabilities = Capabilities(
         family=ModelFamily.autoregressive,

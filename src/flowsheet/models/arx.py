@@ -16,18 +16,17 @@ class ARX(MarkovModel):
     """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j + x d, with x the scaled inputs of the
     current row.
 
-    A dose given now changes the prediction now; what it did to the response comes back through h_j,
-    but the dose itself is forgotten at the next step. No penalty: the estimates are those of the
-    likelihood, and columns that repeat others are left out (null in the table). On a first-onset
-    task every h_j is 0: such tasks are refused, and logistic regression is the same model without
-    them.
+    A dose given now changes the prediction now; its effect on the response returns through h_j, but
+    the dose itself is forgotten at the next step. There is no penalty: the estimates are maximum
+    likelihood, and linearly dependent columns are left out (null in the table). On a first-onset
+    task every h_j is 0: such tasks are rejected; logistic regression is the same model without h.
     """
 
     class Params(FrozenModel):
         """Parameters."""
 
         lags: Annotated[int, Field(ge=1)] = 1
-        """p; no more than the task's ``history_lags`` are used."""
+        """p; at most the task's ``history_lags``."""
 
     capabilities = Capabilities(
         family=ModelFamily.autoregressive_covariates,

@@ -1,4 +1,4 @@
-"""What a model owes: sequences in, a probability for every row out."""
+"""The interface of every model: sequences in, a probability for every row out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flowsheet.windows.sequences import Sequences
 
 
 class ModelFamily(StrEnum):
-    """Where a model stands on the ladder: what of the past it can see."""
+    """The families of the ladder, by how much of the past they use."""
 
     non_temporal = "non-temporal"
     autoregressive = "autoregressive"
@@ -29,23 +29,23 @@ class ModelFamily(StrEnum):
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What the platform must know of a model before it trains one."""
+    """What the platform must know about a model before training."""
 
     family: ModelFamily
     input_description: str
-    """In words, for ``flowsheet ls models``."""
+    """For ``flowsheet ls models``, the report and the model card."""
     scaled: bool = True
-    """Wants inputs scaled on the training subjects, without NaN; otherwise raw ones, NaN where nothing is known."""
+    """Inputs are scaled on the training subjects, without NaN; otherwise raw, NaN where unknown."""
     history: bool = False
-    """Always uses the response history; other models may be offered it by configuration."""
+    """Always uses the response history; other models use it if the configuration says so."""
     responses: frozenset[Response] = frozenset(Response)
     gpu: bool = False
     early_stopping: bool = False
-    """Looks at the validation split while it fits."""
+    """Uses the validation split during the fit."""
 
 
 class Pruned(Exception):
-    """Raised by ``Context.report_score`` when the tuner gives up on a fit; a model lets it pass."""
+    """Raised by ``Context.report_score`` when the tuner prunes the trial; models must not catch it."""
 
 
 def _ignore(step: int, value: float) -> None:
@@ -54,26 +54,29 @@ def _ignore(step: int, value: float) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """What surrounds a fit; nothing here changes the result but the seed."""
+    """The circumstances of a fit; only the seed changes the result."""
 
     seed: int
     device: str = "cpu"
     threads: int = 1
     score: Callable[[Labels, Floats], float] | None = None
-    """The monitored metric, larger is better: (y, p) of the scored validation rows. None: minus log loss."""
+    """The monitored metric, larger is better, of (y, p) of the scored validation rows. None: minus
+    log loss."""
     report_score: Callable[[int, float], None] = _ignore
-    """Told (epoch or round, score) while fitting; may raise :class:`Pruned`."""
+    """Called with (epoch or round, score) during the fit; may raise :class:`Pruned`."""
     progress: Callable[[str], None] = field(default=lambda line: None)
-    """Told a line worth showing."""
+    """Called with a line to show to the user."""
     checkpoints: Path | None = None
-    """A folder that survives a kill: a fit with the same parameters goes on from its last checkpoint there."""
+    """A folder that survives a kill: a fit with the same parameters resumes from its last checkpoint
+    there."""
 
 
 class Model(ABC):
-    """One model. A new model is one new module in this package:
+    """Base class of all models.
 
-    ``@MODELS.register("name")`` on a subclass, ``Params`` with a documented default each, a
-    ``space`` of plain data, and ``flowsheet.testing.models.ModelConformance`` subclassed in a test.
+    A new model is one new module in this package: ``@MODELS.register("name")`` on a subclass,
+    ``Params`` with documented defaults, a search ``space`` as plain data, and a test that subclasses
+    ``flowsheet.testing.models.ModelConformance``.
 
     Rows that are not ``scored`` must not influence the loss; their inputs are still part of the
     past.
@@ -83,7 +86,7 @@ class Model(ABC):
     Params: ClassVar[type[FrozenModel]]
     space: ClassVar[Space] = {}
     version: ClassVar[int] = 1
-    """Raise it when the same parameters and data give other numbers."""
+    """To be increased when the same parameters and data give other numbers."""
 
     def __init__(self, params: Any) -> None:
         """``params`` is an instance of ``Params``."""
@@ -91,27 +94,28 @@ class Model(ABC):
 
     @abstractmethod
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
-        """Fit on ``train``; ``valid`` serves early stopping and calibration only.
+        """Fit on ``train``; ``valid`` is used for early stopping and calibration only.
 
         Raises:
-            CheckFailed: the task is one that the model cannot be fitted to (says why).
+            CheckFailed: the model cannot be fitted to the task (says why).
         """
 
     @abstractmethod
     def predict_proba(self, sequences: Sequences) -> Floats:
-        """Probability of y = 1 for every row, shape (N,), finite, each from its own and earlier rows only."""
+        """Probability of y = 1 for every row, shape (N,), finite, from the row itself and earlier
+        rows of its stay only."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write what ``load`` needs into an existing folder, without pickles."""
+        """Write all that ``load`` needs into an existing folder, without pickles."""
 
     @classmethod
     @abstractmethod
     def load(cls, folder: Path) -> Self:
-        """The fitted model back; its predictions are bit for bit the same."""
+        """The fitted model; its predictions are the same to the last bit."""
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """What a reader of the run would like to see: coefficients, importances, training curve."""
+        """Tables for the report: coefficients, importances, training curve."""
         return {}
 
 

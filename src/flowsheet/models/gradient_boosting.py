@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on lagged features: the strong reference that tables of this kind have."""
+"""Gradient-boosted trees on lagged features: a strong reference for tabular data."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ if TYPE_CHECKING:
 
 Steps = tuple[Annotated[int, Field(ge=1)], ...]
 
-_EVERY = 5  # rounds between looks at the validation split
+_VALIDATION_ROUNDS = 5  # rounds from one validation to the next
 
 
 @MODELS.register("gradient_boosting")
 class GradientBoosting(RowModel):
-    """LightGBM on the current row and on what the last steps of the stay held (see :mod:`._lags`).
+    """LightGBM on the current row and on lagged features of the stay (see :mod:`._lags`).
 
-    Raw inputs: a tree learns for each split where unknown values go. Grows until the monitored
-    metric on the validation split has not risen for ``patience`` rounds and keeps the best number
-    of trees; without validation rows of both classes it grows ``rounds`` trees.
+    Inputs are raw: each split learns the branch of unknown values. Trees are added until the
+    monitored metric on the validation split has not increased for ``patience`` rounds, and the best
+    number of trees is used; without validation rows of both classes all ``rounds`` are.
     """
 
     class Params(FrozenModel):
         """Parameters."""
 
         rounds: Annotated[int, Field(ge=1)] = 500
-        """Trees at most."""
+        """Trees, at most."""
         patience: Annotated[int, Field(ge=1)] = 50
-        """Rounds without a better score before growing stops."""
+        """Rounds without a better score before training stops."""
         learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
         leaves: Annotated[int, Field(ge=2)] = 31
-        """Leaves a tree at most."""
+        """Leaves of a tree, at most."""
         min_leaf: Annotated[int, Field(ge=1)] = 200
-        """Rows a leaf at least; no more than a twentieth of all rows."""
+        """Rows of a leaf, at least (a twentieth of all rows, if that is less)."""
         feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.4
         """Share of the features offered to each tree."""
         l2: Annotated[float, Field(ge=0)] = 10.0
         """Penalty on the leaves' values."""
         max_bin: Annotated[int, Field(ge=7, le=255)] = 63
-        """Histogram bins a feature."""
+        """Histogram bins of a feature."""
         changes: Steps = (1, 4, 12)
-        """Changes of values and doses over these many steps."""
+        """Changes of values and doses over these numbers of steps."""
         statistics: Steps = ()
-        """Mean, standard deviation and extremes over the last so many steps."""
+        """Mean, standard deviation and extremes of windows of these numbers of steps."""
         counts: Steps = (24,)
-        """Measurements and mean doses over the last so many steps."""
+        """Counts of measurements and mean doses in windows of these numbers of steps."""
         history: bool = False
         """Take the known past responses as inputs (unknown ones as missing)."""
 
@@ -80,35 +80,35 @@ class GradientBoosting(RowModel):
     curve: list[tuple[int, float]]
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
-        """Inputs and lagged features, then the history where asked for."""
-        plain = super().matrix(sequences, rows)[:, len(sequences.features) :]
+        """Inputs and lagged features, then the history if ``params.history``."""
+        history = super().matrix(sequences, rows)[:, len(sequences.features) :]
         lagged = self._lags.matrix(sequences, rows)
-        return np.concatenate([lagged, plain], axis=1) if plain.shape[1] else lagged
+        return np.concatenate([lagged, history], axis=1) if history.shape[1] else lagged
 
     def columns(self, sequences: Sequences) -> list[str]:
         """The names of the columns of :meth:`matrix`."""
-        return (
-            self._lags.names(sequences.features)
-            + super().columns(sequences)[len(sequences.features) :]
-        )
+        history = super().columns(sequences)[len(sequences.features) :]
+        return self._lags.names(sequences.features) + history
 
     @property
     def _lags(self) -> Lags:
         return Lags(self.params.changes, self.params.statistics, self.params.counts)
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """Grow trees; the same seed gives the same trees, whatever the number of threads."""
+        """Add trees; the same seed gives the same trees, whatever the number of threads."""
         lightgbm = _lightgbm()
         settings = self._settings(len(train.y), context)
         data = lightgbm.Dataset(train.x, train.y, params=settings, free_raw_data=True)
-        watch = _Watch(valid, context, self.params.patience) if valid.both_classes else None
-        grown = _grow(lightgbm, settings, data, self.params.rounds, watch)
-        kept = watch.best if watch else self.params.rounds
-        self.curve = watch.curve if watch else []
-        self.booster = lightgbm.Booster(model_str=grown.model_to_string(num_iteration=kept))
+        stopping = None
+        if valid.has_both_classes:
+            stopping = _EarlyStopping(valid, context, self.params.patience)
+        booster = _boost(lightgbm, settings, data, self.params.rounds, stopping)
+        trees = stopping.best_round if stopping else self.params.rounds
+        self.curve = stopping.curve if stopping else []
+        self.booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=trees))
 
     def predict_rows(self, x: Floats32) -> Floats:
-        """The trees' sum, through the logistic function."""
+        """The logistic function of the sum of the trees."""
         return np.asarray(self.booster.predict(x), dtype=np.float64) if len(x) else np.empty(0)
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -117,22 +117,25 @@ class GradientBoosting(RowModel):
         return {"curve": self.curve}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
-        """The trees."""
+        """Restore what :meth:`write` returned."""
         self.booster = _lightgbm().Booster(model_str=(folder / "trees.txt").read_text())
-        self.curve = [(int(r), float(s)) for r, s in state["curve"]]
+        self.curve = [(int(rounds), float(score)) for rounds, score in state["curve"]]
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """``importances``: loss reduction and splits of each feature; ``training_curve``: validation score by round."""
         if not self.fitted:
             return {}
-        gain, splits = (self.booster.feature_importance(kind) for kind in ("gain", "split"))
-        importances = pl.DataFrame({"feature": self.terms, "gain": gain, "splits": splits})
-        curve = pl.DataFrame(
-            self.curve, schema={"round": pl.Int64, "validation_score": pl.Float64}, orient="row"
+        importances = pl.DataFrame(
+            {
+                "feature": self.terms,
+                "gain": self.booster.feature_importance("gain"),
+                "splits": self.booster.feature_importance("split"),
+            }
         )
+        schema = {"round": pl.Int64, "validation_score": pl.Float64}
         return {
             "importances": importances.sort("gain", "feature", descending=[True, False]),
-            "training_curve": curve,
+            "training_curve": pl.DataFrame(self.curve, schema=schema, orient="row"),
         }
 
     def _settings(self, rows: int, context: Context) -> dict[str, Any]:
@@ -154,27 +157,29 @@ class GradientBoosting(RowModel):
         }
 
 
-class _Watch:
-    """A look at the validation split every few rounds: told to the tuner, best round kept, stop when it stalls."""
+class _EarlyStopping:
+    """Validates every few rounds, reports the score to the tuner and remembers the best round."""
 
     def __init__(self, valid: Rows, context: Context, patience: int) -> None:
         self.valid, self.context, self.patience = valid, context, patience
-        self.best, self.best_score = 0, -np.inf
+        self.best_round, self.best_score = 0, -np.inf
         self.curve: list[tuple[int, float]] = []
         self.eta = np.zeros(len(valid.y))
-        self.done = 0
+        self.validated_rounds = 0
 
-    def stalls(self, booster: Booster, rounds: int) -> bool:
-        """Look at the trees so far; true when the best score is ``patience`` rounds old."""
-        self.eta += booster.predict(self.valid.x, start_iteration=self.done, raw_score=True)
-        self.done = rounds
+    def should_stop(self, booster: Booster, rounds: int) -> bool:
+        """Validate the trees so far; true if the best score is ``patience`` rounds old."""
+        self.eta += booster.predict(
+            self.valid.x, start_iteration=self.validated_rounds, raw_score=True
+        )
+        self.validated_rounds = rounds
         score = self._score(1.0 / (1.0 + np.exp(-self.eta)))
         self.curve.append((rounds, score))
         self.context.report_score(rounds, score)
         self.context.progress(f"round {rounds}: {score:.4f} on the validation split")
         if score > self.best_score:
-            self.best, self.best_score = rounds, score
-        return rounds - self.best >= self.patience
+            self.best_round, self.best_score = rounds, score
+        return rounds - self.best_round >= self.patience
 
     def _score(self, p: Floats) -> float:
         score = self.context.score(self.valid.y, p) if self.context.score else np.nan
@@ -183,28 +188,29 @@ class _Watch:
         return -log_loss(self.valid.y, p)
 
 
-def _grow(
-    lightgbm: Any, settings: dict[str, Any], data: Dataset, rounds: int, watch: _Watch | None
+def _boost(
+    lightgbm: Any,
+    settings: dict[str, Any],
+    data: Dataset,
+    rounds: int,
+    stopping: _EarlyStopping | None,
 ) -> Booster:
     booster: Booster = lightgbm.Booster(settings, data)
     for done in range(1, rounds + 1):
-        stuck = booster.update()
-        if (
-            watch
-            and (done % _EVERY == 0 or done == rounds or stuck)
-            and watch.stalls(booster, done)
-        ):
+        is_finished = booster.update()  # no further split is possible
+        is_validated = done % _VALIDATION_ROUNDS == 0 or done == rounds or is_finished
+        if stopping and is_validated and stopping.should_stop(booster, done):
             break
-        if stuck:
+        if is_finished:
             break
     return booster
 
 
 def _lightgbm() -> Any:
-    """LightGBM, or a word on what its library needs.
+    """Import LightGBM.
 
     Raises:
-        UsageError: the OpenMP runtime that it links to is not on this machine.
+        UsageError: the OpenMP runtime that it needs is not installed.
     """
     try:
         import lightgbm
@@ -212,6 +218,6 @@ def _lightgbm() -> Any:
         raise UsageError(
             "LightGBM cannot be loaded",
             where=str(error),
-            todo="install OpenMP's runtime (Debian: apt install libgomp1)",
+            todo="install the OpenMP runtime (Debian: apt install libgomp1)",
         ) from error
     return lightgbm

@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from flowsheet.models._cells import gru
-from flowsheet.models._recurrent import LoopedLayer, RecurrentModel
+from flowsheet.models._networks import LoopedLayer
+from flowsheet.models._recurrent import RecurrentModel
 from flowsheet.models.base import MODELS
 
 
@@ -16,17 +17,17 @@ class GRULayer(LoopedLayer):
         super().__init__()
         self.cell = nn.GRU(inputs, hidden)
 
-    def begin(self) -> None:
-        """Update gates start on the side of keeping (bias 1), as an LSTM's forget gates do."""
+    def reset_parameters(self) -> None:
+        """Update gates start by keeping the state (bias 1), like an LSTM's forget gates."""
         self.cell.all_weights[0][3].chunk(3)[1].fill_(1.0)
 
-    def loop(self, x: Tensor, h: Tensor, widths: list[int]) -> Tensor:
+    def run_loop(self, x: Tensor, h: Tensor, batch_sizes: list[int]) -> Tensor:
         """The loop over time on the CPU."""
-        return gru(x, h, self.cell.all_weights[0], widths)
+        return gru(x, h, self.cell.all_weights[0], batch_sizes)
 
 
 @MODELS.register("gru")
 class GRU(RecurrentModel):
-    """Gated recurrent unit: nearly what an LSTM remembers, with fewer weights."""
+    """Gated recurrent unit: remembers nearly as much as an LSTM, with fewer weights."""
 
     Layer = GRULayer

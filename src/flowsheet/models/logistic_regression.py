@@ -1,4 +1,4 @@
-"""Logistic regression on the current row: the plainest thing that gives a probability."""
+"""Logistic regression on the current row: the simplest model that gives a probability."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flowsheet.typing import Floats, Floats32
 class LogisticRegression(RowModel):
     """logit P(y = 1) = b_0 + x b, with an L2 penalty on b but not on b_0.
 
-    Minimises mean log loss + l2 |b|^2 / 2 by Newton's method, to the minimum: no seed, no early
+    Minimises mean log loss + l2 |b|^2 / 2 by Newton's method until convergence: no seed, no early
     stopping.
     """
 
@@ -50,11 +50,11 @@ class LogisticRegression(RowModel):
         return sigmoid(predictor(x, self.coef))
 
     def write(self, folder: Path) -> dict[str, Any]:
-        """The coefficients."""
+        """The coefficients as JSON."""
         return {"coef": self.coef.tolist()}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
-        """The coefficients."""
+        """The coefficients as JSON."""
         self.coef = np.array(state["coef"])
 
     def tables(self) -> dict[str, pl.DataFrame]:

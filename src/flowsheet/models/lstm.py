@@ -1,4 +1,4 @@
-"""LSTM: input, forget and output gates around a cell that keeps what matters (Hochreiter and Schmidhuber 1997)."""
+"""LSTM: input, forget and output gates around a memory cell (Hochreiter and Schmidhuber 1997)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from flowsheet.models._batching import Batch, Layout, folded
-from flowsheet.models._recurrent import RecurrentLayer, RecurrentModel, State
+from flowsheet.models._batching import Batch, Layout, column_packed
+from flowsheet.models._networks import RecurrentLayer, State
+from flowsheet.models._recurrent import RecurrentModel
 from flowsheet.models.base import MODELS
 
-SHUT = -1e4
-"""What shuts a gate wholly (i, f and o of an idle row): nothing is let in, kept or given out."""
-STEP_ROWS = {"float32": 0.25, "bfloat16": 1.5}
-"""What a step of the kernel costs beside its rows, in rows (measured on one core, 128 units)."""
+GATE_CLOSED_BIAS = -1e4
+"""Closes a gate completely: added to i, f and o of a padding row, it resets state and output to 0."""
+STEP_OVERHEAD = {"float32": 0.25, "bfloat16": 1.5}
+"""The fixed cost of a step of the kernel, in rows (measured on one core, 128 units)."""
 
 
 class LSTMLayer(RecurrentLayer):
@@ -26,36 +27,40 @@ class LSTMLayer(RecurrentLayer):
         super().__init__()
         self.cell = nn.LSTM(inputs, hidden)
 
-    def begin(self) -> None:
-        """Forget gates start open (bias 1), so that gradients reach far back from the start (Gers et al. 2000)."""
+    def reset_parameters(self) -> None:
+        """Forget gates start open (bias 1), so that gradients reach far back (Gers et al. 2000)."""
         self.cell.all_weights[0][3].chunk(4)[1].fill_(1.0)
 
-    def run(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Torch's own layer: one fused kernel on the CPU and on the GPU."""
         out, (h, c) = self.cell(x, (state[0][None], state[1][None]))
         return out, (h[0], c[0])
 
     @staticmethod
     def layout(precision: str) -> Layout:
-        """Folded, for one call of the kernel."""
-        return partial(folded, step_rows=STEP_ROWS[precision])
+        """Column-packed, for one call of the kernel."""
+        return partial(column_packed, step_overhead=STEP_OVERHEAD[precision])
 
-    def run_batch(self, x: Tensor, batch: Batch) -> Tensor:
-        """The same kernel; of a folded batch in one call, with an input more, by which idle rows shut the gates."""
-        steps, width = len(batch.widths), batch.widths[-1]
-        if x.is_cuda or width < batch.widths[0]:
-            return super().run_batch(x, batch)
-        rows = torch.cat([x, batch.idle[:, None].to(x.dtype)], 1).view(steps, width, -1)
-        weight, *others = self.cell.all_weights[0]
-        shut = weight.new_tensor([SHUT, SHUT, 0.0, SHUT]).repeat_interleave(self.cell.hidden_size)
-        weights = [torch.cat([weight, shut[:, None]], 1), *others]
-        zero = weight.new_zeros(1, width, self.cell.hidden_size)
+    def forward_batch(self, x: Tensor, batch: Batch) -> Tensor:
+        """The same kernel. A column-packed batch takes one call, with one more input that is 1 at
+        padding rows and closes their gates."""
+        steps, columns = len(batch.batch_sizes), batch.batch_sizes[-1]
+        if x.is_cuda or columns < batch.batch_sizes[0]:
+            return super().forward_batch(x, batch)
+        is_padding = batch.padding[:, None].to(x.dtype)
+        rows = torch.cat([x, is_padding], 1).view(steps, columns, -1)
+        weight, *other_weights = self.cell.all_weights[0]
+        closed = weight.new_tensor([GATE_CLOSED_BIAS, GATE_CLOSED_BIAS, 0.0, GATE_CLOSED_BIAS])
+        padding_weight = closed.repeat_interleave(self.cell.hidden_size)[:, None]
+        weights = [torch.cat([weight, padding_weight], 1), *other_weights]
+        zero = weight.new_zeros(1, columns, self.cell.hidden_size)
+        # Further arguments: has_biases, num_layers, dropout, train, bidirectional, batch_first.
         out = torch.lstm(rows, (zero, zero), weights, True, 1, 0.0, True, False, False)[0]
         return out.flatten(0, 1)
 
 
 @MODELS.register("lstm")
 class LSTM(RecurrentModel):
-    """Long short-term memory: additive memory, so that what was seen long ago still counts."""
+    """Long short-term memory: its memory is additive, so that early inputs keep their effect."""
 
     Layer = LSTMLayer

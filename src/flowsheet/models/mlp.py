@@ -1,4 +1,4 @@
-"""A deep feed-forward network on the current row."""
+"""A feed-forward network on the current row."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, IntRange, Space
-from flowsheet.models._batching import Batch, Table
+from flowsheet.models._batching import Batch, StayRows
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models._training import Curve, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.state.hashing import digest
 from flowsheet.typing import Floats, Floats32
 
-BLOCK = 8
-"""The training loop is made for stays; this many rows, drawn together, take the place of one."""
+BLOCK_ROWS = 8
+"""The training loop works on stays; each block of this many random rows takes the place of a stay."""
 PREDICT_ROWS = 4096
-"""Prediction works on blocks of exactly this many rows, so that a row's probability does not depend on its company."""
+"""Prediction works on blocks of exactly this many rows, so that a row's probability does not depend
+on the other rows."""
 
 
 class FeedForward(nn.Module):
-    """Linear, layer norm, ReLU, a few times; then one linear output."""
+    """Hidden layers (linear, layer norm, ReLU), then one linear output."""
 
     def __init__(self, inputs: int, hidden: int, layers: int) -> None:
         super().__init__()
         sizes = [inputs] + [hidden] * layers
-        self.hidden = nn.ModuleList(nn.Linear(a, hidden) for a in sizes[:-1])
+        self.hidden = nn.ModuleList(nn.Linear(size, hidden) for size in sizes[:-1])
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
         self.output = nn.Linear(hidden, 1)
 
     def forward(self, x: Tensor, masks: list[Tensor]) -> Tensor:
-        """Log odds (...) of inputs (..., F); ``masks`` is empty, or one factor an input and a hidden unit."""
+        """Log odds (...) of inputs (..., F).
+
+        ``masks`` are the dropout factors of the inputs and of each hidden layer; empty: no dropout.
+        """
         x = x * masks[0] if masks else x
         for i, (linear, norm) in enumerate(zip(self.hidden, self.norms, strict=True)):
             x = torch.relu(norm(linear(x).float()))
@@ -48,25 +52,24 @@ class FeedForward(nn.Module):
 
 @MODELS.register("mlp")
 class MLP(RowModel):
-    """Fully connected layers with dropout and early stopping: curved where logistic regression is
-    straight.
+    """Fully connected layers with dropout and early stopping: logistic regression without linearity.
 
-    It sees one row at a time, in random order, and has no idea of what came before.
+    It is given one row at a time, in random order, and knows nothing of earlier rows.
     """
 
     class Params(TrainingParams):
         """The network, and how it is trained."""
 
-        batch: Annotated[int, Field(ge=1)] = 64
+        batch_size: Annotated[int, Field(ge=1)] = 64
         """Blocks of 8 rows a batch."""
         hidden: Annotated[int, Field(ge=1)] = 128
         """Units a layer."""
         layers: Annotated[int, Field(ge=1)] = 2
         """Hidden layers."""
         input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-        """Share of inputs hidden while training."""
+        """Share of inputs that are dropped in training."""
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
-        """Share of hidden units hidden while training."""
+        """Share of hidden units that are dropped in training."""
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
@@ -88,60 +91,59 @@ class MLP(RowModel):
     curve: Curve
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """Cross entropy with AdamW; the weights with the least log loss on the validation rows are kept."""
+        """Minimise cross entropy with AdamW; the weights with the lowest validation log loss are used."""
         with torch_threads(context.threads):
             generator = torch.Generator().manual_seed(context.seed)
-            table = _table(train, generator, torch.device(context.device))
+            blocks = _random_blocks(train, generator, torch.device(context.device))
             self.net = self._build(train.x.shape[1])
             _initialise(self.net, self.rate, generator)
             self.net.to(context.device)
-            seen = torch.from_numpy(valid.x).to(context.device)
+            valid_x = torch.from_numpy(valid.x).to(context.device)
             trainer = Trainer(
                 self.net,
                 self.params,
-                logits=self._logits,
-                predict=lambda _: _predict(self.net, seen),
+                compute_logits=self._logits,
+                predict=lambda _: _predict(self.net, valid_x),
                 context=context,
             )
             identity = self._identity(train, valid, context) if context.checkpoints else ""
-            self.curve = trainer.run(
-                table, valid.y, np.ones(len(valid.y), dtype=bool), identity
-            ).curve
+            scored = np.ones(len(valid.y), dtype=bool)
+            self.curve = trainer.run(blocks, valid.y, scored, identity).curve
             self.net.cpu()
 
     def _logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.net(batch.x, self._masks(batch.x, generator))  # type: ignore[no-any-return]
 
     def _masks(self, x: Tensor, generator: torch.Generator) -> list[Tensor]:
-        p = self.params
-        shares = [(x.shape[-1], p.input_dropout)] + [(p.hidden, p.dropout)] * p.layers
-        draws = (
-            (torch.rand(*x.shape[:-1], width, generator=generator), share)
-            for width, share in shares
-        )
-        return [
-            ((draw >= share) / (1 - share)).to(x.device, torch.float32) for draw, share in draws
-        ]
+        params = self.params
+        shares = [params.input_dropout] + [params.dropout] * params.layers
+        sizes = [x.shape[-1]] + [params.hidden] * params.layers
+        masks: list[Tensor] = []
+        for share, size in zip(shares, sizes, strict=True):
+            draw = torch.rand(*x.shape[:-1], size, generator=generator)
+            masks.append(((draw >= share) / (1 - share)).to(x.device, torch.float32))
+        return masks
 
     def _build(self, inputs: int) -> FeedForward:
         with torch.random.fork_rng(devices=[]):
             return FeedForward(inputs, self.params.hidden, self.params.layers)
 
     def _identity(self, train: Rows, valid: Rows, context: Context) -> str:
+        """Digest of all that determines the fit."""
         content = hashlib.sha256()
         for array in (train.x, train.y, valid.x, valid.y):
             content.update(np.ascontiguousarray(array).data)
-        plain = [
+        parts = [
             type(self).__name__,
             self.version,
             self.params.model_dump(mode="json"),
             context.seed,
             context.device,
         ]
-        return digest([*plain, self.terms, content.hexdigest()])
+        return digest([*parts, self.terms, content.hexdigest()])
 
     def predict_rows(self, x: Floats32) -> Floats:
-        """Float32 on one thread of the CPU."""
+        """Probabilities in float32 on one thread of the CPU."""
         with torch_threads(1):
             return _predict(self.net, torch.from_numpy(x.copy()))
 
@@ -151,7 +153,7 @@ class MLP(RowModel):
         return {"curve": self.curve}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
-        """What :meth:`write` gave, on the CPU."""
+        """Restore what :meth:`write` returned, on the CPU."""
         self.net = self._build(len(self.terms))
         self.net.load_state_dict(
             torch.load(folder / "weights.pt", weights_only=True, map_location="cpu")
@@ -163,36 +165,36 @@ class MLP(RowModel):
         return curve_table(self.curve) if self.fitted else {}
 
 
-def _table(rows: Rows, generator: torch.Generator, device: torch.device) -> Table:
+def _random_blocks(rows: Rows, generator: torch.Generator, device: torch.device) -> StayRows:
     """The rows in random order, in blocks."""
     n = len(rows.y)
     order = torch.randperm(n, generator=generator).numpy()
-    starts = np.arange(0, n, BLOCK)
-    return Table(
+    starts = np.arange(0, n, BLOCK_ROWS)
+    return StayRows(
         x=torch.from_numpy(rows.x[order]).to(device),
         y=torch.from_numpy(rows.y[order].astype(np.float32)).to(device),
         weight=torch.ones(n, device=device),
         starts=starts,
-        lengths=np.minimum(n - starts, BLOCK),
+        lengths=np.minimum(n - starts, BLOCK_ROWS),
     )
 
 
-def _initialise(net: FeedForward, rate: float, generator: torch.Generator) -> None:
-    """He et al. (2015) for the hidden layers; the output begins at the base rate."""
+def _initialise(net: FeedForward, base_rate: float, generator: torch.Generator) -> None:
+    """He et al. (2015) for the hidden layers; the output starts at the base rate."""
     with torch.no_grad():
         for linear in net.hidden:
             if isinstance(linear, nn.Linear):
                 nn.init.kaiming_normal_(linear.weight, nonlinearity="relu", generator=generator)
                 linear.bias.zero_()
         net.output.weight.zero_()
-        net.output.bias.fill_(float(np.log(rate / (1 - rate))))
+        net.output.bias.fill_(float(np.log(base_rate / (1 - base_rate))))
 
 
 def _predict(net: FeedForward, x: Tensor) -> Floats:
     out = torch.empty(len(x))
     with torch.no_grad():
-        for i in range(0, len(x), PREDICT_ROWS):
-            block = x[i : i + PREDICT_ROWS]
-            spare = nn.functional.pad(block, (0, 0, 0, PREDICT_ROWS - len(block)))
-            out[i : i + PREDICT_ROWS] = net(spare, []).sigmoid()[: len(block)]
+        for start in range(0, len(x), PREDICT_ROWS):
+            rows = x[start : start + PREDICT_ROWS]
+            padded = nn.functional.pad(rows, (0, 0, 0, PREDICT_ROWS - len(rows)))
+            out[start : start + PREDICT_ROWS] = net(padded, []).sigmoid()[: len(rows)]
     return out.numpy().astype(np.float64)

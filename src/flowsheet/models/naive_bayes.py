@@ -1,9 +1,8 @@
-"""Naive Bayes: each input by itself says how much likelier the event is, and the words are added up."""
+"""Naive Bayes: the evidence of each input for the event, added up as if inputs were independent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -22,63 +21,73 @@ from flowsheet.typing import Floats, Floats32, Labels
 
 @dataclass(frozen=True)
 class Column:
-    """What one input says of the classes: two normal densities, or two shares of ones."""
+    """The distribution of one input without and with the event: two normals, or two shares of ones."""
 
     binary: bool = False
     low: float = 0.0
     high: float = 0.0
     log: bool = False
-    mean: tuple[float, float] = (
-        0.0,
-        0.0,
-    )  # without and with the event; of a binary input the share of ones
-    spread: tuple[float, float] = (1.0, 1.0)  # standard deviations
+    mean: tuple[float, float] = (0.0, 0.0)
+    """Without and with the event; of a binary input the share of ones."""
+    spread: tuple[float, float] = (1.0, 1.0)
+    """Standard deviations without and with the event."""
 
     @classmethod
     def fit(cls, values: Floats32, y: Labels, smoothing: float) -> Column:
-        """From the known values; one with fewer than two in a class, or without variation, says nothing."""
+        """Fit to the known values; with fewer than two in a class, or all equal, there is no evidence.
+
+        Args:
+            values: The input (n,), NaN where unknown.
+            y: Labels (n,).
+            smoothing: Added to each variance, as a share of the variance of all values.
+        """
         known = ~np.isnan(values)
         v, y = values[known].astype(np.float64), y[known]
         if min(np.count_nonzero(y == 0), np.count_nonzero(y == 1)) < 2 or v.min() == v.max():
             return cls()
         if np.isin(v, (0.0, 1.0)).all():
-            shares = [
-                (float(v[y == c].sum()) + 0.5) / (np.count_nonzero(y == c) + 1) for c in (0, 1)
-            ]
-            return cls(binary=True, mean=(shares[0], shares[1]))
+            return cls(binary=True, mean=(_share_of_ones(v[y == 0]), _share_of_ones(v[y == 1])))
         transform = TailTransform.fit(v)
         v = transform(v)
-        parts = [v[y == c] for c in (0, 1)]
+        without, with_event = v[y == 0], v[y == 1]
         extra = smoothing * v.var() + 1e-12
-        spread = [float(np.sqrt(part.var() + extra)) for part in parts]
-        mean = (float(parts[0].mean()), float(parts[1].mean()))
         return cls(
-            False, transform.low, transform.high, transform.log, mean, (spread[0], spread[1])
+            low=transform.low,
+            high=transform.high,
+            log=transform.log,
+            mean=(float(without.mean()), float(with_event.mean())),
+            spread=(
+                float(np.sqrt(without.var() + extra)),
+                float(np.sqrt(with_event.var() + extra)),
+            ),
         )
 
     def evidence(self, values: Floats32) -> Floats:
         """log p(value | event) - log p(value | none) of each row, 0 where the value is not known."""
         v = values.astype(np.float64)
         if self.binary:
-            ones, zeros = (
-                np.log(p[1] / p[0]) for p in (self.mean, (1 - self.mean[0], 1 - self.mean[1]))
-            )
-            return np.where(np.isnan(v), 0.0, np.where(v > 0.5, ones, zeros))
+            of_one = np.log(self.mean[1] / self.mean[0])
+            of_zero = np.log((1 - self.mean[1]) / (1 - self.mean[0]))
+            return np.where(np.isnan(v), 0.0, np.where(v > 0.5, of_one, of_zero))
         v = TailTransform(self.low, self.high, self.log)(v)
         z = [(v - self.mean[c]) / self.spread[c] for c in (0, 1)]
-        said = (z[0] ** 2 - z[1] ** 2) / 2 + np.log(self.spread[0] / self.spread[1])
-        return np.where(np.isnan(v), 0.0, said)
+        evidence = (z[0] ** 2 - z[1] ** 2) / 2 + np.log(self.spread[0] / self.spread[1])
+        return np.where(np.isnan(v), 0.0, evidence)
+
+
+def _share_of_ones(values: Floats) -> float:
+    """Half a one and half a zero are added, so that no share is 0 or 1."""
+    return (float(values.sum()) + 0.5) / (len(values) + 1)
 
 
 @MODELS.register("naive_bayes")
 class NaiveBayes(RowModel):
-    """Gaussian naive Bayes that leaves out what is not known, Bernoulli for inputs of zeros and
-    ones.
+    """Gaussian naive Bayes that ignores unknown values; Bernoulli for inputs of zeros and ones.
 
-    An unknown value is neither imputed nor counted; that it is unknown speaks through its
-    indicator. Values are cut to their 0.1% and 99.9% quantiles, and skewed ones without negatives
-    are taken as log(1 + value). Inputs that say the same are counted twice, so the sum is far too
-    sure: Platt's curve on the validation rows turns it into probabilities.
+    Unknown values are not imputed; that they are unknown is evidence through their indicators.
+    Values are clipped to their 0.1% and 99.9% quantiles, and skewed ones without negatives become
+    log(1 + value). The sum counts correlated inputs more than once and is overconfident: Platt's
+    curve on the validation rows turns it into probabilities.
     """
 
     class Params(FrozenModel):
@@ -94,53 +103,56 @@ class NaiveBayes(RowModel):
     )
     space: ClassVar[Space] = {"smoothing": FloatRange(low=1e-3, high=1.0, log=True)}
 
-    learned: list[Column]
+    column_fits: list[Column]
     platt: Platt
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """One pass over each column, then the calibration."""
-        self.learned = [Column.fit(v, train.y, self.params.smoothing) for v in train.x.T]
+        """Fit each column, then calibrate."""
+        self.column_fits = [Column.fit(v, train.y, self.params.smoothing) for v in train.x.T]
         self.platt = Platt.fit(*((self._scores(part.x), part.y) for part in (valid, train)))
 
     def predict_rows(self, x: Floats32) -> Floats:
-        """The calibrated sum."""
+        """The calibrated sum of the evidence."""
         return self.platt(self._scores(x))
 
     def _scores(self, x: Floats32) -> Floats:
-        parts = [sum(self._evidence(x[rows]), np.zeros(len(x[rows]))) for rows in chunks(len(x))]
-        return np.concatenate(parts) if parts else np.empty(0)
-
-    def _evidence(self, x: Floats32) -> Iterator[Floats]:
-        return (column.evidence(v) for column, v in zip(self.learned, x.T, strict=True))
+        scores = np.zeros(len(x))
+        for rows in chunks(len(x)):
+            for column, values in zip(self.column_fits, x[rows].T, strict=True):
+                scores[rows] += column.evidence(values)
+        return scores
 
     def write(self, folder: Path) -> dict[str, Any]:
         """The densities and the calibration."""
-        return {"columns": [vars(c) for c in self.learned], "platt": self.platt.state()}
+        return {"columns": [vars(c) for c in self.column_fits], "platt": self.platt.state()}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
         """The densities and the calibration."""
-        self.learned = [
+        self.column_fits = [
             Column(**{**column, "mean": tuple(column["mean"]), "spread": tuple(column["spread"])})
             for column in state["columns"]
         ]
         self.platt = Platt(**state["platt"])
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``densities``: what each input looks like without and with the event."""
+        """``densities``: the distribution of each input without and with the event."""
         if not self.fitted:
             return {}
         rows = [
-            {"term": name, **_row(column)}
-            for name, column in zip(self.terms, self.learned, strict=True)
+            {"term": name, **_as_row(column)}
+            for name, column in zip(self.terms, self.column_fits, strict=True)
         ]
         return {"densities": pl.DataFrame(rows)}
 
 
-def _row(column: Column) -> dict[str, Any]:
-    pairs = {"mean": column.mean, "spread": column.spread}
-    plain = {f.name: getattr(column, f.name) for f in fields(column) if f.name not in pairs}
-    return plain | {
-        f"{name}_{c}": pair[i]
-        for name, pair in pairs.items()
-        for i, c in enumerate(("without", "with"))
+def _as_row(column: Column) -> dict[str, Any]:
+    return {
+        "binary": column.binary,
+        "low": column.low,
+        "high": column.high,
+        "log": column.log,
+        "mean_without": column.mean[0],
+        "mean_with": column.mean[1],
+        "spread_without": column.spread[0],
+        "spread_with": column.spread[1],
     }

@@ -1,11 +1,12 @@
-"""Elman's recurrent network: the plainest one, whose memory fades (Elman 1990)."""
+"""Elman's recurrent network: the simplest one, whose memory fades (Elman 1990)."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from flowsheet.models._cells import elman
-from flowsheet.models._recurrent import LoopedLayer, RecurrentModel
+from flowsheet.models._networks import LoopedLayer
+from flowsheet.models._recurrent import RecurrentModel
 from flowsheet.models.base import MODELS
 
 
@@ -16,13 +17,13 @@ class ElmanLayer(LoopedLayer):
         super().__init__()
         self.cell = nn.RNN(inputs, hidden)
 
-    def loop(self, x: Tensor, h: Tensor, widths: list[int]) -> Tensor:
+    def run_loop(self, x: Tensor, h: Tensor, batch_sizes: list[int]) -> Tensor:
         """The loop over time on the CPU."""
-        return elman(x, h, self.cell.all_weights[0], widths)
+        return elman(x, h, self.cell.all_weights[0], batch_sizes)
 
 
 @MODELS.register("rnn")
 class RNN(RecurrentModel):
-    """Elman RNN: one tanh layer that is fed its own last output."""
+    """Elman RNN: one tanh layer whose own last output is an input."""
 
     Layer = ElmanLayer

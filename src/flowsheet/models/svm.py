@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from flowsheet.config import FloatRange, FrozenModel, Space
-from flowsheet.models._newton import Table, minimise, predictor, squared_hinge
+from flowsheet.models._newton import Matrix, minimise, predictor, squared_hinge
 from flowsheet.models._platt import Platt
 from flowsheet.models._rows import RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
@@ -18,25 +18,25 @@ from flowsheet.typing import Floats, Floats32
 
 @MODELS.register("svm")
 class SVM(RowModel):
-    """A maximum-margin classifier that copes with 500,000 rows.
+    """A maximum-margin classifier for up to 500,000 rows.
 
-    An exact kernel machine needs the square of that many numbers. So the Gaussian kernel exp(-g |x
-    - z|^2) is approximated by ``components`` random Fourier features (Rahimi and Recht 2007), put
-    beside the inputs themselves, and the machine is linear in both; with ``kernel: linear`` it is
-    linear in the inputs. Minimises the mean squared hinge loss, both classes weighing the same, +
-    l2 |w|^2 / 2, by Newton's method in the primal (Chapelle 2007). Platt's curve on the validation
-    rows turns margins into probabilities.
+    An exact kernel machine needs memory for the square of that number. The Gaussian kernel
+    exp(-g |x - z|^2) is therefore approximated by ``components`` random Fourier features (Rahimi and
+    Recht 2007), and the machine is linear in them and in the inputs; with ``kernel: linear`` it is
+    linear in the inputs alone. Minimises the mean squared hinge loss, with equal weights of the two
+    classes, + l2 |w|^2 / 2, by Newton's method in the primal (Chapelle 2007). Platt's curve on the
+    validation rows turns margins into probabilities.
     """
 
     class Params(FrozenModel):
         """Parameters."""
 
         kernel: Literal["linear", "gaussian"] = "gaussian"
-        """Straight margins, or curved ones at several times the cost."""
+        """A linear margin, or a curved one at several times the cost."""
         components: Annotated[int, Field(ge=1)] = 256
-        """Random Fourier features that stand for the Gaussian kernel."""
+        """Random Fourier features that approximate the Gaussian kernel."""
         width: Annotated[float, Field(gt=0)] = 0.3
-        """g times the number of inputs: larger ones bend the margin more."""
+        """g times the number of inputs: the larger, the more curved the margin."""
         l2: Annotated[float, Field(gt=0)] = 1e-3
         """Strength of the penalty, relative to the mean loss of a row."""
         history: bool = False
@@ -56,16 +56,17 @@ class SVM(RowModel):
     platt: Platt
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """Draw the features, find the margin, calibrate."""
-        self._draw(train.x.shape[1], context.seed)
-        share = float(train.y.mean())
-        weights = np.where(train.y == 1, 0.5 / share, 0.5 / (1 - share))
-        penalty = np.full(1 + train.x.shape[1] + len(self.phases), self.params.l2 * len(train.y))
+        """Draw the random features, fit the margin, calibrate."""
+        inputs = train.x.shape[1]
+        self._draw_random_features(inputs, context.seed)
+        prevalence = float(train.y.mean())
+        weights = np.where(train.y == 1, 0.5 / prevalence, 0.5 / (1 - prevalence))
+        penalty = np.full(1 + inputs + len(self.phases), self.params.l2 * len(train.y))
         penalty[0] = 0.0
-        fit = minimise(
+        solution = minimise(
             train.x, train.y, squared_hinge, penalty, weights=weights, features=self._features
         )
-        self.coef = fit.coef
+        self.coef = solution.coef
         self.platt = Platt.fit(*((self._margins(part.x), part.y) for part in (valid, train)))
 
     def predict_rows(self, x: Floats32) -> Floats:
@@ -75,20 +76,19 @@ class SVM(RowModel):
     def _margins(self, x: Floats32) -> Floats:
         return predictor(x, self.coef, self._features)
 
-    def _draw(self, inputs: int, seed: int) -> None:
+    def _draw_random_features(self, inputs: int, seed: int) -> None:
         size = self.params.components if self.params.kernel == "gaussian" else 0
         rng = np.random.default_rng(seed)
-        spread = np.sqrt(2 * self.params.width / inputs)
-        self.directions = (spread * rng.normal(size=(inputs, size))).astype(np.float32)
+        scale = np.sqrt(2 * self.params.width / inputs)
+        self.directions = (scale * rng.normal(size=(inputs, size))).astype(np.float32)
         self.phases = rng.uniform(0, 2 * np.pi, size).astype(np.float32)
 
-    def _features(self, x: Table) -> Table:
+    def _features(self, x: Matrix) -> Matrix:
         if not len(self.phases):
             return x
-        waves = np.cos(x @ self.directions + self.phases) * np.float32(
-            np.sqrt(2 / len(self.phases))
-        )
-        return np.concatenate([x, waves], axis=1)
+        amplitude = np.float32(np.sqrt(2 / len(self.phases)))
+        fourier = np.cos(x @ self.directions + self.phases) * amplitude
+        return np.concatenate([x, fourier], axis=1)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """The random features as arrays; the rest as JSON."""
@@ -97,7 +97,7 @@ class SVM(RowModel):
         return {"coef": self.coef.tolist(), "platt": self.platt.state()}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
-        """What :meth:`write` gave."""
+        """Restore what :meth:`write` returned."""
         self.directions = np.load(folder / "directions.npy", allow_pickle=False)
         self.phases = np.load(folder / "phases.npy", allow_pickle=False)
         self.coef, self.platt = np.array(state["coef"]), Platt(**state["platt"])

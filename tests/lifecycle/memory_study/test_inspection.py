@@ -33,7 +33,7 @@ def fitted(kind: str, **params: Any) -> RecurrentModel:
 
 @pytest.fixture(scope="module")
 def models() -> dict[str, RecurrentModel]:
-    return {kind: fitted(kind, members=2 if kind == "gru" else 1) for kind in KINDS}
+    return {kind: fitted(kind, ensemble_size=2 if kind == "gru" else 1) for kind in KINDS}
 
 
 def long_stays(seed: int, lags: int) -> Sequences:
@@ -44,7 +44,9 @@ def long_stays(seed: int, lags: int) -> Sequences:
 def last_logits(model: RecurrentModel, x: torch.Tensor) -> torch.Tensor:
     """Of inputs (T, n, F), shape (n,)."""
     with torch.no_grad():
-        return torch.stack([net(x, net.start(x.shape[1]))[0][-1] for net in model.nets]).mean(dim=0)
+        return torch.stack(
+            [net(x, net.initial_state(x.shape[1]))[0][-1] for net in model.nets]
+        ).mean(dim=0)
 
 
 def slopes(model: RecurrentModel, x: torch.Tensor, lags: int) -> torch.Tensor:
@@ -64,7 +66,7 @@ def test_gradients_are_finite_differences(models, kind: str, seed: int):
     model, lags = models[kind], 3
     sequences = long_stays(seed, lags).take(np.arange(2))
     found = input_gradients(model, sequences, lags)
-    inputs = model._inputs(sequences).double()
+    inputs = model.network_inputs(sequences).double()
     for stay in range(2):
         x = inputs[int(sequences.offsets[stay]) : int(sequences.offsets[stay + 1])]
         expected = slopes(model, x, lags).norm(dim=1).numpy()
@@ -103,9 +105,9 @@ def test_gates_are_shares_and_give_the_network_s_own_state(models):
     for gate in (gates.input, gates.forget, gates.output):
         assert ((gate > 0) & (gate < 1)).all()
     assert model.net is not None
-    x = model._inputs(sequences.take(np.array([0]))).double()
+    x = model.network_inputs(sequences.take(np.array([0]))).double()
     with torch.no_grad():
-        _, ((h, c),) = model.net(x[:, None], model.net.start(1))
+        _, ((h, c),) = model.net(x[:, None], model.net.initial_state(1))
     np.testing.assert_allclose(gates.cell[-1], c[0], rtol=1e-9)
     np.testing.assert_allclose(gates.output[-1] * np.tanh(gates.cell[-1]), h[0], rtol=1e-9)
 

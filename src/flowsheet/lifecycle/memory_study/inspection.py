@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from flowsheet.errors import CheckFailed
-from flowsheet.models._recurrent import RecurrentModel, RecurrentNet
+from flowsheet.models._networks import RecurrentNet
+from flowsheet.models._recurrent import RecurrentModel
 from flowsheet.models._training import torch_threads
 from flowsheet.typing import Floats, Ints
 from flowsheet.windows.sequences import Sequences
@@ -34,7 +35,7 @@ def input_gradients(model: RecurrentModel, sequences: Sequences, lags: int) -> F
     lags + 1).
 
     The Euclidean norm, over the inputs of one row, of the derivative of the last row's log odds
-    (the members' mean): of inputs as a network is given them, scaled, response history included.
+    (the mean over the ensemble): of inputs as a network is given them, scaled, response history included.
     ``sequences`` are scaled, every stay longer than ``lags``.
 
     Raises:
@@ -51,14 +52,14 @@ def input_gradients(model: RecurrentModel, sequences: Sequences, lags: int) -> F
 def _gradients(nets: list[RecurrentNet], x: Tensor, lengths: Ints, lags: int) -> Floats:
     x.requires_grad_(True)
     last, stay = torch.from_numpy(lengths - 1), torch.arange(len(lengths))
-    logits = torch.stack([net(x, net.start(len(lengths)))[0] for net in nets]).mean(dim=0)
+    logits = torch.stack([net(x, net.initial_state(len(lengths)))[0] for net in nets]).mean(dim=0)
     (slope,) = torch.autograd.grad(logits[last, stay].sum(), x)
     back = last[:, None] - torch.arange(lags + 1)
     return np.asarray(slope.norm(dim=-1)[back, stay[:, None]].numpy(), np.float64)
 
 
 def lstm_gates(model: RecurrentModel, sequences: Sequences) -> Gates:
-    """The gates and the cell of the top LSTM layer of the first member, along the first of the
+    """The gates and the cell of the top LSTM layer of the first network, along the first of the
     (scaled) stays.
 
     Equations and order of gates are those of ``torch.nn.LSTM``.
@@ -77,7 +78,7 @@ def lstm_gates(model: RecurrentModel, sequences: Sequences) -> Gates:
     try:
         with torch.no_grad(), torch_threads(1):
             x, _ = next(_blocks(model, sequences.take(np.array([0]))))
-            net(x, net.start(1))
+            net(x, net.initial_state(1))
             return _replay(layers[-1], seen[0][:, 0])
     finally:
         hook.remove()
@@ -107,7 +108,7 @@ def _networks(model: RecurrentModel) -> list[RecurrentNet]:
 
 def _blocks(model: RecurrentModel, sequences: Sequences) -> Iterator[tuple[Tensor, Ints]]:
     """Inputs (T, n, F), zero beyond a stay's end, and the lengths (n,) of so many stays at a time."""
-    inputs = model._inputs(sequences).to(model.nets[0].output.weight.dtype)
+    inputs = model.network_inputs(sequences).to(model.nets[0].output.weight.dtype)
     for first in range(0, len(sequences), STAYS):
         starts = sequences.offsets[first : first + STAYS]
         lengths = sequences.lengths[first : first + STAYS]
