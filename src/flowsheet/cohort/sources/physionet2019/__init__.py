@@ -1,32 +1,33 @@
 """The PhysioNet/Computing in Cardiology Challenge 2019: hourly records with a sepsis label.
 
 Reyna et al., Critical Care Medicine 48(2):210-217, 2020, doi:10.1097/CCM.0000000000004145; data
-doi:10.13026/v64v-d857. A folder (however nested) or a zip of files ``p<number>.psv``, one a
-patient.
+doi:10.13026/v64v-d857. The input is a folder, with any subfolders, or a zip of files
+``p<number>.psv``, one for each patient.
 
-**Time.** The files tell hours in intensive care (``ICULOS``), not dates: admission is ``EPOCH``.
-The row ICULOS = h covers ((h - 1), h] hours and is known at its end. A record that begins with
-ICULOS = f > 1 is observed from (f - 1) hours.
+**Time.** The files contain hours in intensive care (``ICULOS``), not dates: admission is ``EPOCH``.
+The row ICULOS = h covers the hour (h - 1, h] and is known at its end. A record that starts with
+ICULOS = f > 1 is observed from hour f - 1 on.
 
-**Sepsis.** ``SepsisLabel`` turns 1 six hours before onset, so onset is six hours after the first
-hour labelled 1, which is also how the challenge's scorer reads it; for a record labelled from its
-first row this is the latest onset that the label allows. Onset is the earlier of suspicion and SOFA
-rise, the rise at most 24 h before suspicion; suspicion is the earlier of culture and antibiotic,
-the antibiotic at most 72 h after the culture and given for 72 h in a row. Only then is the
-definition met for certain: up to 24 + 72 + 72 h after the onset that it dates back.
+**Sepsis.** ``SepsisLabel`` becomes 1 six hours before onset, so the onset is six hours after the
+first hour labelled 1, which is also the interpretation of the challenge's scorer. For a record
+labelled from its first row on, this is the latest possible onset. The onset is the earlier of
+suspicion and SOFA increase, with the increase at most 24 h before suspicion; suspicion is the
+earlier of culture and antibiotic, the antibiotic at most 72 h after the culture and given for 72 h
+in a row. The definition is certainly fulfilled only up to 24 + 72 + 72 h after the onset, which is
+then dated back.
 
 **Units.** ``FiO2`` is a fraction here and percent in the catalogue. A value above 1 is taken as
-percent already (set A holds a 7 and a 10): no fraction is above 1, and no percentage up to 1 can be
-breathed. Lactate and magnesium have the catalogue's units, whatever the challenge's table of
-variables says: their medians are 1.8 and 2.0.
+percent already (set A has a 7 and a 10): no fraction is above 1, and nobody breathes 1% oxygen.
+Lactate and magnesium have the catalogue's units, although the challenge's table of variables says
+otherwise: their medians are 1.8 and 2.0.
 
-**Defects.** What spoils a file's structure sets the whole patient aside, with file, row and rule: a
-column missing or extra (another order is read by name), a row with too few or too many fields,
-bytes that are not UTF-8, no rows, an hour that is no whole number, comes twice, runs backwards or
-is left out, a label other than 0 or 1 or that returns to 0, age or another fixed column that
-changes, two files for one patient. A text in place of a measurement sets that measurement aside;
-impossible values are the contract's business. CRLF, a byte order mark, a missing last newline,
-empty fields and ``nan`` are read as meant.
+**Defects.** A defect of a file's structure quarantines the whole patient, with file, row and rule: a
+column that is missing or extra (another order is accepted), a row with too few or too many fields,
+bytes that are not UTF-8, no rows, an hour that is not a whole number, is repeated, decreases or is
+missing, a label other than 0 or 1 or one that returns to 0, age or another fixed column that
+changes, two files for one patient. A text in place of a measurement quarantines that measurement
+only; implausible values are left to the contract. CRLF, a byte order mark, a missing last newline,
+empty fields and ``nan`` are accepted.
 """
 
 from __future__ import annotations
@@ -40,7 +41,12 @@ from pydantic import Field
 
 from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
-from flowsheet.cohort.sources.physionet2019 import psv as _psv
+from flowsheet.cohort.sources.physionet2019.psv import (
+    FILE_DEFECTS,
+    ParsedFiles,
+    open_files,
+    parse_files,
+)
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import file_digest
 
@@ -84,22 +90,22 @@ FIXED = ["Age", "Gender", "Unit1", "Unit2", "HospAdmTime"]
 COLUMNS = [*MEASUREMENTS, *FIXED, "ICULOS", "SepsisLabel"]
 LABEL_LEAD_HOURS = 6.0
 SET_SIZE = 100_000
-"""Set A's patients are numbered below it, set B's from it to its double."""
-BATCH = 2_000
-MOST_HOURS = 1e5
-"""Eleven years: beyond, an hour is a slip of the pen."""
+"""Patients of set A have smaller numbers, those of set B numbers up to twice as large."""
+PATIENTS_PER_BATCH = 2_000
+MAX_HOURS = 1e5
+"""Eleven years; a larger number of hours is a mistake."""
 
 
 class PhysioNet2019Options(FrozenModel):
     """How the records are read."""
 
     label_known_after_hours: Annotated[float, Field(ge=0, le=10_000)] = 168.0
-    """Hours after onset until the label counts as known (see the module's notes)."""
+    """Hours after onset until the label is known (see the module's docstring)."""
 
 
 @SOURCES.register("physionet2019")
 class PhysioNet2019(Source):
-    """Patients' psv files, a batch of them at a time."""
+    """The psv files of the patients, read in batches."""
 
     Options: ClassVar[type[FrozenModel]] = PhysioNet2019Options
     version: ClassVar[int] = 1
@@ -127,178 +133,188 @@ class PhysioNet2019(Source):
     def fingerprint(self) -> str:
         """sha256 of the zip, or of all names and contents in the folder."""
         assert self.path is not None
-        with _psv.opened(self.path) as records:
+        with open_files(self.path) as files:
             if self.path.is_file():
                 return file_digest(self.path)
-            found = hashlib.sha256()
-            for name in records.names:
-                found.update(f"{name}\0{hashlib.sha256(records.read(name)).hexdigest()}\n".encode())
-            return found.hexdigest()
+            total = hashlib.sha256()
+            for name in files.names:
+                content = hashlib.sha256(files.read(name)).hexdigest()
+                total.update(f"{name}\0{content}\n".encode())
+            return total.hexdigest()
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of patients in ascending order of their numbers."""
         assert self.path is not None
-        with _psv.opened(self.path) as records:
-            patients = list(records.by_patient().items())
-            for start in range(0, len(patients), BATCH):
-                part = patients[start : start + BATCH]
-                misplaced = [line for number, names in part for line in _misplaced(number, names)]
-                files = [(n, names[0]) for n, names in part if n is not None and len(names) == 1]
-                parsed = _psv.parse(files, records.read, COLUMNS)
-                yield self._batch(parsed, misplaced)
+        with open_files(self.path) as files:
+            patients = list(files.by_patient().items())
+            for start in range(0, len(patients), PATIENTS_PER_BATCH):
+                unassigned: list[dict[str, object]] = []
+                to_parse: list[tuple[int, str]] = []
+                for number, names in patients[start : start + PATIENTS_PER_BATCH]:
+                    if number is not None and len(names) == 1:
+                        to_parse.append((number, names[0]))
+                    else:
+                        unassigned += _make_name_defects(number, names)
+                parsed = parse_files(to_parse, files.read, COLUMNS)
+                yield self._make_batch(parsed, pl.DataFrame(unassigned, schema=FILE_DEFECTS))
 
-    def _batch(self, parsed: _psv.Parsed, misplaced: list[dict[str, object]]) -> StayBatch:
-        in_cell = pl.col("column").is_in(list(MEASUREMENTS)) & (pl.col("rule") == "number")
-        whole = pl.concat(
-            [
-                pl.DataFrame(misplaced, schema=_psv.SPOILT),
-                parsed.spoilt.filter(~in_cell),
-                _broken_rows(parsed.rows),
-            ]
+    def _make_batch(self, parsed: ParsedFiles, unassigned: pl.DataFrame) -> StayBatch:
+        is_measurement = pl.col("column").is_in(list(MEASUREMENTS)) & (pl.col("rule") == "number")
+        unusable = pl.concat(
+            [unassigned, parsed.defects.filter(~is_measurement), _find_broken_rows(parsed.rows)]
         )
-        whole = whole.sort("file", "row", nulls_last=False, maintain_order=True).unique(
-            "file", maintain_order=True
-        )
-        rows = parsed.rows.join(whole, on="file", how="anti", maintain_order="left")
-        cells = parsed.spoilt.filter(in_cell).join(
-            whole, on="file", how="anti", maintain_order="left"
-        )
-        defects = pl.concat([_defects("stays", whole), _defects("events", cells)])
+        unusable = unusable.sort("file", "row", nulls_last=False, maintain_order=True)
+        unusable = unusable.unique("file", maintain_order=True)
+        rows = parsed.rows.join(unusable, on="file", how="anti", maintain_order="left")
+        measurements = parsed.defects.filter(is_measurement)
+        measurements = measurements.join(unusable, on="file", how="anti", maintain_order="left")
+        usable_files = rows["file"].n_unique()
         return StayBatch(
-            stays=_stays(rows),
-            events=_events(rows),
-            episodes=_episodes(rows, self.options.label_known_after_hours),
-            defects=defects,
+            stays=_make_stays(rows),
+            events=_make_events(rows),
+            episodes=_make_episodes(rows, self.options.label_known_after_hours),
+            defects=pl.concat(
+                [_make_defects("stays", unusable), _make_defects("events", measurements)]
+            ),
             attrition={
-                "patients' files": rows["file"].n_unique() + whole.height,
-                "usable files": rows["file"].n_unique(),
+                "patients' files": usable_files + unusable.height,
+                "usable files": usable_files,
             },
         )
 
 
-def _misplaced(number: int | None, names: list[str]) -> list[dict[str, object]]:
-    """Files that belong to no patient, or several that claim one."""
-    if number is not None and len(names) == 1:
-        return []
+def _make_name_defects(number: int | None, names: list[str]) -> list[dict[str, object]]:
+    """Files without a patient's number, or several files of one patient."""
     rule = "file_name" if number is None else "one_file_a_patient"
     value = "not p<number>.psv" if number is None else f"{len(names)} files"
     return [{"patient": number, "file": name, "rule": rule, "value": value} for name in names]
 
 
-def _rules() -> list[tuple[str, str, pl.Expr]]:
-    """(rule, column, where it is broken), the plainest first."""
-    hour, label, again = (
-        pl.col("ICULOS"),
-        pl.col("SepsisLabel"),
-        pl.col("patient") == pl.col("patient").shift(1),
-    )
-    step, turn = hour - hour.shift(1), label - label.shift(1)
-    whole = hour.is_finite() & (hour >= 1) & (hour <= MOST_HOURS) & (hour == hour.floor())
-    changed = [("fixed_value", c, again & pl.col(c).ne_missing(pl.col(c).shift(1))) for c in FIXED]
-    flags = [("flag", c, ~pl.col(c).is_in([0.0, 1.0])) for c in ("Gender", "Unit1", "Unit2")]
+def _row_rules() -> list[tuple[str, str, pl.Expr]]:
+    """(rule, column, where it is broken); of several broken rules of a row the first is reported."""
+    hour = pl.col("ICULOS")
+    label = pl.col("SepsisLabel")
+    same_patient = pl.col("patient") == pl.col("patient").shift(1)
+    hour_step = hour - hour.shift(1)
+    label_step = label - label.shift(1)
+    is_hour = hour.is_finite() & (hour >= 1) & (hour <= MAX_HOURS) & (hour == hour.floor())
+    changes = [
+        ("fixed_value", name, same_patient & pl.col(name).ne_missing(pl.col(name).shift(1)))
+        for name in FIXED
+    ]
+    flags = [
+        ("flag", name, ~pl.col(name).is_in([0.0, 1.0])) for name in ("Gender", "Unit1", "Unit2")
+    ]
     return [
-        ("hour_number", "ICULOS", ~whole.fill_null(value=False)),
-        ("duplicate_hour", "ICULOS", again & (step == 0)),
-        ("hour_backwards", "ICULOS", again & (step < 0)),
-        ("missing_hour", "ICULOS", again & (step > 1)),
+        ("hour_number", "ICULOS", ~is_hour.fill_null(value=False)),
+        ("duplicate_hour", "ICULOS", same_patient & (hour_step == 0)),
+        ("hour_backwards", "ICULOS", same_patient & (hour_step < 0)),
+        ("missing_hour", "ICULOS", same_patient & (hour_step > 1)),
         ("label", "SepsisLabel", ~label.is_in([0.0, 1.0]).fill_null(value=False)),
-        ("label_returns", "SepsisLabel", again & (turn < 0)),
-        *changed,
+        ("label_returns", "SepsisLabel", same_patient & (label_step < 0)),
+        *changes,
         *flags,
         ("number", "Age", ~pl.col("Age").is_finite()),
-        ("number", "HospAdmTime", ~(pl.col("HospAdmTime").abs() <= MOST_HOURS)),
+        ("number", "HospAdmTime", ~(pl.col("HospAdmTime").abs() <= MAX_HOURS)),
     ]
 
 
-def _broken_rows(rows: pl.DataFrame) -> pl.DataFrame:
-    """One line for each row that breaks a rule of the file's structure."""
-    rules = _rules()
-    broken = rows.select(
+def _find_broken_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """One defect for each row and rule of the file's structure that it breaks."""
+    rules = _row_rules()
+    is_broken = rows.select(
         broken.fill_null(value=False).alias(str(i)) for i, (_, _, broken) in enumerate(rules)
     )
-    lines = [
-        rows.filter(broken[str(i)]).select(
-            "patient",
-            "file",
-            "row",
-            column=pl.lit(column),
-            rule=pl.lit(rule),
-            value=pl.col(column).cast(pl.String).fill_null("NaN"),
-        )
-        for i, (rule, column, _) in enumerate(rules)
-        if broken[str(i)].any()
-    ]
-    return pl.concat([pl.DataFrame(schema=_psv.SPOILT), *lines])
+    defects = [pl.DataFrame(schema=FILE_DEFECTS)]
+    for i, (rule, column, _) in enumerate(rules):
+        broken_rows = rows.filter(is_broken[str(i)])
+        if broken_rows.height:
+            value = pl.col(column).cast(pl.String).fill_null("NaN")
+            defects.append(
+                broken_rows.select(
+                    "patient",
+                    "file",
+                    "row",
+                    column=pl.lit(column),
+                    rule=pl.lit(rule),
+                    value=value,
+                )
+            )
+    return pl.concat(defects)
 
 
-def _defects(table: str, lines: pl.DataFrame) -> pl.DataFrame:
-    where = pl.format("{} row {} (line {})", "file", "row", pl.col("row") + 1)
-    key = pl.coalesce(where, "file")
-    return lines.with_columns(table=pl.lit(table), key=key).select(list(DEFECTS))
+def _make_defects(table: str, file_defects: pl.DataFrame) -> pl.DataFrame:
+    row = pl.format("{} row {} (line {})", "file", "row", pl.col("row") + 1)
+    key = pl.coalesce(row, "file")
+    return file_defects.with_columns(table=pl.lit(table), key=key).select(list(DEFECTS))
 
 
-def _hours(hours: pl.Expr) -> pl.Expr:
-    """The moment that many hours after admission."""
+def _after_admission(hours: pl.Expr) -> pl.Expr:
+    """The time that many hours after admission."""
     return pl.lit(EPOCH) + pl.duration(microseconds=(hours * 3.6e9).round().cast(pl.Int64))
 
 
-def _stays(rows: pl.DataFrame) -> pl.DataFrame:
-    patient = rows.group_by("patient", maintain_order=True).agg(
+def _make_stays(rows: pl.DataFrame) -> pl.DataFrame:
+    patients = rows.group_by("patient", maintain_order=True).agg(
         pl.col(FIXED).first(), first=pl.col("ICULOS").first(), last=pl.col("ICULOS").last()
     )
-    medical, surgical = pl.col("Unit1").eq_missing(1.0), pl.col("Unit2").eq_missing(1.0)
-    sets = (
+    is_medical = pl.col("Unit1").eq_missing(1.0)
+    is_surgical = pl.col("Unit2").eq_missing(1.0)
+    site = (
         pl.when(pl.col("patient") < SET_SIZE)
         .then(pl.lit("A"))
         .when(pl.col("patient") < 2 * SET_SIZE)
         .then(pl.lit("B"))
+        .otherwise(pl.lit("unknown"))
     )
-    stays = patient.select(
-        stay_id="patient",
-        subject_id="patient",
-        site=sets.otherwise(pl.lit("unknown")),
-        hospital_admitted_at=_hours(pl.col("HospAdmTime")),
-        admitted_at=pl.lit(EPOCH),
-        observed_from=pl.when(pl.col("first") > 1).then(_hours(pl.col("first") - 1)),
-        discharged_at=_hours(pl.col("last")),
-        age="Age",
-        sex=pl.when(pl.col("Gender") == 1)
+    sex = (
+        pl.when(pl.col("Gender") == 1)
         .then(pl.lit("M"))
         .when(pl.col("Gender") == 0)
-        .then(pl.lit("F")),
+        .then(pl.lit("F"))
+    )
+    unit = (
+        pl.when(is_medical & ~is_surgical)
+        .then(pl.lit("MICU"))
+        .when(is_surgical & ~is_medical)
+        .then(pl.lit("SICU"))
+    )
+    stays = patients.select(
+        stay_id="patient",
+        subject_id="patient",
+        site=site,
+        hospital_admitted_at=_after_admission(pl.col("HospAdmTime")),
+        admitted_at=pl.lit(EPOCH),
+        observed_from=pl.when(pl.col("first") > 1).then(_after_admission(pl.col("first") - 1)),
+        discharged_at=_after_admission(pl.col("last")),
+        age="Age",
+        sex=sex,
         height_cm=pl.lit(None),
         weight_kg=pl.lit(None),
-        unit=pl.when(medical & ~surgical)
-        .then(pl.lit("MICU"))
-        .when(surgical & ~medical)
-        .then(pl.lit("SICU")),
+        unit=unit,
         admission_type=pl.lit(None),
     )
     return stays.cast(pl.Schema(STAYS))
 
 
-def _events(rows: pl.DataFrame) -> pl.DataFrame:
-    percent = pl.when(pl.col("FiO2") <= 1).then((pl.col("FiO2") * 100).round(6)).otherwise("FiO2")
-    time = _hours(pl.col("ICULOS"))
-    wide = rows.select(
-        pl.col("patient").alias("stay_id"), time.alias("time"), *MEASUREMENTS
-    ).with_columns(FiO2=percent)
-    wide = wide.rename(MEASUREMENTS)
-    long = wide.unpivot(index=["stay_id", "time"], variable_name="variable").drop_nulls("value")
-    return long.with_columns(known_at="time").select(list(EVENTS)).cast(pl.Schema(EVENTS))
+def _make_events(rows: pl.DataFrame) -> pl.DataFrame:
+    fio2 = pl.col("FiO2")
+    percent = pl.when(fio2 <= 1).then((fio2 * 100).round(6)).otherwise(fio2)
+    time = _after_admission(pl.col("ICULOS"))
+    wide = rows.select("patient", *MEASUREMENTS, time=time).with_columns(FiO2=percent)
+    wide = wide.rename({"patient": "stay_id", **MEASUREMENTS})
+    events = wide.unpivot(index=["stay_id", "time"], variable_name="variable").drop_nulls("value")
+    return events.with_columns(known_at="time").select(list(EVENTS)).cast(pl.Schema(EVENTS))
 
 
-def _episodes(rows: pl.DataFrame, known_after_hours: float) -> pl.DataFrame:
-    first = (
-        rows.filter(pl.col("SepsisLabel") == 1)
-        .group_by("patient", maintain_order=True)
-        .agg(pl.col("ICULOS").first())
-    )
+def _make_episodes(rows: pl.DataFrame, known_after_hours: float) -> pl.DataFrame:
+    septic = rows.filter(pl.col("SepsisLabel") == 1)
+    first = septic.group_by("patient", maintain_order=True).agg(pl.col("ICULOS").first())
     onset = pl.col("ICULOS") + LABEL_LEAD_HOURS
     episodes = first.select(
         stay_id="patient",
-        onset=_hours(onset),
+        onset=_after_admission(onset),
         end=pl.lit(None),
-        known_at=_hours(onset + known_after_hours),
+        known_at=_after_admission(onset + known_after_hours),
     )
     return episodes.cast(pl.Schema(EPISODES))

@@ -1,9 +1,8 @@
-"""Patients' files of the PhysioNet 2019 challenge: find them in a folder or a zip, and parse many
-at once.
+"""The psv files of the PhysioNet 2019 challenge: find them in a folder or a zip, and parse them.
 
-What is wrong with a whole file, and where, becomes a line of ``Parsed.spoilt``: nobody can say what
-else in it is wrong, so the patient is set aside. A text where a measurement should be spoils that
-measurement alone.
+A defect of a file's structure makes the whole file unusable and becomes a row of
+``ParsedFiles.defects``, because nothing else in the file can be trusted. A text in place of a
+measurement is a defect of that measurement alone.
 """
 
 from __future__ import annotations
@@ -16,14 +15,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from flowsheet.errors import CheckFailed
+from flowsheet.typing import Ints
 
-_NAME = re.compile(r"p(\d{1,9})\.psv")
-_LOST = (
+_FILE_NAME = re.compile(r"p(\d{1,9})\.psv")
+_READ_ERRORS = (
     OSError,
     EOFError,
     RuntimeError,
@@ -32,161 +33,190 @@ _LOST = (
     zlib.error,
     zipfile.BadZipFile,
 )
-NEWLINE, BAR = ord("\n"), ord("|")
+NEWLINE = ord("\n")
+SEPARATOR = ord("|")
 
-_Fault = tuple[int | None, str | None, str, str | None]
-_Line = tuple[int, str, int | None, str | None, str, str | None]
-
-SPOILT: dict[str, pl.DataType] = {
+FILE_DEFECTS: dict[str, pl.DataType] = {
     "patient": pl.Int64(),
     "file": pl.String(),
-    "row": pl.Int64(),  # of the data, counted from 1; the header is not counted; null: the file as a whole
+    "row": pl.Int64(),  # of the data, from 1, without the header; null: the whole file
     "column": pl.String(),
     "rule": pl.String(),
     "value": pl.String(),
 }
 
+_ROW_KEYS: dict[str, pl.DataType] = {
+    "patient": pl.Int64(),
+    "file": pl.String(),
+    "row": pl.Int64(),
+}
+
+
+class _Defect(NamedTuple):
+    """Columns of ``FILE_DEFECTS``."""
+
+    patient: int
+    file: str
+    row: int | None
+    column: str | None
+    rule: str
+    value: str
+
+
+class _Member(NamedTuple):
+    """One patient's file without its header."""
+
+    patient: int
+    file: str
+    body: bytes
+
 
 @dataclass(frozen=True)
-class Records:
-    """Names of all psv files, and a way to their bytes."""
+class PsvFiles:
+    """The names of all psv files, and how to read them."""
 
     names: list[str]
     read: Callable[[str], bytes]
 
     def by_patient(self) -> dict[int | None, list[str]]:
-        """File names by the patient's number, ascending; None: names that tell no number."""
-        found: dict[int | None, list[str]] = {}
+        """File names by the patient's number, ascending; None: names without a number."""
+        names: dict[int | None, list[str]] = {}
         for name in self.names:
-            match = _NAME.fullmatch(PurePosixPath(name).name)
-            found.setdefault(int(match[1]) if match else None, []).append(name)
-        return dict(sorted(found.items(), key=lambda item: -1 if item[0] is None else item[0]))
+            match = _FILE_NAME.fullmatch(PurePosixPath(name).name)
+            names.setdefault(int(match[1]) if match else None, []).append(name)
+        return dict(sorted(names.items(), key=lambda item: -1 if item[0] is None else item[0]))
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Records]:
-    """The records in a folder (however deep) or a zip.
+def open_files(path: Path) -> Iterator[PsvFiles]:
+    """The psv files in a folder and its subfolders, or in a zip.
 
     Raises:
-        CheckFailed: there is no psv file, or the zip is none or was cut short.
+        CheckFailed: there is no psv file, or the zip is not one or incomplete.
     """
     if path.is_dir():
         names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*.psv") if p.is_file())
-        yield _some(path, Records(names, lambda name: (path / name).read_bytes()))
+        yield PsvFiles(_skip_hidden(path, names), lambda name: (path / name).read_bytes())
         return
     try:
         archive = zipfile.ZipFile(path)
-    except _LOST as error:
-        what = f"the file is not a whole zip archive: {error}"
+    except _READ_ERRORS as error:
         raise CheckFailed(
-            what, where=str(path), todo="fetch it again, or name a folder of .psv files"
+            f"the file is not a complete zip archive: {error}",
+            where=str(path),
+            todo="download it again, or specify a folder of .psv files",
         ) from error
     with archive:
-        yield _some(
-            path, Records(sorted(n for n in archive.namelist() if n.endswith(".psv")), archive.read)
-        )
+        names = sorted(name for name in archive.namelist() if name.endswith(".psv"))
+        yield PsvFiles(_skip_hidden(path, names), archive.read)
 
 
-def _some(path: Path, records: Records) -> Records:
-    names = [name for name in records.names if not PurePosixPath(name).name.startswith(".")]
-    if not names:
-        todo = "name the folder or zip that holds the patients' p*.psv files"
+def _skip_hidden(path: Path, names: list[str]) -> list[str]:
+    visible = [name for name in names if not PurePosixPath(name).name.startswith(".")]
+    if not visible:
+        todo = "specify the folder or zip that contains the patients' p*.psv files"
         raise CheckFailed("there are no .psv files", where=str(path), todo=todo)
-    return Records(names, records.read)
+    return visible
 
 
 @dataclass(frozen=True)
-class Parsed:
-    """Rows of many patients: ``patient``, ``file``, ``row`` and every column as a number, null where not measured."""
+class ParsedFiles:
+    """Rows of many patients."""
 
     rows: pl.DataFrame
-    spoilt: pl.DataFrame
-    """Files that cannot be used, and text where a number should be; columns as in ``SPOILT``."""
+    """``patient``, ``file``, ``row`` and every column as a number, null where not measured."""
+    defects: pl.DataFrame
+    """Unusable files, and texts in place of numbers; columns as in ``FILE_DEFECTS``."""
 
 
-def parse(files: list[tuple[int, str]], read: Callable[[str], bytes], columns: list[str]) -> Parsed:
-    """Read the files and parse them, those with like headers together."""
-    groups: dict[tuple[str, ...], list[tuple[int, str, bytes]]] = {}
-    spoilt: list[_Line] = []
+def parse_files(
+    files: list[tuple[int, str]], read: Callable[[str], bytes], columns: list[str]
+) -> ParsedFiles:
+    """Read (patient, name) files and parse them; files with equal headers are parsed together."""
+    by_header: dict[tuple[str, ...], list[_Member]] = {}
+    defects: list[_Defect] = []
     for patient, name in files:
         try:
-            header, body = _split(read(name))
-        except _LOST as error:
-            spoilt.append((patient, name, None, None, "unreadable_file", str(error)))
+            header, body = _split_header(read(name))
+        except _READ_ERRORS as error:
+            defects.append(_Defect(patient, name, None, None, "unreadable_file", str(error)))
             continue
-        fault = _header_fault(header, columns) or _body_fault(body)
-        if fault:
-            spoilt.append((patient, name, *fault))
+        member = _Member(patient, name, body)
+        defect = _check_header(member, header, columns) or _check_body(member)
+        if defect:
+            defects.append(defect)
         else:
-            groups.setdefault(header, []).append((patient, name, body))
-    parts = [_parse_alike(list(header), members, spoilt) for header, members in groups.items()]
-    schema = {
-        "patient": pl.Int64(),
-        "file": pl.String(),
-        "row": pl.Int64(),
-        **dict.fromkeys(columns, pl.String()),
-    }
-    texts = pl.concat(
-        [pl.DataFrame(schema=schema), *(part.select(list(schema)) for part in parts)]
-    ).sort("patient", "row")
-    lost = pl.DataFrame(spoilt, schema=SPOILT, orient="row")
-    rows, not_numbers = _numbers(texts, columns)
-    return Parsed(rows, pl.concat([lost, not_numbers]))
+            by_header.setdefault(header, []).append(member)
+    schema = {**_ROW_KEYS, **dict.fromkeys(columns, pl.String())}
+    parts = [pl.DataFrame(schema=schema)]
+    for header, members in by_header.items():
+        texts, ragged = _parse_members(list(header), members)
+        parts.append(texts.select(list(schema)))
+        defects += ragged
+    rows, not_numbers = _convert_to_numbers(pl.concat(parts).sort("patient", "row"), columns)
+    unusable = pl.DataFrame(defects, schema=FILE_DEFECTS, orient="row")
+    return ParsedFiles(rows, pl.concat([unusable, not_numbers]))
 
 
-def _split(data: bytes) -> tuple[tuple[str, ...], bytes]:
-    """Column names, and the rows with one newline after each."""
+def _split_header(data: bytes) -> tuple[tuple[str, ...], bytes]:
+    """The column names, and the rows with one newline after each."""
     data = data.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n")
     header, _, body = data.partition(b"\n")
     body = body.rstrip(b"\n")
     return tuple(header.decode(errors="replace").split("|")), body + b"\n" if body else b""
 
 
-def _header_fault(header: tuple[str, ...], columns: list[str]) -> _Fault | None:
-    """Every column once, in whatever order: the header says which is which."""
+def _check_header(member: _Member, header: tuple[str, ...], columns: list[str]) -> _Defect | None:
+    """Every column must occur once; their order does not matter."""
+    patient, file, _ = member
     if header == ("",):
-        return None, None, "no_rows", "the file is empty"
+        return _Defect(patient, file, None, None, "no_rows", "the file is empty")
     missing = [name for name in columns if name not in header]
     extra = [name for i, name in enumerate(header) if name not in columns or name in header[:i]]
-    told = [
-        f"{word} {', '.join(names)}"
-        for word, names in (("missing:", missing), ("extra:", extra))
-        if names
-    ]
-    return (None, (missing + extra)[0], "columns", "; ".join(told)) if told else None
+    if not missing and not extra:
+        return None
+    parts = [f"missing: {', '.join(missing)}"] if missing else []
+    parts += [f"extra: {', '.join(extra)}"] if extra else []
+    return _Defect(patient, file, None, (missing + extra)[0], "columns", "; ".join(parts))
 
 
-def _body_fault(body: bytes) -> _Fault | None:
+def _check_body(member: _Member) -> _Defect | None:
+    patient, file, body = member
     if not body:
-        return None, None, "no_rows", "the file has a header only"
+        return _Defect(patient, file, None, None, "no_rows", "the file has only a header")
     try:
         body.decode()
     except UnicodeDecodeError as error:
         row = body.count(b"\n", 0, error.start) + 1
-        return row, None, "encoding", f"byte 0x{body[error.start]:02x} is not UTF-8"
+        value = f"byte 0x{body[error.start]:02x} is not UTF-8"
+        return _Defect(patient, file, row, None, "encoding", value)
     return None
 
 
-def _parse_alike(
-    header: list[str], members: list[tuple[int, str, bytes]], spoilt: list[_Line]
-) -> pl.DataFrame:
-    """Texts of files with one header, null where nothing was measured."""
-    lines = [body.count(b"\n") for _, _, body in members]
-    ragged = _ragged(b"".join(body for _, _, body in members), np.array(lines), len(header))
-    for i, (row, fields) in ragged.items():
-        spoilt.append((*members[i][:2], row, None, "fields", f"{fields} fields, not {len(header)}"))
-    kept = [i for i in range(len(members)) if i not in ragged]
-    if not kept:
-        return pl.DataFrame(
-            schema={
-                "patient": pl.Int64(),
-                "file": pl.String(),
-                "row": pl.Int64(),
-                **dict.fromkeys(header, pl.String()),
-            }
+def _parse_members(header: list[str], members: list[_Member]) -> tuple[pl.DataFrame, list[_Defect]]:
+    """The cells of files with one header as texts, null where nothing was measured.
+
+    Files with a ragged row are left out and returned as defects.
+    """
+    n_rows = [member.body.count(b"\n") for member in members]
+    all_bodies = b"".join(member.body for member in members)
+    ragged = _find_ragged_rows(all_bodies, np.array(n_rows), len(header))
+    defects = [
+        _Defect(
+            members[i].patient,
+            members[i].file,
+            row,
+            None,
+            "fields",
+            f"{fields} fields, not {len(header)}",
         )
+        for i, (row, fields) in ragged.items()
+    ]
+    usable = [i for i in range(len(members)) if i not in ragged]
+    if not usable:
+        return pl.DataFrame(schema={**_ROW_KEYS, **dict.fromkeys(header, pl.String())}), defects
     texts = pl.read_csv(
-        b"".join(members[i][2] for i in kept),
+        b"".join(members[i].body for i in usable),
         separator="|",
         has_header=False,
         new_columns=header,
@@ -194,45 +224,50 @@ def _parse_alike(
         infer_schema=False,
         quote_char=None,
     )
-    n = np.array([lines[i] for i in kept])
-    which = np.repeat(np.arange(len(kept)), n)
+    n = np.array([n_rows[i] for i in usable])
+    position = np.repeat(np.arange(len(usable)), n)
     row = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n) + 1
-    names = pl.Series([members[i][1] for i in kept])
-    return texts.with_columns(
-        patient=pl.Series(np.array([members[i][0] for i in kept], np.int64)[which]),
-        file=names.gather(which),
-        row=pl.Series(row),
-    )
+    files = pl.Series([members[i].file for i in usable])
+    patients = np.array([members[i].patient for i in usable], np.int64)
+    keys = {
+        "patient": pl.Series(patients[position]),
+        "file": files.gather(position),
+        "row": pl.Series(row),
+    }
+    return texts.with_columns(**keys), defects
 
 
-def _ragged(body: bytes, lines: np.ndarray, fields: int) -> dict[int, tuple[int, int]]:
-    """File -> (first row with the wrong number of fields, that number)."""
-    text = np.frombuffer(body, np.uint8)
-    bars = np.diff(
-        np.searchsorted(np.flatnonzero(text == BAR), np.flatnonzero(text == NEWLINE)), prepend=0
-    )
-    wrong = np.flatnonzero(bars + 1 != fields)
-    ends = np.cumsum(lines)
-    which = np.searchsorted(ends, wrong, side="right")
-    first = {int(i): int(w) for i, w in zip(which[::-1], wrong[::-1], strict=True)}
-    return {i: (w - int(ends[i] - lines[i]) + 1, int(bars[w]) + 1) for i, w in first.items()}
+def _find_ragged_rows(bodies: bytes, n_rows: Ints, fields: int) -> dict[int, tuple[int, int]]:
+    """Position of the file -> (first row with another number of fields, that number)."""
+    text = np.frombuffer(bodies, np.uint8)
+    separators = np.flatnonzero(text == SEPARATOR)
+    newlines = np.flatnonzero(text == NEWLINE)
+    separators_per_row = np.diff(np.searchsorted(separators, newlines), prepend=0)
+    ragged = np.flatnonzero(separators_per_row + 1 != fields)
+    ends = np.cumsum(n_rows)
+    position = np.searchsorted(ends, ragged, side="right")
+    result: dict[int, tuple[int, int]] = {}
+    for i, row in zip(position.tolist(), ragged.tolist(), strict=True):
+        row_in_file = row - int(ends[i] - n_rows[i]) + 1
+        result.setdefault(i, (row_in_file, int(separators_per_row[row]) + 1))
+    return result
 
 
-def _numbers(texts: pl.DataFrame, columns: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The texts as numbers, and a line for each that is none."""
+def _convert_to_numbers(
+    texts: pl.DataFrame, columns: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The texts as numbers, and a defect for each text that is not a number."""
     rows = texts.with_columns(pl.col(columns).cast(pl.Float64, strict=False).fill_nan(None))
-    suspects = [name for name in columns if texts[name].null_count() != rows[name].null_count()]
-    lines = [_not_numbers(texts, rows, name) for name in suspects]
-    return rows, pl.concat([pl.DataFrame(schema=SPOILT), *lines])
+    defects = [pl.DataFrame(schema=FILE_DEFECTS)]
+    for column in columns:
+        if texts[column].null_count() != rows[column].null_count():
+            defects.append(_find_texts(texts, rows, column))
+    return rows, pl.concat(defects)
 
 
-def _not_numbers(texts: pl.DataFrame, rows: pl.DataFrame, column: str) -> pl.DataFrame:
-    bad = (
-        texts[column].is_not_null()
-        & rows[column].is_null()
-        & (texts[column].str.to_lowercase() != "nan")
-    )
-    found = texts.filter(bad)
-    return found.select(
+def _find_texts(texts: pl.DataFrame, rows: pl.DataFrame, column: str) -> pl.DataFrame:
+    is_nan = texts[column].str.to_lowercase() == "nan"
+    is_text = texts[column].is_not_null() & rows[column].is_null() & ~is_nan
+    return texts.filter(is_text).select(
         "patient", "file", "row", column=pl.lit(column), rule=pl.lit("number"), value=pl.col(column)
     )
