@@ -1,9 +1,9 @@
-"""Ingest of PhysioNet 2019 training set A, beside what one would write with pandas. One JSON line a
-figure.
+"""Benchmark: ingest of PhysioNet 2019 training set A, and the same reading with pandas.
 
-Run: python benchmarks/ingest.py training_setA.zip Each way runs in a process of its own, so that
-its peak memory is its own. The pandas way reads every psv, joins them and writes one Parquet file;
-it checks nothing.
+Run: python benchmarks/ingest.py training_setA.zip
+
+One JSON line per way. Each way runs in its own process, so that the peak memory is its own. The
+pandas way reads every psv file, joins them and writes one Parquet file; it does not validate.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+Way = Callable[[Path, Path], dict[str, Any]]
 
-def flowsheet_way(path: Path, out: Path) -> dict[str, Any]:
+
+def ingest_with_flowsheet(path: Path, out: Path) -> dict[str, Any]:
     from flowsheet.cohort.ingest import ingest, make_source
     from flowsheet.compose import compose_cohort
 
@@ -29,17 +31,17 @@ def flowsheet_way(path: Path, out: Path) -> dict[str, Any]:
     return dict(extract.manifest.counts)
 
 
-def validation(path: Path, out: Path) -> dict[str, Any]:
+def validate_with_flowsheet(path: Path, out: Path) -> dict[str, Any]:
     from flowsheet.cohort.extract import check_extract
 
     return {"failures": check_extract(out / "extract").height}
 
 
-def pandas_way(path: Path, out: Path) -> dict[str, Any]:
+def convert_with_pandas(path: Path, out: Path) -> dict[str, Any]:
     import pandas as pd
 
     with zipfile.ZipFile(path) as archive:
-        names = sorted(n for n in archive.namelist() if n.endswith(".psv"))
+        names = sorted(name for name in archive.namelist() if name.endswith(".psv"))
         frames = [
             pd.read_csv(archive.open(name), sep="|").assign(patient=int(name[-10:-4]))
             for name in names
@@ -49,13 +51,14 @@ def pandas_way(path: Path, out: Path) -> dict[str, Any]:
     return {"rows": len(table)}
 
 
-def measure(name: str, way: Callable[[Path, Path], dict[str, Any]], path: Path, out: Path) -> None:
-    wall, processor = time.perf_counter(), time.process_time()
+def measure(name: str, way: Way, path: Path, out: Path) -> None:
+    start = time.perf_counter()
+    cpu_start = time.process_time()
     result = way(path, out)
     figures = {
         "way": name,
-        "seconds": round(time.perf_counter() - wall, 1),
-        "processor_seconds": round(time.process_time() - processor, 1),
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu_start, 1),
         "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     print(json.dumps(figures | result), flush=True)
@@ -64,9 +67,9 @@ def measure(name: str, way: Callable[[Path, Path], dict[str, Any]], path: Path, 
 def main() -> None:
     path = Path(sys.argv[1])
     ways = {
-        "flowsheet ingest": flowsheet_way,
-        "flowsheet validate": validation,
-        "pandas": pandas_way,
+        "flowsheet ingest": ingest_with_flowsheet,
+        "flowsheet validate": validate_with_flowsheet,
+        "pandas": convert_with_pandas,
     }
     with tempfile.TemporaryDirectory() as out:
         for name, way in ways.items():

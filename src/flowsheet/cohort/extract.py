@@ -29,6 +29,9 @@ from flowsheet.state.json_files import read_json
 SCHEMA_VERSION = 1
 """Version of the contract of the four tables; extracts of other versions are rejected."""
 
+MANIFEST_VERSION = 2
+"""Version of the manifest's fields; cached extracts of another version are not used."""
+
 QUARANTINE: dict[str, pl.DataType] = {
     "table": pl.String(),
     "stay_id": pl.Int64(),  # null: the row could not be assigned to a stay

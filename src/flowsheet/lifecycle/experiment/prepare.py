@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.extract import MANIFEST_VERSION, Extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.schema import Tables
@@ -37,6 +37,7 @@ def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
     source = make_source(cohort)
     key = digest(
         {
+            "manifest_version": MANIFEST_VERSION,
             "source": cohort.source,
             "version": type(source).version,
             "records": source.fingerprint(),
