@@ -21,9 +21,10 @@ from flowsheet.lifecycle.experiment.predictions import PredictedFold, Prediction
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.train import FoldData, train_model
 from flowsheet.state.hashing import digest
+from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.model_registry import register
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.runs import DataSet, Tracker
+from flowsheet.tracking.runs import Tracker
 from tests.model_packages import fit_model_package, ward_tables
 from tests.tiny import experiment
 

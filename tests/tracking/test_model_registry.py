@@ -4,61 +4,156 @@ import numpy as np
 import pytest
 
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.tracking.model_registry import get_version_by_alias, load_package, register
+from flowsheet.tracking import model_registry
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.runs import Tracker
 from flowsheet.tracking.store import connect
 
 
 @pytest.fixture
-def name(store, config, model_package):
-    """A registered model whose version 1 is the champion."""
-    tracker = Tracker.open()
-    run = tracker.start_model_run(
-        tracker.start_experiment_run(config, "key").run_id, "logistic", "k" * 64, {"l2": 1}
-    )
-    made = f"{config.name}-logistic"
-    version = register(made, run, log_model(run, model_package.folder), "k" * 64)
-    connect().set_registered_model_alias(made, "champion", str(version))
-    return made
+def model_uri(model_run, model_package) -> str:
+    return log_model(model_run, model_package.folder)
 
 
-def test_the_champion_is_the_model_package_that_was_registered(name, model_package, tables):
-    found = get_version_by_alias(name, "champion")
-    assert (found.version, found.uri) == (1, f"models:/{name}/1")
+@pytest.fixture
+def name(config) -> str:
+    return f"{config.name}-logistic"
+
+
+@pytest.fixture
+def champion(name, model_run, model_uri) -> model_registry.ModelVersion:
+    """Version 1 of the registered model ``name``, which is its champion."""
+    version = model_registry.register(name, model_run, model_uri, "k" * 64)
+    model_registry.set_alias(name, "champion", version)
+    return model_registry.get_version(name, version)
+
+
+def register_second(champion: model_registry.ModelVersion) -> int:
+    """Register the champion's model as another training."""
+    original = connect().get_model_version(champion.name, str(champion.version))
+    return model_registry.register(champion.name, original.run_id, original.source, "o" * 64)
+
+
+def test_the_champion_is_the_registered_model_package(champion, model_package, tables):
+    found = model_registry.get_version_by_alias(champion.name, "champion")
+    assert found == champion
+    assert found.uri == f"models:/{champion.name}/1"
+    loaded = model_registry.load_package(found)
     np.testing.assert_array_equal(
-        load_package(found).predict(tables)["risk"], model_package.predict(tables)["risk"]
+        loaded.predict(tables)["risk"], model_package.predict(tables)["risk"]
     )
+    info = model_registry.read_package_info(found)
+    assert info["training_key"] == model_package.training_key
+    assert model_registry.has_current_signature(found)
 
 
-def test_an_alias_that_moves_resolves_anew(name):
-    client = connect()
-    held = client.get_model_version(name, "1")
-    version = register(name, held.run_id, held.source, "o" * 64)
-    client.set_registered_model_alias(name, "champion", str(version))
-    assert get_version_by_alias(name, "champion").version == version == 2
+@pytest.mark.parametrize("reference", ["{}", "{}@champion", "{}/1", "models:/{}/1"])
+def test_references_to_a_version(champion, reference):
+    assert model_registry.resolve_reference(reference.format(champion.name)) == champion
 
 
-def test_what_is_missing_is_said(name, store):
-    with pytest.raises(UsageError, match="no registered model 'nobody'"):
-        get_version_by_alias("nobody", "champion")
+def test_an_alias_that_moves_is_followed(champion):
+    version = register_second(champion)
+    model_registry.set_alias(champion.name, "champion", version)
+    found = model_registry.get_version_by_alias(champion.name, "champion")
+    assert found.version == version == 2
+
+
+def test_the_champion_is_not_the_challenger(champion):
+    name, version = champion.name, register_second(champion)
+    model_registry.set_challenger(name, champion.version)
+    assert model_registry.get_aliases(name) == {"champion": 1}
+    model_registry.set_challenger(name, version)
+    assert model_registry.get_aliases(name) == {"champion": 1, "challenger": 2}
+    model_registry.set_champion(model_registry.get_version(name, version))
+    assert model_registry.get_aliases(name) == {"champion": 2}
+
+
+def test_without_a_champion_there_is_no_challenger(name, model_run, model_uri):
+    version = model_registry.register(name, model_run, model_uri, "k" * 64)
+    model_registry.set_challenger(name, version)
+    assert model_registry.get_aliases(name) == {}
+    assert model_registry.find_version_by_alias(name, "champion") is None
+
+
+def test_unknown_models_aliases_and_versions_are_usage_errors(champion):
+    with pytest.raises(UsageError, match="no registered model 'unknown'"):
+        model_registry.get_version_by_alias("unknown", "champion")
     with pytest.raises(UsageError, match="available aliases: champion"):
-        get_version_by_alias(name, "challenger")
+        model_registry.get_version_by_alias(champion.name, "challenger")
+    with pytest.raises(UsageError, match="available versions: 1"):
+        model_registry.resolve_reference(f"{champion.name}/7")
+    with pytest.raises(UsageError, match="is not a model version"):
+        model_registry.resolve_reference(f"{champion.name}/latest")
 
 
-def test_nothing_registered_makes_no_store(flowsheet_home):
+def test_reading_an_empty_registry_creates_no_store(flowsheet_home):
     with pytest.raises(UsageError, match="run an experiment first"):
-        get_version_by_alias("m", "champion")
+        model_registry.get_version_by_alias("m", "champion")
+    assert model_registry.list_models()[1] == []
     assert not (flowsheet_home / "mlflow" / "mlflow.db").exists()
 
 
-def test_a_model_of_somebody_else_is_refused(name, tmp_path):
+def test_a_model_that_was_not_packaged_by_flowsheet_is_refused(champion, tmp_path):
     from mlflow import pyfunc
 
-    other = tmp_path / "other"
-    pyfunc.save_model(str(other), loader_module="json", data_path=None, pip_requirements=[])
-    client = connect()
-    made = client.create_model_version(name, str(other))
-    client.set_registered_model_alias(name, "odd", made.version)
+    folder = tmp_path / "other"
+    pyfunc.save_model(str(folder), loader_module="json", data_path=None, pip_requirements=[])
+    version = connect().create_model_version(champion.name, str(folder)).version
+    other = model_registry.get_version(champion.name, int(version))
     with pytest.raises(CheckFailed, match="not packaged by Flowsheet"):
-        load_package(get_version_by_alias(name, "odd"))
+        model_registry.load_package(other)
+
+
+def test_a_training_is_registered_once(name, model_run, model_uri):
+    register = model_registry.register
+    key = "k" * 64
+    assert register(name, model_run, model_uri, key, description="first") == 1
+    tags = {"auroc": "0.7"}
+    assert register(name, model_run, model_uri, key, description="better", tags=tags) == 1
+    assert register(name, model_run, model_uri, "other training") == 2
+    versions = connect().search_model_versions(f"name = '{name}'")
+    assert len(versions) == 2
+    first = next(version for version in versions if int(version.version) == 1)
+    assert first.description == "better"
+    assert first.tags == {"flowsheet.training_key": key, "auroc": "0.7"}
+    assert (first.run_id, first.status) == (model_run, "READY")
+
+
+def test_registered_models_are_listed_with_their_latest_version(champion):
+    register_second(champion)
+    header, rows = model_registry.list_models()
+    row = next(dict(zip(header, row, strict=True)) for row in rows if row[0] == champion.name)
+    assert (row["versions"], row["latest"], row["aliases"]) == ("2", "2", "champion -> 1")
+
+
+@pytest.mark.parametrize("method", ["create_registered_model", "create_model_version"])
+def test_a_repeated_request_leaves_one_version(name, model_run, model_uri, monkeypatch, method):
+    """MLflow's client repeats a request if a server disappears; the first may have had effect."""
+    client = connect()._client
+    create = getattr(client, method)
+
+    def create_twice(*args, **kwargs):
+        create(*args, **kwargs)
+        return create(*args, **kwargs)
+
+    monkeypatch.setattr(client, method, create_twice)
+    assert model_registry.register(name, model_run, model_uri, "k" * 64) == 1
+    versions = connect().search_model_versions(f"name = '{name}'")
+    assert [version.version for version in versions] == [1]
+    assert model_registry.register(name, model_run, model_uri, "k" * 64) == 1
+
+
+def test_a_copied_version_knows_its_source(champion):
+    copy = model_registry.copy_version(champion, f"{champion.name}-service")
+    assert (copy.name, copy.version) == (f"{champion.name}-service", 1)
+    assert copy.run_id == champion.run_id
+    assert model_registry.get_source_version(copy) == (champion.name, 1)
+    assert model_registry.get_source_version(champion) == (champion.name, 1)
+    assert model_registry.copy_version(champion, copy.name) == copy
+
+
+def test_an_artifact_is_linked_once(champion):
+    for _ in range(2):
+        model_registry.link_artifact(champion, "Model card", "card/MODEL_CARD.md")
+    description = connect().get_model_version(champion.name, "1").description
+    assert description.count("[Model card](#/experiments/") == 1

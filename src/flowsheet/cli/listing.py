@@ -84,7 +84,7 @@ def _first_line(documented: type) -> str:
 
 
 def _list_runs() -> Listing:
-    from flowsheet.tracking.runs import list_runs
+    from flowsheet.tracking.run_list import list_runs
 
     return list_runs()
 

@@ -1,4 +1,4 @@
-"""A model package as an MLflow model: a signature, an example, pinned requirements, no pickles."""
+"""Log a model package as an MLflow model, with signature, example and pinned requirements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowsheet.prediction.input_rows import example_tables, to_rows
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import RetryingClient, connect
 
-_AT_PREDICTION = (
+_PREDICTION_LIBRARIES = (
     "lightgbm",
     "mlflow",
     "numpy",
@@ -33,59 +33,65 @@ def log_model(
     name: str = "model",
     metrics: Mapping[str, float] | None = None,
 ) -> str:
-    """Package a model package below a run; the URI of the package.
+    """Log a model package as an MLflow model of a run, and return the model's URI.
 
-    A model package of the same training that the experiment has packaged before is taken as it is.
-    ``metrics`` are shown with the package. Loading the package runs ``flowsheet.tracking.pyfunc``.
+    If the experiment has logged a model of the same training before, that one is used. MLflow
+    loads the model with ``flowsheet.tracking.pyfunc``.
+
+    Args:
+        run_id: the model's run.
+        model_package: folder of the model package.
+        name: name of the MLflow model.
+        metrics: {name: value}, shown on the model's page; NaN is left out.
     """
     from mlflow.entities import LoggedModelOutput
 
     client = connect()
     run = client.get_run(run_id)
-    model = _package(
-        client, run, str(read_json(model_package / "package.json")["training_key"]), name
-    )
-    if str(model.status) != "READY":
-        _upload(client, run, model, model_package, metrics or {})
+    training_key = str(read_json(model_package / "package.json")["training_key"])
+    model = _ensure_logged_model(client, run, training_key, name)
+    if not _is_ready(model):
+        _upload(client, run, model, model_package)
+        _log_metrics(client, run, model, metrics or {})
+        client.finalize_logged_model(model.model_id, "READY")
     if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return f"models:/{model.model_id}"
 
 
 def list_requirements() -> list[str]:
-    """What a prediction needs, in the versions that are installed.
+    """The libraries that a prediction needs, pinned to the installed versions.
 
     >>> list_requirements()[0].startswith("flowsheet==")
     True
     """
-    return [f"flowsheet=={__version__}"] + [f"{name}=={version(name)}" for name in _AT_PREDICTION]
+    libraries = [f"{name}=={version(name)}" for name in _PREDICTION_LIBRARIES]
+    return [f"flowsheet=={__version__}", *libraries]
 
 
-def _package(client: RetryingClient, run: Any, key: str, name: str) -> Any:
-    """The package of that training, complete or begun; a new one when there is none."""
-    wanted = f"tags.`flowsheet.training_key` = '{key}'"
-    held = [
-        m
-        for m in client.search_logged_models([run.info.experiment_id], wanted)
-        if str(m.status) != "FAILED"
-    ]
-    if held:
-        return min(held, key=lambda model: (str(model.status) != "READY", model.creation_timestamp))
+def _ensure_logged_model(client: RetryingClient, run: Any, training_key: str, name: str) -> Any:
+    """The MLflow model of a training, complete or not; created when there is none."""
+    query = f"tags.`flowsheet.training_key` = '{training_key}'"
+    models = client.search_logged_models([run.info.experiment_id], query)
+    usable = [model for model in models if str(model.status) != "FAILED"]
+    if usable:
+        return min(usable, key=lambda model: (not _is_ready(model), model.creation_timestamp))
     return client.create_logged_model(
         run.info.experiment_id,
         name=name,
         source_run_id=run.info.run_id,
-        tags={"flowsheet.training_key": key},
+        tags={"flowsheet.training_key": training_key},
         params=run.data.params,
         model_type="flowsheet",
     )
 
 
-def _upload(
-    client: RetryingClient, run: Any, model: Any, model_package: Path, metrics: Mapping[str, float]
-) -> None:
+def _is_ready(model: Any) -> bool:
+    return str(model.status) == "READY"
+
+
+def _upload(client: RetryingClient, run: Any, model: Any, model_package: Path) -> None:
     from mlflow import pyfunc
-    from mlflow.entities import Metric
     from mlflow.models import Model
 
     from flowsheet.tracking.pyfunc import build_signature
@@ -104,11 +110,16 @@ def _upload(
             pip_requirements=list_requirements(),
         )
         client.log_model_artifacts(model.model_id, str(folder))
-    at = run.info.start_time
-    shown = [
-        Metric(name, float(v), at, 0, model_id=model.model_id)
-        for name, v in metrics.items()
-        if isfinite(v)
+
+
+def _log_metrics(
+    client: RetryingClient, run: Any, model: Any, metrics: Mapping[str, float]
+) -> None:
+    from mlflow.entities import Metric
+
+    entities = [
+        Metric(name, float(value), run.info.start_time, 0, model_id=model.model_id)
+        for name, value in metrics.items()
+        if isfinite(value)
     ]
-    client.log_batch(run.info.run_id, metrics=shown)
-    client.finalize_logged_model(model.model_id, "READY")
+    client.log_batch(run.info.run_id, metrics=entities)

@@ -1,7 +1,7 @@
-"""What MLflow loads when it serves a model package: rows of the long table in, risks out.
+"""The model that MLflow loads: rows of one long table in, risks out.
 
-MLflow imports this module by the name that is written in the package (``loader_module``) and calls
-:func:`_load_pyfunc`; the package holds no code and no pickle.
+MLflow imports this module by the name in the package (``loader_module``) and calls
+:func:`_load_pyfunc`; the package contains neither code nor pickles.
 """
 
 from __future__ import annotations
@@ -20,46 +20,52 @@ from flowsheet.prediction.model_package import ModelPackage
 if TYPE_CHECKING:
     import pandas as pd
 
-_KINDS = {"Int64": DataType.long, "Float64": DataType.double, "String": DataType.string}
+_DTYPES = {"Int64": DataType.long, "Float64": DataType.double, "String": DataType.string}
+"""{polars' data type: MLflow's}; the other columns are text."""
+_REQUIRED = {"table", "stay_id"}
+_OUTPUTS = {
+    "stay_id": DataType.long,
+    "time": DataType.string,
+    "step": DataType.long,
+    "risk": DataType.double,
+}
 
 
 class PyfuncModel:
-    """A model package with pandas at its door."""
+    """A model package with the interface of an MLflow model."""
 
     def __init__(self, model_package: ModelPackage) -> None:
         self.model_package = model_package
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row a step of a stay: stay_id, time (ISO 8601), step, risk.
+        """Predict the risk at every step of every stay.
+
+        Args:
+            rows: one long table (see ``flowsheet.prediction.input_rows``).
+            params: not used; part of MLflow's interface.
+
+        Returns:
+            One row a step of a stay: stay_id, time (ISO 8601), step, risk.
 
         Raises:
-            MlflowException: the request is wrong (HTTP 400); the message says where.
+            MlflowException: the request is invalid (HTTP 400); the message locates the error.
         """
         try:
-            answer = self.model_package.predict(from_rows(rows))
+            predictions = self.model_package.predict(from_rows(rows))
         except FlowsheetError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
-        text = answer.with_columns(
-            answer["time"].dt.to_string("iso:strict"), answer["step"].cast(int)
-        )
-        return text.to_pandas()
+        time = predictions["time"].dt.to_string("iso:strict")
+        return predictions.with_columns(time, predictions["step"].cast(int)).to_pandas()
 
 
 def build_signature() -> ModelSignature:
-    """The columns of the door: ``table`` and ``stay_id`` always, the others where the table has them."""
-    asked = [
-        ColSpec(_KINDS.get(str(kind), DataType.string), name, required=name in {"table", "stay_id"})
-        for name, kind in COLUMNS.items()
+    """Input and output columns; each table of the input uses some of the optional columns."""
+    inputs = [
+        ColSpec(_DTYPES.get(str(dtype), DataType.string), name, required=name in _REQUIRED)
+        for name, dtype in COLUMNS.items()
     ]
-    given = {
-        "stay_id": DataType.long,
-        "time": DataType.string,
-        "step": DataType.long,
-        "risk": DataType.double,
-    }
-    return ModelSignature(
-        Schema(asked), Schema([ColSpec(kind, name) for name, kind in given.items()])
-    )
+    outputs = [ColSpec(dtype, name) for name, dtype in _OUTPUTS.items()]
+    return ModelSignature(Schema(inputs), Schema(outputs))
 
 
 def _load_pyfunc(folder: str) -> PyfuncModel:

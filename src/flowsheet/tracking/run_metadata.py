@@ -1,4 +1,4 @@
-"""What a run says about itself: parameters to compare by, code, environment."""
+"""Metadata of a run: parameters to compare by, code version and software environment."""
 
 from __future__ import annotations
 
@@ -25,58 +25,68 @@ LIBRARIES = (
     "mlflow",
     "pandera",
 )
+"""Libraries that results depend on."""
 _COMPARED = ("cohort", "task", "features", "tuning", "evaluation")
-_PARAM_LENGTH = 6000
+_MAX_PARAM_LENGTH = 6000
+"""Of MLflow."""
+_CODE_TAGS = {
+    "flowsheet.version": "version",
+    "mlflow.source.git.commit": "commit",
+    "flowsheet.git.dirty": "changed",
+}
+"""{tag: short name}."""
 
 
 def get_experiment_params(config: ExperimentConfig) -> dict[str, str]:
-    """The choices of an experiment as flat parameters, ``task.horizon`` and the like, for MLflow's
-    compare view.
+    """An experiment's configuration as flat parameters, such as ``task.horizon``.
 
-    ``compute`` is left out: no result depends on it. A parameter holds at most 6,000 characters;
-    the whole configuration is an artifact.
+    They are columns of MLflow's compare view. ``compute`` is left out, since no result depends on
+    it. Longer values are cut: the whole configuration is an artifact.
     """
-    chosen = config.model_dump(mode="json", include=set(_COMPARED))
-    return {"seed": str(config.seed), **flatten(chosen)}
+    compared = config.model_dump(mode="json", include=set(_COMPARED))
+    return {"seed": str(config.seed), **flatten(compared)}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested values as dotted names; lists are joined, what is empty is left out.
+    """Nested values under dotted names; lists are joined, empty values are left out.
 
-    >>> flatten({"task": {"horizon": 1, "cutoff_hours": None}, "of": ["a", "b"]})
-    {'task.horizon': '1', 'of': 'a, b'}
+    >>> flatten({"task": {"horizon": 1, "cutoff_hours": None}, "models": ["gru", "lstm"]})
+    {'task.horizon': '1', 'models': 'gru, lstm'}
     """
-    return dict(_flat(values, prefix))
+    return dict(_iter_flat(values, prefix))
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+def _iter_flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _iter_flat(value, f"{prefix}{name}.")
         elif isinstance(value, list | tuple):
             if value:
-                yield f"{prefix}{name}", ", ".join(map(str, value))[:_PARAM_LENGTH]
+                yield f"{prefix}{name}", ", ".join(map(str, value))[:_MAX_PARAM_LENGTH]
         elif value is not None and value != "":
-            yield f"{prefix}{name}", str(value)[:_PARAM_LENGTH]
+            yield f"{prefix}{name}", str(value)[:_MAX_PARAM_LENGTH]
 
 
 def collect_code_version() -> dict[str, str]:
-    """The package's version, and the commit where it runs from a checkout, as tags."""
+    """Tags with the package's version and, in a checkout, the git commit."""
     tags = {"flowsheet.version": __version__}
     root = Path(__file__).resolve().parents[3]
-    commit = _git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
+    commit = _run_git(root, "rev-parse", "HEAD") if (root / ".git").exists() else None
     if commit:
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
-        tags |= {
-            "mlflow.source.git.commit": commit,
-            "flowsheet.git.dirty": str(bool(changed)).lower(),
-        }
+        changes = _run_git(root, "status", "--porcelain", "--untracked-files=no")
+        tags["mlflow.source.git.commit"] = commit
+        tags["flowsheet.git.dirty"] = str(bool(changes)).lower()
     return tags
 
 
-def _git(root: Path, *arguments: str) -> str | None:
+def shorten_code_version(tags: Mapping[str, str]) -> dict[str, str]:
+    """The values of :func:`collect_code_version` under short names."""
+    return {short: tags[name] for name, short in _CODE_TAGS.items() if name in tags}
+
+
+def _run_git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(
+        completed = subprocess.run(
             ["git", "-C", str(root), *arguments],
             capture_output=True,
             text=True,
@@ -85,22 +95,23 @@ def _git(root: Path, *arguments: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return completed.stdout.strip()
 
 
 def collect_environment() -> dict[str, Any]:
-    """Python, machine and the versions of the libraries that results depend on."""
+    """Python, machine and the versions of ``LIBRARIES``."""
+    versions = {name: _find_version(name) for name in LIBRARIES}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
         "flowsheet": __version__,
-        "libraries": {name: found for name in LIBRARIES if (found := _version(name))},
+        "libraries": {name: installed for name, installed in versions.items() if installed},
     }
 
 
-def _version(name: str) -> str | None:
+def _find_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:
@@ -109,5 +120,6 @@ def _version(name: str) -> str | None:
 
 def freeze_requirements() -> str:
     """Every installed distribution with its version, as a constraints file."""
-    held = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
-    return "".join(f"{name}=={held[name]}\n" for name in sorted(held))
+    named = [d for d in distributions() if d.metadata["Name"]]
+    versions = {d.metadata["Name"].lower(): d.version for d in named}
+    return "".join(f"{name}=={versions[name]}\n" for name in sorted(versions))

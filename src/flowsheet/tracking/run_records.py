@@ -1,4 +1,4 @@
-"""What was recorded, read again: an experiment's choices, fingerprints, figures and files, from the tracker alone."""
+"""Read what MLflow has recorded of an experiment: configuration, fingerprints, metrics and files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ import yaml
 
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.state.json_files import read_json
+from flowsheet.tracking.run_metadata import shorten_code_version
 from flowsheet.tracking.store import RetryingClient, as_default, connect
 
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))$")
+_RUN_ID = re.compile(r"[0-9a-f]{8,32}")
+_FINGERPRINT = "fingerprint."
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """An experiment's run, and which of its models are meant."""
+    """The record of an experiment's run, for all or one of its models."""
 
     run_id: str
     experiment: str
     models: tuple[str, ...]
-    """Those that the reference means: all of an experiment's, or the one of a model's run or version."""
+    """All models of an experiment, or the one of the referenced model run or version."""
     label: str
-    """What the reference calls itself, for telling models of one name apart."""
+    """Short form of the reference, which tells models of the same name apart."""
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     params: Mapping[str, str]
@@ -34,68 +37,63 @@ class RunRecord:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Of records, extract, windows and split."""
+        """{records, extract, windows, split: fingerprint}."""
         return {
-            k.removeprefix("fingerprint."): v
-            for k, v in self.params.items()
-            if k.startswith("fingerprint.")
+            name.removeprefix(_FINGERPRINT): value
+            for name, value in self.params.items()
+            if name.startswith(_FINGERPRINT)
         }
 
     @property
     def code(self) -> dict[str, str]:
-        """Package version, and the commit where there was one."""
-        names = {
-            "flowsheet.version": "version",
-            "mlflow.source.git.commit": "commit",
-            "flowsheet.git.dirty": "changed",
-        }
-        return {short: self.tags[name] for name, short in names.items() if name in self.tags}
+        """Package version and, of a checkout, commit and whether it had changes."""
+        return shorten_code_version(self.tags)
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """{model: {figure: value}} of the held-out subjects."""
-        client = connect()
-        held = {
+        """{model: {metric: value}} on the held-out subjects."""
+        recorded = {
             run.data.tags["flowsheet.model"]: run.data.metrics
-            for run in _children(client, self.run_id)
+            for run in _search_model_runs(connect(), self.run_id)
         }
         return {
-            name: {k: v for k, v in sorted(held[name].items()) if k.startswith("test.")}
-            for name in self.models
-            if name in held
+            model: {k: v for k, v in sorted(recorded[model].items()) if k.startswith("test.")}
+            for model in self.models
+            if model in recorded
         }
 
     def download_artifacts(self, name: str, into: Path) -> Path:
-        """Copy the artifacts below ``name`` to the folder ``into``.
+        """Download the artifacts below ``name`` to the folder ``into``.
 
         Raises:
-            CheckFailed: the run keeps none.
+            CheckFailed: the run has none.
         """
         client = connect()
         if not client.list_artifacts(self.run_id, name):
             raise CheckFailed(
-                f"the run keeps no {name}",
+                f"the run has no artifacts {name!r}",
                 where=f"run {self.run_id}",
-                todo="run the experiment again to its end",
+                todo="run the experiment again until it finishes",
             )
         with as_default():
             return Path(client.download_artifacts(self.run_id, name, str(into)))
 
 
 def load_run_record(reference: str, into: Path) -> RunRecord:
-    """What a run id or the name of a registered version means.
+    """Load the record that a reference points to.
 
-    A reference is the id of an experiment's or a model's run (its first eight characters or more
-    will do), ``NAME/VERSION`` or ``NAME@ALIAS`` of the registry, with or without ``models:/``.
-    Files go to the folder ``into``.
+    Args:
+        reference: id of an experiment's or a model's run (the first eight characters or more), or
+            ``NAME/VERSION`` or ``NAME@ALIAS`` of the model registry, with or without ``models:/``.
+        into: folder for downloaded files.
 
     Raises:
-        UsageError: there is no such run or version, or it is not one of an experiment.
+        UsageError: there is no such run or version, or it does not belong to an experiment.
     """
     client = connect()
     version = _VERSION.match(reference)
-    run = _version_run(client, reference, version) if version else _run(client, reference)
-    model = run.data.tags.get("flowsheet.model")
+    run = _find_version_run(client, reference, version) if version else _find_run(client, reference)
     label = reference.removeprefix("models:/") if version else run.info.run_id[:8]
+    model = run.data.tags.get("flowsheet.model")
     while "mlflow.parentRunId" in run.data.tags:
         run = client.get_run(run.data.tags["mlflow.parentRunId"])
         model = model or run.data.tags.get("flowsheet.model")
@@ -103,43 +101,40 @@ def load_run_record(reference: str, into: Path) -> RunRecord:
         raise UsageError(
             f"{reference!r} is not a run of an experiment", todo="see `flowsheet ls runs`"
         )
+    run_id = run.info.run_id
     with as_default():
-        config = client.download_artifacts(run.info.run_id, "config.yaml", str(into))
-        around = client.download_artifacts(run.info.run_id, "environment.json", str(into))
-    every = sorted(
-        child.data.tags["flowsheet.model"] for child in _children(client, run.info.run_id)
-    )
+        config = client.download_artifacts(run_id, "config.yaml", str(into))
+        environment = client.download_artifacts(run_id, "environment.json", str(into))
     return RunRecord(
-        run_id=run.info.run_id,
+        run_id=run_id,
         experiment=client.get_experiment(run.info.experiment_id).name,
-        models=(model,) if model else tuple(every),
+        models=(model,) if model else _list_models(client, run_id),
         label=label,
         config=yaml.safe_load(Path(config).read_text()),
-        environment=read_json(Path(around)),
+        environment=read_json(Path(environment)),
         params=run.data.params,
         tags=run.data.tags,
     )
 
 
-def _run(client: RetryingClient, reference: str) -> Any:
-    if re.fullmatch(r"[0-9a-f]{8,32}", reference):
+def _find_run(client: RetryingClient, reference: str) -> Any:
+    """The run whose id begins with the reference."""
+    if _RUN_ID.fullmatch(reference):
         experiments = [e.experiment_id for e in client.search_experiments(max_results=1000)]
-        found = [
-            run
-            for run in client.search_runs(
-                experiments, "tags.`flowsheet.level` != 'trial'", max_results=10_000
-            )
-            if run.info.run_id.startswith(reference)
-        ]
-        if len(found) == 1:
-            return found[0]
+        query = "tags.`flowsheet.level` != 'trial'"
+        runs = client.search_runs(experiments, query, max_results=10_000)
+        matching = [run for run in runs if run.info.run_id.startswith(reference)]
+        if len(matching) == 1:
+            return matching[0]
     raise UsageError(
         f"there is no run {reference!r}",
-        todo="give a run's id (see `flowsheet ls runs`), or NAME/VERSION or NAME@ALIAS (see `flowsheet ls registry`)",
+        todo="give the id of a run (see `flowsheet ls runs`), "
+        "or NAME/VERSION or NAME@ALIAS (see `flowsheet ls registry`)",
     )
 
 
-def _version_run(client: RetryingClient, reference: str, parts: re.Match[str]) -> Any:
+def _find_version_run(client: RetryingClient, reference: str, parts: re.Match[str]) -> Any:
+    """The run of a registered model version."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -149,12 +144,17 @@ def _version_run(client: RetryingClient, reference: str, parts: re.Match[str]) -
             version = client.get_model_version(parts["name"], parts["version"])
     except MlflowException:
         raise UsageError(
-            f"there is no registered {reference!r}", todo="see `flowsheet ls registry`"
+            f"there is no registered model {reference!r}", todo="see `flowsheet ls registry`"
         ) from None
     return client.get_run(version.run_id)
 
 
-def _children(client: RetryingClient, run_id: str) -> list[Any]:
+def _list_models(client: RetryingClient, run_id: str) -> tuple[str, ...]:
+    runs = _search_model_runs(client, run_id)
+    return tuple(sorted(run.data.tags["flowsheet.model"] for run in runs))
+
+
+def _search_model_runs(client: RetryingClient, run_id: str) -> list[Any]:
     experiment = client.get_run(run_id).info.experiment_id
-    wanted = f"tags.`flowsheet.level` = 'model' and tags.`mlflow.parentRunId` = '{run_id}'"
-    return list(client.search_runs([experiment], wanted, max_results=1000))
+    query = f"tags.`flowsheet.level` = 'model' and tags.`mlflow.parentRunId` = '{run_id}'"
+    return list(client.search_runs([experiment], query, max_results=1000))

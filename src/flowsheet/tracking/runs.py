@@ -1,25 +1,24 @@
-"""An experiment as an MLflow run: a child a model, a grandchild a trial.
+"""Record an experiment as MLflow runs: a child run a model, a grandchild run a trial.
 
-Every call may be repeated: runs are found by their tags before they are made, and what is already
-recorded is not recorded again. So a run that was killed is taken up where it was.
+Every call can be repeated: a run is looked up by its tags before it is created, and values that
+are recorded already are not recorded again. So an interrupted run is resumed where it stopped.
 """
 
 from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from flowsheet.config import ExperimentConfig
 from flowsheet.environment import user_name
 from flowsheet.errors import mask_secrets
 from flowsheet.state.json_files import write_json
-from flowsheet.timestamps import format_local_minute
 from flowsheet.tracking import stale_runs
+from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.run_metadata import (
     collect_code_version,
     collect_environment,
@@ -33,69 +32,29 @@ from flowsheet.tracking.store import (
     connect,
     ignore_already_exists,
     is_embedded,
-    is_empty,
     store_lock,
 )
+from flowsheet.tracking.trials import Trial
 
 Level = Literal["experiment", "model", "fold", "trial", "comparison", "event"]
-_DIGEST_LENGTH = 36  # longer ones do not fit MLflow's column
-
-
-class Trial(Protocol):
-    """What a finished trial must tell (``flowsheet.tuning.records.TrialRecord`` does)."""
-
-    @property
-    def number(self) -> int:
-        """Its place among the finished ones."""
-
-    @property
-    def state(self) -> str:
-        """complete, pruned or failed."""
-
-    @property
-    def params(self) -> Mapping[str, Any]:
-        """All of the model's parameters."""
-
-    @property
-    def value(self) -> float | None:
-        """The monitored metric."""
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
-
-    @property
-    def curve(self) -> Mapping[int, float]:
-        """Reported values by epoch or round."""
-
-    @property
-    def error(self) -> str | None:
-        """Why it failed."""
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """Data that a run used, without any of its rows."""
-
-    name: str
-    digest: str
-    source: str
-    context: str = "training"
-    counts: Mapping[str, int] | None = None
+"""What a run stands for; its tag ``flowsheet.level``."""
+_ENTITIES_PER_REQUEST = 100
+"""A server accepts at most so many parameters or tags at once."""
+_ENDED = {"FINISHED", "FAILED"}
 
 
 @dataclass(frozen=True)
 class ParentRun:
-    """The run of an experiment."""
+    """The run of an experiment or of a comparison."""
 
     run_id: str
     experiment_id: str
     finished: bool
-    """It was finished by an earlier call with the same key: nothing is left to record."""
+    """An earlier call with the same key has finished it: there is nothing left to record."""
 
 
 class Tracker:
-    """Records experiments in the store."""
+    """Records runs in MLflow."""
 
     def __init__(self, client: RetryingClient) -> None:
         self._client = client
@@ -104,6 +63,8 @@ class Tracker:
     def open(cls) -> Tracker:
         """A tracker on the configured store."""
         return cls(connect())
+
+    # Runs of experiments, models, folds and trials
 
     def start_experiment_run(
         self,
@@ -115,115 +76,142 @@ class Tracker:
         *,
         run_lock: str = "",
     ) -> ParentRun:
-        """The experiment's run: the one with this key, or a new one.
+        """Start the run of an experiment, or resume the one with this key.
 
-        ``key`` stands for everything that the experiment's results depend on. ``fingerprints``
-        (data, split, ...) become parameters. Configuration, installed versions and environment are
-        kept as artifacts. ``run_lock`` says whose run it is while it goes on, for
-        :meth:`close_stale_runs`.
+        Configuration, environment and installed packages become its artifacts.
+
+        Args:
+            config: the experiment.
+            key: digest of everything that the experiment's results depend on.
+            fingerprints: {name: fingerprint} of records, extract, windows and split; they become
+                parameters.
+            data: the data sets that it uses.
+            tags: further tags.
+            run_lock: lock of the experiment, by which :meth:`close_stale_runs` finds out whether
+                the run's process still exists.
         """
-        experiment_id = self._experiment(config.name)
+        experiment_id = self._ensure_experiment(config.name)
+        lock_tag = {stale_runs.RUN_LOCK: run_lock}
         with store_lock():
-            held = self._find(experiment_id, "experiment", {"flowsheet.key": key})
-            run_id = held.info.run_id if held else self._create(
-                experiment_id, "experiment", f"{config.name} {key[:8]}",
-                {"flowsheet.key": key, stale_runs.RUN_LOCK: run_lock, "mlflow.source.name": f"flowsheet run {config.name}"},
-            )  # fmt: skip
-        if held and held.info.status == "FINISHED":
+            run = self._find_run(experiment_id, "experiment", {"flowsheet.key": key})
+            if run:
+                run_id = str(run.info.run_id)
+            else:
+                source = {"mlflow.source.name": f"flowsheet run {config.name}"}
+                run_id = self._create_run(
+                    experiment_id,
+                    "experiment",
+                    f"{config.name} {key[:8]}",
+                    {"flowsheet.key": key, **source, **lock_tag},
+                )
+        if run and run.info.status == "FINISHED":
             return ParentRun(run_id, experiment_id, finished=True)
         self._client.update_run(run_id, status="RUNNING")
-        self._inputs(run_id, data)
+        inputs = [data_set.to_mlflow() for data_set in data]
+        if inputs:
+            self._client.log_inputs(run_id, inputs)
         self.log(
             run_id,
             params={**get_experiment_params(config), **(fingerprints or {})},
-            tags={**collect_code_version(), **(tags or {}), stale_runs.RUN_LOCK: run_lock},
+            tags={**collect_code_version(), **(tags or {}), **lock_tag},
         )
-        self._record(run_id, config)
+        self._log_configuration(run_id, config)
         if config.description:
-            self._client.set_tag(run_id, "mlflow.note.content", config.description)
+            self.set_description(run_id, config.description)
         return ParentRun(run_id, experiment_id, finished=False)
-
-    def start_comparison_run(self, experiment: str, key: str, runs: Mapping[str, str]) -> ParentRun:
-        """The run of a comparison of ``runs`` ({run id: experiment}): the one with this key, or a new one."""
-        experiment_id = self._experiment(experiment)
-        held = self._find(experiment_id, "comparison", {"flowsheet.key": key})
-        if held:
-            return ParentRun(
-                held.info.run_id, experiment_id, finished=held.info.status == "FINISHED"
-            )
-        tags = {"flowsheet.key": key, "mlflow.source.name": "flowsheet compare"}
-        run_id = self._create(
-            experiment_id, "comparison", " and ".join(sorted({*runs.values()}))[:200], tags
-        )
-        self.log(
-            run_id,
-            params={f"run.{i}": run for i, run in enumerate(runs)},
-            tags=collect_code_version(),
-        )
-        return ParentRun(run_id, experiment_id, finished=False)
-
-    def add_event_run(self, experiment: str, title: str, tags: Mapping[str, str]) -> str:
-        """A finished run that holds tags only."""
-        run_id = self._create(self._experiment(experiment), "event", title, tags)
-        self.finish(run_id)
-        return run_id
-
-    def list_event_tags(self, experiment: str) -> list[dict[str, str]]:
-        """The tags of all notes."""
-        held = self._client.get_experiment_by_name(experiment)
-        return (
-            [dict(run.data.tags) for run in self._below(held.experiment_id, "event", {})]
-            if held
-            else []
-        )
 
     def start_model_run(
         self, parent_id: str, name: str, training_key: str, params: Mapping[str, Any] | None = None
     ) -> str:
-        """The run of one model below its experiment's; ``params`` as ``model.<name>``."""
-        experiment_id = self._client.get_run(parent_id).info.experiment_id
-        tags = {
-            "mlflow.parentRunId": parent_id,
-            "flowsheet.model": name,
-            "flowsheet.training_key": training_key,
-        }
-        held = self._find(experiment_id, "model", tags)
-        run_id = str(held.info.run_id) if held else self._create(experiment_id, "model", name, tags)
+        """Start, or find, the run of a model below its experiment's run; returns its id.
+
+        Args:
+            parent_id: the experiment's run.
+            name: the model's name in the experiment.
+            training_key: stage key of the training.
+            params: the model's parameters; recorded as ``model.<name>``.
+        """
+        tags = {"flowsheet.model": name, "flowsheet.training_key": training_key}
+        run_id = self._ensure_child_run(parent_id, "model", name, tags)
         self.log(run_id, params={"model": name, **flatten(params or {}, "model.")})
         return run_id
 
     def start_fold_run(self, model_run_id: str, name: str, fold: str, training_key: str) -> str:
-        """The run of one model in one fold or replicate, below the model's own."""
-        experiment_id = self._client.get_run(model_run_id).info.experiment_id
-        tags = {
-            "mlflow.parentRunId": model_run_id,
-            "flowsheet.fold": fold,
-            "flowsheet.training_key": training_key,
-        }
-        held = self._find(experiment_id, "fold", tags)
-        run_id = (
-            str(held.info.run_id)
-            if held
-            else self._create(experiment_id, "fold", f"{name} {fold}", tags)
-        )
+        """Start, or find, the run of a model in one fold or replicate; returns its id.
+
+        Args:
+            model_run_id: the model's run, which is its parent.
+            name: the model's name in the experiment.
+            fold: label of the fold or replicate.
+            training_key: stage key of the training.
+        """
+        tags = {"flowsheet.fold": fold, "flowsheet.training_key": training_key}
+        run_id = self._ensure_child_run(model_run_id, "fold", f"{name} {fold}", tags)
         self.log(run_id, params={"model": name, "fold": fold})
         return run_id
 
     def sync_trials(self, run_id: str, metric: str, trials: Iterable[Trial]) -> None:
-        """Record the trials that are not yet recorded below a model's run."""
-        experiment_id = self._client.get_run(run_id).info.experiment_id
-        below = self._below(experiment_id, "trial", {"mlflow.parentRunId": run_id})
-        held = {run.data.tags["flowsheet.trial"]: run.info for run in below}
+        """Record the trials that are not recorded yet, as runs below a model's or fold's run.
+
+        Args:
+            run_id: the parent run.
+            metric: name of the tuned metric.
+            trials: finished trials.
+        """
+        experiment_id = self._get_experiment_id(run_id)
+        runs = self._search_runs(experiment_id, "trial", {"mlflow.parentRunId": run_id})
+        recorded = {run.data.tags["flowsheet.trial"]: run.info for run in runs}
         for trial in trials:
-            info = held.get(str(trial.number))
-            if info is None or info.status not in {"FINISHED", "FAILED"}:
+            info = recorded.get(str(trial.number))
+            if info is None:
                 tags = {"mlflow.parentRunId": run_id, "flowsheet.trial": str(trial.number)}
-                begun = (
-                    info.run_id
-                    if info
-                    else self._create(experiment_id, "trial", f"trial {trial.number}", tags)
-                )
-                self._trial(begun, metric, trial)
+                name = f"trial {trial.number}"
+                trial_run_id = self._create_run(experiment_id, "trial", name, tags)
+                self._log_trial(trial_run_id, metric, trial)
+            elif info.status not in _ENDED:
+                self._log_trial(info.run_id, metric, trial)
+
+    # Other runs
+
+    def start_comparison_run(self, experiment: str, key: str, runs: Mapping[str, str]) -> ParentRun:
+        """Start the run of a comparison, or find the one with this key.
+
+        Args:
+            experiment: MLflow experiment of the comparison.
+            key: digest of everything that the comparison depends on.
+            runs: {run id: experiment} of the compared runs.
+        """
+        experiment_id = self._ensure_experiment(experiment)
+        run = self._find_run(experiment_id, "comparison", {"flowsheet.key": key})
+        if run:
+            return ParentRun(run.info.run_id, experiment_id, run.info.status == "FINISHED")
+        tags = {"flowsheet.key": key, "mlflow.source.name": "flowsheet compare"}
+        name = " and ".join(sorted(set(runs.values())))[:200]
+        run_id = self._create_run(experiment_id, "comparison", name, tags)
+        params = {f"run.{i}": compared for i, compared in enumerate(runs)}
+        self.log(run_id, params=params, tags=collect_code_version())
+        return ParentRun(run_id, experiment_id, finished=False)
+
+    def add_event_run(self, experiment: str, title: str, tags: Mapping[str, str]) -> str:
+        """Add a finished run that consists of tags; returns its id.
+
+        Args:
+            experiment: its MLflow experiment.
+            title: its name.
+            tags: what happened.
+        """
+        run_id = self._create_run(self._ensure_experiment(experiment), "event", title, tags)
+        self.finish(run_id)
+        return run_id
+
+    def list_event_tags(self, experiment: str) -> list[dict[str, str]]:
+        """The tags of all event runs of an MLflow experiment."""
+        found = self._client.get_experiment_by_name(experiment)
+        if found is None:
+            return []
+        return [dict(run.data.tags) for run in self._search_runs(found.experiment_id, "event", {})]
+
+    # Values and states of a run
 
     def log(
         self,
@@ -234,80 +222,109 @@ class Tracker:
         tags: Mapping[str, str] | None = None,
         curves: Mapping[str, Mapping[int, float]] | None = None,
     ) -> None:
-        """Add values to a run; a parameter that it has keeps its value, a metric that is not estimable is left out."""
+        """Add values to a run.
+
+        Args:
+            run_id: the run.
+            params: {name: value}; a parameter that is recorded already keeps its value.
+            metrics: {name: value}; None and NaN (not estimable) are left out.
+            tags: {name: value}.
+            curves: {metric: {step: value}}.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         run = self._client.get_run(run_id)
-        # one time for all of a run's values: a value that is logged again is then the same value, not a second one
-        at = run.info.start_time
-        points = [(name, value, 0) for name, value in (metrics or {}).items() if value is not None]
-        points += [
-            (name, value, step)
-            for name, curve in (curves or {}).items()
-            for step, value in curve.items()
+        # always the same timestamp: a value that is logged twice does not become a second point
+        timestamp = run.info.start_time
+        entities: list[Any] = [
+            Metric(name, float(value), timestamp, step)
+            for name, value, step in _iter_points(metrics or {}, curves or {})
         ]
-        new = {
-            name: str(value)
-            for name, value in (params or {}).items()
-            if name not in run.data.params
-        }
-        every: list[Any] = [
-            Metric(name, float(v), at, step) for name, v, step in points if math.isfinite(v)
-        ]
-        every += [Param(name, value) for name, value in new.items()]
-        every += [RunTag(name, value) for name, value in (tags or {}).items()]
-        for start in range(
-            0, len(every), 100
-        ):  # the most parameters or tags that a server takes at once
-            some = every[start : start + 100]
-            self._client.log_batch(
-                run_id,
-                metrics=[entity for entity in some if isinstance(entity, Metric)],
-                params=[entity for entity in some if isinstance(entity, Param)],
-                tags=[entity for entity in some if isinstance(entity, RunTag)],
-            )
+        new_params = {name: p for name, p in (params or {}).items() if name not in run.data.params}
+        entities += [Param(name, str(value)) for name, value in new_params.items()]
+        entities += [RunTag(name, value) for name, value in (tags or {}).items()]
+        for start in range(0, len(entities), _ENTITIES_PER_REQUEST):
+            self._log_batch(run_id, entities[start : start + _ENTITIES_PER_REQUEST])
 
     def log_artifacts(self, run_id: str, folder: Path, name: str | None = None) -> None:
-        """Keep a folder's files as artifacts, below ``name``."""
+        """Record a folder's files as artifacts below ``name``."""
         self._client.log_artifacts(run_id, str(folder), name)
 
     def set_description(self, run_id: str, markdown: str) -> None:
-        """What the run's page says first."""
+        """Set the description on a run's page."""
         self._client.set_tag(run_id, "mlflow.note.content", markdown)
 
     def finish(self, run_id: str) -> None:
-        """The run ended well."""
+        """Mark a run as finished."""
         self._client.set_terminated(run_id, "FINISHED")
 
     def fail(self, run_id: str, reason: str, *, killed: bool = False) -> None:
-        """The run ended otherwise, and with it what is below; a later one with the same key takes it up."""
+        """Mark a run as failed and close its child runs; a later run with the same key resumes it.
+
+        Args:
+            run_id: the run.
+            reason: the error; secrets are masked.
+            killed: it was killed or interrupted.
+        """
         self.close_child_runs(run_id)
         self._client.set_tag(run_id, "flowsheet.error", mask_secrets(reason)[:5000])
         self._client.set_terminated(run_id, "KILLED" if killed else "FAILED")
 
     def close_child_runs(self, run_id: str) -> None:
-        """End the open runs below one: nobody works on them any more, or a server that was killed made them twice."""
+        """Close the open runs below a run, such as duplicates from repeated requests."""
         stale_runs.close_child_runs(self._client, run_id)
 
     def close_stale_runs(self, is_stale: stale_runs.IsStale) -> None:
-        """End the runs that a kill has left open; ``is_stale`` tells of a ``run_lock`` whether it is gone."""
+        """Close the open runs of killed processes."""
         for run_id in stale_runs.find_killed_runs(self._client, is_stale):
             self.fail(run_id, "its process was killed", killed=True)
 
-    def _trial(self, run_id: str, metric: str, trial: Trial) -> None:
+    def _log_batch(self, run_id: str, entities: Sequence[Any]) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._client.log_batch(
+            run_id,
+            metrics=[entity for entity in entities if isinstance(entity, Metric)],
+            params=[entity for entity in entities if isinstance(entity, Param)],
+            tags=[entity for entity in entities if isinstance(entity, RunTag)],
+        )
+
+    def _log_trial(self, run_id: str, metric: str, trial: Trial) -> None:
+        tags = {"flowsheet.state": trial.state}
+        if trial.error:
+            tags["flowsheet.error"] = mask_secrets(trial.error)
         self.log(
             run_id,
             params=flatten(trial.params, "model."),
             metrics={f"valid.{metric}": trial.value, "seconds": trial.seconds},
             curves={f"epoch.{metric}": trial.curve},
-            tags={
-                "flowsheet.state": trial.state,
-                **({"flowsheet.error": mask_secrets(trial.error)} if trial.error else {}),
-            },
+            tags=tags,
         )
         self._client.set_terminated(run_id, "FAILED" if trial.state == "failed" else "FINISHED")
 
-    def _create(self, experiment_id: str, level: Level, name: str, tags: Mapping[str, str]) -> str:
+    def _log_configuration(self, run_id: str, config: ExperimentConfig) -> None:
+        from omegaconf import OmegaConf
+
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            OmegaConf.save(OmegaConf.create(config.model_dump(mode="json")), folder / "config.yaml")
+            write_json(folder / "environment.json", collect_environment())
+            (folder / "requirements.txt").write_text(freeze_requirements())
+            self.log_artifacts(run_id, folder)
+
+    def _ensure_child_run(
+        self, parent_id: str, level: Level, name: str, tags: Mapping[str, str]
+    ) -> str:
+        experiment_id = self._get_experiment_id(parent_id)
+        all_tags = {"mlflow.parentRunId": parent_id, **tags}
+        run = self._find_run(experiment_id, level, all_tags)
+        return (
+            str(run.info.run_id) if run else self._create_run(experiment_id, level, name, all_tags)
+        )
+
+    def _create_run(
+        self, experiment_id: str, level: Level, name: str, tags: Mapping[str, str]
+    ) -> str:
         common = {
             "flowsheet.level": level,
             "mlflow.source.type": "LOCAL",
@@ -316,78 +333,40 @@ class Tracker:
         run = self._client.create_run(experiment_id, tags={**common, **tags}, run_name=name)
         return str(run.info.run_id)
 
-    def _find(self, experiment_id: str, level: Level, tags: Mapping[str, str]) -> Any | None:
-        found = self._below(experiment_id, level, tags)
-        return found[0] if found else None
+    def _find_run(self, experiment_id: str, level: Level, tags: Mapping[str, str]) -> Any | None:
+        runs = self._search_runs(experiment_id, level, tags)
+        return runs[0] if runs else None
 
-    def _below(self, experiment_id: str, level: Level, tags: Mapping[str, str]) -> list[Any]:
-        wanted = {"flowsheet.level": level, **tags}
-        text = " and ".join(f"tags.`{name}` = '{value}'" for name, value in wanted.items())
-        return list(self._client.search_runs([experiment_id], text, max_results=10_000))
+    def _search_runs(self, experiment_id: str, level: Level, tags: Mapping[str, str]) -> list[Any]:
+        conditions = {"flowsheet.level": level, **tags}
+        query = " and ".join(f"tags.`{name}` = '{value}'" for name, value in conditions.items())
+        return list(self._client.search_runs([experiment_id], query, max_results=10_000))
 
-    def _experiment(self, name: str) -> str:
+    def _get_experiment_id(self, run_id: str) -> str:
+        return str(self._client.get_run(run_id).info.experiment_id)
+
+    def _ensure_experiment(self, name: str) -> str:
+        """Id of an MLflow experiment, which is created or restored if necessary."""
         with store_lock():
-            held = self._client.get_experiment_by_name(name)
-            if held is None:
-                place = f"{artifact_root()}/{name}" if is_embedded() else None
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                location = f"{artifact_root()}/{name}" if is_embedded() else None
                 with ignore_already_exists():
-                    self._client.create_experiment(name, artifact_location=place)
-                held = self._client.get_experiment_by_name(name)
-            if held.lifecycle_stage == "deleted":
-                self._client.restore_experiment(held.experiment_id)
-            return str(held.experiment_id)
-
-    def _inputs(self, run_id: str, data: Iterable[DataSet]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        inputs = [
-            DatasetInput(
-                Dataset(
-                    d.name, d.digest[:_DIGEST_LENGTH], "flowsheet", d.source, profile=_profile(d)
-                ),
-                [InputTag("mlflow.data.context", d.context)],
-            )
-            for d in data
-        ]
-        if inputs:
-            self._client.log_inputs(run_id, inputs)
-
-    def _record(self, run_id: str, config: ExperimentConfig) -> None:
-        from omegaconf import OmegaConf
-
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            OmegaConf.save(OmegaConf.create(config.model_dump(mode="json")), folder / "config.yaml")
-            write_json(folder / "environment.json", collect_environment())
-            (folder / "requirements.txt").write_text(freeze_requirements())
-            self.log_artifacts(run_id, folder)
+                    self._client.create_experiment(name, artifact_location=location)
+                experiment = self._client.get_experiment_by_name(name)
+            if experiment.lifecycle_stage == "deleted":
+                self._client.restore_experiment(experiment.experiment_id)
+            return str(experiment.experiment_id)
 
 
-def list_runs(limit: int = 50) -> tuple[list[str], list[list[str]]]:
-    """The latest experiments' runs, newest first: header and rows."""
-    header = ["run", "experiment", "status", "started", "minutes", "best"]
-    if is_empty():
-        return header, []
-    client = connect()
-    names = {e.experiment_id: e.name for e in client.search_experiments(max_results=1000)}
-    runs = client.search_runs(
-        list(names),
-        "tags.`flowsheet.level` = 'experiment'",
-        max_results=limit,
-        order_by=["attributes.start_time DESC"],
-    )
-    return header, [_row(run, names) for run in runs]
-
-
-def _row(run: Any, names: Mapping[str, str]) -> list[str]:
-    info = run.info
-    started = format_local_minute(datetime.fromtimestamp(info.start_time / 1000, UTC))
-    minutes = f"{(info.end_time - info.start_time) / 60_000:.1f}" if info.end_time else ""
-    best = run.data.tags.get("flowsheet.best", "")
-    return [info.run_id, names[info.experiment_id], info.status.lower(), started, minutes, best]
-
-
-def _profile(data: DataSet) -> str | None:
-    import json
-
-    return json.dumps(dict(data.counts)) if data.counts else None
+def _iter_points(
+    metrics: Mapping[str, float | None], curves: Mapping[str, Mapping[int, float]]
+) -> Iterable[tuple[str, float, int]]:
+    """(metric, value, step) of all finite values."""
+    for name, value in metrics.items():
+        if value is not None and math.isfinite(value):
+            yield name, value, 0
+    for name, curve in curves.items():
+        for step, value in curve.items():
+            if math.isfinite(value):
+                yield name, value, step

@@ -1,4 +1,4 @@
-"""Where runs are recorded: the configured MLflow server, or a SQLite file under ``FLOWSHEET_HOME``."""
+"""The MLflow store: a configured server, or an SQLite file under ``FLOWSHEET_HOME``."""
 
 from __future__ import annotations
 
@@ -28,63 +28,64 @@ MLFLOW_DEFAULTS = {
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",  # after 0, 4, 8, ... 64 s: two minutes in all
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "6",  # after 0, 4, 8, ... 64 s: two minutes in total
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""MLflow reads these when it is imported; what the user has set stays."""
+"""Environment variables that MLflow reads when it is imported; the user's own values are kept."""
 
 ATTEMPTS = 8
-"""Tries of a call while another process holds the SQLite file, beyond the 20 s that MLflow itself waits."""
+"""Attempts of a call while another process has locked the SQLite file. MLflow itself waits 20 s in
+each of them."""
 
 _NO_ANSWER = re.compile(r"API request to \S+ failed with (timeout )?exception")
 
 
 class TrackerUnreachable(Unreachable):
-    """The MLflow server does not answer, and has been waited for already."""
+    """The MLflow server does not answer, after MLflow's own retries."""
 
 
 def tracking_uri() -> str:
     """``$MLFLOW_TRACKING_URI``, by default the SQLite file under ``FLOWSHEET_HOME``.
 
-    User and password of a server's URL move to the variables that MLflow has for them: its messages
-    quote the URL.
+    User and password in a server's URL move to MLflow's variables for them, because its messages
+    contain the URL.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     if uri and uri.startswith("http") and "@" in uri:
         parts = urlsplit(uri)
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username or "")
         os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
-        uri = os.environ["MLFLOW_TRACKING_URI"] = parts._replace(
-            netloc=parts.netloc.rpartition("@")[2]
-        ).geturl()
+        host = parts.netloc.rpartition("@")[2]
+        uri = parts._replace(netloc=host).geturl()
+        os.environ["MLFLOW_TRACKING_URI"] = uri
     return uri or f"sqlite:///{_folder() / 'mlflow.db'}"
 
 
 def artifact_root() -> str:
-    """Where the embedded store puts artifacts; a server decides for itself."""
+    """URI of the artifacts' folder beside the SQLite file; a server has its own."""
     return (_folder() / "artifacts").as_uri()
 
 
 def is_embedded() -> bool:
-    """Whether the store is an SQLite file, without a server that would look after artifacts."""
+    """Whether the store is an SQLite file, without a server."""
     return tracking_uri().startswith("sqlite:")
 
 
 def is_empty() -> bool:
-    """Whether nothing was ever recorded, told without making a store."""
+    """Whether nothing is recorded yet; does not create a store."""
     return not os.environ.get("MLFLOW_TRACKING_URI") and not (_folder() / "mlflow.db").exists()
 
 
-def store_lock() -> Any:
-    """A lock against other processes of this machine, for what must be looked up and then made."""
+def store_lock() -> contextlib.AbstractContextManager[Any]:
+    """A lock between processes of this machine, for looking something up and then creating it."""
     return exclusive_lock(_folder() / ".lock")
 
 
 def connect() -> RetryingClient:
-    """A client of the store, which is made when it is not there.
+    """A client of the store, which is created if necessary.
 
-    The first connection to an SQLite file makes its tables, about 3 s; two processes would trip
-    over each other.
+    The first connection to an SQLite file creates its tables in about 3 s, under a lock: two
+    processes at once would fail.
     """
     for name, value in MLFLOW_DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -95,21 +96,22 @@ def connect() -> RetryingClient:
 def _connect(uri: str) -> RetryingClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    logging.getLogger("urllib3.connectionpool").addHandler(_Waiting())
+    logging.getLogger("urllib3.connectionpool").addHandler(_RetryNotice())
     with store_lock():
         from mlflow import MlflowClient
 
-        client = MlflowClient(
-            tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri
-        )
-        patient = RetryingClient(client)
-        patient.search_experiments(max_results=1)
-        return patient
+        registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or uri
+        client = RetryingClient(MlflowClient(tracking_uri=uri, registry_uri=registry_uri))
+        client.search_experiments(max_results=1)
+        return client
 
 
 @contextlib.contextmanager
 def as_default() -> Iterator[None]:
-    """Make the store MLflow's default for a while: its registry looks a package up there, whoever the client is."""
+    """Make the store MLflow's default within the block.
+
+    MLflow's registry looks packages up in the default store, whatever store the client has.
+    """
     before = os.environ.get("MLFLOW_TRACKING_URI")
     os.environ["MLFLOW_TRACKING_URI"] = tracking_uri()
     try:
@@ -122,7 +124,10 @@ def as_default() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ignore_already_exists() -> Iterator[None]:
-    """Make what may be there by now: another machine made it, or a server that was killed before it answered."""
+    """Ignore the error that the created object exists.
+
+    Another machine may have created it, or a request that was repeated after a server's restart.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -132,8 +137,8 @@ def ignore_already_exists() -> Iterator[None]:
             raise
 
 
-class _Waiting(logging.Handler):
-    """Says that a server is waited for, which MLflow keeps to itself."""
+class _RetryNotice(logging.Handler):
+    """Prints that a server does not answer; MLflow retries silently."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno == logging.WARNING and str(record.msg).startswith("Retrying"):
@@ -141,11 +146,10 @@ class _Waiting(logging.Handler):
 
 
 class RetryingClient:
-    """An ``MlflowClient`` whose calls are tried again while another process holds the SQLite file.
+    """An ``MlflowClient`` that repeats calls while another process has locked the SQLite file.
 
-    A call that met a locked file has changed nothing, so that it may be repeated. A server that
-    does not answer is waited for by MLflow itself; after that a call raises
-    :class:`TrackerUnreachable`.
+    A call that fails because of the lock has changed nothing, so it can be repeated. For a server,
+    MLflow has its own retries; after these a call raises :class:`TrackerUnreachable`.
     """
 
     def __init__(self, client: MlflowClient) -> None:
@@ -154,7 +158,7 @@ class RetryingClient:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._client, name)
 
-        def patient(*args: Any, **kwargs: Any) -> Any:
+        def call_with_retries(*args: Any, **kwargs: Any) -> Any:
             for attempt in range(ATTEMPTS):
                 try:
                     return method(*args, **kwargs)
@@ -164,13 +168,13 @@ class RetryingClient:
                     if "database is locked" not in str(error) or attempt == ATTEMPTS - 1:
                         raise
                     time.sleep(random.uniform(0.05, 0.1) * 2**attempt)
-            raise AssertionError("unreachable")
+            raise AssertionError("the last attempt returns or raises")
 
-        return patient
+        return call_with_retries
 
 
 def _is_outage(error: Exception) -> bool:
-    """MLflow has no kind of its own for a server that is gone, or that answers with nothing but errors of its own."""
+    """Whether a server does not answer, or only with server errors; MLflow has no error class."""
     return type(error).__name__ == "MlflowException" and _NO_ANSWER.match(str(error)) is not None
 
 
@@ -178,7 +182,7 @@ def _unreachable() -> TrackerUnreachable:
     return TrackerUnreachable(
         "the MLflow server does not answer",
         where=tracking_uri(),
-        todo="see that it runs, then start again: what is finished is kept",
+        todo="check that it runs, then start again: finished steps are kept",
     )
 
 

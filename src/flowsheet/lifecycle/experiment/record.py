@@ -28,8 +28,9 @@ from flowsheet.lifecycle.model_card.card import save_card
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
+from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.runs import DataSet, ParentRun, Tracker
+from flowsheet.tracking.runs import ParentRun, Tracker
 from flowsheet.tracking.store import TrackerUnreachable
 
 

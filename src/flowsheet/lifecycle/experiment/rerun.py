@@ -17,14 +17,12 @@ from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.state.home import home
 from flowsheet.state.store import STORE
-from flowsheet.tracking.run_metadata import collect_code_version, collect_environment
+from flowsheet.tracking.run_metadata import (
+    collect_code_version,
+    collect_environment,
+    shorten_code_version,
+)
 from flowsheet.tracking.run_records import RunRecord, load_run_record
-
-_CODE_TAGS = {
-    "flowsheet.version": "version",
-    "mlflow.source.git.commit": "commit",
-    "flowsheet.git.dirty": "changed",
-}
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _load_record(reference: str) -> RunRecord:
 
 def _version_changes(old: RunRecord) -> list[ValueDiff]:
     """Differences between the recorded code and environment and the current ones."""
-    code = {_CODE_TAGS[tag]: value for tag, value in collect_code_version().items()}
+    code = shorten_code_version(collect_code_version())
     environment = collect_environment()
     old_python = {"python": old.environment["python"]}
     new_python = {"python": environment["python"]}
