@@ -67,7 +67,7 @@ def _typed(column: str) -> pl.Expr:
 
 @dataclass(frozen=True)
 class SourceResult:
-    """What the source makes of a folder."""
+    """The tables and batches that the source reads from a folder."""
 
     tables: Tables
     batches: list[StayBatch]

@@ -1,10 +1,10 @@
 """The catalogue: the variables and drugs that exist, their units and plausible ranges.
 
 ``concepts/variables.csv`` and ``concepts/drugs.csv`` have one row per concept; a source maps its
-own items to these names and converts to these units. A plausible range says what is possible for a
-living patient, not what is healthy; both bounds are included. Where published ranges would cut off
-values that are really charted in intensive care, the range is wider and ``source`` gives the
-reason.
+own items to these names and converts to these units. A plausible range contains the values that are
+possible for a living patient, not only healthy ones; both bounds are included. Where published
+ranges would exclude values that are really charted in intensive care, the range is wider and
+``source`` gives the reason.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ HOUR = 3_600_000_000
 """Microseconds."""
 
 NEVER = np.iinfo(np.int64).max // 4
-"""A time after every other, in microseconds: the end of an episode that has not ended."""
+"""A time after every other, in microseconds: the end of an episode without an end."""
 
 
 def microseconds(column: pl.Series) -> Ints:
@@ -40,7 +40,7 @@ def from_hours(hours: float) -> int:
 
 
 def ceil_div(a: Ints, b: int) -> Ints:
-    """a / b, rounded up.
+    """The quotient a / b, rounded up.
 
     >>> ceil_div(np.array([-1, 0, 1, 24, 25]), 24)
     array([0, 0, 1, 1, 2])
@@ -49,7 +49,7 @@ def ceil_div(a: Ints, b: int) -> Ints:
 
 
 def row_offsets(lengths: Ints) -> Ints:
-    """Where the rows of each stay begin, and behind the last one the number of rows, shape (S + 1,).
+    """The first row of each stay, and at the end the number of rows, shape (S + 1,).
 
     >>> row_offsets(np.array([2, 0, 3]))
     array([0, 2, 2, 5])
@@ -88,7 +88,7 @@ class TimeGrid:
         return np.where(self.stay_id[position] == stay_id, position, -1)
 
     def cover(self, start: Ints, stop: Ints) -> Bools:
-        """The rows in any of the ranges [start, stop), shape (N,); an empty range covers nothing."""
+        """The rows in any range [start, stop), shape (N,); an empty range covers no row."""
         size = self.rows + 1
         opened = np.bincount(start, minlength=size)
         closed = np.bincount(np.maximum(start, stop), minlength=size)

@@ -32,7 +32,8 @@ FRACTION_OR_PERCENT = "fraction_or_percent"
 def as_percent(value: pl.Expr) -> pl.Expr:
     """Values up to 1 are taken for fractions, the others for percentages.
 
-    >>> pl.DataFrame({"fio2": [0.4, 1.0, 40.0]}).select(as_percent(pl.col("fio2")))["fio2"].to_list()
+    >>> fio2 = pl.DataFrame({"fio2": [0.4, 1.0, 40.0]})
+    >>> fio2.select(as_percent(pl.col("fio2")))["fio2"].to_list()
     [40.0, 100.0, 40.0]
     """
     return pl.when(value <= 1).then(value * 100).otherwise(value)

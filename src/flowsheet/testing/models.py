@@ -226,7 +226,7 @@ class ModelConformance:
             _check_no_objects(file)
 
     def test_no_look_ahead(self, fitted: Model, test: Sequences) -> None:
-        """Changed rows after row k of a stay leave the predictions up to k unchanged, bit for bit."""
+        """Changes after row k of a stay do not change the predictions up to k, bit for bit."""
         before = fitted.predict_proba(test)
         for k in (1, 2, 5):
             later = test.step > k

@@ -47,7 +47,7 @@ class HourlyGrid(TimeGrid):
 
     @property
     def hour(self) -> Ints:
-        """h of each hour, shape (N,)."""
+        """The number h of each hour, shape (N,)."""
         return np.arange(self.rows) - self.per_row(self.offsets[:-1]) + 1
 
     @property
@@ -60,7 +60,7 @@ class HourlyGrid(TimeGrid):
         return self.positions(rows["stay_id"].to_numpy())
 
     def first_row(self, stay: Ints, time: Ints) -> Ints:
-        """The row of the first hour at or after ``time``; ``offsets[stay + 1]`` if there is none."""
+        """The row of the first hour at or after a time; ``offsets[stay + 1]`` if there is none."""
         hour = ceil_div(time - self.admitted[stay], HOUR)
         return np.asarray(self.offsets[stay] + np.clip(hour - 1, 0, self.lengths[stay]))
 
@@ -110,7 +110,7 @@ class HourlyGrid(TimeGrid):
 
 
 def forward_fill(values: Ints, known: Bools, offsets: Ints) -> tuple[Ints, Bools]:
-    """The last known value of the stay at each row, and whether there is one; 0 if there is none."""
+    """The stay's last known value at each row, and whether there is one; 0 if there is none."""
     first_of_stay = np.repeat(offsets[:-1], np.diff(offsets))
     last = np.maximum.accumulate(np.where(known, np.arange(len(values)), -1))
     has_value = last >= first_of_stay

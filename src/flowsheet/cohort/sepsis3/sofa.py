@@ -1,5 +1,6 @@
-"""The SOFA score of every hour (Vincent et al., Intensive Care Medicine 22:707-710, 1996,
-doi:10.1007/BF01709751).
+"""The SOFA score of every hour.
+
+Vincent et al., Intensive Care Medicine 22:707-710 (1996), doi:10.1007/BF01709751.
 
 The score of hour h is the worst score of the facts with time in (h - 24 h, h], computed
 ``charting_delay_hours`` later: a fact that arrives after that counts from its arrival, for the rest

@@ -123,7 +123,7 @@ def _confirmed_at(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options)
         from_hours(options.confirm_after_hours),
     )
     longest = from_hours(options.confirm_within_hours)
-    # A later dose may begin up to a day after its time, if only its date is recorded.
+    # A dose with only a date may be up to a day later than its time.
     dose, later = grid.pairs((stay, last + shortest - DAY, last + longest), (stay, time))
     is_late_enough = last[later] >= last[dose] + shortest[dose]
     both_known = np.maximum(known[dose], known[later])
@@ -152,7 +152,7 @@ def find_suspicions(
     culture_time, culture_last, culture_known = (microseconds(taken[name]) for name in columns)
     longest_after_dose = from_hours(options.antibiotic_first_hours)
     longest_before_dose = from_hours(options.culture_first_hours)
-    # A culture may be taken up to a day after its time, if only its date is recorded.
+    # A culture with only a date may be up to a day later than its time.
     low = dose_time - longest_before_dose - DAY
     high = dose_last + longest_after_dose
     dose, culture = grid.pairs((dose_stay, low, high), (culture_stay, culture_time))
@@ -204,7 +204,7 @@ def _near_stays(
 
 
 def _reach(options: Sepsis3Options) -> int:
-    """The longest time between a stay and a fact that affects it, if all spans follow each other."""
+    """The longest time between a stay and a fact that affects it: the sum of all spans."""
     hours = (
         options.culture_first_hours
         + options.antibiotic_first_hours
