@@ -1,29 +1,29 @@
-"""Cohorts that YAIB-cohorts made: hourly tables with a label, from MIMIC, eICU, HiRID or AUMCdb.
+"""Cohorts of YAIB-cohorts: hourly tables with a label, from MIMIC, eICU, HiRID or AUMCdb.
 
 van de Water et al., Yet Another ICU Benchmark, ICLR 2024, arXiv:2306.05109; the files are written
-by https://github.com/rvandewater/YAIB-cohorts. A folder holds ``dyn.parquet`` (a row an hour, a
-column a measurement), ``outc.parquet`` (a label an hour) and ``sta.parquet`` (a row a stay: age,
-sex, height, weight).
+by https://github.com/rvandewater/YAIB-cohorts. A folder contains ``dyn.parquet`` (a row for each
+hour, a column for each measurement), ``outc.parquet`` (a label for each hour) and ``sta.parquet``
+(a row for each stay: age, sex, height, weight).
 
 **Time.** Hour h covers [h, h + 1) after admission (ricu rounds times down), and a value is the
-hour's median, or its sum for urine: it is true and known at the hour's end, h + 1. Admission is
-``EPOCH``. The last hour is the one of discharge, of the seventh day's end, or of six hours after
-onset, whichever is first: the record ends there.
+median of the hour, or its sum for urine: it is true and known at the end of the hour, h + 1.
+Admission is ``EPOCH``. The last hour is that of discharge, of the end of the seventh day, or of six
+hours after onset, whichever is first: the record ends there.
 
-**Label.** ``R/sepsis.R`` and its ``outcome_window(c(6, 6))`` label the hours from six before onset
-to six after it, so the onset's hour is six after the first hour labelled true. YAIB takes the first
-onset alone and stops looking six hours later: an episode has no end. A stay whose label turns false
-again was not made in that way and is set aside.
+**Label.** ``R/sepsis.R`` with its ``outcome_window(c(6, 6))`` labels the hours from six before onset
+to six after it, so the hour of onset is six after the first hour labelled true. YAIB labels the
+first onset only, and the record ends six hours later: an episode has no end. A stay whose label
+becomes false again was not written by that code, and is quarantined.
 
-**Known.** Onset is the hour of a SOFA rise, from 48 h before suspicion to 24 h after it; suspicion
-is the earlier of culture and antibiotic, the antibiotic at most 72 h after the culture
-(``ricu::susp_inf``) and given for 72 h on (``abx_cont``). Only then is the definition met for
-certain: up to 48 + 72 + 72 h after the onset that it dates back. As the record stops six hours
-after onset, no model can be told its label in time.
+**Known.** The onset is the hour of a SOFA increase, from 48 h before suspicion to 24 h after it;
+suspicion is the earlier of culture and antibiotic, the antibiotic at most 72 h after the culture
+(``ricu::susp_inf``) and given for the following 72 h (``abx_cont``). The definition is certainly
+fulfilled only up to 48 + 72 + 72 h after the onset, which is then dated back. As the record ends six
+hours after onset, no model can get its label in time.
 
-**Subjects.** The files name stays, not patients. A column ``subject_id`` in ``sta.parquet`` is
-taken where somebody adds it; without one each stay counts as its own subject, and a readmission
-cannot be kept out of the other split.
+**Subjects.** The files identify stays, not patients. A column ``subject_id`` in ``sta.parquet`` is
+used if it was added; without one each stay counts as a separate subject, and readmissions of a
+patient may end up in different parts of a split.
 """
 
 from __future__ import annotations
@@ -37,40 +37,41 @@ from pydantic import Field
 
 from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
-from flowsheet.cohort.sources.yaib import tables as _yaib
+from flowsheet.cohort.sources.yaib.files import FILES, CohortFiles, find_defects
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
 
-SAME = (
-    "alb alp alt ast basos be bicar bili bili_dir bnd bun ca cai ck ckmb cl crea crp dbp egcs eos etco2 fgn fio2 gcs "
-    "glu hct hgb hr inr_pt k lact lymph map mch mchc mcv methb mg mgcs na neut o2sat pco2 ph phos plt po2 pt ptt rass "
-    "rbc rdw resp sao2 sbp temp tnt tri urine vgcs wbc"
+SHARED_CONCEPTS = (
+    "alb alp alt ast basos be bicar bili bili_dir bnd bun ca cai ck ckmb cl crea crp dbp egcs eos "
+    "etco2 fgn fio2 gcs glu hct hgb hr inr_pt k lact lymph map mch mchc mcv methb mg mgcs na neut "
+    "o2sat pco2 ph phos plt po2 pt ptt rass rbc rdw resp sao2 sbp temp tnt tri urine vgcs wbc"
 )
-"""ricu's concepts that bear the catalogue's name and unit; YAIB's cohorts hold 48 of them."""
+"""Concepts of ricu with the catalogue's name and unit; YAIB's cohorts contain 48 of them."""
 
-COLUMNS = {name: name for name in SAME.split()} | {"tgcs": "gcs"}
-"""Columns of ``dyn`` and the variables that they are."""
+COLUMNS = {name: name for name in SHARED_CONCEPTS.split()} | {"tgcs": "gcs"}
+"""Columns of ``dyn`` and their variables."""
 
 SEXES = {"female": "F", "f": "F", "male": "M", "m": "M"}
-STAYS_A_BATCH = 4_000
+STAYS_PER_BATCH = 4_000
+_STATIC_COLUMNS = ("age", "sex", "height", "weight")
 _KEYS = {"stay_id", "time"}
 
 
 class YaibOptions(FrozenModel):
-    """How the label is read."""
+    """How the label is interpreted."""
 
     label_lead_hours: Annotated[int, Field(ge=0, le=168)] = 6
     """Hours before onset from which the label is true."""
     label_known_after_hours: Annotated[float, Field(ge=0, le=10_000)] = 192.0
-    """Hours after onset until the label counts as known (see the module's notes)."""
+    """Hours after onset until the label is known (see the module's docstring)."""
 
 
 @SOURCES.register("yaib")
 class Yaib(Source):
-    """A YAIB cohort, some thousand stays at a time."""
+    """A YAIB cohort, read in batches of some thousand stays."""
 
     Options: ClassVar[type[FrozenModel]] = YaibOptions
-    licence: str = "as the database states it that the cohort was made from"
+    licence: str = "as stated by the owner of the database"
     rules: ClassVar[tuple[str, ...]] = (
         "in_every_file",
         "duplicate_stay",
@@ -85,85 +86,82 @@ class Yaib(Source):
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
         assert path is not None
-        self._cohort = _yaib.Cohort.open(path, set(COLUMNS))
-        present = set(self._cohort.schemas["dyn"])
+        self._files = CohortFiles.open(path, set(COLUMNS))
+        present = set(self._files.schemas["dyn"])
         self._columns = {column: name for column, name in COLUMNS.items() if column in present}
         if "gcs" in present:
             self._columns.pop("tgcs", None)
         self.variables = tuple(dict.fromkeys(self._columns.values()))
 
     def fingerprint(self) -> str:
-        """sha256 over the three files' own."""
-        return digest({name: file_digest(self._cohort.file(name)) for name in _yaib.FILES})
+        """sha256 of the sha256 of the three files."""
+        return digest({name: file_digest(self._files.path(name)) for name in FILES})
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order."""
-        ids = self._cohort.stays()
-        left_out = self._unused()
-        for some in ids.to_frame().iter_slices(STAYS_A_BATCH):
-            low, high = int(some["stay_id"][0]), int(some["stay_id"][-1])
-            yield self._batch(low, high, some.height, left_out)
-            left_out = {}
+        exclusions = self._count_unknown_columns()
+        for stays in self._files.read_stay_ids().to_frame().iter_slices(STAYS_PER_BATCH):
+            yield self._make_batch(stays["stay_id"], exclusions)
+            exclusions = {}
 
-    def _batch(self, low: int, high: int, offered: int, left_out: dict[str, int]) -> StayBatch:
-        read = self._cohort.read
-        more = [column for column in ("subject_id",) if column in self._cohort.schemas["sta"]]
-        sta = read("sta", "age", "sex", "height", "weight", *more, low=low, high=high)
-        outc = read("outc", "hour", "label", low=low, high=high).with_columns(
-            pl.col("label").cast(pl.Float64)
-        )
-        dyn = read("dyn", "hour", *self._columns, low=low, high=high)
-        spoilt = _yaib.broken(sta, dyn, outc)
+    def _make_batch(self, stay_ids: pl.Series, exclusions: dict[str, int]) -> StayBatch:
+        first = int(stay_ids[0])
+        last = int(stay_ids[-1])
+        optional = [c for c in ("subject_id",) if c in self._files.schemas["sta"]]
+        read = self._files.read
+        sta = read("sta", *_STATIC_COLUMNS, *optional, first=first, last=last)
+        dyn = read("dyn", "hour", *self._columns, first=first, last=last)
+        outc = read("outc", "hour", "label", first=first, last=last)
+        outc = outc.with_columns(pl.col("label").cast(pl.Float64))
+        defects = find_defects(sta, dyn, outc)
         sta, dyn, outc = (
-            f.join(spoilt, on="stay_id", how="anti", maintain_order="left")
-            for f in (sta, dyn, outc)
+            frame.join(defects, on="stay_id", how="anti", maintain_order="left")
+            for frame in (sta, dyn, outc)
         )
+        offered = len(stay_ids)
         return StayBatch(
-            stays=_stays(sta, outc),
-            events=_events(dyn, self._columns),
-            episodes=_episodes(outc, self.options),
-            defects=spoilt.select(list(DEFECTS)),
-            attrition={"in the cohort's files": offered, "readable": offered - spoilt.height},
-            exclusions=left_out,
+            stays=_make_stays(sta, outc),
+            events=_make_events(dyn, self._columns),
+            episodes=_make_episodes(outc, self.options),
+            defects=defects.select(list(DEFECTS)),
+            attrition={"in the cohort's files": offered, "readable": offered - defects.height},
+            exclusions=exclusions,
         )
 
-    def _unused(self) -> dict[str, int]:
-        """Values in columns that are no variable of the catalogue."""
-        used = {"dyn": _KEYS | self._columns.keys(), "outc": _KEYS | {"label"}}
-        used["sta"] = {"stay_id", "age", "sex", "height", "weight", "subject_id"}
-        unknown = {
-            name: [column for column in schema if column not in used[name]]
-            for name, schema in self._cohort.schemas.items()
+    def _count_unknown_columns(self) -> dict[str, int]:
+        """The number of values in each column that is not a variable of the catalogue."""
+        known = {
+            "sta": {"stay_id", *_STATIC_COLUMNS, "subject_id"},
+            "dyn": _KEYS | self._columns.keys(),
+            "outc": _KEYS | {"label"},
         }
-        counts = {
-            name: self._cohort.read(name, *columns) for name, columns in unknown.items() if columns
-        }
-        return {
-            f"{name}.parquet: the column {column!r} is no variable that is known": int(
-                frame[column].count()
-            )
-            for name, frame in counts.items()
-            for column in unknown[name]
-        }
+        counts: dict[str, int] = {}
+        for name, schema in self._files.schemas.items():
+            columns = [column for column in schema if column not in known[name]]
+            values = self._files.read(name, *columns) if columns else pl.DataFrame()
+            for column in columns:
+                reason = f"{name}.parquet: the column {column!r} is not a known variable"
+                counts[reason] = int(values[column].count())
+        return counts
 
 
-def _after(hours: pl.Expr) -> pl.Expr:
-    """The moment that many hours after admission."""
+def _after_admission(hours: pl.Expr) -> pl.Expr:
+    """The time that many hours after admission."""
     return pl.lit(EPOCH) + pl.duration(microseconds=(hours * 3.6e9).round().cast(pl.Int64))
 
 
-def _stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
+def _make_stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
     hours = outc.group_by("stay_id").agg(first=pl.col("hour").min(), last=pl.col("hour").max())
-    people = sta.join(hours, on="stay_id", how="inner", maintain_order="left")
+    rows = sta.join(hours, on="stay_id", how="inner", maintain_order="left")
     sex = pl.col("sex").cast(pl.String)
-    stays = people.select(
+    stays = rows.select(
         "stay_id",
         subject_id="subject_id" if "subject_id" in sta.columns else "stay_id",
         site=pl.lit(None),
         hospital_admitted_at=pl.lit(None),
         admitted_at=pl.lit(EPOCH),
-        observed_from=pl.when(pl.col("first") > 0).then(_after(pl.col("first"))),
-        discharged_at=_after(pl.col("last") + 1),
+        observed_from=pl.when(pl.col("first") > 0).then(_after_admission(pl.col("first"))),
+        discharged_at=_after_admission(pl.col("last") + 1),
         age="age",
         sex=sex.str.to_lowercase().replace_strict(SEXES, default=sex),
         height_cm="height",
@@ -171,31 +169,26 @@ def _stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
         unit=pl.lit(None),
         admission_type=pl.lit(None),
     )
-    missing = pl.col("age", "height_cm", "weight_kg").cast(pl.Float64).fill_nan(None)
-    return stays.with_columns(missing).cast(pl.Schema(STAYS))
+    numbers = pl.col("age", "height_cm", "weight_kg").cast(pl.Float64).fill_nan(None)
+    return stays.with_columns(numbers).cast(pl.Schema(STAYS))
 
 
-def _events(dyn: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
-    told = dyn.select(
-        "stay_id", pl.col(list(columns)).cast(pl.Float64), time=_after(pl.col("hour") + 1)
-    )
-    long = told.rename(columns).unpivot(index=["stay_id", "time"], variable_name="variable")
-    long = long.with_columns(pl.col("value").fill_nan(None), known_at="time").drop_nulls("value")
-    return long.select(list(EVENTS)).cast(pl.Schema(EVENTS))
+def _make_events(dyn: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
+    time = _after_admission(pl.col("hour") + 1)
+    wide = dyn.select("stay_id", pl.col(list(columns)).cast(pl.Float64), time=time).rename(columns)
+    long = wide.unpivot(index=["stay_id", "time"], variable_name="variable")
+    events = long.with_columns(pl.col("value").fill_nan(None), known_at="time")
+    return events.drop_nulls("value").select(list(EVENTS)).cast(pl.Schema(EVENTS))
 
 
-def _episodes(outc: pl.DataFrame, options: YaibOptions) -> pl.DataFrame:
-    first = (
-        outc.filter(pl.col("label") == 1)
-        .group_by("stay_id")
-        .agg(pl.col("hour").min())
-        .sort("stay_id")
-    )
+def _make_episodes(outc: pl.DataFrame, options: YaibOptions) -> pl.DataFrame:
+    septic = outc.filter(pl.col("label") == 1)
+    first = septic.group_by("stay_id").agg(pl.col("hour").min()).sort("stay_id")
     onset = pl.col("hour") + 1 + options.label_lead_hours
     episodes = first.select(
         "stay_id",
-        onset=_after(onset),
+        onset=_after_admission(onset),
         end=pl.lit(None),
-        known_at=_after(onset + options.label_known_after_hours),
+        known_at=_after_admission(onset + options.label_known_after_hours),
     )
     return episodes.cast(pl.Schema(EPISODES))

@@ -1,0 +1,213 @@
+"""Damaged stays are quarantined alone; files that are not a cohort are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flowsheet.cohort.schema import EPOCH
+from flowsheet.errors import CheckFailed
+from flowsheet.testing import yaib
+from tests.cohort.sources.yaib.conftest import (
+    change_columns,
+    change_row,
+    drop_column,
+    keep_rows,
+    repeat_row,
+    run_ingest,
+)
+
+Damage = Callable[[yaib.Frames], yaib.Frames]
+ROW = 3  # hour 3 of stay 11
+IS_OTHER_STAY = pl.col("stay_id") != 11
+IS_OTHER_HOUR = pl.col("time") != timedelta(hours=3)
+
+
+def set_numeric_label(frames: yaib.Frames, value: float) -> yaib.Frames:
+    frames = change_columns(frames, "outc", label=pl.col("label").cast(pl.Float64))
+    return change_row(frames, "outc", ROW, label=value)
+
+
+DEFECTS: dict[str, tuple[Damage, str, str]] = {
+    "label is 2": (
+        lambda frames: set_numeric_label(frames, 2.0),
+        "label",
+        "outc.parquet stay 11, hour 3.0",
+    ),
+    "label is null": (
+        lambda frames: change_row(frames, "outc", ROW, label=None),
+        "label",
+        "outc.parquet stay 11, hour 3.0",
+    ),
+    "label is NaN": (
+        lambda frames: set_numeric_label(frames, float("nan")),
+        "label",
+        "outc.parquet stay 11, hour 3.0",
+    ),
+    "label returns": (
+        lambda frames: change_row(frames, "outc", ROW, label=True),
+        "label_returns",
+        "outc.parquet stay 11, hour 4.0",
+    ),
+    "hour is a fraction": (
+        lambda frames: change_row(frames, "dyn", ROW, time=timedelta(hours=3.5)),
+        "hour_number",
+        "dyn.parquet stay 11, hour 3.5",
+    ),
+    "hour is negative": (
+        lambda frames: change_row(frames, "outc", 0, time=timedelta(hours=-1)),
+        "hour_number",
+        "outc.parquet stay 11, hour -1.0",
+    ),
+    "hour is null": (
+        lambda frames: change_row(frames, "dyn", ROW, time=None),
+        "hour_number",
+        "dyn.parquet stay 11",
+    ),
+    "hour is repeated in dyn": (
+        lambda frames: repeat_row(frames, "dyn", ROW),
+        "duplicate_hour",
+        "dyn.parquet stay 11, hour 3.0",
+    ),
+    "hour is repeated in outc": (
+        lambda frames: repeat_row(frames, "outc", ROW),
+        "duplicate_hour",
+        "outc.parquet stay 11, hour 3.0",
+    ),
+    "hour is missing": (
+        lambda frames: keep_rows(frames, "outc", IS_OTHER_STAY | IS_OTHER_HOUR),
+        "missing_hour",
+        "outc.parquet stay 11, hour 4.0",
+    ),
+    "labels end early": (
+        lambda frames: keep_rows(
+            frames, "outc", IS_OTHER_STAY | (pl.col("time") < timedelta(hours=9))
+        ),
+        "same_hours",
+        "dyn.parquet stay 11, hour 0.0",
+    ),
+    "missing in sta": (
+        lambda frames: keep_rows(frames, "sta", IS_OTHER_STAY),
+        "in_every_file",
+        "sta.parquet stay 11",
+    ),
+    "missing in dyn": (
+        lambda frames: keep_rows(frames, "dyn", IS_OTHER_STAY),
+        "in_every_file",
+        "dyn.parquet stay 11",
+    ),
+    "missing in outc": (
+        lambda frames: keep_rows(frames, "outc", IS_OTHER_STAY),
+        "in_every_file",
+        "outc.parquet stay 11",
+    ),
+    "repeated in sta": (
+        lambda frames: repeat_row(frames, "sta", 0),
+        "duplicate_stay",
+        "sta.parquet stay 11",
+    ),
+    "unknown sex": (
+        lambda frames: change_row(frames, "sta", 0, sex="Klingon"),
+        "known_sex",
+        "stay 11",
+    ),
+    "age of 400": (
+        lambda frames: change_row(frames, "sta", 0, age=400.0),
+        "plausible_range",
+        "stay 11",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DEFECTS)
+def test_a_damaged_stay_is_named_and_quarantined_alone(tmp_path: Path, case: str):
+    damage, rule, key = DEFECTS[case]
+    raw = yaib.write_frames(tmp_path / "raw", damage(yaib.make_frames()))
+    extract = run_ingest(raw, tmp_path / "out")
+    quarantined = pl.read_parquet(extract.path / "quarantine.parquet").filter(rule=rule)
+    assert quarantined.select("table", "key").rows() == [("stays", key)]
+    tables = extract.tables()
+    assert tables.stays["stay_id"].to_list() == [12, 13, 14]
+    assert set(tables.events["stay_id"]) == {12, 13, 14}
+    with pytest.raises(CheckFailed, match=rule):
+        run_ingest(raw, tmp_path / "strict", max_share=0.02)
+
+
+TEXT = pl.lit("x")
+REFUSED: dict[str, tuple[Damage, tuple[str, ...]]] = {
+    "dyn without hours": (
+        lambda frames: drop_column(frames, "dyn", "time"),
+        ("dyn.parquet", "'time'"),
+    ),
+    "one label a stay": (
+        lambda frames: drop_column(frames, "outc", "time"),
+        ("outc.parquet", "hourly task"),
+    ),
+    "no label": (
+        lambda frames: drop_column(frames, "outc", "label"),
+        ("outc.parquet", "'label'"),
+    ),
+    "no sex": (
+        lambda frames: drop_column(frames, "sta", "sex"),
+        ("sta.parquet", "'sex'", "empty"),
+    ),
+    "measurements are texts": (
+        lambda frames: change_columns(frames, "dyn", hr=TEXT),
+        ("'hr'", "String", "numbers"),
+    ),
+    "ids are texts": (
+        lambda frames: change_columns(frames, "sta", stay_id=TEXT),
+        ("'stay_id'", "whole numbers"),
+    ),
+    "hours are dates": (
+        lambda frames: change_columns(frames, "dyn", time=pl.lit(EPOCH)),
+        ("'time'", "Datetime", "hours since admission"),
+    ),
+    "labels are texts": (
+        lambda frames: change_columns(frames, "outc", label=TEXT),
+        ("'label'", "String"),
+    ),
+    "a row without a stay": (
+        lambda frames: change_row(frames, "dyn", ROW, stay_id=None),
+        ("1 rows have no stay", "dyn.parquet"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_error_for_files_that_are_not_a_cohort_names_file_and_column(tmp_path: Path, case: str):
+    damage, parts = REFUSED[case]
+    raw = yaib.write_frames(tmp_path / "raw", damage(yaib.make_frames()))
+    with pytest.raises(CheckFailed) as error:
+        run_ingest(raw, tmp_path / "out")
+    message = str(error.value)
+    assert all(part in message for part in parts), message
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1 this is no parquet", "truncated"])
+def test_the_error_for_a_missing_or_damaged_file_names_it(
+    tmp_path: Path, content: bytes | str | None
+):
+    raw = yaib.write_frames(tmp_path / "raw", yaib.make_frames())
+    file = raw / "outc.parquet"
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:-100] if isinstance(content, str) else content)
+    with pytest.raises(CheckFailed, match=r"outc\.parquet"):
+        run_ingest(raw, tmp_path / "out")
+
+
+def test_the_error_for_a_damaged_page_names_the_file(tmp_path: Path):
+    raw = yaib.write_frames(tmp_path / "raw", yaib.make_frames())
+    file = raw / "dyn.parquet"
+    data = bytearray(file.read_bytes())
+    data[4:60] = b"\xff" * 56
+    file.write_bytes(bytes(data))
+    with pytest.raises(CheckFailed, match=r"dyn\.parquet"):
+        run_ingest(raw, tmp_path / "out")
