@@ -1,4 +1,4 @@
-"""The regular grid: the steps of each stay, their prediction times, and the cell of a known fact.
+"""The regular grid: the steps of each stay, their prediction times, and the cells of events.
 
 Step k of a stay covers (t(k-1), t(k)] with t(k) = admitted_at + k * step, counted from 1. A stay
 has ceil((discharged_at - admitted_at) / step) steps. Its first row is step 1, or the step that

@@ -149,7 +149,7 @@ def _assign_first_site(table: SubjectTable) -> SubjectTable:
 def _hold_out_sites(
     table: SubjectTable, sites: tuple[str, ...], evaluation: EvaluationConfig, seed: int
 ) -> Split:
-    """Ints with any stay at one of the sites are the test part, with all their stays."""
+    """Subjects with any stay at one of the sites are the test part, with all their stays."""
     at_sites = np.unique(table.subject[np.isin(table.site, sites)])
     groups, sizes = [], []
     for group in group_by_event(table.subject, table.has_event, str(seed)):

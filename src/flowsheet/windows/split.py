@@ -63,8 +63,8 @@ def make_split(subjects: Ints, has_event: Bools, evaluation: EvaluationConfig, s
 
     Within each of the two groups, with and without the event, the subjects are ordered by a hash
     of (seed, subject): the first are the test subjects, the next ones the validation subjects.
-    The split therefore depends only on who is in which group, not on rows, threads, processes or
-    versions of libraries, and a subject who joins one group changes nothing in the other group.
+    The split therefore depends only on the groups of the subjects, not on rows, threads, processes
+    or versions of libraries, and a new subject in one group changes nothing in the other group.
 
     Args:
         subjects: Subject ids, one element a subject or one a stay, in any order.
@@ -80,7 +80,7 @@ def make_split(subjects: Ints, has_event: Bools, evaluation: EvaluationConfig, s
 
 
 def group_by_event(subjects: Ints, has_event: Bools, salt: str) -> list[Ints]:
-    """Ints who ever had the event, and the others; each ordered by a hash of (salt, subject)."""
+    """Subjects with and without the event; each group in the order of a hash of (salt, subject)."""
     unique, position = np.unique(subjects, return_inverse=True)
     ever = np.bincount(position, weights=has_event, minlength=len(unique)) > 0
     return [_order_by_hash(unique[ever], salt), _order_by_hash(unique[~ever], salt)]
@@ -140,7 +140,7 @@ def _order_by_hash(subjects: Ints, salt: str) -> Ints:
 
 
 def _allocate(groups: Sequence[Ints], available: Sequence[int], share: float) -> list[int]:
-    """Ints of each group for a part: ``share`` of the group, ``available`` at most.
+    """Subjects of each group for a part: ``share`` of the group, ``available`` at most.
 
     Where this rounds to none at all, one subject comes from the group with most available.
     """

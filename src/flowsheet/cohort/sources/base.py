@@ -37,7 +37,7 @@ class StayBatch:
     The quarantine policy of the cohort applies to them as to every other broken rule.
     """
     attrition: dict[str, int] = field(default_factory=dict)
-    """Stays that remain after each selection step ("in the raw tables", "age >= 18", ...), in order.
+    """Stays that remain after each selection step ("in the raw tables", "age >= 18", ...).
 
     Like the next two, it is summed over batches.
     """

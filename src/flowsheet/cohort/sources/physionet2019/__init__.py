@@ -17,11 +17,11 @@ in a row. The definition is certainly fulfilled only up to 24 + 72 + 72 h after 
 then dated back.
 
 **Units.** ``FiO2`` is a fraction here and percent in the catalogue. A value above 1 is taken as
-percent already (set A has a 7 and a 10): no fraction is above 1, and nobody breathes 1% oxygen.
-Lactate and magnesium have the catalogue's units, although the challenge's table of variables says
-otherwise: their medians are 1.8 and 2.0.
+percent already (set A has a 7 and a 10): no fraction is above 1, and 1% oxygen cannot be breathed.
+Lactate and magnesium have the catalogue's units, contrary to the challenge's table of variables:
+their medians are 1.8 and 2.0.
 
-**Defects.** A defect of a file's structure quarantines the whole patient, with file, row and rule: a
+**Defects.** A defect of a file's structure quarantines the patient, with file, row and rule: a
 column that is missing or extra (another order is accepted), a row with too few or too many fields,
 bytes that are not UTF-8, no rows, an hour that is not a whole number, is repeated, decreases or is
 missing, a label other than 0 or 1 or one that returns to 0, age or another fixed column that
@@ -191,7 +191,7 @@ def _make_name_defects(number: int | None, names: list[str]) -> list[dict[str, o
 
 
 def _row_rules() -> list[tuple[str, str, pl.Expr]]:
-    """(rule, column, where it is broken); of several broken rules of a row the first is reported."""
+    """(rule, column, where it is broken); the first broken rule of a row is reported."""
     hour = pl.col("ICULOS")
     label = pl.col("SepsisLabel")
     same_patient = pl.col("patient") == pl.col("patient").shift(1)

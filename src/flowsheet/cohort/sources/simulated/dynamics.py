@@ -50,7 +50,7 @@ class Patients:
 class Trajectory:
     """What happens to the patients in T steps; D drugs, F factors.
 
-    Steps beyond the length of a stay are simulated too, but mean nothing.
+    Steps beyond the length of a stay are simulated too, but have no meaning.
     """
 
     doses: Floats  # (S, T, D) amount given in step k

@@ -8,18 +8,18 @@ hour, a column for each measurement), ``outc.parquet`` (a label for each hour) a
 **Time.** Hour h covers [h, h + 1) after admission (ricu rounds times down), and a value is the
 median of the hour, or its sum for urine: it is true and known at the end of the hour, h + 1.
 Admission is ``EPOCH``. The last hour is that of discharge, of the end of the seventh day, or of six
-hours after onset, whichever is first: the record ends there.
+hours after onset, the earliest of them: the record ends there.
 
-**Label.** ``R/sepsis.R`` with its ``outcome_window(c(6, 6))`` labels the hours from six before onset
-to six after it, so the hour of onset is six after the first hour labelled true. YAIB labels the
-first onset only, and the record ends six hours later: an episode has no end. A stay whose label
+**Label.** ``R/sepsis.R`` with its ``outcome_window(c(6, 6))`` labels the hours from six before the
+onset to six after it, so the hour of onset is six after the first hour labelled true. YAIB labels
+the first onset only, and the record ends six hours later: an episode has no end. A stay whose label
 becomes false again was not written by that code, and is quarantined.
 
 **Known.** The onset is the hour of a SOFA increase, from 48 h before suspicion to 24 h after it;
 suspicion is the earlier of culture and antibiotic, the antibiotic at most 72 h after the culture
 (``ricu::susp_inf``) and given for the following 72 h (``abx_cont``). The definition is certainly
-fulfilled only up to 48 + 72 + 72 h after the onset, which is then dated back. As the record ends six
-hours after onset, no model can get its label in time.
+fulfilled only up to 48 + 72 + 72 h after the onset, which is then dated back. As the record ends
+six hours after onset, no model can get its label in time.
 
 **Subjects.** The files identify stays, not patients. A column ``subject_id`` in ``sta.parquet`` is
 used if it was added; without one each stay counts as a separate subject, and readmissions of a
