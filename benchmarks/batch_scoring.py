@@ -1,12 +1,12 @@
-"""How long a whole extract takes to score and to monitor; one JSON line a figure.
+"""Benchmark of batch scoring and monitoring on a whole cohort extract; one JSON line a measurement.
 
     python benchmarks/batch_scoring.py EXTRACT [--hidden 128] [--fit 1000]
 
-EXTRACT is the folder that ``flowsheet ingest`` made, for example from set A of PhysioNet 2019. An
-LSTM of that many units is trained for one pass over the first stays (it is timed, not judged),
-registered in a state folder of its own, and its reference is taken from the first half of the
-stays. Then every stay is scored, and the second half is monitored. Seconds of CPU are this
-process's, all threads together.
+EXTRACT is a folder that ``flowsheet ingest`` wrote, for example from set A of PhysioNet 2019. An
+LSTM is trained for one epoch on the first stays and registered in a temporary state folder (only
+times matter, not its accuracy). The first half of the stays becomes its training reference. Then
+all stays are scored, and the second half is monitored. CPU seconds are those of all threads of
+this process.
 """
 
 from __future__ import annotations
@@ -37,64 +37,93 @@ from flowsheet.windows.scaling import Scaler
 
 TASK = TaskConfig(name="early_warning", step_hours=1, horizon=6, censor="keep")
 FEATURES = FeaturesConfig(name="standard")
+TRAINING_KEY = "b" * 64
 
 
-def quiet(line: str) -> None:
+def ignore_progress(line: str) -> None:
     pass
 
 
-def part(extract: Extract, folder: Path, low: int, high: int) -> Extract:
-    """The stays from ``low`` to ``high`` as an extract of their own."""
-    ids = extract.scan("stays").sort("stay_id").select("stay_id").collect()["stay_id"][low:high]
-    mine = pl.col("stay_id").is_between(ids.min(), ids.max())
-    tables = Tables(**{table: extract.scan(table).filter(mine).collect() for table in TABLES})
-    known = Provenance(
-        **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
-    )
-    return write_extract(tables, folder, known)
+def select_stays(extract: Extract, folder: Path, start: int, stop: int) -> Extract:
+    """Write the stays at the positions from ``start`` to ``stop`` as another extract."""
+    stay_ids = extract.scan("stays").select("stay_id").sort("stay_id").collect()["stay_id"]
+    selected = stay_ids[start:stop]
+    is_selected = pl.col("stay_id").is_between(selected.min(), selected.max())
+    tables = {table: extract.scan(table).filter(is_selected).collect() for table in TABLES}
+    fields = {name: getattr(extract.manifest, name) for name in Provenance.model_fields}
+    return write_extract(Tables(**tables), folder, Provenance(**fields))
 
 
-def fit(folder: Path, few: Extract, hidden: int) -> ModelPackage:
-    tables = few.tables()
-    held = {
-        "variables": few.manifest.variables,
-        "drugs": few.manifest.drugs,
-        "vocabulary": collect_vocabulary(tables),
-    }
-    sequences = build_sequences(
-        tables, TASK, FEATURES, held["variables"], held["drugs"], held["vocabulary"]
-    )
+def fit_lstm(folder: Path, extract: Extract, hidden: int) -> ModelPackage:
+    tables = extract.tables()
+    variables, drugs = extract.manifest.variables, extract.manifest.drugs
+    vocabulary = collect_vocabulary(tables)
+    sequences = build_sequences(tables, TASK, FEATURES, variables, drugs, vocabulary)
     scaler = Scaler.fit(sequences)
     scaled = scaler.transform(sequences)
-    model = MODELS.get("lstm")(MODELS.get("lstm").Params(epochs=1, hidden=hidden))
+    lstm = MODELS.get("lstm")
+    model = lstm(lstm.Params(epochs=1, hidden=hidden))
     model.fit(scaled, scaled, Context(seed=1))
-    (folder / "saved").mkdir(parents=True)
-    model.save(folder / "saved")
+    weights = folder / "weights"
+    weights.mkdir(parents=True)
+    model.save(weights)
     return ModelPackage.write(
-        folder / "model_package", kind="lstm", model=folder / "saved", scaler=scaler, task=TASK, features=FEATURES,
-        columns=held, training_key="b" * 64,
-    )  # fmt: skip
+        folder / "model_package",
+        kind="lstm",
+        model=weights,
+        scaler=scaler,
+        task=TASK,
+        features=FEATURES,
+        columns={"variables": variables, "drugs": drugs, "vocabulary": vocabulary},
+        training_key=TRAINING_KEY,
+    )
 
 
 def register(model_package: ModelPackage) -> str:
-    from flowsheet.tracking.model_registry import register
+    """Register the model package; returns ``NAME/VERSION``."""
+    from flowsheet.tracking import model_registry
     from flowsheet.tracking.packaging import log_model
     from flowsheet.tracking.store import artifact_root, connect
 
     client = connect()
-    run = client.create_run(client.create_experiment("bench", artifact_root())).info.run_id
-    return f"bench/{register('bench', run, log_model(run, model_package.folder), model_package.training_key)}"
+    experiment = client.create_experiment("benchmark", artifact_root())
+    run_id = client.create_run(experiment).info.run_id
+    uri = log_model(run_id, model_package.folder)
+    version = model_registry.register("benchmark", run_id, uri, TRAINING_KEY)
+    return f"benchmark/{version}"
 
 
-def timed(what: str, work: Callable[[], dict]) -> None:
-    wall, cpu = time.perf_counter(), time.process_time()
-    told = work()
-    seconds = {
-        "cpu_s": round(time.process_time() - cpu, 1),
-        "wall_s": round(time.perf_counter() - wall, 1),
+def measure(name: str, work: Callable[[], dict]) -> None:
+    """Print what ``work`` returns with its duration and the process's peak memory."""
+    wall_start, cpu_start = time.perf_counter(), time.process_time()
+    result = work()
+    measured = {
+        "cpu_s": round(time.process_time() - cpu_start, 1),
+        "wall_s": round(time.perf_counter() - wall_start, 1),
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
     }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    print(json.dumps({"what": what, **told, **seconds, "peak_mib": peak}), flush=True)
+    print(json.dumps({"what": name, **result, **measured}), flush=True)
+
+
+def make_reference(model_package: ModelPackage, extract: Extract) -> dict:
+    """Add a training reference to the model package."""
+    current = collect_current_data(model_package, extract, ignore_progress)
+    reference = Reference.from_profile(*current, "train")
+    folder = model_package.folder / "reference"
+    reference.save(folder)
+    return {"stays": reference.stays, "bytes": (folder / "reference.json").stat().st_size}
+
+
+def score_extract(model: str, extract: Extract) -> dict:
+    result = score(model, extract.path, None, ignore_progress)
+    return {"stays": result.stays, "steps": result.steps, "reused": result.stage.reused}
+
+
+def monitor_extract(model: str, extract: Extract) -> dict:
+    config = MonitoringConfig(name="standard")
+    result = monitor(model, extract.path, ignore_progress, config)
+    summaries = [flag.summary for flag in result.flags]
+    return {"stays": result.stays, "tests": result.tests, "flags": summaries}
 
 
 def main() -> None:
@@ -102,45 +131,23 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("extract", type=Path)
-    parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--fit", type=int, default=1000)
-    given = parser.parse_args()
-    whole = Extract.open(given.extract)
-    half = whole.manifest.tables["stays"].rows // 2
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    parser.add_argument("--hidden", type=int, default=128, help="units of the LSTM")
+    parser.add_argument("--fit", type=int, default=1000, help="stays in training")
+    arguments = parser.parse_args()
+    extract = Extract.open(arguments.extract)
+    half = extract.manifest.tables["stays"].rows // 2
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         os.environ["FLOWSHEET_HOME"] = str(folder / "home")
-        model_package = fit(folder, part(whole, folder / "few", 0, given.fit), given.hidden)
-        first, second = (
-            part(whole, folder / "first", 0, half),
-            part(whole, folder / "second", half, 2 * half),
-        )
-
-        def refer() -> dict:
-            made = Reference.from_profile(
-                *collect_current_data(model_package, first, quiet), "train"
-            )
-            made.save(model_package.folder / "reference")
-            size = (model_package.folder / "reference" / "reference.json").stat().st_size
-            return {"stays": made.stays, "bytes": size}
-
-        def watch() -> dict:
-            done = monitor(model, second.path, quiet, MonitoringConfig(name="standard"))
-            return {
-                "stays": done.stays,
-                "tests": done.tests,
-                "flags": [flag.summary for flag in done.flags],
-            }
-
-        def scored(path: Path) -> dict:
-            done = score(model, path, None, quiet)
-            return {"stays": done.stays, "steps": done.steps, "reused": done.stage.reused}
-
-        timed("reference", refer)
+        training = select_stays(extract, folder / "training", 0, arguments.fit)
+        model_package = fit_lstm(folder, training, arguments.hidden)
+        first_half = select_stays(extract, folder / "first_half", 0, half)
+        second_half = select_stays(extract, folder / "second_half", half, 2 * half)
+        measure("reference", lambda: make_reference(model_package, first_half))
         model = register(model_package)
-        timed("score", lambda: scored(whole.path))
-        timed("score again", lambda: scored(whole.path))
-        timed("monitor", watch)
+        measure("score", lambda: score_extract(model, extract))
+        measure("score again", lambda: score_extract(model, extract))
+        measure("monitor", lambda: monitor_extract(model, second_half))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""PhysioNet 2019, set A: half of the patients as reference, the other half unchanged and changed."""
+"""PhysioNet 2019, set A: half of the patients are the reference, the others are monitored."""
 
 from __future__ import annotations
 

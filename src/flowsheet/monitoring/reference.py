@@ -40,7 +40,7 @@ class Reference(FrozenModel):
     distributions: tuple[PropertyDistribution, ...]
     """Over the stays in training; of the kind ``risk``, over those of ``evaluated_on``."""
     evaluated_on: str
-    """Subjects of risks and performance: ``test``, ``valid``, or ``train`` if none were held out."""
+    """Subjects of risks and performance: ``test``, ``valid``; ``train`` if none were held out."""
     performance: Performance
 
     @classmethod
@@ -116,7 +116,7 @@ def sketch_profile(profile: pl.DataFrame) -> tuple[PropertyDistribution, ...]:
 
 
 def mean_risk_profile(risks: pl.DataFrame) -> pl.DataFrame:
-    """Each stay's mean risk as rows of a profile, from risks with the columns of ``RISK_SCHEMA``."""
+    """Each stay's mean risk as rows of a profile; ``risks`` have the columns of ``RISK_SCHEMA``."""
     means = risks.group_by("stay_id", "subject_id").agg(value=pl.col("risk").mean())
     return means.sort("stay_id").select(
         "stay_id", "subject_id", kind=pl.lit("risk"), name=pl.lit("mean risk"), value="value"

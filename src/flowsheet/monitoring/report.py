@@ -146,7 +146,7 @@ def _draw_distributions(caption: str, reference: QuantileSketch, current: Quanti
 def _step_function(
     sketch: QuantileSketch, left: float, right: float
 ) -> tuple[list[float], list[float]]:
-    """x and y of the distribution function's corners."""
+    """Coordinates (x, y) of the distribution function's corners."""
     steps, counts = np.unique(sketch.values, return_counts=True)
     levels = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
     return [left, *np.repeat(steps, 2).tolist(), right], np.repeat(levels, 2).tolist()

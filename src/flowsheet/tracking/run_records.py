@@ -1,4 +1,4 @@
-"""Read what MLflow has recorded of an experiment: configuration, fingerprints, metrics and files."""
+"""Read the MLflow record of an experiment: configuration, fingerprints, metrics and files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RunRecord:
     models: tuple[str, ...]
     """All models of an experiment, or the one of the referenced model run or version."""
     label: str
-    """Short form of the reference, which tells models of the same name apart."""
+    """Short form of the reference, which distinguishes models of the same name."""
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     params: Mapping[str, str]

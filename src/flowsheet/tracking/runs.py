@@ -206,10 +206,11 @@ class Tracker:
 
     def list_event_tags(self, experiment: str) -> list[dict[str, str]]:
         """The tags of all event runs of an MLflow experiment."""
-        found = self._client.get_experiment_by_name(experiment)
-        if found is None:
+        stored = self._client.get_experiment_by_name(experiment)
+        if stored is None:
             return []
-        return [dict(run.data.tags) for run in self._search_runs(found.experiment_id, "event", {})]
+        runs = self._search_runs(stored.experiment_id, "event", {})
+        return [dict(run.data.tags) for run in runs]
 
     # Values and states of a run
 

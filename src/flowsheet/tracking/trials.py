@@ -1,4 +1,4 @@
-"""What is recorded of a trial, wherever it was tuned."""
+"""The interface of a trial that is recorded in MLflow."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Compare, promote, score with and monitor registered models."""
