@@ -14,7 +14,7 @@ from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import FlowsheetError
-from flowsheet.mimic_export.items import charted_item_ids
+from flowsheet.mimic_export.items import list_charted_item_ids
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.write import CHARTED_TABLES, write_mimic3
 
@@ -156,7 +156,7 @@ def test_without_rows_outside_the_stays_the_counts_are_equal(tmp_path: Path) -> 
 
 def test_missing_ids_are_counted(folder: Path) -> None:
     errors = read_error_counts(folder)
-    is_mapped = pl.col("ITEMID").cast(pl.Int64).is_in(sorted(charted_item_ids()))
+    is_mapped = pl.col("ITEMID").cast(pl.Int64).is_in(sorted(list_charted_item_ids()))
     chart = read_table(folder, "CHARTEVENTS").filter(is_mapped)
     labs = read_table(folder, "LABEVENTS").filter(is_mapped)
     assert chart["ICUSTAY_ID"].null_count() == errors["CHARTEVENTS"]["missing_ids"]

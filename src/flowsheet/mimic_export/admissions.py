@@ -12,23 +12,23 @@ _MAX_TRUE_AGE = 89
 """Older subjects were born 300 years before their first admission, as de-identification has it."""
 
 
-def admission_tables(patients: Patients, rng: np.random.Generator) -> dict[str, pl.DataFrame]:
+def make_admission_tables(patients: Patients, rng: np.random.Generator) -> dict[str, pl.DataFrame]:
     """Rows of the four tables, by table; all stays of the subjects must be here."""
     n_stays = patients.stays.height
     stays = patients.stays.with_columns(
         pl.Series("dies", rng.random(n_stays) < _DEATH_RATE),
         pl.Series("hours_on_ward", rng.integers(1, 96, n_stays)),
     )
-    admissions = _admissions(stays)
+    admissions = _make_admissions(stays)
     return {
-        "ICUSTAYS": _icu_stays(stays),
+        "ICUSTAYS": _make_icu_stays(stays),
         "ADMISSIONS": admissions,
-        "PATIENTS": _patients(stays, admissions),
-        "SERVICES": _services(stays),
+        "PATIENTS": _make_patients(stays, admissions),
+        "SERVICES": _make_services(stays),
     }
 
 
-def _icu_stays(stays: pl.DataFrame) -> pl.DataFrame:
+def _make_icu_stays(stays: pl.DataFrame) -> pl.DataFrame:
     unit = pl.when(pl.col("is_newborn")).then(pl.lit("NICU")).otherwise("unit")
     days = (pl.col("outtime") - pl.col("intime")).dt.total_seconds() / 86400
     return stays.select(
@@ -46,7 +46,7 @@ def _icu_stays(stays: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _admissions(stays: pl.DataFrame) -> pl.DataFrame:
+def _make_admissions(stays: pl.DataFrame) -> pl.DataFrame:
     first_stays = stays.filter(~pl.col("shares_admission"))
     last_stays = stays.group_by("hadm_id").agg(pl.all().sort_by("intime").last())
     last_stays = last_stays.select("hadm_id", "outtime", "dies", "hours_on_ward")
@@ -77,7 +77,7 @@ def _admissions(stays: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _patients(stays: pl.DataFrame, admissions: pl.DataFrame) -> pl.DataFrame:
+def _make_patients(stays: pl.DataFrame, admissions: pl.DataFrame) -> pl.DataFrame:
     subjects = stays.unique("raw_subject", keep="first", maintain_order=True)
     times = admissions.group_by("SUBJECT_ID").agg(
         pl.col("ADMITTIME").min(), pl.col("DEATHTIME").max()
@@ -102,7 +102,7 @@ def _patients(stays: pl.DataFrame, admissions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _services(stays: pl.DataFrame) -> pl.DataFrame:
+def _make_services(stays: pl.DataFrame) -> pl.DataFrame:
     service = (
         pl.when(pl.col("is_newborn"))
         .then(pl.lit("NB"))

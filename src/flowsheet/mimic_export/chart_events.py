@@ -20,7 +20,7 @@ from flowsheet.mimic_export.day_template import (
     VALID,
     DayTemplate,
 )
-from flowsheet.mimic_export.items import quantities
+from flowsheet.mimic_export.items import load_quantities
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.patients import Patients
 from flowsheet.typing import Bools, Floats, Ints, Times
@@ -82,7 +82,7 @@ def chart_days(
     bits = rng.integers(0, 1 << 32, (n_days, n_planned), dtype=np.uint32)
     value_bits = (bits & (_N_BITS - 1)).astype(np.int32)
     is_mapped = template.quantity >= 0
-    outcome = _outcome_table(template, options)[is_mapped.astype(int)[None, :], bits >> 16]
+    outcome = _make_outcome_table(template, options)[is_mapped.astype(int)[None, :], bits >> 16]
     entry = template.entry[patients.charting_style[patients.day_stay]]
     cell = _choose_cells(template, patients, entry, value_bits)
     chart_times, store_times = _draw_times(template, patients, options, rng)
@@ -91,7 +91,7 @@ def chart_days(
     row_outcome = outcome.ravel()[position]
     error_counts = _count_errors(row_outcome, is_mapped[position % n_planned])
     recoverable = _find_recoverable(template, position, row_outcome)
-    truth = _true_values(
+    truth = _collect_true_values(
         template, patients, recoverable, cell.ravel()[recoverable], (chart_times, store_times)
     )
 
@@ -113,7 +113,7 @@ def chart_days(
     )
 
 
-def _outcome_table(template: DayTemplate, options: ExportOptions) -> Outcomes:
+def _make_outcome_table(template: DayTemplate, options: ExportOptions) -> Outcomes:
     """(2, _N_BITS): outcomes by 16 random bits, for unmapped items and for mapped ones."""
     first_item = template.dictionary.item_id[0]
     has_error_flag = template.table == "CHARTEVENTS" and first_item.startswith("22")
@@ -168,8 +168,8 @@ def _measure(
         columns: (M,) the template's rows of mapped items.
     """
     quantity = template.quantity[columns]
-    noise_sd = np.array([q.noise_sd for q in quantities()])[quantity]
-    septic_shift = np.array([q.septic_shift for q in quantities()])[quantity]
+    noise_sd = np.array([q.noise_sd for q in load_quantities()])[quantity]
+    septic_shift = np.array([q.septic_shift for q in load_quantities()])[quantity]
     hour = template.minutes[template.time_index[columns]] // 60
     level = patients.level.T[:, quantity]
     value = level + noise_sd * noise + septic_shift * patients.septic[:, hour]
@@ -216,7 +216,7 @@ def _find_recoverable(template: DayTemplate, position: Ints, outcome: Outcomes) 
     return np.asarray(position[has_value & is_mapped])
 
 
-def _true_values(
+def _collect_true_values(
     template: DayTemplate,
     patients: Patients,
     position: Ints,
@@ -235,7 +235,7 @@ def _true_values(
     day, row = np.divmod(position, len(template.time_index))
     time_index = day * len(template.minutes) + template.time_index[row]
     chart_times, store_times = times
-    variables = pl.Series([q.variable or q.name for q in quantities()])
+    variables = pl.Series([q.variable or q.name for q in load_quantities()])
     return pl.DataFrame(
         {
             "icustay_id": patients.stays["icustay_id"].gather(patients.day_stay[day]),

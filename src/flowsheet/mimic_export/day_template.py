@@ -1,6 +1,6 @@
 """The day of a table that is charted around the clock, as a template.
 
-Such a table has many rows a day. Its template says which rows a day has: at which time, of which
+Such a table has many rows a day. Its template lists the rows of a day: at which time, of which
 item. Everything that a cell of an item may contain is formatted once, in a dictionary of cells
 (value, number, unit and flags as they stand in the file). The day of a stay is then the template
 with other positions in the dictionary, and a row of the file is five strings that exist already.
@@ -18,9 +18,9 @@ from flowsheet.mimic_export.items import (
     N_CHARTING_STYLES,
     SYSTEMS,
     ChartedItem,
-    charted_items,
-    quantities,
-    unmapped_item_ids,
+    list_unmapped_item_ids,
+    load_charted_items,
+    load_quantities,
 )
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.typing import Floats, Ints
@@ -81,7 +81,7 @@ class DayTemplate:
     entry: Ints
     """(N_CHARTING_STYLES, R) the entry in the dictionary."""
     quantity: Ints
-    """(R,) position in ``quantities()``; -1 for unmapped items."""
+    """(R,) position in ``load_quantities()``; -1 for unmapped items."""
     dictionary: CellDictionary
 
 
@@ -115,21 +115,21 @@ def make_day_template(table: str, system: int, options: ExportOptions) -> DayTem
         options: the seed, and the shares of unmapped rows.
     """
     rng = np.random.default_rng([options.seed, 7, len(table), system])
-    items = [item for item in charted_items() if item.table == table]
-    entries = [_mapped_entry(item, system) for item in items]
-    planned = _planned_cells(items)
-    unmapped = _unmapped_entries(table, system, rng)
+    items = [item for item in load_charted_items() if item.table == table]
+    entries = [_make_mapped_entry(item, system) for item in items]
+    planned = _plan_cells(items)
+    unmapped = _make_unmapped_entries(table, system, rng)
     share = options.unmapped_items if table == "CHARTEVENTS" else options.unmapped_tests
     n_unmapped_rows = round(len(planned) * share / (1 - share))
     minutes = np.unique([cell.minute for cell in planned])
-    unmapped_rows = _unmapped_rows(minutes, n_unmapped_rows, len(unmapped), len(entries), rng)
+    unmapped_rows = _plan_unmapped_rows(minutes, n_unmapped_rows, len(unmapped), len(entries), rng)
     row_minute = np.array([cell.minute for cell in planned] + [row[0] for row in unmapped_rows])
     entry_by_style = [
         [_choose(items, cell.choices, style) for cell in planned]
         + [int(entry[style]) for _, entry in unmapped_rows]
         for style in range(N_CHARTING_STYLES)
     ]
-    positions = {quantity.name: i for i, quantity in enumerate(quantities())}
+    positions = {quantity.name: i for i, quantity in enumerate(load_quantities())}
     quantity = [positions[items[cell.choices[0]].quantity] for cell in planned]
     quantity += [-1] * n_unmapped_rows
     order = np.argsort(row_minute, kind="stable")
@@ -143,7 +143,7 @@ def make_day_template(table: str, system: int, options: ExportOptions) -> DayTem
     )
 
 
-def _planned_cells(items: list[ChartedItem]) -> list[_PlannedCell]:
+def _plan_cells(items: list[ChartedItem]) -> list[_PlannedCell]:
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, item in enumerate(items):
         choice = item.choice if item.choice is not None else f"only {i}"
@@ -162,7 +162,7 @@ def _choose(items: list[ChartedItem], choices: list[int], style: int) -> int:
     return choices[0] if bit is None else choices[(style >> bit) & 1]
 
 
-def _unmapped_rows(
+def _plan_unmapped_rows(
     minutes: Ints, n_rows: int, n_entries: int, first_entry: int, rng: np.random.Generator
 ) -> list[tuple[int, Ints]]:
     """Plan the rows of unmapped items.
@@ -192,9 +192,9 @@ def _unmapped_rows(
     return rows
 
 
-def _mapped_entry(item: ChartedItem, system: int) -> _Entry:
+def _make_mapped_entry(item: ChartedItem, system: int) -> _Entry:
     """All values that an item may have, as they are charted."""
-    quantity = next(q for q in quantities() if q.name == item.quantity)
+    quantity = next(q for q in load_quantities() if q.name == item.quantity)
     step = 10.0**-item.decimals
     low = round(quantity.low * item.scale + item.offset, item.decimals)
     high = round(quantity.high * item.scale + item.offset, item.decimals)
@@ -213,16 +213,16 @@ def _mapped_entry(item: ChartedItem, system: int) -> _Entry:
     )
 
 
-def _unmapped_entries(table: str, system: int, rng: np.random.Generator) -> list[_Entry]:
+def _make_unmapped_entries(table: str, system: int, rng: np.random.Generator) -> list[_Entry]:
     if table == "OUTPUTEVENTS":
         numbers = _count_up(0, 300, 10)
-        item_ids = unmapped_item_ids(SYSTEMS[system], _N_UNMAPPED_OUTPUTS)
+        item_ids = list_unmapped_item_ids(SYSTEMS[system], _N_UNMAPPED_OUTPUTS)
         return [_Entry(item_id, numbers, numbers, "ml") for item_id in item_ids]
     if table == "LABEVENTS":
         numbers = _count_up(0, 120, 1)
-        item_ids = unmapped_item_ids("lab", N_UNMAPPED_TESTS)
+        item_ids = list_unmapped_item_ids("lab", N_UNMAPPED_TESTS)
         return [_Entry(item_id, numbers, numbers, "mg/dL") for item_id in item_ids]
-    item_ids = unmapped_item_ids(SYSTEMS[system], N_UNMAPPED_TEXTS + N_UNMAPPED_NUMBERS)
+    item_ids = list_unmapped_item_ids(SYSTEMS[system], N_UNMAPPED_TEXTS + N_UNMAPPED_NUMBERS)
     entries = []
     for item_id in item_ids[:N_UNMAPPED_TEXTS]:
         texts = list(rng.choice(ASSESSMENT_TEXTS, 6))
@@ -256,11 +256,11 @@ def _make_dictionary(table: str, entries: list[_Entry]) -> CellDictionary:
         scale=np.array([entry.scale for entry in entries]),
         offset=np.array([entry.offset for entry in entries]),
         texts=pl.Series(texts),
-        value=np.concatenate([_catalogue_values(entry) for entry in entries]),
+        value=np.concatenate([_convert_to_catalogue(entry) for entry in entries]),
     )
 
 
-def _catalogue_values(entry: _Entry) -> Floats:
+def _convert_to_catalogue(entry: _Entry) -> Floats:
     if not entry.is_mapped:
         return np.full(len(entry.values), np.nan)
     return (np.array(entry.numbers, dtype=float) - entry.offset) / entry.scale

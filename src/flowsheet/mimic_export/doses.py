@@ -60,7 +60,9 @@ def make_doses(
         stay, drug, start, end, amount, rate per hour (null: a single dose), is_course, the columns
         of ``ids``, and metavision_itemid and carevue_itemid (null: not charted there).
     """
-    doses = pl.concat([_ward_doses(batch, patients), _antibiotic_doses(episodes, patients, rng)])
+    doses = pl.concat(
+        [_collect_ward_doses(batch, patients), _draw_antibiotic_doses(episodes, patients, rng)]
+    )
     item_ids = pl.DataFrame(
         [(drug, *ids_of_drug) for drug, ids_of_drug in ITEM_IDS.items()],
         schema={"drug": pl.String, "metavision_itemid": pl.Int64, "carevue_itemid": pl.Int64},
@@ -70,7 +72,7 @@ def make_doses(
     return doses.join(item_ids, on="drug", how="left", maintain_order="left")
 
 
-def _ward_doses(batch: StayBatch, patients: Patients) -> pl.DataFrame:
+def _collect_ward_doses(batch: StayBatch, patients: Patients) -> pl.DataFrame:
     positions = patients.stays.select(
         "stay_id", "admitted_at", "charting_start", stay=pl.int_range(pl.len()).cast(pl.Int64)
     )
@@ -88,7 +90,7 @@ def _ward_doses(batch: StayBatch, patients: Patients) -> pl.DataFrame:
     )
 
 
-def _antibiotic_doses(
+def _draw_antibiotic_doses(
     episodes: pl.DataFrame, patients: Patients, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Doses of one antibiotic per episode, from soon after its onset to days after its end."""

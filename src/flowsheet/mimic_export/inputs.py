@@ -19,7 +19,7 @@ _N_FLUIDS = 8
 _IDS = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID")
 
 
-def metavision_rows(doses: pl.DataFrame) -> pl.DataFrame:
+def make_metavision_rows(doses: pl.DataFrame) -> pl.DataFrame:
     """Doses as rows of INPUTEVENTS_MV, with ``drug``."""
     is_infusion = pl.col("rate").is_not_null()
     is_antibiotic = pl.col("drug").is_in(list(ANTIBIOTICS))
@@ -65,7 +65,7 @@ def metavision_rows(doses: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def rewritten_rows(
+def make_rewritten_rows(
     rows: pl.DataFrame, options: ExportOptions, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Withdrawn entries of some infusions of INPUTEVENTS_MV: at a tenfold rate, and marked."""
@@ -78,7 +78,7 @@ def rewritten_rows(
     )
 
 
-def carevue_rows(doses: pl.DataFrame) -> pl.DataFrame:
+def make_carevue_rows(doses: pl.DataFrame) -> pl.DataFrame:
     """Doses as rows of INPUTEVENTS_CV, with ``drug``, ``start`` and ``end``.
 
     CareVue charts an infusion as its rate once an hour, and a single dose as an amount.
@@ -105,12 +105,12 @@ def carevue_rows(doses: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def metavision_fluid_rows(
+def make_metavision_fluid_rows(
     patients: Patients, ids: pl.DataFrame, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Rows of INPUTEVENTS_MV with fluids and feeds."""
     days = np.flatnonzero(patients.is_metavision[patients.day_stay])
-    rows = _fluid_rows(patients, days, _FLUIDS_PER_DAY_MV, _FLUID_IDS_MV, rng)
+    rows = _draw_fluids(patients, days, _FLUIDS_PER_DAY_MV, _FLUID_IDS_MV, rng)
     order_id = pl.int_range(pl.len()) + 1_000_000
     return rows.join(ids, on="stay", maintain_order="left").select(
         *(*_IDS, "ITEMID", "AMOUNT", "AMOUNTUOM", "STORETIME", "CGID"),
@@ -135,12 +135,12 @@ def metavision_fluid_rows(
     )
 
 
-def carevue_fluid_rows(
+def make_carevue_fluid_rows(
     patients: Patients, ids: pl.DataFrame, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Rows of INPUTEVENTS_CV with fluids and feeds."""
     days = np.flatnonzero(~patients.is_metavision[patients.day_stay])
-    rows = _fluid_rows(patients, days, _FLUIDS_PER_DAY_CV, _FLUID_IDS_CV, rng)
+    rows = _draw_fluids(patients, days, _FLUIDS_PER_DAY_CV, _FLUID_IDS_CV, rng)
     order_id = pl.int_range(pl.len()) + 1_000_000
     return rows.join(ids, on="stay", maintain_order="left").select(
         *(*_IDS, "ITEMID", "AMOUNT", "AMOUNTUOM", "STORETIME", "CGID"),
@@ -151,7 +151,7 @@ def carevue_fluid_rows(
     )
 
 
-def _fluid_rows(
+def _draw_fluids(
     patients: Patients,
     days: Ints,
     n_per_day: int,

@@ -85,31 +85,31 @@ def _read_rows(name: str) -> list[dict[str, object]]:
 
 
 @lru_cache(maxsize=1)
-def quantities() -> tuple[Quantity, ...]:
+def load_quantities() -> tuple[Quantity, ...]:
     """All quantities, in the file's order."""
     return tuple(Quantity(**row) for row in _read_rows("quantities.csv"))  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)
-def charted_items() -> tuple[ChartedItem, ...]:
+def load_charted_items() -> tuple[ChartedItem, ...]:
     """All items with a quantity, in the file's order."""
     rows = _read_rows("charted_items.csv")
     return tuple(ChartedItem(**row) for row in rows)  # type: ignore[arg-type]
 
 
-def charted_item_ids() -> set[int]:
+def list_charted_item_ids() -> set[int]:
     """Ids of all items with a quantity, of both chart systems."""
-    carevue = {item.carevue_itemid for item in charted_items()}
-    return carevue | {item.metavision_itemid for item in charted_items()}
+    carevue = {item.carevue_itemid for item in load_charted_items()}
+    return carevue | {item.metavision_itemid for item in load_charted_items()}
 
 
-def unmapped_item_ids(system: str, n: int) -> list[int]:
+def list_unmapped_item_ids(system: str, n: int) -> list[int]:
     """``n`` item ids that the catalogue does not map.
 
     Args:
         system: a chart system, or ``lab``.
         n: how many; they are spread over the system's range.
     """
-    mapped = set(mimic3_items()["itemid"]) | charted_item_ids()
+    mapped = set(mimic3_items()["itemid"]) | list_charted_item_ids()
     unmapped = [item_id for item_id in _ITEM_ID_RANGES[system] if item_id not in mapped]
     return [unmapped[i] for i in np.linspace(0, len(unmapped) - 1, n).astype(int)]

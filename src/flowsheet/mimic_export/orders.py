@@ -10,16 +10,19 @@ import polars as pl
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.mimic_export.doses import make_doses
 from flowsheet.mimic_export.inputs import (
-    carevue_fluid_rows,
-    carevue_rows,
-    metavision_fluid_rows,
-    metavision_rows,
-    rewritten_rows,
+    make_carevue_fluid_rows,
+    make_carevue_rows,
+    make_metavision_fluid_rows,
+    make_metavision_rows,
+    make_rewritten_rows,
 )
 from flowsheet.mimic_export.options import ExportOptions
-from flowsheet.mimic_export.patients import Patients, charted_episodes
-from flowsheet.mimic_export.prescriptions import other_prescription_rows, prescription_rows
-from flowsheet.mimic_export.procedures import culture_rows, ventilation_rows
+from flowsheet.mimic_export.patients import Patients, shift_episodes
+from flowsheet.mimic_export.prescriptions import (
+    make_other_prescription_rows,
+    make_prescription_rows,
+)
+from flowsheet.mimic_export.procedures import make_culture_rows, make_ventilation_rows
 
 
 @dataclass(frozen=True)
@@ -45,32 +48,32 @@ def make_order_tables(
         options: the share of rewritten infusions.
         rng: random numbers.
     """
-    ids = _ids(patients)
-    episodes = charted_episodes(batch, patients.stays)
+    ids = _select_ids(patients)
+    episodes = shift_episodes(batch, patients.stays)
     doses = make_doses(batch, episodes, patients, ids, rng)
     metavision_doses = doses.filter("is_metavision").drop_nulls("metavision_itemid")
-    metavision = metavision_rows(metavision_doses)
+    metavision = make_metavision_rows(metavision_doses)
     carevue_doses = doses.filter(~pl.col("is_metavision")).drop_nulls("carevue_itemid")
-    carevue = carevue_rows(carevue_doses)
-    rewritten = rewritten_rows(metavision, options, rng)
-    metavision_fluids = metavision_fluid_rows(patients, ids, rng)
-    carevue_fluids = carevue_fluid_rows(patients, ids, rng)
-    other_prescriptions = other_prescription_rows(patients, ids, rng)
+    carevue = make_carevue_rows(carevue_doses)
+    rewritten = make_rewritten_rows(metavision, options, rng)
+    metavision_fluids = make_metavision_fluid_rows(patients, ids, rng)
+    carevue_fluids = make_carevue_fluid_rows(patients, ids, rng)
+    other_prescriptions = make_other_prescription_rows(patients, ids, rng)
     tables = {
         "INPUTEVENTS_MV": _concat(metavision, rewritten, metavision_fluids),
         "INPUTEVENTS_CV": _concat(carevue, carevue_fluids),
-        "PRESCRIPTIONS": _concat(prescription_rows(doses), other_prescriptions),
-        "MICROBIOLOGYEVENTS": culture_rows(episodes, patients, ids, rng),
-        "PROCEDUREEVENTS_MV": ventilation_rows(episodes, ids),
+        "PRESCRIPTIONS": _concat(make_prescription_rows(doses), other_prescriptions),
+        "MICROBIOLOGYEVENTS": make_culture_rows(episodes, patients, ids, rng),
+        "PROCEDUREEVENTS_MV": make_ventilation_rows(episodes, ids),
     }
-    return OrderTables(tables, _truth(metavision, carevue), rewritten.height)
+    return OrderTables(tables, _collect_truth(metavision, carevue), rewritten.height)
 
 
 def _concat(*frames: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(frames, how="diagonal_relaxed")
 
 
-def _ids(patients: Patients) -> pl.DataFrame:
+def _select_ids(patients: Patients) -> pl.DataFrame:
     """The database's ids by the position of the stay, with chart system, discharge and weight."""
     return patients.stays.select(
         stay=pl.int_range(pl.len()).cast(pl.Int64),
@@ -83,7 +86,7 @@ def _ids(patients: Patients) -> pl.DataFrame:
     )
 
 
-def _truth(metavision: pl.DataFrame, carevue: pl.DataFrame) -> pl.DataFrame:
+def _collect_truth(metavision: pl.DataFrame, carevue: pl.DataFrame) -> pl.DataFrame:
     columns = {"icustay_id": "ICUSTAY_ID", "amount": "AMOUNT", "rate": "RATE"}
     infusions = metavision.select(
         "drug", **columns, start="STARTTIME", end="ENDTIME", table=pl.lit("INPUTEVENTS_MV")

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.mimic_export.items import N_CHARTING_STYLES, Quantity, quantities
+from flowsheet.mimic_export.items import N_CHARTING_STYLES, Quantity, load_quantities
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.typing import Bools, Floats, Ints, Times
 
@@ -44,7 +44,7 @@ class Patients:
     day_start: Times
     """(D,)"""
     level: Floats
-    """(Q, D) in the order of ``quantities()``."""
+    """(Q, D) in the order of ``load_quantities()``."""
     septic: Floats
     """(D, 24) 1 in the hours of an episode of sepsis."""
 
@@ -94,8 +94,8 @@ def make_patients(batch: StayBatch, options: ExportOptions, rng: np.random.Gener
         start=start,
         day_stay=day_stay,
         day_start=start[day_stay] + day.astype("timedelta64[D]"),
-        level=_levels(batch, stays, day_stay, day, rng),
-        septic=_septic_hours(batch, stays, day_stay),
+        level=_draw_levels(batch, stays, day_stay, day, rng),
+        septic=_mark_septic_hours(batch, stays, day_stay),
     )
 
 
@@ -161,7 +161,7 @@ def _identify(
     )
 
 
-def _levels(
+def _draw_levels(
     batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints, rng: np.random.Generator
 ) -> Floats:
     """(Q, D) levels of the quantities on each day.
@@ -173,22 +173,22 @@ def _levels(
         day: (D,) number of the day in its stay.
         rng: random numbers.
     """
-    simulated = _simulated_levels(batch, stays, day_stay, day)
-    deviations = rng.standard_normal((len(quantities()), stays.height))
+    simulated = _average_levels(batch, stays, day_stay, day)
+    deviations = rng.standard_normal((len(load_quantities()), stays.height))
     levels = [
-        _level(quantity, simulated, deviation[day_stay])
-        for quantity, deviation in zip(quantities(), deviations, strict=True)
+        _compute_level(quantity, simulated, deviation[day_stay])
+        for quantity, deviation in zip(load_quantities(), deviations, strict=True)
     ]
     return np.stack(levels)
 
 
-def _level(quantity: Quantity, simulated: dict[str, Floats], deviation: Floats) -> Floats:
+def _compute_level(quantity: Quantity, simulated: dict[str, Floats], deviation: Floats) -> Floats:
     if quantity.simulated_variable is None:
         return np.asarray(quantity.offset + quantity.stay_sd * deviation)
     return quantity.offset + quantity.gain * simulated[quantity.simulated_variable]
 
 
-def _simulated_levels(
+def _average_levels(
     batch: StayBatch, stays: pl.DataFrame, day_stay: Ints, day: Ints
 ) -> dict[str, Floats]:
     """(D,) levels of the ward's variables: the day's mean, else the stay's, else the default.
@@ -218,9 +218,9 @@ def _simulated_levels(
     return levels
 
 
-def _septic_hours(batch: StayBatch, stays: pl.DataFrame, day_stay: Ints) -> Floats:
+def _mark_septic_hours(batch: StayBatch, stays: pl.DataFrame, day_stay: Ints) -> Floats:
     """(D, 24): 1 in the hours of an episode."""
-    episodes = charted_episodes(batch, stays)
+    episodes = shift_episodes(batch, stays)
     septic = np.zeros((len(day_stay), 24))
     hours = septic.reshape(-1)
     first_day = np.searchsorted(day_stay, np.arange(stays.height))
@@ -230,7 +230,7 @@ def _septic_hours(batch: StayBatch, stays: pl.DataFrame, day_stay: Ints) -> Floa
     return septic
 
 
-def charted_episodes(batch: StayBatch, stays: pl.DataFrame) -> pl.DataFrame:
+def shift_episodes(batch: StayBatch, stays: pl.DataFrame) -> pl.DataFrame:
     """The ward's episodes of sepsis at the database's dates.
 
     Returns:

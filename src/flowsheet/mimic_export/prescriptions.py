@@ -17,7 +17,7 @@ _OTHER_ORDERS_PER_DAY = 12
 _IDS = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID")
 
 
-def prescription_rows(doses: pl.DataFrame) -> pl.DataFrame:
+def make_prescription_rows(doses: pl.DataFrame) -> pl.DataFrame:
     """Orders of the doses; they have dates only, and a course is one order."""
     day = pl.col("start").dt.truncate("1d")
     keys = [*_IDS, "drug", "amount"]
@@ -38,7 +38,7 @@ def prescription_rows(doses: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def other_prescription_rows(
+def make_other_prescription_rows(
     patients: Patients, ids: pl.DataFrame, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Orders of drugs that the catalogue does not map."""

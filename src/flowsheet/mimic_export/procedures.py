@@ -13,7 +13,7 @@ _ROUTINE_CULTURES_PER_DAY = 0.15
 _VENTILATION_ITEM_ID = 225792
 
 
-def culture_rows(
+def make_culture_rows(
     episodes: pl.DataFrame, patients: Patients, ids: pl.DataFrame, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Rows of MICROBIOLOGYEVENTS: a blood culture at every onset, and cultures by routine.
@@ -58,7 +58,7 @@ def culture_rows(
     )
 
 
-def ventilation_rows(episodes: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
+def make_ventilation_rows(episodes: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
     """Rows of PROCEDUREEVENTS_MV: MetaVision's septic patients with even positions are ventilated.
 
     Args:

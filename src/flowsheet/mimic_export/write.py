@@ -15,15 +15,15 @@ from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.sources.simulated import SimulatedWard
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
-from flowsheet.mimic_export.admissions import admission_tables
+from flowsheet.mimic_export.admissions import make_admission_tables
 from flowsheet.mimic_export.chart_events import ChartedRows, chart_days
 from flowsheet.mimic_export.csv_files import CsvFiles
 from flowsheet.mimic_export.day_template import DayTemplate, make_day_template
-from flowsheet.mimic_export.dictionaries import dictionary_tables
+from flowsheet.mimic_export.dictionaries import make_dictionary_tables
 from flowsheet.mimic_export.items import SYSTEMS
 from flowsheet.mimic_export.options import ExportOptions
 from flowsheet.mimic_export.orders import make_order_tables
-from flowsheet.mimic_export.patients import Patients, charted_episodes, make_patients
+from flowsheet.mimic_export.patients import Patients, make_patients, shift_episodes
 from flowsheet.mimic_export.truth import TruthWriter
 from flowsheet.state.json_files import write_json
 from flowsheet.state.publish import publish
@@ -64,7 +64,7 @@ def write_mimic3(
                 n_stays = files.n_rows["ICUSTAYS"]
                 n_events = files.n_rows["CHARTEVENTS"]
                 progress(f"{n_stays:,} of {ward.stays:,} stays, {n_events:,} chart events")
-            for table, rows in dictionary_tables().items():
+            for table, rows in make_dictionary_tables().items():
                 files.add(table, rows)
         summary = {
             "rows": files.n_rows,
@@ -107,23 +107,23 @@ def _write_block(
         for system in range(len(SYSTEMS)):
             selected = patients.select(patients.is_metavision == bool(system)).split_days(rng)
             if selected.stays.height:
-                template = _day_template(table, system, options)
+                template = _get_day_template(table, system, options)
                 rows = chart_days(template, selected, options, rng)
                 files.add_formatted(table, _format_lines(template, selected, rows))
                 truth.count_errors(table, rows.error_counts)
                 truth.add("events", rows.truth.with_columns(table=pl.lit(table)))
     orders = make_order_tables(batch, patients, options, rng)
-    for table, frame in (orders.tables | admission_tables(patients, rng)).items():
+    for table, frame in (orders.tables | make_admission_tables(patients, rng)).items():
         files.add(table, frame)
     truth.count_errors("INPUTEVENTS_MV", {"rewritten": orders.n_rewritten})
     truth.add("treatments", orders.truth)
-    episodes = charted_episodes(batch, patients.stays)
+    episodes = shift_episodes(batch, patients.stays)
     truth.add("episodes", episodes.select("icustay_id", "onset", "end", "known_at"))
-    truth.add("stays", _true_stays(patients))
+    truth.add("stays", _select_true_stays(patients))
 
 
 @lru_cache(maxsize=16)
-def _day_template(table: str, system: int, options: ExportOptions) -> DayTemplate:
+def _get_day_template(table: str, system: int, options: ExportOptions) -> DayTemplate:
     return make_day_template(table, system, options)
 
 
@@ -165,7 +165,7 @@ def _format_times(times: Times) -> pl.Series:
     return pl.Series(times).cast(TIME).cast(pl.String).str.slice(0, 19)
 
 
-def _true_stays(patients: Patients) -> pl.DataFrame:
+def _select_true_stays(patients: Patients) -> pl.DataFrame:
     times = ("icustay_id", "hadm_id", "intime", "outtime", "dbsource")
     person = ("age", "sex", "unit", "height_cm", "weight_kg")
     return patients.stays.select(

@@ -1,4 +1,4 @@
-"""The small folder of MIMIC-III's tables, written once, and what the source makes of it."""
+"""The small folder of MIMIC-III's tables, written once, and the batches of the source."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ GROUPS = ("antibiotic", "antiviral", "antifungal", "other anti-infective")
 """Groups of drugs that the label may use; its options choose among them."""
 
 
-def ordered_antibiotics(orders: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+def select_ordered_antibiotics(orders: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Ordered anti-infectives of the stays' admissions, for each stay; columns ``ANTIBIOTICS``."""
-    anti_infectives = orders.filter(pl.col("drug").is_in(anti_infective_drugs()))
+    anti_infectives = orders.filter(pl.col("drug").is_in(list_anti_infectives()))
     rows = stays.select("stay_id", "hadm_id").join(anti_infectives, on="hadm_id")
     return rows.select(
         *("stay_id", "drug", pl.col("first").alias("time"), "end"),
@@ -25,7 +25,9 @@ def ordered_antibiotics(orders: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFra
     ).cast(pl.Schema(ANTIBIOTICS))
 
 
-def given_antibiotics(treatments: pl.DataFrame, stays: pl.DataFrame, source: str) -> pl.DataFrame:
+def select_given_antibiotics(
+    treatments: pl.DataFrame, stays: pl.DataFrame, source: str
+) -> pl.DataFrame:
     """Anti-infectives that were charted as given in any stay of the admission, for each stay.
 
     Args:
@@ -36,7 +38,7 @@ def given_antibiotics(treatments: pl.DataFrame, stays: pl.DataFrame, source: str
     Returns:
         Columns ``ANTIBIOTICS``.
     """
-    rows = treatments.filter(pl.col("drug").is_in(anti_infective_drugs()))
+    rows = treatments.filter(pl.col("drug").is_in(list_anti_infectives()))
     admissions = stays.select("stay_id", "hadm_id")
     rows = rows.join(admissions, on="stay_id").drop("stay_id").join(admissions, on="hadm_id")
     return rows.select(
@@ -47,6 +49,6 @@ def given_antibiotics(treatments: pl.DataFrame, stays: pl.DataFrame, source: str
     ).cast(pl.Schema(ANTIBIOTICS))
 
 
-def anti_infective_drugs() -> list[str]:
+def list_anti_infectives() -> list[str]:
     """The catalogue's drugs of ``GROUPS``."""
     return [name for name, drug in catalogue.drugs().items() if drug.group in GROUPS]

@@ -11,13 +11,16 @@ from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.cohort.sources.mimic3.antibiotics import given_antibiotics, ordered_antibiotics
+from flowsheet.cohort.sources.mimic3.antibiotics import (
+    select_given_antibiotics,
+    select_ordered_antibiotics,
+)
 from flowsheet.cohort.sources.mimic3.events import build_events
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog, add_counts
-from flowsheet.cohort.sources.mimic3.item_map import items_of_table
-from flowsheet.cohort.sources.mimic3.microbiology import cultures_of_stays
+from flowsheet.cohort.sources.mimic3.item_map import load_table_items
+from flowsheet.cohort.sources.mimic3.microbiology import select_cultures
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
-from flowsheet.cohort.sources.mimic3.prescriptions import ordered_treatments
+from flowsheet.cohort.sources.mimic3.prescriptions import build_ordered_treatments
 from flowsheet.cohort.sources.mimic3.stays import Stays
 from flowsheet.cohort.sources.mimic3.treatments import build_treatments, sort_and_dedupe
 from flowsheet.cohort.spill import Spill
@@ -44,7 +47,7 @@ class ParsedTables:
         charted = self.spill.pop("events", group)
         events = build_events(charted, self.stays.table["stay_id"], self.options, log)
         given = self._build_given(group, selected, events, log)
-        ordered = ordered_treatments(self.orders, selected, log)
+        ordered = build_ordered_treatments(self.orders, selected, log)
         treatments = pl.concat([given.select(list(TREATMENTS)), ordered])
         treatments = sort_and_dedupe(treatments, selected["stay_id"])
         stays = _add_height_and_weight(selected.select(list(STAYS)), events, self.options)
@@ -52,8 +55,8 @@ class ParsedTables:
             stays,
             events,
             treatments,
-            self._antibiotics(given, selected),
-            cultures_of_stays(self.cultures, selected),
+            self._collect_antibiotics(given, selected),
+            select_cultures(self.cultures, selected),
             self.options.sepsis3,
         )
         return StayBatch(
@@ -88,13 +91,13 @@ class ParsedTables:
             return rows
         return rows.with_columns(stay_id=self.stays.table["stay_id"][rows["stay"]])
 
-    def _antibiotics(self, given: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    def _collect_antibiotics(self, given: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
         """Antibiotics that were ordered or given in the stays' hospital admissions."""
-        parts = [ordered_antibiotics(self.orders, stays)]
+        parts = [select_ordered_antibiotics(self.orders, stays)]
         for table in ("inputevents_mv", "inputevents_cv"):
-            codes = items_of_table(table).select("code")
+            codes = load_table_items(table).select("code")
             from_table = given.join(codes, on="code", how="semi")
-            parts.append(given_antibiotics(from_table, stays, table))
+            parts.append(select_given_antibiotics(from_table, stays, table))
         return pl.concat(parts).sort(list(ANTIBIOTICS))
 
 

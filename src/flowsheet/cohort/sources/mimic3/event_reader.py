@@ -15,7 +15,7 @@ from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.event_values import convert_values
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.item_map import items_of_table
+from flowsheet.cohort.sources.mimic3.item_map import load_table_items
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.stay_matcher import StayMatcher
 from flowsheet.cohort.sources.mimic3.table_reader import RowFilter, stream_table
@@ -62,8 +62,8 @@ class EventReader:
             is_rewritten = pl.col("statusdescription").str.to_lowercase() == "rewritten"
             valid = self.log.exclude(rows, is_rewritten, "procedureevents_mv: rewritten")
             matched = self.matcher.match(valid, table.name, "starttime", self.log)
-            procedures = matched.join(items_of_table(table.name), on="itemid")
-            events = _ventilation_events(procedures)
+            procedures = matched.join(load_table_items(table.name), on="itemid")
+            events = _make_ventilation_events(procedures)
             self.spill.add("events", events.select(EVENT_COLUMNS))
 
     def _stream(self, table: RawTable, *times: str) -> Iterator[pl.DataFrame]:
@@ -71,7 +71,7 @@ class EventReader:
         ids = ["subject_id", "itemid"]
         if "icustay_id" in table.columns:
             ids.append("icustay_id")
-        row_filter = RowFilter("itemid", items_of_table(table.name)["itemid"].unique())
+        row_filter = RowFilter("itemid", load_table_items(table.name)["itemid"].unique())
         for rows in stream_table(table, self.log, row_filter):
             yield parse_times(parse_integers(rows, *ids), table.name, self.log, *times)
         self.log.unmapped_items(table.name, row_filter.n_other, row_filter.invalid)
@@ -95,7 +95,7 @@ class EventReader:
         self.spill.add("events", values.select(EVENT_COLUMNS))
 
 
-def _ventilation_events(procedures: pl.DataFrame) -> pl.DataFrame:
+def _make_ventilation_events(procedures: pl.DataFrame) -> pl.DataFrame:
     start = pl.col("starttime")
     end = pl.coalesce("endtime", "starttime")
     is_interval = pl.col("convert") == "interval"

@@ -7,7 +7,7 @@ import polars as pl
 
 from flowsheet.cohort.sources.mimic3.cells import parse_numbers
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.item_map import codes_by_item_id, items, needs_conversion
+from flowsheet.cohort.sources.mimic3.item_map import index_codes, load_items, needs_conversion
 from flowsheet.cohort.units import as_percent
 
 INTUBATED = 0.0
@@ -48,7 +48,7 @@ def convert_values(
     to_convert = np.flatnonzero(needs_conversion()[rows["code"].to_numpy()])
     if len(to_convert):
         values = values.scatter(to_convert, _convert(rows[to_convert]))
-    ranges = items().select("low", "high")[rows["code"]]
+    ranges = load_items().select("low", "high")[rows["code"]]
     valued = rows.select("stay", "time", "known_at", "code", *ranges, value=values)
     return _exclude_implausible(valued, table, log)
 
@@ -56,8 +56,8 @@ def convert_values(
 def _exclude_implausible(rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
     is_missing = pl.col("value").is_null()
     is_implausible = ~pl.col("value").is_between("low", "high")
-    is_text = pl.col("code").is_in(items().filter("is_text")["code"].implode())
-    name = pl.col("code").replace_strict(items()["code"], items()["name"])
+    is_text = pl.col("code").is_in(load_items().filter("is_text")["code"].implode())
+    name = pl.col("code").replace_strict(load_items()["code"], load_items()["name"])
     reason = (
         pl.when(is_missing & is_text)
         .then(pl.lit(f"{table}: text without a known meaning"))
@@ -71,7 +71,7 @@ def _exclude_implausible(rows: pl.DataFrame, table: str, log: ExclusionLog) -> p
 def _add_codes(rows: pl.DataFrame, table: str) -> pl.DataFrame:
     """The rows with the ``code`` of their item; repeated for items that have several codes."""
     item_ids = rows["itemid"].to_numpy()
-    first, *others = (codes[item_ids] for codes in codes_by_item_id(table))
+    first, *others = (codes[item_ids] for codes in index_codes(table))
     parts = [rows.with_columns(code=pl.Series(first))]
     for codes in others:
         has_code = np.flatnonzero(codes >= 0)
@@ -81,16 +81,18 @@ def _add_codes(rows: pl.DataFrame, table: str) -> pl.DataFrame:
 
 def _convert(rows: pl.DataFrame) -> pl.Series:
     """Values of items that are charted in another unit than the catalogue's, or as text."""
-    details = items().select("convert", "is_text", "is_share", "factor", "offset")[rows["code"]]
+    details = load_items().select("convert", "is_text", "is_share", "factor", "offset")[
+        rows["code"]
+    ]
     rows = rows.with_columns(details)
     number = pl.col("_number")
     linear = number * pl.col("factor") + pl.col("offset")
     measured = pl.when("is_share").then(as_percent(number)).otherwise(linear).round(6)
-    from_text = _value_of_text(has_unit="valueuom" in rows.columns)
+    from_text = _parse_text_values(has_unit="valueuom" in rows.columns)
     return rows.select(pl.when("is_text").then(from_text).otherwise(measured)).to_series()
 
 
-def _value_of_text(has_unit: bool) -> pl.Expr:
+def _parse_text_values(has_unit: bool) -> pl.Expr:
     """The value of rows whose meaning depends on text: the cell, or its unit (``valueuom``)."""
     text = pl.col("value").str.strip_chars().str.to_lowercase()
     convert = pl.col("convert")

@@ -13,7 +13,7 @@ from flowsheet.cohort.schema import EVENTS, empty_table
 from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
 from flowsheet.cohort.sources.mimic3.event_values import INTUBATED
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.item_map import PARTS, items, names_by_order
+from flowsheet.cohort.sources.mimic3.item_map import PARTS, load_items, load_names_by_order
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.sorting import equals_previous, sort_by_packed_key
 
@@ -37,7 +37,7 @@ def build_events(
     """
     if rows.is_empty():
         return empty_table("events")
-    rows = rows.with_columns(items().select("part", "order")[rows["code"]])
+    rows = rows.with_columns(load_items().select("part", "order")[rows["code"]])
     is_rest = pl.col("part") == "rest"
     others = rows.filter(~is_rest)
     parts = {part: others.filter(pl.col("part") == part) for part in PARTS.categories}
@@ -53,7 +53,7 @@ def build_events(
     combined = pl.concat([part.select(columns) for part in processed], rechunk=True)
     events = _dedupe(combined, log)
     events = events.with_columns(
-        stay_id=stay_ids[events["stay"]], variable=names_by_order()[events["order"] - 1]
+        stay_id=stay_ids[events["stay"]], variable=load_names_by_order()[events["order"] - 1]
     )
     return events.select(list(EVENTS)).cast(pl.Schema(EVENTS))
 
@@ -105,7 +105,7 @@ def _complete_coma_scores(
         options: ``intubated_verbal``.
         log: receives verbal responses of intubated patients that are excluded.
     """
-    rows = rows.join(items().select("code", "name"), on="code", maintain_order="left")
+    rows = rows.join(load_items().select("code", "name"), on="code", maintain_order="left")
     is_total = pl.col("name") == "gcs"
     is_intubated_verbal = (pl.col("name") == "vgcs") & (pl.col("value") == INTUBATED)
     parts = rows.filter(~is_total)
@@ -126,7 +126,7 @@ def _complete_coma_scores(
     else:
         reason = "verbal response of an intubated patient"
         parts = log.exclude(parts, is_intubated_verbal, reason)
-    total = items().filter(is_total).head(1).select("code", "name", "order", "part")
+    total = load_items().filter(is_total).head(1).select("code", "name", "order", "part")
     totals = sums.join(total, how="cross").select(parts.columns)
     return pl.concat([parts, charted_totals, totals])
 

@@ -76,7 +76,7 @@ def find_tables(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
             where=str(folder),
             todo="set cohort.path to the folder with the CSV or Parquet files",
         )
-    files = _files_by_table(folder)
+    files = _group_files(folder)
     missing = [name.upper() for name in names if name not in files]
     if missing:
         todo = f"add {missing[0]}.csv, {missing[0]}.csv.gz or {missing[0]}.parquet to the folder"
@@ -89,10 +89,12 @@ def find_tables(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
                 where=str(folder),
                 todo="keep one of them",
             )
-    return {name: RawTable(name, files[name][0], _columns(name, files[name][0])) for name in names}
+    return {
+        name: RawTable(name, files[name][0], _find_columns(name, files[name][0])) for name in names
+    }
 
 
-def _files_by_table(folder: Path) -> dict[str, list[Path]]:
+def _group_files(folder: Path) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for file in sorted(folder.iterdir()):
         for suffix in _SUFFIXES:
@@ -102,7 +104,7 @@ def _files_by_table(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _columns(name: str, path: Path) -> dict[str, str]:
+def _find_columns(name: str, path: Path) -> dict[str, str]:
     header = read_header(path)
     spelling = {column.lower(): column for column in header}
     missing = [column for column in TABLES[name] if column not in spelling]
@@ -110,12 +112,12 @@ def _columns(name: str, path: Path) -> dict[str, str]:
         raise CheckFailed(
             f"{name.upper()} lacks the columns {', '.join(missing)}",
             where=str(path),
-            todo=_column_advice(header),
+            todo=_advise_on_columns(header),
         )
     return {column: spelling[column] for column in TABLES[name]}
 
 
-def _column_advice(header: list[str]) -> str:
+def _advise_on_columns(header: list[str]) -> str:
     for sign, word in _DELIMITERS.items():
         if sign in header[0]:
             return f"the fields seem to be separated by {word}; separate them by commas"

@@ -14,7 +14,7 @@ import polars as pl
 from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_numbers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.item_map import items_of_table
+from flowsheet.cohort.sources.mimic3.item_map import load_table_items
 from flowsheet.cohort.sources.mimic3.stay_matcher import StayMatcher
 from flowsheet.cohort.sources.mimic3.table_reader import RowFilter, stream_table
 from flowsheet.cohort.spill import Spill
@@ -61,7 +61,7 @@ class InputReader:
 
     def _stream(self, table: RawTable, *times: str) -> Iterator[pl.DataFrame]:
         """Frames of the rows whose item is mapped, with ids, ``times`` and units parsed."""
-        table_items = items_of_table(table.name)
+        table_items = load_table_items(table.name)
         row_filter = RowFilter("itemid", table_items["itemid"].unique())
         in_grams = pl.col("convert") == "grams"
         for rows in stream_table(table, self.log, row_filter):

@@ -32,7 +32,7 @@ PARTS = pl.Enum(["rest", "arterial", "coma", "urine", "specimen"])
 
 
 @lru_cache(maxsize=1)
-def items() -> pl.DataFrame:
+def load_items() -> pl.DataFrame:
     """The catalogue's items with the columns that the readers need.
 
     Returns:
@@ -80,24 +80,24 @@ def _adjust_ranges(coded: pl.DataFrame) -> pl.DataFrame:
 
 
 @lru_cache(maxsize=1)
-def names_by_order() -> pl.Series:
+def load_names_by_order() -> pl.Series:
     """The names of variables and drugs; the one with ``order`` n is at position n - 1."""
-    return items().unique("order").sort("order")["name"]
+    return load_items().unique("order").sort("order")["name"]
 
 
 @lru_cache(maxsize=16)
-def items_of_table(table: str) -> pl.DataFrame:
+def load_table_items(table: str) -> pl.DataFrame:
     """(itemid, code, convert) of the items of a raw table."""
-    return items().filter(pl.col("table") == table).select("itemid", "code", "convert")
+    return load_items().filter(pl.col("table") == table).select("itemid", "code", "convert")
 
 
 @lru_cache(maxsize=16)
-def codes_by_item_id(table: str) -> list[Ints32]:
+def index_codes(table: str) -> list[Ints32]:
     """Arrays from an item id to its codes in a raw table: the first code, the second, and so on.
 
     An entry is -1 where the item has no such code.
     """
-    table_items = items_of_table(table)
+    table_items = load_table_items(table)
     size = int(table_items["itemid"].to_numpy().max()) + 1
     ranked = table_items.with_columns(rank=pl.int_range(pl.len()).over("itemid"))
     arrays = []
@@ -114,4 +114,4 @@ def needs_conversion() -> Bools:
     is_plain = (
         ~pl.col("is_text") & ~pl.col("is_share") & (pl.col("factor") == 1) & (pl.col("offset") == 0)
     )
-    return items().select(~is_plain).to_series().to_numpy()
+    return load_items().select(~is_plain).to_series().to_numpy()

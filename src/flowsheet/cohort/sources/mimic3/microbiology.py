@@ -42,7 +42,7 @@ def read_cultures(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl
     return pl.concat(frames).unique().sort(list(_CULTURES_BY_ADMISSION))
 
 
-def cultures_of_stays(cultures: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+def select_cultures(cultures: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """The cultures of the stays' admissions, for each stay; columns ``CULTURES``, sorted."""
     rows = stays.select("stay_id", "hadm_id").join(cultures, on="hadm_id")
     return rows.select(list(CULTURES)).cast(pl.Schema(CULTURES)).sort(list(CULTURES))

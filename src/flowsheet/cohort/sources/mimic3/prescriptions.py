@@ -15,7 +15,7 @@ from flowsheet.cohort.schema import TIME, TREATMENTS
 from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.item_map import items
+from flowsheet.cohort.sources.mimic3.item_map import load_items
 from flowsheet.cohort.sources.mimic3.table_reader import stream_table
 
 LOCAL_ROUTES = (
@@ -104,7 +104,7 @@ def read_orders(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl.D
     return pl.concat(frames).unique().sort(list(_ORDERS))
 
 
-def ordered_treatments(
+def build_ordered_treatments(
     orders: pl.DataFrame, stays: pl.DataFrame, log: ExclusionLog
 ) -> pl.DataFrame:
     """Orders as treatments without a dose, clipped to the stay.
@@ -113,7 +113,7 @@ def ordered_treatments(
     charted by the stay's own chart system.
     """
     is_drug = pl.col("kind") == "drug"
-    charted_drugs = items().filter(is_drug).select(drug="name", site="system", is_charted=True)
+    charted_drugs = load_items().filter(is_drug).select(drug="name", site="system", is_charted=True)
     rows = stays.select("stay_id", "hadm_id", "site", "admitted_at", "discharged_at")
     rows = rows.join(orders, on="hadm_id")
     rows = rows.filter(

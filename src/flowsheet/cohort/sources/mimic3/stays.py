@@ -145,13 +145,13 @@ def _select(
         stays = stays.filter(stay_hours <= options.max_hours)
         attrition[f"of {options.max_hours:g} h or less"] = stays.height
     if options.excluded_services:
-        services = _first_services(stays, tables["services"], log)
+        services = _find_first_services(stays, tables["services"], log)
         stays = stays.filter(~services.is_in(options.excluded_services))
         attrition[f"not under {', '.join(options.excluded_services)}"] = stays.height
     return stays
 
 
-def _first_services(stays: pl.DataFrame, table: RawTable, log: ExclusionLog) -> pl.Series:
+def _find_first_services(stays: pl.DataFrame, table: RawTable, log: ExclusionLog) -> pl.Series:
     """The service under which each stay starts, "" where there is none.
 
     It is the last one before the stay's start, else the first one after it.

@@ -1,8 +1,8 @@
 """One streaming pass over a raw table, CSV or Parquet.
 
-Rows of items that nobody needs are dropped while the blocks are parsed. Numbers and times are
-parsed as such; a block with a cell that is none is parsed as text, so that a wrong cell costs its
-row and not the table.
+Rows of unmapped items are dropped while the blocks are parsed. Numbers and times are
+parsed as such; a block with a cell of another type is parsed as text, so that one wrong
+cell costs its row and not the table.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PARQUET_ROWS = 1 << 17
 
 @dataclass(frozen=True)
 class RowMask:
-    """What a filter says of the rows of one block."""
+    """The rows of one block that a filter keeps, and counts of the others."""
 
     keep: Bools
     n_other: int = 0
@@ -83,7 +83,7 @@ class RowFilter:
         keep = self._is_kept[np.clip(ids, 0, len(self._is_kept) - 1)]  # neither end is an item
         negative = [str(item_id) for item_id in ids[ids < 0].tolist()]
         invalid = Counter(negative) + Counter({"": column.null_count})
-        return _row_mask(keep, invalid)
+        return _make_mask(keep, invalid)
 
     def _mask_texts(self, column: pa.Array) -> RowMask:
         texts = pc.fill_null(column.cast(pa.string()), "")
@@ -92,10 +92,10 @@ class RowFilter:
         invalid = {
             other["values"]: other["counts"] for other in others if not other["values"].isdigit()
         }
-        return _row_mask(keep, Counter(invalid))
+        return _make_mask(keep, Counter(invalid))
 
 
-def _row_mask(keep: Bools, invalid: Counter[str]) -> RowMask:
+def _make_mask(keep: Bools, invalid: Counter[str]) -> RowMask:
     return RowMask(keep, len(keep) - int(keep.sum()) - invalid.total(), invalid)
 
 

@@ -19,7 +19,7 @@ from flowsheet.cohort.rules import WEIGHT_KG
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.input_reader import spell_unit
-from flowsheet.cohort.sources.mimic3.item_map import items
+from flowsheet.cohort.sources.mimic3.item_map import load_items
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.sorting import equals_previous, sort_by_packed_key
 
@@ -45,9 +45,9 @@ def build_treatments(
     """
     parts = [empty_table("treatments").with_columns(code=pl.lit(None, pl.Int32))]
     if metavision.height:
-        parts.append(_convert_doses(_metavision_inputs(metavision, log), options, log))
+        parts.append(_convert_doses(_prepare_metavision(metavision, log), options, log))
     if carevue.height:
-        inputs = _add_last_weight(_carevue_inputs(carevue, options, log), weights)
+        inputs = _add_last_weight(_prepare_carevue(carevue, options, log), weights)
         parts.append(_convert_doses(inputs, options, log))
     return pl.concat(parts)
 
@@ -60,7 +60,7 @@ def sort_and_dedupe(treatments: pl.DataFrame, stay_ids: pl.Series) -> pl.DataFra
         stay_ids: ids of their stays, ascending.
     """
     stay = pl.Series(np.searchsorted(stay_ids.to_numpy(), treatments["stay_id"].to_numpy()))
-    drug = treatments["drug"].cast(_drug_enum()).to_physical()
+    drug = treatments["drug"].cast(_make_drug_enum()).to_physical()
     rows = treatments.with_columns(_stay=stay, _drug=drug)
 
     def drop_repeats(tied: pl.DataFrame) -> pl.DataFrame:
@@ -72,11 +72,11 @@ def sort_and_dedupe(treatments: pl.DataFrame, stay_ids: pl.Series) -> pl.DataFra
 
 
 @lru_cache(maxsize=1)
-def _drug_enum() -> pl.Enum:
+def _make_drug_enum() -> pl.Enum:
     return pl.Enum(sorted(catalogue.drugs()))
 
 
-def _metavision_inputs(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+def _prepare_metavision(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     """The rows with start, end, known_at, number, uom and weight."""
     hours = (pl.col("endtime") - pl.col("starttime")).dt.total_seconds() / 3600
     is_single_dose = pl.col("is_single_dose") | (hours <= 0)
@@ -94,7 +94,7 @@ def _metavision_inputs(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     return log.exclude(inputs, pl.col("number") <= 0, "inputevents_mv: no positive amount or rate")
 
 
-def _carevue_inputs(rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog) -> pl.DataFrame:
+def _prepare_carevue(rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog) -> pl.DataFrame:
     """The rows with start, end, known_at, number and uom: single doses, then infusions."""
     rows = rows.with_columns(known_at=pl.max_horizontal("charttime", "storetime"))
     amounts = rows.filter(pl.col("rate").is_null() & pl.col("amount").is_not_null())
@@ -157,7 +157,7 @@ def _add_last_weight(rows: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
 
 def _convert_doses(rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog) -> pl.DataFrame:
     """Convert doses to the catalogue's unit; null where the charted unit is of another kind."""
-    rows = rows.join(_target_units(), on="code", maintain_order="left")
+    rows = rows.join(_load_target_units(), on="code", maintain_order="left")
     rows = rows.join(catalogue.mimic3_units(), on="uom", how="left", maintain_order="left")
     is_same_kind = pl.col("kind") == pl.col("target_kind")
     is_running = pl.col("end") > pl.col("start")
@@ -167,14 +167,14 @@ def _convert_doses(rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
         * pl.col("size")
         / pl.col("target_size")
         * pl.col("per_hour").fill_null(1.0)
-        * _weight_factor(rows, is_same_kind, options, log)
+        * _make_weight_factor(rows, is_same_kind, options, log)
     )
     treatments = rows.with_columns(dose=pl.when(is_valid).then(dose))
     columns = {**TREATMENTS, "code": pl.Int32()}
     return treatments.select(list(columns)).cast(pl.Schema(columns))
 
 
-def _weight_factor(
+def _make_weight_factor(
     rows: pl.DataFrame, is_same_kind: pl.Expr, options: Mimic3Options, log: ExclusionLog
 ) -> pl.Expr:
     """The factor between a dose per kg and a dose.
@@ -198,9 +198,9 @@ def _weight_factor(
 
 
 @lru_cache(maxsize=1)
-def _target_units() -> pl.DataFrame:
+def _load_target_units() -> pl.DataFrame:
     """(code, drug, unit, target_kind, target_size, target_per_kg): the catalogue's unit by item."""
-    drugs = items().select("code", drug="name")
+    drugs = load_items().select("code", drug="name")
     units = catalogue.drug_units().rename({"known_unit": "unit"})
     details = catalogue.mimic3_units().select(
         _spelling="uom", target_kind="kind", target_size="size", target_per_kg="per_kg"
