@@ -1,4 +1,4 @@
-# The MLflow tracking server; its database is named by MLFLOW_BACKEND_STORE_URI, its hosts by MLFLOW_SERVER_ALLOWED_HOSTS.
+# The MLflow tracking server. MLFLOW_BACKEND_STORE_URI is its database, MLFLOW_SERVER_ALLOWED_HOSTS its host names.
 #   docker build -f docker/mlflow.Dockerfile -t flowsheet-mlflow .
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
 

@@ -2,7 +2,7 @@
 #   docker build -f docker/serving.Dockerfile -t flowsheet-serving .
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
 
-# The index of PyTorch's CPU wheels, which are a tenth of the CUDA wheels' size; empty: pip's own index.
+# Index of PyTorch's CPU wheels, a tenth of the size of the CUDA wheels; if empty, pip's default index.
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
@@ -37,5 +37,5 @@ WORKDIR /var/lib/flowsheet
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/ready', timeout=4)"]
-# Loopback inside a container can be reached by nobody: here it listens on every address of the container.
+# Loopback inside a container cannot be reached from outside, so it listens on all addresses of the container.
 ENTRYPOINT ["flowsheet", "serve", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,9 +1,9 @@
-# The command line and a Prefect worker of the pool `cpu`. The context is the repository's root.
+# The command line and a Prefect worker of the pool `cpu`. The build context is the root of the repository.
 #   docker build -f docker/worker-cpu.Dockerfile -t flowsheet-worker-cpu .
 #   docker run --rm -v flowsheet-home:/var/lib/flowsheet flowsheet-worker-cpu flowsheet run demo
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d AS build
 
-# The index of PyTorch's CPU wheels, which are a tenth of the CUDA wheels' size; empty: pip's own index.
+# Index of PyTorch's CPU wheels, a tenth of the size of the CUDA wheels; if empty, pip's default index.
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv

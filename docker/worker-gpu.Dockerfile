@@ -1,9 +1,9 @@
-# A Prefect worker of the pool `gpu`. The host needs NVIDIA's driver and container toolkit; PyTorch's wheel brings the
-# CUDA libraries it was built with.
+# A Prefect worker of the pool `gpu`. The host needs NVIDIA's driver and container toolkit; PyTorch's wheel includes
+# the CUDA libraries it was built with.
 #   docker build -f docker/worker-gpu.Dockerfile -t flowsheet-worker-gpu .
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2 AS build
 
-# The index of PyTorch's wheels for the host's CUDA; empty: pip's own index.
+# Index of PyTorch's wheels for the host's CUDA version; if empty, pip's default index.
 ARG TORCH_INDEX=""
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN apt-get update \

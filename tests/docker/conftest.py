@@ -1,4 +1,4 @@
-"""A throw-away Postgres, as the image's would be."""
+"""A temporary Postgres, configured like the one of the image."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ import tests.postgres
 
 @pytest.fixture
 def postgres() -> Iterator[dict[str, str]]:
-    """The environment that reaches an empty server, whose superuser comes in by the socket alone."""
+    """Environment variables for an empty server: the superuser needs the socket, others a password."""
     with tests.postgres.postgres("--auth-local=trust", "--auth-host=scram-sha-256") as cluster:
         yield {**os.environ, "PGHOST": str(cluster.folder), "PGPORT": str(cluster.port)}

@@ -1,4 +1,4 @@
-"""The script that makes the databases, run in a Postgres of its own."""
+"""The script that creates the databases, run on a temporary Postgres."""
 
 from __future__ import annotations
 
@@ -15,38 +15,33 @@ PASSWORDS = {
     "MLFLOW_DB_PASSWORD": "two",
     "OPTUNA_DB_PASSWORD": "three",
 }
+STATEMENTS = "create table t (a int); drop table t; select 1"
 
 
-def sql(server, user, database, password):
-    command = [
-        "psql",
-        "-U",
-        user,
-        "-d",
-        database,
-        "-tAc",
-        "create table t (a int); drop table t; select 1",
-    ]
-    told = {**server, "PGHOST": "127.0.0.1", "PGPASSWORD": password}
-    return subprocess.run(command, env=told, capture_output=True, text=True, check=False)
+def run_sql(server, user, database, password):
+    command = ["psql", "-U", user, "-d", database, "-tAc", STATEMENTS]
+    environment = {**server, "PGHOST": "127.0.0.1", "PGPASSWORD": password}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.server
 @pytest.mark.skipif(not shutil.which("psql"), reason="psql is not installed")
-def test_each_service_has_a_database_that_no_other_reaches(postgres):
+def test_each_service_has_a_database_that_the_others_cannot_access(postgres):
     subprocess.run(["bash", str(SCRIPT)], env={**postgres, **PASSWORDS}, check=True)
-    for name, password in PASSWORDS.items():
-        mine = name.removesuffix("_DB_PASSWORD").lower()
-        assert sql(postgres, mine, mine, password).returncode == 0
-        assert "authentication failed" in sql(postgres, mine, mine, "wrong").stderr
-        for other in {"prefect", "mlflow", "optuna"} - {mine}:
-            assert "permission denied" in sql(postgres, mine, other, password).stderr
+    for variable, password in PASSWORDS.items():
+        service = variable.removesuffix("_DB_PASSWORD").lower()
+        assert run_sql(postgres, service, service, password).returncode == 0
+        wrong_password = run_sql(postgres, service, service, "wrong")
+        assert "authentication failed" in wrong_password.stderr
+        for other in {"prefect", "mlflow", "optuna"} - {service}:
+            other_database = run_sql(postgres, service, other, password)
+            assert "permission denied" in other_database.stderr
 
 
-def test_no_password_is_no_database():
-    bare = {k: v for k, v in os.environ.items() if not k.endswith("_DB_PASSWORD")}
-    done = subprocess.run(
-        ["bash", str(SCRIPT)], env=bare, capture_output=True, text=True, check=False
+def test_a_missing_password_is_an_error():
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_DB_PASSWORD")}
+    result = subprocess.run(
+        ["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.returncode != 0
-    assert "PREFECT_DB_PASSWORD" in done.stderr
+    assert result.returncode != 0
+    assert "PREFECT_DB_PASSWORD" in result.stderr

@@ -93,7 +93,7 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
     with (
         sigterm_as_interrupt(),
         _importable_flows(),
-        prefect_api(meanwhile=import_and_check),
+        prefect_api(while_starting=import_and_check),
     ):
         summary: RunSummary = _load_entrypoint(_EXPERIMENT_FLOW)(config, tags)
         return summary

@@ -1,4 +1,4 @@
-"""One Prefect server for all who share a state folder, for as long as one of them needs it."""
+"""All processes that use one state folder share one Prefect server, as long as one needs it."""
 
 from __future__ import annotations
 
@@ -17,71 +17,75 @@ from flowsheet.lifecycle.runtime.local_servers import (
 )
 from flowsheet.state.json_files import read_json, write_json
 
+UNUSED_PID = 2**22 + 1
+"""Larger than any process id."""
+
 
 @pytest.fixture(autouse=True)
-def no_server(monkeypatch: pytest.MonkeyPatch, flowsheet_home: Path) -> Path:
-    for name in [n for n in os.environ if n.startswith("PREFECT_")]:
+def prefect_folder(monkeypatch: pytest.MonkeyPatch, flowsheet_home: Path) -> Path:
+    """The folder of the shared server; no server is configured or running."""
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("PREFECT_HOME", str(flowsheet_home / "prefect"))
+    folder = flowsheet_home / "prefect"
+    monkeypatch.setenv("PREFECT_HOME", str(folder))
     use_quiet_settings()
-    return flowsheet_home
+    return folder
 
 
 @pytest.mark.server
-def test_users_share_a_server_and_the_last_one_out_stops_it(no_server: Path):
-    state = no_server / "prefect" / "server.json"
-    state.parent.mkdir(parents=True)
-    write_json(
-        state, {"url": f"http://127.0.0.1:{find_free_port()}/api", "pid": 2**22 + 1}
-    )  # a dead one is not used
+def test_users_share_a_server_and_the_last_one_stops_it(prefect_folder: Path):
+    state_file = prefect_folder / "server.json"
+    prefect_folder.mkdir(parents=True)
+    ended_server = {"url": f"http://127.0.0.1:{find_free_port()}/api", "pid": UNUSED_PID}
+    write_json(state_file, ended_server)
     with prefect_api() as first:
         assert is_responding(f"{first}/health")
         assert os.environ["PREFECT_API_URL"] == first
-        del os.environ["PREFECT_API_URL"]  # another process would not have it
+        del os.environ["PREFECT_API_URL"]  # as in another process
         with prefect_api() as second:
             assert second == first
         assert is_responding(f"{first}/health")
-        assert read_json(state)["url"] == first
+        assert read_json(state_file)["url"] == first
     assert not is_responding(f"{first}/health")
-    assert not state.exists()
+    assert not state_file.exists()
 
 
 @pytest.mark.server
-def test_a_server_that_was_left_starting_is_ended(no_server: Path):
-    folder = no_server / "prefect"
-    folder.mkdir(parents=True)
+def test_a_server_that_never_finished_starting_is_replaced(prefect_folder: Path):
+    prefect_folder.mkdir(parents=True)
     port = find_free_port()
-    arguments = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    left = start_server(arguments, folder / "server.log", {"PREFECT_HOME": str(folder)})
-    while not Path(
-        f"/proc/{left.pid}/cmdline"
-    ).read_bytes():  # a process has no words until its program is loaded
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    log = prefect_folder / "server.log"
+    starting = start_server(command, log, {"PREFECT_HOME": str(prefect_folder)})
+    command_line = Path(f"/proc/{starting.pid}/cmdline")
+    while not command_line.read_bytes():  # it is empty until the program is loaded
         time.sleep(0.01)
-    write_json(folder / "server.json", {"url": f"http://127.0.0.1:{port}/api", "pid": left.pid})
-    with prefect_api() as api:
-        assert is_responding(f"{api}/health")
-        assert str(port) not in api
-        assert left.poll() is not None
+    state = {"url": f"http://127.0.0.1:{port}/api", "pid": starting.pid}
+    write_json(prefect_folder / "server.json", state)
+    with prefect_api() as url:
+        assert is_responding(f"{url}/health")
+        assert str(port) not in url
+        assert starting.poll() is not None
 
 
-def test_a_configured_server_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch):
+def test_a_configured_server_is_used(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
-    seen = []
-    with prefect_api(meanwhile=lambda: seen.append(os.environ["PREFECT_API_URL"])) as api:
-        assert api == "http://127.0.0.1:1/api"
-    assert seen == [api]
+    urls = []
+    with prefect_api(while_starting=lambda: urls.append(os.environ["PREFECT_API_URL"])) as url:
+        assert url == "http://127.0.0.1:1/api"
+    assert urls == [url]
 
 
 @pytest.mark.server
-def test_an_error_while_waiting_leaves_no_server(no_server: Path):
+def test_an_error_during_the_start_leaves_no_server(prefect_folder: Path):
     def fail() -> None:
         raise RuntimeError("wrong")
 
-    def use() -> None:
-        with prefect_api(meanwhile=fail):
+    def use_server() -> None:
+        with prefect_api(while_starting=fail):
             pass
 
     with pytest.raises(RuntimeError, match="wrong"):
-        use()
-    assert not (no_server / "prefect" / "server.json").exists()
+        use_server()
+    assert not (prefect_folder / "server.json").exists()
     assert "PREFECT_API_URL" not in os.environ

@@ -1,4 +1,4 @@
-"""Worker processes that do not outlive the run that they work for."""
+"""Signals and worker processes: orderly interruption, and no process that outlives its run."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ import threading
 import time
 from collections.abc import Iterator
 
-_LOOK_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM stop the block as Ctrl-C does, in an orderly way."""
+    """Let SIGTERM interrupt the block like Ctrl-C: it raises KeyboardInterrupt.
+
+    Outside the main thread nothing changes, because only the main thread receives signals.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield  # a library's caller looks after signals
+        yield
         return
 
-    def stop(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    previous_handler = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
-def exit_with_parent(parent: int) -> None:
-    """End this process soon after ``parent``, its own parent, has ended, however that happened.
+def exit_with_parent(parent_pid: int) -> None:
+    """End this process soon after its parent ``parent_pid`` has ended, for whatever reason.
 
-    A worker that is blocked on its queue never learns that the run was killed; it would hold locks
-    and a core.
+    A worker process that waits for its queue does not notice that the run was killed; it would
+    keep its locks and occupy a core.
     """
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_LOOK_SECONDS)
+    def watch_parent() -> None:
+        while os.getppid() == parent_pid:
+            time.sleep(_POLL_SECONDS)
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
+    threading.Thread(target=watch_parent, daemon=True, name="exit-with-parent").start()
