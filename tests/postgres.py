@@ -1,4 +1,4 @@
-"""A Postgres of one's own on loopback, thrown away at the end."""
+"""A temporary Postgres server on loopback."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ import pytest
 from flowsheet.lifecycle.runtime.local_servers import find_free_port
 
 
-def program(name: str) -> str:
-    """Where a program of Postgres is, or a skip that says that it is not."""
-    found = shutil.which(name) or next(
-        map(str, sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[::-1]), None
-    )
-    return found or pytest.skip(f"Postgres' {name} is not installed")
+def find_program(name: str) -> str:
+    """The path of one of Postgres' programs; skips the test if it is not installed."""
+    installed = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    path = shutil.which(name) or (str(installed[-1]) if installed else None)
+    return path or pytest.skip(f"Postgres' {name} is not installed")
 
 
-def somebody() -> dict[str, int]:
-    """Who runs it: Postgres refuses to run as root."""
+def unprivileged_user() -> dict[str, int]:
+    """Arguments of ``subprocess.run``: Postgres refuses to run as root."""
     if os.geteuid() != 0:
         return {}
     try:
@@ -38,22 +37,28 @@ def somebody() -> dict[str, int]:
 class Cluster:
     """A running server."""
 
-    def __init__(self, folder: Path, who: dict[str, int]) -> None:
-        self.folder, self.who, self.port = folder, who, find_free_port()
+    def __init__(self, folder: Path, user: dict[str, int]) -> None:
+        self.folder, self.user, self.port = folder, user, find_free_port()
 
     def url(self, database: str, driver: str = "psycopg") -> str:
         return f"postgresql+{driver}://postgres@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        settings = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
-        self.control("-w", "-l", str(self.folder / "log"), "-o", settings, "start")
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": self.folder,
+            "fsync": "off",
+        }
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        log = str(self.folder / "log")
+        self.control("-w", "-l", log, "-o", f"-p {self.port} {options}", "start")
 
-    def stop(self, how: str = "immediate") -> None:
-        """``immediate`` is what a kill does."""
-        self.control("-m", how, "stop")
+    def stop(self, mode: str = "immediate") -> None:
+        """``immediate`` stops like a kill."""
+        self.control("-m", mode, "stop")
 
     def control(self, *arguments: str) -> None:
-        self.run(program("pg_ctl"), "-D", str(self.folder / "data"), *arguments)
+        self.run(find_program("pg_ctl"), "-D", str(self.folder / "data"), *arguments)
 
     def run(self, *command: str) -> None:
         subprocess.run(
@@ -62,30 +67,31 @@ class Cluster:
             cwd=self.folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            **self.who,
+            **self.user,
         )
 
-    def make(self, database: str) -> str:
-        self.run(
-            program("createdb"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", database
-        )
-        return self.url(database)
+    def create_database(self, name: str) -> str:
+        """The URL of the new database."""
+        createdb = find_program("createdb")
+        self.run(createdb, "-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", name)
+        return self.url(name)
 
 
 @contextlib.contextmanager
 def postgres(*auth: str) -> Iterator[Cluster]:
-    """An empty server that lets everybody on this machine in, or asks as initdb's options ``auth`` say."""
+    """An empty server that trusts all local users, or authenticates by initdb's options ``auth``."""
     pytest.importorskip("psycopg", reason="flowsheet[postgres] is not installed")
-    who, initdb = somebody(), program("initdb")
+    user, initdb = unprivileged_user(), find_program("initdb")
+    # pytest's temporary folders are closed to other users, and the path of a socket must be short.
     with tempfile.TemporaryDirectory(prefix="pg") as name:
-        folder = Path(
-            name
-        )  # pytest's own are closed to other users, and a socket's path must be short
-        if who:
-            os.chown(folder, who["user"], who["group"])
-        cluster = Cluster(folder, who)
-        how = auth or ("--auth=trust",)
-        cluster.run(initdb, "-D", str(folder / "data"), "--no-sync", *how, "--username=postgres")
+        folder = Path(name)
+        if user:
+            os.chown(folder, user["user"], user["group"])
+        cluster = Cluster(folder, user)
+        options = auth or ("--auth=trust",)
+        cluster.run(
+            initdb, "-D", str(folder / "data"), "--no-sync", *options, "--username=postgres"
+        )
         cluster.start()
         try:
             yield cluster

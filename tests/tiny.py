@@ -1,4 +1,4 @@
-"""An experiment as small as one can be."""
+"""A minimal experiment."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from flowsheet.config import (
 
 
 def experiment(name: str, **changes: object) -> ExperimentConfig:
-    """One logistic regression on a ward of ten stays, and what a test wants otherwise."""
+    """One logistic regression on a ward of ten stays, with changes."""
     return ExperimentConfig(
         name=name,
-        description="who is septic tomorrow",
+        description="sepsis on the next day",
         seed=3,
         cohort=CohortConfig(name="ward", source="simulated", options={"stays": 10}),
         task=TaskConfig(name="next_day"),

@@ -1,6 +1,6 @@
 """From YAML choices and ``key=value`` overrides to one validated configuration.
 
-An experiment file names one choice of each group and overrides what it likes::
+An experiment file names one choice of each group and overrides some of their values::
 
     cohort: simulated            # conf/cohort/simulated.yaml
     models: [lstm, gradient_boosting]
@@ -8,7 +8,7 @@ An experiment file names one choice of each group and overrides what it likes::
       tuning: {trials: 3}
 
 On the command line ``tuning=standard`` makes another choice and ``tuning.trials=3`` sets a value.
-``conf/local/`` (not under version control) is looked at first.
+Files in ``conf/local/`` (not under version control) take precedence.
 """
 
 from __future__ import annotations
@@ -22,41 +22,45 @@ from flowsheet.config import CohortConfig, ExperimentConfig, validate_config
 from flowsheet.errors import UsageError, did_you_mean, first_line
 
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
-_PLAIN = {"name", "description", "seed", "registry", "memory"}
+_EXPERIMENT_KEYS = {"name", "description", "seed", "registry", "memory"}
+"""Keys of an experiment file that are values and not choices."""
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource_dir(kind: str) -> Path:
-    """The folder ``conf`` or ``flows``: named by ``FLOWSHEET_CONF``, in the checkout, or inside the
-    installed package.
+    """The folder ``conf`` or ``flows``: in the checkout, or in the installed package; for ``conf``
+    the environment variable ``FLOWSHEET_CONF`` takes precedence.
 
     Raises:
-        UsageError: it is nowhere.
+        UsageError: there is no such folder.
     """
-    named = os.environ.get("FLOWSHEET_CONF") if kind == "conf" else None
-    candidates = (
-        [Path(named)] if named else [_PACKAGE.parents[1] / kind, _PACKAGE / "_share" / kind]
-    )
+    configured = os.environ.get("FLOWSHEET_CONF") if kind == "conf" else None
+    candidates = [_PACKAGE.parents[1] / kind, _PACKAGE / "_share" / kind]
+    if configured:
+        candidates = [Path(configured)]
     for folder in candidates:
         if folder.is_dir():
             return folder
     raise UsageError(
-        f"the folder {kind}/ is not there",
+        f"the folder {kind}/ does not exist",
         where=", ".join(map(str, candidates)),
-        todo="set FLOWSHEET_CONF to a folder laid out like the project's conf/",
+        todo="set FLOWSHEET_CONF to a folder with the layout of the project's conf/",
     )
 
 
 def choices(group: str) -> list[str]:
-    """The names that a group offers."""
+    """The names of a group's choices."""
+    return sorted({path.stem for folder in _folders(group) for path in folder.glob("*.yaml")})
+
+
+def _folders(group: str) -> tuple[Path, Path]:
+    """The group's folders, the one with precedence first."""
     conf = resource_dir("conf")
-    return sorted(
-        {p.stem for folder in (conf / "local" / group, conf / group) for p in folder.glob("*.yaml")}
-    )
+    return conf / "local" / group, conf / group
 
 
 def load(group: str, name: str) -> dict[str, Any]:
-    """One choice as plain data; its ``name`` is its file's unless it says otherwise.
+    """One choice as plain data; its ``name`` defaults to the name of its file.
 
     Raises:
         UsageError: there is no such choice, or its file is not YAML with keys.
@@ -65,29 +69,29 @@ def load(group: str, name: str) -> dict[str, Any]:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    conf = resource_dir("conf")
-    path = next(
-        (
-            p
-            for p in (conf / "local" / group / f"{name}.yaml", conf / group / f"{name}.yaml")
-            if p.is_file()
-        ),
-        None,
-    )
-    if path is None:
-        raise UsageError(
-            f"there is no {group} called {name!r}",
-            where=str(conf / group),
-            todo=did_you_mean(name, choices(group)),
-        )
+    path = _find_file(group, name)
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (YAMLError, OmegaConfBaseException, OSError) as error:
         raise UsageError("the file is not valid YAML", where=str(path), todo=str(error)) from error
     if not isinstance(values, dict):
-        raise UsageError("the file must hold keys and values", where=str(path))
-    return {str(k): v for k, v in values.items()} | (
-        {} if group == "model" else {"name": values.get("name", name)}
+        raise UsageError("the file must contain keys and values", where=str(path))
+    named = {str(key): value for key, value in values.items()}
+    if group != "model":
+        named.setdefault("name", name)
+    return named
+
+
+def _find_file(group: str, name: str) -> Path:
+    folders = _folders(group)
+    for folder in folders:
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            return path
+    raise UsageError(
+        f"there is no {group} called {name!r}",
+        where=str(folders[-1]),
+        todo=did_you_mean(name, choices(group)),
     )
 
 
@@ -96,50 +100,64 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
 
     Raises:
         UsageError: an unknown choice or key, or a value of the wrong type; the message names the
-        nearest right one.
+            nearest right one.
     """
-    plan = load("experiment", experiment)
-    chosen, leaves = _sort_overrides(overrides)
-    own: dict[str, Any] = dict(plan.pop("override", None) or {})
-    for group in chosen.keys() & own.keys() - {"models"}:
-        del own[group]  # the file's changes belong to the file's choice
-    unknown = plan.keys() - {*GROUPS, "models"} - _PLAIN
-    for key in unknown:
+    file = load("experiment", experiment)
+    chosen, value_overrides = split_overrides(overrides)
+    file_overrides: dict[str, Any] = dict(file.pop("override", None) or {})
+    for group in chosen.keys() & file_overrides.keys() - {"models"}:
+        del file_overrides[group]  # they belong to the file's choice, which is replaced
+    _check_keys(file, experiment)
+    file |= chosen
+    absent = [key for key in (*GROUPS, "models") if key not in file]
+    if absent:
+        raise UsageError(f"the experiment makes no choice of {', '.join(absent)}", where=experiment)
+    values: dict[str, Any] = {key: file[key] for key in file.keys() & _EXPERIMENT_KEYS}
+    values |= {group: load(group, str(file[group])) for group in GROUPS}
+    values["models"] = {str(name): load("model", str(name)) for name in as_list(file["models"])}
+    model_overrides = file_overrides.get("models") or {}
+    if model_overrides:
+        file_overrides["models"] = {
+            name: override for name, override in model_overrides.items() if name in values["models"]
+        }
+    merged = _merge(values, file_overrides, value_overrides)
+    return validate_config(ExperimentConfig, merged, where=f"experiment {experiment}")
+
+
+def _check_keys(file: dict[str, Any], experiment: str) -> None:
+    known = {*GROUPS, "models", *_EXPERIMENT_KEYS}
+    for key in file.keys() - known:
         raise UsageError(
             f"an experiment has no key {key!r}",
             where=experiment,
-            todo=did_you_mean(key, {*GROUPS, "models", "override", *_PLAIN}),
+            todo=did_you_mean(key, known | {"override"}),
         )
-    plan |= chosen
-    absent = [key for key in (*GROUPS, "models") if key not in plan]
-    if absent:
-        raise UsageError(f"the experiment makes no choice of {', '.join(absent)}", where=experiment)
-    values: dict[str, Any] = {key: plan[key] for key in plan.keys() & _PLAIN}
-    values |= {group: load(group, str(plan[group])) for group in GROUPS}
-    values["models"] = {str(name): load("model", str(name)) for name in _listed(plan["models"])}
-    own_models = own.get("models") or {}
-    if own_models:
-        own["models"] = {name: v for name, v in own_models.items() if name in values["models"]}
-    return validate_config(
-        ExperimentConfig, _merge(values, own, leaves), where=f"experiment {experiment}"
-    )
 
 
 def compose_cohort(name: str, overrides: Sequence[str] = ()) -> CohortConfig:
-    """One cohort with overrides such as ``cohort.path=...``."""
-    chosen, leaves = _sort_overrides(overrides)
-    for key in [*chosen, *(leaf.split("=", 1)[0] for leaf in leaves)]:
+    """One cohort with overrides such as ``cohort.path=...``.
+
+    Raises:
+        UsageError: an unknown cohort or key, or a value of the wrong type.
+    """
+    chosen, value_overrides = split_overrides(overrides)
+    for key in [*chosen, *(override.split("=", 1)[0] for override in value_overrides)]:
         if key.split(".")[0] != "cohort" or key == "cohort":
             raise UsageError(
                 f"{key!r} is not a key of a cohort", todo="give overrides as cohort.KEY=VALUE"
             )
-    merged = _merge({"cohort": load("cohort", name)}, {}, leaves)
+    merged = _merge({"cohort": load("cohort", name)}, {}, value_overrides)
     return validate_config(
         CohortConfig, merged["cohort"], where=f"cohort {name}", prefix=("cohort",)
     )
 
 
-def _listed(models: Any) -> list[Any]:
+def as_list(models: Any) -> list[Any]:
+    """The models of an experiment as a list; a single name is a list of one.
+
+    Raises:
+        UsageError: it is neither a name nor a list of names.
+    """
     if isinstance(models, str):
         return [models]
     if not isinstance(models, list) or not models:
@@ -149,53 +167,65 @@ def _listed(models: Any) -> list[Any]:
     return models
 
 
-def _sort_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Choices (``cohort=simulated``) apart from values (``cohort.path=x``)."""
+def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Choices (``cohort=simulated``) by group, and the overrides of values (``cohort.path=x``).
+
+    Raises:
+        UsageError: an override is not ``KEY=VALUE``, or its value is not valid YAML.
+    """
     from omegaconf import OmegaConf
     from yaml import YAMLError
 
     chosen: dict[str, Any] = {}
-    leaves: list[str] = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
+    value_overrides: list[str] = []
+    for override in overrides:
+        key, equals, value = override.partition("=")
         if not equals or not key or key != key.strip():
             raise UsageError(
-                f"{text!r} is not an override", todo="write KEY=VALUE, such as tuning.trials=3"
+                f"{override!r} is not an override", todo="write KEY=VALUE, such as tuning.trials=3"
             )
-        if key in GROUPS or key == "models":
-            try:
-                parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
-            except (YAMLError, ValueError) as error:
-                raise UsageError(
-                    f"{text!r} has a value that cannot be read", todo=str(error)
-                ) from error
-            chosen[key] = parsed[key] if isinstance(parsed, dict) else value
-        else:
-            leaves.append(text)
-    return chosen, leaves
+        if key not in GROUPS and key != "models":
+            value_overrides.append(override)
+            continue
+        try:
+            parsed = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        except (YAMLError, ValueError) as error:
+            raise UsageError(
+                f"the value of {override!r} is not valid YAML", todo=str(error)
+            ) from error
+        chosen[key] = parsed[key] if isinstance(parsed, dict) else value
+    return chosen, value_overrides
 
 
-def _merge(values: dict[str, Any], own: dict[str, Any], leaves: list[str]) -> dict[str, Any]:
+def _merge(
+    values: dict[str, Any], file_overrides: dict[str, Any], value_overrides: list[str]
+) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
-        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.create(own))
-        for leaf in leaves:
-            key = leaf.partition("=")[0].split(".")
-            if key[0] == "models" and len(key) > 1 and key[1] not in values["models"]:
-                raise UsageError(
-                    f"{key[1]!r} is not among the models of this run",
-                    todo=did_you_mean(key[1], values["models"]),
-                )
-            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([leaf]))
+        merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.create(file_overrides))
+        for override in value_overrides:
+            _check_model_exists(override, values)
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([override]))
         plain = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
         raise UsageError(
-            "an override cannot be applied", where=" ".join(leaves), todo=first_line(error)
+            "an override cannot be applied",
+            where=" ".join(value_overrides),
+            todo=first_line(error),
         ) from error
     assert isinstance(plain, dict)
-    if plain["cohort"].get("path"):  # so that a record can be run again from anywhere
+    if plain["cohort"].get("path"):  # so that a recorded run can be repeated from any folder
         plain["cohort"]["path"] = str(Path(str(plain["cohort"]["path"])).expanduser().absolute())
-    return {str(k): v for k, v in plain.items()}
+    return {str(key): value for key, value in plain.items()}
+
+
+def _check_model_exists(override: str, values: dict[str, Any]) -> None:
+    key = override.partition("=")[0].split(".")
+    if key[0] == "models" and len(key) > 1 and key[1] not in values["models"]:
+        raise UsageError(
+            f"{key[1]!r} is not among the models of this run",
+            todo=did_you_mean(key[1], values["models"]),
+        )

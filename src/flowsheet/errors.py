@@ -1,4 +1,4 @@
-"""What can go wrong, said so that a person can act on it."""
+"""Errors that tell the user what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import ClassVar
 
 
 class FlowsheetError(Exception):
-    """A failure that the user can mend: what is wrong, where, and what to do.
+    """An error that the user can fix: what is wrong, where, and what to do.
 
-    The three parts are kept as ``args`` so that the error survives a trip between processes.
+    The three parts are the ``args`` of the exception, so that it can be pickled and sent to another
+    process.
     """
 
     exit_code: ClassVar[int] = 1
@@ -41,11 +42,11 @@ class CheckFailed(FlowsheetError):
 
 
 class Unreachable(FlowsheetError):
-    """A server does not answer: the same call may succeed later (exit code 1)."""
+    """A server does not answer; the same call may succeed later (exit code 1)."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind where it says nothing.
+    """The first line of an error's message, or its type where there is no message.
 
     >>> first_line(ValueError("no such day\\nat all")), first_line(TypeError())
     ('no such day', 'TypeError')
@@ -60,26 +61,28 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     'did you mean "lstm"? (known: gru, lstm)'
     """
     names = sorted(known)
-    near = get_close_matches(word, names, n=1, cutoff=0.5)
-    everything = f"known: {', '.join(names)}" if names else "none are known"
-    return f'did you mean "{near[0]}"? ({everything})' if near else everything
+    nearest = get_close_matches(word, names, n=1, cutoff=0.5)
+    all_names = f"known: {', '.join(names)}" if names else "none are known"
+    return f'did you mean "{nearest[0]}"? ({all_names})' if nearest else all_names
 
 
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
 _SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|AUTH_STRING|API_KEY|CREDENTIAL")
-_LEAST_LENGTH = 6
-"""A shorter value is a word of many texts, and masking it would garble them."""
+_MIN_SECRET_LENGTH = 6
+"""Shorter values occur in many texts by chance, and masking them would make these unreadable."""
 
 
 def mask_secrets(text: str) -> str:
-    """The text without secrets: user and password in URLs, and values of environment variables
-    named like secrets.
+    """Replace secrets by ``***``: user and password in URLs, and values of environment variables
+    whose names look like those of secrets.
 
     >>> mask_secrets("no answer from postgresql://ada:lovelace@db:5432/mlflow")
     'no answer from postgresql://***@db:5432/mlflow'
     """
     secrets = [
-        v for name, v in os.environ.items() if _SECRET_NAME.search(name) and len(v) >= _LEAST_LENGTH
+        value
+        for name, value in os.environ.items()
+        if _SECRET_NAME.search(name) and len(value) >= _MIN_SECRET_LENGTH
     ]
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")

@@ -1,4 +1,4 @@
-"""Find implementations by name: one file each, no list to keep."""
+"""Find implementations by the names of their modules, without a central list."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """The classes that the modules of one package register under a name.
 
-    A module is imported when one of its names is first asked for: the module ``models/lstm.py``
-    holds the model ``lstm``. Modules that begin with an underscore, and ``base``, hold none.
+    A module is imported when its name is first looked up: the module ``models/lstm.py`` contains
+    the model ``lstm``. Modules that begin with an underscore, and ``base``, contain none.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -28,18 +28,21 @@ class Registry(Generic[T]):
         return _Registrar(self, name)
 
     def add(self, name: str, cls: type[T]) -> None:
-        """Register ``cls``; a name belongs to one class."""
-        held = self._classes.setdefault(name, cls)
-        if held.__qualname__ != cls.__qualname__:
-            raise ValueError(f"{self.kind} {name!r} is registered twice: {held} and {cls}")
+        """Register ``cls``.
+
+        Raises:
+            ValueError: another class has that name.
+        """
+        registered = self._classes.setdefault(name, cls)
+        if registered.__qualname__ != cls.__qualname__:
+            raise ValueError(f"{self.kind} {name!r} is registered twice: {registered} and {cls}")
 
     def names(self) -> list[str]:
         """All names, without importing anything."""
         package = importlib.import_module(self.package)
-        found = {m.name for m in pkgutil.iter_modules(package.__path__)}
-        return sorted(
-            {n for n in found if not n.startswith("_") and n != "base"} | set(self._classes)
-        )
+        modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        public = {name for name in modules if not name.startswith("_") and name != "base"}
+        return sorted(public | set(self._classes))
 
     def get(self, name: str) -> type[T]:
         """The class of that name.

@@ -147,7 +147,7 @@ def running(folder: Path, *, workers: int = 2, on_postgres: bool = True) -> Iter
     with contextlib.ExitStack() as servers:
         database = servers.enter_context(postgres()) if on_postgres else None
         prefect = prefect_server(folder, database.url("prefect", "asyncpg") if database else None)
-        mlflow = mlflow_server(folder, database.make("mlflow") if database else None)
+        mlflow = mlflow_server(folder, database.create_database("mlflow") if database else None)
         env = {
             **plain(),
             "FLOWSHEET_HOME": str(folder / "home"),
@@ -159,8 +159,8 @@ def running(folder: Path, *, workers: int = 2, on_postgres: bool = True) -> Iter
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         if database:
-            env["FLOWSHEET_OPTUNA_URL"] = database.make("optuna")
-            database.make("prefect")
+            env["FLOWSHEET_OPTUNA_URL"] = database.create_database("optuna")
+            database.create_database("prefect")
         servers.enter_context(prefect.running())
         servers.enter_context(mlflow.running())
         stack = Stack(folder, database, env, [])

@@ -19,7 +19,7 @@ from flowsheet.state.locks import exclusive_lock, shared_lock, try_lock
 def process_that_holds(lock: str, path: Path, then: str = "") -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock, and does ``then`` while holding it, until it is killed."""
     code = f"""
-import subprocess, sys, time
+import os, subprocess, sys, time
 from pathlib import Path
 from flowsheet.state.locks import exclusive_lock, shared_lock, try_lock
 with {lock}(Path(sys.argv[1])):
@@ -79,7 +79,7 @@ def test_a_child_process_does_not_inherit_the_lock(path: Path):
 
 
 def test_a_forked_process_does_not_inherit_the_lock(path: Path):
-    fork = "__import__('os').fork() or time.sleep(5) or sys.exit()"
+    fork = "r, w = os.pipe(); os.fork() or [os.write(w, b'x'), time.sleep(5), os._exit(0)]; os.read(r, 1)"
     with process_that_holds("exclusive_lock", path, then=fork) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()

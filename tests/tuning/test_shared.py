@@ -23,7 +23,7 @@ TRIALS = 20
 @pytest.fixture(scope="module")
 def url():
     with postgres() as cluster:
-        yield cluster.make("optuna")
+        yield cluster.create_database("optuna")
 
 
 def start(folder: Path, name: str, url: str, delay: float) -> subprocess.Popen[bytes]:

@@ -1,1 +1,1 @@
-"""Everything that a run leaves behind, and how it is written completely or not at all."""
+"""The state folder: files, locks and the store, written completely or not at all."""

@@ -11,10 +11,10 @@ from flowsheet.errors import UsageError
 
 
 def home() -> Path:
-    """The state folder: ``$FLOWSHEET_HOME``, by default ``./.flowsheet``; made when missing.
+    """The state folder: ``$FLOWSHEET_HOME``, by default ``./.flowsheet``; created when missing.
 
     Raises:
-        UsageError: the folder cannot be made or written to.
+        UsageError: the folder cannot be created or written to.
     """
     path = Path(os.environ.get("FLOWSHEET_HOME") or ".flowsheet").absolute()
     probe = path / f".probe-{uuid.uuid4().hex}"
@@ -26,8 +26,8 @@ def home() -> Path:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
         raise UsageError(
-            f"FLOWSHEET_HOME cannot be written to: {error.strerror or error}",
+            f"FLOWSHEET_HOME is not writable: {error.strerror or error}",
             where=str(path),
-            todo="set FLOWSHEET_HOME to a folder that you may write to, on a disk with room",
+            todo="set FLOWSHEET_HOME to a writable folder on a disk with free space",
         ) from error
     return path

@@ -9,7 +9,7 @@ from typing import Any
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old text or the new, never a part."""
+    """Write a JSON file atomically: readers get the old contents or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")

@@ -1,4 +1,4 @@
-"""Folders that appear complete or not at all."""
+"""Write folders atomically."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from flowsheet.errors import FlowsheetError
 
 @contextlib.contextmanager
 def publish(target: Path) -> Iterator[Path]:
-    """Fill a temporary folder beside ``target``; it becomes ``target`` when the block ends well.
+    """A temporary folder beside ``target`` that becomes ``target`` when the block ends without error.
 
-    An existing ``target`` is replaced only then. After an error nothing is left behind.
+    An existing ``target`` is replaced only then. After an error the temporary folder is removed.
 
     Raises:
         FlowsheetError: the disk is full or not writable.
@@ -33,7 +33,7 @@ def publish(target: Path) -> Iterator[Path]:
         raise FlowsheetError(  # numpy's short writes carry no errno
             f"could not write: {error.strerror or error}",
             where=str(target),
-            todo="make room or choose another folder",
+            todo="free disk space or choose another folder",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,8 +1,8 @@
 """The content-addressed store of finished stages.
 
-A folder in the store is named by the content that made it. It is filled under a temporary name and
-renamed when it is complete, so a reader never meets half of one; a lock per key lets two runs that
-want the same thing make it once.
+A folder in the store is named by the digest of its inputs. It is filled under a temporary name and
+renamed when it is complete, so that readers never find an incomplete one. With a lock per key, two
+runs that need the same stage compute it once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock
 
 STORE = "FLOWSHEET_STORE"
-"""Names another folder for the store alone, such as a disk with more room."""
+"""Environment variable: another folder for the store alone, such as a larger disk."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,28 @@ class Store:
         return cls(Path(os.environ.get(STORE) or home() / "store").absolute())
 
     def path(self, kind: str, key: str) -> Path:
-        """Where the folder of that key is, or would be."""
+        """The path of that key's folder, whether or not it exists."""
         return self.root / kind / key[:16]
 
     def has(self, kind: str, key: str) -> bool:
-        """Whether the folder is there; being there means being complete."""
+        """Whether the folder exists; an existing folder is complete."""
         return self.path(kind, key).is_dir()
 
     def lock(
         self, kind: str, key: str, on_wait: Callable[[], None] = lambda: None
     ) -> contextlib.AbstractContextManager[None]:
-        """A lock on the key, to hold while asking ``has`` and filling; see :func:`exclusive_lock`."""
+        """A lock on the key, to be held from :meth:`has` to the end of writing.
+
+        ``on_wait`` is called once if another process holds the lock.
+        """
         return exclusive_lock(self.lock_path(kind, key), on_wait)
 
     def lock_path(self, kind: str, key: str) -> Path:
-        """The file that :meth:`lock` holds."""
+        """The file of :meth:`lock`."""
         return self.root / ".locks" / f"{kind}-{key[:16]}"
 
-    def work(self, kind: str, key: str) -> Path:
-        """A folder for unfinished work on the key (journals, checkpoints) that survives a kill."""
+    def work_dir(self, kind: str, key: str) -> Path:
+        """A folder for unfinished work on the key (journals, checkpoints); it survives a kill."""
         path = self.root / ".work" / f"{kind}-{key[:16]}"
         path.mkdir(parents=True, exist_ok=True)
         return path

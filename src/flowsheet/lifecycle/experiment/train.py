@@ -108,7 +108,7 @@ def train_model(
     """
     _check_applicable(config, name)
     key = training_key(config, name, data)
-    work = Store.open().work("model", key)
+    work = Store.open().work_dir("model", key)
     storage = os.environ.get(OPTUNA_URL)
     shared_search: _Search | None = None
     if storage and not is_trained(key):
