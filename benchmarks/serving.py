@@ -308,8 +308,8 @@ def measure_mlflow(tables: Tables, home: Path, log: Path, options: argparse.Name
 
 def main() -> None:
     options = parse_arguments()
-    kept = contextlib.nullcontext(options.home)
-    with kept if options.home else tempfile.TemporaryDirectory() as folder:
+    keep_home = contextlib.nullcontext(options.home)
+    with keep_home if options.home else tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         os.environ["FLOWSHEET_HOME"] = str(home)
         tables = simulate_ward(200)

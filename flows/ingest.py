@@ -13,8 +13,8 @@ from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import UsageError
-from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
 from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
+from flowsheet.lifecycle.runtime.tuning import keep_freed_memory
 
 TIMEOUT_SECONDS = 6 * 3600
 """Of flows that read a whole extract."""
@@ -38,6 +38,10 @@ def find_or_ingest_extract(
     if folder is not None:
         return folder
     assert cohort is not None
+
+    # polars is imported only now, so that the flow ``ingest`` can set its allocator before.
+    from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
+
     progress = progress_logger("ingest")
     stage = ingest_cohort(compose_cohort(cohort, list(overrides)), progress)
     extract = open_extract(stage)
@@ -58,5 +62,6 @@ def ingest(cohort: str, overrides: list[str] | None = None) -> Path:
         The folder of the extract.
     """
     use_quiet_settings()
+    keep_freed_memory()
     with keep_alive():
         return Path(find_or_ingest_extract(None, cohort, overrides or []))

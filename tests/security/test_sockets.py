@@ -1,4 +1,4 @@
-"""Every server that Flowsheet starts listens on 127.0.0.1 only, unless told otherwise."""
+"""Every server that Flowsheet starts listens on 127.0.0.1 only by default."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ BROKEN_RULES: dict[str, tuple[Corruption, str]] = {
     "negative dose": (set_cell("treatments", "dose", -0.1), "not_negative"),
     "onset after the stay": (set_cell("episodes", "onset", "2000-06-01T00:00:00"), "inside_stay"),
     "unknown table": (add_unknown_table, "known_table"),
-    "no stays": (set_table("stays", [], None, {}), "stays_given"),
+    "no stays": (set_table("stays", [], None, {}), "stays_required"),
     "table of the wrong form": (set_table("events", 1, "x", True), "table_form"),
     "row of the wrong form": (set_table("events", [1], [None], [[]], ["x"]), "record"),
     "empty row": (empty_rows, "missing_column"),

@@ -213,7 +213,7 @@ def test_mlflow_serves_the_champion_too(home, model_package, ward, tmp_path):
     ("arguments", "message"),
     [
         (["ward-modle"], "did you mean"),
-        ([f"{NAME}@nobody"], "no version with the alias 'nobody'"),
+        ([f"{NAME}@staging"], "no version with the alias 'staging'"),
         ([NAME, "--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
         ([NAME, "--max-rows", "0"], "limits.rows=0"),
         ([NAME, "--shadow", "champion"], "cannot be its own shadow"),

@@ -61,7 +61,9 @@ def from_rows(rows: pd.DataFrame) -> Tables:
             type; or a stay is sent twice.
     """
     positions = _group_by_table(rows)
-    request = ParsedRequest.of({table: _to_columns(rows, table, positions) for table in TABLES})
+    request = ParsedRequest.from_tables(
+        {table: _to_columns(rows, table, positions) for table in TABLES}
+    )
     if problems := find_column_problems(request.tables):
         raise _column_error(problems[0], positions)
     tables, failures = parse_tables({table: text_table([request], table) for table in TABLES})

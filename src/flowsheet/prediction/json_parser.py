@@ -41,7 +41,9 @@ def parse_json(body: bytes, limits: Limits) -> ParsedRequest:
     """
     sent = _load_object(body)
     _check_table_names(sent)
-    request = ParsedRequest.of({name: _to_columns(name, sent.get(name)) for name in TABLES})
+    request = ParsedRequest.from_tables(
+        {name: _to_columns(name, sent.get(name)) for name in TABLES}
+    )
     _check_size(request, limits)
     if problems := find_column_problems(request.tables):
         raise invalid_request(problems)
@@ -130,7 +132,7 @@ def _check_size(request: ParsedRequest, limits: Limits) -> None:
     if stays > limits.stays:
         raise _too_many("stays", stays, limits.stays)
     if stays == 0:
-        problem = table_problem("stays", None, "stays_given", "send at least one stay")
+        problem = table_problem("stays", None, "stays_required", "send at least one stay")
         raise invalid_request([problem])
 
 

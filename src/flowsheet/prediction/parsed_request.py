@@ -41,7 +41,7 @@ class ParsedRequest:
     row_counts: dict[str, int]
 
     @classmethod
-    def of(cls, tables: dict[str, Columns]) -> ParsedRequest:
+    def from_tables(cls, tables: dict[str, Columns]) -> ParsedRequest:
         """The request with these tables."""
         return cls(tables, {name: count_rows(columns) for name, columns in tables.items()})
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from flowsheet.lifecycle.runtime.tuning import keep_freed_memory, use_one_polars_thread
 
+ROOT = Path(__file__).resolve().parents[3]
 VARIABLES = ("_RJEM_MALLOC_CONF", "MIMALLOC_PURGE_DELAY", "POLARS_MAX_THREADS")
 
 
@@ -38,9 +40,8 @@ def test_a_users_setting_is_kept(monkeypatch):
     assert {os.environ[name] for name in VARIABLES} == {"the user's"}
 
 
-def test_the_command_line_imports_neither_polars_nor_arrow_before_a_command_runs():
-    script = (
-        "import sys, flowsheet.cli, flowsheet.lifecycle.runtime.tuning;"
-        "sys.exit(bool({'polars', 'pyarrow'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+@pytest.mark.parametrize("module", ["flowsheet.cli", "flows.ingest"])
+def test_polars_and_arrow_are_imported_only_after_they_are_configured(module):
+    script = f"import sys, {module}; sys.exit(bool({{'polars', 'pyarrow'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    assert done.returncode == 0
