@@ -1,7 +1,7 @@
 """The main flow: ingest, windows, split, a training for each model, evaluation, registration.
 
 Tasks pass references to finished stages, never data. A stage is identified by a digest of
-everything that it depends on, so it is reused by whichever run, process or machine needs it again.
+everything that it depends on, so it is reused by any run, process or machine that needs it again.
 Prefect's own cache is off (``NO_CACHE``), because it would not know what a stage depends on.
 """
 
@@ -74,7 +74,14 @@ def build_windows(
 def split_subjects(
     extract: Stage, windows: Stage, evaluation: EvaluationConfig, seed: int
 ) -> Stage | State[Stage]:
-    """Split the subjects into training, validation and test parts."""
+    """Split the subjects into training, validation and test parts.
+
+    Args:
+        extract: stage of the cohort extract.
+        windows: stage of its sequences.
+        evaluation: the protocol and its fractions, folds, repetitions and sites.
+        seed: of the split.
+    """
     return _complete(prepare.split_subjects(extract, windows, evaluation, seed), "split")
 
 

@@ -41,7 +41,7 @@ def _lock_path(run_id: UUID) -> Path:
 
 @contextlib.contextmanager
 def keep_alive() -> Iterator[None]:
-    """Hold the flow run's lock inside the block, and mark earlier dead runs of the flow as crashed."""
+    """Hold the flow run's lock inside the block, after marking the flow's dead runs as crashed."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
         yield  # the function was called without Prefect

@@ -41,7 +41,14 @@ class Approval(RunInput):
 def evaluate_gates(
     name: str, version: int | None, config: str, service: str | None
 ) -> tuple[ModelVersion, tuple[GateResult, ...]]:
-    """Evaluate the gates and show them in an artifact of the flow run."""
+    """Evaluate the gates and show them in an artifact of the flow run.
+
+    Args:
+        name: the registered model.
+        version: the version to promote; the challenger, or the latest version without one.
+        config: a choice in conf/promotion.
+        service: the registered name under which the version is to serve, if it is another one.
+    """
     candidate, gates = evaluate_candidate(
         name, version, load_promotion_config(config), service=service
     )
@@ -64,7 +71,16 @@ def evaluate_gates(
 def promote_version(
     name: str, version: int, config: str, *, service: str | None, actor: str, reason: str
 ) -> PromotionResult:
-    """Evaluate the gates again, against the current champion, and record the decision."""
+    """Evaluate the gates again, against the current champion, and record the decision.
+
+    Args:
+        name: the registered model.
+        version: the version to promote.
+        config: a choice in conf/promotion.
+        service: the registered name under which the version is to serve, if it is another one.
+        actor: who decides; empty for the user of this process.
+        reason: recorded with the decision.
+    """
     return promote(
         name, version, load_promotion_config(config), service=service, actor=actor, reason=reason
     )
@@ -84,8 +100,8 @@ def promotion(
     """Promote a registered model's challenger if it passes the gates.
 
     A deployed run that waits for approval does not occupy a worker. The final state is named
-    Promoted, Refused or Declined. If nobody answers within ``approval_hours``, the run fails and
-    nothing is decided.
+    Promoted, Refused or Declined. Without an answer within ``approval_hours``, the run fails
+    and nothing is decided.
 
     Args:
         name: the registered model.

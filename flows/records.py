@@ -58,6 +58,6 @@ def mark_killed_runs_crashed(tag: str) -> int:
 
 
 def flush_records() -> None:
-    """Send queued log lines and events, so that none is lost when the server stops after the run."""
+    """Send queued log lines and events before the server stops, so that none is lost."""
     APILogWorker.drain_all(timeout=_FLUSH_SECONDS)
     EventsWorker.drain_all(timeout=_FLUSH_SECONDS)

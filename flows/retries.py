@@ -87,7 +87,7 @@ def _cause_chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def should_retry(task: Any, run: TaskRun, state: State[Any]) -> bool:
-    """Prefect's retry condition; after ``TrackerUnreachable`` MLflow's client has retried already."""
+    """Prefect's retry condition; not for ``TrackerUnreachable``: MLflow's client has retried it."""
     error = state.data
     return (
         isinstance(error, BaseException)

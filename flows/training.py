@@ -26,7 +26,7 @@ from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 from flowsheet.state.store import Store
 
 NOT_APPLICABLE = "NotApplicable"
-"""State name of a run whose model does not apply to the task; the state's message says why."""
+"""State name of a run whose model does not apply to the task; the state's message is the reason."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="tune and fit", **RETRY_ON_OUTAGE)

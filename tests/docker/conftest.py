@@ -12,6 +12,6 @@ import tests.postgres
 
 @pytest.fixture
 def postgres() -> Iterator[dict[str, str]]:
-    """Environment variables for an empty server: the superuser needs the socket, others a password."""
+    """Environment for an empty server: the superuser uses the socket, all others a password."""
     with tests.postgres.postgres("--auth-local=trust", "--auth-host=scram-sha-256") as cluster:
         yield {**os.environ, "PGHOST": str(cluster.folder), "PGPORT": str(cluster.port)}

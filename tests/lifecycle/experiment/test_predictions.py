@@ -1,4 +1,4 @@
-"""The table of held-out predictions: its fingerprints, and the evidence that is computed from it."""
+"""The table of held-out predictions: its fingerprints and the evidence computed from it."""
 
 from __future__ import annotations
 

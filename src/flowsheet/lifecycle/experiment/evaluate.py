@@ -31,9 +31,10 @@ VERSION = 4
 def evaluate_models(
     config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
 ) -> Stage:
-    """Evaluate an experiment's models: thresholds from validation subjects, metrics from test subjects.
+    """Evaluate an experiment's models on the test subjects.
 
-    Of replicates, which have different patients, only the first is evaluated here.
+    Decision thresholds are chosen on the validation subjects. Of replicates, which have different
+    patients, only the first is evaluated here.
     """
     folds = [fold for fold in plan.folds if fold.config.seed == config.seed]
     training_keys = {

@@ -131,7 +131,7 @@ def plan_folds(
 
 
 def combine_replicates(plans: Sequence[ExperimentPlan]) -> ExperimentPlan:
-    """The folds of experiments that differ in their seeds; the models of the first are registered."""
+    """The folds of experiments with different seeds; the models of the first are registered."""
     folds = tuple(
         fold.model_copy(update={"id": FoldId(f"seed {fold.config.seed}", i, fold.id.fold)})
         for i, plan in enumerate(plans)

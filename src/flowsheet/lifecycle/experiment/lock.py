@@ -1,8 +1,8 @@
-"""One lock for each experiment, so that identical runs wait for each other and killed ones are found.
+"""One lock for each experiment: identical runs wait for each other, and killed runs are found.
 
 An experiment's MLflow run is tagged with the path of its lock and the id of the state folder that
 contains it. The kernel releases the lock when the process ends, so a process that uses the same
-state folder can tell whether the run is still active. For runs of other state folders it cannot.
+state folder can check whether the run is still active. For runs of other state folders it cannot.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def is_stale(tag: str) -> Iterator[bool]:
 
 
 def _state_folder_id() -> str:
-    """An id that stays the same wherever the state folder is mounted."""
+    """An id that does not depend on where the state folder is mounted."""
     file = home() / "id"
     with exclusive_lock(home() / ".id.lock"):
         if not file.is_file():

@@ -133,7 +133,7 @@ def track_experiment(
 
 @contextlib.contextmanager
 def trial_recorder(fold: FoldSpec, run_id: str) -> Iterator[TrialCallback]:
-    """A callback that records each trial below the run of :func:`start_fold_run` when it has ended."""
+    """A callback that records each finished trial below the run of :func:`start_fold_run`."""
     tracker = Tracker.open()
     with _fail_on_error(tracker, run_id):
         yield lambda trial: tracker.sync_trials(run_id, fold.config.tuning.metric, [trial])

@@ -1,4 +1,4 @@
-"""Collect the data that monitoring compares: at training time as reference, later as current data."""
+"""Collect the data that monitoring compares: the reference at training time, later current data."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _profile_extract(model_package: ModelPackage, extract: Stage) -> Stage:
 def collect_current_data(
     model_package: ModelPackage, extract: Extract, progress: Progress
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The profile (``PROFILE_SCHEMA``) and the predicted risks (``RISK_SCHEMA``) of all stays of an extract."""
+    """Profile (``PROFILE_SCHEMA``) and predicted risks (``RISK_SCHEMA``) of all stays."""
     profiles = [pl.DataFrame(schema=PROFILE_SCHEMA)]
     risks = [pl.DataFrame(schema=RISK_SCHEMA)]
     stays = 0
@@ -131,7 +131,7 @@ def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:
 
 
 def profile_quarantine(model_package: ModelPackage, extract: Extract) -> pl.DataFrame:
-    """Profile rows for the implausible values in an extract's quarantine; empty without one."""
+    """Profile rows for the implausible values in an extract's quarantine."""
     file = quarantine_file(extract)
     rows = pl.read_parquet(file, glob=False) if file else pl.DataFrame(schema=QUARANTINE)
     stays = extract.scan("stays").select("stay_id", "subject_id").collect()

@@ -57,7 +57,7 @@ def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
 
 
 def is_complete(kind: str, key: str) -> bool:
-    """Whether the store has the stage with this key, and every file has the length it was written with.
+    """Whether the store has the stage with this key, with every file in its original length.
 
     After a power failure, a disk may have kept the names of new files but not their contents.
     """

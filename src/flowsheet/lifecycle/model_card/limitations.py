@@ -50,8 +50,8 @@ def _is_simulated(facts: ModelFacts) -> bool:
 def _data(facts: ModelFacts) -> Iterator[str]:
     if _is_simulated(facts):
         yield (
-            "The patients are simulated: the model says nothing about real patients and must not "
-            "be used on them."
+            "The patients are simulated: the metrics do not apply to real patients, and the model "
+            "must not be used on them."
         )
     if facts.manifest is None:
         yield "The record does not say how the cohort was selected."
@@ -103,7 +103,7 @@ def _persistence(facts: ModelFacts) -> Iterator[str]:
     if all_rows and new_onsets and new_onsets["high"] < all_rows["low"]:
         label = get_metric(metric).label
         yield (
-            "For patients who are not septic yet, it predicts less well than the headline says: "
+            "For patients who are not septic yet, it is less accurate than its headline suggests: "
             f"{label} {new_onsets['value']:.3f} for new onsets, {all_rows['value']:.3f} over all "
             "rows."
         )

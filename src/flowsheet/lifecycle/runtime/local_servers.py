@@ -41,7 +41,7 @@ _STOP_SIGNALS = ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0))
 
 
 def use_quiet_settings() -> None:
-    """Set ``QUIET_SETTINGS`` for this process and its children; variables that are set stay as they are."""
+    """Set ``QUIET_SETTINGS`` for this process and its children, where they are not set already."""
     for name, value in QUIET_SETTINGS.items():
         os.environ.setdefault(name, value)
 
@@ -67,7 +67,7 @@ def prefect_api(
     os.environ.setdefault("PREFECT_HOME", str(folder))
     users_lock = folder / "users.lock"  # shared by all processes that use the server
     users_lock.touch()
-    start_lock = folder / "start.lock"  # held while the server is being started or stopped
+    start_lock = folder / "start.lock"  # locked while the server is being started or stopped
     with contextlib.ExitStack() as usage:
         try:
             with exclusive_lock(start_lock):
@@ -104,7 +104,7 @@ def _find_running_server(folder: Path) -> str | None:
 
 
 def _is_prefect_server(pid: int, url: str) -> bool:
-    """Whether the process is the server of that URL: the system reuses the ids of ended processes."""
+    """Whether the process is the server of that URL: ids of ended processes are reused."""
     try:
         command_line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
@@ -115,7 +115,7 @@ def _is_prefect_server(pid: int, url: str) -> bool:
 
 
 def _start_prefect(folder: Path, port: int) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start a server and write its URL and process id to ``server.json``; returns URL and process."""
+    """Start a server and write its URL and process id to ``server.json``."""
     command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = {"PREFECT_HOME": os.environ["PREFECT_HOME"]}
     process = start_server(command, folder / "server.log", environment)
