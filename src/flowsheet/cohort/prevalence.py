@@ -9,7 +9,7 @@ import polars as pl
 from flowsheet.cohort.extract import PrevalenceEntry
 
 FIFTHS = 5
-_MISSING = "not recorded"
+_MISSING = "unknown"
 
 
 def mark_episodes(stays: pl.DataFrame, episodes: pl.DataFrame) -> pl.DataFrame:
@@ -33,7 +33,7 @@ def prevalence(parts: Sequence[pl.DataFrame]) -> tuple[PrevalenceEntry, ...]:
     ...     print(entry.by, entry.group, entry.stays, entry.with_episode, sep=", ")
     all, all, 2, 1
     site, A, 1, 1
-    site, not recorded, 1, 0
+    site, unknown, 1, 0
     unit, MICU, 2, 1
     """
     if not parts:
