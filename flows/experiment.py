@@ -118,7 +118,7 @@ def study_memory(
     """Compare each model's response to a dose with the true effect."""
     from flowsheet.lifecycle.memory_study import study as memory
 
-    return _complete(memory.study(config, plan, trained), "memory study")
+    return _complete(memory.run_memory_study(config, plan, trained), "memory study")
 
 
 @task(cache_policy=NO_CACHE, task_run_name="record and register", **RETRY_ON_OUTAGE)
@@ -134,7 +134,7 @@ def _extra_sections(results: ExperimentResults) -> list[Section]:
         return []
     from flowsheet.lifecycle.memory_study import study as memory
 
-    return [memory.section(results.memory, evaluate.load_evidence(results.evidence).models)]
+    return [memory.make_section(results.memory, evaluate.load_evidence(results.evidence).models)]
 
 
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
@@ -191,7 +191,7 @@ def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
         return [config]
     from flowsheet.lifecycle.memory_study import study as memory
 
-    return memory.replicates(config)
+    return memory.list_replicates(config)
 
 
 def _get_stage(state: State[Any]) -> Stage:

@@ -9,7 +9,7 @@ from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import evaluate
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
-from flowsheet.lifecycle.memory_study.report import memory_section
+from flowsheet.lifecycle.memory_study.report import render_memory_section
 from tests.lifecycle.memory_study.helpers import make_memory_report
 
 CONFIG = EvaluationConfig(name="small", resamples=100)
@@ -77,7 +77,9 @@ def make_report(sequences, predictions, name="accurate"):
         description=name,
         cohort=make_cohort_report(name),
         protocol=describe_protocol(CONFIG),
-        sections=(Section("memory", "Memory", memory_section(make_memory_report(), list(models))),),
+        sections=(
+            Section("memory", "Memory", render_memory_section(make_memory_report(), list(models))),
+        ),
         excluded_models={name: "the earlier responses are all 0"},
         models=tuple(make_model_report(model) for model in models),
         record={"Fingerprints": {"extract": "f" * 64, name: name}, "Seeds": {"experiment": 1}},

@@ -66,7 +66,7 @@ def test_the_headline_and_the_pair_summaries_are_on_the_page(report, page):
         "2 complete, 1 failed",
         "1 min 15 s",
         "is excluded: the earlier",
-        "What memory is for",
+        "What models remember",
         "f" * 64,
     ],
 )

@@ -1,4 +1,4 @@
-"""One held-out stay of the memory study: what was given and measured, and what the LSTM's gates made of it."""
+"""One held-out stay of the memory study: doses, measurements, predictions and the LSTM's gates."""
 
 from __future__ import annotations
 
@@ -9,129 +9,125 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sources.simulated import true_curves
-from flowsheet.config import MemoryStudyConfig
 from flowsheet.errors import UsageError
-from flowsheet.lifecycle.memory_study import old_doses
+from flowsheet.lifecycle.memory_study.dose_response import old_dose_effects
 from flowsheet.lifecycle.memory_study.replicate import Replicate
-from flowsheet.lifecycle.memory_study.report import StayReport
+from flowsheet.lifecycle.memory_study.report_data import ExampleStay
 from flowsheet.typing import Floats, Ints32
 from flowsheet.windows.sequences import Sequences
 
 if TYPE_CHECKING:
-    from flowsheet.lifecycle.memory_study.inspection import Gates
+    from flowsheet.lifecycle.memory_study.inspection import GateTrace
 
-LABS = ("lact", "wbc", "crea", "plt", "map")
-"""Variables that are drawn, as far as they are there."""
-UNITS = 12
-"""Units of the cell that are drawn: those that moved most."""
-MIDDLE = (0.1, 0.9)
-"""Of the units, the quantiles between which a gate's band lies."""
+VARIABLES = ("lact", "wbc", "crea", "plt", "map")
+"""Variables that are drawn, as far as the extract has them."""
+MAX_UNITS = 12
+"""Units of the cell that are drawn: those with the largest variation."""
+BAND_QUANTILES = (0.1, 0.9)
+"""Quantiles over the units that bound a gate's band."""
 
 
-def shown_stay(each: Replicate, study: MemoryStudyConfig) -> StayReport | None:
-    """The stay of the study, None where no model has an LSTM's gates.
+def build_example_stay(replicate: Replicate) -> ExampleStay | None:
+    """The example stay of the replicate; None where no model is an LSTM.
 
     Raises:
-        UsageError: the chosen stay is not among the held-out ones.
+        UsageError: the configured stay is not a held-out one.
     """
-    name = next(
-        (
-            name
-            for name, model_package in each.model_packages.items()
-            if model_package.kind == "lstm"
-        ),
-        None,
-    )
-    if name is None:
+    lstms = [name for name, package in replicate.model_packages.items() if package.kind == "lstm"]
+    if not lstms:
         return None
-    from flowsheet.lifecycle.memory_study.inspection import lstm_gates
+    from flowsheet.lifecycle.memory_study.inspection import trace_lstm_gates
     from flowsheet.models._recurrent import RecurrentModel
 
-    place = _chosen(each, study)
-    stay = each.test.take(np.array([place]))
-    rows = slice(int(each.test.offsets[place]), int(each.test.offsets[place + 1]))
-    model = each.model_packages[name].model
+    name, test = lstms[0], replicate.test
+    position = _choose_stay(replicate)
+    stay = test.take(np.array([position]))
+    rows = slice(int(test.offsets[position]), int(test.offsets[position + 1]))
+    model = replicate.model_packages[name].model
     assert isinstance(model, RecurrentModel)
-    gates = lstm_gates(model, each.scaled(name, stay))
-    return StayReport(
+    gates = trace_lstm_gates(model, replicate.scale(name, stay))
+    return ExampleStay(
         model=name,
         stay_id=int(stay.stay_id[0]),
-        risk=pl.DataFrame(
+        predictions=pl.DataFrame(
             {
                 "step": stay.step,
                 "septic": np.nan_to_num(stay.history[:, 0]) == 1,
-                "law": each.law[rows],
-                "risk": each.predictor(name)(stay),
+                "oracle": replicate.oracle[rows],
+                "model": replicate.predictor(name)(stay),
             }
         ),
-        doses=_doses(each, stay),
-        labs=_labs(stay),
-        gates=_gates(stay.step, gates),
-        cell=_cell(stay.step, gates.cell),
+        doses=_tabulate_doses(replicate, stay),
+        measurements=_tabulate_measurements(stay),
+        gates=_tabulate_gates(stay.step, gates),
+        cell=_tabulate_cell(stay.step, gates.cell),
     )
 
 
-def _chosen(each: Replicate, study: MemoryStudyConfig) -> int:
-    """The position of the stay among the held-out ones."""
-    if study.example_stay is not None:
-        found = np.flatnonzero(each.test.stay_id == study.example_stay)
-        if len(found) == 0:
+def _choose_stay(replicate: Replicate) -> int:
+    """The position of the configured stay, or of the one with the largest effect of old doses."""
+    stay_ids, stay_id = replicate.test.stay_id, replicate.study.example_stay
+    if stay_id is not None:
+        positions = np.flatnonzero(stay_ids == stay_id)
+        if len(positions) == 0:
+            examples = ", ".join(map(str, stay_ids[:5]))
             raise UsageError(
-                f"stay {study.example_stay} is not among the held-out stays of the first replicate",
+                f"stay {stay_id} is not among the held-out stays of the first replicate",
                 where="memory.example_stay",
-                todo=f"choose one such as {', '.join(map(str, each.test.stay_id[:5]))}, or none",
+                todo=f"choose one such as {examples}, or none",
             )
-        return int(found[0])
-    curves = true_curves(each.options)
-    effects = {drug: curves.filter(drug=drug)["effect"].to_numpy() for drug in each.drugs}
-    return int(np.argmax(old_doses(each.test, each.drugs, effects, study.gradient_lag)))
+        return int(positions[0])
+    curves = true_curves(replicate.options)
+    effects = {
+        drug: curves.filter(drug=drug)["effect"].to_numpy() for drug in replicate.dose_columns
+    }
+    min_lag = replicate.study.gradient_lag
+    old_effects = old_dose_effects(replicate.test, replicate.dose_columns, effects, min_lag)
+    return int(np.argmax(old_effects))
 
 
-def _doses(each: Replicate, stay: Sequences) -> pl.DataFrame:
-    """(step, drug, doses): what was given, in reference doses."""
-    parts = [
-        pl.DataFrame(
-            {
-                "step": stay.step,
-                "drug": [drug] * stay.rows,
-                "doses": stay.x[:, column].astype(np.float64) / each.options.drugs[drug].reference,
-            }
-        ).filter(pl.col("doses") > 0)
-        for drug, column in each.drugs.items()
-    ]
+def _tabulate_doses(replicate: Replicate, stay: Sequences) -> pl.DataFrame:
+    """(step, drug, doses): the given doses, in reference doses."""
+    parts = []
+    for drug, column in replicate.dose_columns.items():
+        amount = stay.x[:, column].astype(np.float64)
+        doses = amount / replicate.options.drugs[drug].reference
+        columns = {"step": stay.step, "drug": [drug] * stay.rows, "doses": doses}
+        parts.append(pl.DataFrame(columns).filter(pl.col("doses") > 0))
     return pl.concat(parts)
 
 
-def _labs(stay: Sequences) -> pl.DataFrame:
-    """(step, variable with its unit, value): the latest known values, where there is one."""
-    places = {
-        f.source: i
-        for i, f in enumerate(stay.features)
-        if f.kind == "value" and f.name.endswith("_last")
+def _tabulate_measurements(stay: Sequences) -> pl.DataFrame:
+    """(step, variable with its unit, value): the latest known values."""
+    last_values = {
+        feature.source: column
+        for column, feature in enumerate(stay.features)
+        if feature.kind == "value" and feature.name.endswith("_last")
     }
     schema = {"step": pl.Int32, "variable": pl.String, "value": pl.Float64}
     parts = [pl.DataFrame(schema=schema)]
-    for variable in (v for v in LABS if v in places):
-        columns = {
-            "step": stay.step,
-            "variable": [_named(variable)] * stay.rows,
-            "value": stay.x[:, places[variable]],
-        }
-        parts.append(pl.DataFrame(columns).cast(schema).drop_nans())  # type: ignore[arg-type]
+    for variable in VARIABLES:
+        if variable in last_values:
+            columns = {
+                "step": stay.step,
+                "variable": [_label(variable)] * stay.rows,
+                "value": stay.x[:, last_values[variable]],
+            }
+            parts.append(pl.DataFrame(columns).cast(schema).drop_nans())  # type: ignore[arg-type]
     return pl.concat(parts)
 
 
-def _named(variable: str) -> str:
+def _label(variable: str) -> str:
     unit = catalogue.variable(variable).unit
     return f"{variable}, {unit}" if unit else variable
 
 
-def _gates(step: Ints32, gates: Gates) -> pl.DataFrame:
-    """(step, gate, mean, low, high): over the layer's units."""
+def _tabulate_gates(step: Ints32, gates: GateTrace) -> pl.DataFrame:
+    """(step, gate, mean, low, high) over the layer's units."""
     parts = []
     for name in ("forget", "input", "output"):
         values = getattr(gates, name)
-        low, high = np.quantile(values, MIDDLE, axis=1)
+        low, high = np.quantile(values, BAND_QUANTILES, axis=1)
         columns = {
             "step": step,
             "gate": [name] * len(step),
@@ -143,14 +139,14 @@ def _gates(step: Ints32, gates: Gates) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _cell(step: Ints32, cell: Floats) -> pl.DataFrame:
-    """(step, unit, value, norm): the units that moved most, and the root mean square over all units."""
-    moved = np.argsort(-cell.std(axis=0), kind="stable")[:UNITS]
+def _tabulate_cell(step: Ints32, cell: Floats) -> pl.DataFrame:
+    """(step, unit, value, norm): the units with the largest variation, and the norm of all."""
+    units = np.argsort(-cell.std(axis=0), kind="stable")[:MAX_UNITS]
     norm = np.sqrt((cell**2).mean(axis=1))
     parts = [
         pl.DataFrame(
             {"step": step, "unit": [int(unit)] * len(step), "value": cell[:, unit], "norm": norm}
         )
-        for unit in moved
+        for unit in units
     ]
     return pl.concat(parts)

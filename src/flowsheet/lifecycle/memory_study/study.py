@@ -1,14 +1,14 @@
-"""The memory study: what trained models remember of a dose, beside the law of a simulated ward.
+"""The memory study: what trained models remember of a dose, compared with the ground truth.
 
-Every round of the experiment is a replicate: another ward, split and training. From the trained
-model packages and their held-out stays the study takes each drug's true effect beside every model's
-response, the reach of the recurrent models' gradients, all figures beside the law's own, and one
-stay with the gates of the LSTM.
+Every fold of the experiment is a replicate: another simulated ward, split and training. From the
+trained models and their held-out stays the study computes each drug's true effect and every
+model's response, the input gradients of the recurrent models, all metrics relative to the oracle's,
+and one example stay with the gates of the LSTM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,222 +20,235 @@ from flowsheet.cohort.sources.simulated.data_generating_process import WardOptio
 from flowsheet.config import ExperimentConfig, MemoryStudyConfig, Response
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation.report import Section
-from flowsheet.lifecycle import memory_study as measures
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, TrainedModels
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.lifecycle.experiment.train import load_probabilities
-from flowsheet.lifecycle.memory_study.example_stay import shown_stay
+from flowsheet.lifecycle.memory_study.dose_response import estimate_dose_response
+from flowsheet.lifecycle.memory_study.example_stay import build_example_stay
+from flowsheet.lifecycle.memory_study.figures import export_figures
+from flowsheet.lifecycle.memory_study.oracle_bound import (
+    ReplicateScores,
+    compare_log_losses,
+    score_replicate,
+    summarize_scores,
+)
 from flowsheet.lifecycle.memory_study.replicate import Replicate
-from flowsheet.lifecycle.memory_study.report import MemoryReport, drawings, memory_section
+from flowsheet.lifecycle.memory_study.report import render_memory_section
+from flowsheet.lifecycle.memory_study.report_data import MemoryReport
 from flowsheet.models.base import MODELS
 from flowsheet.state.hashing import digest
 
 VERSION = 1
-"""Raise it when the same models would give other figures."""
+"""Increase it when the same models would give other results."""
 
 
-def replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
-    """The experiment and its repetitions under the next seeds, of ward and of split and training
-    alike.
-
-    Raises:
-        UsageError: the study would make no sense of this experiment (says why).
-    """
-    study, options = _checked(config)
-    return [
-        config.model_copy(
-            update={
-                "seed": config.seed + i,
-                "memory": None,
-                "cohort": config.cohort.model_copy(
-                    update={"options": {**config.cohort.options, "seed": options.seed + i}}
-                ),
-            }
-        )
-        for i in range(study.replicates)
-    ]
-
-
-def study(config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels) -> Stage:
-    """All that the study found: ``MemoryReport`` as Parquet and JSON, and its drawings as SVG
-    files.
+def list_replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
+    """The experiment under consecutive seeds, of the ward, the split and the training alike.
 
     Raises:
-        UsageError: the study would make no sense of this experiment (says why).
-        CheckFailed: no held-out stay is long enough, or the ward's law is not known for every row.
+        UsageError: the experiment does not suit the study; the message says why.
     """
-    wanted, _ = _checked(config)
+    study, options = _check_experiment(config)
+    replicates = []
+    for i in range(study.replicates):
+        cohort_options = {**config.cohort.options, "seed": options.seed + i}
+        cohort = config.cohort.model_copy(update={"options": cohort_options})
+        update = {"seed": config.seed + i, "memory": None, "cohort": cohort}
+        replicates.append(config.model_copy(update=update))
+    return replicates
+
+
+def run_memory_study(
+    config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
+) -> Stage:
+    """The results of the study: ``MemoryReport`` as Parquet and JSON, its figures as SVG files.
+
+    Raises:
+        UsageError: the experiment does not suit the study; the message says why.
+        CheckFailed: no held-out stay is long enough, or a true probability is missing.
+    """
+    study, _ = _check_experiment(config)
+    model_keys = {
+        fold.name: {name: stage.key for name, stage in trained[fold.name].items()}
+        for fold in plan.folds
+    }
     key = digest(
         {
             "version": VERSION,
-            "study": wanted.model_dump(mode="json"),
-            "models": {
-                each.name: {name: made.key for name, made in trained[each.name].items()}
-                for each in plan.folds
-            },
+            "study": study.model_dump(mode="json"),
+            "models": model_keys,
             "evaluation": [config.evaluation.resamples, config.evaluation.confidence],
         }
     )
 
     def make(folder: Path) -> None:
-        told = _study(
-            config, wanted, [Replicate(each, trained[each.name], wanted) for each in plan.folds]
-        )
-        told.save(folder)
-        for name, drawing in drawings(told).items():
-            (folder / f"{name}.svg").write_text(drawing)
+        replicates = [Replicate(fold, trained[fold.name], study) for fold in plan.folds]
+        report = _make_report(config, study, replicates)
+        report.save(folder)
+        for name, svg in export_figures(report).items():
+            (folder / f"{name}.svg").write_text(svg)
 
     return run_stage("memory", key, make)
 
 
-def report(made: Stage) -> MemoryReport:
-    """What :func:`study` found, for the page."""
-    return MemoryReport.load(made.folder)
+def load_memory_report(stage: Stage) -> MemoryReport:
+    """The results of :func:`run_memory_study`."""
+    return MemoryReport.load(stage.folder)
 
 
-def section(made: Stage, order: Sequence[str]) -> Section:
-    """The study's section of the experiment's report; ``order`` is that of its models, whose colours are kept."""
-    return Section("memory", "Memory", memory_section(report(made), order))
+def make_section(stage: Stage, models: Sequence[str]) -> Section:
+    """The study's section of the experiment's report.
+
+    ``models`` are those of the report in their order, because a model has one colour on the page.
+    """
+    return Section("memory", "Memory", render_memory_section(load_memory_report(stage), models))
 
 
-def _checked(config: ExperimentConfig) -> tuple[MemoryStudyConfig, WardOptions]:
-    """The study and the ward's law."""
+def _check_experiment(config: ExperimentConfig) -> tuple[MemoryStudyConfig, WardOptions]:
+    """The study and the parameters of the data-generating process."""
     study, task = config.memory, config.task
     if study is None:
-        raise UsageError(
-            "the experiment has no memory study", todo="give it one: memory.replicates=3"
-        )
+        raise UsageError("the experiment has no memory study", todo="add one: memory.replicates=3")
     if config.cohort.source != "simulated":
         raise UsageError(
-            f"the memory study needs a ward whose law is known; {config.cohort.source} is none",
+            "the memory study needs a simulated ward, whose data-generating process is known; "
+            f"the source is {config.cohort.source}",
             where=f"cohort {config.cohort.name}",
             todo="choose cohort=simulated_memory",
         )
     options = make_source(config.cohort).options
     assert isinstance(options, WardOptions)
-    _check_reach(study, options, list(config.models))
+    _check_lags(study, options)
+    if study.baseline not in config.models:
+        raise UsageError(
+            f"the baseline {study.baseline!r} is not among the models",
+            where="memory.baseline",
+            todo=did_you_mean(study.baseline, config.models),
+        )
     if (task.step_hours, task.horizon, task.response) != (options.step_hours, 1, Response.state):
         raise UsageError(
-            "the memory study asks for the state in the ward's own next step",
-            where=f"task {task.name}: steps of {task.step_hours:g} h, horizon {task.horizon}, {task.response.value}",
-            todo=f"choose a task with step_hours: {options.step_hours}, horizon: 1 and response: state",
+            "the memory study needs a task that predicts the state in the ward's next step",
+            where=f"task {task.name}: steps of {task.step_hours:g} h, horizon {task.horizon}, "
+            f"response {task.response.value}",
+            todo=f"choose a task with step_hours: {options.step_hours}, horizon: 1 and "
+            "response: state",
         )
     if config.features.treatment_columns != ("dose",) or config.features.treatments == "none":
         raise UsageError(
-            "the memory study adds and takes away doses, so drugs must be told by their dose alone",
+            "the memory study adds and removes doses, so the dose must be a drug's only feature",
             where=f"features {config.features.name}",
             todo="choose features=doses",
         )
     return study, options
 
 
-def _check_reach(study: MemoryStudyConfig, options: WardOptions, models: list[str]) -> None:
-    if study.baseline not in models:
-        raise UsageError(
-            f"the study counts from {study.baseline!r}, which is not among the models",
-            where="memory.baseline",
-            todo=did_you_mean(study.baseline, models),
-        )
+def _check_lags(study: MemoryStudyConfig, options: WardOptions) -> None:
     if not study.gradient_lag <= study.lags < options.max_steps:
         raise UsageError(
-            f"gradients {study.gradient_lag} steps back and effects over {study.lags} steps cannot be followed",
-            where=f"memory.gradient_lag, memory.lags; the ward's longest stays have {options.max_steps} steps",
-            todo="choose far <= lags < the ward's max_steps",
+            f"gradients {study.gradient_lag} steps back and effects over {study.lags} steps "
+            "cannot be followed",
+            where="memory.gradient_lag, memory.lags; the ward's longest stays have "
+            f"{options.max_steps} steps",
+            todo="choose gradient_lag <= lags < the ward's max_steps",
         )
 
 
-def _study(
-    config: ExperimentConfig, study: MemoryStudyConfig, rounds: list[Replicate]
+def _make_report(
+    config: ExperimentConfig, study: MemoryStudyConfig, replicates: list[Replicate]
 ) -> MemoryReport:
-    first, evaluation = rounds[0], config.evaluation
-    judged = [_judge(each, study, config) for each in rounds]
-    known = list(first.model_packages)
+    first, confidence = replicates[0], config.evaluation.confidence
+    scores = [_score(replicate, config) for replicate in replicates]
+    families = {
+        name: MODELS.get(package.kind).capabilities.family.value
+        for name, package in first.model_packages.items()
+    }
+    responses = [_compute_responses(replicate, i) for i, replicate in enumerate(replicates)]
+    gradients = [_compute_gradients(replicate, i) for i, replicate in enumerate(replicates)]
     return MemoryReport(
-        curves=_curves(first),
-        responses=pl.concat([_responses(each, i) for i, each in enumerate(rounds)]),
-        gradients=pl.concat([_gradients(each, i) for i, each in enumerate(rounds)]),
-        figures=measures.figures(judged, evaluation.confidence),
-        orders=measures.orders(judged, study.expected_orders, evaluation.confidence),
-        stay=shown_stay(first, study),
+        effects=_tabulate_true_effects(first),
+        responses=pl.concat(responses),
+        gradients=pl.concat(gradients),
+        scores=summarize_scores(scores, confidence),
+        comparisons=compare_log_losses(scores, study.expected_orders, confidence),
+        example_stay=build_example_stay(first),
         about={
-            "models": {
-                name: MODELS.get(first.model_packages[name].kind).capabilities.family.value
-                for name in known
-            },
-            "closer": [name for name in study.highlighted_models if name in known],
+            "models": families,
+            "highlighted_models": [name for name in study.highlighted_models if name in families],
             "baseline": study.baseline,
-            "far": study.gradient_lag,
-            "doses": study.dose,
-            "confidence": evaluation.confidence,
-            "resamples": evaluation.resamples,
-            "seeds": [each.round.config.seed for each in rounds],
+            "gradient_lag": study.gradient_lag,
+            "dose": study.dose,
+            "confidence": confidence,
+            "resamples": config.evaluation.resamples,
+            "seeds": [replicate.fold.config.seed for replicate in replicates],
             "trials": config.tuning.trials,
-            "followed": [len(each.followed) for each in rounds],
-            "subjects": [len(np.unique(each.test.subject_id)) for each in rounds],
+            "long_stays": [len(replicate.long_stays) for replicate in replicates],
+            "subjects": [len(np.unique(replicate.test.subject_id)) for replicate in replicates],
             "step_hours": config.task.step_hours,
         },
     )
 
 
-def _judge(each: Replicate, study: MemoryStudyConfig, config: ExperimentConfig) -> measures.Judged:
-    told = {name: load_probabilities(made, "test") for name, made in each.stages.items()}
-    if study.baseline not in told:
-        raise CheckFailed(f"the study counts from {study.baseline!r}, which could not be trained")
-    return measures.judge(
-        each.test,
-        told,
-        each.law,
-        study.baseline,
+def _score(replicate: Replicate, config: ExperimentConfig) -> ReplicateScores:
+    predictions = {
+        name: load_probabilities(stage, "test") for name, stage in replicate.stages.items()
+    }
+    baseline = replicate.study.baseline
+    if baseline not in predictions:
+        raise CheckFailed(
+            f"the baseline {baseline!r} could not be trained", where="memory.baseline"
+        )
+    return score_replicate(
+        replicate.test,
+        predictions,
+        replicate.oracle,
+        baseline,
         resamples=config.evaluation.resamples,
-        seed=each.round.config.seed,
+        seed=replicate.fold.config.seed,
     )
 
 
-def _curves(each: Replicate) -> pl.DataFrame:
-    """(drug, shape, lag, effect) of the studied dose under the law, in log odds."""
+def _tabulate_true_effects(replicate: Replicate) -> pl.DataFrame:
+    """(drug, shape, lag, effect) of the added dose in the data-generating process, in log odds."""
+    drugs = list(replicate.dose_columns)
     doses = pl.DataFrame(
         {
-            "drug": list(each.drugs),
-            "shape": [each.options.drugs[drug].curve.shape for drug in each.drugs],
-            "dose": [each.dose(drug) for drug in each.drugs],
+            "drug": drugs,
+            "shape": [replicate.options.drugs[drug].curve.shape for drug in drugs],
+            "dose": [replicate.added_dose(drug) for drug in drugs],
         }
     )
-    curves = true_curves(each.options).filter(pl.col("lag") <= each.study.lags)
+    curves = true_curves(replicate.options).filter(pl.col("lag") <= replicate.study.lags)
     joined = doses.join(curves, on="drug", maintain_order="left_right")
     return joined.select("drug", "shape", "lag", effect=pl.col("effect") * pl.col("dose"))
 
 
-def _responses(each: Replicate, number: int) -> pl.DataFrame:
-    """(replicate, model, drug, lag, response): the mean over the followed stays, in log odds."""
-
-    def parts() -> Iterator[pl.DataFrame]:
-        for name in each.model_packages:
-            for drug, column in each.drugs.items():
-                found = measures.dose_response(
-                    each.predictor(name),
-                    each.followed,
-                    column,
-                    dose=each.dose(drug),
-                    lags=each.study.lags,
-                    seed=each.round.config.seed,
-                )
-                lag = np.arange(found.shape[1])
-                yield pl.DataFrame(
-                    {
-                        "replicate": number,
-                        "model": name,
-                        "drug": drug,
-                        "lag": lag,
-                        "response": found.mean(0),
-                    }
-                )
-
-    return pl.concat(parts())
+def _compute_responses(replicate: Replicate, number: int) -> pl.DataFrame:
+    """(replicate, model, drug, lag, response): the mean over the long stays, in log odds."""
+    parts = []
+    for model in replicate.model_packages:
+        for drug, column in replicate.dose_columns.items():
+            responses = estimate_dose_response(
+                replicate.predictor(model),
+                replicate.long_stays,
+                column,
+                dose=replicate.added_dose(drug),
+                lags=replicate.study.lags,
+                seed=replicate.fold.config.seed,
+            )
+            columns = {
+                "replicate": number,
+                "model": model,
+                "drug": drug,
+                "lag": np.arange(responses.shape[1]),
+                "response": responses.mean(0),
+            }
+            parts.append(pl.DataFrame(columns))
+    return pl.concat(parts)
 
 
-def _gradients(each: Replicate, number: int) -> pl.DataFrame:
-    """(replicate, model, lag, norm, relative) of the recurrent models: the mean norm over the followed stays."""
-    from flowsheet.lifecycle.memory_study.inspection import input_gradients
+def _compute_gradients(replicate: Replicate, number: int) -> pl.DataFrame:
+    """(replicate, model, lag, norm, relative): the mean norms of the recurrent models' gradients."""
+    from flowsheet.lifecycle.memory_study.inspection import compute_input_gradients
     from flowsheet.models._recurrent import RecurrentModel
 
     schema = {
@@ -246,16 +259,17 @@ def _gradients(each: Replicate, number: int) -> pl.DataFrame:
         "relative": pl.Float64,
     }
     parts = [pl.DataFrame(schema=schema)]
-    for name, model_package in each.model_packages.items():
-        if isinstance(model_package.model, RecurrentModel):
-            norm = input_gradients(
-                model_package.model, each.scaled(name, each.followed), each.study.lags
-            ).mean(axis=0)
+    for name, package in replicate.model_packages.items():
+        if isinstance(package.model, RecurrentModel):
+            stays = replicate.scale(name, replicate.long_stays)
+            gradients = compute_input_gradients(package.model, stays, replicate.study.lags)
+            norm = gradients.mean(axis=0)
             columns = {
                 "replicate": number,
                 "model": name,
                 "lag": np.arange(len(norm)),
                 "norm": norm,
+                "relative": norm / norm[0],
             }
-            parts.append(pl.DataFrame({**columns, "relative": norm / norm[0]}, schema=schema))
+            parts.append(pl.DataFrame(columns, schema=schema))
     return pl.concat(parts)
