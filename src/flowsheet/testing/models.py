@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.config import Choice
 from flowsheet.errors import FlowsheetError
 from flowsheet.models.base import MODELS, Context, Model, Pruned
@@ -51,7 +52,7 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
     """
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 13, stays)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    offsets = row_offsets(lengths)
     step = np.concatenate([np.arange(1, n + 1) for n in lengths]).astype(np.int32)
     rows = len(step)
     hr, lactate = rng.normal(size=rows), rng.normal(size=rows)

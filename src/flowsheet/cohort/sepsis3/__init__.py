@@ -60,7 +60,7 @@ def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and
     Returns:
         The episodes, and the suspicions, scores and counts from which they follow.
     """
-    grid = HourlyGrid.of(stays)
+    grid = HourlyGrid.from_stays(stays)
     scores, known = sofa.hourly_scores(grid, events, treatments, options)
     change = sofa.change_since_baseline(grid, scores, known, options)
     criterion_score = change if options.criterion == "rise" else sofa.total_score(scores)

@@ -27,7 +27,7 @@ class HourlyGrid(TimeGrid):
     """The grid whose rows are the hours of its stays."""
 
     @classmethod
-    def of(cls, stays: pl.DataFrame) -> HourlyGrid:
+    def from_stays(cls, stays: pl.DataFrame) -> HourlyGrid:
         """The grid of these stays, in any order; a stay that ends before it begins has no hours."""
         stays = stays.sort("stay_id")
         admitted = microseconds(stays["admitted_at"])

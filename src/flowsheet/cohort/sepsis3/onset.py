@@ -48,7 +48,7 @@ class Windows:
     base: Ints  # (W, L) the score from which the rise is measured
 
     @classmethod
-    def of(
+    def from_suspicions(
         cls, grid: HourlyGrid, suspicions: pl.DataFrame, score: Ints, options: Sepsis3Options
     ) -> Windows:
         """The windows around suspicions.
@@ -119,7 +119,7 @@ def find_episodes(
         doses: The doses of antibiotics, confirmed or not.
         options: The definition's parameters.
     """
-    windows = Windows.of(grid, suspicions, score, options)
+    windows = Windows.from_suspicions(grid, suspicions, score, options)
     is_treated = _treated_hours(grid, doses, options)
     not_before = np.full(len(grid.stay_id), _BEFORE_ALL)
     episodes = [pl.DataFrame(schema=EPISODES)]
