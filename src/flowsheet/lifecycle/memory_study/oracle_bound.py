@@ -105,8 +105,8 @@ def replicate_interval(
     n, mean = len(values), float(values.mean())
     if n < 2:
         return mean, math.nan, math.nan
-    error = float(values.std(ddof=1)) / math.sqrt(n)
-    margin = float(stdtrit(n - 1, 0.5 + confidence / 2)) * error
+    quantile = float(stdtrit(n - 1, 0.5 + confidence / 2))
+    margin = quantile * float(values.std(ddof=1)) / math.sqrt(n)
     return mean, mean - margin, mean + margin
 
 
