@@ -69,6 +69,7 @@ IDS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(ids=st.sets(IDS, max_size=12), queries=st.lists(IDS, max_size=30))
 @example(ids={9_999_999, 10_000_000}, queries=[])
 def test_small_and_large_ids_are_found_at_their_positions(ids: set[int], queries: list[int]):

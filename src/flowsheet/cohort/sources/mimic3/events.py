@@ -1,6 +1,6 @@
-"""Events of some stays: what depends on several rows of a stay.
+"""Build the events of some stays: the steps that depend on several rows of a stay.
 
-Here duplicates are dropped, urine is summed up, the coma score's total is completed, and blood
+Duplicates are dropped, urine is summed up, the coma score's total is completed, and blood
 gases of venous blood are excluded.
 """
 

@@ -34,9 +34,10 @@ class IdIndex:
             return positions
         positions[outside] = -1
         if len(self._ids):
-            found = np.searchsorted(self._ids, ids[outside])
-            found = np.minimum(found, len(self._ids) - 1)
-            positions[outside] = np.where(self._ids[found] == ids[outside], found, -1)
+            nearest = np.searchsorted(self._ids, ids[outside])
+            nearest = np.minimum(nearest, len(self._ids) - 1)
+            is_equal = self._ids[nearest] == ids[outside]
+            positions[outside] = np.where(is_equal, nearest, -1)
         return positions
 
 
