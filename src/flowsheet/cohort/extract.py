@@ -26,7 +26,7 @@ from flowsheet.errors import CheckFailed, first_line
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the contract of the four tables; extracts of other versions are rejected."""
 
 MANIFEST_VERSION = 2

@@ -122,6 +122,17 @@ RULES: dict[str, list[Rule]] = {
             pl.col("hospital_admitted_at")
             <= pl.col("admitted_at") + pl.duration(hours=HOSPITAL_TOLERANCE_HOURS),
         ),
+        Rule(
+            "ends_with_death",
+            "died_at",
+            pl.col("discharged_at") <= pl.col("died_at") + pl.duration(hours=TOLERANCE_HOURS),
+        ),
+        Rule(
+            "comfort_measures_after_admission",
+            "comfort_measures_at",
+            pl.col("comfort_measures_at")
+            <= pl.col("discharged_at") + pl.duration(hours=TOLERANCE_HOURS),
+        ),
         Rule("known_sex", "sex", pl.col("sex").is_in(["F", "M"])),
         *_number("age", *AGE_YEARS),
         *_number("height_cm", *HEIGHT_CM),

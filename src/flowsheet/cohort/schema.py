@@ -23,13 +23,18 @@ STAYS: dict[str, pl.DataType] = {
     "hospital_admitted_at": TIME,  # null: not recorded
     "admitted_at": TIME,
     "observed_from": TIME,  # when the record begins, if after admission; null: at admission
-    "discharged_at": TIME,
+    "discharged_at": TIME,  # end of the stay: discharge or, if earlier, death
+    "died_at": TIME,  # null: alive, or not recorded
+    "hospital_death": pl.Boolean(),  # died before leaving hospital; null: not recorded
+    "comfort_measures_at": TIME,  # when care was first limited to comfort measures
     "age": pl.Float64(),  # years
     "sex": pl.String(),  # F, M or null
     "height_cm": pl.Float64(),
     "weight_kg": pl.Float64(),
     "unit": pl.String(),  # care unit
     "admission_type": pl.String(),
+    "ethnicity": pl.String(),
+    "insurance": pl.String(),
 }
 
 EVENTS: dict[str, pl.DataType] = {
@@ -55,6 +60,7 @@ EPISODES: dict[str, pl.DataType] = {
     "onset": TIME,
     "end": TIME,  # null: the episode lasts until the record ends
     "known_at": TIME,  # when the record first showed the onset
+    "present_on_admission": pl.Boolean(),  # the patient came with it; null: not recorded
 }
 
 TABLES: dict[str, dict[str, pl.DataType]] = {
@@ -63,6 +69,30 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
     "treatments": TREATMENTS,
     "episodes": EPISODES,
 }
+
+OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
+    "stays": (
+        "site",
+        "hospital_admitted_at",
+        "observed_from",
+        "died_at",
+        "hospital_death",
+        "comfort_measures_at",
+        "height_cm",
+        "weight_kg",
+        "unit",
+        "admission_type",
+        "ethnicity",
+        "insurance",
+    ),
+    "events": (),
+    "treatments": (),
+    "episodes": ("present_on_admission",),
+}
+"""Columns that a source need not fill; they are null then."""
+
+OUTCOME_COLUMNS = ("died_at", "hospital_death")
+"""Columns of stays that tell the future of the patient: no input of a prediction."""
 
 SORT_KEYS: dict[str, list[str]] = {
     "stays": ["stay_id"],
@@ -90,10 +120,25 @@ class Tables:
     episodes: pl.DataFrame
 
 
+def to_contract(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with the columns of the contract, in its order and types.
+
+    Optional columns that it lacks are null; columns that the contract does not know are dropped.
+
+    >>> episode = {"stay_id": [1], "onset": [EPOCH], "end": [None], "known_at": [EPOCH]}
+    >>> to_contract("episodes", pl.DataFrame(episode))["present_on_admission"].to_list()
+    [None]
+    """
+    missing = [name for name in OPTIONAL_COLUMNS[table] if name not in frame.columns]
+    nulls = [pl.lit(None).alias(name) for name in missing]
+    schema = TABLES[table]
+    return frame.with_columns(nulls).select(list(schema)).cast(pl.Schema(schema))
+
+
 def empty_table(table: str) -> pl.DataFrame:
     """An empty table of the contract.
 
     >>> empty_table("episodes").columns
-    ['stay_id', 'onset', 'end', 'known_at']
+    ['stay_id', 'onset', 'end', 'known_at', 'present_on_admission']
     """
     return pl.DataFrame(schema=TABLES[table])

@@ -29,6 +29,7 @@ _ARROW = {
     pl.Int64(): pa.int64(),
     pl.Float64(): pa.float64(),
     pl.String(): pa.string(),
+    pl.Boolean(): pa.bool_(),
     pl.Datetime("us"): pa.timestamp("us"),
 }
 

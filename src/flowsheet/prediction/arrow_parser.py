@@ -26,6 +26,7 @@ _ARROW_TYPES = {
     pl.Int64(): pa.int64(),
     pl.Float64(): pa.float64(),
     pl.String(): pa.string(),
+    pl.Boolean(): pa.bool_(),
     TIME: pa.string(),
 }
 _SCHEMA = pa.schema(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from flowsheet.cohort.rules import DUPLICATE, find_row_failures
-from flowsheet.cohort.schema import TABLES, TIME, Tables, empty_table
+from flowsheet.cohort.schema import OUTCOME_COLUMNS, TABLES, TIME, Tables, empty_table
 from flowsheet.errors import CheckFailed, did_you_mean
 from flowsheet.prediction.errors import Problem, format_value
 from flowsheet.prediction.parsed_request import Columns, ParsedRequest, find_column_problems
@@ -26,7 +26,10 @@ from flowsheet.typing import Ints
 if TYPE_CHECKING:
     import pandas as pd
 
-_OMITTED = {"subject_id"}  # no prediction depends on it, and an id that is not sent cannot leak
+_OMITTED = {
+    "subject_id",
+    *OUTCOME_COLUMNS,
+}  # no input of a prediction, and what is not sent cannot leak
 
 COLUMNS: dict[str, pl.DataType] = {
     "table": pl.String(),

@@ -62,6 +62,7 @@ _ACCEPTED: dict[pl.DataType, _AcceptedValues] = {
     pl.Int64(): _AcceptedValues(frozenset({int, _NULL}), "a whole number of 64 bits"),
     pl.Float64(): _AcceptedValues(frozenset({int, float, _NULL}), "a number"),
     pl.String(): _AcceptedValues(frozenset({str, _NULL}), "text"),
+    pl.Boolean(): _AcceptedValues(frozenset({bool, _NULL}), "true or false"),
     TIME: _AcceptedValues(frozenset({str, _NULL}), TIME_FORMAT_HINT),
 }
 

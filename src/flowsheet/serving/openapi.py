@@ -16,6 +16,7 @@ _JSON_TYPES: dict[pl.DataType, dict[str, Any]] = {
     pl.Int64(): {"type": "integer", "format": "int64"},
     pl.Float64(): {"type": "number"},
     pl.String(): {"type": "string"},
+    pl.Boolean(): {"type": "boolean"},
     TIME: {"type": "string", "description": "ISO 8601 without a time zone"},
 }
 

@@ -20,7 +20,12 @@ from flowsheet.prediction.model_package import ModelPackage
 if TYPE_CHECKING:
     import pandas as pd
 
-_DTYPES = {"Int64": DataType.long, "Float64": DataType.double, "String": DataType.string}
+_DTYPES = {
+    "Int64": DataType.long,
+    "Float64": DataType.double,
+    "String": DataType.string,
+    "Boolean": DataType.boolean,
+}
 """{polars' data type: MLflow's}; the other columns are text."""
 _REQUIRED = {"table", "stay_id"}
 _OUTPUTS = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.schema import EPISODES
+from flowsheet.cohort.schema import EPISODES, to_contract
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import HOUR, ceil_div, from_hours, microseconds
@@ -139,7 +139,7 @@ def find_episodes(
             }
         )
         end_or_null = pl.when(~pl.Series(never_ends)).then("end").alias("end")
-        episodes.append(rows.with_columns(end_or_null).cast(pl.Schema(EPISODES)))
+        episodes.append(to_contract("episodes", rows.with_columns(end_or_null)))
 
 
 def _treated_hours(grid: HourlyGrid, doses: pl.DataFrame, options: Sepsis3Options) -> Bools:

@@ -14,7 +14,7 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import read_manifest
 from flowsheet.cohort.parquet import read_verified, report_unreadable
-from flowsheet.cohort.schema import TABLES, empty_table
+from flowsheet.cohort.schema import OPTIONAL_COLUMNS, TABLES, empty_table
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
@@ -22,15 +22,6 @@ from flowsheet.state.hashing import digest, file_digest
 
 _STAYS_PER_BATCH = 5_000
 _REQUIRED_TABLES = ("stays", "events")
-_OPTIONAL_COLUMNS = {
-    "site",
-    "hospital_admitted_at",
-    "observed_from",
-    "height_cm",
-    "weight_kg",
-    "unit",
-    "admission_type",
-}
 
 
 class ExtractOptions(FrozenModel):
@@ -106,7 +97,7 @@ class ExtractFolder(Source):
         with report_unreadable(file, f"the table {table!r}", "check it with flowsheet validate"):
             frame = read_verified(file)
             schema = TABLES[table].items()
-            return frame.select(_column(frame, name, dtype) for name, dtype in schema)
+            return frame.select(_column(frame, table, name, dtype) for name, dtype in schema)
 
     def _find_names(self, table: str, column: str, known: dict[str, Any]) -> tuple[str, ...]:
         """The variables or drugs in the table, in the order of the catalogue."""
@@ -126,6 +117,6 @@ def _is_between(previous_last: Any, last: Any) -> pl.Expr:
     return is_after & is_before
 
 
-def _column(frame: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Expr:
-    is_missing = name in _OPTIONAL_COLUMNS and name not in frame.columns
+def _column(frame: pl.DataFrame, table: str, name: str, dtype: pl.DataType) -> pl.Expr:
+    is_missing = name in OPTIONAL_COLUMNS[table] and name not in frame.columns
     return (pl.lit(None) if is_missing else pl.col(name)).cast(dtype).alias(name)

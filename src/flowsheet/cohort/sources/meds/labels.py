@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from flowsheet.cohort.parquet import read_verified, report_unreadable
-from flowsheet.cohort.schema import EPISODES
+from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.meds.assignment import assign_stays
 from flowsheet.errors import CheckFailed
 
@@ -70,7 +70,7 @@ def build_episodes(
     episodes = changes.filter("label").select(
         "stay_id", onset=onset, end=pl.col("end") + lead, known_at=onset + known_after
     )
-    return episodes.cast(pl.Schema(EPISODES))
+    return to_contract("episodes", episodes)
 
 
 def _read_file(file: Path) -> pl.DataFrame:

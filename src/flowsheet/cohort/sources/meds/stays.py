@@ -7,7 +7,7 @@ from datetime import timedelta
 import polars as pl
 
 from flowsheet.cohort.rules import HOSPITAL_TOLERANCE_HOURS
-from flowsheet.cohort.schema import STAYS
+from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.cohort.sources.meds.shards import STAY
 
@@ -144,21 +144,18 @@ def _add_demographics(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     )
     years = (pl.col("admitted_at") - pl.col("born")).dt.total_seconds() / (365.2425 * 86_400)
     joined = stays.join(subjects, on="subject_id", how="left", maintain_order="left")
-    return joined.select(
+    columns = joined.select(
         "stay_id",
         "subject_id",
-        site=pl.lit(None),
         hospital_admitted_at="hospital_admitted_at",
         admitted_at="admitted_at",
-        observed_from=pl.lit(None),
         discharged_at="discharged_at",
         age=pl.when(years > SHIFTED_YEARS).then(SHIFTED_AGE).otherwise(years),
         sex="sex",
-        height_cm=pl.lit(None),
-        weight_kg=pl.lit(None),
         unit="unit",
         admission_type="admission_type",
-    ).cast(pl.Schema(STAYS))
+    )
+    return to_contract("stays", columns)
 
 
 def _make_defects(rows: pl.DataFrame, rule: str) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from flowsheet.cohort.rules import TOLERANCE_HOURS
-from flowsheet.cohort.schema import EPISODES, STAYS, TREATMENTS, empty_table
+from flowsheet.cohort.schema import STAYS, TREATMENTS, empty_table, to_contract
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.sources.mimic3.antibiotics import (
@@ -63,7 +63,7 @@ class ParsedTables:
             stays,
             events,
             treatments,
-            labelled.episodes.select(list(EPISODES)).cast(pl.Schema(EPISODES)),
+            to_contract("episodes", labelled.episodes),
             exclusions=add_counts(log.counts, {}),
             source_counts=labelled.counts,
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.schema import STAYS
+from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
@@ -168,23 +168,21 @@ def _find_first_services(stays: pl.DataFrame, table: RawTable, log: ExclusionLog
 
 def _to_contract(stays: pl.DataFrame) -> pl.DataFrame:
     sex = pl.col("gender").str.to_uppercase()
-    contract = stays.select(
+    columns = stays.select(
         stay_id="icustay_id",
         subject_id="subject_id",
         site=pl.col("dbsource").str.to_lowercase(),
         hospital_admitted_at="admittime",
         admitted_at="intime",
-        observed_from=pl.lit(None),
         discharged_at="outtime",
         age="age",
         sex=pl.when(sex.is_in(["F", "M"])).then(sex),
-        height_cm=pl.lit(None),
-        weight_kg=pl.lit(None),
         unit="first_careunit",
         admission_type="admission_type",
         hadm_id="hadm_id",
     )
-    return contract.cast(pl.Schema({**STAYS, "hadm_id": pl.Int64()})).sort("stay_id")
+    contract = to_contract("stays", columns)
+    return contract.with_columns(columns["hadm_id"].cast(pl.Int64)).sort("stay_id")
 
 
 def make_windows(stays: pl.DataFrame, options: Mimic3Options) -> pl.DataFrame:

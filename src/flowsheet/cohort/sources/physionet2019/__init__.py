@@ -39,7 +39,7 @@ from typing import Annotated, ClassVar
 import polars as pl
 from pydantic import Field
 
-from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
+from flowsheet.cohort.schema import EPOCH, EVENTS, to_contract
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.physionet2019.psv import (
     FILE_DEFECTS,
@@ -289,12 +289,9 @@ def _make_stays(rows: pl.DataFrame) -> pl.DataFrame:
         discharged_at=_after_admission(pl.col("last")),
         age="Age",
         sex=sex,
-        height_cm=pl.lit(None),
-        weight_kg=pl.lit(None),
         unit=unit,
-        admission_type=pl.lit(None),
     )
-    return stays.cast(pl.Schema(STAYS))
+    return to_contract("stays", stays)
 
 
 def _make_events(rows: pl.DataFrame) -> pl.DataFrame:
@@ -317,4 +314,4 @@ def _make_episodes(rows: pl.DataFrame, known_after_hours: float) -> pl.DataFrame
         end=pl.lit(None),
         known_at=_after_admission(onset + known_after_hours),
     )
-    return episodes.cast(pl.Schema(EPISODES))
+    return to_contract("episodes", episodes)

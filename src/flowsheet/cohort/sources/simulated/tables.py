@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.schema import EPISODES, EPOCH, STAYS, TREATMENTS
+from flowsheet.cohort.schema import EPOCH, TREATMENTS, to_contract
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.cohort.sources.simulated.dynamics import BLOCK, Patients, Trajectory, make_rng
 from flowsheet.cohort.sources.simulated.measurements import to_timedelta
@@ -42,14 +42,13 @@ def draw_stays(
     height = rng.normal(np.where(patients.male, 176, 163), 7).round()[patients.first]
     weight = rng.normal(80, 14, BLOCK).clip(40, 160).round(1)[patients.first]
     is_elective = rng.random(BLOCK) < 0.2
-    return pl.DataFrame(
+    stays = pl.DataFrame(
         {
             "stay_id": patients.stay_id,
             "subject_id": patients.stay_id[patients.first],
             "site": [options.site] * BLOCK,
             "hospital_admitted_at": admitted - to_timedelta(minutes_in_hospital),
             "admitted_at": admitted,
-            "observed_from": [None] * BLOCK,
             "discharged_at": admitted + to_timedelta(patients.steps * options.step_hours * 60),
             "age": patients.age,
             "sex": np.where(patients.male, "M", "F"),
@@ -57,9 +56,9 @@ def draw_stays(
             "weight_kg": weight,
             "unit": np.array(list(options.units))[patients.unit],
             "admission_type": np.where(is_elective, "elective", "emergency"),
-        },
-        schema=STAYS,
+        }
     )
+    return to_contract("stays", stays)
 
 
 def draw_treatments(
@@ -131,15 +130,15 @@ def draw_episodes(
     end = admitted[stay] + to_timedelta(((last + end_share) * step_minutes).astype(np.int64))
     has_end = last + 1 < patients.steps[stay]
     known = (first + 1) * step_minutes + round(options.known_delay_hours * 60)
-    return pl.DataFrame(
+    episodes = pl.DataFrame(
         {
             "stay_id": patients.stay_id[stay],
             "onset": onset,
             "end": np.where(has_end, end, np.datetime64("NaT")),
             "known_at": admitted[stay] + to_timedelta(known),
-        },
-        schema=EPISODES,
+        }
     )
+    return to_contract("episodes", episodes)
 
 
 def _rescale(share: Floats, low: float | Floats, high: float) -> Floats:

@@ -35,7 +35,7 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field
 
-from flowsheet.cohort.schema import EPISODES, EPOCH, EVENTS, STAYS
+from flowsheet.cohort.schema import EPOCH, EVENTS, to_contract
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.yaib.files import FILES, CohortFiles, find_defects
 from flowsheet.config import FrozenModel
@@ -157,8 +157,6 @@ def _make_stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
     stays = rows.select(
         "stay_id",
         subject_id="subject_id" if "subject_id" in sta.columns else "stay_id",
-        site=pl.lit(None),
-        hospital_admitted_at=pl.lit(None),
         admitted_at=pl.lit(EPOCH),
         observed_from=pl.when(pl.col("first") > 0).then(_after_admission(pl.col("first"))),
         discharged_at=_after_admission(pl.col("last") + 1),
@@ -166,11 +164,9 @@ def _make_stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
         sex=sex.str.to_lowercase().replace_strict(SEXES, default=sex),
         height_cm="height",
         weight_kg="weight",
-        unit=pl.lit(None),
-        admission_type=pl.lit(None),
     )
     numbers = pl.col("age", "height_cm", "weight_kg").cast(pl.Float64).fill_nan(None)
-    return stays.with_columns(numbers).cast(pl.Schema(STAYS))
+    return to_contract("stays", stays.with_columns(numbers))
 
 
 def _make_events(dyn: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
@@ -191,4 +187,4 @@ def _make_episodes(outc: pl.DataFrame, options: YaibOptions) -> pl.DataFrame:
         end=pl.lit(None),
         known_at=_after_admission(onset + options.label_known_after_hours),
     )
-    return episodes.cast(pl.Schema(EPISODES))
+    return to_contract("episodes", episodes)
