@@ -41,7 +41,11 @@ def valid_tables() -> Tables:
         (1, "vancomycin", at(1), at(1), at(1), 1000.0, "mg"),
         (2, "insulin", at(5), at(9), at(5), None, None),
     ]
-    episodes = [(1, at(5), at(9), at(6)), (1, at(9), at(12), at(12)), (1, at(20), None, at(21))]
+    episodes = [
+        (1, at(5), at(9), at(6), True),
+        (1, at(9), at(12), at(12), False),
+        (1, at(20), None, at(21), None),
+    ]
     return Tables(
         pl.DataFrame(stays, schema=STAYS),
         pl.DataFrame(events, schema=EVENTS, orient="row"),
