@@ -32,8 +32,8 @@ def test_a_precision_recall_curve_ends_at_full_recall(evidence):
 def test_calibration_bins_contain_all_rows(evidence):
     calibration = evidence.curves.filter(curve="calibration")
     for (subset, model), bins in calibration.group_by("subset", "model"):
-        board = evidence.leaderboard.filter(subset=subset, model=model, metric="auroc")
-        assert bins["rows"].sum() == board["rows"].item()
+        leaderboard = evidence.leaderboard.filter(subset=subset, model=model, metric="auroc")
+        assert bins["rows"].sum() == leaderboard["rows"].item()
 
 
 def test_the_thinned_curve_keeps_its_area(evidence):

@@ -78,10 +78,12 @@ def test_differences_are_those_of_the_leaderboard(evidence):
 
 
 def test_intervals_contain_their_values(evidence):
-    board = evidence.leaderboard.filter(pl.col("low").is_not_nan())
-    assert {"auroc", "auprc", "brier", "log_loss", "calibration_slope"} <= set(board["metric"])
-    assert (board["low"] < board["value"]).all()
-    assert (board["value"] < board["high"]).all()
+    leaderboard = evidence.leaderboard.filter(pl.col("low").is_not_nan())
+    assert {"auroc", "auprc", "brier", "log_loss", "calibration_slope"} <= set(
+        leaderboard["metric"]
+    )
+    assert (leaderboard["low"] < leaderboard["value"]).all()
+    assert (leaderboard["value"] < leaderboard["high"]).all()
 
 
 def test_equal_inputs_give_equal_evidence(sequences, predictions, evidence):

@@ -49,10 +49,10 @@ def rows_by_subset(sequences):
 def test_the_leaderboard_equals_scikit_learn(sequences, predictions, evidence):
     for subset, rows in rows_by_subset(sequences).items():
         for model, p in predictions.items():
-            board = evidence.leaderboard.filter(subset=subset, model=model)
-            assert board["rows"].unique().to_list() == [rows.sum()]
+            leaderboard = evidence.leaderboard.filter(subset=subset, model=model)
+            assert leaderboard["rows"].unique().to_list() == [rows.sum()]
             for name, sklearn_metric in SKLEARN.items():
-                value = board.filter(metric=name)["value"].item()
+                value = leaderboard.filter(metric=name)["value"].item()
                 expected = sklearn_metric(sequences.y[rows], p[rows])
                 assert value == pytest.approx(expected, abs=1e-12)
 
@@ -80,8 +80,11 @@ def test_intervals_are_percentiles_of_the_resamples(sequences, predictions, evid
 @pytest.mark.parametrize("name", SKLEARN)
 def test_differences_are_tested_by_the_resamples(sequences, predictions, evidence, name):
     draws = {model: resampled_values(sequences, p, name) for model, p in predictions.items()}
-    board = evidence.leaderboard.filter(subset="all", metric=name)
-    value, n_subjects = dict(board.select("model", "value").iter_rows()), board["subjects"][0]
+    leaderboard = evidence.leaderboard.filter(subset="all", metric=name)
+    value, n_subjects = (
+        dict(leaderboard.select("model", "value").iter_rows()),
+        leaderboard["subjects"][0],
+    )
     pairs = evidence.pairs.filter(subset="all", metric=name)
     for pair in pairs.iter_rows(named=True):
         a, b = pair["model_a"], pair["model_b"]
@@ -113,27 +116,27 @@ def test_the_headline_follows_from_the_tables(evidence):
 
 def test_curves_agree_with_the_leaderboard(sequences, predictions, evidence):
     for model, p in predictions.items():
-        board = evidence.leaderboard.filter(subset="all", model=model)
+        leaderboard = evidence.leaderboard.filter(subset="all", model=model)
         curves = evidence.curves.filter(subset="all", model=model)
         for percent in (5, 20):
             point = curves.filter(pl.col("x") == percent / 100, curve="decision")
-            expected = board.filter(metric=f"net_benefit_at_{percent}")["value"].item()
+            expected = leaderboard.filter(metric=f"net_benefit_at_{percent}")["value"].item()
             assert point["y"].item() == pytest.approx(expected, abs=1e-12)
         bins = curves.filter(curve="calibration")
         scored = sequences.scored
         assert (bins["x"] * bins["rows"]).sum() == pytest.approx(p[scored].sum())
         assert (bins["y"] * bins["rows"]).sum() == pytest.approx(sequences.y[scored].sum())
         roc = curves.filter(curve="roc")
-        auroc = board.filter(metric="auroc")["value"].item()
+        auroc = leaderboard.filter(metric="auroc")["value"].item()
         assert np.trapezoid(roc["y"], roc["x"]) == pytest.approx(auroc, abs=0.003)
 
 
 def test_lead_times_agree_with_the_leaderboard(evidence):
-    board = evidence.leaderboard.filter(subset="stays")
+    leaderboard = evidence.leaderboard.filter(subset="stays")
     for (model,), counts in evidence.lead_times.group_by("model"):
         hours = np.repeat(counts["hours"].to_numpy(), counts["episodes"].to_numpy())
-        assert len(hours) == board["events"][0]
-        values = dict(board.filter(model=model).select("metric", "value").iter_rows())
+        assert len(hours) == leaderboard["events"][0]
+        values = dict(leaderboard.filter(model=model).select("metric", "value").iter_rows())
         assert values["lead_time"] == np.nanmedian(hours)
         assert values["episodes_detected"] == pytest.approx(np.isfinite(hours).mean())
 

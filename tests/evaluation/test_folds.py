@@ -163,8 +163,8 @@ def test_lead_times_are_counted_for_each_repetition(evidence):
     lead_times = evidence.lead_times
     assert set(lead_times["repeat"]) == {0, 1}
     n_onsets = lead_times.group_by("repeat", "model").agg(pl.col("episodes").sum())["episodes"]
-    board = evidence.leaderboard.filter(subset="stays", model="accurate")
-    assert n_onsets.unique().to_list() == [board.filter(metric="lead_time")["events"].item()]
+    leaderboard = evidence.leaderboard.filter(subset="stays", model="accurate")
+    assert n_onsets.unique().to_list() == [leaderboard.filter(metric="lead_time")["events"].item()]
     n_detected = pl.col("episodes").filter(pl.col("hours").is_not_null()).sum()
     by_repetition = (
         lead_times.filter(model="accurate")
@@ -174,7 +174,7 @@ def test_lead_times_are_counted_for_each_repetition(evidence):
             median=pl.col("hours").repeat_by("episodes").explode().median(),
         )
     )
-    values = dict(board.select("metric", "value").iter_rows())
+    values = dict(leaderboard.select("metric", "value").iter_rows())
     assert values["episodes_detected"] == pytest.approx(by_repetition["share"].mean())
     assert values["lead_time"] == pytest.approx(by_repetition["median"].mean())
 

@@ -77,8 +77,8 @@ def _thinned_line(curve: str, x: Floats, y: Floats) -> pl.DataFrame:
     """At most ``MAX_POINTS`` points, evenly spread along the line."""
     steps = np.abs(np.diff(x)) + np.abs(np.diff(y))
     distance = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.linspace(0, distance[-1], MAX_POINTS)
-    points = np.unique(np.searchsorted(distance, wanted))
+    spacing = np.linspace(0, distance[-1], MAX_POINTS)
+    points = np.unique(np.searchsorted(distance, spacing))
     return pl.DataFrame({"curve": curve, "x": x[points], "y": y[points]})
 
 

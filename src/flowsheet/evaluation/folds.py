@@ -1,4 +1,4 @@
-"""The predictions of cross-validation: for each fold the held-out subjects and their predictions."""
+"""The predictions of cross-validation: the held-out subjects of each fold and their predictions."""
 
 from __future__ import annotations
 

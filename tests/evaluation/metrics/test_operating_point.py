@@ -98,9 +98,9 @@ def test_net_benefit_lies_between_no_alerts_and_perfect_predictions():
 @given(value=st.floats(0.0001, 0.9999).map(lambda share: round(share, 6)))
 def test_a_name_leads_back_to_its_operating_point(family, value):
     metric = METRICS.get(family)(value)
-    found = get_metric(metric.name)
-    assert type(found) is type(metric)
-    assert (found.value, found.name, found.label) == (value, metric.name, metric.label)
+    by_name = get_metric(metric.name)
+    assert type(by_name) is type(metric)
+    assert (by_name.value, by_name.name, by_name.label) == (value, metric.name, metric.label)
 
 
 def test_names_and_labels_are_in_percent():

@@ -11,7 +11,7 @@ from flowsheet.evaluation.report.data import describe_protocol, describe_task
     [
         (
             {"step_hours": 1, "horizon": 6},
-            "Once every hour of a stay: will the patient be septic at some time in the next 6 hours?",
+            "every hour of a stay: will the patient be septic at some time in the next 6 hours?",
         ),
         (
             {"response": "onset"},

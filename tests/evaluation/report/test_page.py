@@ -98,7 +98,7 @@ def test_without_scored_rows_there_are_no_forest_plots(sequences, predictions):
     unscored = dataclasses.replace(sequences, scored=np.zeros_like(sequences.scored))
     evidence = evaluate(unscored, predictions, CONFIG, seed=1)
     check_html(render(ReportData(title="none", evidence=evidence)))
-    assert not any(board.forest_plots for board in make_leaderboards(evidence))
+    assert not any(leaderboard.forest_plots for leaderboard in make_leaderboards(evidence))
 
 
 def test_names_never_become_markup(sequences, predictions):

@@ -15,7 +15,7 @@ TRUE_EFFECT = np.array([0.0, -1.0, -2.0, -1.0, 0.0])
 
 
 def make_memory_report(n_replicates: int = 2) -> MemoryReport:
-    """Three models: "lstm" learned the true effect, ``MARKUP_NAME`` half of it, "arx" lag 0 only."""
+    """A study in which lstm learned the true effect, MARKUP_NAME half of it, arx lag 0 only."""
     replicates = range(n_replicates)
     return MemoryReport(
         effects=pl.DataFrame(

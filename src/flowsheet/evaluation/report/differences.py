@@ -78,8 +78,8 @@ def describe_comparison(evidence: Evidence) -> str:
     elif not facts["has_random_folds"]:
         test = (
             "Each pair is compared on the same resamples of the same subjects. Each subject was "
-            "predicted by models that had not seen the site; the intervals do not cover differences "
-            "between these sites and others."
+            "predicted by models that had not seen the site; the intervals do not cover "
+            "differences between these sites and others."
         )
     else:
         n_folds = facts["repeats"] * facts["folds"]

@@ -83,7 +83,7 @@ class MemoryReport:
 
     @cached_property
     def mean_responses(self) -> pl.DataFrame:
-        """(model, drug, lag, response, low, high) over replicates; NaN limits with fewer than two."""
+        """(model, drug, lag, response, low, high): means and intervals over replicates."""
         grouped = self.responses.group_by("model", "drug", "lag", maintain_order=True).agg(
             "response"
         )

@@ -247,7 +247,7 @@ def _compute_responses(replicate: Replicate, number: int) -> pl.DataFrame:
 
 
 def _compute_gradients(replicate: Replicate, number: int) -> pl.DataFrame:
-    """(replicate, model, lag, norm, relative): the mean norms of the recurrent models' gradients."""
+    """(replicate, model, lag, norm, relative): gradients of the recurrent models, mean norms."""
     from flowsheet.lifecycle.memory_study.inspection import compute_input_gradients
     from flowsheet.models._recurrent import RecurrentModel
 

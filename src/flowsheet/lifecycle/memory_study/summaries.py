@@ -60,10 +60,10 @@ def _describe_gradients(report: MemoryReport) -> Iterator[str]:
     at_lag = report.gradients.filter(lag=lag)
     for (a, b), ratios in report.gradient_ratios(lag).items():
         if a == "lstm":
-            kept_a, kept_b = (_mean_relative(at_lag, model) for model in (a, b))
+            relative_a, relative_b = (_mean_relative(at_lag, model) for model in (a, b))
             yield (
-                f"{lag} steps back, the gradient of {a} is {kept_a:.1%} and that of {b} "
-                f"{kept_b:.2%} of its size at lag 0: a ratio of {_geometric_mean(ratios):.3g} "
+                f"{lag} steps back, the gradient of {a} is {relative_a:.1%} and that of {b} "
+                f"{relative_b:.2%} of its size at lag 0: a ratio of {_geometric_mean(ratios):.3g} "
                 f"({_list_replicates(ratios, '.3g')})."
             )
 
@@ -98,11 +98,11 @@ def describe_curve(truth: pl.DataFrame) -> str:
 def describe_gates(stay: ExampleStay) -> str:
     """What the gates of the example stay keep and let in."""
     means = {row["gate"]: row for row in stay.gates.group_by("gate").mean().iter_rows(named=True)}
-    kept, kept_by_top_tenth = means["forget"]["mean"], means["forget"]["high"]
-    half_life = math.log(0.5) / math.log(kept_by_top_tenth)
+    mean_forget, high_forget = means["forget"]["mean"], means["forget"]["high"]
+    half_life = math.log(0.5) / math.log(high_forget)
     return (
-        f"The forget gates keep {kept:.0%} of the cell from step to step on average, and "
-        f"{kept_by_top_tenth:.0%} or more in a tenth of the units (a half-life of {half_life:.0f} "
+        f"The forget gates keep {mean_forget:.0%} of the cell from step to step on average, and "
+        f"{high_forget:.0%} or more in a tenth of the units (a half-life of {half_life:.0f} "
         f"steps); the input gates let in {means['input']['mean']:.0%}. In the cell, a colour that "
         "persists is a memory that persists."
     )
