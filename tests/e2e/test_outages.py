@@ -145,7 +145,7 @@ def test_a_server_that_stays_away_is_told_and_the_next_start_goes_on(
     with site.experiment(seed) as run:
         assert run.wait(timeout=600) == 0, site.said()
     again = site.said()[already:]
-    assert "[lstm] going on after" in again or "lstm" in again.partition("reused: ")[2]
+    assert "[lstm] resuming after" in again or "lstm" in again.partition("reused: ")[2]
     assert "[windows] reused" in again
     everything_is_recorded_once(site, seed)
     await_(lambda: nothing_runs(site), 60)

@@ -13,7 +13,7 @@ collect_ignore = ["toy.py"]
 
 @pytest.fixture(scope="session")
 def toy() -> ModuleType:
-    """The toy model's module; it is also a script."""
+    """The module of the toy model, which is also a script."""
     spec = importlib.util.spec_from_file_location("flowsheet_test_toy", TOY)
     assert spec is not None
     assert spec.loader is not None

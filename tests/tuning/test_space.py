@@ -1,3 +1,5 @@
+"""A search is checked before any trial, and its first trial has the defaults."""
+
 from __future__ import annotations
 
 import pytest
@@ -13,7 +15,7 @@ def config(**values):
     return ModelConfig(kind="toy", **values)
 
 
-def test_unknown_names_are_refused_with_the_nearest(toy):
+def test_unknown_names_are_errors_that_name_the_nearest(toy):
     with pytest.raises(UsageError, match='did you mean "fail_above"'):
         resolve("toy", config(params={"fail_abve": 1.0}))
     with pytest.raises(UsageError, match="toy has no parameter 'y'"):
@@ -36,30 +38,30 @@ def test_unknown_names_are_refused_with_the_nearest(toy):
         ({"history": True}, "models.toy.history"),
     ],
 )
-def test_values_that_cannot_work_are_refused_before_any_trial(toy, values, where):
-    with pytest.raises(UsageError) as caught:
+def test_values_that_are_not_valid_are_rejected_before_any_trial(toy, values, where):
+    with pytest.raises(UsageError) as error:
         resolve("toy", config(**values))
-    assert caught.value.where == where
+    assert error.value.where == where
 
 
-def test_history_is_given_to_a_model_that_can_take_it(toy, monkeypatch):
+def test_history_is_a_parameter_of_models_that_can_use_it(toy, monkeypatch):
     class WithHistory(toy.ToyParams):
         history: bool = False
 
     monkeypatch.setattr(toy.Toy, "Params", WithHistory)
     assert resolve("toy", config(history=True)).params({}).history
     assert not resolve("toy", config()).params({}).history
-    with pytest.raises(UsageError, match="is given the response history, and told not to take it"):
+    with pytest.raises(UsageError, match="history is on for the model toy, and off in its params"):
         resolve("toy", config(history=True, params={"history": False}))
 
 
-def test_a_parameter_without_default_must_be_fixed_or_searched(toy, monkeypatch):
-    class Needs(FrozenModel):
+def test_a_parameter_without_default_must_be_fixed_or_tuned(toy, monkeypatch):
+    class WithoutDefault(FrozenModel):
         x: float
         n: int = 3
         kind: str = "a"
 
-    monkeypatch.setattr(toy.Toy, "Params", Needs)
+    monkeypatch.setattr(toy.Toy, "Params", WithoutDefault)
     assert resolve("toy", config()).start()["x"] == 0.0
     with pytest.raises(UsageError):
         resolve("toy", config(space={}))
@@ -77,7 +79,7 @@ def test_the_nearest_whole_value_is_on_the_grid(low, width, step, value):
     nearest = _nearest(space, value)
     assert nearest in grid
     if value is not None:
-        assert abs(nearest - value) == min(abs(g - value) for g in grid)
+        assert abs(nearest - value) == min(abs(other - value) for other in grid)
 
 
 @given(st.floats(-10, 10), st.floats(0, 10), st.floats(-100, 100))

@@ -1,9 +1,8 @@
-"""A model whose score is a known function of its parameters, and a script that tunes it and may be
-killed.
+"""A model whose score is a known function of its parameters, and a script that tunes it.
 
-``python toy.py WORK RESULT`` writes the study's outcome to RESULT as JSON. ``TOY_DELAY`` slows each
-epoch down; ``TOY_LOG`` gathers a line for each fit that starts and each that ends. ``TOY_URL``
-names a database that several share, ``TOY_TRIALS`` the number of trials.
+``python toy.py FOLDER RESULT`` writes the result of the study to RESULT as JSON. Environment
+variables: ``TOY_DELAY`` is the duration of an epoch in seconds, ``TOY_LOG`` a file that gets a line
+for each start and end of a fit, ``TOY_URL`` a shared database, ``TOY_TRIALS`` the number of trials.
 """
 
 from __future__ import annotations
@@ -50,22 +49,23 @@ class Toy(Model):
 
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
         if self.params.unfit:
-            raise CheckFailed("this task is not for toys")
+            raise CheckFailed("the toy cannot be fitted to this task")
         if self.params.x > self.params.fail_above:
             raise ArithmeticError("did not converge")
         self.log("start", context)
         assert context.checkpoints is not None
-        saved = context.checkpoints / "epoch.json"
-        for epoch in range(json.loads(saved.read_text()) if saved.exists() else 0, EPOCHS):
+        checkpoint = context.checkpoints / "epoch.json"
+        finished_epochs = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+        for epoch in range(finished_epochs, EPOCHS):
             time.sleep(float(os.environ.get("TOY_DELAY", "0")))
             context.report_score(epoch, self.quality() - 0.3 / (epoch + 1))
-            write_json(saved, epoch + 1)
+            write_json(checkpoint, epoch + 1)
         self.log("end", context)
 
-    def log(self, what: str, context: Context) -> None:
+    def log(self, event: str, context: Context) -> None:
         if path := os.environ.get("TOY_LOG"):
             with Path(path).open("a") as stream:
-                stream.write(json.dumps([what, self.params.model_dump(), context.seed]) + "\n")
+                stream.write(json.dumps([event, self.params.model_dump(), context.seed]) + "\n")
 
     def predict_proba(self, sequences: Sequences) -> np.ndarray:
         return np.full(sequences.rows, np.nan if self.params.nan else self.quality())
@@ -97,18 +97,18 @@ def sequences(stays: int = 3) -> Sequences:
     )
 
 
-def mean(y: np.ndarray, p: np.ndarray) -> float:
+def mean_probability(y: np.ndarray, p: np.ndarray) -> float:
     return float(p.mean())
 
 
 TUNING = TuningConfig(name="test", trials=12, startup_trials=3)
 
 
-def main(work: Path, result: Path) -> None:
-    from flowsheet.tuning import journal
+def main(folder: Path, result: Path) -> None:
+    from flowsheet.tuning import storage
     from flowsheet.tuning.study import tune
 
-    journal.HEARTBEAT_SECONDS, journal.GRACE_SECONDS = 1, 6
+    storage.HEARTBEAT_SECONDS, storage.GRACE_SECONDS = 1, 6
     tuned = tune(
         "toy",
         ModelConfig(kind="toy", trials=int(os.environ.get("TOY_TRIALS", TUNING.trials))),
@@ -116,17 +116,16 @@ def main(work: Path, result: Path) -> None:
         sequences(),
         sequences(),
         seed=5,
-        score=mean,
-        work=work,
+        score=mean_probability,
+        folder=folder,
         storage=os.environ.get("TOY_URL"),
     )
-    saved = json.loads((tuned.folder / "params.json").read_text())
-    outcome = {
-        "trials": [t.result() for t in tuned.trials],
+    values = {
+        "trials": [trial.result() for trial in tuned.trials],
         "fingerprint": tuned.fingerprint,
-        "model": saved,
+        "model": json.loads((tuned.folder / "params.json").read_text()),
     }
-    write_json(result, outcome)
+    write_json(result, values)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which of the tuned parameters a model's score depended on."""
+"""How much a model's score depended on each of the tuned parameters."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from flowsheet.tuning.space import resolve
 
 IMPORTANCE: dict[str, pl.DataType] = {"parameter": pl.String(), "importance": pl.Float64()}
 
-FEWEST = 6
-PER_PARAMETER = 2
-"""Complete trials that are needed: at least six, and two for each parameter that was tuned."""
+MIN_TRIALS = 6
+MIN_TRIALS_PER_PARAMETER = 2
+"""Complete trials needed: at least six, and two for each tuned parameter."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Importance:
     """Shares of the score's variance over the search space, the largest first; they sum to 1."""
 
     table: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=IMPORTANCE))
-    """parameter, importance; empty where nothing can be said."""
-    left_out: str = ""
-    """Why nothing can be said."""
+    """parameter, importance; empty if it cannot be estimated."""
+    reason_unavailable: str = ""
+    """Why it cannot be estimated."""
 
 
 def importance(
@@ -41,32 +41,38 @@ def importance(
 ) -> Importance:
     """fANOVA over the complete trials (Hutter, Hoos and Leyton-Brown 2014, ICML), seeded.
 
-    A forest is fitted to score over parameters, and its variance split among them. Where the search
-    went for good values it knows the rest of the space less well: read it as a hint.
+    A random forest predicts the score from the parameters, and its variance is divided among them.
+    It is a hint only: the search samples regions of good scores more densely than the rest.
+
+    Args:
+        kind: A registered model.
+        config: Its configuration, from which the search space follows.
+        trials: The finished trials.
+        seed: Seed of the forest.
     """
     ranges = resolve(kind, config).ranges
     complete = [t for t in trials if t.state is TrialState.complete and t.value is not None]
-    if left_out := _why_not(ranges, complete):
-        return Importance(left_out=left_out)
+    if reason := _reason_unavailable(ranges, complete):
+        return Importance(reason_unavailable=reason)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        found = optuna.importance.get_param_importances(
+        importances = optuna.importance.get_param_importances(
             _study(ranges, complete), evaluator=evaluator
         )
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    ordered = sorted(importances.items(), key=lambda item: (-item[1], item[0]))
     return Importance(pl.DataFrame(ordered, schema=IMPORTANCE, orient="row"))
 
 
-def _why_not(ranges: dict[str, Range], complete: Sequence[TrialRecord]) -> str:
-    needed = max(FEWEST, PER_PARAMETER * len(ranges))
+def _reason_unavailable(ranges: dict[str, Range], complete: Sequence[TrialRecord]) -> str:
+    needed = max(MIN_TRIALS, MIN_TRIALS_PER_PARAMETER * len(ranges))
     if not ranges:
         return "nothing was tuned"
     if len(complete) < needed:
         tuned = "1 parameter" if len(ranges) == 1 else f"{len(ranges)} parameters"
         return f"{len(complete)} complete trials; at least {needed} are needed for {tuned}"
     if len({t.value for t in complete}) == 1:
-        return "all complete trials scored alike"
+        return "all complete trials have the same score"
     return ""
 
 
@@ -74,16 +80,11 @@ def _study(ranges: dict[str, Range], trials: Sequence[TrialRecord]) -> optuna.St
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     distributions = {name: _distribution(space) for name, space in ranges.items()}
     study = optuna.create_study(direction="maximize")
-    study.add_trials(
-        [
-            optuna.trial.create_trial(
-                params={name: trial.params[name] for name in ranges},
-                distributions=distributions,
-                value=trial.value,
-            )
-            for trial in trials
-        ]
-    )
+    for trial in trials:
+        params = {name: trial.params[name] for name in ranges}
+        study.add_trial(
+            optuna.trial.create_trial(params=params, distributions=distributions, value=trial.value)
+        )
     return study
 
 

@@ -1,4 +1,4 @@
-"""What a search leaves behind, as plain values."""
+"""The results of a search as plain values."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class TrialRecord:
     """One finished trial."""
 
     number: int
-    """Its place among the finished trials, from 0; the first has the default parameters."""
+    """Position among the finished trials, from 0; the first has the default parameters."""
     state: TrialState
     params: dict[str, Any]
-    """Every parameter of the model, drawn, fixed or default, as JSON values."""
+    """All parameters of the model, drawn, fixed or default, as JSON values."""
     value: float | None
     """The monitored metric on the validation split; of a pruned trial the last one reported."""
     seconds: float
@@ -35,12 +35,12 @@ class TrialRecord:
     error: str | None = None
 
     def result(self) -> dict[str, Any]:
-        """All but the time it took: what a repetition gives again."""
+        """All fields but the time, which differs between runs."""
         return {name: value for name, value in asdict(self).items() if name != "seconds"}
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TuningResult:
     """A finished search."""
 
     folder: Path
@@ -48,7 +48,7 @@ class Tuned:
     best: TrialRecord
     trials: tuple[TrialRecord, ...]
     search: str
-    """sha256 of everything that was searched and how; the data are the caller's to key."""
+    """sha256 of the search space and settings; the data are not part of it."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -63,15 +63,17 @@ class Tuned:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the trials and their results, times left out."""
+        """sha256 of the trials and their results, without times."""
         return digest([trial.result() for trial in self.trials])
 
 
-def best_of(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:
-    """The complete trial with the largest value, the first among equals."""
+def best_trial(trials: tuple[TrialRecord, ...]) -> TrialRecord | None:
+    """The complete trial with the largest value; the first of several with the same value."""
     complete = [trial for trial in trials if trial.state is TrialState.complete]
-    return max(
-        complete,
-        key=lambda t: (t.value if t.value is not None else float("-inf"), -t.number),
-        default=None,
-    )
+    if not complete:
+        return None
+    return max(complete, key=_value_and_age)
+
+
+def _value_and_age(trial: TrialRecord) -> tuple[float, int]:
+    return (trial.value if trial.value is not None else float("-inf"), -trial.number)

@@ -1,8 +1,8 @@
-"""One study, several workers: who runs what, and what becomes of a killed worker's trial.
+"""One study, several workers: which worker runs which trial, and retries after a worker is killed.
 
-The workers share a database and a folder. A trial is begun while holding a lock in the folder, so
-that never more are begun than are wanted and none is drawn without knowledge of the others; it is
-then run side by side.
+The workers share a database and a folder. A lock in the folder is held while a trial is started, so
+that no more trials are started than requested and each is drawn with knowledge of all others. The
+trials then run in parallel.
 """
 
 from __future__ import annotations
@@ -19,96 +19,104 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from flowsheet.state.locks import exclusive_lock
-from flowsheet.tuning.trial import Trainer, TrialError, counts
+from flowsheet.tuning.trial import TrialError, TrialRunner, has_result
 
 ATTEMPTS = 3
-"""How often a trial whose worker dies is begun: one that kills its workers must not do so for ever."""
-_BEGUN, _REPEATS = "begun", "repeats"
+"""How often a trial is started whose worker dies: the trial itself may be what kills the workers."""
+_STARTED, _RETRY_OF = "started", "retry_of"
 
 
-def study_name(work: Path, key: str) -> str:
-    """The name of the study that belongs to a work folder: the database outlives the folder, and
-    what it knows of another folder's study is of no use without that folder's fitted models."""
-    with exclusive_lock(work / "gate.lock"):
-        file = work / "study.name"
+def study_name(folder: Path, key: str) -> str:
+    """The name of the study of a work folder.
+
+    It is unique to the folder: the database outlives the folder, and a study is useless without the
+    fitted models in its folder.
+    """
+    with exclusive_lock(folder / "start.lock"):
+        file = folder / "study.name"
         if not file.exists():
             file.write_text(f"{key[:16]}-{uuid.uuid4().hex[:16]}")
         return file.read_text()
 
 
 @dataclass(frozen=True)
-class Share:
-    """A worker's part in a study."""
+class SharedStudy:
+    """A study in the database, from the view of one worker."""
 
     study: optuna.Study
     storage: RDBStorage
-    work: Path
-    """A folder that all workers of the study see."""
+    folder: Path
+    """A folder that all workers of the study share."""
 
-    def run_one(self, trainer: Trainer, wanted: int, prepare: Callable[[int], None]) -> bool:
-        """Begin a trial, if one is left to begin, and run it; False: all are finished or in others'
-        hands.
+    def run_one(
+        self, runner: TrialRunner, trials_wanted: int, prepare: Callable[[int], None]
+    ) -> bool:
+        """Start a trial, if there are fewer than wanted, and run it.
 
-        ``prepare`` is called with the number of trials so far before the next is drawn.
+        Args:
+            runner: Runs the trial.
+            trials_wanted: The total number of trials of all workers.
+            prepare: Called with the number of trials so far before the next is drawn.
+
+        Returns:
+            False if all trials are finished or run by other workers.
 
         Raises:
-            CheckFailed, FlowsheetError, OSError: as :meth:`flowsheet.tuning.trial.Trainer.run`.
+            CheckFailed, FlowsheetError, OSError: as
+                :meth:`flowsheet.tuning.trial.TrialRunner.run`.
         """
-        mine: list[optuna.Trial] = []
-        with contextlib.ExitStack() as gate:
-            gate.enter_context(exclusive_lock(self.work / "gate.lock"))
-            self._mend()
+        started: list[optuna.Trial] = []
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(exclusive_lock(self.folder / "start.lock"))
+            self._requeue_interrupted()
             trials = self.study.get_trials(deepcopy=False)
-            if (
-                sum(counts(trial) or trial.state is TrialState.RUNNING for trial in trials)
-                >= wanted
-            ):
+            active = [t for t in trials if has_result(t) or t.state is TrialState.RUNNING]
+            if len(active) >= trials_wanted:
                 return False
             prepare(len(trials))
 
-            def begun(trial: optuna.Trial) -> None:
+            def on_start(trial: optuna.Trial) -> None:
                 self.storage.record_heartbeat(trial._trial_id)
-                trial.set_user_attr(_BEGUN, True)
-                mine.append(trial)
-                gate.close()
+                trial.set_user_attr(_STARTED, True)
+                started.append(trial)
+                lock.close()
 
             try:
                 self.study.optimize(
-                    lambda trial: trainer.run(trial, begun), n_trials=1, catch=(TrialError,)
+                    lambda trial: runner.run(trial, on_start), n_trials=1, catch=(TrialError,)
                 )
             except Exception:
-                if not (mine and self._taken(mine[0])):
+                if not (started and self._was_requeued(started[0])):
                     raise
         return True
 
-    def _mend(self) -> None:
-        """Put dead workers' trials back; to be called while holding the lock.
+    def _requeue_interrupted(self) -> None:
+        """Queue the trials of dead workers again; to be called while holding the lock.
 
-        A running trial that was never begun has lost its worker while that held the lock.
+        A running trial that has not been marked as started lost its worker before that.
         """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             optuna.storages.fail_stale_trials(self.study)
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if _BEGUN not in trial.user_attrs:
+            if _STARTED not in trial.user_attrs:
                 self.study.tell(trial.number, state=TrialState.FAIL)
         trials = self.study.get_trials(deepcopy=False)
-        repeated = {trial.user_attrs.get(_REPEATS) for trial in trials}
+        retried = {trial.user_attrs.get(_RETRY_OF) for trial in trials}
         for trial in trials:
-            cut_off = trial.state is TrialState.FAIL and not counts(trial)
-            if cut_off and trial.number not in repeated and _attempts(trial, trials) < ATTEMPTS:
+            is_interrupted = trial.state is TrialState.FAIL and not has_result(trial)
+            is_retried = trial.number in retried
+            if is_interrupted and not is_retried and _attempts(trial, trials) < ATTEMPTS:
                 drawn = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-                self.study.enqueue_trial(drawn, user_attrs={_REPEATS: trial.number})
+                self.study.enqueue_trial(drawn, user_attrs={_RETRY_OF: trial.number})
 
-    def _taken(self, trial: optuna.Trial) -> bool:
-        """Whether the others gave the trial up while this worker was at it, such as during a long suspension."""
-        return any(
-            t.user_attrs.get(_REPEATS) == trial.number
-            for t in self.study.get_trials(deepcopy=False)
-        )
+    def _was_requeued(self, trial: optuna.Trial) -> bool:
+        """Whether another worker took this one for dead, such as after a long suspension."""
+        trials = self.study.get_trials(deepcopy=False)
+        return any(other.user_attrs.get(_RETRY_OF) == trial.number for other in trials)
 
 
 def _attempts(trial: FrozenTrial, trials: list[FrozenTrial]) -> int:
-    """How often a trial has been begun, earlier ones that it repeats included."""
-    former = trial.user_attrs.get(_REPEATS)
-    return 1 + (_attempts(trials[former], trials) if former is not None else 0)
+    """How often a trial has been started, including those that it retries."""
+    retried = trial.user_attrs.get(_RETRY_OF)
+    return 1 + (_attempts(trials[retried], trials) if retried is not None else 0)

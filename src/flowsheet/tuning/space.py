@@ -1,9 +1,9 @@
-"""What a model's search may vary, what is fixed, and where it begins."""
+"""The search space of a model: fixed parameters, ranges to draw from, and the first trial."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,26 +24,26 @@ from flowsheet.models.base import MODELS, Model
 
 @dataclass(frozen=True)
 class Search:
-    """A model's parameters, parted into the fixed ones and the ranges to draw from."""
+    """A model's parameters: fixed values, and ranges to draw from."""
 
     kind: str
     model: type[Model]
     fixed: dict[str, Any]
     ranges: dict[str, Range]
-    """In the order of their names, so that the same seed draws the same values."""
+    """Sorted by name, so that the same seed draws the same values."""
 
     def params(self, drawn: dict[str, Any]) -> FrozenModel:
-        """The model's validated parameters with these values drawn; the rest fixed or default."""
+        """The model's validated parameters: the drawn values, and the others fixed or default."""
         return self.model.Params.model_validate({**self.fixed, **drawn})
 
     def start(self) -> dict[str, Any]:
-        """The defaults, moved into the ranges: the first trial."""
+        """The parameters of the first trial: the defaults, moved into the ranges."""
         return {
             name: _nearest(space, _default(self.model, name)) for name, space in self.ranges.items()
         }
 
     def describe(self) -> dict[str, Any]:
-        """What the search depends on, as JSON."""
+        """All that the search depends on, as JSON."""
         return {
             "kind": self.kind,
             "version": self.model.version,
@@ -53,50 +53,52 @@ class Search:
 
 
 def resolve(kind: str, config: ModelConfig) -> Search:
-    """The search that a configuration asks for.
+    """The search of a configuration.
 
     Raises:
-        UsageError: no such model or parameter, a value or bound that the model refuses, an empty
-            range, or a response history offered to a model that cannot take it.
+        UsageError: no such model or parameter, a value or bound that the model rejects, an empty
+            range, or ``history`` for a model that cannot use it.
     """
     model = MODELS.get(kind)
-    own = model.space if config.space is None else config.space
-    _check_names(kind, model, {**config.params, **own})
-    fixed = {**config.params, **_history(kind, model, config)}
-    ranges = {name: own[name] for name in sorted(own) if name not in fixed}
+    space = model.space if config.space is None else config.space
+    _check_names(kind, model, {**config.params, **space})
+    fixed = {**config.params, **_history_param(kind, model, config)}
+    ranges = {name: space[name] for name in sorted(space) if name not in fixed}
     search = Search(kind, model, fixed, ranges)
-    for name, space in ranges.items():
-        _check_range(kind, name, space)
+    for name, range_ in ranges.items():
+        _check_range(kind, name, range_)
     _check_values(search)
     return search
 
 
-def _check_names(kind: str, model: type[Model], given: dict[str, Any]) -> None:
+def _check_names(kind: str, model: type[Model], names: Iterable[str]) -> None:
     known = model.Params.model_fields
-    for name in given:
+    for name in names:
         if name not in known:
             raise UsageError(
-                f"{kind} has no parameter {name!r}", f"models.{kind}", did_you_mean(name, known)
+                f"{kind} has no parameter {name!r}",
+                where=f"models.{kind}",
+                todo=did_you_mean(name, known),
             )
 
 
-def _history(kind: str, model: type[Model], config: ModelConfig) -> dict[str, Any]:
+def _history_param(kind: str, model: type[Model], config: ModelConfig) -> dict[str, Any]:
     if not config.history:
         return {}
     if config.params.get("history", True) is not True:
         raise UsageError(
-            f"{kind} is given the response history, and told not to take it",
-            f"models.{kind}.history",
-            "say history of the model, not of its params",
+            f"history is on for the model {kind}, and off in its params",
+            where=f"models.{kind}.history",
+            todo=f"set models.{kind}.history only",
         )
     if "history" in model.Params.model_fields:
         return {"history": True}
     if model.capabilities.history:
         return {}
     raise UsageError(
-        f"{kind} cannot take the response history as an input",
-        f"models.{kind}.history",
-        "leave history out, or choose a model that can (flowsheet ls models)",
+        f"{kind} cannot use the response history as an input",
+        where=f"models.{kind}.history",
+        todo="remove history, or choose another model (flowsheet ls models)",
     )
 
 
@@ -107,47 +109,47 @@ def _check_range(kind: str, name: str, space: Range) -> None:
     if space.low > space.high:
         problem = f"low ({space.low}) is above high ({space.high})"
     elif space.log and space.low <= 0:
-        problem = f"a logarithmic range begins above 0, not at {space.low}"
+        problem = f"low must be above 0 for a logarithmic range, not {space.low}"
     elif isinstance(space, IntRange) and (space.step < 1 or (space.log and space.step != 1)):
-        problem = "step is at least 1, and is left out when log is true"
+        problem = "step must be at least 1, and exactly 1 if log is true"
     if problem:
         raise UsageError(
-            f"the range of {name!r} is empty or wrong: {problem}", f"models.{kind}.space.{name}"
+            f"the range of {name!r} is not valid: {problem}", where=f"models.{kind}.space.{name}"
         )
 
 
 def _check_values(search: Search) -> None:
-    """Let the model refuse fixed values and bounds now, not hours later in a trial."""
-    for name, drawn in _corners(search):
+    """Validate fixed values and bounds before any trial, which may take hours."""
+    for name, drawn in _extreme_draws(search):
         try:
             params = search.params(drawn)
-            for key in non_finite_keys(params.model_dump()):
-                raise UsageError(
-                    f"{key} is not a finite number",
-                    f"models.{search.kind}.{_section(search, key)}.{key}",
-                )
         except ValidationError as error:
-            first = error.errors()[0]
-            key = str(first["loc"][0]) if first["loc"] else ""
+            problem = error.errors()[0]
+            key = str(problem["loc"][0]) if problem["loc"] else ""
             if name is not None and key != name:
-                continue  # a rule between parameters: only a trial can tell which draws break it
+                continue  # a rule between parameters, which other draws may satisfy
             raise UsageError(
-                f"{search.kind} refuses {key or 'its parameters'} = {first['input']!r}: {first['msg']}",
-                f"models.{search.kind}.{_section(search, key)}{'.' + key if key else ''}",
+                f"{search.kind} rejects {key or 'its parameters'} = {problem['input']!r}: "
+                f"{problem['msg']}",
+                where=_where(search, key),
             ) from error
+        for key in non_finite_keys(params.model_dump()):
+            raise UsageError(f"{key} is not a finite number", where=_where(search, key))
 
 
-def _section(search: Search, key: str) -> str:
-    return "params" if key in search.fixed else "space"
+def _where(search: Search, key: str) -> str:
+    section = "params" if key in search.fixed else "space"
+    return f"models.{search.kind}.{section}" + (f".{key}" if key else "")
 
 
-def _corners(search: Search) -> Iterator[tuple[str | None, dict[str, Any]]]:
+def _extreme_draws(search: Search) -> Iterator[tuple[str | None, dict[str, Any]]]:
+    """The first trial, and for each range the first trial with each of its bounds or choices."""
     start = search.start()
     yield None, start
     for name, space in search.ranges.items():
-        ends = space.of if isinstance(space, Choice) else (space.low, space.high)
-        for end in ends:
-            yield name, {**start, name: end}
+        values = space.of if isinstance(space, Choice) else (space.low, space.high)
+        for value in values:
+            yield name, {**start, name: value}
 
 
 def _default(model: type[Model], name: str) -> Any:
@@ -156,7 +158,7 @@ def _default(model: type[Model], name: str) -> Any:
 
 
 def _nearest(space: Range, value: Any) -> Any:
-    """The value of the range that is nearest to ``value``; its first when nothing is near.
+    """The value of the range that is nearest to ``value``; the first where there is no distance.
 
     >>> _nearest(IntRange(low=8, high=64, step=8), 30), _nearest(FloatRange(low=0.1, high=1), 0)
     (32, 0.1)
@@ -167,5 +169,6 @@ def _nearest(space: Range, value: Any) -> Any:
         return space.low
     if isinstance(space, FloatRange):
         return min(max(float(value), space.low), space.high)
-    steps = round((min(max(value, space.low), space.high) - space.low) / space.step)
+    inside = min(max(value, space.low), space.high)
+    steps = round((inside - space.low) / space.step)
     return space.low + min(steps, (space.high - space.low) // space.step) * space.step

@@ -1,9 +1,9 @@
-"""One Optuna study a model: seeded, pruned, and taken up where a kill left it.
+"""One Optuna study per model: seeded, pruned, and resumed after a kill.
 
-The sampler is made anew for every trial from the base seed and the number of finished trials, so an
-interrupted trial draws the same parameters again and a resumed study goes the way of an
-uninterrupted one. All trials train with the same seed (common random numbers): they differ by their
-parameters only.
+The sampler is created anew for every trial from the base seed and the number of finished trials. An
+interrupted trial therefore draws the same parameters again, and a resumed study takes the same
+course as an uninterrupted one. All trials train with the same seed (common random numbers): they
+differ by their parameters only.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from optuna.trial import TrialState as OptunaState
 
 from flowsheet.config import ModelConfig, TuningConfig
 from flowsheet.state.hashing import digest
-from flowsheet.tuning.journal import open_database, open_journal
-from flowsheet.tuning.records import TrialRecord, TrialState, Tuned, best_of
-from flowsheet.tuning.shared import Share, study_name
+from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult, best_trial
+from flowsheet.tuning.shared import SharedStudy, study_name
 from flowsheet.tuning.space import Search, resolve
-from flowsheet.tuning.trial import Trainer, TrialError, counts
+from flowsheet.tuning.storage import open_database, open_journal
+from flowsheet.tuning.trial import TrialError, TrialRunner, has_result
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
-WARM_UP = 2
-"""Steps a trial is given before it can be pruned: first epochs tell little."""
+WARM_UP_STEPS = 2
+"""No trial is pruned in its first steps: their scores say little."""
 
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
 _STATES = {
     OptunaState.COMPLETE: TrialState.complete,
@@ -48,146 +48,161 @@ def tune(
     *,
     seed: int,
     score: Callable[[Labels, Floats], float],
-    work: Path,
+    folder: Path,
     device: str = "cpu",
     threads: int = 1,
     on_trial: Callable[[TrialRecord], None] = lambda record: None,
     progress: Callable[[str], None] = lambda line: None,
     storage: str | None = None,
-) -> Tuned:
-    """Search the model's parameters for the largest ``score`` on the validation split; where its
-    rows are of one class, so that most scores mean nothing, for the smallest log loss, saying so.
+) -> TuningResult:
+    """Search the model's parameters for the largest score on the validation split.
 
-    ``work`` survives a kill; called again with the same arguments the search goes on there, and
-    comes to the result it would have come to. The caller holds a lock on ``work``. ``on_trial`` is
-    told every finished trial of the study in order, those of an earlier call again.
+    Where the validation rows are of one class, the smallest log loss is searched for instead, with a
+    warning.
 
-    ``storage`` is the URL of a database instead of the journal in ``work``. Any number of workers
-    that share ``work`` may then call this at once, without a lock: they run the trials between
-    them, and all return when the last is finished. What is drawn depends on the order in which
-    trials end.
+    Args:
+        kind: A registered model.
+        config: Fixed parameters and search space.
+        tuning: Trials, pruning and timeout.
+        train: Training stays.
+        valid: Validation stays.
+        seed: Of the draws and of every fit.
+        score: (y, p) of the scored validation rows -> the monitored metric; larger is better.
+        folder: Work folder that survives a kill. Called again with the same arguments, the search
+            resumes there and comes to the same result. Without ``storage`` the caller must hold a
+            lock on it.
+        device: ``cpu`` or ``cuda``.
+        threads: Threads of a fit.
+        on_trial: Called with every finished trial of the study in order, including those of an
+            earlier call.
+        progress: Called with a line to show to the user.
+        storage: URL of a database instead of the journal in ``folder``. Any number of workers with
+            the same ``folder`` may then call this at once, without a lock: they share the trials and
+            all return when the last is finished. The draws then depend on the order in which trials
+            end.
 
     Raises:
         UsageError: the configuration does not fit the model (see
-        :func:`flowsheet.tuning.space.resolve`).
-        CheckFailed: the model says that it cannot be fitted to this task, the default parameters
-            fail, or the score cannot be computed on the validation split.
+            :func:`flowsheet.tuning.space.resolve`).
+        CheckFailed: the model cannot be fitted to this task, the default parameters fail, or the
+            score cannot be computed on the validation split.
     """
     search = resolve(kind, config)
-    wanted = (config.trials or tuning.trials) if search.ranges else 1
-    key = digest(
-        {
-            **search.describe(),
-            "tuning": tuning.model_dump(mode="json", exclude={"name", "trials", "timeout_minutes"}),
-            "seed": seed,
-        }
+    trials_wanted = (config.trials or tuning.trials) if search.ranges else 1
+    settings = tuning.model_dump(mode="json", exclude={"name", "trials", "timeout_minutes"})
+    key = digest({**search.describe(), "tuning": settings, "seed": seed})
+    study_folder = folder / key[:16]
+    study_folder.mkdir(parents=True, exist_ok=True)
+    study, shared = _open(study_folder, key, storage, tuning)
+    runner = TrialRunner(
+        search, study, study_folder, train, valid, seed, device, threads, score, progress
     )
-    folder = work / key[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    study, share = _open(folder, key, storage, tuning)
-    trainer = Trainer(search, study, folder, train, valid, seed, device, threads, score, progress)
-    run = _Run(study, share, search, tuning, seed, wanted, on_trial, progress)
-    run.go(trainer)
+    run = _StudyRun(study, shared, search, tuning, seed, trials_wanted, on_trial, progress)
+    run.run_trials(runner)
     trials = run.records()
-    best = best_of(trials)
-    assert best is not None  # the first trial has completed, or `go` has raised
-    return Tuned(trainer.folder(run.finished()[best.number]), best, trials, key)
+    best = best_trial(trials)
+    assert best is not None  # the first trial has completed, or `run_trials` has raised
+    return TuningResult(runner.model_folder(run.finished()[best.number]), best, trials, key)
 
 
 def _open(
     folder: Path, key: str, url: str | None, tuning: TuningConfig
-) -> tuple[optuna.Study, Share | None]:
-    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
-    if tuning.prune:
-        pruner = optuna.pruners.MedianPruner(
-            n_startup_trials=tuning.startup_trials, n_warmup_steps=WARM_UP
-        )
+) -> tuple[optuna.Study, SharedStudy | None]:
     if url is not None:
-        database, name = open_database(url), study_name(folder, key)
-        shared = optuna.create_study(
-            study_name=name,
-            storage=database,
-            pruner=pruner,
-            direction="maximize",
-            load_if_exists=True,
-        )
-        return shared, Share(shared, database, folder)
-    study = optuna.create_study(
-        study_name=key,
-        storage=open_journal(folder),
-        pruner=pruner,
-        direction="maximize",
-        load_if_exists=True,
-    )
-    # nobody else works on a journal: a running trial is one that a kill has cut off
+        storage = open_database(url)
+        study = _open_study(study_name(folder, key), storage, tuning)
+        return study, SharedStudy(study, storage, folder)
+    study = _open_study(key, open_journal(folder), tuning)
+    # Only one process works on a journal: a running trial is one that was killed.
     for trial in study.get_trials(deepcopy=False, states=(OptunaState.RUNNING,)):
         study.tell(trial.number, state=OptunaState.FAIL)
     return study, None
 
 
+def _open_study(
+    name: str, storage: optuna.storages.BaseStorage, tuning: TuningConfig
+) -> optuna.Study:
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if tuning.prune:
+        pruner = optuna.pruners.MedianPruner(
+            n_startup_trials=tuning.startup_trials, n_warmup_steps=WARM_UP_STEPS
+        )
+    return optuna.create_study(
+        study_name=name, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
+    )
+
+
 @dataclass(frozen=True)
-class _Run:
+class _StudyRun:
     study: optuna.Study
-    share: Share | None
+    shared: SharedStudy | None
     search: Search
     tuning: TuningConfig
     seed: int
-    wanted: int
+    trials_wanted: int
     on_trial: Callable[[TrialRecord], None]
     progress: Callable[[str], None]
 
-    def go(self, trainer: Trainer) -> None:
-        """Run trials until there are enough, or time is up."""
-        if done := len(self.finished()):
-            self.progress(f"going on after {done} of {self.wanted} trials")
-        self._sweep(trainer)
-        if self.share:
-            self._side_by_side(self.share, trainer)
+    def run_trials(self, runner: TrialRunner) -> None:
+        """Run trials until there are enough, or the time is over."""
+        if finished := len(self.finished()):
+            self.progress(f"resuming after {finished} of {self.trials_wanted} trials")
+        self._clean_up(runner)
+        if self.shared:
+            self._run_shared(self.shared, runner)
         for record in self.records():
             self.on_trial(record)
-        while not self._enough():
-            self._next(trainer)
-            self._sweep(trainer)
+        while not self._is_finished():
+            self._run_next(runner)
+            self._clean_up(runner)
             record = self.records()[-1]
             self.on_trial(record)
-            self.progress(self._line(record))
+            self.progress(self._describe(record))
 
-    def _side_by_side(self, share: Share, trainer: Trainer) -> None:
-        """Do this worker's part, and wait for the others': only then are the trials' places known."""
-        while not self._enough():
-            if share.run_one(trainer, self.wanted, self._prepare):
-                self._sweep(trainer)
-                self.progress(f"{len(self.finished())} of {self.wanted} trials are finished")
+    def _run_shared(self, shared: SharedStudy, runner: TrialRunner) -> None:
+        """Run this worker's trials, then wait for the others': only then is the order of trials known."""
+        while not self._is_finished():
+            if shared.run_one(runner, self.trials_wanted, self._prepare):
+                self._clean_up(runner)
+                finished = len(self.finished())
+                self.progress(f"{finished} of {self.trials_wanted} trials are finished")
             else:
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
-    def _next(self, trainer: Trainer) -> None:
+    def _run_next(self, runner: TrialRunner) -> None:
         self._prepare(len(self.finished()))
-        self.study.optimize(trainer.run, n_trials=1, catch=(TrialError,))
+        self.study.optimize(runner.run, n_trials=1, catch=(TrialError,))
 
-    def _prepare(self, done: int) -> None:
-        """The first trial has the defaults; every later one is drawn from a state that depends on its place alone."""
-        if not done and not self.study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)):
+    def _prepare(self, number: int) -> None:
+        """Queue the default parameters as the first trial; seed the sampler of every other one.
+
+        ``number`` is the number of trials so far; the draws depend on it alone.
+        """
+        if not number and not self.study.get_trials(deepcopy=False, states=(OptunaState.WAITING,)):
             self.study.enqueue_trial(self.search.start())
         self.study.sampler = optuna.samplers.TPESampler(
-            seed=int(digest([self.seed, done])[:8], 16), n_startup_trials=self.tuning.startup_trials
+            seed=int(digest([self.seed, number])[:8], 16),
+            n_startup_trials=self.tuning.startup_trials,
         )
 
-    def _sweep(self, trainer: Trainer) -> None:
+    def _clean_up(self, runner: TrialRunner) -> None:
         trials = self.study.get_trials(deepcopy=False)
-        ended = [trial for trial in trials if counts(trial)]
-        best = best_of(tuple(self._record(number, trial) for number, trial in enumerate(ended)))
-        trainer.sweep(trials, ended[best.number] if best else None)
+        finished = [trial for trial in trials if has_result(trial)]
+        best = best_trial(self._as_records(finished))
+        runner.clean_up(trials, finished[best.number] if best else None)
 
     def finished(self) -> list[FrozenTrial]:
-        """Trials that count, oldest first."""
-        return [trial for trial in self.study.get_trials(deepcopy=False) if counts(trial)]
+        """Trials that have a result, oldest first."""
+        return [trial for trial in self.study.get_trials(deepcopy=False) if has_result(trial)]
 
     def records(self) -> tuple[TrialRecord, ...]:
         """The finished trials as plain values."""
-        return tuple(self._record(number, trial) for number, trial in enumerate(self.finished()))
+        return self._as_records(self.finished())
 
-    def _record(self, number: int, trial: FrozenTrial) -> TrialRecord:
+    def _as_records(self, trials: list[FrozenTrial]) -> tuple[TrialRecord, ...]:
+        return tuple(self._as_record(number, trial) for number, trial in enumerate(trials))
+
+    def _as_record(self, number: int, trial: FrozenTrial) -> TrialRecord:
         return TrialRecord(
             number=number,
             state=_STATES[trial.state],
@@ -198,22 +213,21 @@ class _Run:
             error=trial.user_attrs.get("error"),
         )
 
-    def _enough(self) -> bool:
+    def _is_finished(self) -> bool:
         records = self.records()
+        if len(records) >= self.trials_wanted:
+            return True
         limit = self.tuning.timeout_minutes
         spent = sum(record.seconds for record in records)
-        return len(records) >= self.wanted or bool(
-            records and limit is not None and spent >= limit * 60
-        )
+        return bool(records) and limit is not None and spent >= limit * 60
 
-    def _line(self, record: TrialRecord) -> str:
-        best = best_of(self.records())
-        outcome = (
-            record.error or f"{self.tuning.metric} {record.value:.4f}"
-            if record.value is not None
-            else ""
-        )
+    def _describe(self, record: TrialRecord) -> str:
+        best = best_trial(self.records())
+        best_value = best.value if best else float("nan")
+        outcome = ""
+        if record.value is not None:
+            outcome = record.error or f"{self.tuning.metric} {record.value:.4f}"
         return (
-            f"trial {record.number + 1} of {self.wanted} {record.state}, {outcome}"
-            f" in {record.seconds:.0f} s; best {best.value if best else float('nan'):.4f}"
+            f"trial {record.number + 1} of {self.trials_wanted} {record.state}, {outcome}"
+            f" in {record.seconds:.0f} s; best {best_value:.4f}"
         )

@@ -1,4 +1,4 @@
-"""One trial: parameters drawn, a model fitted, its score on the validation split."""
+"""One trial: draw parameters, fit a model, compute its score on the validation split."""
 
 from __future__ import annotations
 
@@ -29,20 +29,25 @@ class TrialError(Exception):
     """The model failed with the drawn parameters."""
 
 
-def counts(trial: FrozenTrial) -> bool:
-    """Whether a trial has ended by itself: it failed only when the model said why, else it was interrupted."""
-    return trial.state.is_finished() and (
-        trial.state is not TrialState.FAIL or "error" in trial.user_attrs
-    )
+def has_result(trial: FrozenTrial) -> bool:
+    """Whether a trial has ended and was not interrupted.
+
+    A failed trial has a result if the model's error is recorded.
+    """
+    is_interrupted = trial.state is TrialState.FAIL and "error" not in trial.user_attrs
+    return trial.state.is_finished() and not is_interrupted
 
 
 @dataclass(frozen=True)
-class Trainer:
-    """Runs trials of one study; fitted models are in ``work/trials``, unfinished fits in ``work/checkpoints``."""
+class TrialRunner:
+    """Runs trials of one study.
+
+    Fitted models are in ``folder/trials``, checkpoints of unfinished fits in ``folder/checkpoints``.
+    """
 
     search: Search
     study: optuna.Study
-    work: Path
+    folder: Path
     train: Sequences
     valid: Sequences
     seed: int
@@ -52,20 +57,20 @@ class Trainer:
     progress: Callable[[str], None]
 
     def run(
-        self, trial: optuna.Trial, begun: Callable[[optuna.Trial], None] = lambda trial: None
+        self, trial: optuna.Trial, on_start: Callable[[optuna.Trial], None] = lambda trial: None
     ) -> float:
-        """The objective; ``begun`` is called when the parameters have been drawn.
+        """The objective; ``on_start`` is called when the parameters have been drawn.
 
         Raises:
-            TrialError: the model failed; the reason is written on the trial.
-            CheckFailed: the model failed with its default parameters. FlowsheetError, OSError,
-            MemoryError, OptunaError, SQLAlchemyError: not the parameters' fault; the trial is
-            repeated next time.
+            TrialError: the model failed; the reason is recorded in the trial.
+            CheckFailed: the model failed with its default parameters.
+            FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError: the parameters are not
+                the cause; the trial is repeated when the study is resumed.
         """
         drawn = {name: _suggest(trial, name, space) for name, space in self.search.ranges.items()}
-        begun(trial)
-        if (twin := self._twin(drawn)) is not None:
-            return _repeat(trial, twin)
+        on_start(trial)
+        if (duplicate := self._duplicate(drawn)) is not None:
+            return _copy_result(trial, duplicate)
         try:
             return self._fit(trial, drawn)
         except Pruned:
@@ -75,40 +80,41 @@ class Trainer:
         except Exception as error:
             raise self._failure(trial, drawn, error) from error
 
-    def folder(self, trial: FrozenTrial | optuna.Trial) -> Path:
-        """Where the fitted model of a trial is kept."""
-        return self.work / "trials" / str(trial.number)
+    def model_folder(self, trial: FrozenTrial | optuna.Trial) -> Path:
+        """Where the fitted model of a trial is saved."""
+        return self.folder / "trials" / str(trial.number)
 
-    def sweep(self, trials: Sequence[FrozenTrial], best: FrozenTrial | None) -> None:
-        """Remove what finished trials have left behind, but for the best one's fitted model.
+    def clean_up(self, trials: Sequence[FrozenTrial], best: FrozenTrial | None) -> None:
+        """Remove the files of finished trials, except the best one's fitted model.
 
-        ``trials`` are those among which ``best`` is the best: one that others have finished since
-        stays.
+        Args:
+            trials: The trials that are cleaned up; not those that other workers have finished
+                since.
+            best: The best of them.
         """
         running = [trial.params for trial in trials if not trial.state.is_finished()]
         for trial in trials:
             if not trial.state.is_finished():
                 continue
-            if counts(trial) and trial.params not in running:
+            if has_result(trial) and trial.params not in running:
                 shutil.rmtree(self._checkpoints(trial.params), ignore_errors=True)
-            for half in (self.work / "trials").glob(f".{trial.number}.*"):
-                shutil.rmtree(half, ignore_errors=True)
+            for incomplete in (self.folder / "trials").glob(f".{trial.number}.*"):
+                shutil.rmtree(incomplete, ignore_errors=True)
             if best is None or trial.number != best.number:
-                shutil.rmtree(self.folder(trial), ignore_errors=True)
+                shutil.rmtree(self.model_folder(trial), ignore_errors=True)
 
     def _checkpoints(self, drawn: dict[str, Any]) -> Path:
-        return self.work / "checkpoints" / digest(drawn)[:16]
+        return self.folder / "checkpoints" / digest(drawn)[:16]
 
     def _failure(self, trial: optuna.Trial, drawn: dict[str, Any], error: Exception) -> Exception:
         reason = f"{type(error).__name__}: {error}"
-        if drawn != self.search.start() or self.study.get_trials(
-            deepcopy=False, states=(TrialState.COMPLETE,)
-        ):
+        is_default = drawn == self.search.start()
+        if not is_default or self._trials(TrialState.COMPLETE):
             trial.set_user_attr("error", reason)
             return TrialError(reason)
         return CheckFailed(
             f"{self.search.kind} failed with its default parameters: {reason}",
-            todo="give it parameters that work (models.<name>.params), or leave the model out",
+            todo="choose parameters that work (models.<name>.params), or leave the model out",
         )
 
     def _fit(self, trial: optuna.Trial, drawn: dict[str, Any]) -> float:
@@ -120,70 +126,74 @@ class Trainer:
             device=self.device,
             threads=self.threads,
             score=self.score,
-            report_score=self._reporter(trial, drawn),
+            report_score=self._score_reporter(trial, drawn),
             progress=self.progress,
             checkpoints=checkpoints,
         )
         model.fit(self.train, self.valid, context)
-        value = self._value(model)
-        with publish(self.folder(trial)) as folder:
+        value = self._validate(model)
+        with publish(self.model_folder(trial)) as folder:
             model.save(folder)
         return value
 
-    def _value(self, model: Model) -> float:
+    def _validate(self, model: Model) -> float:
+        """The monitored score, or minus log loss where the validation rows are of one class."""
         risk = model.predict_proba(self.valid)
         if not np.isfinite(risk).all():
-            raise ValueError(
-                f"{int((~np.isfinite(risk)).sum())} of {len(risk)} predictions are not finite"
-            )
+            not_finite = int((~np.isfinite(risk)).sum())
+            raise ValueError(f"{not_finite} of {len(risk)} predictions are not finite")
         y, p = self.valid.y[self.valid.scored], risk[self.valid.scored]
         events, rows = int(y.sum()), len(y)
         if not 0 < events < rows:
             self.progress(
-                f"warning: {events} events in {rows} validation rows; minus log loss stands in for the metric"
+                f"warning: {events} events in {rows} validation rows; "
+                "minus log loss replaces the metric"
             )
             return -log_loss(y, p)
         value = float(self.score(y, p))
         if np.isnan(value):
             raise CheckFailed(
                 "the monitored metric cannot be computed on the validation split",
-                f"{events} events in {rows} scored rows",
-                todo="hold out more subjects (evaluation.validation), or choose another metric (tuning.metric)",
+                where=f"{events} events in {rows} scored rows",
+                todo="use more subjects for validation (evaluation.validation), or another metric "
+                "(tuning.metric)",
             )
         return value
 
-    def _reporter(self, trial: optuna.Trial, drawn: dict[str, Any]) -> Callable[[int, float], None]:
-        """Hand reports on to the pruner.
+    def _score_reporter(
+        self, trial: optuna.Trial, drawn: dict[str, Any]
+    ) -> Callable[[int, float], None]:
+        """Reports scores to the pruner.
 
-        A fit that goes on from a checkpoint is silent about its earlier epochs: those are told
-        first, as the interrupted trial had told them, so that pruning decides as if there had been
-        no interruption.
+        A fit that resumes from a checkpoint does not report its earlier epochs again. The reports of
+        the interrupted trials are therefore copied first, so that pruning decides as without the
+        interruption.
         """
-        told: set[int] = set()
+        reported: set[int] = set()
 
         def report(step: int, value: float) -> None:
-            if step in told:
+            if step in reported:
                 return
-            told.add(step)
+            reported.add(step)
             trial.report(value, step)
             if trial.should_prune():
                 raise Pruned
 
         earlier: dict[int, float] = {}
-        for interrupted in self._same(drawn, TrialState.FAIL):
+        for interrupted in self._trials(TrialState.FAIL, drawn):
             earlier |= interrupted.intermediate_values
         for step, value in sorted(earlier.items()):
             report(step, value)
         return report
 
-    def _twin(self, drawn: dict[str, Any]) -> FrozenTrial | None:
-        """A complete trial with the same parameters; with the same seed it would come out the same."""
-        return next(iter(self._same(drawn, TrialState.COMPLETE)), None)
+    def _duplicate(self, drawn: dict[str, Any]) -> FrozenTrial | None:
+        """A complete trial with the same parameters, and thus, with the same seed, the same result."""
+        return next(iter(self._trials(TrialState.COMPLETE, drawn)), None)
 
-    def _same(self, drawn: dict[str, Any], state: TrialState) -> list[FrozenTrial]:
-        return [
-            t for t in self.study.get_trials(deepcopy=False, states=(state,)) if t.params == drawn
-        ]
+    def _trials(self, state: TrialState, drawn: dict[str, Any] | None = None) -> list[FrozenTrial]:
+        """The trials in that state, with those parameters if they are given."""
+        trials = self.study.get_trials(deepcopy=False, states=(state,))
+        return [trial for trial in trials if drawn is None or trial.params == drawn]
 
 
 def _suggest(trial: optuna.Trial, name: str, space: Range) -> Any:
@@ -194,8 +204,8 @@ def _suggest(trial: optuna.Trial, name: str, space: Range) -> Any:
     return trial.suggest_float(name, space.low, space.high, log=space.log)
 
 
-def _repeat(trial: optuna.Trial, twin: FrozenTrial) -> float:
-    for step, value in sorted(twin.intermediate_values.items()):
+def _copy_result(trial: optuna.Trial, duplicate: FrozenTrial) -> float:
+    for step, value in sorted(duplicate.intermediate_values.items()):
         trial.report(value, step)
-    assert twin.value is not None
-    return twin.value
+    assert duplicate.value is not None
+    return duplicate.value

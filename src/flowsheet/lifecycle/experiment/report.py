@@ -134,7 +134,7 @@ def _model_report(results: ExperimentResults, name: str) -> ModelReport:
         trials=pl.DataFrame(trials, schema=_TRIAL_COLUMNS),
         tables={file.stem: pl.read_parquet(file) for file in table_files},
         importance=param_importance.table,
-        importance_unavailable=param_importance.left_out,
+        importance_unavailable=param_importance.reason_unavailable,
         seconds=sum(results.trained[fold.name][name].seconds for fold in plan.all_folds),
     )
 

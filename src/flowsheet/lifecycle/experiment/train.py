@@ -22,8 +22,8 @@ from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.store import Store
-from flowsheet.tuning.journal import OPTUNA_URL
-from flowsheet.tuning.records import TrialRecord, TrialState, Tuned
+from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult
+from flowsheet.tuning.storage import OPTUNA_URL
 from flowsheet.tuning.study import tune
 from flowsheet.typing import Floats
 from flowsheet.windows.scaling import VERSION as SCALING_VERSION
@@ -152,7 +152,7 @@ class _Search(NamedTuple):
     scaler: Scaler | None
     valid: Sequences
     test: Sequences
-    tuned: Tuned
+    tuned: TuningResult
 
 
 def _search(
@@ -181,7 +181,7 @@ def _search(
         valid,
         seed=config.seed,
         score=make_score_function(config.tuning.metric),
-        work=work,
+        folder=work,
         device=resolve_device(config, model),
         threads=config.compute.threads,
         on_trial=on_trial,
@@ -206,7 +206,7 @@ def _check_applicable(config: ExperimentConfig, name: str) -> None:
         )
 
 
-def _save_tuning(folder: Path, package: ModelPackage, tuned: Tuned) -> None:
+def _save_tuning(folder: Path, package: ModelPackage, tuned: TuningResult) -> None:
     """Save the model's tables (coefficients, learning curves, ...) and its trials."""
     (folder / "tables").mkdir()
     for table, frame in package.model.tables().items():

@@ -1,5 +1,4 @@
-"""Where a study's trials are written down, so that a kill at any moment loses none that was
-finished.
+"""Optuna storages that lose no finished trial when a process is killed.
 
 A journal file where one process works on a study at a time, a database where several do.
 """
@@ -22,15 +21,16 @@ from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock, file_lock
 
 OPTUNA_URL = "FLOWSHEET_OPTUNA_URL"
-"""Names the database on which several workers tune one study; it holds a password and is recorded nowhere."""
+"""Environment variable: the database on which several workers tune one study. It contains a password
+and is not recorded."""
 
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
-"""A worker that is silent for so long is held to be dead; longer than a busy machine keeps a thread waiting."""
+"""A worker without a heartbeat for this long counts as dead; threads of a busy machine wait less."""
 
 
 class KernelLock(JournalFileOpenLock):
-    """A lock that the kernel frees when its process dies; Optuna's own would wait 30 s for a dead one."""
+    """A lock that the kernel frees when its process dies; with Optuna's own, others would wait 30 s."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -46,35 +46,32 @@ class KernelLock(JournalFileOpenLock):
         self._lock.release()
 
 
-def open_journal(work: Path) -> JournalStorage:
-    """The journal in ``work``.
+def open_journal(folder: Path) -> JournalStorage:
+    """The journal in the folder.
 
-    A last line that was cut short, by a kill or a full disk, is dropped: it was never acknowledged.
+    An incomplete last line, left by a kill or a full disk, is removed: its write was never confirmed.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        path = work / "study.journal"
-        lock = KernelLock(work / "study.journal.lock")
-        _drop_cut_line(path, lock)
+        path = folder / "study.journal"
+        lock = KernelLock(folder / "study.journal.lock")
+        _remove_incomplete_line(path, lock)
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
 
 
 def open_database(url: str) -> RDBStorage:
-    """The database at ``url``, whose heartbeats tell dead workers' trials; its tables are made when
-    there are none.
+    """The database at ``url``, with heartbeats that reveal dead workers; missing tables are created.
 
     Raises:
-        UsageError: the URL cannot be read, or its driver is not installed.
-        Unreachable: the database cannot be reached. No message shows the password.
+        UsageError: the URL is not valid, or its driver is not installed.
+        Unreachable: the database cannot be reached. No message contains the password.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-    shown = _shown(url)
+    url_without_password = _hide_password(url)
     try:
-        with (
-            warnings.catch_warnings(),
-            exclusive_lock(home() / ".optuna.lock"),
-        ):  # two would make the tables at once
+        # The lock keeps two processes of this machine from creating the tables at the same time.
+        with warnings.catch_warnings(), exclusive_lock(home() / ".optuna.lock"):
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return RDBStorage(
                 url,
@@ -85,18 +82,18 @@ def open_database(url: str) -> RDBStorage:
     except ImportError as error:
         raise UsageError(
             f"the driver of the Optuna database is not installed: {error.name}",
-            where=shown,
+            where=url_without_password,
             todo="install flowsheet[postgres] and write the URL as postgresql+psycopg://",
         ) from None
     except (SQLAlchemyError, StorageInternalError):
         raise Unreachable(
             "the Optuna database cannot be reached",
-            where=shown,
-            todo=f"look at the server, or at ${OPTUNA_URL}",
+            where=url_without_password,
+            todo=f"check the server and ${OPTUNA_URL}",
         ) from None
 
 
-def _shown(url: str) -> str:
+def _hide_password(url: str) -> str:
     try:
         return make_url(url).render_as_string(hide_password=True)
     except ArgumentError:
@@ -105,14 +102,14 @@ def _shown(url: str) -> str:
         ) from None
 
 
-def _drop_cut_line(path: Path, lock: KernelLock) -> None:
+def _remove_incomplete_line(path: Path, lock: KernelLock) -> None:
     if not path.exists():
         return
     lock.acquire()
     try:
         text = path.read_bytes()
-        whole = text.rfind(b"\n") + 1
-        if whole < len(text):
-            os.truncate(path, whole)
+        complete = text.rfind(b"\n") + 1
+        if complete < len(text):
+            os.truncate(path, complete)
     finally:
         lock.release()
