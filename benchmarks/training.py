@@ -94,7 +94,7 @@ OURS = (Strategy("ours"), Strategy("ours, bfloat16", precision="bfloat16"))
 
 
 def split(folder: Path, seed: int) -> list[Sequences]:
-    """Training, validation and test stays (64, 16 and 20% of the subjects), scaled on the training stays."""
+    """64, 16 and 20% of the subjects for training, validation and test, scaled on the first."""
     sequences = Sequences.load(folder)
     subjects = np.random.default_rng(seed).permutation(np.unique(sequences.subject_id))
     cuts = (np.array([0.64, 0.8]) * len(subjects)).astype(int)
@@ -228,7 +228,7 @@ def measure_speed(args: argparse.Namespace) -> None:
 
 
 def measure_ratios(args: argparse.Namespace) -> None:
-    """The cost of padding relative to our epoch, and of ours to the lower bound: medians of repeats.
+    """The cost of padding relative to ours, and of ours to the lower bound: medians of repeats.
 
     Each measurement has its own process, whose first repeat is not counted. The lower bound has as
     many inputs as our recurrent layer, after the embedding.

@@ -79,7 +79,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def postgres(*auth: str) -> Iterator[Cluster]:
-    """An empty server that trusts all local users, or authenticates by initdb's options ``auth``."""
+    """An empty server; it trusts all local users, or takes initdb's options ``auth``."""
     pytest.importorskip("psycopg", reason="flowsheet[postgres] is not installed")
     user, initdb = unprivileged_user(), find_program("initdb")
     # pytest's temporary folders are closed to other users, and the path of a socket must be short.

@@ -28,8 +28,9 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource_dir(kind: str) -> Path:
-    """The folder ``conf`` or ``flows``: in the checkout, or in the installed package; for ``conf``
-    the environment variable ``FLOWSHEET_CONF`` takes precedence.
+    """The folder ``conf`` or ``flows`` of the checkout, or of the installed package.
+
+    For ``conf`` the environment variable ``FLOWSHEET_CONF`` takes precedence.
 
     Raises:
         UsageError: there is no such folder.

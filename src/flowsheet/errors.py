@@ -1,4 +1,4 @@
-"""Errors that tell the user what is wrong, where, and what to do."""
+"""Errors for the user: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -73,8 +73,10 @@ _MIN_SECRET_LENGTH = 6
 
 
 def mask_secrets(text: str) -> str:
-    """Replace secrets by ``***``: user and password in URLs, and values of environment variables
-    whose names look like those of secrets.
+    """Replace secrets by ``***``.
+
+    These are user and password in URLs, and values of environment variables with names like
+    PASSWORD or TOKEN.
 
     >>> mask_secrets("no answer from postgresql://ada:lovelace@db:5432/mlflow")
     'no answer from postgresql://***@db:5432/mlflow'

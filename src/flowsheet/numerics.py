@@ -42,7 +42,7 @@ def log_loss(y: Labels, p: Floats) -> float:
 
 @dataclass(frozen=True)
 class TailTransform:
-    """Clips a column to its tails and, where it is skewed and not negative, takes log(1 + value)."""
+    """Clips a column to its tails and, if it is skewed and not negative, takes log(1 + value)."""
 
     low: float
     high: float

@@ -1,4 +1,4 @@
-"""AR(p) and ARX(p) against statsmodels, coverage of intervals, and histories that cannot be used."""
+"""AR(p) and ARX(p) against statsmodels; coverage of intervals; histories that cannot be used."""
 
 from dataclasses import replace
 
@@ -58,7 +58,7 @@ def test_same_estimates_and_errors_as_statsmodels(cls, lags):
 
 
 def test_intervals_have_their_nominal_coverage():
-    """95% intervals contain each true coefficient in 95% of 200 samples, within 4 standard errors."""
+    """95% intervals contain each coefficient in 95% of 200 samples, within 4 standard errors."""
     covered = np.zeros(3)
     for seed in range(200):
         model = fit(AR, simulate_markov_chains(60, 12, seed), lags=2)

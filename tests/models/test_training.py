@@ -114,7 +114,7 @@ def test_the_epoch_with_the_lowest_log_loss_is_used_and_patience_ends_training(
 
 @pytest.mark.parametrize(("copies", "expected"), [(1, 0.5), (2, 0.5 * np.sqrt(2))])
 def test_a_batch_is_weighted_by_the_square_root_of_its_rows(copies: int, expected: float) -> None:
-    """With plain gradient descent, twice the same rows move the weights by the root of two as far."""
+    """With plain gradient descent, twice the same rows change the weights by a factor of root 2."""
     net = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(net.weight)
     trainer = Trainer(

@@ -79,7 +79,8 @@ def test_a_child_process_does_not_inherit_the_lock(path: Path):
 
 
 def test_a_forked_process_does_not_inherit_the_lock(path: Path):
-    fork = "r, w = os.pipe(); os.fork() or [os.write(w, b'x'), time.sleep(5), os._exit(0)]; os.read(r, 1)"
+    child = "[os.write(w, b'x'), time.sleep(5), os._exit(0)]"
+    fork = f"r, w = os.pipe(); os.fork() or {child}; os.read(r, 1)"
     with process_that_holds("exclusive_lock", path, then=fork) as process:
         process.send_signal(signal.SIGKILL)
         process.wait()

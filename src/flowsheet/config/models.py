@@ -66,4 +66,4 @@ class TuningConfig(FrozenModel):
     startup_trials: Annotated[int, Field(ge=1)] = 4
     """Trials drawn at random before TPE starts."""
     timeout_minutes: Annotated[float, Field(gt=0)] | None = None
-    """Start no further trial of a model after this long (makes results depend on the machine's speed)."""
+    """Start no further trial of a model after this time; results then depend on the machine."""

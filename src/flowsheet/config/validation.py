@@ -1,4 +1,4 @@
-"""Validate plain values against a configuration model, with errors that name the nearest right key."""
+"""Validate plain values against a configuration model; errors name the nearest known key."""
 
 from __future__ import annotations
 

@@ -27,7 +27,8 @@ POOL_BATCHES = 4
 COLUMN_COUNTS = (32, 24, 16, 12, 8)
 """Numbers of columns that a column-packed batch may have."""
 STEP_MULTIPLE = 2
-"""The steps of a column-packed batch are a multiple of this: torch prepares its kernel for every new shape."""
+"""The steps of a column-packed batch are a multiple of this, as torch prepares its kernel for every
+new shape."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ each row in the batch; rows of each step)."""
 def last_scored_lengths(offsets: Ints, scored: Bools) -> Ints:
     """Rows of each stay up to its last scored one, shape (S,); later rows do not affect the loss.
 
-    >>> last_scored_lengths(np.array([0, 3, 5]), np.array([True, True, False, False, False])).tolist()
+    >>> scored = np.array([True, True, False, False, False])
+    >>> last_scored_lengths(np.array([0, 3, 5]), scored).tolist()
     [2, 0]
     """
     if not len(scored):
@@ -88,10 +90,10 @@ def packed(lengths: Ints, stay: Ints, step: Ints) -> tuple[Ints, list[int]]:
 def column_packed(
     lengths: Ints, stay: Ints, step: Ints, step_overhead: float = 1.0
 ) -> tuple[Ints, list[int]]:
-    """Each of a few columns holds one stay after another, separated by a padding row at which the
-    layer must reset its state.
+    """Each of a few columns holds one stay after another, separated by padding rows.
 
-    The number of columns is the one of ``COLUMN_COUNTS`` that costs least.
+    At a padding row the layer must reset its state. The number of columns is the one of
+    ``COLUMN_COUNTS`` that costs least.
 
     Args:
         lengths: Lengths of the stays (S,), the longest first.
@@ -102,7 +104,8 @@ def column_packed(
     Returns:
         The position of each row in the batch (R,), and the rows of each step.
 
-    >>> column_packed(np.array([3, 2]), stay=np.array([0, 0, 0, 1, 1]), step=np.array([0, 1, 2, 0, 1]))
+    >>> stay, step = np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 1])
+    >>> column_packed(np.array([3, 2]), stay, step)
     (array([0, 2, 4, 1, 3]), [2, 2, 2, 2])
     """
     least_cost = np.inf

@@ -17,7 +17,7 @@ from torch.autograd import Function
 from torch.nn.functional import linear
 
 Weights = Sequence[Tensor]
-"""In torch's order, with g gates: weight_ih (g H, F), weight_hh (g H, H), bias_ih (g H,), bias_hh (g H,)."""
+"""Of g gates in torch's order: weight_ih (g H, F), weight_hh (g H, H), bias_ih, bias_hh (g H,)."""
 
 
 def elman(x: Tensor, h: Tensor, weights: Weights, batch_sizes: list[int]) -> Tensor:
@@ -38,7 +38,7 @@ def elman(x: Tensor, h: Tensor, weights: Weights, batch_sizes: list[int]) -> Ten
 
 
 def gru(x: Tensor, h: Tensor, weights: Weights, batch_sizes: list[int]) -> Tensor:
-    """The gated recurrent unit with the reset gate after the product (Cho et al. 2014, as in cuDNN).
+    """The gated recurrent unit (Cho et al. 2014) with the reset gate after the product.
 
     r, z = sigmoid(W x(t) + b + U h(t-1) + c);  n = tanh(W_n x(t) + b_n + r (U_n h(t-1) + c_n));
     h(t) = (1 - z) n + z h(t-1).

@@ -1,4 +1,4 @@
-"""A logistic generalised linear model by maximum likelihood, with standard errors clustered by subject."""
+"""A logistic GLM by maximum likelihood, with standard errors clustered by subject."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowsheet.models._newton import (
 from flowsheet.typing import Bools, Floats, Ints, Labels
 
 ALIASED_SHARE = 1e-9
-"""A column is aliased if its squared residual on the columns before it is below this share of its squares."""
+"""A column is aliased if less than this share of its squares is left on the columns before it."""
 RIDGE = 1e-2
 """Precision of the normal prior (standard deviation 10) that keeps a separable fit finite."""
 Z95 = 1.959963984540054
@@ -44,7 +44,7 @@ class Glm:
     separable: bool
 
     def table(self, columns: list[str]) -> pl.DataFrame:
-        """(term, estimate, std_error, low, high, z): 95% Wald intervals; null where not identified."""
+        """term, estimate, std_error, low, high (95% Wald), z; null where not identified."""
         n = len(self.coef)
         estimate = np.where(self.identified, self.coef, np.nan)
         error = np.full(n, np.nan)
@@ -108,7 +108,7 @@ def independent_columns(x: Matrix) -> Bools:
 
 
 def _is_separable(solution: Solution, x: Matrix, columns: Ints) -> bool:
-    """Whether some coefficient diverges: fitted probabilities at 0 or 1, and hardly any curvature."""
+    """Whether some coefficient diverges: probabilities at 0 or 1, and hardly any curvature."""
     if solution.max_abs_eta < 15:
         return not solution.converged
     error = np.sqrt(np.maximum(np.diag(np.linalg.pinv(solution.hessian, hermitian=True)), 0))[1:]

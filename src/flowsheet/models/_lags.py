@@ -37,8 +37,9 @@ class Lags:
     def names(self, features: tuple[Feature, ...]) -> list[str]:
         """The columns, in the order of :meth:`matrix`.
 
-        >>> Lags((1,), (6,), (24,)).names((Feature("HR", "value", "HR"), Feature("HR_missing", "missing", "HR")))
-        ['HR', 'HR_missing', 'HR:change1', 'HR:mean6', 'HR:std6', 'HR:min6', 'HR:max6', 'HR:count24']
+        >>> features = (Feature("HR", "value", "HR"), Feature("HR_missing", "missing", "HR"))
+        >>> Lags((1,), (6,), (24,)).names(features)[2:]
+        ['HR:change1', 'HR:mean6', 'HR:std6', 'HR:min6', 'HR:max6', 'HR:count24']
         """
         values = [f.name for f in features if f.kind == "value"]
         measured = [f.source for f in features if f.kind == "missing"]
@@ -53,7 +54,10 @@ class Lags:
         return names
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
-        """The features of the chosen rows (ascending; None: all), shape (len(rows), columns); NaN where unknown."""
+        """The features of the chosen rows (n, columns); NaN where unknown.
+
+        ``rows`` are in ascending order; None: all.
+        """
         chosen = np.arange(sequences.rows) if rows is None else rows
         out = np.empty((len(chosen), len(self.names(sequences.features))), dtype=np.float32)
         for first, last in _chunks(sequences.offsets):
@@ -121,7 +125,7 @@ def _mean(a: Floats32, window: int, age: Ints) -> Floats32:
 
 
 def _extreme(a: AnyFloats, window: int, age: Ints, pick: np.ufunc) -> AnyFloats:
-    """Minimum or maximum of the known values of the last ``window`` rows of the stay; NaN without any."""
+    """Minimum or maximum of the known values of the last ``window`` rows; NaN without any."""
     out, length = a, 1
     while length < window:
         step = min(length, window - length)
@@ -131,7 +135,7 @@ def _extreme(a: AnyFloats, window: int, age: Ints, pick: np.ufunc) -> AnyFloats:
 
 
 def _mean_and_std(a: AnyFloats, window: int, age: Ints) -> list[Floats32]:
-    """Mean and standard deviation of the known values among the last ``window`` rows of the stay."""
+    """Mean and standard deviation of the known values of the last ``window`` rows."""
     known = ~np.isnan(a)
     filled = np.where(known, a, 0).astype(np.float64)
     count = _total(known.astype(np.float64), window, age)

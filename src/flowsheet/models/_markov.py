@@ -45,7 +45,7 @@ class MarkovModel(RowModel):
         return int(getattr(self.params, "lags", 1))
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
-        """History, indicators of steps before the stay, and for some models x: shape (n, 2 p [+ F])."""
+        """History, indicators of steps before the stay, and with covariates x: (n, 2 p [+ F])."""
         chosen: Any = slice(None) if rows is None else rows
         history = np.asarray(sequences.history[chosen, : self.lags])
         parts = [np.nan_to_num(history), np.isnan(history).astype(np.float32)]
@@ -68,7 +68,8 @@ class MarkovModel(RowModel):
         _check_history(train.history[train.scored, : self.lags], type(self).__name__)
         if self.lags < self.requested_lags():
             context.progress(
-                f"the task offers {self.lags} lags of the response, {self.requested_lags()} are requested"
+                f"the task offers {self.lags} lags of the response; "
+                f"{self.requested_lags()} are requested"
             )
         super().fit(train, valid, context)
 
@@ -105,7 +106,7 @@ class MarkovModel(RowModel):
         self.lags, self.rows, self.subjects = state["lags"], state["rows"], state["subjects"]
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``coefficients`` (log odds ratios, 95% intervals) and ``fit`` (one row: rows, subjects, lags)."""
+        """``coefficients`` (log odds ratios, 95% intervals) and ``fit`` (rows, subjects, lags)."""
         if not self.fitted:
             return {}
         counts = {
@@ -125,8 +126,8 @@ def _check_history(history: Floats32, model: str) -> None:
     if known.size:
         observed = f"every known past response is {known[0]:g}"
     raise CheckFailed(
-        f"{model} has no past to regress on: the response history is never known at prediction time, "
-        "or never varies",
+        f"{model} has no past to regress on: the response history is never known at prediction "
+        "time, or never varies",
         where=f"{observed} in the scored training rows, {history.shape[1]} lags",
         todo="choose a task with response: state, history_lags of 1 or more and a response that is "
         "known in time; before a first onset, and with labels that are shifted ahead, the past "

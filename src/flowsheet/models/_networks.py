@@ -32,8 +32,8 @@ class RecurrentParams(TrainingParams):
     epochs: Annotated[int, Field(ge=1)] = 14
     """Passes over the training stays, at most."""
     patience: Annotated[int, Field(ge=1)] = 14
-    """Epochs without a lower validation log loss before training stops; few would stop it before the
-    learning rate has decreased."""
+    """Epochs without a lower validation log loss before training stops; few would stop it while the
+    learning rate is still high."""
     max_gradient_norm: Annotated[float, Field(gt=0)] = 0.25
     """Gradients are clipped to this norm: batches of very short and very long stays would otherwise
     disturb training."""
@@ -72,7 +72,7 @@ class RecurrentLayer(nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """Inputs (T, n, F) and the state before them -> outputs (T, n, H) and the state after them."""
+        """Inputs (T, n, F) and the state before -> outputs (T, n, H) and the state after."""
 
     @staticmethod
     def layout(precision: str) -> Layout:
@@ -87,8 +87,10 @@ class RecurrentLayer(nn.Module):
 
 
 class LoopedLayer(RecurrentLayer):
-    """A layer with our own loop over time on the CPU, where torch has no fused kernel for it; weights
-    and results are torch's."""
+    """A layer with our own loop over time on the CPU, for want of a fused kernel in torch.
+
+    Weights and results are torch's.
+    """
 
     states = 1
 
@@ -142,7 +144,7 @@ class RecurrentNet(nn.Module):
         return self.head(x, embedded, None), new_states
 
     def train_logits(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Log odds (R,) of a batch's rows; dropout is drawn once for each stay, for all its steps."""
+        """Log odds (R,) of a batch's rows; dropout is drawn once for each stay."""
         masks = dropout_masks(self, batch, generator)
         embedded = x = self.embed(batch.x * masks[0])
         for i, layer in enumerate(self.recurrent_layers()):
@@ -169,8 +171,11 @@ class RecurrentNet(nn.Module):
 
 
 def initialise(net: RecurrentNet, base_rate: float, generator: torch.Generator) -> None:
-    """Uniform within 1 / sqrt(fan in) as in torch, except gates (see ``reset_parameters`` of the
-    layers) and the output, which starts at the base rate."""
+    """Draw weights uniformly within 1 / sqrt(fan in), as torch does.
+
+    Exceptions are gates (see the layers' ``reset_parameters``) and the output, which starts at the
+    base rate.
+    """
     with torch.no_grad():
         bound = net.params.hidden**-0.5
         for part in (net.layers, net.output):
@@ -232,7 +237,7 @@ def predict_probabilities(
 def _predict_block(
     nets: Sequence[RecurrentNet], x: Tensor, starts: Ints, lengths: Ints, out: Tensor
 ) -> None:
-    """Write the probabilities of some stays into ``out`` (N + 1,), whose last place takes the padding's."""
+    """Write the probabilities of some stays into ``out`` (N + 1,); padding goes to its end."""
     missing = BLOCK_STAYS - len(starts)
     starts, lengths = np.pad(starts, (0, missing)), np.pad(lengths, (0, missing))
     states = [net.initial_state(BLOCK_STAYS) for net in nets]

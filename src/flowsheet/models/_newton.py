@@ -1,5 +1,4 @@
-"""Damped Newton steps for linear models, in float64 and in chunks of rows, so that 500,000 rows fit
-in memory.
+"""Newton's method for linear models, in float64 and in chunks of rows to save memory.
 
 On 100,000 rows of 60 columns this takes a sixth of statsmodels' CPU time; coefficients and standard
 errors are equal to 15 digits.
@@ -84,8 +83,9 @@ def minimise(
     weights: Floats | None = None,
     features: Transform = identity,
 ) -> Solution:
-    """Minimise sum_i weights_i loss(y_i, b_0 + x_i b) + sum_j penalty_j b_j^2 / 2 by damped Newton
-    steps.
+    """Minimise a penalised loss by damped Newton steps.
+
+    The objective is sum_i weights_i loss(y_i, b_0 + x_i b) + sum_j penalty_j b_j^2 / 2.
 
     Args:
         x: Columns (n, D).

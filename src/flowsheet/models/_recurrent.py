@@ -138,7 +138,7 @@ class RecurrentModel(Model):
         return digest([*parts, self.names, content.hexdigest()])
 
     def predict_proba(self, sequences: Sequences) -> Floats:
-        """Probabilities in float32 on one thread of the CPU, whatever the network was trained on."""
+        """Probabilities in float32 on one thread of the CPU, wherever the network was trained."""
         check_inputs(self.names, sequences, type(self).__name__)
         if not self.nets:
             return np.full(sequences.rows, self.rate)

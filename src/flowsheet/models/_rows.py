@@ -59,7 +59,7 @@ def check_inputs(expected: list[str], sequences: Sequences, model: str) -> None:
     missing = [name for name in expected if name not in names][:_MAX_NAMES]
     unknown = [name for name in names if name not in expected][:_MAX_NAMES]
     raise CheckFailed(
-        f"{model} was fitted on {len(expected)} inputs; the sequences have {len(names)} different ones",
+        f"{model} was fitted on {len(expected)} inputs; these sequences have {len(names)} others",
         where=f"missing: {', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}",
         todo="build the sequences with the features and the task that the model was trained with",
     )
@@ -77,10 +77,10 @@ class RowModel(Model):
     """False: the training rows were of one class only, every row gets the base rate."""
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
-        """The columns of the chosen rows (None: all), shape (n, D): x, then the history if
-        ``params.history``.
+        """The columns of the chosen rows (None: all), shape (n, D).
 
-        Unknown history is 0 where inputs are scaled, NaN where they are raw.
+        These are x, then the history if ``params.history``. Unknown history is 0 where inputs are
+        scaled, NaN where they are raw.
         """
         chosen: Any = slice(None) if rows is None else rows
         x = np.asarray(sequences.x[chosen])
@@ -111,7 +111,8 @@ class RowModel(Model):
         self.rate, self.fitted = base_rate(y), bool(0 < y.sum() < len(y))
         if not self.fitted:
             context.progress(
-                f"warning: {int(y.sum())} events in {len(y)} training rows; every row gets the base rate"
+                f"warning: {int(y.sum())} events in {len(y)} training rows; "
+                "every row gets the base rate"
             )
         with threadpool_limits(limits=context.threads):
             if self.fitted:

@@ -35,26 +35,27 @@ class TrainingParams(FrozenModel):
     """How a network is trained."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """AdamW's largest step; it is warmed up over the first epoch, then follows a cosine down to 0."""
+    """AdamW's largest step, with a warm-up over the first epoch and a cosine decay to 0."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """AdamW's decoupled weight decay."""
     epochs: Annotated[int, Field(ge=1)] = 12
     """Passes over the training stays, at most."""
     patience: Annotated[int, Field(ge=1)] = 4
-    """Epochs without a lower validation log loss before training stops; the best epoch's weights are used."""
+    """Epochs without a lower validation log loss before training stops; the best epoch is used."""
     batch_size: Annotated[int, Field(ge=1)] = 64
-    """Stays a batch; fewer where an epoch would have fewer than 32 batches, but not fewer than 8."""
+    """Stays a batch; fewer (but at least 8) where an epoch would have fewer than 32 batches."""
     max_gradient_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are clipped to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.99
-    """Decay of the moving average of the weights, which predicts (less in the first batches); 0: no average."""
+    """Decay of the moving average of the weights, which is used for prediction; lower in the first
+    batches. 0: no average."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the matrix products in training; prediction is always float32."""
 
 
 @contextlib.contextmanager
 def tuned_malloc() -> Iterator[None]:
-    """Make glibc keep freed memory during the block: the next batch needs it, and fresh pages cost time."""
+    """Make glibc keep freed memory during the block: the next batch reuses it."""
     libc: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):
         yield
@@ -79,8 +80,9 @@ class Progress:
 
 
 class Trainer:
-    """Fits a network. After a kill, :meth:`run` resumes and gives what an uninterrupted run would
-    have given.
+    """Fits a network.
+
+    After a kill, :meth:`run` resumes and gives the same result as an uninterrupted run.
 
     The best epoch is the one with the lowest log loss on the validation rows, whatever metric is
     monitored: metrics that rank the few positives of a validation split vary widely from epoch to
@@ -104,7 +106,8 @@ class Trainer:
         Args:
             net: The network, or a ``ModuleList`` of M networks.
             params: How to train.
-            compute_logits: Logits (R,), or (M, R), of a batch's R rows; draws dropout from the generator.
+            compute_logits: Logits (R,), or (M, R), of a batch's R rows, with dropout drawn from the
+                generator.
             predict: Probabilities (N,) of all validation rows.
             context: Seed, monitored score, progress and checkpoints of the fit.
             layout: The layout of a batch's rows.
@@ -224,7 +227,10 @@ class Trainer:
         self.progress.best_epoch = self.progress.epoch
 
     def _validate(self, y: Labels, scored: Bools) -> tuple[float, float]:
-        """Score (minus log loss where it cannot be computed) and log loss of the averaged weights."""
+        """Score and log loss of the averaged weights.
+
+        The score is minus log loss where the metric cannot be computed.
+        """
         current = [weight.clone() for weight in self.weights]
         self._load_weights(self.average)
         p = self.predict(self.net)[scored]
@@ -279,7 +285,7 @@ def _remove(path: Path | None) -> None:
 
 
 def curve_table(curve: Curve) -> dict[str, pl.DataFrame]:
-    """``training_curve``: losses and validation score of each epoch; no table without validation rows."""
+    """``training_curve``: losses and validation score of each epoch, if there was validation."""
     names = ("training_loss", "validation_score", "validation_log_loss")
     schema = {"epoch": pl.Int64(), **dict.fromkeys(names, pl.Float64())}
     return {"training_curve": pl.DataFrame(curve, schema=schema, orient="row")} if curve else {}

@@ -13,8 +13,7 @@ from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
 @MODELS.register("ar")
 class AR(MarkovModel):
-    """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j over the last p responses known when
-    predicting.
+    """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j over the last p known responses.
 
     On a first-onset task every h_j is 0 and no b_j can be estimated: such tasks are rejected.
     """

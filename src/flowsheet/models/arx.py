@@ -13,8 +13,7 @@ from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
 @MODELS.register("arx")
 class ARX(MarkovModel):
-    """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j + x d, with x the scaled inputs of the
-    current row.
+    """logit P(y = 1) = a + sum_j b_j h_j + sum_j c_j u_j + x d, x being the current scaled inputs.
 
     A dose given now changes the prediction now; its effect on the response returns through h_j, but
     the dose itself is forgotten at the next step. There is no penalty: the estimates are maximum

@@ -45,7 +45,7 @@ class Capabilities:
 
 
 class Pruned(Exception):
-    """Raised by ``Context.report_score`` when the tuner prunes the trial; models must not catch it."""
+    """The tuner prunes the trial; raised by ``Context.report_score``, and not caught by models."""
 
 
 def _ignore(step: int, value: float) -> None:
@@ -67,16 +67,15 @@ class Context:
     progress: Callable[[str], None] = field(default=lambda line: None)
     """Called with a line to show to the user."""
     checkpoints: Path | None = None
-    """A folder that survives a kill: a fit with the same parameters resumes from its last checkpoint
-    there."""
+    """A folder that survives a kill: a fit with the same parameters resumes from its checkpoint."""
 
 
 class Model(ABC):
     """Base class of all models.
 
     A new model is one new module in this package: ``@MODELS.register("name")`` on a subclass,
-    ``Params`` with documented defaults, a search ``space`` as plain data, and a test that subclasses
-    ``flowsheet.testing.models.ModelConformance``.
+    ``Params`` with documented defaults, a search ``space`` as plain data, and a test class derived
+    from ``flowsheet.testing.models.ModelConformance``.
 
     Rows that are not ``scored`` must not influence the loss; their inputs are still part of the
     past.
@@ -97,13 +96,15 @@ class Model(ABC):
         """Fit on ``train``; ``valid`` is used for early stopping and calibration only.
 
         Raises:
-            CheckFailed: the model cannot be fitted to the task (says why).
+            CheckFailed: the model cannot be fitted to the task; the message gives the reason.
         """
 
     @abstractmethod
     def predict_proba(self, sequences: Sequences) -> Floats:
-        """Probability of y = 1 for every row, shape (N,), finite, from the row itself and earlier
-        rows of its stay only."""
+        """Probability of y = 1 for every row, shape (N,), finite.
+
+        It depends only on the row itself and on earlier rows of its stay.
+        """
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -122,7 +122,7 @@ class GradientBoosting(RowModel):
         self.curve = [(int(rounds), float(score)) for rounds, score in state["curve"]]
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``importances``: loss reduction and splits of each feature; ``training_curve``: validation score by round."""
+        """``importances`` (loss reduction, splits) and ``training_curve`` (score by round)."""
         if not self.fitted:
             return {}
         importances = pl.DataFrame(

@@ -13,7 +13,7 @@ from flowsheet.models._recurrent import RecurrentModel
 from flowsheet.models.base import MODELS
 
 GATE_CLOSED_BIAS = -1e4
-"""Closes a gate completely: added to i, f and o of a padding row, it resets state and output to 0."""
+"""Closes a gate: added to i, f and o of a padding row, it resets state and output to 0."""
 STEP_OVERHEAD = {"float32": 0.25, "bfloat16": 1.5}
 """The fixed cost of a step of the kernel, in rows (measured on one core, 128 units)."""
 
@@ -42,8 +42,10 @@ class LSTMLayer(RecurrentLayer):
         return partial(column_packed, step_overhead=STEP_OVERHEAD[precision])
 
     def forward_batch(self, x: Tensor, batch: Batch) -> Tensor:
-        """The same kernel. A column-packed batch takes one call, with one more input that is 1 at
-        padding rows and closes their gates."""
+        """The same kernel, for a column-packed batch in one call.
+
+        One more input is 1 at padding rows and closes their gates.
+        """
         steps, columns = len(batch.batch_sizes), batch.batch_sizes[-1]
         if x.is_cuda or columns < batch.batch_sizes[0]:
             return super().forward_batch(x, batch)

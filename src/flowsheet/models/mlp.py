@@ -21,7 +21,7 @@ from flowsheet.state.hashing import digest
 from flowsheet.typing import Floats, Floats32
 
 BLOCK_ROWS = 8
-"""The training loop works on stays; each block of this many random rows takes the place of a stay."""
+"""The training loop works on stays; a block of this many random rows takes the place of a stay."""
 PREDICT_ROWS = 4096
 """Prediction works on blocks of exactly this many rows, so that a row's probability does not depend
 on the other rows."""
@@ -52,7 +52,7 @@ class FeedForward(nn.Module):
 
 @MODELS.register("mlp")
 class MLP(RowModel):
-    """Fully connected layers with dropout and early stopping: logistic regression without linearity.
+    """Fully connected layers with dropout and early stopping.
 
     It is given one row at a time, in random order, and knows nothing of earlier rows.
     """
@@ -91,7 +91,7 @@ class MLP(RowModel):
     curve: Curve
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """Minimise cross entropy with AdamW; the weights with the lowest validation log loss are used."""
+        """Minimise cross entropy; the weights with the lowest validation log loss are used."""
         with torch_threads(context.threads):
             generator = torch.Generator().manual_seed(context.seed)
             blocks = _random_blocks(train, generator, torch.device(context.device))

@@ -21,7 +21,7 @@ from flowsheet.typing import Floats, Floats32, Labels
 
 @dataclass(frozen=True)
 class Column:
-    """The distribution of one input without and with the event: two normals, or two shares of ones."""
+    """The distribution of an input without and with the event: normals, or shares of ones."""
 
     binary: bool = False
     low: float = 0.0
@@ -34,7 +34,7 @@ class Column:
 
     @classmethod
     def fit(cls, values: Floats32, y: Labels, smoothing: float) -> Column:
-        """Fit to the known values; with fewer than two in a class, or all equal, there is no evidence.
+        """Fit to the known values; fewer than two in a class, or equal ones, are no evidence.
 
         Args:
             values: The input (n,), NaN where unknown.
@@ -63,7 +63,7 @@ class Column:
         )
 
     def evidence(self, values: Floats32) -> Floats:
-        """log p(value | event) - log p(value | none) of each row, 0 where the value is not known."""
+        """log p(value | event) - log p(value | none) of each row; 0 where the value is unknown."""
         v = values.astype(np.float64)
         if self.binary:
             of_one = np.log(self.mean[1] / self.mean[0])

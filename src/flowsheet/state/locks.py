@@ -26,7 +26,10 @@ def file_lock(path: Path) -> FileLock:
 
 @contextlib.contextmanager
 def exclusive_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the lock for the duration of the block; ``on_wait`` is called once if it must be waited for."""
+    """Hold the lock for the duration of the block.
+
+    ``on_wait`` is called once if another process holds it.
+    """
     lock = file_lock(path)
     try:
         lock.acquire(blocking=False)
@@ -45,7 +48,7 @@ def exclusive_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> It
 
 @contextlib.contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Lock an existing file or folder for the duration of the block; False if another process holds it.
+    """Lock an existing file or folder during the block; False if another process holds it.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -73,7 +76,7 @@ def shared_lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[int]:
-    """A descriptor for ``flock``, writable where possible: NFS grants exclusive locks on no other."""
+    """A descriptor for ``flock``, writable if possible: NFS grants exclusive locks on no other."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except (IsADirectoryError, PermissionError):

@@ -13,7 +13,7 @@ from flowsheet.errors import FlowsheetError
 
 @contextlib.contextmanager
 def publish(target: Path) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that becomes ``target`` when the block ends without error.
+    """A temporary folder that becomes ``target`` when the block ends without error.
 
     An existing ``target`` is replaced only then. After an error the temporary folder is removed.
 

@@ -42,7 +42,7 @@ class Store:
     def lock(
         self, kind: str, key: str, on_wait: Callable[[], None] = lambda: None
     ) -> contextlib.AbstractContextManager[None]:
-        """A lock on the key, to be held from :meth:`has` to the end of writing.
+        """A lock on the key, for the time from :meth:`has` to the end of writing.
 
         ``on_wait`` is called once if another process holds the lock.
         """

@@ -1,6 +1,6 @@
 """One study, several workers: which worker runs which trial, and retries after a worker is killed.
 
-The workers share a database and a folder. A lock in the folder is held while a trial is started, so
+The workers share a database and a folder. A worker locks the folder while it starts a trial, so
 that no more trials are started than requested and each is drawn with knowledge of all others. The
 trials then run in parallel.
 """
@@ -22,7 +22,7 @@ from flowsheet.state.locks import exclusive_lock
 from flowsheet.tuning.trial import TrialError, TrialRunner, has_result
 
 ATTEMPTS = 3
-"""How often a trial is started whose worker dies: the trial itself may be what kills the workers."""
+"""How often a trial is started if its workers die: the trial itself may be what kills them."""
 _STARTED, _RETRY_OF = "started", "retry_of"
 
 

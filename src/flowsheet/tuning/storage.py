@@ -21,16 +21,16 @@ from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock, file_lock
 
 OPTUNA_URL = "FLOWSHEET_OPTUNA_URL"
-"""Environment variable: the database on which several workers tune one study. It contains a password
-and is not recorded."""
+"""Environment variable: the database on which several workers tune one study. It contains a
+password and is not recorded."""
 
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
-"""A worker without a heartbeat for this long counts as dead; threads of a busy machine wait less."""
+"""A worker without a heartbeat for this long is dead; threads of a busy machine wait less."""
 
 
 class KernelLock(JournalFileOpenLock):
-    """A lock that the kernel frees when its process dies; with Optuna's own, others would wait 30 s."""
+    """A lock that the kernel frees when its process dies; Optuna's own would block others 30 s."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path))
@@ -49,7 +49,7 @@ class KernelLock(JournalFileOpenLock):
 def open_journal(folder: Path) -> JournalStorage:
     """The journal in the folder.
 
-    An incomplete last line, left by a kill or a full disk, is removed: its write was never confirmed.
+    An incomplete last line, left by a kill or a full disk, is removed: its write was not confirmed.
     """
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     with warnings.catch_warnings():
@@ -61,7 +61,7 @@ def open_journal(folder: Path) -> JournalStorage:
 
 
 def open_database(url: str) -> RDBStorage:
-    """The database at ``url``, with heartbeats that reveal dead workers; missing tables are created.
+    """The database at ``url``, with heartbeats of the workers; missing tables are created.
 
     Raises:
         UsageError: the URL is not valid, or its driver is not installed.

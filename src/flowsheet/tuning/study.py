@@ -57,8 +57,8 @@ def tune(
 ) -> TuningResult:
     """Search the model's parameters for the largest score on the validation split.
 
-    Where the validation rows are of one class, the smallest log loss is searched for instead, with a
-    warning.
+    Where the validation rows are of one class, the smallest log loss is searched for instead, with
+    a warning.
 
     Args:
         kind: A registered model.
@@ -77,9 +77,9 @@ def tune(
             earlier call.
         progress: Called with a line to show to the user.
         storage: URL of a database instead of the journal in ``folder``. Any number of workers with
-            the same ``folder`` may then call this at once, without a lock: they share the trials and
-            all return when the last is finished. The draws then depend on the order in which trials
-            end.
+            the same ``folder`` may then call this at once, without a lock: they share the trials,
+            and all return when the last is finished. The draws then depend on the order in which
+            trials end.
 
     Raises:
         UsageError: the configuration does not fit the model (see
@@ -160,7 +160,7 @@ class _StudyRun:
             self.progress(self._describe(record))
 
     def _run_shared(self, shared: SharedStudy, runner: TrialRunner) -> None:
-        """Run this worker's trials, then wait for the others': only then is the order of trials known."""
+        """Run this worker's trials, then wait for the others', without which no order is known."""
         while not self._is_finished():
             if shared.run_one(runner, self.trials_wanted, self._prepare):
                 self._clean_up(runner)

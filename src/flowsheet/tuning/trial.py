@@ -42,7 +42,7 @@ def has_result(trial: FrozenTrial) -> bool:
 class TrialRunner:
     """Runs trials of one study.
 
-    Fitted models are in ``folder/trials``, checkpoints of unfinished fits in ``folder/checkpoints``.
+    Fitted models are in ``folder/trials``, checkpoints of fits in ``folder/checkpoints``.
     """
 
     search: Search
@@ -64,8 +64,8 @@ class TrialRunner:
         Raises:
             TrialError: the model failed; the reason is recorded in the trial.
             CheckFailed: the model failed with its default parameters.
-            FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError: the parameters are not
-                the cause; the trial is repeated when the study is resumed.
+            FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError: the parameters are
+                not the cause; the trial is repeated when the study is resumed.
         """
         drawn = {name: _suggest(trial, name, space) for name, space in self.search.ranges.items()}
         on_start(trial)
@@ -165,9 +165,9 @@ class TrialRunner:
     ) -> Callable[[int, float], None]:
         """Reports scores to the pruner.
 
-        A fit that resumes from a checkpoint does not report its earlier epochs again. The reports of
-        the interrupted trials are therefore copied first, so that pruning decides as without the
-        interruption.
+        A fit that resumes from a checkpoint does not report its earlier epochs again. The reports
+        of the interrupted trials are therefore copied first, so that pruning decides as without
+        the interruption.
         """
         reported: set[int] = set()
 
@@ -187,7 +187,7 @@ class TrialRunner:
         return report
 
     def _duplicate(self, drawn: dict[str, Any]) -> FrozenTrial | None:
-        """A complete trial with the same parameters, and thus, with the same seed, the same result."""
+        """A complete trial with the same parameters, hence with the same result."""
         return next(iter(self._trials(TrialState.COMPLETE, drawn)), None)
 
     def _trials(self, state: TrialState, drawn: dict[str, Any] | None = None) -> list[FrozenTrial]:

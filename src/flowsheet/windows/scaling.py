@@ -25,6 +25,7 @@ from typing import Self
 import numpy as np
 
 from flowsheet.errors import CheckFailed
+from flowsheet.numerics import TailTransform
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Bools, Floats, Floats32
 from flowsheet.windows.sequences import Feature, Sequences
@@ -33,8 +34,6 @@ VERSION = 2
 """Layout of the saved file."""
 SAMPLE_ROWS = 100_000
 CHUNK_ROWS = 1 << 15
-TAILS = (0.001, 0.999)
-SKEW = 1.0
 
 
 @dataclass(frozen=True)
@@ -142,28 +141,20 @@ def _fit_column(feature: Feature, values: Floats32) -> _ColumnScale:
         return _ColumnScale(high=1.0)
     is_sparse = finite.min() == 0 and np.mean(finite == 0) > 0.5
     typical = finite[finite > 0] if is_sparse else finite
-    low, high = np.quantile(typical, TAILS)
-    if low == high and not is_sparse:
+    tails = TailTransform.fit(typical)
+    if tails.low == tails.high and not is_sparse:
         return _scale_constant(typical)
-    clipped = np.clip(typical, low, high)
-    log = bool(low >= 0 and _skewness(clipped) > SKEW)
-    if log:
-        clipped = np.log1p(clipped)
+    transformed = tails(typical)
     if is_sparse:
-        root_mean_square = float(np.sqrt(np.mean(clipped**2)))
-        return _ColumnScale(low=0.0, high=high, log=log, centre=0.0, spread=root_mean_square)
-    centre = float(clipped.mean())
-    spread = float(clipped.std())
-    longest = (float(clipped.max()) - centre) / spread
+        root_mean_square = float(np.sqrt(np.mean(transformed**2)))
+        return _ColumnScale(high=tails.high, log=tails.log, spread=root_mean_square)
+    centre = float(transformed.mean())
+    spread = float(transformed.std())
+    longest = (float(transformed.max()) - centre) / spread
     unknown = longest if feature.kind == "since" else 0.0
-    return _ColumnScale(low, high, log, centre, spread, unknown)
+    return _ColumnScale(tails.low, tails.high, tails.log, centre, spread, unknown)
 
 
 def _scale_constant(values: Floats) -> _ColumnScale:
     value = float(values[0]) if len(values) else 0.0
     return _ColumnScale(low=value, high=value, centre=value)
-
-
-def _skewness(values: Floats) -> float:
-    spread = values.std()
-    return float(np.mean(((values - values.mean()) / spread) ** 3)) if spread > 0 else 0.0
