@@ -51,7 +51,7 @@ class ParsedTables:
         treatments = pl.concat([given.select(list(TREATMENTS)), ordered])
         treatments = sort_and_dedupe(treatments, selected["stay_id"])
         stays = _add_height_and_weight(selected.select(list(STAYS)), events, self.options)
-        labelled = label(
+        labels = label(
             stays,
             events,
             treatments,
@@ -63,9 +63,9 @@ class ParsedTables:
             stays,
             events,
             treatments,
-            to_contract("episodes", labelled.episodes),
+            to_contract("episodes", labels.episodes),
             exclusions=add_counts(log.counts, {}),
-            source_counts=labelled.counts,
+            source_counts=labels.counts,
         )
 
     def _build_given(
