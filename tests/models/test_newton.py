@@ -44,9 +44,9 @@ def test_derivatives_are_those_of_the_loss(loss):
 
 def test_the_size_of_chunks_does_not_matter(x_and_y, monkeypatch):
     x, y = x_and_y
-    whole = minimise(x, y, logistic, np.ones(6)).coef
+    expected = minimise(x, y, logistic, np.ones(6)).coef
     monkeypatch.setattr(_newton, "_CHUNK_ROWS", 37)
-    np.testing.assert_allclose(minimise(x, y, logistic, np.ones(6)).coef, whole, rtol=1e-10)
+    np.testing.assert_allclose(minimise(x, y, logistic, np.ones(6)).coef, expected, rtol=1e-10)
 
 
 def test_no_bit_of_a_row_depends_on_other_rows(x_and_y):

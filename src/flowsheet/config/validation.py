@@ -56,7 +56,7 @@ def non_finite_keys(values: Any, key: tuple[str, ...] = ()) -> Iterator[str]:
 
 def _explain(cls: type[BaseModel], prefix: tuple[str, ...], problem: dict[str, Any]) -> str:
     location: _Location = problem["loc"]
-    key = ".".join(map(str, (*prefix, *location))) or "the whole"
+    key = ".".join(map(str, (*prefix, *location))) or "the configuration"
     value = problem["input"]
     if problem["type"] == "extra_forbidden":
         known_keys = _keys_at(cls, location[:-1])

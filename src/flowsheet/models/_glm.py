@@ -98,9 +98,8 @@ def independent_columns(x: Matrix) -> Bools:
     scale[scale == 0] = 1.0
     gram /= np.outer(scale, scale)
     independent = np.zeros(size, dtype=bool)
-    for j in range(
-        size
-    ):  # gram holds the residuals of columns j, ... on the independent ones before j
+    for j in range(size):
+        # gram holds the residuals of columns j, ... on the independent ones before j.
         independent[j] = gram[j, j] > ALIASED_SHARE
         if independent[j]:
             gram[j + 1 :, j + 1 :] -= np.outer(gram[j + 1 :, j], gram[j, j + 1 :] / gram[j, j])

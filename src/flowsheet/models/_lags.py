@@ -64,22 +64,22 @@ class Lags:
             low, high = np.searchsorted(chosen, [first, last])
             if low < high:
                 x = np.asarray(sequences.x[first:last])
-                age = _rows_before(sequences.offsets, first, last)
-                out[low:high] = self._compute(sequences, x, age)[chosen[low:high] - first]
+                rows_before = _count_rows_before(sequences.offsets, first, last)
+                out[low:high] = self._compute(sequences, x, rows_before)[chosen[low:high] - first]
         return out
 
-    def _compute(self, sequences: Sequences, x: Floats32, age: Ints) -> Floats32:
+    def _compute(self, sequences: Sequences, x: Floats32, rows_before: Ints) -> Floats32:
         values = x[:, sequences.columns("value")]
         measured = 1 - x[:, sequences.columns("missing")]
         drugs = np.nan_to_num(x[:, sequences.columns("treatment")])
         changing = np.concatenate([values, drugs], axis=1)
         parts: list[AnyFloats] = [x]
-        parts += [changing - _shift(changing, lag, age, np.nan) for lag in self.changes]
+        parts += [changing - _shift(changing, lag, rows_before, np.nan) for lag in self.changes]
         for window in self.statistics:
-            parts += _mean_and_std(values, window, age)
-            parts += [_extreme(values, window, age, pick) for pick in (np.fmin, np.fmax)]
-        parts += [_total(measured, window, age) for window in self.counts]
-        parts += [_mean(drugs, window, age) for window in self.counts]
+            parts += _mean_and_std(values, window, rows_before)
+            parts += [_extreme(values, window, rows_before, pick) for pick in (np.fmin, np.fmax)]
+        parts += [_total(measured, window, rows_before) for window in self.counts]
+        parts += [_mean(drugs, window, rows_before) for window in self.counts]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
 
@@ -90,57 +90,57 @@ def _chunks(offsets: Ints) -> Iterator[tuple[int, int]]:
     return ((int(a), int(b)) for a, b in pairwise(edges))
 
 
-def _rows_before(offsets: Ints, first: int, last: int) -> Ints:
+def _count_rows_before(offsets: Ints, first: int, last: int) -> Ints:
     """For each row the number of rows of its stay before it."""
     rows = np.arange(first, last)
     return rows - offsets[np.searchsorted(offsets, rows, side="right") - 1]
 
 
-def _shift(a: AnyFloats, steps: int, age: Ints, before: float) -> AnyFloats:
-    """The rows ``steps`` back in the same stay; ``before`` where that is before the stay."""
-    out = np.full_like(a, before)
+def _shift(a: AnyFloats, steps: int, rows_before: Ints, fill: float) -> AnyFloats:
+    """The rows ``steps`` back in the same stay; ``fill`` where that is before the stay."""
+    out = np.full_like(a, fill)
     out[steps:] = a[: max(len(a) - steps, 0)]
-    out[age < steps] = before
+    out[rows_before < steps] = fill
     return out
 
 
-def _total(a: AnyFloats, window: int, age: Ints) -> AnyFloats:
+def _total(a: AnyFloats, window: int, rows_before: Ints) -> AnyFloats:
     """Sum over the last ``window`` rows of the stay, by doubling; ``a`` without NaN."""
     out, done = np.zeros_like(a), 0
     power, length = a, 1
     while True:
         if window & length:
-            out = out + _shift(power, done, age, 0.0)
+            out = out + _shift(power, done, rows_before, 0.0)
             done += length
         length *= 2
         if length > window:
             return out
-        power = power + _shift(power, length // 2, age, 0.0)
+        power = power + _shift(power, length // 2, rows_before, 0.0)
 
 
-def _mean(a: Floats32, window: int, age: Ints) -> Floats32:
+def _mean(a: Floats32, window: int, rows_before: Ints) -> Floats32:
     """Mean over the last ``window`` rows of the stay, or all of its rows; ``a`` without NaN."""
-    rows = np.minimum(age + 1, window).astype(np.float32)
-    return np.divide(_total(a, window, age), rows[:, None], dtype=np.float32)
+    rows = np.minimum(rows_before + 1, window).astype(np.float32)
+    return np.divide(_total(a, window, rows_before), rows[:, None], dtype=np.float32)
 
 
-def _extreme(a: AnyFloats, window: int, age: Ints, pick: np.ufunc) -> AnyFloats:
+def _extreme(a: AnyFloats, window: int, rows_before: Ints, pick: np.ufunc) -> AnyFloats:
     """Minimum or maximum of the known values of the last ``window`` rows; NaN without any."""
     out, length = a, 1
     while length < window:
         step = min(length, window - length)
-        out = pick(out, _shift(out, step, age, np.nan))
+        out = pick(out, _shift(out, step, rows_before, np.nan))
         length += step
     return out
 
 
-def _mean_and_std(a: AnyFloats, window: int, age: Ints) -> list[Floats32]:
+def _mean_and_std(a: AnyFloats, window: int, rows_before: Ints) -> list[Floats32]:
     """Mean and standard deviation of the known values of the last ``window`` rows."""
     known = ~np.isnan(a)
     filled = np.where(known, a, 0).astype(np.float64)
-    count = _total(known.astype(np.float64), window, age)
+    count = _total(known.astype(np.float64), window, rows_before)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = _total(filled, window, age) / count
-        mean_square = _total(filled * filled, window, age) / count
+        mean = _total(filled, window, rows_before) / count
+        mean_square = _total(filled * filled, window, rows_before) / count
     std = np.sqrt(np.maximum(mean_square - mean * mean, 0))
     return [mean.astype(np.float32), std.astype(np.float32)]

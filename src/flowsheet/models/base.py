@@ -37,7 +37,7 @@ class Capabilities:
     scaled: bool = True
     """Inputs are scaled on the training subjects, without NaN; otherwise raw, NaN where unknown."""
     history: bool = False
-    """Always uses the response history; other models use it if the configuration says so."""
+    """Always uses the response history; other models use it if configured."""
     responses: frozenset[Response] = frozenset(Response)
     gpu: bool = False
     early_stopping: bool = False

@@ -1,7 +1,7 @@
 """Locks between processes. The kernel frees each when its process ends, however it ends.
 
-All three functions lock with ``flock``, so that they exclude each other on one file. None of them
-truncates or deletes the file.
+All of them use ``flock``, so that they exclude each other on the same file. None truncates or
+deletes the file.
 """
 
 from __future__ import annotations
