@@ -1,4 +1,4 @@
-"""The command line as a user meets it: a process of its own, on a state folder of its own."""
+"""The command line as users run it: in its own process, with its own state folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-Flowsheet = Callable[..., subprocess.CompletedProcess[str]]
 SMALL = [
     "demo",
     "cohort=simulated_small",
@@ -24,48 +22,50 @@ SMALL = [
     "models.logistic_regression.trials=2",
     "evaluation.resamples=50",
 ]
-"""An experiment of some seconds, over real servers."""
+"""An experiment that takes some seconds."""
 
 
-def command(home: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """What starts the command line on a state folder."""
-    environment = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))
-    }
-    return [sys.executable, "-m", "flowsheet", *arguments], {
-        **environment,
-        "FLOWSHEET_HOME": str(home),
+def inherited_environment() -> dict[str, str]:
+    """This process's environment without settings of servers and folders."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))
     }
 
 
-def flowsheet(
+def flowsheet_command(home: Path, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """Command and environment that run the command line with a state folder."""
+    command = [sys.executable, "-m", "flowsheet", *arguments]
+    return command, {**inherited_environment(), "FLOWSHEET_HOME": str(home)}
+
+
+def run_flowsheet(
     home: Path, *arguments: str, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end."""
-    line, environment = command(home, *arguments)
+    """Run the command line until it exits."""
+    command, environment = flowsheet_command(home, *arguments)
     return subprocess.run(
-        line, env=environment, capture_output=True, text=True, timeout=600, cwd=cwd, check=False
+        command, env=environment, capture_output=True, text=True, timeout=600, cwd=cwd, check=False
     )
 
 
-def ask(api: str, path: str, body: dict[str, Any]) -> Any:
-    """POST to the Prefect API."""
+def post(api: str, path: str, body: dict[str, Any]) -> Any:
+    """POST JSON to a server's API."""
     request = urllib.request.Request(
         f"{api}{path}",
         json.dumps(body).encode(),
         {"Content-Type": "application/json"},
         method="POST",
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state folder of an experiment that ran through."""
+    """The state folder of a finished experiment."""
     home = tmp_path_factory.mktemp("finished")
-    done = flowsheet(home, "run", *SMALL)
-    assert done.returncode == 0, done.stderr
+    result = run_flowsheet(home, "run", *SMALL)
+    assert result.returncode == 0, result.stderr
     return home

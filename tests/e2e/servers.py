@@ -1,4 +1,4 @@
-"""Servers on loopback that can be killed, and started again where they were."""
+"""Servers on loopback that can be killed and restarted on the same port."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from flowsheet.lifecycle.runtime.local_servers import (
     stop_server,
     wait_for_server,
 )
+from tests.e2e.conftest import inherited_environment
 
 
 @dataclass
 class Server:
-    """A server's command, where it answers, and its process."""
+    """A server's command, URLs and process."""
 
-    words: list[str]
+    command: list[str]
     url: str
-    health: str
-    env: dict[str, str]
+    health_url: str
+    environment: dict[str, str]
     log: Path
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = start_server(self.words, self.log, self.env)
-        wait_for_server(self.health, self.process, self.log)
+        self.process = start_server(self.command, self.log, self.environment)
+        wait_for_server(self.health_url, self.process, self.log)
 
     def kill(self) -> None:
-        """SIGKILL, for it and its workers."""
+        """Send SIGKILL to the server and its child processes."""
         assert self.process
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -50,32 +51,26 @@ class Server:
                 stop_server(self.process.pid)
 
 
-def plain() -> dict[str, str]:
-    """The environment without what names servers and folders."""
-    bare = {
-        k: v
-        for k, v in os.environ.items()
-        if not k.startswith(("PREFECT_", "MLFLOW_", "FLOWSHEET_"))
-    }
-    return {**bare, **QUIET_SETTINGS}
+def quiet_environment() -> dict[str, str]:
+    return {**inherited_environment(), **QUIET_SETTINGS}
 
 
 def prefect_server(folder: Path, database: str | None = None) -> Server:
-    """Prefect on a database, or on an SQLite file of its own."""
+    """Prefect on a database, or on a new SQLite file."""
     port = find_free_port()
-    env = {**plain(), "PREFECT_HOME": str(folder / "prefect")}
+    environment = {**quiet_environment(), "PREFECT_HOME": str(folder / "prefect")}
     if database:
-        env["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     url = f"http://127.0.0.1:{port}/api"
-    words = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    return Server(words, url, f"{url}/health", env, folder / "prefect.log")
+    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    return Server(command, url, f"{url}/health", environment, folder / "prefect.log")
 
 
 def mlflow_server(folder: Path, database: str | None = None) -> Server:
-    """MLflow on a database, or on an SQLite file of its own."""
+    """MLflow on a database, or on a new SQLite file."""
     port = find_free_port()
     url = f"http://127.0.0.1:{port}"
-    words = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    words += ["--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}"]
-    words += ["--artifacts-destination", str(folder / "artifacts")]
-    return Server(words, url, f"{url}/health", plain(), folder / "mlflow.log")
+    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--artifacts-destination", str(folder / "artifacts")]
+    return Server(command, url, f"{url}/health", quiet_environment(), folder / "mlflow.log")

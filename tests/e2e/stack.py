@@ -1,4 +1,4 @@
-"""Servers on loopback as a site with several machines has them: Prefect, MLflow and Optuna on Postgres, and workers."""
+"""All servers and workers of a deployment on several machines, on loopback."""
 
 from __future__ import annotations
 
@@ -15,113 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import ROOT
-from tests.e2e.conftest import ask
-from tests.e2e.servers import mlflow_server, plain, prefect_server
+from tests.e2e.conftest import post
+from tests.e2e.servers import mlflow_server, prefect_server, quiet_environment
 from tests.postgres import Cluster, postgres
 
-
-@dataclass
-class Stack:
-    """What is running, and how to reach it."""
-
-    folder: Path
-    database: Cluster | None
-    env: dict[str, str]
-    workers: list[subprocess.Popen[bytes]]
-
-    @property
-    def api(self) -> str:
-        return self.env["PREFECT_API_URL"]
-
-    def prefect(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "prefect", *arguments],
-            env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def worker(self, limit: int = 4) -> subprocess.Popen[bytes]:
-        arguments = [
-            "prefect",
-            "worker",
-            "start",
-            "--pool",
-            "cpu",
-            "--type",
-            "process",
-            "--limit",
-            str(limit),
-        ]
-        with (self.folder / "workers.log").open("ab") as log:
-            made = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                env=self.env, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        self.workers.append(made)
-        return made
-
-    def flowsheet(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """The command line, on these servers."""
-        line = [sys.executable, "-m", "flowsheet", *words]
-        return subprocess.run(
-            line, env=self.env, capture_output=True, text=True, timeout=900, check=False
-        )
-
-    def ended(self, run: str) -> str:
-        """The name of the state in which a run ends."""
-        await_(lambda: self.state(run)["type"] in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"})
-        return str(self.state(run)["name"])
-
-    def runs(self, flow: str) -> list[dict[str, Any]]:
-        return list(ask(self.api, "/flow_runs/filter", {"flows": {"name": {"any_": [flow]}}}))
-
-    def run(self, deployment: str, **parameters: Any) -> str:
-        """Ask for a run of a deployment; its id."""
-        flow, name = deployment.split("/")
-        wanted = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
-        (found,) = ask(self.api, "/deployments/filter", wanted)
-        body = {"parameters": {**found["parameters"], **parameters}, "state": {"type": "SCHEDULED"}}
-        return str(ask(self.api, f"/deployments/{found['id']}/create_flow_run", body)["id"])
-
-    def state(self, run: str) -> dict[str, Any]:
-        (found,) = ask(self.api, "/flow_runs/filter", {"flow_runs": {"id": {"any_": [run]}}})
-        return dict(found["state"])
-
-    def states(self, flow: str) -> list[str]:
-        return [run["state_type"] for run in self.runs(flow)]
-
-
-def await_(what: Callable[[], Any], seconds: float = 240) -> Any:
-    """What the function gives, as soon as that is something."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(1)
-    return found
-
-
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for a worker and all that it has started, as when a machine loses its power."""
-    for pid in [process.pid, *_descendants(process.pid)]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    process.wait()
-
-
-def _descendants(parent: int) -> list[int]:
-    try:
-        children = [
-            int(p)
-            for t in Path(f"/proc/{parent}/task").iterdir()
-            for p in (t / "children").read_text().split()
-        ]
-    except FileNotFoundError:
-        return []
-    return [pid for child in children for pid in (child, *_descendants(child))]
-
-
-LENIENT = """
+LENIENT_GATES = """
 rule: not_worse
 margin: 0.5
 resamples: 100
@@ -130,28 +28,144 @@ ece: 1.0
 subgroup_floor: 0.0
 latency_ms: 60000
 """
-"""Gates that a model of some seconds' training passes."""
+"""Gates that a model passes after some seconds of training."""
 
 
-def _conf(folder: Path) -> Path:
-    """The project's choices and one of our own."""
-    local = shutil.copytree(ROOT / "conf", folder / "conf") / "local" / "promotion"
-    local.mkdir(parents=True, exist_ok=True)
-    (local / "lenient.yaml").write_text(LENIENT)
+@dataclass
+class Stack:
+    """Running servers and workers."""
+
+    folder: Path
+    database: Cluster | None
+    environment: dict[str, str]
+    workers: list[subprocess.Popen[bytes]]
+
+    @property
+    def prefect_api(self) -> str:
+        return self.environment["PREFECT_API_URL"]
+
+    @property
+    def mlflow_url(self) -> str:
+        return self.environment["MLFLOW_TRACKING_URI"]
+
+    def run_prefect(self, *arguments: str) -> str:
+        """Run Prefect's command line; returns its output."""
+        result = subprocess.run(
+            [sys.executable, "-m", "prefect", *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        return result.stdout
+
+    def start_worker(self, limit: int = 4) -> subprocess.Popen[bytes]:
+        """Start a worker of the pool ``cpu`` that executes up to ``limit`` runs at a time."""
+        start = ["prefect", "worker", "start", "--pool", "cpu", "--type", "process"]
+        with (self.folder / "workers.log").open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", *start, "--limit", str(limit)],
+                env=self.environment,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def run_flowsheet(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line with these servers."""
+        return subprocess.run(
+            [sys.executable, "-m", "flowsheet", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+
+    def run_deployment(self, deployment: str, **parameters: Any) -> str:
+        """Schedule a run of a deployment (``FLOW/NAME``); returns the run's id."""
+        flow, name = deployment.split("/")
+        by_name = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": [name]}}}
+        (found,) = post(self.prefect_api, "/deployments/filter", by_name)
+        body = {"parameters": {**found["parameters"], **parameters}, "state": {"type": "SCHEDULED"}}
+        run = post(self.prefect_api, f"/deployments/{found['id']}/create_flow_run", body)
+        return str(run["id"])
+
+    def get_state(self, run_id: str) -> dict[str, Any]:
+        by_id = {"flow_runs": {"id": {"any_": [run_id]}}}
+        (run,) = post(self.prefect_api, "/flow_runs/filter", by_id)
+        return dict(run["state"])
+
+    def wait_for_end(self, run_id: str) -> str:
+        """Wait until a run has ended; returns the name of its final state."""
+        final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+        wait_until(lambda: self.get_state(run_id)["type"] in final)
+        return str(self.get_state(run_id)["name"])
+
+    def list_runs(self, flow: str) -> list[dict[str, Any]]:
+        by_flow = {"flows": {"name": {"any_": [flow]}}}
+        return list(post(self.prefect_api, "/flow_runs/filter", by_flow))
+
+    def list_states(self, flow: str) -> list[str]:
+        return [run["state_type"] for run in self.list_runs(flow)]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 240) -> Any:
+    """Wait until the function returns something true; returns that."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, "the condition was not met in time"
+        time.sleep(1)
+    return result
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Send SIGKILL to a worker and all its descendants, as if its machine lost power."""
+    for pid in [process.pid, *_list_descendants(process.pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def _list_descendants(parent_pid: int) -> list[int]:
+    try:
+        threads = list(Path(f"/proc/{parent_pid}/task").iterdir())
+        children = [
+            int(pid) for thread in threads for pid in (thread / "children").read_text().split()
+        ]
+    except FileNotFoundError:
+        return []
+    return [pid for child in children for pid in (child, *_list_descendants(child))]
+
+
+def _copy_conf(folder: Path) -> Path:
+    """The project's choices, with lenient gates in addition."""
+    promotion = shutil.copytree(ROOT / "conf", folder / "conf") / "local" / "promotion"
+    promotion.mkdir(parents=True, exist_ok=True)
+    (promotion / "lenient.yaml").write_text(LENIENT_GATES)
     return folder / "conf"
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, workers: int = 2, on_postgres: bool = True) -> Iterator[Stack]:
-    """All servers and workers of the pool ``cpu``, with what prefect.yaml declares; else each on an SQLite file."""
+def running_stack(folder: Path, *, workers: int = 2, on_postgres: bool = True) -> Iterator[Stack]:
+    """Start all servers, deploy the flows of prefect.yaml, and start workers of the pool ``cpu``.
+
+    Without ``on_postgres`` each server uses an SQLite file.
+    """
     with contextlib.ExitStack() as servers:
         database = servers.enter_context(postgres()) if on_postgres else None
         prefect = prefect_server(folder, database.url("prefect", "asyncpg") if database else None)
         mlflow = mlflow_server(folder, database.create_database("mlflow") if database else None)
-        env = {
-            **plain(),
+        environment = {
+            **quiet_environment(),
             "FLOWSHEET_HOME": str(folder / "home"),
-            "FLOWSHEET_CONF": str(_conf(folder)),
+            "FLOWSHEET_CONF": str(_copy_conf(folder)),
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": prefect.url,
             "MLFLOW_TRACKING_URI": mlflow.url,
@@ -159,16 +173,16 @@ def running(folder: Path, *, workers: int = 2, on_postgres: bool = True) -> Iter
             "PREFECT_WORKER_QUERY_SECONDS": "2",
         }
         if database:
-            env["FLOWSHEET_OPTUNA_URL"] = database.create_database("optuna")
+            environment["FLOWSHEET_OPTUNA_URL"] = database.create_database("optuna")
             database.create_database("prefect")
         servers.enter_context(prefect.running())
         servers.enter_context(mlflow.running())
-        stack = Stack(folder, database, env, [])
+        stack = Stack(folder, database, environment, [])
         for pool in ("cpu", "gpu"):
-            stack.prefect("work-pool", "create", pool, "--type", "process")
-        stack.prefect("--no-prompt", "deploy", "--all")
+            stack.run_prefect("work-pool", "create", pool, "--type", "process")
+        stack.run_prefect("--no-prompt", "deploy", "--all")
         for _ in range(workers):
-            stack.worker()
+            stack.start_worker()
         try:
             yield stack
         finally:

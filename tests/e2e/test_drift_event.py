@@ -1,4 +1,4 @@
-"""Monitoring's event on a real Prefect server: a flag starts retraining, once somebody has decided that it should."""
+"""The drift event on a real Prefect server starts a retraining once the trigger is enabled."""
 
 from __future__ import annotations
 
@@ -14,37 +14,47 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
-from tests.e2e.conftest import ask
-from tests.e2e.servers import Server, plain, prefect_server
-from tests.e2e.stack import await_
+from tests.e2e.conftest import post
+from tests.e2e.servers import Server, prefect_server, quiet_environment
+from tests.e2e.stack import wait_until
 
 pytestmark = [pytest.mark.server]
 TRIGGER = next(
     trigger["name"]
-    for each in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    for trigger in each.get("triggers", [])
+    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    for trigger in deployment.get("triggers", [])
 )
-TELL = """
+EMIT_EVENT = """
 from flows.monitoring import emit_drift_event
 from flows.records import flush_records
 from flowsheet.lifecycle.deployment.monitoring import Flag, MonitoringResult
 from flowsheet.lifecycle.experiment.stage import Stage
-made = Stage(kind="monitoring", key="0" * 64, path="nowhere", reused=False, seconds=1.0)
-flags = (Flag(kind="measured_value", name="temp", summary="temp has moved"),)
-emit_drift_event(MonitoringResult(stage=made, model="demo-lstm", version=3, stays=200, tests=10, alpha=0.01, flags=flags,
-                report="report.html", run_id="0" * 32))
+
+result = MonitoringResult(
+    stage=Stage(kind="monitoring", key="0" * 64, path="missing", reused=False, seconds=1.0),
+    model="demo-lstm",
+    version=3,
+    stays=200,
+    tests=10,
+    alpha=0.01,
+    flags=(Flag(kind="measured_value", name="temp", summary="temp has moved"),),
+    report="report.html",
+    run_id="0" * 32,
+)
+emit_drift_event(result)
 flush_records()
 """
 
 
-def prefect(server: Server, *words: str) -> None:
+def run_python(server: Server, *arguments: str) -> None:
+    """Run Python as a client of the server."""
     environment = {
-        **plain(),
+        **quiet_environment(),
         "PREFECT_API_URL": server.url,
         "PREFECT_HOME": str(server.log.parent / "client"),
     }
-    done = subprocess.run(
-        [sys.executable, *words],
+    result = subprocess.run(
+        [sys.executable, *arguments],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -52,52 +62,59 @@ def prefect(server: Server, *words: str) -> None:
         timeout=300,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that knows what prefect.yaml declares; nobody works for it."""
-    with prefect_server(tmp_path_factory.mktemp("prefect")).running() as found:
+    """A server with the deployments of prefect.yaml, without any worker."""
+    with prefect_server(tmp_path_factory.mktemp("prefect")).running() as running_server:
         for pool in ("cpu", "gpu"):
             body = {"name": pool, "type": "process", "base_job_template": {}}
-            ask(found.url, "/work_pools/", body)
-        prefect(found, "-m", "prefect", "--no-prompt", "deploy", "--all")
-        yield found
+            post(running_server.url, "/work_pools/", body)
+        run_python(running_server, "-m", "prefect", "--no-prompt", "deploy", "--all")
+        yield running_server
 
 
-def started_by_an_event(server: Server) -> list[dict[str, Any]]:
-    runs = ask(server.url, "/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})
+def list_triggered_runs(server: Server) -> list[dict[str, Any]]:
+    by_flow = {"flows": {"name": {"any_": ["retrain"]}}}
+    runs = post(server.url, "/flow_runs/filter", by_flow)
     return [run for run in runs if (run["created_by"] or {}).get("type") == "AUTOMATION"]
 
 
-def events(server: Server) -> list[dict[str, Any]]:
-    wanted = {
-        "filter": {
-            "event": {"name": ["flowsheet.drift"]},
-            "occurred": {"since": "2020-01-01T00:00:00Z"},
-        }
+def list_drift_events(server: Server) -> list[dict[str, Any]]:
+    by_name = {
+        "event": {"name": ["flowsheet.drift"]},
+        "occurred": {"since": "2020-01-01T00:00:00Z"},
     }
-    return list(ask(server.url, "/events/filter", wanted)["events"])
+    return list(post(server.url, "/events/filter", {"filter": by_name})["events"])
 
 
-def test_a_flag_starts_retraining_once_somebody_has_switched_that_on(server: Server):
-    (declared,) = [
-        each for each in ask(server.url, "/automations/filter", {}) if each["name"] == TRIGGER
-    ]
-    assert not declared["enabled"]
-    prefect(server, "-c", TELL)
-    (event,) = await_(lambda: events(server), 60)
+def get_trigger(server: Server) -> dict[str, Any]:
+    automations = post(server.url, "/automations/filter", {})
+    (trigger,) = [automation for automation in automations if automation["name"] == TRIGGER]
+    url = f"{server.url}/automations/{trigger['id']}"
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return dict(json.load(response))
+
+
+def test_a_flag_starts_a_retraining_only_while_the_trigger_is_enabled(server: Server):
+    assert not get_trigger(server)["enabled"]
+    run_python(server, "-c", EMIT_EVENT)
+    (event,) = wait_until(lambda: list_drift_events(server), 60)
     assert event["resource"]["prefect.resource.id"] == "flowsheet.model.demo-lstm"
     assert event["payload"]["count"] == 1
     time.sleep(3)
-    assert started_by_an_event(server) == []
+    assert list_triggered_runs(server) == []
 
-    prefect(server, "-m", "prefect", "--no-prompt", "automation", "resume", TRIGGER)
-    with urllib.request.urlopen(f"{server.url}/automations/{declared['id']}", timeout=30) as answer:
-        assert json.load(answer)["enabled"]
-    await_(lambda: bool(prefect(server, "-c", TELL)) or started_by_an_event(server), 120)
-    (run, *_) = started_by_an_event(server)
+    run_python(server, "-m", "prefect", "--no-prompt", "automation", "resume", TRIGGER)
+    assert get_trigger(server)["enabled"]
+
+    def emit_until_triggered():
+        run_python(server, "-c", EMIT_EVENT)
+        return list_triggered_runs(server)
+
+    run, *_ = wait_until(emit_until_triggered, 120)
     assert run["state_type"] == "SCHEDULED"
     assert run["parameters"] == {"experiment": "demo", "overrides": [], "champions": []}
     assert run["work_pool_name"] == "cpu"

@@ -1,4 +1,4 @@
-"""The main job, from words on the command line to registered models, over real servers."""
+"""An experiment from the command line to registered models, over real servers."""
 
 from __future__ import annotations
 
@@ -16,30 +16,29 @@ import pytest
 
 from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
 from flowsheet.state.json_files import read_json
-from tests.e2e.conftest import SMALL, ask, command, flowsheet
+from tests.e2e.conftest import SMALL, flowsheet_command, post, run_flowsheet
 
 pytestmark = [pytest.mark.server]
 
 
-def evidence(home: Path) -> pl.DataFrame:
+def read_leaderboard(home: Path) -> pl.DataFrame:
     """The leaderboard of the only experiment."""
     (folder,) = (home / "store" / "evidence").iterdir()
     return pl.read_parquet(folder / "leaderboard.parquet")
 
 
-def trials(home: Path) -> dict[str, list[dict[str, Any]]]:
-    """What every model's trials came to, without how long they took."""
-    found = {}
+def read_trials(home: Path) -> dict[str, list[dict[str, Any]]]:
+    """{kind of model: trials}, without their durations."""
+    trials = {}
     for file in sorted((home / "store" / "model").glob("*/tuning.json")):
         kind = read_json(file.parent / "model_package" / "package.json")["kind"]
-        found[kind] = [
-            {k: v for k, v in t.items() if k != "seconds"} for t in read_json(file)["trials"]
-        ]
-    return found
+        trials[kind] = read_json(file)["trials"]
+        for trial in trials[kind]:
+            del trial["seconds"]
+    return trials
 
 
-def tracked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """All MLflow runs."""
+def list_mlflow_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setenv("FLOWSHEET_HOME", str(home))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     from flowsheet.tracking.store import connect
@@ -48,59 +47,54 @@ def tracked(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return list(client.search_runs([e.experiment_id for e in client.search_experiments()]))
 
 
-def level(runs: list[Any], name: str) -> list[Any]:
-    return [run for run in runs if run.data.tags["flowsheet.level"] == name]
+def runs_of_level(runs: list[Any], level: str) -> list[Any]:
+    return [run for run in runs if run.data.tags["flowsheet.level"] == level]
 
 
-def versions(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """All registered versions."""
+def count_levels(runs: list[Any]) -> dict[str, int]:
+    return {level: len(runs_of_level(runs, level)) for level in ("experiment", "model", "trial")}
+
+
+def list_versions(home: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """(name, version) of all registered versions."""
     monkeypatch.setenv("FLOWSHEET_HOME", str(home))
     from flowsheet.tracking.store import connect
 
     return sorted((v.name, str(v.version)) for v in connect().search_model_versions())
 
 
-def test_every_run_is_recorded_and_every_model_registered(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-):
-    runs = tracked(finished, monkeypatch)
+def test_every_run_is_recorded(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    runs = list_mlflow_runs(finished, monkeypatch)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert [len(level(runs, name)) for name in ("experiment", "model", "trial")] == [1, 2, 5]
-    for run in level(runs, "model"):
-        assert {
-            "test.auroc",
-            "test.auroc.low",
-            "test.auprc",
-            "valid.auprc",
-        } <= run.data.metrics.keys()
-    (parent,) = level(runs, "experiment")
-    assert {
-        "task.horizon",
-        "seed",
-        "fingerprint.extract",
-        "fingerprint.split",
-    } <= parent.data.params.keys()
-    assert versions(finished, monkeypatch) == [
-        ("demo-logistic_regression", "1"),
-        ("demo-lstm", "1"),
-    ]
+    assert count_levels(runs) == {"experiment": 1, "model": 2, "trial": 5}
+    expected_metrics = {"test.auroc", "test.auroc.low", "test.auprc", "valid.auprc"}
+    for run in runs_of_level(runs, "model"):
+        assert expected_metrics <= run.data.metrics.keys()
+    (parent,) = runs_of_level(runs, "experiment")
+    expected_params = {"task.horizon", "seed", "fingerprint.extract", "fingerprint.split"}
+    assert expected_params <= parent.data.params.keys()
 
 
-def test_the_prefect_page_has_every_task_and_the_leaderboard(
+def test_every_model_is_registered(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    versions = list_versions(finished, monkeypatch)
+    assert versions == [("demo-logistic_regression", "1"), ("demo-lstm", "1")]
+
+
+def test_the_prefect_page_shows_every_task_and_the_leaderboard(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setenv("FLOWSHEET_HOME", str(finished))
-    for name in [n for n in os.environ if n.startswith("PREFECT_")]:
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("FLOWSHEET_HOME", str(finished))
     monkeypatch.setenv("PREFECT_HOME", str(finished / "prefect"))
     use_quiet_settings()
     with prefect_api() as api:
-        states = {run["state_type"] for run in ask(api, "/flow_runs/filter", {})}
-        tasks = {run["name"]: run["state_type"] for run in ask(api, "/task_runs/filter", {})}
-        artifacts = ask(api, "/artifacts/filter", {})
-    assert states == {"COMPLETED"}
-    assert set(tasks.values()) == {"COMPLETED"}
-    assert set(tasks) == {
+        flow_runs = post(api, "/flow_runs/filter", {})
+        task_runs = post(api, "/task_runs/filter", {})
+        artifacts = post(api, "/artifacts/filter", {})
+    assert {run["state_type"] for run in flow_runs} == {"COMPLETED"}
+    assert {run["state_type"] for run in task_runs} == {"COMPLETED"}
+    assert {run["name"] for run in task_runs} == {
         "ingest",
         "windows",
         "split",
@@ -112,57 +106,64 @@ def test_the_prefect_page_has_every_task_and_the_leaderboard(
     assert any(a["key"] == "leaderboard" and "lstm" in a["data"] for a in artifacts)
 
 
-def test_an_unchanged_experiment_is_reused_whole(finished: Path, monkeypatch: pytest.MonkeyPatch):
-    before, runs = evidence(finished), len(tracked(finished, monkeypatch))
-    again = flowsheet(finished, "run", *SMALL)
-    assert again.returncode == 0, again.stderr
-    assert "reused: extract, windows, split, logistic_regression, lstm, evidence" in again.stdout
-    assert evidence(finished).equals(before)
-    assert len(tracked(finished, monkeypatch)) == runs
-    assert {version for _, version in versions(finished, monkeypatch)} == {"1"}
+def test_an_unchanged_experiment_is_reused(finished: Path, monkeypatch: pytest.MonkeyPatch):
+    leaderboard = read_leaderboard(finished)
+    runs = list_mlflow_runs(finished, monkeypatch)
+    versions = list_versions(finished, monkeypatch)
+    result = run_flowsheet(finished, "run", *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert "reused: extract, windows, split, logistic_regression, lstm, evidence" in result.stdout
+    assert read_leaderboard(finished).equals(leaderboard)
+    assert len(list_mlflow_runs(finished, monkeypatch)) == len(runs)
+    assert list_versions(finished, monkeypatch) == versions
 
 
 @pytest.mark.slow
-def test_the_same_record_gives_the_same_numbers(finished: Path, tmp_path: Path):
-    done = flowsheet(tmp_path / "other", "run", *SMALL, "compute=single")
-    assert done.returncode == 0, done.stderr
-    assert evidence(tmp_path / "other").equals(evidence(finished))
-    assert trials(tmp_path / "other") == trials(finished)
+def test_the_results_are_reproducible(finished: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    result = run_flowsheet(other, "run", *SMALL, "compute=single")
+    assert result.returncode == 0, result.stderr
+    assert read_leaderboard(other).equals(read_leaderboard(finished))
+    assert read_trials(other) == read_trials(finished)
 
 
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
 )
-def test_a_run_that_was_killed_goes_on_to_the_same_end(
+def test_a_run_that_was_killed_resumes_to_the_same_results(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
-    home, chance = tmp_path / "killed", random.Random(seed)
+    home = tmp_path / "killed"
+    rng = random.Random(seed)
+    command, environment = flowsheet_command(home, "run", *SMALL)
     for _ in range(3):
-        line, environment = command(home, "run", *SMALL)
         process = subprocess.Popen(
-            line, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(chance.uniform(4, 30))
+        time.sleep(rng.uniform(4, 30))
         process.send_signal(signal.SIGKILL)
         process.wait()
-    done = flowsheet(home, "run", *SMALL)
-    assert done.returncode == 0, done.stderr
-    assert evidence(home).equals(evidence(finished))
-    assert trials(home) == trials(finished)
-    runs = tracked(home, monkeypatch)
+    result = run_flowsheet(home, "run", *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert read_leaderboard(home).equals(read_leaderboard(finished))
+    assert read_trials(home) == read_trials(finished)
+    runs = list_mlflow_runs(home, monkeypatch)
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert [len(level(runs, name)) for name in ("experiment", "model", "trial")] == [1, 2, 5]
-    assert versions(home, monkeypatch) == [("demo-logistic_regression", "1"), ("demo-lstm", "1")]
+    assert count_levels(runs) == {"experiment": 1, "model": 2, "trial": 5}
+    versions = list_versions(home, monkeypatch)
+    assert versions == [("demo-logistic_regression", "1"), ("demo-lstm", "1")]
     shutil.rmtree(home, ignore_errors=True)
 
 
-def test_a_run_that_is_told_to_stop_leaves_nothing_open(
+def test_a_run_that_is_terminated_stops_at_once_and_leaves_no_open_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    home, log = tmp_path / "stopped", tmp_path / "log"
-    line, environment = command(home, "run", *SMALL, "models.lstm.params.epochs=300")
-    with log.open("wb") as said:
-        process = subprocess.Popen(line, env=environment, stdout=said, stderr=said)
+    home = tmp_path / "terminated"
+    log = tmp_path / "log"
+    arguments = ["run", *SMALL, "models.lstm.params.epochs=300"]
+    command, environment = flowsheet_command(home, *arguments)
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     deadline = time.monotonic() + 300
     while "[lstm] epoch" not in log.read_text():
         assert process.poll() is None, log.read_text()
@@ -170,9 +171,12 @@ def test_a_run_that_is_told_to_stop_leaves_nothing_open(
         time.sleep(0.2)
     process.terminate()
     assert process.wait(timeout=120) == 130
-    assert "stopped" in log.read_text().splitlines()
-    assert "[lstm] done" not in log.read_text()  # it did not wait for that
-    assert "Traceback" not in log.read_text()
+    text = log.read_text()
+    assert "stopped" in text.splitlines()
+    assert "[lstm] done" not in text  # the training was not waited for
+    assert "Traceback" not in text
     assert not (home / "prefect" / "server.json").exists()
-    assert {run.info.status for run in tracked(home, monkeypatch)} <= {"KILLED", "FINISHED"}
-    assert level(tracked(home, monkeypatch), "experiment")[0].info.status == "KILLED"
+    runs = list_mlflow_runs(home, monkeypatch)
+    assert {run.info.status for run in runs} <= {"KILLED", "FINISHED"}
+    (parent,) = runs_of_level(runs, "experiment")
+    assert parent.info.status == "KILLED"
