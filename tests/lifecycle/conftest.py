@@ -85,7 +85,7 @@ def make_predictions(quality: str, seed: int = 0) -> Predictions:
     risk = QUALITIES[quality](rows).alias("p.logistic")
     stay = np.arange(STAYS)
     subgroups = pl.DataFrame({"stay_id": stay + 10, "sex": np.where(stay % 2, "F", "M")})
-    fold = PredictedFold(development_subjects=900, thresholds={"logistic": 0.5})
+    fold = PredictedFold(n_training_subjects=900, thresholds={"logistic": 0.5})
     return Predictions(rows.with_columns(risk).drop("known", "hidden"), subgroups, (fold,))
 
 

@@ -33,7 +33,7 @@ def held_out():
 
 
 def make_fold(fold_id):
-    return PredictedFold(id=fold_id, development_subjects=40, thresholds=THRESHOLDS)
+    return PredictedFold(id=fold_id, n_training_subjects=40, thresholds=THRESHOLDS)
 
 
 def make_probabilities(sequences, seed=1):

@@ -77,7 +77,7 @@ def collect_predictions(folds: Sequence[FoldSpec], trained: TrainedModels) -> Pr
         predicted_folds.append(
             PredictedFold(
                 id=fold.id,
-                development_subjects=len(np.union1d(train.subject_id, valid.subject_id)),
+                n_training_subjects=len(np.union1d(train.subject_id, valid.subject_id)),
                 thresholds=thresholds,
             )
         )
@@ -123,7 +123,7 @@ def _fold_predictions(predictions: Predictions, fold: PredictedFold) -> FoldPred
     return FoldPredictions(
         fold.id,
         subjects=rows["subject_id"].unique().sort().to_numpy(),
-        n_training_subjects=fold.development_subjects,
+        n_training_subjects=fold.n_training_subjects,
         predictions=model_probabilities(rows),
         thresholds=fold.thresholds,
     )

@@ -30,7 +30,7 @@ class PredictedFold(FrozenModel):
     """How the models of one fold were developed."""
 
     id: FoldId = FoldId()
-    development_subjects: int
+    n_training_subjects: int
     """Number of training and validation subjects."""
     thresholds: dict[str, float]
     """{model: decision threshold}, chosen on the validation subjects."""

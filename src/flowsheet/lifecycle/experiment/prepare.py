@@ -62,21 +62,21 @@ def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) ->
 
     The stage also keeps what a served model needs to build the same columns again.
     """
-    opened = open_extract(extract)
+    cohort_extract = open_extract(extract)
     key = digest(
         {
             "version": WINDOWS_VERSION,
-            "extract": opened.fingerprint,
+            "extract": cohort_extract.fingerprint,
             "task": task.model_dump(mode="json", exclude={"name"}),
             "features": features.model_dump(mode="json", exclude={"name"}),
         }
     )
 
     def build(folder: Path) -> None:
-        tables = opened.tables()
+        tables = cohort_extract.tables()
         vocabulary = collect_vocabulary(tables)
-        variables = opened.manifest.variables
-        drugs = opened.manifest.drugs
+        variables = cohort_extract.manifest.variables
+        drugs = cohort_extract.manifest.drugs
         sequences = build_sequences(tables, task, features, variables, drugs, vocabulary)
         (folder / "sequences").mkdir()
         sequences.save(folder / "sequences")

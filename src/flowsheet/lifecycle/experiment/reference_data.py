@@ -75,19 +75,20 @@ def save_reference(
 
 def _profile_extract(model_package: ModelPackage, extract: Stage) -> Stage:
     """The profile of a whole extract, shared by all models that use the same columns."""
-    opened = open_extract(extract)
+    cohort_extract = open_extract(extract)
     choices = [
         model_package.task.model_dump(mode="json", exclude={"name"}),
         model_package.features.model_dump(mode="json"),
     ]
     columns = dict(model_package.columns)
-    key = digest([PROFILE_VERSION, WINDOWS_VERSION, opened.fingerprint, *choices, columns])
+    key = digest([PROFILE_VERSION, WINDOWS_VERSION, cohort_extract.fingerprint, *choices, columns])
 
     def build(folder: Path) -> None:
         parts = [
-            compute_profile(_sequences(model_package, tables)) for tables in iter_batches(opened)
+            compute_profile(_sequences(model_package, tables))
+            for tables in iter_batches(cohort_extract)
         ]
-        parts.append(profile_quarantine(model_package, opened))
+        parts.append(profile_quarantine(model_package, cohort_extract))
         pl.concat(parts).write_parquet(folder / "profile.parquet")
 
     return run_stage("profile", key, build)
