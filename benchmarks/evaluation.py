@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 from flowsheet.config import EvaluationConfig, TaskConfig
-from flowsheet.evaluation.bootstrap import Difference, bootstrap, bootstrap_difference
+from flowsheet.evaluation.bootstrap import Difference, bootstrap, estimate_difference
 from flowsheet.evaluation.evidence import evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.metrics import ScoredRows, get_metric
@@ -173,7 +173,7 @@ def compare_pair(seed: int, errors: tuple[float, float], resamples: int) -> dict
     a, b = simulate_pair(np.random.default_rng([seed, 77]), errors)
     draws = bootstrap({"a": a, "b": b}, metrics, resamples, seed=seed)
     return {
-        m.name: bootstrap_difference(
+        m.name: estimate_difference(
             m(a) - m(b), draws["a", m.name] - draws["b", m.name], a.n_subjects, 0.95
         )
         for m in metrics

@@ -22,7 +22,7 @@ def compare_with_champions(run_id: str, champions: list[str]) -> str:
 
     If they were not tested on the same rows, the reason why they cannot be compared.
     """
-    from flowsheet.evaluation.leaderboard import leaderboard_markdown
+    from flowsheet.evaluation.leaderboard import render_leaderboard_markdown
     from flowsheet.lifecycle.deployment.compare_models import compare_runs
 
     progress = progress_logger("compare")
@@ -32,7 +32,7 @@ def compare_with_champions(run_id: str, champions: list[str]) -> str:
         progress(f"not comparable: {error}")
         return f"Not comparable: {error.what}"
     progress(f"report {comparison.report}")
-    return leaderboard_markdown(comparison.evidence)
+    return render_leaderboard_markdown(comparison.evidence)
 
 
 @flow(name="retrain", flow_run_name="retrain-{experiment}")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowsheet.evaluation.bootstrap import (
     bootstrap,
-    bootstrap_difference,
+    estimate_difference,
     holm_adjust,
     percentile_interval,
     resample_weights,
@@ -114,19 +114,19 @@ def test_events_of_a_single_subject_give_no_interval():
 
 def test_a_model_does_not_differ_from_itself():
     draws = bootstrap({0: clustered_rows()}, METRICS_OF_ROWS, 50, 1)[0, "auroc"]
-    difference = bootstrap_difference(0.0, draws - draws, 40, 0.95)
+    difference = estimate_difference(0.0, draws - draws, 40, 0.95)
     assert (difference.low, difference.high, difference.p) == (0, 0, 1)
 
 
 def test_a_difference_without_draws_is_not_estimable():
-    assert math.isnan(bootstrap_difference(0.1, None, 40, 0.95).p)
-    assert math.isnan(bootstrap_difference(0.1, np.ones(5), 1, 0.95).p)
+    assert math.isnan(estimate_difference(0.1, None, 40, 0.95).p)
+    assert math.isnan(estimate_difference(0.1, np.ones(5), 1, 0.95).p)
 
 
 def test_the_interval_of_a_difference_excludes_zero_exactly_when_it_is_significant():
     draws = np.random.default_rng(0).normal(size=400)
     for value in np.linspace(-3, 3, 61):
-        difference = bootstrap_difference(value, draws, 30, 0.95)
+        difference = estimate_difference(value, draws, 30, 0.95)
         assert (difference.low <= 0 <= difference.high) == (difference.p >= 0.05)
 
 
@@ -167,7 +167,7 @@ def repeat_comparison(errors, times, resamples=200):
         a, b = simulate_pair(np.random.default_rng([i, 77]), errors)
         draws = bootstrap({"a": a, "b": b}, [auroc], resamples, seed=i)
         draws_of_difference = draws["a", "auroc"] - draws["b", "auroc"]
-        yield bootstrap_difference(auroc(a) - auroc(b), draws_of_difference, a.n_subjects, 0.95)
+        yield estimate_difference(auroc(a) - auroc(b), draws_of_difference, a.n_subjects, 0.95)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.evidence import Evidence, evaluate
-from flowsheet.evaluation.leaderboard import leaderboard_markdown
+from flowsheet.evaluation.leaderboard import render_leaderboard_markdown
 from tests.evaluation.conftest import CONFIG, simulate_predictions, simulate_stays
 
 WITHOUT_RESAMPLES = EvaluationConfig(name="fast", resamples=0)
@@ -133,7 +133,7 @@ def test_without_events_nothing_is_estimable(sequences, predictions):
     assert (evidence.pairs["verdict"] == "not estimable").all()
     assert evidence.curves.is_empty()
     assert evidence.metrics("accurate") == {}
-    assert "No model can be ranked by AUROC" in leaderboard_markdown(evidence)
+    assert "No model can be ranked by AUROC" in render_leaderboard_markdown(evidence)
 
 
 def test_without_scored_rows_nothing_is_estimable(sequences, predictions):

@@ -13,7 +13,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.bootstrap import holm_adjust
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
-from flowsheet.evaluation.leaderboard import describe_intervals, leaderboard_markdown
+from flowsheet.evaluation.leaderboard import describe_intervals, render_leaderboard_markdown
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.resampled_t import corrected_t_test
@@ -142,7 +142,7 @@ def test_summaries_name_the_folds_of_a_mean_difference(evidence):
     assert f"mean difference over {2 * N_FOLDS} folds +0." in summary
     assert "per stay" in pairs.filter(subset="stays")["summary"][0]
     assert "Cross-validation with 4 folds" in describe_intervals(evidence)
-    assert "means of 2 repetitions" in leaderboard_markdown(evidence)
+    assert "means of 2 repetitions" in render_leaderboard_markdown(evidence)
 
 
 def test_the_order_of_folds_does_not_matter(sequences, folds, evidence):

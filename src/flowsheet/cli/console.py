@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowsheet.cohort.extract import Extract, Manifest
-from flowsheet.evaluation.leaderboard import leaderboard_table
+from flowsheet.evaluation.leaderboard import make_leaderboard_table
 from flowsheet.tracking.run_metadata import flatten
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def print_run_summary(summary: RunSummary) -> None:
 def print_comparison(comparison: ModelComparison) -> None:
     """Print the leaderboard of compared models and the difference of each pair."""
     evidence = comparison.evidence
-    columns, *rows = leaderboard_table(evidence)
+    columns, *rows = make_leaderboard_table(evidence)
     _print_table("held-out subjects", columns, rows)
     rank = {name: i for i, name in enumerate(evidence.models)}
     pairs = evidence.pairs.filter(metric=evidence.about["metric"], subset="all")

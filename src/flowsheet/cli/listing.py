@@ -68,14 +68,14 @@ def _list_sources() -> Listing:
 
 
 def _list_metrics() -> Listing:
-    from flowsheet.evaluation.metrics import METRICS, OperatingPointMetric, name_pattern
+    from flowsheet.evaluation.metrics import METRICS, OperatingPointMetric, format_name_pattern
 
     rows = []
     for _, metric in METRICS:
         parameter = ""
         if issubclass(metric, OperatingPointMetric):
             parameter = f"{metric.parameter.name}, {metric.parameter.range}"
-        rows.append([name_pattern(metric), parameter, _first_line(metric)])
+        rows.append([format_name_pattern(metric), parameter, _first_line(metric)])
     return ["name", "parameter", "description"], rows
 
 

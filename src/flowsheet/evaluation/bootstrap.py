@@ -111,7 +111,7 @@ class Difference:
     """Two-sided p-value of no difference; NaN: not estimable."""
 
 
-def bootstrap_difference(
+def estimate_difference(
     value: float, draws: Floats | None, n_subjects: int, confidence: float
 ) -> Difference:
     """Interval and test of a difference, from its resampled values.

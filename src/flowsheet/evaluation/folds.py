@@ -32,7 +32,7 @@ class FoldPredictions:
         """The fold in an error message."""
         return f"repetition {self.id.repeat}, fold {self.id.fold}"
 
-    def row_mask(self, sequences: Sequences) -> Bools:
+    def find_rows(self, sequences: Sequences) -> Bools:
         """Which rows of all subjects belong to the held-out ones, shape (N,)."""
         return np.repeat(np.isin(sequences.subject_id, self.subjects), sequences.lengths)
 
@@ -103,7 +103,7 @@ def _by_repetition(folds: Sequence[FoldPredictions]) -> dict[int, list[FoldPredi
 
 def _pool(sequences: Sequences, folds: Sequence[FoldPredictions]) -> dict[str, ModelPredictions]:
     """The folds of one repetition."""
-    masks = [fold.row_mask(sequences) for fold in folds]
+    masks = [fold.find_rows(sequences) for fold in folds]
     pooled: dict[str, ModelPredictions] = {}
     for model in sorted(folds[0].predictions):
         p = np.zeros(sequences.rows)

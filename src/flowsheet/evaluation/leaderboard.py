@@ -22,10 +22,10 @@ SUBSET_TITLES = {
 }
 
 
-def leaderboard_table(evidence: Evidence, subset: str = ALL) -> list[list[str]]:
+def make_leaderboard_table(evidence: Evidence, subset: str = ALL) -> list[list[str]]:
     """The head and one row for each model, best first, as texts that fit a terminal."""
     rows = evidence.leaderboard.filter(pl.col("subset") == subset)
-    metrics = [get_metric(name) for name in leading_metrics(evidence, rows)]
+    metrics = [get_metric(name) for name in select_leading_metrics(evidence, rows)]
     estimates = {(row["model"], row["metric"]): row for row in rows.iter_rows(named=True)}
     lines = [["model", *(metric.label for metric in metrics)]]
     for model in evidence.models:
@@ -34,7 +34,7 @@ def leaderboard_table(evidence: Evidence, subset: str = ALL) -> list[list[str]]:
     return lines
 
 
-def leading_metrics(evidence: Evidence, rows: pl.DataFrame) -> list[str]:
+def select_leading_metrics(evidence: Evidence, rows: pl.DataFrame) -> list[str]:
     """The metrics of a short table, as far as the leaderboard's ``rows`` have them."""
     available = set(rows["metric"])
     ordered = dict.fromkeys([evidence.about["metric"], *LEADING_METRICS])
@@ -47,7 +47,7 @@ def _format_cell(estimate: dict[str, float] | None, metric: Metric) -> str:
     return format_estimate(estimate["value"], estimate["low"], estimate["high"], metric.decimals)
 
 
-def leaderboard_markdown(evidence: Evidence) -> str:
+def render_leaderboard_markdown(evidence: Evidence) -> str:
     """The headline, a table for each subset but subgroups, and a note on the intervals."""
     lines = [evidence.headline, ""]
     for subset, title in SUBSET_TITLES.items():
@@ -55,7 +55,7 @@ def leaderboard_markdown(evidence: Evidence) -> str:
             lines += [
                 f"**{title}** ({_describe_counts(evidence, subset)})",
                 "",
-                *_markdown_table(leaderboard_table(evidence, subset)),
+                *_markdown_table(make_leaderboard_table(evidence, subset)),
                 "",
             ]
     lines.append(describe_intervals(evidence))

@@ -89,7 +89,7 @@ class EvaluationResults:
         ]
         return replace(results, draws=results._resample(seed), folds=fold_scores)
 
-    def metrics_of(self, subset: Subset, model: str) -> list[Metric]:
+    def list_metrics(self, subset: Subset, model: str) -> list[Metric]:
         """The metrics that are computed for a model in a subset."""
         metrics = self._subgroup_metrics if subset.is_subgroup else self.metrics
         scored = self.scored[subset.name, model][0]
@@ -136,7 +136,7 @@ class EvaluationResults:
         task: TaskConfig | None,
     ) -> FoldScores:
         """Every metric on the held-out subjects of one fold, without subgroups."""
-        rows = fold.row_mask(sequences)
+        rows = fold.find_rows(sequences)
         values: dict[tuple[str, str, str], float] = {}
         counts: dict[str, tuple[int, int, int]] = {}
         for subset in self.subsets:
@@ -145,7 +145,7 @@ class EvaluationResults:
             held_out = subset.intersect(rows)
             for model in self.models:
                 scored = score_rows(sequences, held_out, predictions[model], self.config, task)
-                for metric in self.metrics_of(subset, model):
+                for metric in self.list_metrics(subset, model):
                     values[subset.name, model, metric.name] = metric(scored)
                 counts[subset.name] = scored.counts
         return FoldScores(fold.id, len(fold.subjects), fold.n_training_subjects, values, counts)
@@ -162,9 +162,9 @@ class EvaluationResults:
         """The models' names, sorted."""
         return sorted({model for _, model in self.scored})
 
-    def mean_value(self, subset: str, model: str, metric: Metric) -> float:
+    def compute_mean(self, subset: str, model: str, metric: Metric) -> float:
         """The value of a metric, the mean over repetitions."""
-        return float(np.mean([cached_value(metric, rows) for rows in self.scored[subset, model]]))
+        return float(np.mean([compute_cached(metric, rows) for rows in self.scored[subset, model]]))
 
     def stays(self, model: str) -> Iterator[ScoredRows]:
         """The scored stays of each repetition."""
@@ -176,7 +176,7 @@ class EvaluationResults:
 
         def sort_key(model: str) -> tuple[bool, float, str]:
             is_applicable = metric.is_applicable(self.scored[ALL, model][0])
-            value = self.mean_value(ALL, model, metric) if is_applicable else math.nan
+            value = self.compute_mean(ALL, model, metric) if is_applicable else math.nan
             badness = 0.0 if math.isnan(value) else _badness(metric, value)
             return math.isnan(value), badness, model
 
@@ -194,6 +194,6 @@ def _badness(metric: Metric, value: float) -> float:
     return -value if metric.larger_is_better else value
 
 
-def cached_value(metric: Metric, rows: ScoredRows) -> float:
+def compute_cached(metric: Metric, rows: ScoredRows) -> float:
     """The value of a metric, computed once."""
     return rows.cached(f"value of {metric.name}", lambda: metric(rows))

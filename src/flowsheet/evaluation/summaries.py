@@ -76,7 +76,9 @@ def format_p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def estimate_parts(value: float, low: float, high: float, decimals: int) -> tuple[str, str]:
+def format_value_and_interval(
+    value: float, low: float, high: float, decimals: int
+) -> tuple[str, str]:
     """A value and its interval as texts.
 
     Args:
@@ -108,7 +110,7 @@ def format_estimate(value: float, low: float, high: float, decimals: int) -> str
         high: upper limit of the interval.
         decimals: number of decimals shown.
     """
-    return " ".join(part for part in estimate_parts(value, low, high, decimals) if part)
+    return " ".join(part for part in format_value_and_interval(value, low, high, decimals) if part)
 
 
 def write_headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> str:

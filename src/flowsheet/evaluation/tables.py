@@ -12,13 +12,13 @@ import polars as pl
 
 from flowsheet.evaluation.bootstrap import (
     Difference,
-    bootstrap_difference,
+    estimate_difference,
     holm_adjust,
     percentile_interval,
 )
 from flowsheet.evaluation.metrics import Metric
 from flowsheet.evaluation.resampled_t import corrected_t_test
-from flowsheet.evaluation.results import EvaluationResults, cached_value
+from flowsheet.evaluation.results import EvaluationResults, compute_cached
 from flowsheet.evaluation.summaries import PairComparison
 
 LEADERBOARD: dict[str, pl.DataType] = {
@@ -76,7 +76,7 @@ def make_leaderboard(results: EvaluationResults, models: Sequence[str]) -> pl.Da
         _leaderboard_row(results, subset.name, model, metric)
         for subset in results.subsets
         for model in models
-        for metric in results.metrics_of(subset, model)
+        for metric in results.list_metrics(subset, model)
     ]
     return pl.DataFrame(rows, schema=LEADERBOARD, orient="row")
 
@@ -85,7 +85,7 @@ def _leaderboard_row(
     results: EvaluationResults, subset: str, model: str, metric: Metric
 ) -> tuple[object, ...]:
     scored = results.scored[subset, model][0]
-    value = results.mean_value(subset, model, metric)
+    value = results.compute_mean(subset, model, metric)
     draws = results.draws.get(((subset, model), metric.name))
     low, high = percentile_interval(draws, results.config.confidence)
     reason = scored.reason_not_estimable
@@ -110,13 +110,13 @@ def make_fold_table(results: EvaluationResults) -> pl.DataFrame:
             subset.name,
             model,
             metric.name,
-            cached_value(metric, scored),
+            compute_cached(metric, scored),
             *scored.counts,
         )
         for subset in results.subsets
         for model in results.models
         for repeat, scored in enumerate(results.scored[subset.name, model])
-        for metric in results.metrics_of(subset, model)
+        for metric in results.list_metrics(subset, model)
         if results.folds and not subset.is_subgroup
     ]
     return pl.DataFrame(by_fold + pooled, schema=FOLDS, orient="row")
@@ -152,7 +152,7 @@ def compare_pairs(results: EvaluationResults, models: Sequence[str]) -> pl.DataF
         if subset.is_subgroup:
             continue
         for metric in metrics:
-            applicable = [m for m in models if metric in results.metrics_of(subset, m)]
+            applicable = [m for m in models if metric in results.list_metrics(subset, m)]
             parts.append(_compare_by_metric(results, subset.name, metric, applicable))
     return pl.concat(parts)
 
@@ -161,7 +161,7 @@ def _compare_by_metric(
     results: EvaluationResults, subset: str, metric: Metric, models: Sequence[str]
 ) -> pl.DataFrame:
     pairs = list(itertools.combinations(models, 2))
-    differences = [_estimate_difference(results, subset, metric, a, b) for a, b in pairs]
+    differences = [_compare_pair(results, subset, metric, a, b) for a, b in pairs]
     adjusted = holm_adjust([difference.p for difference in differences])
     alpha = 1 - results.config.confidence
     rows = []
@@ -174,7 +174,7 @@ def _compare_by_metric(
     return pl.DataFrame(rows, schema=PAIRS, orient="row")
 
 
-def _estimate_difference(
+def _compare_pair(
     results: EvaluationResults, subset: str, metric: Metric, a: str, b: str
 ) -> Difference:
     """Model a minus model b: over random folds where there are some, else by resamples."""
@@ -185,9 +185,9 @@ def _estimate_difference(
             for fold in results.folds
         ]
         return corrected_t_test(np.array(by_fold), results.test_to_training, confidence)
-    value = results.mean_value(subset, a, metric) - results.mean_value(subset, b, metric)
+    value = results.compute_mean(subset, a, metric) - results.compute_mean(subset, b, metric)
     draws_a = results.draws.get(((subset, a), metric.name))
     draws_b = results.draws.get(((subset, b), metric.name))
     draws = None if draws_a is None or draws_b is None else draws_a - draws_b
     n_subjects = results.scored[subset, a][0].n_subjects_with_rows
-    return bootstrap_difference(value, draws, n_subjects, confidence)
+    return estimate_difference(value, draws, n_subjects, confidence)

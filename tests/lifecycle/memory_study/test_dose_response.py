@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.memory_study.dose_response import (
+    compute_old_dose_effects,
     estimate_dose_response,
-    old_dose_effects,
     sample_long_stays,
 )
 from flowsheet.models.base import MODELS, Context, Model
@@ -117,7 +117,9 @@ def test_only_old_doses_count_as_old():
     x = np.zeros_like(stays.x)
     x[stays.offsets[1], 0] = 2.0  # the first row of the second stay
     curve = np.array([5.0, 5.0, 5.0, 0.5, 0.25])
-    effects = old_dose_effects(replace(stays, x=x), {"insulin": 0}, {"insulin": curve}, min_lag=3)
+    effects = compute_old_dose_effects(
+        replace(stays, x=x), {"insulin": 0}, {"insulin": curve}, min_lag=3
+    )
     expected = 2 * (0.5 + 0.25) / stays.lengths[1]
     assert effects.tolist() == pytest.approx([0, expected, 0])
 

@@ -1,9 +1,9 @@
 """Measures of predictive performance: one small file each, found by name."""
 
 from flowsheet.evaluation.metrics._catalog import (
+    format_name_pattern,
     get_metric,
     list_families,
-    name_pattern,
     select_metrics,
 )
 from flowsheet.evaluation.metrics._operating_point import OperatingPointMetric
@@ -16,10 +16,10 @@ __all__ = [
     "OperatingPointMetric",
     "RequiredInput",
     "ScoredRows",
+    "format_name_pattern",
     "get_metric",
     "is_monitorable",
     "list_families",
     "make_score_function",
-    "name_pattern",
     "select_metrics",
 ]

@@ -91,7 +91,7 @@ def _at_operating_points(family: str, values: Sequence[float]) -> list[Operating
         ) from None
 
 
-def name_pattern(metric: type[Metric]) -> str:
+def format_name_pattern(metric: type[Metric]) -> str:
     """The name of a metric, with a placeholder for the operating point of a family."""
     if issubclass(metric, OperatingPointMetric):
         return f"{metric.family}_<percent>"

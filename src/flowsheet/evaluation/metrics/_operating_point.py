@@ -93,7 +93,7 @@ def from_percent(percent: str) -> float:
     return float(Decimal(percent.replace("_", ".")) / 100)
 
 
-def true_alerts_at_alert_rate(sample: Sample, rate: float) -> Floats:
+def count_true_alerts(sample: Sample, rate: float) -> Floats:
     """Rows with the event among the ``rate`` x N rows with the highest probabilities, shape (B,).
 
     Where the last alert falls into a group of equal probabilities, the alerts of the group are
@@ -115,7 +115,7 @@ class AlertCounts:
     n_false: Floats
 
 
-def alerts_at_sensitivity(sample: Sample, sensitivity: float) -> AlertCounts:
+def count_alerts_at_sensitivity(sample: Sample, sensitivity: float) -> AlertCounts:
     """The alerts, highest probabilities first, that find ``sensitivity`` x P of the P events.
 
     Where the last event lies inside a group of equal probabilities, the expected share of the group

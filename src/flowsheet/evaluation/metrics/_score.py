@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flowsheet.errors import UsageError
-from flowsheet.evaluation.metrics._catalog import get_metric, name_pattern
+from flowsheet.evaluation.metrics._catalog import format_name_pattern, get_metric
 from flowsheet.evaluation.metrics.base import METRICS, Metric, RequiredInput, ScoredRows
 from flowsheet.typing import AnyArray
 
@@ -24,7 +24,7 @@ def make_score_function(metric: str) -> Callable[[AnyArray, AnyArray], float]:
         UsageError: there is no such metric, or it does not rank models by probabilities alone.
     """
     if not is_monitorable(get_metric(metric)):
-        choices = [name_pattern(known) for _, known in METRICS if is_monitorable(known)]
+        choices = [format_name_pattern(known) for _, known in METRICS if is_monitorable(known)]
         raise UsageError(
             f"the metric {metric!r} cannot be monitored: "
             "it does not rank models by their probabilities",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowsheet.evaluation.metrics._operating_point import (
     SENSITIVITY,
     OperatingPointMetric,
-    alerts_at_sensitivity,
+    count_alerts_at_sensitivity,
 )
 from flowsheet.evaluation.metrics.base import METRICS, Sample, safe_divide
 from flowsheet.typing import Floats
@@ -26,4 +26,4 @@ class AlertRateAtSensitivity(OperatingPointMetric):
 
     def compute(self, sample: Sample) -> Floats:
         """Alerts over rows."""
-        return safe_divide(alerts_at_sensitivity(sample, self.value).n_alerts, sample.n_rows)
+        return safe_divide(count_alerts_at_sensitivity(sample, self.value).n_alerts, sample.n_rows)

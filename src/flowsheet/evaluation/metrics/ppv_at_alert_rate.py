@@ -7,7 +7,7 @@ import numpy as np
 from flowsheet.evaluation.metrics._operating_point import (
     ALERT_RATE,
     OperatingPointMetric,
-    true_alerts_at_alert_rate,
+    count_true_alerts,
 )
 from flowsheet.evaluation.metrics.base import METRICS, Sample, safe_divide
 from flowsheet.typing import Floats
@@ -27,6 +27,6 @@ class PpvAtAlertRate(OperatingPointMetric):
 
     def compute(self, sample: Sample) -> Floats:
         """True alerts over alerts."""
-        true_alerts = true_alerts_at_alert_rate(sample, self.value)
+        true_alerts = count_true_alerts(sample, self.value)
         ppv = safe_divide(true_alerts, self.value * sample.n_rows)
         return np.where(sample.n_positive > 0, ppv, np.nan)

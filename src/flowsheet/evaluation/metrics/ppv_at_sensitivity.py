@@ -7,7 +7,7 @@ import numpy as np
 from flowsheet.evaluation.metrics._operating_point import (
     SENSITIVITY,
     OperatingPointMetric,
-    alerts_at_sensitivity,
+    count_alerts_at_sensitivity,
 )
 from flowsheet.evaluation.metrics.base import METRICS, Sample, safe_divide
 from flowsheet.typing import Floats
@@ -28,6 +28,6 @@ class PpvAtSensitivity(OperatingPointMetric):
 
     def compute(self, sample: Sample) -> Floats:
         """True alerts over alerts."""
-        n_alerts = alerts_at_sensitivity(sample, self.value).n_alerts
+        n_alerts = count_alerts_at_sensitivity(sample, self.value).n_alerts
         ppv = safe_divide(self.value * sample.n_positive, n_alerts)
         return np.where(sample.n_negative > 0, ppv, np.nan)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowsheet.evaluation.metrics._operating_point import (
     ALERT_RATE,
     OperatingPointMetric,
-    true_alerts_at_alert_rate,
+    count_true_alerts,
 )
 from flowsheet.evaluation.metrics.base import METRICS, Sample, safe_divide
 from flowsheet.typing import Floats
@@ -25,4 +25,4 @@ class SensitivityAtAlertRate(OperatingPointMetric):
 
     def compute(self, sample: Sample) -> Floats:
         """True alerts over rows with the event."""
-        return safe_divide(true_alerts_at_alert_rate(sample, self.value), sample.n_positive)
+        return safe_divide(count_true_alerts(sample, self.value), sample.n_positive)

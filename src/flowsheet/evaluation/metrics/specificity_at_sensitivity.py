@@ -5,7 +5,7 @@ from __future__ import annotations
 from flowsheet.evaluation.metrics._operating_point import (
     SENSITIVITY,
     OperatingPointMetric,
-    alerts_at_sensitivity,
+    count_alerts_at_sensitivity,
 )
 from flowsheet.evaluation.metrics.base import METRICS, Sample, safe_divide
 from flowsheet.typing import Floats
@@ -26,5 +26,5 @@ class SpecificityAtSensitivity(OperatingPointMetric):
 
     def compute(self, sample: Sample) -> Floats:
         """1 - false alerts over rows without the event."""
-        n_false = alerts_at_sensitivity(sample, self.value).n_false
+        n_false = count_alerts_at_sensitivity(sample, self.value).n_false
         return 1 - safe_divide(n_false, sample.n_negative)

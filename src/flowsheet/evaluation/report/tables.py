@@ -10,11 +10,11 @@ import polars as pl
 from markupsafe import Markup
 
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SUBSET_TITLES, leading_metrics
+from flowsheet.evaluation.leaderboard import SUBSET_TITLES, select_leading_metrics
 from flowsheet.evaluation.metrics import Metric, get_metric
 from flowsheet.evaluation.report.charts import Estimate, css_class, draw_forest, humanize
 from flowsheet.evaluation.subsets import STAYS
-from flowsheet.evaluation.summaries import estimate_parts
+from flowsheet.evaluation.summaries import format_value_and_interval
 
 N_FOREST_PLOTS = 3
 """Metrics drawn as forest plots."""
@@ -72,7 +72,7 @@ def make_leaderboards(evidence: Evidence) -> list[SubsetLeaderboard]:
 
 def _make_leaderboard(evidence: Evidence, subset: str, title: str) -> SubsetLeaderboard:
     frame = evidence.leaderboard.filter(pl.col("subset") == subset)
-    leading = [get_metric(name) for name in leading_metrics(evidence, frame)]
+    leading = [get_metric(name) for name in select_leading_metrics(evidence, frame)]
     leading_names = {metric.name for metric in leading}
     available = frame["metric"].unique(maintain_order=True).to_list()
     others = [get_metric(name) for name in available if name not in leading_names]
@@ -124,7 +124,9 @@ def make_cell(estimate: dict[str, Any] | None, metric: Metric) -> Cell:
     """A value and its interval; empty where the metric is not computed for the model."""
     if estimate is None:
         return "", ""
-    return estimate_parts(estimate["value"], estimate["low"], estimate["high"], metric.decimals)
+    return format_value_and_interval(
+        estimate["value"], estimate["low"], estimate["high"], metric.decimals
+    )
 
 
 def _draw_metric(metric: Metric, models: list[str], frame: pl.DataFrame) -> ForestPlot:

@@ -33,7 +33,7 @@ def make_environment(*folders: Path) -> Environment:
         "count": format_count,
         "seconds": format_duration,
         "fact": format_fact,
-        "name": breakable_name,
+        "name": break_name,
     }
     return environment
 
@@ -43,7 +43,7 @@ def format_count(number: int) -> str:
     return f"{number:,}"
 
 
-def breakable_name(name: str) -> Markup:
+def break_name(name: str) -> Markup:
     """A model's name that a narrow column may break after each underscore."""
     return Markup("_<wbr>").join(name.split("_"))
 

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flowsheet.config import ExperimentConfig, FrozenModel
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import leaderboard_markdown, leaderboard_table
+from flowsheet.evaluation.leaderboard import make_leaderboard_table, render_leaderboard_markdown
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import lock
@@ -207,14 +207,14 @@ def record_results(
             tracker.finish(model_run_id)
     if not run.finished:
         _record_evidence(tracker, results, run.run_id, html)
-    columns, *rows = leaderboard_table(evidence)
+    columns, *rows = make_leaderboard_table(evidence)
     return RunSummary(
         experiment=results.config.name,
         run_id=run.run_id,
         headline=evidence.headline,
         columns=columns,
         rows=rows,
-        markdown=leaderboard_markdown(evidence),
+        markdown=render_leaderboard_markdown(evidence),
         registered=registered,
         report=str(html),
         reused=[name for name, stage in results.stages.items() if stage.reused],
@@ -277,7 +277,7 @@ def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, 
         tracker.log_artifacts(run_id, results.memory.folder, "memory")
     tracker.log_artifacts(run_id, html.parent, "report")
     tracker.set_description(
-        run_id, f"{results.config.description}\n\n{leaderboard_markdown(evidence)}"
+        run_id, f"{results.config.description}\n\n{render_leaderboard_markdown(evidence)}"
     )
     tracker.close_child_runs(run_id)
     tracker.finish(run_id)

@@ -75,7 +75,7 @@ def _set_dose(sequences: Sequences, rows: Ints, column: int, amount: float) -> S
     return replace(sequences, x=x)
 
 
-def old_dose_effects(
+def compute_old_dose_effects(
     sequences: Sequences, columns: dict[str, int], curves: dict[str, Floats], min_lag: int
 ) -> Floats:
     """How strongly each stay depends on doses given ``min_lag`` steps ago or earlier.

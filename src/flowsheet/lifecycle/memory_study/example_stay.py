@@ -10,7 +10,7 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sources.simulated import true_curves
 from flowsheet.errors import UsageError
-from flowsheet.lifecycle.memory_study.dose_response import old_dose_effects
+from flowsheet.lifecycle.memory_study.dose_response import compute_old_dose_effects
 from flowsheet.lifecycle.memory_study.replicate import Replicate
 from flowsheet.lifecycle.memory_study.report_data import ExampleStay
 from flowsheet.typing import Floats, Ints32
@@ -82,7 +82,7 @@ def _choose_stay(replicate: Replicate) -> int:
         drug: curves.filter(drug=drug)["effect"].to_numpy() for drug in replicate.dose_columns
     }
     min_lag = replicate.study.gradient_lag
-    old_effects = old_dose_effects(replicate.test, replicate.dose_columns, effects, min_lag)
+    old_effects = compute_old_dose_effects(replicate.test, replicate.dose_columns, effects, min_lag)
     return int(np.argmax(old_effects))
 
 

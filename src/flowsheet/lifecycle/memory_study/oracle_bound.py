@@ -89,14 +89,14 @@ def _score_rows(sequences: Sequences, p: Floats) -> ScoredRows:
     )
 
 
-def replicate_interval(
+def estimate_mean(
     values: Sequence[float] | Floats, confidence: float
 ) -> tuple[float, float, float]:
     """Mean, and Student's interval for the mean of independent replicates.
 
     The limits are NaN with fewer than two replicates.
 
-    >>> tuple(round(v, 3) for v in replicate_interval([1.0, 2.0, 3.0], 0.95))
+    >>> tuple(round(v, 3) for v in estimate_mean([1.0, 2.0, 3.0], 0.95))
     (2.0, -0.484, 4.484)
     """
     from scipy.special import stdtrit
@@ -175,7 +175,7 @@ def _summarize(
     """Mean and intervals of a value and its draws in each replicate."""
     values = [math.nan if value is None else value for value, _ in replicates]
     draws = [replicate_draws for _, replicate_draws in replicates if replicate_draws is not None]
-    mean, replicates_low, replicates_high = replicate_interval(values, confidence)
+    mean, replicates_low, replicates_high = estimate_mean(values, confidence)
     mean_draws = np.mean(draws, axis=0) if len(draws) == len(values) else None
     low, high = percentile_interval(mean_draws, confidence)
     return {

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.lifecycle.memory_study.oracle_bound import ORACLE, replicate_interval
+from flowsheet.lifecycle.memory_study.oracle_bound import ORACLE, estimate_mean
 from flowsheet.state.json_files import read_json, write_json
 
 _FRAMES = ("effects", "responses", "gradients", "scores", "comparisons")
@@ -88,7 +88,7 @@ class MemoryReport:
             "response"
         )
         confidence = self.about["confidence"]
-        intervals = [replicate_interval(values, confidence) for values in grouped["response"]]
+        intervals = [estimate_mean(values, confidence) for values in grouped["response"]]
         columns = zip(("response", "low", "high"), zip(*intervals, strict=True), strict=True)
         return grouped.with_columns(**{name: pl.Series(values) for name, values in columns})
 
