@@ -1,4 +1,4 @@
-"""Raw tables of the simulated ward: an ingest finds the true values and excludes the data errors."""
+"""Raw tables of the simulated ward: an ingest finds the true values and excludes data errors."""
 
 import gzip
 import hashlib
