@@ -35,7 +35,8 @@ from flows.training import NOT_APPLICABLE
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.experiment import train
 from flowsheet.lifecycle.experiment.folds import FoldSpec
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.typing import Progress
 
 _POLL_SECONDS = 2.0
 _DEAD_POLLS = 3

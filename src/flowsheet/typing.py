@@ -1,7 +1,11 @@
-"""Names of array types, one for each dtype; shapes are given beside the fields and arguments."""
+"""Names of types that many modules use: arrays by dtype, and the callback for progress.
+
+Shapes are given beside the fields and arguments.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,3 +21,6 @@ Labels = NDArray[np.int8]
 Bools = NDArray[np.bool_]
 Times = NDArray[np.datetime64]
 AnyArray = NDArray[Any]
+
+Progress = Callable[[str], None]
+"""Receives one line of progress at a time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from glob import escape
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
 from flowsheet.state.locks import try_lock
 from flowsheet.state.publish import publish
+from flowsheet.typing import Progress
 
-Progress = Callable[[str], None]
 _MAX_EXAMPLES = 20
 """Failures shown in an error."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,9 +27,7 @@ from flowsheet.mimic_export.patients import Patients, make_patients, shift_episo
 from flowsheet.mimic_export.truth import TruthWriter
 from flowsheet.state.json_files import write_json
 from flowsheet.state.publish import publish
-from flowsheet.typing import Times
-
-Progress = Callable[[str], None]
+from flowsheet.typing import Progress, Times
 
 STAYS_PER_BLOCK = 100
 """Stays that are written at once; these have half a million rows."""

@@ -13,11 +13,12 @@ from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter_batches
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS
 from flowsheet.state.hashing import digest
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.model_registry import ModelVersion
+from flowsheet.typing import Progress
 
 SCORE_SCHEMA: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),

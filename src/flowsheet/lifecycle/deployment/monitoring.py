@@ -13,7 +13,7 @@ from flowsheet.config import FrozenModel, MonitoringConfig, validate_config
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.monitoring.findings import Finding, Findings, find_changes
 from flowsheet.monitoring.profile import PROFILE_VERSION, PropertyKind
 from flowsheet.monitoring.reference import Reference, mean_risk_profile, sketch_profile
@@ -24,6 +24,7 @@ from flowsheet.timestamps import local_now_text
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.monitoring_runs import record_monitoring_run
+from flowsheet.typing import Progress
 
 
 class Flag(FrozenModel):

@@ -11,10 +11,10 @@ import contextlib
 import uuid
 from collections.abc import Iterator
 
-from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock, try_lock
 from flowsheet.state.store import Store
+from flowsheet.typing import Progress
 
 KIND = "experiment"
 

@@ -14,9 +14,10 @@ from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Progress
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.protocol import SubjectTable, make_folds, train_on_all

@@ -22,7 +22,6 @@ from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.lifecycle.experiment.report import report_path, write_report
-from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.lifecycle.experiment.train import TrialCallback, load_trials, training_key
 from flowsheet.lifecycle.model_card.card import save_card
 from flowsheet.state.hashing import digest
@@ -32,6 +31,7 @@ from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.runs import ParentRun, Tracker
 from flowsheet.tracking.store import TrackerUnreachable
+from flowsheet.typing import Progress
 
 
 class RunSummary(FrozenModel):

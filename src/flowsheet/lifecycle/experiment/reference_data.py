@@ -13,7 +13,7 @@ from flowsheet.cohort.extract import QUARANTINE, Extract
 from flowsheet.cohort.schema import Tables
 from flowsheet.lifecycle.experiment.extract_batches import iter_batches
 from flowsheet.lifecycle.experiment.prepare import open_extract
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.monitoring.performance import RISK_SCHEMA
 from flowsheet.monitoring.profile import (
     PROFILE_SCHEMA,
@@ -25,7 +25,7 @@ from flowsheet.monitoring.profile import (
 from flowsheet.monitoring.reference import Reference
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
-from flowsheet.typing import Floats, Ints
+from flowsheet.typing import Floats, Ints, Progress
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.sequences import Sequences
 

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from flowsheet.config import ExperimentConfig, validate_config
 from flowsheet.lifecycle.experiment.record import RunSummary
-from flowsheet.lifecycle.experiment.stage import Progress
 from flowsheet.state.home import home
 from flowsheet.state.store import STORE
 from flowsheet.tracking.run_metadata import (
@@ -23,6 +22,7 @@ from flowsheet.tracking.run_metadata import (
     shorten_code_version,
 )
 from flowsheet.tracking.run_records import RunRecord, load_run_record
+from flowsheet.typing import Progress
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish
 from flowsheet.state.store import Store
 
-Progress = Callable[[str], None]
-"""Receives one line of progress at a time."""
 _METADATA_FILE = "stage.json"
 
 

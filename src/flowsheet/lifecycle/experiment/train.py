@@ -15,7 +15,7 @@ from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import make_score_function
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
-from flowsheet.lifecycle.experiment.stage import Progress, Stage, is_complete, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
 from flowsheet.prediction.model_package import ModelPackage
@@ -25,7 +25,7 @@ from flowsheet.state.store import Store
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult
 from flowsheet.tuning.storage import OPTUNA_URL
 from flowsheet.tuning.study import tune
-from flowsheet.typing import Floats
+from flowsheet.typing import Floats, Progress
 from flowsheet.windows.scaling import VERSION as SCALING_VERSION
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
