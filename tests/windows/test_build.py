@@ -8,8 +8,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsheet.cohort.schema import Tables
-from flowsheet.config import FeaturesConfig, TaskConfig
+from flowsheet.cohort.schema import OUTCOME_COLUMNS, Tables
+from flowsheet.config import Censor, FeaturesConfig, Response, TaskConfig
 from flowsheet.testing.tables import DRUGS, VARIABLES, random_tables
 from flowsheet.windows.build import build_sequences
 from flowsheet.windows.grid import Grid
@@ -31,6 +31,7 @@ tasks = st.sampled_from(
         TaskConfig(name="early", step_hours=1, horizon=6, censor="keep", history_lags=2),
         TaskConfig(name="same_day", horizon=0, cutoff_hours=8),
         TaskConfig(name="quarter", step_hours=6, horizon=2, response="onset", max_steps=4),
+        TaskConfig(name="ends_early", censor="competing", end_at="comfort_measures"),
     ]
 )
 
@@ -54,7 +55,16 @@ def assert_same_inputs(
 
 def assert_same(one: Sequences, other: Sequences) -> None:
     assert_same_inputs(one, other)
-    for name in ("y", "scored", "in_state", "offsets", "stay_id", "subject_id"):
+    for name in (
+        "y",
+        "scored",
+        "in_state",
+        "excluded",
+        "before_treatment",
+        "offsets",
+        "stay_id",
+        "subject_id",
+    ):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
@@ -106,6 +116,56 @@ def test_no_look_ahead(tables, other, task, pick, delay):
     past = predicted_at <= now
     changed = replace_future(tables, other, to_datetime(now), timedelta(minutes=15 * delay))
     assert_same_inputs(build(tables, task), build(changed, task), past, past)
+
+
+@EXAMPLES
+@given(random_tables(), random_tables(), tasks, st.sampled_from(["complete", "keep", "competing"]))
+def test_the_rows_of_a_state_task_do_not_depend_on_outcomes(tables, other, task, censor):
+    task = task.model_copy(update={"response": Response.state, "censor": Censor(censor)})
+    with_other_outcomes = replace(tables, episodes=other.episodes)
+    without_outcomes = replace(tables, episodes=other.episodes.clear())
+    scored = build(tables, task).scored
+    np.testing.assert_array_equal(scored, build(with_other_outcomes, task).scored)
+    np.testing.assert_array_equal(scored, build(without_outcomes, task).scored)
+
+
+@EXAMPLES
+@given(random_tables(), random_tables(), tasks, st.integers(0, 2**31))
+def test_the_rows_of_an_onset_task_depend_on_earlier_onsets_only(tables, other, task, pick):
+    task = task.model_copy(update={"response": Response.onset})
+    tables, other = (
+        replace(t, episodes=t.episodes.with_columns(present_on_admission=pl.lit(value=None)))
+        for t in (tables, other)
+    )
+    predicted_at = Grid.from_stays(tables.stays, task).predicted_at
+    now = predicted_at[pick % len(predicted_at)]
+    is_past = pl.col("onset") <= pl.lit(to_datetime(now))
+    episodes = pl.concat([tables.episodes.filter(is_past), other.episodes.filter(~is_past)])
+    changed = build(replace(tables, episodes=episodes), task)
+    rows = predicted_at <= now
+    np.testing.assert_array_equal(build(tables, task).scored[rows], changed.scored[rows])
+
+
+@EXAMPLES
+@given(random_tables(), tasks)
+def test_nothing_is_scored_after_death(tables, task):
+    sequences = build(tables, task)
+    predicted_at = Grid.from_stays(tables.stays, task).predicted_at
+    died_at = tables.stays.sort("stay_id")["died_at"].fill_null(datetime.max)
+    died_at_of_row = died_at.dt.timestamp("us").to_numpy()[sequences.row_stay]
+    assert (predicted_at <= died_at_of_row)[sequences.scored].all()
+
+
+@EXAMPLES
+@given(random_tables(), random_tables(), tasks)
+def test_what_tells_the_end_of_a_stay_is_no_input(tables, other, task):
+    """Neither death nor comfort measures change a row's inputs."""
+    columns = ["stay_id", *OUTCOME_COLUMNS, "comfort_measures_at"]
+    stays = tables.stays.drop(columns[1:]).join(
+        other.stays.select(columns), on="stay_id", how="left", maintain_order="left"
+    )
+    changed = replace(tables, stays=stays.select(tables.stays.columns))
+    assert_same_inputs(build(tables, task), build(changed, task))
 
 
 @EXAMPLES

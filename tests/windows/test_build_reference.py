@@ -40,8 +40,18 @@ def _in_hours(value):
     return (value - EPOCH).total_seconds() / 3600 if is_time else value
 
 
+def never_if_none(time):
+    return math.inf if time is None else time
+
+
 def end_of(episode):
-    return math.inf if episode["end"] is None else episode["end"]
+    return never_if_none(episode["end"])
+
+
+def onset_of(episode, stay):
+    """What was present on admission began at admission at the latest."""
+    is_present = episode["present_on_admission"]
+    return min(episode["onset"], stay["admitted_at"]) if is_present else episode["onset"]
 
 
 class Row:
@@ -107,27 +117,30 @@ class Row:
         return (exposure["dose"] or 0.0) * hours
 
     def targets(self, episodes):
-        discharged_at = self.stay["discharged_at"]
-        record_start = self.stay["observed_from"] or self.stay["admitted_at"]
+        stay = self.stay
+        record_start = stay["observed_from"] or stay["admitted_at"]
+        end = min(stay["discharged_at"], never_if_none(stay["died_at"]))
+        if self.task.end_at == "comfort_measures":
+            end = min(end, never_if_none(stay["comfort_measures_at"]))
         in_state = any(
-            episode["onset"] <= self.predicted_at < end_of(episode) for episode in episodes
+            onset_of(episode, stay) <= self.predicted_at < end_of(episode) for episode in episodes
         )
         if self.task.response == "state":
             in_window = [
                 episode
                 for episode in episodes
-                if episode["onset"] <= self.window_end and end_of(episode) > self.predicted_at
+                if onset_of(episode, stay) <= self.window_end
+                and end_of(episode) > self.predicted_at
             ]
             y = bool(in_window)
             is_at_risk = True
-            is_certain = any(episode["onset"] <= discharged_at for episode in in_window)
         else:
-            onset = min((episode["onset"] for episode in episodes), default=math.inf)
+            onset = min((onset_of(episode, stay) for episode in episodes), default=math.inf)
             y = self.predicted_at < onset <= self.window_end
-            is_at_risk = self.predicted_at < onset
-            is_certain = y and onset <= discharged_at
-        is_observed = self.task.censor == "keep" or self.window_end <= discharged_at or is_certain
-        is_present = record_start <= self.predicted_at <= discharged_at
+            is_new = not any(episode["present_on_admission"] for episode in episodes)
+            is_at_risk = self.predicted_at < onset and is_new
+        is_observed = self.task.censor == "keep" or self.window_end <= end
+        is_present = record_start <= self.predicted_at <= end
         return y, is_at_risk and is_observed and is_present, in_state
 
     def history(self, episodes, lag):
@@ -137,8 +150,10 @@ class Row:
         end = min(self.t(self.k - lag), self.predicted_at)
         known = [episode for episode in episodes if episode["known_at"] <= self.predicted_at]
         if self.task.response == "onset":
-            return any(start < episode["onset"] <= end for episode in known)
-        return any(episode["onset"] <= end and end_of(episode) > start for episode in known)
+            return any(start < onset_of(episode, self.stay) <= end for episode in known)
+        return any(
+            onset_of(episode, self.stay) <= end and end_of(episode) > start for episode in known
+        )
 
 
 def rows_of(stay, task):
@@ -166,7 +181,8 @@ tasks = st.builds(
     step_hours=st.sampled_from([4, 24]),
     horizon=st.integers(1, 3),
     response=st.sampled_from(["state", "onset"]),
-    censor=st.sampled_from(["keep", "drop"]),
+    censor=st.sampled_from(["keep", "complete", "competing"]),
+    end_at=st.sampled_from(["discharge", "comfort_measures"]),
     history_lags=st.just(3),
 ) | st.builds(
     TaskConfig,
@@ -175,7 +191,8 @@ tasks = st.builds(
     horizon=st.just(0),
     cutoff_hours=st.sampled_from([0.25, 5, 11.75]),
     response=st.sampled_from(["state", "onset"]),
-    censor=st.sampled_from(["keep", "drop"]),
+    censor=st.sampled_from(["keep", "complete", "competing"]),
+    end_at=st.sampled_from(["discharge", "comfort_measures"]),
     history_lags=st.just(3),
 )
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.schema import OUTCOME_COLUMNS
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.errors import UsageError
 from flowsheet.testing.tables import make_tables
@@ -211,3 +213,45 @@ def test_unknown_names_are_refused_with_a_suggestion(features):
 def test_a_name_listed_twice_is_refused(features):
     with pytest.raises(UsageError, match="twice"):
         build(make_tables([{"stay_id": 1, "discharged_at": 8}]), **features)
+
+
+def names_of_features(**features):
+    config = FeaturesConfig(name="f", statics=(), time=False, **features)
+    drugs = ("norepinephrine", "vancomycin", "acyclovir", "fluconazole", "isoniazid")
+    known = list_features(config, ("hr", "lact", "gcs"), drugs, {})
+    return {feature.source for feature in known}
+
+
+def test_groups_of_drugs_can_be_excluded():
+    assert names_of_features(
+        variables=(), excluded_treatment_groups=catalogue.ANTI_INFECTIVE_GROUPS
+    ) == {"norepinephrine"}
+
+
+def test_variables_can_be_selected_by_kind():
+    assert names_of_features(treatments="none", variable_kinds=("vital",)) == {"hr"}
+    assert names_of_features(treatments="none", variable_kinds=("lab", "score")) == {"lact", "gcs"}
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"excluded_treatment_groups": ("antibiotics",)}, "treatment group 'antibiotics'"),
+        ({"variable_kinds": ("vitals",)}, "kind of variables 'vitals'"),
+        (
+            {"treatments": ("vancomycin",), "excluded_treatment_groups": ("antibiotic",)},
+            "'vancomycin' and exclude its group 'antibiotic'",
+        ),
+        ({"variables": ("lact",), "variable_kinds": ("vital",)}, "'lact'"),
+    ],
+)
+def test_contradictory_or_unknown_selections_are_refused(features, message):
+    with pytest.raises(UsageError, match=message) as error:
+        names_of_features(**features)
+    assert error.value.todo
+
+
+@pytest.mark.parametrize("column", [*OUTCOME_COLUMNS, "comfort_measures_at"])
+def test_what_tells_the_future_cannot_be_a_static(column):
+    with pytest.raises(UsageError, match=f"'{column}', which does not exist"):
+        list_features(FeaturesConfig(name="f", statics=(column,)), (), (), {})

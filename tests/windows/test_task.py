@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from flowsheet.config import TaskConfig
+from flowsheet.config import Censor, TaskConfig
 from flowsheet.testing.tables import table
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.history import build_response_history
-from flowsheet.windows.task import build_targets
+from flowsheet.windows.task import Exclusion, build_targets
 
 
 def build(hours, episodes, stay=None, **task):
@@ -73,7 +73,7 @@ def test_an_onset_at_the_prediction_time_is_not_predicted():
     assert (to_digits(targets.y), to_digits(targets.scored)) == ("10000", "10000")
 
 
-@pytest.mark.parametrize("censor", ["keep", "drop"])
+@pytest.mark.parametrize("censor", list(Censor))
 def test_rows_after_discharge_or_before_the_record_are_not_scored(censor):
     targets, _ = build(60, [{"onset": 10}], censor=censor)
     assert not targets.scored[2]  # would predict at 72
@@ -81,24 +81,93 @@ def test_rows_after_discharge_or_before_the_record_are_not_scored(censor):
     assert not targets.scored[0]  # would predict at 8
 
 
-@pytest.mark.parametrize(
-    ("episodes", "scored"),
-    [
-        ([], "1100"),  # 80 h: the windows of rows 3 and 4 extend beyond the stay
-        ([{"onset": 60}], "1110"),  # observed in (72, 80]
-        ([{"onset": 60, "end": 70}], "1100"),
-        ([{"onset": 80}], "1110"),
-        ([{"onset": 81}], "1100"),  # in the window, but after discharge
-    ],
-)
-def test_drop_keeps_windows_beyond_the_stay_only_if_the_response_was_observed(episodes, scored):
-    targets, _ = build(80, episodes, censor="drop")
+@pytest.mark.parametrize("censor", ["complete", "competing"])
+@pytest.mark.parametrize("onset", [None, 60, 80, 81])
+def test_windows_beyond_the_stay_are_not_scored_whatever_their_outcome(censor, onset):
+    episodes = [] if onset is None else [{"onset": onset}]
+    targets, _ = build(80, episodes, censor=censor)
+    assert to_digits(targets.scored) == "1100"  # row 3 has the window (72, 96]
+
+
+def test_a_window_that_ends_at_discharge_is_complete():
+    targets, _ = build(72, [], censor="complete")
+    assert to_digits(targets.scored) == "110"
+
+
+def test_the_rest_of_a_step_that_the_stay_does_not_outlast_is_incomplete():
+    same_day = {"horizon": 0, "cutoff_hours": 8}
+    targets, _ = build(40, [{"onset": 35}], **same_day, censor="complete")
+    assert to_digits(targets.scored) == "10"  # the window (32, 48] is cut at 40
+    targets, _ = build(40, [], **same_day, censor="keep")
+    assert to_digits(targets.scored) == "11"
+
+
+@pytest.mark.parametrize(("died_at", "scored"), [(None, "1111"), (95, "1110"), (72, "1110")])
+def test_nothing_is_scored_after_death(died_at, scored):
+    targets, _ = build(96, [{"onset": 80}], stay={"died_at": died_at})
     assert to_digits(targets.scored) == scored
 
 
-def test_a_window_that_ends_at_discharge_is_observed_completely():
-    targets, _ = build(72, [], censor="drop")
-    assert to_digits(targets.scored) == "110"
+def test_a_window_that_death_cuts_is_incomplete():
+    targets, _ = build(96, [], stay={"died_at": 60}, censor="complete")
+    assert to_digits(targets.scored) == "1000"
+
+
+def test_comfort_measures_end_the_questions_where_the_task_says_so():
+    stay = {"comfort_measures_at": 50}
+    assert to_digits(build(96, [], stay=stay)[0].scored) == "1111"
+    ended, _ = build(96, [], stay=stay, end_at="comfort_measures")
+    assert to_digits(ended.scored) == "1100"
+    ended, _ = build(96, [], stay=stay, end_at="comfort_measures", censor="complete")
+    assert to_digits(ended.scored) == "1000"
+    unknown, _ = build(96, [], end_at="comfort_measures")
+    assert to_digits(unknown.scored) == "1111"
+
+
+ARRIVES_IN_SHOCK = {"onset": 1, "end": 60, "known_at": 7, "present_on_admission": True}
+
+
+def test_what_was_present_on_admission_is_a_state_from_the_first_row_on():
+    targets, history = build(5, [ARRIVES_IN_SHOCK], step_hours=0.5, horizon=1)
+    assert to_digits(targets.in_state) == "1" * 10  # also at 0.5 h, before the charted onset
+    assert to_digits(targets.y) == "1" * 10
+    assert targets.scored.all()
+    assert history[:, 0].sum() == 0  # not known before 7 h
+
+
+@pytest.mark.parametrize("later", [[], [{"onset": 80, "present_on_admission": False}]])
+def test_onset_tasks_leave_out_stays_with_the_response_on_admission(later):
+    targets, _ = build(120, [ARRIVES_IN_SHOCK, *later], response="onset")
+    assert not targets.scored.any()
+    assert set(targets.excluded) == {Exclusion.present_on_admission}
+
+
+@pytest.mark.parametrize("flag", [False, None])
+def test_a_stay_stays_in_the_risk_set_where_presence_on_admission_is_not_recorded(flag):
+    episode = {"onset": 60, "present_on_admission": flag}
+    targets, _ = build(120, [episode], response="onset")
+    assert to_digits(targets.scored) == "11000"
+
+
+def test_a_row_has_the_first_reason_that_excludes_it():
+    stay = {"comfort_measures_at": 80, "died_at": 130}
+    targets, _ = build(
+        144,
+        [{"onset": 30}],
+        stay=stay,
+        response="onset",
+        censor="complete",
+        end_at="comfort_measures",
+    )
+    names = [Exclusion(code).name for code in targets.excluded]
+    assert names == [
+        "none",
+        "after_onset",
+        "after_onset",
+        "after_comfort_measures",
+        "after_comfort_measures",
+        "outside_stay",
+    ]
 
 
 def test_history_contains_earlier_steps_as_far_as_they_are_known():

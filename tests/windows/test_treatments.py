@@ -116,3 +116,24 @@ def test_only_the_selected_columns_are_built():
 def test_a_column_listed_twice_is_refused():
     with pytest.raises(UsageError, match="twice"):
         TreatmentFeatures(FeaturesConfig(name="f", treatment_columns=("dose", "dose")), ["insulin"])
+
+
+@pytest.mark.parametrize(
+    ("exposure", "expected"),
+    [
+        ({"drug": "vancomycin", "start": 5}, [1, 0, 0, 0]),
+        ({"drug": "vancomycin", "start": 8, "known_at": 8}, [1, 0, 0, 0]),  # at the prediction
+        ({"drug": "vancomycin", "start": 5, "known_at": 10}, [1, 1, 0, 0]),  # charted late
+        ({"drug": "vancomycin", "start": 10, "known_at": 3}, [0, 0, 0, 0]),  # ordered ahead
+        ({"drug": "acyclovir", "start": -4}, [0, 0, 0, 0]),
+        ({"drug": "norepinephrine", "start": 1}, [1, 1, 1, 1]),
+    ],
+)
+def test_rows_before_treatment_know_of_no_anti_infective(exposure, expected):
+    exposure = {"stay_id": 2, "end": exposure["start"], **exposure}
+    stays = [{"stay_id": stay, "discharged_at": 16} for stay in (1, 2)]
+    tables = make_tables(stays, treatments=[exposure, {**exposure, "stay_id": 9}])
+    task = TaskConfig(name="t", step_hours=4)
+    features = FeaturesConfig(name="f", treatments="none")
+    sequences = build_sequences(tables, task, features, (), (), collect_vocabulary(tables))
+    assert sequences.before_treatment.tolist() == [True] * 4 + [bool(n) for n in expected]

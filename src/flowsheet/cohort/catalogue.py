@@ -21,6 +21,9 @@ from flowsheet.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 
+ANTI_INFECTIVE_GROUPS = ("antibiotic", "antiviral", "antifungal", "other anti-infective")
+"""The groups of the drugs that are given against infections."""
+
 
 @dataclass(frozen=True)
 class Variable:

@@ -16,7 +16,7 @@ from flowsheet.config.models import (
     Space,
     TuningConfig,
 )
-from flowsheet.config.task import Censor, Response, TaskConfig
+from flowsheet.config.task import Censor, EndAt, Response, TaskConfig
 from flowsheet.config.validation import non_finite_keys, validate_config
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Choice",
     "CohortConfig",
     "ComputeConfig",
+    "EndAt",
     "EvaluationConfig",
     "ExperimentConfig",
     "FeaturesConfig",

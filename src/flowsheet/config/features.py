@@ -18,6 +18,9 @@ class FeaturesConfig(FrozenModel):
     name: Name
     variables: Literal["all"] | tuple[str, ...] = "all"
     """Catalogue variables; "all" takes those that the extract's manifest lists as available."""
+    variable_kinds: Literal["all"] | tuple[str, ...] = "all"
+    """Kinds of variables in the catalogue, such as ``vital``; variables of other kinds are left
+    out."""
     aggregations: tuple[Aggregation, ...] = ("last",)
     carry_forward_hours: Annotated[float, Field(ge=0)] = 48.0
     """How long a value stays valid after its measurement; 0 keeps it to its own step."""
@@ -25,6 +28,8 @@ class FeaturesConfig(FrozenModel):
     missing_indicators: bool = True
     hours_since_measured: bool = True
     treatments: Literal["all", "none"] | tuple[str, ...] = "all"
+    excluded_treatment_groups: tuple[str, ...] = ()
+    """Groups of drugs in the catalogue, such as ``antibiotic``, that are no inputs."""
     treatment_columns: tuple[TreatmentColumn, ...] = Field(
         default=("on", "dose", "since"), min_length=1
     )

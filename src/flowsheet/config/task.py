@@ -20,12 +20,23 @@ class Response(StrEnum):
 
 
 class Censor(StrEnum):
-    """How to label a row whose target window reaches beyond the end of the stay."""
+    """What becomes of a row whose target window outlasts the stay; never by its outcome."""
 
+    complete = "complete"
+    """It is not scored: only windows that were observed to their end count."""
     keep = "keep"
-    """The rest of the window counts as free of the event."""
-    drop = "drop"
-    """The row leaves the risk set, unless the event is seen in the part that was observed."""
+    """It is scored: what was not observed counts as free of the event."""
+    competing = "competing"
+    """It is not scored, and rows with a complete window stand for it: metrics weight them by the
+    inverse probability that the window is complete."""
+
+
+class EndAt(StrEnum):
+    """The event after which no more predictions are asked for; death always ends them."""
+
+    discharge = "discharge"
+    comfort_measures = "comfort_measures"
+    """Discharge, or if earlier the limitation of care to comfort measures, where recorded."""
 
 
 class TaskConfig(FrozenModel):
@@ -38,7 +49,8 @@ class TaskConfig(FrozenModel):
     """Steps ahead; 0 is "the rest of this step, after the cut-off"."""
     cutoff_hours: Annotated[float, Field(gt=0)] | None = None
     """Hours into the step at which a same-step prediction is made; only with horizon 0."""
-    censor: Censor = Censor.drop
+    censor: Censor = Censor.complete
+    end_at: EndAt = EndAt.discharge
     history_lags: Annotated[int, Field(ge=0, le=64)] = 7
     """How many of the patient's own past responses are offered as model inputs."""
     max_steps: Annotated[int, Field(ge=1)] | None = None

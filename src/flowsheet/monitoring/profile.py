@@ -67,10 +67,12 @@ def profile_features(features: FeaturesConfig) -> FeaturesConfig:
     return FeaturesConfig(
         name="profile",
         variables=features.variables,
+        variable_kinds=features.variable_kinds,
         aggregations=("mean",),
         missing_indicators=True,
         hours_since_measured=False,
         treatments=features.treatments,
+        excluded_treatment_groups=features.excluded_treatment_groups,
         treatment_columns=("on",),
         statics=tuple(dict.fromkeys((*features.statics, *NUMERIC))),
         time=False,

@@ -126,6 +126,9 @@ def _stay(draw: st.DrawFn, stay_id: int, max_hours: int) -> Row:
     length = draw(_hours(_QUARTER, max_hours))
     unobserved = draw(st.none() | _hours(0, length - _QUARTER))
     in_hospital = draw(st.none() | _hours(0, 30))
+    until_death = draw(st.none() | _hours(-20, 50))
+    died = None if until_death is None else max(0.0, length + until_death) + admitted
+    until_comfort_measures = draw(st.none() | _hours(0, length))
     return {
         "stay_id": stay_id,
         "subject_id": draw(st.integers(1, 3)),
@@ -134,6 +137,11 @@ def _stay(draw: st.DrawFn, stay_id: int, max_hours: int) -> Row:
         "admitted_at": admitted,
         "observed_from": None if unobserved is None else admitted + unobserved,
         "discharged_at": admitted + length,
+        "died_at": died,
+        "hospital_death": None if until_death is None else until_death <= 0,
+        "comfort_measures_at": (
+            None if until_comfort_measures is None else admitted + until_comfort_measures
+        ),
         "age": draw(st.none() | st.floats(18, 90)),
         "weight_kg": draw(st.none() | st.floats(40, 140)),
         "sex": draw(st.sampled_from([None, "F", "M"])),
@@ -174,7 +182,11 @@ def _treatment(draw: st.DrawFn, stay: Row, names: tuple[str, ...]) -> Row:
 def _episodes(draw: st.DrawFn, stay: Row) -> list[Row]:
     times = sorted(draw(st.lists(_near(stay), max_size=4, unique=True)))
     ends = [*times[1::2], None]  # only the last episode may be without an end
-    return [
+    episodes: list[Row] = [
         {"stay_id": stay["stay_id"], "onset": onset, "end": end, "known_at": onset + draw(_DELAY)}
         for onset, end in zip(times[::2], ends, strict=False)
+    ]
+    is_present_on_admission = draw(st.sampled_from([None, False, True]))
+    return [{**row, "present_on_admission": is_present_on_admission} for row in episodes[:1]] + [
+        {**row, "present_on_admission": False} for row in episodes[1:]
     ]

@@ -15,11 +15,11 @@ from flowsheet.windows.history import build_response_history
 from flowsheet.windows.sequences import Feature, Sequences
 from flowsheet.windows.statics import StaticFeatures, TimeFeatures, Vocabulary, collect_vocabulary
 from flowsheet.windows.task import build_targets
-from flowsheet.windows.treatments import TreatmentFeatures
+from flowsheet.windows.treatments import TreatmentFeatures, find_rows_before_treatment
 
 __all__ = ["VERSION", "build_sequences", "collect_vocabulary", "list_features"]
 
-VERSION = 1
+VERSION = 2
 """Increase it when the same tables and configuration give other numbers.
 
 Cached windows of another version are built again.
@@ -122,6 +122,8 @@ def build_sequences(  # noqa: PLR0917 - the choices, then the columns that they 
         stay_id=grid.stay_id,
         subject_id=grid.subject_id,
         features=tuple(feature for block in blocks for feature in block.features),
+        excluded=targets.excluded,
+        before_treatment=find_rows_before_treatment(grid, tables.treatments),
     )
 
 

@@ -27,6 +27,7 @@ from typing import Protocol, get_args
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import Tables
 from flowsheet.cohort.time_grid import HOUR, microseconds
 from flowsheet.config import Aggregation, FeaturesConfig
@@ -99,7 +100,7 @@ class VariableFeatures:
     """Charted variables: aggregations, missing indicators, hours since measured."""
 
     def __init__(self, config: FeaturesConfig, variables: Sequence[str]) -> None:
-        self.variables = select_names("variable", config.variables, variables)
+        self.variables = _select_variables(config, variables)
         select_names("variable", tuple(config.carry_forward_by_variable), variables)
         select_names("aggregation", config.aggregations, get_args(Aggregation))
         self.config = config
@@ -144,6 +145,24 @@ class VariableFeatures:
         values = np.append(events.value, np.nan).astype(np.float32)[filled]
         values[age > np.maximum(self.limit, grid.step - 1)] = np.nan
         return values
+
+
+def _select_variables(config: FeaturesConfig, variables: Sequence[str]) -> tuple[str, ...]:
+    """The variables that the configuration selects, of the kinds that it selects."""
+    kind_of_variable = {known.name: known.kind for known in catalogue.variables().values()}
+    all_kinds = sorted(set(kind_of_variable.values()))
+    kinds = select_names("kind of variables", config.variable_kinds, all_kinds)
+    selected = select_names("variable", config.variables, variables)
+    if config.variable_kinds == "all":
+        return selected
+    others = [name for name in selected if kind_of_variable.get(name) not in kinds]
+    if others and config.variables != "all":
+        raise UsageError(
+            f"the features list the variable {others[0]!r}, which is not of the kinds "
+            f"{', '.join(kinds)}",
+            todo="remove the variable from variables, or add its kind to variable_kinds",
+        )
+    return tuple(name for name in selected if name not in others)
 
 
 class _CellAggregates:

@@ -10,6 +10,10 @@ it, t(k-1) + cutoff. The *cell* of the row is (p(k-1), p(k)], so that no time be
 is lost; the cell of the first row has no lower limit, and includes what was known before the record
 starts. An event belongs to the cell of max(time, known_at), the earliest one that could use it.
 
+Predictions are asked for until the end of the stay: discharge or, if earlier, death; with the task's
+``end_at: comfort_measures`` also until care is limited to them. Rows exist until discharge, so that
+neither the rows nor their inputs depend on what is only known afterwards.
+
 All arithmetic is in whole microseconds; no boundary depends on rounding.
 """
 
@@ -30,7 +34,7 @@ from flowsheet.cohort.time_grid import (
     microseconds,
     row_offsets,
 )
-from flowsheet.config import TaskConfig
+from flowsheet.config import EndAt, TaskConfig
 from flowsheet.typing import Ints
 
 
@@ -45,6 +49,8 @@ class Grid(TimeGrid):
 
     subject_id: Ints  # (S,)
     record_start: Ints  # (S,)
+    ended: Ints  # (S,) discharge or, if earlier, death
+    comfort_measures: Ints  # (S,) NEVER where they do not end the questions of the task
     first: Ints  # (S,) k of the first row
     step: int
     shift: int
@@ -72,6 +78,9 @@ class Grid(TimeGrid):
         discharged = microseconds(stays["discharged_at"])
         observed = microseconds(stays["observed_from"])
         record_start = np.maximum(admitted, np.where(observed == NEVER, admitted, observed))
+        comfort_measures = microseconds(stays["comfort_measures_at"])
+        if task.end_at is not EndAt.comfort_measures:
+            comfort_measures = np.full_like(comfort_measures, NEVER)
         first = (record_start - admitted) // step + 1
         lengths = np.maximum(ceil_div(discharged - admitted, step) - first + 1, 0)
         if task.max_steps is not None:
@@ -85,6 +94,8 @@ class Grid(TimeGrid):
             admitted=admitted[has_rows],
             record_start=record_start[has_rows],
             discharged=discharged[has_rows],
+            ended=np.minimum(discharged, microseconds(stays["died_at"]))[has_rows],
+            comfort_measures=comfort_measures[has_rows],
             first=first[has_rows],
             offsets=row_offsets(lengths[has_rows]),
         )
@@ -134,6 +145,8 @@ class Grid(TimeGrid):
             admitted=self.admitted[stays],
             record_start=self.record_start[stays],
             discharged=self.discharged[stays],
+            ended=self.ended[stays],
+            comfort_measures=self.comfort_measures[stays],
             first=self.first[stays],
             offsets=self.offsets[low : high + 1] - self.offsets[low],
         )

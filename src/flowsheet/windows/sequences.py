@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,7 @@ import numpy as np
 
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import Bools, Floats32, Ints, Ints32, Labels
+from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints, Ints32, Labels
 
 FeatureKind = Literal["value", "missing", "since", "treatment", "static", "time"]
 
@@ -44,6 +45,12 @@ class Sequences:
     stay_id: Ints  # (S,)
     subject_id: Ints  # (S,)
     features: tuple[Feature, ...]
+    excluded: Labels | None = None
+    """(N,) why the row is not scored, an ``Exclusion`` of the module task; None: not known."""
+    before_treatment: Bools | None = None
+    """(N,) no anti-infective exposure is known at the prediction; None: not known."""
+    weight: Floats | None = None
+    """(N,) how many rows the row stands for in metrics, see the module censoring; None: one."""
 
     def __len__(self) -> int:
         """The number of stays."""
@@ -74,7 +81,7 @@ class Sequences:
         lengths = self.lengths[position]
         offsets = row_offsets(lengths)
         rows = np.repeat(self.offsets[position] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        per_row = {name: getattr(self, name)[rows] for name in _PER_ROW}
+        per_row = {name: array[rows] for name, array in self._arrays(_PER_ROW).items()}
         return replace(
             self,
             **per_row,
@@ -89,8 +96,8 @@ class Sequences:
 
     def save(self, folder: Path) -> None:
         """Write each array as ``.npy`` and the features as JSON into an existing folder."""
-        for name in _ARRAYS:
-            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        for name, array in self._arrays(_ARRAYS).items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
         features = [[feature.name, feature.kind, feature.source] for feature in self.features]
         write_json(folder / "features.json", features)
 
@@ -100,10 +107,17 @@ class Sequences:
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in _ARRAYS
+            if name not in _OPTIONAL or (folder / f"{name}.npy").exists()
         }
         features = tuple(Feature(*columns) for columns in read_json(folder / "features.json"))
         return cls(**arrays, features=features)
 
+    def _arrays(self, names: Iterable[str]) -> dict[str, AnyArray]:
+        """The arrays of these names that the sequences have."""
+        arrays = {name: getattr(self, name) for name in names}
+        return {name: array for name, array in arrays.items() if array is not None}
 
-_PER_ROW = ("x", "y", "scored", "in_state", "history", "step")
+
+_OPTIONAL = ("excluded", "before_treatment", "weight")
+_PER_ROW = ("x", "y", "scored", "in_state", "history", "step", *_OPTIONAL)
 _ARRAYS = tuple(field.name for field in fields(Sequences) if field.name != "features")

@@ -2,33 +2,45 @@
 
 The target window of the row of step k is (p(k), t(k + horizon)]: everything after the prediction up
 to the end of the horizon; with horizon 0 it is the rest of the step after the cut-off. An episode
-covers the half-open time [onset, end); a null end means that it continues after the record.
+covers the half-open time [onset, end); a null end means that it continues after the record, and an
+episode that was present on admission covers the time from admission on.
 
 ``response: state``
     y(k) = 1 when some episode has onset <= end of the window and end > p(k): septic at some time in
     the window.
 ``response: onset``
-    y(k) = 1 when the *first* onset of the stay is in the window. Rows with p(k) at or after the
-    first onset leave the risk set.
+    y(k) = 1 when the *first* onset of the stay is in the window.
 ``in_state``
     Some episode has onset <= p(k) < end. This is the truth, not what was known; it describes rows
     and is not an input.
 
-A row is ``scored`` when it is in the risk set and its target counts as observed:
+A row is ``scored`` unless one of these reasons excludes it, in this order (``Exclusion``):
 
-- never where p(k) is after discharge (the last, partial step of a stay) or before the record starts
-  (a cut-off earlier than ``observed_from``), as there is no patient to predict for;
-- with ``censor: keep`` always otherwise. The part of the window after discharge counts as free of
-  the event unless the onset of an episode was recorded there (PhysioNet 2019 labels onsets up to 6
-  h after the last row);
-- with ``censor: drop`` where the window ends before or at discharge, or where y(k) = 1 is certain
-  at discharge already (by an episode with onset <= discharged_at). An onset after discharge, inside
-  a window that extends beyond the stay, does not count as observed.
+``outside_stay``
+    p(k) is before the record starts (a cut-off earlier than ``observed_from``), or after discharge
+    or death (the last, partial step of a stay): there is no patient to predict for.
+``after_comfort_measures``
+    p(k) is after care was limited to comfort measures; only with ``end_at: comfort_measures``.
+``present_on_admission``
+    The patient came with the response (``response: onset`` only). Such a stay has no onset to
+    predict, and is no control either: all its rows are excluded. Where a source does not record
+    what was present on admission, no stay is excluded for it.
+``after_onset``
+    p(k) is at or after the first onset (``response: onset`` only).
+``incomplete_window``
+    The window outlasts the stay, or the questions; not with ``censor: keep``, which labels the part
+    of the window after the stay as free of the event unless the onset of an episode was recorded
+    there (PhysioNet 2019 labels onsets up to 6 h after the last row).
+
+So whether a row is scored never depends on what happens in its window. With ``response: state`` it
+does not depend on episodes at all; with ``response: onset`` only on those that began at or before
+p(k), or were there on admission.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import IntEnum
 
 import numpy as np
 import polars as pl
@@ -44,31 +56,52 @@ class Episodes:
     """E episodes of the stays of a grid; times in microseconds."""
 
     stay: Ints  # (E,) position of the stay
-    onset: Ints
+    onset: Ints  # at admission at the latest, where present on admission
     end: Ints  # NEVER where it continues after the record
     known_at: Ints
+    present_on_admission: Bools  # False where it is not recorded
 
     @classmethod
     def from_table(cls, grid: Grid, episodes: pl.DataFrame) -> Episodes:
         """The episodes of the stays that have rows, sorted by stay and onset."""
         stay = grid.positions(episodes["stay_id"].to_numpy())
-        onset = microseconds(episodes["onset"])
+        episodes = episodes.filter(stay >= 0)
+        stay = stay[stay >= 0]
+        is_present = episodes["present_on_admission"].fill_null(value=False).to_numpy()
+        charted_onset = microseconds(episodes["onset"])
+        at_admission = np.minimum(charted_onset, grid.admitted[stay])
+        onset = np.where(is_present, at_admission, charted_onset)
         end = microseconds(episodes["end"])
         known_at = microseconds(episodes["known_at"])
         order = np.lexsort((known_at, end, onset, stay))
-        return cls(stay, onset, end, known_at).select(order[stay[order] >= 0])
+        return cls(stay, onset, end, known_at, is_present).select(order)
 
     def select(self, episodes: Bools | Ints) -> Episodes:
         """The episodes of a mask or at positions."""
         return Episodes(
-            self.stay[episodes], self.onset[episodes], self.end[episodes], self.known_at[episodes]
+            self.stay[episodes],
+            self.onset[episodes],
+            self.end[episodes],
+            self.known_at[episodes],
+            self.present_on_admission[episodes],
         )
 
     def first_onsets(self) -> Episodes:
         """The first episode of each stay, shortened to its onset: end = onset."""
         is_first = np.append(True, self.stay[1:] != self.stay[:-1])[: len(self.stay)]
         first = self.select(is_first)
-        return Episodes(first.stay, first.onset, first.onset, first.known_at)
+        return replace(first, end=first.onset)
+
+
+class Exclusion(IntEnum):
+    """Why a row is not scored: the first reason that applies (see the top of the module)."""
+
+    none = 0
+    outside_stay = 1
+    after_comfort_measures = 2
+    present_on_admission = 3
+    after_onset = 4
+    incomplete_window = 5
 
 
 @dataclass(frozen=True)
@@ -76,8 +109,13 @@ class Targets:
     """Targets of the N rows of a grid, each of shape (N,); defined at the top of the module."""
 
     y: Labels
-    scored: Bools
+    excluded: Labels  # an Exclusion
     in_state: Bools
+
+    @property
+    def scored(self) -> Bools:
+        """Rows without a reason to exclude them."""
+        return np.asarray(self.excluded == Exclusion.none)
 
 
 def build_targets(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Targets:
@@ -86,12 +124,18 @@ def build_targets(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Targe
     is_state = task.response is Response.state
     responses = all_episodes if is_state else all_episodes.first_onsets()
     y = _is_in_window(grid, responses, task.horizon)
-    before_discharge = responses.select(responses.onset <= grid.discharged[responses.stay])
-    y_at_discharge = _is_in_window(grid, before_discharge, task.horizon)
-    scored = _is_observed(grid, task, y_at_discharge)
+    reasons = {Exclusion.outside_stay: _is_outside_stay(grid)}
+    reasons[Exclusion.after_comfort_measures] = grid.predicted_at > grid.per_row(
+        grid.comfort_measures
+    )
     if not is_state:
-        scored &= ~_is_after_onset(grid, responses)
-    return Targets(y.astype(np.int8), scored, _is_in_state(grid, all_episodes))
+        reasons[Exclusion.present_on_admission] = _is_present_on_admission(grid, all_episodes)
+        reasons[Exclusion.after_onset] = _is_after_onset(grid, responses)
+    if task.censor is not Censor.keep:
+        reasons[Exclusion.incomplete_window] = _is_incomplete(grid, task.horizon)
+    excluded = np.select(list(reasons.values()), list(reasons), default=Exclusion.none)
+    in_state = _is_in_state(grid, all_episodes)
+    return Targets(y.astype(np.int8), excluded.astype(np.int8), in_state)
 
 
 def _is_in_window(grid: Grid, episodes: Episodes, horizon: int) -> Bools:
@@ -108,18 +152,27 @@ def _is_in_state(grid: Grid, episodes: Episodes) -> Bools:
     return grid.cover(grid.row(episodes.stay, first), grid.row(episodes.stay, stop))
 
 
+def _is_outside_stay(grid: Grid) -> Bools:
+    """Rows with p(k) before the record starts, or after discharge or death."""
+    is_before = grid.predicted_at < grid.per_row(grid.record_start)
+    return np.asarray(is_before | (grid.predicted_at > grid.per_row(grid.ended)))
+
+
+def _is_present_on_admission(grid: Grid, episodes: Episodes) -> Bools:
+    """All rows of the stays with an episode that was present on admission."""
+    is_present = np.zeros(len(grid.stay_id), np.bool_)
+    is_present[episodes.stay[episodes.present_on_admission]] = True
+    return grid.per_row(is_present)
+
+
 def _is_after_onset(grid: Grid, episodes: Episodes) -> Bools:
     """Rows with p(k) at or after the onset of an episode."""
     first = grid.cell(episodes.stay, episodes.onset)
     return grid.cover(grid.row(episodes.stay, first), grid.offsets[episodes.stay + 1])
 
 
-def _is_observed(grid: Grid, task: TaskConfig, y_at_discharge: Bools) -> Bools:
-    """Rows with a patient at p(k) and a target that counts as observed."""
-    discharged = grid.per_row(grid.discharged)
-    has_started = grid.per_row(grid.record_start) <= grid.predicted_at
-    is_present = has_started & (grid.predicted_at <= discharged)
-    if task.censor is Censor.keep:
-        return is_present
-    window_end = grid.per_row(grid.admitted) + (grid.steps + task.horizon) * grid.step
-    return is_present & ((window_end <= discharged) | y_at_discharge)
+def _is_incomplete(grid: Grid, horizon: int) -> Bools:
+    """Rows whose window ends after the stay, or after the last question."""
+    window_end = grid.per_row(grid.admitted) + (grid.steps + horizon) * grid.step
+    observed_until = np.minimum(grid.ended, grid.comfort_measures)
+    return np.asarray(window_end > grid.per_row(observed_until))

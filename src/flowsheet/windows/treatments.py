@@ -24,10 +24,13 @@ from typing import get_args
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.catalogue import ANTI_INFECTIVE_GROUPS
 from flowsheet.cohort.schema import Tables
-from flowsheet.cohort.time_grid import HOUR, microseconds
+from flowsheet.cohort.time_grid import HOUR, NEVER, microseconds
 from flowsheet.config import FeaturesConfig, TreatmentColumn
-from flowsheet.typing import Floats, Floats32, Ints
+from flowsheet.errors import UsageError
+from flowsheet.typing import Bools, Floats, Floats32, Ints
 from flowsheet.windows.features import select_names
 from flowsheet.windows.forward_fill import age_in_hours, compute_age, forward_fill, rank_arrivals
 from flowsheet.windows.grid import Grid
@@ -72,7 +75,7 @@ class TreatmentFeatures:
     """Drugs: whether they run, the dose, and the hours since they were given."""
 
     def __init__(self, config: FeaturesConfig, drugs: Sequence[str]) -> None:
-        self.drugs = select_names("drug", config.treatments, drugs)
+        self.drugs = _select_drugs(config, drugs)
         self.columns = select_names(
             "treatment column", config.treatment_columns, get_args(TreatmentColumn)
         )
@@ -100,6 +103,39 @@ class TreatmentFeatures:
                 part[:] = amount.reshape(shape)
             else:
                 part[:] = _hours_since(grid, exposures, width)
+
+
+def _select_drugs(config: FeaturesConfig, drugs: Sequence[str]) -> tuple[str, ...]:
+    """The drugs that the configuration selects, without those of the groups that it excludes."""
+    group_of_drug = {drug.name: drug.group for drug in catalogue.drugs().values()}
+    groups = sorted(set(group_of_drug.values()))
+    excluded = select_names("treatment group", config.excluded_treatment_groups, groups)
+    selected = select_names("drug", config.treatments, drugs)
+    contradictory = [drug for drug in selected if group_of_drug.get(drug) in excluded]
+    if contradictory and config.treatments != "all":
+        raise UsageError(
+            f"the features list the drug {contradictory[0]!r} and exclude its group "
+            f"{group_of_drug[contradictory[0]]!r}",
+            todo="remove the drug from treatments, or its group from excluded_treatment_groups",
+        )
+    return tuple(drug for drug in selected if drug not in contradictory)
+
+
+def find_rows_before_treatment(grid: Grid, treatments: pl.DataFrame) -> Bools:
+    """Rows at whose prediction time no exposure to an anti-infective is known, shape (N,).
+
+    Every drug of the catalogue's groups ``ANTI_INFECTIVE_GROUPS`` counts, prophylaxis included. An
+    exposure is known at ``known_at``, which may be before its start. Cultures are no part of the
+    contract.
+    """
+    groups = ANTI_INFECTIVE_GROUPS
+    drugs = [drug.name for drug in catalogue.drugs().values() if drug.group in groups]
+    exposures = treatments.filter(pl.col("drug").is_in(drugs))
+    position = grid.positions(exposures["stay_id"].to_numpy())
+    known_at = microseconds(exposures["known_at"])
+    first_known = np.full(len(grid.stay_id), NEVER)
+    np.minimum.at(first_known, position[position >= 0], known_at[position >= 0])
+    return np.asarray(grid.predicted_at < grid.per_row(first_known))
 
 
 def _hours_since(grid: Grid, exposures: Exposures, width: int) -> Floats32:

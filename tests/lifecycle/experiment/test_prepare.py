@@ -29,3 +29,38 @@ def test_a_variable_is_missing_where_none_of_its_columns_has_a_value(aggregation
     vocabulary = collect_vocabulary(tables)
     sequences = build_sequences(tables, task, features, ("hr", "lact"), (), vocabulary)
     assert summarise_windows(sequences)["missing_share"] == missing_share
+
+
+def test_the_counts_of_what_is_left_out_add_up():
+    tables = make_tables(
+        [
+            {"stay_id": 1, "subject_id": 1, "discharged_at": 20},  # ends before the first question
+            {"stay_id": 2, "subject_id": 1, "discharged_at": 96},
+            {"stay_id": 3, "discharged_at": 96},
+            {"stay_id": 4, "discharged_at": 96},
+            {"stay_id": 5, "discharged_at": 40},  # its only window is cut by discharge
+        ],
+        episodes=[
+            {"stay_id": 2, "onset": 60},
+            {"stay_id": 3, "onset": 5, "present_on_admission": True},
+            {"stay_id": 4, "onset": 10},
+        ],
+    )
+    task = TaskConfig(name="t", response="onset", end_at="comfort_measures")
+    features = FeaturesConfig(name="f", variables=())
+    sequences = build_sequences(tables, task, features, (), (), collect_vocabulary(tables))
+    summary = summarise_windows(sequences)
+    assert summary["left_out"] == {
+        "outside_stay": {"rows": 2, "stays": 1, "subjects": 0},
+        "after_comfort_measures": {"rows": 0, "stays": 0, "subjects": 0},
+        "present_on_admission": {"rows": 4, "stays": 1, "subjects": 1},
+        "after_onset": {"rows": 6, "stays": 1, "subjects": 1},
+        "incomplete_window": {"rows": 1, "stays": 1, "subjects": 1},
+    }
+    totals = {"rows": 0, "stays": 0, "subjects": 0}
+    for counts in summary["left_out"].values():
+        totals = {name: totals[name] + counts[name] for name in totals}
+    assert (summary["scored_rows"], summary["events"]) == (2, 1)
+    assert (summary["scored_stays"], summary["scored_subjects"]) == (1, 1)
+    for name in totals:
+        assert totals[name] + summary[f"scored_{name}"] == summary[name]

@@ -20,6 +20,7 @@ from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Progress
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, collect_vocabulary
+from flowsheet.windows.flow import count_left_out
 from flowsheet.windows.protocol import SubjectTable, make_folds, train_on_all
 from flowsheet.windows.sequences import Sequences
 
@@ -155,20 +156,33 @@ def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
     ]
     age_group = pl.col("age").cut(_AGE_LIMITS, labels=labels, left_closed=True)
     stays = tables.stays.select(
-        "stay_id", "sex", "unit", "site", age=age_group.cast(pl.Enum(labels))
+        "stay_id",
+        "sex",
+        "unit",
+        "site",
+        "ethnicity",
+        "insurance",
+        age=age_group.cast(pl.Enum(labels)),
     )
     return order.join(stays, on="stay_id", how="left", maintain_order="left")
 
 
 def summarise_windows(sequences: Sequences) -> dict[str, object]:
-    """Counts that describe the windows: stays, subjects, rows, events, and missing values."""
-    scored = sequences.scored
+    """Counts that describe the windows: what is scored, what is left out and why, missing values.
+
+    ``left_out`` is the flow of participants (:func:`flowsheet.windows.flow.count_left_out`).
+    """
+    scored = np.asarray(sequences.scored)
+    stays = np.unique(sequences.row_stay[scored])
     return {
         "stays": len(sequences),
         "subjects": int(np.unique(sequences.subject_id).size),
         "rows": sequences.rows,
+        "scored_stays": len(stays),
+        "scored_subjects": int(np.unique(sequences.subject_id[stays]).size),
         "scored_rows": int(scored.sum()),
         "events": int(sequences.y[scored].sum()),
+        "left_out": count_left_out(sequences),
         "features": len(sequences.features),
         "missing_share": _missing_share(sequences),
     }

@@ -8,7 +8,7 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS
 from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY
 
-GROUPS = ("antibiotic", "antiviral", "antifungal", "other anti-infective")
+GROUPS = catalogue.ANTI_INFECTIVE_GROUPS
 """Groups of drugs that the label may use; its options choose among them."""
 
 
