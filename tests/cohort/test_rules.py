@@ -16,6 +16,7 @@ from flowsheet.testing.tables import random_tables
 
 UNUSUAL = {
     pl.Int64(): [None, -1, 1, 2],
+    pl.Boolean(): [None, False, True],
     pl.Float64(): [None, float("nan"), float("inf"), -1e9, 1e9, 0.0],
     pl.String(): [None, "", "hr", "no such thing"],
     TIME: [None, dt.datetime(1900, 1, 1), dt.datetime(2000, 1, 2), dt.datetime(2200, 1, 1)],
