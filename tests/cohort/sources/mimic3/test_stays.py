@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
-from tests.cohort.mimic3_folder import SourceResult
+import polars as pl
+
+from flowsheet.cohort.sources.mimic3 import Mimic3Options
+from tests.cohort.mimic3_folder import SourceResult, raw_tables, read_folder, write_tables
 
 
 def test_stays_have_the_contracts_columns_and_their_attrition_is_counted(result: SourceResult):
@@ -24,3 +28,38 @@ def test_first_stays_and_services_can_be_selected(read_shared: Callable[..., Sou
     medical = read_shared(excluded_services=["CSURG"])
     assert medical.tables.stays["stay_id"].to_list() == [1001, 1004]
     assert medical.attrition["not under CSURG"] == 2
+
+
+def test_a_stay_ends_at_death(tmp_path: Path):
+    tables = raw_tables()
+    died_at = {"111": "2150-03-02 10:00:00", "112": "2160-01-02 18:00:00"}
+    tables["admissions"] = tables["admissions"].with_columns(
+        deathtime=pl.col("hadm_id").replace_strict(died_at, default=""),
+        hospital_expire_flag=pl.col("hadm_id").is_in(list(died_at)).cast(pl.Int8).cast(pl.String),
+        ethnicity=pl.lit("WHITE"),
+        edregtime=pl.lit(""),
+    )
+    result = read_folder(write_tables(tmp_path / "tables", tables))
+    stays = result.tables.stays
+    # The second stay of admission 112 begins after the patient's death.
+    assert stays["stay_id"].to_list() == [1001, 1002, 1004]
+    assert result.attrition["of patients alive at the start"] == 4
+    assert stays["died_at"].to_list() == [datetime(2150, 3, 2, 10), datetime(2160, 1, 2, 18), None]
+    assert stays["discharged_at"][0] == datetime(2150, 3, 2, 10)
+    assert stays["discharged_at"][1] == datetime(2160, 1, 2, 12)
+    assert stays["hospital_death"].to_list() == [True, True, False]
+    assert stays["ethnicity"].unique().to_list() == ["WHITE"]
+    assert stays["insurance"].null_count() == 3
+    latest = result.tables.events.filter(stay_id=1001)["time"].max()
+    assert latest <= datetime(2150, 3, 2, 10) + timedelta(hours=Mimic3Options().after_hours)
+
+
+def test_a_patient_arrives_with_the_emergency_department(tmp_path: Path):
+    tables = raw_tables()
+    arrival = {"111": "2150-03-01 05:00:00"}
+    tables["admissions"] = tables["admissions"].with_columns(
+        edregtime=pl.col("hadm_id").replace_strict(arrival, default="")
+    )
+    stays = read_folder(write_tables(tmp_path / "tables", tables)).tables.stays
+    assert stays["hospital_admitted_at"][0] == datetime(2150, 3, 1, 5)
+    assert stays["hospital_death"].null_count() == 4

@@ -94,10 +94,10 @@ class Mimic3(Source):
         hadm_ids = stays.table["hadm_id"].unique()
         with spill_folder() as folder:
             spill = Spill(folder, stays.table.height, self.options.stays_per_batch)
-            _read_events_and_inputs(tables, stays, self.options, log, spill)
+            given = _read_events_and_inputs(tables, stays, self.options, log, spill)
             orders = read_orders(tables["prescriptions"], hadm_ids, log)
             cultures = read_cultures(tables["microbiologyevents"], hadm_ids, log)
-            parsed = ParsedTables(stays, orders, cultures, spill, self.options)
+            parsed = ParsedTables(stays, orders, cultures, given, spill, self.options)
             spill.finish_adding()
             batches = _build_ahead(parsed.build_batch, range(spill.n_groups))
             yield from attach_totals(batches, log, stays)
@@ -109,7 +109,7 @@ def _read_events_and_inputs(
     options: Mimic3Options,
     log: ExclusionLog,
     spill: Spill,
-) -> None:
+) -> pl.DataFrame:
     """Read the six tables with events and inputs.
 
     Args:
@@ -118,16 +118,20 @@ def _read_events_and_inputs(
         options: the options of the source.
         log: receives excluded rows and defects.
         spill: receives the events and inputs.
+
+    Returns:
+        The anti-infectives that were charted as given in any stay; columns ``GIVEN``.
     """
     matcher = StayMatcher(stays)
     events = EventReader(matcher, options, log, spill)
-    inputs = InputReader(matcher, log, spill)
+    inputs = InputReader(matcher, log, spill, stays.admissions)
     events.read_chartevents(tables["chartevents"])
     events.read_labevents(tables["labevents"])
     events.read_outputevents(tables["outputevents"])
     events.read_procedureevents(tables["procedureevents_mv"])
     inputs.read_carevue(tables["inputevents_cv"])
     inputs.read_metavision(tables["inputevents_mv"])
+    return inputs.collect_antibiotics()
 
 
 def _build_ahead(build: Callable[[int], StayBatch], groups: Iterable[int]) -> Iterator[StayBatch]:

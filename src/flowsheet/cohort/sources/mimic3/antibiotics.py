@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS
 from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY
 
@@ -25,26 +26,33 @@ def select_ordered_antibiotics(orders: pl.DataFrame, stays: pl.DataFrame) -> pl.
     ).cast(pl.Schema(ANTIBIOTICS))
 
 
-def select_given_antibiotics(
-    treatments: pl.DataFrame, stays: pl.DataFrame, source: str
-) -> pl.DataFrame:
-    """Anti-infectives that were charted as given in any stay of the admission, for each stay.
+GIVEN: dict[str, pl.DataType] = {
+    "hadm_id": pl.Int64(),
+    "drug": pl.String(),
+    "time": TIME,
+    "end": TIME,
+    "known_at": TIME,
+    "source": pl.String(),
+}
+"""Columns of the anti-infectives that were charted as given in an admission, in any unit."""
+
+
+def select_given_antibiotics(given: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Anti-infectives that were charted as given anywhere in the admission, for each stay.
 
     Args:
-        treatments: treatments of the stays.
+        given: columns ``GIVEN``, of all admissions: doses in a stay that is not selected, or that
+            belongs to another batch, count as well.
         stays: stay_id and hadm_id.
-        source: name of the raw table with the treatments.
 
     Returns:
         Columns ``ANTIBIOTICS``.
     """
-    rows = treatments.filter(pl.col("drug").is_in(list_anti_infectives()))
-    admissions = stays.select("stay_id", "hadm_id")
-    rows = rows.join(admissions, on="stay_id").drop("stay_id").join(admissions, on="hadm_id")
+    rows = stays.select("stay_id", "hadm_id").join(given, on="hadm_id")
     return rows.select(
-        *("stay_id", "drug", pl.col("start").alias("time"), "end", "known_at"),
+        *("stay_id", "drug", "time", "end", "known_at"),
         route=pl.lit("intravenous"),
-        source=pl.lit(source),
+        source="source",
         date_only=False,
     ).cast(pl.Schema(ANTIBIOTICS))
 

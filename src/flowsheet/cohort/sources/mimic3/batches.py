@@ -17,7 +17,6 @@ from flowsheet.cohort.sources.mimic3.antibiotics import (
 )
 from flowsheet.cohort.sources.mimic3.events import build_events
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog, add_counts
-from flowsheet.cohort.sources.mimic3.item_map import load_table_items
 from flowsheet.cohort.sources.mimic3.microbiology import select_cultures
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.prescriptions import build_ordered_treatments
@@ -35,6 +34,8 @@ class ParsedTables:
     """Orders of drugs by hospital admission."""
     cultures: pl.DataFrame
     """Cultures by hospital admission."""
+    given_antibiotics: pl.DataFrame
+    """Anti-infectives that were charted as given, by hospital admission."""
     spill: Spill
     """Events and inputs by groups of stays."""
     options: Mimic3Options
@@ -55,7 +56,7 @@ class ParsedTables:
             stays,
             events,
             treatments,
-            self._collect_antibiotics(given, selected),
+            self._collect_antibiotics(selected),
             select_cultures(self.cultures, selected),
             self.options.sepsis3,
         )
@@ -71,7 +72,7 @@ class ParsedTables:
     def _build_given(
         self, group: int, stays: pl.DataFrame, events: pl.DataFrame, log: ExclusionLog
     ) -> pl.DataFrame:
-        """Treatments that were charted as given, with their item's ``code``.
+        """Treatments that were charted as given.
 
         Args:
             group: number of the group of stays.
@@ -91,14 +92,11 @@ class ParsedTables:
             return rows
         return rows.with_columns(stay_id=self.stays.table["stay_id"][rows["stay"]])
 
-    def _collect_antibiotics(self, given: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    def _collect_antibiotics(self, stays: pl.DataFrame) -> pl.DataFrame:
         """Antibiotics that were ordered or given in the stays' hospital admissions."""
-        parts = [select_ordered_antibiotics(self.orders, stays)]
-        for table in ("inputevents_mv", "inputevents_cv"):
-            codes = load_table_items(table).select("code")
-            from_table = given.join(codes, on="code", how="semi")
-            parts.append(select_given_antibiotics(from_table, stays, table))
-        return pl.concat(parts).sort(list(ANTIBIOTICS))
+        ordered = select_ordered_antibiotics(self.orders, stays)
+        given = select_given_antibiotics(self.given_antibiotics, stays)
+        return pl.concat([ordered, given]).sort(list(ANTIBIOTICS))
 
 
 def attach_totals(

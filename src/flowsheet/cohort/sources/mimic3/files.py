@@ -45,6 +45,17 @@ TABLES: dict[str, tuple[str, ...]] = {
 }
 """The tables that are read, and the columns that are needed of each."""
 
+_OPTIONAL_COLUMNS = {
+    "admissions": "edregtime deathtime hospital_expire_flag ethnicity insurance",
+    "inputevents_cv": "hadm_id",
+    "inputevents_mv": "hadm_id",
+}
+
+OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
+    table: tuple(columns.split()) for table, columns in _OPTIONAL_COLUMNS.items()
+}
+"""Columns that are read where a file has them; MIMIC-III's own files do."""
+
 _SUFFIXES = (".csv.gz", ".csv", ".parquet")
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -114,7 +125,8 @@ def _find_columns(name: str, path: Path) -> dict[str, str]:
             where=str(path),
             todo=_advise_on_columns(header),
         )
-    return {column: spelling[column] for column in TABLES[name]}
+    optional = [column for column in OPTIONAL_COLUMNS.get(name, ()) if column in spelling]
+    return {column: spelling[column] for column in (*TABLES[name], *optional)}
 
 
 def _advise_on_columns(header: list[str]) -> str:

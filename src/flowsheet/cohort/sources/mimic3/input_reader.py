@@ -7,14 +7,16 @@ of stays. They become treatments in ``treatments.py``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import polars as pl
 
+from flowsheet.cohort.sources.mimic3.antibiotics import GIVEN, list_anti_infectives
 from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_numbers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.item_map import load_table_items
+from flowsheet.cohort.sources.mimic3.item_map import load_items, load_table_items
 from flowsheet.cohort.sources.mimic3.stay_matcher import StayMatcher
 from flowsheet.cohort.sources.mimic3.table_reader import RowFilter, stream_table
 from flowsheet.cohort.spill import Spill
@@ -22,7 +24,7 @@ from flowsheet.cohort.spill import Spill
 _SINGLE_DOSE_CATEGORIES = ("drug push", "bolus", "non iv meds")
 """MetaVision's order categories of single doses."""
 _STOP_WORDS = ("stopped", "d/c'd")
-_IDS = ("subject_id", "icustay_id", "itemid")
+_IDS = ("subject_id", "hadm_id", "icustay_id", "itemid")
 _COLUMNS = ["stay", "code", "storetime", "amount", "amountuom", "rate", "rateuom"]
 
 
@@ -33,6 +35,14 @@ class InputReader:
     matcher: StayMatcher
     log: ExclusionLog
     spill: Spill
+    admissions: pl.DataFrame
+    """(icustay_id, hadm_id) of all stays in ICUSTAYS."""
+    given: list[pl.DataFrame] = field(default_factory=list)
+    """Anti-infectives that were charted as given in an admission; columns ``GIVEN``."""
+
+    def collect_antibiotics(self) -> pl.DataFrame:
+        """The anti-infectives of all admissions, in whichever of their stays they were given."""
+        return pl.concat([pl.DataFrame(schema=GIVEN), *self.given])
 
     def read_metavision(self, table: RawTable) -> None:
         """Read INPUTEVENTS_MV."""
@@ -44,9 +54,11 @@ class InputReader:
             ends_too_early = pl.col("endtime") < pl.col("starttime")
             reason = "inputevents_mv: ends before it starts"
             inputs = self.log.exclude(inputs, ends_too_early, reason)
-            inputs = self.matcher.match(inputs, table.name, "starttime", self.log)
             category = pl.col("ordercategorydescription").cast(pl.String).str.to_lowercase()
             is_single_dose = category.is_in(_SINGLE_DOSE_CATEGORIES)
+            end = pl.when(is_single_dose).then("starttime").otherwise("endtime")
+            self._add_antibiotics(inputs, table.name, "starttime", end)
+            inputs = self.matcher.match(inputs, table.name, "starttime", self.log)
             columns = [*_COLUMNS, "starttime", "endtime", "patientweight"]
             inputs = inputs.select(*columns, is_single_dose=is_single_dose)
             self.spill.add("metavision", inputs)
@@ -55,9 +67,37 @@ class InputReader:
         """Read INPUTEVENTS_CV."""
         for rows in self._stream(table, "charttime", "storetime"):
             inputs = parse_numbers(rows, "amount", "rate")
+            self._add_antibiotics(inputs, table.name, "charttime", pl.col("charttime"))
             inputs = self.matcher.match(inputs, table.name, "charttime", self.log)
             is_stop = pl.col("stopped").cast(pl.String).str.to_lowercase().is_in(_STOP_WORDS)
             self.spill.add("carevue", inputs.select(*_COLUMNS, "charttime", is_stop=is_stop))
+
+    def _add_antibiotics(self, inputs: pl.DataFrame, table: str, start: str, end: pl.Expr) -> None:
+        """Collect the rows with anti-infectives, whichever stay they belong to.
+
+        Args:
+            inputs: rows of known items with ``code``, amount and rate.
+            table: name of the raw table.
+            start: the column with the start of the dose.
+            end: the end of the dose.
+        """
+        is_given = (pl.col("amount").fill_null(0) > 0) | (pl.col("rate").fill_null(0) > 0)
+        rows = inputs.filter(is_given).join(_load_anti_infectives(), on="code")
+        if "hadm_id" not in rows.columns:
+            rows = rows.with_columns(hadm_id=pl.lit(None, pl.Int64))
+        of_stay = self.admissions.rename({"hadm_id": "_hadm_id"})
+        rows = rows.join(of_stay, on="icustay_id", how="left", maintain_order="left")
+        rows = rows.with_columns(hadm_id=pl.coalesce("_hadm_id", "hadm_id"))
+        rows = rows.drop_nulls(["hadm_id", start])
+        given = rows.select(
+            "hadm_id",
+            drug="drug",
+            time=start,
+            end=end,
+            known_at=pl.max_horizontal(start, "storetime"),
+            source=pl.lit(table),
+        )
+        self.given.append(given.cast(pl.Schema(GIVEN)))
 
     def _stream(self, table: RawTable, *times: str) -> Iterator[pl.DataFrame]:
         """Frames of the rows whose item is mapped, with ids, ``times`` and units parsed."""
@@ -65,11 +105,19 @@ class InputReader:
         row_filter = RowFilter("itemid", table_items["itemid"].unique())
         in_grams = pl.col("convert") == "grams"
         for rows in stream_table(table, self.log, row_filter):
-            inputs = parse_times(parse_integers(rows, *_IDS), table.name, self.log, *times)
+            ids = [column for column in _IDS if column in rows.columns]
+            inputs = parse_times(parse_integers(rows, *ids), table.name, self.log, *times)
             inputs = inputs.join(table_items, on="itemid", maintain_order="left")
             amount_unit = pl.when(in_grams).then(pl.lit("g")).otherwise(spell_unit("amountuom"))
             yield inputs.with_columns(amount_unit.alias("amountuom"), spell_unit("rateuom"))
         self.log.unmapped_items(table.name, row_filter.n_other, row_filter.invalid)
+
+
+@lru_cache(maxsize=1)
+def _load_anti_infectives() -> pl.DataFrame:
+    """(code, drug) of the items that are anti-infectives."""
+    drugs = load_items().select("code", drug="name")
+    return drugs.filter(pl.col("drug").is_in(list_anti_infectives()))
 
 
 def spell_unit(column: str) -> pl.Expr:

@@ -12,7 +12,7 @@ import polars as pl
 from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.files import RawTable
+from flowsheet.cohort.sources.mimic3.files import OPTIONAL_COLUMNS, RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.table_reader import stream_table
 from flowsheet.typing import Ints
@@ -32,6 +32,8 @@ class Stays:
     """Ids of all stays in ICUSTAYS, ascending."""
     attrition: dict[str, int]
     """Stays that remain after each step of the selection."""
+    admissions: pl.DataFrame
+    """(icustay_id, hadm_id) of all stays in ICUSTAYS."""
     windows: pl.DataFrame
     """(subject_id, stay_id, start, end): the time of each sound stay in which rows of its subject
     belong to it; sorted by subject and start."""
@@ -53,13 +55,26 @@ def read_stays(tables: Mapping[str, RawTable], options: Mimic3Options, log: Excl
     attrition["with their admission and patient"] = stays.height
     stays = stays.drop_nulls(["intime", "outtime", "dob"])
     attrition["with start and end times"] = stays.height
+    stays = _end_at_death(stays)
+    attrition["of patients alive at the start"] = stays.height
     ends_too_early = pl.col("outtime") <= pl.col("intime")
     stays = log.reject(stays, ends_too_early, "icustays", "outtime", "discharge_before_admission")
     attrition["that end after they start"] = stays.height
     windows = make_windows(stays, options)
     stays = _select(stays, tables, options, log, attrition)
     all_ids = np.sort(icu_stays["icustay_id"].drop_nulls().to_numpy())
-    return Stays(_to_contract(stays), all_ids, attrition, windows)
+    admissions_of_stays = icu_stays.select("icustay_id", "hadm_id").drop_nulls()
+    return Stays(_to_contract(stays), all_ids, attrition, admissions_of_stays, windows)
+
+
+def _end_at_death(stays: pl.DataFrame) -> pl.DataFrame:
+    """The stays with ``outtime`` at the earlier of the unit's discharge and death.
+
+    Stays that begin after the patient's death (organ donors) are dropped.
+    """
+    is_alive = (pl.col("intime") < pl.col("deathtime")).fill_null(value=True)
+    end = pl.min_horizontal("outtime", "deathtime")
+    return stays.filter(is_alive).with_columns(outtime=end)
 
 
 def _read_icu_stays(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
@@ -69,7 +84,8 @@ def _read_icu_stays(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
 
 
 def _read_admissions(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
-    rows = _read_table(table, log, ("subject_id", "hadm_id"), ("admittime", "dischtime"))
+    times = ("admittime", "dischtime", "edregtime", "deathtime")
+    rows = _read_table(table, log, ("subject_id", "hadm_id", "hospital_expire_flag"), times)
     ends_too_early = pl.col("dischtime") < pl.col("admittime")
     rows = log.reject(rows, ends_too_early, "admissions", "dischtime", "discharge_before_admission")
     return _reject_duplicates(rows, "admissions", "hadm_id", log)
@@ -91,12 +107,14 @@ def _read_table(
         ids: columns that are parsed as integers.
         times: columns that are parsed as times.
     """
+    optional = [c for c in OPTIONAL_COLUMNS.get(table.name, ()) if c not in table.columns]
+    empty = [pl.lit("").alias(column) for column in optional]
     frames = [
-        parse_times(parse_integers(frame, *ids), table.name, log, *times)
+        parse_times(parse_integers(frame.with_columns(empty), *ids), table.name, log, *times)
         for frame in stream_table(table, log)
     ]
     if not frames:
-        schema: dict[str, Any] = dict.fromkeys(table.columns, pl.String())
+        schema: dict[str, Any] = dict.fromkeys((*table.columns, *optional), pl.String())
         schema |= dict.fromkeys((*ids, "row"), pl.Int64())
         schema |= dict.fromkeys(times, pl.Datetime("us"))
         return pl.DataFrame(schema=schema)
@@ -172,17 +190,25 @@ def _to_contract(stays: pl.DataFrame) -> pl.DataFrame:
         stay_id="icustay_id",
         subject_id="subject_id",
         site=pl.col("dbsource").str.to_lowercase(),
-        hospital_admitted_at="admittime",
+        hospital_admitted_at=pl.min_horizontal("admittime", "edregtime"),
         admitted_at="intime",
         discharged_at="outtime",
+        died_at="deathtime",
+        hospital_death=pl.col("hospital_expire_flag") == 1,
         age="age",
         sex=pl.when(sex.is_in(["F", "M"])).then(sex),
         unit="first_careunit",
         admission_type="admission_type",
+        ethnicity=_non_empty("ethnicity"),
+        insurance=_non_empty("insurance"),
         hadm_id="hadm_id",
     )
     contract = to_contract("stays", columns)
     return contract.with_columns(columns["hadm_id"].cast(pl.Int64)).sort("stay_id")
+
+
+def _non_empty(column: str) -> pl.Expr:
+    return pl.when(pl.col(column) != "").then(column)
 
 
 def make_windows(stays: pl.DataFrame, options: Mimic3Options) -> pl.DataFrame:

@@ -41,9 +41,9 @@ def build_treatments(
         log: receives the excluded rows.
 
     Returns:
-        Columns ``TREATMENTS`` and the item's ``code``.
+        Columns ``TREATMENTS``.
     """
-    parts = [empty_table("treatments").with_columns(code=pl.lit(None, pl.Int32))]
+    parts = [empty_table("treatments")]
     if metavision.height:
         parts.append(_convert_doses(_prepare_metavision(metavision, log), options, log))
     if carevue.height:
@@ -170,8 +170,7 @@ def _convert_doses(rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
         * _make_weight_factor(rows, is_same_kind, options, log)
     )
     treatments = rows.with_columns(dose=pl.when(is_valid).then(dose))
-    columns = {**TREATMENTS, "code": pl.Int32()}
-    return treatments.select(list(columns)).cast(pl.Schema(columns))
+    return treatments.select(list(TREATMENTS)).cast(pl.Schema(TREATMENTS))
 
 
 def _make_weight_factor(
