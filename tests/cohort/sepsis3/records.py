@@ -27,12 +27,13 @@ def midnight(hours):
 class Record:
     """One stay, built fact by fact; ``delay`` is the time in hours until a fact is known."""
 
-    def __init__(self, hours=96.0, stay_id=1):
+    def __init__(self, hours=96.0, stay_id=1, died=False):
         self.stay = {
             "stay_id": stay_id,
             "subject_id": stay_id,
             "admitted_at": ADMITTED,
             "discharged_at": at(hours),
+            "died_at": at(hours) if died else None,
         }
         self.events = []
         self.treatments = []
@@ -167,7 +168,7 @@ def compare_with_reference(
     suspicions = labels.suspicions.filter(stay_id=stay_id)
     known_at = dict(zip(suspicions["time"], suspicions["known_at"], strict=True))
     assert known_at == reference.find_suspicions(stay, antibiotics, cultures, options)
-    episodes = labels.episodes.filter(stay_id=stay_id).select("onset", "end", "known_at").rows()
+    episodes = labels.episodes.filter(stay_id=stay_id).drop("stay_id").rows()
     assert episodes == reference.find_episodes(
         stay, events, treatments, antibiotics, cultures, options
     )

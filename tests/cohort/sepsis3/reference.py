@@ -50,6 +50,8 @@ def grade_facts(events, treatments, options):
             coma_charts.setdefault(time, {})[name] = (known, value)
         if name == "po2":
             facts += grade_gas(event, events, options)
+        if name == "rrt" and value >= 0.5 and options.rrt_points:
+            facts.append(("renal", time, time, known, 4))
     facts += grade_coma(coma_charts)
     for treatment in treatments:
         start, end = treatment["start"], treatment["end"]
@@ -117,39 +119,46 @@ def grade_gas(gas, events, options):
     return [("respiration", gas["time"], gas["time"], gas["known_at"], score)]
 
 
-def list_urine(stay, events, options):
-    """(time, mL, hours that the reading covers)."""
-    amounts = {}
-    for event in events:
-        if event["variable"] != "urine" or event["time"] <= stay["admitted_at"]:
-            continue
-        if event["known_at"] <= event["time"] + options.charting_delay_hours * HOUR:
-            amounts[event["time"]] = amounts.get(event["time"], 0.0) + event["value"]
-    readings = []
-    previous = stay["admitted_at"]
-    for time in sorted(amounts):
-        readings.append((time, amounts[time], (time - previous) / HOUR))
-        previous = time
-    return readings
+def collect_urine(stay, events, moment, options):
+    """(mL, hours that its readings cover) of the urine by which an hour is judged."""
+    in_record = [
+        event
+        for event in events
+        if stay["admitted_at"] < event["time"] <= moment
+        and event["known_at"] <= moment + options.charting_delay_hours * HOUR
+    ]
+    readings = [event["time"] for event in in_record if event["variable"] == "urine"]
+    if not readings or max(readings) <= moment - DAY:
+        return 0.0, 0.0
+    last = max(readings)
+    before = [time for time in readings if time <= last - DAY]
+    start = max(before, default=stay["admitted_at"])
+    volume = 0.0
+    for event in in_record:
+        if start < event["time"] <= last:
+            if event["variable"] == "urine":
+                volume += event["value"]
+            if event["variable"] == "bladder_irrigant":
+                volume -= event["value"]
+    return max(round(volume, 6), 0.0), (last - start) / HOUR
 
 
-def grade_urine(time, readings, options):
-    """The score of the readings of the last 24 hours; None: not enough of it is covered."""
-    of_day = [(ml, covered) for end, ml, covered in readings if time - DAY < end <= time]
-    covered = round(sum(hours for _, hours in of_day), 9)
+def grade_urine(volume, covered, options):
+    """None: not enough is covered, or too much to know the amount of a day."""
     shortest, longest = options.urine_covered_hours
-    if not shortest <= covered <= longest:
+    if covered < shortest:
         return None
-    per_day = round(sum(ml for ml, _ in of_day) * 24 / covered, 6)
+    per_day = round(volume * 24 / covered, 6) if covered <= longest else volume
     if per_day < 200:
         return 4
-    return 3 if per_day < 500 else 0
+    if per_day < 500:
+        return 3
+    return 0 if covered <= longest else None
 
 
 def score_hours(stay, events, treatments, options):
     """One dict per hour: hour, time, the components (None: unknown), total, known, change."""
     facts = grade_facts(events, treatments, options)
-    readings = list_urine(stay, events, options)
     rows = []
     for hour, moment in list_hours(stay):
         row = {"hour": hour, "time": moment}
@@ -163,7 +172,7 @@ def score_hours(stay, events, treatments, options):
                 and known <= moment + options.charting_delay_hours * HOUR
             ]
             row[component] = max(scores) if scores else None
-        by_urine = grade_urine(moment, readings, options)
+        by_urine = grade_urine(*collect_urine(stay, events, moment, options), options)
         if by_urine is not None:
             row["renal"] = max(by_urine, row["renal"] or 0)
         row["total"] = sum(row[component] or 0 for component in COMPONENTS)
@@ -177,13 +186,11 @@ def score_hours(stay, events, treatments, options):
 
 def change_of(past, component, options):
     """A component's change since its baseline, up to the last row of ``past``."""
-    known = [(row["hour"], row[component]) for row in past if row[component] is not None]
+    known = [row[component] for row in past if row[component] is not None]
     if not known:
         return 0
-    first_hour, baseline = known[0]
-    if options.baseline == "presumed_zero" and first_hour <= options.admission_hours:
-        baseline = 0
-    return known[-1][1] - baseline
+    baseline = 0 if options.baseline == "presumed_zero" else known[0]
+    return known[-1] - baseline
 
 
 def list_doses(antibiotics, options):
@@ -211,21 +218,42 @@ def list_doses(antibiotics, options):
     return doses
 
 
-def confirm_doses(doses, options):
-    """(time, last, known) of the doses that a later one confirms."""
-    if options.confirm_after_hours <= 0:
-        return [(time, last, known) for _, time, last, _, known in doses]
+def starts_course(dose, doses, options):
+    drug, time, _, _, known = dose
+    if options.antibiotic_course == "dose":
+        return True
+    gap = options.course_gap_hours * HOUR
+    return not any(
+        other_drug == drug and other < time and until >= time - gap and other_known <= known
+        for other_drug, other, _, until, other_known in doses
+    )
+
+
+def confirm_doses(stay, doses, options):
+    """(time, last, known) of the doses that a later one, or the end of the record, confirms."""
     confirmed = []
-    for drug, time, last, _, known in doses:
+    for dose in doses:
+        drug, time, last, _, known = dose
+        if not starts_course(dose, doses, options):
+            continue
+        if options.confirm_after_hours <= 0:
+            confirmed.append((time, last, known))
+            continue
         shortest = options.confirm_after_hours
         if drug in options.prophylaxis_drugs:
             shortest = max(shortest, options.prophylaxis_hours)
+        latest = last + options.confirm_within_hours * HOUR
         both_known = [
             max(known, later_known)
             for _, later, later_last, _, later_known in doses
-            if later_last >= last + shortest * HOUR
-            and later <= last + options.confirm_within_hours * HOUR
+            if later_last >= last + shortest * HOUR and later <= latest
         ]
+        died, discharged = stay["died_at"], stay["discharged_at"]
+        if options.end_confirms and died is not None and time <= died <= latest:
+            both_known.append(max(known, died))
+        is_hidden = time == last and drug not in options.prophylaxis_drugs
+        if options.end_confirms and is_hidden and time <= discharged <= latest:
+            both_known.append(max(known, discharged))
         if both_known:
             confirmed.append((time, last, min(both_known)))
     return confirmed
@@ -250,7 +278,8 @@ def find_suspicions(stay, antibiotics, cultures, options):
     """{time: known_at}."""
     suspicions = {}
     taken = list_cultures(cultures, options)
-    for dose, dose_last, dose_known in confirm_doses(list_doses(antibiotics, options), options):
+    doses = list_doses(antibiotics, options)
+    for dose, dose_last, dose_known in confirm_doses(stay, doses, options):
         for culture, culture_last, culture_known in taken:
             # In either order, the two moments that are nearest to each other.
             culture_may_be_first = culture <= dose_last
@@ -298,7 +327,10 @@ def find_onsets(stay, rows, suspicions, options):
 
 
 def find_episodes(stay, events, treatments, antibiotics, cultures, options):
-    """(onset, end, known_at), in order; ``end`` is None if the stay ends before."""
+    """(onset, end, known_at, present_on_admission), in order.
+
+    ``end`` is None if the stay ends before.
+    """
     rows = score_hours(stay, events, treatments, options)
     doses = list_doses(antibiotics, options)
     suspicions = find_suspicions(stay, antibiotics, cultures, options)
@@ -311,7 +343,8 @@ def find_episodes(stay, events, treatments, antibiotics, cultures, options):
             return episodes
         known, onset, base = min(allowed)
         end = find_end(stay, rows, doses, (onset, known, base), options)
-        episodes.append((onset, end, known))
+        is_early = onset - stay["admitted_at"] <= options.admission_window_hours * HOUR
+        episodes.append((onset, end, known, is_early))
         if end is None:
             return episodes
         not_before = end

@@ -20,6 +20,8 @@ VALUES = {
     "crea": [0.9, 1.2, 2.5, 5],
     "plt": [15, 40, 99, 150, 300],
     "urine": [5, 30, 125, 600],
+    "bladder_irrigant": [20, 500],
+    "rrt": [0, 1],
 }
 hours = st.integers(-40, 4 * 110).map(lambda n: n / 4)
 delays = st.sampled_from([0.0, 0.0, 1.0, 4.0, 4.25, 9.0])
@@ -27,7 +29,8 @@ delays = st.sampled_from([0.0, 0.0, 1.0, 4.0, 4.25, 9.0])
 
 @st.composite
 def records(draw, stay_id=1):
-    record = Record(hours=draw(st.sampled_from([5.5, 48.0, 100.25])), stay_id=stay_id)
+    length = draw(st.sampled_from([5.5, 48.0, 100.25]))
+    record = Record(length, stay_id, died=draw(st.booleans()))
     charted = set()
     variables = st.sampled_from(sorted(VALUES))
     for name, time in draw(st.lists(st.tuples(variables, hours), max_size=40)):
@@ -35,9 +38,12 @@ def records(draw, stay_id=1):
             record.chart(name, time, draw(st.sampled_from(VALUES[name])), draw(delays))
             charted.add((name, time))
     if not charted and draw(st.booleans()):
-        step = draw(st.sampled_from([1.0, 3.0]))
-        first = draw(st.sampled_from([1.0, 7.0]))
-        record.chart_every("urine", step, first, 60, 15)
+        time = draw(st.sampled_from([1.0, 7.0]))
+        step = draw(st.sampled_from([1.0, 3.0, 6.0, 16.0]))
+        amount = draw(st.sampled_from([15, 400]))
+        while time < 80:
+            record.chart("urine", time, amount, draw(delays))
+            time += step
     if not charted and draw(st.booleans()):
         first = draw(st.sampled_from([0.0, 20.0]))
         record.chart_every("map", 1.0, first, first + 50, draw(st.sampled_from([60, 80])))
@@ -66,7 +72,9 @@ def records(draw, stay_id=1):
 def unstable_records(draw, stay_id=1):
     """Records that are likely to have episodes: suspected infection, treatment, instability."""
     record = draw(records(stay_id=stay_id))
-    record.stay["discharged_at"] = at(draw(st.sampled_from([100.25, 200.0])))
+    end = at(draw(st.sampled_from([100.25, 200.0])))
+    record.stay["discharged_at"] = end
+    record.stay["died_at"] = end if draw(st.booleans()) else None
     time = draw(hours)
     for _ in range(draw(st.integers(2, 6))):
         record.give("vancomycin", time, delay=draw(delays))
@@ -92,6 +100,9 @@ options = st.builds(
     criterion=st.sampled_from(["rise", "rise", "level"]),
     baseline=st.sampled_from(["observed", "presumed_zero"]),
     points=st.sampled_from([1, 2, 2]),
+    antibiotic_course=st.sampled_from(["dose", "start"]),
+    rrt_points=st.booleans(),
+    end_confirms=st.booleans(),
     confirm_after_hours=st.sampled_from([0.0, 12.0]),
     charting_delay_hours=st.sampled_from([0.0, 4.0]),
     end=st.sampled_from(["recovery", "organs", "fixed"]),

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.realdata
 
 TABLES = ("stays", "events", "treatments", "antibiotics", "cultures")
 USED = ["map", "gcs", "egcs", "mgcs", "vgcs", "po2", "fio2", "vent", "bili", "crea", "plt", "urine"]
+USED += ["bladder_irrigant", "rrt"]
 
 
 @dataclass
@@ -56,10 +57,10 @@ def inputs(data_dir):
     "options",
     [
         Sepsis3Options(),
-        Sepsis3Options(baseline="presumed_zero", end="organs"),
+        Sepsis3Options(baseline="observed", end="organs"),
         Sepsis3Options(criterion="level", confirm_after_hours=0, end="fixed"),
     ],
-    ids=["default", "zero", "level"],
+    ids=["default", "observed", "level"],
 )
 def test_two_dozen_stays_are_as_in_the_reference(inputs, options):
     labels = inputs.label(options)

@@ -61,27 +61,57 @@ def test_there_is_no_sepsis_without_suspicion():
     assert onset_hours(healthy_record(120).infuse("norepinephrine", 20, 50, 0.2)) == []
 
 
-def test_the_start_of_charting_is_not_a_rise():
-    assert onset_hours(ill_from_the_start()) == []
+def test_organs_are_presumed_healthy_before_they_are_first_measured():
+    """A low pressure is one point; creatinine, first charted later, makes it a rise."""
+    assert onset_hours(ill_from_the_start()) == [20]
+
+
+def test_with_observed_the_start_of_charting_is_not_a_rise():
+    options = Sepsis3Options(baseline="observed")
+    assert onset_hours(ill_from_the_start(), options) == []
+
+
+def septic_on_arrival(hours=96):
+    """Norepinephrine from minute 6, kidney failure, a culture at 1 h."""
+    record = Record(hours).infuse("norepinephrine", 0.1, hours, 0.5)
+    return record.chart_every("crea", 8, 1, hours, 4).take_culture(1)
+
+
+def test_septic_on_arrival_is_an_episode_that_was_present_on_admission():
+    record = septic_on_arrival()
+    for time in range(2, 72, 12):
+        record.give("vancomycin", time)
+    episodes = label_and_compare([record], DEFAULT).episodes
+    assert episodes["onset"].to_list() == [at(1)]
+    assert episodes["present_on_admission"].to_list() == [True]
+
+
+@pytest.mark.parametrize(("rise", "is_present"), [(4, True), (5, False), (31, False)])
+def test_an_onset_in_the_first_hours_was_present_on_admission(rise, is_present):
+    record = add_treatment(healthy_record(120)).infuse("norepinephrine", rise, 60, 0.05)
+    episodes = label_and_compare([record], DEFAULT).episodes
+    assert episodes["present_on_admission"].to_list() == [is_present]
+
+
+def test_death_before_a_second_dose_does_not_hide_sepsis():
+    record = septic_on_arrival(9).give("vancomycin", 2)
+    record.stay["died_at"] = at(9)
+    episodes = label_and_compare([record], DEFAULT).episodes
+    assert episodes.select("onset", "known_at").rows() == [(at(1), at(9))]
 
 
 def test_a_gap_in_charting_is_not_a_rise():
     same = healthy_record(120).chart("bili", 1, 7).chart("bili", 40, 7)
     worse = healthy_record(120).chart("bili", 1, 7).chart("bili", 40, 12).chart("map", 40, 60)
-    assert onset_hours(add_treatment(same)) == []
-    assert onset_hours(add_treatment(worse)) == [40]
-
-
-def test_with_presumed_zero_organs_are_healthy_before_admission():
-    """Creatinine is first charted within the first day and rises; the coma is later."""
-    options = Sepsis3Options(baseline="presumed_zero")
-    assert onset_hours(ill_from_the_start(), options) == [20]
+    options = Sepsis3Options(baseline="observed")
+    assert onset_hours(add_treatment(same), options) == []
+    assert onset_hours(add_treatment(worse), options) == [40]
 
 
 def test_with_level_no_rise_is_needed():
     record = add_treatment(Record(90).chart_every("crea", 8, 1, 90, 4.0))
     assert onset_hours(record, Sepsis3Options(criterion="level")) == [1]
-    assert onset_hours(record) == []
+    assert onset_hours(record, Sepsis3Options(baseline="observed")) == []
 
 
 def test_an_onset_is_known_when_suspicion_and_score_are_known():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowsheet.cohort.sepsis3 import COMPONENTS
+from flowsheet.cohort.sepsis3 import COMPONENTS, Sepsis3Options
 from tests.cohort.sepsis3.cases import DEFAULT, component_scores
 from tests.cohort.sepsis3.records import Record, label_and_compare
 
@@ -100,9 +100,44 @@ def test_urine_is_scaled_to_the_time_that_it_covers():
     assert component_scores(record, "renal")[20:23] == [None, 3, 3]
 
 
-def test_urine_after_a_gap_in_charting_is_not_scored():
-    record = Record(60).chart("urine", 1, 50).chart("urine", 40, 100)
+def test_the_amount_of_a_day_is_not_known_if_the_readings_cover_much_more():
+    record = Record(60).chart("urine", 1, 50).chart("urine", 40, 600)
     assert set(component_scores(record, "renal")) == {None}
+
+
+@pytest.mark.parametrize(("amount", "score"), [(0, 4), (90, 4), (120, 3), (260, None)])
+def test_a_low_total_over_more_than_a_day_is_a_low_total_of_a_day(amount, score):
+    record = Record(80).chart_every("urine", 16, 16, 80, amount)
+    assert component_scores(record, "renal")[31:79] == [score] * 48
+
+
+def test_renal_replacement_therapy_scores_four_points():
+    record = Record(72).chart("crea", 1, 6).chart_every("crea", 6, 30, 72, 1.5)
+    record.chart_every("rrt", 4, 6, 60, 1).chart("rrt", 60, 0)
+    assert component_scores(record, "renal") == [4 if hour >= 1 else None for hour in range(1, 73)]
+    without = Sepsis3Options(rrt_points=False)
+    assert component_scores(record, "renal", without)[48:] == [1] * 24
+
+
+def test_irrigant_is_subtracted_over_the_whole_day():
+    record = Record(60)
+    for hour in range(4, 60, 4):
+        record.chart("urine", hour, 3500).chart("bladder_irrigant", hour + 0.5, 3480)
+    assert component_scores(record, "renal")[27:] == [4] * 33  # 120 mL a day
+    record = Record(60)
+    for hour in range(2, 60, 2):
+        record.chart("urine", hour, 900).chart("bladder_irrigant", hour + 0.5, 800)
+    assert component_scores(record, "renal")[25:] == [0] * 35  # 1.2 L a day
+
+
+@pytest.mark.parametrize("delay", [0.25, 5, 7, 13])
+@pytest.mark.parametrize("charting_delay", [0, 4])
+def test_urine_that_is_stored_late_does_not_look_like_oliguria(delay, charting_delay):
+    record = Record(96)
+    for n, hour in enumerate(range(6, 97, 6)):
+        record.chart("urine", hour, 400, delay=0 if n % 4 == 3 else delay)
+    options = Sepsis3Options(charting_delay_hours=charting_delay)
+    assert set(component_scores(record, "renal", options)) == {None, 0}
 
 
 def test_missing_components_count_zero():

@@ -67,6 +67,42 @@ def test_a_single_dose_is_not_a_treatment():
     assert suspicion_hours(record.give("meropenem", 24), DEFAULT) == [10]
 
 
+@pytest.mark.parametrize(
+    ("drug", "died", "expected"),
+    [
+        ("vancomycin", None, [10]),  # the stay ends before another dose is due
+        ("vancomycin", 30, [10]),
+        ("cefazolin", None, []),  # prophylaxis often ends with the stay
+        ("cefazolin", 30, [10]),
+    ],
+)
+def test_the_end_of_the_record_confirms_a_single_dose(drug, died, expected):
+    record = healthy_record(hours=30).take_culture(10).give(drug, 12)
+    record.stay["died_at"] = None if died is None else at(died)
+    assert suspicion_hours(record, DEFAULT) == expected
+    assert known_at(record, DEFAULT) == [at(30)] * len(expected)
+    options = Sepsis3Options(end_confirms=False)
+    assert suspicion_hours(record, options) == []
+
+
+def test_the_end_of_a_stay_does_not_confirm_an_order_by_date():
+    record = healthy_record(hours=30).take_culture(10).order("vancomycin", 10, days=1)
+    assert suspicion_hours(record, DEFAULT) == []
+    record.stay["died_at"] = at(40)
+    assert suspicion_hours(record, DEFAULT) == [10]
+
+
+def test_only_the_start_of_a_course_is_suspicious_if_chosen():
+    record = healthy_record(hours=400).take_culture(200)
+    for time in range(60, 230, 12):
+        record.give("vancomycin", time)
+    options = Sepsis3Options(antibiotic_course="start")
+    assert suspicion_hours(record, options) == []
+    assert suspicion_hours(record, DEFAULT)[0] == 180
+    record.give("meropenem", 205).give("meropenem", 217)
+    assert suspicion_hours(record, options) == [200]
+
+
 def test_a_treatment_is_known_with_its_second_dose():
     record = healthy_record().take_culture(10).give("vancomycin", 12)
     record.give("vancomycin", 24, delay=1)

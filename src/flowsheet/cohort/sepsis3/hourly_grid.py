@@ -26,6 +26,8 @@ from flowsheet.typing import Bools, Floats, Ints
 class HourlyGrid(TimeGrid):
     """The grid whose rows are the hours of its stays."""
 
+    died: Ints  # (S,) ``NEVER`` where no death is recorded
+
     @classmethod
     def from_stays(cls, stays: pl.DataFrame) -> HourlyGrid:
         """The grid of these stays, in any order; a stay that ends before it begins has no hours."""
@@ -38,6 +40,7 @@ class HourlyGrid(TimeGrid):
             admitted=admitted,
             discharged=discharged,
             offsets=row_offsets(lengths),
+            died=microseconds(stays["died_at"]),
         )
 
     @property

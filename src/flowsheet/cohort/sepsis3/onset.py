@@ -120,6 +120,7 @@ def find_episodes(
         options: The definition's parameters.
     """
     windows = Windows.from_suspicions(grid, suspicions, score, options)
+    window = from_hours(options.admission_window_hours)
     is_treated = _treated_hours(grid, doses, options)
     not_before = np.full(len(grid.stay_id), _BEFORE_ALL)
     episodes = [pl.DataFrame(schema=EPISODES)]
@@ -128,6 +129,7 @@ def find_episodes(
         if not len(onsets.stay):
             return pl.concat(episodes).sort("stay_id", "onset")
         end = _find_ends(grid, onsets, score, is_treated, options)
+        is_early = onsets.time - grid.admitted[onsets.stay] <= window
         never_ends = end > grid.discharged[onsets.stay]
         not_before[onsets.stay] = np.where(never_ends, _AFTER_ALL, end)
         rows = pl.DataFrame(
@@ -136,6 +138,7 @@ def find_episodes(
                 "onset": onsets.time,
                 "end": end,
                 "known_at": onsets.known_at,
+                "present_on_admission": is_early,
             }
         )
         end_or_null = pl.when(~pl.Series(never_ends)).then("end").alias("end")

@@ -30,10 +30,17 @@ class Sepsis3Options(FrozenModel):
     after it; with 0 single doses count too."""
     confirm_within_hours: Hours = 72.0
     """The longest time from a dose to the one that confirms it."""
+    antibiotic_course: Literal["dose", "start"] = "dose"
+    """``dose``: every dose may make a suspicion; ``start``: only the start of a course, a dose of a
+    drug that was not given in the ``course_gap_hours`` before."""
+    course_gap_hours: Hours = 48.0
     prophylaxis_drugs: tuple[str, ...] = ("cefazolin",)
     """Drugs given around operations: a dose counts only if an antibiotic is given at least
     ``prophylaxis_hours`` after it."""
     prophylaxis_hours: Hours = 48.0
+    end_confirms: bool = True
+    """Death within ``confirm_within_hours`` of a dose confirms it too, as no later dose could be
+    given; so does the end of the stay for a charted dose of a drug not given as prophylaxis."""
     excluded_specimens: tuple[str, ...] = (
         *("SCREEN", "SEROLOGY", "IMMUNOLOGY", "CYTOGENETICS", "ANTIGEN"),
         *("BLOOD (CMV", "BLOOD (EBV", "BLOOD (TOXO"),
@@ -45,11 +52,11 @@ class Sepsis3Options(FrozenModel):
     """``rise``: the score rises by ``points`` from its running minimum in the window; ``level``:
     the score reaches ``points``."""
     points: Annotated[int, Field(ge=1, le=24)] = 2
-    baseline: Literal["observed", "presumed_zero"] = "observed"
-    """For ``rise``: the score of a component before its first measurement. ``observed``: equal to
-    the first measurement, so that the start of charting is not a rise. ``presumed_zero``: 0 if
-    it is first measured in the first ``admission_hours``; later as ``observed``."""
-    admission_hours: Hours = 24.0
+    baseline: Literal["presumed_zero", "observed"] = "presumed_zero"
+    """For ``rise``: the score of a component before its first measurement. ``presumed_zero``: 0;
+    ``observed``: equal to the first measurement, so that the start of charting is not a rise."""
+    admission_window_hours: Hours = 4.0
+    """An episode whose onset is at most this long after admission was present on admission."""
     window_before_hours: Hours = 48.0
     """The window in which the score must rise begins this long before suspicion."""
     window_after_hours: Hours = 24.0
@@ -63,7 +70,10 @@ class Sepsis3Options(FrozenModel):
     ventilation_hours: Hours = 8.0
     """The longest time from a charted ``vent`` to the blood gas that uses it."""
     urine_covered_hours: tuple[Hours, Hours] = (22.0, 30.0)
-    """Urine is scored if the readings of the last 24 h cover a time of this length."""
+    """Urine is scored if the readings of a day cover a time of this length; if they cover more,
+    only an amount that is low even for a single day is scored."""
+    rrt_points: bool = True
+    """Renal replacement therapy (``rrt`` is 1) scores 4 points."""
 
     end: Literal["recovery", "organs", "fixed"] = "recovery"
     """``recovery``: no antibiotic for ``end_antibiotic_free_hours`` and a score at most

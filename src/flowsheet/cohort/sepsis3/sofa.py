@@ -20,13 +20,14 @@ from flowsheet.cohort.sepsis3.frames import COMPONENTS, SOFA
 from flowsheet.cohort.sepsis3.gases import grade_blood_gases
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.cohort.sepsis3.urine import grade_urine
 from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
 from flowsheet.typing import Bools, Ints
 
 DAY = 24 * HOUR
 MEASURED = (
     *("plt", "bili", "map", "crea", "gcs", "egcs", "mgcs", "vgcs"),
-    *("po2", "fio2", "vent", "urine"),
+    *("po2", "fio2", "vent", "urine", "bladder_irrigant", "rrt"),
 )
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
 
@@ -59,6 +60,7 @@ def hourly_scores(
     facts = pl.concat(
         [
             _grade_measurements(events),
+            _grade_rrt(events, options),
             _grade_coma(events),
             _as_facts("respiration", gases, pl.col("score")),
             _grade_vasopressors(treatments),
@@ -69,7 +71,7 @@ def hourly_scores(
     for component in COMPONENTS:
         of_component = facts.filter(component=component)
         scores[component], known[component] = _worst_of_day(grid, of_component, options)
-    urine_score, urine_known = _grade_urine(grid, events.filter(variable="urine"), options)
+    urine_score, urine_known = grade_urine(grid, events, options)
     scores["renal"] = np.maximum(scores["renal"], urine_score)
     known["renal"] |= urine_known
     return scores, known
@@ -80,9 +82,9 @@ def change_since_baseline(
 ) -> Ints:
     """The change of the total score since the stay's baseline.
 
-    A component keeps its last score while it is not measured. Before its first measurement it has
-    the score of the first measurement (or 0, see ``Sepsis3Options.baseline``). So neither the start
-    of charting nor a gap in it is a rise.
+    A component keeps its last score while it is not measured, so that a gap in charting is not a
+    rise. Before its first measurement it is 0, or has the score of the first measurement
+    (``Sepsis3Options.baseline``).
 
     Args:
         grid: The stays.
@@ -93,16 +95,15 @@ def change_since_baseline(
     Returns:
         Shape (N,).
     """
-    change = np.zeros(grid.rows)
+    change = np.zeros(grid.rows, np.int64)
     for component in COMPONENTS:
         score, has_score = forward_fill(scores[component], known[component], grid.offsets)
-        baseline = np.zeros(len(grid.stay_id))
-        stay, first_row = _first_known_rows(grid, known[component])
-        is_late = grid.hour[first_row] > options.admission_hours
-        use_first = is_late | (options.baseline == "observed")
-        baseline[stay] = np.where(use_first, score[first_row], 0)
+        baseline = np.zeros(len(grid.stay_id), np.int64)
+        if options.baseline == "observed":
+            stay, first_row = _first_known_rows(grid, known[component])
+            baseline[stay] = score[first_row]
         change += np.where(has_score, score - grid.per_row(baseline), 0)
-    return change.astype(np.int64)
+    return change
 
 
 def _first_known_rows(grid: HourlyGrid, known: Bools) -> tuple[Ints, Ints]:
@@ -208,6 +209,11 @@ def _grade_measurements(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _grade_rrt(events: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:
+    is_running = (pl.col("variable") == "rrt") & (pl.col("value") >= 0.5)
+    return _as_facts("renal", events.filter(is_running & options.rrt_points), pl.lit(4))
+
+
 def _grade_coma(events: pl.DataFrame) -> pl.DataFrame:
     """The charted total, or the sum of the three parts if they are charted without a total."""
     total = events.filter(variable="gcs").select("stay_id", "time", "known_at", "value")
@@ -239,35 +245,3 @@ def _grade_vasopressors(treatments: pl.DataFrame) -> pl.DataFrame:
         .otherwise(2)
     )
     return _as_facts("cardiovascular", infusions, score, until="end")
-
-
-def _grade_urine(
-    grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
-) -> tuple[Ints, Bools]:
-    """The renal score by urine output, and whether it is known; shape (N,) each.
-
-    A reading covers the time since the one before it, the first one the time since admission.
-    Readings that arrive late in the record are not used: they would change the time that other
-    readings cover after the fact.
-    """
-    delay = pl.duration(microseconds=from_hours(options.charting_delay_hours))
-    in_time = events.filter(pl.col("known_at") - pl.col("time") <= delay)
-    amounts = in_time.group_by("stay_id", "time").agg(pl.col("value").sum())
-    amounts = amounts.sort("stay_id", "time")
-    amounts = amounts.filter(grid.stay_positions(amounts) >= 0)
-    stay = grid.stay_positions(amounts)
-    time = microseconds(amounts["time"])
-    is_inside = time > grid.admitted[stay]
-    stay, time = stay[is_inside], time[is_inside]
-    amount = amounts["value"].to_numpy()[is_inside]
-    is_repeated = np.append(False, stay[1:] == stay[:-1])[: len(stay)]
-    previous_time = np.append(0, time[:-1])[: len(time)]
-    covered_from = np.where(is_repeated, previous_time, grid.admitted[stay])
-    volume = grid.total(stay, time, time + DAY, amount)
-    covered = grid.total(stay, time, time + DAY, (time - covered_from).astype(float))
-    covered = np.rint(covered)
-    shortest, longest = (from_hours(bound) for bound in options.urine_covered_hours)
-    is_known = (covered >= shortest) & (covered <= longest)
-    per_day = np.round(volume * DAY / np.where(is_known, covered, 1), 6)
-    score = 3 * (per_day < 500) + (per_day < 200)
-    return np.where(is_known, score, 0), is_known

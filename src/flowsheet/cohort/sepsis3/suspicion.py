@@ -19,7 +19,7 @@ from flowsheet.cohort.sepsis3.frames import SUSPICIONS
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
-from flowsheet.typing import Ints
+from flowsheet.typing import Bools, Ints
 
 DAY = 24 * HOUR
 _UNKNOWN = np.iinfo(np.int64).max
@@ -87,33 +87,58 @@ def select_cultures(
 def select_confirmed(
     grid: HourlyGrid, doses: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[pl.DataFrame, Counts]:
-    """The doses that a later dose confirms as part of a treatment.
+    """The doses that a later dose, or the end of the record, confirms as part of a treatment.
 
     The later dose is given between ``confirm_after_hours`` (for prophylaxis drugs
     ``prophylaxis_hours``) and ``confirm_within_hours`` after the latest moment at which the dose
-    may have begun.
+    may have begun. A patient who dies within ``confirm_within_hours`` can have no later dose.
 
     Returns:
         (stay_id, time, last, known_at), where ``known_at`` is when the dose was known to be
         confirmed; and how many doses were excluded.
     """
     is_prophylaxis = pl.col("drug").is_in(options.prophylaxis_drugs).alias("is_prophylaxis")
-    grouped = doses.group_by("stay_id", "time", "last", is_prophylaxis)
+    is_start = pl.Series("is_start", _starts_course(grid, doses, options))
+    grouped = doses.group_by("stay_id", "time", "last", is_prophylaxis, is_start)
     rows = grouped.agg(pl.col("known_at").min()).sort(pl.all())
     confirmed = rows
     if options.confirm_after_hours > 0:
-        known = _confirmed_at(grid, rows, options)
+        known = _confirmed_by_dose(grid, rows, options)
+        if options.end_confirms:
+            known = np.minimum(known, _confirmed_by_end(grid, rows, options))
         is_confirmed = known < _UNKNOWN
         known_at = pl.Series(known).cast(TIME)
         confirmed = rows.with_columns(known_at=known_at).filter(is_confirmed)
+    starts = confirmed.filter("is_start")
     counts = {
         "doses": rows.height,
         "doses excluded: single or prophylaxis": rows.height - confirmed.height,
+        "doses excluded: not the start of a course": confirmed.height - starts.height,
     }
-    return confirmed, counts
+    return starts, counts
 
 
-def _confirmed_at(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options) -> Ints:
+def _starts_course(grid: HourlyGrid, doses: pl.DataFrame, options: Sepsis3Options) -> Bools:
+    """Whether each dose starts a course, by the doses that were known when it was."""
+    if options.antibiotic_course == "dose" or doses.is_empty():
+        return np.ones(doses.height, bool)
+    numbered = doses.with_row_index("row").sort("stay_id", "time")
+    stay = grid.stay_positions(numbered)
+    drug = numbered["drug"].rank("dense").to_numpy()
+    time, until, known = (microseconds(numbered[name]) for name in ("time", "until", "known_at"))
+    since = time - from_hours(options.course_gap_hours)
+    dose, earlier = grid.pairs((stay, since - DAY, time - 1), (stay, time))
+    continues = (
+        (drug[earlier] == drug[dose])
+        & (until[earlier] >= since[dose])
+        & (known[earlier] <= known[dose])
+    )
+    starts = np.ones(doses.height, bool)
+    starts[numbered["row"].to_numpy()[dose[continues]]] = False
+    return starts
+
+
+def _confirmed_by_dose(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options) -> Ints:
     """When each dose was known to be confirmed; ``_UNKNOWN`` if no later dose confirms it."""
     stay = grid.stay_positions(rows)
     time, last, known = (microseconds(rows[name]) for name in ("time", "last", "known_at"))
@@ -130,6 +155,23 @@ def _confirmed_at(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options)
     confirmed_at = np.full(len(stay), _UNKNOWN)
     np.minimum.at(confirmed_at, dose[is_late_enough], both_known[is_late_enough])
     return confirmed_at
+
+
+def _confirmed_by_end(grid: HourlyGrid, rows: pl.DataFrame, options: Sepsis3Options) -> Ints:
+    """When death, or the end of the stay, confirmed each dose; ``_UNKNOWN`` if neither does.
+
+    An order by date is known for the whole hospital admission, so the end of the stay in the unit
+    hides no later day of it. Prophylaxis often ends with the stay.
+    """
+    stay = grid.stay_positions(rows)
+    time, last, known = (microseconds(rows[name]) for name in ("time", "last", "known_at"))
+    died, discharged = grid.died[stay], grid.discharged[stay]
+    latest = last + from_hours(options.confirm_within_hours)
+    may_be_hidden = ~rows["is_prophylaxis"].to_numpy() & (time == last)
+    by_death = (died >= time) & (died <= latest)
+    by_discharge = may_be_hidden & (discharged >= time) & (discharged <= latest)
+    confirmed_at = np.where(by_discharge, np.minimum(died, discharged), died)
+    return np.where(by_death | by_discharge, np.maximum(known, confirmed_at), _UNKNOWN)
 
 
 def find_suspicions(
