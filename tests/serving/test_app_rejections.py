@@ -1,4 +1,4 @@
-"""Two thousand malformed requests of forty kinds: all are rejected with the reason, none with 500."""
+"""Two thousand malformed requests of forty kinds are rejected with the reason, none with 500."""
 
 from __future__ import annotations
 

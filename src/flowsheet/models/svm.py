@@ -23,9 +23,9 @@ class SVM(RowModel):
     An exact kernel machine needs memory for the square of that number. The Gaussian kernel
     exp(-g |x - z|^2) is therefore approximated by ``components`` random Fourier features (Rahimi
     and Recht 2007), and the machine is linear in them and in the inputs; with ``kernel: linear``
-    it is linear in the inputs alone. Minimises the mean squared hinge loss, with equal weights of the two
-    classes, + l2 |w|^2 / 2, by Newton's method in the primal (Chapelle 2007). Platt's curve on the
-    validation rows turns margins into probabilities.
+    it is linear in the inputs alone. Minimises the mean squared hinge loss, with equal weights of
+    the two classes, + l2 |w|^2 / 2, by Newton's method in the primal (Chapelle 2007). Platt's curve
+    on the validation rows turns margins into probabilities.
     """
 
     class Params(FrozenModel):

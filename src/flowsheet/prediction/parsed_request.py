@@ -91,7 +91,14 @@ def find_column_problems(tables: Mapping[str, Columns]) -> list[Problem]:
 
 
 def table_problem(table: str, column: str | None, rule: str, message: str) -> Problem:
-    """A problem of a table or of one of its columns as a whole."""
+    """A problem of a table or of one of its columns as a whole.
+
+    Args:
+        table: Name of the table.
+        column: Name of the column; None for the table as a whole.
+        rule: Name of the rule that is broken.
+        message: What is wrong and how to fix it.
+    """
     return Problem(table, None, format_value(column), rule, None, message)
 
 

@@ -10,9 +10,9 @@ it, t(k-1) + cutoff. The *cell* of the row is (p(k-1), p(k)], so that no time be
 is lost; the cell of the first row has no lower limit, and includes what was known before the record
 starts. An event belongs to the cell of max(time, known_at), the earliest one that could use it.
 
-Predictions are asked for until the end of the stay: discharge or, if earlier, death; with the task's
-``end_at: comfort_measures`` also until care is limited to them. Rows exist until discharge, so that
-neither the rows nor their inputs depend on what is only known afterwards.
+Predictions are asked for until the end of the stay: discharge or, if earlier, death; with the
+task's ``end_at: comfort_measures`` also until care is limited to them. Rows exist until discharge,
+so that neither the rows nor their inputs depend on what is only known afterwards.
 
 All arithmetic is in whole microseconds; no boundary depends on rounding.
 """

@@ -1,4 +1,4 @@
-"""Antibiotics count for the whole hospital admission, in whichever batch or stay they were given."""
+"""Antibiotics count for the whole hospital admission, in every stay and batch."""
 
 from __future__ import annotations
 
