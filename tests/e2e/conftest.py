@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flowsheet.cli import main
 
 SMALL = [
     "demo",
@@ -50,6 +54,37 @@ def run_flowsheet(
     )
 
 
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command of the command line returned and printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def call_flowsheet(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., CommandResult]:
+    """Call the command line in this process, which has the libraries imported already."""
+
+    def call(home: Path, *arguments: str) -> CommandResult:
+        for name in set(os.environ) - set(inherited_environment()):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("FLOWSHEET_HOME", str(home))
+        capfd.readouterr()
+        code = 0
+        try:
+            main(list(arguments))
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capfd.readouterr()
+        return CommandResult(code, captured.out, captured.err)
+
+    return call
+
+
 def post(api: str, path: str, body: dict[str, Any]) -> Any:
     """POST JSON to a server's API."""
     request = urllib.request.Request(
@@ -60,6 +95,16 @@ def post(api: str, path: str, body: dict[str, Any]) -> Any:
     )
     with urllib.request.urlopen(request, timeout=30) as response:
         return json.load(response)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests that share an expensive fixture in one worker, so that it is made once."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"finished", "expected"}:
+            item.add_marker(pytest.mark.xdist_group("finished experiment"))
+        elif fixtures & {"two_runs", "ward"} and "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("two runs"))
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from flowsheet.state.json_files import read_json
-from tests.e2e.conftest import run_flowsheet
+from tests.e2e.conftest import CommandResult, run_flowsheet
 
 pytestmark = [pytest.mark.server]
 QUICK = ["demo", "cohort=extract", "tuning=none", "evaluation.resamples=20", "compute=single"]
@@ -107,10 +108,12 @@ def test_runs_of_other_tasks_are_not_comparable(two_runs: tuple[Path, str, str],
 @pytest.mark.parametrize(
     "reference", ["nonsense", "ffffffffffffffff", "demo-lstm/9", "demo-lstm@champion"]
 )
-def test_an_unknown_reference_is_a_usage_error(two_runs: tuple[Path, str, str], reference: str):
+def test_an_unknown_reference_is_a_usage_error(
+    two_runs: tuple[Path, str, str], reference: str, call_flowsheet: Callable[..., CommandResult]
+):
     home, first, _ = two_runs
     for arguments in (["compare", first, reference], ["rerun", reference]):
-        result = run_flowsheet(home, *arguments)
+        result = call_flowsheet(home, *arguments)
         assert result.returncode == 2
         assert reference in result.stderr
         assert "Traceback" not in result.stderr

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from tests.e2e.conftest import run_flowsheet
+from tests.e2e.conftest import CommandResult, run_flowsheet
 
 
 def run_without_traceback(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,8 +34,14 @@ def run_without_traceback(home: Path, *arguments: str) -> subprocess.CompletedPr
         (["ingest", "physionet2019", "cohort.path=nowhere"], "do not exist"),
     ],
 )
-def test_unknown_names_exit_with_2(tmp_path: Path, arguments: list[str], message: str):
-    result = run_without_traceback(tmp_path / "home", *arguments)
+def test_unknown_names_exit_with_2(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    call_flowsheet: Callable[..., CommandResult],
+):
+    result = call_flowsheet(tmp_path / "home", *arguments)
+    assert "Traceback" not in result.stderr + result.stdout
     assert result.returncode == 2
     assert message in result.stderr
 
