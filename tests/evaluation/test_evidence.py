@@ -158,7 +158,9 @@ def test_without_resamples_there_are_values_and_no_verdicts(sequences, predictio
 def test_a_single_model_has_no_pairs(sequences, predictions):
     evidence = evaluate(sequences, {"only": predictions["accurate"]}, CONFIG, seed=1)
     assert evidence.pairs.is_empty()
-    assert evidence.headline.startswith("only ranks first by AUROC (0.")
+    assert evidence.headline.startswith(
+        "only ranks first by AUROC among patients not yet septic (0."
+    )
 
 
 def test_new_onsets_are_left_out_where_they_are_all_rows(sequences, predictions):

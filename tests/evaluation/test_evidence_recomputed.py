@@ -9,8 +9,9 @@ from sklearn import metrics as sk
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.bootstrap import ERROR_INFLATION, holm_adjust, resample_weights
 from flowsheet.evaluation.evidence import Evidence, evaluate
+from flowsheet.evaluation.headline import write_headline
 from flowsheet.evaluation.metrics import get_metric
-from flowsheet.evaluation.summaries import write_headline
+from flowsheet.evaluation.ranking import ModelRanking
 
 CONFIG = EvaluationConfig(name="small", resamples=60, minimum_events=5)
 SKLEARN = {
@@ -110,7 +111,9 @@ def test_verdicts_follow_from_the_corrected_p_values(evidence):
 
 
 def test_the_headline_follows_from_the_tables(evidence):
-    headline = write_headline(evidence.leaderboard, evidence.pairs, get_metric("auroc"))
+    best = evidence.models[0]
+    ranking = ModelRanking(evidence.models, evidence.ranking_subset, best_over_all_rows=best)
+    headline = write_headline(evidence.leaderboard, evidence.pairs, get_metric("auroc"), ranking)
     assert evidence.headline == headline
 
 

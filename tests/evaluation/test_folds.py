@@ -13,11 +13,12 @@ from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.bootstrap import holm_adjust
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
+from flowsheet.evaluation.headline import write_headline
 from flowsheet.evaluation.leaderboard import describe_intervals, render_leaderboard_markdown
 from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.ranking import ModelRanking
 from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.resampled_t import corrected_t_test
-from flowsheet.evaluation.summaries import write_headline
 from flowsheet.windows.protocol import FoldId
 from tests.evaluation.conftest import CONFIG, simulate_predictions
 
@@ -120,7 +121,9 @@ def test_pairs_can_be_recomputed_from_the_folds(evidence):
 
 
 def test_the_headline_can_be_rewritten_from_the_tables(evidence):
-    headline = write_headline(evidence.leaderboard, evidence.pairs, get_metric("auroc"))
+    best = evidence.models[0]
+    ranking = ModelRanking(evidence.models, evidence.ranking_subset, best_over_all_rows=best)
+    headline = write_headline(evidence.leaderboard, evidence.pairs, get_metric("auroc"), ranking)
     assert headline == evidence.headline
 
 

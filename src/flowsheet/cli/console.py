@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowsheet.cohort.extract import Extract, Manifest
-from flowsheet.evaluation.leaderboard import make_leaderboard_table
+from flowsheet.evaluation.leaderboard import list_leaderboard_tables
 from flowsheet.tracking.run_metadata import flatten
 
 if TYPE_CHECKING:
@@ -56,7 +56,9 @@ def print_line(line: str) -> None:
 
 def print_run_summary(summary: RunSummary) -> None:
     """Print an experiment's leaderboard, what was reused, and where its records are."""
-    _print_table(f"{summary.experiment}: held-out subjects", summary.columns, summary.rows)
+    for board in summary.leaderboards:
+        title = f"{summary.experiment}, held-out subjects. {board.title}"
+        _print_table(title, board.columns, board.rows)
     _print_text(summary.headline)
     for name, reason in summary.excluded_models.items():
         _print_text(f"{name} was left out: {reason}")
@@ -70,12 +72,13 @@ def print_run_summary(summary: RunSummary) -> None:
 
 
 def print_comparison(comparison: ModelComparison) -> None:
-    """Print the leaderboard of compared models and the difference of each pair."""
+    """Print the leaderboards of compared models, the headline and each pair's difference."""
     evidence = comparison.evidence
-    columns, *rows = make_leaderboard_table(evidence)
-    _print_table("held-out subjects", columns, rows)
+    for board in list_leaderboard_tables(evidence):
+        _print_table(f"held-out subjects. {board.title}", board.columns, board.rows)
+    _print_text(evidence.headline)
     rank = {name: i for i, name in enumerate(evidence.models)}
-    pairs = evidence.pairs.filter(metric=evidence.about["metric"], subset="all")
+    pairs = evidence.pairs.filter(metric=evidence.about["metric"], subset=evidence.ranking_subset)
     for pair in pairs.iter_rows(named=True):
         if rank[pair["model_a"]] < rank[pair["model_b"]]:  # each pair once, the better one first
             _print_text(pair["summary"])

@@ -15,10 +15,11 @@ from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.curves import compute_curves
 from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, check_folds, pool_folds
+from flowsheet.evaluation.headline import write_headline
 from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.ranking import rank_models
 from flowsheet.evaluation.results import EvaluationResults
 from flowsheet.evaluation.subsets import ALL, list_subsets
-from flowsheet.evaluation.summaries import write_headline
 from flowsheet.evaluation.tables import (
     compare_pairs,
     count_lead_times,
@@ -46,7 +47,7 @@ class Evidence:
     """Empty without cross-validation."""
     lead_times: pl.DataFrame
     about: dict[str, Any]
-    """metric, headline, models, subsets, resamples, confidence, seed, thresholds,
+    """metric, headline, models, ranking_subset, subsets, resamples, confidence, seed, thresholds,
     cross_validation."""
 
     @property
@@ -55,8 +56,13 @@ class Evidence:
         return list(self.about["models"])
 
     @property
+    def ranking_subset(self) -> str:
+        """The subset of rows that ranks the models; evidence of earlier releases: all rows."""
+        return str(self.about.get("ranking_subset", ALL))
+
+    @property
     def headline(self) -> str:
-        """The first sentence of a report."""
+        """The first sentences of a report."""
         return str(self.about["headline"])
 
     def metrics(self, model: str, part: str = "test") -> dict[str, float]:
@@ -172,7 +178,9 @@ def evaluate_folds(
 
 def _make_evidence(results: EvaluationResults, seed: int, thresholds: dict[str, float]) -> Evidence:
     config = results.config
-    models = results.rank_models()
+    metric = get_metric(config.metric)
+    ranking = rank_models(results)
+    models = ranking.models
     leaderboard = make_leaderboard(results, models)
     pairs = compare_pairs(results, models)
     return Evidence(
@@ -183,8 +191,9 @@ def _make_evidence(results: EvaluationResults, seed: int, thresholds: dict[str, 
         lead_times=count_lead_times(results, models),
         about={
             "metric": config.metric,
-            "headline": write_headline(leaderboard, pairs, get_metric(config.metric)),
+            "headline": write_headline(leaderboard, pairs, metric, ranking),
             "models": models,
+            "ranking_subset": ranking.subset,
             "subsets": [subset.name for subset in results.subsets],
             "resamples": config.resamples,
             "confidence": config.confidence,

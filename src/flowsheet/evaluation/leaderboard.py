@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from flowsheet.config import FrozenModel
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import Metric, get_metric
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
@@ -20,6 +21,34 @@ SUBSET_TITLES = {
     NEW_ONSETS: "New onsets (patients not septic at prediction)",
     STAYS: "Per stay (the highest probability before the first sepsis)",
 }
+
+
+class LeaderboardTable(FrozenModel):
+    """The leaderboard of one subset as texts that fit a terminal."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    """One for each model, best first."""
+
+
+def order_subsets(evidence: Evidence) -> dict[str, str]:
+    """The evaluated subsets but subgroups and their titles, the one that ranks the models first."""
+    evaluated = set(evidence.about["subsets"])
+    titles = {name: title for name, title in SUBSET_TITLES.items() if name in evaluated}
+    ranking = evidence.ranking_subset
+    return {ranking: titles[ranking], **titles} if ranking in titles else titles
+
+
+def list_leaderboard_tables(evidence: Evidence) -> list[LeaderboardTable]:
+    """All rows and new onsets where they are a part; what ranks the models comes first."""
+    tables = []
+    for subset, title in order_subsets(evidence).items():
+        if subset in {ALL, NEW_ONSETS}:
+            columns, *rows = make_leaderboard_table(evidence, subset)
+            heading = f"{title}: {_describe_counts(evidence, subset)}"
+            tables.append(LeaderboardTable(title=heading, columns=columns, rows=rows))
+    return tables
 
 
 def make_leaderboard_table(evidence: Evidence, subset: str = ALL) -> list[list[str]]:
@@ -50,14 +79,13 @@ def _format_cell(estimate: dict[str, float] | None, metric: Metric) -> str:
 def render_leaderboard_markdown(evidence: Evidence) -> str:
     """The headline, a table for each subset but subgroups, and a note on the intervals."""
     lines = [evidence.headline, ""]
-    for subset, title in SUBSET_TITLES.items():
-        if subset in evidence.about["subsets"]:
-            lines += [
-                f"**{title}** ({_describe_counts(evidence, subset)})",
-                "",
-                *_markdown_table(make_leaderboard_table(evidence, subset)),
-                "",
-            ]
+    for subset, title in order_subsets(evidence).items():
+        lines += [
+            f"**{title}** ({_describe_counts(evidence, subset)})",
+            "",
+            *_markdown_table(make_leaderboard_table(evidence, subset)),
+            "",
+        ]
     lines.append(describe_intervals(evidence))
     return "\n".join(lines) + "\n"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,8 +11,8 @@ import numpy as np
 from flowsheet.config import EvaluationConfig, Protocol, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap
 from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions
-from flowsheet.evaluation.metrics import Metric, ScoredRows, get_metric, select_metrics
-from flowsheet.evaluation.subsets import ALL, STAYS, Subset, score_rows
+from flowsheet.evaluation.metrics import Metric, ScoredRows, select_metrics
+from flowsheet.evaluation.subsets import STAYS, Subset, score_rows
 from flowsheet.typing import Floats
 from flowsheet.windows.protocol import FoldId
 from flowsheet.windows.sequences import Sequences
@@ -170,28 +169,9 @@ class EvaluationResults:
         """The scored stays of each repetition."""
         yield from self.scored[STAYS, model]
 
-    def rank_models(self) -> list[str]:
-        """Models by the leaderboard's metric, best first; those without a value come last."""
-        metric = get_metric(self.config.metric)
-
-        def sort_key(model: str) -> tuple[bool, float, str]:
-            is_applicable = metric.is_applicable(self.scored[ALL, model][0])
-            value = self.compute_mean(ALL, model, metric) if is_applicable else math.nan
-            badness = 0.0 if math.isnan(value) else _badness(metric, value)
-            return math.isnan(value), badness, model
-
-        return sorted(self.models, key=sort_key)
-
 
 def _mean_draws(repetitions: Sequence[Floats]) -> Floats:
     return repetitions[0] if len(repetitions) == 1 else np.mean(repetitions, axis=0)
-
-
-def _badness(metric: Metric, value: float) -> float:
-    """The smaller, the better."""
-    if metric.larger_is_better is None:
-        return abs(value - metric.ideal)
-    return -value if metric.larger_is_better else value
 
 
 def compute_cached(metric: Metric, rows: ScoredRows) -> float:

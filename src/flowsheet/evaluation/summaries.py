@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import polars as pl
-
 from flowsheet.evaluation.bootstrap import Difference
 from flowsheet.evaluation.metrics import Metric
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
@@ -14,7 +12,7 @@ from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 NOT_ESTIMABLE = "not estimable"
 
-SUBSET_PHRASES = {NEW_ONSETS: " among new onsets", STAYS: " per stay"}
+SUBSET_PHRASES = {NEW_ONSETS: " among patients not yet septic", STAYS: " per stay"}
 """The subset of a comparison, where it is not all rows."""
 
 
@@ -111,28 +109,6 @@ def format_estimate(value: float, low: float, high: float, decimals: int) -> str
         decimals: number of decimals shown.
     """
     return " ".join(part for part in format_value_and_interval(value, low, high, decimals) if part)
-
-
-def write_headline(leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric) -> str:
-    """Which model ranks first, its value, and how it compares with the others."""
-    ranked = leaderboard.filter(metric=metric.name, subset=ALL)
-    if ranked.is_empty():
-        return f"No model can be ranked by {metric.label}: it requires {metric.requires}."
-    first = ranked.row(0, named=True)
-    if math.isnan(first["value"]):
-        return f"No model can be ranked by {metric.label}: {first['reason']}."
-    estimate = format_estimate(first["value"], first["low"], first["high"], metric.decimals)
-    clauses = [f"{first['model']} ranks first by {metric.label} ({estimate})"]
-    rivals = pairs.filter(metric=metric.name, subset=ALL, model_a=first["model"])
-    for verdict, phrase in (
-        (BETTER, "it is better than"),
-        (SAME, "it is not distinguishable at this sample size from"),
-        (NOT_ESTIMABLE, "too few data to compare it with"),
-    ):
-        names = rivals.filter(verdict=verdict)["model_b"].to_list()
-        if names:
-            clauses.append(f"{phrase} {join_names(names)}")
-    return "; ".join(clauses) + "."
 
 
 def join_names(names: list[str]) -> str:

@@ -9,10 +9,16 @@ from typing import Any
 import polars as pl
 
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SUBSET_TITLES
+from flowsheet.evaluation.leaderboard import order_subsets
 from flowsheet.evaluation.metrics import get_metric
-from flowsheet.evaluation.subsets import ALL
-from flowsheet.evaluation.summaries import BETTER, NOT_ESTIMABLE, SAME, WORSE, format_p_value
+from flowsheet.evaluation.summaries import (
+    BETTER,
+    NOT_ESTIMABLE,
+    SAME,
+    SUBSET_PHRASES,
+    WORSE,
+    format_p_value,
+)
 
 MARKS = {
     BETTER: ("better", "▲"),
@@ -49,7 +55,8 @@ def make_matrix(evidence: Evidence) -> DifferenceMatrix | None:
     """The pairs of models; None where there is nothing to compare."""
     if evidence.pairs.is_empty():
         return None
-    ranking = evidence.pairs.filter(metric=evidence.about["metric"], subset=ALL)
+    subset = evidence.ranking_subset
+    ranking = evidence.pairs.filter(metric=evidence.about["metric"], subset=subset)
     cells = {}
     for row in ranking.iter_rows(named=True):
         a, b, verdict = row["model_a"], row["model_b"], row["verdict"]
@@ -57,14 +64,14 @@ def make_matrix(evidence: Evidence) -> DifferenceMatrix | None:
         cells[b, a] = _make_cell(REVERSED.get(verdict, verdict), -row["difference"])
     summaries, n_rivals = ranking["summary"].to_list(), len(evidence.models) - 1
     return DifferenceMatrix(
-        label=get_metric(evidence.about["metric"]).label,
+        label=get_metric(evidence.about["metric"]).label + SUBSET_PHRASES.get(subset, ""),
         method=describe_comparison(evidence),
         cells=cells,
         best_model_summaries=summaries[:n_rivals],
         other_summaries=summaries[n_rivals:],
         pair_tables=[
             (title, _pair_rows(evidence, subset))
-            for subset, title in SUBSET_TITLES.items()
+            for subset, title in order_subsets(evidence).items()
             if subset in evidence.pairs["subset"]
         ],
     )

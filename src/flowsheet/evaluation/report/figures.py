@@ -8,7 +8,7 @@ import polars as pl
 from markupsafe import Markup
 
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SUBSET_TITLES
+from flowsheet.evaluation.leaderboard import order_subsets
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import charts
 from flowsheet.evaluation.report.tables import TableRow, make_rows
@@ -21,7 +21,7 @@ Figure = tuple[str, Markup]
 def make_curve_figures(evidence: Evidence) -> list[tuple[str, list[Figure]]]:
     """The curves of each subset: (title, figures)."""
     figures = []
-    for subset, title in SUBSET_TITLES.items():
+    for subset, title in order_subsets(evidence).items():
         points = evidence.curves.filter(pl.col("subset") == subset)
         if len(points):
             row = evidence.leaderboard.filter(pl.col("subset") == subset).row(0, named=True)

@@ -16,13 +16,15 @@ from flowsheet.evaluation.report.templates import make_environment
 def render(report: ReportData) -> str:
     """The whole page as HTML: no script, nothing loaded from anywhere, every name escaped."""
     evidence = report.evidence
+    leaderboards = make_leaderboards(evidence)
     return (
         make_environment()
         .get_template("page.html")
         .render(
             report=report,
             evidence=evidence,
-            leaderboards=make_leaderboards(evidence),
+            leaderboards=leaderboards,
+            counts={board.subset: board.counts for board in leaderboards},
             legend=[(css_class(rank), name) for rank, name in enumerate(evidence.models)],
             interval_note=describe_intervals(evidence),
             matrix=make_matrix(evidence),

@@ -10,7 +10,7 @@ import polars as pl
 from markupsafe import Markup
 
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import SUBSET_TITLES, select_leading_metrics
+from flowsheet.evaluation.leaderboard import order_subsets, select_leading_metrics
 from flowsheet.evaluation.metrics import Metric, get_metric
 from flowsheet.evaluation.report.charts import Estimate, css_class, draw_forest, humanize
 from flowsheet.evaluation.subsets import STAYS
@@ -53,6 +53,7 @@ class ForestPlot(NamedTuple):
 class SubsetLeaderboard:
     """The leaderboard of one subset."""
 
+    subset: str
     title: str
     unit: str
     counts: dict[str, int]  # rows, events, subjects
@@ -62,11 +63,10 @@ class SubsetLeaderboard:
 
 
 def make_leaderboards(evidence: Evidence) -> list[SubsetLeaderboard]:
-    """One for all rows, one for new onsets where they are a part, one for stays."""
+    """One for each subset but subgroups; the one that ranks the models first."""
     return [
         _make_leaderboard(evidence, subset, title)
-        for subset, title in SUBSET_TITLES.items()
-        if subset in evidence.about["subsets"]
+        for subset, title in order_subsets(evidence).items()
     ]
 
 
@@ -78,6 +78,7 @@ def _make_leaderboard(evidence: Evidence, subset: str, title: str) -> SubsetLead
     others = [get_metric(name) for name in available if name not in leading_names]
     estimable = set(frame.filter(pl.col("value").is_not_nan())["metric"])
     return SubsetLeaderboard(
+        subset,
         title,
         "stays" if subset == STAYS else "rows",
         counts=frame.select("rows", "events", "subjects").row(0, named=True),

@@ -24,7 +24,7 @@ from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.lifecycle.experiment.train import load_probabilities
 from flowsheet.state.hashing import digest
 
-VERSION = 4
+VERSION = 5
 """Increase it when the same predictions give different evidence."""
 
 

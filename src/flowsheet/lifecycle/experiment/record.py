@@ -14,9 +14,15 @@ from pydantic import Field
 
 from flowsheet.config import ExperimentConfig, FrozenModel
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import make_leaderboard_table, render_leaderboard_markdown
+from flowsheet.evaluation.leaderboard import (
+    LeaderboardTable,
+    list_leaderboard_tables,
+    render_leaderboard_markdown,
+)
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import Section
+from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
+from flowsheet.evaluation.summaries import NOT_ESTIMABLE, SUBSET_PHRASES
 from flowsheet.lifecycle.experiment import lock
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
@@ -40,9 +46,8 @@ class RunSummary(FrozenModel):
     experiment: str
     run_id: str
     headline: str
-    columns: list[str]
-    rows: list[list[str]]
-    """The leaderboard as text, best model first."""
+    leaderboards: list[LeaderboardTable]
+    """All rows, and new onsets where they are a part; what ranks the models comes first."""
     markdown: str
     """The leaderboard as Markdown."""
     registered: list[str]
@@ -207,13 +212,11 @@ def record_results(
             tracker.finish(model_run_id)
     if not run.finished:
         _record_evidence(tracker, results, run.run_id, html)
-    columns, *rows = make_leaderboard_table(evidence)
     return RunSummary(
         experiment=results.config.name,
         run_id=run.run_id,
         headline=evidence.headline,
-        columns=columns,
-        rows=rows,
+        leaderboards=list_leaderboard_tables(evidence),
         markdown=render_leaderboard_markdown(evidence),
         registered=registered,
         report=str(html),
@@ -250,12 +253,10 @@ def _register(results: ExperimentResults, name: str, model_run_id: str, evidence
     fold = results.plan.final_refit
     assert fold
     stage = results.trained[fold.name][name]
-    metrics = _without_intervals(evidence.metrics(name))
+    metrics = _select_values(evidence.metrics(name))
     uri = log_model(model_run_id, stage.folder / "model_package", metrics=metrics)
     registered_name = f"{config.registry.prefix or config.name}-{name}"
-    label = get_metric(config.evaluation.metric).label
-    value = _format_value(metrics.get(f"test.{config.evaluation.metric}"))
-    description = f"{config.description} {label} {value} on held-out subjects."
+    description = f"{config.description} {_describe_value(metrics, evidence)}"
     version = model_registry.register(
         registered_name, model_run_id, uri, stage.key, description=description
     )
@@ -269,7 +270,7 @@ def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, 
     best = evidence.models[0]
     best_metrics = {
         name.replace("test.", "best."): value
-        for name, value in _without_intervals(evidence.metrics(best)).items()
+        for name, value in _select_values(evidence.metrics(best)).items()
     }
     tracker.log(run_id, metrics=best_metrics, tags={"flowsheet.best": best})
     tracker.log_artifacts(run_id, results.evidence.folder, "evidence")
@@ -283,10 +284,20 @@ def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, 
     tracker.finish(run_id)
 
 
-def _without_intervals(metrics: Mapping[str, float]) -> dict[str, float]:
-    """``test.auroc`` without ``test.auroc.low``, ``test.auroc.high`` and the metrics of subsets."""
-    return {name: value for name, value in metrics.items() if name.count(".") == 1}
+def _select_values(metrics: Mapping[str, float]) -> dict[str, float]:
+    """``test.auroc``, ``test.new_onsets.auroc``: no limits of intervals, no other subsets."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name.removeprefix("test.").removeprefix(f"{NEW_ONSETS}.").count(".") == 0
+    }
 
 
-def _format_value(value: float | None) -> str:
-    return "not estimable" if value is None else f"{value:.3f}"
+def _describe_value(metrics: Mapping[str, float], evidence: Evidence) -> str:
+    """The value of the ranking metric on the rows that rank the models, in a sentence."""
+    metric, subset = evidence.about["metric"], evidence.ranking_subset
+    prefix = "test." if subset == ALL else f"test.{subset}."
+    value = metrics.get(f"{prefix}{metric}")
+    estimate = NOT_ESTIMABLE if value is None else f"{value:.3f}"
+    phrase = SUBSET_PHRASES.get(subset, "")
+    return f"{get_metric(metric).label} {estimate}{phrase} on held-out subjects."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import polars as pl
 from flowsheet.config import Protocol
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
-from flowsheet.evaluation.summaries import BETTER, SAME
+from flowsheet.evaluation.summaries import BETTER, SAME, SUBSET_PHRASES
 from flowsheet.lifecycle.model_card.facts import ModelFacts
 
 _MIN_EVENTS = 100
@@ -85,12 +86,11 @@ def _generalisation(facts: ModelFacts) -> Iterator[str]:
 
 
 def _events(facts: ModelFacts) -> Iterator[str]:
-    row = _leaderboard_row(facts, facts.evaluation.metric)
+    new_onsets = _leaderboard_row(facts, facts.evaluation.metric, NEW_ONSETS)
+    row = new_onsets or _leaderboard_row(facts, facts.evaluation.metric)
     if row and row["events"] < _MIN_EVENTS:
-        yield (
-            f"The metrics are based on {row['events']:,} held-out rows with the event, fewer than "
-            f"{_MIN_EVENTS}."
-        )
+        rows = "new onsets" if new_onsets else "held-out rows with the event"
+        yield f"The metrics are based on {row['events']:,} {rows}, fewer than {_MIN_EVENTS}."
     if not facts.evidence.about["resamples"]:
         yield "No confidence intervals were computed."
 
@@ -100,10 +100,17 @@ def _persistence(facts: ModelFacts) -> Iterator[str]:
     metric = facts.evaluation.metric
     all_rows = _leaderboard_row(facts, metric)
     new_onsets = _leaderboard_row(facts, metric, NEW_ONSETS)
-    if all_rows and new_onsets and new_onsets["high"] < all_rows["low"]:
-        label = get_metric(metric).label
+    if not all_rows or not new_onsets:
+        return
+    label = get_metric(metric).label
+    if math.isnan(new_onsets["value"]):
         yield (
-            "For patients who are not septic yet, it is less accurate than its headline suggests: "
+            f"Its {label} for patients who are not septic yet is not estimable "
+            f"({new_onsets['reason']}): over all rows, history alone predicts that sepsis persists."
+        )
+    elif new_onsets["high"] < all_rows["low"]:
+        yield (
+            "For patients who are not septic yet, it is less accurate than over all rows: "
             f"{label} {new_onsets['value']:.3f} for new onsets, {all_rows['value']:.3f} over all "
             "rows."
         )
@@ -153,8 +160,9 @@ def _subgroups(facts: ModelFacts) -> Iterator[str]:
 
 def _other_models(facts: ModelFacts) -> Iterator[str]:
     metric = facts.evaluation.metric
-    label = get_metric(metric).label
-    pairs = facts.evidence.pairs.filter(metric=metric, subset=ALL)
+    phrase = SUBSET_PHRASES.get(facts.evidence.ranking_subset, "")
+    label = get_metric(metric).label + phrase
+    pairs = facts.evidence.pairs.filter(metric=metric, subset=facts.evidence.ranking_subset)
     better = pairs.filter(model_b=facts.model, verdict=BETTER)["model_a"].to_list()
     if better:
         names = ", ".join(sorted(set(better)))

@@ -11,7 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from flowsheet.cohort.extract import Manifest, PrevalenceEntry
 from flowsheet.evaluation import summaries
-from flowsheet.evaluation.leaderboard import SUBSET_TITLES, describe_intervals
+from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.leaderboard import describe_intervals, order_subsets
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.evaluation.subsets import ALL, STAYS
@@ -116,7 +117,7 @@ def _describe_performance(facts: ModelFacts) -> dict[str, Any]:
     labels = [get_metric(name).label for name in subgroup_metrics]
     calibration = leaderboard.filter(pl.col("metric").is_in(_CALIBRATION_METRICS), subset=ALL)
     return {
-        "performance": list(_subset_tables(leaderboard)),
+        "performance": list(_subset_tables(facts.evidence, leaderboard)),
         "intervals": describe_intervals(facts.evidence),
         "subgroup_head": ["subgroup", "rows", "events", *labels],
         "subgroups": list(_subgroup_rows(subgroups, subgroup_metrics)),
@@ -125,8 +126,8 @@ def _describe_performance(facts: ModelFacts) -> dict[str, Any]:
     }
 
 
-def _subset_tables(leaderboard: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    for subset, title in SUBSET_TITLES.items():
+def _subset_tables(evidence: Evidence, leaderboard: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    for subset, title in order_subsets(evidence).items():
         rows = leaderboard.filter(subset=subset)
         if rows.height:
             first = rows.row(0, named=True)

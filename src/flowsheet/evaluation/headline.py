@@ -1,0 +1,97 @@
+"""The first sentences of a report: which model ranks first, by how much, and among whom."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import polars as pl
+
+from flowsheet.evaluation.metrics import Metric
+from flowsheet.evaluation.ranking import ModelRanking
+from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
+from flowsheet.evaluation.summaries import (
+    BETTER,
+    NOT_ESTIMABLE,
+    SAME,
+    SUBSET_PHRASES,
+    format_estimate,
+    join_names,
+)
+
+
+def write_headline(
+    leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric, ranking: ModelRanking
+) -> str:
+    """Which model ranks first, its value, and how it compares with the others.
+
+    Where new onsets are a part of the rows, the headline is about them, and adds which model ranks
+    first over all rows.
+
+    Args:
+        leaderboard: every value; columns as in ``tables.LEADERBOARD``.
+        pairs: every pair of models; columns as in ``tables.PAIRS``.
+        metric: the metric that ranks the models.
+        ranking: the models' order, and the subset that gives it.
+    """
+    first = _find_row(leaderboard, ranking.models[0], metric, ranking.subset)
+    if first is None:
+        return f"No model can be ranked by {metric.label}: it requires {metric.requires}."
+    if math.isnan(first["value"]):
+        return f"No model can be ranked by {metric.label}: {first['reason']}."
+    sentences = [_describe_first(first, pairs, metric)]
+    if ranking.subset == NEW_ONSETS:
+        sentences.append(_describe_best_over_all_rows(leaderboard, metric, ranking))
+    elif ranking.fallback_reason:
+        sentences.append(
+            "This is over all rows, those of patients who are already septic included; "
+            f"among patients not yet septic no model can be ranked: {ranking.fallback_reason}."
+        )
+    return " ".join(sentences)
+
+
+def _describe_first(first: dict[str, Any], pairs: pl.DataFrame, metric: Metric) -> str:
+    """The model that ranks first and how it compares with the others, in its subset."""
+    subset = first["subset"]
+    phrase = SUBSET_PHRASES.get(subset, "")
+    clauses = [f"{first['model']} ranks first by {metric.label}{phrase} ({_format(first, metric)})"]
+    rivals = pairs.filter(metric=metric.name, subset=subset, model_a=first["model"])
+    for verdict, phrase in (
+        (BETTER, "it is better than"),
+        (SAME, "it is not distinguishable at this sample size from"),
+        (NOT_ESTIMABLE, "too few data to compare it with"),
+    ):
+        names = rivals.filter(verdict=verdict)["model_b"].to_list()
+        if names:
+            clauses.append(f"{phrase} {join_names(names)}")
+    return "; ".join(clauses) + "."
+
+
+def _describe_best_over_all_rows(
+    leaderboard: pl.DataFrame, metric: Metric, ranking: ModelRanking
+) -> str:
+    """Which model ranks first over all rows, and what it is worth among new onsets."""
+    best = ranking.best_over_all_rows
+    over_all = _find_row(leaderboard, best, metric, ALL)
+    all_rows = "Over all rows, those of patients who are already septic included,"
+    if over_all is None or math.isnan(over_all["value"]):
+        return f"{all_rows} no model can be ranked."
+    if best == ranking.models[0]:
+        return f"{all_rows} it ranks first too ({_format(over_all, metric)})."
+    among_new = _find_row(leaderboard, best, metric, NEW_ONSETS)
+    estimate = _format(among_new, metric) if among_new else NOT_ESTIMABLE
+    return (
+        f"{all_rows} {best} ranks first ({_format(over_all, metric)}), but not among patients not "
+        f"yet septic ({estimate})."
+    )
+
+
+def _find_row(
+    leaderboard: pl.DataFrame, model: str, metric: Metric, subset: str
+) -> dict[str, Any] | None:
+    rows = leaderboard.filter(model=model, metric=metric.name, subset=subset)
+    return rows.row(0, named=True) if rows.height else None
+
+
+def _format(row: dict[str, Any], metric: Metric) -> str:
+    return format_estimate(row["value"], row["low"], row["high"], metric.decimals)
