@@ -36,6 +36,14 @@ def raw_tables() -> RawTables:
     return dict(_read_tables())
 
 
+def add_rows(tables: RawTables, name: str, *rows: dict[str, object]) -> None:
+    """Add rows to a table; columns that a row lacks are empty."""
+    table = tables[name]
+    texts = [{column: str(value) for column, value in row.items()} for row in rows]
+    added = pl.DataFrame(texts, dict.fromkeys(table.columns, pl.String()))
+    tables[name] = pl.concat([table, added])
+
+
 def write_tables(
     folder: Path, tables: RawTables, *, suffix: str = "csv.gz", upper: bool = True
 ) -> Path:

@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.sources.mimic3.item_map import TEXT_CONVERSIONS
 from flowsheet.cohort.sources.physionet2019 import MEASUREMENTS
+from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS
 from flowsheet.errors import UsageError
 
 
@@ -46,6 +48,16 @@ def test_mimic3_items_name_known_concepts_once_each():
     measured = items.filter(pl.col("table").is_in(["chartevents", "labevents", "outputevents"]))
     # Some ventilator settings belong to two concepts.
     assert measured["itemid"].is_unique().sum() >= measured.height - 20
+
+
+def test_every_item_has_a_known_conversion():
+    texts = catalogue.mimic3_texts()
+    of_text = {*texts["convert"], *TEXT_CONVERSIONS}
+    of_number = {"none", "grams", "arterial", "gcs_total", FRACTION_OR_PERCENT, *LINEAR_CONVERSIONS}
+    assert set(catalogue.mimic3_items()["convert"]) <= {*of_text, *of_number, "interval"}
+    assert texts.select("convert", "text").is_duplicated().sum() == 0
+    assert texts["text"].str.to_lowercase().equals(texts["text"])
+    assert texts["value"].is_between(0, 1).all()
 
 
 def test_common_variables_have_items_in_both_chart_systems():

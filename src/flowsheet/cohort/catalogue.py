@@ -127,6 +127,18 @@ def mimic3_items() -> pl.DataFrame:
 
 
 @lru_cache(maxsize=1)
+def mimic3_texts() -> pl.DataFrame:
+    """The values of texts that MIMIC-III charts, in lower case, by conversion.
+
+    Columns: convert, text, value, source.
+
+    >>> mimic3_texts().filter(convert="rrt_system", text="clotted")["value"].to_list()
+    [0.0]
+    """
+    return _read("mimic3_texts.csv").with_columns(pl.col("value").cast(pl.Float64))
+
+
+@lru_cache(maxsize=1)
 def mimic3_prescriptions() -> pl.DataFrame:
     """Patterns that map the orders of MIMIC-III's PRESCRIPTIONS to drugs.
 

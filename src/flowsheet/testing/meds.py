@@ -121,6 +121,9 @@ def _patients(raw: Path) -> list[pl.DataFrame]:
     return [
         patients.select("subject_id", code=_code("GENDER", pl.col("gender"))),
         patients.select("subject_id", time="dob", code=pl.lit("MEDS_BIRTH")),
+        admissions.drop_nulls("deathtime").select(
+            "subject_id", time="deathtime", code=pl.lit("MEDS_DEATH")
+        ),
         admissions.select(
             "subject_id", time="admittime", code=_code("HOSPITAL_ADMISSION", kind, place)
         ),

@@ -16,7 +16,7 @@ from flowsheet.testing import meds
 
 pytestmark = pytest.mark.realdata
 
-NOT_COMPARED = ("vent", "gcs", "vgcs", "po2", "sao2")
+NOT_COMPARED = ("vent", "rrt", "comfort_measures", "gcs", "vgcs", "po2", "sao2")
 """The direct source reads them from words or from several rows; a mapping of codes cannot."""
 
 
@@ -57,13 +57,12 @@ def test_the_stays_are_equal(extracts: Extracts):
     by_meds = extracts.by_meds.tables().stays
     direct = extracts.direct.tables().stays
     assert by_meds.height == 136
-    columns = [
-        *("stay_id", "subject_id", "admitted_at", "discharged_at"),
-        *("sex", "unit", "hospital_admitted_at"),
-    ]
+    columns = ["stay_id", "subject_id", "admitted_at", "discharged_at", "sex", "unit"]
     shared = by_meds.join(direct, on="stay_id", how="semi")
     assert shared.select(columns).equals(direct.select(columns))
     assert (shared["age"] - direct["age"]).abs().max() < 1e-6
+    # The direct source also knows when the patient came to the emergency department.
+    assert (shared["hospital_admitted_at"] >= direct["hospital_admitted_at"]).all()
 
 
 def test_the_events_are_equal(extracts: Extracts):

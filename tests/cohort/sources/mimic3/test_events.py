@@ -93,9 +93,12 @@ def test_the_coma_score_of_an_intubated_patient_follows_the_declared_rule(
     assert values_of(tables, 1001, "egcs") == [4.0]
 
 
-def test_irrigation_is_subtracted_from_the_urine(result: SourceResult):
+def test_urine_is_what_came_out_and_the_irrigant_what_went_in(result: SourceResult):
+    time = at("2160-01-01 05:00")
     urine = events_of(result.tables, 1002, "urine")
-    assert urine == [(at("2160-01-01 05:00"), at("2160-01-01 05:15"), 200.0)]
+    assert urine == [(time, at("2160-01-01 05:10"), 3200.0)]
+    irrigant = events_of(result.tables, 1002, "bladder_irrigant")
+    assert irrigant == [(time, at("2160-01-01 05:15"), 3000.0)]
 
 
 def test_a_ventilation_has_events_while_it_lasts_and_at_its_end(result: SourceResult):

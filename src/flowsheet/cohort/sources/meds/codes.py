@@ -15,12 +15,13 @@ from flowsheet.errors import UsageError, did_you_mean
 COLUMNS = ("code", "kind", "name", "unit", "convert", "delay_hours", "note")
 REQUIRED_COLUMNS = ("code", "kind", "name")
 KINDS = (
-    *("icu_admission", "icu_discharge", "hospital_admission", "birth", "sex"),
+    *("icu_admission", "icu_discharge", "hospital_admission", "birth", "death", "sex"),
     *("variable", "drug", "drug_start", "drug_end", "culture", "ignore"),
 )
 DRUGS = ("drug", "drug_start", "drug_end")
-CONVERSIONS = ("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running")
-"""``running``: the code means that something runs, with the value 1. A number is a factor."""
+CONVERSIONS = ("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running", "ended")
+"""``running`` and ``ended``: the code means that something runs (the value 1) or has ended (0). A
+number is a factor."""
 
 MAPPING: dict[str, pl.DataType] = {
     "code": pl.String(),
@@ -93,6 +94,7 @@ def convert_values(value: pl.Expr, convert: pl.Expr) -> pl.Expr:
     """Values in the catalogue's unit; ``convert`` names the conversion of each."""
     conversions = {name: linear(value, rule) for name, rule in LINEAR_CONVERSIONS.items()}
     conversions |= {FRACTION_OR_PERCENT: as_percent(value), "running": pl.lit(1.0)}
+    conversions["ended"] = pl.lit(0.0)
     converted: pl.Expr = value * convert.cast(pl.Float64, strict=False).fill_null(1.0)
     for name, expression in conversions.items():
         converted = pl.when(convert == name).then(expression).otherwise(converted)

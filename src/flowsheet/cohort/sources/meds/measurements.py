@@ -39,16 +39,17 @@ def select_events(measured: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFr
     """One event for each stay, time and variable.
 
     It is the value that was known first, then the one of the code that is first in the mapping.
-    Fluid outputs with several codes at the same time are summed.
+    Volumes of fluid with several codes at the same time are summed.
     """
     key = ["stay_id", "time", "variable"]
     ordered = measured.sort("known_at", "mapping_row", "value")
     per_code = ordered.unique([*key, "mapping_row"], keep="first", maintain_order=True)
-    outputs = [v.name for v in catalogue.variables().values() if v.kind == "output"]
-    is_output = pl.col("variable").is_in(outputs)
-    by_key = per_code.filter(is_output).group_by(key)
+    kinds = ("input", "output")
+    volumes = [v.name for v in catalogue.variables().values() if v.kind in kinds]
+    is_volume = pl.col("variable").is_in(volumes)
+    by_key = per_code.filter(is_volume).group_by(key)
     sums = by_key.agg(pl.col("known_at").max(), pl.col("value").sum())
-    others = per_code.filter(~is_output)
+    others = per_code.filter(~is_volume)
     first = others.unique(key, keep="first", maintain_order=True)
     repeated = measured.height - per_code.height
     exclusions["repeated values of a code at the same time"] += repeated

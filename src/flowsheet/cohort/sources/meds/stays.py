@@ -11,12 +11,13 @@ from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.cohort.sources.meds.shards import STAY
 
-KINDS = ("icu_admission", "icu_discharge", "hospital_admission", "birth", "sex")
+KINDS = ("icu_admission", "icu_discharge", "hospital_admission", "birth", "death", "sex")
 RULES = (
     "icu_admission_twice",
     "admission_without_discharge",
     "discharge_without_admission",
     "admission_time",
+    "admission_after_death",
 )
 SHIFTED_YEARS = 200.0
 SHIFTED_AGE = 91.4
@@ -42,7 +43,15 @@ def build_stays(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     pair = _pair_by_id if have_ids else _pair_by_time
     stays, defects = pair(admissions, discharges)
     stays = _add_demographics(_add_hospital_admission(stays, dated), dated)
-    return stays, pl.concat([*defects, _make_defects(undated, "admission_time")])
+    is_dead = (pl.col("died_at") <= pl.col("admitted_at")).fill_null(value=False)
+    dead = stays.filter(is_dead)
+    dead = dead.select("subject_id", time="admitted_at", code=pl.lit("admission"))
+    defects += [
+        _make_defects(undated, "admission_time"),
+        _make_defects(dead, "admission_after_death"),
+    ]
+    end = pl.min_horizontal("discharged_at", "died_at").alias("discharged_at")
+    return stays.filter(~is_dead).with_columns(end), pl.concat(defects)
 
 
 def _pair_by_id(
@@ -133,23 +142,30 @@ def _add_hospital_admission(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataF
 
 
 def _add_demographics(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Add age and sex, and the remaining columns of the contract."""
+    """Add age, sex and death, and the remaining columns of the contract.
+
+    A death at midnight has a date only; the patient may live until the end of that day.
+    """
     subjects = (
         rows.sort("time", "code", "name", nulls_last=True)
         .group_by("subject_id")
         .agg(
             born=pl.col("time").filter(pl.col("kind") == "birth").first(),
+            died=pl.col("time").filter(pl.col("kind") == "death").first(),
             sex=pl.col("name").filter(pl.col("kind") == "sex").first(),
         )
     )
     years = (pl.col("admitted_at") - pl.col("born")).dt.total_seconds() / (365.2425 * 86_400)
     joined = stays.join(subjects, on="subject_id", how="left", maintain_order="left")
+    died = pl.col("died")
+    has_date_only = died == died.dt.truncate("1d")
     columns = joined.select(
         "stay_id",
         "subject_id",
         hospital_admitted_at="hospital_admitted_at",
         admitted_at="admitted_at",
         discharged_at="discharged_at",
+        died_at=pl.when(has_date_only).then(died + pl.duration(days=1)).otherwise(died),
         age=pl.when(years > SHIFTED_YEARS).then(SHIFTED_AGE).otherwise(years),
         sex="sex",
         unit="unit",

@@ -52,6 +52,7 @@ class ParsedTables:
         treatments = pl.concat([given.select(list(TREATMENTS)), ordered])
         treatments = sort_and_dedupe(treatments, selected["stay_id"])
         stays = _add_height_and_weight(selected.select(list(STAYS)), events, self.options)
+        stays = _add_comfort_measures(stays, events)
         labels = label(
             stays,
             events,
@@ -144,3 +145,13 @@ def _add_height_and_weight(
         )
         stays = stays.drop(column).join(last, on="stay_id", how="left", maintain_order="left")
     return stays.select(list(STAYS))
+
+
+def _add_comfort_measures(stays: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Fill ``comfort_measures_at``: when the record of the stay first said so."""
+    limited = events.filter(variable="comfort_measures", value=1.0)
+    first = limited.group_by("stay_id").agg(pl.col("known_at").min().alias("_first"))
+    joined = stays.join(first, on="stay_id", how="left", maintain_order="left")
+    is_inside = pl.col("_first") <= pl.col("discharged_at")
+    at = pl.when(is_inside).then(pl.max_horizontal("_first", "admitted_at"))
+    return joined.with_columns(comfort_measures_at=at).select(list(STAYS))

@@ -23,8 +23,8 @@ from flowsheet.cohort.spill import Spill
 
 EVENT_COLUMNS = ["stay", "time", "known_at", "code", "value"]
 
-_VENTILATION_INTERVAL = "4h"
-"""While a ventilation of PROCEDUREEVENTS_MV lasts, it gives an event this often."""
+_PROCEDURE_INTERVAL = "4h"
+"""While a procedure of PROCEDUREEVENTS_MV lasts, it gives an event this often."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class EventReader:
             self._add(table, valid, pl.max_horizontal("charttime", "storetime"), "value")
 
     def read_procedureevents(self, table: RawTable) -> None:
-        """Read PROCEDUREEVENTS_MV: 1 during a ventilation, 0 at its end and at an extubation."""
+        """Read PROCEDUREEVENTS_MV: 1 during a procedure, 0 at its end and at an extubation."""
         for rows in self._stream(table, "starttime", "endtime", "storetime"):
             is_rewritten = pl.col("statusdescription").str.to_lowercase() == "rewritten"
             valid = self.log.exclude(rows, is_rewritten, "procedureevents_mv: rewritten")
             matched = self.matcher.match(valid, table.name, "starttime", self.log)
             procedures = matched.join(load_table_items(table.name), on="itemid")
-            events = _make_ventilation_events(procedures)
+            events = _make_procedure_events(procedures)
             self.spill.add("events", events.select(EVENT_COLUMNS))
 
     def _stream(self, table: RawTable, *times: str) -> Iterator[pl.DataFrame]:
@@ -95,12 +95,12 @@ class EventReader:
         self.spill.add("events", values.select(EVENT_COLUMNS))
 
 
-def _make_ventilation_events(procedures: pl.DataFrame) -> pl.DataFrame:
+def _make_procedure_events(procedures: pl.DataFrame) -> pl.DataFrame:
     start = pl.col("starttime")
     end = pl.coalesce("endtime", "starttime")
     is_interval = pl.col("convert") == "interval"
     running = procedures.filter(is_interval, end > start)
-    times = pl.datetime_ranges(start, end, interval=_VENTILATION_INTERVAL, closed="left")
+    times = pl.datetime_ranges(start, end, interval=_PROCEDURE_INTERVAL, closed="left")
     on = running.with_columns(time=times, value=1.0).explode("time")
     off_time = pl.when(is_interval).then(end).otherwise(start)
     off = procedures.with_columns(time=off_time, value=0.0)

@@ -7,20 +7,18 @@ import polars as pl
 
 from flowsheet.cohort.sources.mimic3.cells import parse_numbers
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.item_map import index_codes, load_items, needs_conversion
+from flowsheet.cohort.sources.mimic3.item_map import (
+    index_codes,
+    load_items,
+    load_text_values,
+    needs_conversion,
+)
 from flowsheet.cohort.units import as_percent
 
 INTUBATED = 0.0
 """The verbal response of an intubated patient, until the option for it is applied."""
 
 _MODES_WITHOUT_VENTILATION = ("other", "other/remarks", "standby", "none")
-_OXYGEN_ONLY_DEVICES = (
-    *("nasal cannula", "cannula", "high flow nasal cannula", "hi flow neb", "high flow neb"),
-    *("face tent", "venti mask", "trach mask", "medium conc mask", "non-rebreather", "hood", "hut"),
-    *("aerosol-cool", "heated neb", "ultrasonic neb", "vapotherm", "vapomist", "t-piece"),
-    "transtrachealcat",
-)
-"""Devices for patients without a ventilator (MIT-LCP/mimic-code ventilation_classification)."""
 
 
 def convert_values(
@@ -29,9 +27,10 @@ def convert_values(
     """Give each row its item's code and its value in the catalogue's unit.
 
     Args:
-        rows: stay, time, known_at, itemid and the value's columns; ``row`` for defects.
+        rows: stay, time, known_at, itemid and the value's columns; ``row`` for defects. Rows with
+            a column ``code`` keep their codes.
         table: name of the raw table.
-        number_column: the column with the number, valuenum or value.
+        number_column: the column with the number: valuenum, value or amount.
         log: receives rows without a plausible value, and cells of valuenum that are no number.
 
     Returns:
@@ -43,7 +42,8 @@ def convert_values(
     if number_column == "valuenum" and not is_numeric:
         is_unread = pl.col("_number").is_null() & (pl.col(number_column) != "")
         rows = log.reject(rows, is_unread, table, number_column, "number")
-    rows = _add_codes(rows, table)
+    if "code" not in rows.columns:
+        rows = _add_codes(rows, table)
     values = rows["_number"].round(6)
     to_convert = np.flatnonzero(needs_conversion()[rows["code"].to_numpy()])
     if len(to_convert):
@@ -88,19 +88,25 @@ def _convert(rows: pl.DataFrame) -> pl.Series:
     number = pl.col("_number")
     linear = number * pl.col("factor") + pl.col("offset")
     measured = pl.when("is_share").then(as_percent(number)).otherwise(linear).round(6)
-    from_text = _parse_text_values(has_unit="valueuom" in rows.columns)
+    from_text = _parse_text_values(rows.columns)
     return rows.select(pl.when("is_text").then(from_text).otherwise(measured)).to_series()
 
 
-def _parse_text_values(has_unit: bool) -> pl.Expr:
+def _parse_text_values(columns: list[str]) -> pl.Expr:
     """The value of rows whose meaning depends on text: the cell, or its unit (``valueuom``)."""
-    text = pl.col("value").str.strip_chars().str.to_lowercase()
+    text = pl.lit("")
+    if "value" in columns:
+        text = pl.col("value").cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
     convert = pl.col("convert")
     number = pl.col("_number")
+    is_filled = number.is_not_null() | (text != "")
     crp = number
-    if has_unit:
+    if "valueuom" in columns:
         is_per_decilitre = pl.col("valueuom").str.to_lowercase() == "mg/dl"
         crp = pl.when(is_per_decilitre).then(number * 10).otherwise(number)
+    listed = pl.concat_str(convert, pl.lit("="), text).replace_strict(
+        load_text_values(), default=None, return_dtype=pl.Float64
+    )
     return (
         pl.when(convert == "gcs_verbal")
         .then(pl.when(text.str.contains("ett|et/trach")).then(INTUBATED).otherwise(number))
@@ -109,13 +115,16 @@ def _parse_text_values(has_unit: bool) -> pl.Expr:
         .when(convert == "specimen")
         .then(pl.when(text.str.starts_with("art")).then(1.0).when(text != "").then(0.0))
         .when(convert == "ventilator_setting")
-        .then(pl.when(number.is_not_null() | (text != "")).then(1.0))
+        .then(pl.when(is_filled).then(1.0))
         .when(convert == "ventilator_mode")
         .then(pl.when((text != "") & ~text.is_in(_MODES_WITHOUT_VENTILATION)).then(1.0))
-        .when(convert == "oxygen_device")
-        .then(
-            pl.when(text == "ventilator").then(1.0).when(text.is_in(_OXYGEN_ONLY_DEVICES)).then(0.0)
-        )
-        .when(convert == "extubated")
-        .then(pl.when(text.is_in(["extubated", "self extubation"])).then(0.0))
+        .when(convert == "non_zero")
+        .then(pl.when(number != 0).then(1.0))
+        .when(convert == "positive")
+        .then(pl.when(number > 0).then(1.0))
+        .when(convert == "any_text")
+        .then(pl.when((text != "") & (text != "none")).then(1.0))
+        .when(convert == "ended")
+        .then(pl.when(is_filled).then(0.0))
+        .otherwise(listed)
     )

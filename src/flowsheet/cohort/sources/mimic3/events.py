@@ -1,6 +1,6 @@
 """Build the events of some stays: the steps that depend on several rows of a stay.
 
-Duplicates are dropped, urine is summed up, the coma score's total is completed, and blood
+Duplicates are dropped, volumes are summed up, the coma score's total is completed, and blood
 gases of venous blood are excluded.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EVENTS, empty_table
 from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
 from flowsheet.cohort.sources.mimic3.event_values import INTUBATED
@@ -46,7 +45,7 @@ def build_events(
     processed = [
         parts["rest"],
         _exclude_venous(parts["arterial"], specimens, log),
-        _sum_urine(_drop_repeats(parts["urine"], log), log),
+        _sum_volumes(_drop_repeats(parts["volume"], log), log),
         _complete_coma_scores(_drop_repeats(parts["coma"], log), options, log),
     ]
     columns = [*EVENT_COLUMNS, "order"]
@@ -86,13 +85,15 @@ def _dedupe(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     return sort_by_packed_key(rows, ("stay", "time", "order"), tie_columns, dedupe_tied)
 
 
-def _sum_urine(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
-    """The sum of all outputs charted at one time, less the irrigation that went in."""
-    sums = rows.group_by("stay", "time", maintain_order=True).agg(
-        pl.col("known_at").max(), pl.col("code", "order").first(), value=pl.col("value").sum()
+def _sum_volumes(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+    """The sum of all volumes of one variable that were charted at one time."""
+    rows = rows.with_columns(high=load_items()["high"][rows["code"]])
+    sums = rows.group_by("stay", "time", "order", maintain_order=True).agg(
+        pl.col("known_at", "high").max(), pl.col("code").first(), value=pl.col("value").sum()
     )
-    is_implausible = ~pl.col("value").is_between(0, catalogue.variable("urine").high)
-    return log.exclude(sums, is_implausible, "outputevents: implausible: sum of urine")
+    sums = sums.with_columns(name=load_names_by_order()[sums["order"] - 1])
+    reason = pl.lit("implausible: sum of ") + pl.col("name")
+    return log.exclude_by_reason(sums, pl.col("value") > pl.col("high"), reason)
 
 
 def _complete_coma_scores(

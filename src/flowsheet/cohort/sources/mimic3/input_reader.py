@@ -1,7 +1,7 @@
 """Read INPUTEVENTS_MV and INPUTEVENTS_CV.
 
 Rows are matched to stays, their units are brought to one spelling, and they are spilled by groups
-of stays. They become treatments in ``treatments.py``.
+of stays. They become treatments in ``treatments.py``. Items that are no drugs become events.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import polars as pl
 
 from flowsheet.cohort.sources.mimic3.antibiotics import GIVEN, list_anti_infectives
 from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_numbers, parse_times
+from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
+from flowsheet.cohort.sources.mimic3.event_values import convert_values
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.item_map import load_items, load_table_items
@@ -59,6 +61,7 @@ class InputReader:
             end = pl.when(is_single_dose).then("starttime").otherwise("endtime")
             self._add_antibiotics(inputs, table.name, "starttime", end)
             inputs = self.matcher.match(inputs, table.name, "starttime", self.log)
+            inputs = self._add_events(inputs, table.name, "starttime")
             columns = [*_COLUMNS, "starttime", "endtime", "patientweight"]
             inputs = inputs.select(*columns, is_single_dose=is_single_dose)
             self.spill.add("metavision", inputs)
@@ -69,8 +72,27 @@ class InputReader:
             inputs = parse_numbers(rows, "amount", "rate")
             self._add_antibiotics(inputs, table.name, "charttime", pl.col("charttime"))
             inputs = self.matcher.match(inputs, table.name, "charttime", self.log)
+            inputs = self._add_events(inputs, table.name, "charttime")
             is_stop = pl.col("stopped").cast(pl.String).str.to_lowercase().is_in(_STOP_WORDS)
             self.spill.add("carevue", inputs.select(*_COLUMNS, "charttime", is_stop=is_stop))
+
+    def _add_events(self, inputs: pl.DataFrame, table: str, time: str) -> pl.DataFrame:
+        """Spill the rows of items that are no drugs as events.
+
+        Args:
+            inputs: matched rows with ``code``, ``kind`` and amount.
+            table: name of the raw table.
+            time: the column with the time of the event.
+
+        Returns:
+            The rows of drugs.
+        """
+        is_drug = pl.col("kind") == "drug"
+        known_at = pl.max_horizontal(time, "storetime").alias("known_at")
+        others = inputs.filter(~is_drug).with_columns(known_at).rename({time: "time"})
+        values = convert_values(others, table, "amount", self.log)
+        self.spill.add("events", values.select(EVENT_COLUMNS))
+        return inputs.filter(is_drug)
 
     def _add_antibiotics(self, inputs: pl.DataFrame, table: str, start: str, end: pl.Expr) -> None:
         """Collect the rows with anti-infectives, whichever stay they belong to.

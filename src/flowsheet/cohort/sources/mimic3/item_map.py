@@ -15,19 +15,22 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, IDENTITY, LINEAR_CONVERSIONS
 from flowsheet.typing import Bools, Ints32
 
-_TEXT_CONVERSIONS = (
+TEXT_CONVERSIONS = (
     "gcs_verbal",
     "crp",
     "specimen",
     "ventilator_setting",
     "ventilator_mode",
-    "oxygen_device",
-    "extubated",
+    "non_zero",
+    "positive",
+    "any_text",
+    "ended",
 )
-"""Conversions that depend on the text of the cell."""
+"""Conversions that depend on the text of the cell, beside those of ``mimic3_texts``."""
+_VOLUMES = ("urine", "bladder_irrigant")
 _COMA_SCORES = ("egcs", "mgcs", "vgcs", "gcs")
 
-PARTS = pl.Enum(["rest", "arterial", "coma", "urine", "specimen"])
+PARTS = pl.Enum(["rest", "arterial", "coma", "volume", "specimen"])
 """Events by how they are processed; all but ``rest`` depend on several rows."""
 
 
@@ -44,12 +47,15 @@ def load_items() -> pl.DataFrame:
     item_map = catalogue.mimic3_items()
     conversions = [LINEAR_CONVERSIONS.get(name, IDENTITY) for name in item_map["convert"]]
     ranges = catalogue.ranges().rename({"variable": "name"})
+    texts = catalogue.mimic3_texts()["convert"].unique()
     part = (
         pl.when(pl.col("convert") == "arterial")
         .then(pl.lit("arterial"))
         .when(pl.col("name").is_in(_COMA_SCORES))
         .then(pl.lit("coma"))
-        .when(pl.col("name").is_in(["urine", "specimen"]))
+        .when(pl.col("name").is_in(_VOLUMES))
+        .then(pl.lit("volume"))
+        .when(pl.col("name") == "specimen")
         .then("name")
         .otherwise(pl.lit("rest"))
     )
@@ -58,7 +64,7 @@ def load_items() -> pl.DataFrame:
         order=pl.col("name").rank("dense").cast(pl.Int64),
         factor=pl.Series([conversion.factor for conversion in conversions]),
         offset=pl.Series([conversion.offset for conversion in conversions]),
-        is_text=pl.col("convert").is_in(_TEXT_CONVERSIONS),
+        is_text=pl.col("convert").is_in([*TEXT_CONVERSIONS, *texts]),
         is_share=pl.col("convert") == FRACTION_OR_PERCENT,
         part=part.cast(PARTS),
     )
@@ -66,16 +72,11 @@ def load_items() -> pl.DataFrame:
 
 
 def _adjust_ranges(coded: pl.DataFrame) -> pl.DataFrame:
-    """Ranges for values that are no measurements yet: codes of text, and negative amounts."""
+    """Ranges for values that are no measurements yet: codes of text."""
     can_be_zero = pl.col("convert").is_in(["gcs_verbal", "specimen"])
-    coded = coded.with_columns(
+    return coded.with_columns(
         low=pl.when(can_be_zero).then(0.0).otherwise("low"),
         high=pl.when(pl.col("convert") == "specimen").then(1.0).otherwise("high"),
-    )
-    is_subtracted = pl.col("factor") < 0
-    return coded.with_columns(
-        low=pl.when(is_subtracted).then(-pl.col("high")).otherwise("low"),
-        high=pl.when(is_subtracted).then(-pl.col("low")).otherwise("high"),
     )
 
 
@@ -85,10 +86,19 @@ def load_names_by_order() -> pl.Series:
     return load_items().unique("order").sort("order")["name"]
 
 
+@lru_cache(maxsize=1)
+def load_text_values() -> dict[str, float]:
+    """The values of the cells with known texts, by ``convert=text``."""
+    texts = catalogue.mimic3_texts()
+    key = pl.concat_str("convert", pl.lit("="), "text").alias("key")
+    return dict(texts.select(key, "value").iter_rows())
+
+
 @lru_cache(maxsize=16)
 def load_table_items(table: str) -> pl.DataFrame:
-    """(itemid, code, convert) of the items of a raw table."""
-    return load_items().filter(pl.col("table") == table).select("itemid", "code", "convert")
+    """(itemid, code, convert, kind) of the items of a raw table."""
+    items = load_items().filter(pl.col("table") == table)
+    return items.select("itemid", "code", "convert", "kind")
 
 
 @lru_cache(maxsize=16)
