@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,12 +87,24 @@ def call_flowsheet(
     return call
 
 
-def post(api: str, path: str, body: dict[str, Any]) -> Any:
+def log_in(api: str) -> dict[str, str]:
+    """Headers with the login and the token that the Prefect server of a state folder requires."""
+    login = base64.b64encode(os.environ["PREFECT_API_AUTH_STRING"].encode()).decode()
+    headers = {"Authorization": f"Basic {login}", "Prefect-Csrf-Client": str(uuid.uuid4())}
+    url = f"{api}/csrf-token?client={headers['Prefect-Csrf-Client']}"
+    request = urllib.request.Request(url, headers=headers)
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return {**headers, "Prefect-Csrf-Token": json.load(response)["token"]}
+
+
+def post(
+    api: str, path: str, body: dict[str, Any], headers: Mapping[str, str] | None = None
+) -> Any:
     """POST JSON to a server's API."""
     request = urllib.request.Request(
         f"{api}{path}",
         json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
+        {"Content-Type": "application/json", **(headers or {})},
         method="POST",
     )
     with urllib.request.urlopen(request, timeout=30) as response:

@@ -62,7 +62,7 @@ def prefect_server(folder: Path, database: str | None = None) -> Server:
     if database:
         environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = database
     url = f"http://127.0.0.1:{port}/api"
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     return Server(command, url, f"{url}/health", environment, folder / "prefect.log")
 
 
@@ -70,7 +70,17 @@ def mlflow_server(folder: Path, database: str | None = None) -> Server:
     """MLflow on a database, or on a new SQLite file."""
     port = find_free_port()
     url = f"http://127.0.0.1:{port}"
-    command = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += ["--backend-store-uri", database or f"sqlite:///{folder / 'mlflow.db'}"]
     command += ["--artifacts-destination", str(folder / "artifacts")]
     return Server(command, url, f"{url}/health", quiet_environment(), folder / "mlflow.log")

@@ -16,7 +16,7 @@ import pytest
 
 from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
 from flowsheet.state.json_files import read_json
-from tests.e2e.conftest import SMALL, flowsheet_command, post, run_flowsheet
+from tests.e2e.conftest import SMALL, flowsheet_command, log_in, post, run_flowsheet
 
 pytestmark = [pytest.mark.server]
 
@@ -89,9 +89,10 @@ def test_the_prefect_page_shows_every_task_and_the_leaderboard(
     monkeypatch.setenv("PREFECT_HOME", str(finished / "prefect"))
     use_quiet_settings()
     with prefect_api() as api:
-        flow_runs = post(api, "/flow_runs/filter", {})
-        task_runs = post(api, "/task_runs/filter", {})
-        artifacts = post(api, "/artifacts/filter", {})
+        headers = log_in(api)
+        flow_runs = post(api, "/flow_runs/filter", {}, headers)
+        task_runs = post(api, "/task_runs/filter", {}, headers)
+        artifacts = post(api, "/artifacts/filter", {}, headers)
     assert {run["state_type"] for run in flow_runs} == {"COMPLETED"}
     assert {run["state_type"] for run in task_runs} == {"COMPLETED"}
     assert {run["name"] for run in task_runs} == {

@@ -18,6 +18,7 @@ from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.store import artifact_root, connect
 from tests.model_packages import fit_model_package, ward_tables
 from tests.security.commands import SMALL_EXPERIMENT, start_flowsheet
+from tests.security.foreign_requests import find_answered
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 """Loopback addresses as /proc/net/tcp and tcp6 write them."""
@@ -75,11 +76,14 @@ def champion(tmp_path) -> str:
 @pytest.mark.server
 @pytest.mark.usefixtures("_no_remote_servers")
 @needs_proc
-def test_the_pages_listen_on_loopback_only():
+def test_the_pages_listen_on_loopback_only_and_answer_no_foreign_page():
     ports = [find_free_port() for _ in range(2)]
     arguments = ["ui", "--mlflow-port", str(ports[0]), "--prefect-port", str(ports[1])]
     with start_flowsheet(*arguments, until="Ctrl-C") as pid:
         sockets = listening_sockets(pid)
+        foreign = [find_answered(ports[0], "/", "/ajax-api/2.0/mlflow/experiments/search")]
+        foreign.append(find_answered(ports[1], "/", "/api/flow_runs/filter"))
+    assert foreign == [[], []]
     assert set(ports) <= {port for _, port in sockets}
     assert {address for address, _ in sockets} <= LOOPBACK
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from flowsheet.errors import UsageError
 from flowsheet.state.home import home
+from flowsheet.state.store import Store
 
 
 def test_the_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -21,3 +23,34 @@ def test_a_folder_that_is_not_writable_is_an_error(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(UsageError, match="FLOWSHEET_HOME is not writable"):
         home()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_only_the_owner_can_read_the_folder(tmp_path, monkeypatch, umask):
+    monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / "home"))
+    before = os.umask(umask)
+    try:
+        assert home().stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+
+
+def test_others_lose_their_access_to_an_existing_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    folder.chmod(0o755)
+    monkeypatch.setenv("FLOWSHEET_HOME", str(folder))
+    assert home().stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_shared_by_design_stays_shared(tmp_path, monkeypatch):
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    monkeypatch.setenv("FLOWSHEET_HOME", str(folder))
+    assert home().stat().st_mode & 0o7777 == 0o1777
+
+
+def test_only_the_owner_can_read_a_store_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWSHEET_STORE", str(tmp_path / "large disk" / "store"))
+    assert Store.open().root.stat().st_mode & 0o777 == 0o700

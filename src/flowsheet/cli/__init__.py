@@ -16,6 +16,7 @@ from flowsheet.cli.listing import ls
 from flowsheet.cli.registry import card, compare, monitor, promote, rollback, score
 from flowsheet.cli.run import rerun, run
 from flowsheet.cli.serving import serve, ui
+from flowsheet.environment import prepare_process
 from flowsheet.errors import FlowsheetError, UsageError, did_you_mean, mask_secrets
 
 
@@ -54,6 +55,8 @@ for _command in (serve, ui, ls):
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point: exit code 0, 1 for a failed check, 2 for wrong usage."""
+    for warning in prepare_process():
+        click.echo(f"warning: {warning}", err=True)
     try:
         cli.main(args=argv, prog_name="flowsheet", standalone_mode=False)
     except click.exceptions.Exit as end:

@@ -74,6 +74,7 @@ def serve(model: str, **given: Any) -> None:
 def ui(mlflow_port: int, prefect_port: int) -> None:
     """Show the MLflow and Prefect pages on 127.0.0.1 until Ctrl-C."""
     from flowsheet.lifecycle.runtime.local_servers import (
+        generated_login,
         prefect_api,
         stop_server,
         use_quiet_settings,
@@ -90,6 +91,8 @@ def ui(mlflow_port: int, prefect_port: int) -> None:
         try:
             _print_url("MLflow", mlflow_url.rstrip("/") + _MLFLOW_EXPERIMENTS)
             _print_url("Prefect", prefect_url.removesuffix("/api"))
+            if login := generated_login():
+                click.echo(f"         login: {login}")
             click.echo("Ctrl-C to stop")
             stopped.wait()
         finally:
@@ -103,39 +106,38 @@ def _start_mlflow(port: int) -> tuple[str, subprocess.Popen[bytes] | None]:
     Raises:
         UsageError: the port is taken.
     """
-    from flowsheet.errors import UsageError
-    from flowsheet.lifecycle.runtime.local_servers import start_server, wait_for_server
+    from flowsheet.lifecycle.runtime.local_servers import (
+        check_port_is_free,
+        start_server,
+        wait_for_server,
+    )
     from flowsheet.state.home import home
     from flowsheet.tracking.store import artifact_root, tracking_uri
 
     store = tracking_uri()
     if store.startswith("http"):
         return store, None
-    if not _is_port_free(port):
-        raise UsageError(f"port {port} is taken", todo="choose another with --mlflow-port")
+    check_port_is_free(port)
     folder = home() / "mlflow"
     folder.mkdir(exist_ok=True)
     log = folder / "server.log"
-    arguments = ["mlflow", "server", "--host", _LOCALHOST, "--port", str(port), "--workers", "1"]
-    arguments += ["--default-artifact-root", artifact_root()]
+    arguments = [
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        _LOCALHOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    arguments += ["--default-artifact-root", artifact_root(), "--app-name", "flowsheet"]
     # The URI may hold a password, which every user of the machine could read in the arguments.
     process = start_server(arguments, log, {"MLFLOW_BACKEND_STORE_URI": store})
     url = f"http://{_LOCALHOST}:{port}"
     wait_for_server(f"{url}/health", process, log)
     return url, process
-
-
-def _is_port_free(port: int) -> bool:
-    """Whether a server could listen there."""
-    import socket
-
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_LOCALHOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _print_url(page: str, url: str) -> None:

@@ -1,13 +1,16 @@
-"""The state folder, ``FLOWSHEET_HOME``."""
+"""The state folder, ``FLOWSHEET_HOME``, which no other user of the machine can read."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import uuid
 from pathlib import Path
 
 from flowsheet.errors import UsageError
+
+PRIVATE = 0o700
 
 
 def home() -> Path:
@@ -19,7 +22,7 @@ def home() -> Path:
     path = Path(os.environ.get("FLOWSHEET_HOME") or ".flowsheet").absolute()
     probe = path / f".probe-{uuid.uuid4().hex}"
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        make_private_dir(path)
         probe.write_bytes(b"\0" * 4096)
         probe.unlink()
     except OSError as error:
@@ -31,3 +34,24 @@ def home() -> Path:
             todo="set FLOWSHEET_HOME to a writable folder on a disk with free space",
         ) from error
     return path
+
+
+def make_private_dir(path: Path) -> None:
+    """Create a folder that only its owner can read, or take others' access to an existing one.
+
+    Another user's folder, and one that is shared by design (sticky, like ``/tmp``), stay as they
+    are; ``flowsheet doctor`` reports them.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    status = path.stat()
+    is_shared = bool(status.st_mode & stat.S_ISVTX)
+    if is_open_to_others(path) and status.st_uid == os.geteuid() and not is_shared:
+        path.chmod(PRIVATE)
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether other users may read, write or enter."""
+    return bool(path.stat().st_mode & 0o077)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowsheet.errors import FlowsheetError
+from flowsheet.state.home import PRIVATE
 
 
 @contextlib.contextmanager
@@ -22,7 +23,7 @@ def publish(target: Path) -> Iterator[Path]:
     """
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir(mode=PRIVATE, parents=True)
         yield temporary
         old = target.with_name(f"{temporary.name}.old")
         if target.exists():

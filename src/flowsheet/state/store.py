@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowsheet.state.home import home
+from flowsheet.state.home import home, make_private_dir
 from flowsheet.state.locks import exclusive_lock
 
 STORE = "FLOWSHEET_STORE"
@@ -29,7 +29,10 @@ class Store:
     @classmethod
     def open(cls) -> Store:
         """The store under ``FLOWSHEET_HOME``, or the one that ``FLOWSHEET_STORE`` names."""
-        return cls(Path(os.environ.get(STORE) or home() / "store").absolute())
+        root = Path(os.environ.get(STORE) or home() / "store").absolute()
+        with contextlib.suppress(OSError):  # it is reported where something is written
+            make_private_dir(root)
+        return cls(root)
 
     def path(self, kind: str, key: str) -> Path:
         """The path of that key's folder, whether or not it exists."""

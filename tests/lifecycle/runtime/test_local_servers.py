@@ -16,6 +16,7 @@ from flowsheet.lifecycle.runtime.local_servers import (
     use_quiet_settings,
 )
 from flowsheet.state.json_files import read_json, write_json
+from tests.conftest import ROOT
 
 UNUSED_PID = 2**22 + 1
 """Larger than any process id."""
@@ -54,7 +55,7 @@ def test_users_share_a_server_and_the_last_one_stops_it(prefect_folder: Path):
 def test_a_server_that_never_finished_starting_is_replaced(prefect_folder: Path):
     prefect_folder.mkdir(parents=True)
     port = find_free_port()
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = ["-P", str(ROOT / "flows" / "prefect_server.py"), str(port), str(prefect_folder)]
     log = prefect_folder / "server.log"
     starting = start_server(command, log, {"PREFECT_HOME": str(prefect_folder)})
     command_line = Path(f"/proc/{starting.pid}/cmdline")

@@ -24,6 +24,7 @@ def export_file(file: Path, out: Path) -> None:
     partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch(mode=0o600)
         shutil.copyfile(file, partial)
         partial.replace(out)
     except OSError as error:

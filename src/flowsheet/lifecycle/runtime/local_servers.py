@@ -2,14 +2,20 @@
 
 If ``PREFECT_API_URL`` is set, no Prefect server is started. Otherwise, all processes that use one
 ``FLOWSHEET_HOME`` share one server: the first process starts it, and the last one stops it. A
-server that a killed process left behind is used further. Even a single run uses a real server,
-because Prefect's in-process server loses task records at exit.
+server that a killed process left behind is used further, and ends by itself if nothing uses it.
+Even a single run uses a real server, because Prefect's in-process server loses task records at
+exit.
+
+The server requires a login, which is in ``server.json``, a file of the private state folder, or in
+``PREFECT_SERVER_API_AUTH_STRING``, where the user has set it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,9 +24,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from flowsheet.errors import FlowsheetError
+from flowsheet.compose import resource_dir
+from flowsheet.environment import bypass_proxies_for_loopback, prepare_process
+from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import exclusive_lock, shared_lock, try_lock
@@ -38,10 +47,16 @@ QUIET_SETTINGS = {
 _START_SECONDS = 180.0
 _STOP_SIGNALS = ((signal.SIGTERM, 8.0), (signal.SIGKILL, 2.0))
 """Signals to stop a server, and how many seconds to wait after each."""
+_SERVER_LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
+_CLIENT_LOGIN = "PREFECT_API_AUTH_STRING"
 
 
 def use_quiet_settings() -> None:
-    """Set ``QUIET_SETTINGS`` for this process and its children, where they are not set already."""
+    """Set ``QUIET_SETTINGS`` for this process and its children, where they are not set already.
+
+    A flow on a worker does not start at the command line: its process is prepared here, too.
+    """
+    prepare_process()
     for name, value in QUIET_SETTINGS.items():
         os.environ.setdefault(name, value)
 
@@ -63,7 +78,7 @@ def prefect_api(
         yield configured_url
         return
     folder = home() / "prefect"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     os.environ.setdefault("PREFECT_HOME", str(folder))
     users_lock = folder / "users.lock"  # shared by all processes that use the server
     users_lock.touch()
@@ -72,73 +87,153 @@ def prefect_api(
         try:
             with exclusive_lock(start_lock):
                 usage.enter_context(shared_lock(users_lock))
-                url = _find_running_server(folder)
+                server = _find_running_server(folder)
                 process = None
-                if url is None:
-                    url, process = _start_prefect(folder, port or find_free_port())
-                os.environ["PREFECT_API_URL"] = url
+                if server is None:
+                    server, process = _start_prefect(folder, port or find_free_port())
+                usage.enter_context(_environment_of(server))
                 while_starting()
                 if process:
-                    wait_for_server(f"{url}/health", process, folder / "server.log")
-            yield url
+                    wait_for_server(f"{server.url}/health", process, folder / "server.log")
+            yield server.url
         finally:
-            os.environ.pop("PREFECT_API_URL", None)
             with exclusive_lock(start_lock):
                 usage.close()
                 _stop_if_unused(users_lock, folder)
 
 
-def _find_running_server(folder: Path) -> str | None:
-    """The URL of the server in ``server.json`` if it answers; one that does not is stopped."""
-    state_file = folder / "server.json"
-    if not state_file.is_file():
+@dataclass(frozen=True)
+class _PrefectServer:
+    """A running server, as ``server.json`` describes it."""
+
+    url: str
+    pid: int
+    login: str | None = None
+    """None if it is the one in the environment, which is written to no file."""
+
+    @classmethod
+    def read(cls, folder: Path) -> _PrefectServer | None:
+        file = folder / "server.json"
+        return cls(**read_json(file)) if file.is_file() else None
+
+
+@contextlib.contextmanager
+def _environment_of(server: _PrefectServer) -> Iterator[None]:
+    """Variables that lead Prefect's client to the server; as they were after the block.
+
+    Raises:
+        UsageError: the server's login is unknown to this process.
+    """
+    login = server.login or _configured_login()
+    if login is None:
+        raise UsageError(
+            "the Prefect server that is running needs a login",
+            where=server.url,
+            todo=f"set {_SERVER_LOGIN} to the value with which it was started",
+        )
+    before = os.environ.get(_CLIENT_LOGIN)
+    os.environ["PREFECT_API_URL"] = server.url
+    os.environ[_CLIENT_LOGIN] = login
+    try:
+        yield
+    finally:
+        os.environ.pop("PREFECT_API_URL", None)
+        os.environ.pop(_CLIENT_LOGIN, None)
+        if before is not None:
+            os.environ[_CLIENT_LOGIN] = before
+
+
+def _configured_login() -> str | None:
+    return os.environ.get(_SERVER_LOGIN) or os.environ.get(_CLIENT_LOGIN) or None
+
+
+def generated_login() -> str | None:
+    """The login of this state folder's server, for its page; None if the user has chosen it."""
+    server = _PrefectServer.read(home() / "prefect")
+    return server.login if server else None
+
+
+def _find_running_server(folder: Path) -> _PrefectServer | None:
+    """The server in ``server.json`` if it answers; one that does not is stopped."""
+    server = _PrefectServer.read(folder)
+    if server is None:
         return None
-    state = read_json(state_file)
-    url = str(state["url"])
-    pid = int(state["pid"])
-    if is_responding(f"{url}/health"):
-        return url
-    if _is_prefect_server(pid, url):
-        stop_server(pid)
+    if _is_prefect_server(server):
+        if is_responding(f"{server.url}/health"):
+            return server
+        stop_server(server.pid)
     return None
 
 
-def _is_prefect_server(pid: int, url: str) -> bool:
+def _is_prefect_server(server: _PrefectServer) -> bool:
     """Whether the process is the server of that URL: ids of ended processes are reused."""
+    if not Path("/proc/self").exists():
+        return is_responding(f"{server.url}/health")
     try:
-        command_line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        command_line = Path(f"/proc/{server.pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return False
     arguments = command_line.split("\0")
-    port = url.removesuffix("/api").rsplit(":", 1)[1]
-    return "prefect" in arguments and port in arguments
+    port = server.url.removesuffix("/api").rsplit(":", 1)[1]
+    return str(_prefect_script()) in arguments and port in arguments
 
 
-def _start_prefect(folder: Path, port: int) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start a server and write its URL and process id to ``server.json``."""
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {"PREFECT_HOME": os.environ["PREFECT_HOME"]}
+def _prefect_script() -> Path:
+    return resource_dir("flows") / "prefect_server.py"
+
+
+def _start_prefect(folder: Path, port: int) -> tuple[_PrefectServer, subprocess.Popen[bytes]]:
+    """Start a server and describe it in ``server.json``.
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    check_port_is_free(port)
+    login = None if _configured_login() else f"flowsheet:{secrets.token_urlsafe(32)}"
+    command = [
+        "-P",
+        str(_prefect_script()),
+        str(port),
+        str(folder),
+    ]  # -P: flows/ is no package path
+    environment = {
+        "PREFECT_HOME": os.environ["PREFECT_HOME"],
+        **_protection(port, login or str(_configured_login())),
+    }
     process = start_server(command, folder / "server.log", environment)
-    url = f"http://127.0.0.1:{port}/api"
-    write_json(folder / "server.json", {"url": url, "pid": process.pid})
-    return url, process
+    server = _PrefectServer(f"http://127.0.0.1:{port}/api", process.pid, login)
+    write_json(folder / "server.json", dataclasses.asdict(server))
+    return server, process
+
+
+def _protection(port: int, login: str) -> dict[str, str]:
+    """Settings of a server that answers only its own pages and clients that know the login."""
+    origins = (f"http://127.0.0.1:{port}", f"http://localhost:{port}")
+    return {
+        _SERVER_LOGIN: login,
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins),
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+    }
 
 
 def _stop_if_unused(users_lock: Path, folder: Path) -> None:
-    state_file = folder / "server.json"
     with try_lock(users_lock) as is_unused:
-        if is_unused and state_file.is_file():
-            stop_server(int(read_json(state_file)["pid"]))
-            state_file.unlink()
+        server = _PrefectServer.read(folder) if is_unused else None
+        if server:
+            if _is_prefect_server(server):
+                stop_server(server.pid)
+            (folder / "server.json").unlink()
 
 
 def start_server(
-    command: list[str], log: Path, environment: Mapping[str, str]
+    arguments: list[str], log: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start ``python -m COMMAND`` in a new session and append its output to ``log``."""
+    """Start ``python ARGUMENTS`` in a new session and append its output to ``log``."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [sys.executable, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -191,8 +286,24 @@ def find_free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def check_port_is_free(port: int) -> None:
+    """Raise a UsageError if a process listens on that port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} is taken", todo="choose another with --mlflow-port or --prefect-port"
+            ) from error
+
+
 def is_responding(url: str) -> bool:
-    """Whether a GET request to the URL returns status 200."""
+    """Whether a GET request to the URL returns status 200.
+
+    Hosts in ``NO_PROXY``, loopback among them, are asked directly.
+    """
+    bypass_proxies_for_loopback()
     try:
         with urllib.request.urlopen(url, timeout=2) as response:
             return bool(response.status == 200)
