@@ -265,3 +265,53 @@ def test_two_subjects_are_enough_to_evaluate():
     sequences, signal = simulate_stays(n_subjects=2, seed=3)
     evidence = evaluate(sequences, simulate_predictions(signal), CONFIG, seed=1)
     assert len(evidence.leaderboard) > 0
+
+
+def test_rows_before_treatment_are_a_subset_with_its_own_metrics(sequences, predictions):
+    before = sequences.step <= 3
+    known = dataclasses.replace(sequences, before_treatment=before)
+    evidence = evaluate(known, predictions, WITHOUT_RESAMPLES, seed=1)
+    assert evidence.about["subsets"] == ["all", "new_onsets", "before_treatment", "stays"]
+    rows = sequences.scored & before
+    expected = roc_auc_score(sequences.y[rows], predictions["accurate"][rows])
+    metrics = evidence.metrics("accurate")
+    assert metrics["test.before_treatment.auroc"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("value", [None, True])
+def test_rows_before_treatment_are_left_out_where_they_are_all_rows(sequences, predictions, value):
+    before = None if value is None else np.full(sequences.rows, value)
+    known = dataclasses.replace(sequences, before_treatment=before)
+    evidence = evaluate(known, predictions, WITHOUT_RESAMPLES, seed=1)
+    assert "before_treatment" not in evidence.about["subsets"]
+
+
+def test_without_a_row_before_treatment_the_reason_is_told(sequences, predictions):
+    known = dataclasses.replace(sequences, before_treatment=np.zeros(sequences.rows, bool))
+    evidence = evaluate(known, predictions, WITHOUT_RESAMPLES, seed=1)
+    row = leaderboard_row(evidence, "accurate", "auroc", "before_treatment")
+    assert (row["rows"], row["reason"]) == (
+        0,
+        "0 rows with the event, 0 without; at least 5 of both are needed",
+    )
+
+
+def test_curves_weight_their_rows(sequences, predictions):
+    """A decision curve and a calibration curve of rows that count twice are those of twice the
+    rows; a ROC curve of rows without the event that count twice is unchanged."""
+    twice = dataclasses.replace(sequences, weight=np.where(sequences.y == 1, 1.0, 2.0))
+    curves, weighted = (
+        evaluate(s, {"a": predictions["accurate"]}, WITHOUT_RESAMPLES, seed=1).curves.filter(
+            subset="all"
+        )
+        for s in (sequences, twice)
+    )
+    assert curves.filter(curve="roc").equals(weighted.filter(curve="roc"))
+    y = sequences.y[sequences.scored]
+    p = predictions["accurate"][sequences.scored]
+    weight = np.where(y == 1, 1.0, 2.0)
+    threshold, benefit = weighted.filter(curve="decision", x=0.2).select("x", "y").row(0)
+    is_alert = p >= threshold
+    true = (weight * (is_alert & (y == 1))).sum() / weight.sum()
+    false = (weight * (is_alert & (y == 0))).sum() / weight.sum()
+    assert benefit == pytest.approx(true - false * 0.25)

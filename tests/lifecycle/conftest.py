@@ -53,6 +53,8 @@ def held_out_rows(seed: int = 0) -> pl.DataFrame:
             "y": (rng.random(n) < sigmoid(known + hidden - 1)).astype(np.int8),
             "scored": np.ones(n, bool),
             "in_state": np.zeros(n, bool),
+            "before_treatment": np.ones(n, bool),
+            "weight": np.ones(n),
             "step": np.tile(np.arange(1, STEPS + 1), STAYS).astype(np.int32),
             "known": known,
             "hidden": hidden,

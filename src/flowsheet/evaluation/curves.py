@@ -12,7 +12,7 @@ from flowsheet.evaluation.bootstrap import percentile_interval, resample_weights
 from flowsheet.evaluation.metrics.base import Sample, ScoredRows, safe_divide
 from flowsheet.evaluation.metrics.ece import quantile_bins
 from flowsheet.evaluation.results import EvaluationResults
-from flowsheet.typing import Floats
+from flowsheet.typing import AnyArray, Bools, Floats
 
 CURVES: dict[str, pl.DataType] = {
     "curve": pl.String(),  # roc, pr, calibration or decision
@@ -66,10 +66,10 @@ def _model_curves(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl
 
 
 def _count_alerts(scored: ScoredRows) -> tuple[Floats, Floats]:
-    """Alerts and true alerts at each distinct probability, from no alert to all rows."""
+    """Weighted alerts and true alerts at each distinct probability, from no alert to all rows."""
     _, index = np.unique(-scored.p, return_inverse=True)
-    n_alerts = np.cumsum(np.bincount(index))
-    n_true = np.cumsum(np.bincount(index, scored.y))
+    n_alerts = np.cumsum(np.bincount(index, scored.weigh(np.ones(len(index)))))
+    n_true = np.cumsum(np.bincount(index, scored.weigh(scored.y)))
     return np.concatenate([[0.0], n_alerts]), np.concatenate([[0.0], n_true])
 
 
@@ -84,13 +84,20 @@ def _thinned_line(curve: str, x: Floats, y: Floats) -> pl.DataFrame:
 
 def _decision_curve(scored: ScoredRows) -> pl.DataFrame:
     """Net benefit over the threshold probability (see ``metrics.net_benefit_at``)."""
-    n_rows = len(scored.y)
-    event_p = np.sort(scored.p[scored.y == 1])
-    n_true = scored.n_events - np.searchsorted(event_p, THRESHOLDS)
-    n_alerts = n_rows - np.searchsorted(np.sort(scored.p), THRESHOLDS)
+    ones = np.ones(len(scored.y))
+    n_true = _sums_at_thresholds(scored, scored.y)
+    n_alerts = _sums_at_thresholds(scored, ones)
+    n_rows = scored.weigh(ones).sum()
     n_false = n_alerts - n_true
     benefit = n_true / n_rows - n_false / n_rows * THRESHOLDS / (1 - THRESHOLDS)
     return pl.DataFrame({"curve": "decision", "x": THRESHOLDS, "y": benefit})
+
+
+def _sums_at_thresholds(scored: ScoredRows, values: AnyArray) -> Floats:
+    """The weighted sum of ``values`` (N,) over the rows at or above each of ``THRESHOLDS``."""
+    order = np.argsort(scored.p, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(scored.weigh(values)[order])])
+    return np.asarray(below[-1] - below[np.searchsorted(scored.p[order], THRESHOLDS)])
 
 
 def _calibration_curve(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl.DataFrame:
@@ -110,10 +117,15 @@ def _calibration_curve(scored: ScoredRows, config: EvaluationConfig, seed: int) 
     return pl.DataFrame(
         {
             "curve": "calibration",
-            "x": [float(scored.p[mask].mean()) for mask in masks],
-            "y": [float(scored.y[mask].mean()) for mask in masks],
+            "x": [_weighted_mean(scored, scored.p, mask) for mask in masks],
+            "y": [_weighted_mean(scored, scored.y, mask) for mask in masks],
             "low": [low for low, _ in limits],
             "high": [high for _, high in limits],
             "rows": [int(mask.sum()) for mask in masks],
         }
     )
+
+
+def _weighted_mean(scored: ScoredRows, values: AnyArray, mask: Bools) -> float:
+    weights = None if scored.weight is None else scored.weight[mask]
+    return float(np.average(values[mask], weights=weights))

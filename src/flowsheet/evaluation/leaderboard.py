@@ -7,7 +7,7 @@ import polars as pl
 from flowsheet.config import FrozenModel
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import Metric, get_metric
-from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
+from flowsheet.evaluation.subsets import ALL, BEFORE_TREATMENT, NEW_ONSETS, STAYS
 from flowsheet.evaluation.summaries import format_estimate
 
 LEADING_METRICS = (
@@ -19,6 +19,7 @@ LEADING_METRICS = (
 SUBSET_TITLES = {
     ALL: "All rows",
     NEW_ONSETS: "New onsets (patients not septic at prediction)",
+    BEFORE_TREATMENT: "Before treatment (no anti-infective known at prediction)",
     STAYS: "Per stay (the highest probability before the first sepsis)",
 }
 

@@ -1,13 +1,17 @@
-"""The subsets of rows that are evaluated: all scored rows, new onsets, stays and subgroups.
+"""The subsets of rows that are evaluated: all scored rows, parts of them, stays and subgroups.
 
 New onsets
     Rows of patients who are not in the state (not septic) at the time of prediction.
+
+Before treatment
+    Rows at whose prediction time the record has no antibiotic or other anti-infective, so that no
+    clinician is known to suspect an infection yet. Cultures are not in the record's tables.
 
 Stays
     One row a stay. Its probability is the highest on its scored rows before the first row that is
     already in the state; its label is whether any of those rows has y = 1, its alert whether any of
     them raises one. A stay that is in the state from its first row on is left out. Long stays have
-    more chances of a high probability: so they would on a ward.
+    more chances of a high probability: so they would on a ward. Weights of rows do not apply.
 
 Onset and lead time
     Of each stay's first episode that begins under observation. The target window of step k ends
@@ -34,6 +38,7 @@ from flowsheet.windows.sequences import Sequences
 
 ALL = "all"
 NEW_ONSETS = "new_onsets"
+BEFORE_TREATMENT = "before_treatment"
 STAYS = "stays"
 UNKNOWN_GROUP = "unknown"
 
@@ -54,20 +59,29 @@ class Subset:
 
 
 def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Subset]:
-    """All scored rows, new onsets, stays, and every subgroup.
+    """All scored rows, new onsets, rows before treatment, stays, and every subgroup.
 
-    New onsets are left out where they are all rows. ``subgroups`` has a column ``stay_id``; every
-    other column is a grouping, with a subset for each of its values, in their order (an Enum in its
-    own). A grouping with a single value is left out.
+    New onsets and rows before treatment are left out where they are all rows. ``subgroups`` has a
+    column ``stay_id``; every other column is a grouping, with a subset for each of its values, in
+    their order (an Enum in its own). A grouping with a single value is left out.
     """
     scored = np.asarray(sequences.scored)
     yield Subset(ALL, scored)
-    new_onsets = np.asarray(sequences.scored & ~sequences.in_state)
-    if not np.array_equal(new_onsets, scored):
-        yield Subset(NEW_ONSETS, new_onsets)
+    yield from _parts(sequences)
     yield Subset(STAYS, scored & _is_before_state(sequences), is_per_stay=True)
     if subgroups is not None:
         yield from _subgroup_subsets(sequences, subgroups)
+
+
+def _parts(sequences: Sequences) -> Iterator[Subset]:
+    """New onsets and rows before treatment, where they are not all rows."""
+    scored = np.asarray(sequences.scored)
+    parts = {NEW_ONSETS: scored & ~sequences.in_state}
+    if sequences.before_treatment is not None:
+        parts[BEFORE_TREATMENT] = scored & sequences.before_treatment
+    for name, rows in parts.items():
+        if not np.array_equal(rows, scored):
+            yield Subset(name, np.asarray(rows))
 
 
 def _is_before_state(sequences: Sequences) -> Bools:
@@ -124,8 +138,9 @@ def score_rows(
         step=np.asarray(sequences.step[rows], np.int64),
         n_subjects=len(subjects),
         is_alert=None if predictions.is_alert is None else predictions.is_alert[rows],
-        has_whole_stays=has_utility(task) and subset.name != NEW_ONSETS,
+        has_whole_stays=has_utility(task) and subset.name not in {NEW_ONSETS, BEFORE_TREATMENT},
         minimum_events=config.minimum_events,
+        weight=None if sequences.weight is None else np.asarray(sequences.weight[rows]),
     )
 
 

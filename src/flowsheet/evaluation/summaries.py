@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from flowsheet.evaluation.bootstrap import Difference
 from flowsheet.evaluation.metrics import Metric
-from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
+from flowsheet.evaluation.subsets import ALL, BEFORE_TREATMENT, NEW_ONSETS, STAYS
 
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 NOT_ESTIMABLE = "not estimable"
 
-SUBSET_PHRASES = {NEW_ONSETS: " among patients not yet septic", STAYS: " per stay"}
+SUBSET_PHRASES = {
+    NEW_ONSETS: " among patients not yet septic",
+    BEFORE_TREATMENT: " before treatment",
+    STAYS: " per stay",
+}
 """The subset of a comparison, where it is not all rows."""
 
 

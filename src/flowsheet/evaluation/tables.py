@@ -22,7 +22,7 @@ from flowsheet.evaluation.results import EvaluationResults, compute_cached
 from flowsheet.evaluation.summaries import PairComparison
 
 LEADERBOARD: dict[str, pl.DataType] = {
-    "subset": pl.String(),  # all, new_onsets, stays, or "<grouping>: <group>"
+    "subset": pl.String(),  # all, new_onsets, before_treatment, stays, or "<grouping>: <group>"
     "model": pl.String(),
     "metric": pl.String(),
     "value": pl.Float64(),  # NaN: not estimable

@@ -50,19 +50,19 @@ def maximize_f_measure(scored: ScoredRows) -> float:
     thresholds, (true_alerts, alerts) = _sums_at_or_above(scored, scored.y, np.ones(n_rows))
     if not scored.n_events:
         return NEVER_ALERT
-    f_measure = 2 * true_alerts / (alerts + scored.n_events)
+    f_measure = 2 * true_alerts / (alerts + scored.weigh(scored.y).sum())
     return float(thresholds[f_measure.argmax()])
 
 
 def _sums_at_or_above(scored: ScoredRows, *values: AnyArray) -> tuple[Floats, list[Floats]]:
-    """Sums over the rows at or above each threshold.
+    """Weighted sums over the rows at or above each threshold.
 
     Returns:
         The distinct probabilities in descending order, and the sums of each of ``values``.
     """
     negated, index = np.unique(-scored.p, return_inverse=True)
     sums = [
-        np.cumsum(np.bincount(index, weights, minlength=len(negated)), dtype=np.float64)
-        for weights in values
+        np.cumsum(np.bincount(index, scored.weigh(value), minlength=len(negated)), dtype=np.float64)
+        for value in values
     ]
     return -negated, sums

@@ -68,16 +68,19 @@ def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
     history[step == 1, 0] = 0.0
     age = np.repeat(rng.normal(size=stays), lengths)
     x = _inputs(rng, np.stack([hr, lactate, dose, age]), step, raw)
+    scored = rng.random(rows) < 0.85
     arrays: dict[str, Any] = {
         "x": x,
         "y": state[1:].astype(np.int8),
-        "scored": rng.random(rows) < 0.85,
+        "scored": scored,
         "in_state": history[:, 0] == 1,
         "history": history.astype(np.float32),
         "step": step,
         "offsets": offsets,
         "stay_id": np.arange(stays, dtype=np.int64) + 10,
         "subject_id": np.arange(stays, dtype=np.int64) // 2 * 2 + 100,
+        "before_treatment": step <= 2,
+        "weight": scored.astype(np.float64),
     }
     for array in arrays.values():
         array.flags.writeable = False

@@ -1,8 +1,10 @@
 """Properties of all metrics, and their agreement with scikit-learn and the PhysioNet scorer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
@@ -163,3 +165,19 @@ def test_rows_have_no_lead_time():
     assert not get_metric("lead_time").is_applicable(rows)
     with pytest.raises(ValueError, match="no lead times"):
         get_metric("lead_time")(rows)
+
+
+@pytest.mark.parametrize("metric", default_metrics(), ids=lambda metric: metric.name)
+@settings(max_examples=15)
+@given(data=labelled_probabilities(0.05, 0.95), seed=st.integers(0, 1000))
+def test_a_row_of_weight_w_counts_like_w_rows(metric, data, seed):
+    if metric.requires not in {RequiredInput.probabilities, RequiredInput.alerts}:
+        return
+    y, p = data
+    weight = np.random.default_rng(seed).integers(1, 4, len(y))
+    rows = ScoredRows.from_arrays(y, p, p >= 0.5)
+    weighted = replace(rows, weight=weight.astype(float))
+    repeated = ScoredRows.from_arrays(*(np.repeat(values, weight) for values in (y, p, p >= 0.5)))
+    if metric.name == "ece":  # its bins are quantiles of the rows, however they are weighted
+        return
+    assert metric(weighted) == pytest.approx(metric(repeated), rel=1e-6, abs=1e-9, nan_ok=True)

@@ -10,6 +10,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.evidence import Evidence, evaluate
 from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import (
@@ -124,3 +125,26 @@ def test_folds_are_evaluated_each_with_its_own_thresholds(held_out):
     assert isinstance(evidence, Evidence)
     assert set(evidence.models) == {"a", "b"}
     assert evidence.folds.height > 0
+
+
+def test_predictions_of_a_release_without_weights_are_refused(held_out, tmp_path):
+    predictions = make_predictions(held_out)
+    replace(predictions, rows=predictions.rows.drop("weight")).save(tmp_path)
+    with pytest.raises(CheckFailed, match="no column weight") as error:
+        Predictions.load(tmp_path)
+    assert "run the experiment again" in error.value.todo
+
+
+def test_the_weights_of_rows_reach_the_evidence(held_out):
+    weighted = replace(held_out, weight=held_out.scored * np.where(held_out.y == 1, 3.0, 1.0))
+    once, thrice = (
+        evaluate_predictions(make_predictions(sequences), TASK, QUICK, 1)
+        for sequences in (held_out, weighted)
+    )
+    unweighted = once.leaderboard.filter(subset="all", model="a", metric="brier")["value"].item()
+    value = thrice.leaderboard.filter(subset="all", model="a", metric="brier")["value"].item()
+    p = make_probabilities(held_out)["a"][held_out.scored]
+    y = held_out.y[held_out.scored]
+    expected = np.average((p - y) ** 2, weights=np.where(y == 1, 3.0, 1.0))
+    assert value == pytest.approx(expected)
+    assert value != pytest.approx(unweighted)

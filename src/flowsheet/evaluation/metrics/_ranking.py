@@ -44,7 +44,9 @@ class Ranking:
     tied_non_events: Any  # (J, S)
 
     @classmethod
-    def from_rows(cls, y: Labels, p: Floats, subject: Ints, n_subjects: int) -> Ranking:
+    def from_rows(
+        cls, y: Labels, p: Floats, subject: Ints, n_subjects: int, weight: Floats | None = None
+    ) -> Ranking:
         """Count rows by threshold and subject.
 
         Args:
@@ -52,21 +54,27 @@ class Ranking:
             p: predicted probabilities, shape (N,).
             subject: position of each row's subject, 0..S-1, shape (N,).
             n_subjects: S, the number of subjects; some may have no row.
+            weight: how often each row counts, shape (N,); None: once.
         """
+        weight = np.ones(len(y)) if weight is None else weight
         is_event = y == 1
         thresholds, threshold_index = np.unique(p[is_event], return_inverse=True)
         size = len(thresholds)
-        other_p, other_subject = p[~is_event], subject[~is_event]
+        other_p, other_subject, other_weight = p[~is_event], subject[~is_event], weight[~is_event]
         n_below = np.searchsorted(thresholds, other_p)
         is_tied = np.zeros(len(other_p), np.bool_)
         in_range = n_below < size
         is_tied[in_range] = thresholds[n_below[in_range]] == other_p[in_range]
         return cls(
             thresholds,
-            tied_events=_sparse_counts(threshold_index, subject[is_event], (size, n_subjects)),
-            non_events_above=_sparse_counts(n_below, other_subject, (size + 1, n_subjects)),
+            tied_events=_sparse_counts(
+                threshold_index, subject[is_event], weight[is_event], (size, n_subjects)
+            ),
+            non_events_above=_sparse_counts(
+                n_below, other_subject, other_weight, (size + 1, n_subjects)
+            ),
             tied_non_events=_sparse_counts(
-                n_below[is_tied], other_subject[is_tied], (size, n_subjects)
+                n_below[is_tied], other_subject[is_tied], other_weight[is_tied], (size, n_subjects)
             ),
         )
 
@@ -81,10 +89,10 @@ class Ranking:
         )
 
 
-def _sparse_counts(row: Ints, column: Ints, shape: tuple[int, int]) -> Any:
+def _sparse_counts(row: Ints, column: Ints, weight: Floats, shape: tuple[int, int]) -> Any:
     from scipy.sparse import csr_array
 
-    return csr_array((np.ones(len(row)), (row, column)), shape=shape)
+    return csr_array((weight, (row, column)), shape=shape)
 
 
 def _reverse_cumsum(counts: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Scored rows, and weighted resamples of their subjects."""
+"""Scored rows with their weights, and weighted resamples of their subjects."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ class ScoredRows:
     """Each row is a stay: y whether the event occurred, p the highest probability before it."""
     lead_time: Floats | None = None
     """(N,) hours from a stay's first alert to its onset; NaN without either."""
+    weight: Floats | None = None
+    """(N,) how many rows each row stands for; None: one. Counts of rows are not weighted."""
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -83,11 +85,18 @@ class ScoredRows:
         result: T = self._cache[key]
         return result
 
+    def weigh(self, values: AnyArray) -> AnyArray:
+        """The values (N,), each times the weight of its row."""
+        return values if self.weight is None else values * self.weight
+
     @property
     def ranking(self) -> Ranking:
         """The rows counted by probability and subject."""
         return self.cached(
-            "ranking", lambda: Ranking.from_rows(self.y, self.p, self.subject, self.n_subjects)
+            "ranking",
+            lambda: Ranking.from_rows(
+                self.y, self.p, self.subject, self.n_subjects, weight=self.weight
+            ),
         )
 
 
@@ -106,7 +115,8 @@ class Sample:
 
     def weighted_sum(self, values: AnyArray) -> Floats:
         """The weighted sum of ``values`` (N,) over the rows of each copy, shape (B,)."""
-        by_subject = np.bincount(self.scored.subject, values, minlength=self.scored.n_subjects)
+        weighted = self.scored.weigh(values)
+        by_subject = np.bincount(self.scored.subject, weighted, minlength=self.scored.n_subjects)
         # einsum instead of BLAS: the same bits on any number of threads
         sums: Floats = np.einsum("s,sb->b", by_subject, self.weights)
         return sums

@@ -12,7 +12,7 @@ from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
 _KEYS = ["repeat", "fold", "stay_id", "step"]
-_TARGETS = ("y", "scored", "in_state")
+_TARGETS = ("y", "scored", "in_state", "before_treatment", "weight")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from flowsheet.lifecycle.experiment.predictions import (
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.lifecycle.experiment.train import load_probabilities
 from flowsheet.state.hashing import digest
+from flowsheet.windows.censoring import weight_rows
 
 VERSION = 5
 """Increase it when the same predictions give different evidence."""
@@ -65,6 +66,8 @@ def collect_predictions(folds: Sequence[FoldSpec], trained: TrainedModels) -> Pr
     predicted_folds = []
     for fold in folds:
         train, valid, test = fold.data.load_parts()
+        valid = weight_rows(valid, train, fold.config.task)
+        test = weight_rows(test, train, fold.config.task)
         thresholds = {}
         probabilities = {}
         for model, stage in trained[fold.name].items():

@@ -1,7 +1,8 @@
 """Held-out predictions of all models: the table that all evidence can be computed from again.
 
 ``predictions.parquet`` has a row for each held-out row of each repetition, with the columns repeat,
-fold, stay_id, subject_id, step, y, scored, in_state, and ``p.<model>`` for each model.
+fold, stay_id, subject_id, step, y, scored, in_state, before_treatment, weight (how many rows the
+row stands for in metrics; 0 where it is not scored), and ``p.<model>`` for each model.
 ``folds.json`` describes the folds; ``subgroups.parquet`` has a row for each stay.
 """
 
@@ -16,13 +17,14 @@ import numpy as np
 import polars as pl
 
 from flowsheet.config import FrozenModel
+from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats
 from flowsheet.windows.protocol import FoldId
 from flowsheet.windows.sequences import Sequences
 
-_ROW_COLUMNS = ("y", "scored", "in_state", "step")
+_ROW_COLUMNS = ("y", "scored", "in_state", "before_treatment", "weight", "step")
 _PREFIX = "p."
 
 
@@ -59,7 +61,8 @@ class Predictions:
 
     def targets_fingerprint(self) -> str:
         """sha256 of :meth:`targets`: equal for models that were tested on the same rows."""
-        return _fingerprint(self.targets().cast(pl.Int64))
+        is_whole = ~pl.selectors.float()
+        return _fingerprint(self.targets().with_columns(is_whole.cast(pl.Int64)))
 
     def probabilities_fingerprint(self) -> str:
         """sha256 of the models' probabilities."""
@@ -92,10 +95,22 @@ class Predictions:
 
     @classmethod
     def load(cls, folder: Path) -> Predictions:
-        """Read the tables that :meth:`save` wrote."""
+        """Read the tables that :meth:`save` wrote.
+
+        Raises:
+            CheckFailed: another release wrote them, without a column that this one needs.
+        """
         entries = read_json(folder / "folds.json")
+        rows = pl.read_parquet(folder / "predictions.parquet")
+        missing = [column for column in _ROW_COLUMNS if column not in rows.columns]
+        if missing:
+            raise CheckFailed(
+                f"the predictions of another release have no column {', '.join(missing)}",
+                where=str(folder / "predictions.parquet"),
+                todo="run the experiment again with this release",
+            )
         return cls(
-            rows=pl.read_parquet(folder / "predictions.parquet"),
+            rows=rows,
             subgroups=pl.read_parquet(folder / "subgroups.parquet"),
             folds=tuple(PredictedFold.model_validate(entry) for entry in entries),
         )

@@ -17,7 +17,7 @@ import polars as pl
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources.simulated import true_curves
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
-from flowsheet.config import ExperimentConfig, MemoryStudyConfig, Response
+from flowsheet.config import Censor, ExperimentConfig, MemoryStudyConfig, Response
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, TrainedModels
@@ -132,6 +132,12 @@ def _check_experiment(config: ExperimentConfig) -> tuple[MemoryStudyConfig, Ward
             f"response {task.response.value}",
             todo=f"choose a task with step_hours: {options.step_hours}, horizon: 1 and "
             "response: state",
+        )
+    if task.censor is Censor.competing:
+        raise UsageError(
+            "the memory study does not weight rows, as task.censor=competing would",
+            where=f"task {task.name}",
+            todo="choose task.censor=complete",
         )
     if config.features.treatment_columns != ("dose",) or config.features.treatments == "none":
         raise UsageError(
