@@ -9,6 +9,16 @@ from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.evaluation.evidence import evaluate
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
+from flowsheet.evaluation.study.facts import (
+    Characteristic,
+    Characteristics,
+    FlowStep,
+    LeftOut,
+    Outcome,
+    Overlap,
+    SampleSize,
+    StudyFacts,
+)
 from flowsheet.lifecycle.memory_study.report import render_memory_section
 from tests.lifecycle.memory_study.helpers import make_memory_report
 
@@ -76,6 +86,7 @@ def make_report(sequences, predictions, name="accurate"):
         question=describe_task(TaskConfig(name="daily")),
         description=name,
         cohort=make_cohort_report(name),
+        study=make_study(name),
         protocol=describe_protocol(CONFIG),
         sections=(
             Section("memory", "Memory", render_memory_section(make_memory_report(), list(models))),
@@ -85,6 +96,27 @@ def make_report(sequences, predictions, name="accurate"):
         record={"Fingerprints": {"extract": "f" * 64, name: name}, "Seeds": {"experiment": 1}},
         config_yaml=f"name: {name}\nseed: 1\n",
         created_at="2026-01-01 12:00",
+    )
+
+
+def make_study(name):
+    return StudyFacts(
+        outcome=Outcome(
+            title=name,
+            sentences=(name, "It ends with 48 h without antimicrobials."),
+            changed_options=(("criterion", "rise", name),),
+        ),
+        overlap=(Overlap(part="SOFA: renal", inputs=("creatinine", name)),),
+        history_models=(name,),
+        flow=(FlowStep(step=name, stays=200), FlowStep(step="with a prediction", stays=83)),
+        rows=5678,
+        left_out=(LeftOut(reason=name, rows=321, stays=4),),
+        characteristics=Characteristics(
+            columns=("All", name), rows=(Characteristic(label=name, cells=("12 (9.1%)", "<5")),)
+        ),
+        missing_data=(name, "The last known value is carried forward for 48 h."),
+        sample_size=SampleSize(columns=100, events=900, new_onsets=13),
+        agreement=({"definition": name, "kappa": "0.81"},),
     )
 
 

@@ -45,7 +45,17 @@ def test_the_headline_and_the_pair_summaries_are_on_the_page(report, page):
         "will the patient be septic",
         "Hold-out: a random 20% of the subjects",
         "Cohort selection",
-        "in the raw tables",
+        "5,678 time steps",
+        "&lt;5",
+        "SOFA: renal: creatinine",
+        "It ends with 48 h without antimicrobials.",
+        "Option that differs from its default",
+        "13 of them new onsets, for 100 input columns: 0.1 new onsets per column",
+        "No score of everyday care",
+        "carried forward for 48 h",
+        "Agreement of definitions",
+        "0.81",
+        "New onsets</dt>",
         "Quarantined rows",
         "1,234",
         "4,567",
@@ -78,6 +88,12 @@ def test_every_value_of_the_leaderboard_is_on_the_page(report, page):
     for row in report.evidence.leaderboard.filter(subset="all").iter_rows(named=True):
         cells = [f"<td>{row['value']:.{decimals}f}" for decimals in (3, 4)]
         assert any(cell in page for cell in cells), row
+
+
+def test_without_a_study_the_flow_is_the_cohort_selection(report):
+    page = check_html(render(dataclasses.replace(report, study=None)))
+    assert "in the raw tables" in page
+    assert "Characteristics" not in page
 
 
 def test_sections_without_content_are_left_out(evidence_of_one_model):

@@ -9,21 +9,25 @@ from markupsafe import Markup
 
 from flowsheet.evaluation.report.charts import draw_bars, humanize
 from flowsheet.evaluation.report.data import CohortReport
+from flowsheet.evaluation.study import StudyFacts
 
 MAX_VARIABLES = 60
 """Variables in the missingness charts."""
 
 
-def prepare_cohort(cohort: CohortReport) -> dict[str, Any]:
-    """What the template of the section shows."""
+def prepare_cohort(cohort: CohortReport, study: StudyFacts | None = None) -> dict[str, Any]:
+    """What the template of the section shows; the flow of participants ends with the study's."""
+    flow = tuple((step.step, step.stays) for step in study.flow) if study else ()
     shares = cohort.missing_shares.items()
     ranked = sorted(shares, key=lambda item: (-item[1], item[0]))[:MAX_VARIABLES]
     third = -(-len(ranked) // 3)
     columns = [ranked[i : i + third] for i in range(0, len(ranked), max(third, 1))]
+    parts = [_with_prevalence(row) for row in cohort.parts.iter_rows(named=True)]
     return {
         "data": cohort,
-        "parts": [_with_prevalence(row) for row in cohort.parts.iter_rows(named=True)],
-        "attrition": _attrition_rows(cohort.attrition),
+        "parts": parts,
+        "has_states": any(part["new_onset_rows"] not in {None, part["rows"]} for part in parts),
+        "attrition": _attrition_rows(flow or cohort.attrition),
         "prevalence": _prevalence_tables(cohort.prevalence),
         "missing_charts": [_draw_missing(column) for column in columns],
         "n_not_drawn": max(0, len(cohort.missing_shares) - MAX_VARIABLES),
@@ -31,7 +35,9 @@ def prepare_cohort(cohort: CohortReport) -> dict[str, Any]:
 
 
 def _with_prevalence(part: dict[str, Any]) -> dict[str, Any]:
-    return {**part, "prevalence": part["events"] / part["rows"] if part["rows"] else None}
+    prevalence = part["events"] / part["rows"] if part["rows"] else None
+    optional = dict.fromkeys(("scored_stays", "new_onset_rows", "new_onsets"))
+    return {**optional, **part, "prevalence": prevalence}
 
 
 def _prevalence_tables(table: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]], float]]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from flowsheet.config import EvaluationConfig, Protocol, Response, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.study import StudyFacts
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class CohortReport:
     quarantined: tuple[tuple[str, str, int], ...] = ()
     """(table, rule, rows) that were quarantined."""
     parts: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """part, subjects, stays, rows, events: one row for each of training, validation and test."""
+    """part, subjects, stays, rows, events, and where known scored_stays (with a row),
+    new_onset_rows and new_onsets: one row for each of training, validation and test."""
     missing_shares: Mapping[str, float] = field(default_factory=dict)
     """By variable, the share of rows where no value is known."""
     prevalence: pl.DataFrame = field(default_factory=pl.DataFrame)
@@ -81,6 +83,8 @@ class ReportData:
     protocol: str = ""
     """How the models were evaluated; see :func:`describe_protocol`."""
     cohort: CohortReport | None = None
+    study: StudyFacts | None = None
+    """Outcome, flow of participants, characteristics, missing data and sample size."""
     sections: tuple[Section, ...] = ()
     """Sections of special studies, shown after the results."""
     excluded_models: Mapping[str, str] = field(default_factory=dict)

@@ -31,7 +31,8 @@ def render(report: ReportData) -> str:
             curve_figures=make_curve_figures(evidence),
             lead_time=make_lead_time_section(evidence),
             subgroups=make_subgroup_section(evidence),
-            cohort=prepare_cohort(report.cohort) if report.cohort else None,
+            cohort=prepare_cohort(report.cohort, report.study) if report.cohort else None,
+            study=report.study,
             models=prepare_models(report),
         )
     )

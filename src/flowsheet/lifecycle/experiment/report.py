@@ -14,9 +14,11 @@ from flowsheet.cohort.extract import Extract, Manifest
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, render
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
+from flowsheet.evaluation.study import StudyFacts
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
+from flowsheet.lifecycle.experiment.study import collect_study
 from flowsheet.lifecycle.experiment.train import load_trials
 from flowsheet.models.base import MODELS
 from flowsheet.state.hashing import digest
@@ -37,11 +39,20 @@ def report_path(results: ExperimentResults) -> Path:
     return Store.open().path("report", digest(keys)) / "report.html"
 
 
+def load_study(results: ExperimentResults) -> StudyFacts | None:
+    """The facts about the study, which are written with the report."""
+    return StudyFacts.load(report_path(results).parent)
+
+
 def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Section]) -> None:
-    """Write the report to :func:`report_path`, with further ``sections`` after the evidence."""
+    """Write the report to :func:`report_path`, with further ``sections`` after the evidence.
+
+    The facts about the study are written beside it.
+    """
     config = results.config
     plan = results.plan
     extract = open_extract(plan.first_fold.data.extract)
+    study = collect_study(results)
     page = render(
         ReportData(
             title=config.name,
@@ -50,6 +61,7 @@ def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Sec
             description=config.description,
             protocol=describe_protocol(config.evaluation),
             cohort=_cohort_report(extract, plan),
+            study=study,
             sections=tuple(sections),
             excluded_models=results.excluded_models,
             models=tuple(_model_report(results, name) for name in results.models),
@@ -62,6 +74,7 @@ def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Sec
     )
     with publish(report_path(results).parent) as folder:
         (folder / "report.html").write_text(page)
+        study.save(folder)
 
 
 def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
@@ -104,12 +117,16 @@ def _split_parts(plan: ExperimentPlan) -> Iterator[dict[str, Any]]:
 
 
 def _count_part(name: str, part: Sequences) -> dict[str, Any]:
+    new_onset_rows = part.scored & ~part.in_state
     return {
         "part": name,
         "subjects": int(np.unique(part.subject_id).size),
         "stays": len(part),
+        "scored_stays": int(np.unique(part.row_stay[part.scored]).size),
         "rows": int(part.scored.sum()),
         "events": int(part.y[part.scored].sum()),
+        "new_onset_rows": int(new_onset_rows.sum()),
+        "new_onsets": int(part.y[new_onset_rows].sum()),
     }
 
 

@@ -1,0 +1,58 @@
+"""The flow of participants, from the raw records to the predictions that are evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flowsheet.evaluation.study.facts import FlowStep, LeftOut
+
+STEPS = {
+    "outside_stay": "still in the unit at the time of a prediction",
+    "after_comfort_measures": "before comfort measures at the time of a prediction",
+    "present_on_admission": "without sepsis on admission",
+    "after_onset": "before their first sepsis at the time of a prediction",
+    "incomplete_window": "with a target window that is observed to its end",
+}
+"""Stays that remain, after a reason has left out the others."""
+
+REASONS = {
+    "outside_stay": "before the record began, or after discharge or death",
+    "after_comfort_measures": "after care was limited to comfort measures",
+    "present_on_admission": "sepsis was present on admission",
+    "after_onset": "after the first onset: already in the state",
+    "incomplete_window": "the target window outlasts the stay",
+}
+"""Why predictions are not evaluated."""
+
+
+def trace_stays(
+    attrition: tuple[tuple[str, int], ...], n_stays: int, windows: Mapping[str, Any]
+) -> Iterator[FlowStep]:
+    """The stays that are left after each step; the last ones have an evaluated prediction.
+
+    Args:
+        attrition: of the cohort, from its manifest.
+        n_stays: of the extract.
+        windows: the counts of ``lifecycle.experiment.prepare.summarise_windows``; older ones lack
+            the reasons, whose steps are then missing.
+    """
+    for step, stays in attrition or (("in the extract", n_stays),):
+        yield FlowStep(step=step, stays=stays)
+    remaining = int(windows["stays"])
+    if remaining != (attrition[-1][1] if attrition else n_stays):
+        yield FlowStep(step="with a time step of the task", stays=remaining)
+    for reason, counts in windows.get("left_out", {}).items():
+        if counts["stays"]:
+            remaining -= counts["stays"]
+            yield FlowStep(step=STEPS.get(reason, reason), stays=remaining)
+    if "scored_stays" in windows:
+        yield FlowStep(step="with an evaluated prediction", stays=windows["scored_stays"])
+
+
+def list_left_out(windows: Mapping[str, Any]) -> Iterator[LeftOut]:
+    """Why predictions, and all predictions of stays, are not evaluated."""
+    for reason, counts in windows.get("left_out", {}).items():
+        if counts["rows"]:
+            text = REASONS.get(reason, reason)
+            yield LeftOut(reason=text, rows=counts["rows"], stays=counts["stays"])

@@ -1,0 +1,103 @@
+"""The facts about the study of an experiment, collected from its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.extract import Extract
+from flowsheet.config import FrozenModel
+from flowsheet.evaluation.study import StudyFacts
+from flowsheet.evaluation.study.characteristics import tabulate_characteristics
+from flowsheet.evaluation.study.facts import SampleSize
+from flowsheet.evaluation.study.outcome import describe_outcome, find_overlap
+from flowsheet.evaluation.study.participants import list_left_out, trace_stays
+from flowsheet.evaluation.study.predictors import describe_missing_data, find_bedside_scores
+from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults
+from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
+from flowsheet.models.base import MODELS
+from flowsheet.typing import AnyArray
+from flowsheet.windows.sequences import Sequences
+
+
+def collect_study(results: ExperimentResults) -> StudyFacts:
+    """Collect what reports must say about participants, outcome, predictors and missing data."""
+    config, plan = results.config, results.plan
+    data = plan.first_fold.data
+    extract = open_extract(data.extract)
+    manifest = extract.manifest
+    windows: dict[str, Any] = load_summary(data.windows)
+    training = data.load_parts().train
+    capabilities = {name: MODELS.get(m.kind).capabilities for name, m in config.models.items()}
+    return StudyFacts(
+        outcome=describe_outcome(manifest.source),
+        overlap=find_overlap(manifest.source, training.features),
+        history_models=tuple(
+            name
+            for name in results.models
+            if capabilities[name].history or config.models[name].history
+        ),
+        flow=tuple(trace_stays(manifest.attrition, manifest.counts["stays"], windows)),
+        rows=int(windows["rows"]),
+        left_out=tuple(list_left_out(windows)),
+        characteristics=tabulate_characteristics(extract, _group_stays(plan)),
+        missing_data=tuple(
+            describe_missing_data(
+                config.features,
+                windows["missing_share"],
+                scaled=any(capabilities[name].scaled for name in results.models),
+                raw=any(not capabilities[name].scaled for name in results.models),
+            )
+        ),
+        sample_size=_count_events(training),
+        bedside_scores=tuple(
+            find_bedside_scores({name: config.models[name] for name in results.models})
+        ),
+        agreement=tuple(_agreement_rows(extract)),
+    )
+
+
+def _group_stays(plan: ExperimentPlan) -> pl.DataFrame:
+    """The stays with an evaluated prediction, and the columns of the table of characteristics.
+
+    Where every subject is held out once, there are no parts, and the columns are the outcomes.
+    """
+    data = plan.first_fold.data
+    sequences = Sequences.load(data.windows.folder / "sequences")
+    is_scored = np.zeros(len(sequences), bool)
+    has_event = np.zeros(len(sequences), bool)
+    is_scored[sequences.row_stay[sequences.scored]] = True
+    has_event[sequences.row_stay[sequences.scored & (sequences.y == 1)]] = True
+    columns: dict[str, AnyArray] = {"stay_id": np.asarray(sequences.stay_id)}
+    if len({fold.data.extract.key for fold in plan.folds}) == len(plan.folds):
+        split = data.load_split()
+        subjects = {"Training": split.train, "Validation": split.valid, "Test": split.test}
+        for name, ids in subjects.items():
+            columns[name] = np.isin(sequences.subject_id, ids)
+    columns |= {"With the event": has_event, "Without": ~has_event}
+    return pl.DataFrame(columns).filter(is_scored)
+
+
+def _count_events(training: Sequences) -> SampleSize:
+    events = np.asarray(training.scored & (training.y == 1))
+    in_state = np.asarray(training.in_state & training.scored)
+    new_onsets = int((events & ~in_state).sum()) if in_state.any() else None
+    return SampleSize(
+        columns=len(training.features), events=int(events.sum()), new_onsets=new_onsets
+    )
+
+
+def _agreement_rows(extract: Extract) -> Iterator[dict[str, str]]:
+    """How definitions of the outcome agree on the cohort, if the manifest has it."""
+    for entry in getattr(extract.manifest, "definition_agreement", ()):
+        row: Mapping[str, Any] = entry.model_dump() if isinstance(entry, FrozenModel) else entry
+        yield {name.replace("_", " "): _format_value(value) for name, value in row.items()}
+
+
+def _format_value(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
