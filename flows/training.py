@@ -68,7 +68,7 @@ def check_shared_store(fold: FoldSpec) -> None:
     """
     root = Store.open().root
     for stage in (fold.data.extract, fold.data.windows, fold.data.split):
-        if not Path(stage.path).is_relative_to(root) or not stage.folder.is_dir():
+        if not Path(stage.path).is_relative_to(root) or not Path(stage.path).is_dir():
             raise UsageError(
                 f"this worker does not see the {stage.kind} of the run that submitted the training",
                 where=f"{stage.path}; this worker's store is {root}",

@@ -20,6 +20,7 @@ from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import PredictedFold, Predictions
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.train import FoldData, train_model
+from flowsheet.prediction.manifest import write_manifest
 from flowsheet.state.hashing import digest
 from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.model_registry import register
@@ -150,6 +151,7 @@ class Registrar:
         copy = Path(shutil.copytree(self.model_package, work / "model_package"))
         info = json.loads((copy / "package.json").read_text())
         (copy / "package.json").write_text(json.dumps(info | {"training_key": key}))
+        write_manifest(copy)
         return copy
 
 

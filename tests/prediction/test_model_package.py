@@ -9,6 +9,7 @@ import pytest
 
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import CheckFailed
+from flowsheet.prediction.manifest import write_manifest
 from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 from flowsheet.windows.build import build_sequences
 from tests.model_packages import FEATURES, TASK, fit_model_package
@@ -65,6 +66,7 @@ def test_a_model_whose_inputs_this_release_builds_differently_is_rejected(
     folder = shutil.copytree(model_package.folder, tmp_path / "model_package")
     description = json.loads((folder / "package.json").read_text())
     (folder / "package.json").write_text(json.dumps(description | {key: value}))
+    write_manifest(folder)
     with pytest.raises(CheckFailed, match="train the model again"):
         ModelPackage.load(folder)
 

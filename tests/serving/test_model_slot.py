@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import contextlib
+import shutil
 import time
 
 import pytest
 
 from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.prediction.manifest import write_manifest
+from flowsheet.serving import load_trial
 from flowsheet.serving.model_slot import AliasPoller, ModelSlot
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.model_registry import ModelVersion
+from tests.model_packages import fit_model_package
 
 
 class FakeRegistry:
@@ -15,24 +20,25 @@ class FakeRegistry:
 
     def __init__(self, packages) -> None:
         self.version: int | None = 1
-        self._packages = packages
+        self.packages = packages
 
     def resolve(self, name, alias):
         if self.version is None:
             raise UsageError(f"{name} has no version with the alias {alias!r}")
         return ModelVersion(name, self.version, "run")
 
-    def load(self, registered):
-        if registered.version not in self._packages:
+    @contextlib.contextmanager
+    def open(self, registered):
+        if registered.version not in self.packages:
             raise CheckFailed("the model was trained by another release\nsecond line")
-        return self._packages[registered.version]
+        yield self.packages[registered.version].folder
 
 
 @pytest.fixture
 def registry(model_package, challenger_package, monkeypatch):
     fake = FakeRegistry({1: model_package, 2: challenger_package})
     monkeypatch.setattr(model_registry, "get_version_by_alias", fake.resolve)
-    monkeypatch.setattr(model_registry, "load_package", fake.load)
+    monkeypatch.setattr(model_registry, "open_package", fake.open)
     return fake
 
 
@@ -81,6 +87,49 @@ def test_a_model_with_risks_above_1_is_rejected(registry, model_package, monkeyp
     slot.refresh()
     assert slot.current.version == 1
     assert "between 0 and 1" in slot.error
+
+
+def test_a_file_that_crashes_its_reader_leaves_the_previous_version(registry, ward, tmp_path):
+    """LightGBM ends the process on this byte: the package was registered like this."""
+    package = fit_model_package(tmp_path, "gradient_boosting", ward, rounds=5)
+    trees = next(package.folder.rglob("*.txt"))
+    content = trees.read_bytes()
+    position = content.index(b"Tree=1")
+    trees.write_bytes(content[:position] + b"x" + content[position:])
+    write_manifest(package.folder)
+    registry.packages[2] = package
+    slot = ModelSlot("m", "champion")
+    slot.load()
+    registry.version = 2
+    slot.refresh()
+    assert slot.current.version == 1
+    assert "ended the process that tried it (SIGABRT)" in slot.error
+
+
+def test_a_failed_trial_is_not_repeated_at_every_poll(registry, monkeypatch):
+    trials = []
+
+    def fail(folder, reference):
+        trials.append(reference)
+        raise CheckFailed("the model could not be loaded")
+
+    slot = ModelSlot("m", "champion")
+    slot.load()
+    monkeypatch.setattr(load_trial, "try_package", fail)
+    registry.version = 2
+    slot.refresh()
+    slot.refresh()
+    assert (trials, slot.current.version) == (["m/2"], 1)
+    monkeypatch.setattr("flowsheet.serving.model_slot.RETRY_SECONDS", 0.0)
+    slot.refresh()
+    assert trials == ["m/2", "m/2"]
+
+
+def test_a_trial_reports_what_is_wrong_in_words(model_package, tmp_path):
+    folder = shutil.copytree(model_package.folder, tmp_path / "package")
+    next((folder / "model").iterdir()).write_bytes(b"x")
+    with pytest.raises(CheckFailed, match="was changed after training: changed: model/"):
+        load_trial.try_package(folder, "m/1")
 
 
 def test_without_a_champion_there_is_no_server(registry):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowsheet.errors import FlowsheetError
-from flowsheet.state.publish import publish
+from flowsheet.state.publish import publish, publish_file, sweep_parts
 
 
 def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path):
@@ -46,3 +46,40 @@ def test_an_error_does_not_change_the_existing_folder(tmp_path: Path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert (target / "file").read_text() == "1"
     assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_only_what_no_process_holds_is_swept(tmp_path: Path):
+    target = tmp_path / "target"
+    with publish(target) as held:
+        (held / "file").write_text("x")
+        left = tmp_path / ".target.0123abcd.part"
+        left.mkdir()
+        left_file = tmp_path / ".other.0123abcd.part"
+        left_file.write_text("x")
+        (tmp_path / ".target.part").write_text("a file of somebody else")
+        sweep_parts(tmp_path)
+        assert held.exists()
+        assert not left.exists()
+        assert not left_file.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".target.part", "target"]
+
+
+def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path):
+    old = tmp_path / ".target.0123abcd.part.old"
+    old.mkdir()
+    (old / "file").write_text("old")
+    (tmp_path / ".target.0123abcd.part").mkdir()
+    sweep_parts(tmp_path, "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    assert (tmp_path / "target" / "file").read_text() == "old"
+
+
+def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path):
+    target = tmp_path / "new folder" / "scores.parquet"
+    for content in ("old", "new"):
+        with publish_file(target) as part:
+            part.write_text(content)
+    with pytest.raises(RuntimeError), publish_file(target):
+        raise RuntimeError
+    assert target.read_text() == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["scores.parquet"]

@@ -23,6 +23,7 @@ def decide(action: str, version: int, previous_version: int | None, name: str = 
         action,
         ModelVersion(name, version, "0" * 32),
         previous_version=previous_version,
+        package_digest="d" * 64,
         actor="ada",
         reason="test",
     )

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
 import numpy as np
 import pytest
 
 from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.prediction.manifest import write_manifest
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.packaging import log_model
-from flowsheet.tracking.store import connect
+from flowsheet.tracking.store import as_default, connect
 
 
 @pytest.fixture
@@ -104,7 +110,7 @@ def test_a_model_that_was_not_packaged_by_flowsheet_is_refused(champion, tmp_pat
         model_registry.load_package(other)
 
 
-def test_a_training_is_registered_once(name, model_run, model_uri):
+def test_a_training_is_registered_once(name, model_run, model_uri, model_package):
     register = model_registry.register
     key = "k" * 64
     assert register(name, model_run, model_uri, key, description="first") == 1
@@ -115,6 +121,7 @@ def test_a_training_is_registered_once(name, model_run, model_uri):
     assert len(versions) == 2
     first = next(version for version in versions if int(version.version) == 1)
     assert first.description == "better"
+    assert first.tags.pop("flowsheet.package_digest") == model_package.digest
     assert first.tags == {"flowsheet.training_key": key, "auroc": "0.7"}
     assert (first.run_id, first.status) == (model_run, "READY")
 
@@ -147,6 +154,7 @@ def test_a_copied_version_knows_its_source(champion):
     copy = model_registry.copy_version(champion, f"{champion.name}-service")
     assert (copy.name, copy.version) == (f"{champion.name}-service", 1)
     assert copy.run_id == champion.run_id
+    assert model_registry.get_package_digest(copy) == model_registry.get_package_digest(champion)
     assert model_registry.get_source_version(copy) == (champion.name, 1)
     assert model_registry.get_source_version(champion) == (champion.name, 1)
     assert model_registry.copy_version(champion, copy.name) == copy
@@ -157,3 +165,68 @@ def test_an_artifact_is_linked_once(champion):
         model_registry.link_artifact(champion, "Model card", "card/MODEL_CARD.md")
     description = connect().get_model_version(champion.name, "1").description
     assert description.count("[Model card](#/experiments/") == 1
+
+
+def artifact_folder(model_uri: str) -> Path:
+    location = connect().get_logged_model(model_uri.removeprefix("models:/")).artifact_location
+    return Path(unquote(location.removeprefix("file://")))
+
+
+def load_everywhere(version: model_registry.ModelVersion) -> list[str]:
+    """What each way to load the version says."""
+    from mlflow import pyfunc
+
+    messages = []
+    with as_default():
+        for load in (
+            lambda: model_registry.load_package(version),
+            lambda: pyfunc.load_model(version.uri),
+        ):
+            with pytest.raises(CheckFailed) as refused:
+                load()
+            messages.append(refused.value.what)
+    return messages
+
+
+def test_a_package_that_was_changed_in_the_artifact_store_is_never_loaded(champion, model_uri):
+    scaler = next(artifact_folder(model_uri).rglob("scaler.json"))
+    content = scaler.read_text()
+    scaler.unlink()
+    for message in load_everywhere(champion):
+        assert "missing: scaler.json" in message
+    scaler.write_text(content.replace("1", "2"))
+    for message in load_everywhere(champion):
+        assert "changed: scaler.json" in message
+    write_manifest(scaler.parent)
+    for message in load_everywhere(champion):
+        assert "not the one that was registered" in message
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_the_path_of_a_package_stays_in_the_mlflow_model(
+    champion, model_uri, model_package, absolute
+):
+    mlmodel = artifact_folder(model_uri) / "MLmodel"
+    path = str(model_package.folder)
+    if not absolute:
+        path = os.path.relpath(path, mlmodel.parent)
+    mlmodel.write_text(mlmodel.read_text().replace("data/model_package", path))
+    by_registry, by_mlflow = load_everywhere(champion)
+    assert "no folder of the MLflow model" in by_registry
+    assert "leads out of the MLflow model" in by_mlflow
+
+
+def test_damaged_and_lost_artifacts_are_named(champion, model_uri):
+    mlmodel = artifact_folder(model_uri) / "MLmodel"
+    mlmodel.write_text("flavors: [")
+    with pytest.raises(CheckFailed, match="MLmodel cannot be read"):
+        model_registry.load_package(champion)
+    shutil.rmtree(mlmodel.parent)
+    with pytest.raises(CheckFailed, match="not in the artifact store"):
+        model_registry.load_package(champion)
+
+
+def test_a_version_without_a_digest_is_not_loaded(champion):
+    connect().delete_model_version_tag(champion.name, "1", "flowsheet.package_digest")
+    with pytest.raises(CheckFailed, match="cannot be verified"):
+        model_registry.load_package(champion)

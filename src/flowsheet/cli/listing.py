@@ -99,7 +99,8 @@ def _list_decisions() -> Listing:
     from flowsheet.timestamps import format_local_minute
     from flowsheet.tracking.decisions import load_decisions
 
-    columns = ["number", "time", "decision", "model", "previous version", "actor", "reason"]
+    columns = ["number", "time", "decision", "model", "previous version", "package"]
+    columns += ["actor", "reason"]
     rows = []
     for decision in load_decisions():
         previous = decision.previous_version
@@ -110,6 +111,7 @@ def _list_decisions() -> Listing:
                 decision.action,
                 f"{decision.name}/{decision.version}",
                 "" if previous is None else str(previous),
+                decision.package_digest[:12],
                 decision.actor,
                 decision.reason,
             ]

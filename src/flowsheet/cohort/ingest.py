@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from glob import escape
 from pathlib import Path
 
 from flowsheet.cohort import checks
@@ -14,7 +12,6 @@ from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
-from flowsheet.state.locks import try_lock
 from flowsheet.state.publish import publish
 from flowsheet.typing import Progress
 
@@ -68,8 +65,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     """
     validator = BatchValidator(config.quarantine)
     try:
-        _remove_leftovers(target)
-        with publish(target) as folder, try_lock(folder), ExtractWriter(folder) as writer:
+        with publish(target) as folder, ExtractWriter(folder) as writer:
             for batch in _read_batches(source):
                 tables, quarantined = validator.validate_batch(batch)
                 writer.add(tables)
@@ -142,21 +138,3 @@ def _provenance(source: Source, config: CohortConfig, validator: BatchValidator)
         quarantined=validator.entries(),
         quarantined_share=validator.shares(),
     )
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove the unfinished folders of killed writers of this target.
-
-    A writer that was killed between moving the old extract away and the new one into its place has
-    left the old one as ``*.old``; it is moved back.
-    """
-    parts = f".{escape(target.name)}.{'[0-9a-f]' * 8}.part"
-    for part in target.parent.glob(f"{parts}.old"):
-        if target.exists():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.rename(target)
-    for part in target.parent.glob(parts):
-        with try_lock(part) as is_free:
-            if is_free:
-                shutil.rmtree(part, ignore_errors=True)

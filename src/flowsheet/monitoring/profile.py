@@ -141,7 +141,9 @@ def profile_implausible_values(
         value=pl.col("row").str.json_path_match("$.value").cast(pl.Float64, strict=False),
     )
     values = values.drop_nulls().filter(pl.col("name").is_in(list(variables)))
-    means = values.group_by("stay_id", "name").agg(pl.col("value").mean()).sort("stay_id", "name")
+    grouped = values.group_by("stay_id", "name", maintain_order=True).agg("value")
+    # the mean of a list sums in its order; the mean of a group in the order of polars' threads
+    means = grouped.with_columns(pl.col("value").list.mean()).sort("stay_id", "name")
     subjects = stays.select("stay_id", "subject_id")
     rows = means.join(subjects, on="stay_id", how="inner", maintain_order="left")
     rows = rows.with_columns(kind=pl.lit("measured_value"))

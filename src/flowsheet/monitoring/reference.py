@@ -117,7 +117,9 @@ def sketch_profile(profile: pl.DataFrame) -> tuple[PropertyDistribution, ...]:
 
 def mean_risk_profile(risks: pl.DataFrame) -> pl.DataFrame:
     """Each stay's mean risk as rows of a profile; ``risks`` have the columns of ``RISK_SCHEMA``."""
-    means = risks.group_by("stay_id", "subject_id").agg(value=pl.col("risk").mean())
-    return means.sort("stay_id").select(
-        "stay_id", "subject_id", kind=pl.lit("risk"), name=pl.lit("mean risk"), value="value"
+    stays = risks.group_by("stay_id", "subject_id", maintain_order=True).agg("risk")
+    # the mean of a list sums in its order; the mean of a group in the order of polars' threads
+    mean = pl.col("risk").list.mean()
+    return stays.sort("stay_id").select(
+        "stay_id", "subject_id", kind=pl.lit("risk"), name=pl.lit("mean risk"), value=mean
     )

@@ -1,7 +1,8 @@
 """A fitted model with everything that turns raw records into its inputs: one folder, no pickles.
 
 ``package.json`` (configuration, columns, versions), ``model/`` (``Model.save``), ``scaler.json``
-(for models with scaled inputs), ``reference/`` (sketches of the training data).
+(for models with scaled inputs), ``reference/`` (sketches of the training data), and
+``manifest.json`` (sha256 of every file), which is checked before anything else is read.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.models.base import MODELS, Model
+from flowsheet.prediction.manifest import Manifest, verify_manifest, write_manifest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, list_features
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.scaling import Scaler
+
+PACKAGE_VERSION = 1
+"""Layout of the package."""
 
 PREDICTIONS: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
@@ -54,6 +59,8 @@ class ModelPackage:
     features: FeaturesConfig
     columns: InputColumns
     training_key: str
+    digest: str
+    """sha256 of the manifest, which stands for all bytes of the package."""
     version: str
     """The release of flowsheet that trained it."""
     reference: Mapping[str, Any] | None = None
@@ -107,32 +114,41 @@ class ModelPackage:
             "training_key": training_key,
         }
         write_json(folder / "package.json", description)
+        write_manifest(folder)
         return cls.load(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> ModelPackage:
-        """The model package in a folder.
+    def load(cls, folder: Path, digest: str | None = None) -> ModelPackage:
+        """The model package in a folder, whose files are verified before they are read.
+
+        Args:
+            folder: the model package.
+            digest: the package's digest, where it is recorded outside of the package.
 
         Raises:
-            CheckFailed: this release builds other inputs from the same records than the one that
-                trained the model.
+            CheckFailed: a file was changed, added or removed, the package is another one, or this
+                release builds other inputs from the same records than the one that trained the
+                model.
         """
+        manifest = verify_manifest(folder, digest)
         description = read_json(folder / "package.json")
         features = FeaturesConfig.model_validate(description["features"])
         _check_inputs(folder, description, features)
+        _check_scaler(folder, description["kind"], manifest)
         scaler = folder / "scaler.json"
         reference = folder / "reference" / "reference.json"
         return cls(
             folder=folder,
             kind=description["kind"],
             model=MODELS.get(description["kind"]).load(folder / "model"),
-            scaler=Scaler.load(scaler) if scaler.exists() else None,
+            scaler=Scaler.load(scaler) if manifest.has("scaler.json") else None,
             task=TaskConfig.model_validate(description["task"]),
             features=features,
             columns=description["columns"],
             training_key=description["training_key"],
+            digest=manifest.digest,
             version=description["flowsheet"],
-            reference=read_json(reference) if reference.exists() else None,
+            reference=(read_json(reference) if manifest.has("reference/reference.json") else None),
         )
 
     def predict(self, tables: Tables) -> pl.DataFrame:
@@ -187,3 +203,13 @@ def _check_inputs(folder: Path, description: Mapping[str, Any], features: Featur
         where=str(folder),
         todo="use the release that trained it, or train the model again",
     )
+
+
+def _check_scaler(folder: Path, kind: str, manifest: Manifest) -> None:
+    """Refuse a package whose model was trained on scaled inputs but has no scaler."""
+    if MODELS.get(kind).capabilities.scaled and not manifest.has("scaler.json"):
+        raise CheckFailed(
+            f"the model package has no scaler.json, but {kind} was trained on scaled inputs",
+            where=str(folder),
+            todo="train the model again",
+        )

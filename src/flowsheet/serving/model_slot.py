@@ -1,21 +1,27 @@
 """The model version that an alias points at, kept in memory and replaced when the alias moves.
 
 A scorer reads ``current`` once and finishes its batch with it; replacing it is a single assignment.
-If a version cannot be loaded, the previous one stays and ``error`` holds the reason.
+If a version cannot be loaded, the previous one stays and ``error`` holds the reason. Every new
+version is tried in a child process first, which a reader in compiled code may end.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flowsheet.errors import CheckFailed
-from flowsheet.prediction.input_rows import example_tables
 from flowsheet.prediction.model_package import ModelPackage
+from flowsheet.serving import load_trial
 from flowsheet.serving.structured_logging import log_event
 from flowsheet.tracking import model_registry
+from flowsheet.tracking.model_registry import ModelVersion
+
+RETRY_SECONDS = 600.0
+"""A version that failed its trial is tried again after this time, not at every poll."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class ModelSlot:
         self.error: str | None = None
         self.checked_at: datetime | None = None
         self._on_load = on_load
+        self._failed_trial: tuple[int, float, CheckFailed] | None = None
+        """Version, time and reason of the last failed trial."""
 
     def load(self) -> None:
         """Resolve the alias, and load the version if it is another one than the current.
@@ -61,10 +69,9 @@ class ModelSlot:
             name=self.name,
             version=registered.version,
             alias=self.alias,
-            model_package=model_registry.load_package(registered),
+            model_package=self._load_package(registered),
             loaded_at=datetime.now(UTC),
         )
-        _check_example(model)
         previous = self._current_version()
         self.current, self.error = model, None
         self._on_load(self.alias, True)
@@ -93,6 +100,26 @@ class ModelSlot:
             self.error = reason
             self._on_load(self.alias, False)
 
+    def _load_package(self, registered: ModelVersion) -> ModelPackage:
+        """Load a version in this process after a child process has tried the same files."""
+        self._check_trial(registered.version)
+        with model_registry.open_package(registered) as folder:
+            try:
+                load_trial.try_package(folder, registered.reference)
+            except CheckFailed as error:
+                self._failed_trial = (registered.version, time.monotonic(), error)
+                raise
+            model_package = ModelPackage.load(folder)
+        load_trial.check_example(model_package, registered.reference)
+        return model_package
+
+    def _check_trial(self, version: int) -> None:
+        if self._failed_trial is None:
+            return
+        failed_version, failed_at, error = self._failed_trial
+        if failed_version == version and time.monotonic() - failed_at < RETRY_SECONDS:
+            raise error
+
     def _current_version(self) -> int | None:
         return self.current.version if self.current else None
 
@@ -118,13 +145,3 @@ class AliasPoller:
         while not self._stopped.wait(self._seconds):
             for slot in self._slots:
                 slot.refresh()
-
-
-def _check_example(model: LoadedModel) -> None:
-    """Reject a model that cannot score the example; scoring it also warms the model up."""
-    risk = model.model_package.predict(example_tables())["risk"]
-    if not len(risk) or not risk.is_between(0, 1).all():
-        raise CheckFailed(
-            "the model does not predict risks between 0 and 1 for the example",
-            where=f"{model.name}/{model.version}",
-        )

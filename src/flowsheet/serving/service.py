@@ -110,6 +110,7 @@ def _describe_model(model: LoadedModel) -> dict[str, Any]:
         "alias": model.alias,
         "kind": model_package.kind,
         "training_key": model_package.training_key,
+        "package_digest": model_package.digest,
         "trained_by": model_package.version,
         "task": model_package.task.model_dump(mode="json"),
         "variables": list(model_package.columns["variables"]),

@@ -37,6 +37,8 @@ class Decision(FrozenModel):
     """The candidate; of a rollback, the version that is the champion again."""
     previous_version: int | None
     """The champion before the decision."""
+    package_digest: str = ""
+    """Of the model package of the version (``flowsheet.prediction.manifest``)."""
     actor: str
     reason: str
     gates: tuple[tuple[str, bool, str], ...] = ()
@@ -46,8 +48,8 @@ class Decision(FrozenModel):
 
     @property
     def sha256(self) -> str:
-        """Of all fields."""
-        return digest(self.model_dump(mode="json"))
+        """Of all fields that the record has; decisions of earlier releases have fewer."""
+        return digest(self.model_dump(mode="json", exclude_unset=True))
 
 
 def record_decision(
@@ -55,6 +57,7 @@ def record_decision(
     version: ModelVersion,
     *,
     previous_version: int | None,
+    package_digest: str,
     actor: str,
     reason: str,
     gates: tuple[tuple[str, bool, str], ...] = (),
@@ -65,6 +68,7 @@ def record_decision(
         action: what was decided.
         version: the version that it was decided about.
         previous_version: number of the champion before.
+        package_digest: of the version's model package.
         actor: who decided.
         reason: why.
         gates: (gate, passed, measured value and limit).
@@ -77,6 +81,7 @@ def record_decision(
         name=version.name,
         version=version.version,
         previous_version=previous_version,
+        package_digest=package_digest,
         actor=actor,
         reason=reason,
         gates=gates,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flowsheet.errors import CheckFailed, UsageError, did_you_mean
+from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
 from flowsheet.state.locks import exclusive_lock
 from flowsheet.timestamps import format_local_minute
+from flowsheet.tracking.package_download import download_package
+from flowsheet.tracking.packaging import PACKAGE_DIGEST
 from flowsheet.tracking.store import (
     RetryingClient,
     as_default,
@@ -30,7 +32,6 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 """Alias of the version that is to be promoted next."""
 
-_LOADER_MODULE = "flowsheet.tracking.pyfunc"
 _TRAINING_KEY = "flowsheet.training_key"
 _COPIED_FROM = "flowsheet.copied_from"
 
@@ -154,7 +155,8 @@ def register(
     """Register a trained model and return its version number.
 
     A training has one version under a name, however often this is called: later calls update its
-    description and tags.
+    description and tags. The digest of its package, by which the package is verified before it is
+    loaded, is a tag of the version.
 
     Args:
         name: registered model, which is created when it does not exist.
@@ -165,7 +167,8 @@ def register(
         tags: further tags of the version.
     """
     client = connect()
-    all_tags = {**(tags or {}), _TRAINING_KEY: training_key}
+    digest_tag = _package_digest_tag(client, model_uri)
+    all_tags = {**digest_tag, **(tags or {}), _TRAINING_KEY: training_key}
     with store_lock(), as_default():
         registered = _find_trained_versions(client, name, training_key)
         if not registered:
@@ -185,6 +188,7 @@ def register(
             return version
     version = registered[0]
     client.update_model_version(name, str(version), description)
+    all_tags.pop(PACKAGE_DIGEST, None)  # of the package that was tested then; it never changes
     for key, value in all_tags.items():
         client.set_model_version_tag(name, str(version), key, value)
     return version
@@ -199,9 +203,14 @@ def copy_version(source: ModelVersion, name: str) -> ModelVersion:
         original.source,
         original.tags[_TRAINING_KEY],
         description=original.description or "",
-        tags={_COPIED_FROM: source.reference},
+        tags={_COPIED_FROM: source.reference, PACKAGE_DIGEST: get_package_digest(source)},
     )
     return get_version(name, version)
+
+
+def get_package_digest(version: ModelVersion) -> str:
+    """sha256 of the manifest of the version's package; empty if it was registered without one."""
+    return str(_get_mlflow_version(version).tags.get(PACKAGE_DIGEST, ""))
 
 
 def get_source_version(version: ModelVersion) -> tuple[str, int]:
@@ -262,21 +271,35 @@ def load_package(version: ModelVersion) -> ModelPackage:
     """Load the model package of a version into memory.
 
     Raises:
-        CheckFailed: the package was not made by Flowsheet, or by an incompatible release.
+        CheckFailed: the package is not the one that was registered, was not made by Flowsheet, or
+            by an incompatible release.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        return ModelPackage.load(_download_package(version, Path(folder)))
+    with open_package(version) as folder:
+        return ModelPackage.load(folder)
 
 
 def read_package_info(version: ModelVersion) -> dict[str, Any]:
     """The package's ``package.json``, without loading the model.
 
     Raises:
-        CheckFailed: the package was not made by Flowsheet.
+        CheckFailed: the package is not the one that was registered, or was not made by Flowsheet.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        info: dict[str, Any] = read_json(_download_package(version, Path(folder)) / "package.json")
+    with open_package(version) as folder:
+        info: dict[str, Any] = read_json(folder / "package.json")
         return info
+
+
+@contextlib.contextmanager
+def open_package(version: ModelVersion) -> Iterator[Path]:
+    """The folder of a version's model package during the block, downloaded and verified.
+
+    Raises:
+        CheckFailed: the package is not the one that was registered, or was not made by Flowsheet.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        yield download_package(
+            version.uri, version.reference, get_package_digest(version), Path(temporary)
+        )
 
 
 def has_current_signature(version: ModelVersion) -> bool:
@@ -298,21 +321,10 @@ def download_run_artifact(version: ModelVersion, artifact: str, into: Path) -> P
         return Path(client.download_artifacts(version.run_id, artifact, str(into)))
 
 
-def _download_package(version: ModelVersion, folder: Path) -> Path:
-    """Download a package; returns the folder of the model package in it."""
-    from mlflow.artifacts import download_artifacts
-    from mlflow.models import Model
-
-    with as_default():
-        package = Path(download_artifacts(version.uri, dst_path=str(folder)))
-    flavor = Model.load(str(package)).flavors.get("python_function", {})
-    if flavor.get("loader_module") != _LOADER_MODULE:
-        raise CheckFailed(
-            "the model was not packaged by Flowsheet",
-            where=version.uri,
-            todo="register a model of a Flowsheet experiment",
-        )
-    return package / str(flavor["data"])
+def _package_digest_tag(client: RetryingClient, model_uri: str) -> dict[str, str]:
+    """The tag with the digest of the package that was logged as this model."""
+    tags = client.get_logged_model(model_uri.removeprefix("models:/")).tags
+    return {name: value for name, value in tags.items() if name == PACKAGE_DIGEST}
 
 
 def _get_model(name: str) -> Any:

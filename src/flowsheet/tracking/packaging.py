@@ -11,9 +11,12 @@ from typing import Any
 
 from flowsheet import __version__
 from flowsheet.prediction.input_rows import example_tables, to_rows
+from flowsheet.prediction.manifest import verify_manifest
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import RetryingClient, connect
 
+PACKAGE_DIGEST = "flowsheet.package_digest"
+"""Tag of an MLflow model and of its versions, and its metadata: sha256 of the manifest."""
 _PREDICTION_LIBRARIES = (
     "lightgbm",
     "mlflow",
@@ -96,6 +99,7 @@ def _upload(client: RetryingClient, run: Any, model: Any, model_package: Path) -
 
     from flowsheet.tracking.pyfunc import build_signature
 
+    package_digest = verify_manifest(model_package).digest
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "package"
         pyfunc.save_model(
@@ -108,8 +112,10 @@ def _upload(client: RetryingClient, run: Any, model: Any, model_package: Path) -
             signature=build_signature(),
             input_example=to_rows(example_tables()),
             pip_requirements=list_requirements(),
+            metadata={PACKAGE_DIGEST: package_digest},
         )
         client.log_model_artifacts(model.model_id, str(folder))
+    client.set_logged_model_tags(model.model_id, {PACKAGE_DIGEST: package_digest})
 
 
 def _log_metrics(

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from flowsheet.errors import FlowsheetError
+from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.prediction.input_rows import COLUMNS, from_rows
 from flowsheet.prediction.model_package import ModelPackage
+from flowsheet.tracking.packaging import PACKAGE_DIGEST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,4 +75,18 @@ def build_signature() -> ModelSignature:
 
 
 def _load_pyfunc(folder: str) -> PyfuncModel:
-    return PyfuncModel(ModelPackage.load(Path(folder)))
+    """Load the model package in a subfolder of an MLflow model, verified against its ``MLmodel``.
+
+    Raises:
+        CheckFailed: the folder is not the package that was logged with the MLflow model.
+    """
+    package = Path(folder).resolve()
+    mlmodel = package.parents[1] / "MLmodel"  # MLflow keeps the package in data/NAME
+    if not mlmodel.is_file():
+        raise CheckFailed(
+            "the path of the model package leads out of the MLflow model",
+            where=str(package),
+            todo="restore the file MLmodel from a backup, or train the model again",
+        )
+    metadata = Model.load(str(mlmodel)).metadata or {}
+    return PyfuncModel(ModelPackage.load(package, metadata.get(PACKAGE_DIGEST)))

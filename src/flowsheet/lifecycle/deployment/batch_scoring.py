@@ -66,7 +66,7 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     cohort = Extract.open(extract, verify=True)
     model_package = model_registry.load_package(version)
     check_variables(cohort, model_package)
-    key = digest([model_package.training_key, version.name, version.version, cohort.fingerprint])
+    key = digest([model_package.digest, version.name, version.version, cohort.fingerprint])
 
     def make(folder: Path) -> None:
         batches = [pl.DataFrame(schema=PREDICTIONS)]

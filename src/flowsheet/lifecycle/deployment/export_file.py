@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from pathlib import Path
 
 from flowsheet.errors import FlowsheetError
+from flowsheet.state.publish import publish_file
 
 
 def export_file(file: Path, out: Path) -> None:
@@ -21,14 +21,5 @@ def export_file(file: Path, out: Path) -> None:
             where=str(out),
             todo=f"choose a file name, such as {out / file.name}",
         )
-    partial = out.with_name(f".{out.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch(mode=0o600)
+    with publish_file(out) as partial:
         shutil.copyfile(file, partial)
-        partial.replace(out)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FlowsheetError(
-            f"could not write: {error.strerror}", where=str(out), todo="choose another file"
-        ) from error

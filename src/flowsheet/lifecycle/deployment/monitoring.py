@@ -98,7 +98,7 @@ def monitor(
     key = digest(
         [
             PROFILE_VERSION,
-            model_package.training_key,
+            model_package.digest,
             version.name,
             version.version,
             *_fingerprints(current),

@@ -110,6 +110,7 @@ def decline(
             "refused",
             candidate,
             previous_version=None,
+            package_digest=model_registry.get_package_digest(candidate),
             actor=actor,
             reason=reason,
             gates=_summarise(gates),
@@ -121,7 +122,8 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
 
     Raises:
         UsageError: there is no champion, or no previous one.
-        CheckFailed: the champion is not the one that was promoted last according to the log.
+        CheckFailed: the champion is not the one that was promoted last according to the log, or
+            the previous champion's package is not the one that was registered.
     """
     with model_registry.promotion_lock():
         champion = model_registry.find_version_by_alias(name, CHAMPION)
@@ -134,10 +136,13 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
                 todo="see `flowsheet ls decisions`",
             )
         previous = model_registry.get_version(name, history[-2])
+        with model_registry.open_package(previous):
+            pass  # verified: a server would refuse to load a damaged package
         decision = record_decision(
             "rolled back",
             previous,
             previous_version=champion.version if champion else None,
+            package_digest=model_registry.get_package_digest(previous),
             actor=actor or user_name(),
             reason=reason,
         )
@@ -169,6 +174,7 @@ def _decide(
         "refused" if failed else "promoted",
         candidate,
         previous_version=champion.version if champion else None,
+        package_digest=model_registry.get_package_digest(candidate),
         actor=actor,
         reason=f"{reason} (gates failed: {', '.join(failed)})" if failed else reason,
         gates=_summarise(gates),

@@ -23,6 +23,7 @@ from flowsheet.monitoring.profile import (
     profile_implausible_values,
 )
 from flowsheet.monitoring.reference import Reference
+from flowsheet.prediction.manifest import write_manifest
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.typing import Floats, Ints, Progress
@@ -71,6 +72,7 @@ def save_reference(
     part = parts_with_stays[0] if parts_with_stays else next(iter(risks))
     reference = Reference.from_profile(training_profile, risks[part].to_frame(), part)
     reference.save(model_package.folder / "reference")
+    write_manifest(model_package.folder)
 
 
 def _profile_extract(model_package: ModelPackage, extract: Stage) -> Stage:

@@ -1,18 +1,30 @@
-"""Stages of an experiment: built once for the content they depend on, then reused."""
+"""Stages of an experiment: built once for the content they depend on, then reused.
+
+``stage.json`` keeps the sha256 of every file of a stage. A process verifies a stage when it uses it
+for the first time, so that other bytes than the written ones are never reused.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from flowsheet.config import FrozenModel
+from flowsheet.errors import FlowsheetError
+from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.state.publish import publish
+from flowsheet.state.publish import publish, sweep_parts
 from flowsheet.state.store import Store
 
 _METADATA_FILE = "stage.json"
+_MAX_NAMES = 3
+"""Files that a warning names."""
+
+_verified: set[tuple[str, int, int]] = set()
+"""Path, inode and time of change of ``stage.json`` of the stages that this process has verified."""
 
 
 class Stage(FrozenModel):
@@ -27,15 +39,26 @@ class Stage(FrozenModel):
 
     @property
     def folder(self) -> Path:
-        """The folder with the stage's files."""
-        return Path(self.path)
+        """The folder with the stage's files, which are verified once in each process.
+
+        Raises:
+            FlowsheetError: a file is missing or was changed.
+        """
+        path = Path(self.path)
+        if changes := _find_changes(path, self.key):
+            raise FlowsheetError(
+                f"the stage {self.kind} is not as it was written: {changes}",
+                where=str(path),
+                todo="start again: the stage is built again",
+            )
+        return path
 
 
 def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
     """Find the stage with this key in the store, or build it.
 
     Concurrent runs that need the same stage build it once. A run that is killed leaves no partial
-    stage behind, and a stage with missing or truncated files is built again.
+    stage behind, and a stage whose files are not as they were written is built again.
 
     Args:
         kind: folder of the store, such as "windows".
@@ -45,26 +68,20 @@ def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
     store = Store.open()
     with store.lock(kind, key):
         path = store.path(kind, key)
-        reused = is_complete(kind, key)
-        if not reused:
+        changes = _find_changes(path, key) if store.has(kind, key) else "missing"
+        if changes:
             if store.has(kind, key):
-                _warn(f"[{kind}] {path} has missing or truncated files; building it again")
+                _warn(f"[{kind}] {path} is not as it was written: {changes}; building it again")
+            sweep_parts(path.parent)
             _build(path, key, build)
         seconds = read_json(path / _METADATA_FILE)["seconds"]
-        return Stage(kind=kind, key=key, path=str(path), reused=reused, seconds=seconds)
+        return Stage(kind=kind, key=key, path=str(path), reused=not changes, seconds=seconds)
 
 
 def is_complete(kind: str, key: str) -> bool:
-    """Whether the store has the stage with this key, with every file in its original length.
-
-    After a power failure, a disk may have kept the names of new files but not their contents.
-    """
-    path = Store.open().path(kind, key)
-    try:
-        written: dict[str, int] = read_json(path / _METADATA_FILE).get("files", {})
-    except (OSError, ValueError, AttributeError):
-        return False
-    return written.items() <= _file_sizes(path).items()
+    """Whether the store has the stage with this key, with every file as it was written."""
+    store = Store.open()
+    return store.has(kind, key) and not _find_changes(store.path(kind, key), key)
 
 
 def _build(path: Path, key: str, build: Callable[[Path], None]) -> None:
@@ -74,17 +91,54 @@ def _build(path: Path, key: str, build: Callable[[Path], None]) -> None:
         metadata = {
             "key": key,
             "seconds": round(time.perf_counter() - started, 3),
-            "files": _file_sizes(folder),
+            "sha256": _file_digests(folder),
         }
         write_json(folder / _METADATA_FILE, metadata)
+    _verified.add(_identify(path))
 
 
-def _file_sizes(folder: Path) -> dict[str, int]:
+def _find_changes(path: Path, key: str) -> str:
+    """What is wrong with the files of a stage; empty if all are as they were written."""
+    try:
+        identity = _identify(path)
+        if identity in _verified:
+            return ""
+        metadata: dict[str, Any] = read_json(path / _METADATA_FILE)
+        expected: dict[str, str] = metadata.get("sha256", {})
+        recorded_key = metadata.get("key")
+        changed = _changed_files(path, expected)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return f"{_METADATA_FILE} cannot be read"
+    if not expected or recorded_key != key:
+        return f"{_METADATA_FILE} has no checksums of this stage"
+    if not changed:
+        _verified.add(identity)
+        return ""
+    more = f" and {len(changed) - _MAX_NAMES} more" if len(changed) > _MAX_NAMES else ""
+    return f"{', '.join(changed[:_MAX_NAMES])}{more}"
+
+
+def _changed_files(path: Path, expected: Mapping[str, str]) -> list[str]:
+    """Files that are missing or have other contents; further files do not matter."""
+    changed = []
+    for name, sha256 in sorted(expected.items()):
+        file = path / name
+        if not file.is_file() or file_digest(file) != sha256:
+            changed.append(name)
+    return changed
+
+
+def _file_digests(folder: Path) -> dict[str, str]:
     return {
-        str(file.relative_to(folder)): file.stat().st_size
+        str(file.relative_to(folder)): file_digest(file)
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+
+
+def _identify(path: Path) -> tuple[str, int, int]:
+    status = (path / _METADATA_FILE).stat()
+    return (str(path), status.st_ino, status.st_mtime_ns)
 
 
 def _warn(line: str) -> None:

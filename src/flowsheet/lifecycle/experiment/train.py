@@ -18,7 +18,7 @@ from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_refere
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
-from flowsheet.prediction.model_package import ModelPackage
+from flowsheet.prediction.model_package import PACKAGE_VERSION, ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.store import Store
@@ -75,7 +75,12 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
             "windows": data.windows.key,
             "split": data.load_split().fingerprint,
             "model": model.model_dump(mode="json"),
-            "versions": [MODELS.get(model.kind).version, SCALING_VERSION, PROFILE_VERSION],
+            "versions": [
+                MODELS.get(model.kind).version,
+                SCALING_VERSION,
+                PROFILE_VERSION,
+                PACKAGE_VERSION,
+            ],
             "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
             "seed": config.seed,
         }
