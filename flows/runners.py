@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import sys
@@ -14,7 +13,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTa
 from flows.retries import prefect_unreachable, wait_for_prefect
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, UsageError
-from flowsheet.lifecycle.runtime.processes import exit_with_parent
+from flowsheet.lifecycle.runtime.processes import exit_with_parent, without_sigint
 
 _POOL_WAITERS = 32
 """Threads that wait for a work pool, each for one model in one fold."""
@@ -56,7 +55,13 @@ class WorkerProcesses(ProcessPoolTaskRunner):
     def __enter__(self) -> Self:
         super().__enter__()
         executor: Any = self._executor
-        executor.submit = functools.partial(executor.submit, _call_without_exit)
+        submit = executor.submit
+
+        def submit_without_sigint(*arguments: Any, **keywords: Any) -> Any:
+            with without_sigint():  # the first calls start the processes
+                return submit(_call_without_exit, *arguments, **keywords)
+
+        executor.submit = submit_without_sigint
         return self
 
     def cancel_all(self) -> None:

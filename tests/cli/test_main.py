@@ -46,7 +46,7 @@ def test_an_unknown_config_is_answered_with_the_known_ones(command, tmp_path, ca
     [
         (UsageError("no such file", "a.yaml", "name another"), 2, "usage: no such file"),
         (CheckFailed("3 failures"), 1, "error: 3 failures"),
-        (KeyboardInterrupt(), 130, "stopped"),
+        (KeyboardInterrupt(), 130, "stopped; start it again to go on"),
         (ValueError("first line\nsecond line"), 1, "error: ValueError: first line\n"),
         (OSError(28, "No space left on device"), 1, "error: OSError: No space left on device"),
     ],

@@ -173,7 +173,7 @@ def test_a_run_that_is_terminated_stops_at_once_and_leaves_no_open_run(
     process.terminate()
     assert process.wait(timeout=120) == 130
     text = log.read_text()
-    assert "stopped" in text.splitlines()
+    assert "stopped; start it again to go on" in text.splitlines()
     assert "[lstm] done" not in text  # the training was not waited for
     assert "Traceback" not in text
     assert not (home / "prefect" / "server.json").exists()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -65,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
         error.show()
         raise SystemExit(2) from None
     except (KeyboardInterrupt, click.Abort):
-        click.echo("stopped", err=True)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not disturb the exit
+        click.echo("stopped; start it again to go on", err=True)
         raise SystemExit(130) from None
     except BrokenPipeError:
         sys.stderr.close()

@@ -35,16 +35,19 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None) -> None:
     from flowsheet.cli.console import print_extract, print_progress
     from flowsheet.compose import compose_cohort
     from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
+    from flowsheet.lifecycle.runtime.processes import interruptible
 
     config = compose_cohort(cohort, overrides)
-    if out:
-        print_extract(_write_extract(config, out))
-    else:
-        print_extract(open_extract(ingest_cohort(config, print_progress)))
+    with interruptible():
+        if out:
+            print_extract(_write_extract(config, out))
+        else:
+            print_extract(open_extract(ingest_cohort(config, print_progress)))
 
 
 @click.command()
 @click.argument("extract", type=click.Path(path_type=Path))
+@options.interruptible
 def validate(extract: Path) -> None:
     """Check the cohort extract in the folder EXTRACT against the contract; exit 1 if it fails."""
     from flowsheet.cli.console import print_failures, print_line
@@ -79,6 +82,7 @@ def validate(extract: Path) -> None:
     help="A cohort extract, or raw tables in the format of MIMIC-III.",
 )
 @options.overrides
+@options.interruptible
 def simulate(
     out: Path,
     *,

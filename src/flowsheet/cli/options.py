@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -14,6 +15,19 @@ overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 reason = click.option("--reason", required=True, help="Why; kept in the log of decisions.")
 
 actor = click.option("--actor", default="", help="Who decides.  [default: this process's user]")
+
+
+def interruptible(command: Command) -> Command:
+    """Let Ctrl-C and SIGTERM stop the command at any time."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **keywords: Any) -> Any:
+        from flowsheet.lifecycle.runtime.processes import interruptible as block
+
+        with block():
+            return command(*arguments, **keywords)
+
+    return cast("Command", run)
 
 
 def config(group: str) -> Callable[[Command], Command]:

@@ -12,6 +12,7 @@ from flowsheet.cli import options
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--metric", help="Metric that ranks the models.  [default: the first run's]")
+@options.interruptible
 def compare(runs: tuple[str, ...], metric: str | None) -> None:
     """Compare the models of each RUN on the same held-out rows.
 
@@ -44,6 +45,7 @@ def compare(runs: tuple[str, ...], metric: str | None) -> None:
 )
 @options.reason
 @options.actor
+@options.interruptible
 def promote(
     name: str,
     version: int | None,
@@ -78,6 +80,7 @@ def promote(
 @click.argument("name")
 @options.reason
 @options.actor
+@options.interruptible
 def rollback(name: str, reason: str, actor: str) -> None:
     """Make the previous champion of the registered model NAME the champion again."""
     from flowsheet.cli.console import print_rollback
@@ -106,6 +109,7 @@ def card(model: str) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the scores to this Parquet file too."
 )
+@options.interruptible
 def score(model: str, extract: Path, out: Path | None) -> None:
     """Score every stay of the cohort extract in the folder EXTRACT with MODEL.
 
@@ -127,6 +131,7 @@ def score(model: str, extract: Path, out: Path | None) -> None:
     "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
 )
 @options.config("monitoring")
+@options.interruptible
 def monitor(model: str, extract: Path, out: Path | None, config_name: str) -> None:
     """Compare the cohort extract in the folder EXTRACT with what MODEL was trained on.
 

@@ -77,7 +77,7 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
         CheckFailed: the records or all models failed.
     """
     from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
-    from flowsheet.lifecycle.runtime.processes import sigterm_as_interrupt
+    from flowsheet.lifecycle.runtime.processes import interruptible
     from flowsheet.state.home import home
 
     def import_and_check() -> None:
@@ -91,7 +91,7 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
     use_quiet_settings()
     click.echo(f"experiment {config.name}", err=True)
     with (
-        sigterm_as_interrupt(),
+        interruptible(),
         _importable_flows(),
         prefect_api(while_starting=import_and_check),
     ):

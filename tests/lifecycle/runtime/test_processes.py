@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flowsheet.lifecycle.runtime.processes import sigterm_as_interrupt
+from flowsheet.lifecycle.runtime.processes import interruptible
 
 PARENT = """
 import multiprocessing, os, time
@@ -34,7 +34,7 @@ def test_sigterm_interrupts_the_block_and_the_former_handler_is_restored():
         time.sleep(60)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), sigterm_as_interrupt():
+    with pytest.raises(KeyboardInterrupt), interruptible():
         terminate_itself()
     assert signal.getsignal(signal.SIGTERM) is before
 

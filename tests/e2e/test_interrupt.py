@@ -1,0 +1,115 @@
+"""Ctrl-C at a real terminal stops every command, and leaves no process."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import SMALL, flowsheet_command
+
+CTRL_C = b"\x03"
+LONG_TRAINING = [*SMALL, "models.lstm.params.epochs=300"]
+
+
+@dataclass
+class Terminal:
+    """A command that runs in a terminal of its own."""
+
+    pid: int
+    descriptor: int
+    output: str = ""
+
+    @classmethod
+    def start(cls, home: Path, *arguments: str) -> Terminal:
+        command, environment = flowsheet_command(home, *arguments)
+        pid, descriptor = pty.fork()
+        if pid == 0:
+            os.execve(command[0], command, environment)
+        return cls(pid, descriptor)
+
+    def read_until(self, text: str | None, timeout: float = 300) -> None:
+        """Read the output until ``text`` appears in it, or until the command ends."""
+        deadline = time.monotonic() + timeout
+        while text is None or text not in self.output:
+            assert time.monotonic() < deadline, self.output
+            if not select.select([self.descriptor], [], [], 0.2)[0]:
+                continue
+            try:
+                data = os.read(self.descriptor, 1 << 16)
+            except OSError:  # the command has closed its terminal
+                data = b""
+            if not data:
+                assert text is None, self.output
+                return
+            self.output += data.decode(errors="replace")
+
+    def press_ctrl_c(self, times: int) -> None:
+        for _ in range(times):
+            os.write(self.descriptor, CTRL_C)
+            time.sleep(0.2)
+
+    def wait(self) -> int:
+        """Wait for the end; returns the exit code."""
+        self.read_until(None)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.descriptor)
+        return os.waitstatus_to_exitcode(status)
+
+
+def processes_with_home(home: Path) -> list[str]:
+    """Command lines of the processes whose state folder is ``home``."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+            command = (process / "cmdline").read_bytes()
+        except OSError:  # it has ended, or belongs to somebody else
+            continue
+        if f"FLOWSHEET_HOME={home}\0".encode() in environment:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def wait_until_no_process_is_left(home: Path) -> None:
+    deadline = time.monotonic() + 10
+    while processes_with_home(home):
+        assert time.monotonic() < deadline, processes_with_home(home)
+        time.sleep(0.1)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("arguments", "begun", "times"),
+    [
+        (["run", *LONG_TRAINING], "[lstm] epoch", 1),
+        (["run", *LONG_TRAINING], "[lstm] epoch", 2),
+        pytest.param(["run", *LONG_TRAINING], "experiment demo", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_ctrl_c_stops_an_experiment(tmp_path: Path, arguments: list[str], begun: str, times: int):
+    home = tmp_path / "home"
+    terminal = Terminal.start(home, *arguments)
+    terminal.read_until(begun)
+    terminal.press_ctrl_c(times)
+    assert terminal.wait() == 130
+    assert "stopped; start it again to go on" in terminal.output
+    assert "Traceback" not in terminal.output
+    wait_until_no_process_is_left(home)
+
+
+def test_ctrl_c_stops_a_command_without_a_server(tmp_path: Path):
+    home = tmp_path / "home"
+    raw = tmp_path / "raw"
+    arguments = ["simulate", str(raw), "--as", "mimic3", "--stays", "20000"]
+    terminal = Terminal.start(home, *arguments)
+    terminal.read_until("stays")
+    terminal.press_ctrl_c(2)
+    assert terminal.wait() == 130
+    assert "Traceback" not in terminal.output
+    assert not raw.exists()
