@@ -13,6 +13,7 @@ from flowsheet.cohort.catalogue import drugs
 HOUR = timedelta(hours=1)
 DAY = 24 * HOUR
 TICK = timedelta(microseconds=1)
+PARTS = ("egcs", "mgcs", "vgcs")
 COMPONENTS = ("respiration", "coagulation", "liver", "cardiovascular", "cns", "renal")
 
 
@@ -31,10 +32,12 @@ def count_reached(value, *bounds):
     return sum(value >= bound for bound in bounds)
 
 
-def grade_facts(events, treatments, options):
-    """All facts as (component, time, until, known_at, score), without urine."""
+def grade_facts(events, options):
+    """All facts as (component, time, until, known_at, score), without urine and infusions."""
     facts = []
-    coma_charts = {}
+    by_variable = {}
+    for event in events:
+        by_variable.setdefault(event["variable"], []).append(event)
     for event in events:
         time, known, value = event["time"], event["known_at"], event["value"]
         name = event["variable"]
@@ -46,33 +49,63 @@ def grade_facts(events, treatments, options):
             facts.append(("renal", time, time, known, count_reached(value, 1.2, 2.0, 3.5, 5.0)))
         if name == "map":
             facts.append(("cardiovascular", time, time, known, 1 if value < 70 else 0))
-        if name in ("gcs", "egcs", "mgcs", "vgcs"):
-            coma_charts.setdefault(time, {})[name] = (known, value)
+        if name in ("gcs", *PARTS):
+            facts += grade_coma(event, by_variable, options)
         if name == "po2":
-            facts += grade_gas(event, events, options)
+            facts += grade_gas(event, by_variable, options)
+        if name == "spo2" and options.spo2_fio2 and value <= 97:
+            facts += grade_oxygen(event, (512, 357, 214, 89), "saturation", by_variable, options)
         if name == "rrt" and value >= 0.5 and options.rrt_points:
             facts.append(("renal", time, time, known, 4))
-    facts += grade_coma(coma_charts)
-    for treatment in treatments:
-        start, end = treatment["start"], treatment["end"]
-        score = grade_vasopressor(treatment)
-        if score is not None and end > start:
-            facts.append(("cardiovascular", start, end, treatment["known_at"], score))
     return facts
 
 
-def grade_coma(charts):
-    facts = []
-    for time, charted in charts.items():
-        if "gcs" in charted:
-            known, value = charted["gcs"]
-        elif len(charted) == 3:
-            known = max(known for known, _ in charted.values())
-            value = sum(value for _, value in charted.values())
-        else:
-            continue
-        facts.append(("cns", time, time, known, count_above(value, 15, 13, 10, 6)))
-    return facts
+def find_latest(fact, name, within_hours, events, options):
+    """The last value of a variable before a fact, as far as it was known when the fact counts.
+
+    ``events`` are lists by variable.
+    """
+    counts_from = max(fact["known_at"], fact["time"] + options.charting_delay_hours * HOUR)
+    charted = [
+        (event["time"], event["known_at"], event["value"])
+        for event in events.get(name, [])
+        if fact["time"] - within_hours * HOUR <= event["time"] <= fact["time"]
+        and event["known_at"] <= counts_from
+    ]
+    return max(charted)[2] if charted else None
+
+
+def grade_coma(event, events, options):
+    value = event["value"]
+    if event["variable"] != "gcs":
+        carry = options.gcs_carry_hours
+        parts = [find_latest(event, part, carry, events, options) for part in PARTS]
+        has_total = find_latest(event, "gcs", 0, events, options) is not None
+        if has_total or None in parts:
+            return []
+        value = sum(parts)
+    score = count_above(value, 15, 13, 10, 6)
+    return [("cns", event["time"], event["time"], event["known_at"], score)]
+
+
+def grade_infusions(moment, treatments, options):
+    """The worst score of the drugs that ran long enough in the 24 hours; None: none did."""
+    worst = None
+    stop = moment + min(options.vasopressor_min_hours, options.charting_delay_hours) * HOUR
+    for drug in ("norepinephrine", "epinephrine", "dopamine", "dobutamine"):
+        scores, ran = [], timedelta(0)
+        for treatment in treatments:
+            start, end = treatment["start"], treatment["end"]
+            in_record = treatment["known_at"] <= moment + options.charting_delay_hours * HOUR
+            score = grade_vasopressor(treatment)
+            if treatment["drug"] != drug or score is None or end <= start or not in_record:
+                continue
+            if start <= moment and end > moment - DAY:
+                scores.append(score)
+            ran += max(min(end, stop) - max(start, moment - DAY), timedelta(0))
+        if scores and ran >= options.vasopressor_min_hours * HOUR:
+            worst = max(scores) if worst is None else max(worst, *scores)
+    return worst
 
 
 def grade_vasopressor(treatment):
@@ -90,33 +123,27 @@ def grade_vasopressor(treatment):
 
 
 def grade_gas(gas, events, options):
-    counts_from = max(gas["known_at"], gas["time"] + options.charting_delay_hours * HOUR)
+    po2 = gas["value"]
+    saturation = find_latest(gas, "spo2", 1, events, options)
+    expected = 100 / (1 + 23_400 / (po2**3 + 150 * po2))
+    if saturation is not None and saturation - expected > 15:
+        return []
+    return grade_oxygen(gas, (400, 300, 200, 100), "respiration", events, options)
 
-    def find_latest(name, within_hours):
-        charted = [
-            (event["time"], event["known_at"], event["value"])
-            for event in events
-            if event["variable"] == name
-            and gas["time"] - within_hours * HOUR <= event["time"] <= gas["time"]
-            and event["known_at"] <= counts_from
-        ]
-        return max(charted)[2] if charted else None
 
-    fio2 = find_latest("fio2", options.fio2_hours)
-    vent = find_latest("vent", options.ventilation_hours)
+def grade_oxygen(measured, bounds, component, events, options):
+    fio2 = find_latest(measured, "fio2", options.fio2_hours, events, options)
+    vent = find_latest(measured, "vent", options.ventilation_hours, events, options)
+    if fio2 is None:
+        fio2 = options.fio2_default
     if fio2 is None:
         return []
-    ratio = round(100 * gas["value"] / fio2, 6)
-    score = 0
-    if ratio < 400:
-        score = 1
-    if ratio < 300:
-        score = 2
-    if vent and ratio < 200:
-        score = 3
-    if vent and ratio < 100:
-        score = 4
-    return [("respiration", gas["time"], gas["time"], gas["known_at"], score)]
+    ratio = round(100 * measured["value"] / fio2, 6)
+    score = count_above(ratio, *bounds[:2])
+    if vent:
+        score += count_above(ratio, *bounds[2:])
+    time, known = measured["time"], measured["known_at"]
+    return [(component, time, time, known, score)]
 
 
 def collect_urine(stay, events, moment, options):
@@ -158,11 +185,12 @@ def grade_urine(volume, covered, options):
 
 def score_hours(stay, events, treatments, options):
     """One dict per hour: hour, time, the components (None: unknown), total, known, change."""
-    facts = grade_facts(events, treatments, options)
+    facts = grade_facts(events, options)
+    urine = [event for event in events if event["variable"] in ("urine", "bladder_irrigant")]
     rows = []
     for hour, moment in list_hours(stay):
         row = {"hour": hour, "time": moment}
-        for component in COMPONENTS:
+        for component in (*COMPONENTS, "saturation"):
             scores = [
                 score
                 for name, time, until, known, score in facts
@@ -172,7 +200,13 @@ def score_hours(stay, events, treatments, options):
                 and known <= moment + options.charting_delay_hours * HOUR
             ]
             row[component] = max(scores) if scores else None
-        by_urine = grade_urine(*collect_urine(stay, events, moment, options), options)
+        by_saturation = row.pop("saturation")
+        if row["respiration"] is None:
+            row["respiration"] = by_saturation
+        by_drug = grade_infusions(moment, treatments, options)
+        if by_drug is not None:
+            row["cardiovascular"] = max(by_drug, row["cardiovascular"] or 0)
+        by_urine = grade_urine(*collect_urine(stay, urine, moment, options), options)
         if by_urine is not None:
             row["renal"] = max(by_urine, row["renal"] or 0)
         row["total"] = sum(row[component] or 0 for component in COMPONENTS)
@@ -187,45 +221,84 @@ def score_hours(stay, events, treatments, options):
 def change_of(past, component, options):
     """A component's change since its baseline, up to the last row of ``past``."""
     known = [row[component] for row in past if row[component] is not None]
-    if not known:
+    if not known or (options.missing_score == "zero" and past[-1][component] is None):
         return 0
     baseline = 0 if options.baseline == "presumed_zero" else known[0]
     return known[-1] - baseline
 
 
-def list_doses(antibiotics, options):
-    """(drug, time, last, until, known)."""
+def moments_of_day(midnight, arrived, options):
+    """The first and last moment of a fact with only a date; it did not precede the arrival."""
+    end_of_day = midnight + DAY - TICK
+    if options.date_only_time == "day":
+        return max(midnight, min(arrived, end_of_day)), end_of_day
+    moment = midnight + (12 * HOUR if options.date_only_time == "noon" else 0 * HOUR)
+    moment = max(moment, min(arrived, end_of_day))
+    return moment, moment
+
+
+def list_doses(stay, antibiotics, options):
+    """(drug, time, last, until, known, is the first of its row)."""
     doses = []
+    arrived = stay.get("hospital_admitted_at") or datetime.min
     routes = [route.lower() for route in options.excluded_routes]
+    kept = []
     for antibiotic in antibiotics:
         drug = drugs().get(antibiotic["drug"])
         if drug is None or drug.group not in options.groups:
             continue
         if antibiotic["route"] is not None and antibiotic["route"].lower() in routes:
             continue
+        kept.append(antibiotic)
+    for antibiotic in kept:
         known, end = antibiotic["known_at"], antibiotic["end"]
         begin = antibiotic["time"]
         while True:
             day_end = begin + DAY
-            if antibiotic["date_only"]:
-                last, until, earliest_known = day_end - TICK, day_end, day_end
-            else:
-                last, until, earliest_known = begin, max(begin, min(day_end, end)), begin
-            doses.append((drug.name, begin, last, until, max(known, earliest_known)))
+            is_first = begin == antibiotic["time"]
+            name = antibiotic["drug"]
+            if not antibiotic["date_only"]:
+                until = max(begin, min(day_end, end))
+                doses.append((name, begin, begin, until, max(known, begin), is_first))
+            elif day_end > arrived:
+                known_by = max(known, day_end)
+                time, last = moments_of_day(begin, arrived, options)
+                charted = list_charted_times(kept, name, begin, known_by)
+                if charted:
+                    time = last = min(charted)
+                doses.append((name, time, last, day_end, known_by, is_first))
             begin = day_end
             if begin >= end:
                 break
     return doses
 
 
+def list_charted_times(antibiotics, drug, midnight, known_by):
+    """When a drug was charted on a day, as far as it was in the record; every 24 h of infusions."""
+    times = []
+    for antibiotic in antibiotics:
+        if antibiotic["date_only"] or antibiotic["drug"] != drug:
+            continue
+        time = antibiotic["time"]
+        while True:
+            if midnight <= time < midnight + DAY and max(antibiotic["known_at"], time) <= known_by:
+                times.append(time)
+            time += DAY
+            if time >= antibiotic["end"]:
+                break
+    return times
+
+
 def starts_course(dose, doses, options):
-    drug, time, _, _, known = dose
+    drug, time, _, _, known, is_first = dose
     if options.antibiotic_course == "dose":
         return True
+    if options.antibiotic_course == "order":
+        return is_first
     gap = options.course_gap_hours * HOUR
     return not any(
         other_drug == drug and other < time and until >= time - gap and other_known <= known
-        for other_drug, other, _, until, other_known in doses
+        for other_drug, other, _, until, other_known, _ in doses
     )
 
 
@@ -233,7 +306,7 @@ def confirm_doses(stay, doses, options):
     """(time, last, known) of the doses that a later one, or the end of the record, confirms."""
     confirmed = []
     for dose in doses:
-        drug, time, last, _, known = dose
+        drug, time, last, _, known, _ = dose
         if not starts_course(dose, doses, options):
             continue
         if options.confirm_after_hours <= 0:
@@ -245,7 +318,7 @@ def confirm_doses(stay, doses, options):
         latest = last + options.confirm_within_hours * HOUR
         both_known = [
             max(known, later_known)
-            for _, later, later_last, _, later_known in doses
+            for _, later, later_last, _, later_known, _ in doses
             if later_last >= last + shortest * HOUR and later <= latest
         ]
         died, discharged = stay["died_at"], stay["discharged_at"]
@@ -259,7 +332,7 @@ def confirm_doses(stay, doses, options):
     return confirmed
 
 
-def list_cultures(cultures, options):
+def list_cultures(stay, cultures, options):
     """(time, last, known)."""
     taken = []
     for culture in cultures:
@@ -268,7 +341,10 @@ def list_cultures(cultures, options):
             continue
         time, known = culture["time"], culture["known_at"]
         if culture["date_only"]:
-            taken.append((time, time + DAY - TICK, max(known, time + DAY)))
+            arrived = stay.get("hospital_admitted_at") or datetime.min
+            first, last = moments_of_day(time, arrived, options)
+            if last >= arrived:
+                taken.append((first, last, max(known, time + DAY)))
         else:
             taken.append((time, time, max(known, time)))
     return taken
@@ -276,32 +352,52 @@ def list_cultures(cultures, options):
 
 def find_suspicions(stay, antibiotics, cultures, options):
     """{time: known_at}."""
+    pairs = []  # (time, known_at)
+    taken = list_cultures(stay, cultures, options)
+    doses = list_doses(stay, antibiotics, options)
+    for dose in sorted(set(confirm_doses(stay, doses, options))):
+        of_dose = sorted(
+            pair for culture in taken if (pair := pair_up(dose, culture, options)) is not None
+        )
+        if options.first_culture_only:
+            of_dose = keep_first_known(of_dose)
+        pairs += [(time, known) for _, _, known, time in of_dose]
+    if options.first_suspicion_only:
+        rows = [(0, time, known) for time, known in sorted(pairs)]
+        pairs = [(time, known) for _, time, known in keep_first_known(rows)]
     suspicions = {}
-    taken = list_cultures(cultures, options)
-    doses = list_doses(antibiotics, options)
-    for dose, dose_last, dose_known in confirm_doses(stay, doses, options):
-        for culture, culture_last, culture_known in taken:
-            # In either order, the two moments that are nearest to each other.
-            culture_may_be_first = culture <= dose_last
-            dose_may_be_first = dose <= culture_last
-            culture_first = (
-                culture_may_be_first and dose - culture_last <= options.culture_first_hours * HOUR
-            )
-            dose_first = (
-                dose_may_be_first and culture - dose_last <= options.antibiotic_first_hours * HOUR
-            )
-            if not (culture_first or dose_first):
-                continue
-            order_is_unknown = culture_may_be_first and dose_may_be_first
-            time = max(dose, culture) if order_is_unknown else min(dose, culture)
-            if (
-                time - options.window_before_hours * HOUR > stay["discharged_at"]
-                or time + options.window_after_hours * HOUR < stay["admitted_at"]
-            ):
-                continue
-            known = max(dose_known, culture_known)
+    for time, known in pairs:
+        starts_before_end = time - options.window_before_hours * HOUR <= stay["discharged_at"]
+        if starts_before_end and time + options.window_after_hours * HOUR >= stay["admitted_at"]:
             suspicions[time] = min(known, suspicions.get(time, known))
     return suspicions
+
+
+def keep_first_known(rows):
+    """The first row, and later ones that were known before all before them; known_at is third."""
+    kept = []
+    for n, row in enumerate(rows):
+        if all(row[2] < earlier[2] for earlier in rows[:n]):
+            kept.append(row)
+    return kept
+
+
+def pair_up(dose, culture, options):
+    """(dose is first, culture, known_at, time of suspicion), or None if they are too far apart."""
+    dose, dose_last, dose_known = dose
+    culture, culture_last, culture_known = culture
+    # In either order, the two moments that are nearest to each other.
+    culture_may_be_first = culture <= dose_last
+    dose_may_be_first = dose <= culture_last
+    culture_first = (
+        culture_may_be_first and dose - culture_last <= options.culture_first_hours * HOUR
+    )
+    dose_first = dose_may_be_first and culture - dose_last <= options.antibiotic_first_hours * HOUR
+    if not (culture_first or dose_first):
+        return None
+    order_is_unknown = culture_may_be_first and dose_may_be_first
+    time = max(dose, culture) if order_is_unknown else min(dose, culture)
+    return (not culture_may_be_first, culture, max(dose_known, culture_known), time)
 
 
 def find_onsets(stay, rows, suspicions, options):
@@ -332,7 +428,7 @@ def find_episodes(stay, events, treatments, antibiotics, cultures, options):
     ``end`` is None if the stay ends before.
     """
     rows = score_hours(stay, events, treatments, options)
-    doses = list_doses(antibiotics, options)
+    doses = list_doses(stay, antibiotics, options)
     suspicions = find_suspicions(stay, antibiotics, cultures, options)
     onsets = find_onsets(stay, rows, suspicions, options)
     episodes = []
@@ -365,7 +461,7 @@ def find_end(stay, rows, doses, episode, options):
             time <= moment
             and dose_known <= moment + delay
             and until + options.end_antibiotic_free_hours * HOUR > moment
-            for _, time, _, until, dose_known in doses
+            for _, time, _, until, dose_known, _ in doses
         )
         if not is_treated and row[key] - base <= options.end_points:
             end = moment + delay

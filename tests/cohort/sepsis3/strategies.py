@@ -15,6 +15,7 @@ VALUES = {
     "vgcs": [1, 5],
     "po2": [55, 80, 120],
     "fio2": [21, 40, 100],
+    "spo2": [80, 92, 97, 100],
     "vent": [0, 1],
     "bili": [0.5, 1.2, 2, 7, 12],
     "crea": [0.9, 1.2, 2.5, 5],
@@ -31,6 +32,8 @@ delays = st.sampled_from([0.0, 0.0, 1.0, 4.0, 4.25, 9.0])
 def records(draw, stay_id=1):
     length = draw(st.sampled_from([5.5, 48.0, 100.25]))
     record = Record(length, stay_id, died=draw(st.booleans()))
+    arrival = draw(st.sampled_from([None, -30.0, -0.5, 3.0]))
+    record.stay["hospital_admitted_at"] = None if arrival is None else at(arrival)
     charted = set()
     variables = st.sampled_from(sorted(VALUES))
     for name, time in draw(st.lists(st.tuples(variables, hours), max_size=40)):
@@ -100,7 +103,15 @@ options = st.builds(
     criterion=st.sampled_from(["rise", "rise", "level"]),
     baseline=st.sampled_from(["observed", "presumed_zero"]),
     points=st.sampled_from([1, 2, 2]),
-    antibiotic_course=st.sampled_from(["dose", "start"]),
+    antibiotic_course=st.sampled_from(["dose", "order", "start"]),
+    date_only_time=st.sampled_from(["day", "midnight", "noon"]),
+    first_culture_only=st.booleans(),
+    first_suspicion_only=st.booleans(),
+    missing_score=st.sampled_from(["carry", "zero"]),
+    fio2_default=st.sampled_from([None, 21.0]),
+    spo2_fio2=st.booleans(),
+    vasopressor_min_hours=st.sampled_from([0.0, 1.0, 3.0]),
+    gcs_carry_hours=st.sampled_from([0.0, 0.25, 6.0]),
     rrt_points=st.booleans(),
     end_confirms=st.booleans(),
     confirm_after_hours=st.sampled_from([0.0, 12.0]),

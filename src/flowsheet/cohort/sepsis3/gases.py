@@ -1,84 +1,100 @@
-"""The respiratory component: arterial blood gases with the oxygen and ventilation at their time."""
+"""The respiratory component: oxygen in the blood, with the inspired oxygen and ventilation."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
+from flowsheet.cohort.sepsis3.latest import latest_before, select_variable
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
-from flowsheet.cohort.time_grid import from_hours, microseconds
-from flowsheet.typing import Floats
+from flowsheet.typing import Bools, Floats
+
+VENOUS_GAP = 15.0
+"""Percentage points by which the charted saturation exceeds that of the blood gas: it is venous."""
+SATURATION_HOURS = 1.0
+"""The longest time from a charted saturation to the blood gas that it is compared with."""
+HIGHEST_SATURATION = 97.0
+"""Above it the saturation says little about the oxygen in the blood: Rice et al., Chest 132:410
+(2007), doi:10.1378/chest.07-0617."""
+
+
+@dataclass(frozen=True)
+class OxygenBounds:
+    """Ratios to the inspired oxygen: the score is the number of them that are undercut."""
+
+    always: tuple[float, ...]
+    ventilated: tuple[float, ...]
+    """Only with ventilation."""
+
+    def grade(self, ratio: Floats, is_ventilated: Bools) -> pl.Series:
+        """The score of each ratio."""
+        low = [ratio < bound for bound in self.always]
+        low += [(ratio < bound) & is_ventilated for bound in self.ventilated]
+        return pl.Series(np.sum(low, axis=0), dtype=pl.Int8)
+
+
+PF_BOUNDS = OxygenBounds(always=(400, 300), ventilated=(200, 100))
+"""PaO2/FiO2 in mmHg: Vincent et al., Intensive Care Med 22:707 (1996), doi:10.1007/BF01709751."""
+SF_BOUNDS = OxygenBounds(always=(512, 357), ventilated=(214, 89))
+"""SpO2/FiO2 that correspond to them: Pandharipande et al., Crit Care Med 37:1317 (2009),
+doi:10.1097/CCM.0b013e31819cefa9."""
 
 
 def grade_blood_gases(
     grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
 ) -> pl.DataFrame:
-    """(stay_id, time, known_at, score) of every blood gas whose inspired oxygen is known.
+    """(stay_id, time, known_at, score) of every arterial blood gas with a known inspired oxygen."""
+    gases = select_variable(grid, events, "po2")
+    charted = select_variable(grid, events, "spo2")
+    saturation = latest_before(grid, gases, charted, SATURATION_HOURS, options)
+    is_venous = saturation - expected_saturation(gases["value"].to_numpy()) > VENOUS_GAP
+    return _grade(grid, events, gases.filter(~is_venous), PF_BOUNDS, options)
 
-    PaO2/FiO2 below 400, 300, 200 and 100 mmHg scores 1 to 4; 3 and 4 require ventilation, without
-    it the worst score is 2.
+
+def grade_saturations(
+    grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
+) -> pl.DataFrame:
+    """(stay_id, time, known_at, score) of every saturation with a known inspired oxygen."""
+    charted = select_variable(grid, events, "spo2").filter(pl.col("value") <= HIGHEST_SATURATION)
+    return _grade(grid, events, charted, SF_BOUNDS, options)
+
+
+def expected_saturation(po2: Floats) -> Floats:
+    """The saturation in percent of blood with this pO2 in mmHg.
+
+    Severinghaus, J Appl Physiol 46:599 (1979), doi:10.1152/jappl.1979.46.3.599.
+
+    >>> expected_saturation(np.array([38.0, 60.0, 100.0])).round(1)
+    array([71.9, 90.6, 97.7])
     """
-    gases = _select_variable(grid, events, "po2")
-    fio2 = _latest_before(
-        grid, gases, _select_variable(grid, events, "fio2"), options.fio2_hours, options
-    )
-    ventilation = _latest_before(
-        grid, gases, _select_variable(grid, events, "vent"), options.ventilation_hours, options
-    )
-    ratio = np.round(100 * gases["value"].to_numpy() / fio2, 6)
-    is_ventilated = ventilation >= 0.5
-    score = np.sum(
-        [
-            ratio < 400,
-            ratio < 300,
-            (ratio < 200) & is_ventilated,
-            (ratio < 100) & is_ventilated,
-        ],
-        axis=0,
-    )
-    graded = gases.select("stay_id", "time", "known_at", score=pl.Series(score, dtype=pl.Int8))
-    return graded.filter(~np.isnan(ratio))
+    return np.asarray(100 / (1 + 23_400 / (po2**3 + 150 * po2)))
 
 
-def _select_variable(grid: HourlyGrid, events: pl.DataFrame, variable: str) -> pl.DataFrame:
-    rows = events.filter(variable=variable)
-    rows = rows.filter(grid.stay_positions(rows) >= 0)
-    return rows.sort("stay_id", "time", "known_at", "value")
-
-
-def _latest_before(
+def _grade(
     grid: HourlyGrid,
-    gases: pl.DataFrame,
-    charted: pl.DataFrame,
-    within_hours: float,
+    events: pl.DataFrame,
+    measured: pl.DataFrame,
+    bounds: OxygenBounds,
     options: Sepsis3Options,
-) -> Floats:
-    """For each blood gas the last value charted at its time or before; NaN if there is none.
-
-    Only values that are in the record when the blood gas first counts are used: a value that
-    arrives later would change the past.
+) -> pl.DataFrame:
+    """The scores of the measurements that have an inspired oxygen.
 
     Args:
         grid: The stays.
-        gases: The blood gases, sorted.
-        charted: The values of the other variable, sorted.
-        within_hours: The longest time from the value to the blood gas.
+        events: The contract's table.
+        measured: pO2 or saturation, sorted.
+        bounds: Of the ratio.
         options: The definition's parameters.
-
-    Returns:
-        Shape (blood gases,).
     """
-    stay = grid.stay_positions(gases)
-    time = microseconds(gases["time"])
-    intervals = (stay, time - from_hours(within_hours), time)
-    moments = (grid.stay_positions(charted), microseconds(charted["time"]))
-    gas, value = grid.pairs(intervals, moments)
-    counts_from = np.maximum(
-        microseconds(gases["known_at"]), time + from_hours(options.charting_delay_hours)
-    )
-    in_record = microseconds(charted["known_at"])[value] <= counts_from[gas]
-    latest = np.full(len(stay), -1)
-    np.maximum.at(latest, gas[in_record], value[in_record])
-    values_or_nan = np.append(charted["value"].to_numpy(), np.nan)  # NaN at position -1
-    return np.asarray(values_or_nan[latest], dtype=np.float64)
+    oxygen = select_variable(grid, events, "fio2")
+    fio2 = latest_before(grid, measured, oxygen, options.fio2_hours, options)
+    if options.fio2_default is not None:
+        fio2 = np.where(np.isnan(fio2), options.fio2_default, fio2)
+    modes = select_variable(grid, events, "vent")
+    vent = latest_before(grid, measured, modes, options.ventilation_hours, options)
+    ratio = np.round(100 * measured["value"].to_numpy() / fio2, 6)
+    graded = measured.select("stay_id", "time", "known_at", score=bounds.grade(ratio, vent >= 0.5))
+    return graded.filter(~np.isnan(ratio))

@@ -14,6 +14,7 @@ import polars as pl
 
 from flowsheet.cohort.time_grid import (
     HOUR,
+    NEVER,
     TimeGrid,
     ceil_div,
     microseconds,
@@ -27,6 +28,7 @@ class HourlyGrid(TimeGrid):
     """The grid whose rows are the hours of its stays."""
 
     died: Ints  # (S,) ``NEVER`` where no death is recorded
+    arrived: Ints  # (S,) in the hospital; ``-NEVER`` where it is not recorded
 
     @classmethod
     def from_stays(cls, stays: pl.DataFrame) -> HourlyGrid:
@@ -34,6 +36,7 @@ class HourlyGrid(TimeGrid):
         stays = stays.sort("stay_id")
         admitted = microseconds(stays["admitted_at"])
         discharged = microseconds(stays["discharged_at"])
+        arrived = microseconds(stays["hospital_admitted_at"])
         lengths = np.maximum(ceil_div(discharged - admitted, HOUR), 0)
         return cls(
             stay_id=stays["stay_id"].to_numpy(),
@@ -41,6 +44,7 @@ class HourlyGrid(TimeGrid):
             discharged=discharged,
             offsets=row_offsets(lengths),
             died=microseconds(stays["died_at"]),
+            arrived=np.where(arrived == NEVER, -NEVER, arrived),
         )
 
     @property

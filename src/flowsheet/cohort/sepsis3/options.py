@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from flowsheet.cohort.sepsis3.conventions import CONVENTIONS
 from flowsheet.config import FrozenModel
 
 Hours = Annotated[float, Field(ge=0, le=10_000)]
@@ -13,6 +14,10 @@ Hours = Annotated[float, Field(ge=0, le=10_000)]
 
 class Sepsis3Options(FrozenModel):
     """Parameters of the Sepsis-3 label."""
+
+    convention: Literal["flowsheet", "mimic_code", "ricu", "seymour"] = "flowsheet"
+    """A published set of options (``CONVENTIONS``); options that are given explicitly override it.
+    """
 
     culture_first_hours: Hours = 72.0
     """If the culture comes first: the longest time until the antibiotic."""
@@ -30,10 +35,18 @@ class Sepsis3Options(FrozenModel):
     after it; with 0 single doses count too."""
     confirm_within_hours: Hours = 72.0
     """The longest time from a dose to the one that confirms it."""
-    antibiotic_course: Literal["dose", "start"] = "dose"
-    """``dose``: every dose may make a suspicion; ``start``: only the start of a course, a dose of a
-    drug that was not given in the ``course_gap_hours`` before."""
+    antibiotic_course: Literal["dose", "order", "start"] = "dose"
+    """``dose``: every dose may make a suspicion, and every day of an order; ``order``: only the
+    start of an order or infusion, also if it renews another; ``start``: only the start of a course,
+    a dose of a drug that was not given in the ``course_gap_hours`` before."""
     course_gap_hours: Hours = 48.0
+    date_only_time: Literal["day", "midnight", "noon"] = "day"
+    """When a fact with only a date happened: at any moment of its ``day``, or at that time."""
+    first_culture_only: bool = True
+    """Each dose makes a suspicion only with the first of its cultures: the first in the
+    ``culture_first_hours`` before it, without one the first after it."""
+    first_suspicion_only: bool = False
+    """Only the first suspicion of the hospital admission counts."""
     prophylaxis_drugs: tuple[str, ...] = ("cefazolin",)
     """Drugs given around operations: a dose counts only if an antibiotic is given at least
     ``prophylaxis_hours`` after it."""
@@ -55,6 +68,9 @@ class Sepsis3Options(FrozenModel):
     baseline: Literal["presumed_zero", "observed"] = "presumed_zero"
     """For ``rise``: the score of a component before its first measurement. ``presumed_zero``: 0;
     ``observed``: equal to the first measurement, so that the start of charting is not a rise."""
+    missing_score: Literal["carry", "zero"] = "carry"
+    """For ``rise``: a component that was not measured in the last 24 h keeps its last score, or is
+    0 as in the total."""
     admission_window_hours: Hours = 4.0
     """An episode whose onset is at most this long after admission was present on admission."""
     window_before_hours: Hours = 48.0
@@ -67,8 +83,18 @@ class Sepsis3Options(FrozenModel):
     after it."""
     fio2_hours: Hours = 4.0
     """The longest time from a charted inspired oxygen to the blood gas that uses it."""
+    fio2_default: Annotated[float, Field(ge=21, le=100)] | None = None
+    """Percent of inspired oxygen where none is charted within ``fio2_hours``; null: the blood gas
+    is not used."""
+    spo2_fio2: bool = False
+    """Without a blood gas in the last 24 h, respiration is scored by SpO2/FiO2."""
     ventilation_hours: Hours = 8.0
     """The longest time from a charted ``vent`` to the blood gas that uses it."""
+    vasopressor_min_hours: Hours = 1.0
+    """A vasopressor counts if it ran this long, in sum, from 24 h before the hour until this long
+    after it."""
+    gcs_carry_hours: Hours = 0.25
+    """The three parts of the coma score are added if they are charted within this time."""
     urine_covered_hours: tuple[Hours, Hours] = (22.0, 30.0)
     """Urine is scored if the readings of a day cover a time of this length; if they cover more,
     only an amount that is low even for a single day is scored."""
@@ -82,3 +108,11 @@ class Sepsis3Options(FrozenModel):
     end_antibiotic_free_hours: Hours = 48.0
     end_points: Annotated[int, Field(ge=0, le=24)] = 1
     end_days: Annotated[float, Field(gt=0, le=365)] = 7.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_convention(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        name = data.get("convention", "flowsheet")
+        return {**CONVENTIONS.get(name, {}), **data} if isinstance(name, str) else data

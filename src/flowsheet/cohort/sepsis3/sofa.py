@@ -16,18 +16,20 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import TIME
+from flowsheet.cohort.sepsis3.coma import collect_coma_scores
 from flowsheet.cohort.sepsis3.frames import COMPONENTS, SOFA
-from flowsheet.cohort.sepsis3.gases import grade_blood_gases
+from flowsheet.cohort.sepsis3.gases import grade_blood_gases, grade_saturations
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.sepsis3.urine import grade_urine
+from flowsheet.cohort.sepsis3.vasopressors import ran_long_enough
 from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
 from flowsheet.typing import Bools, Ints
 
 DAY = 24 * HOUR
 MEASURED = (
     *("plt", "bili", "map", "crea", "gcs", "egcs", "mgcs", "vgcs"),
-    *("po2", "fio2", "vent", "urine", "bladder_irrigant", "rrt"),
+    *("po2", "spo2", "fio2", "vent", "urine", "bladder_irrigant", "rrt"),
 )
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
 
@@ -57,13 +59,13 @@ def hourly_scores(
     """
     events = events.filter(pl.col("variable").is_in(MEASURED))
     gases = grade_blood_gases(grid, events, options)
+    coma = collect_coma_scores(grid, events, options)
     facts = pl.concat(
         [
             _grade_measurements(events),
             _grade_rrt(events, options),
-            _grade_coma(events),
+            _as_facts("cns", coma, _count_below(pl.col("value"), (15, 13, 10, 6))),
             _as_facts("respiration", gases, pl.col("score")),
-            _grade_vasopressors(treatments),
         ]
     )
     scores: dict[str, Ints] = {}
@@ -74,6 +76,16 @@ def hourly_scores(
     urine_score, urine_known = grade_urine(grid, events, options)
     scores["renal"] = np.maximum(scores["renal"], urine_score)
     known["renal"] |= urine_known
+    drug_score, drug_known = _worst_vasopressor(grid, treatments, options)
+    scores["cardiovascular"] = np.maximum(scores["cardiovascular"], drug_score)
+    known["cardiovascular"] |= drug_known
+    if options.spo2_fio2:
+        by_saturation = _as_facts(
+            "respiration", grade_saturations(grid, events, options), pl.col("score")
+        )
+        score, is_known = _worst_of_day(grid, by_saturation, options)
+        scores["respiration"] = np.where(known["respiration"], scores["respiration"], score)
+        known["respiration"] |= is_known
     return scores, known
 
 
@@ -83,7 +95,7 @@ def change_since_baseline(
     """The change of the total score since the stay's baseline.
 
     A component keeps its last score while it is not measured, so that a gap in charting is not a
-    rise. Before its first measurement it is 0, or has the score of the first measurement
+    rise (or is 0, with ``missing_score`` zero). Before its first measurement it is 0, or has the score of the first measurement
     (``Sepsis3Options.baseline``).
 
     Args:
@@ -97,7 +109,9 @@ def change_since_baseline(
     """
     change = np.zeros(grid.rows, np.int64)
     for component in COMPONENTS:
-        score, has_score = forward_fill(scores[component], known[component], grid.offsets)
+        score, has_score = scores[component], known[component]
+        if options.missing_score == "carry":
+            score, has_score = forward_fill(score, has_score, grid.offsets)
         baseline = np.zeros(len(grid.stay_id), np.int64)
         if options.baseline == "observed":
             stay, first_row = _first_known_rows(grid, known[component])
@@ -214,17 +228,19 @@ def _grade_rrt(events: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:
     return _as_facts("renal", events.filter(is_running & options.rrt_points), pl.lit(4))
 
 
-def _grade_coma(events: pl.DataFrame) -> pl.DataFrame:
-    """The charted total, or the sum of the three parts if they are charted without a total."""
-    total = events.filter(variable="gcs").select("stay_id", "time", "known_at", "value")
-    parts = events.filter(pl.col("variable").is_in(["egcs", "mgcs", "vgcs"]))
-    # A variable is charted at most once at a time, so three rows are all three parts.
-    summed = parts.group_by("stay_id", "time").agg(
-        pl.col("known_at").max(), pl.col("value").sum(), n=pl.len()
-    )
-    summed = summed.filter(n=3).join(total, on=["stay_id", "time"], how="anti")
-    values = pl.concat([total, summed.select(total.columns)])
-    return _as_facts("cns", values, _count_below(pl.col("value"), (15, 13, 10, 6)))
+def _worst_vasopressor(
+    grid: HourlyGrid, treatments: pl.DataFrame, options: Sepsis3Options
+) -> tuple[Ints, Bools]:
+    """The worst score of the drugs that ran long enough, and whether there is any; shape (N,)."""
+    worst = np.zeros(grid.rows, np.int64)
+    is_known = np.zeros(grid.rows, bool)
+    for drug in VASOPRESSORS:
+        facts = _grade_vasopressors(treatments.filter(drug=drug))
+        score, has_score = _worst_of_day(grid, facts, options)
+        counts = has_score & ran_long_enough(grid, facts, options)
+        worst = np.maximum(worst, np.where(counts, score, 0))
+        is_known |= counts
+    return worst, is_known
 
 
 def _grade_vasopressors(treatments: pl.DataFrame) -> pl.DataFrame:

@@ -18,7 +18,7 @@ from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3.frames import SUSPICIONS
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
-from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
+from flowsheet.cohort.time_grid import HOUR, NEVER, from_hours, microseconds
 from flowsheet.typing import Bools, Ints
 
 DAY = 24 * HOUR
@@ -50,7 +50,7 @@ def select_doses(
         "antibiotics excluded: group": nearby.height - of_groups.height,
         "antibiotics excluded: route": of_groups.height - kept.height,
     }
-    return _split_into_doses(kept), counts
+    return _date_by_charted_doses(grid, _split_into_doses(kept, options)), counts
 
 
 def select_cultures(
@@ -66,15 +66,15 @@ def select_cultures(
     names = [name.upper() for name in options.excluded_specimens]
     is_excluded = pl.col("specimen").fill_null("").str.to_uppercase().str.contains_any(names)
     kept = nearby.filter(~is_excluded) if names else nearby
-    end_of_day = pl.col("time") + pl.duration(days=1)
-    last_of_day = end_of_day - pl.duration(microseconds=1)
-    taken = kept.select(
+    time = pl.col("time").cast(pl.Int64)
+    first, last = _moments_of_day(time, options)
+    is_date = pl.col("date_only")
+    earliest_known = pl.when(is_date).then(time + DAY).otherwise(time)
+    taken = kept.filter(~is_date | (last >= pl.col("arrived"))).select(
         "stay_id",
-        "time",
-        last=pl.when("date_only").then(last_of_day).otherwise("time"),
-        known_at=pl.max_horizontal(
-            "known_at", pl.when("date_only").then(end_of_day).otherwise("time")
-        ),
+        time=pl.when(is_date).then(first).otherwise(time).cast(TIME),
+        last=pl.when(is_date).then(last).otherwise(time).cast(TIME),
+        known_at=pl.max_horizontal(pl.col("known_at").cast(pl.Int64), earliest_known).cast(TIME),
     )
     taken = taken.group_by("stay_id", "time", "last").agg(pl.col("known_at").min()).sort(pl.all())
     counts = {
@@ -122,6 +122,8 @@ def _starts_course(grid: HourlyGrid, doses: pl.DataFrame, options: Sepsis3Option
     """Whether each dose starts a course, by the doses that were known when it was."""
     if options.antibiotic_course == "dose" or doses.is_empty():
         return np.ones(doses.height, bool)
+    if options.antibiotic_course == "order":
+        return doses["is_first"].to_numpy()
     numbered = doses.with_row_index("row").sort("stay_id", "time")
     stay = grid.stay_positions(numbered)
     drug = numbered["drug"].rank("dense").to_numpy()
@@ -222,9 +224,25 @@ def find_suspicions(
             "known_at": np.maximum(dose_known[dose], culture_known[culture]),
         }
     )
-    suspicions = pairs.filter(is_close & overlaps_stay).cast(pl.Schema(SUSPICIONS))
+    pairs = pairs.with_columns(
+        dose=pl.Series(dose),
+        is_after=pl.Series(~culture_may_be_first),
+        is_near=pl.Series(overlaps_stay),
+    ).filter(is_close)
+    if options.first_culture_only:
+        pairs = _first_known(pairs.sort("dose", "is_after", "culture_time", "known_at"), "dose")
+    if options.first_suspicion_only:
+        pairs = _first_known(pairs.sort("stay_id", "time", "known_at"), "stay_id")
+    suspicions = pairs.filter("is_near").select(list(SUSPICIONS)).cast(pl.Schema(SUSPICIONS))
     order = ["stay_id", "time", "known_at", "antibiotic_time", "culture_time"]
     return suspicions.sort(order).unique(["stay_id", "time"], keep="first", maintain_order=True)
+
+
+def _first_known(pairs: pl.DataFrame, group: str) -> pl.DataFrame:
+    """The first row of each group, and later rows that were known before all rows before them."""
+    known_before = pl.col("known_at").cum_min().shift(1).over(group)
+    is_first = (pl.col("known_at") < known_before).fill_null(value=True)
+    return pairs.filter(is_first)
 
 
 def _near_stays(
@@ -232,7 +250,8 @@ def _near_stays(
 ) -> pl.DataFrame:
     """The rows that are near enough to their stay to affect its label.
 
-    The new columns ``from`` and ``to`` are the limits, in microseconds.
+    The new columns are the limits ``from`` and ``to``, and when the patient ``arrived`` in the
+    hospital, in microseconds.
     """
     stay = grid.stay_positions(rows)
     reach = _reach(options)
@@ -241,7 +260,11 @@ def _near_stays(
     time = microseconds(rows["time"])
     end_time = np.maximum(microseconds(rows[end]), time)
     is_near = (stay >= 0) & (time <= latest) & (end_time >= earliest)
-    limits = {"from": pl.Series(earliest), "to": pl.Series(latest)}
+    limits = {
+        "from": pl.Series(earliest),
+        "to": pl.Series(latest),
+        "arrived": pl.Series(grid.arrived[stay]),
+    }
     return rows.with_columns(**limits).filter(is_near)
 
 
@@ -258,8 +281,24 @@ def _reach(options: Sepsis3Options) -> int:
     return from_hours(hours) + 2 * DAY
 
 
-def _split_into_doses(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row per started 24 h of each row, as far as it is near the stay."""
+def _moments_of_day(midnight: pl.Expr, options: Sepsis3Options) -> tuple[pl.Expr, pl.Expr]:
+    """The first and the last moment at which a fact with only a date may have happened.
+
+    It did not happen before the patient came. All expressions are in microseconds.
+    """
+    if options.date_only_time == "day":
+        first, last = midnight, midnight + DAY - 1
+    else:
+        first = midnight + (DAY // 2 if options.date_only_time == "noon" else 0)
+        last = pl.max_horizontal(first, pl.min_horizontal("arrived", midnight + DAY - 1))
+    return pl.max_horizontal(first, pl.min_horizontal("arrived", last)), last
+
+
+def _split_into_doses(rows: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:
+    """One row per started 24 h of each row, as far as it is near the stay.
+
+    The days of an order that were over before the patient came are left out.
+    """
     time, end = (pl.col(name).cast(pl.Int64) for name in ("time", "end"))
     first = pl.max_horizontal(pl.lit(0), (pl.col("from") - time) // DAY)
     stop = pl.min_horizontal((end - time + DAY - 1) // DAY, (pl.col("to") - time) // DAY + 1)
@@ -268,13 +307,41 @@ def _split_into_doses(rows: pl.DataFrame) -> pl.DataFrame:
     begin = time + pl.col("day") * DAY
     day_end = begin + DAY
     is_date = pl.col("date_only")
+    first_moment, last_moment = _moments_of_day(begin, options)
     until = pl.max_horizontal(begin, pl.min_horizontal(day_end, end))
     earliest_known = pl.when(is_date).then(day_end).otherwise(begin)
-    return doses.select(
+    return doses.filter(~is_date | (day_end > pl.col("arrived"))).select(
         "stay_id",
         "drug",
-        time=begin.cast(TIME),
-        last=pl.when(is_date).then(day_end - 1).otherwise(begin).cast(TIME),
+        "date_only",
+        is_first=pl.col("day") == 0,
+        begin=begin.cast(TIME),
+        time=pl.when(is_date).then(first_moment).otherwise(begin).cast(TIME),
+        last=pl.when(is_date).then(last_moment).otherwise(begin).cast(TIME),
         until=pl.when(is_date).then(day_end).otherwise(until).cast(TIME),
         known_at=pl.max_horizontal(pl.col("known_at").cast(pl.Int64), earliest_known).cast(TIME),
     )
+
+
+def _date_by_charted_doses(grid: HourlyGrid, doses: pl.DataFrame) -> pl.DataFrame:
+    """Orders by date with the time of the drug's first charted dose of that day.
+
+    A dose that is not in the record when the order is, is not used.
+    """
+    is_date = pl.col("date_only")
+    orders = doses.filter(is_date)
+    charted = doses.filter(~is_date).sort("stay_id", "time", "drug", "known_at")
+    day = microseconds(orders["begin"])
+    stays = grid.stay_positions(orders), grid.stay_positions(charted)
+    charted_time = microseconds(charted["time"])
+    order, dose = grid.pairs((stays[0], day, day + DAY - 1), (stays[1], charted_time))
+    is_in_record = (
+        microseconds(charted["known_at"])[dose] <= microseconds(orders["known_at"])[order]
+    )
+    is_same = (charted["drug"].gather(dose) == orders["drug"].gather(order)).to_numpy()
+    matches = is_in_record & is_same
+    first = np.full(orders.height, NEVER)
+    np.minimum.at(first, order[matches], charted_time[dose[matches]])
+    given_at = pl.when(pl.Series(first < NEVER)).then(pl.Series(first).cast(TIME))
+    dated = orders.with_columns(time=given_at.otherwise("time"), last=given_at.otherwise("last"))
+    return pl.concat([charted, dated]).drop("date_only", "begin")

@@ -1,0 +1,55 @@
+"""The last charted value of a variable at given moments, as far as it was in the record."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
+from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.cohort.time_grid import from_hours, microseconds
+from flowsheet.typing import Floats
+
+
+def select_variable(grid: HourlyGrid, events: pl.DataFrame, *variables: str) -> pl.DataFrame:
+    """The rows of these variables and of the grid's stays, sorted."""
+    rows = events.filter(pl.col("variable").is_in(variables))
+    rows = rows.filter(grid.stay_positions(rows) >= 0)
+    return rows.sort("stay_id", "time", "known_at", "value", "variable")
+
+
+def latest_before(
+    grid: HourlyGrid,
+    facts: pl.DataFrame,
+    charted: pl.DataFrame,
+    within_hours: float,
+    options: Sepsis3Options,
+) -> Floats:
+    """For each fact the last value charted at its time or before; NaN if there is none.
+
+    Only values that are in the record when the fact first counts are used: a value that arrives
+    later would change the past.
+
+    Args:
+        grid: The stays.
+        facts: Rows with stay_id, time and known_at, e.g. the blood gases.
+        charted: The values of the other variable, sorted.
+        within_hours: The longest time from the value to the fact.
+        options: The definition's parameters.
+
+    Returns:
+        Shape (facts,).
+    """
+    stay = grid.stay_positions(facts)
+    time = microseconds(facts["time"])
+    intervals = (stay, time - from_hours(within_hours), time)
+    moments = (grid.stay_positions(charted), microseconds(charted["time"]))
+    fact, value = grid.pairs(intervals, moments)
+    counts_from = np.maximum(
+        microseconds(facts["known_at"]), time + from_hours(options.charting_delay_hours)
+    )
+    in_record = microseconds(charted["known_at"])[value] <= counts_from[fact]
+    latest = np.full(len(stay), -1)
+    np.maximum.at(latest, fact[in_record], value[in_record])
+    values_or_nan = np.append(charted["value"].to_numpy(), np.nan)  # NaN at position -1
+    return np.asarray(values_or_nan[latest], dtype=np.float64)
