@@ -147,7 +147,7 @@ def grade_oxygen(measured, bounds, component, events, options):
 
 
 def collect_urine(stay, events, moment, options):
-    """(mL, hours that its readings cover) of the urine by which an hour is judged."""
+    """(time, mL, hours that it covers) of the last reading of an hour and the day before it."""
     in_record = [
         event
         for event in events
@@ -155,9 +155,7 @@ def collect_urine(stay, events, moment, options):
         and event["known_at"] <= moment + options.charting_delay_hours * HOUR
     ]
     readings = [event["time"] for event in in_record if event["variable"] == "urine"]
-    if not readings or max(readings) <= moment - DAY:
-        return 0.0, 0.0
-    last = max(readings)
+    last = max(readings, default=stay["admitted_at"])
     before = [time for time in readings if time <= last - DAY]
     start = max(before, default=stay["admitted_at"])
     volume = 0.0
@@ -167,13 +165,13 @@ def collect_urine(stay, events, moment, options):
                 volume += event["value"]
             if event["variable"] == "bladder_irrigant":
                 volume -= event["value"]
-    return max(round(volume, 6), 0.0), (last - start) / HOUR
+    return last, round(volume, 6), (last - start) / HOUR
 
 
 def grade_urine(volume, covered, options):
     """None: not enough is covered, or too much to know the amount of a day."""
     shortest, longest = options.urine_covered_hours
-    if covered < shortest:
+    if covered < shortest or volume < 0:
         return None
     per_day = round(volume * 24 / covered, 6) if covered <= longest else volume
     if per_day < 200:
@@ -188,6 +186,7 @@ def score_hours(stay, events, treatments, options):
     facts = grade_facts(events, options)
     urine = [event for event in events if event["variable"] in ("urine", "bladder_irrigant")]
     rows = []
+    by_urine, previous_last = [], stay["admitted_at"]
     for hour, moment in list_hours(stay):
         row = {"hour": hour, "time": moment}
         for component in (*COMPONENTS, "saturation"):
@@ -206,9 +205,12 @@ def score_hours(stay, events, treatments, options):
         by_drug = grade_infusions(moment, treatments, options)
         if by_drug is not None:
             row["cardiovascular"] = max(by_drug, row["cardiovascular"] or 0)
-        by_urine = grade_urine(*collect_urine(stay, urine, moment, options), options)
-        if by_urine is not None:
-            row["renal"] = max(by_urine, row["renal"] or 0)
+        last, *output = collect_urine(stay, urine, moment, options)
+        by_urine.append(grade_urine(*output, options) if last > previous_last else None)
+        previous_last = last
+        judged = [score for score in by_urine[-24:] if score is not None]
+        if judged:
+            row["renal"] = max(*judged, row["renal"] or 0)
         row["total"] = sum(row[component] or 0 for component in COMPONENTS)
         row["known"] = sum(row[component] is not None for component in COMPONENTS)
         rows.append(row)

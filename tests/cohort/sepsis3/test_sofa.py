@@ -130,6 +130,13 @@ def test_irrigant_is_subtracted_over_the_whole_day():
     assert component_scores(record, "renal")[25:] == [0] * 35  # 1.2 L a day
 
 
+def test_urine_is_not_known_if_more_irrigant_went_in_than_came_out():
+    record = Record(60)
+    for hour in range(4, 60, 4):
+        record.chart("bladder_irrigant", hour - 1, 3000).chart("urine", hour, 2900)
+    assert set(component_scores(record, "renal")) == {None}
+
+
 @pytest.mark.parametrize("delay", [0.25, 5, 7, 13])
 @pytest.mark.parametrize("charting_delay", [0, 4])
 def test_urine_that_is_stored_late_does_not_look_like_oliguria(delay, charting_delay):

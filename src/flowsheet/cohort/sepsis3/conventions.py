@@ -1,4 +1,4 @@
-"""Published sets of options of the Sepsis-3 label; docs/sepsis3.md names what they cannot repeat."""
+"""Published sets of options of the Sepsis-3 label; docs/sepsis3.md names what they leave out."""
 
 from __future__ import annotations
 

@@ -95,8 +95,8 @@ def change_since_baseline(
     """The change of the total score since the stay's baseline.
 
     A component keeps its last score while it is not measured, so that a gap in charting is not a
-    rise (or is 0, with ``missing_score`` zero). Before its first measurement it is 0, or has the score of the first measurement
-    (``Sepsis3Options.baseline``).
+    rise (or is 0, with ``missing_score`` zero). Before its first measurement it is 0, or has the
+    score of the first measurement (``Sepsis3Options.baseline``).
 
     Args:
         grid: The stays.

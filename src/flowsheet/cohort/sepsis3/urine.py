@@ -1,9 +1,10 @@
 """The renal component by urine output.
 
-The urine of an hour is judged by the readings that are in the record ``charting_delay_hours`` after
-it: those of the 24 h up to the last one. A reading covers the time since the one before it, the
-first one the time since admission. Irrigant that went into the bladder is subtracted over the whole
-time that the readings cover, as it may be charted at other times than the output.
+Each reading is judged with the readings of the 24 h before it, as far as they are in the record
+when the reading first counts; an hour has the worst score of the readings of its last 24 hours. A
+reading covers the time since the one before it, the first one the time since admission. Irrigant
+that went into the bladder is subtracted over the whole time that the readings cover, as it may be
+charted at other times than the output.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ class UrineOutput:
     """The urine by which each hour is judged, shape (N,) each."""
 
     volume: Floats
-    """mL, less the irrigant; 0 if the sum is negative."""
+    """mL, less the irrigant."""
     covered: Ints
-    """Microseconds that the readings cover; 0: no reading in the last 24 hours."""
+    """Microseconds that the readings cover."""
+    is_new: Bools
+    """Whether the last reading is later than that of the hour before."""
 
 
 def grade_urine(
@@ -38,17 +41,26 @@ def grade_urine(
     """The renal score by urine output, and whether it is known; shape (N,) each.
 
     The amount is scaled to a day. If it covers more than the longest time, the day's amount is not
-    known, but is at most the whole: less than 500 or 200 mL in all are less than that a day.
+    known, but is at most the whole: less than 500 or 200 mL in all are less than that a day. If
+    more irrigant went in than came out, part of the output is not charted: the amount is unknown.
     """
     output = collect_urine(grid, events, options)
     shortest, longest = (from_hours(bound) for bound in options.urine_covered_hours)
-    is_covered = (output.covered >= shortest) & (output.covered <= longest)
-    is_longer = output.covered > longest
+    is_possible = output.volume >= 0
+    is_covered = is_possible & (output.covered >= shortest) & (output.covered <= longest)
+    is_longer = is_possible & (output.covered > longest)
     scaled = np.round(output.volume * DAY / np.where(is_covered, output.covered, 1), 6)
     per_day = np.where(is_covered, scaled, output.volume)
-    is_known = is_covered | (is_longer & (per_day < 500))
-    score = 3 * (per_day < 500) + (per_day < 200)
-    return np.where(is_known, score, 0), is_known
+    is_judged = output.is_new & (is_covered | (is_longer & (per_day < 500)))
+    worst = [_in_last_day(grid, is_judged & (per_day < bound)) for bound in (500, 200)]
+    return 3 * worst[0] + worst[1], _in_last_day(grid, is_judged)
+
+
+def _in_last_day(grid: HourlyGrid, is_true: Bools) -> Bools:
+    """Whether it is true at any of each hour's last 24 hours, shape (N,)."""
+    row = np.flatnonzero(is_true)
+    end_of_stay = grid.offsets[1:][grid.row_stay[row]]
+    return grid.cover(row, np.minimum(row + 24, end_of_stay))
 
 
 def collect_urine(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> UrineOutput:
@@ -65,13 +77,11 @@ def collect_urine(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Option
     is_reading = (rows["variable"] == "urine").to_numpy()
     readings = (stay[is_reading], time[is_reading], counts_from[is_reading])
     last = _last_reading(grid, *readings)
-    is_recent = last > grid.time - DAY
+    before = np.append(0, last[:-1])[: len(last)]
+    before[grid.offsets[:-1][grid.lengths > 0]] = grid.admitted[grid.lengths > 0]
     start = _previous_reading(grid, *readings, not_after=last - DAY)
     volume = _sum_between(grid, (stay, time, counts_from, amount), start, last)
-    return UrineOutput(
-        volume=np.maximum(np.where(is_recent, volume, 0.0), 0.0),
-        covered=np.where(is_recent, last - start, 0),
-    )
+    return UrineOutput(volume=volume, covered=last - start, is_new=last > before)
 
 
 def _last_reading(grid: HourlyGrid, stay: Ints, time: Ints, counts_from: Ints) -> Ints:
