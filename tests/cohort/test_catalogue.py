@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.sources.meds.codes import CodeMapping
 from flowsheet.cohort.sources.mimic3.item_map import TEXT_CONVERSIONS
 from flowsheet.cohort.sources.physionet2019 import MEASUREMENTS
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS
@@ -48,6 +49,22 @@ def test_mimic3_items_name_known_concepts_once_each():
     measured = items.filter(pl.col("table").is_in(["chartevents", "labevents", "outputevents"]))
     # Some ventilator settings belong to two concepts.
     assert measured["itemid"].is_unique().sum() >= measured.height - 20
+
+
+def test_every_result_of_the_laboratory_has_a_delay_and_its_copies_are_of_its_variable():
+    items = catalogue.mimic3_items()
+    results = items.filter(pl.col("name") != "specimen", table="labevents")
+    assert results["delay_hours"].is_between(0.1, 24).all()
+    hours = dict(results.select("name", "delay_hours").iter_rows())
+    assert hours["po2"] < hours["lact"] < 0.5 < 2 < hours["plt"] < hours["crea"] < hours["bili"]
+    assert items.filter(pl.col("table") != "labevents")["delay_hours"].null_count() > 0
+    assert set(items.filter(kind="copy")["name"]) <= set(results["name"])
+    mapped = CodeMapping.read("mimic").rows
+    of_meds = mapped.with_columns(itemid=pl.col("code").str.extract(r"^LAB//RESULT//(\d+)"))
+    of_meds = of_meds.drop_nulls("itemid").select(pl.col("itemid").cast(pl.Int64), "delay_hours")
+    pairs = of_meds.join(results, on="itemid")
+    assert pairs.height == of_meds.height
+    assert pairs["delay_hours"].equals(pairs["delay_hours_right"])
 
 
 def test_every_item_has_a_known_conversion():

@@ -115,15 +115,19 @@ def drug_units() -> pl.DataFrame:
 def mimic3_items() -> pl.DataFrame:
     """The concepts that the items of MIMIC-III's event tables record, one row per item and concept.
 
-    Columns: ``kind`` (variable, output, procedure, drug), ``name`` (in the catalogue, or
+    Columns: ``kind`` (variable, output, procedure, drug, or copy: a result of the laboratory that is
+    charted once more), ``name`` (in the catalogue, or
     ``specimen``), ``system`` (carevue, metavision, lab), ``table``, ``itemid``, ``label`` (from
     the database's dictionary), ``unit`` (as charted; for a drug the catalogue's), ``convert`` (the
-    name of a conversion), ``source``, ``note`` (where sources disagree).
+    name of a conversion), ``delay_hours`` (from the sample to the result of the laboratory: the
+    95th percentile in the open demo of MIMIC-IV 2.2, see benchmarks/laboratory_delays.py),
+    ``source``, ``note`` (where sources disagree).
 
     >>> mimic3_items().filter(name="temp", itemid=678).select("label", "unit", "convert").rows()
     [('Temperature F', 'degF', 'fahrenheit')]
     """
-    return _read("mimic3_items.csv").with_columns(pl.col("itemid").cast(pl.Int64))
+    numbers = {"itemid": pl.Int64(), "delay_hours": pl.Float64()}
+    return _read("mimic3_items.csv").cast(numbers)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)

@@ -65,6 +65,17 @@ def test_a_measurement_is_known_after_the_delay_of_the_mapping(tmp_path: Path):
     assert set(events["known_at"] - events["time"]) == {timedelta(hours=1.5)}
 
 
+def test_the_delay_of_the_mapping_is_not_added_to_a_time_of_storage(tmp_path: Path):
+    rows = make_rows()
+    rows[4]["storetime"] = "2150-03-01T09:40:00"
+    root = write_data_set(tmp_path / "raw", rows)
+    file = write_mapping(tmp_path, [*STAY_CODES, "LAB//220045//*,variable,hr,,none,1.5"])
+    options = {"mapping": str(file), "known_at": "storetime"}
+    events = run_ingest(root, tmp_path / "out", **options).tables().events.filter(stay_id=499)
+    assert events["known_at"][0] == at("2150-03-01T09:40")
+    assert events["known_at"][1] - events["time"][1] == timedelta(hours=1.5)
+
+
 CONVERSIONS = {
     "fahrenheit": ("temp", 98.6, 37.0),
     "inches": ("height", 70.0, 177.8),
@@ -73,6 +84,7 @@ CONVERSIONS = {
     "fraction_or_percent": ("fio2", 0.4, 40.0),
     "negate": ("be", 3.0, -3.0),
     "running": ("vent", None, 1.0),
+    "ended": ("vent", None, 0.0),
     "88.4": ("crea", 0.01, 0.884),
     "none": ("hr", 61.0, 61.0),
 }

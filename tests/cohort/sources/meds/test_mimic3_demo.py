@@ -39,7 +39,11 @@ def extracts(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Extrac
     options = ["cohort.options.known_at=storetime", "cohort.options.sepsis3={}"]
     return Extracts(
         by_meds=run_ingest("meds", folder / "meds", [f"cohort.path={root}", *options]),
-        direct=run_ingest("mimic3", folder / "mimic3", [f"cohort.path={raw}"]),
+        direct=run_ingest(
+            "mimic3",
+            folder / "mimic3",
+            [f"cohort.path={raw}", "cohort.options.lab_delay_hours=2"],
+        ),
     )
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
+from pathlib import Path
 
+import polars as pl
 import pytest
 
+from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import Tables
-from tests.cohort.mimic3_folder import SourceResult
+from tests.cohort.mimic3_folder import (
+    RawTables,
+    SourceResult,
+    add_rows,
+    raw_tables,
+    read_folder,
+    write_tables,
+)
 
 
 def at(text: str) -> datetime:
@@ -46,13 +56,66 @@ def test_a_row_without_a_stay_is_matched_by_its_time_and_never_known_before_it(
     assert events_of(result.tables, 1001, "hr")[1] == (noon, noon, 90.0)
 
 
-def test_a_laboratory_result_is_known_after_the_declared_delay(
+def test_a_laboratory_result_is_known_after_the_delay_of_its_item(
     result: SourceResult, read_shared: Callable[..., SourceResult]
 ):
-    creatinine = events_of(result.tables, 1001, "crea")
-    assert creatinine == [(at("2150-03-01 09:00"), at("2150-03-01 11:00"), 1.4)]
+    sampled = at("2150-03-01 09:00")
+    ((time, known_at, value),) = events_of(result.tables, 1001, "crea")
+    items = catalogue.mimic3_items()
+    (hours,) = items.filter(table="labevents", name="crea")["delay_hours"]
+    assert (time, known_at, value) == (sampled, sampled + timedelta(hours=hours), 1.4)
     other = read_shared(lab_delay_hours=0.5)
     assert events_of(other.tables, 1001, "crea")[0][1] == at("2150-03-01 09:30")
+
+
+@pytest.fixture(scope="module")
+def copied_tables() -> RawTables:
+    """Creatinine that is charted once more, with the same and with another value."""
+    tables = raw_tables()
+    ids = {"subject_id": 11, "hadm_id": 111}
+    for hour, value in ((14, 1.5), (16, 1.6), (18, 1.7)):
+        time = f"2150-03-01 {hour}:00:00"
+        row = {"itemid": 50912, "charttime": time, "value": value, "valuenum": value}
+        add_rows(tables, "labevents", ids | row)
+    for hour, value, stored in ((14, 1.5, "20:40"), (16, 2.6, "16:20"), (18, 1.7, None)):
+        row = {"itemid": 791, "charttime": f"2150-03-01 {hour}:00:00", "valuenum": value}
+        storage = {"storetime": f"2150-03-01 {stored}:00"} if stored else {}
+        add_rows(tables, "chartevents", ids | {"icustay_id": 1001} | row | storage)
+    return tables
+
+
+@pytest.fixture(scope="module")
+def copied(copied_tables: RawTables, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tables(tmp_path_factory.mktemp("copied") / "tables", copied_tables)
+
+
+def test_a_copied_result_is_known_when_the_copy_was_stored(copied: Path):
+    events = events_of(read_folder(copied).tables, 1001, "crea")
+    delay = events[0][1] - events[0][0]
+    assert delay > timedelta(hours=3)
+    assert [(known_at - time, value) for time, known_at, value in events[1:]] == [
+        (timedelta(hours=6, minutes=40), 1.5),
+        (delay, 1.6),  # the copy has another value
+        (delay, 1.7),  # nobody knows when the copy was stored
+    ]
+
+
+def test_an_event_does_not_depend_on_what_is_stored_after_it_was_known(
+    copied_tables: RawTables, copied: Path, tmp_path: Path
+):
+    until = at("2150-03-01 17:00")
+    stored = pl.col("storetime").str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
+    tables = dict(copied_tables)
+    tables["chartevents"] = tables["chartevents"].filter(stored.is_null() | (stored <= until))
+    all_events = read_folder(copied).tables.events
+    fewer = read_folder(write_tables(tmp_path / "tables", tables)).tables.events
+    assert fewer.height < all_events.height
+    is_known = pl.col("known_at") <= until
+    is_early = pl.col("variable") != "crea"
+    assert fewer.filter(is_known, is_early).equals(all_events.filter(is_known, is_early))
+    # Without its copy, a result has the delay of its item: it is known later than it was.
+    early = all_events.filter(is_known, ~is_early)
+    assert early.join(fewer, on=["stay_id", "time", "variable", "value"]).height == early.height
 
 
 def test_rows_between_two_stays_belong_to_the_later_one(result: SourceResult):

@@ -15,11 +15,15 @@ MEASURED: dict[str, pl.DataType] = {**EVENTS, "mapping_row": pl.UInt32()}
 
 
 def add_known_at(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
-    """Set ``known_at`` to ``time`` or later, plus the delay of the mapping; drop undated rows."""
+    """Set ``known_at``: the time of storage, else ``time`` and the mapping's delay.
+
+    It is never before ``time``. Rows without ``time`` are dropped.
+    """
     exclusions["measurements and drugs without a time"] += rows["time"].null_count()
     delay = pl.duration(microseconds=(pl.col("delay_hours") * 3.6e9).round().cast(pl.Int64))
-    known_at = pl.max_horizontal("time", "known_at") + delay
-    return rows.drop_nulls("time").with_columns(known_at=known_at)
+    known_at = pl.coalesce("known_at", pl.col("time") + delay)
+    rows = rows.drop_nulls("time").with_columns(known_at=known_at)
+    return rows.with_columns(pl.max_horizontal("time", "known_at").alias("known_at"))
 
 
 def convert_measurements(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:

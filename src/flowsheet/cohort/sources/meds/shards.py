@@ -136,7 +136,7 @@ class Shards:
         columns = {
             "subject_id": pl.col("subject_id"),
             "time": pl.col("time"),
-            "known_at": pl.col(self.known_at or "time"),
+            "known_at": pl.col(self.known_at) if self.known_at else pl.lit(None),
             "code": pl.col("code"),
             "value": value,
             STAY: optional(STAY),

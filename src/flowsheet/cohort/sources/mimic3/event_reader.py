@@ -15,7 +15,11 @@ from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.event_values import convert_values
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.item_map import load_table_items
+from flowsheet.cohort.sources.mimic3.item_map import (
+    load_copies,
+    load_delays,
+    load_table_items,
+)
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.stay_matcher import StayMatcher
 from flowsheet.cohort.sources.mimic3.table_reader import RowFilter, stream_table
@@ -41,13 +45,22 @@ class EventReader:
         for rows in self._stream(table, "charttime", "storetime"):
             is_error = _is_flagged("error", rows)
             valid = self.log.exclude(rows, is_error, "chartevents: charted in error")
+            is_copy = pl.col("itemid").is_in(load_copies()["itemid"].implode())
+            valid = valid.filter(~is_copy | pl.col("storetime").is_not_null())
             self._add(table, valid, pl.max_horizontal("charttime", "storetime"), "valuenum")
 
     def read_labevents(self, table: RawTable) -> None:
-        """Read LABEVENTS; a result counts as known ``lab_delay_hours`` after its sample."""
-        delay = pl.duration(seconds=round(self.options.lab_delay_hours * 3600))
+        """Read LABEVENTS; a result counts as known after its item's delay.
+
+        Where CHARTEVENTS has a copy, ``events.py`` replaces this time by the copy's.
+        """
+        delays = load_delays()
+        if self.options.lab_delay_hours is not None:
+            hours = self.options.lab_delay_hours
+            delays = delays.with_columns(delay=pl.duration(seconds=round(hours * 3600)))
         for rows in self._stream(table, "charttime"):
-            self._add(table, rows, pl.col("charttime") + delay, "valuenum")
+            delayed = rows.join(delays, on="itemid", maintain_order="left")
+            self._add(table, delayed, pl.col("charttime") + pl.col("delay"), "valuenum")
 
     def read_outputevents(self, table: RawTable) -> None:
         """Read OUTPUTEVENTS."""

@@ -17,6 +17,10 @@ from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.sorting import equals_previous, sort_by_packed_key
 
 
+_ROUNDING = 0.01
+"""Share of its value by which a copied result may differ from the laboratory's."""
+
+
 def build_events(
     rows: pl.DataFrame, stay_ids: pl.Series, options: Mimic3Options, log: ExclusionLog
 ) -> pl.DataFrame:
@@ -28,7 +32,7 @@ def build_events(
     Args:
         rows: all rows of the stays, with the columns ``EVENT_COLUMNS``.
         stay_ids: ids of all selected stays, by number.
-        options: how the coma score of intubated patients is read.
+        options: how the coma score of intubated patients is read, and ``lab_delay_hours``.
         log: receives the excluded rows.
 
     Returns:
@@ -36,7 +40,8 @@ def build_events(
     """
     if rows.is_empty():
         return empty_table("events")
-    rows = rows.with_columns(load_items().select("part", "order")[rows["code"]])
+    rows = rows.with_columns(load_items().select("part", "order", "is_result")[rows["code"]])
+    rows = _take_times_of_copies(rows, options, log)
     is_rest = pl.col("part") == "rest"
     others = rows.filter(~is_rest)
     parts = {part: others.filter(pl.col("part") == part) for part in PARTS.categories}
@@ -55,6 +60,35 @@ def build_events(
         stay_id=stay_ids[events["stay"]], variable=load_names_by_order()[events["order"] - 1]
     )
     return events.select(list(EVENTS)).cast(pl.Schema(EVENTS))
+
+
+def _take_times_of_copies(
+    rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
+) -> pl.DataFrame:
+    """Results of the laboratory with the time at which their copy in CHARTEVENTS was stored.
+
+    Args:
+        rows: results, their copies, and all other rows.
+        options: with ``lab_delay_hours``, the copies are not used.
+        log: receives the copies.
+
+    Returns:
+        The rows without the copies and without ``is_result``.
+    """
+    is_copy = pl.col("part") == "copy"
+    reason = "chartevents: copy of a laboratory result (used for its time of storage)"
+    copies = rows.filter(is_copy)
+    rows = log.exclude(rows, is_copy, reason)
+    if copies.is_empty() or options.lab_delay_hours is not None:
+        return rows.drop("is_result")
+    copies = copies.select("stay", "time", "order", _stored="known_at", _copied="value")
+    results = rows.with_row_index("_row").filter("is_result")
+    pairs = results.join(copies, on=["stay", "time", "order"])
+    difference = (pl.col("value") - pl.col("_copied")).abs()
+    pairs = pairs.filter(difference <= _ROUNDING * pl.col("value").abs())
+    stored = pairs.group_by("_row").agg(pl.col("_stored").min())
+    known_at = rows["known_at"].scatter(stored["_row"], stored["_stored"])
+    return rows.drop("is_result").with_columns(known_at)
 
 
 def _exclude_venous(

@@ -30,7 +30,7 @@ TEXT_CONVERSIONS = (
 _VOLUMES = ("urine", "bladder_irrigant")
 _COMA_SCORES = ("egcs", "mgcs", "vgcs", "gcs")
 
-PARTS = pl.Enum(["rest", "arterial", "coma", "volume", "specimen"])
+PARTS = pl.Enum(["rest", "arterial", "coma", "volume", "specimen", "copy"])
 """Events by how they are processed; all but ``rest`` depend on several rows."""
 
 
@@ -42,14 +42,16 @@ def load_items() -> pl.DataFrame:
         The columns of the item map, and: ``code``; ``order`` (the rank of the name in the alphabet,
         from 1); ``factor`` and ``offset`` of the conversion to the catalogue's unit; ``is_text``
         (the conversion depends on text); ``is_share`` (a fraction or a percentage); ``part`` (one
-        of ``PARTS``); ``low`` and ``high``, the plausible range.
+        of ``PARTS``); ``is_result`` (of the laboratory); ``low`` and ``high``, the plausible range.
     """
     item_map = catalogue.mimic3_items()
     conversions = [LINEAR_CONVERSIONS.get(name, IDENTITY) for name in item_map["convert"]]
     ranges = catalogue.ranges().rename({"variable": "name"})
     texts = catalogue.mimic3_texts()["convert"].unique()
     part = (
-        pl.when(pl.col("convert") == "arterial")
+        pl.when(pl.col("kind") == "copy")
+        .then(pl.lit("copy"))
+        .when(pl.col("convert") == "arterial")
         .then(pl.lit("arterial"))
         .when(pl.col("name").is_in(_COMA_SCORES))
         .then(pl.lit("coma"))
@@ -67,6 +69,7 @@ def load_items() -> pl.DataFrame:
         is_text=pl.col("convert").is_in([*TEXT_CONVERSIONS, *texts]),
         is_share=pl.col("convert") == FRACTION_OR_PERCENT,
         part=part.cast(PARTS),
+        is_result=pl.col("table") == "labevents",
     )
     return _adjust_ranges(coded.join(ranges, on="name", how="left", maintain_order="left"))
 
@@ -99,6 +102,20 @@ def load_table_items(table: str) -> pl.DataFrame:
     """(itemid, code, convert, kind) of the items of a raw table."""
     items = load_items().filter(pl.col("table") == table)
     return items.select("itemid", "code", "convert", "kind")
+
+
+@lru_cache(maxsize=1)
+def load_copies() -> pl.DataFrame:
+    """(itemid) of the items of CHARTEVENTS that copy a result of the laboratory."""
+    return load_items().filter(pl.col("kind") == "copy").select("itemid")
+
+
+@lru_cache(maxsize=1)
+def load_delays() -> pl.DataFrame:
+    """(itemid, delay): from the sample to the result, for the items of the laboratory."""
+    results = load_items().filter("is_result")
+    microseconds = (pl.col("delay_hours").fill_null(0.0) * 3.6e9).round().cast(pl.Int64)
+    return results.select("itemid", delay=pl.duration(microseconds=microseconds)).unique()
 
 
 @lru_cache(maxsize=16)

@@ -36,9 +36,9 @@ class Mimic3Options(FrozenModel):
     patient's previous stay) ..."""
     after_hours: Tolerance = 2.0
     """... to this long after its end (but not after the start of the window of the next stay)."""
-    lab_delay_hours: Hours = 2.0
-    """Time from a sample to its result: LABEVENTS has the time of the sample only, so its results
-    count as known this much later."""
+    lab_delay_hours: Hours | None = None
+    """Time from a sample to its result, for all results of the laboratory; null: a result is known
+    when its copy in CHARTEVENTS was stored, else after its item's delay in the catalogue."""
     statics_hours: Hours = 0.0
     """Height and weight that are known by this long after admission become columns of the stay;
     with more than 0, predictions before that time see them too early. They are events in any
