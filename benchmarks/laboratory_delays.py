@@ -63,8 +63,9 @@ def write_delays(delays: pl.DataFrame) -> None:
 
 def _write_column(name: str, item: pl.Expr, hours: pl.DataFrame) -> None:
     rows = pl.read_csv(CONCEPTS / name, infer_schema=False)
+    hours = hours.unique("itemid").rename({"itemid": "_item"})
     joined = rows.with_columns(_item=item).join(
-        hours.unique("itemid"), left_on="_item", right_on="itemid", how="left", maintain_order="left"
+        hours, on="_item", how="left", maintain_order="left"
     )
     joined = joined.with_columns(pl.coalesce("_hours", "delay_hours").alias("delay_hours"))
     joined.select(rows.columns).write_csv(CONCEPTS / name)

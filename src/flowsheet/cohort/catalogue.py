@@ -115,10 +115,9 @@ def drug_units() -> pl.DataFrame:
 def mimic3_items() -> pl.DataFrame:
     """The concepts that the items of MIMIC-III's event tables record, one row per item and concept.
 
-    Columns: ``kind`` (variable, output, procedure, drug, or copy: a result of the laboratory that is
-    charted once more), ``name`` (in the catalogue, or
-    ``specimen``), ``system`` (carevue, metavision, lab), ``table``, ``itemid``, ``label`` (from
-    the database's dictionary), ``unit`` (as charted; for a drug the catalogue's), ``convert`` (the
+    Columns: ``kind`` (variable, output, procedure, drug, or copy: a result of the laboratory that
+    is charted once more), ``name`` (in the catalogue, or ``specimen``), ``system`` (carevue,
+    metavision, lab), ``table``, ``itemid``, ``label`` (from the database's dictionary), ``unit`` (as charted; for a drug the catalogue's), ``convert`` (the
     name of a conversion), ``delay_hours`` (from the sample to the result of the laboratory: the
     95th percentile in the open demo of MIMIC-IV 2.2, see benchmarks/laboratory_delays.py),
     ``source``, ``note`` (where sources disagree).

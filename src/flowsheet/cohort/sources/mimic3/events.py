@@ -16,7 +16,6 @@ from flowsheet.cohort.sources.mimic3.item_map import PARTS, load_items, load_nam
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.sorting import equals_previous, sort_by_packed_key
 
-
 _ROUNDING = 0.01
 """Share of its value by which a copied result may differ from the laboratory's."""
 
