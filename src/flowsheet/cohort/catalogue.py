@@ -117,10 +117,11 @@ def mimic3_items() -> pl.DataFrame:
 
     Columns: ``kind`` (variable, output, procedure, drug, or copy: a result of the laboratory that
     is charted once more), ``name`` (in the catalogue, or ``specimen``), ``system`` (carevue,
-    metavision, lab), ``table``, ``itemid``, ``label`` (from the database's dictionary), ``unit`` (as charted; for a drug the catalogue's), ``convert`` (the
-    name of a conversion), ``delay_hours`` (from the sample to the result of the laboratory: the
-    95th percentile in the open demo of MIMIC-IV 2.2, see benchmarks/laboratory_delays.py),
-    ``source``, ``note`` (where sources disagree).
+    metavision, lab), ``table``, ``itemid``, ``label`` (from the database's dictionary), ``unit``
+    (as charted; for a drug the catalogue's), ``convert`` (the name of a conversion),
+    ``delay_hours`` (from the sample to the result of the laboratory: the 95th percentile in the
+    open demo of MIMIC-IV 2.2, see benchmarks/laboratory_delays.py), ``source``, ``note`` (where
+    sources disagree).
 
     >>> mimic3_items().filter(name="temp", itemid=678).select("label", "unit", "convert").rows()
     [('Temperature F', 'degF', 'fahrenheit')]
