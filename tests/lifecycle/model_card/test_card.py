@@ -16,6 +16,7 @@ from flowsheet.cohort.extract import (
 from flowsheet.config import PromotionConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.study.facts import FlowStep, Outcome, Overlap, SampleSize, StudyFacts
 from flowsheet.lifecycle.deployment.promotion import promote, rollback
 from flowsheet.lifecycle.model_card.card import render_card, save_card
 from flowsheet.tracking import model_registry
@@ -24,6 +25,7 @@ from flowsheet.tracking.store import connect
 
 SECTIONS = [
     "Intended use",
+    "Outcome",
     "Cohort",
     "Inputs",
     "Training data",
@@ -49,6 +51,21 @@ MANIFEST = Manifest(
     quarantined=(QuarantineEntry(table="events", rule="plausible range", rows=31),),
     quarantined_share={"events": 0.02},
 )
+STUDY = StudyFacts(
+    outcome=Outcome(
+        title="Sepsis-3",
+        sentences=("Suspected infection with organ dysfunction.",),
+        changed_options=(("criterion", "rise", "level"),),
+    ),
+    overlap=(Overlap(part="SOFA: renal", inputs=("creatinine",)),),
+    flow=(
+        FlowStep(step="all stays", stays=6000),
+        FlowStep(step="adults", stays=2400),
+        FlowStep(step="with an evaluated prediction", stays=2000),
+    ),
+    missing_data=("The last known value is carried forward for 48 h.",),
+    sample_size=SampleSize(columns=100, events=900, new_onsets=150),
+)
 
 
 def load_evidence(registrar, version, tmp_path):
@@ -59,7 +76,8 @@ def load_evidence(registrar, version, tmp_path):
 def register_with_card(registrar, tmp_path, quality="good"):
     version = registrar.register(quality, with_evidence=True)
     tmp_path.mkdir(exist_ok=True)
-    save_card(registrar.name, version, load_evidence(registrar, version, tmp_path), MANIFEST)
+    evidence = load_evidence(registrar, version, tmp_path)
+    save_card(registrar.name, version, evidence, MANIFEST, STUDY)
     return version
 
 
@@ -75,7 +93,15 @@ def test_every_section_is_filled_from_the_record(registrar, tmp_path):
     assert card.startswith(f"# Model card: {registrar.name} version {version}\n")
     question = "will the patient be septic at some time in the next 6 hours?"
     assert question in section(card, "Intended use")
+    assert "Suspected infection with organ dysfunction." in section(card, "Outcome")
+    assert "| criterion | rise | level |" in section(card, "Outcome")
     assert "| adults | 2,400 |" in section(card, "Cohort")
+    assert "| with an evaluated prediction | 2,000 |" in section(card, "Cohort")
+    assert "SOFA: renal: creatinine" in section(card, "Inputs")
+    assert "carried forward for 48 h" in section(card, "Inputs")
+    assert "150 of them new onsets, for 100 input columns" in section(card, "Training data")
+    assert "1.5 events per input column" in section(card, "Limitations")
+    assert "No score of everyday care" in section(card, "Limitations")
     assert "| site: south | 1,400 | 27.1% |" in section(card, "Cohort")
     assert "(hr, temp)" in section(card, "Inputs")
     assert f"| extract | `{'e' * 64}` |" in section(card, "Training data")
@@ -139,6 +165,15 @@ def test_only_limitations_that_apply_are_listed(registrar, tmp_path):
         assert "worse for" not in limitations
     assert "calibration slope" not in of_good
     assert "high risks are overestimated" in of_overconfident
+
+
+def test_a_card_of_an_earlier_release_has_the_cohort_selection_only(registrar, tmp_path):
+    version = registrar.register("good", with_evidence=True)
+    evidence = load_evidence(registrar, version, tmp_path)
+    save_card(registrar.name, version, evidence, MANIFEST)
+    card = render_card(f"{registrar.name}/{version}")
+    assert "| adults | 2,400 |" in section(card, "Cohort")
+    assert "## Outcome" not in card
 
 
 def test_a_missing_manifest_is_mentioned(registrar):

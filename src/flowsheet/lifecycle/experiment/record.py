@@ -27,7 +27,7 @@ from flowsheet.lifecycle.experiment import lock
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
-from flowsheet.lifecycle.experiment.report import report_path, write_report
+from flowsheet.lifecycle.experiment.report import load_study, report_path, write_report
 from flowsheet.lifecycle.experiment.train import TrialCallback, load_trials, training_key
 from flowsheet.lifecycle.model_card.card import save_card
 from flowsheet.state.hashing import digest
@@ -261,7 +261,8 @@ def _register(results: ExperimentResults, name: str, model_run_id: str, evidence
         registered_name, model_run_id, uri, stage.key, description=description
     )
     model_registry.set_challenger(registered_name, version)
-    save_card(registered_name, version, evidence, open_extract(fold.data.extract).manifest)
+    manifest = open_extract(fold.data.extract).manifest
+    save_card(registered_name, version, evidence, manifest, load_study(results))
     return f"registered {registered_name} version {version}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowsheet.cohort.extract import Manifest
 from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.study import StudyFacts
 from flowsheet.lifecycle.model_card.facts import (
     CARD_FOLDER,
     MANIFEST_FILE,
@@ -37,7 +38,13 @@ def render_card(reference: str) -> str:
         return _render(load_facts(version, Path(folder)))
 
 
-def save_card(name: str, version: int, evidence: Evidence, manifest: Manifest) -> None:
+def save_card(
+    name: str,
+    version: int,
+    evidence: Evidence,
+    manifest: Manifest,
+    study: StudyFacts | None = None,
+) -> None:
     """Save the card of a new version with its MLflow run, and link it in the version's description.
 
     Args:
@@ -45,18 +52,21 @@ def save_card(name: str, version: int, evidence: Evidence, manifest: Manifest) -
         version: the registered version.
         evidence: the evidence of its experiment.
         manifest: the manifest of the extract that it was trained on.
+        study: outcome, participants, predictors and missing data of its experiment.
     """
     model_version = model_registry.get_version(name, version)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if model_registry.download_run_artifact(model_version, CARD_FOLDER, folder) is None:
-            facts = collect_facts(model_version, evidence, manifest, folder)
+            facts = collect_facts(model_version, evidence, manifest, folder, study)
             if facts.model not in evidence.models:
                 return  # the version was registered by an earlier run, which had other evidence
             card_folder = folder / CARD_FOLDER
             card_folder.mkdir()
             (card_folder / CARD_FILE).write_text(_render(facts))
             write_json(card_folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
+            if study:
+                study.save(card_folder)
             Tracker.open().log_artifacts(model_version.run_id, card_folder, CARD_FOLDER)
     model_registry.link_artifact(model_version, "Model card", f"{CARD_FOLDER}/{CARD_FILE}")
 

@@ -10,6 +10,7 @@ from typing import Any
 from flowsheet.cohort.extract import Manifest
 from flowsheet.config import EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.study import StudyFacts
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.decisions import Decision, load_decisions
@@ -37,6 +38,8 @@ class ModelFacts:
     """kind, params, columns, inputs, ... (see ``flowsheet.prediction.model_package``)."""
     manifest: Manifest | None
     """Manifest of the cohort extract; None if the run does not have it."""
+    study: StudyFacts | None
+    """Outcome, participants, predictors and missing data; None if the run does not have them."""
     decisions: tuple[Decision, ...]
 
 
@@ -47,16 +50,21 @@ def load_facts(version: ModelVersion, folder: Path) -> ModelFacts:
         CheckFailed: the run has no evidence.
     """
     card_folder = model_registry.download_run_artifact(version, CARD_FOLDER, folder)
-    manifest = None
+    manifest = study = None
     if card_folder:
         manifest = Manifest.model_validate(read_json(card_folder / MANIFEST_FILE))
+        study = StudyFacts.load(card_folder)
     record = load_run_record(f"{version.name}/{version.version}", folder)
     evidence = Evidence.load(record.download_artifacts("evidence", folder))
-    return collect_facts(version, evidence, manifest, folder)
+    return collect_facts(version, evidence, manifest, folder, study)
 
 
 def collect_facts(
-    version: ModelVersion, evidence: Evidence, manifest: Manifest | None, folder: Path
+    version: ModelVersion,
+    evidence: Evidence,
+    manifest: Manifest | None,
+    folder: Path,
+    study: StudyFacts | None = None,
 ) -> ModelFacts:
     """Collect the facts about a version whose evidence and manifest are at hand.
 
@@ -65,6 +73,7 @@ def collect_facts(
         evidence: the evidence of its experiment.
         manifest: the manifest of the extract that it was trained on, if known.
         folder: where artifacts are downloaded to.
+        study: outcome, participants, predictors and missing data, if known.
     """
     record = load_run_record(f"{version.name}/{version.version}", folder)
     package = model_registry.read_package_info(version)
@@ -78,6 +87,7 @@ def collect_facts(
         evidence=evidence,
         package=package,
         manifest=manifest,
+        study=study,
         decisions=_find_decisions(version),
     )
 

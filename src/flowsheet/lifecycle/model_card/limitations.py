@@ -10,6 +10,7 @@ import polars as pl
 
 from flowsheet.config import Protocol
 from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.study.facts import MIN_EVENTS_PER_COLUMN
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
 from flowsheet.evaluation.summaries import BETTER, SAME, SUBSET_PHRASES
 from flowsheet.lifecycle.model_card.facts import ModelFacts
@@ -28,11 +29,13 @@ def find_limitations(facts: ModelFacts) -> list[str]:
     rules = (
         _data,
         _generalisation,
+        _sample_size,
         _events,
         _persistence,
         _calibration,
         _subgroups,
         _other_models,
+        _bedside_scores,
         _code,
     )
     sentences = [sentence for rule in rules for sentence in rule(facts)]
@@ -83,6 +86,20 @@ def _generalisation(facts: ModelFacts) -> Iterator[str]:
         f"The held-out patients come from {place}{period} as the training patients: the model is "
         "untested elsewhere."
     )
+
+
+def _sample_size(facts: ModelFacts) -> Iterator[str]:
+    size = facts.study.sample_size if facts.study else None
+    if size and size.is_small:
+        yield (
+            f"It was trained with {size.events_per_column:.1f} events per input column, fewer than "
+            f"{MIN_EVENTS_PER_COLUMN} (see Training data)."
+        )
+
+
+def _bedside_scores(facts: ModelFacts) -> Iterator[str]:
+    if facts.study and not facts.study.bedside_scores:
+        yield facts.study.comparison
 
 
 def _events(facts: ModelFacts) -> Iterator[str]:

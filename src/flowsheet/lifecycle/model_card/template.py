@@ -15,6 +15,7 @@ from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import describe_intervals, order_subsets
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
+from flowsheet.evaluation.study import StudyFacts
 from flowsheet.evaluation.subsets import ALL, STAYS
 from flowsheet.lifecycle.model_card.facts import ModelFacts
 from flowsheet.models.base import MODELS
@@ -43,7 +44,8 @@ def render_markdown(facts: ModelFacts, limitations: Sequence[str]) -> str:
         version=facts.version,
         limitations=limitations,
         **_describe_model(facts),
-        **_describe_cohort(facts.manifest),
+        **_describe_cohort(facts.manifest, facts.study),
+        study=facts.study,
         **_describe_performance(facts),
         decisions=_decision_rows(facts),
         provenance=_provenance_rows(facts),
@@ -92,13 +94,14 @@ def _setting_rows(settings: Mapping[str, object]) -> Rows:
     return [[name, value] for name, value in flatten(settings).items() if name != "name"]
 
 
-def _describe_cohort(manifest: Manifest | None) -> dict[str, Any]:
+def _describe_cohort(manifest: Manifest | None, study: StudyFacts | None) -> dict[str, Any]:
     if manifest is None:
         return {"manifest": None}
+    flow = [(step.step, step.stays) for step in study.flow] if study else manifest.attrition
     return {
         "manifest": manifest,
         "counts": [[name.replace("_", " "), f"{n:,}"] for name, n in manifest.counts.items()],
-        "selection": [[step, f"{stays:,}"] for step, stays in manifest.attrition],
+        "selection": [[step, f"{stays:,}"] for step, stays in flow],
         "prevalence": [_prevalence_row(entry) for entry in manifest.prevalence],
         "quarantined": [[f"{q.table}: {q.rule}", f"{q.rows:,}"] for q in manifest.quarantined],
     }
