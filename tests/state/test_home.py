@@ -54,3 +54,11 @@ def test_a_folder_that_is_shared_by_design_stays_shared(tmp_path, monkeypatch):
 def test_only_the_owner_can_read_a_store_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("FLOWSHEET_STORE", str(tmp_path / "large disk" / "store"))
     assert Store.open().root.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["what?", "two\nlines", "\udcff"])
+def test_a_name_that_the_databases_do_not_allow_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / name))
+    with pytest.raises(UsageError, match="question mark"):
+        home()
+    assert list(tmp_path.iterdir()) == []

@@ -112,12 +112,13 @@ def _start_mlflow(port: int) -> tuple[str, subprocess.Popen[bytes] | None]:
         wait_for_server,
     )
     from flowsheet.state.home import home
-    from flowsheet.tracking.store import artifact_root, tracking_uri
+    from flowsheet.tracking.store import artifact_root, prepare_store, tracking_uri
 
     store = tracking_uri()
     if store.startswith("http"):
         return store, None
     check_port_is_free(port)
+    prepare_store()
     folder = home() / "mlflow"
     folder.mkdir(exist_ok=True)
     log = folder / "server.log"

@@ -17,9 +17,10 @@ def home() -> Path:
     """The state folder: ``$FLOWSHEET_HOME``, by default ``./.flowsheet``; created when missing.
 
     Raises:
-        UsageError: the folder cannot be created or written to.
+        UsageError: the folder cannot be created or written to, or its name cannot be used.
     """
     path = Path(os.environ.get("FLOWSHEET_HOME") or ".flowsheet").absolute()
+    _check_name(path)
     probe = path / f".probe-{uuid.uuid4().hex}"
     try:
         make_private_dir(path)
@@ -34,6 +35,18 @@ def home() -> Path:
             todo="set FLOWSHEET_HOME to a writable folder on a disk with free space",
         ) from error
     return path
+
+
+def _check_name(path: Path) -> None:
+    """Refuse names that the addresses of SQLite files cannot hold: they end at a question mark."""
+    name = str(path)
+    if "?" in name or not name.isprintable():
+        raise UsageError(
+            "FLOWSHEET_HOME has a question mark or a character that cannot be printed in its path, "
+            "which the databases in it do not allow",
+            where=repr(name),
+            todo="rename the folder, or set FLOWSHEET_HOME to another one",
+        )
 
 
 def make_private_dir(path: Path) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from flowsheet.errors import Unreachable
+from flowsheet.errors import FlowsheetError, Unreachable
 from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock
+from flowsheet.state.sqlite_files import find_damage
+from flowsheet.tracking.relocation import relocate_artifacts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +39,8 @@ ATTEMPTS = 8
 """Attempts of a call while another process has locked the SQLite file. MLflow itself waits 20 s in
 each of them."""
 
+_RESTORE_DATABASE = "restore the file from a backup (extracts and trained models are in the store)"
+_DAMAGE = re.compile(r"database disk image is malformed|file is not a database|no such table")
 _NO_ANSWER = re.compile(r"API request to \S+ failed with (timeout )?exception")
 
 
@@ -72,8 +76,41 @@ def is_embedded() -> bool:
 
 
 def is_empty() -> bool:
-    """Whether nothing is recorded yet; does not create a store."""
-    return not os.environ.get("MLFLOW_TRACKING_URI") and not (_folder() / "mlflow.db").exists()
+    """Whether nothing is recorded yet; does not create a store.
+
+    Raises:
+        FlowsheetError: the database is gone, but the artifacts of its runs are there.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return False
+    database = _folder() / "mlflow.db"
+    if database.is_file() and database.stat().st_size:
+        return False
+    artifacts = _folder() / "artifacts"
+    if artifacts.is_dir() and any(artifacts.iterdir()):
+        raise FlowsheetError(
+            "the tracking database is missing or empty, but the artifacts of its runs are there",
+            where=str(database),
+            todo=f"{_RESTORE_DATABASE}, or move {artifacts} away to begin a new one",
+        )
+    return not database.exists()
+
+
+def prepare_store() -> None:
+    """Check the SQLite file before it is used, and lead its locations to this state folder.
+
+    Raises:
+        FlowsheetError: the file is damaged or lost.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        return
+    with store_lock():
+        database = _folder() / "mlflow.db"
+        if is_empty() or not database.stat().st_size:
+            return
+        if damage := find_damage(database):
+            raise _damaged(damage)
+        relocate_artifacts(database, artifact_root())
 
 
 def store_lock() -> contextlib.AbstractContextManager[Any]:
@@ -97,6 +134,7 @@ def _connect(uri: str) -> RetryingClient:
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking", "mlflow.pyfunc"):
         logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("urllib3.connectionpool").addHandler(_RetryNotice())
+    prepare_store()
     with store_lock():
         from mlflow import MlflowClient
 
@@ -165,6 +203,9 @@ class RetryingClient:
                 except Exception as error:
                     if _is_outage(error):
                         raise _unreachable() from error
+                    damage = _DAMAGE.search(str(error))
+                    if damage and is_embedded():
+                        raise _damaged(damage[0]) from error
                     if "database is locked" not in str(error) or attempt == ATTEMPTS - 1:
                         raise
                     time.sleep(random.uniform(0.05, 0.1) * 2**attempt)
@@ -183,6 +224,15 @@ def _unreachable() -> TrackerUnreachable:
         "the MLflow server does not answer",
         where=tracking_uri(),
         todo="check that it runs, then start again: finished steps are kept",
+    )
+
+
+def _damaged(damage: str) -> FlowsheetError:
+    return FlowsheetError(
+        f"the tracking database is damaged: {damage}",
+        where=tracking_uri().removeprefix("sqlite:///"),
+        todo=f"{_RESTORE_DATABASE}, or move it away together with the folder artifacts beside it "
+        "to begin a new one",
     )
 
 

@@ -30,6 +30,7 @@ from pathlib import Path
 from flowsheet.compose import resource_dir
 from flowsheet.environment import bypass_proxies_for_loopback, prepare_process
 from flowsheet.errors import FlowsheetError, UsageError
+from flowsheet.lifecycle.runtime.prefect_database import set_aside_if_damaged
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import exclusive_lock, shared_lock, try_lock
@@ -158,24 +159,30 @@ def _find_running_server(folder: Path) -> _PrefectServer | None:
     server = _PrefectServer.read(folder)
     if server is None:
         return None
-    if _is_prefect_server(server):
+    if _is_prefect_server(server, folder):
         if is_responding(f"{server.url}/health"):
             return server
         stop_server(server.pid)
     return None
 
 
-def _is_prefect_server(server: _PrefectServer) -> bool:
-    """Whether the process is the server of that URL: ids of ended processes are reused."""
+def _is_prefect_server(server: _PrefectServer, folder: Path) -> bool:
+    """Whether the process is the server of that URL and folder.
+
+    Ids of ended processes are reused, and a state folder may be a copy of another one whose server
+    is running.
+    """
     if not Path("/proc/self").exists():
         return is_responding(f"{server.url}/health")
     try:
         command_line = Path(f"/proc/{server.pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return False
-    arguments = command_line.split("\0")
+    arguments = command_line.rstrip("\0").split("\0")
     port = server.url.removesuffix("/api").rsplit(":", 1)[1]
-    return str(_prefect_script()) in arguments and port in arguments
+    is_ours = str(_prefect_script()) in arguments and port in arguments
+    served = Path(arguments[-1])
+    return is_ours and served.exists() and served.samefile(folder)
 
 
 def _prefect_script() -> Path:
@@ -189,6 +196,7 @@ def _start_prefect(folder: Path, port: int) -> tuple[_PrefectServer, subprocess.
         UsageError: the port is taken.
     """
     check_port_is_free(port)
+    set_aside_if_damaged(folder)
     login = None if _configured_login() else f"flowsheet:{secrets.token_urlsafe(32)}"
     command = [
         "-P",
@@ -222,7 +230,7 @@ def _stop_if_unused(users_lock: Path, folder: Path) -> None:
     with try_lock(users_lock) as is_unused:
         server = _PrefectServer.read(folder) if is_unused else None
         if server:
-            if _is_prefect_server(server):
+            if _is_prefect_server(server, folder):
                 stop_server(server.pid)
             (folder / "server.json").unlink()
 

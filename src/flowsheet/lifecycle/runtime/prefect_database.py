@@ -1,0 +1,36 @@
+"""The database of the embedded Prefect server: a journal of runs that can be begun anew."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flowsheet.state.sqlite_files import find_damage
+
+_SUFFIXES = ("", "-wal", "-shm")
+
+
+def set_aside_if_damaged(folder: Path) -> Path | None:
+    """Rename a damaged ``prefect.db``, so that the server makes a new one; returns its new path.
+
+    The caller makes sure that no server uses it. Nothing of an experiment depends on it: stages are
+    in the store, and results in MLflow.
+    """
+    database = folder / "prefect.db"
+    damage = find_damage(database, thorough=True)
+    if damage is None:
+        return None
+    label = datetime.now(UTC).strftime("damaged-%Y%m%dT%H%M%SZ")
+    renamed = folder / f"prefect.db.{label}"
+    for suffix in _SUFFIXES:
+        file = folder / f"prefect.db{suffix}"
+        if file.exists():
+            file.rename(f"{renamed}{suffix}")
+    print(
+        f"[prefect] the record of earlier runs was damaged ({damage}): set aside as {renamed}; "
+        "a new one is begun",
+        file=sys.stderr,
+        flush=True,
+    )
+    return renamed
