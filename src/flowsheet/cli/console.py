@@ -9,7 +9,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from flowsheet.cohort.extract import Extract, Manifest
+from flowsheet.cohort.extract import AgreementEntry, Extract, Manifest
 from flowsheet.evaluation.leaderboard import list_leaderboard_tables
 from flowsheet.tracking.run_metadata import flatten
 
@@ -169,6 +169,10 @@ def print_extract(extract: Extract) -> None:
     if len(manifest.prevalence) > 1 and manifest.counts.get("stays_with_episode"):
         columns = ["by", "group", "stays", "with", "share"]
         _print_table("stays with an episode", columns, _prevalence(manifest))
+    if manifest.definition_agreement:
+        columns = ["definition", "other", "stays", "with", "other", "both", "kappa", "hours later"]
+        rows = [_format_agreement(entry) for entry in manifest.definition_agreement]
+        _print_table("stays with an episode by other definitions", columns, rows)
     if manifest.quarantined:
         rows = [[entry.table, entry.rule, f"{entry.rows:,}"] for entry in manifest.quarantined]
         _print_table("rows in quarantine.parquet", ["table", "rule", "rows"], rows)
@@ -178,6 +182,16 @@ def print_extract(extract: Extract) -> None:
         _print_table("options of the source", ["option", "value"], rows)
     print_line(f"fingerprint {extract.fingerprint}")
     print_line(f"folder      {extract.path}")
+
+
+def _format_agreement(entry: AgreementEntry) -> list[str]:
+    kappa, later = entry.kappa, entry.median_hours_later
+    return [
+        *(entry.definition, entry.other, f"{entry.stays:,}", f"{entry.stays_with_definition:,}"),
+        *(f"{entry.stays_with_other:,}", f"{entry.stays_with_both:,}"),
+        "" if kappa is None else f"{kappa:.2f}",
+        "" if later is None else f"{later:+.1f}",
+    ]
 
 
 def print_failures(failures: pl.DataFrame) -> None:

@@ -71,6 +71,22 @@ class QuarantineEntry(FrozenModel):
     rows: int
 
 
+class AgreementEntry(FrozenModel):
+    """How two definitions of the response agree on the stays that were compared."""
+
+    definition: str
+    other: str
+    stays: int
+    stays_with_definition: int
+    """Stays with an episode by the first definition."""
+    stays_with_other: int
+    stays_with_both: int
+    kappa: float | None
+    """Cohen's kappa; null where it is not defined."""
+    median_hours_later: float | None
+    """Of the first onset by the other definition, among stays with an episode by both."""
+
+
 class Provenance(FrozenModel):
     """The part of the manifest that cannot be computed from the extract's files."""
 
@@ -84,6 +100,8 @@ class Provenance(FrozenModel):
     """Raw rows that the source's own rules excluded, by reason."""
     source_counts: tuple[tuple[str, int], ...] = ()
     """Other counts that the source reports."""
+    definition_agreement: tuple[AgreementEntry, ...] = ()
+    """How definitions of the response agree; a large cohort is compared on a sample of stays."""
     quarantined: tuple[QuarantineEntry, ...] = ()
     quarantined_share: dict[str, float] = Field(default_factory=dict)
     """Per table, the share of its rows that broke a rule."""

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flowsheet.cohort import checks
-from flowsheet.cohort.extract import Extract, Provenance, SourceEntry
+from flowsheet.cohort.agreement import compare_definitions
+from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
@@ -64,18 +65,21 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
         FlowsheetError: the disk is full or not writable.
     """
     validator = BatchValidator(config.quarantine)
+    first_onsets = []
     try:
         with publish(target) as folder, ExtractWriter(folder) as writer:
             for batch in _read_batches(source):
                 tables, quarantined = validator.validate_batch(batch)
                 writer.add(tables)
+                first_onsets.append(batch.first_onsets)
                 writer.add_quarantined(quarantined)
                 progress(f"{validator.stays:,} stays")
             _check_policy(validator, config)
             oracle = source.oracle()
             if oracle is not None:
                 writer.add_oracle(oracle)
-            writer.finish(_provenance(source, config, validator))
+            agreement = compare_definitions(first_onsets)
+            writer.finish(_provenance(source, config, validator, agreement))
     except OSError as error:
         what = f"could not write: {error}"
         raise FlowsheetError(what, where=str(target), todo="free disk space") from error
@@ -121,7 +125,20 @@ def _rejection(what: str, validator: BatchValidator, todo: str) -> CheckFailed:
     return CheckFailed("\n".join(lines), todo=todo)
 
 
-def _provenance(source: Source, config: CohortConfig, validator: BatchValidator) -> Provenance:
+def _provenance(
+    source: Source,
+    config: CohortConfig,
+    validator: BatchValidator,
+    agreement: tuple[AgreementEntry, ...],
+) -> Provenance:
+    """What the manifest says about the origin of an extract.
+
+    Args:
+        source: The source that was read.
+        config: The cohort.
+        validator: What was counted while reading.
+        agreement: Of the definitions of the response.
+    """
     return Provenance(
         source=SourceEntry(
             name=config.source,
@@ -135,6 +152,7 @@ def _provenance(source: Source, config: CohortConfig, validator: BatchValidator)
         attrition=tuple(validator.attrition.items()),
         exclusions=tuple(validator.exclusions.items()),
         source_counts=tuple(validator.source_counts.items()),
+        definition_agreement=agreement,
         quarantined=validator.entries(),
         quarantined_share=validator.shares(),
     )

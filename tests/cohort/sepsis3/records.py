@@ -119,8 +119,8 @@ class Record:
         return self
 
 
-def label_records(records: list[Record], options: Sepsis3Options | None = None) -> Sepsis3Labels:
-    """Label the records as one batch."""
+def make_tables(records: list[Record]) -> list[pl.DataFrame]:
+    """The records as the tables that the label reads."""
 
     def table(name, schema):
         rows = []
@@ -131,14 +131,18 @@ def label_records(records: list[Record], options: Sepsis3Options | None = None) 
         return pl.DataFrame(rows, schema=schema)
 
     stays = [{column: record.stay.get(column) for column in STAYS} for record in records]
-    return label(
+    return [
         pl.DataFrame(stays, schema=STAYS),
         table("events", EVENTS),
         table("treatments", TREATMENTS),
         table("antibiotics", ANTIBIOTICS),
         table("cultures", CULTURES),
-        options or Sepsis3Options(),
-    )
+    ]
+
+
+def label_records(records: list[Record], options: Sepsis3Options | None = None) -> Sepsis3Labels:
+    """Label the records as one batch."""
+    return label(*make_tables(records), options or Sepsis3Options())
 
 
 def label_and_compare(records: list[Record], options: Sepsis3Options) -> Sepsis3Labels:

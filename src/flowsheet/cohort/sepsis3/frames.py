@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import polars as pl
 
@@ -51,6 +51,24 @@ SOFA: dict[str, pl.DataType] = {
     "known": pl.Int8(),  # how many components are not null
     "change": pl.Int8(),  # since the baseline, as the criterion ``rise`` uses it
 }
+
+
+@dataclass(frozen=True)
+class LabelInputs:
+    """The tables from which a batch of stays is labelled."""
+
+    stays: pl.DataFrame
+    events: pl.DataFrame
+    treatments: pl.DataFrame
+    antibiotics: pl.DataFrame
+    cultures: pl.DataFrame
+
+    def of_stays(self, stay_id: pl.Series) -> LabelInputs:
+        """The rows of some stays."""
+        is_chosen = pl.col("stay_id").is_in(stay_id.implode())
+        return LabelInputs(
+            **{table.name: getattr(self, table.name).filter(is_chosen) for table in fields(self)}
+        )
 
 
 @dataclass(frozen=True)

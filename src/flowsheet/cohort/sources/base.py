@@ -36,6 +36,9 @@ class StayBatch:
 
     The quarantine policy of the cohort applies to them as to every other broken rule.
     """
+    first_onsets: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """The first onset of stays by several definitions of the response: stay_id, and a column a
+    definition. They are compared over all batches; a source may give a sample of its stays."""
     attrition: dict[str, int] = field(default_factory=dict)
     """Stays that remain after each selection step ("in the raw tables", "age >= 18", ...).
 

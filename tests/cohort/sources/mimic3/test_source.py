@@ -135,3 +135,6 @@ def test_the_manifest_has_the_prevalence_the_counts_and_the_options(
     assert sum(n for (by, _), n in stays.items() if by == "admission order") == 4
     assert dict(manifest.source_counts)["stays"] == 4
     assert manifest.source.options["sepsis3"]["criterion"] == "rise"
+    agreement = manifest.definition_agreement
+    assert {entry.stays for entry in agreement} == {4}
+    assert ("this cohort", "mimic_code") in {(row.definition, row.other) for row in agreement}

@@ -10,6 +10,8 @@ import polars as pl
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.schema import STAYS, TREATMENTS, empty_table, to_contract
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
+from flowsheet.cohort.sepsis3.definitions import first_onsets
+from flowsheet.cohort.sepsis3.frames import LabelInputs
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.sources.mimic3.antibiotics import (
     select_given_antibiotics,
@@ -23,6 +25,11 @@ from flowsheet.cohort.sources.mimic3.prescriptions import build_ordered_treatmen
 from flowsheet.cohort.sources.mimic3.stays import Stays
 from flowsheet.cohort.sources.mimic3.treatments import build_treatments, sort_and_dedupe
 from flowsheet.cohort.spill import Spill
+
+COMPARE_ALL = 2_000
+"""Definitions of sepsis are compared on all stays of cohorts up to this size ..."""
+COMPARE_EVERY = 16
+"""... and on one of this many stays of larger ones: that takes a third of the label's time."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +60,28 @@ class ParsedTables:
         treatments = sort_and_dedupe(treatments, selected["stay_id"])
         stays = _add_height_and_weight(selected.select(list(STAYS)), events, self.options)
         stays = _add_comfort_measures(stays, events)
-        labels = label(
-            stays,
-            events,
-            treatments,
-            self._collect_antibiotics(selected),
-            select_cultures(self.cultures, selected),
-            self.options.sepsis3,
-        )
+        antibiotics = self._collect_antibiotics(selected)
+        cultures = select_cultures(self.cultures, selected)
+        options = self.options.sepsis3
+        labels = label(stays, events, treatments, antibiotics, cultures, options)
+        inputs = LabelInputs(stays, events, treatments, antibiotics, cultures)
+        compared = inputs.of_stays(self._compared_stays)
         return StayBatch(
             stays,
             events,
             treatments,
             to_contract("episodes", labels.episodes),
+            first_onsets=first_onsets(compared, options, labels.episodes),
             exclusions=add_counts(log.counts, {}),
             source_counts=labels.counts,
         )
+
+    @property
+    def _compared_stays(self) -> pl.Series:
+        """The stays on which definitions of sepsis are compared."""
+        stay_ids = self.stays.table["stay_id"]
+        step = 1 if len(stay_ids) <= COMPARE_ALL else COMPARE_EVERY
+        return stay_ids.gather_every(step)
 
     def _build_given(
         self, group: int, stays: pl.DataFrame, events: pl.DataFrame, log: ExclusionLog
