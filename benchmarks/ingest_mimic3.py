@@ -28,48 +28,49 @@ from pathlib import Path
 from typing import Any
 
 
-def find_tables(folder: Path) -> dict[str, Any]:
+def find_files(folder: Path) -> list[Any]:
     from flowsheet.cohort.sources.mimic3 import files
 
     names = tuple(name for name in files.TABLES if name != "services")
-    return files.find_tables(folder, names)
+    tables = files.find_tables(folder, names, None, 8 << 20)
+    return [file for table in tables.values() for file in table.files]
 
 
-def count_rows(table: Any, needed_columns_only: bool) -> int:
+def count_rows(file: Any, needed_columns_only: bool) -> int:
     import pyarrow as pa
     import pyarrow.csv
     from isal import igzip_threaded
 
     from flowsheet.cohort.sources.mimic3.files import read_header
 
-    columns = list(table.columns.values()) if needed_columns_only else read_header(table.path)
+    columns = list(file.columns.values()) if needed_columns_only else read_header(file.path)
     types = dict.fromkeys(columns, pa.binary())
     convert = pa.csv.ConvertOptions(include_columns=columns, column_types=types, check_utf8=False)
-    stream = str(table.path)
-    if table.path.suffix == ".gz":
-        stream = pa.PythonFile(igzip_threaded.open(table.path, "rb", threads=1), "r")
+    stream = str(file.path)
+    if file.path.suffix == ".gz":
+        stream = pa.PythonFile(igzip_threaded.open(file.path, "rb", threads=1), "r")
     options = pa.csv.ReadOptions(block_size=8 << 20)
     batches = pa.csv.open_csv(stream, read_options=options, convert_options=convert)
     return sum(batch.num_rows for batch in batches)
 
 
 def read(folder: Path, out: Path) -> dict[str, Any]:
-    tables = find_tables(folder).values()
-    return {"rows": sum(count_rows(table, needed_columns_only=True) for table in tables)}
+    files = find_files(folder)
+    return {"rows": sum(count_rows(file, needed_columns_only=True) for file in files)}
 
 
 def read_all(folder: Path, out: Path) -> dict[str, Any]:
-    tables = find_tables(folder).values()
-    return {"rows": sum(count_rows(table, needed_columns_only=False) for table in tables)}
+    files = find_files(folder)
+    return {"rows": sum(count_rows(file, needed_columns_only=False) for file in files)}
 
 
 def read_with_polars(folder: Path, out: Path) -> dict[str, Any]:
     import polars as pl
 
     rows = 0
-    for table in find_tables(folder).values():
-        scan = pl.scan_csv(table.path, infer_schema=False, encoding="utf8-lossy")
-        cells = scan.select(table.columns.values()).select(pl.len(), pl.all().count())
+    for file in find_files(folder):
+        scan = pl.scan_csv(file.path, infer_schema=False, encoding="utf8-lossy")
+        cells = scan.select(file.columns.values()).select(pl.len(), pl.all().count())
         rows += cells.collect(engine="streaming").item(0, 0)
     return {"rows": rows}
 

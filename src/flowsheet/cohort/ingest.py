@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
+from flowsheet.cohort.rules import RULE_HINTS
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
@@ -74,7 +75,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
                 first_onsets.append(batch.first_onsets)
                 writer.add_quarantined(quarantined)
                 progress(f"{validator.stays:,} stays")
-            _check_policy(validator, config)
+            _check_policy(validator, config, source.hints)
             oracle = source.oracle()
             if oracle is not None:
                 writer.add_oracle(oracle)
@@ -95,12 +96,14 @@ def _read_batches(source: Source) -> Iterator[StayBatch]:
         raise CheckFailed(f"the records cannot be read: {error}", where=str(source.path)) from error
 
 
-def _check_policy(validator: BatchValidator, config: CohortConfig) -> None:
+def _check_policy(
+    validator: BatchValidator, config: CohortConfig, hints: Mapping[str, str]
+) -> None:
     """Reject an extract with too many broken rows, or with no stays."""
     if validator.rejected:
         rules = ", ".join(sorted(validator.rejected))
         what = f"the records break rules whose policy is to reject the extract: {rules}"
-        raise _rejection(what, validator, "fix the records")
+        raise _rejection(what, validator, hints, "fix the records")
     limit = config.quarantine.max_share
     shares = [
         f"{share:.1%} of {table}" for table, share in validator.shares().items() if share > limit
@@ -108,20 +111,32 @@ def _check_policy(validator: BatchValidator, config: CohortConfig) -> None:
     if shares:
         what = f"too many rows break the contract: {', '.join(shares)} (limit: {limit:.1%})"
         todo = "fix the records, or raise cohort.quarantine.max_share"
-        raise _rejection(what, validator, todo)
+        raise _rejection(what, validator, hints, todo)
     if not validator.stays:
         todo = "look at the attrition and at the rows listed above"
-        raise _rejection("no stay is left", validator, todo)
+        raise _rejection("no stay is left", validator, hints, todo)
 
 
-def _rejection(what: str, validator: BatchValidator, todo: str) -> CheckFailed:
-    """The error, with the counts per rule and examples of failures."""
+def _rejection(
+    what: str, validator: BatchValidator, hints: Mapping[str, str], todo: str
+) -> CheckFailed:
+    """The error, with the counts per rule and examples of failures.
+
+    Args:
+        what: what is wrong.
+        validator: has counted the failures.
+        hints: what a valid value looks like, by rule.
+        todo: how to fix it.
+    """
     lines = [what]
     for (table, rule), n in sorted(validator.failures.items()):
         lines.append(f"{n:>9,}  {table}: {rule}")
     examples = validator.examples(_MAX_EXAMPLES)
     for row in examples.select("table", "key", "column", "rule", "value").iter_rows():
         lines.append("    " + ": ".join(cell for cell in row if cell is not None))
+    broken = {rule for _, rule in validator.failures}
+    known_hints = {**RULE_HINTS, **hints}
+    lines += [f"    {rule}: {known_hints[rule]}" for rule in sorted(broken & known_hints.keys())]
     return CheckFailed("\n".join(lines), todo=todo)
 
 

@@ -6,26 +6,13 @@ reader, or checked with it before polars reads it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 
-from flowsheet.errors import CheckFailed, first_line
+from flowsheet.cohort.record_files import READ_ERRORS, report_unreadable
 
-READ_ERRORS = (
-    pl.exceptions.PolarsError,
-    pl.exceptions.PanicException,
-    OSError,
-    # Arrow's own errors are subclasses of these.
-    ValueError,
-    TypeError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-)
-"""What readers raise when a file is damaged."""
+__all__ = ["READ_ERRORS", "read_verified", "report_unreadable", "verify_parquet"]
 
 
 def read_verified(file: Path) -> pl.DataFrame:
@@ -53,23 +40,3 @@ def verify_parquet(file: Path) -> pl.Schema:
         for i in range(parts.num_row_groups):
             parts.read_row_group(i).validate(full=True)
     return pl.Schema(pl.read_parquet_schema(file))
-
-
-@contextmanager
-def report_unreadable(path: Path, what: str = "the file", todo: str = "") -> Iterator[None]:
-    """Turn the errors of reading a damaged file into an error for the user.
-
-    Args:
-        path: The file, for the message.
-        what: How the message names the file.
-        todo: What the user can do.
-
-    Raises:
-        CheckFailed: in place of any of ``READ_ERRORS``.
-    """
-    try:
-        yield
-    except READ_ERRORS as error:
-        raise CheckFailed(
-            f"{what} cannot be read: {first_line(error)}", where=str(path), todo=todo
-        ) from error

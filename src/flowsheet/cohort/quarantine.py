@@ -64,7 +64,8 @@ class BatchValidator:
         sorted_unique = {table: is_sorted_unique(table, rows) for table, rows in tables.items()}
         for table, rows in tables.items():
             tables[table] = rows if sorted_unique[table] else sort_rows(table, rows)
-        quarantined = [self._quarantine_defects(batch.defects)]
+        self._rows.update(batch.rows_read)
+        quarantined = [self._quarantine_defects(batch.defects, batch.rows_read)]
         offered = tables["stays"]
         stays = self._drop_broken("stays", offered, self._find_stay_failures(offered), quarantined)
         for table in ("events", "treatments", "episodes"):
@@ -160,10 +161,11 @@ class BatchValidator:
         self._quarantine(lines, quarantined)
         return rows.filter(~is_orphan)
 
-    def _quarantine_defects(self, defects: pl.DataFrame) -> pl.DataFrame:
+    def _quarantine_defects(self, defects: pl.DataFrame, rows_read: dict[str, int]) -> pl.DataFrame:
         """The quarantine of raw rows that the source could not parse; they count as broken rows."""
         for table, n in defects.group_by("table").len().iter_rows():
-            self._rows[table] += n
+            if table not in rows_read:
+                self._rows[table] += n
             self._broken_rows[table] += n
         failures = defects.with_columns(row=pl.lit(None, pl.Int64)).select(list(checks.FAILURES))
         self._count_failures(failures)

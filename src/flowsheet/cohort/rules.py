@@ -45,6 +45,13 @@ FAILURES: dict[str, pl.DataType] = {
     "value": pl.String(),
 }
 
+RULE_HINTS = {
+    "known_sex": "F, M or empty",
+    "known_not_before_true": "known_at must not be earlier than the time at which it was true",
+    "inside_stay": f"a row may lie at most {TOLERANCE_HOURS:g} h outside its stay",
+}
+"""What a valid value looks like, for rules whose name does not say it."""
+
 _KEYS = {
     "stays": ["stay_id"],
     "events": ["stay_id", "time", "variable"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,6 +39,11 @@ class StayBatch:
     first_onsets: pl.DataFrame = field(default_factory=pl.DataFrame)
     """The first onset of stays by several definitions of the response: stay_id, and a column a
     definition. They are compared over all batches; a source may give a sample of its stays."""
+    rows_read: dict[str, int] = field(default_factory=dict)
+    """Raw rows that were looked at, defective ones included, by the ``table`` of their defects.
+
+    The share of defective rows is a share of these; without them, of the contract's rows.
+    """
     attrition: dict[str, int] = field(default_factory=dict)
     """Stays that remain after each selection step ("in the raw tables", "age >= 18", ...).
 
@@ -71,6 +76,8 @@ class Source(ABC):
     drugs: tuple[str, ...] = ()
     rules: ClassVar[tuple[str, ...]] = ()
     """Rules that may occur in the defects; a cohort may declare a policy for each."""
+    hints: ClassVar[Mapping[str, str]] = {}
+    """What a valid value looks like, for some of the rules; errors show it."""
 
     def __init__(self, path: Path | None, options: Any) -> None:
         """``options`` is an instance of the source's ``Options``."""

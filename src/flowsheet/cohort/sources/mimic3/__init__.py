@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
@@ -24,6 +24,7 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3.batches import ParsedTables, attach_totals
+from flowsheet.cohort.sources.mimic3.cells import CELL_HINTS
 from flowsheet.cohort.sources.mimic3.event_reader import EventReader
 from flowsheet.cohort.sources.mimic3.exclusions import RULES, ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import TABLES, RawTable, digest_tables, find_tables
@@ -53,6 +54,7 @@ class Mimic3(Source):
         "PhysioNet Credentialed Health Data License 1.5.0 (the demo: Open Database License 1.0)"
     )
     rules: ClassVar[tuple[str, ...]] = RULES
+    hints: ClassVar[Mapping[str, str]] = CELL_HINTS
 
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
@@ -82,7 +84,8 @@ class Mimic3(Source):
         assert self.path is not None
         needs_services = bool(self.options.excluded_services)
         names = tuple(name for name in TABLES if name != "services" or needs_services)
-        return find_tables(self.path, names)
+        line_bytes = round(self.options.max_line_mb * 1_000_000)
+        return find_tables(self.path, names, self.options.time_zone, line_bytes)
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order of their ids."""

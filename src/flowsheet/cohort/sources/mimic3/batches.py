@@ -124,6 +124,7 @@ def attach_totals(
     yield replace(
         first,
         defects=log.defects(),
+        rows_read=dict(log.rows_read),
         attrition=stays.attrition,
         exclusions=add_counts(log.counts, first.exclusions),
     )

@@ -1,57 +1,261 @@
-"""Text cells as integers, numbers and times."""
+"""One rule for each kind of cell, wherever it stands: ids, numbers, times, flags and text.
+
+CSV is parsed by Arrow, a block at a time, as long as every cell of the block is in its usual form;
+a block with another cell, and Parquet, is parsed here. Both give the same values, so the result of
+a cell does not depend on its neighbours.
+
+================  ==============================================================================
+id                ``50813``, also with spaces, zeros or ``+`` before it, or as ``50813.0``
+number            a finite number
+time              ``2145-09-08 14:00:00``, also with ``T``, without seconds, minutes or time of day,
+                  or with a fraction of a second; never with a time zone
+flag              ``1`` or ``0``, also as ``1.0``, ``true`` or ``false``, ``t`` or ``f``
+text              UTF-8
+================  ==============================================================================
+
+Empty are cells without characters, or with one of ``EMPTY_TEXTS``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import StrEnum
+
 import polars as pl
 
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
+from flowsheet.cohort.time_zones import to_local_time
+
+EMPTY_TEXTS = ("", "NULL", "null", "\\N", "NA", "<NA>", "NaN", "nan", "None", "NaT")
+"""How databases, R and pandas write an empty cell."""
+
+TIME_HINT = "times are YYYY-MM-DD HH:MM:SS (or with T, or without seconds), without a time zone"
+CELL_HINTS = {
+    "id": "ids are whole numbers, such as 50813 or 50813.0",
+    "date": TIME_HINT,
+    "encoding": "the files are UTF-8; convert them, for example with iconv",
+    "number": "numbers have a decimal point and no sign such as > before them",
+    "flag": "1 or 0, or true or false",
+}
+"""What a valid cell looks like, by the rule that another one breaks."""
 
 
-def parse_integers(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Parse columns as integers; other values become null."""
-    for column in columns:
-        if frame.schema[column] == pl.Int64():
-            continue
-        parsed = frame.select(pl.col(column).cast(pl.Int64, strict=False)).to_series()
-        if frame.schema[column] == pl.String():
-            is_filled = frame.select((pl.col(column) != "").fill_null(value=False)).to_series()
-            if (is_filled & parsed.is_null()).any():  # some programs write 12.0
-                number = pl.col(column).cast(pl.Float64, strict=False)
-                parsed = frame.select(number.cast(pl.Int64, strict=False)).to_series()
-        frame = frame.with_columns(parsed.alias(column))
-    return frame
+class CellKind(StrEnum):
+    """What the cells of a column contain."""
+
+    id = "id"
+    number = "number"
+    time = "time"
+    day = "day"
+    """A time that is known to the day: in Parquet a date will do."""
+    flag = "flag"
+    text = "text"
 
 
-def parse_numbers(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
-    """Parse columns as numbers; other values, infinity and NaN become null."""
-    parsed = frame.with_columns(pl.col(columns).cast(pl.Float64, strict=False))
-    return parsed.with_columns(
-        pl.when(pl.col(column).is_finite()).then(pl.col(column)).alias(column) for column in columns
+CELL_TYPES: dict[CellKind, pl.DataType] = {
+    CellKind.id: pl.Int64(),
+    CellKind.number: pl.Float64(),
+    CellKind.time: pl.Datetime("us"),
+    CellKind.day: pl.Datetime("us"),
+    CellKind.flag: pl.Int64(),
+    CellKind.text: pl.String(),
+}
+"""The type of a parsed column; a flag is 1 or 0."""
+
+CELL_RULES: dict[CellKind, str] = {
+    CellKind.id: "id",
+    CellKind.number: "number",
+    CellKind.time: "date",
+    CellKind.day: "date",
+    CellKind.flag: "flag",
+    CellKind.text: "encoding",
+}
+"""The rule that a cell breaks if it cannot be parsed; bytes that are not UTF-8: ``encoding``."""
+
+CELL_DEFECTS: dict[str, pl.DataType] = {
+    "position": pl.Int64(),  # of the row in its block
+    "column": pl.String(),
+    "rule": pl.String(),
+    "value": pl.String(),
+}
+
+_KINDS: dict[str, CellKind] = {
+    **dict.fromkeys(("subject_id", "hadm_id", "icustay_id", "itemid"), CellKind.id),
+    **dict.fromkeys(("error", "iserror", "hospital_expire_flag"), CellKind.flag),
+    **dict.fromkeys(("valuenum", "amount", "rate", "patientweight"), CellKind.number),
+    **dict.fromkeys(("startdate", "enddate", "chartdate", "dob"), CellKind.day),
+    **dict.fromkeys(("charttime", "storetime", "starttime", "endtime"), CellKind.time),
+    **dict.fromkeys(("intime", "outtime", "admittime", "dischtime"), CellKind.time),
+    **dict.fromkeys(("edregtime", "deathtime", "transfertime"), CellKind.time),
+}
+
+_ID = r"^\+?0*(\d{1,18})(?:\.0*)?$"
+_HEXADECIMAL = r"^0[xX]([0-9a-fA-F]{1,15})$"  # Arrow reads it as a number
+_TIME = (
+    r"^(\d{4}-\d{2}-\d{2})"
+    r"(?:[ T]([01]\d|2[0-3])(?::([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?)?)?$"
+)
+_TRUE_TEXTS = ("true", "t", "yes", "y")
+_FALSE_TEXTS = ("false", "f", "no", "n")
+_LARGEST_WHOLE_FLOAT = 2.0**53
+_SHOWN_CHARACTERS = 60
+
+
+def cell_kind(table: str, column: str) -> CellKind:
+    """What the cells of a column contain; all other columns are text."""
+    if (table, column) == ("outputevents", "value"):
+        return CellKind.number
+    return _KINDS.get(column, CellKind.text)
+
+
+def parse_cells(
+    frame: pl.DataFrame, kinds: dict[str, CellKind], time_zone: str | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Parse every column by its kind; rows with a cell that cannot be parsed are left out.
+
+    Args:
+        frame: columns of any type (text as bytes), and ``position``, the row's in its block.
+        kinds: what each column contains.
+        time_zone: the zone to whose local time zoned times are converted.
+
+    Returns:
+        The parsed rows with ``position``; and one defect for each row that is left out, its first;
+        columns as in ``CELL_DEFECTS``.
+    """
+    parsed = [frame["position"]]
+    is_broken = pl.repeat(False, frame.height, eager=True)
+    defects = [pl.DataFrame(schema=CELL_DEFECTS)]
+    for column, kind in kinds.items():
+        cells, is_undecodable = _decode(frame[column])
+        values, is_unread = _parse(cells, kind, time_zone)
+        parsed.append(values.alias(column))
+        for rule, mask in (("encoding", is_undecodable), (CELL_RULES[kind], is_unread)):
+            is_new = mask & ~is_broken
+            if is_new.any():
+                defects.append(_make_defects(frame["position"], cells, column, rule, is_new))
+                is_broken |= is_new
+    return pl.DataFrame(parsed).filter(~is_broken), pl.concat(defects)
+
+
+def _make_defects(
+    positions: pl.Series, cells: pl.Series, column: str, rule: str, is_broken: pl.Series
+) -> pl.DataFrame:
+    value = cells.cast(pl.String).str.slice(0, _SHOWN_CHARACTERS)
+    rows = pl.DataFrame({"position": positions, "value": value}).filter(is_broken)
+    defects = rows.with_columns(column=pl.lit(column), rule=pl.lit(rule))
+    return defects.select(list(CELL_DEFECTS)).cast(pl.Schema(CELL_DEFECTS))
+
+
+def _decode(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Bytes as text, and a mask of the cells that are not UTF-8.
+
+    polars' cast of such bytes raises, even if it is told not to be strict.
+    """
+    if cells.dtype != pl.Binary:
+        return cells, pl.repeat(False, len(cells), eager=True)
+    try:
+        return cells.cast(pl.String), pl.repeat(False, len(cells), eager=True)
+    except pl.exceptions.ComputeError:
+        raw = cells.to_list()
+    texts = [None if cell is None else cell.decode("utf-8", "replace") for cell in raw]
+    is_wrong = [
+        cell is not None and text is not None and text.encode() != cell
+        for cell, text in zip(raw, texts, strict=True)
+    ]
+    return pl.Series(texts, dtype=pl.String), pl.Series(is_wrong, dtype=pl.Boolean)
+
+
+def _parse(cells: pl.Series, kind: CellKind, time_zone: str | None) -> tuple[pl.Series, pl.Series]:
+    """The values, and a mask of the cells that have one and cannot be parsed."""
+    if cells.dtype in (pl.Categorical, pl.Enum):
+        cells = cells.cast(pl.String)
+    if cells.dtype == pl.Decimal:
+        cells = cells.cast(pl.Float64)
+    if cells.dtype.is_float():
+        cells = cells.fill_nan(None)
+    if cells.dtype == pl.String:
+        stripped = cells if kind is CellKind.text else cells.str.strip_chars()
+        is_empty = stripped.is_in(list(EMPTY_TEXTS))
+        cells = pl.select(pl.when(~is_empty).then(cells)).to_series()
+    values = pl.select(_values(cells, kind, time_zone).cast(CELL_TYPES[kind])).to_series()
+    return values, cells.is_not_null() & values.is_null()
+
+
+def _values(cells: pl.Series, kind: CellKind, time_zone: str | None) -> pl.Expr:
+    """The values of one kind, null for cells that are not of the kind."""
+    values = pl.lit(cells)
+    if cells.dtype == pl.Null or kind is CellKind.text:
+        return values.cast(pl.String) if kind is CellKind.text else values
+    if cells.dtype == pl.String:
+        return _PARSERS[kind](values.str.strip_chars())
+    if kind is CellKind.id:
+        return _take_ids(values, cells.dtype)
+    if kind is CellKind.number:
+        return _take_finite(values.cast(pl.Float64))
+    if kind is CellKind.flag:
+        return (values == 1).cast(pl.Int64)
+    is_zoned = bool(getattr(cells.dtype, "time_zone", None))
+    return to_local_time(values, time_zone or "UTC") if is_zoned else values
+
+
+def _take_finite(number: pl.Expr) -> pl.Expr:
+    return pl.when(number.is_finite()).then(number)
+
+
+def _parse_number(text: pl.Expr) -> pl.Expr:
+    return _take_finite(text.cast(pl.Float64, strict=False))
+
+
+def _parse_ids(text: pl.Expr) -> pl.Expr:
+    decimal = text.str.extract(_ID).str.to_integer(strict=False)
+    return decimal.fill_null(text.str.extract(_HEXADECIMAL).str.to_integer(base=16, strict=False))
+
+
+def _take_ids(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if dtype.is_float():
+        is_whole = (values == values.floor()) & (values < _LARGEST_WHOLE_FLOAT)
+        values = pl.when(is_whole).then(values)
+    ids = values.cast(pl.Int64, strict=False)
+    return pl.when(ids >= 0).then(ids)
+
+
+def _parse_flags(text: pl.Expr) -> pl.Expr:
+    word = text.str.to_lowercase()
+    number = text.cast(pl.Float64, strict=False)
+    return (
+        pl.when(word.is_in(_TRUE_TEXTS) | (number == 1))
+        .then(1)
+        .when(word.is_in(_FALSE_TEXTS) | number.is_finite())
+        .then(0)
     )
 
 
-def parse_times(frame: pl.DataFrame, table: str, log: ExclusionLog, *columns: str) -> pl.DataFrame:
-    """Parse columns as times or dates; empty cells become null.
+def _parse_times(text: pl.Expr) -> pl.Expr:
+    parts = text.str.extract_groups(_TIME).struct
+    day, fraction = parts.field("1"), parts.field("5").fill_null("")
+    clock = [parts.field(str(group)).fill_null("00") for group in (2, 3, 4)]
+    canonical = pl.format("{} {}:{}:{}{}", day, *clock, fraction)
+    return canonical.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
 
-    Args:
-        frame: rows with their number in the file in the column ``row``.
-        table: name of the raw table.
-        log: receives rows with a time that cannot be read as defects of the rule ``date``.
-        columns: names of the columns.
-    """
-    for column in columns:
-        if frame.schema[column] != pl.String():
-            frame = frame.with_columns(pl.col(column).cast(pl.Datetime("us")))
-            continue
-        text = pl.col(column)
-        time = text.str.to_datetime("%Y-%m-%d %H:%M:%S", time_unit="us", strict=False, cache=False)
-        frame = frame.with_columns(time.alias("_parsed"))
-        is_unread = pl.col("_parsed").is_null() & (text != "")
-        unread = frame.filter(is_unread)
-        if unread.height:
-            date = text.str.to_datetime("%Y-%m-%d", time_unit="us", strict=False)
-            if unread.select(date).to_series().null_count() < unread.height:
-                frame = frame.with_columns(pl.coalesce("_parsed", date).alias("_parsed"))
-            frame = log.reject(frame, is_unread, table, column, "date")
-        frame = frame.drop(column).rename({"_parsed": column})
-    return frame
+
+_PARSERS: dict[CellKind, Callable[[pl.Expr], pl.Expr]] = {
+    CellKind.id: _parse_ids,
+    CellKind.number: _parse_number,
+    CellKind.flag: _parse_flags,
+    CellKind.time: _parse_times,
+    CellKind.day: _parse_times,
+}
+"""From text without spaces around it to values."""
+
+
+def find_type_problem(dtype: pl.DataType, kind: CellKind, time_zone: str | None) -> str | None:
+    """What a Parquet column of this type lacks to be of the kind; None if it can be read."""
+    if dtype in (pl.String, pl.Binary, pl.Categorical, pl.Enum, pl.Null):
+        return None
+    if kind in (CellKind.time, CellKind.day):
+        if isinstance(dtype, pl.Datetime):
+            return None if dtype.time_zone is None or time_zone else "times without a time zone"
+        is_date = kind is CellKind.day and dtype == pl.Date
+        return None if is_date else "times"
+    if kind is CellKind.flag and dtype == pl.Boolean:
+        return None
+    return None if dtype.is_numeric() else "text" if kind is CellKind.text else "numbers"

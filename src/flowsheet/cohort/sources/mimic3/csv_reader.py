@@ -19,6 +19,7 @@ import pyarrow as pa
 from isal.isal_zlib import _GzipReader
 
 from flowsheet.cohort.sources.mimic3.files import split_header
+from flowsheet.errors import CheckFailed
 
 _BLOCK_BYTES = 4 << 20
 """Bytes of CSV that are parsed at once."""
@@ -51,12 +52,18 @@ class BufferPool:
         self._free.put(buffer)
 
 
-def parse_blocks(path: Path, parse: Callable[[list[str], pa.Buffer], Parsed]) -> Iterator[Parsed]:
+def parse_blocks(
+    path: Path, max_line_bytes: int, parse: Callable[[list[str], pa.Buffer], Parsed]
+) -> Iterator[Parsed]:
     """Parse the blocks of a CSV file, plain or gzipped, and yield the results in the file's order.
 
     Args:
         path: the file; its name ends in .gz where it is compressed.
+        max_line_bytes: a longer line is refused before it is in memory.
         parse: receives the names of the columns and a block of whole lines, in a thread of its own.
+
+    Raises:
+        CheckFailed: a line is too long.
     """
     buffers = BufferPool(_MAX_BUFFERS, _BLOCK_BYTES)
     results: queue.Queue[Future[Parsed] | None] = queue.Queue(_MAX_PENDING)
@@ -71,8 +78,8 @@ def parse_blocks(path: Path, parse: Callable[[list[str], pa.Buffer], Parsed]) ->
     def decompress() -> None:
         try:
             with _open_decompressed(path) as stream:
-                names = split_header(stream.readline())
-                for buffer, size in split_lines(stream, buffers):
+                names = split_header(stream.readline(max_line_bytes))
+                for buffer, size in split_lines(stream, buffers, max_line_bytes, path):
                     if is_stopped.is_set():
                         return
                     results.put(parsers.submit(parse_and_release, names, buffer, size))
@@ -95,14 +102,32 @@ def parse_blocks(path: Path, parse: Callable[[list[str], pa.Buffer], Parsed]) ->
                     results.get(timeout=0.05)
 
 
-def split_lines(stream: io.BufferedReader, buffers: BufferPool) -> Iterator[tuple[bytearray, int]]:
+def split_lines(
+    stream: io.BufferedReader, buffers: BufferPool, max_line_bytes: int, path: Path
+) -> Iterator[tuple[bytearray, int]]:
     """Yield buffers filled with whole lines of the stream, and the number of bytes used in each.
 
     A line break inside quotes ends its row too early: no table that is read here has one.
+
+    Args:
+        stream: the text behind the header.
+        buffers: where the lines are put.
+        max_line_bytes: the longest line.
+        path: the file, for the message.
+
+    Raises:
+        CheckFailed: a line is longer.
     """
     rest = b""
     is_at_end = False
+    n_bytes = 0
     while not is_at_end:
+        if len(rest) > max_line_bytes:
+            raise CheckFailed(
+                f"a line is longer than {max_line_bytes:,} bytes",
+                where=f"{path}, behind byte {n_bytes:,}",
+                todo="copy the file again, or raise cohort.options.max_line_mb",
+            )
         buffer = buffers.get()
         if 2 * len(rest) > len(buffer):  # a line as long as the buffer
             buffer = bytearray(4 * len(rest))
@@ -111,6 +136,7 @@ def split_lines(stream: io.BufferedReader, buffers: BufferPool) -> Iterator[tupl
         is_at_end = size < len(buffer)
         end = size if is_at_end else buffer.rfind(b"\n") + 1
         rest = bytes(buffer[end:size])
+        n_bytes += end
         is_blank_end = is_at_end and not buffer[:end].strip()
         if end and not is_blank_end:
             yield buffer, end

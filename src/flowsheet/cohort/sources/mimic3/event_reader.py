@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.event_values import convert_values
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
@@ -42,8 +41,8 @@ class EventReader:
 
     def read_chartevents(self, table: RawTable) -> None:
         """Read CHARTEVENTS."""
-        for rows in self._stream(table, "charttime", "storetime"):
-            is_error = _is_flagged("error", rows)
+        for rows in self._stream(table):
+            is_error = pl.col("error") == 1
             valid = self.log.exclude(rows, is_error, "chartevents: charted in error")
             is_copy = pl.col("itemid").is_in(load_copies()["itemid"].implode())
             valid = valid.filter(~is_copy | pl.col("storetime").is_not_null())
@@ -58,20 +57,20 @@ class EventReader:
         if self.options.lab_delay_hours is not None:
             hours = self.options.lab_delay_hours
             delays = delays.with_columns(delay=pl.duration(seconds=round(hours * 3600)))
-        for rows in self._stream(table, "charttime"):
+        for rows in self._stream(table):
             delayed = rows.join(delays, on="itemid", maintain_order="left")
             self._add(table, delayed, pl.col("charttime") + pl.col("delay"), "valuenum")
 
     def read_outputevents(self, table: RawTable) -> None:
         """Read OUTPUTEVENTS."""
-        for rows in self._stream(table, "charttime", "storetime"):
-            is_error = _is_flagged("iserror", rows)
+        for rows in self._stream(table):
+            is_error = pl.col("iserror") == 1
             valid = self.log.exclude(rows, is_error, "outputevents: charted in error")
             self._add(table, valid, pl.max_horizontal("charttime", "storetime"), "value")
 
     def read_procedureevents(self, table: RawTable) -> None:
         """Read PROCEDUREEVENTS_MV: 1 during a procedure, 0 at its end and at an extubation."""
-        for rows in self._stream(table, "starttime", "endtime", "storetime"):
+        for rows in self._stream(table):
             is_rewritten = pl.col("statusdescription").str.to_lowercase() == "rewritten"
             valid = self.log.exclude(rows, is_rewritten, "procedureevents_mv: rewritten")
             matched = self.matcher.match(valid, table.name, "starttime", self.log)
@@ -79,15 +78,10 @@ class EventReader:
             events = _make_procedure_events(procedures)
             self.spill.add("events", events.select(EVENT_COLUMNS))
 
-    def _stream(self, table: RawTable, *times: str) -> Iterator[pl.DataFrame]:
-        """Frames of the rows whose item is mapped, with ids and ``times`` parsed."""
-        ids = ["subject_id", "itemid"]
-        if "icustay_id" in table.columns:
-            ids.append("icustay_id")
+    def _stream(self, table: RawTable) -> Iterator[pl.DataFrame]:
+        """Frames of the rows whose item is mapped."""
         row_filter = RowFilter("itemid", load_table_items(table.name)["itemid"].unique())
-        for rows in stream_table(table, self.log, row_filter):
-            yield parse_times(parse_integers(rows, *ids), table.name, self.log, *times)
-        self.log.unmapped_items(table.name, row_filter.n_other, row_filter.invalid)
+        return stream_table(table, self.log, row_filter)
 
     def _add(
         self, table: RawTable, rows: pl.DataFrame, known_at: pl.Expr, number_column: str
@@ -118,10 +112,3 @@ def _make_procedure_events(procedures: pl.DataFrame) -> pl.DataFrame:
     off_time = pl.when(is_interval).then(end).otherwise(start)
     off = procedures.with_columns(time=off_time, value=0.0)
     return pl.concat([on, off]).with_columns(known_at=pl.max_horizontal("time", "storetime"))
-
-
-def _is_flagged(column: str, rows: pl.DataFrame) -> pl.Expr:
-    """Whether a flag is 1, as a number or as text."""
-    if rows.schema[column].is_numeric():
-        return pl.col(column) == 1
-    return pl.col(column).cast(pl.String).str.strip_chars().is_in(["1", "1.0"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.sources.mimic3.cells import parse_numbers
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.item_map import (
     index_codes,
@@ -27,21 +26,19 @@ def convert_values(
     """Give each row its item's code and its value in the catalogue's unit.
 
     Args:
-        rows: stay, time, known_at, itemid and the value's columns; ``row`` for defects. Rows with
-            a column ``code`` keep their codes.
+        rows: stay, time, known_at, itemid and the value's columns. Rows with a column ``code`` keep
+            their codes.
         table: name of the raw table.
         number_column: the column with the number: valuenum, value or amount.
-        log: receives rows without a plausible value, and cells of valuenum that are no number.
+        log: receives rows without a plausible value.
 
     Returns:
         (stay, time, known_at, code, low, high, value). An item that the catalogue maps twice gives
         two rows.
     """
-    is_numeric = rows.schema[number_column].is_numeric()
-    rows = parse_numbers(rows.with_columns(_number=pl.col(number_column)), "_number")
-    if number_column == "valuenum" and not is_numeric:
-        is_unread = pl.col("_number").is_null() & (pl.col(number_column) != "")
-        rows = log.reject(rows, is_unread, table, number_column, "number")
+    rows = rows.with_columns(_number=pl.col(number_column))
+    if number_column == "value":
+        rows = rows.with_columns(pl.col("value").cast(pl.String))
     if "code" not in rows.columns:
         rows = _add_codes(rows, table)
     values = rows["_number"].round(6)

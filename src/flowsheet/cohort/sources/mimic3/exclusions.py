@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from flowsheet.cohort.sources.base import DEFECTS
+from flowsheet.cohort.sources.mimic3.cells import TIME_HINT
 from flowsheet.errors import CheckFailed
 
 MAX_DEFECTS = 200_000
@@ -15,22 +16,16 @@ MAX_DEFECTS = 200_000
 
 RULES = (
     "fields",
-    "itemid",
+    "encoding",
+    "id",
     "date",
     "number",
+    "flag",
     "unknown_stay",
     "discharge_before_admission",
     "duplicate_key",
 )
 """Names of the rules that a defect may break."""
-
-CONTRACT_TABLES = {
-    **dict.fromkeys(("icustays", "admissions", "patients", "services"), "stays"),
-    **dict.fromkeys(("chartevents", "labevents", "outputevents", "procedureevents_mv"), "events"),
-    **dict.fromkeys(("inputevents_cv", "inputevents_mv", "prescriptions"), "treatments"),
-    "microbiologyevents": "treatments",
-}
-"""The contract's table that the rows of a raw table belong to."""
 
 
 class ExclusionLog:
@@ -43,6 +38,9 @@ class ExclusionLog:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         """Excluded rows by reason."""
+        self.rows_read: Counter[str] = Counter()
+        """Rows of each raw table that are looked at: those of mapped items, and defective ones."""
+        self._files: dict[str, list[tuple[int, str]]] = {}
         self._defects: list[pl.DataFrame] = []
         self._defect_counts: Counter[tuple[str, str]] = Counter()
 
@@ -66,25 +64,28 @@ class ExclusionLog:
             self.counts[name] += n
         return rows.filter(~mask)
 
-    def unmapped_items(self, table: str, n_rows: int, invalid_ids: dict[str, int]) -> None:
-        """Log rows of items that the catalogue does not map.
+    def open_file(self, table: str, file: str, n_rows_before: int) -> None:
+        """Note that the rows after the first ``n_rows_before`` of a table are in this file."""
+        self._files.setdefault(table, []).append((n_rows_before, file))
+
+    def unmapped_items(self, table: str, n_rows: int) -> None:
+        """Count rows with a valid item id that the catalogue does not map."""
+        if n_rows:
+            self.counts[f"{table}: items that the catalogue does not map"] += n_rows
+
+    def wrong_cells(self, table: str, cells: pl.DataFrame) -> None:
+        """Log rows with a cell that cannot be parsed.
 
         Args:
             table: name of the raw table.
-            n_rows: rows with a valid item id that the catalogue does not map.
-            invalid_ids: rows by item id, for ids that are not positive integers; these are defects.
+            cells: (row, column, rule, value), one for each row.
+
+        Raises:
+            CheckFailed: more than ``MAX_DEFECTS`` rows of the table break a rule.
         """
-        if n_rows:
-            self.counts[f"{table}: items that the catalogue does not map"] += n_rows
-        for item_id, n in sorted(invalid_ids.items()):
-            defect = {
-                "table": CONTRACT_TABLES[table],
-                "key": f"{table.upper()}, {n:,} rows",
-                "column": "itemid",
-                "rule": "itemid",
-                "value": item_id[:60],
-            }
-            self._add_defects(table, "itemid", pl.DataFrame([defect], schema=DEFECTS))
+        for part in cells.partition_by("rule", maintain_order=True):
+            defects = part.with_columns(table=pl.lit(table), key=self._make_key(table))
+            self._add_defects(table, part["rule"][0], defects.select(list(DEFECTS)))
 
     def reject(
         self, rows: pl.DataFrame, is_defective: pl.Expr, table: str, column: str, rule: str
@@ -105,8 +106,8 @@ class ExclusionLog:
         if not mask.any():
             return rows
         defects = rows.filter(mask).select(
-            table=pl.lit(CONTRACT_TABLES[table]),
-            key=pl.format("{} row {} (line {})", pl.lit(table.upper()), "row", pl.col("row") + 1),
+            table=pl.lit(table),
+            key=self._make_key(table),
             column=pl.lit(column),
             rule=pl.lit(rule),
             value=pl.col(column).cast(pl.String).str.strip_suffix(".000000").str.slice(0, 60),
@@ -114,31 +115,42 @@ class ExclusionLog:
         self._add_defects(table, rule, defects)
         return rows.filter(~mask)
 
-    def malformed_row(self, table: str, file: str, number: int, row: Any) -> None:
-        """Log a row with too many or too few fields.
+    def malformed_rows(self, table: str, rows: list[tuple[int, Any]]) -> None:
+        """Log rows with too many or too few fields.
 
         Args:
             table: name of the raw table.
-            file: name of the file, for the message.
-            number: the row's number in the file, counted from 1.
-            row: the ``pyarrow.csv.InvalidRow``.
+            rows: the row's number in the table, counted from 1, and the ``pyarrow.csv.InvalidRow``.
 
         Raises:
             CheckFailed: more than ``MAX_DEFECTS`` rows of the table are malformed.
         """
-        defect = {
-            "table": CONTRACT_TABLES[table],
-            "key": f"{file} row {number} (line {number + 1})",
-            "column": None,
-            "rule": "fields",
-            "value": f"{row.actual_columns} fields, not {row.expected_columns}",
-        }
-        self._add_defects(table, "fields", pl.DataFrame([defect], schema=DEFECTS))
+        cells = [
+            {
+                "row": number,
+                "rule": "fields",
+                "value": f"{row.actual_columns} fields, not {row.expected_columns}",
+            }
+            for number, row in rows
+        ]
+        schema = {"row": pl.Int64(), **DEFECTS}
+        self.wrong_cells(table, pl.DataFrame(cells, schema=schema).drop("table", "key"))
 
     def defects(self) -> pl.DataFrame:
         """All defects, in an order that does not depend on the threads that found them."""
         defects = pl.concat([pl.DataFrame(schema=DEFECTS), *self._defects])
         return defects.sort(list(DEFECTS), nulls_last=True)
+
+    def _make_key(self, table: str) -> pl.Expr:
+        """The file of a row, and its number there."""
+        key = pl.lit(None, pl.String())
+        for n_before, file in self._files.get(table, [(0, table.upper())]):
+            number = pl.col("row") - n_before
+            is_csv = not file.lower().endswith(".parquet")
+            line = pl.format(" (line {})", number + 1) if is_csv else pl.lit("")
+            place = pl.format("{} row {}{}", pl.lit(file), number, line)
+            key = pl.when(number > 0).then(place).otherwise(key)
+        return key
 
     def _add_defects(self, table: str, rule: str, defects: pl.DataFrame) -> None:
         self._defects.append(defects.cast(pl.Schema(DEFECTS)))
@@ -148,7 +160,9 @@ class ExclusionLog:
             raise CheckFailed(
                 f"{table.upper()}: more than {MAX_DEFECTS:,} rows break the rule {rule!r}",
                 where=f"{first['key']}, {first['column'] or ''} {first['value'] or ''}",
-                todo="fix the table, or copy it again",
+                todo=f"fix the table, or copy it again; {TIME_HINT}"
+                if rule == "date"
+                else "fix the table, or copy it again",
             )
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
+import polars as pl
 import pyarrow.parquet as pq
 
-from flowsheet.errors import CheckFailed, first_line
+from flowsheet.cohort.record_files import find_table_files, report_unreadable
+from flowsheet.cohort.sources.mimic3.cells import CellKind, cell_kind, find_type_problem
+from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import file_digest
 
 _COLUMNS = {
@@ -57,14 +57,14 @@ OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
 """Columns that are read where a file has them; MIMIC-III's own files do."""
 
 _SUFFIXES = (".csv.gz", ".csv", ".parquet")
+_MAX_HEADER_BYTES = 1 << 16
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 @dataclass(frozen=True)
-class RawTable:
-    """One raw table on disk."""
+class RawFile:
+    """One file of a raw table."""
 
-    name: str
     path: Path
     columns: dict[str, str]
     """The needed columns: the lower-case name, and the name as the file spells it."""
@@ -75,11 +75,38 @@ class RawTable:
         return self.path.suffix.lower() == ".parquet"
 
 
-def find_tables(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
+@dataclass(frozen=True)
+class RawTable:
+    """One raw table on disk, in one file or in several that are read one after the other."""
+
+    name: str
+    files: tuple[RawFile, ...]
+    time_zone: str | None = None
+    """The zone to whose local time zoned times are converted."""
+    max_line_bytes: int = 8 << 20
+    """A longer line of a CSV file is refused."""
+
+    @property
+    def kinds(self) -> dict[str, CellKind]:
+        """The columns that are read, and what each contains."""
+        columns = (*TABLES[self.name], *OPTIONAL_COLUMNS.get(self.name, ()))
+        return {column: cell_kind(self.name, column) for column in columns}
+
+
+def find_tables(
+    folder: Path, names: tuple[str, ...], time_zone: str | None, max_line_bytes: int
+) -> dict[str, RawTable]:
     """Find the files of the tables, and check that they have all needed columns.
 
+    Args:
+        folder: the folder with the tables.
+        names: the tables to find.
+        time_zone: the zone to whose local time zoned times are converted; None: they are refused.
+        max_line_bytes: a longer line of a CSV file is refused.
+
     Raises:
-        CheckFailed: a table or a column is missing, or there are two files of one table.
+        CheckFailed: a table or a column is missing, a Parquet column has a wrong type, or there are
+            two files of one table.
     """
     if not folder.is_dir():
         raise CheckFailed(
@@ -87,32 +114,45 @@ def find_tables(folder: Path, names: tuple[str, ...]) -> dict[str, RawTable]:
             where=str(folder),
             todo="set cohort.path to the folder with the CSV or Parquet files",
         )
-    files = _group_files(folder)
-    missing = [name.upper() for name in names if name not in files]
+    paths = {name: find_table_files(folder, name, _SUFFIXES) for name in names}
+    missing = [name.upper() for name in names if not paths[name]]
     if missing:
         todo = f"add {missing[0]}.csv, {missing[0]}.csv.gz or {missing[0]}.parquet to the folder"
         raise CheckFailed(f"tables are missing: {', '.join(missing)}", where=str(folder), todo=todo)
-    for name in names:
-        if len(files[name]) > 1:
-            duplicates = " and ".join(file.name for file in files[name])
-            raise CheckFailed(
-                f"two files have the table {name.upper()}: {duplicates}",
-                where=str(folder),
-                todo="keep one of them",
-            )
     return {
-        name: RawTable(name, files[name][0], _find_columns(name, files[name][0])) for name in names
+        name: RawTable(
+            name,
+            tuple(_open_file(name, path, time_zone) for path in paths[name]),
+            time_zone,
+            max_line_bytes,
+        )
+        for name in names
     }
 
 
-def _group_files(folder: Path) -> dict[str, list[Path]]:
-    files: dict[str, list[Path]] = {}
-    for file in sorted(folder.iterdir()):
-        for suffix in _SUFFIXES:
-            if file.name.lower().endswith(suffix):
-                files.setdefault(file.name.lower().removesuffix(suffix), []).append(file)
-                break
-    return files
+def _open_file(table: str, path: Path, time_zone: str | None) -> RawFile:
+    file = RawFile(path, _find_columns(table, path))
+    if file.is_parquet:
+        _check_types(table, file, time_zone)
+    return file
+
+
+def _check_types(table: str, file: RawFile, time_zone: str | None) -> None:
+    """Refuse a Parquet column of a type that would have to be guessed at."""
+    with report_unreadable(file.path):
+        frame = pl.from_arrow(pq.read_schema(file.path).empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    for column, spelling in file.columns.items():
+        dtype = frame.schema[spelling]
+        expected = find_type_problem(dtype, cell_kind(table, column), time_zone)
+        if expected:
+            is_zoned = bool(getattr(dtype, "time_zone", None))
+            zone = "set cohort.options.time_zone to the hospital's, such as America/New_York, or "
+            raise CheckFailed(
+                f"the column {spelling!r} contains {dtype}, not {expected}",
+                where=str(file.path),
+                todo=f"{zone if is_zoned else ''}write it with that type",
+            )
 
 
 def _find_columns(name: str, path: Path) -> dict[str, str]:
@@ -137,14 +177,24 @@ def _advise_on_columns(header: list[str]) -> str:
 
 
 def read_header(path: Path) -> list[str]:
-    """The names of a file's columns, as it spells them."""
+    """The names of a file's columns, as it spells them.
+
+    Raises:
+        CheckFailed: the file cannot be read, is empty, or its encoding or line ends are unknown.
+    """
     if path.suffix.lower() == ".parquet":
-        with raise_as_check_failed(path):
+        with report_unreadable(path):
             return list(pq.read_schema(path).names)
-    with raise_as_check_failed(path), path.open("rb") as file, ExitStack() as stack:
+    with report_unreadable(path), path.open("rb") as file, ExitStack() as stack:
         is_gzip = path.suffix.lower() == ".gz"
         stream = stack.enter_context(gzip.open(file)) if is_gzip else file
-        line = stream.readline(1 << 16)
+        line = stream.readline(_MAX_HEADER_BYTES)
+    if b"\0" in line:
+        todo = "write it as UTF-8; it seems to be UTF-16"
+        raise CheckFailed("the file is not UTF-8 text", where=str(path), todo=todo)
+    if b"\r" in line.rstrip(b"\r\n") or len(line) == _MAX_HEADER_BYTES:
+        what = "the first line does not end: the file has carriage returns alone as line ends"
+        raise CheckFailed(what, where=str(path), todo="write it with line feeds as line ends")
     names = split_header(line)
     if not any(names):
         raise CheckFailed("the file is empty", where=str(path), todo="copy it again")
@@ -157,39 +207,15 @@ def split_header(line: bytes) -> list[str]:
     return [cell.strip().strip('"') for cell in cells]
 
 
-_READ_ERRORS = (pa.ArrowException, EOFError, gzip.BadGzipFile, zlib.error, OSError, UnicodeError)
-
-
-@contextmanager
-def raise_as_check_failed(path: Path) -> Iterator[None]:
-    """Turn errors on reading the file into one that names the file.
-
-    Raises:
-        CheckFailed: the file ends early, or cannot be read.
-    """
-    try:
-        yield
-    except _READ_ERRORS as error:
-        reason = first_line(error)
-        is_early_end = isinstance(error, EOFError) or "end-of-stream" in reason or "EOF" in reason
-        what = (
-            "the file ends early (it is incomplete)"
-            if is_early_end
-            else f"the file cannot be read: {reason}"
-        )
-        raise CheckFailed(
-            what, where=str(path), todo="copy it again and compare its checksum"
-        ) from error
-
-
 def digest_tables(tables: dict[str, RawTable]) -> str:
     """sha256 over the names and the contents of the files; two files are read at a time."""
+    files = [(name, file.path) for name in sorted(tables) for file in tables[name].files]
 
-    def digest_table(table: RawTable) -> str:
-        with raise_as_check_failed(table.path):
-            return file_digest(table.path)
+    def digest_file(path: Path) -> str:
+        with report_unreadable(path):
+            return file_digest(path)
 
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
-        digests = dict(zip(tables, pool.map(digest_table, tables.values()), strict=True))
-    lines = "".join(f"{name} {digests[name]}\n" for name in sorted(digests))
-    return hashlib.sha256(lines.encode()).hexdigest()
+        digests = list(pool.map(digest_file, [path for _, path in files]))
+    lines = (f"{name} {digest}\n" for (name, _), digest in zip(files, digests, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

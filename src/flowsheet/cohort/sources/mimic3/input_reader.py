@@ -13,7 +13,6 @@ from functools import lru_cache
 import polars as pl
 
 from flowsheet.cohort.sources.mimic3.antibiotics import GIVEN, list_anti_infectives
-from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_numbers, parse_times
 from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
 from flowsheet.cohort.sources.mimic3.event_values import convert_values
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
@@ -26,7 +25,6 @@ from flowsheet.cohort.spill import Spill
 _SINGLE_DOSE_CATEGORIES = ("drug push", "bolus", "non iv meds")
 """MetaVision's order categories of single doses."""
 _STOP_WORDS = ("stopped", "d/c'd")
-_IDS = ("subject_id", "hadm_id", "icustay_id", "itemid")
 _COLUMNS = ["stay", "code", "storetime", "amount", "amountuom", "rate", "rateuom"]
 
 
@@ -48,10 +46,9 @@ class InputReader:
 
     def read_metavision(self, table: RawTable) -> None:
         """Read INPUTEVENTS_MV."""
-        for rows in self._stream(table, "starttime", "endtime", "storetime"):
-            inputs = parse_numbers(rows, "amount", "rate", "patientweight")
+        for rows in self._stream(table):
             is_rewritten = pl.col("statusdescription").str.to_lowercase() == "rewritten"
-            inputs = self.log.exclude(inputs, is_rewritten, "inputevents_mv: rewritten")
+            inputs = self.log.exclude(rows, is_rewritten, "inputevents_mv: rewritten")
             inputs = inputs.with_columns(pl.coalesce("endtime", "starttime"))
             ends_too_early = pl.col("endtime") < pl.col("starttime")
             reason = "inputevents_mv: ends before it starts"
@@ -68,10 +65,9 @@ class InputReader:
 
     def read_carevue(self, table: RawTable) -> None:
         """Read INPUTEVENTS_CV."""
-        for rows in self._stream(table, "charttime", "storetime"):
-            inputs = parse_numbers(rows, "amount", "rate")
-            self._add_antibiotics(inputs, table.name, "charttime", pl.col("charttime"))
-            inputs = self.matcher.match(inputs, table.name, "charttime", self.log)
+        for rows in self._stream(table):
+            self._add_antibiotics(rows, table.name, "charttime", pl.col("charttime"))
+            inputs = self.matcher.match(rows, table.name, "charttime", self.log)
             inputs = self._add_events(inputs, table.name, "charttime")
             is_stop = pl.col("stopped").cast(pl.String).str.to_lowercase().is_in(_STOP_WORDS)
             self.spill.add("carevue", inputs.select(*_COLUMNS, "charttime", is_stop=is_stop))
@@ -105,8 +101,6 @@ class InputReader:
         """
         is_given = (pl.col("amount").fill_null(0) > 0) | (pl.col("rate").fill_null(0) > 0)
         rows = inputs.filter(is_given).join(_load_anti_infectives(), on="code")
-        if "hadm_id" not in rows.columns:
-            rows = rows.with_columns(hadm_id=pl.lit(None, pl.Int64))
         of_stay = self.admissions.rename({"hadm_id": "_hadm_id"})
         rows = rows.join(of_stay, on="icustay_id", how="left", maintain_order="left")
         rows = rows.with_columns(hadm_id=pl.coalesce("_hadm_id", "hadm_id"))
@@ -121,18 +115,15 @@ class InputReader:
         )
         self.given.append(given.cast(pl.Schema(GIVEN)))
 
-    def _stream(self, table: RawTable, *times: str) -> Iterator[pl.DataFrame]:
-        """Frames of the rows whose item is mapped, with ids, ``times`` and units parsed."""
+    def _stream(self, table: RawTable) -> Iterator[pl.DataFrame]:
+        """Frames of the rows whose item is mapped, with their code and the units' spelling."""
         table_items = load_table_items(table.name)
         row_filter = RowFilter("itemid", table_items["itemid"].unique())
         in_grams = pl.col("convert") == "grams"
         for rows in stream_table(table, self.log, row_filter):
-            ids = [column for column in _IDS if column in rows.columns]
-            inputs = parse_times(parse_integers(rows, *ids), table.name, self.log, *times)
-            inputs = inputs.join(table_items, on="itemid", maintain_order="left")
+            inputs = rows.join(table_items, on="itemid", maintain_order="left")
             amount_unit = pl.when(in_grams).then(pl.lit("g")).otherwise(spell_unit("amountuom"))
             yield inputs.with_columns(amount_unit.alias("amountuom"), spell_unit("rateuom"))
-        self.log.unmapped_items(table.name, row_filter.n_other, row_filter.invalid)
 
 
 @lru_cache(maxsize=1)

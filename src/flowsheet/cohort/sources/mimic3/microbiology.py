@@ -6,7 +6,6 @@ import polars as pl
 
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3 import CULTURES
-from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY
@@ -25,9 +24,7 @@ def read_cultures(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl
     """Read the cultures of some hospital admissions: one row per specimen and time, sorted."""
     frames = [pl.DataFrame(schema=_CULTURES_BY_ADMISSION)]
     for rows in stream_table(table, log):
-        cultures = parse_integers(rows, "hadm_id")
-        cultures = cultures.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
-        cultures = parse_times(cultures, table.name, log, "chartdate", "charttime")
+        cultures = rows.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
         has_date_only = pl.col("charttime").is_null()
         time = pl.coalesce("charttime", "chartdate")
         cultures = cultures.select(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.sepsis3 import Sepsis3Options
+from flowsheet.cohort.time_zones import check_time_zone
 from flowsheet.config import FrozenModel
 
 Tolerance = Annotated[float, Field(ge=0, le=TOLERANCE_HOURS)]
@@ -52,8 +53,18 @@ class Mimic3Options(FrozenModel):
     """A rate charted in CareVue lasts until the next one is charted, at most this long."""
     default_weight_kg: Annotated[float, Field(gt=0, le=300)] = 80.0
     """For doses per kg while no weight is known; the default is mimic-code's."""
+    time_zone: str | None = None
+    """The hospital's time zone, such as America/New_York: zoned times of Parquet files become its
+    local time. Without it they are refused."""
+    max_line_mb: Annotated[float, Field(gt=0, le=1_000)] = 8.0
+    """A line of a CSV file that is longer, in megabytes, is refused."""
     stays_per_batch: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """Stays that are processed at once; memory grows with it."""
 
     sepsis3: Sepsis3Options = Sepsis3Options()
     """How sepsis is defined; docs/sepsis3.md."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str | None) -> str | None:
+        return check_time_zone(name)

@@ -12,7 +12,6 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME, TREATMENTS
-from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.item_map import load_items
@@ -79,13 +78,11 @@ def read_orders(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl.D
     routes = catalogue.mimic3_routes()
     frames = [pl.DataFrame(schema=_ORDERS)]
     for rows in stream_table(table, log):
-        orders = parse_integers(rows, "hadm_id")
-        orders = orders.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
+        orders = rows.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
         orders = orders.with_columns(drug_names.find(orders["drug"]).alias("drug"))
         is_unmapped = pl.col("drug").is_null()
         reason = "prescriptions: drugs that the catalogue does not map"
         orders = log.exclude(orders, is_unmapped, reason)
-        orders = parse_times(orders, table.name, log, "startdate", "enddate")
         has_no_start = pl.col("startdate").is_null()
         orders = log.exclude(orders, has_no_start, "prescriptions: without a first day")
         first = pl.col("startdate").dt.truncate("1d")

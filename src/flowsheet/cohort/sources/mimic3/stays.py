@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import to_contract
-from flowsheet.cohort.sources.mimic3.cells import parse_integers, parse_times
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.files import OPTIONAL_COLUMNS, RawTable
+from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
-from flowsheet.cohort.sources.mimic3.table_reader import stream_table
+from flowsheet.cohort.sources.mimic3.table_reader import read_table
 from flowsheet.typing import Ints
 
 _MAX_TRUE_AGE = 150.0
@@ -78,47 +76,18 @@ def _end_at_death(stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def _read_icu_stays(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
-    ids = ("subject_id", "hadm_id", "icustay_id")
-    rows = _read_table(table, log, ids, ("intime", "outtime"))
-    return _reject_duplicates(rows, "icustays", "icustay_id", log)
+    return _reject_duplicates(read_table(table, log), "icustays", "icustay_id", log)
 
 
 def _read_admissions(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
-    times = ("admittime", "dischtime", "edregtime", "deathtime")
-    rows = _read_table(table, log, ("subject_id", "hadm_id", "hospital_expire_flag"), times)
+    rows = read_table(table, log)
     ends_too_early = pl.col("dischtime") < pl.col("admittime")
     rows = log.reject(rows, ends_too_early, "admissions", "dischtime", "discharge_before_admission")
     return _reject_duplicates(rows, "admissions", "hadm_id", log)
 
 
 def _read_patients(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
-    rows = _read_table(table, log, ("subject_id",), ("dob",))
-    return _reject_duplicates(rows, "patients", "subject_id", log)
-
-
-def _read_table(
-    table: RawTable, log: ExclusionLog, ids: tuple[str, ...], times: tuple[str, ...]
-) -> pl.DataFrame:
-    """Read a whole table.
-
-    Args:
-        table: a small table.
-        log: receives the defects.
-        ids: columns that are parsed as integers.
-        times: columns that are parsed as times.
-    """
-    optional = [c for c in OPTIONAL_COLUMNS.get(table.name, ()) if c not in table.columns]
-    empty = [pl.lit("").alias(column) for column in optional]
-    frames = [
-        parse_times(parse_integers(frame.with_columns(empty), *ids), table.name, log, *times)
-        for frame in stream_table(table, log)
-    ]
-    if not frames:
-        schema: dict[str, Any] = dict.fromkeys((*table.columns, *optional), pl.String())
-        schema |= dict.fromkeys((*ids, "row"), pl.Int64())
-        schema |= dict.fromkeys(times, pl.Datetime("us"))
-        return pl.DataFrame(schema=schema)
-    return pl.concat(frames)
+    return _reject_duplicates(read_table(table, log), "patients", "subject_id", log)
 
 
 def _reject_duplicates(rows: pl.DataFrame, table: str, key: str, log: ExclusionLog) -> pl.DataFrame:
@@ -174,7 +143,7 @@ def _find_first_services(stays: pl.DataFrame, table: RawTable, log: ExclusionLog
 
     It is the last one before the stay's start, else the first one after it.
     """
-    services = _read_table(table, log, ("hadm_id",), ("transfertime",)).drop("row")
+    services = read_table(table, log).drop("row")
     pairs = stays.select("icustay_id", "hadm_id", "intime").join(services, on="hadm_id")
     is_later = pl.col("transfertime") > pl.col("intime")
     distance = (pl.col("intime") - pl.col("transfertime")).abs()

@@ -1,38 +1,46 @@
 """One streaming pass over a raw table, CSV or Parquet.
 
-Rows of unmapped items are dropped while the blocks are parsed. Numbers and times are
-parsed as such; a block with a cell of another type is parsed as text, so that one wrong
-cell costs its row and not the table.
+Rows of unmapped items are dropped while the blocks are parsed, and each cell is parsed by the rule
+of its kind (``cells.py``), so that one wrong cell costs its row and not the table.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from flowsheet.cohort.record_files import report_unreadable
+from flowsheet.cohort.sources.mimic3.cells import (
+    CELL_DEFECTS,
+    CELL_TYPES,
+    EMPTY_TEXTS,
+    TIME_HINT,
+    CellKind,
+    parse_cells,
+)
 from flowsheet.cohort.sources.mimic3.csv_reader import parse_blocks
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.files import RawTable, raise_as_check_failed
-from flowsheet.typing import Bools, Ints
+from flowsheet.cohort.sources.mimic3.files import RawFile, RawTable
+from flowsheet.errors import CheckFailed
+from flowsheet.typing import Bools
 
-_COLUMN_TYPES: dict[str, pa.DataType] = {
-    **dict.fromkeys(
-        ("subject_id", "hadm_id", "icustay_id", "itemid", "error", "iserror"), pa.int64()
-    ),
-    **dict.fromkeys(("charttime", "storetime", "starttime", "endtime"), pa.timestamp("us")),
-    **dict.fromkeys(("valuenum", "amount", "rate"), pa.float64()),
+_ARROW_TYPES: dict[CellKind, pa.DataType] = {
+    CellKind.id: pa.int64(),
+    CellKind.flag: pa.int64(),
+    CellKind.number: pa.float64(),
+    CellKind.time: pa.timestamp("us"),
+    CellKind.day: pa.timestamp("us"),
+    CellKind.text: pa.string(),
 }
-"""Types of the columns that are not text, as long as every cell of a block has its type."""
+"""The types as which Arrow parses a block, as long as every cell has its usual form."""
 
 _FRAME_ROWS = 250_000
 """Rows that are yielded at once."""
@@ -40,159 +48,181 @@ _PARQUET_ROWS = 1 << 17
 """Rows of Parquet that are read at once."""
 
 
-@dataclass(frozen=True)
-class RowMask:
-    """The rows of one block that a filter keeps, and counts of the others."""
-
-    keep: Bools
-    n_other: int = 0
-    """Rows with another number."""
-    invalid: Counter[str] = field(default_factory=Counter)
-    """Rows by value, for values that are not positive integers."""
+_MIN_TIMES = 50
+"""Of so many times or more, not all are at midnight."""
+_DAY = 86_400_000_000
 
 
 @dataclass
 class RowFilter:
-    """Keep the rows with one of ``values``, positive integers, in ``column``.
-
-    ``n_other`` and ``invalid`` sum up what is dropped over all blocks.
-    """
+    """Keep the rows with one of ``values``, positive integers, in ``column``."""
 
     column: str
     values: pl.Series
-    n_other: int = 0
-    invalid: Counter[str] = field(default_factory=Counter)
     _is_kept: Bools = field(init=False)
-    _texts: pa.Array = field(init=False)
 
     def __post_init__(self) -> None:
         ids = self.values.to_numpy()
         self._is_kept = np.zeros(int(ids.max(initial=0)) + 2, np.bool_)
         self._is_kept[ids] = True
-        self._texts = pa.array(self.values.cast(pl.String).to_list(), pa.string())
 
-    def mask(self, batch: pa.RecordBatch) -> RowMask:
-        """Decide which rows to keep."""
-        column = batch.column(self.column)
-        if pa.types.is_integer(column.type):
-            return self._mask_integers(column)
-        return self._mask_texts(column)
-
-    def _mask_integers(self, column: pa.Array) -> RowMask:
-        ids = column.fill_null(0).to_numpy(zero_copy_only=False)
-        keep = self._is_kept[np.clip(ids, 0, len(self._is_kept) - 1)]  # neither end is an item
-        negative = [str(item_id) for item_id in ids[ids < 0].tolist()]
-        invalid = Counter(negative) + Counter({"": column.null_count})
-        return _make_mask(keep, invalid)
-
-    def _mask_texts(self, column: pa.Array) -> RowMask:
-        texts = pc.fill_null(column.cast(pa.string()), "")
-        keep = pc.is_in(texts, self._texts).to_numpy(zero_copy_only=False)
-        others = texts.filter(pa.array(~keep)).value_counts().to_pylist()
-        invalid = {
-            other["values"]: other["counts"] for other in others if not other["values"].isdigit()
-        }
-        return _make_mask(keep, Counter(invalid))
-
-
-def _make_mask(keep: Bools, invalid: Counter[str]) -> RowMask:
-    return RowMask(keep, len(keep) - int(keep.sum()) - invalid.total(), invalid)
+    def mask(self, ids: pl.Series) -> pl.Series:
+        """Which rows to keep, by their ids; null is not kept."""
+        numbers = ids.fill_null(0).to_numpy()
+        return pl.Series(self._is_kept[np.clip(numbers, 0, len(self._is_kept) - 1)])
 
 
 @dataclass(frozen=True)
 class ParsedBlock:
-    """The rows of one block that are kept."""
+    """One block of a file."""
 
-    rows: pa.RecordBatch
-    positions: Ints
-    """Positions of the rows in the block, counted from 0."""
+    rows: pl.DataFrame
+    """The rows that are kept, with their ``position`` in the block, counted from 0."""
+    defects: pl.DataFrame
+    """Rows with a cell that cannot be parsed; columns as in ``CELL_DEFECTS``."""
     n_parsed: int
     """Rows of the block, kept or not."""
-    malformed: list[Any]
+    n_unmapped: int = 0
+    """Rows that the filter dropped."""
+    malformed: tuple[Any, ...] = ()
     """A ``pyarrow.csv.InvalidRow`` for each row with too many or too few fields."""
-    mask: RowMask | None = None
 
 
 def stream_table(
     table: RawTable, log: ExclusionLog, row_filter: RowFilter | None = None
 ) -> Iterator[pl.DataFrame]:
-    """Yield the needed columns of a table as frames of many rows.
+    """Yield the columns of a table as frames of many rows, each column with the type of its kind.
 
-    Numbers and times have their types where every cell of a frame is one; else they are text. The
-    column ``row`` is the row's number in the file, counted from 1. Malformed rows go to ``log``.
+    The column ``row`` is the row's number in the table, counted from 1. Rows that are malformed or
+    have a wrong cell go to ``log``. Optional columns that a file lacks are null.
+
+    Args:
+        table: the raw table.
+        log: receives the defects and the number of rows.
+        row_filter: drops the rows of unmapped items.
 
     Raises:
-        CheckFailed: the file ends early, or cannot be read.
+        CheckFailed: a file ends early, or cannot be read; or all times of a column are dates.
     """
-    batches: list[pa.RecordBatch] = []
-    row_numbers: list[Ints] = []
-    n_waiting = 0
-    n_parsed = 0
-    with raise_as_check_failed(table.path), closing(_parse_table(table, row_filter)) as blocks:
-        for block in blocks:
-            for row in block.malformed:
-                log.malformed_row(table.name, table.path.name, n_parsed + row.number, row)
-            if row_filter and block.mask:
-                row_filter.n_other += block.mask.n_other
-                row_filter.invalid.update(block.mask.invalid)
-            if batches and block.rows.schema != batches[0].schema:  # one of them is text
-                yield _to_frame(batches, row_numbers)
-                batches, row_numbers, n_waiting = [], [], 0
-            batches.append(block.rows)
-            row_numbers.append(block.positions + n_parsed + 1)
-            n_parsed += block.n_parsed
-            n_waiting += len(block.positions)
-            if n_waiting >= _FRAME_ROWS:
-                yield _to_frame(batches, row_numbers)
-                batches, row_numbers, n_waiting = [], [], 0
-    if batches:
-        yield _to_frame(batches, row_numbers)
+    frames: list[pl.DataFrame] = [_make_empty_frame(table)]
+    midnight = _MidnightCheck(table)
+    n_waiting = n_before = 0
+    for file in table.files:
+        log.open_file(table.name, file.path.name, n_before)
+        with report_unreadable(file.path), closing(_parse_file(table, file, row_filter)) as blocks:
+            for block in blocks:
+                _log_block(block, table.name, n_before, log)
+                midnight.add(block.rows)
+                row = pl.col("position") + (n_before + 1)
+                frames.append(block.rows.with_columns(row=row).select(frames[0].columns))
+                n_before += block.n_parsed
+                n_waiting += block.rows.height
+                if n_waiting >= _FRAME_ROWS:
+                    yield pl.concat(frames, rechunk=True)
+                    frames, n_waiting = frames[:1], 0
+    midnight.finish()
+    if n_waiting:
+        yield pl.concat(frames, rechunk=True)
 
 
-def _to_frame(batches: list[pa.RecordBatch], row_numbers: list[Ints]) -> pl.DataFrame:
-    frame = pl.from_arrow(pa.Table.from_batches(batches))
-    assert isinstance(frame, pl.DataFrame)
-    text = pl.col(pl.Binary).cast(pl.String, strict=False).fill_null("\N{REPLACEMENT CHARACTER}")
-    row = pl.Series(np.concatenate(row_numbers), dtype=pl.Int64)
-    return frame.with_columns(text).with_columns(row=row)
+def _make_empty_frame(table: RawTable) -> pl.DataFrame:
+    schema = {column: CELL_TYPES[kind] for column, kind in table.kinds.items()}
+    return pl.DataFrame(schema=schema | {"row": pl.Int64()})
 
 
-def _parse_table(table: RawTable, row_filter: RowFilter | None) -> Generator[ParsedBlock]:
-    if table.is_parquet:
-        with pq.ParquetFile(table.path) as file:
-            columns = list(table.columns.values())
-            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
-                yield _filter_block(batch, row_filter, [])
+def read_table(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
+    """All rows of a small table; see ``stream_table``."""
+    return pl.concat([_make_empty_frame(table), *stream_table(table, log)])
+
+
+def _log_block(block: ParsedBlock, table: str, n_before: int, log: ExclusionLog) -> None:
+    log.unmapped_items(table, block.n_unmapped)
+    log.rows_read[table] += block.rows.height + block.defects.height + len(block.malformed)
+    if block.malformed:
+        log.malformed_rows(table, [(n_before + row.number, row) for row in block.malformed])
+    if block.defects.height:
+        row = pl.col("position") + (n_before + 1)
+        log.wrong_cells(table, block.defects.with_columns(row=row))
+
+
+class _MidnightCheck:
+    """Notices columns with times that are all at midnight: only the dates were exported."""
+
+    def __init__(self, table: RawTable) -> None:
+        self._table = table
+        kinds = table.kinds.items()
+        self._n_times = {column: 0 for column, kind in kinds if kind is CellKind.time}
+
+    def add(self, rows: pl.DataFrame) -> None:
+        for column in list(self._n_times):
+            times = rows[column].drop_nulls().to_physical()
+            if (times % _DAY != 0).any():
+                del self._n_times[column]  # it has times of day
+            else:
+                self._n_times[column] += len(times)
+
+    def finish(self) -> None:
+        for column, n in self._n_times.items():
+            if n >= _MIN_TIMES:
+                raise CheckFailed(
+                    f"all {n:,} times in {column.upper()} are at midnight: they are dates only",
+                    where=str(self._table.files[0].path),
+                    todo=f"export the table with the time of day; {TIME_HINT}",
+                )
+
+
+def _parse_file(
+    table: RawTable, file: RawFile, row_filter: RowFilter | None
+) -> Generator[ParsedBlock]:
+    if file.is_parquet:
+        with pq.ParquetFile(file.path) as parquet:
+            columns = list(file.columns.values())
+            for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS, columns=columns):
+                positions = np.arange(batch.num_rows)
+                yield _parse_cells(table, _to_polars(batch, file), positions, row_filter)
         return
 
     def parse(names: list[str], block: pa.Buffer) -> ParsedBlock:
-        batch, malformed = _parse_csv(table, names, block)
-        return _filter_block(batch, row_filter, malformed)
+        return _parse_csv(table, file, names, block, row_filter)
 
-    yield from parse_blocks(table.path, parse)
+    yield from parse_blocks(file.path, table.max_line_bytes, parse)
 
 
 def _parse_csv(
-    table: RawTable, names: list[str], block: pa.Buffer
-) -> tuple[pa.RecordBatch, list[Any]]:
-    """Parse lines of a CSV: the rows, and the rows that are malformed.
+    table: RawTable,
+    file: RawFile,
+    names: list[str],
+    block: pa.Buffer,
+    row_filter: RowFilter | None,
+) -> ParsedBlock:
+    """Parse lines of a CSV.
 
     Args:
-        table: the table, with the columns that are needed.
+        table: the table.
+        file: the file, with the columns that are needed.
         names: names of all columns of the file.
         block: whole lines, without the header.
+        row_filter: drops the rows of unmapped items.
     """
-    columns = table.columns.items()
-    typed = {column: _COLUMN_TYPES.get(name, pa.binary()) for name, column in columns}
+    types = {name: _ARROW_TYPES[table.kinds[column]] for column, name in file.columns.items()}
     try:
-        return _parse_csv_as(typed, names, block)
-    except pa.ArrowInvalid:  # a cell does not have the column's type: read as text, it is found
-        return _parse_csv_as(dict.fromkeys(typed, pa.binary()), names, block)
+        batch, malformed = _read_csv(types, names, block)
+        parsed = _take_usual_cells(table, _to_polars(batch, file), malformed, row_filter)
+        if parsed:
+            return parsed
+    except pa.ArrowInvalid:
+        pass  # a cell has not the usual form: all cells are parsed one by one
+    batch, malformed = _read_csv(dict.fromkeys(types, pa.binary()), names, block)
+    positions = _find_positions(batch.num_rows, malformed)
+    parsed = _parse_cells(table, _to_polars(batch, file), positions, row_filter)
+    n_parsed = batch.num_rows + len(malformed)
+    return replace(parsed, malformed=tuple(malformed), n_parsed=n_parsed)
 
 
-def _parse_csv_as(
+def _read_csv(
     types: dict[str, pa.DataType], names: list[str], block: pa.Buffer
 ) -> tuple[pa.RecordBatch, list[Any]]:
+    """The rows of a block, and those that are malformed."""
     malformed: list[Any] = []
 
     def skip_malformed(row: Any) -> str:
@@ -206,7 +236,10 @@ def _parse_csv_as(
         ),
         parse_options=pa.csv.ParseOptions(invalid_row_handler=skip_malformed),
         convert_options=pa.csv.ConvertOptions(
-            include_columns=list(types), column_types=types, check_utf8=False, null_values=[""]
+            include_columns=list(types),
+            column_types=types,
+            strings_can_be_null=True,
+            null_values=list(EMPTY_TEXTS),
         ),
     )
     batches = table.to_batches()  # one or none: the block is parsed as a whole
@@ -214,16 +247,87 @@ def _parse_csv_as(
     return batch, malformed
 
 
-def _filter_block(
-    batch: pa.RecordBatch, row_filter: RowFilter | None, malformed: list[Any]
+def _to_polars(batch: pa.RecordBatch, file: RawFile) -> pl.DataFrame:
+    frame = pl.from_arrow(batch)
+    assert isinstance(frame, pl.DataFrame)
+    return frame.select(pl.col(name).alias(column) for column, name in file.columns.items())
+
+
+def _find_positions(n_rows: int, malformed: list[Any]) -> np.ndarray[Any, Any]:
+    """Positions of the rows in the block: those behind a malformed row keep their place."""
+    positions = np.arange(n_rows + len(malformed))
+    return np.delete(positions, [row.number - 1 for row in malformed]) if malformed else positions
+
+
+def _add_missing_columns(table: RawTable, frame: pl.DataFrame) -> pl.DataFrame:
+    missing = [column for column in table.kinds if column not in frame.columns]
+    kinds = table.kinds
+    return frame.with_columns(pl.lit(None, CELL_TYPES[kinds[c]]).alias(c) for c in missing)
+
+
+def _take_usual_cells(
+    table: RawTable, frame: pl.DataFrame, malformed: list[Any], row_filter: RowFilter | None
+) -> ParsedBlock | None:
+    """The block as Arrow has parsed it; None if that is not certainly what ``cells.py`` gives.
+
+    Args:
+        table: the table.
+        frame: the block's rows.
+        malformed: the rows that are not among them.
+        row_filter: drops the rows of unmapped items.
+    """
+    for column, kind in table.kinds.items():
+        if column not in frame.columns:
+            continue
+        cells = frame[column]
+        if kind is CellKind.number and not cells.is_finite().all():
+            return None
+        if kind is CellKind.id and (cells < 0).any():
+            return None
+        if kind is CellKind.flag:
+            frame = frame.with_columns((cells == 1).cast(pl.Int64).alias(column))
+    n_parsed = frame.height + len(malformed)
+    frame = frame.with_columns(position=pl.Series(_find_positions(frame.height, malformed)))
+    frame = _add_missing_columns(table, frame)
+    kept = frame
+    if row_filter:
+        if frame[row_filter.column].null_count():
+            return None
+        kept = frame.filter(row_filter.mask(frame[row_filter.column]))
+    defects = pl.DataFrame(schema=CELL_DEFECTS)
+    n_unmapped = frame.height - kept.height
+    return ParsedBlock(kept, defects, n_parsed, n_unmapped, tuple(malformed))
+
+
+def _parse_cells(
+    table: RawTable,
+    frame: pl.DataFrame,
+    positions: np.ndarray[Any, Any],
+    row_filter: RowFilter | None,
 ) -> ParsedBlock:
-    rows = batch.rename_columns([name.lower() for name in batch.schema.names])
-    n_parsed = rows.num_rows + len(malformed)
-    positions = np.arange(n_parsed)
-    if malformed:  # the rows behind a malformed one keep their positions in the file
-        positions = np.delete(positions, [row.number - 1 for row in malformed])
-    if row_filter is None:
-        return ParsedBlock(rows, positions, n_parsed, malformed)
-    mask = row_filter.mask(rows)
-    kept = rows.filter(pa.array(mask.keep))
-    return ParsedBlock(kept, positions[mask.keep], n_parsed, malformed, mask)
+    """Parse a block cell by cell.
+
+    Args:
+        table: the table.
+        frame: the block's rows, text as bytes.
+        positions: their positions in the block.
+        row_filter: drops the rows of unmapped items; rows without an item id are defective.
+    """
+    n_parsed = frame.height
+    frame = frame.with_columns(position=pl.Series(positions))
+    present = {column: kind for column, kind in table.kinds.items() if column in frame.columns}
+    defects = [pl.DataFrame(schema=CELL_DEFECTS)]
+    if row_filter:
+        column = row_filter.column
+        ids, wrong = parse_cells(frame, {column: CellKind.id})
+        missing = ids.filter(pl.col(column).is_null())
+        missing = missing.select(
+            "position", column=pl.lit(column), rule=pl.lit("id"), value=pl.lit("")
+        )
+        defects += [wrong, missing.select(list(CELL_DEFECTS))]
+        kept = ids.filter(row_filter.mask(ids[column]))["position"]
+        frame = frame.filter(pl.col("position").is_in(kept.implode()))
+    rows, wrong = parse_cells(frame, present, table.time_zone)
+    n_unmapped = n_parsed - frame.height - sum(part.height for part in defects)
+    all_defects = pl.concat([*defects, wrong])
+    return ParsedBlock(_add_missing_columns(table, rows), all_defects, n_parsed, n_unmapped)

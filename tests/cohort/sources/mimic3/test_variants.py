@@ -1,0 +1,225 @@
+"""Variants of a clean folder: the rows are the same, or it is refused, or the rows are named."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flowsheet.cohort.ingest import ingest
+from flowsheet.config import CohortConfig, QuarantineConfig
+from flowsheet.errors import CheckFailed
+from tests.cohort.mimic3_folder import RawTables, make_source, raw_tables, write_tables
+
+Change = Callable[[bytes], bytes]
+_IDS = ("subject_id", "hadm_id", "icustay_id", "itemid")
+_EVENT_TABLES = ("labevents", "chartevents", "outputevents", "inputevents_cv", "inputevents_mv")
+
+
+def _ingest(folder: Path, target: Path, max_share: float = 0.02) -> tuple[str, dict[str, int]]:
+    """The fingerprint, and the rows that are quarantined, by rule."""
+    quarantine = QuarantineConfig(max_share=max_share)
+    config = CohortConfig(name="small", source="mimic3", quarantine=quarantine)
+    manifest = ingest(make_source(folder), config, target, lambda line: None).manifest
+    return manifest.fingerprint, {entry.rule: entry.rows for entry in manifest.quarantined}
+
+
+@pytest.fixture(scope="module")
+def fingerprint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("clean")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWSHEET_HOME", str(folder / "home"))
+        write_tables(folder / "tables", raw_tables(), suffix="csv")
+        return _ingest(folder / "tables", folder / "extract")[0]
+
+
+def _write(folder: Path, change: Callable[[RawTables], RawTables]) -> Path:
+    return write_tables(folder / "tables", change(raw_tables()), suffix="csv")
+
+
+def _edit_ids(table: str, edit: Callable[[pl.Expr], pl.Expr]) -> Callable[[RawTables], RawTables]:
+    def change(tables: RawTables) -> RawTables:
+        present = [column for column in _IDS if column in tables[table].columns]
+        edited = [edit(pl.col(column)).alias(column) for column in present]
+        return tables | {table: tables[table].with_columns(edited)}
+
+    return change
+
+
+def _edit_times(edit: Callable[[pl.Expr], pl.Expr]) -> Callable[[RawTables], RawTables]:
+    def change(tables: RawTables) -> RawTables:
+        for name, table in tables.items():
+            times = [c for c in table.columns if c.endswith("time") or c == "dob"]
+            edited = [edit(pl.col(column)).alias(column) for column in times]
+            tables[name] = table.with_columns(edited)
+        return tables
+
+    return change
+
+
+@pytest.mark.parametrize("table", _EVENT_TABLES)
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text + ".0",
+        lambda text: pl.lit(" ") + text,
+        lambda text: pl.lit("000") + text,
+        lambda text: text + " ",
+        lambda text: text.fill_null("NULL"),
+    ],
+    ids=["float", "space", "zeros", "space behind", "NULL"],
+)
+def test_ids_of_any_writing_are_read_in_every_column(
+    fingerprint: str, tmp_path: Path, table: str, edit: Callable[[pl.Expr], pl.Expr]
+) -> None:
+    folder = _write(tmp_path, _edit_ids(table, edit))
+    assert _ingest(folder, tmp_path / "extract") == (fingerprint, {})
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda text: text.str.replace(" ", "T"),
+        lambda text: text + ".000",
+        lambda text: text.str.strip_suffix(":00"),
+    ],
+    ids=["T", "fraction", "without seconds"],
+)
+def test_times_of_any_writing_are_read_in_every_table(
+    fingerprint: str, tmp_path: Path, edit: Callable[[pl.Expr], pl.Expr]
+) -> None:
+    folder = _write(tmp_path, _edit_times(edit))
+    assert _ingest(folder, tmp_path / "extract") == (fingerprint, {})
+
+
+@pytest.mark.parametrize("suffix", ["Z", "+00:00", " UTC"])
+def test_times_with_a_zone_are_refused_with_the_form_that_is_read(
+    tmp_path: Path, suffix: str
+) -> None:
+    folder = _write(tmp_path, _edit_times(lambda text: text + suffix))
+    with pytest.raises(CheckFailed, match="YYYY-MM-DD HH:MM:SS"):
+        _ingest(folder, tmp_path / "extract")
+
+
+def test_a_table_whose_ids_are_unreadable_is_refused_with_its_share_of_rows(
+    tmp_path: Path,
+) -> None:
+    folder = _write(tmp_path, _edit_ids("labevents", lambda text: pl.lit("L") + text))
+    with pytest.raises(CheckFailed, match=r"100\.0% of labevents") as refused:
+        _ingest(folder, tmp_path / "extract", max_share=0.9)
+    assert "LABEVENTS.csv row 1 (line 2)" in str(refused.value)
+    n_rows = raw_tables()["labevents"].height
+    assert f"{n_rows:>9,}  labevents: id" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("labevents", "value"),
+        ("labevents", "valueuom"),
+        ("chartevents", "value"),
+        ("prescriptions", "drug"),
+        ("microbiologyevents", "spec_type_desc"),
+        ("admissions", "admission_type"),
+        ("icustays", "first_careunit"),
+        ("inputevents_mv", "amountuom"),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_a_byte_that_is_not_utf8_costs_its_row_which_is_named(
+    tmp_path: Path, table: str, column: str, suffix: str
+) -> None:
+    tables = raw_tables()
+    is_first = pl.int_range(pl.len()) == 0
+    marked = pl.when(is_first).then(pl.lit("@g/mL")).otherwise(column).alias(column)
+    tables[table] = tables[table].with_columns(marked)
+    folder = write_tables(tmp_path / "tables", tables, suffix=suffix)
+    file = folder / f"{table.upper()}.{suffix}"
+    is_gzip = suffix == "csv.gz"
+    text = gzip.decompress(file.read_bytes()) if is_gzip else file.read_bytes()
+    text = text.replace(b"@", "µ".encode("latin-1"))
+    file.write_bytes(gzip.compress(text) if is_gzip else text)
+    _, quarantined = _ingest(folder, tmp_path / "extract", max_share=1.0)
+    assert quarantined["encoding"] == 1
+    rows = pl.read_parquet(tmp_path / "extract" / "quarantine.parquet").filter(rule="encoding")
+    assert rows["key"][0] == f"{table.upper()}.{suffix} row 1 (line 2)"
+
+
+def test_a_flipped_byte_of_a_gzip_file_is_refused_or_read(tmp_path: Path) -> None:
+    folder = write_tables(tmp_path / "tables", raw_tables())
+    file = folder / "LABEVENTS.csv.gz"
+    original = file.read_bytes()
+    for position in range(0, len(original), max(1, len(original) // 25)):
+        damaged = bytearray(original)
+        damaged[position] ^= 0x55
+        file.write_bytes(damaged)
+        with suppress(CheckFailed):
+            _ingest(folder, tmp_path / "extract", max_share=0.9)
+
+
+def test_lines_that_end_with_carriage_returns_alone_are_refused(tmp_path: Path) -> None:
+    folder = write_tables(tmp_path / "tables", raw_tables(), suffix="csv")
+    file = folder / "LABEVENTS.csv"
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r"))
+    with pytest.raises(CheckFailed, match="carriage returns"):
+        _ingest(folder, tmp_path / "extract")
+
+
+def test_a_table_in_numbered_files_or_in_a_folder_is_read(fingerprint: str, tmp_path: Path) -> None:
+    folder = write_tables(tmp_path / "tables", raw_tables(), suffix="csv")
+    header, *lines = (folder / "CHARTEVENTS.csv").read_bytes().splitlines(keepends=True)
+    (folder / "CHARTEVENTS.csv").unlink()
+    for part in range(3):
+        (folder / f"CHARTEVENTS_{part + 1}.csv").write_bytes(header + b"".join(lines[part::3]))
+    (folder / "LABEVENTS.csv").unlink()
+    parts = tmp_path / "elsewhere"
+    parts.mkdir()
+    (folder / "LABEVENTS.parquet").symlink_to(parts)
+    labs = raw_tables()["labevents"]
+    labs[:2].write_parquet(parts / "part-0.parquet")
+    labs[2:].write_parquet(parts / "part-1.parquet")
+    (parts / "._part-0.parquet").write_bytes(b"no parquet")
+    (parts / "_SUCCESS").touch()
+    (folder / "._LABEVENTS.csv").write_bytes(b"no table")
+    assert _ingest(folder, tmp_path / "extract")[0] == fingerprint
+    (folder / "CHARTEVENTS_2.csv").unlink()
+    with pytest.raises(CheckFailed, match="part 2 of a table in numbered files is missing"):
+        _ingest(folder, tmp_path / "other")
+
+
+def test_types_of_parquet_columns_are_checked_before_anything_is_read(
+    fingerprint: str, tmp_path: Path
+) -> None:
+    folder = write_tables(tmp_path / "tables", raw_tables(), suffix="parquet")
+    file = folder / "CHARTEVENTS.parquet"
+    charted = pl.read_parquet(file)
+    other_types = charted.with_columns(
+        pl.col("VALUE").cast(pl.Categorical),
+        pl.col("ERROR") == 1,
+        pl.col("CHARTTIME").dt.cast_time_unit("ns"),
+    )
+    other_types.write_parquet(file)
+    assert _ingest(folder, tmp_path / "extract")[0] == fingerprint
+    for column in (
+        pl.col("CHARTTIME").dt.replace_time_zone("UTC"),
+        pl.col("CHARTTIME").dt.epoch("s"),
+        pl.col("CHARTTIME").dt.date(),
+        pl.lit(True).alias("ITEMID"),
+    ):
+        charted.with_columns(column).write_parquet(file)
+        with pytest.raises(CheckFailed, match="the column '") as refused:
+            _ingest(folder, tmp_path / "other")
+        assert "CHARTEVENTS.parquet" in str(refused.value)
+
+
+def test_a_table_with_dates_instead_of_times_is_refused(tmp_path: Path) -> None:
+    def cut_off(tables: RawTables) -> RawTables:
+        charted = tables["chartevents"].with_columns(pl.col("charttime").str.head(10))
+        return tables | {"chartevents": pl.concat([charted] * 10)}
+
+    with pytest.raises(CheckFailed, match="CHARTTIME are at midnight"):
+        _ingest(_write(tmp_path, cut_off), tmp_path / "extract")
