@@ -25,7 +25,7 @@ from flowsheet.lifecycle.experiment.train import load_probabilities
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 5
+VERSION = 6
 """Increase it when the same predictions give different evidence."""
 
 
