@@ -8,7 +8,8 @@ from flowsheet.typing import Ints
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.task import Exclusion
 
-REASONS = tuple(reason for reason in Exclusion if reason is not Exclusion.none)
+EXCLUSIONS = tuple(reason for reason in Exclusion if reason is not Exclusion.none)
+"""The reasons, in the order in which they apply."""
 
 
 def count_left_out(sequences: Sequences) -> dict[str, dict[str, int]]:
@@ -32,7 +33,7 @@ def count_left_out(sequences: Sequences) -> dict[str, dict[str, int]]:
             "stays": int((of_stay == excluded).sum()),
             "subjects": int((of_subject == excluded).sum()),
         }
-        for excluded in REASONS
+        for excluded in EXCLUSIONS
     }
 
 

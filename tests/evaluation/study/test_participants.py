@@ -1,6 +1,12 @@
 """The flow of participants adds up, down to the predictions that are evaluated."""
 
-from flowsheet.evaluation.study.participants import list_left_out, trace_stays
+from flowsheet.evaluation.study.participants import (
+    REASONS,
+    STEPS,
+    list_left_out,
+    trace_stays,
+)
+from flowsheet.windows.flow import EXCLUSIONS
 
 ATTRITION = (("in the raw tables", 140), ("adults", 132))
 WINDOWS = {
@@ -37,3 +43,15 @@ def test_a_cohort_without_attrition_begins_with_its_stays():
     windows = {"stays": 10, "rows": 50}
     assert [step.stays for step in trace_stays((), 12, windows)] == [12, 10]
     assert list(list_left_out(windows)) == []
+
+
+def test_the_steps_follow_the_reasons_whatever_the_order_of_the_counts():
+    by_name = dict(sorted(WINDOWS["left_out"].items()))
+    windows = {**WINDOWS, "left_out": by_name}
+    assert list(by_name) != list(WINDOWS["left_out"])
+    assert list(trace_stays(ATTRITION, 132, windows)) == list(trace_stays(ATTRITION, 132, WINDOWS))
+
+
+def test_every_reason_has_its_words():
+    names = {exclusion.name for exclusion in EXCLUSIONS}
+    assert names == set(STEPS) == set(REASONS)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flowsheet.evaluation.study.facts import FlowStep, LeftOut
+from flowsheet.windows.flow import EXCLUSIONS
 
 STEPS = {
     "outside_stay": "still in the unit at the time of a prediction",
@@ -42,17 +43,24 @@ def trace_stays(
     remaining = int(windows["stays"])
     if remaining != (attrition[-1][1] if attrition else n_stays):
         yield FlowStep(step="with a time step of the task", stays=remaining)
-    for reason, counts in windows.get("left_out", {}).items():
+    for reason, counts in _list_counts(windows):
         if counts["stays"]:
             remaining -= counts["stays"]
-            yield FlowStep(step=STEPS.get(reason, reason), stays=remaining)
+            yield FlowStep(step=STEPS[reason], stays=remaining)
     if "scored_stays" in windows:
         yield FlowStep(step="with an evaluated prediction", stays=windows["scored_stays"])
 
 
 def list_left_out(windows: Mapping[str, Any]) -> Iterator[LeftOut]:
     """Why predictions, and all predictions of stays, are not evaluated."""
-    for reason, counts in windows.get("left_out", {}).items():
+    for reason, counts in _list_counts(windows):
         if counts["rows"]:
-            text = REASONS.get(reason, reason)
+            text = REASONS[reason]
             yield LeftOut(reason=text, rows=counts["rows"], stays=counts["stays"])
+
+
+def _list_counts(windows: Mapping[str, Any]) -> list[tuple[str, Mapping[str, int]]]:
+    """The counts of each reason in the order in which the reasons apply; JSON sorts by name."""
+    counts = windows.get("left_out", {})
+    names = [exclusion.name for exclusion in EXCLUSIONS]
+    return [(name, counts[name]) for name in names if name in counts]
