@@ -53,7 +53,7 @@ def grade_facts(events, options):
             facts += grade_coma(event, by_variable, options)
         if name == "po2":
             facts += grade_gas(event, by_variable, options)
-        if name == "spo2" and options.spo2_fio2 and value <= 97:
+        if name == "o2sat" and options.spo2_fio2 and value <= 97:
             facts += grade_oxygen(event, (512, 357, 214, 89), "saturation", by_variable, options)
         if name == "rrt" and value >= 0.5 and options.rrt_points:
             facts.append(("renal", time, time, known, 4))
@@ -123,11 +123,6 @@ def grade_vasopressor(treatment):
 
 
 def grade_gas(gas, events, options):
-    po2 = gas["value"]
-    saturation = find_latest(gas, "spo2", 1, events, options)
-    expected = 100 / (1 + 23_400 / (po2**3 + 150 * po2))
-    if saturation is not None and saturation - expected > 15:
-        return []
     return grade_oxygen(gas, (400, 300, 200, 100), "respiration", events, options)
 
 

@@ -34,17 +34,9 @@ def test_inspired_oxygen_that_is_not_charted_can_be_that_of_air():
     assert component_scores(record, "respiration", options)[3] == 2
 
 
-@pytest.mark.parametrize(("spo2", "score"), [(98, None), (84, 4), (None, 4)])
-def test_a_low_po2_with_a_normal_saturation_is_venous(spo2, score):
-    record = Record(8).chart("po2", 4, 38).chart("vent", 1, 1).chart("fio2", 1, 50)
-    if spo2:
-        record.chart("spo2", 3.75, spo2)
-    assert component_scores(record, "respiration")[4] == score
-
-
 @pytest.mark.parametrize(("spo2", "score"), [(97, 3), (80, 3), (99, None)])
 def test_respiration_can_be_scored_by_saturation(spo2, score):
-    record = Record(8).chart("spo2", 4, spo2).chart("vent", 1, 1).chart("fio2", 1, 50)
+    record = Record(8).chart("o2sat", 4, spo2).chart("vent", 1, 1).chart("fio2", 1, 50)
     assert component_scores(record, "respiration")[4] is None
     options = Sepsis3Options(spo2_fio2=True)
     assert component_scores(record, "respiration", options)[4] == score

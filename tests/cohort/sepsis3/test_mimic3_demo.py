@@ -16,7 +16,7 @@ pytestmark = pytest.mark.realdata
 
 TABLES = ("stays", "events", "treatments", "antibiotics", "cultures")
 USED = ["map", "gcs", "egcs", "mgcs", "vgcs", "po2", "fio2", "vent", "bili", "crea", "plt", "urine"]
-USED += ["bladder_irrigant", "rrt", "spo2"]
+USED += ["bladder_irrigant", "rrt", "o2sat"]
 
 
 @dataclass

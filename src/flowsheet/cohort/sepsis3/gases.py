@@ -12,10 +12,6 @@ from flowsheet.cohort.sepsis3.latest import latest_before, select_variable
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.typing import Bools, Floats
 
-VENOUS_GAP = 15.0
-"""Percentage points by which the charted saturation exceeds that of the blood gas: it is venous."""
-SATURATION_HOURS = 1.0
-"""The longest time from a charted saturation to the blood gas that it is compared with."""
 HIGHEST_SATURATION = 97.0
 """Above it the saturation says little about the oxygen in the blood: Rice et al., Chest 132:410
 (2007), doi:10.1378/chest.07-0617."""
@@ -46,31 +42,17 @@ doi:10.1097/CCM.0b013e31819cefa9."""
 def grade_blood_gases(
     grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
 ) -> pl.DataFrame:
-    """(stay_id, time, known_at, score) of every arterial blood gas with a known inspired oxygen."""
+    """(stay_id, time, known_at, score) of every blood gas with a known inspired oxygen."""
     gases = select_variable(grid, events, "po2")
-    charted = select_variable(grid, events, "spo2")
-    saturation = latest_before(grid, gases, charted, SATURATION_HOURS, options)
-    is_venous = saturation - expected_saturation(gases["value"].to_numpy()) > VENOUS_GAP
-    return _grade(grid, events, gases.filter(~is_venous), PF_BOUNDS, options)
+    return _grade(grid, events, gases, PF_BOUNDS, options)
 
 
 def grade_saturations(
     grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
 ) -> pl.DataFrame:
     """(stay_id, time, known_at, score) of every saturation with a known inspired oxygen."""
-    charted = select_variable(grid, events, "spo2").filter(pl.col("value") <= HIGHEST_SATURATION)
+    charted = select_variable(grid, events, "o2sat").filter(pl.col("value") <= HIGHEST_SATURATION)
     return _grade(grid, events, charted, SF_BOUNDS, options)
-
-
-def expected_saturation(po2: Floats) -> Floats:
-    """The saturation in percent of blood with this pO2 in mmHg.
-
-    Severinghaus, J Appl Physiol 46:599 (1979), doi:10.1152/jappl.1979.46.3.599.
-
-    >>> expected_saturation(np.array([38.0, 60.0, 100.0])).round(1)
-    array([71.9, 90.6, 97.7])
-    """
-    return np.asarray(100 / (1 + 23_400 / (po2**3 + 150 * po2)))
 
 
 def _grade(

@@ -29,7 +29,7 @@ from flowsheet.typing import Bools, Ints
 DAY = 24 * HOUR
 MEASURED = (
     *("plt", "bili", "map", "crea", "gcs", "egcs", "mgcs", "vgcs"),
-    *("po2", "spo2", "fio2", "vent", "urine", "bladder_irrigant", "rrt"),
+    *("po2", "o2sat", "fio2", "vent", "urine", "bladder_irrigant", "rrt"),
 )
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from flowsheet.cohort.schema import EVENTS, empty_table
+from flowsheet.cohort.sources.mimic3.blood_gases import exclude_venous
 from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
 from flowsheet.cohort.sources.mimic3.event_values import INTUBATED
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
@@ -48,7 +49,7 @@ def build_events(
     specimens = _drop_repeats(parts["specimen"], log)
     processed = [
         parts["rest"],
-        _exclude_venous(parts["arterial"], specimens, log),
+        exclude_venous(parts["arterial"], specimens, parts["rest"], log),
         _sum_volumes(_drop_repeats(parts["volume"], log), log),
         _complete_coma_scores(_drop_repeats(parts["coma"], log), options, log),
     ]
@@ -88,15 +89,6 @@ def _take_times_of_copies(
     stored = pairs.group_by("_row").agg(pl.col("_stored").min())
     known_at = rows["known_at"].scatter(stored["_row"], stored["_stored"])
     return rows.drop("is_result").with_columns(known_at)
-
-
-def _exclude_venous(
-    gases: pl.DataFrame, specimens: pl.DataFrame, log: ExclusionLog
-) -> pl.DataFrame:
-    """Blood gases without those whose specimen was not arterial."""
-    other = specimens.filter(pl.col("value") == 0.0).select("stay", "time", _is_other=True)
-    gases = gases.join(other, on=["stay", "time"], how="left", maintain_order="left")
-    return log.exclude(gases, pl.col("_is_other"), "labevents: blood gas that is not arterial")
 
 
 def _drop_repeats(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
