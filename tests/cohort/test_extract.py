@@ -114,10 +114,6 @@ def truncate_events(folder: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], tuple[str, str]]] = {
     "folder missing": (shutil.rmtree, ("extract", "missing_folder")),
-    "manifest missing": (
-        lambda f: (f / "manifest.json").unlink(),
-        ("manifest", "missing_manifest"),
-    ),
     "manifest empty": (write_file("manifest.json", b""), ("manifest", "manifest")),
     "manifest is a list": (write_file("manifest.json", b"[]"), ("manifest", "manifest")),
     "manifest is not text": (write_file("manifest.json", b"\xff\xfe{}"), ("manifest", "manifest")),
@@ -185,9 +181,9 @@ def test_a_damaged_extract_cannot_be_opened(extract: Extract, case: str):
 def test_tables_without_a_manifest_are_checked(tmp_path: Path):
     for table in TABLES:
         getattr(small_tables(), table).write_parquet(tmp_path / f"{table}.parquet")
-    assert broken_rules(tmp_path) == {("manifest", "missing_manifest")}
+    assert broken_rules(tmp_path) == set()
     change_table(lambda f: f.with_columns(value=pl.lit(float("inf"))))(tmp_path)
-    assert broken_rules(tmp_path) == {("manifest", "missing_manifest"), ("events", "finite")}
+    assert broken_rules(tmp_path) == {("events", "finite")}
 
 
 @given(

@@ -48,20 +48,31 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None) -> None:
 @click.command()
 @click.argument("extract", type=click.Path(path_type=Path))
 @options.interruptible
-def validate(extract: Path) -> None:
-    """Check the cohort extract in the folder EXTRACT against the contract; exit 1 if it fails."""
+@click.option(
+    "--time-zone",
+    help="Zone, such as Europe/Berlin, to whose local time zoned times of your own tables are "
+    "converted.  [default: they are refused]",
+)
+def validate(extract: Path, time_zone: str | None) -> None:
+    """Check the cohort extract, or your own tables, in the folder EXTRACT; exit 1 if it fails."""
     from flowsheet.cli.console import print_failures, print_line
     from flowsheet.cohort.extract import check_extract
-    from flowsheet.errors import CheckFailed
+    from flowsheet.cohort.time_zones import check_time_zone
+    from flowsheet.errors import CheckFailed, UsageError
 
-    failures = check_extract(extract)
+    try:
+        check_time_zone(time_zone)
+    except ValueError as error:
+        raise UsageError(str(error), where="--time-zone") from error
+    failures = check_extract(extract, time_zone)
     if failures.is_empty():
-        print_line(f"{extract}: a valid cohort extract")
+        has_manifest = (extract / "manifest.json").is_file()
+        what = "a valid cohort extract" if has_manifest else "valid tables of a cohort extract"
+        print_line(f"{extract}: {what}")
         return
     print_failures(failures)
-    raise CheckFailed(
-        f"{failures.height} failures", where=str(extract), todo="fix the rows listed above"
-    )
+    what = f"{failures.height:,} failure{'s' * (failures.height > 1)}"
+    raise CheckFailed(what, where=str(extract), todo="fix the rows listed above")
 
 
 @click.command()

@@ -19,8 +19,10 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from flowsheet import __version__
+from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import READ_ERRORS, read_verified, report_unreadable
-from flowsheet.cohort.schema import TABLES, Tables
+from flowsheet.cohort.record_files import find_table_files
+from flowsheet.cohort.schema import SORT_KEYS, TABLES, Tables
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed, first_line
 from flowsheet.state.hashing import digest, file_digest
@@ -41,6 +43,9 @@ QUARANTINE: dict[str, pl.DataType] = {
     "value": pl.String(),
     "row": pl.String(),  # the whole row as JSON; null: a raw row that could not be parsed
 }
+
+REQUIRED_TABLES = ("stays", "events")
+"""Tables that a folder of tables must have; the others may be absent."""
 
 _REMAKE = "create it again with `flowsheet ingest`"
 
@@ -214,15 +219,59 @@ def fingerprint_of(tables: dict[str, TableEntry]) -> str:
     return digest([SCHEMA_VERSION, {name: entry.sha256 for name, entry in tables.items()}])
 
 
-def check_extract(folder: Path) -> pl.DataFrame:
+def find_extract_files(folder: Path) -> dict[str, list[Path]]:
+    """The files of each table in a folder; none for a table that it lacks."""
+    return {table: find_table_files(folder, table, (".parquet",)) for table in TABLES}
+
+
+def check_extract(folder: Path, time_zone: str | None = None) -> pl.DataFrame:
     """Everything that is wrong with an extract on disk, one row each; columns as in ``FAILURES``.
 
-    The tables are checked even if there is no manifest.
-    """
-    from flowsheet.cohort import checks  # pandera is slow to import; only validation needs it
+    Tables without a manifest are checked as the source ``extract`` reads them: optional tables and
+    columns may be absent, types may be others if nothing is lost, and the order does not matter.
 
+    Args:
+        folder: a folder with the contract's tables.
+        time_zone: the zone to whose local time zoned times are converted (without a manifest).
+    """
     if not folder.is_dir():
         return _as_failures([("extract", "missing_folder", str(folder))])
+    if (folder / "manifest.json").exists():
+        return _check_written_extract(folder)
+    return _check_own_tables(folder, time_zone)
+
+
+def _check_own_tables(folder: Path, time_zone: str | None) -> pl.DataFrame:
+    # pandera is slow to import; only validation needs it
+    from flowsheet.cohort import checks
+
+    parts = [pl.DataFrame(schema=checks.FAILURES)]
+    frames: dict[str, pl.DataFrame] = {}
+    for table, files in find_extract_files(folder).items():
+        if not files and table in REQUIRED_TABLES:
+            missing = str(folder / f"{table}.parquet")
+            parts.append(_as_failures([(table, "missing_file", missing)]))
+        tables = []
+        for file in files:
+            try:
+                conformed = conform(table, read_verified(file), time_zone)
+            except READ_ERRORS as error:
+                parts.append(_as_failures([(table, "unreadable_file", first_line(error))]))
+                continue
+            rows = [{**vars(problem), "row": None} for problem in conformed.problems]
+            parts.append(pl.DataFrame(rows, schema=checks.FAILURES))
+            if not conformed.problems:
+                tables.append(conformed.rows)
+        if tables and len(tables) == len(files):
+            frames[table] = pl.concat(tables).sort(SORT_KEYS[table], maintain_order=True)
+    if "stays" in frames and frames["stays"].is_empty():
+        parts.append(_as_failures([("stays", "no_rows", "there is no stay")]))
+    return pl.concat([*parts, checks.find_failures(frames)])
+
+
+def _check_written_extract(folder: Path) -> pl.DataFrame:
+    from flowsheet.cohort import checks
+
     problems, manifest = _check_manifest(folder)
     frames: dict[str, pl.DataFrame] = {}
     for table in TABLES:
@@ -245,8 +294,7 @@ def _check_manifest(folder: Path) -> tuple[list[tuple[str, str, str]], Manifest 
     try:
         manifest = read_manifest(folder)
     except CheckFailed as error:
-        rule = "manifest" if (folder / "manifest.json").exists() else "missing_manifest"
-        return [("manifest", rule, error.what)], None
+        return [("manifest", "manifest", error.what)], None
     missing = [table for table in TABLES if table not in manifest.tables]
     problems = [("manifest", "missing_entry", table) for table in missing]
     if manifest.fingerprint != fingerprint_of(manifest.tables):

@@ -1,6 +1,7 @@
 """The contract's tables, written by another program: a folder with up to four Parquet files.
 
-A manifest is optional.
+A manifest is optional. Columns become those of the contract without loss, or are refused
+(``cohort.lossless``).
 """
 
 from __future__ import annotations
@@ -10,22 +11,33 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
+from pydantic import field_validator
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.extract import read_manifest
+from flowsheet.cohort.extract import REQUIRED_TABLES, find_extract_files, read_manifest
+from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import read_verified, report_unreadable
-from flowsheet.cohort.schema import OPTIONAL_COLUMNS, TABLES, empty_table
+from flowsheet.cohort.schema import empty_table
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
+from flowsheet.cohort.time_zones import check_time_zone
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest, file_digest
 
 _STAYS_PER_BATCH = 5_000
-_REQUIRED_TABLES = ("stays", "events")
 
 
 class ExtractOptions(FrozenModel):
-    """This source has no options."""
+    """How the tables are read."""
+
+    time_zone: str | None = None
+    """The zone, such as Europe/Berlin, to whose local time zoned times are converted. Without it
+    they are refused."""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _check_time_zone(cls, name: str | None) -> str | None:
+        return check_time_zone(name)
 
 
 @SOURCES.register("extract")
@@ -39,6 +51,8 @@ class ExtractFolder(Source):
         super().__init__(path, options)
         assert path is not None
         self._folder = path
+        self._files = find_extract_files(path)
+        self._unknown_columns: dict[str, int] = {}
         if (self._folder / "manifest.json").is_file():
             manifest = read_manifest(self._folder)
             self.variables = manifest.variables
@@ -50,8 +64,8 @@ class ExtractFolder(Source):
 
     def fingerprint(self) -> str:
         """sha256 of the sha256 of each file."""
-        files = {table: self._file(table) for table in TABLES}
-        return digest({table: file_digest(file) for table, file in files.items() if file.is_file()})
+        digests = {table: [file_digest(f) for f in files] for table, files in self._files.items()}
+        return digest({table: found for table, found in digests.items() if found})
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of some thousand stays.
@@ -74,30 +88,40 @@ class ExtractFolder(Source):
                 treatments=treatments.filter(is_in_batch),
                 episodes=episodes.filter(is_in_batch),
                 attrition={"in the tables": batch_stays.height},
+                exclusions=self._unknown_columns if previous_last is None else {},
             )
             previous_last = last
-
-    def _file(self, table: str) -> Path:
-        return self._folder / f"{table}.parquet"
 
     def _read(self, table: str) -> pl.DataFrame:
         """The table with the columns of the contract; missing optional columns are null.
 
         Raises:
-            CheckFailed: the file is missing or unreadable, or a column cannot be converted to the
-            type of the contract.
+            CheckFailed: the file is missing or unreadable, or a column is missing or cannot become
+            one of the contract without loss.
         """
-        file = self._file(table)
-        if not file.is_file():
-            if table in _REQUIRED_TABLES:
-                raise CheckFailed(
-                    f"the folder lacks the table {table!r}", where=str(file), todo="add that file"
-                )
-            return empty_table(table)
+        files = self._files[table]
+        if not files and table in REQUIRED_TABLES:
+            where = str(self._folder / f"{table}.parquet")
+            what = f"the folder lacks the table {table!r}"
+            raise CheckFailed(what, where=where, todo="add that file")
+        parts = [self._read_file(table, file) for file in files]
+        return pl.concat([empty_table(table), *parts])
+
+    def _read_file(self, table: str, file: Path) -> pl.DataFrame:
         with report_unreadable(file, f"the table {table!r}", "check it with flowsheet validate"):
             frame = read_verified(file)
-            schema = TABLES[table].items()
-            return frame.select(_column(frame, table, name, dtype) for name, dtype in schema)
+        conformed = conform(table, frame, self.options.time_zone)
+        if conformed.problems:
+            raise CheckFailed(
+                f"the table {table!r} cannot be read without loss: "
+                + "; ".join(map(str, conformed.problems)),
+                where=str(file),
+                todo="write the columns with the types of docs/bring-your-own.md; a time zone is "
+                "declared with cohort.options.time_zone",
+            )
+        for column, n in conformed.unknown_columns.items():
+            self._unknown_columns[f"{file.name}: the column {column!r} is not known"] = n
+        return conformed.rows
 
     def _find_names(self, table: str, column: str, known: dict[str, Any]) -> tuple[str, ...]:
         """The variables or drugs in the table, in the order of the catalogue."""
@@ -115,8 +139,3 @@ def _is_between(previous_last: Any, last: Any) -> pl.Expr:
     is_after = pl.lit(True) if is_first else (stay > previous_last).fill_null(False)
     is_before = pl.lit(True) if last is None else (stay <= last).fill_null(is_first)
     return is_after & is_before
-
-
-def _column(frame: pl.DataFrame, table: str, name: str, dtype: pl.DataType) -> pl.Expr:
-    is_missing = name in OPTIONAL_COLUMNS[table] and name not in frame.columns
-    return (pl.lit(None) if is_missing else pl.col(name)).cast(dtype).alias(name)
