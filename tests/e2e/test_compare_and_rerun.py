@@ -48,6 +48,16 @@ def two_runs(ward: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return home, first, second
 
 
+def test_the_checklist_of_a_run_is_printed(
+    two_runs: tuple[Path, str, str], call_flowsheet: Callable[..., CommandResult]
+):
+    home, first, _ = two_runs
+    result = call_flowsheet(home, "checklist", first[:8])
+    assert result.returncode == 0, result.stderr
+    assert "### 27c." in result.stdout
+    assert "| with an evaluated prediction |" in result.stdout
+
+
 def test_models_of_two_runs_are_compared_on_the_same_rows(two_runs: tuple[Path, str, str]):
     home, first, second = two_runs
     result = run_flowsheet(home, "compare", first, second[:8])

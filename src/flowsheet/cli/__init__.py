@@ -14,7 +14,7 @@ import click
 from flowsheet import __version__
 from flowsheet.cli.cohort import ingest, simulate, validate
 from flowsheet.cli.listing import ls
-from flowsheet.cli.registry import card, compare, monitor, promote, rollback, score
+from flowsheet.cli.registry import card, checklist, compare, monitor, promote, rollback, score
 from flowsheet.cli.run import rerun, run
 from flowsheet.cli.serving import serve, ui
 from flowsheet.environment import prepare_process
@@ -48,7 +48,7 @@ for _command in (run, rerun):
     cli.add_command(_command)
 for _command in (ingest, validate, simulate):
     cli.add_command(_command)
-for _command in (compare, promote, rollback, card, score, monitor):
+for _command in (compare, promote, rollback, card, checklist, score, monitor):
     cli.add_command(_command)
 for _command in (serve, ui, ls):
     cli.add_command(_command)

@@ -1,4 +1,4 @@
-"""``compare``, ``promote``, ``rollback``, ``card``, ``score``, ``monitor``: registered models."""
+"""``compare``, ``promote``, ``card``, ``checklist``, ``score``, ``monitor``, ...: finished runs."""
 
 from __future__ import annotations
 
@@ -101,6 +101,22 @@ def card(model: str) -> None:
     from flowsheet.lifecycle.model_card.card import render_card
 
     click.echo(render_card(model), nl=False)
+
+
+@click.command()
+@click.argument("run", metavar="RUN")
+def checklist(run: str) -> None:
+    """Print the TRIPOD+AI checklist of an experiment's RUN as Markdown.
+
+    Every item is filled from the record where a fact answers it, and otherwise left open for the
+    authors. RUN is a run's id, NAME/VERSION or NAME@ALIAS.
+
+    \b
+    flowsheet checklist 3f2a9c1e > tripod.md
+    """
+    from flowsheet.lifecycle.checklist.checklist import render_checklist
+
+    click.echo(render_checklist(run), nl=False)
 
 
 @click.command()

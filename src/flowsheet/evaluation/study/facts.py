@@ -9,6 +9,8 @@ from flowsheet.config import FrozenModel
 from flowsheet.state.json_files import read_json, write_json
 
 STUDY_FILE = "study.json"
+MANIFEST_FILE = "manifest.json"
+"""Of the extract, beside the facts."""
 MIN_EVENTS_PER_COLUMN = 10
 """With fewer events per input column a regression overfits (Peduzzi et al., J Clin Epidemiol 1996,
 doi:10.1016/S0895-4356(96)00236-3); models that are not linear need more (van der Ploeg et al., BMC
@@ -22,6 +24,8 @@ class Outcome(FrozenModel):
     sentences: tuple[str, ...] = ()
     changed_options: tuple[tuple[str, str, str], ...] = ()
     """(option, default, value) of the options that differ from their defaults."""
+    is_computed: bool = True
+    """Computed from the records by fixed rules; False where the source states it."""
 
 
 class Overlap(FrozenModel):

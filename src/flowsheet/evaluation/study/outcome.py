@@ -42,6 +42,7 @@ def describe_outcome(source: SourceEntry) -> Outcome:
     ]
     return Outcome(
         title=definition["title"],
+        is_computed=definition is not load_definitions()[RECORDED],
         sentences=tuple(sentence for sentence in sentences if sentence),
         changed_options=tuple(
             (name, _as_text(defaults[name]), _as_text(value))

@@ -15,6 +15,7 @@ from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, render
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.evaluation.study import StudyFacts
+from flowsheet.evaluation.study.facts import MANIFEST_FILE
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
@@ -22,7 +23,7 @@ from flowsheet.lifecycle.experiment.study import collect_study
 from flowsheet.lifecycle.experiment.train import load_trials
 from flowsheet.models.base import MODELS
 from flowsheet.state.hashing import digest
-from flowsheet.state.json_files import read_json
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish
 from flowsheet.state.store import Store
 from flowsheet.timestamps import local_now_text
@@ -47,7 +48,7 @@ def load_study(results: ExperimentResults) -> StudyFacts | None:
 def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Section]) -> None:
     """Write the report to :func:`report_path`, with further ``sections`` after the evidence.
 
-    The facts about the study are written beside it.
+    The facts about the study and the extract's manifest are written beside it.
     """
     config = results.config
     plan = results.plan
@@ -75,6 +76,7 @@ def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Sec
     with publish(report_path(results).parent) as folder:
         (folder / "report.html").write_text(page)
         study.save(folder)
+        write_json(folder / MANIFEST_FILE, extract.manifest.model_dump(mode="json"))
 
 
 def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:

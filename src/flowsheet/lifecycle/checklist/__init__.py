@@ -1,0 +1,1 @@
+"""The TRIPOD+AI checklist of an experiment, filled from its record."""
