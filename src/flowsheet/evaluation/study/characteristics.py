@@ -21,7 +21,7 @@ SMALL = 5
 """Counts from 1 to one less than this are shown as "<5" (a common rule of statistical disclosure
 control, as of the UK's NHS Digital and the CMS cell size policy in the USA)."""
 MAX_GROUPS = 12
-"""Groups of a categorical column shown, the largest ones; the others are summed up."""
+"""Groups of a categorical column shown, the largest ones that are not small."""
 FIRST_DAY = pl.duration(hours=24)
 STAYS_PER_CHUNK = 4_000
 SOFA_NEEDS = {"map", "plt", "bili", "crea"}
@@ -165,7 +165,7 @@ def _share(title: str, condition: pl.Expr, column: str, parts: list[pl.DataFrame
 
 
 def _categories(title: str, column: str, parts: list[pl.DataFrame]) -> Rows:
-    """A row for each group, the largest first."""
+    """A row for each group, the largest first; small groups are summed up."""
     if _is_empty(column, parts):
         return
     known = [part[column].drop_nulls() for part in parts]
@@ -175,14 +175,14 @@ def _categories(title: str, column: str, parts: list[pl.DataFrame]) -> Rows:
         .len()
         .sort(["len", "group"], descending=[True, False])
     )
-    shown = counts["group"].head(MAX_GROUPS).to_list()
+    shown = counts.filter(pl.col("len") >= SMALL)["group"].head(MAX_GROUPS).to_list()
     for group in shown:
         cells = (format_share(int((part == group).sum()), len(part)) for part in known)
         yield _row(f"{title}: {group}", cells)
     if counts.height > len(shown):
         others = (int((~part.is_in(shown)).sum()) for part in known)
         cells = (format_share(n, len(part)) for n, part in zip(others, known, strict=True))
-        yield _row(f"{title}: {counts.height - len(shown)} other groups", cells)
+        yield _row(f"{title}: other", cells)
     yield from _unknown(column, parts)
 
 

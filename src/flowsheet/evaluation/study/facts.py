@@ -68,6 +68,8 @@ class Characteristics(FrozenModel):
 class SampleSize(FrozenModel):
     """Events in the training rows, and the input columns that they must support."""
 
+    rows: str = "training rows"
+    """Which rows the events are in."""
     columns: int
     events: int
     new_onsets: int | None = None
@@ -96,7 +98,7 @@ class SampleSize(FrozenModel):
                 "fewer inputs, models are likely to overfit."
             )
         return (
-            f"The training rows have {self.events:,} events{new}, for {self.columns:,} input "
+            f"The {self.rows} have {self.events:,} events{new}, for {self.columns:,} input "
             f"columns: {self.events_per_column:.1f} {of_what} per column.{warning}"
         )
 

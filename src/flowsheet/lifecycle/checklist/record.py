@@ -51,7 +51,8 @@ def load_study_record(reference: str, folder: Path) -> StudyRecord:
     study = StudyFacts.load(report)
     if study is None or not (report / MANIFEST_FILE).is_file():
         raise CheckFailed(
-            f"the run's report has no {STUDY_FILE}: an earlier release recorded it",
+            f"the report of the run lacks {STUDY_FILE} or {MANIFEST_FILE}: an earlier release "
+            "recorded it",
             where=f"run {run.run_id}",
             todo="run the experiment again with this release",
         )

@@ -30,11 +30,11 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
     extract = open_extract(data.extract)
     manifest = extract.manifest
     windows: dict[str, Any] = load_summary(data.windows)
-    training = data.load_parts().train
+    sequences = Sequences.load(data.windows.folder / "sequences")
     capabilities = {name: MODELS.get(m.kind).capabilities for name, m in config.models.items()}
     return StudyFacts(
         outcome=describe_outcome(manifest.source),
-        overlap=find_overlap(manifest.source, training.features),
+        overlap=find_overlap(manifest.source, sequences.features),
         history_models=tuple(
             name
             for name in results.models
@@ -43,7 +43,7 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
         flow=tuple(trace_stays(manifest.attrition, manifest.counts["stays"], windows)),
         rows=int(windows["rows"]),
         left_out=tuple(list_left_out(windows)),
-        characteristics=tabulate_characteristics(extract, _group_stays(plan)),
+        characteristics=tabulate_characteristics(extract, _group_stays(plan, sequences)),
         missing_data=tuple(
             describe_missing_data(
                 config.features,
@@ -52,7 +52,7 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
                 raw=any(not capabilities[name].scaled for name in results.models),
             )
         ),
-        sample_size=_count_events(training),
+        sample_size=_count_events(plan, sequences),
         bedside_scores=tuple(
             find_bedside_scores({name: config.models[name] for name in results.models})
         ),
@@ -60,20 +60,23 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
     )
 
 
-def _group_stays(plan: ExperimentPlan) -> pl.DataFrame:
+def _has_parts(plan: ExperimentPlan) -> bool:
+    """Whether the first fold's split stands for the experiment: no cross-validation."""
+    return len({fold.data.extract.key for fold in plan.folds}) == len(plan.folds)
+
+
+def _group_stays(plan: ExperimentPlan, sequences: Sequences) -> pl.DataFrame:
     """The stays with an evaluated prediction, and the columns of the table of characteristics.
 
     Where every subject is held out once, there are no parts, and the columns are the outcomes.
     """
-    data = plan.first_fold.data
-    sequences = Sequences.load(data.windows.folder / "sequences")
     is_scored = np.zeros(len(sequences), bool)
     has_event = np.zeros(len(sequences), bool)
     is_scored[sequences.row_stay[sequences.scored]] = True
     has_event[sequences.row_stay[sequences.scored & (sequences.y == 1)]] = True
     columns: dict[str, AnyArray] = {"stay_id": np.asarray(sequences.stay_id)}
-    if len({fold.data.extract.key for fold in plan.folds}) == len(plan.folds):
-        split = data.load_split()
+    if _has_parts(plan):
+        split = plan.first_fold.data.load_split()
         subjects = {"Training": split.train, "Validation": split.valid, "Test": split.test}
         for name, ids in subjects.items():
             columns[name] = np.isin(sequences.subject_id, ids)
@@ -81,12 +84,22 @@ def _group_stays(plan: ExperimentPlan) -> pl.DataFrame:
     return pl.DataFrame(columns).filter(is_scored)
 
 
-def _count_events(training: Sequences) -> SampleSize:
-    events = np.asarray(training.scored & (training.y == 1))
-    in_state = np.asarray(training.in_state & training.scored)
+def _count_events(plan: ExperimentPlan, sequences: Sequences) -> SampleSize:
+    """Events of the training part; of a cross-validation, of all folds."""
+    rows = "rows of all folds"
+    scored = np.asarray(sequences.scored)
+    if _has_parts(plan):
+        rows = "training rows"
+        is_training = np.isin(sequences.subject_id, plan.first_fold.data.load_split().train)
+        scored = scored & is_training[sequences.row_stay]
+    events = scored & (sequences.y == 1)
+    in_state = scored & sequences.in_state
     new_onsets = int((events & ~in_state).sum()) if in_state.any() else None
     return SampleSize(
-        columns=len(training.features), events=int(events.sum()), new_onsets=new_onsets
+        rows=rows,
+        columns=len(sequences.features),
+        events=int(events.sum()),
+        new_onsets=new_onsets,
     )
 
 
