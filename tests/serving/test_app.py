@@ -20,7 +20,7 @@ JSON = {"content-type": "application/json"}
 
 @pytest.fixture
 def client(service):
-    with TestClient(make_app(service)) as client:
+    with TestClient(make_app(service), base_url="http://localhost") as client:
         yield client
 
 
@@ -90,7 +90,7 @@ def test_a_body_that_grows_too_large_while_it_is_sent_is_rejected(client):
 def test_requests_over_a_limit_are_rejected_with_its_name(service, ward):
     limits = service.config.limits.model_copy(update={"rows": 30, "stays": 2, "steps": 5})
     service.config = service.config.model_copy(update={"limits": limits})
-    with TestClient(make_app(service)) as client:
+    with TestClient(make_app(service), base_url="http://localhost") as client:
 
         def rejection(tables):
             answer = client.post("/predict", content=encode_body(tables), headers=JSON)
@@ -127,7 +127,7 @@ def test_requests_beyond_the_queue_are_rejected_and_the_server_is_not_ready(serv
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+            httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
         ):
 
             def send():
@@ -163,7 +163,7 @@ def test_a_request_that_takes_too_long_is_answered_with_a_timeout(service, body)
         return current_champion()
 
     service.current_champion = sleep_and_get_champion
-    with TestClient(make_app(service)) as client:
+    with TestClient(make_app(service), base_url="http://localhost") as client:
         answer = client.post("/predict", content=body, headers=JSON)
         assert (answer.status_code, answer.json()["error"]) == (503, "timeout")
 
@@ -172,7 +172,7 @@ def test_no_part_of_a_record_reaches_the_log(service, ward, capfd, monkeypatch):
     monkeypatch.setattr(Service, "current_champion", lambda self: 1 / 0)
     stays = ward.stays.head(1).with_columns(unit=pl.lit("SECRET WARD"))
     tables = replace(select_stays(ward, stays["stay_id"][0]), stays=stays)
-    with TestClient(make_app(service)) as client:
+    with TestClient(make_app(service), base_url="http://localhost") as client:
         answer = client.post("/predict", content=encode_body(tables), headers=JSON)
     assert answer.status_code == 500
     log = capfd.readouterr()

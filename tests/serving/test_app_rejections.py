@@ -286,7 +286,7 @@ async def send_all(service, cases: list[Case]) -> tuple[list[httpx.Response], by
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://x") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         answers = []
         for start in range(0, len(cases), 50):

@@ -214,7 +214,10 @@ def test_mlflow_serves_the_champion_too(home, model_package, ward, tmp_path):
     [
         (["ward-modle"], "did you mean"),
         ([f"{NAME}@staging"], "no version with the alias 'staging'"),
-        ([NAME, "--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
+        ([NAME, "--host", "203.0.113.1", "--no-auth"], "cannot listen on 203.0.113.1"),
+        ([NAME, "--host", "0.0.0.0"], "--token-file"),
+        ([NAME, "--certfile", "no.pem", "--keyfile", "no.key"], "certificate and key cannot be"),
+        ([NAME, "--token-file", "no-tokens"], "the token file cannot be read"),
         ([NAME, "--max-rows", "0"], "limits.rows=0"),
         ([NAME, "--shadow", "champion"], "cannot be its own shadow"),
     ],

@@ -27,6 +27,23 @@ _LIMIT_OPTIONS = {
 @click.option("--host", default=_LOCALHOST, show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Further name of the server that clients may use; can be repeated.",
+)
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    help="Answer only clients with a token: one name:token a line, mode 0600.",
+)
+@click.option(
+    "--no-auth", is_flag=True, help="Listen beyond loopback without tokens, behind a proxy."
+)
+@click.option("--certfile", metavar="FILE", help="TLS certificate and its chain, PEM.")
+@click.option("--keyfile", metavar="FILE", help="Private key of the certificate, PEM.")
+@click.option(
     "--shadow", metavar="ALIAS", help="Shadow-score the same requests with this alias's version."
 )
 @click.option(

@@ -7,6 +7,7 @@ that has not ended.
 
 from __future__ import annotations
 
+import json
 from operator import itemgetter
 from typing import Any
 
@@ -61,7 +62,27 @@ def _load_object(body: bytes) -> dict[str, Any]:
     if not isinstance(sent, dict):
         message = f"send an object with the tables {', '.join(TABLES)}"
         raise invalid_request([Problem(None, None, None, "object", None, message)])
+    _check_unique_keys(body)
     return sent
+
+
+def _check_unique_keys(body: bytes) -> None:
+    """Reject a key that an object has twice: orjson keeps the last value and drops the others."""
+    try:
+        json.loads(body, object_pairs_hook=_reject_duplicates, parse_int=float)
+    except RecursionError:
+        message = "the body is not JSON: it is nested too deeply"
+        raise RequestRejected(400, "not_json", message) from None
+
+
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) == len(names):
+        return
+    name = next(name for i, name in enumerate(names) if name in names[:i])
+    message = f"the key {format_value(name)!r} occurs twice in one object; send it once"
+    column = format_value(name)
+    raise invalid_request([Problem(None, None, column, "duplicate_key", None, message)])
 
 
 def _check_table_names(sent: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import perf_counter
@@ -15,13 +16,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from flowsheet import __version__
+from flowsheet.own_origin import OwnOriginOnly
 from flowsheet.prediction.errors import RequestRejected
+from flowsheet.serving.access_log import REQUEST, AccessLog, RequestRecord
+from flowsheet.serving.authentication import CLIENT, TokenAuthentication
 from flowsheet.serving.batcher import Batcher
 from flowsheet.serving.metrics import Metrics
 from flowsheet.serving.middleware import REJECTION, MetricsMiddleware
-from flowsheet.serving.openapi import ANSWER, DOCS_PAGE, REJECTED, REQUEST
+from flowsheet.serving.openapi import ANSWER, DOCS_PAGE, REJECTED
+from flowsheet.serving.openapi import REQUEST as REQUEST_SCHEMA
 from flowsheet.serving.scorer import Answer, Reply, Scorer
 from flowsheet.serving.service import Service
+from flowsheet.serving.tokens import TokenFile
 
 _JSON = "application/json"
 
@@ -49,31 +55,42 @@ def make_app(service: Service) -> FastAPI:
         description=f"Risks by {config.name}@{config.alias}.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the request's Host
         lifespan=lifespan,
     )
+    # The last one added is the first that a request meets.
+    if config.token_file:
+        app.add_middleware(TokenAuthentication, tokens=TokenFile(config.token_file))
+    app.add_middleware(OwnOriginOnly, hosts=(config.host, *config.allowed_hosts))
     app.add_middleware(MetricsMiddleware, metrics=metrics)
+    app.add_middleware(AccessLog)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestRejected, _answer_rejection)
 
     @app.post(
         "/predict",
-        openapi_extra=REQUEST,
+        openapi_extra=REQUEST_SCHEMA,
         responses={200: ANSWER, **dict.fromkeys((400, 413, 415, 422), REJECTED)},
     )
     async def predict(request: Request) -> Response:
         """A risk for every step of every stay that is sent."""
+        record: RequestRecord = request.scope[REQUEST]
         body = await _read_body(request, config.limits.body_bytes, config.limits.body_seconds)
+        record.body_sha256 = hashlib.sha256(body).hexdigest()
         start = perf_counter()
         reply = await _await_reply(batcher, body, config.limits.answer_seconds)
         if isinstance(reply, RequestRejected):
             raise reply
+        record.version, record.stays = reply.version, reply.stays
         _count_answer(metrics, reply, perf_counter() - start)
         return Response(reply.body, media_type=_JSON)
 
     @app.get("/health")
-    async def health() -> Response:
+    async def health(request: Request) -> Response:
         """Whether the server runs, and whether its model is the one that the alias points at."""
-        return _json(service.health())
+        state = service.health()
+        is_stranger = config.token_file and request.scope.get(CLIENT) is None
+        return _json({"status": state["status"]} if is_stranger else state)
 
     @app.get("/ready")
     async def ready() -> Response:

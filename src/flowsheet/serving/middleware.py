@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,7 +53,20 @@ class MetricsMiddleware:
 
 async def _send_internal_error(send: Send) -> None:
     message = "the server could not answer; its log has details"
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 500, "headers": headers})
-    body = RequestRejected(500, "internal", message).body
+    await send_json(send, 500, RequestRejected(500, "internal", message).body)
+
+
+async def send_json(
+    send: Send, status: int, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send a complete JSON answer.
+
+    Args:
+        send: the ASGI channel.
+        status: HTTP status code.
+        body: JSON.
+        headers: further headers besides the content type.
+    """
+    all_headers = [(b"content-type", b"application/json"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
     await send({"type": "http.response.body", "body": body})

@@ -27,6 +27,8 @@ class Answer:
     rows: int
     stays: int
     steps: int
+    version: int
+    """The model version that scored it."""
 
 
 Reply = Answer | RequestRejected
@@ -99,6 +101,6 @@ class Scorer:
                 {"model": version, "stays": stays}, option=orjson.OPT_SERIALIZE_NUMPY
             )
             steps = bounds[first + len(stay_ids)] - bounds[first]
-            answers.append(Answer(body, rows, len(stay_ids), steps))
+            answers.append(Answer(body, rows, len(stay_ids), steps, model.version))
         self._on_scored(ScoredBatch(model, batch, predictions))
         return answers

@@ -6,6 +6,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 import sys
 
 import torch
@@ -14,12 +15,19 @@ import uvicorn
 from flowsheet import __version__
 from flowsheet.errors import UsageError
 from flowsheet.serving.app import make_app
+from flowsheet.serving.connections import make_protocol, raise_open_files_limit
 from flowsheet.serving.service import Service
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.serving.structured_logging import StructuredHandler, log_event
 
 _MAX_CONNECTIONS = 2_000
-"""Further connections are answered with 503."""
+"""Requests under way; further ones are answered with 503."""
+
+_MAX_WAITING = 500
+"""Connections without a request under way; of more than these the oldest are closed."""
+
+_HEADER_SECONDS = 10.0
+"""How long a client may take to send the headers of a request."""
 
 _SWITCH_SECONDS = 0.001
 """How long the scoring thread may keep the interpreter while the event loop waits for it."""
@@ -34,7 +42,10 @@ def serve(config: ServeConfig) -> None:
     Raises:
         FlowsheetError: the model cannot be loaded, or the port is taken.
     """
+    _check_certificate(config)
+    raise_open_files_limit()
     service = Service(config)
+    app = make_app(service)
     with _bind(config.host, config.port) as listener:
         torch.set_num_threads(1)
         service.load()
@@ -43,14 +54,17 @@ def serve(config: ServeConfig) -> None:
         _redirect_library_logs()
         server = uvicorn.Server(
             uvicorn.Config(
-                make_app(service),
+                app,
+                http=make_protocol(_HEADER_SECONDS, _MAX_WAITING),
+                ssl_certfile=config.certfile,
+                ssl_keyfile=config.keyfile,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 lifespan="on",
                 ws="none",
-                limit_concurrency=_MAX_CONNECTIONS,
+                limit_concurrency=_MAX_CONNECTIONS + _MAX_WAITING,
                 timeout_graceful_shutdown=config.drain_seconds,
             )
         )
@@ -65,6 +79,8 @@ def serve(config: ServeConfig) -> None:
             alias=config.alias,
             host=host,
             port=port,
+            tls=config.certfile is not None,
+            login="tokens" if config.token_file else "none",
         )
         server.run(sockets=[listener])
     log_event("stopped")
@@ -83,6 +99,21 @@ def _bind(host: str, port: int) -> socket.socket:
             todo="choose others with --host and --port",
         ) from error
     return listener
+
+
+def _check_certificate(config: ServeConfig) -> None:
+    """Raise a UsageError if certificate and key cannot be used."""
+    if config.certfile is None or config.keyfile is None:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.certfile, config.keyfile, password=lambda: "")
+    except OSError as error:  # ssl.SSLError among them
+        raise UsageError(
+            f"certificate and key cannot be used: {error.strerror or error}",
+            where=f"{config.certfile}, {config.keyfile}",
+            todo="give PEM files that belong together, the key without a passphrase",
+        ) from error
 
 
 def _reduce_garbage_collection() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from flowsheet.config import FrozenModel
+from flowsheet.own_origin import LOOPBACK_NAMES
 from flowsheet.prediction.limits import Count, Limits, Seconds
 
 
@@ -19,6 +21,16 @@ class ServeConfig(FrozenModel):
     """Alias of the version that shadow-scores the same requests."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    allowed_hosts: tuple[str, ...] = ()
+    """Names of the server besides the loopback names and ``host``, as in a request's ``Host``."""
+    token_file: Path | None = None
+    """File with the clients' tokens, a line ``name:token`` each; None: no login."""
+    no_auth: bool = False
+    """Answer everybody who can reach the server, on an address beyond loopback, too."""
+    certfile: Path | None = None
+    """PEM file with the server's certificate and its chain; None: plain HTTP."""
+    keyfile: Path | None = None
+    """PEM file with the certificate's private key."""
     limits: Limits = Limits()
     batch_size: Count = 32
     """Requests that are scored together, at most."""
@@ -33,4 +45,17 @@ class ServeConfig(FrozenModel):
     def _check_aliases(self) -> Self:
         if self.shadow == self.alias:
             raise ValueError(f"{self.alias} cannot be its own shadow: name another alias")
+        return self
+
+    @model_validator(mode="after")
+    def _check_exposure(self) -> Self:
+        if self.token_file and self.no_auth:
+            raise ValueError("--token-file and --no-auth exclude each other")
+        if not (self.token_file or self.no_auth or self.host in LOOPBACK_NAMES):
+            raise ValueError(
+                f"other machines can reach {self.host}: name the clients in a --token-file,"
+                " or choose --no-auth where a proxy or a network lets only them in"
+            )
+        if bool(self.certfile) != bool(self.keyfile):
+            raise ValueError("--certfile and --keyfile belong together: give both or neither")
         return self
