@@ -7,6 +7,8 @@ Prefect's own cache is off (``NO_CACHE``), because it would not know what a stag
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 from prefect import Task, flow, task
@@ -14,14 +16,16 @@ from prefect import tags as flow_run_tags
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.flow_engine import FlowRunTimeoutError
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.task_engine import TaskRunTimeoutError
 
-from flows.liveness import keep_alive
+from flows.liveness import keep_alive, mark_tasks_crashed
 from flows.records import flush_records, mark_killed_runs_crashed, progress_logger
 from flows.retries import RETRY_ON_OUTAGE, is_outage, prefect_unreachable
-from flows.runners import make_task_runner
+from flows.runners import WorkerProcesses, make_task_runner
 from flowsheet.config import (
     CohortConfig,
     ComputeConfig,
@@ -207,6 +211,11 @@ class _Training(NamedTuple):
     model: str
     run_id: str
 
+    @property
+    def name(self) -> str:
+        """The model with the label of its fold."""
+        return f"{self.model}{self.fold.label}"
+
     def is_finished(self) -> bool:
         key = train.training_key(self.fold.config, self.model, self.fold.data)
         return train.is_trained(key)
@@ -232,26 +241,13 @@ def _train_all(
         for fold in plan.all_folds
         for model in fold.config.models
     ]
-    futures = {}
-    for training in trainings:
-        if not training.is_finished():
-            task_to_run = _training_task(training.fold.config.compute)
-            key = (training.fold.name, training.model)
-            futures[key] = task_to_run.submit(*training, return_state=False)
     trained: dict[str, dict[str, Stage]] = {fold.name: {} for fold in plan.all_folds}
     excluded: dict[str, str] = {}
-    for training in trainings:
-        future = futures.get((training.fold.name, training.model))
-        try:
-            if future is not None:
-                stage = future.result()
-                assert isinstance(stage, Stage)
-            else:
-                stage = _get_stage(train_model(*training, return_state=True))
-        except CheckFailed as error:
-            excluded[training.model] = error.what
+    for training, outcome in zip(trainings, _run_trainings(trainings), strict=True):
+        if isinstance(outcome, CheckFailed):
+            excluded[training.model] = outcome.what
         else:
-            trained[training.fold.name][training.model] = stage
+            trained[training.fold.name][training.model] = outcome
     for stages in trained.values():
         for model in excluded:
             stages.pop(model, None)
@@ -262,6 +258,84 @@ def _train_all(
             todo="; ".join(excluded.values()),
         )
     return trained, excluded
+
+
+def _run_trainings(trainings: Sequence[_Training]) -> list[Stage | CheckFailed]:
+    """The stage of each training, or why its model does not apply to the task.
+
+    When a worker process is killed, the trainings that have not ended start again, with fewer
+    processes: most often the system ran out of memory.
+
+    Raises:
+        FlowsheetError: a process was killed again.
+    """
+    outcomes: dict[str, Stage | CheckFailed] = {}
+    try:
+        _collect_outcomes(trainings, outcomes)
+    except BrokenProcessPool:
+        _restart_workers(trainings[0].fold.config.compute)
+        try:
+            _collect_outcomes(trainings, outcomes)
+        except BrokenProcessPool as error:
+            unfinished = [t.name for t in trainings if t.name not in outcomes]
+            raise FlowsheetError(
+                "a training process was killed again, perhaps because memory ran out",
+                where=f"one of {', '.join(unfinished)}",
+                todo="start again with compute.workers=1 or on a machine with more memory: "
+                "finished trials are kept",
+            ) from error
+    return [outcomes[training.name] for training in trainings]
+
+
+def _collect_outcomes(
+    trainings: Sequence[_Training], outcomes: dict[str, Stage | CheckFailed]
+) -> None:
+    """Add the outcomes of the trainings that have none yet.
+
+    Raises:
+        BrokenProcessPool: a worker process was killed, which ends all of them.
+    """
+    waiting = [training for training in trainings if training.name not in outcomes]
+    futures = {
+        training.name: _training_task(training.fold.config.compute).submit(
+            *training, return_state=False
+        )
+        for training in waiting
+        if not training.is_finished()
+    }
+    killed: BrokenProcessPool | None = None
+    for training in waiting:
+        try:
+            outcomes[training.name] = _get_outcome(training, futures.get(training.name))
+        except BrokenProcessPool as error:
+            killed = error
+            mark_tasks_crashed([futures[training.name].task_run_id], "its process was killed")
+    if killed:
+        raise killed
+
+
+def _get_outcome(training: _Training, future: PrefectFuture[Any] | None) -> Stage | CheckFailed:
+    try:
+        if future is None:  # it is in the store
+            return _get_stage(train_model(*training, return_state=True))
+        stage = future.result()
+        assert isinstance(stage, Stage)
+        return stage
+    except CheckFailed as error:
+        return error
+
+
+def _restart_workers(compute: ComputeConfig) -> None:
+    """Replace the worker processes of this flow run by half as many."""
+    context = FlowRunContext.get()
+    assert context
+    assert isinstance(context.task_runner, WorkerProcesses)
+    workers = max(1, compute.workers // 2)
+    progress_logger("train")(
+        "a training process was killed, perhaps because memory ran out; "
+        f"starting again with compute.workers={workers}: finished trials are kept"
+    )
+    context.task_runner.restart(workers)
 
 
 def _training_task(compute: ComputeConfig) -> Task[..., Any]:

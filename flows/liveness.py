@@ -8,7 +8,7 @@ Running forever.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
 
 from flowsheet.state.hashing import digest
@@ -79,6 +80,14 @@ def mark_crashed(client: SyncPrefectClient, run_id: UUID, reason: str) -> None:
     of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
     for task_run in client.read_task_runs(flow_run_filter=of_run, task_run_filter=unfinished):
         client.set_task_run_state(task_run.id, Crashed(message=reason), force=True)
+
+
+def mark_tasks_crashed(task_run_ids: Iterable[UUID], reason: str) -> None:
+    """Set task runs whose process was killed to the state Crashed."""
+    with get_client(sync_client=True) as client:
+        for task_run_id in task_run_ids:
+            with contextlib.suppress(ObjectNotFound):  # it had not started
+                client.set_task_run_state(task_run_id, Crashed(message=reason), force=True)
 
 
 def mark_dead_runs_crashed(flow_name: str) -> list[FlowRun]:

@@ -64,6 +64,12 @@ class WorkerProcesses(ProcessPoolTaskRunner):
         executor.submit = submit_without_sigint
         return self
 
+    def restart(self, workers: int) -> None:
+        """Replace all processes by that many new ones, after one of them was killed."""
+        self.__exit__(None, None, None)
+        self._max_workers = workers
+        self.__enter__()
+
     def cancel_all(self) -> None:
         """Wait for active trainings; when the run is interrupted, kill them instead.
 
