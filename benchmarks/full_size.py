@@ -128,7 +128,7 @@ def ingest(folder: Path, out: Path) -> int:
         ["ingest", "mimic3", f"cohort.path={folder}", "--out", str(out / "extract")],
         standalone_mode=False,
     )
-    manifest = json.loads((out / "extract" / "manifest.json").read_text())
+    manifest = json.loads((out / "extract" / "manifest.json").read_text(encoding="utf-8"))
     return int(manifest["tables"]["events"]["rows"])
 
 
@@ -149,7 +149,7 @@ def measure(method: str, folder: Path, scratch: Path | None) -> Run:
         start = time.perf_counter()
         command = [sys.executable, __file__, "--run", method, str(folder), out]
         child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
         )
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)

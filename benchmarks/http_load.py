@@ -79,7 +79,7 @@ def send_from_process(*arguments, server_pid: int | None = None) -> dict:
 
 def process_tree(pid: int) -> list[int]:
     """The process and its descendants."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     descendants = [member for child in children for member in process_tree(int(child))]
     return [pid, *descendants]
 
@@ -87,7 +87,7 @@ def process_tree(pid: int) -> list[int]:
 def cpu_seconds(pid: int) -> float:
     ticks = 0
     for member in process_tree(pid):
-        fields = Path(f"/proc/{member}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{member}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -95,7 +95,7 @@ def cpu_seconds(pid: int) -> float:
 def rss_mb(pid: int) -> float:
     kilobytes = 0
     for member in process_tree(pid):
-        for line in Path(f"/proc/{member}/status").read_text().splitlines():
+        for line in Path(f"/proc/{member}/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmRSS"):
                 kilobytes += int(line.split()[1])
     return round(kilobytes / 1024, 1)

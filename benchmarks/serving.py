@@ -199,7 +199,7 @@ def times_as_text(rows: pl.DataFrame) -> pl.DataFrame:
 def start_server(command: list[str], url: str, log: Path):
     """A server process, from its first answer to SIGTERM; yields its pid."""
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             stdout=out,
@@ -211,7 +211,7 @@ def start_server(command: list[str], url: str, log: Path):
         deadline = time.monotonic() + 120
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(log.read_text())
+                raise RuntimeError(log.read_text(encoding="utf-8"))
             with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
                 break
             time.sleep(0.2)

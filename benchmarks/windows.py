@@ -42,7 +42,7 @@ def build_with_flowsheet(folder: Path) -> tuple[list[str], np.ndarray]:
 def build_with_pandas(folder: Path) -> tuple[list[str], np.ndarray]:
     import pandas as pd
 
-    variables = json.loads((folder / "manifest.json").read_text())["variables"]
+    variables = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["variables"]
     stays = pd.read_parquet(folder / "stays.parquet").set_index("stay_id").sort_index()
     events = pd.read_parquet(folder / "events.parquet")
     hour = pd.Timedelta(hours=1)
@@ -100,12 +100,12 @@ def measure(name: str, folder: Path, out: Path) -> None:
     }
     print(json.dumps(figures), flush=True)
     np.save(out / f"{name}.npy", x)
-    (out / f"{name}.json").write_text(json.dumps(columns))
+    (out / f"{name}.json").write_text(json.dumps(columns), encoding="utf-8")
 
 
 def check_agreement(out: Path) -> dict[str, object]:
-    columns = json.loads((out / "flowsheet.json").read_text())
-    pandas_columns = json.loads((out / "pandas.json").read_text())
+    columns = json.loads((out / "flowsheet.json").read_text(encoding="utf-8"))
+    pandas_columns = json.loads((out / "pandas.json").read_text(encoding="utf-8"))
     if columns != pandas_columns:
         raise SystemExit(f"the columns differ: {sorted(set(columns) ^ set(pandas_columns))}")
     x = np.load(out / "flowsheet.npy", mmap_mode="r")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from uuid import UUID
 
@@ -26,7 +27,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from flowsheet.state.hashing import digest
@@ -86,8 +87,11 @@ def mark_tasks_crashed(task_run_ids: Iterable[UUID], reason: str) -> None:
     """Set task runs whose process was killed to the state Crashed."""
     with get_client(sync_client=True) as client:
         for task_run_id in task_run_ids:
-            with contextlib.suppress(ObjectNotFound):  # it had not started
+            try:
                 client.set_task_run_state(task_run_id, Crashed(message=reason), force=True)
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != HTTPStatus.NOT_FOUND:  # it had not started
+                    raise
 
 
 def mark_dead_runs_crashed(flow_name: str) -> list[FlowRun]:

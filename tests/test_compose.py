@@ -93,14 +93,14 @@ def test_every_choice_loads(group: str):
 def test_local_choices_take_precedence(tmp_path, monkeypatch):
     for folder, trials in (("tuning", 3), ("local/tuning", 4)):
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "custom.yaml").write_text(f"trials: {trials}\n")
+        (tmp_path / folder / "custom.yaml").write_text(f"trials: {trials}\n", encoding="utf-8")
     monkeypatch.setenv("FLOWSHEET_CONF", str(tmp_path))
     assert load("tuning", "custom") == {"trials": 4, "name": "custom"}
 
 
 def test_a_file_that_is_not_yaml_is_an_error_that_names_it(tmp_path, monkeypatch):
     (tmp_path / "tuning").mkdir()
-    (tmp_path / "tuning" / "broken.yaml").write_text("trials: [1\n")
+    (tmp_path / "tuning" / "broken.yaml").write_text("trials: [1\n", encoding="utf-8")
     monkeypatch.setenv("FLOWSHEET_CONF", str(tmp_path))
     with pytest.raises(UsageError, match=r"broken\.yaml"):
         load("tuning", "broken")

@@ -87,6 +87,6 @@ def test_a_proxy_that_is_dropped_is_named_without_its_password(monkeypatch):
 def test_files_are_private_whatever_the_umask(tmp_path):
     prepare_process()
     (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600

@@ -78,4 +78,4 @@ def test_the_traceback_of_an_unexpected_error_is_kept_in_a_file(
         main(["ls", "runs"])
     log = flowsheet_home / "logs" / "error.log"
     assert f"see {log}" in capsys.readouterr().err
-    assert "ZeroDivisionError: division by zero" in log.read_text()
+    assert "ZeroDivisionError: division by zero" in log.read_text(encoding="utf-8")

@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 def test_worker_processes_import_flows_and_the_path_is_restored(tmp_path: Path):
     script = tmp_path / "spawn.py"
-    script.write_text(SPAWN_A_WORKER)
+    script.write_text(SPAWN_A_WORKER, encoding="utf-8")
     subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True, timeout=120)
 
 

@@ -17,7 +17,7 @@ def test_raw_tables_are_written_and_replaced_and_their_rows_are_shown(
     printed = capsys.readouterr()
     assert "2 of 2 stays" in printed.err
     assert "CHARTEVENTS" in printed.out
-    assert len((out / "ICUSTAYS.csv").read_text().splitlines()) == 3
+    assert len((out / "ICUSTAYS.csv").read_text(encoding="utf-8").splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -45,9 +45,9 @@ def test_a_wrong_argument_is_refused(
 def test_a_folder_with_other_files_is_not_replaced(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "notes.txt").write_text("keep")
+    (tmp_path / "notes.txt").write_text("keep", encoding="utf-8")
     with pytest.raises(SystemExit) as stopped:
         main(["simulate", str(tmp_path), "--as", "mimic3", "--stays", "2"])
     assert stopped.value.code == 1
     assert "already files other than raw tables" in capsys.readouterr().err
-    assert (tmp_path / "notes.txt").read_text() == "keep"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "keep"

@@ -64,7 +64,10 @@ def test_the_manifest_has_counts(extract: Extract):
     assert manifest.counts["subjects"] == 1
     assert manifest.counts["hours"] == 60
     assert manifest.tables["events"].rows == 8
-    assert Manifest.model_validate_json((extract.path / "manifest.json").read_text()) == manifest
+    assert (
+        Manifest.model_validate_json((extract.path / "manifest.json").read_text(encoding="utf-8"))
+        == manifest
+    )
 
 
 def test_the_same_rows_give_the_same_bytes(extract: Extract, tmp_path: Path):
@@ -93,7 +96,9 @@ def change_table(
 def edit_manifest(**values: object) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         file = folder / "manifest.json"
-        file.write_text(json.dumps(json.loads(file.read_text()) | values))
+        file.write_text(
+            json.dumps(json.loads(file.read_text(encoding="utf-8")) | values), encoding="utf-8"
+        )
 
     return damage
 
@@ -210,6 +215,6 @@ def test_a_changed_byte_is_found(tmp_path: Path, offset: int, byte: int, table: 
 
 
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(FlowsheetError, match="could not write"):
         write_extract(small_tables(), tmp_path / "file" / "extract", PROVENANCE)

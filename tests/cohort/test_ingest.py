@@ -224,7 +224,7 @@ class TestDiskErrors:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_target_below_a_file_is_an_error(self, tmp_path: Path):
-        (tmp_path / "file").write_text("")
+        (tmp_path / "file").write_text("", encoding="utf-8")
         with pytest.raises(FlowsheetError, match="could not write"):
             ingest_source(InMemorySource(tables_of(1)), tmp_path / "file" / "out")
 

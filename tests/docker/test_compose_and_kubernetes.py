@@ -28,7 +28,7 @@ each_compose_file = pytest.mark.parametrize("file", list(REQUIRED))
 
 
 def read_services(file: str) -> dict[str, dict]:
-    return yaml.safe_load((DOCKER / file).read_text())["services"]
+    return yaml.safe_load((DOCKER / file).read_text(encoding="utf-8"))["services"]
 
 
 def compose_command() -> list[str]:
@@ -56,6 +56,7 @@ def compose_config(file: str, variables: dict[str, str]) -> subprocess.Completed
             capture_output=True,
             text=True,
             check=False,
+            encoding="utf-8",
         )
 
 
@@ -87,7 +88,7 @@ def test_nothing_starts_while_a_required_value_is_missing(file):
 
 @each_compose_file
 def test_no_password_has_a_default(file):
-    text = (DOCKER / file).read_text()
+    text = (DOCKER / file).read_text(encoding="utf-8")
     variables = re.findall(
         r"\$\{(\w*(?:PASSWORD|AUTH|OPTUNA_URL)\w*)(:-[^}]*|:\?[^}]*)?\}",
         text,
@@ -99,7 +100,7 @@ def test_no_password_has_a_default(file):
 
 
 def test_the_example_lists_every_required_value_and_contains_none():
-    lines = (DOCKER / ".env.example").read_text().splitlines()
+    lines = (DOCKER / ".env.example").read_text(encoding="utf-8").splitlines()
     values = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert set(REQUIRED["compose.yaml"]) <= set(values)
     assert {name for name, value in values.items() if value} == {"COMPOSE_PROJECT_NAME"}
@@ -140,13 +141,13 @@ def read_manifests() -> list[dict]:
     return [
         document
         for file in sorted((DOCKER / "kubernetes").glob("*.yaml"))
-        for document in yaml.safe_load_all(file.read_text())
+        for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))
     ]
 
 
 def read_job_templates() -> dict[str, dict]:
     files = sorted((DOCKER / "kubernetes").glob("*.json"))
-    return {file.name: json.loads(file.read_text()) for file in files}
+    return {file.name: json.loads(file.read_text(encoding="utf-8")) for file in files}
 
 
 def read_pods() -> list[dict]:
@@ -173,7 +174,7 @@ def test_pods_are_unprivileged_and_limited():
 
 def test_no_manifest_contains_a_secret():
     assert "Secret" not in {m["kind"] for m in read_manifests()}
-    text = "".join(file.read_text() for file in (DOCKER / "kubernetes").iterdir())
+    text = "".join(file.read_text(encoding="utf-8") for file in (DOCKER / "kubernetes").iterdir())
     assert not re.search(r"(?i)password|://", text)
 
 
@@ -188,7 +189,9 @@ def test_a_job_template_has_every_setting_of_this_prefects_kubernetes_worker():
 
     package_folder = Path(collections_data.__path__[0])
     metadata_file = next(package_folder.rglob("aggregate-worker-metadata.json"))
-    worker = json.loads(metadata_file.read_text())["prefect-kubernetes"]["kubernetes"]
+    worker = json.loads(metadata_file.read_text(encoding="utf-8"))["prefect-kubernetes"][
+        "kubernetes"
+    ]
     default_settings = worker["default_base_job_configuration"]["job_configuration"]
     for template in read_job_templates().values():
         assert set(template["job_configuration"]) == set(default_settings) - {"cluster_config"}

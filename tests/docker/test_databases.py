@@ -21,7 +21,9 @@ STATEMENTS = "create table t (a int); drop table t; select 1"
 def run_sql(server, user, database, password):
     command = ["psql", "-U", user, "-d", database, "-tAc", STATEMENTS]
     environment = {**server, "PGHOST": "127.0.0.1", "PGPASSWORD": password}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
 
 
 @pytest.mark.server
@@ -41,7 +43,12 @@ def test_each_service_has_a_database_that_the_others_cannot_access(postgres):
 def test_a_missing_password_is_an_error():
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_DB_PASSWORD")}
     result = subprocess.run(
-        ["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, check=False
+        ["bash", str(SCRIPT)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     assert result.returncode != 0
     assert "PREFECT_DB_PASSWORD" in result.stderr

@@ -39,7 +39,7 @@ pytestmark = [
 
 
 def read_dockerfile(image: str) -> str:
-    return (DOCKER / f"{image}.Dockerfile").read_text().replace("\\\n", " ")
+    return (DOCKER / f"{image}.Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
 
 
 def read_command(image: str, instruction: str) -> list[str]:
@@ -59,7 +59,7 @@ def read_environment(image: str, service: str, addresses: dict[str, str]) -> dic
     """The image's ENV and the service's environment, with ``addresses`` replaced."""
     last_env = re.findall(r"^ENV (.*)$", read_dockerfile(image), flags=re.M)[-1:]
     environment = dict(re.findall(r"(\w+)=(\S+)", " ".join(last_env)))
-    services = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]
+    services = yaml.safe_load((DOCKER / "compose.yaml").read_text(encoding="utf-8"))["services"]
     secrets = {**PASSWORDS, **AUTH}
     for name, value in services[service]["environment"].items():
         filled = re.sub(r"\$\{(\w+)[^}]*\}", lambda match: secrets.get(match[1], ""), str(value))
@@ -102,8 +102,8 @@ def running(
     try:
         deadline = time.monotonic() + 180
         while not succeeds([sys.executable, *health_check[1:]]):
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, log.read_text()[-3000:]
+            assert process.poll() is None, log.read_text(encoding="utf-8")[-3000:]
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-3000:]
             time.sleep(0.5)
         yield
     finally:
@@ -150,4 +150,4 @@ def test_servers_and_a_worker_start_and_become_healthy(postgres, tmp_path):
         assert get_status(default_experiment) == 200
         assert get_status(default_experiment, Host="evil.example.org") == 403
     for log in tmp_path.glob("*.log"):
-        assert "hush" not in log.read_text()
+        assert "hush" not in log.read_text(encoding="utf-8")

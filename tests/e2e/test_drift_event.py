@@ -21,7 +21,9 @@ from tests.e2e.stack import wait_until
 pytestmark = [pytest.mark.server]
 TRIGGER = next(
     trigger["name"]
-    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))[
+        "deployments"
+    ]
     for trigger in deployment.get("triggers", [])
 )
 EMIT_EVENT = """
@@ -61,6 +63,7 @@ def run_python(server: Server, *arguments: str) -> None:
         text=True,
         timeout=300,
         check=False,
+        encoding="utf-8",
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -55,7 +55,7 @@ class Site:
             process.wait()
 
     def output(self) -> str:
-        return self.log.read_text()
+        return self.log.read_text(encoding="utf-8")
 
     def wait_for_second_trial(self, process: subprocess.Popen[bytes]) -> None:
         second_trial = "[lstm] trial 2 of"

@@ -166,13 +166,13 @@ def test_a_run_that_is_terminated_stops_at_once_and_leaves_no_open_run(
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     deadline = time.monotonic() + 300
-    while "[lstm] epoch" not in log.read_text():
-        assert process.poll() is None, log.read_text()
+    while "[lstm] epoch" not in log.read_text(encoding="utf-8"):
+        assert process.poll() is None, log.read_text(encoding="utf-8")
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.terminate()
     assert process.wait(timeout=120) == 130
-    text = log.read_text()
+    text = log.read_text(encoding="utf-8")
     assert "stopped; start it again to go on" in text.splitlines()
     assert "[lstm] done" not in text  # the training was not waited for
     assert "Traceback" not in text

@@ -47,7 +47,7 @@ def test_unknown_names_exit_with_2(
 
 
 def test_an_unwritable_state_folder_exits_with_2(tmp_path: Path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     result = run_without_traceback(tmp_path / "file" / "home", "run", "demo")
     assert result.returncode == 2
     assert "FLOWSHEET_HOME" in result.stderr

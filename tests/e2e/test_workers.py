@@ -101,7 +101,9 @@ def experiment_with_active_study(
 
 
 def read_logs(stack: Stack) -> str:
-    return (stack.folder / "run.log").read_text() + (stack.folder / "workers.log").read_text()
+    return (stack.folder / "run.log").read_text(encoding="utf-8") + (
+        stack.folder / "workers.log"
+    ).read_text(encoding="utf-8")
 
 
 def is_idle(stack: Stack) -> bool:

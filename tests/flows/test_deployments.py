@@ -13,7 +13,7 @@ from prefect.flows import load_flow_from_entrypoint
 from flowsheet.compose import choices, compose
 from tests.conftest import ROOT
 
-DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
 CONF_GROUPS = {"cohort": "cohort", "experiment": "experiment"}
 
 

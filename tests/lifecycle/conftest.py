@@ -149,8 +149,10 @@ class Registrar:
 
     def _copy_package(self, work: Path, key: str) -> Path:
         copy = Path(shutil.copytree(self.model_package, work / "model_package"))
-        info = json.loads((copy / "package.json").read_text())
-        (copy / "package.json").write_text(json.dumps(info | {"training_key": key}))
+        info = json.loads((copy / "package.json").read_text(encoding="utf-8"))
+        (copy / "package.json").write_text(
+            json.dumps(info | {"training_key": key}), encoding="utf-8"
+        )
         write_manifest(copy)
         return copy
 

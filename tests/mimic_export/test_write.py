@@ -44,7 +44,7 @@ def read_truth(folder: Path, name: str) -> pl.DataFrame:
 
 def read_error_counts(folder: Path) -> dict[str, dict[str, int]]:
     """Rows by data error, by table."""
-    summary = json.loads((folder / "truth" / "summary.json").read_text())
+    summary = json.loads((folder / "truth" / "summary.json").read_text(encoding="utf-8"))
     counts: dict[str, dict[str, int]] = summary["data_errors"]
     return counts
 

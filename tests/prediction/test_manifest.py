@@ -23,15 +23,15 @@ def folder(model_package, tmp_path) -> Path:
     """A copy of a model package with a reference."""
     copy = Path(shutil.copytree(model_package.folder, tmp_path / "package"))
     (copy / "reference").mkdir()
-    (copy / "reference" / "reference.json").write_text('{"version": 2}')
+    (copy / "reference" / "reference.json").write_text('{"version": 2}', encoding="utf-8")
     write_manifest(copy)
     return copy
 
 
 def double_the_scaler(folder: Path) -> None:
-    scaler = json.loads((folder / "scaler.json").read_text())
+    scaler = json.loads((folder / "scaler.json").read_text(encoding="utf-8"))
     scaler["spread"] = [2 * spread for spread in scaler["spread"]]
-    (folder / "scaler.json").write_text(json.dumps(scaler))
+    (folder / "scaler.json").write_text(json.dumps(scaler), encoding="utf-8")
 
 
 def change_a_weight(folder: Path) -> None:
@@ -55,13 +55,21 @@ def link_to_another_file(folder: Path) -> None:
         (lambda f: (f / "scaler.json").unlink(), "missing: scaler.json"),
         (lambda f: shutil.rmtree(f / "reference"), "missing: reference/reference.json"),
         (
-            lambda f: (f / "reference" / "reference.json").write_text('{"version": 1}'),
+            lambda f: (f / "reference" / "reference.json").write_text(
+                '{"version": 1}', encoding="utf-8"
+            ),
             "changed: reference/reference.json",
         ),
         (lambda f: (f / "model" / "more.npy").write_bytes(b"x"), "added: model/more.npy"),
         (lambda f: (f / MANIFEST).unlink(), "has no manifest.json"),
-        (lambda f: (f / MANIFEST).write_text("{"), "manifest.json cannot be read"),
-        (lambda f: (f / MANIFEST).write_text('{"files": [1]}'), "manifest.json cannot be read"),
+        (
+            lambda f: (f / MANIFEST).write_text("{", encoding="utf-8"),
+            "manifest.json cannot be read",
+        ),
+        (
+            lambda f: (f / MANIFEST).write_text('{"files": [1]}', encoding="utf-8"),
+            "manifest.json cannot be read",
+        ),
     ],
 )
 def test_a_changed_package_is_refused_by_the_name_of_the_file(

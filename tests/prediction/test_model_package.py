@@ -64,8 +64,8 @@ def test_a_model_whose_inputs_this_release_builds_differently_is_rejected(
     model_package, tmp_path, key, value
 ):
     folder = shutil.copytree(model_package.folder, tmp_path / "model_package")
-    description = json.loads((folder / "package.json").read_text())
-    (folder / "package.json").write_text(json.dumps(description | {key: value}))
+    description = json.loads((folder / "package.json").read_text(encoding="utf-8"))
+    (folder / "package.json").write_text(json.dumps(description | {key: value}), encoding="utf-8")
     write_manifest(folder)
     with pytest.raises(CheckFailed, match="train the model again"):
         ModelPackage.load(folder)

@@ -36,6 +36,7 @@ def run_flowsheet(
         text=True,
         check=False,
         timeout=600,
+        encoding="utf-8",
     )
 
 
@@ -44,7 +45,7 @@ def start_flowsheet(*arguments: str, until: str) -> Iterator[int]:
     """The process id of a running command, once it has printed a line with ``until``."""
     command = [sys.executable, "-m", "flowsheet", *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     ) as process:
         killer = threading.Timer(_START_SECONDS, process.kill)
         killer.start()

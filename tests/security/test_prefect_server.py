@@ -50,7 +50,9 @@ def _no_servers_configured(monkeypatch: pytest.MonkeyPatch):
 
 
 def run_python(code: str) -> dict:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -114,7 +116,7 @@ def test_the_user_s_own_login_is_used_on_both_sides_and_written_nowhere(
 
 def test_the_server_of_a_killed_process_ends_by_itself(flowsheet_home: Path):
     command = [sys.executable, "-c", HOLD_A_SERVER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         assert process.stdout
         url = process.stdout.readline().strip()
         assert is_responding(f"{url}/health")

@@ -31,7 +31,9 @@ def process_tree(pid: int) -> set[int]:
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+            parents[int(stat.parent.name)] = int(
+                stat.read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            )
     tree = {pid}
     while children := {child for child, parent in parents.items() if parent in tree} - tree:
         tree |= children
@@ -47,7 +49,7 @@ def listening_sockets(pid: int) -> set[tuple[str, int]]:
                 inodes |= set(re.findall(r"^socket:\[(\d+)\]$", str(descriptor.readlink())))
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in Path(table).read_text().splitlines()[1:]:
+        for line in Path(table).read_text(encoding="utf-8").splitlines()[1:]:
             cells = line.split()
             if cells[3] == "0A" and cells[9] in inodes:  # 0A: LISTEN
                 address, _, port = cells[1].rpartition(":")

@@ -75,7 +75,7 @@ def is_dangerous(call: ast.Call) -> bool:
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_nothing_loads_a_pickle_or_runs_what_it_reads(file):
-    assert find_dangerous_code(file.read_text()) == []
+    assert find_dangerous_code(file.read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize(
@@ -109,6 +109,7 @@ def test_mlflow_loads_no_pickles():
         capture_output=True,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     assert done.stdout == "false\n"
 
@@ -116,7 +117,7 @@ def test_mlflow_loads_no_pickles():
 def shipped_files() -> list[Path]:
     """Every text file under version control, tests aside."""
     done = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False, encoding="utf-8"
     )
     names = done.stdout.split()
     if not names:
@@ -130,7 +131,7 @@ def shipped_files() -> list[Path]:
 def test_no_credential_is_shipped():
     found = []
     for file in shipped_files():
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         for kind, pattern in CREDENTIALS.items():
             for match in re.finditer(pattern, text):
                 if "ada:lovelace" not in match.group():  # in a doctest

@@ -69,7 +69,7 @@ def start_server(command: list[str], path: str, log: Path, env: dict | None = No
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     executables = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(
             [sys.executable, "-m", *command, "--port", str(port)],
             stdout=out,
@@ -80,8 +80,8 @@ def start_server(command: list[str], path: str, log: Path, env: dict | None = No
     try:
         deadline = time.monotonic() + 120
         while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
             with (
                 contextlib.suppress(OSError),
                 urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2),
@@ -143,7 +143,7 @@ def listening_addresses(pid: int) -> set[str]:
             inodes.add(str(link.readlink()))
     addresses = set()
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
             cells = line.split()
             if cells[3] == "0A" and f"socket:[{cells[9]}]" in inodes:  # 0A: LISTEN
                 addresses.add(cells[1].split(":")[0])
@@ -189,7 +189,7 @@ def test_the_server_follows_the_registry_shadow_scores_and_drains(
             for finish in (finish_half_sent, finish_sent):
                 assert_predicts(finish(), model_package, ward)
         assert process.wait(30) == 0
-    events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
+    events = [json.loads(line)["event"] for line in log.read_text(encoding="utf-8").splitlines()]
     assert events[-1] == "stopped"
     assert {"serving", "model_loaded", "reload_failed"} <= set(events)
     assert list((home / "serving" / "shadow" / NAME).glob("*.parquet"))

@@ -19,7 +19,7 @@ def test_the_folder_is_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_folder_that_is_not_writable_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / "file" / "home"))
     with pytest.raises(UsageError, match="FLOWSHEET_HOME is not writable"):
         home()

@@ -28,7 +28,9 @@ with {lock}(Path(sys.argv[1])):
     time.sleep(600)
 """
     arguments = [sys.executable, "-c", code, str(path)]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "locked\n"
@@ -45,7 +47,7 @@ def is_free(path: Path) -> bool:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "a.lock"
-    path.write_text("contents")
+    path.write_text("contents", encoding="utf-8")
     return path
 
 
@@ -132,8 +134,8 @@ def test_locking_creates_no_file_but_where_it_waits_for_the_lock(tmp_path: Path)
 def test_a_locked_file_keeps_its_contents(lock, path: Path):
     inode = path.stat().st_ino
     with lock(path):
-        assert path.read_text() == "contents"
-    assert path.read_text() == "contents"
+        assert path.read_text(encoding="utf-8") == "contents"
+    assert path.read_text(encoding="utf-8") == "contents"
     assert path.stat().st_ino == inode
 
 

@@ -190,11 +190,11 @@ def load_everywhere(version: model_registry.ModelVersion) -> list[str]:
 
 def test_a_package_that_was_changed_in_the_artifact_store_is_never_loaded(champion, model_uri):
     scaler = next(artifact_folder(model_uri).rglob("scaler.json"))
-    content = scaler.read_text()
+    content = scaler.read_text(encoding="utf-8")
     scaler.unlink()
     for message in load_everywhere(champion):
         assert "missing: scaler.json" in message
-    scaler.write_text(content.replace("1", "2"))
+    scaler.write_text(content.replace("1", "2"), encoding="utf-8")
     for message in load_everywhere(champion):
         assert "changed: scaler.json" in message
     write_manifest(scaler.parent)
@@ -210,7 +210,9 @@ def test_the_path_of_a_package_stays_in_the_mlflow_model(
     path = str(model_package.folder)
     if not absolute:
         path = os.path.relpath(path, mlmodel.parent)
-    mlmodel.write_text(mlmodel.read_text().replace("data/model_package", path))
+    mlmodel.write_text(
+        mlmodel.read_text(encoding="utf-8").replace("data/model_package", path), encoding="utf-8"
+    )
     by_registry, by_mlflow = load_everywhere(champion)
     assert "no folder of the MLflow model" in by_registry
     assert "leads out of the MLflow model" in by_mlflow
@@ -218,7 +220,7 @@ def test_the_path_of_a_package_stays_in_the_mlflow_model(
 
 def test_damaged_and_lost_artifacts_are_named(champion, model_uri):
     mlmodel = artifact_folder(model_uri) / "MLmodel"
-    mlmodel.write_text("flavors: [")
+    mlmodel.write_text("flavors: [", encoding="utf-8")
     with pytest.raises(CheckFailed, match="MLmodel cannot be read"):
         model_registry.load_package(champion)
     shutil.rmtree(mlmodel.parent)

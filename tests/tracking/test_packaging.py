@@ -47,6 +47,7 @@ def run_in_new_process(code: str, *arguments: str) -> None:
         timeout=120,
         env=environment,
         check=False,
+        encoding="utf-8",
     )
     assert completed.returncode == 0, completed.stderr
 
@@ -64,7 +65,7 @@ def test_a_package_predicts_the_same_in_another_process(uri, model_package, tabl
     rows_file, risks_file = tmp_path / "rows.json", tmp_path / "risks.json"
     to_rows(tables).to_json(rows_file, orient="split", double_precision=15)
     run_in_new_process(PREDICT, uri, str(rows_file), str(risks_file))
-    columns = json.loads(risks_file.read_text())
+    columns = json.loads(risks_file.read_text(encoding="utf-8"))
     risks = pl.DataFrame({name: list(column.values()) for name, column in columns.items()})
     expected = model_package.predict(tables)
     assert risks["stay_id"].to_list() == expected["stay_id"].to_list()
@@ -91,7 +92,7 @@ def test_a_package_has_signature_example_and_requirements(package_folder):
     assert outputs == ["stay_id", "time", "step", "risk"]
     input_example = model.load_input_example(str(package_folder))
     assert set(input_example["stay_id"]) == {1, 2}
-    requirements = (package_folder / "requirements.txt").read_text().split()
+    requirements = (package_folder / "requirements.txt").read_text(encoding="utf-8").split()
     assert requirements == list_requirements()
     assert any(requirement.startswith("torch==") for requirement in requirements)
 
@@ -194,7 +195,7 @@ def start_server(package_folder: Path, port: int, log: Path) -> subprocess.Popen
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    with log.open("w") as output:
+    with log.open("w", encoding="utf-8") as output:
         return subprocess.Popen(
             command, env=environment, stdout=output, stderr=output, start_new_session=True
         )
@@ -203,13 +204,13 @@ def start_server(package_folder: Path, port: int, log: Path) -> subprocess.Popen
 def await_ping(port: int, server: subprocess.Popen, log: Path) -> None:
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        assert server.poll() is None, log.read_text()
+        assert server.poll() is None, log.read_text(encoding="utf-8")
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=2):
                 return
         except OSError:
             time.sleep(0.3)
-    raise AssertionError(log.read_text())
+    raise AssertionError(log.read_text(encoding="utf-8"))
 
 
 def post(port: int, body: dict) -> dict:

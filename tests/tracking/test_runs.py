@@ -148,8 +148,8 @@ def test_the_experiment_run_has_everything_that_a_rerun_needs(tracker, config, t
     connect().download_artifacts(parent.run_id, "", str(tmp_path))
     recorded = OmegaConf.to_container(OmegaConf.load(tmp_path / "config.yaml"))
     assert ExperimentConfig.model_validate(recorded) == config
-    assert "mlflow==" in (tmp_path / "requirements.txt").read_text()
-    assert '"python"' in (tmp_path / "environment.json").read_text()
+    assert "mlflow==" in (tmp_path / "requirements.txt").read_text(encoding="utf-8")
+    assert '"python"' in (tmp_path / "environment.json").read_text(encoding="utf-8")
     inputs = get_experiment_run(config).inputs.dataset_inputs
     assert [(d.dataset.name, len(d.dataset.digest)) for d in inputs] == [("ward", 36)]
 

@@ -49,7 +49,12 @@ def test_telemetry_is_off_before_mlflow_is_imported():
         "assert get_telemetry_client() is None"
     )
     completed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        encoding="utf-8",
     )
     assert completed.returncode == 0, completed.stderr
     assert completed.stderr == ""

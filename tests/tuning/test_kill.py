@@ -22,7 +22,7 @@ def start(folder: Path, delay: float) -> subprocess.Popen[bytes]:
 
 
 def read_result(folder: Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
 def run_uninterrupted(folder: Path) -> dict:
@@ -58,7 +58,11 @@ def read_log(folder: Path) -> list[list]:
     path = folder / "log"
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("]")]
+    return [
+        json.loads(line)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.endswith("]")
+    ]
 
 
 def started_fits(folder: Path) -> list[str]:

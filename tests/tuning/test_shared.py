@@ -39,7 +39,7 @@ def fits(folder: Path, event: str) -> list[str]:
     """The parameters of the fits that have started or ended."""
     parameters = []
     for log in sorted(folder.glob("*.log")):
-        for line in log.read_text().splitlines():
+        for line in log.read_text(encoding="utf-8").splitlines():
             line_event, params, _ = json.loads(line)
             if line_event == event:
                 parameters.append(json.dumps(params))
@@ -54,7 +54,7 @@ def wait_for_fits(folder: Path, count: int) -> None:
 
 
 def read_result(folder: Path, name: str) -> dict:
-    return json.loads((folder / f"{name}.json").read_text())
+    return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.server
@@ -83,7 +83,9 @@ def test_workers_share_the_trials_and_get_the_same_result(tmp_path, url):
     one, two = (read_result(tmp_path, name) for name in workers)
     assert one == two
     assert len(one["trials"]) == TRIALS
-    fits_of_workers = [(tmp_path / f"{name}.log").read_text().count("start") for name in workers]
+    fits_of_workers = [
+        (tmp_path / f"{name}.log").read_text(encoding="utf-8").count("start") for name in workers
+    ]
     assert min(fits_of_workers) >= 3
     started = fits(tmp_path, "start")
     assert len(started) == len(set(started))

@@ -71,7 +71,7 @@ def test_draws_differ_from_each_other(search):
 def test_all_trials_train_with_the_same_seed(search, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
     search()
-    lines = (tmp_path / "log").read_text().splitlines()
+    lines = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
     assert {json.loads(line)[2] for line in lines} == {5}
 
 
@@ -110,7 +110,7 @@ def test_equal_draws_are_fitted_once(search, tmp_path, monkeypatch):
         space={"kind": Choice(of=("a", "b"))}, tuning=TuningConfig(name="t", trials=6, prune=False)
     )
     assert len(tuned.trials) == 6
-    starts_and_ends = (tmp_path / "log").read_text().splitlines()
+    starts_and_ends = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
     assert len(starts_and_ends) == 2 * 2
     assert {trial.params["kind"] for trial in tuned.trials} == {"a", "b"}
 
@@ -288,7 +288,7 @@ def test_a_resumed_fit_starts_from_its_checkpoint(toy, search, tmp_path, monkeyp
     with pytest.raises(Killed):
         search(score=score)
     (checkpoint,) = (tmp_path / "work").rglob("epoch.json")
-    assert json.loads(checkpoint.read_text()) == toy.EPOCHS
+    assert json.loads(checkpoint.read_text(encoding="utf-8")) == toy.EPOCHS
     epochs = []
     monkeypatch.setattr(toy.time, "sleep", epochs.append)
     resumed = search(trials=1)

@@ -55,7 +55,9 @@ class Toy(Model):
         self.log("start", context)
         assert context.checkpoints is not None
         checkpoint = context.checkpoints / "epoch.json"
-        finished_epochs = json.loads(checkpoint.read_text()) if checkpoint.exists() else 0
+        finished_epochs = (
+            json.loads(checkpoint.read_text(encoding="utf-8")) if checkpoint.exists() else 0
+        )
         for epoch in range(finished_epochs, EPOCHS):
             time.sleep(float(os.environ.get("TOY_DELAY", "0")))
             context.report_score(epoch, self.quality() - 0.3 / (epoch + 1))
@@ -64,7 +66,7 @@ class Toy(Model):
 
     def log(self, event: str, context: Context) -> None:
         if path := os.environ.get("TOY_LOG"):
-            with Path(path).open("a") as stream:
+            with Path(path).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps([event, self.params.model_dump(), context.seed]) + "\n")
 
     def predict_proba(self, sequences: Sequences) -> np.ndarray:
@@ -75,7 +77,7 @@ class Toy(Model):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        return cls(ToyParams(**json.loads((folder / "params.json").read_text())))
+        return cls(ToyParams(**json.loads((folder / "params.json").read_text(encoding="utf-8"))))
 
 
 MODELS.add("toy", Toy)
@@ -123,7 +125,7 @@ def main(folder: Path, result: Path) -> None:
     values = {
         "trials": [trial.result() for trial in tuned.trials],
         "fingerprint": tuned.fingerprint,
-        "model": json.loads((tuned.folder / "params.json").read_text()),
+        "model": json.loads((tuned.folder / "params.json").read_text(encoding="utf-8")),
     }
     write_json(result, values)
 

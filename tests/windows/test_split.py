@@ -86,7 +86,7 @@ def test_the_split_is_the_same_in_another_process_and_in_other_versions():
         "print(make_split(np.arange(100), np.arange(100) % 7 == 0, e, 3).test.tolist())"
     )
     other = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8"
     ).stdout
     here = make_split(np.arange(100), np.arange(100) % 7 == 0, HOLDOUT, 3).test.tolist()
     assert other.strip() == str(here)

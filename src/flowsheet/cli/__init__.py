@@ -105,7 +105,7 @@ def _write_traceback(error: Exception) -> Path | None:
         folder = home() / "logs"
         folder.mkdir(exist_ok=True)
         log = folder / "error.log"
-        log.write_text(mask_secrets("".join(traceback.format_exception(error))))
+        log.write_text(mask_secrets("".join(traceback.format_exception(error))), encoding="utf-8")
     except (FlowsheetError, OSError):
         return None
     return log

@@ -113,12 +113,14 @@ class GradientBoosting(RowModel):
 
     def write(self, folder: Path) -> dict[str, Any]:
         """The trees in LightGBM's text format."""
-        (folder / "trees.txt").write_text(self.booster.model_to_string())
+        (folder / "trees.txt").write_text(self.booster.model_to_string(), encoding="utf-8")
         return {"curve": self.curve}
 
     def read(self, folder: Path, state: dict[str, Any]) -> None:
         """Restore what :meth:`write` returned."""
-        self.booster = _lightgbm().Booster(model_str=(folder / "trees.txt").read_text())
+        self.booster = _lightgbm().Booster(
+            model_str=(folder / "trees.txt").read_text(encoding="utf-8")
+        )
         self.curve = [(int(rounds), float(score)) for rounds, score in state["curve"]]
 
     def tables(self) -> dict[str, pl.DataFrame]:

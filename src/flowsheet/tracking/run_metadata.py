@@ -92,6 +92,7 @@ def _run_git(root: Path, *arguments: str) -> str | None:
             text=True,
             timeout=10,
             check=True,
+            encoding="utf-8",
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -110,7 +110,7 @@ def load_run_record(reference: str, into: Path) -> RunRecord:
         experiment=client.get_experiment(run.info.experiment_id).name,
         models=(model,) if model else _list_models(client, run_id),
         label=label,
-        config=yaml.safe_load(Path(config).read_text()),
+        config=yaml.safe_load(Path(config).read_text(encoding="utf-8")),
         environment=read_json(Path(environment)),
         params=run.data.params,
         tags=run.data.tags,

@@ -310,7 +310,7 @@ class Tracker:
             folder = Path(temporary)
             OmegaConf.save(OmegaConf.create(config.model_dump(mode="json")), folder / "config.yaml")
             write_json(folder / "environment.json", collect_environment())
-            (folder / "requirements.txt").write_text(freeze_requirements())
+            (folder / "requirements.txt").write_text(freeze_requirements(), encoding="utf-8")
             self.log_artifacts(run_id, folder)
 
     def _ensure_child_run(

@@ -35,8 +35,8 @@ def study_name(folder: Path, key: str) -> str:
     with exclusive_lock(folder / "start.lock"):
         file = folder / "study.name"
         if not file.exists():
-            file.write_text(f"{key[:16]}-{uuid.uuid4().hex[:16]}")
-        return file.read_text()
+            file.write_text(f"{key[:16]}-{uuid.uuid4().hex[:16]}", encoding="utf-8")
+        return file.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

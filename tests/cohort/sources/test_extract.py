@@ -96,7 +96,7 @@ def test_rows_of_unknown_stays_are_quarantined_and_counted(ward: Extract, tmp_pa
             lambda folder: pl.DataFrame({"stay_id": [1]}).write_parquet(folder / "events.parquet"),
             "'events' cannot",
         ),
-        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest"),
+        (lambda folder: (folder / "manifest.json").write_text("{", encoding="utf-8"), "manifest"),
     ],
 )
 def test_the_error_names_a_table_that_cannot_be_read(

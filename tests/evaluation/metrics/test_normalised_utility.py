@@ -41,7 +41,7 @@ def compute_utility(stay, step, y, is_alert):
 def test_metrics_equal_the_official_scorer(data_dir):
     folder = data_dir / "physionet2019" / "scorer_check"
     rows = pl.read_parquet(folder / "predictions.parquet")
-    expected = json.loads((folder / "expected_scores.json").read_text())
+    expected = json.loads((folder / "expected_scores.json").read_text(encoding="utf-8"))
     stay = rows["patient"].rank("dense").to_numpy().astype(np.int64) - 1
     columns = [rows[c].to_numpy() for c in ("hour", "label", "probability", "alarm")]
     scored = hourly_rows(stay, *columns)

@@ -53,8 +53,10 @@ def browser_result(sequences, predictions, tmp_path_factory):
     if CHROMIUM is None:
         pytest.skip("no Chromium or Chrome is installed to open the report in")
     folder = tmp_path_factory.mktemp("page")
-    (folder / "report.html").write_text(render(make_report(sequences, predictions)))
-    (folder / "harness.html").write_text(HARNESS)
+    (folder / "report.html").write_text(
+        render(make_report(sequences, predictions)), encoding="utf-8"
+    )
+    (folder / "harness.html").write_text(HARNESS, encoding="utf-8")
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)
     )
@@ -69,7 +71,12 @@ def browser_result(sequences, predictions, tmp_path_factory):
         options += ["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"]
         url = f"http://127.0.0.1:{server.server_port}/harness.html"
         done = subprocess.run(
-            [CHROMIUM, *options, url], capture_output=True, text=True, timeout=120, check=True
+            [CHROMIUM, *options, url],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+            encoding="utf-8",
         )
     finally:
         server.shutdown()

@@ -69,7 +69,7 @@ def test_new_patients_of_the_same_ward_are_not_flagged(in_service, tmp_path):
     assert not result.has_flags, result.flags
     assert (result.stays, result.alpha) == (1000, 0.01)
     assert result.tests > 30
-    assert "No drift" in (tmp_path / "report.html").read_text()
+    assert "No drift" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_shift_is_flagged(in_service, tmp_path):
@@ -147,7 +147,7 @@ def test_a_comparison_is_made_and_recorded_once(in_service):
 
 def test_report_and_findings_are_self_contained_and_anonymous(in_service):
     result = compare(in_service, in_service.new_extract)
-    page = Path(result.report).read_text()
+    page = Path(result.report).read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
     assert "<script" not in page
     findings = pl.read_parquet(result.stage.folder / "findings.parquet")
@@ -164,7 +164,7 @@ def test_report_and_findings_are_self_contained_and_anonymous(in_service):
 
 
 def test_the_reference_is_anonymous(reference_file, reference):
-    assert not re.search(r"stay_id|subject_id", reference_file.read_text())
+    assert not re.search(r"stay_id|subject_id", reference_file.read_text(encoding="utf-8"))
     assert reference.evaluated_on == "test"
     assert reference.performance["auroc"].value > 0.55
     sketches = [distribution.sketch for distribution in reference.distributions]
@@ -222,5 +222,5 @@ def test_a_changed_quarantine_is_compared_again(in_service, tmp_path):
     pl.DataFrame(schema=QUARANTINE).write_parquet(folder / "quarantine.parquet")
     after = compare(in_service, folder)
     assert before.stage.key != after.stage.key
-    findings = json.loads((after.stage.folder / "findings.json").read_text())
+    findings = json.loads((after.stage.folder / "findings.json").read_text(encoding="utf-8"))
     assert findings["provenance"]["extract"]

@@ -29,7 +29,7 @@ def stale(tag: str) -> bool:
 
 def test_a_lock_becomes_stale_when_its_process_is_killed(flowsheet_home: Path):
     with subprocess.Popen(
-        [sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WORKER], stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as worker:
         assert worker.stdout
         tag = worker.stdout.readline().strip()

@@ -18,7 +18,7 @@ KEY = digest("stage")
 def build(folder: Path) -> None:
     (folder / "inner").mkdir()
     (folder / "inner" / "numbers.npy").write_bytes(bytes(100))
-    (folder / "summary.json").write_text("{}")
+    (folder / "summary.json").write_text("{}", encoding="utf-8")
 
 
 def must_not_build(folder: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_stage_is_built_once(first: Stage) -> None:
         lambda folder: (folder / "inner" / "numbers.npy").write_bytes(b""),
         lambda folder: (folder / "inner" / "numbers.npy").write_bytes(bytes(99) + b"x"),
         lambda folder: (folder / "summary.json").unlink(),
-        lambda folder: (folder / "stage.json").write_text('{"key": '),
+        lambda folder: (folder / "stage.json").write_text('{"key": ', encoding="utf-8"),
         lambda folder: (folder / "stage.json").unlink(),
-        lambda folder: (folder / "stage.json").write_text('{"key": "another"}'),
+        lambda folder: (folder / "stage.json").write_text('{"key": "another"}', encoding="utf-8"),
     ],
 )
 def test_a_damaged_stage_is_built_again(
@@ -73,7 +73,7 @@ def test_a_damaged_stage_is_built_again(
 
 
 def test_additional_files_do_not_matter(first: Stage) -> None:
-    (first.folder / "note.txt").write_text("a note")
+    (first.folder / "note.txt").write_text("a note", encoding="utf-8")
     assert run_stage("windows", KEY, must_not_build).reused
 
 
@@ -85,7 +85,7 @@ def test_a_changed_file_is_named(first: Stage, capsys: pytest.CaptureFixture[str
 
 
 def test_a_reference_to_a_changed_stage_does_not_open_its_folder(first: Stage) -> None:
-    (first.folder / "summary.json").write_text("[]")
+    (first.folder / "summary.json").write_text("[]", encoding="utf-8")
     forget()
     with pytest.raises(FlowsheetError, match=r"summary\.json"):
         first.folder  # noqa: B018 - the property verifies

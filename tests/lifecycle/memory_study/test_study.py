@@ -116,7 +116,7 @@ def test_figures_are_self_contained_files(stage):
     assert {"effect_matrix", "gradients", "oracle_bound", "example_stay"} <= names
     assert "effect_hydrocortisone" in names
     for file in files:
-        root = ElementTree.fromstring(file.read_text())
+        root = ElementTree.fromstring(file.read_text(encoding="utf-8"))
         assert root.tag.endswith("svg")
         assert any(node.text for node in root.iter() if node.tag.endswith("text"))
 

@@ -138,7 +138,7 @@ def test_the_card_is_saved_with_the_run_and_linked(registrar, tmp_path):
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     card_folder = model_registry.download_run_artifact(model_version, "card", downloads)
-    saved_card = (card_folder / "MODEL_CARD.md").read_text()
+    saved_card = (card_folder / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert saved_card == render_card(f"{registrar.name}/{version}")
     description = connect().get_model_version(registrar.name, str(version)).description
     assert f"runs/{model_version.run_id}/artifacts/card/MODEL_CARD.md" in description

@@ -41,7 +41,7 @@ def test_sigterm_interrupts_the_block_and_the_former_handler_is_restored():
 
 def is_running(pid: int) -> bool:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
         return False
     return "State:\tZ" not in status
@@ -49,7 +49,7 @@ def is_running(pid: int) -> bool:
 
 def test_a_worker_ends_when_its_parent_is_killed():
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, encoding="utf-8"
     ) as parent:
         assert parent.stdout
         worker_pid = int(parent.stdout.readline())

@@ -28,7 +28,10 @@ def make_environment(*folders: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"page_css": Markup(PAGE_CSS.read_text()), "version": __version__}
+    environment.globals |= {
+        "page_css": Markup(PAGE_CSS.read_text(encoding="utf-8")),
+        "version": __version__,
+    }
     environment.filters |= {
         "count": format_count,
         "seconds": format_duration,

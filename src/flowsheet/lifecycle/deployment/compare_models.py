@@ -121,7 +121,7 @@ def _write_report(evidence: Evidence, candidates: Sequence[Candidate], stage: St
     folder = Store.open().path("report", stage.key)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "report.html"
-    file.write_text(page)
+    file.write_text(page, encoding="utf-8")
     return file
 
 

@@ -125,7 +125,7 @@ def monitor(
             folder / "findings.json",
             {"provenance": provenance, "findings": findings.model_dump(mode="json")},
         )
-        (folder / "report.html").write_text(render_report(report))
+        (folder / "report.html").write_text(render_report(report), encoding="utf-8")
 
     stage = run_stage("monitoring", key, make)
     if out is not None:

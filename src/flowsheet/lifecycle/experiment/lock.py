@@ -55,5 +55,5 @@ def _state_folder_id() -> str:
     file = home() / "id"
     with exclusive_lock(home() / ".id.lock"):
         if not file.is_file():
-            file.write_text(uuid.uuid4().hex)
-        return file.read_text()
+            file.write_text(uuid.uuid4().hex, encoding="utf-8")
+        return file.read_text(encoding="utf-8")

@@ -74,7 +74,7 @@ def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Sec
         )
     )
     with publish(report_path(results).parent) as folder:
-        (folder / "report.html").write_text(page)
+        (folder / "report.html").write_text(page, encoding="utf-8")
         study.save(folder)
         write_json(folder / MANIFEST_FILE, extract.manifest.model_dump(mode="json"))
 

@@ -119,7 +119,11 @@ def _stay_figures(report: MemoryReport) -> Iterator[Figure]:
 
 def export_figures(report: MemoryReport) -> dict[str, str]:
     """Every figure as the text of a self-contained SVG file, by name."""
-    css = PAGE_CSS.read_text() + SECTION_CSS.read_text() + _STANDALONE_CSS
+    css = (
+        PAGE_CSS.read_text(encoding="utf-8")
+        + SECTION_CSS.read_text(encoding="utf-8")
+        + _STANDALONE_CSS
+    )
     return {figure.name: _make_standalone(figure, css) for figure in make_figures(report)}
 
 

@@ -25,7 +25,7 @@ def render_memory_section(report: MemoryReport, models: Sequence[str] = ()) -> M
     template = make_environment(Path(__file__).parent).get_template("section.html")
     return Markup(
         template.render(
-            css=Markup(SECTION_CSS.read_text()),
+            css=Markup(SECTION_CSS.read_text(encoding="utf-8")),
             setting=describe_setting(report),
             findings=list(describe_findings(report)),
             table=_make_table(report, css),

@@ -86,7 +86,7 @@ def run_memory_study(
         report = _make_report(config, study, replicates)
         report.save(folder)
         for name, svg in export_figures(report).items():
-            (folder / f"{name}.svg").write_text(svg)
+            (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
 
     return run_stage("memory", key, make)
 

@@ -63,7 +63,7 @@ def save_card(
                 return  # the version was registered by an earlier run, which had other evidence
             card_folder = folder / CARD_FOLDER
             card_folder.mkdir()
-            (card_folder / CARD_FILE).write_text(_render(facts))
+            (card_folder / CARD_FILE).write_text(_render(facts), encoding="utf-8")
             write_json(card_folder / MANIFEST_FILE, manifest.model_dump(mode="json"))
             if study:
                 study.save(card_folder)

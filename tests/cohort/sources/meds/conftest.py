@@ -73,7 +73,7 @@ def write_mapping(
     folder: Path, lines: list[str], header: str = "code,kind,name,unit,convert,delay_hours"
 ) -> Path:
     file = folder / "codes.csv"
-    file.write_text("\n".join([header, *lines]) + "\n")
+    file.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
     return file
 
 

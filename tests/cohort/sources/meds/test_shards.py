@@ -67,6 +67,6 @@ def test_a_folder_without_shards_is_refused(tmp_path: Path):
 
 def test_metadata_that_is_not_json_is_refused(tmp_path: Path):
     root = write_data_set(tmp_path / "raw", make_rows())
-    (root / "metadata" / "dataset.json").write_text("{")
+    (root / "metadata" / "dataset.json").write_text("{", encoding="utf-8")
     with pytest.raises(CheckFailed, match=r"dataset\.json"):
         open_source(root)

@@ -28,12 +28,12 @@ def test_another_delimiter_and_missing_or_duplicate_columns_and_tables_are_refus
     (folder / "LABEVENTS.csv.gz").unlink()
     write_tables(folder, {"labevents": raw_tables()["labevents"]}, suffix="csv")
     labs = folder / "LABEVENTS.csv"
-    valid = labs.read_text()
+    valid = labs.read_text(encoding="utf-8")
     for text, reason in (
         (valid.replace(",", ";"), "semicolons"),
         (valid.replace("CHARTTIME", "TIME"), "charttime"),
     ):
-        labs.write_text(text)
+        labs.write_text(text, encoding="utf-8")
         with pytest.raises(CheckFailed, match=reason) as refused:
             ingest_folder(folder, tmp_path / "extract")
         assert "LABEVENTS" in str(refused.value)

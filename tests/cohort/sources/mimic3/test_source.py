@@ -74,7 +74,7 @@ def test_files_of_other_programs_are_read(result: SourceResult, tmp_path: Path):
         tables[name] = table.with_columns(pl.col(present) + ".0")
     folder = write_tables(tmp_path / "tables", tables, suffix="csv")
     for file in folder.iterdir():
-        header, *lines = file.read_text().splitlines()
+        header, *lines = file.read_text(encoding="utf-8").splitlines()
         quoted = ",".join(f'"{name}"' for name in header.split(","))
         file.write_bytes(("\ufeff" + "\r\n".join([quoted, *lines]) + "\r\n").encode())
     other = read_folder(folder)

@@ -136,7 +136,7 @@ def test_two_files_of_one_patient_are_both_quarantined(tmp_path: Path):
 
 def test_a_psv_file_without_a_number_is_quarantined(tmp_path: Path):
     raw = psv.write_patients(tmp_path / "raw")
-    (raw / "patient.psv").write_text(psv.format_psv(psv.patient_rows(9)))
+    (raw / "patient.psv").write_text(psv.format_psv(psv.patient_rows(9)), encoding="utf-8")
     quarantined = run_ingest(raw, tmp_path / "out").manifest.quarantined
     assert [entry.rule for entry in quarantined] == ["file_name"]
 

@@ -186,7 +186,7 @@ def write_unreadable(folder: Path, case: str) -> Path:
     elif case == "truncated":
         path.write_bytes(valid.read_bytes()[:-100])
     elif case == "text":
-        path.write_text("this is no archive")
+        path.write_text("this is no archive", encoding="utf-8")
     elif case == "empty file":
         path.write_bytes(b"")
     else:

@@ -78,7 +78,7 @@ class Shards:
         """
         file = self.root / "metadata" / "dataset.json"
         try:
-            metadata = json.loads(file.read_text()) if file.is_file() else {}
+            metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         except (ValueError, OSError) as error:
             raise CheckFailed(
                 f"the file is not JSON: {error}", where=str(file), todo="fix or remove it"
