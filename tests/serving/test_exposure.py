@@ -34,7 +34,7 @@ def make_client(champion):
 @pytest.fixture
 def token_file(tmp_path):
     path = tmp_path / "tokens"
-    path.write_text(f"ward-7:{TOKEN}\n")
+    path.write_text(f"ward-7:{TOKEN}\n", encoding="utf-8")
     path.chmod(0o600)
     return path
 

@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def write(path: Path, text: str) -> None:
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     path.chmod(0o600)
 
 
