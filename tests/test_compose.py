@@ -64,6 +64,40 @@ def test_a_wrong_override_is_an_error_with_a_hint(override: str, hint: str):
     assert hint in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("ward #2", "007", "on", "12:30:00", "1e3", "1_000", "[x]", "@x", "%41", "a: b", "*d"),
+        *("a=b", "it's", "2024-06-01", "${HOME}", "${", "{x}", "a,b", "~x", " x ", "!x", "|"),
+    ],
+)
+def test_text_is_taken_as_it_is_typed(text: str):
+    path = compose_cohort("extract", [f"cohort.path={text}"]).path
+    assert path == str(Path(text).absolute())
+    assert compose("demo", [f"description={text}"]).description == text
+    options = compose_cohort("meds", [f"cohort.options.labels={text}"]).options
+    assert options["labels"] == text
+
+
+def test_other_values_are_yaml_and_typed_by_the_source_and_the_model():
+    default = compose_cohort("mimic3").options["sepsis3"]
+    options = compose_cohort(
+        "mimic3", ["cohort.options.sepsis3={points: 3}", "cohort.options.time_zone=null"]
+    ).options
+    assert options["sepsis3"] == {**default, "points": 3}
+    assert options["time_zone"] is None
+    config = compose("demo", ["models=[lstm]", "models.lstm.params.hidden=12"])
+    assert config.models["lstm"].params["hidden"] == 12
+
+
+@pytest.mark.parametrize(
+    "override", ["models=${", "tuning.trials=${", "tuning.trials=${seed}", "seed=[${", "cohort=${"]
+)
+def test_an_interpolation_is_a_usage_error(override: str):
+    with pytest.raises(UsageError):
+        compose("demo", [override])
+
+
 def test_an_unknown_experiment_is_an_error_that_names_the_nearest():
     with pytest.raises(UsageError, match='did you mean "demo"'):
         compose("demoo")

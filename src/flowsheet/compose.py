@@ -7,19 +7,30 @@ An experiment file names one choice of each group and overrides some of their va
     override:
       tuning: {trials: 3}
 
-On the command line ``tuning=standard`` makes another choice and ``tuning.trials=3`` sets a value.
+On the command line ``tuning=standard`` makes another choice and ``tuning.trials=3`` sets a value,
+which is read by the type of its key (``config.overrides``).
 Files in ``conf/local/`` (not under version control) take precedence.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from flowsheet.config import CohortConfig, ExperimentConfig, validate_config
+from flowsheet.config.overrides import (
+    absolute_path,
+    find_type,
+    is_text,
+    read_text,
+    read_yaml,
+    set_value,
+)
 from flowsheet.errors import UsageError, did_you_mean, first_line
+from flowsheet.plugins import Registry
 
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
 _EXPERIMENT_KEYS = {"name", "description", "seed", "registry", "memory"}
@@ -174,9 +185,6 @@ def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
     Raises:
         UsageError: an override is not ``KEY=VALUE``, or its value is not valid YAML.
     """
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
     chosen: dict[str, Any] = {}
     value_overrides: list[str] = []
     for override in overrides:
@@ -185,16 +193,12 @@ def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]
             raise UsageError(
                 f"{override!r} is not an override", todo="write KEY=VALUE, such as tuning.trials=3"
             )
-        if key not in GROUPS and key != "models":
+        if key in GROUPS:
+            chosen[key] = value
+        elif key == "models":
+            chosen[key] = read_yaml(key, value)
+        else:
             value_overrides.append(override)
-            continue
-        try:
-            parsed = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
-        except (YAMLError, ValueError) as error:
-            raise UsageError(
-                f"the value of {override!r} is not valid YAML", todo=str(error)
-            ) from error
-        chosen[key] = parsed[key] if isinstance(parsed, dict) else value
     return chosen, value_overrides
 
 
@@ -207,20 +211,43 @@ def _merge(
 
     try:
         merged = OmegaConf.merge(OmegaConf.create(values), OmegaConf.create(file_overrides))
-        for override in value_overrides:
-            _check_model_exists(override, values)
-            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([override]))
         plain = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
-        raise UsageError(
-            "an override cannot be applied",
-            where=" ".join(value_overrides),
-            todo=first_line(error),
-        ) from error
+        raise UsageError("an override cannot be applied", todo=first_line(error)) from error
     assert isinstance(plain, dict)
-    if plain["cohort"].get("path"):  # so that a recorded run can be repeated from any folder
-        plain["cohort"]["path"] = str(Path(str(plain["cohort"]["path"])).expanduser().absolute())
-    return {str(key): value for key, value in plain.items()}
+    result = {str(key): value for key, value in plain.items()}
+    for override in value_overrides:
+        _check_model_exists(override, values)
+        key, _, text = override.partition("=")
+        keys = key.split(".")
+        annotation = _find_type(result, keys)
+        value = read_text(text, annotation) if is_text(annotation) else read_yaml(key, text)
+        set_value(result, keys, value)
+    cohort = result["cohort"]
+    if cohort.get("path"):  # so that a recorded run can be repeated from any folder
+        cohort["path"] = str(absolute_path(str(cohort["path"])))
+    return result
+
+
+def _find_type(values: dict[str, Any], keys: list[str]) -> Any:
+    """The type of a key; options of a source and parameters of a model are typed by them."""
+    try:
+        if keys[:2] == ["cohort", "options"] and len(keys) > 2:
+            source = _find_registered("flowsheet.cohort.sources.base", "SOURCES")
+            return find_type(source.get(str(values["cohort"]["source"])).Options, keys[2:])
+        if keys[0] == "models" and keys[2:3] == ["params"] and len(keys) > 3:
+            model = _find_registered("flowsheet.models.base", "MODELS")
+            return find_type(model.get(str(values["models"][keys[1]]["kind"])).Params, keys[3:])
+    except UsageError:
+        return None  # the kind is wrong, which the validation reports
+    return find_type(ExperimentConfig, keys)
+
+
+def _find_registered(module: str, name: str) -> Registry[Any]:
+    """A registry, by name: what is registered there is only known when it is asked for."""
+    registry = getattr(importlib.import_module(module), name)
+    assert isinstance(registry, Registry)
+    return registry
 
 
 def _check_model_exists(override: str, values: dict[str, Any]) -> None:

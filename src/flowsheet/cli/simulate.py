@@ -8,7 +8,8 @@ from typing import Any
 
 from flowsheet.cli.console import console, make_table
 from flowsheet.cohort.ingest import make_source
-from flowsheet.config import CohortConfig, validate_config
+from flowsheet.config import CohortConfig, FrozenModel, validate_config
+from flowsheet.config.overrides import find_type, is_text, read_text, read_yaml, set_value
 from flowsheet.errors import FlowsheetError, UsageError
 
 _PREFIX = "raw"
@@ -67,23 +68,20 @@ def write_raw_tables(
             f"the cohort {config.name!r} is not a simulated ward",
             todo="choose a simulated cohort with --cohort",
         )
-    values = _parse_overrides(overrides)
+    values = _parse_overrides(overrides, ExportOptions)
     options = validate_config(ExportOptions, values, "the raw tables", prefix=(_PREFIX,))
     _print_summary(write_mimic3(ward.options, options, out, progress), out)
 
 
-def _parse_overrides(overrides: Sequence[str]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
-    options = [override.removeprefix(f"{_PREFIX}.") for override in overrides]
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist(options))
-    except (YAMLError, ValueError) as error:
-        raise UsageError(
-            "an override cannot be read", where=" ".join(overrides), todo=str(error)
-        ) from error
-    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+def _parse_overrides(overrides: Sequence[str], model: type[FrozenModel]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for override in overrides:
+        key, _, text = override.removeprefix(f"{_PREFIX}.").partition("=")
+        keys = key.split(".")
+        annotation = find_type(model, keys)
+        value = read_text(text, annotation) if is_text(annotation) else read_yaml(key, text)
+        set_value(values, keys, value)
+    return values
 
 
 def _print_summary(summary: dict[str, Any], out: Path) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS, as_percent, linear
+from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import UsageError, did_you_mean
 
 COLUMNS = ("code", "kind", "name", "unit", "convert", "delay_hours", "note")
@@ -53,7 +54,7 @@ class CodeMapping:
             if shipped.is_file():
                 content = shipped.read_bytes()
             else:
-                where = str(Path(name).expanduser().absolute())
+                where = str(absolute_path(name))
                 content = Path(where).read_bytes()
             rows = pl.read_csv(content, infer_schema=False)
         except (pl.exceptions.PolarsError, OSError) as error:

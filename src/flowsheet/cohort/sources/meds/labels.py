@@ -10,6 +10,7 @@ import polars as pl
 from flowsheet.cohort.parquet import read_verified, report_unreadable
 from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.meds.assignment import assign_stays
+from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import CheckFailed
 
 _COLUMNS = {
@@ -25,7 +26,7 @@ def find_label_files(name: str) -> list[Path]:
     Raises:
         CheckFailed: there are none.
     """
-    path = Path(name).expanduser().absolute()
+    path = absolute_path(name)
     files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise CheckFailed("there are no labels", where=str(path), todo="fix cohort.options.labels")
