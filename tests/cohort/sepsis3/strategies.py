@@ -23,6 +23,8 @@ VALUES = {
     "urine": [5, 30, 125, 600],
     "bladder_irrigant": [20, 500],
     "rrt": [0, 1],
+    "weight": [50, 90],
+    "k": [4, 6.5],
 }
 hours = st.integers(-40, 4 * 110).map(lambda n: n / 4)
 delays = st.sampled_from([0.0, 0.0, 1.0, 4.0, 4.25, 9.0])
@@ -51,7 +53,7 @@ def records(draw, stay_id=1):
         first = draw(st.sampled_from([0.0, 20.0]))
         record.chart_every("map", 1.0, first, first + 50, draw(st.sampled_from([60, 80])))
     for _ in range(draw(st.integers(0, 2))):
-        drug = draw(st.sampled_from(["norepinephrine", "dopamine", "dobutamine", "vasopressin"]))
+        drug = draw(st.sampled_from(["norepinephrine", "dopamine", "dobutamine", "propofol"]))
         start = draw(hours)
         rate = draw(st.sampled_from([None, 0.0, 0.1, 0.11, 5.0, 16.0]))
         end = start + draw(st.sampled_from([0.0, 2.5, 30.0]))

@@ -87,3 +87,11 @@ def known_labels(record, options, now):
 def test_later_facts_change_nothing_that_is_known_now(futures, options):
     record, other, now = futures
     assert known_labels(record, options, now) == known_labels(other, options, now)
+
+
+@settings(deadline=None)
+@given(two_futures(), options)
+def test_later_facts_change_nothing_by_sofa2_either(futures, options):
+    record, other, now = futures
+    by_sofa2 = options.model_copy(update={"score": "sofa2"})
+    assert known_labels(record, by_sofa2, now) == known_labels(other, by_sofa2, now)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.cohort.sepsis3 import onset, sofa, suspicion
+from flowsheet.cohort.sepsis3 import onset, sofa, sofa2, suspicion
 from flowsheet.cohort.sepsis3.frames import (
     ANTIBIOTICS,
     COMPONENTS,
@@ -47,12 +47,13 @@ def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and
 
     Args:
         stays: The contract's table.
-        events: The contract's table, without implausible values. These variables are used, and
-            none is required: ``map``, ``gcs`` (or ``egcs``, ``mgcs`` and ``vgcs`` charted at the
-            same time), ``po2`` (arterial), ``fio2`` in percent, ``vent`` (1: mechanically
-            ventilated, 0: not; as often as it is charted), ``bili``, ``crea``, ``plt``, ``urine``.
-        treatments: The contract's table. Infusions (end after start) of norepinephrine,
-            epinephrine, dopamine and dobutamine are used, in mcg/kg per hour.
+        events: The contract's table, without implausible values. Of its variables none is
+            required: those of SOFA are ``sofa.MEASURED`` (``po2`` is arterial, ``fio2`` in
+            percent, ``vent`` and ``rrt`` 1 or 0 as often as they are charted); SOFA-2 adds
+            ``k``, ``ph``, ``bicar`` and ``weight``.
+        treatments: The contract's table. SOFA uses infusions (end after start) of norepinephrine,
+            epinephrine, dopamine and dobutamine, in mcg/kg per hour; SOFA-2 those of all
+            vasopressors, inotropes and sedatives.
         antibiotics: Columns as in ``ANTIBIOTICS``.
         cultures: Columns as in ``CULTURES``.
         options: The definition's parameters.
@@ -61,7 +62,8 @@ def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and
         The episodes, and the suspicions, scores and counts from which they follow.
     """
     grid = HourlyGrid.from_stays(stays)
-    scores, known = sofa.hourly_scores(grid, events, treatments, options)
+    organs = sofa2 if options.score == "sofa2" else sofa
+    scores, known = organs.hourly_scores(grid, events, treatments, options)
     change = sofa.change_since_baseline(grid, scores, known, options)
     criterion_score = change if options.criterion == "rise" else sofa.total_score(scores)
     doses, antibiotic_counts = suspicion.select_doses(grid, antibiotics, options)

@@ -19,6 +19,7 @@ def other_definitions(chosen: Sepsis3Options) -> dict[str, Sepsis3Options]:
         name: Sepsis3Options.model_validate({"convention": name})
         for name in ("flowsheet", *CONVENTIONS)
     }
+    named["sofa2"] = Sepsis3Options(score="sofa2")
     return {name: options for name, options in named.items() if options != chosen}
 
 

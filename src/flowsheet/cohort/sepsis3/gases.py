@@ -19,16 +19,19 @@ HIGHEST_SATURATION = 97.0
 
 @dataclass(frozen=True)
 class OxygenBounds:
-    """Ratios to the inspired oxygen: the score is the number of them that are undercut."""
+    """Ratios to the inspired oxygen: the score is how many of them a ratio is below."""
 
     always: tuple[float, ...]
     ventilated: tuple[float, ...]
     """Only with ventilation."""
+    is_inclusive: bool = False
+    """A ratio that equals a bound is below it too."""
 
     def grade(self, ratio: Floats, is_ventilated: Bools) -> pl.Series:
         """The score of each ratio."""
-        low = [ratio < bound for bound in self.always]
-        low += [(ratio < bound) & is_ventilated for bound in self.ventilated]
+        below = np.less_equal if self.is_inclusive else np.less
+        low = [below(ratio, bound) for bound in self.always]
+        low += [below(ratio, bound) & is_ventilated for bound in self.ventilated]
         return pl.Series(np.sum(low, axis=0), dtype=pl.Int8)
 
 
@@ -40,19 +43,39 @@ doi:10.1097/CCM.0b013e31819cefa9."""
 
 
 def grade_blood_gases(
-    grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid,
+    events: pl.DataFrame,
+    options: Sepsis3Options,
+    bounds: OxygenBounds = PF_BOUNDS,
 ) -> pl.DataFrame:
-    """(stay_id, time, known_at, score) of every blood gas with a known inspired oxygen."""
+    """(stay_id, time, known_at, score) of every blood gas with a known inspired oxygen.
+
+    Args:
+        grid: The stays.
+        events: The contract's table.
+        options: The definition's parameters.
+        bounds: Of PaO2/FiO2.
+    """
     gases = select_variable(grid, events, "po2")
-    return _grade(grid, events, gases, PF_BOUNDS, options)
+    return _grade(grid, events, gases, bounds, options)
 
 
 def grade_saturations(
-    grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
+    grid: HourlyGrid,
+    events: pl.DataFrame,
+    options: Sepsis3Options,
+    bounds: OxygenBounds = SF_BOUNDS,
 ) -> pl.DataFrame:
-    """(stay_id, time, known_at, score) of every saturation with a known inspired oxygen."""
+    """(stay_id, time, known_at, score) of every saturation with a known inspired oxygen.
+
+    Args:
+        grid: The stays.
+        events: The contract's table.
+        options: The definition's parameters.
+        bounds: Of SpO2/FiO2.
+    """
     charted = select_variable(grid, events, "o2sat").filter(pl.col("value") <= HIGHEST_SATURATION)
-    return _grade(grid, events, charted, SF_BOUNDS, options)
+    return _grade(grid, events, charted, bounds, options)
 
 
 def _grade(

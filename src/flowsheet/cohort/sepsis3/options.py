@@ -61,6 +61,8 @@ class Sepsis3Options(FrozenModel):
     )
     """Specimens whose name contains one of these, in any case, are screens or not bacterial."""
 
+    score: Literal["sofa", "sofa2"] = "sofa"
+    """The score of organ dysfunction: ``sofa`` (1996) or ``sofa2`` (2025)."""
     criterion: Literal["rise", "level"] = "rise"
     """``rise``: the score rises by ``points`` from its running minimum in the window; ``level``:
     the score reaches ``points``."""

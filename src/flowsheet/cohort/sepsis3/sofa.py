@@ -10,37 +10,30 @@ of each component are in docs/sepsis3.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3.coma import collect_coma_scores
+from flowsheet.cohort.sepsis3.facts import (
+    as_facts,
+    count_below,
+    count_exceeded,
+    count_reached,
+    worst_of_day,
+)
 from flowsheet.cohort.sepsis3.frames import COMPONENTS, SOFA
 from flowsheet.cohort.sepsis3.gases import grade_blood_gases, grade_saturations
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.sepsis3.urine import grade_urine
 from flowsheet.cohort.sepsis3.vasopressors import ran_long_enough
-from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
 from flowsheet.typing import Bools, Ints
 
-DAY = 24 * HOUR
 MEASURED = (
     *("plt", "bili", "map", "crea", "gcs", "egcs", "mgcs", "vgcs"),
     *("po2", "o2sat", "fio2", "vent", "urine", "bladder_irrigant", "rrt"),
 )
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
-
-FACTS: dict[str, pl.DataType] = {
-    "component": pl.String(),
-    "stay_id": pl.Int64(),
-    "time": TIME,
-    "until": TIME,  # equal to time for a single measurement
-    "known_at": TIME,
-    "score": pl.Int8(),
-}
 
 
 def hourly_scores(
@@ -64,15 +57,15 @@ def hourly_scores(
         [
             _grade_measurements(events),
             _grade_rrt(events, options),
-            _as_facts("cns", coma, _count_below(pl.col("value"), (15, 13, 10, 6))),
-            _as_facts("respiration", gases, pl.col("score")),
+            as_facts("cns", coma, count_below(pl.col("value"), (15, 13, 10, 6))),
+            as_facts("respiration", gases, pl.col("score")),
         ]
     )
     scores: dict[str, Ints] = {}
     known: dict[str, Bools] = {}
     for component in COMPONENTS:
         of_component = facts.filter(component=component)
-        scores[component], known[component] = _worst_of_day(grid, of_component, options)
+        scores[component], known[component] = worst_of_day(grid, of_component, options)
     urine_score, urine_known = grade_urine(grid, events, options)
     scores["renal"] = np.maximum(scores["renal"], urine_score)
     known["renal"] |= urine_known
@@ -80,10 +73,10 @@ def hourly_scores(
     scores["cardiovascular"] = np.maximum(scores["cardiovascular"], drug_score)
     known["cardiovascular"] |= drug_known
     if options.spo2_fio2:
-        by_saturation = _as_facts(
+        by_saturation = as_facts(
             "respiration", grade_saturations(grid, events, options), pl.col("score")
         )
-        score, is_known = _worst_of_day(grid, by_saturation, options)
+        score, is_known = worst_of_day(grid, by_saturation, options)
         scores["respiration"] = np.where(known["respiration"], scores["respiration"], score)
         known["respiration"] |= is_known
     return scores, known
@@ -159,73 +152,23 @@ def score_table(
     return pl.DataFrame(columns).with_columns(score_or_null).cast(pl.Schema(SOFA))
 
 
-def _worst_of_day(
-    grid: HourlyGrid, facts: pl.DataFrame, options: Sepsis3Options
-) -> tuple[Ints, Bools]:
-    """The worst score of each hour's last 24 hours, and whether there is any; shape (N,) each."""
-    stay = grid.stay_positions(facts)
-    time, until, known_at = (microseconds(facts[name]) for name in ("time", "until", "known_at"))
-    start = np.maximum(time, known_at - from_hours(options.charting_delay_hours))
-    stop = until + DAY
-    score = facts["score"].to_numpy()
-
-    def hours_with(lowest: int) -> Bools:
-        chosen = (stay >= 0) & (score >= lowest)
-        return grid.covered(stay[chosen], start[chosen], stop[chosen])
-
-    worst = np.sum([hours_with(lowest) for lowest in range(1, 5)], axis=0, dtype=np.int64)
-    return np.asarray(worst), hours_with(0)
-
-
-def _as_facts(
-    component: str, rows: pl.DataFrame, score: pl.Expr, until: str = "time"
-) -> pl.DataFrame:
-    """The rows as ``FACTS`` of the component."""
-    facts = rows.select(
-        "stay_id",
-        "time",
-        "known_at",
-        component=pl.lit(component),
-        until=pl.col(until),
-        score=score.cast(pl.Int8),
-    )
-    return facts.select(list(FACTS))
-
-
-def _count_below(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
-    """How many of the bounds are greater than the value."""
-    return pl.sum_horizontal((value < bound).cast(pl.Int8) for bound in bounds)
-
-
-def _count_reached(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
-    """How many of the bounds are less than or equal to the value."""
-    return pl.sum_horizontal((value >= bound).cast(pl.Int8) for bound in bounds)
-
-
-def _count_exceeded(value: pl.Expr, bounds: Sequence[float]) -> pl.Expr:
-    """How many of the bounds are less than the value; 0 if the value is null."""
-    return pl.sum_horizontal(
-        (value > bound).fill_null(value=False).cast(pl.Int8) for bound in bounds
-    )
-
-
 def _grade_measurements(events: pl.DataFrame) -> pl.DataFrame:
     value = pl.col("value")
     grades = [
-        ("coagulation", "plt", _count_below(value, (150, 100, 50, 20))),
-        ("liver", "bili", _count_reached(value, (1.2, 2, 6, 12))),
-        ("cardiovascular", "map", _count_below(value, (70,))),
-        ("renal", "crea", _count_reached(value, (1.2, 2, 3.5, 5))),
+        ("coagulation", "plt", count_below(value, (150, 100, 50, 20))),
+        ("liver", "bili", count_reached(value, (1.2, 2, 6, 12))),
+        ("cardiovascular", "map", count_below(value, (70,))),
+        ("renal", "crea", count_reached(value, (1.2, 2, 3.5, 5))),
     ]
     return pl.concat(
-        _as_facts(component, events.filter(variable=variable), score)
+        as_facts(component, events.filter(variable=variable), score)
         for component, variable, score in grades
     )
 
 
 def _grade_rrt(events: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:
     is_running = (pl.col("variable") == "rrt") & (pl.col("value") >= 0.5)
-    return _as_facts("renal", events.filter(is_running & options.rrt_points), pl.lit(4))
+    return as_facts("renal", events.filter(is_running & options.rrt_points), pl.lit(4))
 
 
 def _worst_vasopressor(
@@ -236,7 +179,7 @@ def _worst_vasopressor(
     is_known = np.zeros(grid.rows, bool)
     for drug in VASOPRESSORS:
         facts = _grade_vasopressors(treatments.filter(drug=drug))
-        score, has_score = _worst_of_day(grid, facts, options)
+        score, has_score = worst_of_day(grid, facts, options)
         counts = has_score & ran_long_enough(grid, facts, options)
         worst = np.maximum(worst, np.where(counts, score, 0))
         is_known |= counts
@@ -255,9 +198,9 @@ def _grade_vasopressors(treatments: pl.DataFrame) -> pl.DataFrame:
     drug, rate = pl.col("drug"), pl.col("rate")
     score = (
         pl.when(drug.is_in(["norepinephrine", "epinephrine"]))
-        .then(3 + _count_exceeded(rate, (0.1,)))
+        .then(3 + count_exceeded(rate, (0.1,)))
         .when(drug == "dopamine")
-        .then(2 + _count_exceeded(rate, (5, 15)))
+        .then(2 + count_exceeded(rate, (5, 15)))
         .otherwise(2)
     )
-    return _as_facts("cardiovascular", infusions, score, until="end")
+    return as_facts("cardiovascular", infusions, score, until="end")

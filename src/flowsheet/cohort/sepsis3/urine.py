@@ -44,7 +44,7 @@ def grade_urine(
     known, but is at most the whole: less than 500 or 200 mL in all are less than that a day. If
     more irrigant went in than came out, part of the output is not charted: the amount is unknown.
     """
-    output = collect_urine(grid, events, options)
+    output = collect_urine(grid, events, DAY, options)
     shortest, longest = (from_hours(bound) for bound in options.urine_covered_hours)
     is_possible = output.volume >= 0
     is_covered = is_possible & (output.covered >= shortest) & (output.covered <= longest)
@@ -52,19 +52,28 @@ def grade_urine(
     scaled = np.round(output.volume * DAY / np.where(is_covered, output.covered, 1), 6)
     per_day = np.where(is_covered, scaled, output.volume)
     is_judged = output.is_new & (is_covered | (is_longer & (per_day < 500)))
-    worst = [_in_last_day(grid, is_judged & (per_day < bound)) for bound in (500, 200)]
-    return 3 * worst[0] + worst[1], _in_last_day(grid, is_judged)
+    worst = [in_last_day(grid, is_judged & (per_day < bound)) for bound in (500, 200)]
+    return 3 * worst[0] + worst[1], in_last_day(grid, is_judged)
 
 
-def _in_last_day(grid: HourlyGrid, is_true: Bools) -> Bools:
+def in_last_day(grid: HourlyGrid, is_true: Bools) -> Bools:
     """Whether it is true at any of each hour's last 24 hours, shape (N,)."""
     row = np.flatnonzero(is_true)
     end_of_stay = grid.offsets[1:][grid.row_stay[row]]
     return grid.cover(row, np.minimum(row + 24, end_of_stay))
 
 
-def collect_urine(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> UrineOutput:
-    """The urine that is in the record when the score of each hour is computed."""
+def collect_urine(
+    grid: HourlyGrid, events: pl.DataFrame, window: int, options: Sepsis3Options
+) -> UrineOutput:
+    """The urine that is in the record when the score of each hour is computed.
+
+    Args:
+        grid: The stays.
+        events: The contract's table.
+        window: Microseconds before the last reading whose readings belong to it.
+        options: The definition's parameters.
+    """
     rows = events.filter(pl.col("variable").is_in(list(_SIGNS)))
     rows = rows.sort("stay_id", "time", "variable", "known_at", "value")
     stay, time = grid.stay_positions(rows), microseconds(rows["time"])
@@ -79,7 +88,7 @@ def collect_urine(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Option
     last = _last_reading(grid, *readings)
     before = np.append(0, last[:-1])[: len(last)]
     before[grid.offsets[:-1][grid.lengths > 0]] = grid.admitted[grid.lengths > 0]
-    start = _previous_reading(grid, *readings, not_after=last - DAY)
+    start = _previous_reading(grid, *readings, not_after=last - window)
     volume = _sum_between(grid, (stay, time, counts_from, amount), start, last)
     return UrineOutput(volume=volume, covered=last - start, is_new=last > before)
 
