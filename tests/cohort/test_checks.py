@@ -83,6 +83,14 @@ VALUES = [
     ("stays", 1, {"observed_from": at(-1)}, "observed_from", "observed_inside_stay"),
     ("stays", 1, {"observed_from": at(48)}, "observed_from", "observed_inside_stay"),
     ("stays", 0, {"hospital_admitted_at": at(25)}, "hospital_admitted_at", "hospital_before_stay"),
+    ("stays", 0, {"died_at": at(-2)}, "died_at", "ends_with_death"),
+    (
+        "stays",
+        0,
+        {"comfort_measures_at": at(900)},
+        "comfort_measures_at",
+        "comfort_measures_after_admission",
+    ),
     ("stays", 0, {"sex": "female"}, "sex", "known_sex"),
     ("stays", 0, {"age": -1.0}, "age", "plausible_range"),
     ("stays", 0, {"age": 300.0}, "age", "plausible_range"),
@@ -228,6 +236,7 @@ def test_any_value_of_a_cell_gives_a_table_of_failures(table: str, row: int, dat
         pl.Float64(): st.none() | st.floats(),
         pl.String(): st.none() | st.text(max_size=8),
         pl.Datetime("us"): st.none() | st.integers(-(2**63), 2**63 - 1),
+        pl.Boolean(): st.none() | st.booleans(),
     }
     value = data.draw(values[TABLES[table][column]])
     failures = checks.find_failures(

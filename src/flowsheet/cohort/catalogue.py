@@ -46,6 +46,9 @@ class Drug:
     label: str
     group: str
     unit: str
+    max_rate: float | None = None
+    """The highest possible rate of an infusion, per hour; None: not declared."""
+    rate_source: str | None = None
 
 
 def _read(name: str) -> pl.DataFrame:
@@ -76,7 +79,8 @@ def drugs() -> dict[str, Drug]:
     >>> drugs()["vancomycin"].unit
     'mg'
     """
-    return {row["name"]: Drug(**row) for row in _read("drugs.csv").iter_rows(named=True)}
+    rows = _read("drugs.csv").with_columns(pl.col("max_rate").cast(pl.Float64))
+    return {row["name"]: Drug(**row) for row in rows.iter_rows(named=True)}
 
 
 def variable(name: str) -> Variable:
@@ -101,14 +105,15 @@ def ranges() -> pl.DataFrame:
     """(variable, low, high) of every variable, for joins.
 
     >>> ranges().head(1).rows()
-    [('hr', 0.0, 300.0)]
+    [('hr', 1.0, 300.0)]
     """
     return _columns(variables().values(), {"variable": "name", "low": "low", "high": "high"})
 
 
 def drug_units() -> pl.DataFrame:
-    """(drug, known_unit) of every drug, for joins."""
-    return _columns(drugs().values(), {"drug": "name", "known_unit": "unit"})
+    """(drug, known_unit, max_rate) of every drug, for joins."""
+    names = {"drug": "name", "known_unit": "unit", "max_rate": "max_rate"}
+    return _columns(drugs().values(), names)
 
 
 @lru_cache(maxsize=1)

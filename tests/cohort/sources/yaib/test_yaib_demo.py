@@ -66,4 +66,3 @@ def test_the_cohort_passes_the_conformance_tests(path: Path, tmp_path: Path):
     suite.test_batches_have_the_columns_and_types_of_the_contract(tmp_path)
     suite.test_stays_ascend_within_and_across_batches(tmp_path)
     suite.test_only_known_concepts_are_declared_and_returned(tmp_path)
-    suite.test_an_extract_has_the_rows_of_the_batches(tmp_path)

@@ -41,7 +41,7 @@ def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     pairs = pairs.filter(~is_reversed).drop("n")
     pairs = pairs.with_columns(pl.col("end").fill_null(pl.col("time")), rate="value")
     parts = [part.with_columns(rate_unit=unit).select(_DOSE_COLUMNS) for part in (single, pairs)]
-    return _compute_doses(pl.concat(parts, how="vertical_relaxed"))
+    return _compute_doses(pl.concat(parts, how="vertical_relaxed"), exclusions)
 
 
 def finish_treatments(doses: pl.DataFrame) -> pl.DataFrame:
@@ -56,8 +56,8 @@ def _number_by_order(rows: pl.DataFrame) -> pl.DataFrame:
     return ordered.with_columns(n=pl.int_range(pl.len()).over("subject_id", "name", ORDER))
 
 
-def _compute_doses(rows: pl.DataFrame) -> pl.DataFrame:
-    """The dose of each row in the catalogue's unit."""
+def _compute_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+    """The dose of each row in the catalogue's unit; null for impossible rates of infusions."""
     units = catalogue.drug_units()
     rows = rows.join(units, left_on="name", right_on="drug", how="left", maintain_order="left")
     rate = pl.col("rate") * pl.Series(_dose_factors(rows, "rate", running=True))
@@ -65,6 +65,9 @@ def _compute_doses(rows: pl.DataFrame) -> pl.DataFrame:
     hours = (pl.col("end") - pl.col("time")).dt.total_microseconds() / 3.6e9
     is_single = pl.col("rate").is_null() | (hours == 0)
     dose = pl.when(is_single).then(amount).otherwise(pl.coalesce(rate, amount / hours))
+    is_high = (~is_single & (dose > pl.col("max_rate"))).fill_null(value=False)
+    reason = "rates above the highest of the drug: dose unknown (rows kept)"
+    exclusions[reason] += rows.select(is_high.sum()).item()
     return rows.select(
         "subject_id",
         "time",
@@ -72,7 +75,7 @@ def _compute_doses(rows: pl.DataFrame) -> pl.DataFrame:
         start="time",
         end=pl.when(is_single).then("time").otherwise("end"),
         known_at="known_at",
-        dose=dose,
+        dose=pl.when(~is_high).then(dose),
         unit="known_unit",
     )
 

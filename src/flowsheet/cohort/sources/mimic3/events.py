@@ -1,7 +1,7 @@
 """Build the events of some stays: the steps that depend on several rows of a stay.
 
-Duplicates are dropped, volumes are summed up, the coma score's total is completed, and blood
-gases of venous blood are excluded.
+Duplicates are dropped, volumes are summed up, the coma score's total is completed, and venous blood
+gases and weights in pounds are excluded.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import polars as pl
 
 from flowsheet.cohort.schema import EVENTS, empty_table
 from flowsheet.cohort.sources.mimic3.blood_gases import exclude_venous
+from flowsheet.cohort.sources.mimic3.coma_scores import complete_coma_scores
 from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
-from flowsheet.cohort.sources.mimic3.event_values import INTUBATED
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.item_map import PARTS, load_items, load_names_by_order
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 from flowsheet.cohort.sources.mimic3.sorting import equals_previous, sort_by_packed_key
+from flowsheet.cohort.units import LINEAR_CONVERSIONS, linear
 
 _ROUNDING = 0.01
 """Share of its value by which a copied result may differ from the laboratory's."""
+_DOUBTFUL_KG = 180.0
+"""A higher weight may be one in pounds."""
 
 
 def build_events(
@@ -51,7 +54,8 @@ def build_events(
         parts["rest"],
         exclude_venous(parts["arterial"], specimens, parts["rest"], log),
         _sum_volumes(_drop_repeats(parts["volume"], log), log),
-        _complete_coma_scores(_drop_repeats(parts["coma"], log), options, log),
+        complete_coma_scores(_drop_repeats(parts["coma"], log), options, log),
+        _check_weights(parts["weight"], log),
     ]
     columns = [*EVENT_COLUMNS, "order"]
     combined = pl.concat([part.select(columns) for part in processed], rechunk=True)
@@ -110,59 +114,46 @@ def _dedupe(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     return sort_by_packed_key(rows, ("stay", "time", "order"), tie_columns, dedupe_tied)
 
 
+def _add_names(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(name=load_names_by_order()[rows["order"] - 1])
+
+
 def _sum_volumes(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     """The sum of all volumes of one variable that were charted at one time."""
     rows = rows.with_columns(high=load_items()["high"][rows["code"]])
     sums = rows.group_by("stay", "time", "order", maintain_order=True).agg(
         pl.col("known_at", "high").max(), pl.col("code").first(), value=pl.col("value").sum()
     )
-    sums = sums.with_columns(name=load_names_by_order()[sums["order"] - 1])
+    sums = _add_names(sums)
     reason = pl.lit("implausible: sum of ") + pl.col("name")
     return log.exclude_by_reason(sums, pl.col("value") > pl.col("high"), reason)
 
 
-def _complete_coma_scores(
-    rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
-) -> pl.DataFrame:
-    """Add the coma score's total where its parts were charted, and treat intubated patients.
+def _check_weights(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+    """Weights in kg, without those that were charted in pounds as if they were kg.
 
-    Args:
-        rows: the score's parts and charted totals.
-        options: ``intubated_verbal``.
-        log: receives verbal responses of intubated patients that are excluded.
+    A weight above ``_DOUBTFUL_KG`` is compared with the last lower one that was in the record
+    before it: it is kept if it is about the same, taken for pounds if it is then about the same,
+    and otherwise excluded. Without a lower one before it, it is kept in MetaVision only.
     """
-    rows = rows.join(load_items().select("code", "name"), on="code", maintain_order="left")
-    is_total = pl.col("name") == "gcs"
-    is_intubated_verbal = (pl.col("name") == "vgcs") & (pl.col("value") == INTUBATED)
-    parts = rows.filter(~is_total)
-    sums = _sum_coma_parts(parts, is_intubated_verbal)
-    if options.intubated_verbal == "as_charted":
-        sums = sums.with_columns(value=pl.col("value") + pl.col("intubated"))
-        sums = sums.filter(pl.col("n_parts") == 3)
-    elif options.intubated_verbal == "normal":
-        sums = sums.with_columns(value=pl.when("intubated").then(15.0).otherwise("value"))
-    charted_totals = rows.filter(is_total).join(
-        sums, on=["stay", "time"], how="anti", maintain_order="left"
+    details = load_items().select("convert", "system")[rows["code"]]
+    rows = rows.with_columns(details).sort("stay", "known_at", "time", "code", "value")
+    value = pl.col("value")
+    is_doubtful = (pl.col("convert") == "none") & (value > _DOUBTFUL_KG)
+    lower = pl.when(~is_doubtful).then(value).shift(1).forward_fill().over("stay")
+    rows = rows.with_columns(
+        _is_doubtful=is_doubtful,
+        _lower=lower,
+        _pounds=linear(value, LINEAR_CONVERSIONS["pounds"]).round(6),
     )
-    if options.intubated_verbal == "missing":
-        sums = sums.filter(~pl.col("intubated"))
-    if options.intubated_verbal == "as_charted":
-        value = pl.when(is_intubated_verbal).then(1.0).otherwise("value")
-        parts = parts.with_columns(value=value)
-    else:
-        reason = "verbal response of an intubated patient"
-        parts = log.exclude(parts, is_intubated_verbal, reason)
-    total = load_items().filter(is_total).head(1).select("code", "name", "order", "part")
-    totals = sums.join(total, how="cross").select(parts.columns)
-    return pl.concat([parts, charted_totals, totals])
+    is_kept = _is_about("value") | (pl.col("_lower").is_null() & (pl.col("system") != "carevue"))
+    reason = "weight in pounds charted as kg, or not confirmed"
+    is_wrong = pl.col("_is_doubtful") & ~is_kept & ~_is_about("_pounds")
+    rows = log.exclude(rows, is_wrong, reason)
+    is_pounds = pl.col("_is_doubtful") & ~is_kept
+    return rows.with_columns(value=pl.when(is_pounds).then("_pounds").otherwise("value"))
 
 
-def _sum_coma_parts(parts: pl.DataFrame, is_intubated_verbal: pl.Expr) -> pl.DataFrame:
-    """Sums of the parts charted at one time, where there are all three or one is intubated."""
-    sums = parts.group_by("stay", "time", maintain_order=True).agg(
-        pl.col("known_at").max(),
-        n_parts=pl.col("name").n_unique(),
-        value=pl.col("value").sum(),
-        intubated=is_intubated_verbal.any(),
-    )
-    return sums.filter((pl.col("n_parts") == 3) | pl.col("intubated"))
+def _is_about(weight: str) -> pl.Expr:
+    ratio = pl.col(weight) / pl.col("_lower")
+    return ratio.is_between(0.75, 1.25).fill_null(value=False)

@@ -30,7 +30,7 @@ TEXT_CONVERSIONS = (
 _VOLUMES = ("urine", "bladder_irrigant")
 _COMA_SCORES = ("egcs", "mgcs", "vgcs", "gcs")
 
-PARTS = pl.Enum(["rest", "arterial", "coma", "volume", "specimen", "copy"])
+PARTS = pl.Enum(["rest", "arterial", "coma", "volume", "weight", "specimen", "copy"])
 """Events by how they are processed; all but ``rest`` depend on several rows."""
 
 
@@ -57,7 +57,7 @@ def load_items() -> pl.DataFrame:
         .then(pl.lit("coma"))
         .when(pl.col("name").is_in(_VOLUMES))
         .then(pl.lit("volume"))
-        .when(pl.col("name") == "specimen")
+        .when(pl.col("name").is_in(["specimen", "weight"]))
         .then("name")
         .otherwise(pl.lit("rest"))
     )

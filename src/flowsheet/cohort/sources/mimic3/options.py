@@ -40,10 +40,10 @@ class Mimic3Options(FrozenModel):
     lab_delay_hours: Hours | None = None
     """Time from a sample to its result, for all results of the laboratory; null: a result is known
     when its copy in CHARTEVENTS was stored, else after its item's delay in the catalogue."""
-    statics_hours: Hours = 0.0
-    """Height and weight that are known by this long after admission become columns of the stay;
-    with more than 0, predictions before that time see them too early. They are events in any
-    case."""
+    statics_hours: Hours = 1.0
+    """Height and weight that are known by this long after admission become columns of the stay.
+    Predictions before that time see them too early; the first one of an hourly task does not. They
+    are events in any case."""
     intubated_verbal: Literal["missing", "as_charted", "normal"] = "missing"
     """The verbal response of an intubated patient, which is charted as 1. ``missing``: the verbal
     response and the total are missing; ``as_charted``: it is 1; ``normal``: the total is 15, as in

@@ -170,7 +170,32 @@ def _convert_doses(rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
         * _make_weight_factor(rows, is_same_kind, options, log)
     )
     treatments = rows.with_columns(dose=pl.when(is_valid).then(dose))
+    treatments = _check_rates(treatments, log)
     return treatments.select(list(TREATMENTS)).cast(pl.Schema(TREATMENTS))
+
+
+def _check_rates(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+    """Correct or remove impossible rates of infusions; the infusions remain.
+
+    CareVue's vasopressin is charted in U/min, but some rates are per hour: those that are possible
+    only then. Other rates above the catalogue's highest (such as that of a row which ends an
+    infusion after a minute with what was left) become null.
+    """
+    is_running = pl.col("end") > pl.col("start")
+    per_hour = (pl.col("drug") == "vasopressin") & (pl.col("uom") == "umin")
+    is_high = (is_running & (pl.col("dose") > pl.col("max_rate"))).fill_null(value=False)
+    corrected = pl.when(is_high & per_hour).then(pl.col("dose") / 60).otherwise("dose")
+    n_corrected = rows.select((is_high & per_hour).sum()).item()
+    rows = rows.with_columns(corrected.alias("dose"))
+    n_high = rows.select(is_high.sum()).item()
+    reasons = {
+        "inputevents_cv: vasopressin per hour, charted per minute (rows kept)": n_corrected,
+        "rates above the highest of the drug: dose unknown (rows kept)": n_high,
+    }
+    for reason, n in reasons.items():
+        if n:
+            log.counts[reason] += n
+    return rows.with_columns(pl.when(~is_high).then("dose").alias("dose"))
 
 
 def _make_weight_factor(

@@ -1,0 +1,82 @@
+"""The Glasgow coma scale: the total of its parts, and patients who cannot speak."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import polars as pl
+
+from flowsheet.cohort.sources.mimic3.event_values import INTUBATED
+from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
+from flowsheet.cohort.sources.mimic3.item_map import load_items
+from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+
+PARTS = ("egcs", "mgcs", "vgcs")
+_TOGETHER = timedelta(minutes=5)
+"""Parts that are charted within this time belong to one examination."""
+
+
+def complete_coma_scores(
+    rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
+) -> pl.DataFrame:
+    """Add the coma score's total where its parts were charted, and treat intubated patients.
+
+    Args:
+        rows: the score's parts and charted totals, each item once at a time.
+        options: ``intubated_verbal``.
+        log: receives verbal responses of intubated patients that are excluded.
+    """
+    rows = rows.join(load_items().select("code", "name"), on="code", maintain_order="left")
+    is_total = pl.col("name") == "gcs"
+    is_intubated_verbal = (pl.col("name") == "vgcs") & (pl.col("value") == INTUBATED)
+    parts = rows.filter(~is_total)
+    sums = _sum_parts(parts)
+    if options.intubated_verbal == "as_charted":
+        sums = sums.with_columns(value=pl.col("value") + pl.col("intubated"))
+        sums = sums.filter(pl.col("n_parts") == len(PARTS))
+    elif options.intubated_verbal == "normal":
+        sums = sums.with_columns(value=pl.when("intubated").then(15.0).otherwise("value"))
+    charted_totals = rows.filter(is_total).join(
+        sums, on=["stay", "time"], how="anti", maintain_order="left"
+    )
+    if options.intubated_verbal == "missing":
+        sums = sums.filter(~pl.col("intubated"))
+    if options.intubated_verbal == "as_charted":
+        value = pl.when(is_intubated_verbal).then(1.0).otherwise("value")
+        parts = parts.with_columns(value=value)
+    else:
+        reason = "verbal response of an intubated patient"
+        parts = log.exclude(parts, is_intubated_verbal, reason)
+    total = load_items().filter(is_total).head(1).select("code", "name", "order", "part")
+    totals = sums.join(total, how="cross").select(parts.columns)
+    return pl.concat([parts, charted_totals, totals])
+
+
+def _sum_parts(parts: pl.DataFrame) -> pl.DataFrame:
+    """Sums of the parts, at each time at which one is charted, where all three are known.
+
+    A part that is not charted at that very time is the last one of the five minutes before it. A
+    patient who is known to be intubated need not have all three.
+
+    Returns:
+        (stay, time, known_at, n_parts, value, intubated).
+    """
+    key = ["stay", "time"]
+    sums = parts.select(key).unique().sort("time", "stay")
+    for name in PARTS:
+        part = parts.filter(name=name).sort("known_at", "value").unique(key, keep="first")
+        part = part.select(*key, value="value", known="known_at").sort("time", "stay")
+        part = part.rename({"value": name, "known": f"{name}_known"})
+        sums = sums.join_asof(
+            part, on="time", by="stay", tolerance=_TOGETHER, check_sortedness=False
+        )
+    known_at = pl.max_horizontal(f"{name}_known" for name in PARTS)
+    sums = sums.select(
+        *key,
+        known_at=known_at,
+        n_parts=pl.sum_horizontal(pl.col(name).is_not_null() for name in PARTS),
+        value=pl.sum_horizontal(PARTS),
+        intubated=(pl.col("vgcs") == INTUBATED).fill_null(value=False),
+    )
+    is_complete = (pl.col("n_parts") == len(PARTS)) | pl.col("intubated")
+    return sums.filter(is_complete).sort(key)
