@@ -26,6 +26,16 @@ def test_the_definition_names_its_windows_and_its_criterion():
     assert "has risen" not in level
 
 
+def test_single_doses_and_conventions_have_words():
+    single = " ".join(describe_outcome(sepsis3_source(confirm_after_hours=0.0)).sentences)
+    assert "A single dose counts." in single
+    assert "0 h to" not in single
+    options = Sepsis3Options(convention="ricu").model_dump(mode="json")
+    outcome = describe_outcome(SourceEntry(name="mimic3", options={"sepsis3": options}))
+    assert "follow the code of eth-mds/ricu" in " ".join(outcome.sentences)
+    assert ("convention", "flowsheet", "ricu") in outcome.changed_options
+
+
 def test_only_options_that_differ_from_their_defaults_are_listed():
     assert describe_outcome(sepsis3_source()).changed_options == ()
     changed = describe_outcome(sepsis3_source(criterion="level", culture_first_hours=48.0))

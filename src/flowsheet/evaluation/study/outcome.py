@@ -99,7 +99,7 @@ def _choose_sentence(sentence: str | Mapping[str, str], options: Mapping[str, An
     """A sentence, or the one of several that an option chooses; empty where none is for it."""
     if isinstance(sentence, str):
         return sentence
-    return sentence.get(str(options.get(sentence["option"])), "")
+    return sentence.get(str(options.get(sentence["option"])), sentence.get("otherwise", ""))
 
 
 def _as_texts(options: Mapping[str, Any]) -> dict[str, str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from flowsheet.cohort.extract import Extract
-from flowsheet.config import FrozenModel
 from flowsheet.evaluation.study import StudyFacts
 from flowsheet.evaluation.study.characteristics import tabulate_characteristics
 from flowsheet.evaluation.study.facts import SampleSize
@@ -18,7 +17,7 @@ from flowsheet.evaluation.study.participants import list_left_out, trace_stays
 from flowsheet.evaluation.study.predictors import describe_missing_data, find_bedside_scores
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
-from flowsheet.models.base import MODELS
+from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 from flowsheet.typing import AnyArray
 from flowsheet.windows.sequences import Sequences
 
@@ -49,7 +48,7 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
                 config.features,
                 windows["missing_share"],
                 scaled=any(capabilities[name].scaled for name in results.models),
-                raw=any(not capabilities[name].scaled for name in results.models),
+                raw=any(_takes_missing_values(capabilities[name]) for name in results.models),
             )
         ),
         sample_size=_count_events(plan, sequences),
@@ -58,6 +57,11 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
         ),
         agreement=tuple(_agreement_rows(extract)),
     )
+
+
+def _takes_missing_values(capabilities: Capabilities) -> bool:
+    """Whether inputs reach the model with their missing values, as with trees."""
+    return not capabilities.scaled and capabilities.family is ModelFamily.reference
 
 
 def _has_parts(plan: ExperimentPlan) -> bool:
@@ -105,12 +109,14 @@ def _count_events(plan: ExperimentPlan, sequences: Sequences) -> SampleSize:
 
 def _agreement_rows(extract: Extract) -> Iterator[dict[str, str]]:
     """How definitions of the outcome agree on the cohort, if the manifest has it."""
-    for entry in getattr(extract.manifest, "definition_agreement", ()):
-        row: Mapping[str, Any] = entry.model_dump() if isinstance(entry, FrozenModel) else entry
+    for entry in extract.manifest.definition_agreement:
+        row = entry.model_dump()
         yield {name.replace("_", " "): _format_value(value) for name, value in row.items()}
 
 
 def _format_value(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
