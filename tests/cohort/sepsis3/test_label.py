@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowsheet.cohort.sepsis3 import Sepsis3Options
 from tests.cohort.sepsis3.cases import DEFAULT, healthy_record, septic_record
-from tests.cohort.sepsis3.records import Record, at, label_and_compare
+from tests.cohort.sepsis3.records import Record, at, label_and_compare, label_records
 from tests.cohort.sepsis3.strategies import options as random_options
 from tests.cohort.sepsis3.strategies import records, unstable_records
 
@@ -50,3 +51,14 @@ def test_a_stay_is_labelled_alone_as_among_others():
     alone = label_and_compare([record], DEFAULT)
     together = label_and_compare([record, other], DEFAULT)
     assert together.sofa.filter(stay_id=1).equals(alone.sofa)
+
+
+@settings(deadline=None, max_examples=20)
+@given(records(), unstable_records(stay_id=2), random_options, st.sampled_from(["sofa", "sofa2"]))
+def test_no_stay_changes_the_label_of_another(record, unstable, options, score):
+    options = options.model_copy(update={"score": score})
+    together = label_records([unstable, record], options)
+    for n, alone in ((1, record), (2, unstable)):
+        labels = label_records([alone], options)
+        for table in ("sofa", "suspicions", "episodes"):
+            assert getattr(together, table).filter(stay_id=n).equals(getattr(labels, table))
