@@ -81,6 +81,17 @@ def test_inputs_of_the_definition_are_named_by_part():
     }
 
 
+def test_the_inputs_are_those_of_the_score_of_the_definition():
+    features = [Feature("k", "value", "k"), Feature("milrinone_on", "treatment", "milrinone")]
+    assert find_overlap(sepsis3_source(), features) == ()
+    overlap = {
+        entry.part: entry.inputs for entry in find_overlap(sepsis3_source(score="sofa2"), features)
+    }
+    assert overlap == {"SOFA-2: cardiovascular": ("milrinone",), "SOFA-2: kidneys": ("potassium",)}
+    text = " ".join(describe_outcome(sepsis3_source(score="sofa2")).sentences)
+    assert "by SOFA-2" in text
+
+
 def test_many_drugs_of_a_group_are_counted():
     antibiotics = [name for name, drug in catalogue.drugs().items() if drug.group == "antibiotic"]
     features = [Feature(f"{name}_on", "treatment", name) for name in antibiotics]
@@ -101,5 +112,8 @@ def test_definitions_use_only_options_and_drugs_that_exist():
         used = {field for text in texts for _, field, _, _ in string.Formatter().parse(text)}
         assert used - {None} <= options
         assert isinstance(sentence, str) or sentence["option"] in options
-    for part in sepsis3["sofa"]:
+    groups = {drug.group for drug in catalogue.drugs().values()}
+    for part in (*sepsis3["sofa"], *sepsis3["sofa2"]):
         assert set(part.get("drugs", ())) <= set(catalogue.drugs())
+        assert set(part.get("groups", ())) <= groups
+        assert set(part.get("variables", ())) <= set(catalogue.variables())

@@ -46,7 +46,14 @@ def worst_of_day(
 def as_facts(
     component: str, rows: pl.DataFrame, score: pl.Expr, until: str = "time"
 ) -> pl.DataFrame:
-    """The rows as ``FACTS`` of the component."""
+    """The rows as ``FACTS`` of the component.
+
+    Args:
+        component: Of the score.
+        rows: stay_id, time, known_at, and what ``score`` and ``until`` need.
+        score: The score of a row.
+        until: The column with the time until which the score holds.
+    """
     facts = rows.select(
         "stay_id",
         "time",

@@ -59,7 +59,8 @@ def find_overlap(source: SourceEntry, features: Sequence[Feature]) -> tuple[Over
     variables = {f.source for f in features if f.kind in {"value", "missing", "since"}}
     drugs = {f.source for f in features if f.kind == "treatment"}
     inputs_by_part: dict[str, dict[str, None]] = {}
-    for part in (*definition.get("parts", ()), *definition.get("sofa", ())):
+    score = str(options.get("score", "sofa"))
+    for part in (*definition.get("parts", ()), *definition.get(score, ())):
         found = [*_find_variables(part, variables), *_find_drugs(part, options, drugs)]
         inputs_by_part.setdefault(part["part"], {}).update(dict.fromkeys(found))
     return tuple(
@@ -135,7 +136,8 @@ def _find_drugs(
     yield from (known[name].label for name in named if name in known)
     option = part.get("groups_option")
     for group in options.get(option, ()) if option else part.get("groups", ()):
-        drugs = [name for name in known if known[name].group == group and name in available]
+        of_group = {name for name in known if known[name].group == group}
+        drugs = [name for name in known if name in of_group & available and name not in named]
         if len(drugs) > MAX_DRUGS_NAMED:
             yield f"{len(drugs)} drugs of the group {group}"
         else:
