@@ -106,6 +106,7 @@ def ingest_folder(folder: Path, target: Path, policy: Policy = Policy.quarantine
     config = CohortConfig(
         name="small",
         source="mimic3",
+        allow_empty=True,
         quarantine=QuarantineConfig(default=policy, max_share=0.9, rules={}),
     )
     return ingest(make_source(folder), config, target, lambda line: None)

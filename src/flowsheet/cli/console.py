@@ -180,6 +180,8 @@ def print_extract(extract: Extract) -> None:
     if 0 < len(options) <= _MAX_OPTIONS:
         rows = [[name, value] for name, value in options.items()]
         _print_table("options of the source", ["option", "value"], rows)
+    for warning in manifest.warnings:
+        _print_text(f"warning: {warning}")
     print_line(f"fingerprint {extract.fingerprint}")
     print_line(f"folder      {extract.path}")
 

@@ -107,6 +107,8 @@ class Provenance(FrozenModel):
     """Other counts that the source reports."""
     definition_agreement: tuple[AgreementEntry, ...] = ()
     """How definitions of the response agree; a large cohort is compared on a sample of stays."""
+    warnings: tuple[str, ...] = ()
+    """What the records lack although the source needs it (``cohort.allow_empty``)."""
     quarantined: tuple[QuarantineEntry, ...] = ()
     quarantined_share: dict[str, float] = Field(default_factory=dict)
     """Per table, the share of its rows that broke a rule."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
+from flowsheet.cohort.completeness import find_gaps
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
 from flowsheet.cohort.rules import RULE_HINTS
@@ -77,14 +78,17 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
                 writer.add_quarantined(quarantined)
                 progress(f"{validator.stays:,} stays")
             _check_policy(validator, config, source.hints)
+            warnings = _check_completeness(source, validator, config)
             oracle = source.oracle()
             if oracle is not None:
                 writer.add_oracle(oracle)
             agreement = compare_definitions(first_onsets)
-            writer.finish(_provenance(source, config, validator, agreement))
+            writer.finish(_provenance(source, config, validator, agreement, warnings))
     except OSError as error:
         what = f"could not write: {error}"
         raise FlowsheetError(what, where=str(target), todo="free disk space") from error
+    for warning in warnings:
+        progress(f"warning: {warning}")
     quarantined_rows = sum(validator.quarantined.values())
     progress(f"{validator.stays:,} stays, {quarantined_rows:,} rows quarantined")
     return Extract.open(target)
@@ -118,6 +122,23 @@ def _check_policy(
         raise _rejection("no stay is left", validator, hints, todo)
 
 
+def _check_completeness(
+    source: Source, validator: BatchValidator, config: CohortConfig
+) -> tuple[str, ...]:
+    """Reject an extract without what its source needs; with ``allow_empty`` return warnings."""
+    gaps = find_gaps(
+        source.needs(), validator.rows_read, validator.variables, validator.source_counts
+    )
+    if gaps and not config.allow_empty:
+        raise CheckFailed(
+            "\n".join(["the records are incomplete:", *(f"    {gap}" for gap in gaps)]),
+            where=str(source.path),
+            todo="complete the records; or set cohort.allow_empty=true, and the extract keeps a "
+            "warning",
+        )
+    return tuple(gaps)
+
+
 def _rejection(
     what: str, validator: BatchValidator, hints: Mapping[str, str], todo: str
 ) -> CheckFailed:
@@ -146,6 +167,7 @@ def _provenance(
     config: CohortConfig,
     validator: BatchValidator,
     agreement: tuple[AgreementEntry, ...],
+    warnings: tuple[str, ...],
 ) -> Provenance:
     """What the manifest says about the origin of an extract.
 
@@ -154,6 +176,7 @@ def _provenance(
         config: The cohort.
         validator: What was counted while reading.
         agreement: Of the definitions of the response.
+        warnings: What the records lack.
     """
     return Provenance(
         source=SourceEntry(
@@ -169,6 +192,7 @@ def _provenance(
         exclusions=tuple(validator.exclusions.items()),
         source_counts=tuple(validator.source_counts.items()),
         definition_agreement=agreement,
+        warnings=warnings,
         quarantined=validator.entries(),
         quarantined_share=validator.shares(),
     )

@@ -43,6 +43,10 @@ class BatchValidator:
         self.attrition: Counter[str] = Counter()
         self.exclusions: Counter[str] = Counter()
         self.source_counts: Counter[str] = Counter()
+        self.rows_read: Counter[str] = Counter()
+        """Raw rows by table, as far as the source counts them."""
+        self.variables: set[str] = set()
+        """Variables with a value."""
         self._rows: Counter[str] = Counter()
         self._broken_rows: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
@@ -65,6 +69,7 @@ class BatchValidator:
         for table, rows in tables.items():
             tables[table] = rows if sorted_unique[table] else sort_rows(table, rows)
         self._rows.update(batch.rows_read)
+        self.rows_read.update(batch.rows_read)
         quarantined = [self._quarantine_defects(batch.defects, batch.rows_read)]
         offered = tables["stays"]
         stays = self._drop_broken("stays", offered, self._find_stay_failures(offered), quarantined)
@@ -78,6 +83,7 @@ class BatchValidator:
         passed = self._drop_broken("stays", stays, without_events, quarantined, count_rows=False)
         for table in ("treatments", "episodes"):
             tables[table] = self._drop_orphan_rows(table, tables[table], stays, passed, quarantined)
+        self.variables |= set(tables["events"]["variable"].unique())
         self._count_stays(batch, offered, stays, passed)
         return Tables(**(tables | {"stays": passed})), pl.concat(quarantined)
 

@@ -38,3 +38,6 @@ class CohortConfig(FrozenModel):
     options: dict[str, Any] = Field(default={})
     """Validated by the source's own ``Options``."""
     quarantine: QuarantineConfig = QuarantineConfig()
+    allow_empty: bool = False
+    """Accept records without a row of a table or variable that the source needs; the extract then
+    has a warning."""

@@ -155,5 +155,8 @@ def _are_equal(one: StayBatch, other: StayBatch) -> bool:
 
 def _ingest(source: Source, target: Path) -> Extract:
     return ingest(
-        source, CohortConfig(name="conformance", source="conformance"), target, lambda line: None
+        source,
+        CohortConfig(name="conformance", source="conformance", allow_empty=True),
+        target,
+        lambda line: None,
     )

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 
+from flowsheet.cohort.completeness import Needs
 from flowsheet.cohort.schema import empty_table
 from flowsheet.config import FrozenModel
 from flowsheet.plugins import Registry
@@ -95,6 +96,10 @@ class Source(ABC):
     @abstractmethod
     def batches(self) -> Iterator[StayBatch]:
         """Batches in strictly ascending order of stay_id, equal for equal input."""
+
+    def needs(self) -> Needs:
+        """What the source cannot do without; an extract that lacks it is refused."""
+        return Needs()
 
     def oracle(self) -> pl.DataFrame | None:
         """The true probabilities (stay_id, time, probability) of a simulated ward.

@@ -45,6 +45,7 @@ def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
             "records": source.fingerprint(),
             "options": source.options.model_dump(mode="json"),
             "quarantine": cohort.quarantine.model_dump(mode="json"),
+            "allow_empty": cohort.allow_empty,
         }
     )
 

@@ -81,12 +81,20 @@ def open_source(root: Path, **options: Any) -> Meds:
     return Meds(root, Meds.Options(**options))
 
 
-def run_ingest(root: Path, target: Path, max_share: float = 1.0, **options: Any) -> Extract:
+def run_ingest(
+    root: Path,
+    target: Path,
+    max_share: float = 1.0,
+    *,
+    allow_empty: bool = True,
+    **options: Any,
+) -> Extract:
     values = {
         "name": "test",
         "source": "meds",
         "path": str(root),
         "options": options,
+        "allow_empty": allow_empty,
         "quarantine": {"max_share": max_share},
     }
     config = CohortConfig.model_validate(values)

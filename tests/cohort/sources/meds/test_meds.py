@@ -140,6 +140,13 @@ def test_stays_are_labelled_by_sepsis_3_from_antibiotics_and_cultures(tmp_path: 
     assert dict(extract.manifest.source_counts)["stays with an episode"] == 1
 
 
+def test_sepsis_3_without_a_culture_is_refused(tmp_path: Path):
+    file = write_mapping(tmp_path, [*STAY_CODES, "GIVE//*,drug,vancomycin,g,,"])
+    root = write_data_set(tmp_path / "raw", make_rows() + make_septic_rows(1))
+    with pytest.raises(CheckFailed, match="no stay has cultures, which suspected infection needs"):
+        run_ingest(root, tmp_path / "out", mapping=str(file), sepsis3={}, allow_empty=False)
+
+
 def test_labels_and_sepsis_3_exclude_each_other(tmp_path: Path):
     root = write_data_set(tmp_path / "raw", make_rows())
     with pytest.raises(UsageError, match="exclude each other"):

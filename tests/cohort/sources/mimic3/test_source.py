@@ -124,7 +124,7 @@ def test_a_folder_of_which_no_stay_is_selected_is_refused(shared_folder: Path, t
 def test_the_manifest_has_the_prevalence_the_counts_and_the_options(
     shared_folder: Path, tmp_path: Path
 ):
-    config = CohortConfig(name="small", source="mimic3")
+    config = CohortConfig(name="small", source="mimic3", allow_empty=True)
     source = make_source(shared_folder)
     manifest = ingest(source, config, tmp_path / "extract", lambda line: None).manifest
     stays = {(entry.by, entry.group): entry.stays for entry in manifest.prevalence}

@@ -23,7 +23,7 @@ _EVENT_TABLES = ("labevents", "chartevents", "outputevents", "inputevents_cv", "
 def _ingest(folder: Path, target: Path, max_share: float = 0.02) -> tuple[str, dict[str, int]]:
     """The fingerprint, and the rows that are quarantined, by rule."""
     quarantine = QuarantineConfig(max_share=max_share)
-    config = CohortConfig(name="small", source="mimic3", quarantine=quarantine)
+    config = CohortConfig(name="small", source="mimic3", quarantine=quarantine, allow_empty=True)
     manifest = ingest(make_source(folder), config, target, lambda line: None).manifest
     return manifest.fingerprint, {entry.rule: entry.rows for entry in manifest.quarantined}
 
@@ -223,3 +223,44 @@ def test_a_table_with_dates_instead_of_times_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CheckFailed, match="CHARTTIME are at midnight"):
         _ingest(_write(tmp_path, cut_off), tmp_path / "extract")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("labevents",),
+        ("chartevents",),
+        ("outputevents",),
+        ("prescriptions",),
+        ("microbiologyevents",),
+        ("inputevents_cv", "inputevents_mv"),
+    ],
+)
+def test_a_needed_table_without_rows_is_refused_or_leaves_a_warning(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    tables = raw_tables()
+    for name in names:
+        tables[name] = tables[name].clear()
+    source = make_source(write_tables(tmp_path / "tables", tables, suffix="csv"))
+    lines: list[str] = []
+    quarantine = QuarantineConfig(max_share=0.5)
+    config = CohortConfig(name="small", source="mimic3", quarantine=quarantine)
+    with pytest.raises(CheckFailed, match=names[0].upper()):
+        ingest(source, config, tmp_path / "extract", lines.append)
+    assert not (tmp_path / "extract").exists()
+    if names != ("chartevents",):  # without it no stay has a measurement
+        config = config.model_copy(update={"allow_empty": True})
+        warnings = ingest(source, config, tmp_path / "extract", lines.append).manifest.warnings
+        assert any(names[0].upper() in warning for warning in warnings)
+        assert f"warning: {warnings[0]}" in lines
+
+
+def test_an_organ_that_is_never_measured_is_named(tmp_path: Path) -> None:
+    tables = raw_tables()
+    labs = tables["labevents"]
+    tables["labevents"] = labs.filter(pl.col("itemid") != "50885")
+    source = make_source(write_tables(tmp_path / "tables", tables, suffix="csv"))
+    config = CohortConfig(name="small", source="mimic3")
+    with pytest.raises(CheckFailed, match="no stay has a value of bili"):
+        ingest(source, config, tmp_path / "extract", lambda line: None)

@@ -34,6 +34,7 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field, model_validator
 
+from flowsheet.cohort.completeness import SEPSIS3_NEEDS, Needs
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
@@ -124,6 +125,10 @@ class Meds(Source):
         self.licence = str(licence or "as stated by the owner of the data set")
         self.variables = self._mapping.names("variable")
         self.drugs = self._mapping.names(*DRUGS)
+
+    def needs(self) -> Needs:
+        """What Sepsis-3 needs, where it gives the episodes."""
+        return SEPSIS3_NEEDS if self.options.sepsis3 else Needs()
 
     def fingerprint(self) -> str:
         """sha256 of the shards, the labels and the mapping."""

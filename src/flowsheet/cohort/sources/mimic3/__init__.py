@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +23,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.completeness import SEPSIS3_NEEDS, Needs
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3.batches import ParsedTables, attach_totals
 from flowsheet.cohort.sources.mimic3.cells import CELL_HINTS
@@ -38,6 +40,15 @@ from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.errors import FlowsheetError
 
 __all__ = ["Mimic3", "Mimic3Options"]
+
+_NEEDED_TABLES = {
+    "every event": ("chartevents",),
+    "every laboratory result": ("labevents",),
+    "the urine": ("outputevents",),
+    "every infusion": ("inputevents_mv", "inputevents_cv"),
+    "every order of antibiotics": ("prescriptions",),
+    "every culture": ("microbiologyevents",),
+}
 
 _BATCH_THREADS = 2
 """Threads that build batches beside the one that checks and writes them; most of the work releases
@@ -67,6 +78,10 @@ class Mimic3(Source):
         self.drugs = tuple(
             name for name in catalogue.drugs() if name in charted_drugs | ordered_drugs
         )
+
+    def needs(self) -> Needs:
+        """The tables that decide the label, and what Sepsis-3 needs."""
+        return replace(SEPSIS3_NEEDS, tables=_NEEDED_TABLES)
 
     def fingerprint(self) -> str:
         """sha256 over the content of the tables that are read."""

@@ -39,6 +39,7 @@ from typing import Annotated, ClassVar
 import polars as pl
 from pydantic import Field
 
+from flowsheet.cohort.completeness import HOURLY_NEEDS, Needs
 from flowsheet.cohort.schema import EPOCH, EVENTS, to_contract
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.physionet2019.psv import (
@@ -129,6 +130,10 @@ class PhysioNet2019(Source):
         "fixed_value",
         "flag",
     )
+
+    def needs(self) -> Needs:
+        """The vital signs, of which every such record has some."""
+        return HOURLY_NEEDS
 
     def fingerprint(self) -> str:
         """sha256 of the zip, or of all names and contents in the folder."""

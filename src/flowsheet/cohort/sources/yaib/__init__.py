@@ -35,6 +35,7 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field
 
+from flowsheet.cohort.completeness import HOURLY_NEEDS, Needs
 from flowsheet.cohort.schema import EPOCH, EVENTS, to_contract
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.yaib.files import FILES, CohortFiles, find_defects
@@ -92,6 +93,10 @@ class Yaib(Source):
         if "gcs" in present:
             self._columns.pop("tgcs", None)
         self.variables = tuple(dict.fromkeys(self._columns.values()))
+
+    def needs(self) -> Needs:
+        """The vital signs, of which every such record has some."""
+        return HOURLY_NEEDS
 
     def fingerprint(self) -> str:
         """sha256 of the sha256 of the three files."""
