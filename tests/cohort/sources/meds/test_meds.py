@@ -141,7 +141,8 @@ def test_stays_are_labelled_by_sepsis_3_from_antibiotics_and_cultures(tmp_path: 
 
 
 def test_sepsis_3_without_a_culture_is_refused(tmp_path: Path):
-    file = write_mapping(tmp_path, [*STAY_CODES, "GIVE//*,drug,vancomycin,g,,"])
+    lines = ["GIVE//*,drug,vancomycin,g,,", "LAB//*,variable,hr,,,"]
+    file = write_mapping(tmp_path, [*STAY_CODES, *lines])
     root = write_data_set(tmp_path / "raw", make_rows() + make_septic_rows(1))
     with pytest.raises(CheckFailed, match="no stay has cultures, which suspected infection needs"):
         run_ingest(root, tmp_path / "out", mapping=str(file), sepsis3={}, allow_empty=False)
