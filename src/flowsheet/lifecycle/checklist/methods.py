@@ -108,7 +108,7 @@ def describe_agreement(record: StudyRecord) -> str:
     if not rows:
         return ""
     table = markdown_table(list(rows[0]), [list(row.values()) for row in rows])
-    return f"Agreement with other definitions on the same stays:\n\n{table}"
+    return f"Agreement of definitions on the same stays:\n\n{table}"
 
 
 @register
