@@ -79,3 +79,10 @@ def test_the_traceback_of_an_unexpected_error_is_kept_in_a_file(
     log = flowsheet_home / "logs" / "error.log"
     assert f"see {log}" in capsys.readouterr().err
     assert "ZeroDivisionError: division by zero" in log.read_text(encoding="utf-8")
+
+
+def test_an_argument_that_the_locale_cannot_decode_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["rollback", "demo-lstm", "--reason", "\udcc3\udc9cbung"])
+    assert end.value.code == 2
+    assert "LC_ALL=C.UTF-8" in capsys.readouterr().err

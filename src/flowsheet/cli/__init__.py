@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> None:
     for warning in prepare_process():
         click.echo(f"warning: {warning}", err=True)
     try:
+        _check_encoding(sys.argv[1:] if argv is None else argv)
         cli.main(args=argv, prog_name="flowsheet", standalone_mode=False)
     except click.exceptions.Exit as end:
         raise SystemExit(end.exit_code) from None
@@ -78,6 +79,21 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         _print_unexpected(error)
         raise SystemExit(1) from None
+
+
+def _check_encoding(arguments: list[str]) -> None:
+    """Refuse text that the locale cannot decode: it could be printed and recorded nowhere.
+
+    Raises:
+        UsageError: an argument has bytes that are no text in the locale's encoding.
+    """
+    for argument in arguments:
+        if any("\udc80" <= character <= "\udcff" for character in argument):
+            raise UsageError(
+                f"an argument is not text in the locale's encoding ({sys.getfilesystemencoding()})",
+                where=ascii(argument),
+                todo="use a UTF-8 locale, such as LC_ALL=C.UTF-8",
+            )
 
 
 def _print_error(error: FlowsheetError) -> None:
