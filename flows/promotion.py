@@ -82,7 +82,13 @@ def promote_version(
         reason: recorded with the decision.
     """
     return promote(
-        name, version, load_promotion_config(config), service=service, actor=actor, reason=reason
+        name,
+        version,
+        load_promotion_config(config),
+        service=service,
+        actor=actor,
+        is_attested=bool(actor),
+        reason=reason,
     )
 
 

@@ -21,6 +21,7 @@ from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogWorker
 
 from flows.liveness import mark_crashed
+from flowsheet.errors import mask_secrets
 
 _FLUSH_SECONDS = 10
 _EXPERIMENT_FLOW = FlowFilter(name=FlowFilterName(any_=["experiment"]))
@@ -31,6 +32,7 @@ def progress_logger(name: str) -> Callable[[str], None]:
     logger = get_run_logger()
 
     def log(line: str) -> None:
+        line = mask_secrets(line)
         print(f"[{name}] {line}", file=sys.stderr, flush=True)
         logger.info(line)
 

@@ -66,26 +66,61 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f'did you mean "{nearest[0]}"? ({all_names})' if nearest else all_names
 
 
+_MASK = "***"
 _USER_IN_URL = re.compile(r"(?<=://)[^/\s]*@")
-_SECRET_NAME = re.compile(r"PASSWORD|PASSWD|SECRET|TOKEN|AUTH_STRING|API_KEY|CREDENTIAL")
+_ODD_USER_IN_URL = re.compile(
+    r"(?<=://)[^\s/@:\[]*:(?!\d{1,5}(?:[/?#\s,;:'\")\]]|$))[^\n]*?@(?=[\w.\[\]:-]+(?:[/?#\s'\"),;]|$))"
+)
+"""User and password with slashes or spaces; a number and then a slash is a port instead."""
+_SECRET_WORDS = (
+    r"passwords?|passwd|passphrase|pwd|secrets?|token|signature|credentials?|auth_string"
+)
+_KEY_WORDS = r"(?:api|access|account|secret|private|shared|ssh|storage)[_-]?key"
+_ASSIGNED = re.compile(
+    rf"(?i)((?<![\w.-])(?:[\w.-]*(?:{_SECRET_WORDS}|{_KEY_WORDS})|sig|pass|key)"
+    r"[\"']?\s*[=:]\s*)(\"[^\"\n]*\"|'[^'\n]*'|[^\s&;,#'\"}\])]+)"
+)
+_AUTHORIZATION = re.compile(
+    r"(?i)(authorization[\"']?\s*[:=]\s*[\"']?(?:(?:bearer|basic|digest)\s+)?)[^\s\"',]+"
+)
+_SECRET_NAME = re.compile(
+    r"(?i)PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|AUTH_STRING|API_?KEY|CREDENTIAL"
+    r"|_(?:KEY|PASS|PWD|SIGNATURE|SAS)S?$"
+)
 _MIN_SECRET_LENGTH = 6
-"""Shorter values occur in many texts by chance, and masking them would make these unreadable."""
+"""Shorter values occur within words by chance: they are masked only where they stand alone."""
+_SETTINGS = frozenset({"", "0", "1", "true", "false", "yes", "no", "on", "off", "none"})
+"""Values of switches, such as ``USE_TOKEN=true``."""
 
 
 def mask_secrets(text: str) -> str:
     """Replace secrets by ``***``.
 
-    These are user and password in URLs, and values of environment variables with names like
-    PASSWORD or TOKEN.
+    These are user and password in URLs, values of environment variables with names like
+    ``DB_PASSWORD``, ``HF_TOKEN`` or ``SSH_KEY``, and what follows ``password=``, ``token=``,
+    ``X-Amz-Signature=`` and the like.
 
     >>> mask_secrets("no answer from postgresql://ada:lovelace@db:5432/mlflow")
     'no answer from postgresql://***@db:5432/mlflow'
+    >>> mask_secrets("GET https://host/file?sig=3f2a&part=1")
+    'GET https://host/file?sig=***&part=1'
     """
     secrets = [
         value
         for name, value in os.environ.items()
-        if _SECRET_NAME.search(name) and len(value) >= _MIN_SECRET_LENGTH
+        if _SECRET_NAME.search(name) and value.lower() not in _SETTINGS
     ]
     for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return _USER_IN_URL.sub("***@", text)
+        text = _mask_value(text, secret)
+    text = _USER_IN_URL.sub(f"{_MASK}@", text)
+    text = _ODD_USER_IN_URL.sub(f"{_MASK}@", text)
+    text = _ASSIGNED.sub(rf"\1{_MASK}", text)
+    return _AUTHORIZATION.sub(rf"\1{_MASK}", text)
+
+
+def _mask_value(text: str, secret: str) -> str:
+    if secret not in text:
+        return text
+    if len(secret) >= _MIN_SECRET_LENGTH:
+        return text.replace(secret, _MASK)
+    return re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _MASK, text)

@@ -33,7 +33,8 @@ def decisions(monkeypatch):
         candidate = ModelVersion(name=name, version=2, run_id="0" * 32)
         return candidate, (GateResult(name="better", passed=True, summary="by far"),)
 
-    def promote(name, version, config, *, service, actor, reason):
+    def promote(name, version, config, *, service, actor, is_attested, reason):
+        assert is_attested == bool(actor)
         recorded.append(("promoted", version, actor, reason))
         decision = Decision.model_construct(name=name, version=version, action="promoted")
         gates = evaluate_candidate(name, version, config)[1]

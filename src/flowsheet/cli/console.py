@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowsheet.cohort.extract import AgreementEntry, Extract, Manifest
+from flowsheet.errors import mask_secrets
 from flowsheet.evaluation.leaderboard import list_leaderboard_tables
 from flowsheet.tracking.run_metadata import flatten
 
@@ -46,7 +47,7 @@ def make_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
 
 def print_progress(line: str) -> None:
     """Print a line of progress on standard error."""
-    print(line, file=sys.stderr, flush=True)
+    print(mask_secrets(line), file=sys.stderr, flush=True)
 
 
 def print_line(line: str) -> None:

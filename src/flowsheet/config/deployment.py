@@ -37,6 +37,10 @@ class PromotionConfig(FrozenModel):
     """The least ``metric`` in every subgroup where it is estimable."""
     latency_ms: Annotated[float, Field(gt=0)] = 250.0
     """The longest median time of a prediction for one stay, over some repeats in this process."""
+    approvers: tuple[str, ...] = ()
+    """Who may promote, as stated with the decision; empty: anyone."""
+    four_eyes: bool = False
+    """Whoever trained the model may not promote it."""
 
 
 class MonitoringConfig(FrozenModel):

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flowsheet.serving.authentication import CLIENT
 from flowsheet.serving.middleware import PATHS, REJECTION
-from flowsheet.serving.structured_logging import log_event
+from flowsheet.serving.structured_logging import write_line
 
 REQUEST = "flowsheet.request"
 """Key of the ASGI scope under which a request's ``RequestRecord`` is kept."""
@@ -58,7 +58,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            log_event(
+            write_line(
                 "request",
                 request_id=request_id.decode(),
                 client=scope.get(CLIENT),

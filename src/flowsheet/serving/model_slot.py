@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, first_line, mask_secrets
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.serving import load_trial
 from flowsheet.serving.structured_logging import log_event
@@ -88,7 +88,7 @@ class ModelSlot:
         try:
             self.load()
         except BaseException as error:  # a panic in compiled code is no Exception
-            reason = str(error).split("\n", 1)[0] or type(error).__name__
+            reason = mask_secrets(first_line(error))
             if reason != self.error:
                 log_event(
                     "reload_failed",

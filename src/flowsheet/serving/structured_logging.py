@@ -9,9 +9,20 @@ from typing import Any
 
 import orjson
 
+from flowsheet.errors import mask_secrets
+
 
 def log_event(event: str, **fields: Any) -> None:
-    """Write one line: the time, the kind of event and its fields."""
+    """Write one line: the time, the kind of event and its fields, without secrets."""
+    fields = {
+        name: mask_secrets(value) if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+    write_line(event, **fields)
+
+
+def write_line(event: str, **fields: Any) -> None:
+    """:func:`log_event` for fields that cannot contain a secret; it costs less."""
     line = orjson.dumps({"at": datetime.now(UTC), "event": event, **fields}, default=str)
     sys.stderr.write(line.decode() + "\n")
     sys.stderr.flush()

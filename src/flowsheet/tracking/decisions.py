@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from flowsheet.config import FrozenModel
+from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest
 from flowsheet.tracking.model_registry import ModelVersion
@@ -40,6 +41,9 @@ class Decision(FrozenModel):
     package_digest: str = ""
     """Of the model package of the version (``flowsheet.prediction.manifest``)."""
     actor: str
+    """Who decided, as stated."""
+    os_user: str = ""
+    """User of the process that recorded the decision."""
     reason: str
     gates: tuple[tuple[str, bool, str], ...] = ()
     """(gate, passed, measured value and limit)."""
@@ -83,6 +87,7 @@ def record_decision(
         previous_version=previous_version,
         package_digest=package_digest,
         actor=actor,
+        os_user=user_name(),
         reason=reason,
         gates=gates,
         previous_sha256=decisions[-1].sha256 if decisions else "",

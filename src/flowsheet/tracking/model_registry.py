@@ -213,6 +213,12 @@ def get_package_digest(version: ModelVersion) -> str:
     return str(_get_mlflow_version(version).tags.get(PACKAGE_DIGEST, ""))
 
 
+def get_training_user(version: ModelVersion) -> str | None:
+    """The user whose process trained the version, according to its run."""
+    user = connect().get_run(version.run_id).data.tags.get("mlflow.user")
+    return str(user) if user else None
+
+
 def get_source_version(version: ModelVersion) -> tuple[str, int]:
     """Name and number of the version that this one was copied from, or else its own."""
     tags = _get_mlflow_version(version).tags

@@ -10,8 +10,9 @@ import time
 import pytest
 
 from flowsheet.config import PromotionConfig
+from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.lifecycle.deployment import promotion
+from flowsheet.lifecycle.deployment import approval, promotion
 from flowsheet.lifecycle.deployment.promotion import (
     PromotionResult,
     load_promotion_config,
@@ -20,6 +21,7 @@ from flowsheet.lifecycle.deployment.promotion import (
 )
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.decisions import load_decisions
+from flowsheet.tracking.store import connect
 
 BETTER = PromotionConfig(name="quick", resamples=100, latency_ms=60_000)
 NOT_WORSE = BETTER.model_copy(update={"rule": "not_worse", "margin": 0.01})
@@ -314,3 +316,35 @@ def test_the_command_requires_a_reason(registrar):
 @pytest.mark.parametrize("name", ["standard", "refresh"])
 def test_the_configurations_of_the_repository_are_valid(name):
     assert load_promotion_config(name).name == name
+
+
+def test_only_declared_approvers_promote(registrar):
+    version = registrar.register("weak")
+    config = BETTER.model_copy(update={"approvers": ("ada", "bob")})
+    with pytest.raises(CheckFailed, match="eve is not an approver") as caught:
+        promote(registrar.name, version, config, actor="eve", reason="now")
+    assert "ada, bob" in str(caught.value.todo)
+    assert get_champion(registrar) is None
+    assert promote(registrar.name, version, config, actor="bob", reason="now").promoted
+
+
+def test_whoever_trained_a_model_does_not_promote_it_alone(registrar, monkeypatch):
+    version = registrar.register("weak")
+    config = BETTER.model_copy(update={"four_eyes": True})
+    for tagged in ("", "carol"):
+        run_id = model_registry.get_version(registrar.name, version).run_id
+        connect().set_tag(run_id, "mlflow.user", tagged)
+        monkeypatch.setattr(approval, "user_name", lambda: "carol")
+        for actor in ("", "carol", "bob"):
+            with pytest.raises(CheckFailed, match="second person"):
+                promote(registrar.name, version, config, actor=actor, reason="mine")
+    with pytest.raises(CheckFailed, match="carol trained it"):
+        promote(registrar.name, version, config, actor="carol", is_attested=True, reason="x")
+    result = promote(registrar.name, version, config, actor="bob", is_attested=True, reason="x")
+    assert result.promoted
+
+
+def test_the_log_keeps_the_os_user_beside_the_stated_actor(registrar):
+    promote(registrar.name, registrar.register("weak"), BETTER, actor="ada", reason="first")
+    decision = load_decisions()[-1]
+    assert (decision.actor, decision.os_user) == ("ada", user_name())

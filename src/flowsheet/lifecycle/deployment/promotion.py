@@ -7,6 +7,7 @@ from flowsheet.config import FrozenModel, PromotionConfig, validate_config
 from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import get_metric
+from flowsheet.lifecycle.deployment.approval import check_approver
 from flowsheet.lifecycle.deployment.gates import GateResult, evaluate_gates
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.decisions import Decision, champion_history, record_decision
@@ -43,6 +44,7 @@ def promote(
     *,
     service: str | None = None,
     actor: str = "",
+    is_attested: bool = False,
     reason: str,
 ) -> PromotionResult:
     """Make a version the champion if it passes every gate.
@@ -54,13 +56,17 @@ def promote(
         service: registered name to promote the version under, if it is another one: so models of
             different kinds compete to be one service's champion.
         actor: who decides; by default the user of this process.
+        is_attested: the actor has answered a form, and was not only named by this process's user.
         reason: why, for the log.
 
     Raises:
         UsageError: there is no such version, or it is the champion already.
-        CheckFailed: the run of the version or of the champion has no predictions.
+        CheckFailed: the actor may not promote it, or the run of the version or of the champion has
+            no predictions.
     """
+    actor = actor or user_name()
     candidate = _find_candidate(name, version)
+    check_approver(candidate, config, actor, is_attested=is_attested)
     if service and service != name:
         candidate = model_registry.copy_version(candidate, service)
     while True:
@@ -71,9 +77,7 @@ def promote(
         gates = evaluate_gates(candidate, champion, config)
         with model_registry.promotion_lock():
             if model_registry.find_version_by_alias(candidate.name, CHAMPION) == champion:
-                decision = _decide(
-                    candidate, champion, gates, actor=actor or user_name(), reason=reason
-                )
+                decision = _decide(candidate, champion, gates, actor=actor, reason=reason)
                 return PromotionResult(decision=decision, gates=gates)
         # another decision has changed the champion meanwhile: compare with the new one
 

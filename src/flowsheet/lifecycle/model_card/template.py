@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,11 @@ from flowsheet.tracking.run_metadata import flatten
 _SUBGROUP_METRICS = ("auroc", "auprc", "calibration_slope", "ece")
 _CALIBRATION_METRICS = ("calibration_slope", "calibration_intercept", "ece", "brier")
 
+_HTML = re.compile(r"<(?=[A-Za-z/!?])")
+"""What begins a tag, a comment or an address; ``<5`` is text."""
+_LINK = re.compile(r"\](?=[(\[:])")
+_EMPHASIS = re.compile(r"([`*~]|(?<!\w)_|_(?!\w))")
+"""An underscore within a word is text."""
 Rows = list[list[str]]
 """Cells of a table, row by row."""
 
@@ -34,6 +40,7 @@ def render_markdown(facts: ModelFacts, limitations: Sequence[str]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=False,
+        finalize=escape_markdown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -53,7 +60,13 @@ def render_markdown(facts: ModelFacts, limitations: Sequence[str]) -> str:
     )
 
 
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+class Markdown(str):
+    """Text that is Markdown already."""
+
+    __slots__ = ()
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Markdown:
     """A Markdown table with the first column aligned left and the others right.
 
     >>> print(markdown_table(["", "n"], [["stays", 12]]))
@@ -61,10 +74,33 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
     | --- | ---: |
     | stays | 12 |
     """
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join(
-        f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |" for line in lines
-    )
+    rule = ["---"] + ["---:"] * (len(head) - 1)
+    cells = [[_to_cell(cell) for cell in line] for line in (head, *rows)]
+    return Markdown("\n".join(f"| {' | '.join(line)} |" for line in (cells[0], rule, *cells[1:])))
+
+
+def escape_markdown(text: object) -> Markdown:
+    r"""Text from data in one line, in which Markdown finds no HTML, link or image.
+
+    >>> print(escape_markdown("<b>[unit](javascript:x)"))
+    &lt;b>[unit\](javascript:x)
+    """
+    if isinstance(text, Markdown):
+        return text
+    line = _HTML.sub("&lt;", str(text).replace("&", "&amp;"))
+    return Markdown(_LINK.sub(r"\\]", line))
+
+
+def _to_cell(cell: object) -> str:
+    """A table's cell, in which also nothing becomes code or emphasis, nor ends the cell."""
+    if isinstance(cell, Markdown):
+        return cell
+    text = " ".join(str(cell).replace("|", "/").replace("\\", "\\\\").split())
+    return escape_markdown(_EMPHASIS.sub(r"\\\1", text))
+
+
+def _code(text: object) -> Markdown:
+    return Markdown(f"`{text}`")
 
 
 def _describe_model(facts: ModelFacts) -> dict[str, Any]:
@@ -84,7 +120,7 @@ def _describe_model(facts: ModelFacts) -> dict[str, Any]:
         "drugs": package["columns"]["drugs"],
         "features": _setting_rows(facts.features.model_dump()),
         "protocol": describe_protocol(facts.evaluation),
-        "fingerprints": [[name, f"`{v}`"] for name, v in facts.record.fingerprints.items()],
+        "fingerprints": [[name, _code(v)] for name, v in facts.record.fingerprints.items()],
         "tuning": config["tuning"]["name"],
         "params": _setting_rows(package["params"]),
     }
@@ -188,9 +224,9 @@ def _provenance_rows(facts: ModelFacts) -> list[list[object]]:
     libraries = environment.get("libraries", {}).items()
     return [
         ["experiment", record.experiment],
-        ["experiment's run", f"`{record.run_id}`"],
-        ["model's run", f"`{facts.version.run_id}`"],
-        ["training key", f"`{facts.package['training_key']}`"],
+        ["experiment's run", _code(record.run_id)],
+        ["model's run", _code(facts.version.run_id)],
+        ["training key", _code(facts.package["training_key"])],
         ["seed", record.config["seed"]],
         *([name, value] for name, value in record.code.items()),
         ["Python", environment.get("python", "")],
