@@ -47,6 +47,10 @@ def renal(tmp_path_factory: pytest.TempPathFactory) -> SourceResult:
         charted(CAREVUE, "2150-03-02 14", 147, "No"),
         charted(CAREVUE, "2150-03-01 11", 128, "Full Code"),
         charted(CAREVUE, "2150-03-03 11", 128, "Comfort Measures"),
+        charted(CAREVUE, "2150-03-01 11", 229, "Dialysis Line"),
+        charted(CAREVUE, "2150-03-01 12", 229, "A-Line"),
+        charted(CAREVUE, "2150-03-01 11", 467, "Non-Rebreather"),
+        charted(CAREVUE, "2150-03-01 11", 1337, "Very Sedated"),
         charted(METAVISION, "2160-01-01 02", 224144, 120),
         charted(METAVISION, "2160-01-01 03", 225977, "Prismasate K4"),
         charted(METAVISION, "2160-01-01 04", 224146, "Discontinued"),
@@ -69,6 +73,8 @@ def renal(tmp_path_factory: pytest.TempPathFactory) -> SourceResult:
     add_rows(tables, "inputevents_mv", METAVISION | times | electrolyte)
     run = {"starttime": "2160-01-03 13:00:00", "endtime": "2160-01-03 16:00:00", "itemid": 225441}
     add_rows(tables, "procedureevents_mv", METAVISION | {"icustay_id": 1003} | run)
+    line = run | {"itemid": 225752, "endtime": "2160-01-03 18:00:00"}
+    add_rows(tables, "procedureevents_mv", METAVISION | {"icustay_id": 1003} | line)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWSHEET_HOME", str(tmp_path_factory.mktemp("home")))
         return read_folder(write_tables(tmp_path_factory.mktemp("renal") / "tables", tables))
@@ -111,3 +117,12 @@ def test_comfort_measures_count_from_when_the_record_first_says_so(renal: Source
     limited = dict(renal.tables.stays.select("stay_id", "comfort_measures_at").iter_rows())
     assert limited[1001] == at("2150-03-03 11:15")
     assert limited[1002] is None
+
+
+def test_lines_devices_and_sedation_are_read_from_their_texts(renal: SourceResult):
+    assert values_of(renal, 1001, "dialysis_catheter") == [("01 11", 1.0)]
+    assert values_of(renal, 1001, "central_line") == [("01 11", 1.0)]
+    assert values_of(renal, 1001, "arterial_line") == [("01 12", 1.0)]
+    assert values_of(renal, 1001, "o2_device") == [("01 11", 3.0)]
+    assert values_of(renal, 1001, "sas") == [("01 11", 2.0)]
+    assert values_of(renal, 1003, "arterial_line") == [("03 13", 1.0), ("03 17", 1.0)]

@@ -69,7 +69,10 @@ class EventReader:
             self._add(table, valid, pl.max_horizontal("charttime", "storetime"), "value")
 
     def read_procedureevents(self, table: RawTable) -> None:
-        """Read PROCEDUREEVENTS_MV: 1 during a procedure, 0 at its end and at an extubation."""
+        """Read PROCEDUREEVENTS_MV: 1 during a procedure, 0 at its end and at an extubation.
+
+        A line (``present``) has no 0 at its end, as another line may remain.
+        """
         for rows in self._stream(table):
             is_rewritten = pl.col("statusdescription").str.to_lowercase() == "rewritten"
             valid = self.log.exclude(rows, is_rewritten, "procedureevents_mv: rewritten")
@@ -106,9 +109,10 @@ def _make_procedure_events(procedures: pl.DataFrame) -> pl.DataFrame:
     start = pl.col("starttime")
     end = pl.coalesce("endtime", "starttime")
     is_interval = pl.col("convert") == "interval"
-    running = procedures.filter(is_interval, end > start)
+    is_present = pl.col("convert") == "present"
+    running = procedures.filter(is_interval | is_present, end > start)
     times = pl.datetime_ranges(start, end, interval=_PROCEDURE_INTERVAL, closed="left")
     on = running.with_columns(time=times, value=1.0).explode("time")
     off_time = pl.when(is_interval).then(end).otherwise(start)
-    off = procedures.with_columns(time=off_time, value=0.0)
+    off = procedures.filter(~is_present).with_columns(time=off_time, value=0.0)
     return pl.concat([on, off]).with_columns(known_at=pl.max_horizontal("time", "storetime"))
