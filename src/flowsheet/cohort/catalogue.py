@@ -148,6 +148,18 @@ def mimic3_texts() -> pl.DataFrame:
 
 
 @lru_cache(maxsize=1)
+def fio2_by_flow() -> pl.DataFrame:
+    """(device, flow, fio2): up to which flow of oxygen, in L/min, a device gives which FiO2 in %.
+
+    ``device`` is a value of the variable ``o2_device``.
+
+    >>> fio2_by_flow().filter(device=1.0, flow=4.0)["fio2"].to_list()
+    [36.0]
+    """
+    return _read("fio2_by_flow.csv").with_columns(pl.all().cast(pl.Float64))
+
+
+@lru_cache(maxsize=1)
 def mimic3_prescriptions() -> pl.DataFrame:
     """Patterns that map the orders of MIMIC-III's PRESCRIPTIONS to drugs.
 

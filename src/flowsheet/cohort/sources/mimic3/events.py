@@ -15,6 +15,7 @@ from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.item_map import PARTS, load_items, load_names_by_order
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.sources.mimic3.oxygen import derive_fio2
 from flowsheet.cohort.sources.mimic3.sorting import equals_previous, sort_by_packed_key
 from flowsheet.cohort.units import LINEAR_CONVERSIONS, linear
 
@@ -35,7 +36,7 @@ def build_events(
     Args:
         rows: all rows of the stays, with the columns ``EVENT_COLUMNS``.
         stay_ids: ids of all selected stays, by number.
-        options: how the coma score of intubated patients is read, and ``lab_delay_hours``.
+        options: how the coma score is read, ``lab_delay_hours`` and ``fio2_from_flow``.
         log: receives the excluded rows.
 
     Returns:
@@ -49,6 +50,10 @@ def build_events(
     others = rows.filter(~is_rest)
     parts = {part: others.filter(pl.col("part") == part) for part in PARTS.categories}
     parts["rest"] = rows.filter(is_rest)
+    columns = [*EVENT_COLUMNS, "order"]
+    if options.fio2_from_flow:
+        charted = parts["rest"].select(columns)
+        parts["rest"] = pl.concat([charted, derive_fio2(charted)])
     specimens = _drop_repeats(parts["specimen"], log)
     processed = [
         parts["rest"],
@@ -57,7 +62,6 @@ def build_events(
         complete_coma_scores(_drop_repeats(parts["coma"], log), options, log),
         _check_weights(parts["weight"], log),
     ]
-    columns = [*EVENT_COLUMNS, "order"]
     combined = pl.concat([part.select(columns) for part in processed], rechunk=True)
     events = _dedupe(combined, log)
     events = events.with_columns(

@@ -44,6 +44,9 @@ class Mimic3Options(FrozenModel):
     """Height and weight that are known by this long after admission become columns of the stay.
     Predictions before that time see them too early; the first one of an hourly task does not. They
     are events in any case."""
+    fio2_from_flow: bool = False
+    """Derive FiO2 from the flow of oxygen and its device where none is charted; the table is in
+    ``concepts/fio2_by_flow.csv``."""
     intubated_verbal: Literal["missing", "as_charted", "normal"] = "missing"
     """The verbal response of an intubated patient, which is charted as 1. ``missing``: the verbal
     response and the total are missing; ``as_charted``: it is 1; ``normal``: the total is 15, as in
