@@ -70,3 +70,21 @@ def test_metadata_that_is_not_json_is_refused(tmp_path: Path):
     (root / "metadata" / "dataset.json").write_text("{", encoding="utf-8")
     with pytest.raises(CheckFailed, match=r"dataset\.json"):
         open_source(root)
+
+
+def test_links_and_droppings_and_untyped_columns_do_not_matter(tmp_path: Path):
+    root = write_data_set(tmp_path / "raw", make_rows())
+    clean = run_ingest(root, tmp_path / "clean")
+    (root / "data" / "split").rename(tmp_path / "elsewhere")
+    (root / "data" / "split").symlink_to(tmp_path / "elsewhere")
+    (root / "data" / "split" / "._0.parquet").write_bytes(b"no parquet")
+    (root / "data" / ".cache").mkdir()
+    (root / "data" / ".cache" / "x.parquet").write_bytes(b"no parquet")
+    for file in sorted((tmp_path / "elsewhere").glob("[0-9]*.parquet")):
+        frame = pl.read_parquet(file)
+        if frame["numeric_value"].null_count() == frame.height:
+            frame = frame.with_columns(numeric_value=pl.lit(None))
+        frame.write_parquet(file)
+    first = pl.read_parquet(tmp_path / "elsewhere" / "1.parquet").head(0)
+    first.with_columns(numeric_value=pl.lit(None)).write_parquet(root / "data" / "9.parquet")
+    assert run_ingest(root, tmp_path / "other").fingerprint == clean.fingerprint

@@ -206,3 +206,34 @@ def test_the_error_for_unreadable_records_names_their_path(tmp_path: Path, case:
     with pytest.raises(CheckFailed):
         run_ingest(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_links_capital_suffixes_and_droppings_do_not_matter(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in (1, 2):
+        psv.write_patient(folder, number, make_rows())
+    clean = run_ingest(folder, tmp_path / "clean")
+    folder.rename(tmp_path / "elsewhere")
+    folder.mkdir()
+    (folder / "training").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "p000001.psv").rename(tmp_path / "elsewhere" / "P000001.PSV")
+    (folder / "._p000001.psv").write_bytes(b"dropping")
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "p000009.psv").write_bytes(b"dropping")
+    assert run_ingest(folder, tmp_path / "other").fingerprint == clean.fingerprint
+
+
+def test_a_member_of_a_zip_that_unpacks_to_too_much_is_set_aside_unread(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    psv.write_patient(folder, 1, make_rows())
+    (folder / "p000002.psv").write_bytes(bytes(40_000_000))
+    archive = tmp_path / "set.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as members:
+        for name in list_names(folder):
+            members.write(folder / name)
+    extract = run_ingest(archive, tmp_path / "extract")
+    (entry,) = extract.manifest.quarantined
+    assert (entry.rule, entry.rows) == ("file_size", 1)
+    assert extract.manifest.counts["stays"] == 1

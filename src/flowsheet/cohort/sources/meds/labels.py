@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from flowsheet.cohort.parquet import read_verified, report_unreadable
+from flowsheet.cohort.record_files import walk_files
 from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.meds.assignment import assign_stays
 from flowsheet.config.overrides import absolute_path
@@ -27,7 +28,7 @@ def find_label_files(name: str) -> list[Path]:
         CheckFailed: there are none.
     """
     path = absolute_path(name)
-    files = sorted(path.glob("**/*.parquet")) if path.is_dir() else [path]
+    files = walk_files(path, (".parquet",)) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise CheckFailed("there are no labels", where=str(path), todo="fix cohort.options.labels")
     return files
@@ -99,5 +100,5 @@ def _has_type(labels: pl.DataFrame, column: str) -> bool:
     if column == "subject_id":
         return dtype.is_integer()
     if column == "prediction_time":
-        return dtype.is_temporal()
+        return isinstance(dtype, pl.Datetime) and dtype.time_zone is None
     return dtype == pl.Boolean

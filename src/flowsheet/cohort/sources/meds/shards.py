@@ -10,13 +10,14 @@ from typing import Any
 import polars as pl
 
 from flowsheet.cohort.parquet import report_unreadable, verify_parquet
+from flowsheet.cohort.record_files import walk_files
 from flowsheet.errors import CheckFailed
 
 TYPES: dict[str, tuple[type[pl.DataType], ...]] = {
     "subject_id": (pl.Int64, pl.Int32, pl.UInt32, pl.UInt64),
     "time": (pl.Datetime,),
-    "code": (pl.String, pl.Categorical),
-    "numeric_value": (pl.Float32, pl.Float64),
+    "code": (pl.String, pl.Categorical, pl.Enum),
+    "numeric_value": (pl.Float32, pl.Float64, pl.Null),
 }
 """Columns of the standard, with the types that are accepted."""
 
@@ -59,7 +60,7 @@ class Shards:
             CheckFailed: there are none, or one is unreadable, lacks a column or has one of another
             type.
         """
-        files = tuple(sorted((root / "data").glob("**/*.parquet")))
+        files = tuple(walk_files(root / "data", (".parquet",)))
         if not files:
             raise CheckFailed(
                 "the folder is not a MEDS data set: it has no data/**/*.parquet",

@@ -102,6 +102,8 @@ class PhysioNet2019Options(FrozenModel):
 
     label_known_after_hours: Annotated[float, Field(ge=0, le=10_000)] = 168.0
     """Hours after onset until the label is known (see the module's docstring)."""
+    max_file_mb: Annotated[float, Field(gt=0, le=1_000)] = 16.0
+    """A patient's file that is larger, in megabytes, is set aside without being read."""
 
 
 @SOURCES.register("physionet2019")
@@ -114,6 +116,7 @@ class PhysioNet2019(Source):
     variables: tuple[str, ...] = tuple(MEASUREMENTS.values())
     rules: ClassVar[tuple[str, ...]] = (
         "unreadable_file",
+        "file_size",
         "file_name",
         "one_file_a_patient",
         "no_rows",
@@ -138,19 +141,24 @@ class PhysioNet2019(Source):
     def fingerprint(self) -> str:
         """sha256 of the zip, or of all names and contents in the folder."""
         assert self.path is not None
-        with open_files(self.path) as files:
+        with open_files(self.path, self._max_bytes) as files:
             if self.path.is_file():
                 return file_digest(self.path)
             total = hashlib.sha256()
             for name in files.names:
-                content = hashlib.sha256(files.read(name)).hexdigest()
+                content = file_digest(self.path / name)
                 total.update(f"{name}\0{content}\n".encode())
             return total.hexdigest()
+
+    @property
+    def _max_bytes(self) -> int:
+        options: PhysioNet2019Options = self.options
+        return round(options.max_file_mb * 1_000_000)
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of patients in ascending order of their numbers."""
         assert self.path is not None
-        with open_files(self.path) as files:
+        with open_files(self.path, self._max_bytes) as files:
             patients = list(files.by_patient().items())
             for start in range(0, len(patients), PATIENTS_PER_BATCH):
                 unassigned: list[dict[str, object]] = []

@@ -8,31 +8,21 @@ measurement is a defect of that measurement alone.
 from __future__ import annotations
 
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort.record_files import DECOMPRESSION_ERRORS, is_hidden, walk_files
 from flowsheet.errors import CheckFailed
 from flowsheet.typing import Ints
 
-_FILE_NAME = re.compile(r"p(\d{1,9})\.psv")
-_READ_ERRORS = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    NotImplementedError,
-    struct.error,
-    zlib.error,
-    zipfile.BadZipFile,
-)
+_FILE_NAME = re.compile(r"p(\d{1,9})\.psv", re.IGNORECASE)
 NEWLINE = ord("\n")
 SEPARATOR = ord("|")
 
@@ -87,36 +77,55 @@ class PsvFiles:
         return dict(sorted(names.items(), key=lambda item: -1 if item[0] is None else item[0]))
 
 
+class FileTooLarge(Exception):
+    """A file has more bytes than a patient's record can have."""
+
+
 @contextmanager
-def open_files(path: Path) -> Iterator[PsvFiles]:
+def open_files(path: Path, max_bytes: int) -> Iterator[PsvFiles]:
     """The psv files in a folder and its subfolders, or in a zip.
+
+    Args:
+        path: the folder or zip.
+        max_bytes: larger files are not read; reading them raises ``FileTooLarge``.
 
     Raises:
         CheckFailed: there is no psv file, or the zip is not one or incomplete.
     """
     if path.is_dir():
-        names = sorted(p.relative_to(path).as_posix() for p in path.rglob("*.psv") if p.is_file())
-        yield PsvFiles(_skip_hidden(path, names), lambda name: (path / name).read_bytes())
+        names = [file.relative_to(path).as_posix() for file in walk_files(path, (".psv",))]
+        opened = PsvFiles(names, lambda name: _read_limited((path / name).open("rb"), max_bytes))
+        yield _check_any(path, opened)
         return
     try:
         archive = zipfile.ZipFile(path)
-    except _READ_ERRORS as error:
+    except DECOMPRESSION_ERRORS as error:
         raise CheckFailed(
             f"the file is not a complete zip archive: {error}",
             where=str(path),
             todo="download it again, or specify a folder of .psv files",
         ) from error
     with archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".psv"))
-        yield PsvFiles(_skip_hidden(path, names), archive.read)
+        members = sorted(name for name in archive.namelist() if name.lower().endswith(".psv"))
+        names = [name for name in members if not is_hidden(name)]
+        opened = PsvFiles(names, lambda name: _read_limited(archive.open(name), max_bytes))
+        yield _check_any(path, opened)
 
 
-def _skip_hidden(path: Path, names: list[str]) -> list[str]:
-    visible = [name for name in names if not PurePosixPath(name).name.startswith(".")]
-    if not visible:
+def _read_limited(stream: IO[bytes], max_bytes: int) -> bytes:
+    """All of a stream, of which no more than ``max_bytes`` is ever in memory."""
+    with stream:
+        content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise FileTooLarge(f"more than {max_bytes:,} bytes")
+    return content
+
+
+def _check_any(path: Path, files: PsvFiles) -> PsvFiles:
+    if not files.names:
         todo = "specify the folder or zip that contains the patients' p*.psv files"
         raise CheckFailed("there are no .psv files", where=str(path), todo=todo)
-    return visible
+    return files
 
 
 @dataclass(frozen=True)
@@ -138,7 +147,10 @@ def parse_files(
     for patient, name in files:
         try:
             header, body = _split_header(read(name))
-        except _READ_ERRORS as error:
+        except FileTooLarge as error:
+            defects.append(_Defect(patient, name, None, None, "file_size", str(error)))
+            continue
+        except DECOMPRESSION_ERRORS as error:
             defects.append(_Defect(patient, name, None, None, "unreadable_file", str(error)))
             continue
         member = _Member(patient, name, body)
