@@ -13,6 +13,7 @@ import click
 
 from flowsheet import __version__
 from flowsheet.cli.cohort import ingest, simulate, validate
+from flowsheet.cli.doctor import doctor
 from flowsheet.cli.listing import ls
 from flowsheet.cli.registry import card, checklist, compare, monitor, promote, rollback, score
 from flowsheet.cli.run import rerun, run
@@ -50,7 +51,7 @@ for _command in (ingest, validate, simulate):
     cli.add_command(_command)
 for _command in (compare, promote, rollback, card, checklist, score, monitor):
     cli.add_command(_command)
-for _command in (serve, ui, ls):
+for _command in (serve, ui, ls, doctor):
     cli.add_command(_command)
 
 

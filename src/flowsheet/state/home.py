@@ -19,8 +19,7 @@ def home() -> Path:
     Raises:
         UsageError: the folder cannot be created or written to, or its name cannot be used.
     """
-    path = Path(os.environ.get("FLOWSHEET_HOME") or ".flowsheet").absolute()
-    _check_name(path)
+    path = home_path()
     probe = path / f".probe-{uuid.uuid4().hex}"
     try:
         make_private_dir(path)
@@ -34,6 +33,17 @@ def home() -> Path:
             where=str(path),
             todo="set FLOWSHEET_HOME to a writable folder on a disk with free space",
         ) from error
+    return path
+
+
+def home_path() -> Path:
+    """The path of the state folder, which is not created.
+
+    Raises:
+        UsageError: its name cannot be used.
+    """
+    path = Path(os.environ.get("FLOWSHEET_HOME") or ".flowsheet").absolute()
+    _check_name(path)
     return path
 
 

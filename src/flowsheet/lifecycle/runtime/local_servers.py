@@ -154,6 +154,12 @@ def generated_login() -> str | None:
     return server.login if server else None
 
 
+def find_prefect_url(home_folder: Path) -> str | None:
+    """The URL of the server of that state folder, if it runs."""
+    server = _PrefectServer.read(home_folder / "prefect")
+    return server.url if server and is_responding(f"{server.url}/health") else None
+
+
 def _find_running_server(folder: Path) -> _PrefectServer | None:
     """The server in ``server.json`` if it answers; one that does not is stopped."""
     server = _PrefectServer.read(folder)
