@@ -6,7 +6,7 @@ BASE   := $(VENV)/.base
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint ui clean
+.PHONY: demo test test-all lint ui sbom clean
 
 demo: $(BASE)  ## the main job on a simulated ward, then the leaderboard
 	$(BIN)/flowsheet run demo
@@ -25,6 +25,12 @@ lint: $(DEV)
 
 ui: $(BASE)  ## the MLflow and Prefect pages on loopback
 	$(BIN)/flowsheet ui
+
+sbom:  ## a bill of materials of the pinned dependencies (CycloneDX); its tool has its own environment
+	$(PYTHON) -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+	$(VENV)/sbom/bin/cyclonedx-py requirements constraints.txt --output-reproducible \
+		--output-file sbom.json
 
 $(BASE): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Flowsheet needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; say make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
