@@ -148,6 +148,15 @@ CHANGES: dict[str, Callable[[OwnTables], object]] = {
 }
 
 
+def test_a_stay_with_too_many_rows_is_named(tmp_path: Path) -> None:
+    for table, frame in own_tables().items():
+        frame.write_parquet(tmp_path / f"{table}.parquet")
+    config = CohortConfig(name="own", source="extract", max_rows_per_stay=3)
+    source = ExtractFolder(tmp_path, ExtractOptions())
+    with pytest.raises(CheckFailed, match="a stay has 4 rows of events, more than 3"):
+        ingest(source, config, tmp_path / "extract", lambda line: None)
+
+
 @given(names=st.lists(st.sampled_from(sorted(CHANGES)), max_size=3, unique=True))
 @example(names=[])
 @settings(

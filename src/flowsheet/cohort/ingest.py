@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import polars as pl
+
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
 from flowsheet.cohort.completeness import find_gaps
@@ -72,6 +74,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     try:
         with publish(target) as folder, ExtractWriter(folder) as writer:
             for batch in _read_batches(source):
+                _check_rows_per_stay(batch, config.max_rows_per_stay)
                 tables, quarantined = validator.validate_batch(batch)
                 writer.add(tables)
                 first_onsets.append(batch.first_onsets)
@@ -120,6 +123,20 @@ def _check_policy(
     if not validator.stays:
         todo = "look at the attrition and at the rows listed above"
         raise _rejection("no stay is left", validator, hints, todo)
+
+
+def _check_rows_per_stay(batch: StayBatch, limit: int) -> None:
+    for table in ("events", "treatments"):
+        rows: pl.DataFrame = getattr(batch, table)
+        if rows.height <= limit:
+            continue
+        counts = rows.group_by("stay_id").len().filter(pl.col("len") > limit).sort("stay_id")
+        for stay, n in counts.head(1).iter_rows():
+            raise CheckFailed(
+                f"a stay has {n:,} rows of {table}, more than {limit:,}",
+                where=f"stay {stay}",
+                todo="fix the records, or raise cohort.max_rows_per_stay",
+            )
 
 
 def _check_completeness(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -38,6 +38,8 @@ class CohortConfig(FrozenModel):
     options: dict[str, Any] = Field(default={})
     """Validated by the source's own ``Options``."""
     quarantine: QuarantineConfig = QuarantineConfig()
+    max_rows_per_stay: Annotated[int, Field(ge=1)] = 2_000_000
+    """Reject the extract when a stay has more events or treatments."""
     allow_empty: bool = False
     """Accept records without a row of a table or variable that the source needs; the extract then
     has a warning."""
