@@ -15,10 +15,7 @@ from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json, write_json
 
 MANIFEST = "manifest.json"
-_TODO = (
-    "restore the package from a backup or train the model again; "
-    "`flowsheet rollback` goes back to the previous champion"
-)
+_TODO = "restore the files from a backup; `flowsheet rollback` goes back to the previous champion"
 _MAX_NAMES = 5
 """Files that an error names, of each kind."""
 

@@ -12,7 +12,7 @@ from flowsheet.tracking.packaging import PACKAGE_DIGEST
 from flowsheet.tracking.store import as_default
 
 _LOADER_MODULE = "flowsheet.tracking.pyfunc"
-_RESTORE = "restore the artifacts from a backup, or train the model again"
+_RESTORE = "restore the artifacts from a backup"
 
 
 def download_package(uri: str, reference: str, digest: str, folder: Path) -> Path:

@@ -86,7 +86,7 @@ def _load_pyfunc(folder: str) -> PyfuncModel:
         raise CheckFailed(
             "the path of the model package leads out of the MLflow model",
             where=str(package),
-            todo="restore the file MLmodel from a backup, or train the model again",
+            todo="restore the file MLmodel from a backup",
         )
     metadata = Model.load(str(mlmodel)).metadata or {}
     return PyfuncModel(ModelPackage.load(package, metadata.get(PACKAGE_DIGEST)))
