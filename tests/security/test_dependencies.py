@@ -26,7 +26,8 @@ def test_no_dependency_has_a_known_vulnerability():
     skipped = count_skipped(done.stdout)
     assert done.returncode == 0, done.stdout
     if skipped:
-        pinned = len(re.findall(r"^[\w.-]+==", (ROOT / "constraints.txt").read_text(), re.M))
+        constraints = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+        pinned = len(re.findall(r"^[\w.-]+==", constraints, re.M))
         pytest.skip(f"{skipped} of {pinned} dependencies were not judged: the index lacks them")
 
 
