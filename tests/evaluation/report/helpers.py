@@ -124,6 +124,7 @@ def make_cohort_report(name):
     return CohortReport(
         source=name,
         licence="CC BY 4.0",
+        warnings=(f"no row of {name}",),
         counts={"subjects": 150, "stays": 187},
         attrition=(("in the raw tables", 200), (name, 187)),
         quarantined=(("events", name, 1234),),

@@ -20,6 +20,8 @@ class CohortReport:
 
     source: str
     licence: str = ""
+    warnings: tuple[str, ...] = ()
+    """What the records lack."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """E.g. subjects, stays, events; shown in this order."""
     attrition: tuple[tuple[str, int], ...] = ()

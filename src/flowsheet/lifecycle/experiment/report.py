@@ -86,6 +86,7 @@ def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
     return CohortReport(
         source=manifest.source.name,
         licence=manifest.source.licence,
+        warnings=manifest.warnings,
         counts=manifest.counts,
         attrition=manifest.attrition,
         quarantined=tuple((q.table, q.rule, q.rows) for q in manifest.quarantined),

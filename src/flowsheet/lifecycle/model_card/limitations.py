@@ -60,6 +60,7 @@ def _data(facts: ModelFacts) -> Iterator[str]:
     if facts.manifest is None:
         yield "The record does not say how the cohort was selected."
         return
+    yield from facts.manifest.warnings
     for table, share in facts.manifest.quarantined_share.items():
         if share > _MAX_QUARANTINED_SHARE:
             yield f"{share:.1%} of the rows of {table} failed validation and were quarantined."
