@@ -23,7 +23,7 @@ def compared(options):
 
 def test_each_definition_gives_the_first_onset_of_each_stay():
     onsets = compared(DEFAULT)
-    assert onsets.columns == ["stay_id", CHOSEN, *CONVENTIONS, "sofa2"]
+    assert onsets.columns == ["stay_id", CHOSEN, *CONVENTIONS, "sofa2", "adult_sepsis_event"]
     assert onsets[CHOSEN].to_list() == [at(31), None, None]
     assert onsets["mimic_code"].to_list() == [at(31), None, at(31)]  # single doses count
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.cohort.sepsis3 import onset, sofa, sofa2, suspicion
+from flowsheet.cohort.sepsis3 import adult_sepsis_event, onset, sofa, sofa2, suspicion
 from flowsheet.cohort.sepsis3.frames import (
     ANTIBIOTICS,
     COMPONENTS,
@@ -21,7 +21,7 @@ from flowsheet.cohort.sepsis3.frames import (
     Sepsis3Labels,
 )
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
-from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.cohort.sepsis3.options import ADULT_SEPSIS_EVENT, Sepsis3Options
 
 __all__ = [
     "ANTIBIOTICS",
@@ -65,12 +65,20 @@ def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and
     organs = sofa2 if options.score == "sofa2" else sofa
     scores, known = organs.hourly_scores(grid, events, treatments, options)
     change = sofa.change_since_baseline(grid, scores, known, options)
-    criterion_score = change if options.criterion == "rise" else sofa.total_score(scores)
-    doses, antibiotic_counts = suspicion.select_doses(grid, antibiotics, options)
-    confirmed, dose_counts = suspicion.select_confirmed(grid, doses, options)
-    taken, culture_counts = suspicion.select_cultures(grid, cultures, options)
-    suspicions = suspicion.find_suspicions(grid, confirmed, taken, options)
-    episodes = onset.find_episodes(grid, suspicions, criterion_score, doses, options)
+    if options.definition == ADULT_SEPSIS_EVENT:
+        infections = adult_sepsis_event.find_infections(stays, antibiotics, cultures, options)
+        episodes = adult_sepsis_event.find_events(stays, infections, events, treatments, options)
+        suspicions = infections.sort("stay_id", "time", "known_at").select(list(SUSPICIONS))
+        suspicions = suspicions.unique(["stay_id", "time"], keep="first", maintain_order=True)
+        record_counts = adult_sepsis_event.count_records(antibiotics, cultures, options)
+    else:
+        criterion_score = change if options.criterion == "rise" else sofa.total_score(scores)
+        doses, antibiotic_counts = suspicion.select_doses(grid, antibiotics, options)
+        confirmed, dose_counts = suspicion.select_confirmed(grid, doses, options)
+        taken, culture_counts = suspicion.select_cultures(grid, cultures, options)
+        suspicions = suspicion.find_suspicions(grid, confirmed, taken, options)
+        episodes = onset.find_episodes(grid, suspicions, criterion_score, doses, options)
+        record_counts = antibiotic_counts | dose_counts | culture_counts
     counts = {
         "stays": len(grid.stay_id),
         "times of suspicion": suspicions.height,
@@ -84,5 +92,5 @@ def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and
         episodes=episodes,
         suspicions=suspicions,
         sofa=sofa.score_table(grid, scores, known, change),
-        counts=antibiotic_counts | dose_counts | culture_counts | counts,
+        counts=record_counts | counts,
     )

@@ -7,7 +7,7 @@ import polars as pl
 from flowsheet.cohort.sepsis3 import label
 from flowsheet.cohort.sepsis3.conventions import CONVENTIONS
 from flowsheet.cohort.sepsis3.frames import LabelInputs
-from flowsheet.cohort.sepsis3.options import Sepsis3Options
+from flowsheet.cohort.sepsis3.options import ADULT_SEPSIS_EVENT, Sepsis3Options
 
 CHOSEN = "this cohort"
 """The name of the cohort's own definition."""
@@ -20,6 +20,7 @@ def other_definitions(chosen: Sepsis3Options) -> dict[str, Sepsis3Options]:
         for name in ("flowsheet", *CONVENTIONS)
     }
     named["sofa2"] = Sepsis3Options(score="sofa2")
+    named[ADULT_SEPSIS_EVENT] = Sepsis3Options(definition="adult_sepsis_event")
     return {name: options for name, options in named.items() if options != chosen}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,11 +10,27 @@ from flowsheet.cohort.sepsis3.conventions import CONVENTIONS
 from flowsheet.config import FrozenModel
 
 Hours = Annotated[float, Field(ge=0, le=10_000)]
+ADULT_SEPSIS_EVENT = "adult_sepsis_event"
+ASE_GROUPS = ("antibiotic", "antiviral", "antifungal")
+"""The groups of the antimicrobials that CDC's Toolkit lists."""
+ASE_OPTIONS = frozenset(
+    {
+        *("definition", "ase_lactate", "groups", "excluded_routes", "admission_window_hours"),
+        *("end", "end_days"),
+    }
+)
+"""The options that the Adult Sepsis Event uses."""
 
 
 class Sepsis3Options(FrozenModel):
     """Parameters of the Sepsis-3 label."""
 
+    definition: Literal["sepsis3", "adult_sepsis_event"] = "sepsis3"
+    """``sepsis3``, or CDC's Adult Sepsis Event, whose ``groups`` are by default antibiotics,
+    antivirals and antifungals, and which ends with the record or, with ``end: fixed``, after
+    ``end_days``. It uses ``ASE_OPTIONS`` only."""
+    ase_lactate: bool = True
+    """For the Adult Sepsis Event: lactate of 2 mmol/L is an organ dysfunction."""
     convention: Literal["flowsheet", "mimic_code", "ricu", "seymour"] = "flowsheet"
     """A published set of options (``CONVENTIONS``); options that are given explicitly override it.
     """
@@ -116,5 +132,19 @@ class Sepsis3Options(FrozenModel):
     def _apply_convention(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
+        if data.get("definition") == ADULT_SEPSIS_EVENT:
+            return {"groups": ASE_GROUPS, **data}
         name = data.get("convention", "flowsheet")
         return {**CONVENTIONS.get(name, {}), **data} if isinstance(name, str) else data
+
+    @model_validator(mode="after")
+    def _refuse_unused(self) -> Self:
+        fields = type(self).model_fields
+        is_ase = self.definition == ADULT_SEPSIS_EVENT
+        unused = set(fields) - ASE_OPTIONS if is_ase else {"ase_lactate"}
+        given = [n for n in fields if n in unused and getattr(self, n) != fields[n].default]
+        if is_ase and self.end == "organs":
+            given.append("end=organs")
+        if given:
+            raise ValueError(f"definition={self.definition} does not use {', '.join(given)}")
+        return self

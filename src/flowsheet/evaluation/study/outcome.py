@@ -72,8 +72,8 @@ def find_overlap(source: SourceEntry, features: Sequence[Feature]) -> tuple[Over
 
 def _find_definition(source: SourceEntry) -> dict[str, Any]:
     definitions = load_definitions()
-    if source.options.get(SEPSIS3):
-        return definitions[SEPSIS3]
+    if options := source.options.get(SEPSIS3):
+        return definitions[options.get("definition", SEPSIS3)]
     return definitions.get(source.name, definitions[RECORDED])
 
 
