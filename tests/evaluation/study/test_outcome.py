@@ -117,3 +117,12 @@ def test_definitions_use_only_options_and_drugs_that_exist():
         assert set(part.get("drugs", ())) <= set(catalogue.drugs())
         assert set(part.get("groups", ())) <= groups
         assert set(part.get("variables", ())) <= set(catalogue.variables())
+
+
+def test_the_adult_sepsis_event_has_its_own_words():
+    options = Sepsis3Options(definition="adult_sepsis_event").model_dump(mode="json")
+    outcome = describe_outcome(SourceEntry(name="mimic3", options={"sepsis3": options}))
+    assert outcome.title.startswith("CDC Adult Sepsis Event")
+    assert "SOFA" not in " ".join(outcome.sentences)
+    assert "Lactate of at least 2 mmol/L" in " ".join(outcome.sentences)
+    assert ("definition", "sepsis3", "adult_sepsis_event") in outcome.changed_options
