@@ -33,12 +33,10 @@ def test_an_exit_in_a_worker_process_is_an_error_and_the_pool_stays_usable(serve
         assert runner._executor.submit(functools.partial(int, "7")).result(timeout=120) == 7
 
 
-def test_new_processes_replace_a_killed_one(monkeypatch):
-    monkeypatch.setattr(flows.runners, "wait_for_prefect", lambda: None)
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:1/api")
+def test_new_processes_replace_a_killed_one(server_down):
     with WorkerProcesses(max_workers=2) as runner:
         worker = runner._executor.submit(functools.partial(os.getpid)).result(timeout=120)
-        sleeping = runner._executor.submit(functools.partial(time.sleep, 60))
+        sleeping = runner._executor.submit(functools.partial(time.sleep, 5))
         os.kill(worker, signal.SIGKILL)
         with pytest.raises(BrokenProcessPool):
             sleeping.result(timeout=60)
