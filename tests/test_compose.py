@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -20,6 +21,57 @@ def test_a_choice_and_a_value_can_be_overridden():
     assert config.evaluation.test == 0.3
     assert list(config.models) == ["logistic_regression"]
     assert config.seed == 7
+
+
+NO_EPOCHS = (
+    "models.lstm.params",
+    {"hidden": 64, "embedding": 64, "patience": 30, "input_dropout": 0},
+)
+"""The fixed parameters of the memory study's LSTM, without the one that is tuned instead."""
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "key", "value"),
+    [
+        ("physionet2019", ["tuning=none"], "models.lstm.trials", None),
+        ("physionet2019", ["tuning=none"], "tuning.trials", 1),
+        ("physionet2019", ["tuning.trials=2"], "models.gradient_boosting.trials", None),
+        ("physionet2019", ["tuning.metric=auroc"], "models.lstm.trials", 5),
+        ("physionet2019", ["tuning=none", "models.lstm.trials=3"], "models.lstm.trials", 3),
+        ("physionet2019", ["models.lstm.trials=3", "tuning=none"], "models.lstm.trials", None),
+        ("physionet2019", ["models.lstm.trials=3", "models=[lstm]"], "models.lstm.trials", 3),
+        ("physionet2019", ["models=[lstm]"], "models.lstm.trials", 5),
+        ("demo", ["tuning.trials=7", "tuning=none"], "tuning.trials", 1),
+        ("demo", ["tuning=none", "tuning.trials=7"], "tuning.trials", 7),
+        ("demo", ["tuning.trials=7", "tuning.trials=8"], "tuning.trials", 8),
+        ("demo", ["cohort=simulated_small"], "cohort.options.stays", 120),
+        ("demo", ["cohort.options.stays=9", "cohort=simulated"], "cohort.options.stays", 1200),
+        ("demo", ["cohort=simulated", "cohort.options.stays=9"], "cohort.options.stays", 9),
+        ("demo", ["task=same_day", "task=next_day"], "task.horizon", 1),
+        ("demo", ["task.horizon=2", "task=next_day"], "task.horizon", 1),
+        (
+            "demo",
+            ["features.carry_forward_hours=9", "features=standard"],
+            "features.carry_forward_hours",
+            48,
+        ),
+        ("demo", ["evaluation.resamples=99", "evaluation=quick"], "evaluation.resamples", 200),
+        ("demo", ["compute.workers=9", "compute=single"], "compute.workers", 1),
+        ("demo", ["models.lstm.params.epochs=2"], "models.lstm.params.epochs", 2),
+        ("demo", ["seed=3", "seed=4"], "seed", 4),
+        ("physionet2019_nested", ["registry.register_models=true"], "registry.register_models", 1),
+        ("memory_study", ["models.lstm.space={}"], "models.lstm.space", {}),
+        ("memory_study", ["models.lstm.space.epochs={type: int, low: 1, high: 2}"], *NO_EPOCHS),
+        ("memory_study", ["models.lstm.space={epochs: {type: int, low: 1, high: 2}}"], *NO_EPOCHS),
+        ("memory_study", ["evaluation=quick"], "evaluation.validation", 0.16),
+        ("memory_study", ["memory=null"], "memory", None),
+    ],
+)
+def test_what_is_typed_last_wins(experiment: str, overrides: list[str], key: str, value: object):
+    found: Any = compose(experiment, overrides).model_dump()
+    for part in key.split("."):
+        found = found[part]
+    assert found == value
 
 
 def test_a_number_in_scientific_notation_is_a_number():

@@ -8,7 +8,8 @@ An experiment file names one choice of each group and overrides some of their va
       tuning: {trials: 3}
 
 On the command line ``tuning=standard`` makes another choice and ``tuning.trials=3`` sets a value,
-which is read by the type of its key (``config.overrides``).
+which is read by the type of its key (``config.overrides``). They are applied in the order in which
+they are typed, after all that the experiment file says: what is typed last wins.
 Files in ``conf/local/`` (not under version control) take precedence.
 """
 
@@ -115,12 +116,15 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
             nearest right one.
     """
     file = load("experiment", experiment)
-    chosen, value_overrides = split_overrides(overrides)
+    typed = split_overrides(overrides)
+    chosen = {key: value for key, value in typed if _is_choice(key)}
     file_overrides: dict[str, Any] = dict(file.pop("override", None) or {})
     for group in chosen.keys() & file_overrides.keys() - {"models"}:
         del file_overrides[group]  # they belong to the file's choice, which is replaced
     _check_keys(file, experiment)
     file |= chosen
+    if "models" in chosen:
+        file["models"] = read_yaml("models", chosen["models"])
     absent = [key for key in (*GROUPS, "models") if key not in file]
     if absent:
         raise UsageError(f"the experiment makes no choice of {', '.join(absent)}", where=experiment)
@@ -132,7 +136,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         file_overrides["models"] = {
             name: override for name, override in model_overrides.items() if name in values["models"]
         }
-    merged = _merge(values, file_overrides, value_overrides)
+    merged = _apply(_merge(values, file_overrides), typed)
     return validate_config(ExperimentConfig, merged, where=f"experiment {experiment}")
 
 
@@ -152,13 +156,13 @@ def compose_cohort(name: str, overrides: Sequence[str] = ()) -> CohortConfig:
     Raises:
         UsageError: an unknown cohort or key, or a value of the wrong type.
     """
-    chosen, value_overrides = split_overrides(overrides)
-    for key in [*chosen, *(override.split("=", 1)[0] for override in value_overrides)]:
+    typed = split_overrides(overrides)
+    for key, _ in typed:
         if key.split(".")[0] != "cohort" or key == "cohort":
             raise UsageError(
                 f"{key!r} is not a key of a cohort", todo="give overrides as cohort.KEY=VALUE"
             )
-    merged = _merge({"cohort": load("cohort", name)}, {}, value_overrides)
+    merged = _apply({"cohort": load("cohort", name)}, typed)
     return validate_config(
         CohortConfig, merged["cohort"], where=f"cohort {name}", prefix=("cohort",)
     )
@@ -179,32 +183,30 @@ def as_list(models: Any) -> list[Any]:
     return models
 
 
-def split_overrides(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Choices (``cohort=simulated``) by group, and the overrides of values (``cohort.path=x``).
+def split_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Keys and values of overrides, in the order in which they were typed.
 
     Raises:
-        UsageError: an override is not ``KEY=VALUE``, or its value is not valid YAML.
+        UsageError: an override is not ``KEY=VALUE``.
     """
-    chosen: dict[str, Any] = {}
-    value_overrides: list[str] = []
+    typed = []
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key or key != key.strip():
             raise UsageError(
                 f"{override!r} is not an override", todo="write KEY=VALUE, such as tuning.trials=3"
             )
-        if key in GROUPS:
-            chosen[key] = value
-        elif key == "models":
-            chosen[key] = read_yaml(key, value)
-        else:
-            value_overrides.append(override)
-    return chosen, value_overrides
+        typed.append((key, value))
+    return typed
 
 
-def _merge(
-    values: dict[str, Any], file_overrides: dict[str, Any], value_overrides: list[str]
-) -> dict[str, Any]:
+def _is_choice(key: str) -> bool:
+    """Whether the key chooses (``cohort=simulated``) and does not set a value."""
+    return key in GROUPS or key == "models"
+
+
+def _merge(values: dict[str, Any], file_overrides: dict[str, Any]) -> dict[str, Any]:
+    """The experiment's choices with the values that its file overrides."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -215,18 +217,39 @@ def _merge(
     except (OmegaConfBaseException, YAMLError, ValueError, TypeError) as error:
         raise UsageError("an override cannot be applied", todo=first_line(error)) from error
     assert isinstance(plain, dict)
-    result = {str(key): value for key, value in plain.items()}
-    for override in value_overrides:
-        _check_model_exists(override, values)
-        key, _, text = override.partition("=")
-        keys = key.split(".")
-        annotation = _find_type(result, keys)
-        value = read_text(text, annotation) if is_text(annotation) else read_yaml(key, text)
-        set_value(result, keys, value)
-    cohort = result["cohort"]
+    return {str(key): value for key, value in plain.items()}
+
+
+def _apply(values: dict[str, Any], typed: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """The values after the typed overrides, one after the other.
+
+    A choice replaces all values of its group. The models were chosen before: which models a run
+    has does not depend on the order, and their values are kept.
+    """
+    for key, text in typed:
+        if key in GROUPS:
+            values[key] = load(key, text)
+        elif key != "models":
+            _set_typed(values, key, text)
+        if key in ("tuning", "tuning.trials"):
+            for model in values["models"].values():
+                model["trials"] = None  # tuning.trials is typed later than the model's own
+    cohort = values["cohort"]
     if cohort.get("path"):  # so that a recorded run can be repeated from any folder
         cohort["path"] = str(absolute_path(str(cohort["path"])))
-    return result
+    return values
+
+
+def _set_typed(values: dict[str, Any], key: str, text: str) -> None:
+    keys = key.split(".")
+    _check_model_exists(keys, values)
+    annotation = _find_type(values, keys)
+    value = read_text(text, annotation) if is_text(annotation) else read_yaml(key, text)
+    set_value(values, keys, value)
+    if keys[0] == "models" and keys[2:3] == ["space"]:
+        ranges = keys[3:4] or (value if isinstance(value, dict) else ())
+        for parameter in ranges:  # its range is typed later than its fixed value
+            values["models"][keys[1]]["params"].pop(str(parameter), None)
 
 
 def _find_type(values: dict[str, Any], keys: list[str]) -> Any:
@@ -250,10 +273,9 @@ def _find_registered(module: str, name: str) -> Registry[Any]:
     return registry
 
 
-def _check_model_exists(override: str, values: dict[str, Any]) -> None:
-    key = override.partition("=")[0].split(".")
-    if key[0] == "models" and len(key) > 1 and key[1] not in values["models"]:
+def _check_model_exists(keys: list[str], values: dict[str, Any]) -> None:
+    if keys[0] == "models" and len(keys) > 1 and keys[1] not in values["models"]:
         raise UsageError(
-            f"{key[1]!r} is not among the models of this run",
-            todo=did_you_mean(key[1], values["models"]),
+            f"{keys[1]!r} is not among the models of this run",
+            todo=did_you_mean(keys[1], values["models"]),
         )

@@ -101,6 +101,8 @@ def read_yaml(key: str, text: str) -> Any:
 def set_value(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
     """Set a value in nested mappings; a mapping is merged with the one that is there.
 
+    An empty mapping, such as ``models.lstm.space={}``, empties the one that is there.
+
     Raises:
         UsageError: a key on the way has a value that is not a mapping.
     """
@@ -114,7 +116,7 @@ def set_value(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
             raise UsageError(what, where=".".join(keys), todo="fix the key")
         values = inner
     current = values.get(keys[-1])
-    if not isinstance(current, dict) or value is None:
+    if not isinstance(current, dict) or value is None or value == {}:
         values[keys[-1]] = value
         return
     if not isinstance(value, dict):
