@@ -95,6 +95,21 @@ def load(group: str, name: str) -> dict[str, Any]:
     return named
 
 
+def comment(group: str, name: str) -> str:
+    """The first sentence of the comment with which a choice's file begins; empty without one.
+
+    >>> comment("tuning", "none")
+    'No search: the default parameters.'
+    """
+    lines = []
+    for line in _find_file(group, name).read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.lstrip("# ").rstrip())
+    sentence, stop, _ = " ".join(lines).partition(". ")
+    return f"{sentence}." if stop else sentence
+
+
 def _find_file(group: str, name: str) -> Path:
     folders = _folders(group)
     for folder in folders:

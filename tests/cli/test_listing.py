@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from flowsheet.cli import main
@@ -14,6 +16,8 @@ from flowsheet.cli import main
         ("models", "gradient_boosting"),
         ("sources", "physionet2019"),
         ("metrics", "auroc"),
+        ("variables", "lactate"),
+        ("drugs", "norepinephrine"),
     ],
 )
 def test_a_list_names_what_can_be_chosen(what, name, capsys):
@@ -21,11 +25,24 @@ def test_a_list_names_what_can_be_chosen(what, name, capsys):
     assert name in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("what", ["runs", "registry", "decisions"])
+@pytest.mark.parametrize("what", ["runs", "registry", "decisions", "studies"])
 def test_before_the_first_run_a_list_of_records_is_empty(what, capsys, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     main(["ls", what])
     assert capsys.readouterr().out == f"no {what} yet\n"
+
+
+def test_without_a_word_all_lists_are_listed(capsys):
+    main(["ls", "--json"])
+    listed = {row["what"] for row in json.loads(capsys.readouterr().out)}
+    assert {"experiments", "variables", "drugs", "studies", "runs"} <= listed
+
+
+def test_json_rows_have_the_columns_as_keys(capsys):
+    main(["ls", "drugs", "--json"])
+    first = json.loads(capsys.readouterr().out)[0]
+    assert first["name"] == "norepinephrine"
+    assert first["unit_of_an_infusion"] == "mcg/kg/h"
 
 
 def test_an_unknown_list_is_answered_with_the_nearest_one(capsys):

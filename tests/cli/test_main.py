@@ -44,7 +44,7 @@ def test_an_unknown_config_is_answered_with_the_known_ones(command, tmp_path, ca
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (UsageError("no such file", "a.yaml", "name another"), 2, "usage: no such file"),
+        (UsageError("no such file", "a.yaml", "name another"), 2, "error: no such file"),
         (CheckFailed("3 failures"), 1, "error: 3 failures"),
         (KeyboardInterrupt(), 130, "stopped; start it again to go on"),
         (ValueError("first line\nsecond line"), 1, "error: ValueError: first line\n"),
@@ -79,6 +79,56 @@ def test_the_traceback_of_an_unexpected_error_is_kept_in_a_file(
     log = flowsheet_home / "logs" / "error.log"
     assert f"see {log}" in capsys.readouterr().err
     assert "ZeroDivisionError: division by zero" in log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "error: missing argument 'EXPERIMENT'"),
+        (["ls", "--frobnicate"], "error: no such option '--frobnicate'"),
+        (["promot"], "error: there is no command 'promot'"),
+        (["validate", "no-such-folder"], "error: there is no such folder"),
+        (["ls", "modles"], "error: there is nothing called 'modles' to list"),
+    ],
+)
+def test_all_errors_have_one_form(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(message)
+    assert "\n  do:    " in printed
+    assert "Usage:" not in printed
+
+
+PRINT_COLOURS = """
+import sys
+import click
+from flowsheet.cli import main
+click.utils.should_strip_ansi = lambda *_: False  # as on a terminal
+click._compat.should_strip_ansi = lambda *_: False
+main(["ls", "frob"])
+"""
+
+
+@pytest.mark.parametrize(("no_color", "is_plain"), [("1", True), ("", False)])
+def test_no_color_is_obeyed(no_color, is_plain):
+    environment = {**os.environ, "NO_COLOR": no_color}
+    command = [sys.executable, "-c", PRINT_COLOURS]
+    printed = subprocess.run(command, env=environment, capture_output=True, check=False).stderr
+    assert b"nothing called" in printed
+    assert (b"\x1b" not in printed) is is_plain
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
+    command = [sys.executable, "-m", "flowsheet", "ls", "variables"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 0
+    assert errors == b""
 
 
 def test_an_argument_that_the_locale_cannot_decode_is_refused(capsys):

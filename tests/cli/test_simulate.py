@@ -12,8 +12,8 @@ def test_raw_tables_are_written_and_replaced_and_their_rows_are_shown(
 ) -> None:
     out = tmp_path / "raw"
     options = ["raw.unmapped_items=0", "raw.compress=false"]
-    for stays in ("3", "2"):
-        main(["simulate", str(out), "--as", "mimic3", "--stays", stays, *options])
+    main(["simulate", str(out), "--as", "mimic3", "--stays", "3", *options])
+    main(["simulate", str(out), "--as", "mimic3", "--stays", "2", "--force", *options])
     printed = capsys.readouterr()
     assert "2 of 2 stays" in printed.err
     assert "CHARTEVENTS" in printed.out
@@ -30,6 +30,7 @@ def test_raw_tables_are_written_and_replaced_and_their_rows_are_shown(
             "not a simulated ward",
         ),
         (["raw.duplicates=0.1"], "is for raw tables"),
+        (["--stays", "5", "cohort.options.stays=7"], "set the same value"),
     ],
 )
 def test_a_wrong_argument_is_refused(
@@ -51,3 +52,28 @@ def test_a_folder_with_other_files_is_not_replaced(
     assert stopped.value.code == 1
     assert "already files other than raw tables" in capsys.readouterr().err
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "keep"
+
+
+@pytest.mark.parametrize("options", [[], ["--as", "mimic3"]])
+def test_what_an_earlier_call_wrote_is_replaced_by_force_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    out = tmp_path / "ward"
+    main(["simulate", str(out), "--stays", "3", *options])
+    before = sorted((file, file.stat().st_mtime_ns) for file in out.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["simulate", str(out), "--stays", "2", *options])
+    assert stopped.value.code == 1
+    assert "--force" in capsys.readouterr().err
+    assert sorted((file, file.stat().st_mtime_ns) for file in out.rglob("*")) == before
+
+
+def test_ingest_replaces_an_extract_by_force_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["ingest", "simulated_small", "cohort.options.stays=3", "--out", str(tmp_path)]
+    main(arguments)
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "there is already an extract" in capsys.readouterr().err
+    main([*arguments, "--force"])

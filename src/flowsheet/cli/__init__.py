@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
 from flowsheet import __version__
 from flowsheet.cli.cohort import ingest, simulate, validate
+from flowsheet.cli.completion import completion
 from flowsheet.cli.doctor import doctor
 from flowsheet.cli.listing import ls
 from flowsheet.cli.registry import card, checklist, compare, monitor, promote, rollback, score
@@ -51,7 +54,7 @@ for _command in (ingest, validate, simulate):
     cli.add_command(_command)
 for _command in (compare, promote, rollback, card, checklist, score, monitor):
     cli.add_command(_command)
-for _command in (serve, ui, ls, doctor):
+for _command in (serve, ui, ls, doctor, completion):
     cli.add_command(_command)
 
 
@@ -64,16 +67,18 @@ def main(argv: list[str] | None = None) -> None:
         cli.main(args=argv, prog_name="flowsheet", standalone_mode=False)
     except click.exceptions.Exit as end:
         raise SystemExit(end.exit_code) from None
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        raise SystemExit(2) from None
+    except click.ClickException as error:
+        _print_error(_as_usage_error(error))
         raise SystemExit(2) from None
     except (KeyboardInterrupt, click.Abort):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not disturb the exit
         click.echo("stopped; start it again to go on", err=True)
         raise SystemExit(130) from None
     except BrokenPipeError:
-        sys.stderr.close()
-        raise SystemExit(0) from None
+        _leave_broken_pipe()
     except FlowsheetError as error:
         _print_error(error)
         raise SystemExit(error.exit_code) from None
@@ -97,9 +102,31 @@ def _check_encoding(arguments: list[str]) -> None:
             )
 
 
+def _as_usage_error(error: click.ClickException) -> UsageError:
+    """Click's error in the form of all others."""
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else None
+    return UsageError(
+        message[:1].lower() + message[1:], where=path, todo=path and f"see `{path} --help`"
+    )
+
+
+def _leave_broken_pipe() -> NoReturn:
+    """Exit as if the reader of standard output had read all, as with ``flowsheet ls ... | head``.
+
+    What is still buffered goes to the null device: otherwise Python would complain at exit.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    raise SystemExit(0) from None
+
+
 def _print_error(error: FlowsheetError) -> None:
-    kind = "usage" if isinstance(error, UsageError) else "error"
-    click.echo(f"{click.style(kind, fg='red', bold=True)}: {mask_secrets(str(error))}", err=True)
+    label = "error"
+    if not os.environ.get("NO_COLOR"):  # https://no-color.org
+        label = click.style(label, fg="red", bold=True)
+    click.echo(f"{label}: {mask_secrets(str(error))}", err=True)
 
 
 def _print_unexpected(error: Exception) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of the extract.  [default: the store in FLOWSHEET_HOME]",
 )
-def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None) -> None:
+@options.force
+def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None, force: bool) -> None:
     """Build a validated cohort extract from COHORT (a file of conf/cohort/).
 
     \b
@@ -40,7 +41,7 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None) -> None:
     config = compose_cohort(cohort, overrides)
     with interruptible():
         if out:
-            print_extract(_write_extract(config, out))
+            print_extract(_write_extract(config, out, force=force))
         else:
             print_extract(open_extract(ingest_cohort(config, print_progress)))
 
@@ -64,6 +65,8 @@ def validate(extract: Path, time_zone: str | None) -> None:
         check_time_zone(time_zone)
     except ValueError as error:
         raise UsageError(str(error), where="--time-zone") from error
+    if not extract.is_dir():
+        raise UsageError("there is no such folder", where=str(extract), todo="fix EXTRACT")
     failures = check_extract(extract, time_zone)
     if failures.is_empty():
         has_manifest = (extract / "manifest.json").is_file()
@@ -92,6 +95,7 @@ def validate(extract: Path, time_zone: str | None) -> None:
     show_default=True,
     help="A cohort extract, or raw tables in the format of MIMIC-III.",
 )
+@options.force
 @options.overrides
 @options.interruptible
 def simulate(
@@ -101,6 +105,7 @@ def simulate(
     seed: int | None,
     cohort: str | None,
     file_format: str,
+    force: bool,
     overrides: tuple[str, ...],
 ) -> None:
     """Write a simulated ward with a known data-generating process to the folder OUT.
@@ -117,16 +122,13 @@ def simulate(
     from flowsheet.compose import compose_cohort
     from flowsheet.errors import UsageError
 
-    sizes = {"stays": stays, "seed": seed}
-    size_overrides = [
-        f"cohort.options.{key}={value}" for key, value in sizes.items() if value is not None
-    ]
+    size_overrides = _size_overrides({"stays": stays, "seed": seed}, overrides)
     raw_overrides = [override for override in overrides if override.startswith("raw.")]
     cohort_overrides = [override for override in overrides if override not in raw_overrides]
     is_raw = file_format == "mimic3"
     default = "simulated_icu" if is_raw else "simulated"
     if is_raw:
-        check_overwritable(out, "truth/summary.json", "raw tables")
+        check_overwritable(out, "truth/summary.json", "raw tables", force=force)
     elif raw_overrides:
         raise UsageError(
             f"{raw_overrides[0]!r} is for raw tables", todo="add --as mimic3, or leave it out"
@@ -135,13 +137,30 @@ def simulate(
     if is_raw:
         write_raw_tables(out, config, raw_overrides, print_progress)
     else:
-        print_extract(_write_extract(config, out))
+        print_extract(_write_extract(config, out, force=force))
 
 
-def _write_extract(config: CohortConfig, out: Path) -> Extract:
+def _size_overrides(sizes: dict[str, int | None], overrides: tuple[str, ...]) -> list[str]:
+    """The options ``--stays`` and ``--seed`` as overrides.
+
+    Raises:
+        UsageError: an override sets the same value.
+    """
+    from flowsheet.errors import UsageError
+
+    given = {f"cohort.options.{key}": value for key, value in sizes.items() if value is not None}
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key in given:
+            option = f"--{key.rpartition('.')[2]}"
+            raise UsageError(f"{option} and {key} set the same value", todo="leave one of them out")
+    return [f"{key}={value}" for key, value in given.items()]
+
+
+def _write_extract(config: CohortConfig, out: Path, *, force: bool) -> Extract:
     from flowsheet.cli.console import print_progress
     from flowsheet.cli.simulate import check_overwritable
     from flowsheet.cohort.ingest import ingest, make_source
 
-    check_overwritable(out, "manifest.json", "an extract")
+    check_overwritable(out, "manifest.json", "an extract", force=force)
     return ingest(make_source(config), config, out, print_progress)

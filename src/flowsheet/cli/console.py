@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -29,9 +30,17 @@ _MAX_REASONS = 20
 _PIPE_WIDTH = 160
 
 
+class _Console(Console):
+    """A console that leaves a closed pipe to the command line, which ends without an error."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise what ``print`` raises."""
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Standard output; wide enough for its tables where it is not a terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    return _Console() if sys.stdout.isatty() else _Console(width=_PIPE_WIDTH)
 
 
 def make_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
@@ -53,6 +62,11 @@ def print_progress(line: str) -> None:
 def print_line(line: str) -> None:
     """Print a line that is not wrapped, so that paths in it can be copied."""
     console().print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, in the encoding of standard output."""
+    print(mask_secrets(json.dumps(value, indent=1, default=str)), flush=True)
 
 
 def print_run_summary(summary: RunSummary) -> None:
@@ -119,7 +133,7 @@ def print_promotion(result: PromotionResult) -> None:
     previous = ""
     if decision.previous_version and result.promoted:
         previous = f", in place of version {decision.previous_version}"
-    _print_text(f"{version} was {decision.action}{previous}")
+    _print_text(f"{version} of run {result.run_id} was {decision.action}{previous}")
     _print_text(f"decision {decision.number} by {decision.actor}: {decision.reason}")
 
 

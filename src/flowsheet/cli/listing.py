@@ -6,41 +6,57 @@ from collections.abc import Callable
 
 import click
 
+from flowsheet.cli import options
+from flowsheet.cli.completion import complete_from
+
 Listing = tuple[list[str], list[list[str]]]
 """Names of columns, and rows."""
 
 
 @click.command()
-@click.argument("what")
-def ls(what: str) -> None:
-    """List WHAT: experiments, cohorts, models, sources, metrics, runs, registry, decisions, ...
+@click.argument("what", required=False, shell_complete=complete_from(lambda: list(_LISTINGS)))
+@options.as_json
+def ls(what: str | None, as_json: bool) -> None:
+    """List WHAT: experiments, cohorts, variables, models, metrics, runs, registry, decisions, ...
 
-    A wrong WHAT prints all that can be listed.
+    Without WHAT: all that can be listed.
     """
-    from flowsheet.cli.console import console, make_table
+    from flowsheet.cli.console import console, make_table, print_json
     from flowsheet.errors import UsageError, did_you_mean
 
-    if what not in _LISTINGS:
+    if what and what not in _LISTINGS:
         raise UsageError(
             f"there is nothing called {what!r} to list", todo=did_you_mean(what, _LISTINGS)
         )
-    columns, rows = _LISTINGS[what]()
-    console().print(make_table(what, columns, rows) if rows else f"no {what} yet")
+    columns, rows = _LISTINGS[what][1]() if what else _list_listings()
+    if as_json:
+        keys = [column.replace(" ", "_") for column in columns]
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
+    else:
+        title = what or "flowsheet ls"
+        console().print(make_table(title, columns, rows) if rows else f"no {what} yet")
+
+
+def _list_listings() -> Listing:
+    rows = [[name, description] for name, (description, _) in _LISTINGS.items()]
+    return ["what", "description"], rows
 
 
 def _list_configs(group: str) -> Callable[[], Listing]:
     def list_group() -> Listing:
-        from flowsheet.compose import choices, load
+        from flowsheet.compose import choices, comment, load
 
-        rows = [[name, _describe_config(load(group, name))] for name in choices(group)]
+        rows = []
+        for name in choices(group):
+            values = load(group, name)
+            description = values.get("description") or comment(group, name)
+            rows.append([name, str(description or _describe_config(values))])
         return ["name", "description"], rows
 
     return list_group
 
 
 def _describe_config(values: dict[str, object]) -> str:
-    if "description" in values:
-        return str(values["description"])
     omitted = ("name", "options", "quarantine")
     shown = {
         key: value
@@ -58,6 +74,32 @@ def _list_models() -> Listing:
     models.sort(key=lambda model: (families.index(model[1].family), model[0]))
     rows = [[name, able.family.value, able.input_description] for name, able in models]
     return ["name", "family", "input"], rows
+
+
+def _list_variables() -> Listing:
+    from flowsheet.cohort.catalogue import variables
+
+    rows = []
+    for concept in variables().values():
+        limits = [f"{concept.low:g}", f"{concept.high:g}"]
+        rows.append([concept.name, concept.label, concept.kind, concept.unit, *limits])
+    return ["name", "label", "kind", "unit", "low", "high"], rows
+
+
+def _list_drugs() -> Listing:
+    from flowsheet.cohort.catalogue import drugs
+
+    rows = [
+        [concept.name, concept.label, concept.group, concept.unit, f"{concept.unit}/h"]
+        for concept in drugs().values()
+    ]
+    return ["name", "label", "group", "unit of a dose", "unit of an infusion"], rows
+
+
+def _list_studies() -> Listing:
+    from flowsheet.lifecycle.experiment.studies import list_studies
+
+    return list_studies()
 
 
 def _list_sources() -> Listing:
@@ -119,20 +161,24 @@ def _list_decisions() -> Listing:
     return columns, rows
 
 
-_LISTINGS: dict[str, Callable[[], Listing]] = {
-    "experiments": _list_configs("experiment"),
-    "cohorts": _list_configs("cohort"),
-    "tasks": _list_configs("task"),
-    "features": _list_configs("features"),
-    "tunings": _list_configs("tuning"),
-    "evaluations": _list_configs("evaluation"),
-    "computes": _list_configs("compute"),
-    "promotions": _list_configs("promotion"),
-    "monitorings": _list_configs("monitoring"),
-    "models": _list_models,
-    "sources": _list_sources,
-    "metrics": _list_metrics,
-    "runs": _list_runs,
-    "registry": _list_registry,
-    "decisions": _list_decisions,
+_LISTINGS: dict[str, tuple[str, Callable[[], Listing]]] = {
+    "experiments": ("what flowsheet run can run", _list_configs("experiment")),
+    "cohorts": ("whose records", _list_configs("cohort")),
+    "tasks": ("what is predicted, and when", _list_configs("task")),
+    "features": ("the inputs of the models", _list_configs("features")),
+    "models": ("model families and their inputs", _list_models),
+    "tunings": ("how long to search for parameters", _list_configs("tuning")),
+    "evaluations": ("protocols of evaluation", _list_configs("evaluation")),
+    "metrics": ("what is measured on held-out subjects", _list_metrics),
+    "computes": ("where to train", _list_configs("compute")),
+    "promotions": ("gates of a promotion", _list_configs("promotion")),
+    "monitorings": ("limits of drift", _list_configs("monitoring")),
+    "sources": ("kinds of records that can be read", _list_sources),
+    "variables": ("the catalogue's variables, with units and plausible ranges", _list_variables),
+    "drugs": ("the catalogue's drugs, with units", _list_drugs),
+    "runs": ("recorded experiments, the latest first", _list_runs),
+    "studies": ("searches for the parameters of a model", _list_studies),
+    "registry": ("registered models", _list_registry),
+    "decisions": ("promotions and rollbacks", _list_decisions),
 }
+"""{what: (description, function that lists it)}."""

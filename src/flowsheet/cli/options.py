@@ -14,6 +14,12 @@ overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 
 reason = click.option("--reason", required=True, help="Why; kept in the log of decisions.")
 
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+force = click.option(
+    "--force", is_flag=True, help="Replace what an earlier call wrote to the folder."
+)
+
 actor = click.option("--actor", default="", help="Who decides.  [default: this process's user]")
 
 

@@ -33,7 +33,8 @@ def compare(runs: tuple[str, ...], metric: str | None) -> None:
 @click.option(
     "--version",
     type=click.IntRange(min=1),
-    help="Version of the model.  [default: the challenger, or else the latest one]",
+    help="Version of the model.  [default: the challenger, or else the latest one, if it was "
+    "trained with the champion's configuration]",
 )
 @options.config("promotion")
 @click.option(

@@ -24,7 +24,8 @@ _EXPERIMENT_FLOW = "flows.experiment:run"
 @click.argument("experiment")
 @options.overrides
 @click.option("--dry-run", is_flag=True, help="Print the complete configuration and stop.")
-def run(experiment: str, overrides: tuple[str, ...], dry_run: bool) -> None:
+@click.option("--no-register", is_flag=True, help="Register no model version, as for a quick test.")
+def run(experiment: str, overrides: tuple[str, ...], *, dry_run: bool, no_register: bool) -> None:
     """Run EXPERIMENT (a file of conf/experiment/) from records to a ranked, registered model.
 
     \b
@@ -33,6 +34,8 @@ def run(experiment: str, overrides: tuple[str, ...], dry_run: bool) -> None:
     """
     from flowsheet.compose import compose
 
+    if no_register:
+        overrides = (*overrides, "registry.register_models=false")
     config = compose(experiment, overrides)
     if dry_run:
         click.echo(_to_yaml(config), nl=False)

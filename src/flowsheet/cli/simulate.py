@@ -24,23 +24,31 @@ _SHOWN_ERRORS = (
 )
 
 
-def check_overwritable(out: Path, marker: str, content: str) -> None:
-    """Check that a path is free, an empty folder, or a folder with older content of the same kind.
+def check_overwritable(out: Path, marker: str, content: str, *, force: bool) -> None:
+    """Check that a path is free or an empty folder; older content of the same kind takes ``force``.
 
     Args:
         out: the path that is going to be written.
         marker: a file, relative to ``out``, by which older content is recognised.
         content: the kind of content, for the message.
+        force: replace older content of the same kind.
 
     Raises:
-        FlowsheetError: there is other content.
+        FlowsheetError: there is older or other content.
     """
-    is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
-    if not is_free and not (out / marker).is_file():
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / marker).is_file():
         raise FlowsheetError(
             f"there are already files other than {content}",
             where=str(out),
-            todo=f"choose a new folder, or one with {content}, which is replaced",
+            todo="choose a new folder",
+        )
+    if not force:
+        raise FlowsheetError(
+            f"there {'are' if content.endswith('s') else 'is'} already {content}",
+            where=str(out),
+            todo="choose a new folder, or replace what is there with --force",
         )
 
 

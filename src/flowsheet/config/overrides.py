@@ -37,6 +37,20 @@ def find_type(model: Any, keys: Sequence[str]) -> Any:
     return None
 
 
+def list_keys(annotation: Any) -> list[str]:
+    """The fields of a configuration model; none for another type.
+
+    >>> from flowsheet.config import TuningConfig
+    >>> list_keys(TuningConfig)[:2]
+    ['name', 'trials']
+    """
+    keys: list[str] = []
+    for kind in _alternatives(annotation):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += kind.model_fields
+    return keys
+
+
 def is_text(annotation: Any) -> bool:
     """Whether all values of the type are texts, or empty.
 

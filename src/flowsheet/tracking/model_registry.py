@@ -32,6 +32,9 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 """Alias of the version that is to be promoted next."""
 
+CONFIGURATION = "flowsheet.configuration"
+"""Tag of a version: the digest of the choices that it was trained with, without data and seed."""
+
 _TRAINING_KEY = "flowsheet.training_key"
 _COPIED_FROM = "flowsheet.copied_from"
 
@@ -130,6 +133,25 @@ def resolve_reference(reference: str) -> ModelVersion:
     return get_version_by_alias(name, alias or CHAMPION)
 
 
+def get_configuration(version: ModelVersion) -> str:
+    """The version's tag ``flowsheet.configuration``; empty if it was registered without one."""
+    return str(_get_mlflow_version(version).tags.get(CONFIGURATION, ""))
+
+
+def list_versions(name: str) -> list[ModelVersion]:
+    """All versions of a registered model, oldest first.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    _get_model(name)
+    versions = [
+        ModelVersion(name, int(found.version), found.run_id or "")
+        for found in _search_versions(connect(), name)
+    ]
+    return sorted(versions, key=lambda version: version.version)
+
+
 def list_models() -> tuple[list[str], list[list[str]]]:
     """Registered models with their latest version: header and rows of a table."""
     header = ["model", "versions", "latest", "registered", "aliases", "description"]
@@ -203,7 +225,11 @@ def copy_version(source: ModelVersion, name: str) -> ModelVersion:
         original.source,
         original.tags[_TRAINING_KEY],
         description=original.description or "",
-        tags={_COPIED_FROM: source.reference, PACKAGE_DIGEST: get_package_digest(source)},
+        tags={
+            _COPIED_FROM: source.reference,
+            PACKAGE_DIGEST: get_package_digest(source),
+            CONFIGURATION: get_configuration(source),
+        },
     )
     return get_version(name, version)
 

@@ -309,7 +309,7 @@ def test_the_command_prints_the_gates_and_exits_with_1_if_one_fails(registrar):
 
 def test_the_command_requires_a_reason(registrar):
     command = start_command("promote", registrar.name)
-    assert "Missing option '--reason'" in command.communicate(timeout=60)[1]
+    assert "missing option '--reason'" in command.communicate(timeout=60)[1]
     assert command.returncode == 2
 
 
@@ -348,3 +348,30 @@ def test_the_log_keeps_the_os_user_beside_the_stated_actor(registrar):
     promote(registrar.name, registrar.register("weak"), BETTER, actor="ada", reason="first")
     decision = load_decisions()[-1]
     assert (decision.actor, decision.os_user) == ("ada", user_name())
+
+
+def tag_configuration(version: int, registrar, configuration: str) -> None:
+    connect().set_model_version_tag(
+        registrar.name, str(version), model_registry.CONFIGURATION, configuration
+    )
+
+
+def test_a_version_of_another_configuration_is_promoted_by_its_number_only(registrar):
+    champion = promote_first(registrar)
+    quick_test = registrar.register("good")
+    model_registry.set_challenger(registrar.name, quick_test)
+    tag_configuration(champion, registrar, "all stays")
+    tag_configuration(quick_test, registrar, "20 stays")
+    with pytest.raises(UsageError, match=f"--version {quick_test}"):
+        promote(registrar.name, None, BETTER, reason="the newest one")
+    assert get_champion(registrar) == champion
+    assert promote(registrar.name, quick_test, BETTER, reason="named").promoted
+
+
+def test_without_a_champion_versions_of_several_configurations_take_a_choice(registrar):
+    first = registrar.register("good")
+    tag_configuration(first, registrar, "all stays")
+    tag_configuration(registrar.register("weak"), registrar, "20 stays")
+    with pytest.raises(UsageError, match="another configuration than others"):
+        promote(registrar.name, None, BETTER, reason="the newest one")
+    assert get_champion(registrar) is None

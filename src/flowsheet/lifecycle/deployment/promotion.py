@@ -19,6 +19,8 @@ class PromotionResult(FrozenModel):
 
     decision: Decision
     gates: tuple[GateResult, ...]
+    run_id: str = ""
+    """MLflow run of the version."""
 
     @property
     def promoted(self) -> bool:
@@ -51,7 +53,8 @@ def promote(
 
     Args:
         name: the registered model.
-        version: number of the candidate; by default the challenger, or else the latest version.
+        version: number of the candidate; by default the challenger, or else the latest version, if
+            it was trained with the champion's configuration.
         config: the gates' limits.
         service: registered name to promote the version under, if it is another one: so models of
             different kinds compete to be one service's champion.
@@ -78,7 +81,7 @@ def promote(
         with model_registry.promotion_lock():
             if model_registry.find_version_by_alias(candidate.name, CHAMPION) == champion:
                 decision = _decide(candidate, champion, gates, actor=actor, reason=reason)
-                return PromotionResult(decision=decision, gates=gates)
+                return PromotionResult(decision=decision, gates=gates, run_id=candidate.run_id)
         # another decision has changed the champion meanwhile: compare with the new one
 
 
@@ -155,9 +158,31 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
 
 
 def _find_candidate(name: str, version: int | None) -> ModelVersion:
-    if version is None:
-        version = model_registry.get_aliases(name).get(CHALLENGER)
-    return model_registry.get_version(name, version)
+    """That version; without a number the challenger, or else the latest version.
+
+    Raises:
+        UsageError: there is no such version; or no number is given, and the version was trained
+            with another configuration than the champion, or without a champion than other versions.
+    """
+    if version is not None:
+        return model_registry.get_version(name, version)
+    aliases = model_registry.get_aliases(name)
+    candidate = model_registry.get_version(name, aliases.get(CHALLENGER))
+    others = model_registry.list_versions(name)
+    if CHAMPION in aliases:
+        others = [other for other in others if other.version == aliases[CHAMPION]]
+    configuration = model_registry.get_configuration(candidate)
+    if all(model_registry.get_configuration(other) == configuration for other in others):
+        return candidate
+    listed = {version.version: version for version in (*others, candidate)}
+    runs = ", ".join(f"{number} (run {listed[number].run_id})" for number in sorted(listed))
+    than = "the champion" if CHAMPION in aliases else "others"
+    raise UsageError(
+        f"version {candidate.version} was trained with another configuration than {than}, "
+        "perhaps in a quick test",
+        where=f"versions of {name}: {runs}",
+        todo=f"choose one, such as --version {candidate.version}",
+    )
 
 
 def _decide(

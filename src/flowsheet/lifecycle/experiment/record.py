@@ -65,6 +65,23 @@ def config_fingerprint(config: ExperimentConfig) -> str:
     return digest(config.model_dump(mode="json", exclude={"compute", "description"}))
 
 
+def configuration_key(config: ExperimentConfig, model: str) -> str:
+    """Digest of the choices that a model is trained with.
+
+    The place of the records and the seed are no part of it: a version that is retrained every week
+    has the same configuration, a quick test with fewer stays or epochs another one.
+    """
+    return digest(
+        {
+            "cohort": config.cohort.model_dump(mode="json", exclude={"name", "path"}),
+            "task": config.task.model_dump(mode="json", exclude={"name"}),
+            "features": config.features.model_dump(mode="json", exclude={"name"}),
+            "model": config.models[model].model_dump(mode="json"),
+            "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
+        }
+    )
+
+
 def flow_run_tag(config: ExperimentConfig) -> str:
     """A tag for Prefect flow runs: the same for equal choices."""
     return f"experiment:{config_fingerprint(config)[:16]}"
@@ -258,7 +275,12 @@ def _register(results: ExperimentResults, name: str, model_run_id: str, evidence
     registered_name = f"{config.registry.prefix or config.name}-{name}"
     description = f"{config.description} {_describe_value(metrics, evidence)}"
     version = model_registry.register(
-        registered_name, model_run_id, uri, stage.key, description=description
+        registered_name,
+        model_run_id,
+        uri,
+        stage.key,
+        description=description,
+        tags={model_registry.CONFIGURATION: configuration_key(fold.config, name)},
     )
     model_registry.set_challenger(registered_name, version)
     manifest = open_extract(fold.data.extract).manifest
