@@ -20,6 +20,7 @@ from flowsheet.cli.doctor import doctor
 from flowsheet.cli.listing import ls
 from flowsheet.cli.registry import card, checklist, compare, monitor, promote, rollback, score
 from flowsheet.cli.run import rerun, run
+from flowsheet.cli.schema import schema
 from flowsheet.cli.serving import serve, ui
 from flowsheet.environment import prepare_process
 from flowsheet.errors import FlowsheetError, UsageError, did_you_mean, mask_secrets
@@ -50,7 +51,7 @@ def cli() -> None:
 
 for _command in (run, rerun):
     cli.add_command(_command)
-for _command in (ingest, validate, simulate):
+for _command in (ingest, validate, schema, simulate):
     cli.add_command(_command)
 for _command in (compare, promote, rollback, card, checklist, score, monitor):
     cli.add_command(_command)
