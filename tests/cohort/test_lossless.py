@@ -137,6 +137,9 @@ CHANGES: dict[str, Callable[[OwnTables], object]] = {
     "no events": lambda tables: tables.pop("events", None),
     "events without rows": _replace("events", lambda f: f.clear()),
     "stays without rows": _replace("stays", lambda f: f.clear()),
+    "episodes without rows": _replace("episodes", lambda f: f.clear()),
+    "treatments without rows": _replace("treatments", lambda f: f.clear()),
+    "no vital sign": _change("events", pl.lit("lact").alias("variable")),
     "a stay less": _replace("stays", lambda f: f[1:]),
     "stay twice": _replace("stays", lambda f: pl.concat([f, f[:1]])),
     "event twice": _replace("events", lambda f: pl.concat([f, f[:1]])),
@@ -160,7 +163,7 @@ def test_a_stay_with_too_many_rows_is_named(tmp_path: Path) -> None:
 @given(names=st.lists(st.sampled_from(sorted(CHANGES)), max_size=3, unique=True))
 @example(names=[])
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=35, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_ingest_and_validate_agree_about_the_same_folder(tmp_path: Path, names: list[str]) -> None:
     folder = tmp_path / "own"

@@ -2,13 +2,14 @@
 
 An export that stopped early leaves tables with a header and nothing else. Without cultures there is
 no sepsis, and without one organ's measurements every score is too low: such an extract is refused,
-or with ``allow_empty`` it has a warning that stays in its manifest.
+or with ``allow_empty`` it has a warning that stays in its manifest. What it can do without, and
+lacks, is always a warning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Needs:
     """Groups of which at least one member must have a row, by what the group is for."""
 
     tables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Raw tables, as in ``StayBatch.rows_read``."""
+    """Tables of the contract, or raw tables as in ``StayBatch.rows_read``."""
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of ``StayBatch.source_counts``."""
@@ -38,13 +39,33 @@ SEPSIS3_NEEDS = Needs(
 )
 """What the label Sepsis-3 cannot do without."""
 
-HOURLY_NEEDS = Needs(variables={"every hour of intensive care": ("hr", "map", "sbp", "o2sat")})
-"""What hourly records of intensive care cannot be without: a monitor's vital signs."""
+VITAL_SIGNS = ("hr", "map", "sbp", "dbp", "o2sat", "resp", "temp")
+"""A monitor's variables."""
+
+HOURLY_NEEDS = Needs(
+    variables={
+        "intensive care": ("hr",),
+        "every hour of intensive care": VITAL_SIGNS[1:],
+    }
+)
+"""What hourly records of intensive care cannot be without: the heart rate and one of the others."""
+
+VITAL_NEEDS = Needs(variables={"intensive care": VITAL_SIGNS})
+"""What records of any kind cannot be without."""
+
+
+def needs_of_tables(tables: Iterable[str]) -> Needs:
+    """What tables of the contract that another program wrote cannot be without.
+
+    >>> needs_of_tables(["stays"]).tables
+    {"the table 'stays'": ('stays',)}
+    """
+    return replace(VITAL_NEEDS, tables={f"the table {table!r}": (table,) for table in tables})
 
 
 def find_gaps(
     needs: Needs,
-    rows_read: Mapping[str, int],
+    rows: Mapping[str, int],
     variables: set[str],
     counts: Mapping[str, int],
 ) -> list[str]:
@@ -52,7 +73,7 @@ def find_gaps(
 
     Args:
         needs: what the source cannot do without.
-        rows_read: usable rows of each raw table.
+        rows: rows of each table.
         variables: the variables with a value.
         counts: the counts of the source.
 
@@ -63,7 +84,7 @@ def find_gaps(
     gaps = [
         f"no row of {' or '.join(map(str.upper, tables))} can be used, which {purpose} needs"
         for purpose, tables in needs.tables.items()
-        if not any(rows_read.get(table) for table in tables)
+        if not any(rows.get(table) for table in tables)
     ]
     gaps += [
         f"no stay has a value of {' or '.join(names)}, which {purpose} needs"
@@ -76,3 +97,21 @@ def find_gaps(
         if not any(counts.get(name) for name in names)
     ]
     return gaps
+
+
+def find_warnings(declared: tuple[str, ...], variables: set[str], episodes: int) -> list[str]:
+    """What an extract lacks although the source could have it, one sentence each.
+
+    Args:
+        declared: the variables that the source can contain.
+        variables: the variables with a value.
+        episodes: the number of episodes.
+
+    >>> find_warnings(("hr", "lact"), {"hr"}, 1)
+    ['no stay has a value of lact']
+    """
+    absent = [name for name in declared if name not in variables]
+    warnings = [f"no stay has a value of {', '.join(absent)}"] if absent else []
+    if not episodes:
+        warnings.append("no stay has an episode: there is nothing to predict")
+    return warnings

@@ -19,6 +19,7 @@ import polars as pl
 from pydantic import Field, ValidationError
 
 from flowsheet import __version__
+from flowsheet.cohort.completeness import find_gaps, needs_of_tables
 from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import READ_ERRORS, read_verified, report_unreadable
 from flowsheet.cohort.record_files import find_table_files
@@ -108,7 +109,8 @@ class Provenance(FrozenModel):
     definition_agreement: tuple[AgreementEntry, ...] = ()
     """How definitions of the response agree; a large cohort is compared on a sample of stays."""
     warnings: tuple[str, ...] = ()
-    """What the records lack although the source needs it (``cohort.allow_empty``)."""
+    """What the records lack: what the source needs (``cohort.allow_empty``), then what it could
+    have."""
     quarantined: tuple[QuarantineEntry, ...] = ()
     quarantined_share: dict[str, float] = Field(default_factory=dict)
     """Per table, the share of its rows that broke a rule."""
@@ -266,9 +268,17 @@ def _check_own_tables(folder: Path, time_zone: str | None) -> pl.DataFrame:
                 tables.append(conformed.rows)
         if tables and len(tables) == len(files):
             frames[table] = pl.concat(tables).sort(SORT_KEYS[table], maintain_order=True)
-    if "stays" in frames and frames["stays"].is_empty():
-        parts.append(_as_failures([("stays", "no_rows", "there is no stay")]))
+    parts.append(_find_gaps(frames))
     return pl.concat([*parts, checks.find_failures(frames)])
+
+
+def _find_gaps(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    if not frames.keys() >= {*REQUIRED_TABLES}:
+        return _as_failures([])
+    rows = {table: frame.height for table, frame in frames.items()}
+    variables = set(frames["events"].drop_nulls("value")["variable"])
+    gaps = find_gaps(needs_of_tables(frames), rows, variables, {})
+    return _as_failures([("extract", "incomplete", gap) for gap in gaps])
 
 
 def _check_written_extract(folder: Path) -> pl.DataFrame:

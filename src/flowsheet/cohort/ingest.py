@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
-from flowsheet.cohort.completeness import find_gaps
+from flowsheet.cohort.completeness import find_gaps, find_warnings
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
 from flowsheet.cohort.rules import RULE_HINTS
@@ -80,8 +80,11 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
                 first_onsets.append(batch.first_onsets)
                 writer.add_quarantined(quarantined)
                 progress(f"{validator.stays:,} stays")
-            _check_policy(validator, config, source.hints)
-            warnings = _check_completeness(source, validator, config)
+            gaps = find_gaps(
+                source.needs(), validator.rows, validator.variables, validator.source_counts
+            )
+            _check_policy(validator, config, source.hints, gaps)
+            warnings = _check_completeness(source, validator, config, gaps)
             oracle = source.oracle()
             if oracle is not None:
                 writer.add_oracle(oracle)
@@ -105,13 +108,20 @@ def _read_batches(source: Source) -> Iterator[StayBatch]:
 
 
 def _check_policy(
-    validator: BatchValidator, config: CohortConfig, hints: Mapping[str, str]
+    validator: BatchValidator, config: CohortConfig, hints: Mapping[str, str], gaps: list[str]
 ) -> None:
-    """Reject an extract with too many broken rows, or with no stays."""
+    """Reject an extract with too many broken rows, or with no stays.
+
+    Args:
+        validator: has counted the rows.
+        config: the cohort, with its policy.
+        hints: what a valid value looks like, by rule.
+        gaps: what the records lack, which may be the reason.
+    """
     if validator.rejected:
         rules = ", ".join(sorted(validator.rejected))
         what = f"the records break rules whose policy is to reject the extract: {rules}"
-        raise _rejection(what, validator, hints, "fix the records")
+        raise _rejection(what, validator, hints, "fix the records", gaps)
     limit = config.quarantine.max_share
     shares = [
         f"{share:.1%} of {table}" for table, share in validator.shares().items() if share > limit
@@ -119,10 +129,10 @@ def _check_policy(
     if shares:
         what = f"too many rows break the contract: {', '.join(shares)} (limit: {limit:.1%})"
         todo = "fix the records, or raise cohort.quarantine.max_share"
-        raise _rejection(what, validator, hints, todo)
+        raise _rejection(what, validator, hints, todo, gaps)
     if not validator.stays:
         todo = "look at the attrition and at the rows listed above"
-        raise _rejection("no stay is left", validator, hints, todo)
+        raise _rejection("no stay is left", validator, hints, todo, gaps)
 
 
 def _check_rows_per_stay(batch: StayBatch, limit: int) -> None:
@@ -140,12 +150,16 @@ def _check_rows_per_stay(batch: StayBatch, limit: int) -> None:
 
 
 def _check_completeness(
-    source: Source, validator: BatchValidator, config: CohortConfig
+    source: Source, validator: BatchValidator, config: CohortConfig, gaps: list[str]
 ) -> tuple[str, ...]:
-    """Reject an extract without what its source needs; with ``allow_empty`` return warnings."""
-    gaps = find_gaps(
-        source.needs(), validator.rows_read, validator.variables, validator.source_counts
-    )
+    """Reject an extract without what its source needs; else return warnings of what is lacking.
+
+    Args:
+        source: the source.
+        validator: has counted the rows.
+        config: the cohort, with ``allow_empty``.
+        gaps: what the records lack although the source needs it.
+    """
     if gaps and not config.allow_empty:
         raise CheckFailed(
             "\n".join(["the records are incomplete:", *(f"    {gap}" for gap in gaps)]),
@@ -153,11 +167,12 @@ def _check_completeness(
             todo="complete the records; or set cohort.allow_empty=true, and the extract keeps a "
             "warning",
         )
-    return tuple(gaps)
+    warnings = find_warnings(source.variables, validator.variables, validator.episodes)
+    return (*gaps, *warnings)
 
 
 def _rejection(
-    what: str, validator: BatchValidator, hints: Mapping[str, str], todo: str
+    what: str, validator: BatchValidator, hints: Mapping[str, str], todo: str, gaps: list[str]
 ) -> CheckFailed:
     """The error, with the counts per rule and examples of failures.
 
@@ -166,8 +181,9 @@ def _rejection(
         validator: has counted the failures.
         hints: what a valid value looks like, by rule.
         todo: how to fix it.
+        gaps: what the records lack.
     """
-    lines = [what]
+    lines = [what, *(f"    {gap}" for gap in gaps)]
     for (table, rule), n in sorted(validator.failures.items()):
         lines.append(f"{n:>9,}  {table}: {rule}")
     examples = validator.examples(_MAX_EXAMPLES)

@@ -43,11 +43,12 @@ class BatchValidator:
         self.attrition: Counter[str] = Counter()
         self.exclusions: Counter[str] = Counter()
         self.source_counts: Counter[str] = Counter()
-        self.rows_read: Counter[str] = Counter()
-        """Raw rows by table, as far as the source counts them."""
+        self.rows: Counter[str] = Counter()
+        """Rows of the contract's tables, and of raw tables as far as the source counts them."""
         self.variables: set[str] = set()
         """Variables with a value."""
-        self._rows: Counter[str] = Counter()
+        self.episodes = 0
+        """Episodes that passed."""
         self._broken_rows: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
         self._last_stay: int | None = None
@@ -68,8 +69,7 @@ class BatchValidator:
         sorted_unique = {table: is_sorted_unique(table, rows) for table, rows in tables.items()}
         for table, rows in tables.items():
             tables[table] = rows if sorted_unique[table] else sort_rows(table, rows)
-        self._rows.update(batch.rows_read)
-        self.rows_read.update(batch.rows_read)
+        self.rows.update(batch.rows_read)
         quarantined = [self._quarantine_defects(batch.defects, batch.rows_read)]
         offered = tables["stays"]
         stays = self._drop_broken("stays", offered, self._find_stay_failures(offered), quarantined)
@@ -84,12 +84,13 @@ class BatchValidator:
         for table in ("treatments", "episodes"):
             tables[table] = self._drop_orphan_rows(table, tables[table], stays, passed, quarantined)
         self.variables |= set(tables["events"]["variable"].unique())
+        self.episodes += tables["episodes"].height
         self._count_stays(batch, offered, stays, passed)
         return Tables(**(tables | {"stays": passed})), pl.concat(quarantined)
 
     def shares(self) -> dict[str, float]:
         """Per table, the share of its rows that broke a rule themselves."""
-        return {table: self._broken_rows[table] / n for table, n in self._rows.items() if n}
+        return {table: self._broken_rows[table] / n for table, n in self.rows.items() if n}
 
     def entries(self) -> tuple[QuarantineEntry, ...]:
         """The counts of the quarantine, for the manifest."""
@@ -127,7 +128,7 @@ class BatchValidator:
         ``count_rows`` is false if the rows were counted before.
         """
         broken = failures["row"].unique()
-        self._rows[table] += rows.height if count_rows else 0
+        self.rows[table] += rows.height if count_rows else 0
         self._broken_rows[table] += broken.len()
         if failures.is_empty():
             return rows
@@ -171,7 +172,7 @@ class BatchValidator:
         """The quarantine of raw rows that the source could not parse; they count as broken rows."""
         for table, n in defects.group_by("table").len().iter_rows():
             if table not in rows_read:
-                self._rows[table] += n
+                self.rows[table] += n
             self._broken_rows[table] += n
         failures = defects.with_columns(row=pl.lit(None, pl.Int64)).select(list(checks.FAILURES))
         self._count_failures(failures)

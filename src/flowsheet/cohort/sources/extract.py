@@ -14,10 +14,16 @@ import polars as pl
 from pydantic import field_validator
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.extract import REQUIRED_TABLES, find_extract_files, read_manifest
+from flowsheet.cohort.completeness import Needs, needs_of_tables
+from flowsheet.cohort.extract import (
+    REQUIRED_TABLES,
+    Manifest,
+    find_extract_files,
+    read_manifest,
+)
 from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import read_verified, report_unreadable
-from flowsheet.cohort.schema import empty_table
+from flowsheet.cohort.schema import TABLES, empty_table
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.time_zones import check_time_zone
 from flowsheet.config import FrozenModel
@@ -53,14 +59,22 @@ class ExtractFolder(Source):
         self._folder = path
         self._files = find_extract_files(path)
         self._unknown_columns: dict[str, int] = {}
+        self._manifest: Manifest | None = None
         if (self._folder / "manifest.json").is_file():
-            manifest = read_manifest(self._folder)
+            manifest = self._manifest = read_manifest(self._folder)
             self.variables = manifest.variables
             self.drugs = manifest.drugs
             self.licence = manifest.source.licence
         else:
             self.variables = self._find_names("events", "variable", catalogue.variables())
             self.drugs = self._find_names("treatments", "drug", catalogue.drugs())
+
+    def needs(self) -> Needs:
+        """A row in each table that is there, and vital signs."""
+        entries = {} if self._manifest is None else self._manifest.tables
+        declared_empty = {table for table, entry in entries.items() if not entry.rows}
+        there = {table for table, files in self._files.items() if files} | {*REQUIRED_TABLES}
+        return needs_of_tables(table for table in TABLES if table in there - declared_empty)
 
     def fingerprint(self) -> str:
         """sha256 of the sha256 of each file."""

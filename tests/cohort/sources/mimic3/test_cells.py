@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsheet.cohort.sources.mimic3.cells import CellKind, find_type_problem, parse_cells
+from flowsheet.cohort.sources.mimic3.cells import (
+    CellKind,
+    cell_kind,
+    find_type_problem,
+    parse_cells,
+)
 from flowsheet.cohort.sources.mimic3.files import RawFile, RawTable
 from flowsheet.cohort.sources.mimic3.table_reader import _parse_csv
 
@@ -33,11 +38,15 @@ CELLS: list[tuple[CellKind, bytes, object]] = [
     (CellKind.time, b"2145-09-08 14:00:00", NOON),
     (CellKind.time, b"2145-09-08T14:00:00", NOON),
     (CellKind.time, b"2145-09-08 14:00", NOON),
-    (CellKind.time, b"2145-09-08 14", NOON),
+    (CellKind.time, b"2145-09-08 14", "date"),  # 14:00 may be an hour too early
     (CellKind.time, b"2145-09-08 14:00:00.000", NOON),
     (CellKind.time, b"2145-09-08T14:00:00.0000000", NOON),
     (CellKind.time, b" 2145-09-08 14:00:00", NOON),
-    (CellKind.time, b"2145-09-08", datetime(2145, 9, 8)),
+    (CellKind.time, b"2145-09-08 00:00", datetime(2145, 9, 8)),
+    (CellKind.time, b"2145-09-08", "date"),  # 00:00 may be a day too early
+    (CellKind.time, b" 2145-09-08 ", "date"),
+    (CellKind.time, b'"2145-09-08"', "date"),
+    (CellKind.time, b"None", None),
     (CellKind.time, b"NaT", None),
     (CellKind.time, b"2145-09-08 14:00:00Z", "date"),
     (CellKind.time, b"2145-09-08 14:00:00+01:00", "date"),
@@ -61,6 +70,9 @@ CELLS: list[tuple[CellKind, bytes, object]] = [
     (CellKind.text, b"mg/dL", "mg/dL"),
     (CellKind.text, "µg/mL".encode(), "µg/mL"),
     (CellKind.text, b"\\N", None),
+    (CellKind.text, b"None", "None"),  # an oxygen device
+    (CellKind.number, b"None", None),
+    (CellKind.id, b"None", None),
     (CellKind.text, "µg/mL".encode("latin-1"), "encoding"),
 ]
 _COLUMNS = {
@@ -112,6 +124,16 @@ def test_every_cell_alone_and_all_cells_together_are_read_by_their_rules() -> No
     for cell in CELLS:
         _check_cells([cell])
     _check_cells(CELLS)
+
+
+@pytest.mark.parametrize("column", ["startdate", "enddate", "chartdate", "dob"])
+def test_dates_alone_are_read_in_columns_that_are_dates(column: str) -> None:
+    assert cell_kind("any", column) is CellKind.day
+    cells = pl.Series([b"2145-09-08", b"2145-09-08 14:00:00", b"2145-09-08 00:00:00"])
+    frame = pl.DataFrame({"x": cells, "position": [0, 1, 2]})
+    rows, defects = parse_cells(frame, {"x": CellKind.day})
+    assert rows["x"].to_list() == [datetime(2145, 9, 8), NOON, datetime(2145, 9, 8)]
+    assert defects.is_empty()
 
 
 def test_polars_raises_for_bytes_that_are_not_utf8_even_if_it_is_told_not_to() -> None:

@@ -216,13 +216,32 @@ def test_types_of_parquet_columns_are_checked_before_anything_is_read(
         assert "CHARTEVENTS.parquet" in str(refused.value)
 
 
-def test_a_table_with_dates_instead_of_times_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "message"), [(" 00:00:00", "CHARTTIME are at midnight"), ("", "chartevents: date")]
+)
+def test_a_table_with_dates_instead_of_times_is_refused(
+    tmp_path: Path, suffix: str, message: str
+) -> None:
     def cut_off(tables: RawTables) -> RawTables:
-        charted = tables["chartevents"].with_columns(pl.col("charttime").str.head(10))
+        day = pl.col("charttime").str.head(10)
+        charted = tables["chartevents"].with_columns(pl.format(f"{{}}{suffix}", day))
         return tables | {"chartevents": pl.concat([charted] * 10)}
 
-    with pytest.raises(CheckFailed, match="CHARTTIME are at midnight"):
+    with pytest.raises(CheckFailed, match=message):
         _ingest(_write(tmp_path, cut_off), tmp_path / "extract")
+
+
+def test_a_single_date_in_place_of_a_time_is_set_aside(tmp_path: Path) -> None:
+    def cut_off(tables: RawTables) -> RawTables:
+        is_first = pl.int_range(pl.len()) == 0
+        time = pl.when(is_first).then(pl.col("charttime").str.head(10)).otherwise("charttime")
+        return tables | {"labevents": tables["labevents"].with_columns(charttime=time)}
+
+    _ingest(_write(tmp_path, cut_off), tmp_path / "extract", max_share=0.5)
+    quarantined = pl.read_parquet(tmp_path / "extract" / "quarantine.parquet")
+    (row,) = quarantined.filter(rule="date").to_dicts()
+    assert (row["key"], row["column"]) == ("LABEVENTS.csv row 1 (line 2)", "charttime")
+    assert len(row["value"]) == len("2150-01-01")
 
 
 @pytest.mark.parametrize(

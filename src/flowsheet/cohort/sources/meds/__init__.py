@@ -34,7 +34,7 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field, model_validator
 
-from flowsheet.cohort.completeness import SEPSIS3_NEEDS, Needs
+from flowsheet.cohort.completeness import SEPSIS3_NEEDS, VITAL_NEEDS, Needs
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
@@ -127,8 +127,8 @@ class Meds(Source):
         self.drugs = self._mapping.names(*DRUGS)
 
     def needs(self) -> Needs:
-        """What Sepsis-3 needs, where it gives the episodes."""
-        return SEPSIS3_NEEDS if self.options.sepsis3 else Needs()
+        """What Sepsis-3 needs, where it gives the episodes; vital signs otherwise."""
+        return SEPSIS3_NEEDS if self.options.sepsis3 else VITAL_NEEDS
 
     def fingerprint(self) -> str:
         """sha256 of the shards, the labels and the mapping."""

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.completeness import SEPSIS3_NEEDS, Needs
+from flowsheet.cohort.completeness import HOURLY_NEEDS, SEPSIS3_NEEDS, Needs
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3.batches import ParsedTables, attach_totals
 from flowsheet.cohort.sources.mimic3.cells import CELL_HINTS
@@ -80,8 +80,9 @@ class Mimic3(Source):
         )
 
     def needs(self) -> Needs:
-        """The tables that decide the label, and what Sepsis-3 needs."""
-        return replace(SEPSIS3_NEEDS, tables=_NEEDED_TABLES)
+        """The tables that decide the label, what Sepsis-3 needs, and vital signs."""
+        variables = {**HOURLY_NEEDS.variables, **SEPSIS3_NEEDS.variables}
+        return replace(SEPSIS3_NEEDS, tables=_NEEDED_TABLES, variables=variables)
 
     def fingerprint(self) -> str:
         """sha256 over the content of the tables that are read."""

@@ -7,13 +7,15 @@ a cell does not depend on its neighbours.
 ================  ==============================================================================
 id                ``50813``, also with spaces, zeros or ``+`` before it, or as ``50813.0``
 number            a finite number
-time              ``2145-09-08 14:00:00``, also with ``T``, without seconds, minutes or time of day,
-                  or with a fraction of a second; never with a time zone
+time              ``2145-09-08 14:00:00``, also with ``T``, without seconds or with a fraction of
+                  one; never with a time zone, and never a date alone: 00:00 would be too early
+day               a time, or a date alone, in columns that are dates by definition
 flag              ``1`` or ``0``, also as ``1.0``, ``true`` or ``false``, ``t`` or ``f``
 text              UTF-8
 ================  ==============================================================================
 
-Empty are cells without characters, or with one of ``EMPTY_TEXTS``.
+Empty are cells without characters, or with one of ``EMPTY_TEXTS``; where the cells are not text,
+also ``None``. As text that is a finding: a patient without an oxygen device has O2 device "None".
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ import polars as pl
 
 from flowsheet.cohort.time_zones import to_local_time
 
-EMPTY_TEXTS = ("", "NULL", "null", "\\N", "NA", "<NA>", "NaN", "nan", "None", "NaT")
+EMPTY_TEXTS = ("", "NULL", "null", "\\N", "NA", "<NA>", "NaN", "nan", "NaT")
 """How databases, R and pandas write an empty cell."""
 
-TIME_HINT = "times are YYYY-MM-DD HH:MM:SS (or with T, or without seconds), without a time zone"
+TIME_HINT = (
+    "times are YYYY-MM-DD HH:MM:SS (or with T, or without seconds), with a time of day and without "
+    "a time zone"
+)
 CELL_HINTS = {
     "id": "ids are whole numbers, such as 50813 or 50813.0",
     "date": TIME_HINT,
@@ -92,8 +97,9 @@ _ID = r"^\+?0*(\d{1,18})(?:\.0*)?$"
 _HEXADECIMAL = r"^0[xX]([0-9a-fA-F]{1,15})$"  # Arrow reads it as a number
 _TIME = (
     r"^(\d{4}-\d{2}-\d{2})"
-    r"(?:[ T]([01]\d|2[0-3])(?::([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?)?)?$"
+    r"(?:[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?)?$"
 )
+_DATE_CHARACTERS = 10
 _TRUE_TEXTS = ("true", "t", "yes", "y")
 _FALSE_TEXTS = ("false", "f", "no", "n")
 _LARGEST_WHOLE_FLOAT = 2.0**53
@@ -174,7 +180,8 @@ def _parse(cells: pl.Series, kind: CellKind, time_zone: str | None) -> tuple[pl.
         cells = cells.fill_nan(None)
     if cells.dtype == pl.String:
         stripped = cells if kind is CellKind.text else cells.str.strip_chars()
-        is_empty = stripped.is_in(list(EMPTY_TEXTS))
+        empty_texts = EMPTY_TEXTS if kind is CellKind.text else (*EMPTY_TEXTS, "None")
+        is_empty = stripped.is_in(list(empty_texts))
         cells = pl.select(pl.when(~is_empty).then(cells)).to_series()
     values = pl.select(_values(cells, kind, time_zone).cast(CELL_TYPES[kind])).to_series()
     return values, cells.is_not_null() & values.is_null()
@@ -230,6 +237,10 @@ def _parse_flags(text: pl.Expr) -> pl.Expr:
 
 
 def _parse_times(text: pl.Expr) -> pl.Expr:
+    return pl.when(text.str.len_bytes() > _DATE_CHARACTERS).then(_parse_days(text))
+
+
+def _parse_days(text: pl.Expr) -> pl.Expr:
     parts = text.str.extract_groups(_TIME).struct
     day, fraction = parts.field("1"), parts.field("5").fill_null("")
     clock = [parts.field(str(group)).fill_null("00") for group in (2, 3, 4)]
@@ -242,7 +253,7 @@ _PARSERS: dict[CellKind, Callable[[pl.Expr], pl.Expr]] = {
     CellKind.number: _parse_number,
     CellKind.flag: _parse_flags,
     CellKind.time: _parse_times,
-    CellKind.day: _parse_times,
+    CellKind.day: _parse_days,
 }
 """From text without spaces around it to values."""
 

@@ -48,6 +48,10 @@ _PARQUET_ROWS = 1 << 17
 """Rows of Parquet that are read at once."""
 
 
+_TO_MINUTES = len("-01-01 08")
+"""Bytes from the first hyphen of a date to the colon before its minutes."""
+_CACHED_BYTES = 1 << 17
+"""Bytes that are searched at once; more of them do not fit the processor's cache."""
 _MIN_TIMES = 50
 """Of so many times or more, not all are at midnight."""
 _DAY = 86_400_000_000
@@ -206,6 +210,8 @@ def _parse_csv(
     """
     types = {name: _ARROW_TYPES[table.kinds[column]] for column, name in file.columns.items()}
     try:
+        if CellKind.time in table.kinds.values() and has_bare_dates(block):
+            raise pa.ArrowInvalid("Arrow would read a date alone as a time")
         batch, malformed = _read_csv(types, names, block)
         parsed = _take_usual_cells(table, _to_polars(batch, file), malformed, row_filter)
         if parsed:
@@ -217,6 +223,28 @@ def _parse_csv(
     parsed = _parse_cells(table, _to_polars(batch, file), positions, row_filter)
     n_parsed = batch.num_rows + len(malformed)
     return replace(parsed, malformed=tuple(malformed), n_parsed=n_parsed)
+
+
+def has_bare_dates(block: pa.Buffer) -> bool:
+    """Whether something like a date is not followed by hours and minutes, in any column.
+
+    >>> has_bare_dates(pa.py_buffer(b"1,2150-01-01 08:00:00\\n"))
+    False
+    >>> has_bare_dates(pa.py_buffer(b"1,2150-01-01\\n"))
+    True
+    """
+    text = np.frombuffer(block, np.uint8)
+    tail = np.append(text[-_TO_MINUTES:], np.zeros(_TO_MINUTES, np.uint8))
+    starts = range(0, len(text) - _TO_MINUTES, _CACHED_BYTES)
+    parts = (text[start : start + _CACHED_BYTES + _TO_MINUTES] for start in starts)
+    return any(map(_has_bare_date, parts)) or _has_bare_date(tail)
+
+
+def _has_bare_date(text: np.ndarray[Any, Any]) -> bool:
+    is_bare = text[:-_TO_MINUTES] == ord("-")
+    is_bare &= text[len("-01") : len("-01") - _TO_MINUTES] == ord("-")
+    is_bare &= text[_TO_MINUTES:] != ord(":")
+    return bool(is_bare.any())
 
 
 def _read_csv(

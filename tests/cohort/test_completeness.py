@@ -1,0 +1,135 @@
+"""Records without what their source needs are refused, or leave a warning that stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flowsheet.cohort.extract import Extract, Manifest
+from flowsheet.cohort.ingest import ingest, make_source
+from flowsheet.cohort.schema import TABLES
+from flowsheet.config import CohortConfig, QuarantineConfig
+from flowsheet.errors import CheckFailed
+from flowsheet.testing import yaib
+from flowsheet.testing.tables import make_tables
+
+HR = pl.col("variable") == "hr"
+
+
+def _ingest(source: str, folder: Path, target: Path, *, allow_empty: bool) -> Manifest:
+    config = CohortConfig(
+        name="test",
+        source=source,
+        path=str(folder),
+        quarantine=QuarantineConfig(max_share=0.5),
+        allow_empty=allow_empty,
+    )
+    return ingest(make_source(config), config, target, lambda line: None).manifest
+
+
+def _own_tables() -> dict[str, pl.DataFrame]:
+    stays = (1, 2, 3)
+    variables = ("hr", "lact")
+    tables = make_tables(
+        stays=[
+            {"stay_id": i, "subject_id": i, "discharged_at": 30, "age": 50.0, "sex": "M"}
+            for i in stays
+        ],
+        events=[
+            {"stay_id": i, "time": 2, "variable": name, "value": 2.0 if name == "lact" else 80.0}
+            for i in stays
+            for name in variables
+        ],
+        treatments=[
+            {"stay_id": 1, "drug": "insulin", "start": 3, "end": 5, "dose": 4.0, "unit": "U"}
+        ],
+        episodes=[{"stay_id": 2, "onset": 5, "end": 9, "known_at": 11}],
+    )
+    return {table: getattr(tables, table) for table in TABLES}
+
+
+@pytest.fixture
+def own_tables() -> dict[str, pl.DataFrame]:
+    return _own_tables()
+
+
+def _write(folder: Path, tables: dict[str, pl.DataFrame]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for table, frame in tables.items():
+        frame.write_parquet(folder / f"{table}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("table", ["treatments", "episodes"])
+def test_an_own_table_that_is_there_has_a_row(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path, table: str
+) -> None:
+    folder = _write(tmp_path / "own", own_tables | {table: own_tables[table].clear()})
+    with pytest.raises(CheckFailed, match=f"no row of {table.upper()}"):
+        _ingest("extract", folder, tmp_path / "extract", allow_empty=False)
+    manifest = _ingest("extract", folder, tmp_path / "extract", allow_empty=True)
+    assert any(table.upper() in warning for warning in manifest.warnings)
+    (folder / f"{table}.parquet").unlink()  # it is optional
+    _ingest("extract", folder, tmp_path / "extract", allow_empty=False)
+
+
+@pytest.mark.parametrize("table", ["stays", "events"])
+def test_a_required_own_table_without_rows_is_always_refused(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path, table: str
+) -> None:
+    folder = _write(tmp_path / "own", own_tables | {table: own_tables[table].clear()})
+    with pytest.raises(CheckFailed, match=f"no row of {table.upper()}"):
+        _ingest("extract", folder, tmp_path / "extract", allow_empty=True)
+
+
+def test_own_tables_without_a_vital_sign_are_refused(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    own_tables["events"] = own_tables["events"].filter(~HR)
+    folder = _write(tmp_path / "own", own_tables)
+    with pytest.raises(CheckFailed, match="no stay has a value of hr or map"):
+        _ingest("extract", folder, tmp_path / "extract", allow_empty=False)
+
+
+def test_tables_that_their_own_manifest_calls_empty_are_no_gap(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    del own_tables["treatments"]
+    _ingest("extract", _write(tmp_path / "own", own_tables), tmp_path / "first", allow_empty=False)
+    first = Extract.open(tmp_path / "first")
+    assert first.tables().treatments.is_empty()
+    again = _ingest("extract", first.path, tmp_path / "second", allow_empty=False)
+    assert (again.fingerprint, again.warnings) == (first.fingerprint, ())
+    events = first.tables().events
+    events.filter(~HR).write_parquet(first.path / "events.parquet")  # the manifest declares hr
+    with pytest.raises(CheckFailed, match="no stay has a value of hr"):
+        _ingest("extract", first.path, tmp_path / "third", allow_empty=False)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("hr", "no stay has a value of hr"), ("temp", "no stay has a value of map or sbp")],
+)
+@pytest.mark.parametrize("empty", [pl.lit(None, pl.Float64), pl.lit(None), pl.lit(float("nan"))])
+def test_hourly_records_without_a_vital_sign_are_refused(
+    tmp_path: Path, column: str, message: str, empty: pl.Expr
+) -> None:
+    frames = yaib.make_frames()
+    frames["dyn"] = frames["dyn"].with_columns(empty.alias(column))
+    folder = yaib.write_frames(tmp_path / "raw", frames)
+    with pytest.raises(CheckFailed, match=message):
+        _ingest("yaib", folder, tmp_path / "extract", allow_empty=False)
+
+
+def test_a_column_without_any_value_leaves_a_warning(tmp_path: Path) -> None:
+    frames = yaib.make_frames()
+    frames["dyn"] = frames["dyn"].with_columns(urine=pl.lit(None))
+    frames["outc"] = frames["outc"].with_columns(label=False)
+    folder = yaib.write_frames(tmp_path / "raw", frames)
+    manifest = _ingest("yaib", folder, tmp_path / "extract", allow_empty=False)
+    assert manifest.warnings == (
+        "no stay has a value of urine",
+        "no stay has an episode: there is nothing to predict",
+    )
