@@ -63,8 +63,8 @@ def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and
     """
     grid = HourlyGrid.from_stays(stays)
     organs = sofa2 if options.score == "sofa2" else sofa
-    scores, known = organs.hourly_scores(grid, events, treatments, options)
-    change = sofa.change_since_baseline(grid, scores, known, options)
+    scores = organs.grade_organs(grid, events, treatments, options)
+    change = sofa.change_since_baseline(grid, scores, options)
     if options.definition == ADULT_SEPSIS_EVENT:
         infections = adult_sepsis_event.find_infections(stays, antibiotics, cultures, options)
         episodes = adult_sepsis_event.find_events(stays, infections, events, treatments, options)
@@ -91,6 +91,6 @@ def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and
     return Sepsis3Labels(
         episodes=episodes,
         suspicions=suspicions,
-        sofa=sofa.score_table(grid, scores, known, change),
+        sofa=sofa.score_table(grid, scores, change),
         counts=record_counts | counts,
     )

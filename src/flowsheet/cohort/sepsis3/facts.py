@@ -24,11 +24,12 @@ FACTS: dict[str, pl.DataType] = {
     "score": pl.Int8(),
 }
 
+Score = tuple[Ints, Bools]
+"""The score of each hour, 0 if it is unknown, and whether it is known; shape (N,) each."""
 
-def worst_of_day(
-    grid: HourlyGrid, facts: pl.DataFrame, options: Sepsis3Options
-) -> tuple[Ints, Bools]:
-    """The worst score of each hour's last 24 hours, and whether there is any; shape (N,) each."""
+
+def worst_of_day(grid: HourlyGrid, facts: pl.DataFrame, options: Sepsis3Options) -> Score:
+    """The worst score of each hour's last 24 hours."""
     stay = grid.stay_positions(facts)
     time, until, known_at = (microseconds(facts[name]) for name in ("time", "until", "known_at"))
     start = np.maximum(time, known_at - from_hours(options.charting_delay_hours))
@@ -41,6 +42,38 @@ def worst_of_day(
 
     worst = np.sum([hours_with(lowest) for lowest in range(1, 5)], axis=0, dtype=np.int64)
     return np.asarray(worst), hours_with(0)
+
+
+def grade_variable(
+    grid: HourlyGrid,
+    events: pl.DataFrame,
+    variable: str,
+    score: pl.Expr,
+    options: Sepsis3Options,
+) -> Score:
+    """The worst score of a variable's values in the last 24 hours.
+
+    Args:
+        grid: The stays.
+        events: The contract's table.
+        variable: The variable.
+        score: Of each value.
+        options: The definition's parameters.
+    """
+    return worst_of_day(grid, as_facts(variable, events.filter(variable=variable), score), options)
+
+
+def worse_of(*scores: Score) -> Score:
+    """The highest of the scores at each hour; it is known if any of them is."""
+    highest = np.max([score for score, _ in scores], axis=0)
+    is_known = np.any([known for _, known in scores], axis=0)
+    return np.asarray(highest), np.asarray(is_known)
+
+
+def first_known_of(preferred: Score, other: Score) -> Score:
+    """The preferred score where it is known, otherwise the other one."""
+    score = np.where(preferred[1], preferred[0], other[0])
+    return score, preferred[1] | other[1]
 
 
 def as_facts(

@@ -15,10 +15,14 @@ import polars as pl
 
 from flowsheet.cohort.sepsis3.coma import collect_coma_scores
 from flowsheet.cohort.sepsis3.facts import (
+    Score,
     as_facts,
     count_below,
     count_exceeded,
     count_reached,
+    first_known_of,
+    grade_variable,
+    worse_of,
     worst_of_day,
 )
 from flowsheet.cohort.sepsis3.frames import COMPONENTS, SOFA
@@ -36,9 +40,9 @@ MEASURED = (
 VASOPRESSORS = ("norepinephrine", "epinephrine", "dopamine", "dobutamine")
 
 
-def hourly_scores(
+def grade_organs(
     grid: HourlyGrid, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
-) -> tuple[dict[str, Ints], dict[str, Bools]]:
+) -> dict[str, Score]:
     """The score of each component at every hour.
 
     Args:
@@ -46,44 +50,34 @@ def hourly_scores(
         events: The contract's table.
         treatments: The contract's table.
         options: The definition's parameters.
-
-    Returns:
-        The scores per component, shape (N,) each, 0 if unknown; and whether they are known.
     """
     events = events.filter(pl.col("variable").is_in(MEASURED))
-    gases = grade_blood_gases(grid, events, options)
+    value = pl.col("value")
+
+    def grade(variable: str, score: pl.Expr) -> Score:
+        return grade_variable(grid, events, variable, score, options)
+
     coma = collect_coma_scores(grid, events, options)
-    facts = pl.concat(
-        [
-            _grade_measurements(events),
-            _grade_rrt(events, options),
-            as_facts("cns", coma, count_below(pl.col("value"), (15, 13, 10, 6))),
-            as_facts("respiration", gases, pl.col("score")),
-        ]
-    )
-    scores: dict[str, Ints] = {}
-    known: dict[str, Bools] = {}
-    for component in COMPONENTS:
-        of_component = facts.filter(component=component)
-        scores[component], known[component] = worst_of_day(grid, of_component, options)
-    urine_score, urine_known = grade_urine(grid, events, options)
-    scores["renal"] = np.maximum(scores["renal"], urine_score)
-    known["renal"] |= urine_known
-    drug_score, drug_known = _worst_vasopressor(grid, treatments, options)
-    scores["cardiovascular"] = np.maximum(scores["cardiovascular"], drug_score)
-    known["cardiovascular"] |= drug_known
-    if options.spo2_fio2:
-        by_saturation = as_facts(
-            "respiration", grade_saturations(grid, events, options), pl.col("score")
-        )
-        score, is_known = worst_of_day(grid, by_saturation, options)
-        scores["respiration"] = np.where(known["respiration"], scores["respiration"], score)
-        known["respiration"] |= is_known
-    return scores, known
+    brain = as_facts("cns", coma, count_below(value, (15, 13, 10, 6)))
+    runs = (value >= 0.5) & options.rrt_points
+    return {
+        "respiration": _grade_respiration(grid, events, options),
+        "coagulation": grade("plt", count_below(value, (150, 100, 50, 20))),
+        "liver": grade("bili", count_reached(value, (1.2, 2, 6, 12))),
+        "cardiovascular": worse_of(
+            grade("map", count_below(value, (70,))), _worst_vasopressor(grid, treatments, options)
+        ),
+        "cns": worst_of_day(grid, brain, options),
+        "renal": worse_of(
+            grade("crea", count_reached(value, (1.2, 2, 3.5, 5))),
+            grade_variable(grid, events.filter(runs), "rrt", pl.lit(4), options),
+            grade_urine(grid, events, options),
+        ),
+    }
 
 
 def change_since_baseline(
-    grid: HourlyGrid, scores: dict[str, Ints], known: dict[str, Bools], options: Sepsis3Options
+    grid: HourlyGrid, scores: dict[str, Score], options: Sepsis3Options
 ) -> Ints:
     """The change of the total score since the stay's baseline.
 
@@ -93,23 +87,22 @@ def change_since_baseline(
 
     Args:
         grid: The stays.
-        scores: Per component, shape (N,).
-        known: Whether each score is known, shape (N,).
+        scores: Per component.
         options: The definition's parameters.
 
     Returns:
         Shape (N,).
     """
     change = np.zeros(grid.rows, np.int64)
-    for component in COMPONENTS:
-        score, has_score = scores[component], known[component]
+    for measured in scores.values():
+        score, is_known = measured
         if options.missing_score == "carry":
-            score, has_score = forward_fill(score, has_score, grid.offsets)
+            score, is_known = forward_fill(*measured, grid.offsets)
         baseline = np.zeros(len(grid.stay_id), np.int64)
         if options.baseline == "observed":
-            stay, first_row = _first_known_rows(grid, known[component])
+            stay, first_row = _first_known_rows(grid, measured[1])
             baseline[stay] = score[first_row]
-        change += np.where(has_score, score - grid.per_row(baseline), 0)
+        change += np.where(is_known, score - grid.per_row(baseline), 0)
     return change
 
 
@@ -120,61 +113,50 @@ def _first_known_rows(grid: HourlyGrid, known: Bools) -> tuple[Ints, Ints]:
     return stay, rows[first]
 
 
-def total_score(scores: dict[str, Ints]) -> Ints:
+def total_score(scores: dict[str, Score]) -> Ints:
     """The sum of the components, unknown ones counting 0, shape (N,)."""
-    return np.asarray(np.sum(list(scores.values()), axis=0, dtype=np.int64))
+    return np.asarray(np.sum([score for score, _ in scores.values()], axis=0, dtype=np.int64))
 
 
-def score_table(
-    grid: HourlyGrid, scores: dict[str, Ints], known: dict[str, Bools], change: Ints
-) -> pl.DataFrame:
+def score_table(grid: HourlyGrid, scores: dict[str, Score], change: Ints) -> pl.DataFrame:
     """The scores as a table with the columns ``SOFA``.
 
     Args:
         grid: The stays.
-        scores: Per component, shape (N,).
-        known: Whether each score is known, shape (N,).
+        scores: Per component.
         change: The change since the baseline, shape (N,).
     """
     columns: dict[str, object] = {
         "stay_id": grid.per_row(grid.stay_id),
         "hour": grid.hour,
         "time": grid.time,
-        **scores,
+        **{component: scores[component][0] for component in COMPONENTS},
         "total": total_score(scores),
-        "known": sum(known[component].astype(np.int8) for component in COMPONENTS),
+        "known": sum(is_known.astype(np.int8) for _, is_known in scores.values()),
         "change": change,
     }
     score_or_null = [
-        pl.when(pl.Series(known[component])).then(component).alias(component)
+        pl.when(pl.Series(scores[component][1])).then(component).alias(component)
         for component in COMPONENTS
     ]
     return pl.DataFrame(columns).with_columns(score_or_null).cast(pl.Schema(SOFA))
 
 
-def _grade_measurements(events: pl.DataFrame) -> pl.DataFrame:
-    value = pl.col("value")
-    grades = [
-        ("coagulation", "plt", count_below(value, (150, 100, 50, 20))),
-        ("liver", "bili", count_reached(value, (1.2, 2, 6, 12))),
-        ("cardiovascular", "map", count_below(value, (70,))),
-        ("renal", "crea", count_reached(value, (1.2, 2, 3.5, 5))),
-    ]
-    return pl.concat(
-        as_facts(component, events.filter(variable=variable), score)
-        for component, variable, score in grades
-    )
-
-
-def _grade_rrt(events: pl.DataFrame, options: Sepsis3Options) -> pl.DataFrame:
-    is_running = (pl.col("variable") == "rrt") & (pl.col("value") >= 0.5)
-    return as_facts("renal", events.filter(is_running & options.rrt_points), pl.lit(4))
+def _grade_respiration(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> Score:
+    """By PaO2/FiO2; with ``spo2_fio2`` by SpO2/FiO2 without a blood gas in the last 24 hours."""
+    score = pl.col("score")
+    gases = as_facts("respiration", grade_blood_gases(grid, events, options), score)
+    by_gas = worst_of_day(grid, gases, options)
+    if not options.spo2_fio2:
+        return by_gas
+    saturations = as_facts("respiration", grade_saturations(grid, events, options), score)
+    return first_known_of(by_gas, worst_of_day(grid, saturations, options))
 
 
 def _worst_vasopressor(
     grid: HourlyGrid, treatments: pl.DataFrame, options: Sepsis3Options
-) -> tuple[Ints, Bools]:
-    """The worst score of the drugs that ran long enough, and whether there is any; shape (N,)."""
+) -> Score:
+    """The worst score of the drugs that ran long enough."""
     worst = np.zeros(grid.rows, np.int64)
     is_known = np.zeros(grid.rows, bool)
     for drug in VASOPRESSORS:

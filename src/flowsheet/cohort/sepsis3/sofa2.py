@@ -13,8 +13,16 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sepsis3.coma import collect_coma_scores
-from flowsheet.cohort.sepsis3.facts import as_facts, count_below, count_exceeded, worst_of_day
-from flowsheet.cohort.sepsis3.frames import COMPONENTS
+from flowsheet.cohort.sepsis3.facts import (
+    Score,
+    as_facts,
+    count_below,
+    count_exceeded,
+    first_known_of,
+    grade_variable,
+    worse_of,
+    worst_of_day,
+)
 from flowsheet.cohort.sepsis3.gases import OxygenBounds, grade_blood_gases, grade_saturations
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.latest import latest_before, select_variable
@@ -22,71 +30,37 @@ from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.sepsis3.urine import collect_urine, in_last_day
 from flowsheet.cohort.sepsis3.vasoactives import grade_vasoactives
 from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
-from flowsheet.typing import Bools, Floats, Ints
+from flowsheet.typing import Bools, Floats
 
 PF_BOUNDS = OxygenBounds(always=(300, 225), ventilated=(150, 75), is_inclusive=True)
 SF_BOUNDS = OxygenBounds(always=(300, 250), ventilated=(200, 120), is_inclusive=True)
 DELIRIUM_DRUGS = ("haloperidol", "dexmedetomidine")
 """At least one point for the brain."""
 
-Score = tuple[Ints, Bools]
-"""The score of each hour, and whether it is known; shape (N,) each."""
 
-
-def hourly_scores(
+def grade_organs(
     grid: HourlyGrid, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
-) -> tuple[dict[str, Ints], dict[str, Bools]]:
-    """The score of each component at every hour.
-
-    Args:
-        grid: The stays.
-        events: The contract's table.
-        treatments: The contract's table.
-        options: The definition's parameters.
-
-    Returns:
-        The scores per component, shape (N,) each, 0 if unknown; and whether they are known.
-    """
+) -> dict[str, Score]:
+    """The score of each component at every hour; arguments as of ``sofa.grade_organs``."""
     value = pl.col("value")
-    pressure = _grade(grid, events, "map", count_below(value, (70,)), options)
-    components = {
+
+    def grade(variable: str, score: pl.Expr) -> Score:
+        return grade_variable(grid, events, variable, score, options)
+
+    return {
         "respiration": _grade_respiration(grid, events, options),
-        "coagulation": _grade(grid, events, "plt", _count_at_most(150, 100, 80, 50), options),
-        "liver": _grade(grid, events, "bili", count_exceeded(value, (1.2, 3, 6, 12)), options),
-        "cardiovascular": _worse(pressure, grade_vasoactives(grid, treatments, options)),
+        "coagulation": grade("plt", _count_at_most(150, 100, 80, 50)),
+        "liver": grade("bili", count_exceeded(value, (1.2, 3, 6, 12))),
+        "cardiovascular": worse_of(
+            grade("map", count_below(value, (70,))), grade_vasoactives(grid, treatments, options)
+        ),
         "cns": _grade_brain(grid, events, treatments, options),
         "renal": _grade_kidney(grid, events, options),
     }
-    scores = {name: components[name][0] for name in COMPONENTS}
-    known = {name: components[name][1] for name in COMPONENTS}
-    return scores, known
 
 
 def _count_at_most(*bounds: float) -> pl.Expr:
     return pl.sum_horizontal((pl.col("value") <= bound).cast(pl.Int8) for bound in bounds)
-
-
-def _grade(
-    grid: HourlyGrid,
-    events: pl.DataFrame,
-    variable: str,
-    score: pl.Expr,
-    options: Sepsis3Options,
-) -> Score:
-    """The worst score of a variable's values in the last 24 hours.
-
-    Args:
-        grid: The stays.
-        events: The contract's table.
-        variable: The variable.
-        score: Of each value.
-        options: The definition's parameters.
-    """
-    return worst_of_day(grid, as_facts(variable, events.filter(variable=variable), score), options)
-
-
-def _worse(first: Score, second: Score) -> Score:
-    return np.maximum(first[0], second[0]), first[1] | second[1]
 
 
 def _grade_respiration(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> Score:
@@ -94,11 +68,9 @@ def _grade_respiration(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3O
     gases = grade_blood_gases(grid, events, options, PF_BOUNDS)
     saturations = grade_saturations(grid, events, options, SF_BOUNDS)
     score = pl.col("score")
-    by_gas, has_gas = worst_of_day(grid, as_facts("respiration", gases, score), options)
-    by_saturation, has_saturation = worst_of_day(
-        grid, as_facts("respiration", saturations, score), options
-    )
-    return np.where(has_gas, by_gas, by_saturation), has_gas | has_saturation
+    by_gas = worst_of_day(grid, as_facts("respiration", gases, score), options)
+    by_saturation = worst_of_day(grid, as_facts("respiration", saturations, score), options)
+    return first_known_of(by_gas, by_saturation)
 
 
 def _grade_brain(
@@ -132,7 +104,7 @@ def _grade_brain(
     brain = np.where(kept, before, score), is_known | is_sedated
     delirium = treatments.filter(pl.col("drug").is_in(DELIRIUM_DRUGS))
     delirium = delirium.with_columns(time="start")
-    return _worse(
+    return worse_of(
         brain, worst_of_day(grid, as_facts("cns", delirium, pl.lit(1), until="end"), options)
     )
 
@@ -176,12 +148,12 @@ def _covered_hours(grid: HourlyGrid, infusions: pl.DataFrame, options: Sepsis3Op
 def _grade_kidney(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> Score:
     """By creatinine, urine, and renal replacement therapy or its criteria."""
     value = pl.col("value")
-    creatinine = _grade(grid, events, "crea", count_exceeded(value, (1.2, 2, 3.5)), options)
+    creatinine = grade_variable(grid, events, "crea", count_exceeded(value, (1.2, 2, 3.5)), options)
     urine, is_oliguric = _grade_urine(grid, events, options)
-    renal = _worse(creatinine, urine)
+    renal = worse_of(creatinine, urine)
 
     def had(variable: str, condition: pl.Expr) -> Bools:
-        return _grade(grid, events.filter(condition), variable, pl.lit(0), options)[1]
+        return grade_variable(grid, events.filter(condition), variable, pl.lit(0), options)[1]
 
     is_acidotic = had("ph", value <= 7.2) & had("bicar", value <= 12)
     needs_therapy = (had("crea", value > 1.2) | is_oliguric) & (had("k", value >= 6) | is_acidotic)
