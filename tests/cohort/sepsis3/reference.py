@@ -80,6 +80,11 @@ def grade_coma(event, events, options):
     if event["variable"] != "gcs":
         carry = options.gcs_carry_hours
         parts = [find_latest(event, part, carry, events, options) for part in PARTS]
+        if options.gcs_missing_parts == "normal":
+            parts = [
+                normal if part is None else part
+                for part, normal in zip(parts, (4, 6, 5), strict=True)
+            ]
         has_total = find_latest(event, "gcs", 0, events, options) is not None
         if has_total or None in parts:
             return []

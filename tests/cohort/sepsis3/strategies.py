@@ -114,6 +114,7 @@ options = st.builds(
     spo2_fio2=st.booleans(),
     vasopressor_min_hours=st.sampled_from([0.0, 1.0, 3.0]),
     gcs_carry_hours=st.sampled_from([0.0, 0.25, 6.0]),
+    gcs_missing_parts=st.sampled_from(["unknown", "normal"]),
     rrt_points=st.booleans(),
     end_confirms=st.booleans(),
     confirm_after_hours=st.sampled_from([0.0, 12.0]),

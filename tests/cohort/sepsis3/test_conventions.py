@@ -59,6 +59,12 @@ def test_parts_of_the_coma_score_combine_if_they_are_charted_close_together():
     assert component_scores(record, "cns", Sepsis3Options(gcs_carry_hours=6))[5] == 1
 
 
+def test_a_part_of_the_coma_score_that_is_not_charted_can_be_normal():
+    record = Record(9).chart("mgcs", 5, 4)
+    assert component_scores(record, "cns")[5] is None
+    assert component_scores(record, "cns", Sepsis3Options(gcs_missing_parts="normal"))[5] == 1
+
+
 @pytest.mark.parametrize(("arrival", "expected"), [(None, 2 + 1 / 3), (10, 10), (-5, 2 + 1 / 3)])
 def test_an_order_by_date_does_not_precede_the_arrival(arrival, expected):
     record = healthy_record().order("vancomycin", 10, days=1).take_culture(40)

@@ -1,4 +1,8 @@
-"""Published sets of options of the Sepsis-3 label; docs/sepsis3.md names what they leave out."""
+"""Published sets of options of the Sepsis-3 label; docs/sepsis3.md names what they leave out.
+
+Each was compared with its authors' code: MIT-LCP/mimic-code (SQL), eth-mds/ricu (R), and for
+``seymour`` the article, with alistairewj/sepsis3-mimic (SQL) for MIMIC-III.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,11 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
         "criterion": "level",
         "vasopressor_min_hours": 0.0,
         "gcs_carry_hours": 6.0,
+        "gcs_missing_parts": "normal",
         "rrt_points": False,
     },
-    # eth-mds/ricu: susp_inf(), sofa_score() and sep3() with their defaults; Bennett et al.,
-    # GigaScience 12:giad041 (2023), doi:10.1093/gigascience/giad041.
+    # eth-mds/ricu: susp_inf(), sep3(), pafi(), vent_ind(), gcs(), vaso60(), urine24() with their
+    # defaults; Bennett et al., GigaScience 12:giad041 (2023), doi:10.1093/gigascience/giad041.
     "ricu": {
         "groups": ("antibiotic", "antiviral", "antifungal", "other anti-infective"),
         "confirm_after_hours": 0.0,
@@ -30,7 +35,9 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
         "missing_score": "zero",
         "fio2_default": 21.0,
         "fio2_hours": 2.0,
+        "ventilation_hours": 6.0,
         "gcs_carry_hours": 6.0,
+        "gcs_missing_parts": "normal",
         "urine_covered_hours": (12.0, 30.0),
         "rrt_points": False,
     },
@@ -46,3 +53,7 @@ CONVENTIONS: dict[str, dict[str, Any]] = {
     },
 }
 """The options in which each convention differs from the defaults (``flowsheet``)."""
+
+INTUBATED_VERBAL: dict[str, str] = {"mimic_code": "normal", "ricu": "normal"}
+"""The verbal response of intubated patients (an option of the source) that conventions need:
+mimic-code's gcs and ricu's gcs(sed_impute = "max") give these patients 15 points."""

@@ -113,6 +113,8 @@ class Sepsis3Options(FrozenModel):
     after it."""
     gcs_carry_hours: Hours = 0.25
     """The three parts of the coma score are added if they are charted within this time."""
+    gcs_missing_parts: Literal["unknown", "normal"] = "unknown"
+    """Where a part is not charted within that time, the sum is unknown, or the part is normal."""
     urine_covered_hours: tuple[Hours, Hours] = (22.0, 30.0)
     """Urine is scored if the readings of a day cover a time of this length; if they cover more,
     only an amount that is low even for a single day is scored."""

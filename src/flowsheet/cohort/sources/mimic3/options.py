@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.sepsis3 import Sepsis3Options
+from flowsheet.cohort.sepsis3.conventions import INTUBATED_VERBAL
 from flowsheet.cohort.time_zones import check_time_zone
 from flowsheet.config import FrozenModel
 
@@ -50,7 +51,8 @@ class Mimic3Options(FrozenModel):
     intubated_verbal: Literal["missing", "as_charted", "normal"] = "missing"
     """The verbal response of an intubated patient, which is charted as 1. ``missing``: the verbal
     response and the total are missing; ``as_charted``: it is 1; ``normal``: the total is 15, as in
-    mimic-code, and the verbal response is missing."""
+    mimic-code, and the verbal response is missing. null: ``normal`` with the conventions
+    ``mimic_code`` and ``ricu`` of Sepsis-3, else ``missing``."""
 
     carevue_rate_hours: Annotated[float, Field(gt=0, le=48)] = 4.0
     """A rate charted in CareVue lasts until the next one is charted, at most this long."""
@@ -66,6 +68,17 @@ class Mimic3Options(FrozenModel):
 
     sepsis3: Sepsis3Options = Sepsis3Options()
     """How sepsis is defined; docs/sepsis3.md."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_convention(cls, data: Any) -> Any:
+        """``intubated_verbal`` as the convention of Sepsis-3 needs it, unless it is given."""
+        if not isinstance(data, dict) or data.get("intubated_verbal") is not None:
+            return data
+        sepsis3 = data.get("sepsis3")
+        given = sepsis3 if isinstance(sepsis3, dict) else vars(sepsis3 or Sepsis3Options())
+        rule = INTUBATED_VERBAL.get(str(given.get("convention")), "missing")
+        return {**data, "intubated_verbal": rule}
 
     @field_validator("time_zone")
     @classmethod
