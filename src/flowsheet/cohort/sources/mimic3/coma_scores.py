@@ -14,6 +14,9 @@ from flowsheet.cohort.sources.mimic3.options import Mimic3Options
 PARTS = ("egcs", "mgcs", "vgcs")
 _TOGETHER = timedelta(minutes=5)
 """Parts that are charted within this time belong to one examination."""
+_TUBE_REMAINS = timedelta(hours=6)
+"""With ``intubated_verbal: normal`` a patient stays intubated this long after it was charted, until
+another verbal response is; as in mimic-code."""
 
 
 def complete_coma_scores(
@@ -30,11 +33,12 @@ def complete_coma_scores(
     is_total = pl.col("name") == "gcs"
     is_intubated_verbal = (pl.col("name") == "vgcs") & (pl.col("value") == INTUBATED)
     parts = rows.filter(~is_total)
-    sums = _sum_parts(parts)
+    is_normal = options.intubated_verbal == "normal"
+    sums = _sum_parts(parts, _TUBE_REMAINS if is_normal else _TOGETHER)
     if options.intubated_verbal == "as_charted":
         sums = sums.with_columns(value=pl.col("value") + pl.col("intubated"))
         sums = sums.filter(pl.col("n_parts") == len(PARTS))
-    elif options.intubated_verbal == "normal":
+    elif is_normal:
         sums = sums.with_columns(value=pl.when("intubated").then(15.0).otherwise("value"))
     charted_totals = rows.filter(is_total).join(
         sums, on=["stay", "time"], how="anti", maintain_order="left"
@@ -52,11 +56,12 @@ def complete_coma_scores(
     return pl.concat([parts, charted_totals, totals])
 
 
-def _sum_parts(parts: pl.DataFrame) -> pl.DataFrame:
+def _sum_parts(parts: pl.DataFrame, tube_remains: timedelta) -> pl.DataFrame:
     """Sums of the parts, at each time at which one is charted, where all three are known.
 
     A part that is not charted at that very time is the last one of the five minutes before it. A
-    patient who is known to be intubated need not have all three.
+    patient who is known to be intubated, by the last verbal response within ``tube_remains``, need
+    not have all three.
 
     Returns:
         (stay, time, known_at, n_parts, value, intubated).
@@ -70,13 +75,18 @@ def _sum_parts(parts: pl.DataFrame) -> pl.DataFrame:
         sums = sums.join_asof(
             part, on="time", by="stay", tolerance=_TOGETHER, check_sortedness=False
         )
-    known_at = pl.max_horizontal(f"{name}_known" for name in PARTS)
+    verbal = parts.filter(name="vgcs").sort("known_at", "value").unique(key, keep="first")
+    verbal = verbal.select(*key, _verbal="value", _verbal_known="known_at").sort("time", "stay")
+    sums = sums.join_asof(
+        verbal, on="time", by="stay", tolerance=tube_remains, check_sortedness=False
+    )
+    known_at = pl.max_horizontal(*(f"{name}_known" for name in PARTS), "_verbal_known")
     sums = sums.select(
         *key,
         known_at=known_at,
         n_parts=pl.sum_horizontal(pl.col(name).is_not_null() for name in PARTS),
         value=pl.sum_horizontal(PARTS),
-        intubated=(pl.col("vgcs") == INTUBATED).fill_null(value=False),
+        intubated=(pl.col("_verbal") == INTUBATED).fill_null(value=False),
     )
     is_complete = (pl.col("n_parts") == len(PARTS)) | pl.col("intubated")
     return sums.filter(is_complete).sort(key)
