@@ -41,7 +41,14 @@ DELIRIUM_DRUGS = ("haloperidol", "dexmedetomidine")
 def grade_organs(
     grid: HourlyGrid, events: pl.DataFrame, treatments: pl.DataFrame, options: Sepsis3Options
 ) -> dict[str, Score]:
-    """The score of each component at every hour; arguments as of ``sofa.grade_organs``."""
+    """The score of each component at every hour.
+
+    Args:
+        grid: The stays.
+        events: The contract's table.
+        treatments: The contract's table.
+        options: The definition's parameters.
+    """
     value = pl.col("value")
 
     def grade(variable: str, score: pl.Expr) -> Score:
