@@ -10,7 +10,10 @@ An experiment file names one choice of each group and overrides some of their va
 On the command line ``tuning=standard`` makes another choice and ``tuning.trials=3`` sets a value,
 which is read by the type of its key (``config.overrides``). They are applied in the order in which
 they are typed, after all that the experiment file says: what is typed last wins.
-Files in ``conf/local/`` (not under version control) take precedence.
+
+A choice is looked for in the folders of ``FLOWSHEET_CONF`` (``--conf`` adds one), then in the
+``conf/`` of the project, then among the shipped ones: the first file of its name counts. In each
+folder the files in ``local/`` (not under version control) take precedence.
 """
 
 from __future__ import annotations
@@ -32,33 +35,63 @@ from flowsheet.config.overrides import (
 )
 from flowsheet.errors import UsageError, did_you_mean, first_line
 from flowsheet.plugins import Registry
+from flowsheet.project import current_project
 
+CONF = "FLOWSHEET_CONF"
+"""Environment variable: folders of own choices, separated like those of ``PATH``."""
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
 _EXPERIMENT_KEYS = {"name", "description", "seed", "registry", "memory"}
 """Keys of an experiment file that are values and not choices."""
+_SUFFIXES = (".yaml", ".yml")
 _PACKAGE = Path(__file__).resolve().parent
 
 
 def resource_dir(kind: str) -> Path:
     """The folder ``conf`` or ``flows`` of the checkout, or of the installed package.
 
-    For ``conf`` the environment variable ``FLOWSHEET_CONF`` takes precedence.
-
     Raises:
         UsageError: there is no such folder.
     """
-    configured = os.environ.get("FLOWSHEET_CONF") if kind == "conf" else None
     candidates = [_PACKAGE.parents[1] / kind, _PACKAGE / "_share" / kind]
-    if configured:
-        candidates = [Path(configured)]
     for folder in candidates:
         if folder.is_dir():
             return folder
     raise UsageError(
         f"the folder {kind}/ does not exist",
         where=", ".join(map(str, candidates)),
-        todo="set FLOWSHEET_CONF to a folder with the layout of the project's conf/",
+        todo="install flowsheet again",
     )
+
+
+def conf_folders() -> list[Path]:
+    """The folders of choices, the one with precedence first.
+
+    Raises:
+        UsageError: ``FLOWSHEET_CONF`` names a folder that does not exist.
+    """
+    configured = [Path(name) for name in os.environ.get(CONF, "").split(os.pathsep) if name]
+    for folder in configured:
+        if not folder.is_dir():
+            raise UsageError(
+                "the folder of choices does not exist",
+                where=str(folder),
+                todo=f"correct --conf or {CONF}: folders with the layout of conf/",
+            )
+    project = current_project()
+    own = [project.conf_folder] if project else []
+    folders = [*configured, *own, resource_dir("conf")]
+    return list(dict.fromkeys(folder.absolute() for folder in folders))
+
+
+def add_conf_folder(folder: Path) -> None:
+    """Give a folder of choices precedence over the others, in this process and its children.
+
+    Raises:
+        UsageError: it does not exist.
+    """
+    others = [name for name in os.environ.get(CONF, "").split(os.pathsep) if name]
+    os.environ[CONF] = os.pathsep.join(dict.fromkeys([str(folder.absolute()), *others]))
+    conf_folders()
 
 
 def choices(group: str) -> list[str]:
@@ -66,33 +99,40 @@ def choices(group: str) -> list[str]:
     return sorted({path.stem for folder in _folders(group) for path in folder.glob("*.yaml")})
 
 
-def _folders(group: str) -> tuple[Path, Path]:
+def _folders(group: str) -> list[Path]:
     """The group's folders, the one with precedence first."""
-    conf = resource_dir("conf")
-    return conf / "local" / group, conf / group
+    return [folder for conf in conf_folders() for folder in (conf / "local" / group, conf / group)]
 
 
 def load(group: str, name: str) -> dict[str, Any]:
     """One choice as plain data; its ``name`` defaults to the name of its file.
 
+    A model without a file is the registered model of that name with its default parameters.
+
     Raises:
         UsageError: there is no such choice, or its file is not YAML with keys.
     """
+    path = _find_file(group, name)
+    if path is None:
+        return {"kind": name}
+    values = _read_file(path)
+    if group != "model":
+        values.setdefault("name", name)
+    return values
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
-    path = _find_file(group, name)
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (YAMLError, OmegaConfBaseException, OSError) as error:
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise UsageError("the file is not valid YAML", where=str(path), todo=str(error)) from error
     if not isinstance(values, dict):
         raise UsageError("the file must contain keys and values", where=str(path))
-    named = {str(key): value for key, value in values.items()}
-    if group != "model":
-        named.setdefault("name", name)
-    return named
+    return {str(key): value for key, value in values.items()}
 
 
 def comment(group: str, name: str) -> str:
@@ -102,7 +142,9 @@ def comment(group: str, name: str) -> str:
     'No search: the default parameters.'
     """
     lines = []
-    for line in _find_file(group, name).read_text(encoding="utf-8").splitlines():
+    path = _find_file(group, name)
+    text = path.read_text(encoding="utf-8") if path else ""
+    for line in text.splitlines():
         if not line.startswith("#"):
             break
         lines.append(line.lstrip("# ").rstrip())
@@ -110,27 +152,55 @@ def comment(group: str, name: str) -> str:
     return f"{sentence}." if stop else sentence
 
 
-def _find_file(group: str, name: str) -> Path:
+def _find_file(group: str, name: str) -> Path | None:
+    """The file of a choice; None for a registered model without a file."""
     folders = _folders(group)
     for folder in folders:
         path = folder / f"{name}.yaml"
         if path.is_file():
             return path
+    names = choices(group)
+    if group == "model":
+        registered = _find_registered("flowsheet.models.base", "MODELS").names()
+        if name in registered:
+            return None
+        names = sorted({*names, *registered})
     raise UsageError(
         f"there is no {group} called {name!r}",
-        where=str(folders[-1]),
-        todo=did_you_mean(name, choices(group)),
+        where=", ".join(str(folder) for folder in folders if folder.is_dir()),
+        todo=did_you_mean(name, names),
     )
 
 
+def load_experiment(experiment: str) -> dict[str, Any]:
+    """The experiment of that name, or in that file, as plain data.
+
+    Raises:
+        UsageError: there is no such experiment or file, or it is not YAML with keys.
+    """
+    path = Path(experiment)
+    if path.suffix not in _SUFFIXES and os.sep not in experiment:
+        return load("experiment", experiment)
+    if not path.is_file():
+        hint = did_you_mean(path.stem, choices("experiment"))
+        raise UsageError(
+            "there is no such file of an experiment",
+            where=str(path.absolute()),
+            todo=f"name a YAML file, or an experiment: {hint}",
+        )
+    values = _read_file(path)
+    values.setdefault("name", path.stem.replace("-", "_").lower())
+    return values
+
+
 def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
-    """The experiment of that name with the overrides applied.
+    """The experiment of that name, or in that YAML file, with the overrides applied.
 
     Raises:
         UsageError: an unknown choice or key, or a value of the wrong type; the message names the
             nearest right one.
     """
-    file = load("experiment", experiment)
+    file = load_experiment(experiment)
     typed = split_overrides(overrides)
     chosen = {key: value for key, value in typed if _is_choice(key)}
     file_overrides: dict[str, Any] = dict(file.pop("override", None) or {})

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("cohort")
 @options.overrides
+@options.conf
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

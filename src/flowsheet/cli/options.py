@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
@@ -11,6 +12,22 @@ import click
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+
+
+def _add_conf(context: click.Context, parameter: click.Parameter, folder: str | None) -> None:
+    if folder is not None:
+        from flowsheet.compose import add_conf_folder
+
+        add_conf_folder(Path(folder))
+
+
+conf = click.option(
+    "--conf",
+    metavar="DIR",
+    callback=_add_conf,
+    expose_value=False,
+    help="A folder of own choices; they come before the project's and the shipped ones.",
+)
 
 reason = click.option("--reason", required=True, help="Why; kept in the log of decisions.")
 
@@ -37,11 +54,12 @@ def interruptible(command: Command) -> Command:
 
 
 def config(group: str) -> Callable[[Command], Command]:
-    """``--config NAME`` for a file of ``conf/GROUP/``."""
-    return click.option(
+    """``--config NAME`` for a file of ``conf/GROUP/``, and ``--conf DIR``."""
+    name = click.option(
         "--config",
         "config_name",
         default="standard",
         show_default=True,
         help=f"Name of a file of conf/{group}/.",
     )
+    return lambda command: name(conf(command))

@@ -23,13 +23,15 @@ _EXPERIMENT_FLOW = "flows.experiment:run"
 @click.command()
 @click.argument("experiment")
 @options.overrides
+@options.conf
 @click.option("--dry-run", is_flag=True, help="Print the complete configuration and stop.")
 @click.option("--no-register", is_flag=True, help="Register no model version, as for a quick test.")
 def run(experiment: str, overrides: tuple[str, ...], *, dry_run: bool, no_register: bool) -> None:
-    """Run EXPERIMENT (a file of conf/experiment/) from records to a ranked, registered model.
+    """Run EXPERIMENT (a name or a YAML file) from records to ranked, registered models.
 
     \b
     flowsheet run demo
+    flowsheet run my-experiment.yaml
     flowsheet run physionet2019 cohort.path=training_setA.zip tuning.trials=5
     """
     from flowsheet.compose import compose

@@ -9,14 +9,15 @@ ranges would exclude values that are really charted in intensive care, the range
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from functools import lru_cache
 from importlib.resources import files
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import polars as pl
 
+from flowsheet.cohort.own_concepts import Concepts, Drug, Variable, read_own_concepts
 from flowsheet.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
@@ -25,62 +26,64 @@ ANTI_INFECTIVE_GROUPS = ("antibiotic", "antiviral", "antifungal", "other anti-in
 """The groups of the drugs that are given against infections."""
 
 
-@dataclass(frozen=True)
-class Variable:
-    """A measured quantity, in ``unit``; plausible from ``low`` to ``high``, bounds included."""
-
-    name: str
-    label: str
-    unit: str
-    kind: str
-    low: float
-    high: float
-    source: str
-
-
-@dataclass(frozen=True)
-class Drug:
-    """A drug: a single dose is in ``unit``, a running infusion in ``unit`` per hour."""
-
-    name: str
-    label: str
-    group: str
-    unit: str
-    max_rate: float | None = None
-    """The highest possible rate of an infusion, per hour; None: not declared."""
-    rate_source: str | None = None
-
-
 def _read(name: str) -> pl.DataFrame:
     return pl.read_csv(
         (files("flowsheet.cohort") / "concepts" / name).read_bytes(), infer_schema=False
     )
 
 
-@lru_cache(maxsize=1)
 def variables() -> dict[str, Variable]:
-    """All variables by name, in the file's order.
+    """All variables by name, in the file's order; the project's own ones come last.
 
     >>> variables()["hr"].unit, len(variables()) >= 34
     ('/min', True)
     """
-    rows = (
-        _read("variables.csv")
-        .with_columns(pl.col("low", "high").cast(pl.Float64))
-        .iter_rows(named=True)
-    )
-    return {row["name"]: Variable(**row) for row in rows}
+    return _concepts().variables
 
 
-@lru_cache(maxsize=1)
 def drugs() -> dict[str, Drug]:
-    """All drugs by name, in the file's order.
+    """All drugs by name, in the file's order; the project's own ones come last.
 
     >>> drugs()["vancomycin"].unit
     'mg'
     """
-    rows = _read("drugs.csv").with_columns(pl.col("max_rate").cast(pl.Float64))
-    return {row["name"]: Drug(**row) for row in rows.iter_rows(named=True)}
+    return _concepts().drugs
+
+
+def _concepts() -> Concepts:
+    return read_own_concepts(_shipped())
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Concepts:
+    numbers = pl.col("low", "high").cast(pl.Float64)
+    variable_rows = _read("variables.csv").with_columns(numbers).iter_rows(named=True)
+    drug_rows = _read("drugs.csv").with_columns(pl.col("max_rate").cast(pl.Float64))
+    return Concepts(
+        {row["name"]: Variable(**row) for row in variable_rows},
+        {row["name"]: Drug(**row) for row in drug_rows.iter_rows(named=True)},
+    )
+
+
+def own_concepts(variable_names: Iterable[str], drug_names: Iterable[str]) -> dict[str, Any]:
+    """The definitions of those variables and drugs that are the project's own, by name."""
+    shipped, known = _shipped(), _concepts()
+    own: dict[str, Any] = {}
+    parts: tuple[tuple[Iterable[str], Mapping[str, Any], Mapping[str, Any]], ...] = (
+        (variable_names, known.variables, shipped.variables),
+        (drug_names, known.drugs, shipped.drugs),
+    )
+    for names, concepts, shipped_concepts in parts:
+        for name in names:
+            if name in concepts and name not in shipped_concepts:
+                own[name] = asdict(concepts[name])
+    return own
+
+
+def own_concepts_key() -> dict[str, Any]:
+    """A part of a stage's key: the project's own variables and drugs; empty without any."""
+    own = own_concepts(variables(), drugs())
+    return {"own_concepts": own} if own else {}
 
 
 def variable(name: str) -> Variable:

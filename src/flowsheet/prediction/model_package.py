@@ -16,11 +16,14 @@ from typing import Any, TypedDict
 import polars as pl
 
 from flowsheet import __version__
+from flowsheet.cohort.catalogue import own_concepts
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.models.base import MODELS, Model
+from flowsheet.plugins import describe_code
 from flowsheet.prediction.manifest import Manifest, verify_manifest, write_manifest
+from flowsheet.project import PROJECT
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, list_features
@@ -111,6 +114,8 @@ class ModelPackage:
                 "vocabulary": vocabulary,
             },
             "inputs": _input_names(features, columns),
+            "own_concepts": own_concepts(columns["variables"], columns["drugs"]),
+            "plugin": describe_code(MODELS.get(kind)),
             "training_key": training_key,
         }
         write_json(folder / "package.json", description)
@@ -133,6 +138,7 @@ class ModelPackage:
         manifest = verify_manifest(folder, digest)
         description = read_json(folder / "package.json")
         features = FeaturesConfig.model_validate(description["features"])
+        _check_plugin(folder, description)
         _check_inputs(folder, description, features)
         _check_scaler(folder, description["kind"], manifest)
         scaler = folder / "scaler.json"
@@ -182,6 +188,30 @@ class ModelPackage:
 def _input_names(features: FeaturesConfig, known: InputColumns) -> list[str]:
     inputs = list_features(features, known["variables"], known["drugs"], known["vocabulary"])
     return [feature.name for feature in inputs]
+
+
+def _check_plugin(folder: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a package whose model, variables or drugs belong to a project that is not here."""
+    kind, plugin = description["kind"], description.get("plugin")
+    if plugin and kind not in MODELS.names():
+        distribution = plugin.get("distribution")
+        install = f"install {distribution} {plugin['version']}, or " if distribution else ""
+        raise CheckFailed(
+            f"the code of the model {kind!r} is not here: it belongs to {plugin['module']}, "
+            "which is not part of Flowsheet",
+            where=str(folder),
+            todo=f"{install}work in the folder of its project, or name that in {PROJECT}",
+        )
+    concepts: Mapping[str, Any] = description.get("own_concepts", {})
+    here = own_concepts(*([concept["name"] for concept in concepts.values()],) * 2)
+    different = sorted(name for name in concepts if concepts[name] != here.get(name))
+    if different:
+        raise CheckFailed(
+            "the catalogue lacks the model's own concepts, or defines them differently: "
+            + ", ".join(different),
+            where=str(folder),
+            todo=f"work in the folder of the model's project, or name that in {PROJECT}",
+        )
 
 
 def _check_inputs(folder: Path, description: Mapping[str, Any], features: FeaturesConfig) -> None:

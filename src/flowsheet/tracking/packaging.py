@@ -72,6 +72,12 @@ def list_requirements() -> list[str]:
     return [f"flowsheet=={__version__}", *libraries]
 
 
+def _plugin_requirement(model_package: Path) -> list[str]:
+    """The installed package of a model that is a plug-in; none for Flowsheet's own models."""
+    plugin = read_json(model_package / "package.json").get("plugin") or {}
+    return [f"{plugin['distribution']}=={plugin['version']}"] if "distribution" in plugin else []
+
+
 def _ensure_logged_model(client: RetryingClient, run: Any, training_key: str, name: str) -> Any:
     """The MLflow model of a training, complete or not; created when there is none."""
     query = f"tags.`flowsheet.training_key` = '{training_key}'"
@@ -111,7 +117,7 @@ def _upload(client: RetryingClient, run: Any, model: Any, model_package: Path) -
             ),
             signature=build_signature(),
             input_example=to_rows(example_tables()),
-            pip_requirements=list_requirements(),
+            pip_requirements=[*list_requirements(), *_plugin_requirement(model_package)],
             metadata={PACKAGE_DIGEST: package_digest},
         )
         client.log_model_artifacts(model.model_id, str(folder))

@@ -11,6 +11,7 @@ import polars as pl
 from flowsheet.config import EvaluationConfig, ExperimentConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
+from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.threshold import choose_threshold
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec, TrainedModels
 from flowsheet.lifecycle.experiment.predictions import (
@@ -22,6 +23,7 @@ from flowsheet.lifecycle.experiment.predictions import (
 )
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.lifecycle.experiment.train import load_probabilities
+from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
@@ -48,6 +50,7 @@ def evaluate_models(
             "models": training_keys,
             "evaluation": config.evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": config.seed,
+            **plugin_code(*(metric for _, metric in METRICS)),
         }
     )
 

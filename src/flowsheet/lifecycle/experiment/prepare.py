@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort.catalogue import own_concepts_key
 from flowsheet.cohort.extract import MANIFEST_VERSION, Extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Progress
@@ -46,6 +48,8 @@ def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
             "options": source.options.model_dump(mode="json"),
             "quarantine": cohort.quarantine.model_dump(mode="json"),
             "allow_empty": cohort.allow_empty,
+            **plugin_code(type(source)),
+            **own_concepts_key(),
         }
     )
 

@@ -18,6 +18,7 @@ from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_refere
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
+from flowsheet.plugins import plugin_code
 from flowsheet.prediction.model_package import PACKAGE_VERSION, ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
@@ -72,6 +73,7 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
     model = config.models[name]
     return digest(
         {
+            **plugin_code(MODELS.get(model.kind)),
             "windows": data.windows.key,
             "split": data.load_split().fingerprint,
             "model": model.model_dump(mode="json"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from flowsheet import __version__
+from flowsheet.compose import CONF
 from flowsheet.config import FrozenModel
 from flowsheet.errors import FlowsheetError, mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import find_prefect_url, is_responding
@@ -165,8 +166,7 @@ def _check_settings() -> Iterator[Check]:
             todo = f"unset {name}"
             detail = "is set, and is meant for single processes"
             yield Check(name=name, status="note", detail=detail, todo=todo)
-    conf = os.environ.get("FLOWSHEET_CONF")
-    if conf and not Path(conf).is_dir():
-        detail = f"{conf} is no folder"
-        todo = "unset it, or set it to a folder with the layout of conf/"
-        yield Check(name="FLOWSHEET_CONF", status="wrong", detail=detail, todo=todo)
+    for folder in filter(None, os.environ.get(CONF, "").split(os.pathsep)):
+        if not Path(folder).is_dir():
+            todo = "unset it, or set it to folders with the layout of conf/"
+            yield Check(name=CONF, status="wrong", detail=f"{folder} is no folder", todo=todo)
