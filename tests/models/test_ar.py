@@ -11,7 +11,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.models.ar import AR
 from flowsheet.models.arx import ARX
 from flowsheet.models.base import Context
-from flowsheet.testing.models import plain_sequences, toy_sequences
+from flowsheet.testing.sequences import plain_sequences, toy_sequences
 
 COEFFICIENTS = np.array([-1.5, 2.0, 0.5])
 

@@ -5,7 +5,7 @@ from scipy.special import logit
 
 from flowsheet.models.ar1 import AR1
 from flowsheet.models.base import Context
-from flowsheet.testing.models import plain_sequences
+from flowsheet.testing.sequences import plain_sequences
 
 
 def test_transition_probabilities_are_the_observed_shares():

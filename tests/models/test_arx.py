@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from flowsheet.models.arx import ARX
 from flowsheet.models.base import Context
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 
 
 def test_a_dose_is_forgotten_at_the_next_step():

@@ -8,7 +8,7 @@ import pytest
 from flowsheet.errors import UsageError
 from flowsheet.models.base import Context
 from flowsheet.models.gradient_boosting import GradientBoosting
-from flowsheet.testing.models import plain_sequences, toy_sequences
+from flowsheet.testing.sequences import plain_sequences, toy_sequences
 
 
 def fit(train, valid, params=None, **context):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flowsheet.models import _lags
 from flowsheet.models._lags import Lags
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 
 LAGS = Lags(changes=(1, 3), statistics=(2, 5), counts=(3, 7))
 

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression as SklearnLogisticRegression
 
 from flowsheet.models.base import Context
 from flowsheet.models.logistic_regression import LogisticRegression
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 
 
 def fit(train, **params):

@@ -5,7 +5,7 @@ import pytest
 
 from flowsheet.models.base import Context
 from flowsheet.models.mlp import MLP
-from flowsheet.testing.models import plain_sequences
+from flowsheet.testing.sequences import plain_sequences
 
 QUICK = {"hidden": 32, "learning_rate": 0.01, "epochs": 6, "batch_size": 8}
 

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from flowsheet.models.base import Context
 from flowsheet.models.naive_bayes import Column, NaiveBayes
-from flowsheet.testing.models import plain_sequences, toy_sequences
+from flowsheet.testing.sequences import plain_sequences, toy_sequences
 
 
 def test_evidence_is_the_ratio_of_two_normal_densities():

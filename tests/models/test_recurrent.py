@@ -13,7 +13,7 @@ from scipy.special import logit
 
 from flowsheet.models._recurrent import RecurrentModel
 from flowsheet.models.base import MODELS, Context
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.sequences import Sequences
 
 KINDS = ("lstm", "gru", "rnn")

@@ -7,7 +7,7 @@ from sklearn.svm import LinearSVC
 
 from flowsheet.models.base import Context
 from flowsheet.models.svm import SVM
-from flowsheet.testing.models import plain_sequences
+from flowsheet.testing.sequences import plain_sequences
 
 
 def disc(n, seed):

@@ -14,7 +14,7 @@ from flowsheet.models._batching import StayRows, gather
 from flowsheet.models._networks import RecurrentParams
 from flowsheet.models._training import Trainer
 from flowsheet.models.base import MODELS, Context, Model, Pruned
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.sequences import Sequences
 
 SMALL: dict[str, Any] = {"hidden": 6, "epochs": 5}

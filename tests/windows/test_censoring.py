@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowsheet.config import TaskConfig
-from flowsheet.testing.models import plain_sequences
+from flowsheet.testing.sequences import plain_sequences
 from flowsheet.windows.censoring import MIN_PROBABILITY, MIN_ROWS, weight_rows
 from flowsheet.windows.task import Exclusion
 

@@ -53,6 +53,20 @@ class Lags:
         names += [f"{name}:mean{window}" for window in self.counts for name in drugs]
         return names
 
+    def origins(self, features: tuple[Feature, ...]) -> Ints:
+        """The feature that each column is made from, in the order of :meth:`names`."""
+
+        def positions(*kinds: str) -> list[int]:
+            return [i for i, feature in enumerate(features) if feature.kind in kinds]
+
+        values, measured, drugs = positions("value"), positions("missing"), positions("treatment")
+        origins = list(range(len(features)))
+        origins += (values + drugs) * len(self.changes)
+        origins += values * 4 * len(self.statistics)
+        origins += measured * len(self.counts)
+        origins += drugs * len(self.counts)
+        return np.array(origins, np.int64)
+
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """The features of the chosen rows (n, columns); NaN where unknown.
 

@@ -18,8 +18,9 @@ import polars as pl
 
 from flowsheet.errors import CheckFailed
 from flowsheet.models._glm import Glm, fit_glm
+from flowsheet.models._linear import explain_linear
 from flowsheet.models._newton import predictor, sigmoid
-from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models._rows import RowContributions, RowModel, Rows
 from flowsheet.models.base import Context
 from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
@@ -85,6 +86,16 @@ class MarkovModel(RowModel):
     def predict_rows(self, x: Floats32) -> Floats:
         """The logistic function of the linear predictor."""
         return sigmoid(predictor(x, self.glm.coef))
+
+    def origins(self, sequences: Sequences) -> Ints:
+        """Both columns of a lag are made from that lag of the response."""
+        features = len(sequences.features)
+        lags = features + np.arange(self.lags)
+        return np.concatenate([lags, lags, np.arange(features if self.covariates else 0)])
+
+    def explain_rows(self, x: Floats32) -> RowContributions:
+        """Coefficient times the distance from the reference row."""
+        return explain_linear(x, self.glm.coef, self.reference, type(self).__name__)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """Coefficients, covariance and counts."""

@@ -11,8 +11,10 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
+from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.config import Choice, FloatRange, Space
 from flowsheet.models._batching import Batch, StayRows, last_scored_lengths, packed
+from flowsheet.models._gradients import Integrals, integrate_gradients
 from flowsheet.models._networks import (
     RecurrentLayer,
     RecurrentNet,
@@ -20,13 +22,23 @@ from flowsheet.models._networks import (
     initialise,
     predict_probabilities,
 )
-from flowsheet.models._rows import base_rate, check_inputs, input_names
+from flowsheet.models._rows import (
+    base_rate,
+    check_inputs,
+    explain_base_rate,
+    input_names,
+    need_reference,
+    reference_row,
+)
 from flowsheet.models._training import Curve, Trainer, curve_table, torch_threads
-from flowsheet.models.base import Capabilities, Context, Model, ModelFamily
+from flowsheet.models.base import Capabilities, Context, Contributions, Model, ModelFamily
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import Floats
+from flowsheet.typing import Floats, Ints
 from flowsheet.windows.sequences import Sequences
+
+EXPLAINED_TOGETHER = 32
+"""Predictions whose gradients are integrated together, to the longest past among them."""
 
 
 class RecurrentModel(Model):
@@ -55,6 +67,8 @@ class RecurrentModel(Model):
     names: list[str]
     columns: list[int]
     rate: float
+    reference: Floats | None = None
+    """The inputs of the row that explanations compare with (D,), see ``reference_row``."""
     nets: list[RecurrentNet]
     """The networks of the ensemble; none where all rows get the base rate."""
     curve: Curve
@@ -72,6 +86,9 @@ class RecurrentModel(Model):
     def _train(self, train: Sequences, valid: Sequences, context: Context) -> None:
         device = torch.device(context.device)
         x = self.network_inputs(train)
+        self.reference = reference_row(
+            x.numpy()[train.scored], self._input_positions(train), train.features
+        )
         nets, generator = self._build(x.shape[1]), torch.Generator().manual_seed(context.seed)
         for net in nets:
             initialise(net, self.rate, generator)
@@ -146,6 +163,54 @@ class RecurrentModel(Model):
         with torch_threads(1):
             return predict_probabilities(self.nets, x, sequences.offsets[:-1], sequences.lengths)
 
+    def explain(self, sequences: Sequences, rows: Ints) -> Contributions:
+        """Integrated gradients over the whole past, from a stay of reference rows.
+
+        The reference has as many rows as the past of the prediction; the networks of an ensemble
+        are explained together, as the mean of their log odds.
+        """
+        check_inputs(self.names, sequences, type(self).__name__)
+        if not self.nets:
+            return explain_base_rate(self.rate, sequences, rows)
+        x, first_rows = self.network_inputs(sequences), sequences.offsets[sequences.row_stay[rows]]
+        lengths = rows - first_rows + 1
+        offsets = row_offsets(lengths)
+        used_rows = np.repeat(first_rows - offsets[:-1], lengths) + np.arange(offsets[-1])
+        baseline, log_odds = np.empty(len(rows)), np.empty(len(rows))
+        values = np.zeros((len(used_rows), len(self.names)))
+        columns = self._input_positions(sequences)
+        by_length = np.argsort(lengths, kind="stable")
+        with torch_threads(1):
+            for first in range(0, len(rows), EXPLAINED_TOGETHER):
+                chosen = by_length[first : first + EXPLAINED_TOGETHER]
+                pasts = [x[first_rows[i] : rows[i] + 1] for i in chosen]
+                explained = self._integrate(pasts)
+                baseline[chosen], log_odds[chosen] = explained.baseline, explained.log_odds
+                for i, of_row in zip(chosen, explained.values.numpy(), strict=True):
+                    values[offsets[i] : offsets[i + 1], columns] = of_row[: lengths[i]]
+        return Contributions(rows, baseline, log_odds, values, used_rows, offsets)
+
+    def _integrate(self, pasts: list[Tensor]) -> Integrals:
+        """The integrated gradients of predictions from their pasts, each (k, D)."""
+        reference = need_reference(self.reference, type(self).__name__).astype(np.float32)
+        lengths = torch.tensor([len(past) for past in pasts])
+        x = torch.from_numpy(reference).repeat(len(pasts), int(lengths.max()), 1)
+        for i, past in enumerate(pasts):
+            x[i, : len(past)] = past
+
+        def logits(inputs: Tensor, predictions: Ints) -> Tensor:
+            steps, points = inputs.transpose(0, 1), torch.arange(len(inputs))
+            by_net = [net(steps, net.initial_state(len(inputs)))[0] for net in self.nets]
+            # What follows the prediction's own row has no influence on it.
+            return torch.stack(by_net).mean(dim=0)[lengths[predictions] - 1, points]
+
+        return integrate_gradients(logits, x, torch.from_numpy(reference))
+
+    def _input_positions(self, sequences: Sequences) -> list[int]:
+        """The position of each input of the network among the F features and P lags."""
+        lags = range(len(sequences.features), len(self.names))
+        return [*self.columns, *(lags if self.params.history else ())]
+
     def save(self, folder: Path) -> None:
         """``model.json``, and the weights as ``weights.pt``."""
         values = {
@@ -153,6 +218,7 @@ class RecurrentModel(Model):
             "names": self.names,
             "columns": self.columns,
             "rate": self.rate,
+            "reference": None if self.reference is None else self.reference.tolist(),
             "curve": self.curve,
         }
         write_json(folder / "model.json", values)
@@ -167,6 +233,8 @@ class RecurrentModel(Model):
         model.nets = []
         model.names, model.columns, model.rate = saved["names"], saved["columns"], saved["rate"]
         model.curve = [tuple(row) for row in saved["curve"]]
+        if saved.get("reference") is not None:
+            model.reference = np.array(saved["reference"])
         if (folder / "weights.pt").is_file():
             state = torch.load(folder / "weights.pt", weights_only=True)
             lags = sum(name.startswith("history:") for name in model.names)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from flowsheet.errors import CheckFailed
-from flowsheet.models.base import Context, Model
+from flowsheet.models.base import Context, Contributions, Model
+from flowsheet.numerics import log_odds
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import Floats, Floats32, Ints, Labels
-from flowsheet.windows.sequences import Sequences
+from flowsheet.typing import AnyFloats, Floats, Floats32, Ints, Labels
+from flowsheet.windows.sequences import Feature, Sequences
 
 _MAX_NAMES = 5
 
@@ -65,12 +66,62 @@ def check_inputs(expected: list[str], sequences: Sequences, model: str) -> None:
     )
 
 
+@dataclass(frozen=True)
+class RowContributions:
+    """The log odds of n rows as sums over the columns of the model."""
+
+    baseline: Floats  # (n,)
+    log_odds: Floats  # (n,)
+    values: Floats  # (n, D)
+
+
+def explain_base_rate(rate: float, sequences: Sequences, rows: Ints) -> Contributions:
+    """The contributions to a prediction that is the base rate: none."""
+    constant = np.full(len(rows), log_odds(np.array(rate)))
+    values = np.zeros((len(rows), len(input_names(sequences))))
+    return Contributions.of_rows(rows, constant, constant, values)
+
+
+def reference_row(x: AnyFloats, origins: Ints | list[int], features: tuple[Feature, ...]) -> Floats:
+    """The row that explanations compare with: the mean row, but without any drug.
+
+    Against the mean dose, every hour without a drug would be an effect of the drug.
+
+    Args:
+        x: Columns of the scored training rows (n, D); in a drug's column 0 is "not given".
+        origins: The input that each column is made from (D,), a position among F + P.
+        features: The F features.
+    """
+    is_drug = [i < len(features) and features[i].kind == "treatment" for i in origins]
+    return np.where(is_drug, 0.0, x.mean(axis=0, dtype=np.float64))
+
+
+def need_reference(reference: Floats | None, model: str) -> Floats:
+    """The reference inputs.
+
+    Raises:
+        CheckFailed: an earlier release, which did not keep them, saved the model.
+    """
+    if reference is None:
+        raise CheckFailed(
+            "the model was saved without the reference inputs of explanations",
+            where=model,
+            todo="train it again with this release",
+        )
+    return reference
+
+
 class RowModel(Model):
     """A model of single rows; a subclass defines their columns and fits them.
 
     With training rows of one class only (or none) every row gets the base rate.
     """
 
+    uses_reference: ClassVar[bool] = True
+    """Explanations compare a row with :func:`reference_row`."""
+
+    reference: Floats | None = None
+    """The columns of that row (D,); None: not fitted, or not used."""
     inputs: list[str]
     rate: float
     fitted: bool
@@ -116,7 +167,10 @@ class RowModel(Model):
             )
         with threadpool_limits(limits=context.threads):
             if self.fitted:
-                self.fit_rows(self.scored_rows(train), self.scored_rows(valid), context)
+                rows = self.scored_rows(train)
+                if self.uses_reference:
+                    self.reference = reference_row(rows.x, self.origins(train), train.features)
+                self.fit_rows(rows, self.scored_rows(valid), context)
 
     def predict_proba(self, sequences: Sequences) -> Floats:
         """Probabilities from each row's own columns."""
@@ -124,6 +178,20 @@ class RowModel(Model):
         if not self.fitted:
             return np.full(sequences.rows, self.rate)
         return self.predict_rows(self.matrix(sequences))
+
+    def origins(self, sequences: Sequences) -> Ints:
+        """The input that each column of :meth:`matrix` is made from: a position among F + P."""
+        return np.arange(len(self.columns(sequences)))
+
+    def explain(self, sequences: Sequences, rows: Ints) -> Contributions:
+        """What each input adds to the log odds, all columns that are made from it together."""
+        check_inputs(self.inputs, sequences, type(self).__name__)
+        if not self.fitted:
+            return explain_base_rate(self.rate, sequences, rows)
+        by_column = self.explain_rows(self.matrix(sequences, rows))
+        values = np.zeros((len(self.inputs), len(rows)))
+        np.add.at(values, self.origins(sequences), by_column.values.T)
+        return Contributions.of_rows(rows, by_column.baseline, by_column.log_odds, values.T)
 
     def save(self, folder: Path) -> None:
         """``model.json``, and the files of :meth:`write`."""
@@ -133,6 +201,7 @@ class RowModel(Model):
             "terms": self.terms,
             "rate": self.rate,
             "fitted": self.fitted,
+            "reference": None if self.reference is None else self.reference.tolist(),
             "state": self.write(folder) if self.fitted else {},
         }
         write_json(folder / "model.json", values)
@@ -144,6 +213,8 @@ class RowModel(Model):
         model = cls(cls.Params(**saved["params"]))
         model.inputs, model.terms = saved["inputs"], saved["terms"]
         model.rate, model.fitted = saved["rate"], saved["fitted"]
+        if saved.get("reference") is not None:
+            model.reference = np.array(saved["reference"])
         if model.fitted:
             model.read(folder, saved["state"])
         return model
@@ -155,6 +226,10 @@ class RowModel(Model):
     @abstractmethod
     def predict_rows(self, x: Floats32) -> Floats:
         """Probability of y = 1 for each row of columns, shape (n,)."""
+
+    @abstractmethod
+    def explain_rows(self, x: Floats32) -> RowContributions:
+        """What each column adds to the log odds of each row, for rows of columns (n, D)."""
 
     @abstractmethod
     def write(self, folder: Path) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import polars as pl
 
 from flowsheet.config import FrozenModel, Response, Space
 from flowsheet.plugins import Registry
-from flowsheet.typing import Floats, Labels
+from flowsheet.typing import Floats, Ints, Labels
 from flowsheet.windows.sequences import Sequences
 
 
@@ -70,6 +71,42 @@ class Context:
     """A folder that survives a kill: a fit with the same parameters resumes from its checkpoint."""
 
 
+@dataclass(frozen=True)
+class Contributions:
+    """The log odds of R predictions, each the sum of a baseline and of what its inputs add.
+
+    The inputs are the F features and the P lags of the response history. A prediction uses them as
+    its own row has them and, if the model has a memory, as earlier rows of the stay had them; M
+    such rows in all. ``log_odds`` is ``baseline`` plus all ``values`` of the prediction.
+    """
+
+    rows: Ints  # (R,) the explained rows, ascending
+    baseline: Floats  # (R,) log odds at the model's reference inputs
+    log_odds: Floats  # (R,) log odds that the model predicts
+    values: Floats  # (M, F + P) log odds that each input adds
+    used_rows: Ints  # (M,) the row that the inputs of each line of ``values`` come from
+    offsets: Ints  # (R + 1,) the lines of prediction r are ``offsets[r]:offsets[r + 1]``
+
+    @classmethod
+    def of_rows(cls, rows: Ints, baseline: Floats, log_odds: Floats, values: Floats) -> Self:
+        """The contributions to a model that uses nothing but a prediction's own row.
+
+        Args:
+            rows: The explained rows (R,).
+            baseline: Log odds at the reference inputs (R,).
+            log_odds: Predicted log odds (R,).
+            values: What each input adds (R, F + P).
+        """
+        return cls(rows, baseline, log_odds, values, rows, np.arange(len(rows) + 1))
+
+    @property
+    def totals(self) -> Floats:
+        """What each input adds, over all the rows that are used, shape (R, F + P)."""
+        if not len(self.rows):
+            return np.zeros((0, self.values.shape[1]))
+        return np.asarray(np.add.reduceat(self.values, self.offsets[:-1], axis=0))
+
+
 class Model(ABC):
     """Base class of all models.
 
@@ -105,6 +142,16 @@ class Model(ABC):
 
         It depends only on the row itself and on earlier rows of its stay.
         """
+
+    def explain(self, sequences: Sequences, rows: Ints) -> Contributions:
+        """What each input adds to the log odds of these rows, which are given in ascending order.
+
+        A model without a better way of its own explains by its predictions alone, at the price of
+        two predictions for each input.
+        """
+        from flowsheet.models._replacement import explain_by_replacement
+
+        return explain_by_replacement(self, sequences, rows)
 
     @abstractmethod
     def save(self, folder: Path) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from flowsheet.config import FloatRange, FrozenModel, IntRange, Space
 from flowsheet.errors import UsageError
 from flowsheet.models._lags import Lags
-from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models._rows import RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import log_loss
 from flowsheet.typing import Floats, Floats32, Ints
@@ -76,6 +76,7 @@ class GradientBoosting(RowModel):
         "l2": FloatRange(low=0.1, high=100.0, log=True),
     }
 
+    uses_reference = False
     booster: Booster
     curve: list[tuple[int, float]]
 
@@ -89,6 +90,12 @@ class GradientBoosting(RowModel):
         """The names of the columns of :meth:`matrix`."""
         history = super().columns(sequences)[len(sequences.features) :]
         return self._lags.names(sequences.features) + history
+
+    def origins(self, sequences: Sequences) -> Ints:
+        """Lags, trends and counts of an input are made from it."""
+        lagged = self._lags.origins(sequences.features)
+        features, columns = len(sequences.features), len(self.columns(sequences))
+        return np.concatenate([lagged, features + np.arange(columns - len(lagged))])
 
     @property
     def _lags(self) -> Lags:
@@ -110,6 +117,17 @@ class GradientBoosting(RowModel):
     def predict_rows(self, x: Floats32) -> Floats:
         """The logistic function of the sum of the trees."""
         return np.asarray(self.booster.predict(x), dtype=np.float64) if len(x) else np.empty(0)
+
+    def explain_rows(self, x: Floats32) -> RowContributions:
+        """TreeSHAP (Lundberg et al. 2020, doi 10.1038/s42256-019-0138-9) as LightGBM computes it.
+
+        The baseline is the mean of the trees over their training rows.
+        """
+        contributions = np.zeros((0, x.shape[1] + 1))
+        if len(x):
+            contributions = np.asarray(self.booster.predict(x, pred_contrib=True), np.float64)
+        values, baseline = contributions[:, :-1], contributions[:, -1]
+        return RowContributions(baseline, baseline + values.sum(axis=1), values)
 
     def write(self, folder: Path) -> dict[str, Any]:
         """The trees in LightGBM's text format."""

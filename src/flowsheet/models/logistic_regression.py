@@ -10,8 +10,9 @@ import polars as pl
 from pydantic import Field
 
 from flowsheet.config import FloatRange, FrozenModel, Space
+from flowsheet.models._linear import explain_linear
 from flowsheet.models._newton import logistic, minimise, predictor, sigmoid
-from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models._rows import RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32
 
@@ -48,6 +49,10 @@ class LogisticRegression(RowModel):
     def predict_rows(self, x: Floats32) -> Floats:
         """The logistic function of the linear predictor."""
         return sigmoid(predictor(x, self.coef))
+
+    def explain_rows(self, x: Floats32) -> RowContributions:
+        """Coefficient times the distance from the reference row."""
+        return explain_linear(x, self.coef, self.reference, "logistic_regression")
 
     def write(self, folder: Path) -> dict[str, Any]:
         """The coefficients as JSON."""

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.models._batching import Batch, StayRows
-from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models._gradients import integrate_gradients
+from flowsheet.models._rows import RowContributions, RowModel, Rows, need_reference
 from flowsheet.models._training import Curve, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.state.hashing import digest
-from flowsheet.typing import Floats, Floats32
+from flowsheet.typing import Floats, Floats32, Ints
 
 BLOCK_ROWS = 8
 """The training loop works on stays; a block of this many random rows takes the place of a stay."""
@@ -146,6 +147,20 @@ class MLP(RowModel):
         """Probabilities in float32 on one thread of the CPU."""
         with torch_threads(1):
             return _predict(self.net, torch.from_numpy(x.copy()))
+
+    def explain_rows(self, x: Floats32) -> RowContributions:
+        """Integrated gradients from the reference row."""
+        reference = need_reference(self.reference, "mlp").astype(np.float32)
+
+        def logits(rows: Tensor, predictions: Ints) -> Tensor:
+            return self.net(rows, []).squeeze(1)  # type: ignore[no-any-return]
+
+        with torch_threads(1):
+            integrals = integrate_gradients(
+                logits, torch.from_numpy(x.copy())[:, None], torch.from_numpy(reference)
+            )
+        baseline, log_odds, values, _ = (part.numpy().astype(np.float64) for part in integrals)
+        return RowContributions(baseline, log_odds, values[:, 0])
 
     def write(self, folder: Path) -> dict[str, Any]:
         """The weights as ``weights.pt``, the training curve as JSON."""

@@ -13,7 +13,7 @@ from pydantic import Field
 from flowsheet.config import FloatRange, FrozenModel, Space
 from flowsheet.models._newton import chunks
 from flowsheet.models._platt import Platt
-from flowsheet.models._rows import RowModel, Rows
+from flowsheet.models._rows import RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import TailTransform
 from flowsheet.typing import Floats, Floats32, Labels
@@ -103,6 +103,7 @@ class NaiveBayes(RowModel):
     )
     space: ClassVar[Space] = {"smoothing": FloatRange(low=1e-3, high=1.0, log=True)}
 
+    uses_reference = False
     column_fits: list[Column]
     platt: Platt
 
@@ -114,6 +115,14 @@ class NaiveBayes(RowModel):
     def predict_rows(self, x: Floats32) -> Floats:
         """The calibrated sum of the evidence."""
         return self.platt(self._scores(x))
+
+    def explain_rows(self, x: Floats32) -> RowContributions:
+        """The evidence of each input times the slope of Platt's curve; unknown values add 0."""
+        columns = zip(self.column_fits, x.T, strict=True)
+        evidence = np.stack([column.evidence(values) for column, values in columns], axis=1)
+        baseline = np.full(len(x), self.platt.intercept)
+        values = self.platt.slope * evidence
+        return RowContributions(baseline, baseline + self.platt.slope * self._scores(x), values)
 
     def _scores(self, x: Floats32) -> Floats:
         scores = np.zeros(len(x))

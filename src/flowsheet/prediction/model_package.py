@@ -30,7 +30,7 @@ from flowsheet.windows.build import build_sequences, list_features
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.scaling import Scaler
 
-PACKAGE_VERSION = 1
+PACKAGE_VERSION = 2
 """Layout of the package."""
 
 PREDICTIONS: dict[str, pl.DataType] = {

@@ -15,134 +15,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.config import Choice
 from flowsheet.errors import FlowsheetError
 from flowsheet.models.base import MODELS, Context, Model, Pruned
-from flowsheet.numerics import log_loss
-from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints32
-from flowsheet.windows.sequences import Feature, Sequences
-
-FEATURES = (
-    Feature("hr", "value", "hr"),
-    Feature("lactate", "value", "lactate"),
-    Feature("never_measured", "value", "never_measured"),
-    Feature("hr_missing", "missing", "hr"),
-    Feature("lactate_missing", "missing", "lactate"),
-    Feature("never_measured_missing", "missing", "never_measured"),
-    Feature("lactate_since", "since", "lactate"),
-    Feature("dose", "treatment", "dose"),
-    Feature("age", "static", "age"),
-    Feature("same_for_all", "static", "same_for_all"),
-    Feature("hours", "time", "hours"),
-)
-_LAGS = 3
-
-
-def toy_sequences(stays: int, seed: int, raw: bool) -> Sequences:
-    """Stays of 1 to 12 steps from which every model family can learn; subjects have two stays each.
-
-    The next state depends on the state, the values and the dose. One column is always missing and
-    one is constant. The arrays are read-only.
-
-    Args:
-        stays: The number of stays.
-        seed: The seed of all random numbers.
-        raw: In natural units with NaN for missing values; otherwise scaled and without NaN.
-    """
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(1, 13, stays)
-    offsets = row_offsets(lengths)
-    step = np.concatenate([np.arange(1, n + 1) for n in lengths]).astype(np.int32)
-    rows = len(step)
-    hr, lactate = rng.normal(size=rows), rng.normal(size=rows)
-    dose = rng.binomial(1, 0.2, rows) * 1.0
-    state = np.zeros(rows + 1)
-    for k in range(rows):
-        previous = state[k] if step[k] > 1 else 0.0
-        negative_logit = 2 - 1.5 * hr[k] - 3 * previous + 1.5 * dose[k]
-        state[k + 1] = rng.random() < 1 / (1 + np.exp(negative_logit))
-    history = np.stack(
-        [np.where(step > lag, np.roll(state[:-1], lag), np.nan) for lag in range(_LAGS)], axis=1
-    )
-    history[step == 1, 0] = 0.0
-    age = np.repeat(rng.normal(size=stays), lengths)
-    x = _inputs(rng, np.stack([hr, lactate, dose, age]), step, raw)
-    scored = rng.random(rows) < 0.85
-    arrays: dict[str, Any] = {
-        "x": x,
-        "y": state[1:].astype(np.int8),
-        "scored": scored,
-        "in_state": history[:, 0] == 1,
-        "history": history.astype(np.float32),
-        "step": step,
-        "offsets": offsets,
-        "stay_id": np.arange(stays, dtype=np.int64) + 10,
-        "subject_id": np.arange(stays, dtype=np.int64) // 2 * 2 + 100,
-        "before_treatment": step <= 2,
-        "weight": scored.astype(np.float64),
-    }
-    for array in arrays.values():
-        array.flags.writeable = False
-    return Sequences(**arrays, features=FEATURES)
-
-
-def plain_sequences(
-    x: AnyArray, y: AnyArray, history: AnyArray | None = None, length: int = 1
-) -> Sequences:
-    """Sequences of given inputs: every row is scored, and every stay has its own subject.
-
-    Args:
-        x: Inputs, shape (N, F).
-        y: The response, 0 or 1, shape (N,).
-        history: Earlier responses, shape (N, P); None: no columns.
-        length: Rows of each stay; the last one may be shorter.
-    """
-    rows = len(y)
-    offsets = np.append(np.arange(0, rows, length), rows).astype(np.int64)
-    if history is None:
-        history = np.empty((rows, 0))
-    return Sequences(
-        x=x.astype(np.float32),
-        y=y.astype(np.int8),
-        scored=np.ones(rows, dtype=bool),
-        in_state=np.zeros(rows, dtype=bool),
-        history=history.astype(np.float32),
-        step=(np.arange(rows) % length + 1).astype(np.int32),
-        offsets=offsets,
-        stay_id=np.arange(len(offsets) - 1),
-        subject_id=np.arange(len(offsets) - 1),
-        features=tuple(Feature(f"x{j}", "value", f"x{j}") for j in range(x.shape[1])),
-    )
-
-
-def _inputs(rng: np.random.Generator, signals: Floats, step: Ints32, raw: bool) -> Floats32:
-    """The columns of ``FEATURES``, shape (N, F)."""
-    hr, lactate, dose, age = signals
-    rows = len(hr)
-    hr_missing = rng.random(rows) < 0.1
-    lactate_missing = rng.random(rows) < 0.6
-    since = np.where(lactate_missing, rng.integers(1, 9, rows), 0.0)
-    if raw:
-        hr = np.where(hr_missing, np.nan, 90 + 15 * hr)
-        lactate = np.where(lactate_missing & (since > 6), np.nan, np.exp(lactate))
-        age = 60 + 15 * age
-        never_measured = np.full(rows, np.nan)
-        same_for_all = np.full(rows, 7.0)
-        hours = step * 1.0
-    else:
-        hr = hr * ~hr_missing
-        lactate = lactate * ~lactate_missing
-        since = (since - 3) / 3
-        never_measured = np.zeros(rows)
-        same_for_all = np.zeros(rows)
-        hours = step * 0.2
-    columns = [
-        *(hr, lactate, never_measured),
-        *(hr_missing, lactate_missing, np.ones(rows)),
-        *(since, dose, age, same_for_all, hours),
-    ]
-    return np.stack(columns, axis=1).astype(np.float32)
+from flowsheet.numerics import log_loss, log_odds
+from flowsheet.testing.sequences import FEATURES, LAGS, scramble, toy_sequences
+from flowsheet.typing import Floats
+from flowsheet.windows.sequences import Sequences
 
 
 class ModelConformance:
@@ -234,7 +113,7 @@ class ModelConformance:
         before = fitted.predict_proba(test)
         for k in (1, 2, 5):
             later = test.step > k
-            _check_equal(fitted.predict_proba(_scramble(test, later))[~later], before[~later])
+            _check_equal(fitted.predict_proba(scramble(test, later))[~later], before[~later])
 
     def test_a_stay_gets_the_same_prediction_alone_as_among_others(
         self, fitted: Model, test: Sequences
@@ -252,6 +131,47 @@ class ModelConformance:
         predicted = fitted.predict_proba(test).astype(np.float32)[:, None]
         expected = replace(test, x=predicted).take(order).x[:, 0]
         np.testing.assert_allclose(shuffled, expected, atol=1e-5)
+
+    def test_contributions_add_up_to_the_log_odds(self, fitted: Model, test: Sequences) -> None:
+        """To 1e-6; for networks within 1% of the difference from the baseline."""
+        rows = np.arange(test.rows)
+        explained = fitted.explain(test, rows)
+        expected = log_odds(fitted.predict_proba(test), smallest=1e-15)
+        difference = expected - explained.baseline
+        missed = np.abs(explained.totals.sum(axis=1) - difference)
+        tolerance = 0.01 * np.abs(difference) if fitted.capabilities.gpu else 0.0
+        assert (missed <= tolerance + 1e-6).all()
+        np.testing.assert_allclose(explained.log_odds, expected, atol=1e-5)
+        assert explained.totals.shape == (test.rows, len(FEATURES) + LAGS)
+
+    def test_contributions_do_not_look_ahead(self, fitted: Model, test: Sequences) -> None:
+        """They come from earlier rows of the stay, its own included; later ones change nothing."""
+        rows = np.flatnonzero(test.step <= 3)
+        before = fitted.explain(test, rows)
+        after = fitted.explain(scramble(test, test.step > 3), rows)
+        np.testing.assert_allclose(after.values, before.values, atol=1e-3)
+        explained = np.repeat(rows, np.diff(before.offsets))
+        assert (before.used_rows <= explained).all()
+        assert (test.row_stay[before.used_rows] == test.row_stay[explained]).all()
+
+    def test_a_loaded_model_explains_the_same(
+        self, fitted: Model, test: Sequences, tmp_path: Path
+    ) -> None:
+        """Bit for bit."""
+        fitted.save(tmp_path)
+        loaded = MODELS.get(self.kind).load(tmp_path)
+        rows = np.array([0, test.rows - 1])
+        _check_equal(loaded.explain(test, rows).values, fitted.explain(test, rows).values)
+
+    def test_an_input_that_is_never_known_contributes_nothing(
+        self, fitted: Model, test: Sequences
+    ) -> None:
+        """Neither does one that is the same for all; and no rows have no contributions."""
+        totals = fitted.explain(test, np.array([1, 5])).totals
+        for name in ("never_measured", "same_for_all"):
+            position = [feature.name for feature in FEATURES].index(name)
+            assert np.abs(totals[:, position]).max() < 1e-6
+        assert fitted.explain(test, np.array([], dtype=np.int64)).totals.shape[0] == 0
 
     def test_missing_values(self, fitted: Model, test: Sequences) -> None:
         """A row without any value gets a probability too."""
@@ -280,6 +200,9 @@ class ModelConformance:
         p = model.predict_proba(test)
         _check_probabilities(p, test)
         assert abs(p.mean() - only) < 0.5
+        explained = model.explain(test, np.array([0]))
+        assert (explained.values == 0).all()
+        assert explained.baseline[0] == pytest.approx(float(log_odds(p[:1])[0]))
 
     def test_a_single_subject(self, train: Sequences, valid: Sequences, test: Sequences) -> None:
         """One subject's two stays are enough to fit the model."""
@@ -364,13 +287,3 @@ def _check_no_objects(file: Path) -> None:
     elif file.suffix in (".npy", ".npz"):
         loaded = np.load(file, allow_pickle=False)
         assert all(loaded[name].dtype != object for name in getattr(loaded, "files", []))
-
-
-def _scramble(sequences: Sequences, rows: Bools) -> Sequences:
-    """Other inputs, history and y in the chosen rows."""
-    rng = np.random.default_rng(5)
-    x, history = sequences.x.copy(), sequences.history.copy()
-    x[rows] = rng.permutation(x[rows]) * 2 + 1
-    history[rows] = rng.integers(0, 2, history[rows].shape)
-    y = np.where(rows, 1 - sequences.y, sequences.y).astype(np.int8)
-    return replace(sequences, x=x, history=history, y=y)

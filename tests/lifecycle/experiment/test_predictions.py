@@ -20,7 +20,7 @@ from flowsheet.lifecycle.experiment.predictions import (
     model_probabilities,
     rows_to_sequences,
 )
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.protocol import FoldId
 
 QUICK = EvaluationConfig(name="quick", resamples=20)

@@ -17,7 +17,7 @@ from flowsheet.lifecycle.memory_study.dose_response import (
     sample_long_stays,
 )
 from flowsheet.models.base import MODELS, Context, Model
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.sequences import Feature, Sequences
 
 

@@ -15,7 +15,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.memory_study.inspection import compute_input_gradients, trace_lstm_gates
 from flowsheet.models._recurrent import RecurrentModel
 from flowsheet.models.base import MODELS, Context
-from flowsheet.testing.models import toy_sequences
+from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.sequences import Sequences
 
 KINDS = ("lstm", "gru", "rnn")

@@ -1,0 +1,93 @@
+"""Integrated gradients of networks (Sundararajan et al. 2017, arXiv 1703.01365).
+
+An input contributes its distance from the reference times the mean gradient of the log odds on the
+straight line from the reference to the inputs. The contributions then add up to the difference of
+the log odds between the two ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowsheet.typing import Floats, Ints
+
+POINTS = (8, 16, 32, 64, 128, 256, 512)
+"""Points on the line (nodes of Gauss and Legendre), more and more until the sums are right."""
+TOLERANCE = 0.01
+"""The sum is right when it misses the difference of the log odds by no more than this share."""
+SMALLEST = 0.1
+"""Differences of the log odds below this one count as this one."""
+BATCH_POINTS = 256
+"""Points of all predictions together that are evaluated at a time."""
+
+Logits = Callable[[Tensor, Ints], Tensor]
+"""(inputs (P, T, D), position of the prediction of each point (P,)) -> log odds (P,)."""
+
+
+class Integrals(NamedTuple):
+    """The integrated gradients of B predictions, whose ``values`` add up."""
+
+    baseline: Tensor  # (B,) log odds at the reference
+    log_odds: Tensor  # (B,)
+    values: Tensor  # (B, T, D)
+    missed: Tensor  # (B,) log odds by which the sum missed the difference before it was spread
+
+
+def integrate_gradients(logits: Logits, x: Tensor, reference: Tensor) -> Integrals:
+    """Integrate the gradients of B predictions from the reference to their inputs.
+
+    What numerical integration misses is spread over the contributions in proportion to their size.
+
+    Args:
+        logits: The network.
+        x: Inputs (B, T, D).
+        reference: Reference inputs of every row (D,).
+    """
+    everything = np.arange(len(x))
+    with torch.no_grad():
+        log_odds = logits(x, everything)
+        baseline = logits(reference.expand_as(x), everything)
+    difference = log_odds - baseline
+    allowed = TOLERANCE * difference.abs().clamp(min=SMALLEST)
+    values, left = torch.zeros_like(x), everything
+    for points in POINTS:
+        values[left] = _integrate(logits, x, reference, left, points)
+        missed = difference - values.sum(dim=(1, 2))
+        left = np.flatnonzero((missed.abs() > allowed).numpy())
+        if not len(left):
+            break
+    size = values.abs()
+    total = size.sum(dim=(1, 2)).clamp(min=torch.finfo(x.dtype).tiny)
+    values += size * (missed / total)[:, None, None]
+    return Integrals(baseline, log_odds, values, missed)
+
+
+def _integrate(logits: Logits, x: Tensor, reference: Tensor, chosen: Ints, points: int) -> Tensor:
+    """The integrals of the chosen predictions (C, T, D) with that many points each."""
+    nodes, weights = _gauss_legendre(points)
+    size = max(1, BATCH_POINTS // points)
+    integrals = torch.zeros_like(x[chosen])
+    for first in range(0, len(chosen), size):
+        predictions = chosen[first : first + size]
+        distance = x[predictions] - reference
+        at_nodes = torch.from_numpy(nodes).to(x.dtype).view(1, -1, 1, 1)
+        line = (reference + at_nodes * distance[:, None]).flatten(0, 1).requires_grad_(True)
+        outputs = logits(line, np.repeat(predictions, points))
+        (gradients,) = torch.autograd.grad(outputs.sum(), line)
+        by_point = gradients.view(len(predictions), points, *x.shape[1:])
+        mean = torch.einsum("p,bptd->btd", torch.from_numpy(weights).to(x.dtype), by_point)
+        integrals[first : first + size] = mean * distance
+    return integrals
+
+
+@cache
+def _gauss_legendre(points: int) -> tuple[Floats, Floats]:
+    """Nodes and weights on [0, 1]."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    return (nodes + 1) / 2, weights / 2
