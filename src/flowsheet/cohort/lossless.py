@@ -92,13 +92,13 @@ def cast_lossless(
     >>> cast_lossless(pl.Series([1]), pl.Float64())[1], cast_lossless(pl.Series([1]), TIME)[1]
     ('', 'Int64, not timestamps without a time zone')
     """
+    if values.dtype == dtype:
+        return values, ""
     empty = pl.Series([None], dtype=dtype).new_from_index(0, len(values))
-    if values.dtype == pl.Null:
-        return empty, ""
-    converted = _convert(pl.lit(values), values.dtype, dtype, time_zone)
-    if converted is None:
-        return empty, f"{values.dtype}, not {_EXPECTED[dtype]}"
-    cast = pl.select(converted.cast(dtype)).to_series()
+    problem = find_type_problem(values.dtype, dtype, time_zone)
+    if problem:
+        return empty, problem
+    cast = pl.select(cast_column(pl.lit(values), values.dtype, dtype, time_zone)).to_series()
     is_lost = values.is_not_null() & cast.is_null()
     if dtype == pl.Int64() and values.dtype.is_float():
         is_lost &= ~values.is_nan().fill_null(value=False)  # how pandas writes an empty cell
@@ -107,6 +107,43 @@ def cast_lossless(
     examples = values.filter(is_lost).unique(maintain_order=True).head(_MAX_EXAMPLES)
     shown = ", ".join(str(value) for value in examples)
     return empty, f"{values.dtype} such as {shown}, not {_EXPECTED[dtype]}"
+
+
+def find_type_problem(
+    source: pl.DataType, target: pl.DataType, time_zone: str | None = None
+) -> str:
+    """What is wrong with a column's type, whatever its values are; empty if nothing is.
+
+    >>> find_type_problem(pl.String(), pl.Float64())
+    'String, not numbers'
+    """
+    can_be_cast = source == pl.Null or _convert(pl.lit(None), source, target, time_zone) is not None
+    return "" if can_be_cast else f"{source}, not {_EXPECTED[target]}"
+
+
+def is_always_lossless(source: pl.DataType, target: pl.DataType) -> bool:
+    """Whether no value of a type can be lost; otherwise the values have to be looked at."""
+    if source in (target, pl.Null) or target == pl.String():
+        return True
+    if target == pl.Float64():
+        return source.is_float()
+    return target == pl.Int64() and source.is_integer() and source != pl.UInt64
+
+
+def cast_column(
+    values: pl.Expr, source: pl.DataType, target: pl.DataType, time_zone: str | None = None
+) -> pl.Expr:
+    """The values as another type, null where that is not possible without loss.
+
+    Args:
+        values: a column.
+        source: its type.
+        target: the new type.
+        time_zone: the zone to whose local time zoned times are converted.
+    """
+    converted = values if source == pl.Null else _convert(values, source, target, time_zone)
+    assert converted is not None, find_type_problem(source, target, time_zone)
+    return converted.cast(target)
 
 
 def _convert(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import polars as pl
+from pydantic import AfterValidator
 
 _LATEST = datetime(2100, 1, 1)
 """polars knows no summer time from here on."""
@@ -24,6 +26,10 @@ def check_time_zone(name: str | None) -> str | None:
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise ValueError(f"there is no time zone {name!r}; use one like Europe/Berlin") from error
     return name
+
+
+TimeZone = Annotated[str | None, AfterValidator(check_time_zone)]
+"""A zone of the IANA time zone database, such as Europe/Berlin; the type of options."""
 
 
 def to_local_time(times: pl.Expr, time_zone: str) -> pl.Expr:

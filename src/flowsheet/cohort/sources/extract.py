@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
-from pydantic import field_validator
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.completeness import Needs, needs_of_tables
@@ -25,7 +24,7 @@ from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import read_verified, report_unreadable
 from flowsheet.cohort.schema import TABLES, empty_table
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
-from flowsheet.cohort.time_zones import check_time_zone
+from flowsheet.cohort.time_zones import TimeZone
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest, file_digest
@@ -36,14 +35,9 @@ _STAYS_PER_BATCH = 5_000
 class ExtractOptions(FrozenModel):
     """How the tables are read."""
 
-    time_zone: str | None = None
+    time_zone: TimeZone = None
     """The zone, such as Europe/Berlin, to whose local time zoned times are converted. Without it
     they are refused."""
-
-    @field_validator("time_zone")
-    @classmethod
-    def _check_time_zone(cls, name: str | None) -> str | None:
-        return check_time_zone(name)
 
 
 @SOURCES.register("extract")

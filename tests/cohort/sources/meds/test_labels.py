@@ -83,7 +83,7 @@ def test_missing_label_files_are_refused(root: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("column", "value", "message"),
     [
-        ("boolean_value", 1, "true and false"),
+        ("boolean_value", 2, "true and false"),
         ("prediction_time", "x", "times"),
         ("subject_id", "x", "whole numbers"),
     ],

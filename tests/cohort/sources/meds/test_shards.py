@@ -25,6 +25,11 @@ def write_damaged(folder: Path, damage: str) -> Path:
         "times as text": frame.with_columns(pl.col("time").cast(pl.String)),
         "a time zone": frame.with_columns(pl.col("time").dt.replace_time_zone("UTC")),
         "numbers as text": frame.with_columns(pl.col("numeric_value").cast(pl.String)),
+        "flags as numbers": frame.with_columns(numeric_value=pl.lit(value=True)),
+        "subject 1.1": frame.with_columns(pl.col("subject_id") / 10),
+        "text as subject": frame.with_columns(pl.col("subject_id").cast(pl.String)),
+        "stay 1.5": frame.with_columns(icustay_id=pl.lit(1.5)),
+        "number beyond 2^53": frame.with_columns(numeric_value=pl.lit(2**60)),
         "rows without a subject": frame.with_columns(subject_id=pl.lit(None, pl.Int64)),
         "rows without a code": frame.with_columns(code=pl.lit(None, pl.String)),
     }
@@ -40,9 +45,14 @@ def write_damaged(folder: Path, damage: str) -> Path:
     ("damage", "parts"),
     [
         ("no code", ("'code'",)),
-        ("times as text", ("'time'", "String", "Datetime")),
+        ("times as text", ("'time'", "String", "timestamps")),
         ("a time zone", ("'time'", "UTC")),
         ("numbers as text", ("'numeric_value'", "String")),
+        ("flags as numbers", ("'numeric_value'", "Boolean", "not numbers")),
+        ("subject 1.1", ("'subject_id'", "such as 0.1, 0.3", "not whole numbers")),
+        ("text as subject", ("'subject_id'", "String", "not whole numbers")),
+        ("stay 1.5", ("'icustay_id'", "such as 1.5", "not whole numbers")),
+        ("number beyond 2^53", ("'numeric_value'", "not numbers")),
         ("rows without a subject", ("20 rows have no subject_id",)),
         ("rows without a code", ("20 rows have no code",)),
         ("truncated", ("cannot be read",)),
@@ -88,3 +98,45 @@ def test_links_and_droppings_and_untyped_columns_do_not_matter(tmp_path: Path):
     first = pl.read_parquet(tmp_path / "elsewhere" / "1.parquet").head(0)
     first.with_columns(numeric_value=pl.lit(None)).write_parquet(root / "data" / "9.parquet")
     assert run_ingest(root, tmp_path / "other").fingerprint == clean.fingerprint
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.col("subject_id").cast(pl.Int16),
+        pl.col("subject_id").cast(pl.Float64),
+        pl.col("code").cast(pl.Categorical),
+        pl.col("numeric_value").cast(pl.Float64).round(3).cast(pl.Decimal(20, 3)),
+        pl.col("order_id").cast(pl.Float64),
+        pl.col("icustay_id").cast(pl.Float64).fill_null(float("nan")),
+        pl.col("time").cast(pl.Datetime("ns")),
+    ],
+)
+def test_other_types_are_read_without_loss(tmp_path: Path, column: pl.Expr) -> None:
+    root = write_data_set(tmp_path / "raw", make_rows())
+    clean = run_ingest(root, tmp_path / "clean")
+    file = root / "data" / "split" / "1.parquet"
+    pl.read_parquet(file).with_columns(column).write_parquet(file)
+    assert run_ingest(root, tmp_path / "other").fingerprint == clean.fingerprint
+
+
+def test_zoned_times_need_a_declared_zone(tmp_path: Path) -> None:
+    root = write_data_set(tmp_path / "raw", make_rows())
+    clean = run_ingest(root, tmp_path / "clean")
+    for file in (root / "data").rglob("*.parquet"):
+        frame = pl.read_parquet(file)
+        time = pl.col("time").dt.replace_time_zone("Europe/Berlin").dt.convert_time_zone("UTC")
+        frame.with_columns(time).write_parquet(file)
+    with pytest.raises(CheckFailed, match="time_zone"):
+        open_source(root)
+    # polars knows no summer time after 2100: rather refused than wrong
+    with pytest.raises(CheckFailed, match="such as 2150"):
+        open_source(root, time_zone="Europe/Berlin")
+    for file in (root / "data").rglob("*.parquet"):
+        frame = pl.read_parquet(file)
+        earlier = pl.col("time").dt.offset_by("-100y")
+        frame.with_columns(earlier).write_parquet(file)
+    local = run_ingest(root, tmp_path / "local", time_zone="Europe/Berlin")
+    tables = (clean.tables().stays, local.tables().stays)
+    hours = [(stays["discharged_at"] - stays["admitted_at"]).to_list() for stays in tables]
+    assert hours[0] == hours[1]

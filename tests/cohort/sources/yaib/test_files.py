@@ -163,6 +163,26 @@ REFUSED: dict[str, tuple[Damage, tuple[str, ...]]] = {
         lambda frames: change_columns(frames, "sta", stay_id=TEXT),
         ("'stay_id'", "whole numbers"),
     ),
+    "stay 11.5": (
+        lambda frames: change_columns(frames, "dyn", stay_id=pl.col("stay_id") + 0.5),
+        ("dyn.parquet", "'stay_id'", "such as 11.5", "not whole numbers"),
+    ),
+    "subjects are fractions": (
+        lambda frames: change_columns(frames, "sta", subject_id=pl.col("stay_id") / 10),
+        ("sta.parquet", "'subject_id'", "such as 1.1, ", "not whole numbers"),
+    ),
+    "a measurement beyond 2^53": (
+        lambda frames: change_columns(frames, "dyn", hr=pl.lit(2**60)),
+        ("dyn.parquet", "'hr'", "not numbers"),
+    ),
+    "measurements are flags": (
+        lambda frames: change_columns(frames, "dyn", hr=pl.lit(value=True)),
+        ("dyn.parquet", "'hr'", "Boolean, not numbers"),
+    ),
+    "sexes are flags": (
+        lambda frames: change_columns(frames, "sta", sex=pl.lit(value=True)),
+        ("sta.parquet", "'sex'", "Boolean, not text"),
+    ),
     "hours are dates": (
         lambda frames: change_columns(frames, "dyn", time=pl.lit(EPOCH)),
         ("'time'", "Datetime", "hours since admission"),
@@ -210,4 +230,61 @@ def test_the_error_for_a_damaged_page_names_the_file(tmp_path: Path):
     data[4:60] = b"\xff" * 56
     file.write_bytes(bytes(data))
     with pytest.raises(CheckFailed, match=r"dyn\.parquet"):
+        run_ingest(raw, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [
+        ("sta", pl.col("stay_id").cast(pl.Float64)),
+        ("sta", pl.col("sex").cast(pl.Categorical)),
+        ("sta", pl.col("sex").cast(pl.Enum(["Female", "Male"]))),
+        ("dyn", pl.col("stay_id").cast(pl.UInt64)),
+        ("dyn", pl.col("time").cast(pl.Duration("ns"))),
+        ("dyn", pl.col("time").dt.total_hours()),
+        ("dyn", pl.col("hr").cast(pl.Int16)),
+        ("dyn", pl.col("temp").cast(pl.Decimal(10, 2))),
+        ("outc", pl.col("label").cast(pl.Int8)),
+    ],
+)
+def test_other_types_are_read_without_loss(tmp_path: Path, file: str, column: pl.Expr) -> None:
+    frames = yaib.make_frames()
+    clean = run_ingest(yaib.write_frames(tmp_path / "clean", frames), tmp_path / "one")
+    frames[file] = frames[file].with_columns(column)
+    raw = yaib.write_frames(tmp_path / "raw", frames)
+    assert run_ingest(raw, tmp_path / "other").fingerprint == clean.fingerprint
+
+
+def test_a_table_may_be_a_folder_a_link_or_numbered_files(tmp_path: Path) -> None:
+    frames = yaib.make_frames()
+    raw = yaib.write_frames(tmp_path / "raw", frames)
+    clean = run_ingest(raw, tmp_path / "clean")
+    (raw / "sta.parquet").rename(raw / "STA.PARQUET")
+    (raw / "._sta.parquet").write_bytes(b"no parquet")
+    (raw / "dyn.parquet").unlink()
+    parts = tmp_path / "elsewhere"
+    parts.mkdir()
+    frames["dyn"][:20].write_parquet(parts / "part-0.parquet")
+    untyped = pl.lit(None).alias("temp") if frames["dyn"][20:]["temp"].count() == 0 else "temp"
+    frames["dyn"][20:].with_columns(untyped).write_parquet(parts / "part-1.parquet")
+    (parts / "._part-0.parquet").write_bytes(b"no parquet")
+    (raw / "dyn").symlink_to(parts)
+    (raw / "outc.parquet").unlink()
+    frames["outc"][7:].write_parquet(raw / "outc_2.parquet")
+    frames["outc"][:7].with_columns(pl.col("label").cast(pl.Int8)).write_parquet(
+        raw / "outc_1.parquet"
+    )
+    assert run_ingest(raw, tmp_path / "other").fingerprint == clean.fingerprint
+    (raw / "outc_1.parquet").rename(raw / "outc_3.parquet")
+    with pytest.raises(CheckFailed, match="part 1 of a table in numbered files is missing"):
+        run_ingest(raw, tmp_path / "missing")
+
+
+def test_all_files_of_a_table_have_the_same_columns(tmp_path: Path) -> None:
+    frames = yaib.make_frames()
+    raw = yaib.write_frames(tmp_path / "raw", frames)
+    (raw / "dyn.parquet").unlink()
+    frames["dyn"][:20].write_parquet(raw / "dyn_1.parquet")
+    frames["dyn"][20:].drop("urine").write_parquet(raw / "dyn_2.parquet")
+    with pytest.raises(CheckFailed, match="not all files of dyn have the column 'urine'"):
         run_ingest(raw, tmp_path / "out")

@@ -53,6 +53,7 @@ from flowsheet.cohort.sources.meds.stays import KINDS as STAY_KINDS
 from flowsheet.cohort.sources.meds.stays import RULES, build_stays
 from flowsheet.cohort.sources.meds.treatments import collect_doses, finish_treatments
 from flowsheet.cohort.spill import Spill, spill_folder
+from flowsheet.cohort.time_zones import TimeZone
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
 
@@ -81,6 +82,9 @@ class MedsOptions(FrozenModel):
     """Hours before onset from which the label is true."""
     label_known_after_hours: Hours = 192.0
     """Hours after onset until the label is known; Sepsis-3 takes 192 at most (see yaib)."""
+    time_zone: TimeZone = None
+    """The zone, such as Europe/Berlin, to whose local time zoned times are converted. Without it
+    they are refused."""
     sepsis3: Sepsis3Options | None = None
     """Label the stays by Sepsis-3, from the antibiotics and cultures of the mapping.
 
@@ -120,7 +124,7 @@ class Meds(Source):
         super().__init__(path, options)
         assert path is not None
         self._mapping = CodeMapping.read(options.mapping)
-        self._shards = Shards.open(path, options.known_at)
+        self._shards = Shards.open(path, options.known_at, options.time_zone)
         licence = self._shards.read_metadata().get("license")
         self.licence = str(licence or "as stated by the owner of the data set")
         self.variables = self._mapping.names("variable")
@@ -135,7 +139,7 @@ class Meds(Source):
         labels = find_label_files(self.options.labels) if self.options.labels else []
         return digest(
             {
-                "shards": [file_digest(file) for file in self._shards.files],
+                "shards": [file_digest(file.path) for file in self._shards.files],
                 "labels": [file_digest(file) for file in labels],
                 "mapping": self._mapping.rows.to_dicts(),
             }
@@ -246,7 +250,7 @@ class Meds(Source):
         if not options.labels:
             return empty_table("episodes")
         return build_episodes(
-            read_labels(options.labels),
+            read_labels(options.labels, options.time_zone),
             stays,
             options.label_lead_hours,
             options.label_known_after_hours,

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import polars as pl
 
+from flowsheet.cohort.lossless import cast_lossless
 from flowsheet.cohort.parquet import read_verified, report_unreadable
 from flowsheet.cohort.record_files import walk_files
-from flowsheet.cohort.schema import to_contract
+from flowsheet.cohort.schema import TIME, to_contract
 from flowsheet.cohort.sources.meds.assignment import assign_stays
 from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import CheckFailed
 
-_COLUMNS = {
-    "subject_id": "whole numbers",
-    "prediction_time": "times",
-    "boolean_value": "true and false",
+_COLUMNS: dict[str, pl.DataType] = {
+    "subject_id": pl.Int64(),
+    "prediction_time": TIME,
+    "boolean_value": pl.Boolean(),
 }
 
 
@@ -34,13 +35,15 @@ def find_label_files(name: str) -> list[Path]:
     return files
 
 
-def read_labels(name: str) -> pl.DataFrame:
+def read_labels(name: str, time_zone: str | None = None) -> pl.DataFrame:
     """(subject_id, time, label) of every label at a path.
+
+    Zoned times are converted to the local time of ``time_zone``; without one they are refused.
 
     Raises:
         CheckFailed: a file is unreadable, or lacks a column or has one of another type.
     """
-    return pl.concat([_read_file(file) for file in find_label_files(name)])
+    return pl.concat([_read_file(file, time_zone) for file in find_label_files(name)])
 
 
 def build_episodes(
@@ -75,30 +78,17 @@ def build_episodes(
     return to_contract("episodes", episodes)
 
 
-def _read_file(file: Path) -> pl.DataFrame:
+def _read_file(file: Path, time_zone: str | None) -> pl.DataFrame:
     with report_unreadable(file, "the labels"):
         labels = read_verified(file)
-    for column, content in _COLUMNS.items():
-        if column not in labels.columns:
-            raise CheckFailed(
-                f"there is no column {column!r}",
-                where=str(file),
-                todo=f"add it; it contains {content}",
-            )
-        if not _has_type(labels, column):
-            what = f"the column {column!r} contains {labels.schema[column]}, not {content}"
-            raise CheckFailed(what, where=str(file), todo="follow MEDS's label schema")
-        if labels[column].null_count():
+    columns: dict[str, pl.Series] = {}
+    for column, dtype in _COLUMNS.items():
+        what = f"there is no column {column!r}"
+        if column in labels.columns:
+            columns[column], problem = cast_lossless(labels[column], dtype, time_zone)
+            what = f"the column {column!r} contains {problem}" if problem else ""
+        if not what and columns[column].null_count():
             what = f"the column {column!r} has empty cells"
+        if what:
             raise CheckFailed(what, where=str(file), todo="follow MEDS's label schema")
-    time = pl.col("prediction_time").cast(pl.Datetime("us"))
-    return labels.select(pl.col("subject_id").cast(pl.Int64), time=time, label="boolean_value")
-
-
-def _has_type(labels: pl.DataFrame, column: str) -> bool:
-    dtype = labels.schema[column]
-    if column == "subject_id":
-        return dtype.is_integer()
-    if column == "prediction_time":
-        return isinstance(dtype, pl.Datetime) and dtype.time_zone is None
-    return dtype == pl.Boolean
+    return pl.DataFrame(columns).rename({"prediction_time": "time", "boolean_value": "label"})

@@ -9,17 +9,18 @@ from typing import Any
 
 import polars as pl
 
-from flowsheet.cohort.parquet import report_unreadable, verify_parquet
+from flowsheet.cohort.parquet import TypedFile, report_unreadable, verify_parquet
 from flowsheet.cohort.record_files import walk_files
+from flowsheet.cohort.schema import TIME
 from flowsheet.errors import CheckFailed
 
-TYPES: dict[str, tuple[type[pl.DataType], ...]] = {
-    "subject_id": (pl.Int64, pl.Int32, pl.UInt32, pl.UInt64),
-    "time": (pl.Datetime,),
-    "code": (pl.String, pl.Categorical, pl.Enum),
-    "numeric_value": (pl.Float32, pl.Float64, pl.Null),
+TYPES: dict[str, pl.DataType] = {
+    "subject_id": pl.Int64(),
+    "time": TIME,
+    "code": pl.String(),
+    "numeric_value": pl.Float64(),
 }
-"""Columns of the standard, with the types that are accepted."""
+"""Columns of the standard, and what they become without loss."""
 
 STAY = "icustay_id"
 ORDER = "order_id"
@@ -31,8 +32,8 @@ ROW_UNIT = "row_unit"
 
 ROWS: dict[str, pl.DataType] = {
     "subject_id": pl.Int64(),
-    "time": pl.Datetime("us"),
-    "known_at": pl.Datetime("us"),
+    "time": TIME,
+    "known_at": TIME,
     "code": pl.String(),
     "value": pl.Float64(),
     STAY: pl.Int64(),
@@ -40,6 +41,7 @@ ROWS: dict[str, pl.DataType] = {
     ROW_UNIT: pl.String(),
 }
 
+_ZONE_ADVICE = "; a time zone is declared with cohort.options.time_zone"
 _NAME_AND_FIX = ("the shard", "write the data set again")
 
 
@@ -48,28 +50,32 @@ class Shards:
     """The event files of a data set, ``data/**/*.parquet``, in the order of their names."""
 
     root: Path
-    files: tuple[Path, ...]
+    files: tuple[TypedFile, ...]
     known_at: str | None
     """A column of the shards with the time at which a row was stored."""
 
     @classmethod
-    def open(cls, root: Path, known_at: str | None) -> Shards:
+    def open(cls, root: Path, known_at: str | None, time_zone: str | None = None) -> Shards:
         """Find the shards and check their columns.
+
+        Args:
+            root: the folder of the data set.
+            known_at: a column with the time at which a row was stored.
+            time_zone: the zone to whose local time zoned times are converted; None: they are
+                refused.
 
         Raises:
             CheckFailed: there are none, or one is unreadable, lacks a column or has one of another
             type.
         """
-        files = tuple(walk_files(root / "data", (".parquet",)))
-        if not files:
+        paths = walk_files(root / "data", (".parquet",))
+        if not paths:
             raise CheckFailed(
                 "the folder is not a MEDS data set: it has no data/**/*.parquet",
                 where=str(root),
                 todo="specify the folder that contains data/ and metadata/",
             )
-        for file in files:
-            _check_columns(file, known_at)
-        return cls(root, files, known_at)
+        return cls(root, tuple(_open_shard(path, known_at, time_zone) for path in paths), known_at)
 
     def read_metadata(self) -> dict[str, Any]:
         """The content of ``metadata/dataset.json``; empty without that file.
@@ -94,17 +100,16 @@ class Shards:
         """
         counts = []
         for position, file in enumerate(self.files):
-            scan = _scan(file)
+            scan = file.scan()
             nulls = _collect(file, scan.select(pl.col("subject_id", "code").null_count()))
             for column, n in nulls.row(0, named=True).items():
                 if n:
                     raise CheckFailed(
                         f"{n:,} rows have no {column}",
-                        where=f"{file}, column {column!r}",
+                        where=f"{file.path}, column {column!r}",
                         todo="MEDS forbids it: fix the data set",
                     )
-            code = pl.col("code").cast(pl.String)
-            per_code = _collect(file, scan.group_by(code).agg(rows=pl.len()))
+            per_code = _collect(file, scan.group_by("code").agg(rows=pl.len()))
             counts.append(per_code.select(pl.lit(position).alias("file"), "code", "rows"))
         return pl.concat(counts).sort("file", "code")
 
@@ -122,16 +127,15 @@ class Shards:
             CheckFailed: the shard cannot be read.
         """
         file = self.files[position]
-        scan = _scan(file).filter(pl.col("code").cast(pl.String).is_in(codes.implode()))
+        scan = file.scan().filter(pl.col("code").is_in(codes.implode()))
         if subjects:
             scan = scan.filter(pl.col("subject_id").is_between(*subjects))
-        schema = pl.read_parquet_schema(file)
 
         def optional(column: str) -> pl.Expr:
-            return pl.col(column) if column in schema else pl.lit(None)
+            return pl.col(column) if column in file.schema else pl.lit(None)
 
-        value = optional("numeric_value").cast(pl.Float64)
-        if schema.get("numeric_value") == pl.Float32:
+        value = optional("numeric_value")
+        if file.schema.get("numeric_value") == pl.Float32:
             # the decimal number whose nearest float32 is stored
             value = value.round_sig_figs(7)
         columns = {
@@ -147,30 +151,25 @@ class Shards:
         return _collect(file, scan.select(**columns).cast(pl.Schema(ROWS)))
 
 
-def _scan(file: Path) -> pl.LazyFrame:
-    return pl.scan_parquet(file, glob=False, hive_partitioning=False)
-
-
-def _collect(file: Path, frame: pl.LazyFrame) -> pl.DataFrame:
-    with report_unreadable(file, *_NAME_AND_FIX):
+def _collect(file: TypedFile, frame: pl.LazyFrame) -> pl.DataFrame:
+    with report_unreadable(file.path, *_NAME_AND_FIX):
         return frame.collect(engine="streaming")
 
 
-def _check_columns(file: Path, known_at: str | None) -> None:
-    with report_unreadable(file, *_NAME_AND_FIX):
-        schema = verify_parquet(file)
-    types = TYPES | ({known_at: (pl.Datetime,)} if known_at else {})
-    for column, accepted in types.items():
-        if column not in schema:
-            if column == "numeric_value":
-                continue  # optional in the standard: no row has a number
+def _open_shard(path: Path, known_at: str | None, time_zone: str | None) -> TypedFile:
+    with report_unreadable(path, *_NAME_AND_FIX):
+        schema = verify_parquet(path)
+    types = dict(TYPES)
+    if known_at:
+        types[known_at] = TIME
+    for column in types:
+        if column not in schema and column != "numeric_value":  # optional in the standard
             todo = "see https://github.com/Medical-Event-Data-Standard/meds for the schema"
-            raise CheckFailed(f"there is no column {column!r}", where=str(file), todo=todo)
-        has_time_zone = bool(getattr(schema[column], "time_zone", None))
-        if not isinstance(schema[column], accepted) or has_time_zone:
-            names = " or ".join(dtype.__name__ for dtype in accepted)
-            raise CheckFailed(
-                f"the column {column!r} contains {schema[column]}, not {names}",
-                where=str(file),
-                todo="write it with that type",
-            )
+            raise CheckFailed(f"there is no column {column!r}", where=str(path), todo=todo)
+    # ids that pandas has written as floats, as there were gaps
+    has_numbers = ORDER in schema and schema[ORDER].is_numeric()
+    types |= {STAY: pl.Int64(), UNIT: pl.String()}
+    types[ORDER] = pl.Int64() if has_numbers else pl.String()
+    shard = TypedFile(path, schema, types, time_zone)
+    shard.check("the shard", f"write it with that type{_ZONE_ADVICE}")
+    return shard

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.sepsis3 import Sepsis3Options
 from flowsheet.cohort.sepsis3.conventions import INTUBATED_VERBAL
-from flowsheet.cohort.time_zones import check_time_zone
+from flowsheet.cohort.time_zones import TimeZone
 from flowsheet.config import FrozenModel
 
 Tolerance = Annotated[float, Field(ge=0, le=TOLERANCE_HOURS)]
@@ -58,7 +58,7 @@ class Mimic3Options(FrozenModel):
     """A rate charted in CareVue lasts until the next one is charted, at most this long."""
     default_weight_kg: Annotated[float, Field(gt=0, le=300)] = 80.0
     """For doses per kg while no weight is known; the default is mimic-code's."""
-    time_zone: str | None = None
+    time_zone: TimeZone = None
     """The hospital's time zone, such as America/New_York: zoned times of Parquet files become its
     local time. Without it they are refused."""
     max_line_mb: Annotated[float, Field(gt=0, le=1_000)] = 8.0
@@ -79,8 +79,3 @@ class Mimic3Options(FrozenModel):
         given = sepsis3 if isinstance(sepsis3, dict) else vars(sepsis3 or Sepsis3Options())
         rule = INTUBATED_VERBAL.get(str(given.get("convention")), "missing")
         return {**data, "intubated_verbal": rule}
-
-    @field_validator("time_zone")
-    @classmethod
-    def _check_time_zone(cls, name: str | None) -> str | None:
-        return check_time_zone(name)

@@ -88,7 +88,7 @@ class Yaib(Source):
         super().__init__(path, options)
         assert path is not None
         self._files = CohortFiles.open(path, set(COLUMNS))
-        present = set(self._files.schemas["dyn"])
+        present = set(self._files.columns("dyn"))
         self._columns = {column: name for column, name in COLUMNS.items() if column in present}
         if "gcs" in present:
             self._columns.pop("tgcs", None)
@@ -99,25 +99,26 @@ class Yaib(Source):
         return HOURLY_NEEDS
 
     def fingerprint(self) -> str:
-        """sha256 of the sha256 of the three files."""
-        return digest({name: file_digest(self._files.path(name)) for name in FILES})
+        """sha256 of the sha256 of the files."""
+        paths = {name: self._files.paths(name) for name in FILES}
+        return digest({name: [file_digest(path) for path in paths[name]] for name in FILES})
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order."""
+        stay_ids = self._files.read_stay_ids().to_frame()
         exclusions = self._count_unknown_columns()
-        for stays in self._files.read_stay_ids().to_frame().iter_slices(STAYS_PER_BATCH):
+        for stays in stay_ids.iter_slices(STAYS_PER_BATCH):
             yield self._make_batch(stays["stay_id"], exclusions)
             exclusions = {}
 
     def _make_batch(self, stay_ids: pl.Series, exclusions: dict[str, int]) -> StayBatch:
         first = int(stay_ids[0])
         last = int(stay_ids[-1])
-        optional = [c for c in ("subject_id",) if c in self._files.schemas["sta"]]
+        optional = [c for c in ("subject_id",) if c in self._files.columns("sta")]
         read = self._files.read
         sta = read("sta", *_STATIC_COLUMNS, *optional, first=first, last=last)
         dyn = read("dyn", "hour", *self._columns, first=first, last=last)
         outc = read("outc", "hour", "label", first=first, last=last)
-        outc = outc.with_columns(pl.col("label").cast(pl.Float64))
         defects = find_defects(sta, dyn, outc)
         sta, dyn, outc = (
             frame.join(defects, on="stay_id", how="anti", maintain_order="left")
@@ -141,12 +142,11 @@ class Yaib(Source):
             "outc": _KEYS | {"label"},
         }
         counts: dict[str, int] = {}
-        for name, schema in self._files.schemas.items():
-            columns = [column for column in schema if column not in known[name]]
-            values = self._files.read(name, *columns) if columns else pl.DataFrame()
-            for column in columns:
-                reason = f"{name}.parquet: the column {column!r} is not a known variable"
-                counts[reason] = int(values[column].count())
+        for name in FILES:
+            for column in self._files.columns(name):
+                if column not in known[name]:
+                    reason = f"{name}.parquet: the column {column!r} is not a known variable"
+                    counts[reason] = self._files.count_values(name, column)
         return counts
 
 
@@ -158,7 +158,7 @@ def _after_admission(hours: pl.Expr) -> pl.Expr:
 def _make_stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
     hours = outc.group_by("stay_id").agg(first=pl.col("hour").min(), last=pl.col("hour").max())
     rows = sta.join(hours, on="stay_id", how="inner", maintain_order="left")
-    sex = pl.col("sex").cast(pl.String)
+    sex = pl.col("sex")
     stays = rows.select(
         "stay_id",
         subject_id="subject_id" if "subject_id" in sta.columns else "stay_id",
@@ -170,13 +170,13 @@ def _make_stays(sta: pl.DataFrame, outc: pl.DataFrame) -> pl.DataFrame:
         height_cm="height",
         weight_kg="weight",
     )
-    numbers = pl.col("age", "height_cm", "weight_kg").cast(pl.Float64).fill_nan(None)
+    numbers = pl.col("age", "height_cm", "weight_kg").fill_nan(None)
     return to_contract("stays", stays.with_columns(numbers))
 
 
 def _make_events(dyn: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
     time = _after_admission(pl.col("hour") + 1)
-    wide = dyn.select("stay_id", pl.col(list(columns)).cast(pl.Float64), time=time).rename(columns)
+    wide = dyn.select("stay_id", pl.col(list(columns)), time=time).rename(columns)
     long = wide.unpivot(index=["stay_id", "time"], variable_name="variable")
     events = long.with_columns(pl.col("value").fill_nan(None), known_at="time")
     return events.drop_nulls("value").select(list(EVENTS)).cast(pl.Schema(EVENTS))

@@ -1,4 +1,4 @@
-"""The three files of a YAIB cohort: opened, read for some stays at a time, and checked."""
+"""The three tables of a YAIB cohort: opened, read for some stays at a time, and checked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from flowsheet.cohort.parquet import report_unreadable, verify_parquet
+from flowsheet.cohort.lossless import find_type_problem
+from flowsheet.cohort.parquet import TypedFile, report_unreadable, verify_parquet
+from flowsheet.cohort.record_files import find_table_files
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.errors import CheckFailed
 
@@ -28,10 +30,11 @@ _REMAKE = "write the files of the cohort again"
 
 @dataclass(frozen=True)
 class CohortFiles:
-    """The three files of a YAIB cohort, with their columns and types validated."""
+    """The three tables of a YAIB cohort, with their columns and types validated."""
 
     folder: Path
-    schemas: dict[str, pl.Schema]
+    parts: dict[str, tuple[TypedFile, ...]]
+    """The files of each table; all files of a table have the same columns."""
 
     @classmethod
     def open(cls, folder: Path, numeric: set[str]) -> CohortFiles:
@@ -40,26 +43,16 @@ class CohortFiles:
         Raises:
             CheckFailed: a file or a column is missing, is unreadable, or has a wrong type.
         """
-        schemas = {name: _read_schema(folder / f"{name}.parquet") for name in FILES}
-        for name, schema in schemas.items():
-            numeric_columns = {"age", "height", "weight"} | (numeric if name == "dyn" else set())
-            _check_schema(folder / f"{name}.parquet", schema, REQUIRED[name], numeric_columns)
-        return cls(folder, schemas)
+        parts = {name: _open_table(folder, name, numeric) for name in FILES}
+        return cls(folder, parts)
 
-    def path(self, name: str) -> Path:
-        """The path of a file."""
-        return self.folder / f"{name}.parquet"
+    def columns(self, name: str) -> list[str]:
+        """The columns of a table."""
+        return list(self.parts[name][0].schema)
 
-    def scan(self, name: str) -> pl.LazyFrame:
-        """A file with ``stay_id`` as Int64 and, if it has times, ``hour`` as Float64."""
-        frame = pl.scan_parquet(self.path(name), glob=False, hive_partitioning=False)
-        frame = frame.with_columns(pl.col("stay_id").cast(pl.Int64))
-        if "time" not in REQUIRED[name]:
-            return frame
-        hour = pl.col("time")
-        if isinstance(self.schemas[name]["time"], pl.Duration):
-            hour = hour.cast(pl.Duration("us")).dt.total_microseconds() / 3.6e9
-        return frame.with_columns(hour=hour.cast(pl.Float64))
+    def paths(self, name: str) -> list[Path]:
+        """The files of a table."""
+        return [part.path for part in self.parts[name]]
 
     def read(
         self, name: str, *columns: str, first: int | None = None, last: int | None = None
@@ -75,12 +68,17 @@ class CohortFiles:
         Raises:
             CheckFailed: the file cannot be read.
         """
-        frame = self.scan(name)
-        if first is not None and last is not None:
-            frame = frame.filter(pl.col("stay_id").is_between(first, last))
+        frames = [_read_part(part, columns, first, last) for part in self.parts[name]]
         keys = ["stay_id", "hour"] if "hour" in columns else ["stay_id"]
-        with report_unreadable(self.path(name), todo=_REMAKE):
-            return frame.select("stay_id", *columns).collect().sort(keys, maintain_order=True)
+        return pl.concat(frames).sort(keys, maintain_order=True)
+
+    def count_values(self, name: str, column: str) -> int:
+        """How many cells of a column have a value, of whatever type."""
+        counts = [
+            _collect(part, part.scan().select(pl.col(column).count())).item()
+            for part in self.parts[name]
+        ]
+        return int(sum(counts))
 
     def read_stay_ids(self) -> pl.Series:
         """The stays in any of the files, ascending.
@@ -94,7 +92,7 @@ class CohortFiles:
             if column.null_count():
                 raise CheckFailed(
                     f"{column.null_count():,} rows have no stay",
-                    where=f"{self.path(name)}, column 'stay_id'",
+                    where=f"{self.paths(name)[0]}, column 'stay_id'",
                     todo="fix or remove those rows",
                 )
             ids.append(column.unique())
@@ -118,51 +116,93 @@ def find_defects(sta: pl.DataFrame, dyn: pl.DataFrame, outc: pl.DataFrame) -> pl
     return pl.concat(defects).unique("stay_id", keep="first", maintain_order=True).sort("stay_id")
 
 
-def _read_schema(file: Path) -> pl.Schema:
-    if not file.is_file():
+def _read_part(
+    part: TypedFile, columns: tuple[str, ...], first: int | None, last: int | None
+) -> pl.DataFrame:
+    """Some columns of a file, and of ``time`` the number of hours.
+
+    Args:
+        part: the file.
+        columns: columns to read beside ``stay_id``.
+        first: first stay to read; None: from the beginning.
+        last: last stay to read; None: to the end.
+    """
+    frame = part.scan()
+    if first is not None and last is not None:
+        frame = frame.filter(pl.col("stay_id").is_between(first, last))
+    if "hour" in columns:
+        hour = pl.col("time")
+        if isinstance(part.schema["time"], pl.Duration):
+            hour = hour.cast(pl.Duration("us")).dt.total_microseconds() / 3.6e9
+        frame = frame.with_columns(hour=hour.cast(pl.Float64))
+    if "label" in columns:
+        frame = frame.with_columns(pl.col("label").cast(pl.Float64))
+    return _collect(part, frame.select("stay_id", *columns))
+
+
+def _collect(part: TypedFile, frame: pl.LazyFrame) -> pl.DataFrame:
+    with report_unreadable(part.path, todo=_REMAKE):
+        return frame.collect()
+
+
+def _open_table(folder: Path, name: str, numeric: set[str]) -> tuple[TypedFile, ...]:
+    files = find_table_files(folder, name, (".parquet",))
+    if not files:
         raise CheckFailed(
             "the folder is not a YAIB cohort: a file is missing",
-            where=str(file),
+            where=str(folder / f"{name}.parquet"),
             todo="specify a folder with sta.parquet, dyn.parquet and outc.parquet",
         )
+    numbers = numeric if name == "dyn" else {"age", "height", "weight"}
+    parts = tuple(_open_file(name, file, numbers) for file in files)
+    for part in parts[1:]:
+        differing = set(part.schema) ^ set(parts[0].schema)
+        if differing:
+            raise CheckFailed(
+                f"not all files of {name} have the column {min(differing)!r}",
+                where=f"{part.path} and {parts[0].path}",
+                todo="write the files with the same columns",
+            )
+    return parts
+
+
+def _open_file(name: str, file: Path, numbers: set[str]) -> TypedFile:
     with report_unreadable(file, todo=_REMAKE):
-        return verify_parquet(file)
-
-
-def _check_schema(
-    file: Path, schema: pl.Schema, required: tuple[str, ...], numeric: set[str]
-) -> None:
-    for column in required:
+        schema = verify_parquet(file)
+    for column in REQUIRED[name]:
         if column not in schema:
             note = " (a label a stay is not enough: use an hourly task)" if column == "time" else ""
             raise CheckFailed(
                 f"there is no column {column!r}{note}",
                 where=str(file),
-                todo=f"the columns {', '.join(required)} are required; unknown cells may be empty",
+                todo=f"the columns {', '.join(REQUIRED[name])} are required; unknown cells may be "
+                "empty",
             )
-    for column, dtype in schema.items():
-        expected = _expected_content(column, dtype, numeric)
-        if expected:
+    types: dict[str, pl.DataType] = dict.fromkeys(numbers, pl.Float64())
+    types |= {"stay_id": pl.Int64(), "subject_id": pl.Int64(), "sex": pl.String()}
+    _check_hours_and_labels(file, schema, types)
+    typed = TypedFile(file, schema, types)
+    typed.check(name, "write it with that type")
+    return typed
+
+
+def _check_hours_and_labels(file: Path, schema: pl.Schema, types: dict[str, pl.DataType]) -> None:
+    """Refuse types that are neither hours nor labels; numbers are added to ``types``."""
+    kinds = {
+        "time": (pl.Duration, "durations or hours since admission"),
+        "label": (pl.Boolean, "true and false, or 0 and 1"),
+    }
+    for column, (other, content) in kinds.items():
+        dtype = schema.get(column)
+        if dtype is None or isinstance(dtype, other):
+            continue
+        if find_type_problem(dtype, pl.Float64()):
             raise CheckFailed(
-                f"the column {column!r} contains {dtype}, not {expected}",
+                f"the column {column!r} contains {dtype}, not {content}",
                 where=str(file),
                 todo="write it with that type",
             )
-
-
-def _expected_content(column: str, dtype: pl.DataType, numeric: set[str]) -> str | None:
-    """What a column should contain; None if its type is right."""
-    if column == "stay_id" and not dtype.is_integer():
-        return "whole numbers"
-    if column == "time" and not (isinstance(dtype, pl.Duration) or dtype.is_numeric()):
-        return "durations or hours since admission"
-    if column == "label" and not (dtype == pl.Boolean or dtype.is_numeric()):
-        return "true and false, or 0 and 1"
-    if column == "sex" and dtype not in (pl.String, pl.Categorical, pl.Null):
-        return "text"
-    if column in numeric and not (dtype.is_numeric() or dtype == pl.Null):
-        return "numbers"
-    return None
+        types[column] = pl.Float64()
 
 
 def _find_missing_stays(*frames: pl.DataFrame) -> list[pl.DataFrame]:
