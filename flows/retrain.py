@@ -18,9 +18,9 @@ from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 @task(cache_policy=NO_CACHE, task_run_name="compare with champions", **RETRY_ON_OUTAGE)
 def compare_with_champions(run_id: str, champions: list[str]) -> str:
-    """The leaderboard of the experiment and the champions, as Markdown.
+    """The leaderboard of the experiment and the champions on their common rows, as Markdown.
 
-    If they were not tested on the same rows, the reason why they cannot be compared.
+    If there are none, the reason why they cannot be compared.
     """
     from flowsheet.evaluation.leaderboard import render_leaderboard_markdown
     from flowsheet.lifecycle.deployment.compare_models import compare_runs
@@ -31,7 +31,7 @@ def compare_with_champions(run_id: str, champions: list[str]) -> str:
     except CheckFailed as error:
         progress(f"not comparable: {error}")
         return f"Not comparable: {error.what}"
-    progress(f"report {comparison.report}")
+    progress(f"compared on {comparison.rows}: report {comparison.report}")
     return render_leaderboard_markdown(comparison.evidence)
 
 

@@ -61,5 +61,24 @@ def test_the_task_decides_what_is_maximized(sequences, predictions):
     hourly_task = TaskConfig(name="early", step_hours=1, horizon=6, censor="keep")
     daily = choose_threshold(sequences, predictions["accurate"], daily_task, config)
     hourly = choose_threshold(sequences, predictions["accurate"], hourly_task, config)
-    assert 0 < daily < 1
+    assert 0 < daily.value < 1
     assert daily != hourly
+    assert (daily.maximizes, hourly.maximizes) == ("f_measure", "normalised_utility")
+
+
+def test_the_threshold_of_a_state_task_is_chosen_on_new_onsets(sequences, predictions):
+    """Patients who are in the state already do not move it; with too few onsets all rows do."""
+    task = TaskConfig(name="daily")
+    config = EvaluationConfig(name="small", minimum_events=1)
+    p = predictions["accurate"]
+    chosen = choose_threshold(sequences, p, task, config)
+    assert chosen.subset == "new_onsets"
+    in_state = np.asarray(sequences.in_state)
+    assert in_state.any()
+    flipped = np.where(in_state, 1 - p, p)
+    assert choose_threshold(sequences, flipped, task, config) == chosen
+    new_onsets = sequences.scored & ~in_state
+    rows = ScoredRows.from_arrays(sequences.y[new_onsets], p[new_onsets])
+    assert chosen.value == maximize_f_measure(rows)
+    few = choose_threshold(sequences, p, task, EvaluationConfig(name="few", minimum_events=10**6))
+    assert few.subset == "all"

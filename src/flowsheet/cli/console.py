@@ -97,6 +97,7 @@ def print_comparison(comparison: ModelComparison) -> None:
     for pair in pairs.iter_rows(named=True):
         if rank[pair["model_a"]] < rank[pair["model_b"]]:  # each pair once, the better one first
             _print_text(pair["summary"])
+    _print_text(f"compared on {comparison.rows}")
     print_line(f"run {comparison.run_id}")
     print_line(f"report {comparison.report}")
 

@@ -79,15 +79,20 @@ def promote(
 
 @click.command()
 @click.argument("name")
+@click.option(
+    "--version",
+    type=click.IntRange(min=1),
+    help="A former champion.  [default: the previous one]",
+)
 @options.reason
 @options.actor
 @options.interruptible
-def rollback(name: str, reason: str, actor: str) -> None:
-    """Make the previous champion of the registered model NAME the champion again."""
+def rollback(name: str, version: int | None, *, reason: str, actor: str) -> None:
+    """Make the previous champion of the registered model NAME, or a former one, champion again."""
     from flowsheet.cli.console import print_rollback
     from flowsheet.lifecycle.deployment import promotion
 
-    print_rollback(promotion.rollback(name, actor=actor, reason=reason))
+    print_rollback(promotion.rollback(name, version=version, actor=actor, reason=reason))
 
 
 @click.command()

@@ -22,7 +22,11 @@ class PromotionConfig(FrozenModel):
 
     name: Name
     metric: Name = "auroc"
-    """Compares the candidate with the champion, on the same frozen rows."""
+    """Compares the candidate with the champion, on the candidate's held-out rows."""
+    max_seen_share: Share = 0.1
+    """The largest share of the held-out subjects whom the champion may have been developed on.
+    They are left out. As a cohort grows, a few subjects at the border of the split move. 0: the
+    candidate is refused as soon as there is one."""
     rule: Literal["better", "not_worse"] = "better"
     """``better``: the whole interval of the difference is on the good side of 0. ``not_worse``: the
     whole interval is on the good side of ``margin`` to the worse."""

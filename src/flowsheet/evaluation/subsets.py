@@ -73,6 +73,21 @@ def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterat
         yield from _subgroup_subsets(sequences, subgroups)
 
 
+def select_judged_rows(sequences: Sequences, config: EvaluationConfig) -> Subset:
+    """The rows by which a model is judged in development: new onsets, or else all scored rows.
+
+    All rows where none is of a patient in the state, and where new onsets are too few for an
+    estimate.
+    """
+    scored = np.asarray(sequences.scored)
+    new_onsets = np.asarray(scored & ~np.asarray(sequences.in_state))
+    n_events = int(np.count_nonzero(sequences.y[new_onsets]))
+    n_fewer = min(n_events, int(new_onsets.sum()) - n_events)
+    if np.array_equal(new_onsets, scored) or n_fewer < config.minimum_events:
+        return Subset(ALL, scored)
+    return Subset(NEW_ONSETS, new_onsets)
+
+
 def _parts(sequences: Sequences) -> Iterator[Subset]:
     """New onsets and rows before treatment, where they are not all rows."""
     scored = np.asarray(sequences.scored)

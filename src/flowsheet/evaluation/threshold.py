@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
-from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.config import EvaluationConfig, FrozenModel, TaskConfig
 from flowsheet.evaluation.folds import ModelPredictions
 from flowsheet.evaluation.metrics import ScoredRows
 from flowsheet.evaluation.metrics.normalised_utility import RowUtility
-from flowsheet.evaluation.subsets import ALL, Subset, has_utility, score_rows
+from flowsheet.evaluation.subsets import ALL, Subset, has_utility, score_rows, select_judged_rows
 from flowsheet.typing import AnyArray, Floats
 from flowsheet.windows.sequences import Sequences
 
@@ -16,13 +18,23 @@ NEVER_ALERT = float(np.nextafter(1.0, 2.0))
 """A threshold that no probability reaches."""
 
 
+class DecisionThreshold(FrozenModel):
+    """The probability from which on a row raises an alert, and how it was chosen."""
+
+    value: float
+    maximizes: Literal["f_measure", "normalised_utility"]
+    subset: str
+    """The rows that it was chosen on: ``new_onsets`` or ``all`` (see ``subsets``)."""
+
+
 def choose_threshold(
     development: Sequences, p: Floats, task: TaskConfig, config: EvaluationConfig
-) -> float:
-    """The decision threshold that is best on the scored rows of ``development``.
+) -> DecisionThreshold:
+    """The decision threshold that is best on ``development``.
 
-    It maximizes the utility where the task has one, the F-measure otherwise; a row raises an alert
-    where p >= threshold.
+    It maximizes the utility of all scored rows where the task has one, which is defined for whole
+    stays, and otherwise the F-measure of the rows that models are judged by: new onsets where
+    these are a part.
 
     Args:
         development: the development stays, N rows.
@@ -30,9 +42,15 @@ def choose_threshold(
         task: decides which measure is maximized.
         config: the least number of events for an estimate.
     """
-    subset = Subset(ALL, np.asarray(development.scored))
-    scored = score_rows(development, subset, ModelPredictions(p), config)
-    return maximize_utility(scored) if has_utility(task) else maximize_f_measure(scored)
+    if has_utility(task):
+        all_rows = Subset(ALL, np.asarray(development.scored))
+        scored = score_rows(development, all_rows, ModelPredictions(p), config)
+        value = maximize_utility(scored)
+        return DecisionThreshold(value=value, maximizes="normalised_utility", subset=ALL)
+    judged = select_judged_rows(development, config)
+    scored = score_rows(development, judged, ModelPredictions(p), config)
+    value = maximize_f_measure(scored)
+    return DecisionThreshold(value=value, maximizes="f_measure", subset=judged.name)
 
 
 def maximize_utility(scored: ScoredRows) -> float:

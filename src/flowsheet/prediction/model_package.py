@@ -1,8 +1,9 @@
 """A fitted model with everything that turns raw records into its inputs: one folder, no pickles.
 
 ``package.json`` (configuration, columns, versions), ``model/`` (``Model.save``), ``scaler.json``
-(for models with scaled inputs), ``reference/`` (sketches of the training data), and
-``manifest.json`` (sha256 of every file), which is checked before anything else is read.
+(for models with scaled inputs), ``development/`` (decision threshold, digests of the subjects),
+``reference/`` (sketches of the training data), and ``manifest.json`` (sha256 of every file), which
+is checked before anything else is read.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.models.base import MODELS, Model
 from flowsheet.plugins import describe_code
+from flowsheet.prediction.development import Development
 from flowsheet.prediction.manifest import Manifest, verify_manifest, write_manifest
 from flowsheet.project import PROJECT
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.typing import Floats
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, list_features
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.scaling import Scaler
+from flowsheet.windows.sequences import Sequences
 
 PACKAGE_VERSION = 2
 """Layout of the package."""
@@ -68,6 +72,8 @@ class ModelPackage:
     """The release of flowsheet that trained it."""
     reference: Mapping[str, Any] | None = None
     """Sketches of the training data (``flowsheet.monitoring.reference``), where they were saved."""
+    development: Development | None = None
+    """Its subjects and threshold; None in packages of earlier releases."""
 
     @classmethod
     def write(
@@ -155,7 +161,15 @@ class ModelPackage:
             digest=manifest.digest,
             version=description["flowsheet"],
             reference=(read_json(reference) if manifest.has("reference/reference.json") else None),
+            development=(
+                Development.load(folder) if manifest.has("development/development.json") else None
+            ),
         )
+
+    @property
+    def threshold(self) -> float | None:
+        """The risk from which on a step raises an alert; None in packages of earlier releases."""
+        return self.development.threshold.value if self.development else None
 
     def predict(self, tables: Tables) -> pl.DataFrame:
         """A risk for every step of every stay, sorted by stay and step; columns ``PREDICTIONS``.
@@ -166,7 +180,18 @@ class ModelPackage:
         grid = Grid.from_stays(tables.stays, self.task)
         if grid.rows == 0:
             return pl.DataFrame(schema=PREDICTIONS)
-        sequences = build_sequences(
+        sequences = self.build_sequences(tables)
+        predictions = {
+            "stay_id": sequences.stay_id[sequences.row_stay],
+            "time": pl.Series(grid.predicted_at).cast(pl.Datetime("us")),
+            "step": sequences.step,
+            "risk": self.predict_sequences(sequences),
+        }
+        return pl.DataFrame(predictions, schema=PREDICTIONS)
+
+    def build_sequences(self, tables: Tables) -> Sequences:
+        """The model's own windows of these tables, not scaled."""
+        return build_sequences(
             tables,
             self.task,
             self.features,
@@ -174,15 +199,11 @@ class ModelPackage:
             self.columns["drugs"],
             self.columns["vocabulary"],
         )
-        if self.scaler is not None:
-            sequences = self.scaler.transform(sequences)
-        predictions = {
-            "stay_id": sequences.stay_id[sequences.row_stay],
-            "time": pl.Series(grid.predicted_at).cast(pl.Datetime("us")),
-            "step": sequences.step,
-            "risk": self.model.predict_proba(sequences),
-        }
-        return pl.DataFrame(predictions, schema=PREDICTIONS)
+
+    def predict_sequences(self, sequences: Sequences) -> Floats:
+        """The risk of every row of :meth:`build_sequences`, shape (N,)."""
+        scaled = self.scaler.transform(sequences) if self.scaler is not None else sequences
+        return self.model.predict_proba(scaled)
 
 
 def _input_names(features: FeaturesConfig, known: InputColumns) -> list[str]:

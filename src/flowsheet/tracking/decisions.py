@@ -26,6 +26,30 @@ _LAST_DECISION = "flowsheet.last_decision"
 Action = Literal["promoted", "refused", "rolled back"]
 
 
+class JudgedRows(FrozenModel):
+    """The held-out rows that a decision rests on."""
+
+    fingerprint: str
+    """sha256 of the rows and their outcomes."""
+    rows: int
+    stays: int
+    subjects: int
+    first_admission: str | None = None
+    """Day on which the first of the stays began; None: the extract was not at hand."""
+    last_admission: str | None = None
+
+    @property
+    def summary(self) -> str:
+        """The rows in words."""
+        dates = ""
+        if self.first_admission:
+            dates = f", admitted {self.first_admission} to {self.last_admission}"
+        return (
+            f"{self.rows:,} rows of {self.stays:,} stays and {self.subjects:,} subjects{dates}, "
+            f"fingerprint {self.fingerprint[:12]}"
+        )
+
+
 class Decision(FrozenModel):
     """One decision about a registered model."""
 
@@ -47,6 +71,8 @@ class Decision(FrozenModel):
     reason: str
     gates: tuple[tuple[str, bool, str], ...] = ()
     """(gate, passed, measured value and limit)."""
+    rows: JudgedRows | None = None
+    """What the gates judged."""
     previous_sha256: str = ""
     """Of the decision before this one."""
 
@@ -65,6 +91,7 @@ def record_decision(
     actor: str,
     reason: str,
     gates: tuple[tuple[str, bool, str], ...] = (),
+    rows: JudgedRows | None = None,
 ) -> Decision:
     """Append a decision to the log; the caller holds ``model_registry.promotion_lock()``.
 
@@ -76,6 +103,7 @@ def record_decision(
         actor: who decided.
         reason: why.
         gates: (gate, passed, measured value and limit).
+        rows: what the gates judged.
     """
     decisions = load_decisions()
     decision = Decision(
@@ -90,6 +118,7 @@ def record_decision(
         os_user=user_name(),
         reason=reason,
         gates=gates,
+        rows=rows,
         previous_sha256=decisions[-1].sha256 if decisions else "",
     )
     title = f"{decision.number:05d} {version.reference} {action}"
@@ -128,7 +157,8 @@ def load_decisions() -> list[Decision]:
 def champion_history(name: str) -> list[int]:
     """Versions of a registered model that were the champion, the current one last.
 
-    A rollback removes the last entry. A version that became the champion without a decision counts
+    A rollback removes the entries after the version that it goes back to. A version that became
+    the champion without a decision counts
     as soon as a promotion has replaced it; a promotion that was interrupted and repeated counts
     once.
 
@@ -141,6 +171,8 @@ def champion_history(name: str) -> list[int]:
             continue
         if decision.action == "rolled back":
             history.pop()
+            while len(history) > 1 and history[-1] != decision.version:
+                history.pop()
             continue
         for version in (decision.previous_version, decision.version):
             is_last = history[-1:] == [version]

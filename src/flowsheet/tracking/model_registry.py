@@ -104,6 +104,13 @@ def find_version_by_alias(name: str, alias: str) -> ModelVersion | None:
     return _to_model_version(name, version) if version else None
 
 
+def is_registered(name: str) -> bool:
+    """Whether there is a registered model of that name."""
+    if is_empty():
+        return False
+    return any(model.name == name for model in connect().search_registered_models(max_results=1000))
+
+
 def get_aliases(name: str) -> dict[str, int]:
     """{alias: version} of a registered model.
 

@@ -18,6 +18,8 @@ from flowsheet.tracking.store import RetryingClient, as_default, connect
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))$")
 _RUN_ID = re.compile(r"[0-9a-f]{8,32}")
 _FINGERPRINT = "fingerprint."
+EXTRACT_STAGE = "flowsheet.extract_stage"
+"""Tag of an experiment's run: key of the stage with its cohort extract."""
 
 
 @dataclass(frozen=True)

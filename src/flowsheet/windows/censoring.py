@@ -16,12 +16,12 @@ about. It is estimated on training subjects only. Neighbouring steps are pooled 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from flowsheet.config import Censor, TaskConfig
-from flowsheet.typing import Bools, Floats, Ints
+from flowsheet.config import Censor, FrozenModel, TaskConfig
+from flowsheet.typing import Bools, Floats, Ints, Ints32
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.task import Exclusion
 
@@ -39,46 +39,69 @@ def weight_rows(sequences: Sequences, train: Sequences, task: TaskConfig) -> Seq
         train: The stays of the training subjects.
         task: Every scored row counts once unless its ``censor`` is ``competing``.
     """
+    return apply_weights(sequences, estimate_completeness(train, task))
+
+
+def estimate_completeness(stays: Sequences, task: TaskConfig) -> Completeness | None:
+    """The probabilities of complete windows; None unless the task weights rows by them."""
+    return Completeness.fit(stays) if task.censor is Censor.competing else None
+
+
+def apply_weights(sequences: Sequences, completeness: Completeness | None) -> Sequences:
+    """The sequences with the weight of each row; without ``completeness``, 1 where it is scored."""
     weight = np.asarray(sequences.scored, np.float64)
-    if task.censor is Censor.competing:
-        weight = weight / _estimate_completeness(sequences, train)
+    if completeness is not None:
+        weight = weight / completeness.predict(sequences)
     return replace(sequences, weight=weight)
 
 
-def _estimate_completeness(sequences: Sequences, train: Sequences) -> Floats:
-    """The probability of each row of ``sequences`` to have a complete window, shape (N,)."""
-    asked = np.isin(_excluded(train), (Exclusion.none, Exclusion.incomplete_window))
-    probability = np.ones(sequences.rows)
-    for state in (False, True):
-        of_stratum = asked & (train.in_state == state)
-        rows = of_stratum if of_stratum.any() else asked
-        curve = _CompletenessByStep.fit(np.asarray(train.step[rows]), train.scored[rows])
-        target = np.asarray(sequences.in_state == state)
-        probability[target] = curve.predict(np.asarray(sequences.step[target]))
-    return probability
-
-
-@dataclass(frozen=True)
-class _CompletenessByStep:
+class CompletenessByStep(FrozenModel):
     """The share of complete windows in each of B bins of neighbouring steps."""
 
-    last_step: Ints  # (B,) ascending; steps after the last belong to the last bin
-    share: Floats  # (B,)
+    last_step: tuple[int, ...]
+    """Ascending; steps after the last belong to the last bin."""
+    share: tuple[float, ...]
 
     @classmethod
-    def fit(cls, step: Ints, is_complete: Bools) -> _CompletenessByStep:
+    def fit(cls, step: Ints, is_complete: Bools) -> CompletenessByStep:
         """The shares over training rows; 1 without any row."""
         last_step = _pool_steps(np.bincount(step))
         bins = np.minimum(np.searchsorted(last_step, step), len(last_step) - 1)
         n_rows = np.bincount(bins, minlength=len(last_step))
         n_complete = np.bincount(bins, is_complete, minlength=len(last_step))
         share = np.divide(n_complete, n_rows, out=np.ones(len(last_step)), where=n_rows > 0)
-        return cls(last_step, np.maximum(share, MIN_PROBABILITY))
+        share = np.maximum(share, MIN_PROBABILITY)
+        return cls(last_step=tuple(last_step.tolist()), share=tuple(share.tolist()))
 
-    def predict(self, step: Ints) -> Floats:
+    def predict(self, step: Ints32) -> Floats:
         """The share at each step, shape of ``step``."""
         bins = np.minimum(np.searchsorted(self.last_step, step), len(self.last_step) - 1)
-        return np.asarray(self.share[bins])
+        return np.asarray(np.array(self.share)[bins])
+
+
+class Completeness(FrozenModel):
+    """The probability of a complete window by step, of patients in the state and of the others."""
+
+    in_state: CompletenessByStep
+    others: CompletenessByStep
+
+    @classmethod
+    def fit(cls, stays: Sequences) -> Completeness:
+        """Estimate it from the rows that are asked about."""
+        asked = np.isin(_excluded(stays), (Exclusion.none, Exclusion.incomplete_window))
+
+        def fit_stratum(*, state: bool) -> CompletenessByStep:
+            of_stratum = asked & (stays.in_state == state)
+            rows = of_stratum if of_stratum.any() else asked
+            return CompletenessByStep.fit(np.asarray(stays.step[rows]), stays.scored[rows])
+
+        return cls(in_state=fit_stratum(state=True), others=fit_stratum(state=False))
+
+    def predict(self, sequences: Sequences) -> Floats:
+        """The probability of each row to have a complete window, shape (N,)."""
+        step = np.asarray(sequences.step)
+        in_state = self.in_state.predict(step)
+        return np.where(sequences.in_state, in_state, self.others.predict(step))
 
 
 def _pool_steps(rows_of_step: Ints) -> Ints:

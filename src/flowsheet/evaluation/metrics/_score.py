@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+
+import numpy as np
 
 from flowsheet.errors import UsageError
 from flowsheet.evaluation.metrics._catalog import format_name_pattern, get_metric
 from flowsheet.evaluation.metrics.base import METRICS, Metric, RequiredInput, ScoredRows
-from flowsheet.typing import AnyArray
+from flowsheet.typing import AnyArray, Bools, Floats
 
 
-def make_score_function(metric: str) -> Callable[[AnyArray, AnyArray], float]:
+def make_score_function(
+    metric: str, rows: Bools | None = None, weight: Floats | None = None
+) -> Callable[[AnyArray, AnyArray], float]:
     """A function of (y, p) whose result is larger for better predictions.
 
     It can be sent to another process. Losses are negated; NaN without rows of both classes.
+
+    ``rows`` says which of the rows of y and p count, ``weight`` how much each of them counts
+    (shape (n,) both); None: all, and all alike.
 
     >>> import numpy as np
     >>> make_score_function("auroc")(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, 0.4, 0.8]))
@@ -30,7 +38,7 @@ def make_score_function(metric: str) -> Callable[[AnyArray, AnyArray], float]:
             "it does not rank models by their probabilities",
             todo=f"choose one of {', '.join(choices)}",
         )
-    return partial(_score, metric)
+    return partial(_score, metric, rows, weight)
 
 
 def is_monitorable(metric: Metric | type[Metric]) -> bool:
@@ -39,7 +47,13 @@ def is_monitorable(metric: Metric | type[Metric]) -> bool:
     return is_from_probabilities and metric.larger_is_better is not None
 
 
-def _score(metric_name: str, y: AnyArray, p: AnyArray) -> float:
+def _score(
+    metric_name: str, rows: Bools | None, weight: Floats | None, y: AnyArray, p: AnyArray
+) -> float:
     metric = get_metric(metric_name)
-    value = metric(ScoredRows.from_arrays(y, p))
+    chosen = np.ones(len(y), np.bool_) if rows is None else rows
+    scored = ScoredRows.from_arrays(y[chosen], p[chosen])
+    if weight is not None:
+        scored = replace(scored, weight=weight[chosen])
+    value = metric(scored)
     return value if metric.larger_is_better else -value

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import polars as pl
 
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
 _KEYS = ["repeat", "fold", "stay_id", "step"]
-_TARGETS = ("y", "scored", "in_state", "before_treatment", "weight")
+_OUTCOMES = ("y", "scored", "in_state", "before_treatment")
+_MAX_CHANGED_SHARE = 0.1
+"""Of the stays that all runs held out, the largest share that may be left out as changed."""
+_TARGETS = (*_OUTCOMES, "weight")
 
 
 @dataclass(frozen=True)
@@ -47,11 +52,65 @@ def load_candidate(reference: str, folder: Path) -> Candidate:
     return Candidate(record, predictions.select_models({model: model for model in available}))
 
 
-def check_comparable(first: Candidate, second: Candidate) -> None:
-    """Check that two candidates have the same task and the same held-out rows.
+@dataclass(frozen=True)
+class CommonRows:
+    """The predictions of several runs for the rows on which all of them were tested."""
+
+    predictions: list[Predictions]
+    summary: str
+
+
+def keep_common_rows(all_predictions: Sequence[Predictions]) -> CommonRows:
+    """Keep the stays on which all runs were tested in the same fold, with the same outcomes.
+
+    So stays that came later, or whose records have changed since, are left out as a whole. Where
+    rows have weights, those of the first run are used.
 
     Raises:
-        CheckFailed: task or rows differ; the message lists the differences.
+        CheckFailed: there is no such stay, or too many have changed.
+    """
+    first, *others = all_predictions
+    stays = [_list_stays(predictions) for predictions in all_predictions]
+    common, held_out_by_all = stays[0], stays[0]
+    for other in stays[1:]:
+        common = common.join(other, on=common.columns, how="inner")
+        held_out_by_all = held_out_by_all.join(other, on="stay_id", how="semi")
+    n_changed = held_out_by_all["stay_id"].n_unique() - common["stay_id"].n_unique()
+    n_repeats = len({fold.id.repeat for fold in first.folds})
+    in_all = common.group_by("subject_id").agg(pl.col("repeat").n_unique())
+    subjects = in_all.filter(repeat=n_repeats)["subject_id"]
+    common = common.filter(pl.col("subject_id").is_in(subjects.to_list()))
+    # leaving out many stays whose outcome has changed would select rows by their outcome
+    is_other_data = n_changed > _MAX_CHANGED_SHARE * held_out_by_all["stay_id"].n_unique()
+    if common.is_empty() or is_other_data:
+        differences = [d for other in others for d in _find_row_differences(first, other)]
+        raise CheckFailed(
+            f"the held-out rows differ: {'; '.join(dict.fromkeys(differences))}",
+            where="the runs' held-out rows",
+            todo="compare runs on the same records, or on records that grew, with the same "
+            "evaluation and seed; see the parameters fingerprint.* of the runs",
+        )
+    stays = common["stay_id"].unique().to_list()
+    kept = [p.keep_rows(pl.col("stay_id").is_in(stays)) for p in all_predictions]
+    weight = kept[0].rows["weight"]
+    kept = [replace(p, rows=p.rows.with_columns(weight)) for p in kept]
+    left_out = ", ".join(
+        f"{p.rows.height - k.rows.height:,} of {p.rows.height:,}"
+        for p, k in zip(all_predictions, kept, strict=True)
+    )
+    n_subjects = kept[0].rows["subject_id"].n_unique()
+    return CommonRows(
+        kept,
+        f"the {kept[0].rows.height:,} rows of {n_subjects:,} subjects in common (rows left out: "
+        f"{left_out})",
+    )
+
+
+def check_same_task(first: Candidate, second: Candidate) -> None:
+    """Check that two candidates have the same task.
+
+    Raises:
+        CheckFailed: the tasks differ; the message lists the differences.
     """
     where = f"run {first.record.run_id} and run {second.record.run_id}"
     task_differences = list(_find_task_differences(first, second))
@@ -61,14 +120,21 @@ def check_comparable(first: Candidate, second: Candidate) -> None:
             where=where,
             todo="compare runs of the same task",
         )
-    if first.predictions.targets_fingerprint() != second.predictions.targets_fingerprint():
-        row_differences = _find_row_differences(first.predictions, second.predictions)
-        raise CheckFailed(
-            f"the held-out rows differ: {'; '.join(row_differences)}",
-            where=where,
-            todo="compare runs with the same cohort, evaluation and seed; "
-            "see the parameters fingerprint.* of the runs",
-        )
+
+
+def has_same_rows(first: Candidate, second: Candidate) -> bool:
+    """Whether both were tested on the same rows with the same outcomes."""
+    fingerprints = [c.predictions.targets_fingerprint() for c in (first, second)]
+    return fingerprints[0] == fingerprints[1]
+
+
+def _list_stays(predictions: Predictions) -> pl.DataFrame:
+    """The stays of each repetition, with their fold and a digest of their outcomes."""
+    outcomes = pl.struct("step", *_OUTCOMES).hash().sum()
+    stays = predictions.rows.group_by(
+        "repeat", "fold", "subject_id", "stay_id", maintain_order=True
+    )
+    return stays.agg(rows=pl.len(), outcomes=outcomes)
 
 
 def concat_models(candidates: Sequence[Candidate]) -> Predictions:

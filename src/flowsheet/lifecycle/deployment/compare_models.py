@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -20,8 +20,10 @@ from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.report.data import describe_task
 from flowsheet.lifecycle.deployment.candidates import (
     Candidate,
-    check_comparable,
+    check_same_task,
     concat_models,
+    has_same_rows,
+    keep_common_rows,
     load_candidate,
 )
 from flowsheet.lifecycle.experiment.evaluate import VERSION, evaluate_predictions
@@ -43,12 +45,15 @@ class ModelComparison:
     evidence: Evidence
     report: Path
     run_id: str
+    rows: str
+    """The rows that they are compared on, in words."""
 
 
 def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelComparison:
     """Compare the models of several runs or registered versions.
 
-    All must have the same task and the same held-out rows.
+    All must have the same task. Where their held-out rows differ, as after new records, they are
+    compared on the stays that all of them held out.
 
     Args:
         references: run ids, ``NAME/VERSION`` or ``NAME@ALIAS``; of an experiment's run all models
@@ -57,7 +62,7 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelC
 
     Raises:
         UsageError: there is no such run, or nothing to compare.
-        CheckFailed: tasks or rows differ, or a run has no predictions.
+        CheckFailed: the tasks differ, no row is common, or a run has no predictions.
     """
     if metric:
         get_metric(metric)
@@ -67,7 +72,8 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelC
             for i, reference in enumerate(references)
         ]
     for candidate in candidates[1:]:
-        check_comparable(candidates[0], candidate)
+        check_same_task(candidates[0], candidate)
+    candidates, rows = _keep_common_rows(candidates)
     predictions = concat_models(candidates)
     config = candidates[0].record.config
     evaluation = EvaluationConfig.model_validate(config["evaluation"])
@@ -76,9 +82,19 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelC
     task = TaskConfig.model_validate(config["task"])
     stage = _evaluate(predictions, task, evaluation, seed=int(config["seed"]))
     evidence = Evidence.load(stage.folder)
-    report = _write_report(evidence, candidates, stage)
+    report = _write_report(evidence, candidates, stage, rows)
     run_id = _record_run(evidence, candidates, stage, report)
-    return ModelComparison(evidence, report, run_id)
+    return ModelComparison(evidence, report, run_id, rows)
+
+
+def _keep_common_rows(candidates: list[Candidate]) -> tuple[list[Candidate], str]:
+    """The candidates with the rows on which all were tested, and these in words."""
+    first, *others = candidates
+    if all(has_same_rows(first, other) for other in others):
+        return candidates, f"the same {first.predictions.rows.height:,} held-out rows"
+    common = keep_common_rows([candidate.predictions for candidate in candidates])
+    kept = zip(candidates, common.predictions, strict=True)
+    return [replace(candidate, predictions=p) for candidate, p in kept], common.summary
 
 
 def _evaluate(
@@ -103,7 +119,9 @@ def _evaluate(
     return run_stage("comparison", key, make)
 
 
-def _write_report(evidence: Evidence, candidates: Sequence[Candidate], stage: Stage) -> Path:
+def _write_report(
+    evidence: Evidence, candidates: Sequence[Candidate], stage: Stage, rows: str
+) -> Path:
     first = candidates[0].record
     records = [candidate.record for candidate in candidates]
     runs = {record.label: f"{record.experiment}, run {record.run_id}" for record in records}
@@ -112,7 +130,7 @@ def _write_report(evidence: Evidence, candidates: Sequence[Candidate], stage: St
             title="comparison",
             evidence=evidence,
             question=describe_task(TaskConfig.model_validate(first.config["task"])),
-            description="Models of finished runs, on their common held-out rows.",
+            description=f"Models of finished runs, compared on {rows}.",
             record={"Runs": runs, "Fingerprints": dict(first.fingerprints)},
             config_yaml=yaml.safe_dump(dict(first.config), sort_keys=False, allow_unicode=True),
             created_at=local_now_text(),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -15,15 +17,26 @@ from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.subsets import ALL
+from flowsheet.evaluation.summaries import SUBSET_PHRASES
 from flowsheet.lifecycle.deployment.candidates import (
     Candidate,
-    check_comparable,
+    check_same_task,
+    has_same_rows,
     load_candidate,
+)
+from flowsheet.lifecycle.deployment.held_out import (
+    PairedPredictions,
+    SeenSubjects,
+    judge_alone,
+    pair_common,
+    pair_recorded,
+    score_with_champion,
 )
 from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.prediction.input_rows import example_tables
 from flowsheet.tracking import model_registry
+from flowsheet.tracking.decisions import JudgedRows
 from flowsheet.tracking.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -38,6 +51,8 @@ class GateResult(FrozenModel):
     passed: bool
     summary: str
     """Measured value and limit, or the reason, in words."""
+    rows: JudgedRows | None = None
+    """Of the gate ``rows``: what is judged."""
 
 
 def evaluate_gates(
@@ -45,62 +60,124 @@ def evaluate_gates(
 ) -> tuple[GateResult, ...]:
     """Evaluate every gate for a version; without a champion, the comparing gates pass.
 
+    Models of state tasks are judged by new onsets (patients who are not in the state at the
+    prediction) where the metric can be estimated on them; the figures of all rows are beside.
+
     Args:
         version: the candidate.
         champion_version: the champion to compare with, if there is one.
         config: the gates' limits.
 
     Raises:
-        CheckFailed: a run has no predictions.
+        CheckFailed: the candidate's run has no predictions.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        candidate = load_candidate(version.reference, folder / CANDIDATE)
-        champion = (
-            load_candidate(champion_version.reference, folder / CHAMPION)
-            if champion_version
-            else None
-        )
-    rows = _check_rows(candidate, champion)
-    comparable = champion if rows.passed else None
-    evidence = _evaluate(candidate, comparable, config)
-    if comparable:
+        candidate = load_candidate(version.reference, Path(temporary) / CANDIDATE)
+        rows, paired = _pair(candidate, champion_version, config, Path(temporary))
+    evidence = _evaluate(paired.predictions, candidate, config)
+    if CHAMPION in paired.predictions.models:
         comparison = _check_comparison(evidence, config)
     else:
-        reason = "not compared: other rows" if champion else "there is no champion yet"
-        comparison = GateResult(name=config.rule, passed=champion is None, summary=reason)
+        reason = "not compared: see rows" if champion_version else "there is no champion yet"
+        passed = champion_version is None
+        comparison = GateResult(name=config.rule, passed=passed, summary=reason)
     return (
         rows,
         comparison,
         *_check_calibration(evidence, config),
-        _check_subgroups(evidence, config),
+        _check_subgroups(evidence, paired.predictions, candidate, config),
         *_check_package(version, config),
     )
 
 
-def _check_rows(candidate: Candidate, champion: Candidate | None) -> GateResult:
+def _pair(
+    candidate: Candidate, champion: ModelVersion | None, config: PromotionConfig, folder: Path
+) -> tuple[GateResult, PairedPredictions]:
+    """The gate ``rows``, and the predictions of the candidate and, if it passed, the champion.
+
+    Args:
+        candidate: the candidate.
+        champion: the champion, if there is one.
+        config: the share of subjects that may be left out.
+        folder: for downloaded files.
+    """
+    alone = judge_alone(candidate, CANDIDATE)
     if champion is None:
-        return GateResult(name="rows", passed=True, summary="there is no champion to compare with")
+        summary = f"there is no champion to compare with; judged: {alone.rows.summary}"
+        return GateResult(name="rows", passed=True, summary=summary, rows=alone.rows), alone
     try:
-        check_comparable(champion, candidate)
-    except CheckFailed as difference:
-        return GateResult(name="rows", passed=False, summary=difference.what)
-    return GateResult(
-        name="rows", passed=True, summary="same task and held-out rows as the champion"
-    )
+        paired = _pair_with_champion(candidate, champion, config, folder)
+    except CheckFailed as error:
+        return GateResult(name="rows", passed=False, summary=error.what, rows=alone.rows), alone
+    summary = f"{paired.rows.summary}: {paired.how}"
+    return GateResult(name="rows", passed=True, summary=summary, rows=paired.rows), paired
+
+
+def _pair_with_champion(
+    candidate: Candidate, version: ModelVersion, config: PromotionConfig, folder: Path
+) -> PairedPredictions:
+    """The predictions of both for the same rows.
+
+    A champion that this release cannot load is judged by its recorded predictions of the rows in
+    common.
+
+    Args:
+        candidate: the candidate.
+        version: the champion.
+        config: the share of subjects that may be left out.
+        folder: for downloaded files.
+
+    Raises:
+        CheckFailed: the tasks differ, or there are no such rows.
+    """
+    names = (CANDIDATE, CHAMPION)
+    champion = load_candidate(version.reference, folder / CHAMPION)
+    check_same_task(champion, candidate)
+    if has_same_rows(champion, candidate):
+        return pair_recorded(candidate, champion, names)
+    try:
+        return score_with_champion(candidate, version, names, config.max_seen_share)
+    except SeenSubjects:
+        raise
+    except CheckFailed as error:
+        return _pair_common(candidate, champion, error)
+
+
+def _pair_common(
+    candidate: Candidate, champion: Candidate, error: CheckFailed
+) -> PairedPredictions:
+    """The recorded predictions of the rows in common; ``error``: why the champion cannot score."""
+    try:
+        paired = pair_common(candidate, champion, (CANDIDATE, CHAMPION))
+    except CheckFailed as no_rows:
+        raise CheckFailed(
+            f"the champion cannot score today's held-out rows: {error.what}; and {no_rows.what}",
+            where=no_rows.where,
+            todo=error.todo,
+        ) from error
+    how = f"{paired.how}; the champion cannot score the others: {error.what}"
+    return replace(paired, how=how)
 
 
 def _evaluate(
-    candidate: Candidate, champion: Candidate | None, config: PromotionConfig
+    predictions: Predictions,
+    candidate: Candidate,
+    config: PromotionConfig,
+    resamples: int | None = None,
 ) -> Evidence:
-    predictions = _rename_model(candidate, CANDIDATE)
-    if champion:
-        predictions = predictions.join_models(_rename_model(champion, CHAMPION))
+    """The evidence of the predictions, with the gates' metric and intervals.
+
+    Args:
+        predictions: of the candidate, and of the champion where it is compared.
+        candidate: its recorded evaluation, task and seed are used.
+        config: metric, resamples and confidence.
+        resamples: another number of resamples.
+    """
     recorded = candidate.record.config
     evaluation = EvaluationConfig.model_validate(recorded["evaluation"]).model_copy(
         update={
             "metric": config.metric,
-            "resamples": config.resamples,
+            "resamples": config.resamples if resamples is None else resamples,
             "confidence": config.confidence,
         }
     )
@@ -108,53 +185,91 @@ def _evaluate(
     return evaluate_predictions(predictions, task, evaluation, int(recorded["seed"]))
 
 
-def _rename_model(candidate: Candidate, name: str) -> Predictions:
-    (model, *_) = candidate.predictions.models
-    return candidate.predictions.select_models({model: name})
-
-
 def _check_comparison(evidence: Evidence, config: PromotionConfig) -> GateResult:
-    """The interval of the paired difference must lie above 0, or above minus the margin.
+    """The interval of the paired difference must lie above 0, or above minus the margin."""
+    low, text = _describe_difference(evidence, config, evidence.ranking_subset)
+    limit = 0.0 if config.rule == "better" else -config.margin
+    summary = f"{text} for the candidate; the interval must lie above {limit:+.4f}"
+    if evidence.ranking_subset != ALL:
+        summary += f"; all rows: {_describe_difference(evidence, config, ALL)[1]}"
+    return GateResult(name=config.rule, passed=low > limit, summary=summary)
 
-    The difference is signed so that positive values favour the candidate.
+
+def _describe_difference(
+    evidence: Evidence, config: PromotionConfig, subset: str
+) -> tuple[float, str]:
+    """Lower bound of the difference (NaN: not estimable), and the difference in words.
+
+    It is signed so that positive values favour the candidate.
+
+    Args:
+        evidence: of candidate and champion.
+        config: the metric.
+        subset: the rows.
     """
     metric = get_metric(config.metric)
-    pair = evidence.pairs.filter(metric=config.metric, subset=ALL).row(0, named=True)
+    label = metric.label + SUBSET_PHRASES.get(subset, "")
+    pairs = evidence.pairs.filter(metric=config.metric, subset=subset)
+    if pairs.is_empty() or math.isnan(pairs["low"].item()):
+        return math.nan, f"{label}: too few data for an interval"
+    pair = pairs.row(0, named=True)
     sign = 1 if (pair["model_a"] == CANDIDATE) == metric.larger_is_better else -1
     low, high = sorted((sign * pair["low"], sign * pair["high"]))
-    limit = 0.0 if config.rule == "better" else -config.margin
-    difference = f"{metric.label} {sign * pair['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
-    return GateResult(
-        name=config.rule,
-        passed=low > limit,
-        summary=f"{difference} for the candidate; the interval must lie above {limit:+.4f}",
-    )
+    return low, f"{label} {sign * pair['difference']:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _check_calibration(evidence: Evidence, config: PromotionConfig) -> Iterator[GateResult]:
-    slope = _get_metric(evidence, "calibration_slope")
+    slope, beside = _get_metric(evidence, "calibration_slope", "{:.3f}")
     low, high = config.calibration_slope
     yield GateResult(
         name="calibration slope",
         passed=low <= slope <= high,
-        summary=f"{slope:.3f}, must be {low:g} to {high:g}",
+        summary=f"{beside}, must be {low:g} to {high:g}",
     )
-    ece = _get_metric(evidence, "ece")
+    ece, beside = _get_metric(evidence, "ece", "{:.4f}")
     yield GateResult(
         name="calibration error",
         passed=ece <= config.ece,
-        summary=f"{ece:.4f}, must be at most {config.ece:g}",
+        summary=f"{beside}, must be at most {config.ece:g}",
     )
 
 
-def _get_metric(evidence: Evidence, metric: str) -> float:
-    """The candidate's metric on all rows; NaN: not estimable."""
-    row = evidence.leaderboard.filter(model=CANDIDATE, subset=ALL, metric=metric)
-    return float(row["value"].item()) if row.height else float("nan")
+def _get_metric(evidence: Evidence, metric: str, form: str) -> tuple[float, str]:
+    """The candidate's metric on the rows that rank models (NaN: not estimable), and in words.
+
+    Args:
+        evidence: of the candidate.
+        metric: name of the metric.
+        form: format of the value.
+    """
+    values = {}
+    for subset in (evidence.ranking_subset, ALL):
+        row = evidence.leaderboard.filter(model=CANDIDATE, subset=subset, metric=metric)
+        values[subset] = float(row["value"].item()) if row.height else math.nan
+    value = values[evidence.ranking_subset]
+    text = form.format(value) + SUBSET_PHRASES.get(evidence.ranking_subset, "")
+    if evidence.ranking_subset != ALL:
+        text += f" (all rows {form.format(values[ALL])})"
+    return value, text
 
 
-def _check_subgroups(evidence: Evidence, config: PromotionConfig) -> GateResult:
-    label = get_metric(config.metric).label
+def _check_subgroups(
+    evidence: Evidence, predictions: Predictions, candidate: Candidate, config: PromotionConfig
+) -> GateResult:
+    """The least value of the metric in any subgroup, on the rows that rank models.
+
+    Args:
+        evidence: of the predictions.
+        predictions: of the candidate, and of the champion where it is compared.
+        candidate: the candidate.
+        config: metric and limit.
+    """
+    phrase = SUBSET_PHRASES.get(evidence.ranking_subset, "")
+    if evidence.ranking_subset != ALL:  # subgroups are of all scored rows
+        alone = predictions.select_models({CANDIDATE: CANDIDATE})
+        rows = alone.rows.with_columns(pl.col("scored") & ~pl.col("in_state"))
+        evidence = _evaluate(replace(alone, rows=rows), candidate, config, resamples=0)
+    label = get_metric(config.metric).label + phrase
     is_subgroup = pl.col("subset").str.contains(":")
     subgroups = evidence.leaderboard.filter(is_subgroup, model=CANDIDATE, metric=config.metric)
     subgroups = subgroups.filter(pl.col("value").is_not_nan())

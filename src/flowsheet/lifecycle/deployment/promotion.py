@@ -10,7 +10,7 @@ from flowsheet.evaluation.metrics import get_metric
 from flowsheet.lifecycle.deployment.approval import check_approver
 from flowsheet.lifecycle.deployment.gates import GateResult, evaluate_gates
 from flowsheet.tracking import model_registry
-from flowsheet.tracking.decisions import Decision, champion_history, record_decision
+from flowsheet.tracking.decisions import Decision, JudgedRows, champion_history, record_decision
 from flowsheet.tracking.model_registry import CHALLENGER, CHAMPION, ModelVersion
 
 
@@ -97,7 +97,10 @@ def evaluate_candidate(
         service: registered name whose champion is compared with, if it is another one.
     """
     candidate = _find_candidate(name, version)
-    champion = model_registry.find_version_by_alias(service or name, CHAMPION)
+    service = service or name
+    # a service that nothing was promoted to yet is not registered
+    is_registered = service == name or model_registry.is_registered(service)
+    champion = model_registry.find_version_by_alias(service, CHAMPION) if is_registered else None
     return candidate, evaluate_gates(candidate, champion, config)
 
 
@@ -121,14 +124,21 @@ def decline(
             actor=actor,
             reason=reason,
             gates=_summarise(gates),
+            rows=_find_rows(gates),
         )
 
 
-def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
-    """Make the previous champion of a registered model the champion again.
+def rollback(name: str, *, version: int | None = None, actor: str = "", reason: str) -> Decision:
+    """Make the previous champion of a registered model, or any former one, the champion again.
+
+    Args:
+        name: the registered model.
+        version: number of a former champion; by default the previous one.
+        actor: who decides; by default the user of this process.
+        reason: why, for the log.
 
     Raises:
-        UsageError: there is no champion, or no previous one.
+        UsageError: there is no champion, no previous one, or the version was no champion before.
         CheckFailed: the champion is not the one that was promoted last according to the log, or
             the previous champion's package is not the one that was registered.
     """
@@ -142,7 +152,13 @@ def rollback(name: str, *, actor: str = "", reason: str) -> Decision:
                 f"{name} has no previous champion to go back to",
                 todo="see `flowsheet ls decisions`",
             )
-        previous = model_registry.get_version(name, history[-2])
+        if version is not None and version not in history[:-1]:
+            former = ", ".join(map(str, dict.fromkeys(history[:-1])))
+            raise UsageError(
+                f"version {version} of {name} is not a former champion",
+                todo=f"former champions: {former}",
+            )
+        previous = model_registry.get_version(name, version or history[-2])
         with model_registry.open_package(previous):
             pass  # verified: a server would refuse to load a damaged package
         decision = record_decision(
@@ -207,6 +223,7 @@ def _decide(
         actor=actor,
         reason=f"{reason} (gates failed: {', '.join(failed)})" if failed else reason,
         gates=_summarise(gates),
+        rows=_find_rows(gates),
     )
     if not failed:
         model_registry.set_champion(candidate)
@@ -215,6 +232,10 @@ def _decide(
 
 def _summarise(gates: tuple[GateResult, ...]) -> tuple[tuple[str, bool, str], ...]:
     return tuple((gate.name, gate.passed, gate.summary) for gate in gates)
+
+
+def _find_rows(gates: tuple[GateResult, ...]) -> JudgedRows | None:
+    return next((gate.rows for gate in gates if gate.rows), None)
 
 
 def _check_champion(name: str, champion: ModelVersion | None, logged: int) -> None:

@@ -12,7 +12,6 @@ from flowsheet.config import EvaluationConfig, ExperimentConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.metrics import METRICS
-from flowsheet.evaluation.threshold import choose_threshold
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec, TrainedModels
 from flowsheet.lifecycle.experiment.predictions import (
     PredictedFold,
@@ -22,12 +21,12 @@ from flowsheet.lifecycle.experiment.predictions import (
     rows_to_sequences,
 )
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
-from flowsheet.lifecycle.experiment.train import load_probabilities
+from flowsheet.lifecycle.experiment.train import load_probabilities, load_threshold
 from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 6
+VERSION = 7
 """Increase it when the same predictions give different evidence."""
 
 
@@ -69,15 +68,11 @@ def collect_predictions(folds: Sequence[FoldSpec], trained: TrainedModels) -> Pr
     predicted_folds = []
     for fold in folds:
         train, valid, test = fold.data.load_parts()
-        valid = weight_rows(valid, train, fold.config.task)
         test = weight_rows(test, train, fold.config.task)
         thresholds = {}
         probabilities = {}
         for model, stage in trained[fold.name].items():
-            valid_probabilities = load_probabilities(stage, "valid")
-            thresholds[model] = choose_threshold(
-                valid, valid_probabilities, fold.config.task, fold.config.evaluation
-            )
+            thresholds[model] = load_threshold(stage)
             probabilities[model] = load_probabilities(stage, "test")
         tables.append(make_rows(test, probabilities, fold.id))
         predicted_folds.append(

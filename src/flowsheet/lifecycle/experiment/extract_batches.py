@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import polars as pl
 
@@ -28,6 +28,12 @@ def iter_batches(extract: Extract, stays_per_batch: int = STAYS_PER_BATCH) -> It
             if table != "stays"
         }
         yield Tables(stays=stays, **other_tables)
+
+
+def load_stays(extract: Extract, stay_ids: Sequence[int]) -> Tables:
+    """The tables of these stays, in memory."""
+    chosen = pl.col("stay_id").is_in(stay_ids)
+    return Tables(**{table: extract.scan(table).filter(chosen).collect() for table in TABLES})
 
 
 def check_variables(extract: Extract, model_package: ModelPackage) -> None:

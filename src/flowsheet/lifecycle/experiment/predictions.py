@@ -9,7 +9,7 @@ row stands for in metrics; 0 where it is not scored), and ``p.<model>`` for each
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +86,38 @@ class Predictions:
             folds.append(fold.model_copy(update={"thresholds": thresholds}))
         probabilities = other.rows.select(f"^{_PREFIX}.*$")
         return Predictions(self.rows.hstack(probabilities), self.subgroups, tuple(folds))
+
+    def add_model(self, name: str, risks: pl.DataFrame, threshold: float) -> Predictions:
+        """A further model, with its ``risks`` by stay_id and step, and its decision threshold.
+
+        Raises:
+            CheckFailed: a row has no risk.
+        """
+        risk = risks.select("stay_id", "step", pl.col("risk").alias(_PREFIX + name))
+        rows = self.rows.join(risk, on=["stay_id", "step"], how="left", maintain_order="left")
+        missing = rows[_PREFIX + name].null_count()
+        if missing:
+            raise CheckFailed(
+                f"{name} has no prediction for {missing:,} of the {rows.height:,} rows",
+                where=f"model {name}",
+                todo="let it predict at the same times: the same task",
+            )
+        folds = [
+            fold.model_copy(update={"thresholds": {**fold.thresholds, name: threshold}})
+            for fold in self.folds
+        ]
+        return Predictions(rows, self.subgroups, tuple(folds))
+
+    def leave_out_subjects(self, subjects: Sequence[int]) -> Predictions:
+        """The rows of the other subjects, and the folds that have any."""
+        return self.keep_rows(~pl.col("subject_id").is_in(subjects))
+
+    def keep_rows(self, condition: pl.Expr) -> Predictions:
+        """The rows that fulfil the condition, and the folds that have any."""
+        rows = self.rows.filter(condition)
+        ids = set(rows.select("repeat", "fold").unique().iter_rows())
+        folds = tuple(fold for fold in self.folds if (fold.id.repeat, fold.id.fold) in ids)
+        return Predictions(rows, self.subgroups, folds or self.folds[:1])
 
     def save(self, folder: Path) -> None:
         """Write the tables to an existing folder."""

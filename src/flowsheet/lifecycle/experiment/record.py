@@ -35,6 +35,7 @@ from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.packaging import log_model
+from flowsheet.tracking.run_records import EXTRACT_STAGE
 from flowsheet.tracking.runs import ParentRun, Tracker
 from flowsheet.tracking.store import TrackerUnreachable
 from flowsheet.typing import Progress
@@ -146,7 +147,7 @@ def track_experiment(
         digest([key, tags]) if tags else key,
         data_fingerprints(plan),
         [dataset],
-        tags,
+        {**tags, EXTRACT_STAGE: data.extract.key},
         run_lock=lock.lock_tag(config_fingerprint(config)),
     )
     with _fail_on_error(tracker, parent.run_id):

@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import polars as pl
 
-from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
+from flowsheet.config import Censor, ExperimentConfig, FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import make_score_function
+from flowsheet.evaluation.subsets import select_judged_rows
+from flowsheet.evaluation.threshold import choose_threshold
+from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
 from flowsheet.plugins import plugin_code
+from flowsheet.prediction.development import Development, DevelopmentSubjects
 from flowsheet.prediction.model_package import PACKAGE_VERSION, ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
@@ -26,7 +31,8 @@ from flowsheet.state.store import Store
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult
 from flowsheet.tuning.storage import OPTUNA_URL
 from flowsheet.tuning.study import tune
-from flowsheet.typing import Floats, Progress
+from flowsheet.typing import Floats, Labels, Progress
+from flowsheet.windows.censoring import Completeness, apply_weights, estimate_completeness
 from flowsheet.windows.scaling import VERSION as SCALING_VERSION
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
@@ -84,6 +90,7 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
                 PACKAGE_VERSION,
             ],
             "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
+            "minimum_events": config.evaluation.minimum_events,  # of the rows that models tune by
             "seed": config.seed,
         }
     )
@@ -145,6 +152,7 @@ def train_model(
             probabilities = package.model.predict_proba(sequences) if has_stays else np.empty(0)
             np.save(folder / f"{part}.npy", probabilities, allow_pickle=False)
             risks[part] = StayRisks(sequences, probabilities)
+        _save_development(config, package, data, search, risks["valid"])
         save_reference(package, data.extract, np.asarray(data.load_split().train), risks)
         _save_tuning(folder, package, search.tuned)
 
@@ -154,12 +162,13 @@ def train_model(
 
 
 class _Search(NamedTuple):
-    """A finished search, with the scaled parts that the best model predicts."""
+    """A finished search, with the scaled and weighted parts that the best model predicts."""
 
     scaler: Scaler | None
     valid: Sequences
     test: Sequences
     tuned: TuningResult
+    completeness: Completeness | None
 
 
 def _search(
@@ -175,6 +184,8 @@ def _search(
     """Tune the model; with the URL of a shared Optuna ``storage``, together with other workers."""
     model = config.models[name]
     train, valid, test = data.load_parts()
+    completeness = estimate_completeness(train, config.task)
+    valid, test = apply_weights(valid, completeness), apply_weights(test, completeness)
     scaler = Scaler.fit(train) if MODELS.get(model.kind).capabilities.scaled else None
     if scaler:
         train = scaler.transform(train)
@@ -187,7 +198,7 @@ def _search(
         train,
         valid,
         seed=config.seed,
-        score=make_score_function(config.tuning.metric),
+        score=_make_tuning_score(config, valid),
         folder=work,
         device=resolve_device(config, model),
         threads=config.compute.threads,
@@ -195,7 +206,46 @@ def _search(
         progress=progress,
         storage=storage,
     )
-    return _Search(scaler, valid, test, tuned)
+    return _Search(scaler, valid, test, tuned, completeness)
+
+
+def _make_tuning_score(
+    config: ExperimentConfig, valid: Sequences
+) -> Callable[[Labels, Floats], float]:
+    """The tuned metric of the rows that models are judged by, of (y, p) of all scored rows."""
+    scored = np.asarray(valid.scored)
+    judged = select_judged_rows(valid, config.evaluation)
+    weight = np.asarray(valid.weight)[scored] if config.task.censor is Censor.competing else None
+    return make_score_function(config.tuning.metric, judged.rows[scored], weight)
+
+
+def _save_development(
+    config: ExperimentConfig,
+    package: ModelPackage,
+    data: FoldData,
+    search: _Search,
+    valid: StayRisks,
+) -> None:
+    """Write threshold and subjects into the model package.
+
+    Args:
+        config: the experiment's configuration.
+        package: the trained model.
+        data: the fold's data.
+        search: its completeness of windows.
+        valid: the validation stays and their risks, which the threshold is chosen on.
+    """
+    extract = open_extract(data.extract)
+    split = data.load_split()
+    subjects = np.union1d(split.train, split.valid).tolist()
+    stays = extract.scan("stays").filter(pl.col("subject_id").is_in(subjects)).collect()
+    development = Development(
+        subjects=DevelopmentSubjects.from_stays(stays, package.training_key),
+        threshold=choose_threshold(valid.stays, valid.risk, config.task, config.evaluation),
+        completeness=search.completeness,
+        extract=extract.fingerprint,
+    )
+    development.save(package.folder)
 
 
 def _check_applicable(config: ExperimentConfig, name: str) -> None:
@@ -227,6 +277,11 @@ def _save_tuning(folder: Path, package: ModelPackage, tuned: TuningResult) -> No
 def load_probabilities(model: Stage, part: str) -> Floats:
     """The trained model's probabilities of the ``valid`` or ``test`` rows, shape (N,)."""
     return np.asarray(np.load(model.folder / f"{part}.npy", allow_pickle=False), np.float64)
+
+
+def load_threshold(model: Stage) -> float:
+    """The trained model's decision threshold."""
+    return Development.load(model.folder / "model_package").threshold.value
 
 
 def load_trials(model: Stage) -> list[TrialRecord]:
