@@ -86,7 +86,7 @@ def check_year(home, months: int, lactate_in: int) -> None:
 
 
 def test_some_months_of_retraining(home):
-    check_year(home, months=4, lactate_in=2)
+    check_year(home, months=3, lactate_in=1)
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_a_year_of_monthly_retraining(home):
 def test_the_champion_scores_todays_rows_and_must_not_know_the_subjects(home):
     first = retrain(home, Ward(200), features=WITHOUT_LACTATE)
     assert judge(first).promoted
-    grown = Ward(300, lactate_since=100)
+    grown = Ward(300, lactate_since=200)
     result = judge(retrain(home, grown))
     assert result.promoted, [g.summary for g in result.gates]
     rows = gate(result, "rows")
