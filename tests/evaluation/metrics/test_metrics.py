@@ -10,8 +10,6 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as sk
 
 from flowsheet.evaluation.metrics import (
-    METRICS,
-    OperatingPointMetric,
     RequiredInput,
     ScoredRows,
     get_metric,
@@ -127,16 +125,6 @@ def test_a_resample_without_both_classes_is_nan_and_does_not_affect_the_others()
     for name in ("auroc", "auprc"):
         values = get_metric(name).compute(Sample(scored, weights))
         assert np.isnan(values).tolist() == [False, True, True]
-
-
-def test_every_metric_has_the_name_of_its_module():
-    for name, metric in METRICS:
-        if issubclass(metric, OperatingPointMetric):
-            assert metric.family == name
-            assert metric(0.5).label
-        else:
-            assert metric.name == name
-            assert metric.label
 
 
 def test_calibration_error_of_known_bins():
