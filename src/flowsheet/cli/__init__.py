@@ -18,6 +18,7 @@ from flowsheet.cli.cohort import ingest, simulate, validate
 from flowsheet.cli.completion import completion
 from flowsheet.cli.doctor import doctor
 from flowsheet.cli.listing import ls
+from flowsheet.cli.project import init, new
 from flowsheet.cli.registry import card, checklist, compare, monitor, promote, rollback, score
 from flowsheet.cli.run import rerun, run
 from flowsheet.cli.schema import schema
@@ -49,7 +50,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, rerun):
+for _command in (init, new, run, rerun):
     cli.add_command(_command)
 for _command in (ingest, validate, schema, simulate):
     cli.add_command(_command)

@@ -34,24 +34,28 @@ class ModelConformance:
     params: ClassVar[dict[str, Any]] = {}
 
     @pytest.fixture(scope="class")
-    def train(self) -> Sequences:
+    @classmethod
+    def train(cls) -> Sequences:
         """Sixty stays."""
-        return self.make_toy(60, 1)
+        return cls().make_toy(60, 1)
 
     @pytest.fixture(scope="class")
-    def valid(self) -> Sequences:
+    @classmethod
+    def valid(cls) -> Sequences:
         """Thirty stays."""
-        return self.make_toy(30, 2)
+        return cls().make_toy(30, 2)
 
     @pytest.fixture(scope="class")
-    def test(self) -> Sequences:
+    @classmethod
+    def test(cls) -> Sequences:
         """Twenty stays."""
-        return self.make_toy(20, 3)
+        return cls().make_toy(20, 3)
 
     @pytest.fixture(scope="class")
-    def fitted(self, train: Sequences, valid: Sequences) -> Model:
+    @classmethod
+    def fitted(cls, train: Sequences, valid: Sequences) -> Model:
         """Fitted with seed 1."""
-        return self.fit(train, valid)
+        return cls().fit(train, valid)
 
     def make_toy(self, stays: int, seed: int) -> Sequences:
         """Toy sequences, scaled if the model requires it."""

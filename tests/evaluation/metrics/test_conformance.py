@@ -7,7 +7,6 @@ from flowsheet.evaluation.metrics.auroc import Auroc
 from flowsheet.testing.metrics import MetricConformance, toy_rows
 from tests.evaluation.metrics.helpers import default_metrics
 
-
 APPROXIMATE = {"ece", "calibration_slope", "calibration_intercept"}
 
 

@@ -1,0 +1,1 @@
+"""Files of a user's own project: ``flowsheet init`` and ``flowsheet new``."""
