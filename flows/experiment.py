@@ -47,6 +47,7 @@ from flowsheet.lifecycle.experiment.folds import (
 )
 from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.progress import ProgressLine, report
 from flowsheet.tracking.runs import ParentRun
 
 
@@ -54,15 +55,17 @@ def _complete(stage: Stage, name: str) -> Stage | State[Stage]:
     """Report a finished stage; a reused one gets the state "Reused" in the Prefect page."""
     progress = progress_logger(name)
     if not stage.reused:
-        progress(f"done in {stage.seconds:.1f} s")
+        progress(ProgressLine(f"done in {stage.seconds:.1f} s", "stage", 1, 1))
         return stage
-    progress(f"reused (built earlier in {stage.seconds:.1f} s)")
+    text = f"reused (built earlier in {stage.seconds:.1f} s)"
+    progress(ProgressLine(text, "stage", 1, 1))
     return Completed(name="Reused", message=f"built earlier in {stage.seconds:.1f} s", data=stage)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="ingest", **RETRY_ON_OUTAGE)
 def ingest(cohort: CohortConfig) -> Stage | State[Stage]:
     """Ingest the cohort's records into a validated extract."""
+    _begin("ingest")
     return _complete(prepare.ingest_cohort(cohort, progress_logger("ingest")), "ingest")
 
 
@@ -71,6 +74,7 @@ def build_windows(
     extract: Stage, task_config: TaskConfig, features: FeaturesConfig
 ) -> Stage | State[Stage]:
     """Build model-ready sequences from the extract."""
+    _begin("windows")
     return _complete(prepare.build_windows(extract, task_config, features), "windows")
 
 
@@ -86,6 +90,7 @@ def split_subjects(
         evaluation: the protocol and its fractions, folds, repetitions and sites.
         seed: of the split.
     """
+    _begin("split")
     return _complete(prepare.split_subjects(extract, windows, evaluation, seed), "split")
 
 
@@ -93,6 +98,7 @@ def split_subjects(
 def train_model(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Stage]:
     """Tune and fit one model in one fold; its trials are recorded below the MLflow run."""
     name = f"{model}{fold.label}"
+    _begin(name)
     with record.trial_recorder(fold, run_id) as on_trial:
         stage = train.train_model(fold.config, model, fold.data, on_trial, progress_logger(name))
     return _complete(stage, name)
@@ -104,6 +110,7 @@ def train_model_on_pool(fold: FoldSpec, model: str, run_id: str) -> Stage | Stat
     from flows.pool import train_on_pool
 
     name = f"{model}{fold.label}"
+    _begin(name)
     return _complete(train_on_pool(fold, model, run_id, progress_logger(name)), name)
 
 
@@ -112,6 +119,7 @@ def evaluate_models(
     config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
 ) -> Stage | State[Stage]:
     """Evaluate all models on the same held-out rows."""
+    _begin("evaluate")
     return _complete(evaluate.evaluate_models(config, plan, trained), "evaluate")
 
 
@@ -122,12 +130,14 @@ def study_memory(
     """Compare each model's response to a dose with the true effect."""
     from flowsheet.lifecycle.memory_study import study as memory
 
+    _begin("memory study")
     return _complete(memory.run_memory_study(config, plan, trained), "memory study")
 
 
 @task(cache_policy=NO_CACHE, task_run_name="record and register", **RETRY_ON_OUTAGE)
 def record_results(results: ExperimentResults, run: ParentRun) -> RunSummary:
     """Record the evidence in MLflow and register the models."""
+    _begin("record and register")
     progress = progress_logger("register")
     return record.record_results(results, run, progress, _extra_sections(results))
 
@@ -196,6 +206,11 @@ def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:
     from flowsheet.lifecycle.memory_study import study as memory
 
     return memory.list_replicates(config)
+
+
+def _begin(name: str) -> None:
+    """Show that a stage or a training has begun."""
+    report(ProgressLine("", "stage", 0, 1), name)
 
 
 def _get_stage(state: State[Any]) -> Stage:
@@ -303,6 +318,8 @@ def _collect_outcomes(
         for training in waiting
         if not training.is_finished()
     }
+    text = f"{len(futures)} models to train, in {trainings[0].fold.config.compute.workers} processes"
+    progress_logger("train")(ProgressLine(text if futures else "", "models", 0, len(futures)))
     killed: BrokenProcessPool | None = None
     for training in waiting:
         try:

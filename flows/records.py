@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from prefect.client.orchestration import get_client
@@ -22,19 +21,20 @@ from prefect.logging.handlers import APILogWorker
 
 from flows.liveness import mark_crashed
 from flowsheet.errors import mask_secrets
+from flowsheet.progress import report
 
 _FLUSH_SECONDS = 10
 _EXPERIMENT_FLOW = FlowFilter(name=FlowFilterName(any_=["experiment"]))
 
 
 def progress_logger(name: str) -> Callable[[str], None]:
-    """A function that prints a line to the terminal and adds it to the run's log."""
+    """A function that shows a line of progress and adds it to the run's log."""
     logger = get_run_logger()
 
     def log(line: str) -> None:
-        line = mask_secrets(line)
-        print(f"[{name}] {line}", file=sys.stderr, flush=True)
-        logger.info(line)
+        report(line, name)
+        if line:
+            logger.info(mask_secrets(line))
 
     return log
 

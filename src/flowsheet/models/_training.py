@@ -23,6 +23,7 @@ from flowsheet.config import FrozenModel
 from flowsheet.models._batching import Batch, Layout, StayRows, draw_batches, gather, packed
 from flowsheet.models.base import Context, Pruned
 from flowsheet.numerics import log_loss
+from flowsheet.progress import ProgressLine
 from flowsheet.typing import Bools, Floats, Labels
 
 Curve = list[tuple[int, float, float, float]]
@@ -210,16 +211,16 @@ class Trainer:
         progress.epoch += 1
         if not scored.any():
             self._keep_weights()
-            context.progress(f"epoch {progress.epoch}: training loss {loss:.5f}")
+            text = f"epoch {progress.epoch}: training loss {loss:.5f}"
+            context.progress(ProgressLine(text, "epoch", progress.epoch, self.params.epochs))
             return
         score, validation_loss = self._validate(y, scored)
         progress.curve.append((progress.epoch, loss, score, validation_loss))
         if validation_loss < progress.best_loss:
             progress.best_loss = validation_loss
             self._keep_weights()
-        context.progress(
-            f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}"
-        )
+        text = f"epoch {progress.epoch}: training loss {loss:.5f}, validation score {score:.5f}"
+        context.progress(ProgressLine(text, "epoch", progress.epoch, self.params.epochs, score))
         context.report_score(progress.epoch, score)
 
     def _keep_weights(self) -> None:

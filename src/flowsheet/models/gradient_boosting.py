@@ -15,6 +15,7 @@ from flowsheet.models._lags import Lags
 from flowsheet.models._rows import RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import log_loss
+from flowsheet.progress import ProgressLine
 from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
 
@@ -108,7 +109,7 @@ class GradientBoosting(RowModel):
         data = lightgbm.Dataset(train.x, train.y, params=settings, free_raw_data=True)
         stopping = None
         if valid.has_both_classes:
-            stopping = _EarlyStopping(valid, context, self.params.patience)
+            stopping = _EarlyStopping(valid, context, self.params)
         booster = _boost(lightgbm, settings, data, self.params.rounds, stopping)
         trees = stopping.best_round if stopping else self.params.rounds
         self.curve = stopping.curve if stopping else []
@@ -180,8 +181,8 @@ class GradientBoosting(RowModel):
 class _EarlyStopping:
     """Validates every few rounds, reports the score to the tuner and remembers the best round."""
 
-    def __init__(self, valid: Rows, context: Context, patience: int) -> None:
-        self.valid, self.context, self.patience = valid, context, patience
+    def __init__(self, valid: Rows, context: Context, params: GradientBoosting.Params) -> None:
+        self.valid, self.context, self.params = valid, context, params
         self.best_round, self.best_score = 0, -np.inf
         self.curve: list[tuple[int, float]] = []
         self.eta = np.zeros(len(valid.y))
@@ -196,10 +197,11 @@ class _EarlyStopping:
         score = self._score(1.0 / (1.0 + np.exp(-self.eta)))
         self.curve.append((rounds, score))
         self.context.report_score(rounds, score)
-        self.context.progress(f"round {rounds}: {score:.4f} on the validation split")
+        text = f"round {rounds}: {score:.4f} on the validation split"
+        self.context.progress(ProgressLine(text, "round", rounds, self.params.rounds, score))
         if score > self.best_score:
             self.best_round, self.best_score = rounds, score
-        return rounds - self.best_round >= self.patience
+        return rounds - self.best_round >= self.params.patience
 
     def _score(self, p: Floats) -> float:
         score = self.context.score(self.valid.y, p) if self.context.score else np.nan

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from flowsheet.config import ModelConfig, TuningConfig
+from flowsheet.progress import ProgressLine
 from flowsheet.state.hashing import digest
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult, best_trial
 from flowsheet.tuning.shared import SharedStudy, study_name
@@ -145,8 +146,9 @@ class _StudyRun:
 
     def run_trials(self, runner: TrialRunner) -> None:
         """Run trials until there are enough, or the time is over."""
-        if finished := len(self.finished()):
-            self.progress(f"resuming after {finished} of {self.trials_wanted} trials")
+        finished = len(self.finished())
+        text = f"resuming after {finished} of {self.trials_wanted} trials" if finished else ""
+        self.progress(ProgressLine(text, "trial", finished, self.trials_wanted))
         self._clean_up(runner)
         if self.shared:
             self._run_shared(self.shared, runner)
@@ -165,7 +167,8 @@ class _StudyRun:
             if shared.run_one(runner, self.trials_wanted, self._prepare):
                 self._clean_up(runner)
                 finished = len(self.finished())
-                self.progress(f"{finished} of {self.trials_wanted} trials are finished")
+                text = f"{finished} of {self.trials_wanted} trials are finished"
+                self.progress(ProgressLine(text, "trial", finished, self.trials_wanted))
             else:
                 time.sleep(_POLL_SECONDS)
 
@@ -221,13 +224,15 @@ class _StudyRun:
         spent = sum(record.seconds for record in records)
         return bool(records) and limit is not None and spent >= limit * 60
 
-    def _describe(self, record: TrialRecord) -> str:
+    def _describe(self, record: TrialRecord) -> ProgressLine:
         best = best_trial(self.records())
         best_value = best.value if best else float("nan")
         outcome = ""
         if record.value is not None:
             outcome = record.error or f"{self.tuning.metric} {record.value:.4f}"
-        return (
-            f"trial {record.number + 1} of {self.trials_wanted} {record.state}, {outcome}"
+        number = record.number + 1
+        text = (
+            f"trial {number} of {self.trials_wanted} {record.state}, {outcome}"
             f" in {record.seconds:.0f} s; best {best_value:.4f}"
         )
+        return ProgressLine(text, "trial", number, self.trials_wanted, record.value)
