@@ -318,7 +318,9 @@ def _collect_outcomes(
         for training in waiting
         if not training.is_finished()
     }
-    text = f"{len(futures)} models to train, in {trainings[0].fold.config.compute.workers} processes"
+    text = (
+        f"{len(futures)} models to train, in {trainings[0].fold.config.compute.workers} processes"
+    )
     progress_logger("train")(ProgressLine(text if futures else "", "models", 0, len(futures)))
     killed: BrokenProcessPool | None = None
     for training in waiting:

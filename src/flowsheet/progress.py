@@ -53,6 +53,19 @@ class ProgressLine(str):
         return line
 
 
+@contextlib.contextmanager
+def set_log_level(level: str) -> Iterator[None]:
+    """Set the level of this process and its children during the block."""
+    previous = os.environ.get(LOG_LEVEL)
+    os.environ[LOG_LEVEL] = level
+    try:
+        yield
+    finally:
+        os.environ.pop(LOG_LEVEL)
+        if previous is not None:
+            os.environ[LOG_LEVEL] = previous
+
+
 def log_level() -> str:
     """The level of ``FLOWSHEET_LOG_LEVEL``, by default ``info``."""
     level = os.environ.get(LOG_LEVEL, "").lower()

@@ -28,6 +28,7 @@ class Terminal:
     @classmethod
     def start(cls, home: Path, *arguments: str) -> Terminal:
         command, environment = flowsheet_command(home, *arguments)
+        environment["TERM"] = "xterm"  # the display of a run needs more than a dumb terminal
         pid, descriptor = pty.fork()
         if pid == 0:
             os.execve(command[0], command, environment)
@@ -87,8 +88,8 @@ def wait_until_no_process_is_left(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "begun", "times"),
     [
-        (["run", *LONG_TRAINING], "[lstm] epoch", 1),
-        (["run", *LONG_TRAINING], "[lstm] epoch", 2),
+        (["run", *LONG_TRAINING], "epoch 2 of", 1),
+        (["run", *LONG_TRAINING], "epoch 2 of", 2),
         pytest.param(["run", *LONG_TRAINING], "experiment demo", 1, marks=pytest.mark.slow),
     ],
 )

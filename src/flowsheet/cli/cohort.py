@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flowsheet.cli import options
+from flowsheet.cli.completion import complete_choice
 
 if TYPE_CHECKING:
     from flowsheet.cohort.extract import Extract
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("cohort")
+@click.argument("cohort", shell_complete=complete_choice("cohort"))
 @options.overrides
 @options.conf
 @click.option(
@@ -34,17 +35,18 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None, force: boo
 
     keep_freed_memory()  # before polars is imported
 
-    from flowsheet.cli.console import print_extract, print_progress
+    from flowsheet.cli.console import print_extract
     from flowsheet.compose import compose_cohort
     from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
     from flowsheet.lifecycle.runtime.processes import interruptible
+    from flowsheet.progress import report
 
     config = compose_cohort(cohort, overrides)
     with interruptible():
         if out:
             print_extract(_write_extract(config, out, force=force))
         else:
-            print_extract(open_extract(ingest_cohort(config, print_progress)))
+            print_extract(open_extract(ingest_cohort(config, report)))
 
 
 @click.command()
@@ -55,9 +57,11 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None, force: boo
     help="Zone, such as Europe/Berlin, to whose local time zoned times of your own tables are "
     "converted.  [default: they are refused]",
 )
-def validate(extract: Path, time_zone: str | None) -> None:
+@options.log_level
+@options.as_json
+def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
     """Check the cohort extract, or your own tables, in the folder EXTRACT; exit 1 if it fails."""
-    from flowsheet.cli.console import print_failures, print_line
+    from flowsheet.cli.console import print_failures, print_json, print_line
     from flowsheet.cohort.extract import check_extract
     from flowsheet.cohort.time_zones import check_time_zone
     from flowsheet.errors import CheckFailed, UsageError
@@ -69,6 +73,13 @@ def validate(extract: Path, time_zone: str | None) -> None:
     if not extract.is_dir():
         raise UsageError("there is no such folder", where=str(extract), todo="fix EXTRACT")
     failures = check_extract(extract, time_zone)
+    if as_json:
+        rows = failures.rows(named=True)
+        print_json({"path": str(extract), "valid": not rows, "failures": rows})
+        what = f"{len(rows):,} failures"
+        if rows:
+            raise CheckFailed(what, where=str(extract), todo="fix the rows on standard output")
+        return
     if failures.is_empty():
         has_manifest = (extract / "manifest.json").is_file()
         what = "a valid cohort extract" if has_manifest else "valid tables of a cohort extract"
@@ -118,10 +129,11 @@ def simulate(
     flowsheet simulate ward --stays 500 cohort.options.max_steps=30
     flowsheet simulate raw --as mimic3 --stays 1000 raw.duplicates=0.01
     """
-    from flowsheet.cli.console import print_extract, print_progress
+    from flowsheet.cli.console import print_extract
     from flowsheet.cli.simulate import check_overwritable, write_raw_tables
     from flowsheet.compose import compose_cohort
     from flowsheet.errors import UsageError
+    from flowsheet.progress import report
 
     size_overrides = _size_overrides({"stays": stays, "seed": seed}, overrides)
     raw_overrides = [override for override in overrides if override.startswith("raw.")]
@@ -136,7 +148,7 @@ def simulate(
         )
     config = compose_cohort(cohort or default, [*size_overrides, *cohort_overrides])
     if is_raw:
-        write_raw_tables(out, config, raw_overrides, print_progress)
+        write_raw_tables(out, config, raw_overrides, report)
     else:
         print_extract(_write_extract(config, out, force=force))
 
@@ -159,9 +171,9 @@ def _size_overrides(sizes: dict[str, int | None], overrides: tuple[str, ...]) ->
 
 
 def _write_extract(config: CohortConfig, out: Path, *, force: bool) -> Extract:
-    from flowsheet.cli.console import print_progress
     from flowsheet.cli.simulate import check_overwritable
     from flowsheet.cohort.ingest import ingest, make_source
+    from flowsheet.progress import report
 
     check_overwritable(out, "manifest.json", "an extract", force=force)
-    return ingest(make_source(config), config, out, print_progress)
+    return ingest(make_source(config), config, out, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from flowsheet.cohort.extract import AgreementEntry, Extract, Manifest
 from flowsheet.errors import mask_secrets
-from flowsheet.evaluation.leaderboard import list_leaderboard_tables
+from flowsheet.evaluation.leaderboard import LeaderboardTable, list_leaderboard_tables
 from flowsheet.tracking.run_metadata import flatten
 
 if TYPE_CHECKING:
@@ -54,26 +55,30 @@ def make_table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     return table
 
 
-def print_progress(line: str) -> None:
-    """Print a line of progress on standard error."""
-    print(mask_secrets(line), file=sys.stderr, flush=True)
-
-
 def print_line(line: str) -> None:
     """Print a line that is not wrapped, so that paths in it can be copied."""
     console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON, in the encoding of standard output."""
-    print(mask_secrets(json.dumps(value, indent=1, default=str)), flush=True)
+    """Print a value as JSON; numbers that JSON does not have become null."""
+    text = json.dumps(_without_non_finite(value), indent=1, default=str)
+    print(mask_secrets(text), flush=True)
+
+
+def _without_non_finite(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _without_non_finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_non_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_run_summary(summary: RunSummary) -> None:
     """Print an experiment's leaderboard, what was reused, and where its records are."""
     for board in summary.leaderboards:
         title = f"{summary.experiment}, held-out subjects. {board.title}"
-        _print_table(title, board.columns, board.rows)
+        _print_leaderboard(title, board)
     _print_text(summary.headline)
     for name, reason in summary.excluded_models.items():
         _print_text(f"{name} was left out: {reason}")
@@ -86,11 +91,63 @@ def print_run_summary(summary: RunSummary) -> None:
     _print_text("open the MLflow and Prefect pages with: flowsheet ui")
 
 
+def _print_leaderboard(title: str, board: LeaderboardTable) -> None:
+    """Print a leaderboard as wide as the terminal allows.
+
+    Intervals are left out first, but for the metric that ranks the models, and then the last
+    columns: the report has them all.
+    """
+    width = console().width
+    rows = board.rows
+    if _table_width(board.columns, rows) > width:
+        rows = [[*row[:2], *(_without_interval(cell) for cell in row[2:])] for row in rows]
+    n_shown = len(board.columns)
+    while n_shown > 2 and _table_width(board.columns[:n_shown], rows) > width:
+        n_shown -= 1
+    shown = [row[:n_shown] for row in rows]
+    table = make_table(title, board.columns[:n_shown], shown)
+    widths = _least_widths(board.columns[:n_shown], shown)
+    for column, least in zip(table.columns, widths, strict=True):
+        spare = width - _table_width(board.columns[:n_shown], shown)
+        column.width = min(max(least, len(str(column.header))), least + max(0, spare))
+        width -= column.width - least
+    console().print(table)
+    if omitted := board.columns[n_shown:]:
+        _print_text(f"in the report: {', '.join(omitted)}")
+
+
+def _without_interval(cell: str) -> str:
+    return cell.partition(" [")[0]
+
+
+def _table_width(columns: list[str], rows: list[list[str]]) -> int:
+    """Columns that a table needs so that no cell and no word of its head is broken."""
+    return sum(_least_widths(columns, rows)) + 3 * len(columns) + 1
+
+
+def _least_widths(columns: list[str], rows: list[list[str]]) -> list[int]:
+    words = [max(map(len, column.split())) for column in columns]
+    cells = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return list(map(max, words, cells))
+
+
+def comparison_as_json(comparison: ModelComparison) -> dict[str, object]:
+    """A comparison as plain data: metrics of each model, and each pair's differences."""
+    evidence = comparison.evidence
+    return {
+        "run_id": comparison.run_id,
+        "report": str(comparison.report),
+        "headline": evidence.headline,
+        "metrics": {model: evidence.metrics(model) for model in evidence.models},
+        "differences": evidence.pairs.rows(named=True),
+    }
+
+
 def print_comparison(comparison: ModelComparison) -> None:
     """Print the leaderboards of compared models, the headline and each pair's difference."""
     evidence = comparison.evidence
     for board in list_leaderboard_tables(evidence):
-        _print_table(f"held-out subjects. {board.title}", board.columns, board.rows)
+        _print_leaderboard(f"held-out subjects. {board.title}", board)
     _print_text(evidence.headline)
     rank = {name: i for i, name in enumerate(evidence.models)}
     pairs = evidence.pairs.filter(metric=evidence.about["metric"], subset=evidence.ranking_subset)
@@ -102,19 +159,20 @@ def print_comparison(comparison: ModelComparison) -> None:
     print_line(f"report {comparison.report}")
 
 
-def print_rerun(result: RerunResult) -> None:
-    """Print what changed since the old run, and each metric of both runs."""
+def print_rerun(result: RerunResult, *, show_all: bool) -> None:
+    """Print what changed since the old run, and the metrics that differ, or all of them."""
     if result.changes:
         rows = [
             [change.name, _shorten(change.old), _shorten(change.new)] for change in result.changes
         ]
         _print_table("what changed since", ["", "old", "new"], rows)
-    shown = [metric for metric in result.metrics if not _is_equal_bound(metric)]
     rows = [
         [metric.name, _shorten(metric.old), _shorten(metric.new), _describe_diff(metric)]
-        for metric in shown
+        for metric in result.metrics
+        if show_all or not metric.is_equal
     ]
-    _print_table("metrics on the held-out subjects", ["", "old", "new", ""], rows)
+    if rows:
+        _print_table("metrics on the held-out subjects", ["", "old", "new", ""], rows)
     equal = sum(metric.is_equal for metric in result.metrics)
     _print_text(
         f"{equal} of {len(result.metrics)} metrics, bounds of intervals included, are equal to the "
@@ -236,10 +294,6 @@ def _shorten(value: str | float | None) -> str:
     if value is None:
         return "none"
     return f"{value:.6g}" if isinstance(value, float) else value[:16]
-
-
-def _is_equal_bound(metric: ValueDiff) -> bool:
-    return metric.is_equal and metric.name.endswith((".low", ".high"))
 
 
 def _describe_diff(metric: ValueDiff) -> str:

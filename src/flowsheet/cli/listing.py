@@ -16,6 +16,7 @@ Listing = tuple[list[str], list[list[str]]]
 @click.command()
 @click.argument("what", required=False, shell_complete=complete_from(lambda: list(_LISTINGS)))
 @options.conf
+@options.log_level
 @options.as_json
 def ls(what: str | None, as_json: bool) -> None:
     """List WHAT: experiments, cohorts, variables, models, metrics, runs, registry, decisions, ...

@@ -9,9 +9,13 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from flowsheet.cli.completion import complete_override
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-overrides = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+overrides = click.argument(
+    "overrides", nargs=-1, metavar="[KEY=VALUE]...", shell_complete=complete_override
+)
 
 
 def _add_conf(context: click.Context, parameter: click.Parameter, folder: str | None) -> None:
@@ -28,6 +32,41 @@ conf = click.option(
     expose_value=False,
     help="A folder of own choices; they come before the project's and the shipped ones.",
 )
+
+
+def _set_quiet(context: click.Context, parameter: click.Parameter, is_set: bool) -> None:
+    if is_set:
+        _set_log_level(context, parameter, "error")
+
+
+def _set_verbose(context: click.Context, parameter: click.Parameter, is_set: bool) -> None:
+    if is_set:
+        _set_log_level(context, parameter, "debug")
+
+
+def _set_log_level(context: click.Context, _: click.Parameter, level: str | None) -> None:
+    if level:
+        from flowsheet.progress import set_log_level
+
+        context.with_resource(set_log_level(level))
+
+
+def log_level(command: Command) -> Command:
+    """``-q``, ``-v`` and ``--log-level``: how much progress is printed on standard error."""
+    hidden: dict[str, Any] = {"is_flag": True, "expose_value": False}
+    choose = click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        callback=_set_log_level,
+        expose_value=False,
+        help="What is printed on standard error.  [default: info]",
+    )
+    quiet = click.option("-q", "--quiet", callback=_set_quiet, help="Print no progress.", **hidden)
+    verbose = click.option(
+        "-v", "--verbose", callback=_set_verbose, help="Print every epoch.", **hidden
+    )
+    return quiet(verbose(choose(command)))
+
 
 reason = click.option("--reason", required=True, help="Why; kept in the log of decisions.")
 

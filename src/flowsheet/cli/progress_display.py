@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sys
 import tempfile
 import threading
 import time
@@ -175,16 +173,3 @@ def _follow(lines: TextIO, state: ProgressState, live: Live, stopped: threading.
                 name = f"[{record['name']}] " if record["name"] else ""
                 live.console.print(name + record["text"], markup=False, highlight=False)
         live.update(render(state, time.monotonic()), refresh=True)
-
-
-def print_start(title: str) -> None:
-    """Print the first line of a run, where no display shows it."""
-    if LEVELS.index(log_level()) <= LEVELS.index("info"):
-        print(title, file=sys.stderr, flush=True)
-
-
-def set_log_level(level: str) -> None:
-    """Set the level for this process and its workers."""
-    from flowsheet.progress import LOG_LEVEL
-
-    os.environ[LOG_LEVEL] = level

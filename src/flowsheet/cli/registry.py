@@ -7,13 +7,18 @@ from pathlib import Path
 import click
 
 from flowsheet.cli import options
+from flowsheet.cli.completion import complete_registered
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.argument(
+    "runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_registered
+)
 @click.option("--metric", help="Metric that ranks the models.  [default: the first run's]")
+@options.log_level
+@options.as_json
 @options.interruptible
-def compare(runs: tuple[str, ...], metric: str | None) -> None:
+def compare(runs: tuple[str, ...], *, metric: str | None, as_json: bool) -> None:
     """Compare the models of each RUN on the same held-out rows.
 
     RUN is a run's id, NAME/VERSION or NAME@ALIAS.
@@ -22,14 +27,18 @@ def compare(runs: tuple[str, ...], metric: str | None) -> None:
     flowsheet compare 3f2a9c1e 8b01d7aa
     flowsheet compare demo-lstm@champion demo-gru/2
     """
-    from flowsheet.cli.console import print_comparison
+    from flowsheet.cli.console import comparison_as_json, print_comparison, print_json
     from flowsheet.lifecycle.deployment.compare_models import compare_runs
 
-    print_comparison(compare_runs(runs, metric))
+    comparison = compare_runs(runs, metric)
+    if as_json:
+        print_json(comparison_as_json(comparison))
+    else:
+        print_comparison(comparison)
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_registered)
 @click.option(
     "--version",
     type=click.IntRange(min=1),
@@ -46,6 +55,8 @@ def compare(runs: tuple[str, ...], metric: str | None) -> None:
 )
 @options.reason
 @options.actor
+@options.log_level
+@options.as_json
 @options.interruptible
 def promote(
     name: str,
@@ -55,6 +66,7 @@ def promote(
     service: str | None,
     reason: str,
     actor: str,
+    as_json: bool,
 ) -> None:
     """Make a version of the registered model NAME the champion if it passes every gate.
 
@@ -64,13 +76,16 @@ def promote(
     flowsheet promote demo-lstm --reason "first model in service"
     flowsheet promote demo-gru --version 2 --register-as sepsis --reason "better in May"
     """
-    from flowsheet.cli.console import print_promotion
+    from flowsheet.cli.console import print_json, print_promotion
     from flowsheet.errors import CheckFailed
     from flowsheet.lifecycle.deployment import promotion
 
     config = promotion.load_promotion_config(config_name)
     result = promotion.promote(name, version, config, service=service, actor=actor, reason=reason)
-    print_promotion(result)
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        print_promotion(result)
     if not result.promoted:
         decision = result.decision
         failed = ", ".join(gate.name for gate in result.gates if not gate.passed)
@@ -78,7 +93,7 @@ def promote(
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=complete_registered)
 @click.option(
     "--version",
     type=click.IntRange(min=1),
@@ -126,7 +141,7 @@ def checklist(run: str) -> None:
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_registered)
 @click.argument("extract", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the scores to this Parquet file too."
@@ -140,21 +155,26 @@ def score(model: str, extract: Path, out: Path | None) -> None:
     \b
     flowsheet score demo-lstm@champion extracts/today --out risks.parquet
     """
-    from flowsheet.cli.console import print_progress, print_scores
+    from flowsheet.cli.console import print_scores
     from flowsheet.lifecycle.deployment import batch_scoring
+    from flowsheet.progress import report
 
-    print_scores(batch_scoring.score(model, extract, out, print_progress))
+    print_scores(batch_scoring.score(model, extract, out, report))
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete_registered)
 @click.argument("extract", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
 )
 @options.config("monitoring")
+@options.log_level
+@options.as_json
 @options.interruptible
-def monitor(model: str, extract: Path, out: Path | None, config_name: str) -> None:
+def monitor(
+    model: str, extract: Path, *, out: Path | None, config_name: str, as_json: bool
+) -> None:
     """Compare the cohort extract in the folder EXTRACT with what MODEL was trained on.
 
     Exits with 1 if something changed.
@@ -162,13 +182,17 @@ def monitor(model: str, extract: Path, out: Path | None, config_name: str) -> No
     \b
     flowsheet monitor demo-lstm@champion extracts/today --out drift.html
     """
-    from flowsheet.cli.console import print_monitoring, print_progress
+    from flowsheet.cli.console import print_json, print_monitoring
     from flowsheet.errors import CheckFailed
     from flowsheet.lifecycle.deployment import monitoring
+    from flowsheet.progress import report
 
     config = monitoring.load_monitoring_config(config_name)
-    result = monitoring.monitor(model, extract, print_progress, config, out)
-    print_monitoring(result)
+    result = monitoring.monitor(model, extract, report, config, out)
+    if as_json:
+        print_json(result.model_dump(mode="json"))
+    else:
+        print_monitoring(result)
     if result.has_flags:
         names = ", ".join(dict.fromkeys(flag.name for flag in result.flags))
         raise CheckFailed(f"changed: {names}", where=str(extract), todo=f"read {result.report}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flowsheet.cli import options
+from flowsheet.cli.completion import complete_choice
 
 if TYPE_CHECKING:
     from flowsheet.config import ExperimentConfig
@@ -21,12 +22,21 @@ _EXPERIMENT_FLOW = "flows.experiment:run"
 
 
 @click.command()
-@click.argument("experiment")
+@click.argument("experiment", shell_complete=complete_choice("experiment"))
 @options.overrides
 @options.conf
 @click.option("--dry-run", is_flag=True, help="Print the complete configuration and stop.")
 @click.option("--no-register", is_flag=True, help="Register no model version, as for a quick test.")
-def run(experiment: str, overrides: tuple[str, ...], *, dry_run: bool, no_register: bool) -> None:
+@options.log_level
+@options.as_json
+def run(
+    experiment: str,
+    overrides: tuple[str, ...],
+    *,
+    dry_run: bool,
+    no_register: bool,
+    as_json: bool,
+) -> None:
     """Run EXPERIMENT (a name or a YAML file) from records to ranked, registered models.
 
     \b
@@ -39,29 +49,38 @@ def run(experiment: str, overrides: tuple[str, ...], *, dry_run: bool, no_regist
     if no_register:
         overrides = (*overrides, "registry.register_models=false")
     config = compose(experiment, overrides)
+    if dry_run and as_json:
+        click.echo(config.model_dump_json(indent=1))
+        return
     if dry_run:
         click.echo(_to_yaml(config), nl=False)
         return
     summary = run_experiment(config)
 
-    from flowsheet.cli.console import print_run_summary
+    from flowsheet.cli.console import print_json, print_run_summary
 
-    print_run_summary(summary)
+    if as_json:
+        print_json(summary.model_dump(mode="json", exclude={"markdown"}))
+    else:
+        print_run_summary(summary)
 
 
 @click.command()
 @click.argument("run_id")
-def rerun(run_id: str) -> None:
+@click.option("--all", "show_all", is_flag=True, help="Print equal metrics too.")
+@options.log_level
+def rerun(run_id: str, *, show_all: bool) -> None:
     """Run the experiment RUN_ID again from its record alone and compare every metric.
 
     Exits with 1 if a metric differs.
     """
-    from flowsheet.cli.console import print_progress, print_rerun
+    from flowsheet.cli.console import print_rerun
     from flowsheet.errors import CheckFailed
     from flowsheet.lifecycle.experiment import rerun as reruns
+    from flowsheet.progress import report
 
-    result = reruns.rerun(run_id, run_experiment, print_progress)
-    print_rerun(result)
+    result = reruns.rerun(run_id, run_experiment, report)
+    print_rerun(result, show_all=show_all)
     if not result.is_reproduced:
         differing = sum(not metric.is_equal for metric in result.metrics)
         changes = ", ".join(change.name for change in result.changes)
@@ -81,8 +100,10 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
         UsageError: the configuration is wrong.
         CheckFailed: the records or all models failed.
     """
+    from flowsheet.cli.progress_display import shown_progress
     from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
     from flowsheet.lifecycle.runtime.processes import interruptible
+    from flowsheet.progress import report
     from flowsheet.state.home import home
 
     def import_and_check() -> None:
@@ -94,9 +115,10 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
 
     home()
     use_quiet_settings()
-    click.echo(f"experiment {config.name}", err=True)
+    report(f"experiment {config.name}: starting")
     with (
         interruptible(),
+        shown_progress(f"experiment {config.name}"),
         _importable_flows(),
         prefect_api(while_starting=import_and_check),
     ):

@@ -47,6 +47,8 @@ class RunSummary(FrozenModel):
     experiment: str
     run_id: str
     headline: str
+    metrics: dict[str, dict[str, float]]
+    """{model: {metric: value}}, as in MLflow; the best model first."""
     leaderboards: list[LeaderboardTable]
     """All rows, and new onsets where they are a part; what ranks the models comes first."""
     markdown: str
@@ -234,6 +236,7 @@ def record_results(
         experiment=results.config.name,
         run_id=run.run_id,
         headline=evidence.headline,
+        metrics={model: evidence.metrics(model) for model in evidence.models},
         leaderboards=list_leaderboard_tables(evidence),
         markdown=render_leaderboard_markdown(evidence),
         registered=registered,
