@@ -41,7 +41,9 @@ def project(tmp_path, monkeypatch):
     init_project(tmp_path / "My-Study")
     monkeypatch.chdir(tmp_path / "My-Study")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    return tmp_path / "My-Study"
+    yield tmp_path / "My-Study"
+    for module in [name for name in sys.modules if name.partition(".")[0] == "my_study"]:
+        del sys.modules[module]
 
 
 def test_a_new_project_passes_its_conformance_tests_and_its_experiment_is_valid(project, capsys):
