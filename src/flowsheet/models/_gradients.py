@@ -20,9 +20,10 @@ from flowsheet.typing import Floats, Ints
 POINTS = (8, 16, 32, 64, 128, 256, 512)
 """Points on the line (nodes of Gauss and Legendre), more and more until the sums are right."""
 TOLERANCE = 0.01
-"""The sum is right when it misses the difference of the log odds by no more than this share."""
-SMALLEST = 0.1
-"""Differences of the log odds below this one count as this one."""
+"""What the sum may miss of the difference of the log odds, as a share of all absolute contributions
+together: no contribution then changes by more than this share of itself when the rest is spread."""
+ROUNDING = 1e-5
+"""Log odds that the sum may miss in any case."""
 BATCH_POINTS = 256
 """Points of all predictions together that are evaluated at a time."""
 
@@ -54,17 +55,16 @@ def integrate_gradients(logits: Logits, x: Tensor, reference: Tensor) -> Integra
         log_odds = logits(x, everything)
         baseline = logits(reference.expand_as(x), everything)
     difference = log_odds - baseline
-    allowed = TOLERANCE * difference.abs().clamp(min=SMALLEST)
     values, left = torch.zeros_like(x), everything
     for points in POINTS:
         values[left] = _integrate(logits, x, reference, left, points)
         missed = difference - values.sum(dim=(1, 2))
-        left = np.flatnonzero((missed.abs() > allowed).numpy())
+        total = values.abs().sum(dim=(1, 2))
+        left = np.flatnonzero((missed.abs() > TOLERANCE * total + ROUNDING).numpy())
         if not len(left):
             break
-    size = values.abs()
-    total = size.sum(dim=(1, 2)).clamp(min=torch.finfo(x.dtype).tiny)
-    values += size * (missed / total)[:, None, None]
+    share = missed / total.clamp(min=torch.finfo(x.dtype).tiny)
+    values += values.abs() * share[:, None, None]
     return Integrals(baseline, log_odds, values, missed)
 
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import polars as pl
 
@@ -24,10 +24,11 @@ from flowsheet.errors import CheckFailed
 from flowsheet.models.base import MODELS, Model
 from flowsheet.plugins import describe_code
 from flowsheet.prediction.development import Development
+from flowsheet.prediction.explanations import Steps, explain
 from flowsheet.prediction.manifest import Manifest, verify_manifest, write_manifest
 from flowsheet.project import PROJECT
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import Floats
+from flowsheet.typing import Floats, Ints
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, list_features
 from flowsheet.windows.grid import Grid
@@ -52,6 +53,15 @@ class InputColumns(TypedDict):
     variables: Sequence[str]
     drugs: Sequence[str]
     vocabulary: Mapping[str, Sequence[str]]
+
+
+class ModelInputs(NamedTuple):
+    """What a model predicts from: N rows, and when their predictions are made."""
+
+    raw: Sequences
+    scaled: Sequences
+    """As the model takes them: scaled if it wants that."""
+    predicted_at: Ints  # (N,) microseconds
 
 
 @dataclass(frozen=True)
@@ -189,6 +199,18 @@ class ModelPackage:
         }
         return pl.DataFrame(predictions, schema=PREDICTIONS)
 
+    def explain(
+        self, tables: Tables, steps: Steps = "last", top: int | None = None
+    ) -> pl.DataFrame:
+        """Why the risks are what they are, by stay, step and rank; columns ``EXPLANATIONS``.
+
+        Args:
+            tables: The extract's tables, for one or many stays.
+            steps: Which predictions to explain: "last" (of each stay), "all", or these steps.
+            top: Contributions of each prediction, the largest ones; None: all that are not 0.
+        """
+        return explain(self, tables, steps, top)
+
     def build_sequences(self, tables: Tables) -> Sequences:
         """The model's own windows of these tables, not scaled."""
         return build_sequences(
@@ -200,10 +222,22 @@ class ModelPackage:
             self.columns["vocabulary"],
         )
 
+    def build_inputs(self, tables: Tables) -> ModelInputs:
+        """The inputs of every step of every stay, sorted by stay and step."""
+        raw = self.build_sequences(tables)
+        return ModelInputs(
+            raw=raw,
+            scaled=self.scale(raw),
+            predicted_at=Grid.from_stays(tables.stays, self.task).predicted_at,
+        )
+
     def predict_sequences(self, sequences: Sequences) -> Floats:
         """The risk of every row of :meth:`build_sequences`, shape (N,)."""
-        scaled = self.scaler.transform(sequences) if self.scaler is not None else sequences
-        return self.model.predict_proba(scaled)
+        return self.model.predict_proba(self.scale(sequences))
+
+    def scale(self, sequences: Sequences) -> Sequences:
+        """The rows of :meth:`build_sequences` as the model takes them."""
+        return self.scaler.transform(sequences) if self.scaler is not None else sequences
 
 
 def _input_names(features: FeaturesConfig, known: InputColumns) -> list[str]:

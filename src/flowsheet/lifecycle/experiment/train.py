@@ -24,6 +24,7 @@ from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
 from flowsheet.plugins import plugin_code
 from flowsheet.prediction.development import Development, DevelopmentSubjects
+from flowsheet.prediction.explanations import compute_importance
 from flowsheet.prediction.model_package import PACKAGE_VERSION, ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
@@ -38,6 +39,8 @@ from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.split import Split
 
+GLOBAL_IMPORTANCE = "global_importance"
+"""The table, beside the model's own, of how much each concept moves its held-out predictions."""
 TrialCallback = Callable[[TrialRecord], None]
 """Receives each trial when it has ended."""
 
@@ -155,6 +158,8 @@ def train_model(
         _save_development(config, package, data, search, risks["valid"])
         save_reference(package, data.extract, np.asarray(data.load_split().train), risks)
         _save_tuning(folder, package, search.tuned)
+        importance = compute_importance(package.model, search.test)
+        importance.write_parquet(folder / "tables" / f"{GLOBAL_IMPORTANCE}.parquet")
 
     stage = run_stage("model", key, build)
     shutil.rmtree(work, ignore_errors=True)
