@@ -163,6 +163,16 @@ def fio2_by_flow() -> pl.DataFrame:
 
 
 @lru_cache(maxsize=1)
+def vasopressor_equivalents() -> pl.DataFrame:
+    """(drug, factor, source): the dose of norepinephrine in mcg/kg/min that equals a unit a minute.
+
+    >>> vasopressor_equivalents().filter(drug="vasopressin")["factor"].to_list()
+    [2.5]
+    """
+    return _read("vasopressor_equivalents.csv").with_columns(pl.col("factor").cast(pl.Float64))
+
+
+@lru_cache(maxsize=1)
 def mimic3_prescriptions() -> pl.DataFrame:
     """Patterns that map the orders of MIMIC-III's PRESCRIPTIONS to drugs.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
+from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import from_hours, microseconds
 from flowsheet.typing import Floats
@@ -53,3 +53,20 @@ def latest_before(
     np.maximum.at(latest, fact[in_record], value[in_record])
     values_or_nan = np.append(charted["value"].to_numpy(), np.nan)  # NaN at position -1
     return np.asarray(values_or_nan[latest], dtype=np.float64)
+
+
+def last_by_hour(grid: HourlyGrid, charted: pl.DataFrame, options: Sepsis3Options) -> Floats:
+    """The last of the sorted values that is in the record at each hour; NaN if there is none.
+
+    Shape (N,).
+    """
+    delay = from_hours(options.charting_delay_hours)
+    time, known_at = microseconds(charted["time"]), microseconds(charted["known_at"])
+    stay = grid.stay_positions(charted)
+    row = grid.first_row(stay, np.maximum(time, known_at - delay))
+    is_inside = row < grid.offsets[stay + 1]
+    last = np.full(grid.rows, -1)
+    np.maximum.at(last, row[is_inside], np.flatnonzero(is_inside))
+    position, is_known = forward_fill(last, last >= 0, grid.offsets)
+    values = np.append(charted["value"].to_numpy(), np.nan)
+    return np.asarray(values[np.where(is_known, position, -1)], dtype=np.float64)

@@ -25,7 +25,7 @@ from flowsheet.cohort.sepsis3.facts import (
 )
 from flowsheet.cohort.sepsis3.gases import OxygenBounds, grade_blood_gases, grade_saturations
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
-from flowsheet.cohort.sepsis3.latest import latest_before, select_variable
+from flowsheet.cohort.sepsis3.latest import last_by_hour, latest_before, select_variable
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.sepsis3.urine import collect_urine, in_last_day
 from flowsheet.cohort.sepsis3.vasoactives import grade_vasoactives
@@ -173,7 +173,7 @@ def _grade_urine(
     grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options
 ) -> tuple[Score, Bools]:
     """The score by urine, and whether it was below 0.3 mL/kg/h for 6 hours in the last 24."""
-    weight = _last_weight(grid, events, options)
+    weight = last_by_hour(grid, select_variable(grid, events, "weight"), options)
     rate: dict[int, Floats] = {}
     is_judged: dict[int, Bools] = {}
     volume: dict[int, Floats] = {}
@@ -199,18 +199,3 @@ def _grade_urine(
     )
     is_known = in_last_day(grid, is_judged[6]) | (score > 0)
     return (score, is_known), was_below(6, 0.3)
-
-
-def _last_weight(grid: HourlyGrid, events: pl.DataFrame, options: Sepsis3Options) -> Floats:
-    """The last weight in kg that is in the record at each hour; NaN if there is none."""
-    rows = select_variable(grid, events, "weight")
-    delay = from_hours(options.charting_delay_hours)
-    counts_from = np.maximum(microseconds(rows["time"]), microseconds(rows["known_at"]) - delay)
-    stay = grid.stay_positions(rows)
-    row = grid.first_row(stay, counts_from)
-    is_inside = row < grid.offsets[stay + 1]
-    last = np.full(grid.rows, -1)
-    np.maximum.at(last, row[is_inside], np.flatnonzero(is_inside))
-    position, is_known = forward_fill(last, last >= 0, grid.offsets)
-    values = np.append(rows["value"].to_numpy(), np.nan)
-    return np.asarray(values[np.where(is_known, position, -1)], dtype=np.float64)

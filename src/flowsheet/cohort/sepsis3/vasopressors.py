@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
+from flowsheet.cohort.sepsis3.infusions import Infusions
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import HOUR, from_hours, microseconds
-from flowsheet.typing import Bools, Ints
+from flowsheet.typing import Bools
 
 DAY = 24 * HOUR
 
@@ -33,27 +34,7 @@ def ran_long_enough(grid: HourlyGrid, infusions: pl.DataFrame, options: Sepsis3O
     start, end, known = (
         microseconds(rows[name]) - grid.admitted[stay] for name in ("time", "until", "known_at")
     )
-    known_infusions = (stay, start, end, known - delay)
-    ran = _running_time(grid, known_infusions, lag=-min(shortest, delay))
-    ran -= _running_time(grid, known_infusions, lag=DAY)
+    infusions_at = Infusions(stay, start, end, known - delay, np.ones(len(stay)))
+    ran = np.rint(infusions_at.given(grid, lag=-min(shortest, delay)))
+    ran -= np.rint(infusions_at.given(grid, lag=DAY))
     return np.asarray(ran >= shortest)
-
-
-def _running_time(grid: HourlyGrid, infusions: tuple[Ints, Ints, Ints, Ints], lag: int) -> Ints:
-    """Microseconds that infusions ran before each hour less ``lag``, shape (N,).
-
-    Args:
-        grid: The stays.
-        infusions: (stay, start, end, counts_from), in microseconds since admission; only the
-            infusions count that are in the record at the hour itself.
-        lag: Microseconds.
-    """
-    stay, start, end, counts_from = infusions
-    begin = np.maximum(start + lag, counts_from) + grid.admitted[stay]
-    stop = np.maximum(end + lag, counts_from) + grid.admitted[stay]
-    never = np.full(len(stay), np.iinfo(np.int64).max // 4)
-    running = grid.total(stay, begin, stop, np.ones(len(stay)))
-    started = grid.total(stay, begin, stop, start.astype(float))
-    finished = grid.total(stay, stop, never, (end - start).astype(float))
-    moment = grid.hour * HOUR - lag
-    return np.rint(running * moment - started + finished).astype(np.int64)

@@ -91,7 +91,8 @@ def test_the_columns_of_the_standard_are_sufficient(tmp_path: Path):
     for file in (root / "data").glob("**/*.parquet"):
         pl.read_parquet(file, columns=standard).write_parquet(file)
     tables = run_ingest(root, tmp_path / "standard").tables()
-    assert tables.events.equals(events)
+    charted = pl.col("variable") != "norepinephrine_equivalents"
+    assert tables.events.filter(charted).equals(events.filter(charted))
     assert tables.treatments["dose"].to_list() == [None] * 4  # the unit is unknown
 
 

@@ -35,6 +35,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from flowsheet.cohort.completeness import SEPSIS3_NEEDS, VITAL_NEEDS, Needs
+from flowsheet.cohort.derived import add_derived, derivable_variables
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
@@ -127,8 +128,9 @@ class Meds(Source):
         self._shards = Shards.open(path, options.known_at, options.time_zone)
         licence = self._shards.read_metadata().get("license")
         self.licence = str(licence or "as stated by the owner of the data set")
-        self.variables = self._mapping.names("variable")
         self.drugs = self._mapping.names(*DRUGS)
+        charted = self._mapping.names("variable")
+        self.variables = (*charted, *derivable_variables(charted, self.drugs))
 
     def needs(self) -> Needs:
         """What Sepsis-3 needs, where it gives the episodes; vital signs otherwise."""
@@ -232,7 +234,7 @@ class Meds(Source):
         treatments = finish_treatments(records["treatments"])
         batch = StayBatch(
             stays=stays,
-            events=events,
+            events=add_derived(stays, events, treatments),
             treatments=treatments,
             episodes=labelled.filter(pl.col("stay_id").is_in(stays["stay_id"].implode())),
             attrition={"intensive care stays": stays.height},

@@ -24,6 +24,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.completeness import HOURLY_NEEDS, SEPSIS3_NEEDS, Needs
+from flowsheet.cohort.derived import derivable_variables
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3.batches import ParsedTables, attach_totals
 from flowsheet.cohort.sources.mimic3.cells import CELL_HINTS
@@ -73,11 +74,12 @@ class Mimic3(Source):
         is_drug = pl.col("kind") == "drug"
         charted_drugs = set(mapped.filter(is_drug)["name"])
         ordered_drugs = set(catalogue.mimic3_prescriptions()["drug"])
-        charted_variables = set(mapped.filter(~is_drug)["name"])
-        self.variables = tuple(name for name in catalogue.variables() if name in charted_variables)
         self.drugs = tuple(
             name for name in catalogue.drugs() if name in charted_drugs | ordered_drugs
         )
+        charted = set(mapped.filter(~is_drug)["name"])
+        available = charted.union(derivable_variables(charted, self.drugs))
+        self.variables = tuple(name for name in catalogue.variables() if name in available)
 
     def needs(self) -> Needs:
         """The tables that decide the label, what Sepsis-3 needs, and vital signs."""

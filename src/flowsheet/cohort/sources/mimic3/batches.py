@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from flowsheet.cohort.derived import add_derived
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.schema import STAYS, TREATMENTS, empty_table, to_contract
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
@@ -68,7 +69,7 @@ class ParsedTables:
         compared = inputs.of_stays(self._compared_stays)
         return StayBatch(
             stays,
-            events,
+            add_derived(stays, events, treatments),
             treatments,
             to_contract("episodes", labels.episodes),
             first_onsets=first_onsets(compared, options, labels.episodes),

@@ -27,7 +27,7 @@ TEXT_CONVERSIONS = (
     "ended",
 )
 """Conversions that depend on the text of the cell, beside those of ``mimic3_texts``."""
-_VOLUMES = ("urine", "bladder_irrigant")
+_VOLUMES = ("urine", "other_output", "bladder_irrigant")
 _COMA_SCORES = ("egcs", "mgcs", "vgcs", "gcs")
 
 PARTS = pl.Enum(["rest", "arterial", "coma", "volume", "weight", "specimen", "copy"])
