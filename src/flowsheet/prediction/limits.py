@@ -22,6 +22,8 @@ class Limits(FrozenModel):
     steps_per_stay: Count = 2_000
     steps: Count = 100_000
     """Steps of all stays together."""
+    explained_steps: Count = 200
+    """Steps that one request may have explained: each may cost as much as a prediction or more."""
     body_seconds: Seconds = 10.0
     """From the request's headers to the end of its body."""
     answer_seconds: Seconds = 30.0

@@ -18,12 +18,20 @@ from starlette.requests import ClientDisconnect
 from flowsheet import __version__
 from flowsheet.own_origin import OwnOriginOnly
 from flowsheet.prediction.errors import RequestRejected
+from flowsheet.prediction.limits import Limits
 from flowsheet.serving.access_log import REQUEST, AccessLog, RequestRecord
 from flowsheet.serving.authentication import CLIENT, TokenAuthentication
-from flowsheet.serving.batcher import Batcher
+from flowsheet.serving.batcher import Batcher, R
+from flowsheet.serving.explainer import Explainer, ExplainRequest
 from flowsheet.serving.metrics import Metrics
 from flowsheet.serving.middleware import REJECTION, MetricsMiddleware
-from flowsheet.serving.openapi import ANSWER, DOCS_PAGE, REJECTED
+from flowsheet.serving.openapi import (
+    ANSWER,
+    DOCS_PAGE,
+    EXPLAIN_PARAMETERS,
+    EXPLANATION,
+    REJECTED,
+)
 from flowsheet.serving.openapi import REQUEST as REQUEST_SCHEMA
 from flowsheet.serving.scorer import Answer, Reply, Scorer
 from flowsheet.serving.service import Service
@@ -39,14 +47,19 @@ def make_app(service: Service) -> FastAPI:
     batcher = Batcher(
         scorer.score, config.batch_size, config.queue_size, metrics.batch_size.observe
     )
-    metrics.waiting.set_function(lambda: len(batcher))
+    explainer = Explainer(service.current_champion, config.limits)
+    explain_queue = Batcher(explainer.explain, 1, config.queue_size, max_block_seconds=0.0)
+    metrics.waiting.set_function(lambda: len(batcher) + len(explain_queue))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         batcher.start()
+        explain_queue.start()
         service.start()
         yield
-        await batcher.close(config.drain_seconds)
+        await asyncio.gather(
+            batcher.close(config.drain_seconds), explain_queue.close(config.drain_seconds)
+        )
         await asyncio.to_thread(service.close)
 
     app = FastAPI(
@@ -74,22 +87,45 @@ def make_app(service: Service) -> FastAPI:
     )
     async def predict(request: Request) -> Response:
         """A risk for every step of every stay that is sent."""
-        record: RequestRecord = request.scope[REQUEST]
-        body = await _read_body(request, config.limits.body_bytes, config.limits.body_seconds)
-        record.body_sha256 = hashlib.sha256(body).hexdigest()
+        body = await _read_and_record(request, config.limits)
         start = perf_counter()
         reply = await _await_reply(batcher, body, config.limits.answer_seconds)
         if isinstance(reply, RequestRejected):
             raise reply
-        record.version, record.stays = reply.version, reply.stays
+        _record_answer(request, reply)
         _count_answer(metrics, reply, perf_counter() - start)
         return Response(reply.body, media_type=_JSON)
+
+    @app.post(
+        "/explain",
+        openapi_extra={**REQUEST_SCHEMA, "parameters": EXPLAIN_PARAMETERS},
+        responses={200: EXPLANATION, **dict.fromkeys((400, 413, 415, 422), REJECTED)},
+    )
+    async def explain(request: Request) -> Response:
+        """Why the risks are what they are: what adds the most to the log odds."""
+        body = await _read_and_record(request, config.limits)
+        asked = ExplainRequest.parse(body, request.query_params)
+        start = perf_counter()
+        reply = await _await_reply(explain_queue, asked, config.limits.answer_seconds)
+        if isinstance(reply, RequestRejected):
+            raise reply
+        _record_answer(request, reply)
+        metrics.explain_seconds.observe(perf_counter() - start)
+        metrics.explained.inc(reply.steps)
+        return Response(reply.body, media_type=_JSON)
+
+    _add_status_pages(app, service, batcher)
+    return app
+
+
+def _add_status_pages(app: FastAPI, service: Service, batcher: Batcher[bytes]) -> None:
+    """The pages that ask nothing of the model."""
 
     @app.get("/health")
     async def health(request: Request) -> Response:
         """Whether the server runs, and whether its model is the one that the alias points at."""
         state = service.health()
-        is_stranger = config.token_file and request.scope.get(CLIENT) is None
+        is_stranger = service.config.token_file and request.scope.get(CLIENT) is None
         return _json({"status": state["status"]} if is_stranger else state)
 
     @app.get("/ready")
@@ -106,13 +142,13 @@ def make_app(service: Service) -> FastAPI:
     @app.get("/metrics")
     async def prometheus() -> Response:
         """Metrics in Prometheus' text format."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(DOCS_PAGE)
-
-    return app
 
 
 def _count_answer(metrics: Metrics, answer: Answer, seconds: float) -> None:
@@ -122,12 +158,29 @@ def _count_answer(metrics: Metrics, answer: Answer, seconds: float) -> None:
     metrics.steps.inc(answer.steps)
 
 
-async def _await_reply(batcher: Batcher, body: bytes, seconds: float) -> Reply:
+async def _await_reply(batcher: Batcher[R], request: R, seconds: float) -> Reply:
     try:
-        return await asyncio.wait_for(batcher.submit(body), seconds)
+        return await asyncio.wait_for(batcher.submit(request), seconds)
     except TimeoutError:
         message = f"no answer within {seconds:g} s; send less or try again"
         raise RequestRejected(503, "timeout", message) from None
+
+
+async def _read_and_record(request: Request, limits: Limits) -> bytes:
+    """The body, whose digest the log keeps.
+
+    Raises:
+        RequestRejected: 400, 408, 413 or 415.
+    """
+    body = await _read_body(request, limits.body_bytes, limits.body_seconds)
+    record: RequestRecord = request.scope[REQUEST]
+    record.body_sha256 = hashlib.sha256(body).hexdigest()
+    return body
+
+
+def _record_answer(request: Request, answer: Answer) -> None:
+    record: RequestRecord = request.scope[REQUEST]
+    record.version, record.stays = answer.version, answer.stays
 
 
 async def _read_body(request: Request, max_bytes: int, max_seconds: float) -> bytes:

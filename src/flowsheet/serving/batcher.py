@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 from flowsheet.prediction.errors import RequestRejected
 from flowsheet.serving.scorer import Reply
@@ -21,16 +22,17 @@ from flowsheet.serving.scorer import Reply
 _MAX_BYTES = 16_000_000
 """Bodies of at least this size together make a batch, however few they are."""
 
-_MAX_BLOCK_SECONDS = 0.1
+MAX_BLOCK_SECONDS = 0.1
 """How long the loop blocks for a batch, at most: several times what a full one usually takes."""
 
 _QUIET_ITERATIONS = 2
 """Iterations of the loop without a new request after which a batch that is not full starts."""
 
-Job = tuple[bytes, "asyncio.Future[Reply]"]
+R = TypeVar("R", bound=Sized)
+"""A request, as long as its body."""
 
 
-class Batcher:
+class Batcher(Generic[R]):
     """Scores whatever waits, up to ``batch_size`` requests, as soon as the thread is free.
 
     Everything but the scoring runs on the event loop of the requests.
@@ -38,27 +40,30 @@ class Batcher:
 
     def __init__(
         self,
-        score: Callable[[Sequence[bytes]], Sequence[Reply]],
+        score: Callable[[Sequence[R]], Sequence[Reply]],
         batch_size: int,
         queue_size: int,
         on_batch: Callable[[int], None] = lambda requests: None,
+        max_block_seconds: float = MAX_BLOCK_SECONDS,
     ) -> None:
         """Set up a batcher, which :meth:`start` starts.
 
         Args:
-            score: the replies to some bodies, in their order; called on the scoring thread.
+            score: the replies to some requests, in their order; called on the scoring thread.
             batch_size: requests that are scored together, at most.
             queue_size: requests that may wait.
             on_batch: called with the number of requests of each batch.
+            max_block_seconds: how long the loop blocks for a batch, at most.
         """
         self._score = score
         self._batch_size = batch_size
         self._queue_size = queue_size
         self._on_batch = on_batch
-        self._waiting: deque[Job] = deque()
+        self._max_block_seconds = max_block_seconds
+        self._waiting: deque[tuple[R, asyncio.Future[Reply]]] = deque()
         self._turn_is_scheduled = False
         self._is_scoring = False
-        self._batches: SimpleQueue[list[Job]] = SimpleQueue()
+        self._batches: SimpleQueue[list[tuple[R, asyncio.Future[Reply]]]] = SimpleQueue()
         self._scored = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scorer", daemon=True)
 
@@ -83,8 +88,8 @@ class Batcher:
         """Whether a request would be accepted now."""
         return len(self._waiting) < self._queue_size and self._thread.is_alive()
 
-    async def submit(self, body: bytes) -> Reply:
-        """The reply to a body.
+    async def submit(self, request: R) -> Reply:
+        """The reply to a request.
 
         Raises:
             RequestRejected: too many requests are waiting (503).
@@ -93,7 +98,7 @@ class Batcher:
             message = f"{self._queue_size} requests are waiting already; try again in a moment"
             raise RequestRejected(503, "busy", message)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((body, future))
+        self._waiting.append((request, future))
         self._schedule_turn(future.get_loop())
         return await future
 
@@ -121,22 +126,22 @@ class Batcher:
         self._is_scoring = True
         self._scored.clear()
         self._batches.put(jobs)
-        self._scored.wait(_MAX_BLOCK_SECONDS)
+        self._scored.wait(self._max_block_seconds)
 
-    def _take_batch(self) -> list[Job]:
+    def _take_batch(self) -> list[tuple[R, asyncio.Future[Reply]]]:
         """The oldest waiting requests, without those that were cancelled."""
-        jobs: list[Job] = []
+        jobs: list[tuple[R, asyncio.Future[Reply]]] = []
         size = 0
         while self._waiting and len(jobs) < self._batch_size and size < _MAX_BYTES:
-            body, future = self._waiting.popleft()
+            request, future = self._waiting.popleft()
             if not future.cancelled():
-                jobs.append((body, future))
-                size += len(body)
+                jobs.append((request, future))
+                size += len(request)
         return jobs
 
     def _run(self) -> None:
         while jobs := self._batches.get():
-            replies = self._score([body for body, _ in jobs])
+            replies = self._score([request for request, _ in jobs])
             futures = [future for _, future in jobs]
             loop = futures[0].get_loop()
             loop.call_soon_threadsafe(self._set_results, loop, futures, replies)

@@ -27,6 +27,10 @@ class Metrics:
         self.seconds = self._histogram(
             "predict_seconds", "Seconds from a complete body to its answer", _SECONDS
         )
+        self.explain_seconds = self._histogram(
+            "explain_seconds", "Seconds from a complete body to its explanation", _SECONDS
+        )
+        self.explained = self._counter("explained_steps", "Steps explained")
         self.batch_size = self._histogram("batch_requests", "Requests per batch", _BATCH_SIZES)
         self.waiting = self._gauge("waiting_requests", "Requests that wait for a batch")
         self.rows = self._counter("rows", "Rows of raw records in scored requests")

@@ -11,7 +11,7 @@ from flowsheet.prediction.errors import RequestRejected
 from flowsheet.serving.metrics import Metrics
 
 PATHS = frozenset(
-    {"/predict", "/health", "/ready", "/version", "/metrics", "/docs", "/openapi.json"}
+    {"/predict", "/explain", "/health", "/ready", "/version", "/metrics", "/docs", "/openapi.json"}
 )
 REJECTION = "flowsheet.rejection"
 """Key of the ASGI scope under which a rejected request keeps its kind of error."""

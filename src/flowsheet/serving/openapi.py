@@ -11,6 +11,7 @@ import polars as pl
 from flowsheet.cohort.schema import TABLES, TIME
 from flowsheet.prediction.input_rows import example_tables
 from flowsheet.prediction.parsed_request import REQUIRED_COLUMNS
+from flowsheet.serving.explainer import DEFAULT_TOP, MAX_TOP
 
 _JSON_TYPES: dict[pl.DataType, dict[str, Any]] = {
     pl.Int64(): {"type": "integer", "format": "int64"},
@@ -101,6 +102,62 @@ ANSWER = {
     **_json_content(_ANSWER_SCHEMA),
 }
 
+EXPLAIN_PARAMETERS = [
+    {
+        "name": "steps",
+        "in": "query",
+        "description": "the last step of each stay, or all steps",
+        "schema": {"type": "string", "enum": ["last", "all"], "default": "last"},
+    },
+    {
+        "name": "top",
+        "in": "query",
+        "description": "contributions that are listed for each step, the largest ones",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_TOP, "default": DEFAULT_TOP},
+    },
+]
+_CONTRIBUTION = {
+    "concept": {"type": "string", "description": "a name of the catalogue, or of a stay's column"},
+    "kind": {"type": "string", "enum": ["variable", "drug", "static", "time", "history"]},
+    "label": {"type": "string"},
+    "contribution": {"type": "number", "description": "log odds"},
+    "value": {"type": ["number", "null"], "description": "the recorded value or dose"},
+    "unit": {"type": ["string", "null"]},
+    "hours_ago": {"type": ["number", "null"]},
+    "text": {"type": "string", "description": "the fact and its contribution in words"},
+}
+_EXPLAINED_STEP = {
+    "step": {"type": "integer"},
+    "time": {"type": "string"},
+    "risk": {"type": "number", "minimum": 0, "maximum": 1},
+    "log_odds": {"type": "number", "description": "baseline + all contributions + others"},
+    "baseline": {"type": "number"},
+    "contributions": {"type": "array", "items": {"type": "object", "properties": _CONTRIBUTION}},
+    "others": {"type": "number", "description": "the contributions that are not listed, together"},
+}
+_EXPLAINED_STAY = {
+    "stay_id": {"type": "integer"},
+    "explanations": {
+        "type": "array",
+        "items": {"type": "object", "properties": _EXPLAINED_STEP},
+    },
+}
+EXPLANATION = {
+    "description": "What adds to the log odds of each explained step, the largest first",
+    **_json_content(
+        {
+            "type": "object",
+            "properties": {
+                "model": {"type": "object", "properties": _MODEL},
+                "stays": {
+                    "type": "array",
+                    "items": {"type": "object", "properties": _EXPLAINED_STAY},
+                },
+            },
+        }
+    ),
+}
+
 _PROBLEM = {
     **{
         name: {"type": ["string", "null"]}
@@ -121,6 +178,7 @@ REJECTED = {"description": "What is wrong, and where", **_json_content(_REJECTED
 
 _PAGES = {
     "POST /predict": "a risk for every step of every stay that is sent",
+    "POST /explain": "why: what adds the most to the log odds of each stay's last step",
     "GET /health": "whether the server runs, and whether its model is the one of the alias",
     "GET /ready": "200 if a request would be accepted now",
     "GET /version": "the release and the versions of the models",
