@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flowsheet.cli.console import print_progress
 from flowsheet.errors import mask_secrets
+from flowsheet.progress import report
 from flowsheet.serving.model_slot import ModelSlot
 from flowsheet.serving.structured_logging import StructuredHandler
 from flowsheet.tracking import model_registry
@@ -172,7 +172,7 @@ def test_the_server_s_log_and_health_and_progress_lines_are_masked(monkeypatch, 
     monkeypatch.setattr(model_registry, "get_version_by_alias", fail_with_a_secret)
     slot = ModelSlot("demo", "champion")
     slot.refresh()
-    print_progress("reading http://ada:hush@host/x")
+    report("reading http://ada:hush@host/x")
     StructuredHandler().emit(logging.makeLogRecord({"msg": "token=hush", "name": "x"}))
     assert slot.error == "no answer from http://***@host"
     assert "hush" not in capsys.readouterr().err

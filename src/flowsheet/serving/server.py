@@ -82,8 +82,18 @@ def serve(config: ServeConfig) -> None:
             tls=config.certfile is not None,
             login="tokens" if config.token_file else "none",
         )
+        if sys.stderr.isatty():
+            _print_address(host, port, is_encrypted=config.certfile is not None)
         server.run(sockets=[listener])
     log_event("stopped")
+
+
+def _print_address(host: str, port: int, *, is_encrypted: bool) -> None:
+    """Print where a person finds the page that describes requests."""
+    scheme = "https" if is_encrypted else "http"
+    name = f"[{host}]" if ":" in host else host
+    print(f"requests are described at {scheme}://{name}:{port}/docs", file=sys.stderr, flush=True)
+    print("Ctrl-C to stop", file=sys.stderr, flush=True)
 
 
 def _bind(host: str, port: int) -> socket.socket:

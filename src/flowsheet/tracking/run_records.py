@@ -13,7 +13,7 @@ import yaml
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.run_metadata import shorten_code_version
-from flowsheet.tracking.store import RetryingClient, as_default, connect
+from flowsheet.tracking.store import RetryingClient, as_default, connect, is_empty
 
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))$")
 _RUN_ID = re.compile(r"[0-9a-f]{8,32}")
@@ -160,3 +160,37 @@ def _search_model_runs(client: RetryingClient, run_id: str) -> list[Any]:
     experiment = client.get_run(run_id).info.experiment_id
     query = f"tags.`flowsheet.level` = 'model' and tags.`mlflow.parentRunId` = '{run_id}'"
     return list(client.search_runs([experiment], query, max_results=1000))
+
+
+def list_extracts_of_registered_models() -> dict[str, str]:
+    """{key of the stage of an extract: ``NAME/VERSION`` of a model that was trained on it}."""
+    if is_empty():
+        return {}
+    client = connect()
+    extracts: dict[str, str] = {}
+    for model in client.search_registered_models(max_results=1000):
+        for version in client.search_model_versions(f"name = '{model.name}'", max_results=10_000):
+            run = client.get_run(version.run_id)
+            while "mlflow.parentRunId" in run.data.tags:
+                run = client.get_run(run.data.tags["mlflow.parentRunId"])
+            if key := run.data.tags.get(EXTRACT_STAGE):
+                extracts[key] = f"{model.name}/{version.version}"
+    return extracts
+
+
+def find_latest_run() -> str:
+    """The id of the experiment run that was started last.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if not is_empty():
+        client = connect()
+        experiments = [e.experiment_id for e in client.search_experiments(max_results=1000)]
+        query = "tags.`flowsheet.level` = 'experiment'"
+        runs = client.search_runs(
+            experiments, query, max_results=1, order_by=["attributes.start_time DESC"]
+        )
+        if runs:
+            return str(runs[0].info.run_id)
+    raise UsageError("there is no run yet", todo="start one with flowsheet run")

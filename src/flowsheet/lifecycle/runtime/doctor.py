@@ -44,6 +44,7 @@ def examine() -> list[Check]:
     """All checks, without a change to the machine: nothing is created, started or repaired."""
     return [
         *_check_versions(),
+        _check_gpu(),
         *_check_folders(),
         *_check_space(),
         *_check_servers(),
@@ -62,6 +63,18 @@ def _check_versions() -> Iterator[Check]:
             yield Check(name=library, status="wrong", detail="not installed", todo=todo)
         else:
             yield Check(name=library, status="ok", detail=found)
+
+
+def _check_gpu() -> Check:
+    try:
+        import torch
+    except ImportError:
+        return Check(name="GPU", status="note", detail="unknown without torch")
+    if not torch.cuda.is_available():
+        return Check(name="GPU", status="ok", detail="none: networks train on the CPU")
+    names = {torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())}
+    detail = f"{', '.join(sorted(names))}; used with compute.device=auto or cuda"
+    return Check(name="GPU", status="ok", detail=detail)
 
 
 def _python() -> str:

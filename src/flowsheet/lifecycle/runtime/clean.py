@@ -1,0 +1,87 @@
+"""What the state folder holds that is old, how large it is, and what needs it.
+
+The store can be built again from the records. Only the extracts of registered models are needed
+without a new run, by the next promotion: they are kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flowsheet.errors import CheckFailed
+from flowsheet.state.home import home
+from flowsheet.state.locks import try_lock
+from flowsheet.state.store import Store
+from flowsheet.tracking.run_records import list_extracts_of_registered_models
+
+_SECONDS_PER_DAY = 86_400.0
+_KEPT_FOLDERS = (".locks", ".work")
+
+
+@dataclass(frozen=True)
+class OldFolder:
+    """A folder that nothing has written to for a while."""
+
+    path: Path
+    kind: str
+    """Of the stage; ``unfinished`` or ``rerun`` for what a killed command left."""
+    size: int
+    """Bytes."""
+    days: float
+    """Since the last write."""
+    needed_by: str
+    """A registered version; empty if nothing but a repeated run needs it."""
+
+
+def find_old_folders(min_days: float) -> list[OldFolder]:
+    """Folders of the store that are at least that old, the largest first."""
+    needed = {key[:16]: label for key, label in list_extracts_of_registered_models().items()}
+    found = []
+    for kind, path in _list_folders():
+        days = (time.time() - _last_write(path)) / _SECONDS_PER_DAY
+        if days >= min_days:
+            needed_by = needed.get(path.name, "") if kind == "extract" else ""
+            found.append(OldFolder(path, kind, _size(path), days, needed_by))
+    return sorted(found, key=lambda folder: (-folder.size, str(folder.path)))
+
+
+def delete_folders(folders: list[OldFolder]) -> None:
+    """Delete those folders that no registered version needs.
+
+    Raises:
+        CheckFailed: an experiment is running, which may read them.
+    """
+    for lock in sorted((Store.open().root / ".locks").glob("experiment-*")):
+        with try_lock(lock) as is_free:
+            if not is_free:
+                raise CheckFailed(
+                    "an experiment is running, which may need what is old",
+                    where=str(lock),
+                    todo="wait for its end",
+                )
+    for folder in folders:
+        if not folder.needed_by:
+            shutil.rmtree(folder.path)
+
+
+def _list_folders() -> Iterator[tuple[str, Path]]:
+    root = Store.open().root
+    for kind in sorted(path for path in root.iterdir() if path.is_dir()):
+        if kind.name not in _KEPT_FOLDERS:
+            yield from ((kind.name, path) for path in sorted(kind.iterdir()) if path.is_dir())
+    for label, folder in (("unfinished", root / ".work"), ("rerun", home() / "reruns")):
+        if folder.is_dir():
+            yield from ((label, path) for path in sorted(folder.iterdir()) if path.is_dir())
+
+
+def _last_write(path: Path) -> float:
+    """When a file in the folder was written last, as a time stamp."""
+    return max(file.stat().st_mtime for file in (path, *path.rglob("*")))
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,57 @@
+"""``flowsheet clean``: what is old is listed, and deleted on request only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flowsheet.cli import main
+from flowsheet.lifecycle.runtime import clean
+from flowsheet.state.store import Store
+
+
+@pytest.fixture
+def folders(flowsheet_home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Two extracts, of which a registered model needs one, a model, and an unfinished study."""
+    store = Store.open()
+    keys = {"needed": "a" * 64, "old": "b" * 64}
+    made = {name: store.path("extract", key) for name, key in keys.items()}
+    made["model"] = store.path("model", "c" * 64)
+    for path in made.values():
+        path.mkdir(parents=True)
+        (path / "stage.json").write_text("{}", encoding="utf-8")
+    made["unfinished"] = store.work_dir("model", "d" * 64)
+    needed = {keys["needed"]: "demo-lstm/1"}
+    monkeypatch.setattr(clean, "list_extracts_of_registered_models", lambda: needed)
+    return made
+
+
+def test_nothing_is_deleted_without_being_asked(folders: dict[str, Path], capsys):
+    main(["clean", "--older-than", "0"])
+    assert all(path.is_dir() for path in folders.values())
+    printed = capsys.readouterr().out
+    assert "kept: demo-lstm/1 needs it" in printed
+    assert "can be deleted with --delete" in printed
+
+
+def test_what_is_old_is_deleted_but_for_what_a_registered_model_needs(
+    folders: dict[str, Path], capsys
+):
+    main(["clean", "--older-than", "0", "--delete", "--json"])
+    assert [name for name, path in folders.items() if path.is_dir()] == ["needed"]
+    assert len(json.loads(capsys.readouterr().out)) == 4
+
+
+def test_what_is_new_is_kept(folders: dict[str, Path], capsys):
+    main(["clean", "--delete"])
+    assert all(path.is_dir() for path in folders.values())
+
+
+def test_nothing_is_deleted_while_an_experiment_runs(folders: dict[str, Path], capsys):
+    with Store.open().lock("experiment", "e" * 64), pytest.raises(SystemExit) as ended:
+        main(["clean", "--older-than", "0", "--delete"])
+    assert ended.value.code == 1
+    assert "an experiment is running" in capsys.readouterr().err
+    assert all(path.is_dir() for path in folders.values())
