@@ -20,7 +20,16 @@ from flowsheet.cli.doctor import doctor
 from flowsheet.cli.housekeeping import clean, report
 from flowsheet.cli.listing import ls
 from flowsheet.cli.project import init, new
-from flowsheet.cli.registry import card, checklist, compare, monitor, promote, rollback, score
+from flowsheet.cli.registry import (
+    card,
+    checklist,
+    compare,
+    evaluate,
+    monitor,
+    promote,
+    rollback,
+    score,
+)
 from flowsheet.cli.run import rerun, run
 from flowsheet.cli.schema import schema
 from flowsheet.cli.serving import serve, ui
@@ -55,7 +64,7 @@ for _command in (init, new, run, rerun):
     cli.add_command(_command)
 for _command in (ingest, validate, schema, simulate):
     cli.add_command(_command)
-for _command in (compare, promote, rollback, card, checklist, score, monitor):
+for _command in (compare, evaluate, promote, rollback, card, checklist, score, monitor):
     cli.add_command(_command)
 for _command in (serve, ui, ls, report, clean, doctor, completion):
     cli.add_command(_command)

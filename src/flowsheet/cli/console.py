@@ -19,6 +19,7 @@ from flowsheet.tracking.run_metadata import flatten
 if TYPE_CHECKING:
     from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult
     from flowsheet.lifecycle.deployment.compare_models import ModelComparison
+    from flowsheet.lifecycle.deployment.external_evaluation import ExternalEvaluation
     from flowsheet.lifecycle.deployment.monitoring import MonitoringResult
     from flowsheet.lifecycle.deployment.promotion import PromotionResult
     from flowsheet.lifecycle.experiment.record import RunSummary
@@ -202,6 +203,24 @@ def print_rollback(decision: Decision) -> None:
         f"{decision.name}/{decision.version} is the champion again, in place of version "
         f"{decision.previous_version}"
     )
+
+
+def print_evaluation(evaluation: ExternalEvaluation) -> None:
+    """Print what differs from home, then the leaderboard and the figures at home."""
+    several = len(evaluation.comparisons) > 1
+    for model, comparison in evaluation.comparisons.items():
+        for difference in comparison.differences:
+            _print_text(f"- {f'{model}: ' if several else ''}{difference.summary}")
+    evidence = evaluation.evidence
+    for board in list_leaderboard_tables(evidence):
+        _print_table(f"evaluated. {board.title}", board.columns, board.rows)
+    for model, summary in evaluation.summaries.items():
+        _print_text(f"{model}: {summary}")
+    if several:
+        _print_text(evidence.headline)
+    for run_id in evaluation.run_ids.values():
+        print_line(f"run {run_id}")
+    print_line(f"report {evaluation.report}")
 
 
 def print_scores(scores: ScoringResult) -> None:

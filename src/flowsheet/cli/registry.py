@@ -38,6 +38,35 @@ def compare(runs: tuple[str, ...], *, metric: str | None, as_json: bool) -> None
 
 
 @click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument("extract", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
+)
+@options.as_json
+@options.interruptible
+def evaluate(models: tuple[str, ...], extract: Path, *, out: Path | None, as_json: bool) -> None:
+    """Evaluate each MODEL on the cohort extract in the folder EXTRACT, which has outcomes.
+
+    MODEL is NAME@ALIAS or NAME/VERSION. Subjects on whom a model was developed are left out;
+    alerts use the threshold that was fixed at home. The result is recorded below the version's run.
+
+    \b
+    flowsheet evaluate demo-lstm@champion extracts/other_hospital --out elsewhere.html
+    flowsheet evaluate demo-lstm/3 demo-gru/2 extracts/other_hospital
+    """
+    from flowsheet.cli.console import print_evaluation, print_json, print_progress
+    from flowsheet.lifecycle.deployment import external_evaluation
+
+    progress = (lambda line: None) if as_json else print_progress
+    result = external_evaluation.evaluate_elsewhere(models, extract, progress, out)
+    if as_json:
+        print_json(external_evaluation.to_json(result))
+    else:
+        print_evaluation(result)
+
+
+@click.command()
 @click.argument("name", shell_complete=complete_registered)
 @click.option(
     "--version",

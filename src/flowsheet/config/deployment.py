@@ -39,6 +39,10 @@ class PromotionConfig(FrozenModel):
     """The largest expected calibration error."""
     subgroup_floor: Share = 0.6
     """The least ``metric`` in every subgroup where it is estimable."""
+    external_evaluations: Annotated[int, Field(ge=0)] = 0
+    """Other extracts that the candidate must have been evaluated on (``flowsheet evaluate``)."""
+    external_floor: Share = 0.6
+    """The least ``metric`` on each of them."""
     latency_ms: Annotated[float, Field(gt=0)] = 250.0
     """The longest median time of a prediction for one stay, over some repeats in this process."""
     approvers: tuple[str, ...] = ()

@@ -88,12 +88,21 @@ _STAY = {
         "description": "when the prediction is made",
     },
     "risk": {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}},
+    "alert": {
+        "type": "array",
+        "items": {"type": "boolean"},
+        "description": "risk >= threshold; left out where the model has none",
+    },
 }
 _MODEL = {"name": {"type": "string"}, "version": {"type": "integer"}, "alias": {"type": "string"}}
 _ANSWER_SCHEMA = {
     "type": "object",
     "properties": {
         "model": {"type": "object", "properties": _MODEL},
+        "threshold": {
+            "type": ["number", "null"],
+            "description": "decision threshold, fixed when the model was trained",
+        },
         "stays": {"type": "array", "items": {"type": "object", "properties": _STAY}},
     },
 }

@@ -88,6 +88,8 @@ class Scorer:
         # Predictions are sorted by stay: those of stay i are bounds[i] to bounds[i + 1].
         bounds = np.searchsorted(stay, np.arange(batch.stays + 1)).tolist()
         version = {"name": model.name, "version": model.version, "alias": model.alias}
+        threshold = model.model_package.threshold
+        alert = None if threshold is None else risk >= threshold
         answers = []
         for rows, first, stay_ids in zip(
             batch.row_counts, batch.first_stays, batch.stay_ids, strict=True
@@ -96,10 +98,11 @@ class Scorer:
             for i, stay_id in enumerate(stay_ids, first):
                 of_stay = slice(bounds[i], bounds[i + 1])
                 series = {"step": step[of_stay], "time": time[of_stay], "risk": risk[of_stay]}
+                if alert is not None:
+                    series["alert"] = alert[of_stay]
                 stays.append({"stay_id": stay_id, **series})
-            body = orjson.dumps(
-                {"model": version, "stays": stays}, option=orjson.OPT_SERIALIZE_NUMPY
-            )
+            answer = {"model": version, "threshold": threshold, "stays": stays}
+            body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
             steps = bounds[first + len(stay_ids)] - bounds[first]
             answers.append(Answer(body, rows, len(stay_ids), steps, model.version))
         self._on_scored(ScoredBatch(model, batch, predictions))

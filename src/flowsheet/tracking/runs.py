@@ -36,7 +36,7 @@ from flowsheet.tracking.store import (
 )
 from flowsheet.tracking.trials import Trial
 
-Level = Literal["experiment", "model", "fold", "trial", "comparison", "event"]
+Level = Literal["experiment", "model", "fold", "trial", "comparison", "evaluation", "event"]
 """What a run stands for; its tag ``flowsheet.level``."""
 _ENTITIES_PER_REQUEST = 100
 """A server accepts at most so many parameters or tags at once."""
@@ -191,6 +191,21 @@ class Tracker:
         params = {f"run.{i}": compared for i, compared in enumerate(runs)}
         self.log(run_id, params=params, tags=collect_code_version())
         return ParentRun(run_id, experiment_id, finished=False)
+
+    def start_evaluation_run(self, model_run_id: str, title: str, tags: Mapping[str, str]) -> str:
+        """Start, or find, the run of an evaluation below a model's run; returns its id.
+
+        Args:
+            model_run_id: the model's run.
+            title: its name.
+            tags: what identifies it.
+        """
+        return self._ensure_child_run(model_run_id, "evaluation", title, tags)
+
+    def list_evaluation_runs(self, model_run_id: str) -> list[Any]:
+        """The runs of evaluations below a model's run."""
+        experiment_id = self._get_experiment_id(model_run_id)
+        return self._search_runs(experiment_id, "evaluation", {"mlflow.parentRunId": model_run_id})
 
     def add_event_run(self, experiment: str, title: str, tags: Mapping[str, str]) -> str:
         """Add a finished run that consists of tags; returns its id.

@@ -87,6 +87,8 @@ class ReportData:
     cohort: CohortReport | None = None
     study: StudyFacts | None = None
     """Outcome, flow of participants, characteristics, missing data and sample size."""
+    opening_sections: tuple[Section, ...] = ()
+    """Sections that come before everything else."""
     sections: tuple[Section, ...] = ()
     """Sections of special studies, shown after the results."""
     excluded_models: Mapping[str, str] = field(default_factory=dict)

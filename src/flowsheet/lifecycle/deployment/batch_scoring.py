@@ -25,11 +25,17 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
     "time": TIME,  # time of the prediction
     "step": pl.Int32(),
     "risk": pl.Float64(),
+    "alert": pl.Boolean(),  # risk >= threshold; null where the model has no threshold
+    "threshold": pl.Float64(),  # chosen when the model was trained
     "model": pl.String(),
     "version": pl.Int64(),
     "extract": pl.String(),  # fingerprint of the scored records
     "scored_at": pl.Datetime("us", "UTC"),
 }
+
+
+_VERSION = 2
+"""Increase it when the same records give another file."""
 
 
 class ScoringResult(FrozenModel):
@@ -66,7 +72,9 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     cohort = Extract.open(extract, verify=True)
     model_package = model_registry.load_package(version)
     check_variables(cohort, model_package)
-    key = digest([model_package.digest, version.name, version.version, cohort.fingerprint])
+    key = digest(
+        [_VERSION, model_package.digest, version.name, version.version, cohort.fingerprint]
+    )
 
     def make(folder: Path) -> None:
         batches = [pl.DataFrame(schema=PREDICTIONS)]
@@ -77,6 +85,7 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
             progress(f"{stays:,} stays scored")
         risks = pl.concat(batches)
         _check_probabilities(risks, version)
+        risks = _add_alerts(risks, model_package.threshold)
         _add_provenance(risks, version, cohort).write_parquet(folder / "scores.parquet")
 
     stage = run_stage("scores", key, make)
@@ -107,6 +116,11 @@ def _check_probabilities(risks: pl.DataFrame, version: ModelVersion) -> None:
             where=version.reference,
             todo="do not use this version; go back to the previous one with `flowsheet rollback`",
         )
+
+
+def _add_alerts(risks: pl.DataFrame, threshold: float | None) -> pl.DataFrame:
+    limit = pl.lit(threshold, pl.Float64)
+    return risks.with_columns(alert=pl.col("risk") >= limit, threshold=limit)
 
 
 def _add_provenance(risks: pl.DataFrame, version: ModelVersion, extract: Extract) -> pl.DataFrame:

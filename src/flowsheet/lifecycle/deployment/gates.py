@@ -37,6 +37,7 @@ from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.prediction.input_rows import example_tables
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.decisions import JudgedRows
+from flowsheet.tracking.evaluation_runs import PART, list_evaluations
 from flowsheet.tracking.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -86,6 +87,7 @@ def evaluate_gates(
         comparison,
         *_check_calibration(evidence, config),
         _check_subgroups(evidence, paired.predictions, candidate, config),
+        *_check_external(version, config),
         *_check_package(version, config),
     )
 
@@ -283,6 +285,28 @@ def _check_subgroups(
         name="subgroups",
         passed=worst["value"] >= config.subgroup_floor,
         summary=f"{lowest}, must be at least {config.subgroup_floor:g}",
+    )
+
+
+def _check_external(version: ModelVersion, config: PromotionConfig) -> Iterator[GateResult]:
+    """Whether the version was evaluated on other extracts, and well enough, where this is asked."""
+    if not config.external_evaluations:
+        return
+    values = {}
+    for evaluation in list_evaluations(version):
+        details = evaluation.details
+        subset = "" if details.ranking_subset == ALL else f"{details.ranking_subset}."
+        if not details.is_home:
+            value = evaluation.metrics.get(f"{PART}.{subset}{config.metric}", math.nan)
+            values[details.extract] = (value, details.source)
+    lowest, source = min(values.values(), key=lambda v: (v[0] >= v[0], v[0]), default=(0.0, ""))
+    found = f"{len(values)} other extracts, {config.external_evaluations} are needed"
+    label = get_metric(config.metric).label
+    least = f"; lowest {label} {lowest:.3f} ({source})" if values else ""
+    yield GateResult(
+        name="external evaluation",
+        passed=len(values) >= config.external_evaluations and lowest >= config.external_floor,
+        summary=f"{found}{least}, must be at least {config.external_floor:g}",
     )
 
 

@@ -87,7 +87,7 @@ def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) ->
         sequences = build_sequences(tables, task, features, variables, drugs, vocabulary)
         (folder / "sequences").mkdir()
         sequences.save(folder / "sequences")
-        _subgroups(tables, sequences).write_parquet(folder / "subgroups.parquet")
+        collect_subgroups(tables, sequences).write_parquet(folder / "subgroups.parquet")
         columns = {
             "variables": list(variables),
             "drugs": list(drugs),
@@ -151,7 +151,7 @@ def _subject_table(extract: Extract, sequences: Sequences) -> SubjectTable:
     )
 
 
-def _subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
+def collect_subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
     """The grouping columns of the subgroup analysis: one row a stay, in the sequences' order."""
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     labels = [

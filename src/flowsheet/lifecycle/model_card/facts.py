@@ -14,6 +14,7 @@ from flowsheet.evaluation.study import StudyFacts
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.decisions import Decision, load_decisions
+from flowsheet.tracking.evaluation_runs import RecordedEvaluation, list_evaluations
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
@@ -41,6 +42,8 @@ class ModelFacts:
     study: StudyFacts | None
     """Outcome, participants, predictors and missing data; None if the run does not have them."""
     decisions: tuple[Decision, ...]
+    evaluations: tuple[RecordedEvaluation, ...] = ()
+    """On other extracts."""
 
 
 def load_facts(version: ModelVersion, folder: Path) -> ModelFacts:
@@ -89,6 +92,7 @@ def collect_facts(
         manifest=manifest,
         study=study,
         decisions=_find_decisions(version),
+        evaluations=tuple(list_evaluations(version)),
     )
 
 

@@ -54,6 +54,7 @@ def render_markdown(facts: ModelFacts, limitations: Sequence[str]) -> str:
         **_describe_cohort(facts.manifest, facts.study),
         study=facts.study,
         **_describe_performance(facts),
+        evaluations=_evaluation_rows(facts),
         decisions=_decision_rows(facts),
         provenance=_provenance_rows(facts),
         run_id=facts.record.run_id,
@@ -124,6 +125,19 @@ def _describe_model(facts: ModelFacts) -> dict[str, Any]:
         "tuning": config["tuning"]["name"],
         "params": _setting_rows(package["params"]),
     }
+
+
+def _evaluation_rows(facts: ModelFacts) -> Rows:
+    return [
+        [
+            format_minute(evaluation.evaluated_at),
+            f"{evaluation.details.source} {evaluation.details.extract[:12]}"
+            + (" (home)" if evaluation.details.is_home else ""),
+            f"{evaluation.details.stays:,}",
+            evaluation.details.summary,
+        ]
+        for evaluation in facts.evaluations
+    ]
 
 
 def _setting_rows(settings: Mapping[str, object]) -> Rows:

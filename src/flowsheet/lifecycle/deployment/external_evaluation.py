@@ -1,0 +1,313 @@
+"""Evaluate registered versions on another extract, whose outcomes are known, beside their home.
+
+The extract may be another hospital's, or today's records of the home. Subjects on whom a model was
+developed are left out; so on the home extract the figures are those of the experiment itself. The
+decision threshold is the one that was fixed at home.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.schema import Tables
+from flowsheet.config import EvaluationConfig
+from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.report import ReportData, render
+from flowsheet.evaluation.report.data import describe_task
+from flowsheet.evaluation.summaries import SUBSET_PHRASES
+from flowsheet.lifecycle.deployment.evaluated_models import EvaluatedModel, load_models
+from flowsheet.lifecycle.deployment.evaluation_section import render_home_section
+from flowsheet.lifecycle.deployment.export_file import export_file
+from flowsheet.lifecycle.deployment.home_comparison import (
+    HomeComparison,
+    compare_with_home,
+    describe_metric,
+    select_model,
+)
+from flowsheet.lifecycle.experiment.evaluate import VERSION, evaluate_predictions
+from flowsheet.lifecycle.experiment.extract_batches import check_variables, load_stays
+from flowsheet.lifecycle.experiment.predictions import PredictedFold, Predictions, make_rows
+from flowsheet.lifecycle.experiment.prepare import collect_subgroups
+from flowsheet.lifecycle.experiment.reference_data import StayRisks
+from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.prediction.development import SeenSubjects
+from flowsheet.state.hashing import digest
+from flowsheet.state.store import Store
+from flowsheet.timestamps import local_now_text
+from flowsheet.tracking.evaluation_runs import PART, EvaluationDetails, record_evaluation
+from flowsheet.typing import Ints, Progress
+from flowsheet.windows.censoring import apply_weights, estimate_completeness
+from flowsheet.windows.protocol import FoldId
+
+
+@dataclass(frozen=True)
+class ExternalEvaluation:
+    """The result of an evaluation."""
+
+    evidence: Evidence
+    comparisons: dict[str, HomeComparison]
+    """By model."""
+    extract: str
+    """Fingerprint of the extract."""
+    report: Path
+    run_ids: dict[str, str]
+    """By model: the MLflow run below that of the version."""
+    summaries: dict[str, str]
+    """By model: the ranking metric here and at home."""
+
+
+def evaluate_elsewhere(
+    references: Sequence[str], extract: Path, progress: Progress, out: Path | None = None
+) -> ExternalEvaluation:
+    """Evaluate registered versions on an extract, and record it below each version's run.
+
+    The metrics, operating points, resamples and seed are those of the first version's experiment.
+
+    Args:
+        references: ``NAME@ALIAS`` or ``NAME/VERSION``.
+        extract: folder of the cohort extract.
+        progress: receives lines about the progress.
+        out: file for a copy of the report.
+
+    Raises:
+        UsageError: there is no such version.
+        CheckFailed: the tasks differ, the extract has no outcomes, lacks most of a model's
+            variables, or has no subject that is new to the models; or a model has no list of its
+            subjects.
+    """
+    records = Extract.open(extract, verify=True)
+    models = load_models(references)
+    _check_outcomes(records)
+    for model in models:
+        check_variables(records, model.package)
+    seen = {model.name: _find_seen(model, records) for model in models}
+    tables = _load_unseen(records, list(seen.values()))
+    progress(f"{tables.stays.height:,} stays that are new to the models")
+    predicted = {model.name: _predict(model, tables) for model in models}
+    predictions = _collect(models, predicted, tables, records)
+    stage = _evaluate(models, predictions)
+    evidence = Evidence.load(stage.folder)
+    comparisons = {
+        model.name: compare_with_home(
+            model.package,
+            records,
+            tables,
+            predicted[model.name],
+            seen[model.name],
+            home=select_model(model.home, model.home_name),
+            here=select_model(evidence, model.name),
+        )
+        for model in models
+    }
+    summaries = {name: _summarise(evidence, c) for name, c in comparisons.items()}
+    report = _write_report(models, evidence, comparisons, stage, records)
+    if out is not None:
+        export_file(report, out)
+    run_ids = {
+        model.name: _record(
+            model, evidence, summaries[model.name], stage=stage, report=report, extract=records
+        )
+        for model in models
+    }
+    return ExternalEvaluation(
+        evidence, comparisons, records.fingerprint, out or report, run_ids, summaries
+    )
+
+
+def to_json(result: ExternalEvaluation) -> dict[str, Any]:
+    """The result as plain values; what is not estimable is null."""
+    models = {
+        model: {
+            "summary": result.summaries[model],
+            "run": result.run_ids[model],
+            "threshold": result.evidence.about["thresholds"][model],
+            "differences": [d.model_dump() for d in comparison.differences],
+            "figures": comparison.figures.fill_nan(None).to_dicts(),
+        }
+        for model, comparison in result.comparisons.items()
+    }
+    return {
+        "extract": result.extract,
+        "headline": result.evidence.headline,
+        "models": models,
+        "pairs": result.evidence.pairs.fill_nan(None).to_dicts(),
+        "report": str(result.report),
+    }
+
+
+def _check_outcomes(extract: Extract) -> None:
+    if not extract.manifest.counts.get("episodes", extract.manifest.tables["episodes"].rows):
+        raise CheckFailed(
+            "the extract has no episodes, so that no outcome is known",
+            where=str(extract.path / "episodes.parquet"),
+            todo="ingest the records with their outcomes; `flowsheet score` needs none",
+        )
+
+
+def _find_seen(model: EvaluatedModel, extract: Extract) -> SeenSubjects:
+    return model.development.subjects.find_seen(extract.scan("stays").collect())
+
+
+def _load_unseen(extract: Extract, seen: Sequence[SeenSubjects]) -> Tables:
+    """The tables of the subjects on whom no model was developed."""
+    known: Ints = np.unique(np.concatenate([s.seen for s in seen]))
+    stays = extract.scan("stays").select("stay_id", "subject_id").collect()
+    unseen = stays.filter(~pl.col("subject_id").is_in(known.tolist()))
+    if unseen.is_empty():
+        raise CheckFailed(
+            f"the models were developed on all {stays['subject_id'].n_unique():,} subjects",
+            where=str(extract.path),
+            todo="evaluate on other patients; a model that was refitted on all subjects after a "
+            "cross-validation has its figures in the run's report",
+        )
+    return load_stays(extract, unseen["stay_id"].sort().to_list())
+
+
+def _predict(model: EvaluatedModel, tables: Tables) -> StayRisks:
+    sequences = model.package.build_sequences(tables)
+    return StayRisks(sequences, model.package.predict_sequences(sequences))
+
+
+def _collect(
+    models: Sequence[EvaluatedModel],
+    predicted: dict[str, StayRisks],
+    tables: Tables,
+    extract: Extract,
+) -> Predictions:
+    """The predictions of all models in one table, weighted as the task asks.
+
+    Args:
+        models: the models.
+        predicted: stays and risks of each.
+        tables: the evaluated stays.
+        extract: the extract; on the home extract the weights are those of the experiment.
+    """
+    first = models[0]
+    stays = predicted[first.name].stays
+    completeness = (
+        first.development.completeness
+        if extract.fingerprint == first.development.extract
+        else estimate_completeness(stays, first.package.task)
+    )
+    weighted = apply_weights(stays, completeness)
+    rows = make_rows(weighted, {name: risks.risk for name, risks in predicted.items()}, FoldId())
+    fold = PredictedFold(
+        n_training_subjects=len(first.development.subjects.subjects),
+        thresholds={model.name: model.development.threshold.value for model in models},
+    )
+    return Predictions(rows, collect_subgroups(tables, weighted), (fold,))
+
+
+def _evaluate(models: Sequence[EvaluatedModel], predictions: Predictions) -> Stage:
+    first = models[0]
+    evaluation = EvaluationConfig.model_validate(first.record.config["evaluation"])
+    seed = int(first.record.config["seed"])
+    key = digest(
+        {
+            "version": VERSION,
+            "targets": predictions.targets_fingerprint(),
+            "models": {model.name: model.package.digest for model in models},
+            "probabilities": predictions.probabilities_fingerprint(),
+            "evaluation": evaluation.model_dump(mode="json", exclude={"name"}),
+            "seed": seed,
+        }
+    )
+
+    def build(folder: Path) -> None:
+        predictions.save(folder)
+        evaluate_predictions(predictions, first.package.task, evaluation, seed).save(folder)
+
+    return run_stage("evaluation", key, build)
+
+
+def _summarise(evidence: Evidence, comparison: HomeComparison) -> str:
+    subset = evidence.ranking_subset
+    text = describe_metric(comparison.figures, evidence.about["metric"], subset)
+    return text + SUBSET_PHRASES.get(subset, "")
+
+
+def _write_report(
+    models: Sequence[EvaluatedModel],
+    evidence: Evidence,
+    comparisons: dict[str, HomeComparison],
+    stage: Stage,
+    extract: Extract,
+) -> Path:
+    """Write the report beside the evidence; returns its path.
+
+    Args:
+        models: the models.
+        evidence: the evidence.
+        comparisons: each model here and at home.
+        stage: the stage with the evidence, which names the report's folder.
+        extract: the extract.
+    """
+    source = extract.manifest.source
+    names = ", ".join(model.version.reference for model in models)
+    page = render(
+        ReportData(
+            title=f"{names} on {source.name}",
+            evidence=evidence,
+            question=describe_task(models[0].package.task),
+            description="Registered models on another extract, with the decision thresholds that "
+            "were fixed at home.",
+            opening_sections=(render_home_section(comparisons, evidence),),
+            record={
+                "Extract": {"source": source.name, "fingerprint": extract.fingerprint},
+                "Versions": {m.version.reference: m.package.digest for m in models},
+                "Thresholds": {m.name: m.development.threshold.value for m in models},
+            },
+            created_at=local_now_text(),
+        )
+    )
+    folder = Store.open().path("report", stage.key)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    return folder / "report.html"
+
+
+def _record(
+    model: EvaluatedModel,
+    evidence: Evidence,
+    summary: str,
+    *,
+    stage: Stage,
+    report: Path,
+    extract: Extract,
+) -> str:
+    """Record the evaluation below the run of the model; returns the id of its run.
+
+    Args:
+        model: the model.
+        evidence: the evidence of all models.
+        summary: the ranking metric here and at home.
+        stage: the stage with the evidence.
+        report: the report.
+        extract: the extract.
+    """
+    first = evidence.leaderboard.row(0, named=True)
+    predictions = pl.scan_parquet(stage.folder / "predictions.parquet")
+    stays = predictions.filter("scored").select(pl.col("stay_id").n_unique()).collect().item()
+    details = EvaluationDetails(
+        version=model.version.reference,
+        source=extract.manifest.source.name,
+        extract=extract.fingerprint,
+        is_home=extract.fingerprint == model.development.extract,
+        stays=stays,
+        subjects=first["subjects"],
+        ranking_subset=evidence.ranking_subset,
+        metric=evidence.about["metric"],
+        summary=summary,
+    )
+    key = digest([stage.key, model.version.reference, extract.fingerprint])
+    metrics = evidence.metrics(model.name, part=PART)
+    folders = {"evidence": stage.folder, "report": report.parent}
+    return record_evaluation(model.version, key, details, metrics, folders)
