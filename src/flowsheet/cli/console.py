@@ -138,6 +138,7 @@ def comparison_as_json(comparison: ModelComparison) -> dict[str, object]:
     return {
         "run_id": comparison.run_id,
         "report": str(comparison.report),
+        "rows": comparison.rows,
         "headline": evidence.headline,
         "metrics": {model: evidence.metrics(model) for model in evidence.models},
         "differences": evidence.pairs.rows(named=True),

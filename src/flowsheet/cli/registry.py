@@ -38,11 +38,14 @@ def compare(runs: tuple[str, ...], *, metric: str | None, as_json: bool) -> None
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.argument(
+    "models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_registered
+)
 @click.argument("extract", type=click.Path(path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
 )
+@options.log_level
 @options.as_json
 @options.interruptible
 def evaluate(models: tuple[str, ...], extract: Path, *, out: Path | None, as_json: bool) -> None:
@@ -55,11 +58,11 @@ def evaluate(models: tuple[str, ...], extract: Path, *, out: Path | None, as_jso
     flowsheet evaluate demo-lstm@champion extracts/other_hospital --out elsewhere.html
     flowsheet evaluate demo-lstm/3 demo-gru/2 extracts/other_hospital
     """
-    from flowsheet.cli.console import print_evaluation, print_json, print_progress
+    from flowsheet.cli.console import print_evaluation, print_json
     from flowsheet.lifecycle.deployment import external_evaluation
+    from flowsheet.progress import report
 
-    progress = (lambda line: None) if as_json else print_progress
-    result = external_evaluation.evaluate_elsewhere(models, extract, progress, out)
+    result = external_evaluation.evaluate_elsewhere(models, extract, report, out)
     if as_json:
         print_json(external_evaluation.to_json(result))
     else:

@@ -154,7 +154,7 @@ def test_the_evaluation_is_recorded_below_the_version_and_in_its_card(trained, e
 def test_the_command_prints_json(trained, elsewhere):
     done = CliRunner().invoke(cli, ["evaluate", "ward-logistic/1", str(elsewhere), "--json"])
     assert done.exit_code == 0, done.output
-    answer = json.loads(done.output)
+    answer = json.loads(done.stdout)
     assert answer["models"]["logistic"]["differences"]
     figures = {(f["subset"], f["metric"]): f for f in answer["models"]["logistic"]["figures"]}
     assert 0 < figures["new_onsets", "auroc"]["here"] < figures["new_onsets", "auroc"]["home"] < 1
