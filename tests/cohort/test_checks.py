@@ -117,6 +117,7 @@ VALUES = [
     ("treatments", 1, {"end": at(80)}, "end", "inside_stay"),
     ("treatments", 0, {"dose": -1.0}, "dose", "not_negative"),
     ("treatments", 0, {"dose": float("nan")}, "dose", "finite"),
+    ("treatments", 0, {"dose": 1e300}, "dose", "plausible_range"),
     ("episodes", 0, {"onset": None}, "onset", "not_null"),
     ("episodes", 2, {"stay_id": 7}, "stay_id", "known_stay"),
     ("episodes", 2, {"onset": at(80), "known_at": at(90)}, "onset", "inside_stay"),

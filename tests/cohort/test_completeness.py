@@ -123,13 +123,51 @@ def test_hourly_records_without_a_vital_sign_are_refused(
         _ingest("yaib", folder, tmp_path / "extract", allow_empty=False)
 
 
+def test_demographics_without_any_value_leave_a_warning(tmp_path: Path) -> None:
+    frames = yaib.make_frames()
+    no_number = pl.lit(float("nan"))
+    frames["sta"] = frames["sta"].with_columns(age=no_number, sex=pl.lit(None), height=no_number)
+    folder = yaib.write_frames(tmp_path / "raw", frames)
+    warnings = _ingest("yaib", folder, tmp_path / "extract", allow_empty=False).warnings
+    assert warnings[-1] == "no stay has a value of age, sex, height_cm"
+
+
+def test_columns_that_are_absent_or_not_known_leave_a_warning(tmp_path: Path) -> None:
+    frames = yaib.make_frames()
+    frames["dyn"] = frames["dyn"].rename({"urine": "urin"})
+    folder = yaib.write_frames(tmp_path / "raw", frames)
+    warnings = _ingest("yaib", folder, tmp_path / "extract", allow_empty=False).warnings
+    assert "the table dyn has no column alb, " in warnings[0]
+    assert ", urine, " in warnings[0]
+    assert "dyn.parquet: the column 'urin' is not a known variable" in warnings
+
+
+def test_own_columns_that_are_not_known_leave_a_warning(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    own_tables["stays"] = own_tables["stays"].rename({"weight_kg": "weight"})
+    folder = _write(tmp_path / "own", own_tables)
+    warnings = _ingest("extract", folder, tmp_path / "extract", allow_empty=False).warnings
+    assert "stays.parquet: the column 'weight' is not known and not read" in warnings
+
+
+@pytest.mark.parametrize("name", ["treatments.csv", "treatments.pq", "TREATMENTS.parquet.gz"])
+def test_a_table_of_another_kind_of_file_is_not_ignored(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path, name: str
+) -> None:
+    folder = _write(tmp_path / "own", own_tables)
+    (folder / "treatments.parquet").rename(folder / name)
+    with pytest.raises(CheckFailed, match=f"a kind that is not read: {name}"):
+        _ingest("extract", folder, tmp_path / "extract", allow_empty=False)
+
+
 def test_a_column_without_any_value_leaves_a_warning(tmp_path: Path) -> None:
     frames = yaib.make_frames()
     frames["dyn"] = frames["dyn"].with_columns(urine=pl.lit(None))
     frames["outc"] = frames["outc"].with_columns(label=False)
     folder = yaib.write_frames(tmp_path / "raw", frames)
     manifest = _ingest("yaib", folder, tmp_path / "extract", allow_empty=False)
-    assert manifest.warnings == (
+    assert manifest.warnings[1:] == (
         "no stay has a value of urine",
         "no stay has an episode: there is nothing to predict",
     )

@@ -39,6 +39,8 @@ SEPSIS3_NEEDS = Needs(
 )
 """What the label Sepsis-3 cannot do without."""
 
+_NAMED_REASONS = 3
+
 VITAL_SIGNS = ("hr", "map", "sbp", "dbp", "o2sat", "resp", "temp")
 """A monitor's variables."""
 
@@ -99,19 +101,40 @@ def find_gaps(
     return gaps
 
 
-def find_warnings(declared: tuple[str, ...], variables: set[str], episodes: int) -> list[str]:
+def find_warnings(declared: tuple[str, ...], present: set[str], episodes: int) -> list[str]:
     """What an extract lacks although the source could have it, one sentence each.
 
     Args:
-        declared: the variables that the source can contain.
-        variables: the variables with a value.
+        declared: the columns of stays and the variables that the source can contain.
+        present: those with a value.
         episodes: the number of episodes.
 
-    >>> find_warnings(("hr", "lact"), {"hr"}, 1)
-    ['no stay has a value of lact']
+    >>> find_warnings(("sex", "hr", "lact"), {"hr"}, 1)
+    ['no stay has a value of sex, lact']
     """
-    absent = [name for name in declared if name not in variables]
+    absent = [name for name in declared if name not in present]
     warnings = [f"no stay has a value of {', '.join(absent)}"] if absent else []
     if not episodes:
         warnings.append("no stay has an episode: there is nothing to predict")
     return warnings
+
+
+def find_implausible(exclusions: Mapping[str, int], events: int, max_share: float) -> list[str]:
+    """A warning if the source has excluded many values as implausible: units may be wrong.
+
+    Args:
+        exclusions: rows that the source has excluded, by reason.
+        events: rows that remain.
+        max_share: the largest share of implausible values without a warning.
+
+    >>> find_implausible({"implausible values": 3}, 97, 0.02)
+    ['3 values (3.0%) are implausible and excluded, by reason: implausible values 3']
+    """
+    counts = {reason: n for reason, n in exclusions.items() if "implausible" in reason}
+    total = sum(counts.values())
+    if not total or total <= max_share * (total + events):
+        return []
+    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_NAMED_REASONS]
+    named = ", ".join(f"{reason} {n:,}" for reason, n in largest)
+    share = total / (total + events)
+    return [f"{total:,} values ({share:.1%}) are implausible and excluded, by reason: {named}"]

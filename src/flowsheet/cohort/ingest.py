@@ -9,7 +9,7 @@ import polars as pl
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
-from flowsheet.cohort.completeness import find_gaps, find_warnings
+from flowsheet.cohort.completeness import find_gaps, find_implausible, find_warnings
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
 from flowsheet.cohort.rules import RULE_HINTS
@@ -167,8 +167,12 @@ def _check_completeness(
             todo="complete the records; or set cohort.allow_empty=true, and the extract keeps a "
             "warning",
         )
-    warnings = find_warnings(source.variables, validator.variables, validator.episodes)
-    return (*gaps, *warnings)
+    declared = (*source.stay_columns, *source.variables)
+    present = validator.stay_columns | validator.variables
+    warnings = find_warnings(declared, present, validator.episodes)
+    limit = config.quarantine.max_share
+    implausible = find_implausible(validator.exclusions, validator.rows["events"], limit)
+    return (*gaps, *source.warnings(), *warnings, *implausible)
 
 
 def _rejection(

@@ -47,6 +47,8 @@ class BatchValidator:
         """Rows of the contract's tables, and of raw tables as far as the source counts them."""
         self.variables: set[str] = set()
         """Variables with a value."""
+        self.stay_columns: set[str] = set()
+        """Columns of stays with a value."""
         self.episodes = 0
         """Episodes that passed."""
         self._broken_rows: Counter[str] = Counter()
@@ -84,6 +86,7 @@ class BatchValidator:
         for table in ("treatments", "episodes"):
             tables[table] = self._drop_orphan_rows(table, tables[table], stays, passed, quarantined)
         self.variables |= set(tables["events"]["variable"].unique())
+        self.stay_columns |= {column.name for column in passed if column.count()}
         self.episodes += tables["episodes"].height
         self._count_stays(batch, offered, stays, passed)
         return Tables(**(tables | {"stays": passed})), pl.concat(quarantined)

@@ -121,7 +121,8 @@ def find_table_files(folder: Path, name: str, suffixes: tuple[str, ...]) -> list
         suffixes: the endings of files that are tables, in lower case.
 
     Raises:
-        CheckFailed: there are several tables of that name, or one of the numbered files is missing.
+        CheckFailed: there are several tables of that name, one of the numbered files is missing, or
+            the only file of that name is of another kind.
     """
     alternatives: list[list[Path]] = []
     numbered: dict[str, dict[int, Path]] = {}
@@ -147,7 +148,29 @@ def find_table_files(folder: Path, name: str, suffixes: tuple[str, ...]) -> list
             where=str(folder),
             todo="keep one of them",
         )
+    if not found:
+        _refuse_other_kinds(folder, name, suffixes)
     return found[0] if found else []
+
+
+def _refuse_other_kinds(folder: Path, name: str, suffixes: tuple[str, ...]) -> None:
+    names = sorted(path.name for path in folder.iterdir() if not is_hidden(path.name))
+    others = [other for other in names if other.lower().split(".")[0] == name]
+    if others:
+        raise CheckFailed(
+            f"the table {name.upper()} is a file of a kind that is not read: {others[0]}",
+            where=str(folder / others[0]),
+            todo=f"write it as {name}{' or '.join(suffixes)}",
+        )
+
+
+def find_unread_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Files in a folder and its subfolders that have other endings and are not hidden.
+
+    Files such as ``_SUCCESS``, which programs leave behind, do not count.
+    """
+    files = [file for file in walk_files(folder, ("",)) if not file.name.startswith("_")]
+    return [file for file in files if not file.name.lower().endswith(suffixes)]
 
 
 def _sort_parts(files: dict[int, Path]) -> list[Path]:

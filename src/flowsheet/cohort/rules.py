@@ -35,6 +35,8 @@ DUPLICATE = "duplicate"
 AGE_YEARS = (0.0, 130.0)
 HEIGHT_CM = (20.0, 280.0)
 WEIGHT_KG = (0.2, 700.0)
+MAX_DOSE = 1e8
+"""In any unit: ten times the largest single dose of penicillin, in units."""
 
 FAILURES: dict[str, pl.DataType] = {
     "table": pl.String(),
@@ -165,6 +167,7 @@ RULES: dict[str, list[Rule]] = {
         _ordered("start_before_end", "start", "end"),
         Rule("finite", "dose", pl.col("dose").is_finite()),
         Rule("not_negative", "dose", pl.col("dose") >= 0),
+        Rule("plausible_range", "dose", ~pl.col("dose").is_finite() | (pl.col("dose") <= MAX_DOSE)),
         _unique("treatments", "drug"),
     ],
     "episodes": [

@@ -75,6 +75,8 @@ class Source(ABC):
     variables: tuple[str, ...] = ()
     """Catalogue variables that the source can contain, in the order of the feature columns."""
     drugs: tuple[str, ...] = ()
+    stay_columns: ClassVar[tuple[str, ...]] = ("age", "sex")
+    """Columns of stays that the source can fill; one without any value is a warning."""
     rules: ClassVar[tuple[str, ...]] = ()
     """Rules that may occur in the defects; a cohort may declare a policy for each."""
     hints: ClassVar[Mapping[str, str]] = {}
@@ -100,6 +102,10 @@ class Source(ABC):
     def needs(self) -> Needs:
         """What the source cannot do without; an extract that lacks it is refused."""
         return Needs()
+
+    def warnings(self) -> list[str]:
+        """What the records contain or lack that users should know, after all batches."""
+        return []
 
     def oracle(self) -> pl.DataFrame | None:
         """The true probabilities (stay_id, time, probability) of a simulated ward.

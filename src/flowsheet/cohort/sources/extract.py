@@ -53,6 +53,7 @@ class ExtractFolder(Source):
         self._folder = path
         self._files = find_extract_files(path)
         self._unknown_columns: dict[str, int] = {}
+        self._warnings: dict[str, None] = {}
         self._manifest: Manifest | None = None
         if (self._folder / "manifest.json").is_file():
             manifest = self._manifest = read_manifest(self._folder)
@@ -69,6 +70,10 @@ class ExtractFolder(Source):
         declared_empty = {table for table, entry in entries.items() if not entry.rows}
         there = {table for table, files in self._files.items() if files} | {*REQUIRED_TABLES}
         return needs_of_tables(table for table in TABLES if table in there - declared_empty)
+
+    def warnings(self) -> list[str]:
+        """Columns that are not known, and of tables without a manifest those without a value."""
+        return list(self._warnings)
 
     def fingerprint(self) -> str:
         """sha256 of the sha256 of each file."""
@@ -129,6 +134,12 @@ class ExtractFolder(Source):
             )
         for column, n in conformed.unknown_columns.items():
             self._unknown_columns[f"{file.name}: the column {column!r} is not known"] = n
+            self._warnings[f"{file.name}: the column {column!r} is not known and not read"] = None
+        if self._manifest is None and frame.height:
+            empty = [name for name in frame.columns if not frame[name].count()]
+            names = ", ".join(name for name in empty if name in TABLES[table])
+            if names:
+                self._warnings[f"{file.name}: no row has a value of {names}"] = None
         return conformed.rows
 
     def _find_names(self, table: str, column: str, known: dict[str, Any]) -> tuple[str, ...]:

@@ -140,3 +140,38 @@ def test_zoned_times_need_a_declared_zone(tmp_path: Path) -> None:
     tables = (clean.tables().stays, local.tables().stays)
     hours = [(stays["discharged_at"] - stays["admitted_at"]).to_list() for stays in tables]
     assert hours[0] == hours[1]
+
+
+def test_a_subject_in_several_shards_is_read_at_once(tmp_path: Path) -> None:
+    root = write_data_set(tmp_path / "raw", make_rows())
+    clean = run_ingest(root, tmp_path / "clean")
+    assert clean.tables().treatments.height
+    file = root / "data" / "split" / "1.parquet"
+    frame = pl.read_parquet(file)
+    is_end = pl.col("code").str.starts_with("INFUSION_END")
+    frame.filter(~is_end).write_parquet(file)
+    frame.filter(is_end).write_parquet(root / "data" / "split" / "2.parquet")
+    assert run_ingest(root, tmp_path / "other").fingerprint == clean.fingerprint
+
+
+def test_files_and_codes_that_are_not_read_leave_a_warning(tmp_path: Path) -> None:
+    root = write_data_set(tmp_path / "raw", make_rows())
+    shard = root / "data" / "split" / "1.parquet"
+    unknown = pl.read_parquet(shard).with_columns(code=pl.lit("220045"))
+    unknown.write_parquet(root / "data" / "3.parquet")
+    (root / "data" / "4.pq").write_bytes(shard.read_bytes())
+    (root / "data" / "_SUCCESS").write_bytes(b"")
+    warnings = run_ingest(root, tmp_path / "out").manifest.warnings
+    assert warnings[:2] == (
+        "data/4.pq is no Parquet file and is not read",
+        "no code of data/3.parquet is in the mapping",
+    )
+
+
+def test_many_implausible_values_leave_a_warning(tmp_path: Path) -> None:
+    root = write_data_set(tmp_path / "raw", make_rows())
+    shard = root / "data" / "split" / "1.parquet"
+    value = pl.when(pl.col("code").str.contains("220045")).then(-pl.col("numeric_value"))
+    pl.read_parquet(shard).with_columns(numeric_value=value).write_parquet(shard)
+    warnings = run_ingest(root, tmp_path / "out", max_share=0.02).manifest.warnings
+    assert "4 values (40.0%) are implausible and excluded" in warnings[-1]

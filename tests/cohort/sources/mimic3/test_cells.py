@@ -70,6 +70,8 @@ CELLS: list[tuple[CellKind, bytes, object]] = [
     (CellKind.text, b"mg/dL", "mg/dL"),
     (CellKind.text, "µg/mL".encode(), "µg/mL"),
     (CellKind.text, b"\\N", None),
+    (CellKind.text, b" mg/dL ", "mg/dL"),
+    (CellKind.text, b" NULL", None),
     (CellKind.text, b"None", "None"),  # an oxygen device
     (CellKind.number, b"None", None),
     (CellKind.id, b"None", None),

@@ -47,7 +47,7 @@ def test_a_row_is_matched_to_the_one_stay_in_whose_window_it_lies(
     assert (windows["start"].shift(-1) > windows["end"]).filter(has_successor).all()
     stay_ids = np.sort(icu_stays["icustay_id"].to_numpy())
     table = icu_stays.select(stay_id="icustay_id").sort("stay_id")
-    matcher = StayMatcher(Stays(table, stay_ids, {}, pl.DataFrame(), windows))
+    matcher = StayMatcher(Stays(table, stay_ids, {}, pl.DataFrame(), windows, pl.DataFrame()))
     raw_rows = pl.DataFrame(
         [(subject, at_hour(hour)) for subject, hour in rows],
         schema=["subject_id", "time"],

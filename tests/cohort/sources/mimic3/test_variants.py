@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest
 from flowsheet.config import CohortConfig, QuarantineConfig
 from flowsheet.errors import CheckFailed
@@ -283,3 +284,51 @@ def test_an_organ_that_is_never_measured_is_named(tmp_path: Path) -> None:
     config = CohortConfig(name="small", source="mimic3")
     with pytest.raises(CheckFailed, match="no stay has a value of bili"):
         ingest(source, config, tmp_path / "extract", lambda line: None)
+
+
+def test_a_row_with_too_many_fields_and_bytes_of_another_encoding_is_set_aside(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_tables(tmp_path / "tables", raw_tables(), suffix="csv")
+    file = folder / "LABEVENTS.csv"
+    lines = file.read_bytes().split(b"\n")
+    lines[1:1] = [lines[1] + b",\xb5", lines[1].replace(b",", b"\xb5,", 1)]
+    file.write_bytes(b"\n".join(lines))
+    _ingest(folder, tmp_path / "extract", max_share=0.5)
+    quarantined = pl.read_parquet(tmp_path / "extract" / "quarantine.parquet")
+    rows = quarantined.filter(table="labevents").select("key", "rule").sort("key").rows()
+    assert rows[0] == ("LABEVENTS.csv row 1 (line 2)", "fields")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("table", ["microbiologyevents", "prescriptions"])
+def test_rows_far_from_their_hospital_admission_are_refused(tmp_path: Path, table: str) -> None:
+    def shift(tables: RawTables) -> RawTables:
+        is_time = [name for name in tables[table].columns if name.endswith(("date", "time"))]
+        later = pl.col(is_time).str.replace(r"^\d{4}", "2190")
+        return tables | {table: tables[table].with_columns(later)}
+
+    with pytest.raises(CheckFailed, match=f"{table}: outside_admission"):
+        _ingest(_write(tmp_path, shift), tmp_path / "extract")
+
+
+def test_columns_that_can_be_done_without_leave_a_warning(tmp_path: Path) -> None:
+    tables = raw_tables()
+    tables["admissions"] = tables["admissions"].drop("deathtime", strict=False)
+    folder = write_tables(tmp_path / "tables", tables, suffix="csv")
+    _ingest(folder, tmp_path / "extract")
+    warnings = Extract.open(tmp_path / "extract").manifest.warnings
+    assert "ADMISSIONS.csv has no column DEATHTIME" in warnings
+
+
+def test_spaces_around_a_text_do_not_matter(tmp_path: Path, fingerprint: str) -> None:
+    def pad(tables: RawTables) -> RawTables:
+        padded = {
+            name: table.with_columns(pl.format(" {}  ", pl.col(column)).alias(column))
+            for name, table in tables.items()
+            for column in ("valueuom", "amountuom", "drug", "gender", "spec_type_desc")
+            if column in table.columns
+        }
+        return tables | padded
+
+    assert _ingest(_write(tmp_path, pad), tmp_path / "extract") == (fingerprint, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -222,6 +223,27 @@ def test_links_capital_suffixes_and_droppings_do_not_matter(tmp_path: Path):
     (folder / ".cache").mkdir()
     (folder / ".cache" / "p000009.psv").write_bytes(b"dropping")
     assert run_ingest(folder, tmp_path / "other").fingerprint == clean.fingerprint
+
+
+def test_gzipped_files_are_read_and_other_files_of_patients_leave_a_warning(tmp_path: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number in (1, 2):
+        psv.write_patient(folder, number, make_rows())
+    clean = run_ingest(folder, tmp_path / "clean")
+    file = folder / "p000001.psv"
+    (folder / "p000001.psv.gz").write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+    (folder / "p000003.csv").write_bytes(b"HR")
+    (folder / "README.txt").write_bytes(b"the challenge")
+    other = run_ingest(folder, tmp_path / "other")
+    assert other.fingerprint == clean.fingerprint
+    assert other.manifest.warnings[0] == (
+        "1 files are no psv files and are not read, such as p000003.csv"
+    )
+    (folder / "p000001.psv.gz").write_bytes(b"\x1f\x8b no gzip")
+    (entry,) = run_ingest(folder, tmp_path / "damaged").manifest.quarantined
+    assert (entry.rule, entry.rows) == ("unreadable_file", 1)
 
 
 def test_a_member_of_a_zip_that_unpacks_to_too_much_is_set_aside_unread(tmp_path: Path):

@@ -124,6 +124,7 @@ class Meds(Source):
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
         assert path is not None
+        self._warnings: list[str] = []
         self._mapping = CodeMapping.read(options.mapping)
         self._shards = Shards.open(path, options.known_at, options.time_zone)
         licence = self._shards.read_metadata().get("license")
@@ -135,6 +136,13 @@ class Meds(Source):
     def needs(self) -> Needs:
         """What Sepsis-3 needs, where it gives the episodes; vital signs otherwise."""
         return SEPSIS3_NEEDS if self.options.sepsis3 else VITAL_NEEDS
+
+    def warnings(self) -> list[str]:
+        """Files beside the shards, and shards without a known code."""
+        unread = [
+            f"{file} is no Parquet file and is not read" for file in self._shards.find_unread()
+        ]
+        return [*unread, *self._warnings]
 
     def fingerprint(self) -> str:
         """sha256 of the shards, the labels and the mapping."""
@@ -175,6 +183,11 @@ class Meds(Source):
         matches = self._mapping.match(codes["code"].unique())
         _count_unmapped(codes.join(matches, on="code", how="anti"), exclusions)
         codes = codes.join(matches, on="code")
+        self._warnings = [
+            f"no code of {file.path.relative_to(self._shards.root)} is in the mapping"
+            for position, file in enumerate(self._shards.files)
+            if position not in codes["file"]
+        ]
         codes = codes.join(self._mapping.rows.drop("code"), on="mapping_row")
         codes = codes.sort("file", "code")
         stay_codes = codes.filter(pl.col("kind").is_in(STAY_KINDS))
@@ -191,14 +204,30 @@ class Meds(Source):
         self, plan: _Plan, exclusions: Counter[str]
     ) -> Iterator[dict[str, pl.DataFrame]]:
         """The tables of some subjects at a time, each row with its stay."""
-        subjects = plan.stays["subject_id"].unique().sort().to_frame()
-        for file, file_codes in _iter_files(plan.select("variable", "culture", *DRUGS)):
-            for part in subjects.iter_slices(SUBJECTS_PER_READ):
-                ids = part["subject_id"]
-                rows = self._shards.read(file, file_codes["code"], (int(ids[0]), int(ids[-1])))
-                rows = rows.filter(pl.col("subject_id").is_in(ids.implode()))
-                rows = add_known_at(_add_meaning(rows, file_codes), exclusions)
+        subjects = plan.stays.select(pl.col("subject_id").unique().sort())
+        is_shared = pl.col("subject_id").is_in(self._shards.find_shared_subjects().implode())
+        files = list(_iter_files(plan.select("variable", "culture", *DRUGS)))
+        # Starts and ends of drugs are paired: all rows of a subject are read at once.
+        groups = [([file], subjects.filter(~is_shared)) for file in files]
+        if files:
+            groups.append((files, subjects.filter(is_shared)))
+        for group, group_subjects in groups:
+            for part in group_subjects.iter_slices(SUBJECTS_PER_READ):
+                rows = self._read_subjects(group, part["subject_id"])
+                rows = add_known_at(rows, exclusions)
                 yield self._make_records(rows, plan.stays, exclusions)
+
+    def _read_subjects(
+        self, files: list[tuple[int, pl.DataFrame]], subjects: pl.Series
+    ) -> pl.DataFrame:
+        """The mapped rows of some subjects in some shards; ``subjects`` is sorted."""
+        limits = (int(subjects[0]), int(subjects[-1]))
+        parts = []
+        for file, codes in files:
+            rows = self._shards.read(file, codes["code"], limits)
+            rows = rows.filter(pl.col("subject_id").is_in(subjects.implode()))
+            parts.append(_add_meaning(rows, codes))
+        return pl.concat(parts)
 
     def _make_records(
         self, rows: pl.DataFrame, stays: pl.DataFrame, exclusions: Counter[str]

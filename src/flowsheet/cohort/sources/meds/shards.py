@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from flowsheet.cohort.parquet import TypedFile, report_unreadable, verify_parquet
-from flowsheet.cohort.record_files import walk_files
+from flowsheet.cohort.record_files import find_unread_files, walk_files
 from flowsheet.cohort.schema import TIME
 from flowsheet.errors import CheckFailed
 
@@ -41,6 +41,7 @@ ROWS: dict[str, pl.DataType] = {
     ROW_UNIT: pl.String(),
 }
 
+_SUFFIXES = (".parquet",)
 _ZONE_ADVICE = "; a time zone is declared with cohort.options.time_zone"
 _NAME_AND_FIX = ("the shard", "write the data set again")
 
@@ -68,7 +69,7 @@ class Shards:
             CheckFailed: there are none, or one is unreadable, lacks a column or has one of another
             type.
         """
-        paths = walk_files(root / "data", (".parquet",))
+        paths = walk_files(root / "data", _SUFFIXES)
         if not paths:
             raise CheckFailed(
                 "the folder is not a MEDS data set: it has no data/**/*.parquet",
@@ -76,6 +77,11 @@ class Shards:
                 todo="specify the folder that contains data/ and metadata/",
             )
         return cls(root, tuple(_open_shard(path, known_at, time_zone) for path in paths), known_at)
+
+    def find_unread(self) -> list[str]:
+        """Files in ``data`` that are no shards, in relation to the root."""
+        unread = find_unread_files(self.root / "data", _SUFFIXES)
+        return [file.relative_to(self.root).as_posix() for file in unread]
 
     def read_metadata(self) -> dict[str, Any]:
         """The content of ``metadata/dataset.json``; empty without that file.
@@ -112,6 +118,14 @@ class Shards:
             per_code = _collect(file, scan.group_by("code").agg(rows=pl.len()))
             counts.append(per_code.select(pl.lit(position).alias("file"), "code", "rows"))
         return pl.concat(counts).sort("file", "code")
+
+    def find_shared_subjects(self) -> pl.Series:
+        """Subjects with rows in several shards; the standard wants each in one."""
+        subjects = [
+            _collect(file, file.scan().select("subject_id").unique()) for file in self.files
+        ]
+        counts = pl.concat(subjects).group_by("subject_id").len()
+        return counts.filter(pl.col("len") > 1)["subject_id"].sort()
 
     def read(
         self, position: int, codes: pl.Series, subjects: tuple[int, int] | None = None

@@ -30,7 +30,13 @@ from flowsheet.cohort.sources.mimic3.batches import ParsedTables, attach_totals
 from flowsheet.cohort.sources.mimic3.cells import CELL_HINTS
 from flowsheet.cohort.sources.mimic3.event_reader import EventReader
 from flowsheet.cohort.sources.mimic3.exclusions import RULES, ExclusionLog
-from flowsheet.cohort.sources.mimic3.files import TABLES, RawTable, digest_tables, find_tables
+from flowsheet.cohort.sources.mimic3.files import (
+    OPTIONAL_COLUMNS,
+    TABLES,
+    RawTable,
+    digest_tables,
+    find_tables,
+)
 from flowsheet.cohort.sources.mimic3.input_reader import InputReader
 from flowsheet.cohort.sources.mimic3.microbiology import read_cultures
 from flowsheet.cohort.sources.mimic3.options import Mimic3Options
@@ -51,6 +57,11 @@ _NEEDED_TABLES = {
     "every culture": ("microbiologyevents",),
 }
 
+_STAY_COLUMNS = (
+    *("age", "sex", "height_cm", "weight_kg", "ethnicity", "insurance", "unit", "admission_type"),
+    *("hospital_admitted_at", "died_at", "hospital_death"),
+)
+
 _BATCH_THREADS = 2
 """Threads that build batches beside the one that checks and writes them; most of the work releases
 Python's lock."""
@@ -65,6 +76,7 @@ class Mimic3(Source):
     licence: str = (
         "PhysioNet Credentialed Health Data License 1.5.0 (the demo: Open Database License 1.0)"
     )
+    stay_columns: ClassVar[tuple[str, ...]] = _STAY_COLUMNS
     rules: ClassVar[tuple[str, ...]] = RULES
     hints: ClassVar[Mapping[str, str]] = CELL_HINTS
 
@@ -85,6 +97,16 @@ class Mimic3(Source):
         """The tables that decide the label, what Sepsis-3 needs, and vital signs."""
         variables = {**HOURLY_NEEDS.variables, **SEPSIS3_NEEDS.variables}
         return replace(SEPSIS3_NEEDS, tables=_NEEDED_TABLES, variables=variables)
+
+    def warnings(self) -> list[str]:
+        """Columns of MIMIC-III that the files lack, and that can be done without."""
+        return [
+            f"{file.path.name} has no column {column.upper()}"
+            for table in self._find_tables().values()
+            for file in table.files
+            for column in OPTIONAL_COLUMNS.get(table.name, ())
+            if column not in file.columns
+        ]
 
     def fingerprint(self) -> str:
         """sha256 over the content of the tables that are read."""
@@ -112,12 +134,12 @@ class Mimic3(Source):
         # The files are hashed while they are read anyway.
         threading.Thread(target=self._precompute_fingerprint, daemon=True).start()
         stays = read_stays(tables, self.options, log)
-        hadm_ids = stays.table["hadm_id"].unique()
+        admissions = stays.admission_times
         with spill_folder() as folder:
             spill = Spill(folder, stays.table.height, self.options.stays_per_batch)
             given = _read_events_and_inputs(tables, stays, self.options, log, spill)
-            orders = read_orders(tables["prescriptions"], hadm_ids, log)
-            cultures = read_cultures(tables["microbiologyevents"], hadm_ids, log)
+            orders = read_orders(tables["prescriptions"], admissions, log)
+            cultures = read_cultures(tables["microbiologyevents"], admissions, log)
             parsed = ParsedTables(stays, orders, cultures, given, spill, self.options)
             spill.finish_adding()
             batches = _build_ahead(parsed.build_batch, range(spill.n_groups))

@@ -11,7 +11,7 @@ time              ``2145-09-08 14:00:00``, also with ``T``, without seconds or w
                   one; never with a time zone, and never a date alone: 00:00 would be too early
 day               a time, or a date alone, in columns that are dates by definition
 flag              ``1`` or ``0``, also as ``1.0``, ``true`` or ``false``, ``t`` or ``f``
-text              UTF-8
+text              UTF-8, without the spaces around it
 ================  ==============================================================================
 
 Empty are cells without characters, or with one of ``EMPTY_TEXTS``; where the cells are not text,
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 
 import polars as pl
 
@@ -95,11 +96,9 @@ _KINDS: dict[str, CellKind] = {
 
 _ID = r"^\+?0*(\d{1,18})(?:\.0*)?$"
 _HEXADECIMAL = r"^0[xX]([0-9a-fA-F]{1,15})$"  # Arrow reads it as a number
-_TIME = (
-    r"^(\d{4}-\d{2}-\d{2})"
-    r"(?:[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?)?$"
-)
-_DATE_CHARACTERS = 10
+_CLOCK = r"[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?"
+_TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}}){_CLOCK}$"
+_DAY = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:{_CLOCK})?$"
 _TRUE_TEXTS = ("true", "t", "yes", "y")
 _FALSE_TEXTS = ("false", "f", "no", "n")
 _LARGEST_WHOLE_FLOAT = 2.0**53
@@ -179,9 +178,9 @@ def _parse(cells: pl.Series, kind: CellKind, time_zone: str | None) -> tuple[pl.
     if cells.dtype.is_float():
         cells = cells.fill_nan(None)
     if cells.dtype == pl.String:
-        stripped = cells if kind is CellKind.text else cells.str.strip_chars()
+        cells = cells.str.strip_chars()
         empty_texts = EMPTY_TEXTS if kind is CellKind.text else (*EMPTY_TEXTS, "None")
-        is_empty = stripped.is_in(list(empty_texts))
+        is_empty = cells.is_in(list(empty_texts))
         cells = pl.select(pl.when(~is_empty).then(cells)).to_series()
     values = pl.select(_values(cells, kind, time_zone).cast(CELL_TYPES[kind])).to_series()
     return values, cells.is_not_null() & values.is_null()
@@ -193,7 +192,7 @@ def _values(cells: pl.Series, kind: CellKind, time_zone: str | None) -> pl.Expr:
     if cells.dtype == pl.Null or kind is CellKind.text:
         return values.cast(pl.String) if kind is CellKind.text else values
     if cells.dtype == pl.String:
-        return _PARSERS[kind](values.str.strip_chars())
+        return _PARSERS[kind](values)
     if kind is CellKind.id:
         return _take_ids(values, cells.dtype)
     if kind is CellKind.number:
@@ -236,12 +235,8 @@ def _parse_flags(text: pl.Expr) -> pl.Expr:
     )
 
 
-def _parse_times(text: pl.Expr) -> pl.Expr:
-    return pl.when(text.str.len_bytes() > _DATE_CHARACTERS).then(_parse_days(text))
-
-
-def _parse_days(text: pl.Expr) -> pl.Expr:
-    parts = text.str.extract_groups(_TIME).struct
+def _parse_times(text: pl.Expr, pattern: str = _TIME) -> pl.Expr:
+    parts = text.str.extract_groups(pattern).struct
     day, fraction = parts.field("1"), parts.field("5").fill_null("")
     clock = [parts.field(str(group)).fill_null("00") for group in (2, 3, 4)]
     canonical = pl.format("{} {}:{}:{}{}", day, *clock, fraction)
@@ -253,7 +248,7 @@ _PARSERS: dict[CellKind, Callable[[pl.Expr], pl.Expr]] = {
     CellKind.number: _parse_number,
     CellKind.flag: _parse_flags,
     CellKind.time: _parse_times,
-    CellKind.day: _parse_days,
+    CellKind.day: partial(_parse_times, pattern=_DAY),
 }
 """From text without spaces around it to values."""
 

@@ -14,6 +14,9 @@ from flowsheet.errors import CheckFailed
 MAX_DEFECTS = 200_000
 """Defects of one rule in one table; beyond, the table is refused without reading on."""
 
+OUTSIDE_ADMISSION = "outside_admission"
+"""The rule that a row is dated within its hospital admission, or a week from it."""
+
 RULES = (
     "fields",
     "encoding",
@@ -24,6 +27,7 @@ RULES = (
     "unknown_stay",
     "discharge_before_admission",
     "duplicate_key",
+    OUTSIDE_ADMISSION,
 )
 """Names of the rules that a defect may break."""
 

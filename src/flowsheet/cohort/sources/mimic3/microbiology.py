@@ -6,9 +6,9 @@ import polars as pl
 
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3 import CULTURES
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
+from flowsheet.cohort.sources.mimic3.exclusions import OUTSIDE_ADMISSION, ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY
+from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY, is_outside_admission
 from flowsheet.cohort.sources.mimic3.table_reader import stream_table
 
 _CULTURES_BY_ADMISSION = {
@@ -20,11 +20,22 @@ _CULTURES_BY_ADMISSION = {
 }
 
 
-def read_cultures(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl.DataFrame:
-    """Read the cultures of some hospital admissions: one row per specimen and time, sorted."""
+def read_cultures(table: RawTable, admissions: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+    """Read the cultures of some hospital admissions: one row per specimen and time, sorted.
+
+    Those that are dated outside of their admission are rejected.
+
+    Args:
+        table: MICROBIOLOGYEVENTS.
+        admissions: (hadm_id, first, last).
+        log: receives the excluded and the rejected rows.
+    """
     frames = [pl.DataFrame(schema=_CULTURES_BY_ADMISSION)]
     for rows in stream_table(table, log):
-        cultures = rows.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
+        cultures = rows.join(admissions, on="hadm_id", maintain_order="left")
+        for column in ("chartdate", "charttime"):
+            is_outside = is_outside_admission(pl.col(column))
+            cultures = log.reject(cultures, is_outside, table.name, column, OUTSIDE_ADMISSION)
         has_date_only = pl.col("charttime").is_null()
         time = pl.coalesce("charttime", "chartdate")
         cultures = cultures.select(

@@ -12,7 +12,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME, TREATMENTS
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
+from flowsheet.cohort.sources.mimic3.exclusions import OUTSIDE_ADMISSION, ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
 from flowsheet.cohort.sources.mimic3.item_map import load_items
 from flowsheet.cohort.sources.mimic3.table_reader import stream_table
@@ -29,6 +29,10 @@ LOCAL_ROUTES = (
     "dialysis",
 )
 """Routes that do not treat the whole patient."""
+
+ADMISSION_TOLERANCE_DAYS = 7
+"""Orders of a planned admission, and those for the time after it, are dated that far from it; in
+the database's demo 4 of 10,398 orders and none of 2,003 cultures are further away."""
 
 ONE_DAY = pl.duration(days=1)
 
@@ -68,8 +72,21 @@ class DrugNames:
         return next(drugs, None)
 
 
-def read_orders(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl.DataFrame:
+def is_outside_admission(time: pl.Expr) -> pl.Expr:
+    """Whether a time is far from the hospital admission ``first`` to ``last`` of its row."""
+    tolerance = pl.duration(days=ADMISSION_TOLERANCE_DAYS)
+    return ~time.is_between(pl.col("first") - tolerance, pl.col("last") + tolerance)
+
+
+def read_orders(table: RawTable, admissions: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     """Read the orders of the catalogue's drugs in some hospital admissions.
+
+    Those that start outside of their admission are rejected.
+
+    Args:
+        table: PRESCRIPTIONS.
+        admissions: (hadm_id, first, last).
+        log: receives the excluded and the rejected rows.
 
     Returns:
         (hadm_id, drug, route, first, end), sorted; ``first`` is 00:00 of the first day.
@@ -78,7 +95,9 @@ def read_orders(table: RawTable, hadm_ids: pl.Series, log: ExclusionLog) -> pl.D
     routes = catalogue.mimic3_routes()
     frames = [pl.DataFrame(schema=_ORDERS)]
     for rows in stream_table(table, log):
-        orders = rows.filter(pl.col("hadm_id").is_in(hadm_ids.implode()))
+        orders = rows.join(admissions, on="hadm_id", maintain_order="left")
+        is_outside = is_outside_admission(pl.col("startdate"))
+        orders = log.reject(orders, is_outside, table.name, "startdate", OUTSIDE_ADMISSION)
         orders = orders.with_columns(drug_names.find(orders["drug"]).alias("drug"))
         is_unmapped = pl.col("drug").is_null()
         reason = "prescriptions: drugs that the catalogue does not map"

@@ -35,6 +35,8 @@ class Stays:
     windows: pl.DataFrame
     """(subject_id, stay_id, start, end): the time of each sound stay in which rows of its subject
     belong to it; sorted by subject and start."""
+    admission_times: pl.DataFrame
+    """(hadm_id, first, last): when the hospital admissions of the selected stays begin and end."""
 
     @property
     def ids(self) -> Ints:
@@ -62,7 +64,13 @@ def read_stays(tables: Mapping[str, RawTable], options: Mimic3Options, log: Excl
     stays = _select(stays, tables, options, log, attrition)
     all_ids = np.sort(icu_stays["icustay_id"].drop_nulls().to_numpy())
     admissions_of_stays = icu_stays.select("icustay_id", "hadm_id").drop_nulls()
-    return Stays(_to_contract(stays), all_ids, attrition, admissions_of_stays, windows)
+    times = admissions.select(
+        "hadm_id",
+        first=pl.min_horizontal("admittime", "edregtime"),
+        last=pl.max_horizontal("dischtime", "deathtime"),
+    )
+    times = times.join(stays.select("hadm_id").unique(), on="hadm_id", how="semi")
+    return Stays(_to_contract(stays), all_ids, attrition, admissions_of_stays, windows, times)
 
 
 def _end_at_death(stays: pl.DataFrame) -> pl.DataFrame:

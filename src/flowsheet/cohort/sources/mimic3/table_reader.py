@@ -7,7 +7,7 @@ of its kind (``cells.py``), so that one wrong cell costs its row and not the tab
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,6 +52,7 @@ _TO_MINUTES = len("-01-01 08")
 """Bytes from the first hyphen of a date to the colon before its minutes."""
 _CACHED_BYTES = 1 << 17
 """Bytes that are searched at once; more of them do not fit the processor's cache."""
+_NOT_ASCII = 128
 _MIN_TIMES = 50
 """Of so many times or more, not all are at midnight."""
 _DAY = 86_400_000_000
@@ -209,18 +210,22 @@ def _parse_csv(
         row_filter: drops the rows of unmapped items.
     """
     types = {name: _ARROW_TYPES[table.kinds[column]] for column, name in file.columns.items()}
-    try:
-        if CellKind.time in table.kinds.values() and has_bare_dates(block):
-            raise pa.ArrowInvalid("Arrow would read a date alone as a time")
-        batch, malformed = _read_csv(types, names, block)
-        parsed = _take_usual_cells(table, _to_polars(batch, file), malformed, row_filter)
-        if parsed:
-            return parsed
-    except pa.ArrowInvalid:
-        pass  # a cell has not the usual form: all cells are parsed one by one
-    batch, malformed = _read_csv(dict.fromkeys(types, pa.binary()), names, block)
+    is_utf8 = _is_utf8(block)
+    has_times = CellKind.time in table.kinds.values()
+    if is_utf8 and not (has_times and has_bare_dates(block)):
+        # otherwise a cell has not the usual form: all cells are parsed one by one
+        with suppress(pa.ArrowInvalid):
+            batch, malformed = _read_csv(types, names, block)
+            parsed = _take_usual_cells(table, _to_polars(batch, file), malformed, row_filter)
+            if parsed:
+                return parsed
+    binary = dict.fromkeys(types, pa.binary())
+    batch, malformed = _read_csv(binary, names, block, "utf8" if is_utf8 else "latin1")
+    frame = _to_polars(batch, file)
+    if not is_utf8:
+        frame = pl.DataFrame([_restore_bytes(cells) for cells in frame.iter_columns()])
     positions = _find_positions(batch.num_rows, malformed)
-    parsed = _parse_cells(table, _to_polars(batch, file), positions, row_filter)
+    parsed = _parse_cells(table, frame, positions, row_filter)
     n_parsed = batch.num_rows + len(malformed)
     return replace(parsed, malformed=tuple(malformed), n_parsed=n_parsed)
 
@@ -247,10 +252,34 @@ def _has_bare_date(text: np.ndarray[Any, Any]) -> bool:
     return bool(is_bare.any())
 
 
+def _is_utf8(block: pa.Buffer) -> bool:
+    if np.frombuffer(block, np.uint8).max(initial=0) < _NOT_ASCII:
+        return True
+    try:
+        str(memoryview(block), "utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _restore_bytes(cells: pl.Series) -> pl.Series:
+    """The bytes of cells that were read as Latin-1 and written as UTF-8."""
+    raw = [None if cell is None else cell.decode().encode("latin-1") for cell in cells.to_list()]
+    return pl.Series(cells.name, raw, dtype=pl.Binary)
+
+
 def _read_csv(
-    types: dict[str, pa.DataType], names: list[str], block: pa.Buffer
+    types: dict[str, pa.DataType], names: list[str], block: pa.Buffer, encoding: str = "utf8"
 ) -> tuple[pa.RecordBatch, list[Any]]:
-    """The rows of a block, and those that are malformed."""
+    """The rows of a block, and those that are malformed.
+
+    Args:
+        types: the columns to read, and their types.
+        names: names of all columns of the file.
+        block: whole lines, without the header.
+        encoding: of the block. Arrow hands on malformed rows as text: of bytes that are not UTF-8
+            it would only print an exception.
+    """
     malformed: list[Any] = []
 
     def skip_malformed(row: Any) -> str:
@@ -260,7 +289,10 @@ def _read_csv(
     table = pa.csv.read_csv(
         pa.BufferReader(block),
         read_options=pa.csv.ReadOptions(
-            column_names=names, use_threads=False, block_size=len(block) + 1
+            column_names=names,
+            use_threads=False,
+            block_size=2 * len(block) + 1,  # Latin-1 grows as it becomes UTF-8
+            encoding=encoding,
         ),
         parse_options=pa.csv.ParseOptions(invalid_row_handler=skip_malformed),
         convert_options=pa.csv.ConvertOptions(
@@ -322,6 +354,10 @@ def _take_usual_cells(
         if frame[row_filter.column].null_count():
             return None
         kept = frame.filter(row_filter.mask(frame[row_filter.column]))
+    texts = [column for column, kind in table.kinds.items() if kind is CellKind.text]
+    is_spaced = (pl.col(texts) != pl.col(texts).str.strip_chars()).any()
+    if texts and any(kept.select(is_spaced).row(0)):
+        return None
     defects = pl.DataFrame(schema=CELL_DEFECTS)
     n_unmapped = frame.height - kept.height
     return ParsedBlock(kept, defects, n_parsed, n_unmapped, tuple(malformed))

@@ -2,7 +2,7 @@
 
 Reyna et al., Critical Care Medicine 48(2):210-217, 2020, doi:10.1097/CCM.0000000000004145; data
 doi:10.13026/v64v-d857. The input is a folder, with any subfolders, or a zip of files
-``p<number>.psv``, one for each patient.
+``p<number>.psv`` (or ``.psv.gz``), one for each patient.
 
 **Time.** The files contain hours in intensive care (``ICULOS``), not dates: admission is ``EPOCH``.
 The row ICULOS = h covers the hour (h - 1, h] and is known at its end. A record that starts with
@@ -114,6 +114,7 @@ class PhysioNet2019(Source):
     version: ClassVar[int] = 1
     licence: str = "CC BY 4.0 (PhysioNet, challenge-2019 1.0.0, doi:10.13026/v64v-d857)"
     variables: tuple[str, ...] = tuple(MEASUREMENTS.values())
+    stay_columns: ClassVar[tuple[str, ...]] = ("age", "sex", "hospital_admitted_at", "unit")
     rules: ClassVar[tuple[str, ...]] = (
         "unreadable_file",
         "file_size",
@@ -137,6 +138,15 @@ class PhysioNet2019(Source):
     def needs(self) -> Needs:
         """The vital signs, of which every such record has some."""
         return HOURLY_NEEDS
+
+    def warnings(self) -> list[str]:
+        """Files that seem to be of patients, but are no psv files."""
+        assert self.path is not None
+        with open_files(self.path, self._max_bytes) as files:
+            names = files.unread
+        if not names:
+            return []
+        return [f"{len(names):,} files are no psv files and are not read, such as {names[0]}"]
 
     def fingerprint(self) -> str:
         """sha256 of the zip, or of all names and contents in the folder."""

@@ -7,6 +7,7 @@ measurement is a defect of that measurement alone.
 
 from __future__ import annotations
 
+import gzip
 import re
 import zipfile
 from collections.abc import Callable, Iterator
@@ -18,11 +19,18 @@ from typing import IO, NamedTuple
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.record_files import DECOMPRESSION_ERRORS, is_hidden, walk_files
+from flowsheet.cohort.record_files import (
+    DECOMPRESSION_ERRORS,
+    find_unread_files,
+    is_hidden,
+    walk_files,
+)
 from flowsheet.errors import CheckFailed
 from flowsheet.typing import Ints
 
-_FILE_NAME = re.compile(r"p(\d{1,9})\.psv", re.IGNORECASE)
+_FILE_NAME = re.compile(r"p(\d{1,9})\.psv(\.gz)?", re.IGNORECASE)
+_SUFFIXES = (".psv", ".psv.gz")
+_OTHER_FILE = re.compile(r"p\d{1,9}\..*", re.IGNORECASE)
 NEWLINE = ord("\n")
 SEPARATOR = ord("|")
 
@@ -67,6 +75,8 @@ class PsvFiles:
 
     names: list[str]
     read: Callable[[str], bytes]
+    unread: list[str]
+    """Files that seem to be of a patient, but are no psv files."""
 
     def by_patient(self) -> dict[int | None, list[str]]:
         """File names by the patient's number, ascending; None: names without a number."""
@@ -93,8 +103,12 @@ def open_files(path: Path, max_bytes: int) -> Iterator[PsvFiles]:
         CheckFailed: there is no psv file, or the zip is not one or incomplete.
     """
     if path.is_dir():
-        names = [file.relative_to(path).as_posix() for file in walk_files(path, (".psv",))]
-        opened = PsvFiles(names, lambda name: _read_limited((path / name).open("rb"), max_bytes))
+        names = [file.relative_to(path).as_posix() for file in walk_files(path, _SUFFIXES)]
+        others = find_unread_files(path, _SUFFIXES)
+        unread = [file.name for file in others if _OTHER_FILE.fullmatch(file.name)]
+        opened = PsvFiles(
+            names, lambda name: _read_limited((path / name).open("rb"), name, max_bytes), unread
+        )
         yield _check_any(path, opened)
         return
     try:
@@ -106,16 +120,22 @@ def open_files(path: Path, max_bytes: int) -> Iterator[PsvFiles]:
             todo="download it again, or specify a folder of .psv files",
         ) from error
     with archive:
-        members = sorted(name for name in archive.namelist() if name.lower().endswith(".psv"))
-        names = [name for name in members if not is_hidden(name)]
-        opened = PsvFiles(names, lambda name: _read_limited(archive.open(name), max_bytes))
+        members = sorted(name for name in archive.namelist() if not is_hidden(name))
+        names = [name for name in members if name.lower().endswith(_SUFFIXES)]
+        other_names = [PurePosixPath(name).name for name in members if name not in set(names)]
+        unread = [name for name in other_names if _OTHER_FILE.fullmatch(name)]
+        opened = PsvFiles(
+            names, lambda name: _read_limited(archive.open(name), name, max_bytes), unread
+        )
         yield _check_any(path, opened)
 
 
-def _read_limited(stream: IO[bytes], max_bytes: int) -> bytes:
+def _read_limited(stream: IO[bytes], name: str, max_bytes: int) -> bytes:
     """All of a stream, of which no more than ``max_bytes`` is ever in memory."""
     with stream:
-        content = stream.read(max_bytes + 1)
+        is_gzip = name.lower().endswith(".gz")
+        plain = gzip.GzipFile(fileobj=stream) if is_gzip else stream
+        content = plain.read(max_bytes + 1)
     if len(content) > max_bytes:
         raise FileTooLarge(f"more than {max_bytes:,} bytes")
     return content

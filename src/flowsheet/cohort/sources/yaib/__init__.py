@@ -42,14 +42,17 @@ from flowsheet.cohort.sources.yaib.files import FILES, CohortFiles, find_defects
 from flowsheet.config import FrozenModel
 from flowsheet.state.hashing import digest, file_digest
 
-SHARED_CONCEPTS = (
-    "alb alp alt ast basos be bicar bili bili_dir bnd bun ca cai ck ckmb cl crea crp dbp egcs eos "
-    "etco2 fgn fio2 gcs glu hct hgb hr inr_pt k lact lymph map mch mchc mcv methb mg mgcs na neut "
-    "o2sat pco2 ph phos plt po2 pt ptt rass rbc rdw resp sao2 sbp temp tnt tri urine vgcs wbc"
+YAIB_CONCEPTS = (
+    "alb alp alt ast be bicar bili bili_dir bnd bun ca cai ck ckmb cl crea crp dbp fgn fio2 glu "
+    "hgb hr inr_pt k lact lymph map mch mchc mcv methb mg na neut o2sat pco2 ph phos plt po2 ptt "
+    "resp sbp temp tnt urine wbc"
 )
-"""Concepts of ricu with the catalogue's name and unit; YAIB's cohorts contain 48 of them."""
+"""The 48 concepts of ricu that YAIB's cohorts contain; name and unit are the catalogue's."""
 
-COLUMNS = {name: name for name in SHARED_CONCEPTS.split()} | {"tgcs": "gcs"}
+OTHER_CONCEPTS = "basos egcs eos etco2 gcs hct mgcs pt rass rbc rdw sao2 tri vgcs"
+"""Other concepts of ricu with the catalogue's name and unit, which may be added."""
+
+COLUMNS = {name: name for name in f"{YAIB_CONCEPTS} {OTHER_CONCEPTS}".split()} | {"tgcs": "gcs"}
 """Columns of ``dyn`` and their variables."""
 
 SEXES = {"female": "F", "f": "F", "male": "M", "m": "M"}
@@ -73,6 +76,7 @@ class Yaib(Source):
 
     Options: ClassVar[type[FrozenModel]] = YaibOptions
     licence: str = "as stated by the owner of the database"
+    stay_columns: ClassVar[tuple[str, ...]] = ("age", "sex", "height_cm", "weight_kg")
     rules: ClassVar[tuple[str, ...]] = (
         "in_every_file",
         "duplicate_stay",
@@ -88,6 +92,7 @@ class Yaib(Source):
         super().__init__(path, options)
         assert path is not None
         self._files = CohortFiles.open(path, set(COLUMNS))
+        self._unknown_columns: dict[str, int] = {}
         present = set(self._files.columns("dyn"))
         self._columns = {column: name for column, name in COLUMNS.items() if column in present}
         if "gcs" in present:
@@ -98,6 +103,12 @@ class Yaib(Source):
         """The vital signs, of which every such record has some."""
         return HOURLY_NEEDS
 
+    def warnings(self) -> list[str]:
+        """Columns of every YAIB cohort that are absent, and columns that are not read."""
+        absent = [name for name in YAIB_CONCEPTS.split() if name not in self._columns]
+        warnings = [f"the table dyn has no column {', '.join(absent)}"] if absent else []
+        return [*warnings, *self._unknown_columns]
+
     def fingerprint(self) -> str:
         """sha256 of the sha256 of the files."""
         paths = {name: self._files.paths(name) for name in FILES}
@@ -106,7 +117,7 @@ class Yaib(Source):
     def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order."""
         stay_ids = self._files.read_stay_ids().to_frame()
-        exclusions = self._count_unknown_columns()
+        exclusions = self._unknown_columns = self._count_unknown_columns()
         for stays in stay_ids.iter_slices(STAYS_PER_BATCH):
             yield self._make_batch(stays["stay_id"], exclusions)
             exclusions = {}
