@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flowsheet.lifecycle.deployment.external_evaluation import ExternalEvaluation
     from flowsheet.lifecycle.deployment.monitoring import MonitoringResult
     from flowsheet.lifecycle.deployment.promotion import PromotionResult
+    from flowsheet.lifecycle.erasure.erase import ErasureResult
     from flowsheet.lifecycle.experiment.record import RunSummary
     from flowsheet.lifecycle.experiment.rerun import RerunResult, ValueDiff
     from flowsheet.tracking.decisions import Decision
@@ -243,6 +244,30 @@ def print_monitoring(result: MonitoringResult) -> None:
         _print_text(f"- {flag.summary}")
     print_line(f"run {result.run_id}")
     print_line(f"report {result.report}")
+
+
+def print_erasure(result: ErasureResult) -> None:
+    """Print the places of an erasure, the models that used the subjects, and the proof."""
+    places = [
+        [place.name, f"{place.rows:,}" if place.rows else "", place.treatment]
+        for place in result.places
+    ]
+    _print_table("places with their records", ["place", "rows", ""], places)
+    models = [
+        [model.name, "trained on them" if model.in_training else "evaluated on them"]
+        for model in result.models
+    ]
+    if models:
+        _print_table("runs and registered models", ["", ""], models)
+    subjects = f"{result.subjects} subject{'s' * (result.subjects != 1)}"
+    if result.decision is None:
+        _print_text(f"nothing was changed: without --dry-run, {subjects} would be erased")
+        return
+    _print_text(f"erased {subjects}; decision {result.decision.number} is the proof")
+    for subject_digest in result.digests:
+        print_line(f"digest {subject_digest}")
+    if any(model.in_training for model in result.models):
+        _print_text("models keep what they learned: train them again where that matters")
 
 
 def print_extract(extract: Extract) -> None:

@@ -153,7 +153,7 @@ def _list_decisions() -> Listing:
                 str(decision.number),
                 format_local_minute(decision.decided_at),
                 decision.action,
-                f"{decision.name}/{decision.version}",
+                decision.reference,
                 "" if previous is None else str(previous),
                 decision.package_digest[:12],
                 decision.actor,

@@ -10,6 +10,7 @@ import polars as pl
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
 from flowsheet.cohort.completeness import find_gaps, find_implausible, find_warnings
+from flowsheet.cohort.erasure import ErasureFilter
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
 from flowsheet.cohort.rules import RULE_HINTS
@@ -18,6 +19,7 @@ from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
 from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
+from flowsheet.state.erasures import ErasedIds
 from flowsheet.state.publish import publish
 from flowsheet.typing import Progress
 
@@ -57,6 +59,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     """Read a source batch by batch, validate every row, and publish the extract atomically.
 
     An extract that already exists at ``target`` is replaced only once the new one is complete.
+    Subjects that were erased from the state folder are left out.
 
     Args:
         source: The source to read.
@@ -70,15 +73,16 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
         FlowsheetError: the disk is full or not writable.
     """
     validator = BatchValidator(config.quarantine)
+    erasure = ErasureFilter(ErasedIds.load().find)
     first_onsets = []
     try:
         with publish(target) as folder, ExtractWriter(folder) as writer:
             for batch in _read_batches(source):
                 _check_rows_per_stay(batch, config.max_rows_per_stay)
                 tables, quarantined = validator.validate_batch(batch)
-                writer.add(tables)
+                writer.add(erasure.apply(tables))
                 first_onsets.append(batch.first_onsets)
-                writer.add_quarantined(quarantined)
+                writer.add_quarantined(erasure.apply_to_quarantine(quarantined))
                 progress(f"{validator.stays:,} stays")
             gaps = find_gaps(
                 source.needs(), validator.rows, validator.variables, validator.source_counts
@@ -87,14 +91,18 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
             warnings = _check_completeness(source, validator, config, gaps)
             oracle = source.oracle()
             if oracle is not None:
-                writer.add_oracle(oracle)
+                writer.add_oracle(erasure.apply_to_oracle(oracle))
             agreement = compare_definitions(first_onsets)
-            writer.finish(_provenance(source, config, validator, agreement, warnings))
+            provenance = _provenance(source, config, validator, agreement, warnings)
+            attrition = erasure.add_step(provenance.attrition)
+            writer.finish(provenance.model_copy(update={"attrition": attrition}))
     except OSError as error:
         what = f"could not write: {error}"
         raise FlowsheetError(what, where=str(target), todo="free disk space") from error
     for warning in warnings:
         progress(f"warning: {warning}")
+    if erasure.stays:
+        progress(f"{len(erasure.stays):,} stays of erased subjects are left out")
     quarantined_rows = sum(validator.quarantined.values())
     progress(f"{validator.stays:,} stays, {quarantined_rows:,} rows quarantined")
     return Extract.open(target)

@@ -19,10 +19,12 @@ from time import monotonic
 
 import polars as pl
 
+from flowsheet.errors import FlowsheetError
 from flowsheet.serving.metrics import Metrics
 from flowsheet.serving.model_slot import LoadedModel
 from flowsheet.serving.scorer import ScoredBatch
 from flowsheet.serving.structured_logging import log_event
+from flowsheet.state.erasures import ErasedIds, use_records
 
 SHADOW_SCORES: dict[str, pl.DataType] = {
     "scored_at": pl.Datetime("us", "UTC"),
@@ -117,13 +119,23 @@ class Shadow:
             name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}.parquet"
             part = self._folder / f".{name}.part"
             try:
-                pl.concat(self._unwritten).write_parquet(part)
-                part.rename(self._folder / name)
+                with use_records():
+                    _drop_erased(pl.concat(self._unwritten)).write_parquet(part)
+                    part.rename(self._folder / name)
             except OSError as error:
                 log_event("shadow_not_written", reason=error.strerror or str(error))
+            except FlowsheetError as error:
+                log_event("shadow_not_written", reason=error.what)
         self._unwritten = []
         self._unwritten_steps = 0
         self._last_write = monotonic()
+
+
+def _drop_erased(scores: pl.DataFrame) -> pl.DataFrame:
+    """The scores without stays of subjects that were erased from the state folder."""
+    stays = scores["stay_id"].unique().to_list()
+    erased = sorted(ErasedIds.load().find("stay", stays))
+    return scores.filter(~pl.col("stay_id").is_in(erased)) if erased else scores
 
 
 def compare_risks(scored: ScoredBatch, challenger: LoadedModel) -> pl.DataFrame:

@@ -1,5 +1,7 @@
 """An append-only log: who promoted, refused or rolled back which version, when and why.
 
+It also has who erased subjects from the records, as proof.
+
 Each decision is a run of the MLflow experiment ``decisions``. It contains the sha256 of the
 decision before it, and the experiment has a tag with number and sha256 of the last one; so a
 decision that was changed or deleted is noticed. This protects against accidents and against edits
@@ -8,6 +10,7 @@ in MLflow's pages, not against someone who can write to the database.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -23,7 +26,7 @@ from flowsheet.tracking.store import connect, is_empty
 
 EXPERIMENT = "decisions"
 _LAST_DECISION = "flowsheet.last_decision"
-Action = Literal["promoted", "refused", "rolled back"]
+Action = Literal["promoted", "refused", "rolled back", "erased"]
 
 
 class JudgedRows(FrozenModel):
@@ -51,15 +54,15 @@ class JudgedRows(FrozenModel):
 
 
 class Decision(FrozenModel):
-    """One decision about a registered model."""
+    """One decision about a registered model, or the erasure of subjects."""
 
     number: int
     """Consecutive, from 1, over all registered models."""
     decided_at: datetime
     action: Action
     name: str
-    version: int
-    """The candidate; of a rollback, the version that is the champion again."""
+    version: int | None
+    """The candidate; of a rollback, the version that is the champion again; of an erasure, none."""
     previous_version: int | None
     """The champion before the decision."""
     package_digest: str = ""
@@ -73,8 +76,19 @@ class Decision(FrozenModel):
     """(gate, passed, measured value and limit)."""
     rows: JudgedRows | None = None
     """What the gates judged."""
+    request: str = ""
+    """Id of the erasure; an interrupted one that is completed is recorded once."""
+    subjects: tuple[str, ...] = ()
+    """Keyed digests of the erased subjects' ids (``flowsheet.state.erasures``)."""
+    erased: tuple[tuple[str, int], ...] = ()
+    """(place, rows) that were erased."""
     previous_sha256: str = ""
     """Of the decision before this one."""
+
+    @property
+    def reference(self) -> str:
+        """``NAME/VERSION``; empty for an erasure."""
+        return "" if self.version is None else f"{self.name}/{self.version}"
 
     @property
     def sha256(self) -> str:
@@ -105,23 +119,62 @@ def record_decision(
         gates: (gate, passed, measured value and limit).
         rows: what the gates judged.
     """
-    decisions = load_decisions()
-    decision = Decision(
-        number=len(decisions) + 1,
-        decided_at=datetime.now(UTC),
+    return _append(
         action=action,
         name=version.name,
         version=version.version,
         previous_version=previous_version,
         package_digest=package_digest,
         actor=actor,
-        os_user=user_name(),
         reason=reason,
         gates=gates,
         rows=rows,
-        previous_sha256=decisions[-1].sha256 if decisions else "",
     )
-    title = f"{decision.number:05d} {version.reference} {action}"
+
+
+def record_erasure(
+    request: str,
+    subjects: Iterable[str],
+    erased: Mapping[str, int],
+    *,
+    actor: str,
+    reason: str,
+) -> Decision:
+    """Append the proof of an erasure to the log, once; the caller holds ``promotion_lock()``.
+
+    Args:
+        request: id of the erasure.
+        subjects: keyed digests of the subjects' ids.
+        erased: {place: rows}.
+        actor: who asked for it.
+        reason: why.
+    """
+    for decision in load_decisions():
+        if decision.request == request:
+            return decision
+    return _append(
+        action="erased",
+        name="",
+        version=None,
+        previous_version=None,
+        actor=actor,
+        reason=reason,
+        request=request,
+        subjects=tuple(subjects),
+        erased=tuple(erased.items()),
+    )
+
+
+def _append(**fields: Any) -> Decision:
+    decisions = load_decisions()
+    decision = Decision(
+        number=len(decisions) + 1,
+        decided_at=datetime.now(UTC),
+        os_user=user_name(),
+        previous_sha256=decisions[-1].sha256 if decisions else "",
+        **fields,
+    )
+    title = " ".join(filter(None, (f"{decision.number:05d}", decision.reference, decision.action)))
     Tracker.open().add_event_run(EXPERIMENT, title, _to_tags(decision))
     client = connect()
     experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -167,7 +220,7 @@ def champion_history(name: str) -> list[int]:
     """
     history: list[int] = []
     for decision in load_decisions():
-        if decision.name != name or decision.action == "refused":
+        if decision.name != name or decision.action in ("refused", "erased"):
             continue
         if decision.action == "rolled back":
             history.pop()
@@ -190,9 +243,9 @@ def _to_tags(decision: Decision) -> dict[str, str]:
     return {
         "decision.action": decision.action,
         "decision.name": decision.name,
-        "decision.version": str(decision.version),
+        "decision.version": "" if decision.version is None else str(decision.version),
         "decision.actor": decision.actor,
-        "decision": decision.model_dump_json(),
+        "decision": decision.model_dump_json(exclude_unset=True),
         "mlflow.note.content": decision.reason,
     }
 

@@ -130,7 +130,8 @@ class Predictions:
         """Read the tables that :meth:`save` wrote.
 
         Raises:
-            CheckFailed: another release wrote them, without a column that this one needs.
+            CheckFailed: another release wrote them, without a column that this one needs, or no
+                row is left.
         """
         entries = read_json(folder / "folds.json")
         rows = pl.read_parquet(folder / "predictions.parquet")
@@ -140,6 +141,12 @@ class Predictions:
                 f"the predictions of another release have no column {', '.join(missing)}",
                 where=str(folder / "predictions.parquet"),
                 todo="run the experiment again with this release",
+            )
+        if rows.is_empty():
+            raise CheckFailed(
+                "no held-out row is left: all were of subjects that were erased",
+                where=str(folder / "predictions.parquet"),
+                todo="run the experiment again, on other subjects",
             )
         return cls(
             rows=rows,

@@ -30,6 +30,7 @@ from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.lifecycle.experiment.report import load_study, report_path, write_report
 from flowsheet.lifecycle.experiment.train import TrialCallback, load_trials, training_key
 from flowsheet.lifecycle.model_card.card import save_card
+from flowsheet.state.erasures import use_records
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
@@ -94,10 +95,10 @@ def flow_run_tag(config: ExperimentConfig) -> str:
 def exclusive(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
     """Lock the experiment, so that the same choices run once at a time.
 
-    Before that, MLflow runs whose process was killed are closed.
+    Before that, MLflow runs whose process was killed are closed. No subject is erased meanwhile.
     """
     Tracker.open().close_stale_runs(lock.is_stale)
-    with lock.exclusive(config_fingerprint(config), progress):
+    with use_records(), lock.exclusive(config_fingerprint(config), progress):
         yield
 
 

@@ -16,6 +16,7 @@ from flowsheet.config import ExperimentConfig, validate_config
 from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.state.home import home
 from flowsheet.state.store import STORE
+from flowsheet.tracking.erasure import ERASED_AT, ERASED_SUBJECTS
 from flowsheet.tracking.run_metadata import (
     collect_code_version,
     collect_environment,
@@ -46,7 +47,7 @@ class RerunResult:
     old_run: str
     new_run: str
     changes: tuple[ValueDiff, ...]
-    """Fingerprints, code and library versions that differ."""
+    """Erased subjects, and fingerprints, code and library versions that differ."""
     metrics: tuple[ValueDiff, ...]
     """All metrics of all models."""
 
@@ -85,6 +86,12 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> RerunResult
         }
     )
     version_changes = _version_changes(old)
+    erasures = _find_erasures(old)
+    for erasure in erasures:
+        progress(
+            f"warning: {erasure.new} of the subjects in this run's records were erased since "
+            f"(the last on {old.tags.get(ERASED_AT)}), so other metrics will come out"
+        )
     for change in version_changes:
         progress(f"warning: {change.name} was {change.old}, is {change.new}")
     with _empty_store():
@@ -95,9 +102,15 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> RerunResult
     return RerunResult(
         old_run=old.run_id,
         new_run=new.run_id,
-        changes=(*fingerprint_changes, *version_changes),
+        changes=(*erasures, *fingerprint_changes, *version_changes),
         metrics=tuple(_compare_metrics(old.metrics(), new.metrics())),
     )
+
+
+def _find_erasures(old: RunRecord) -> list[ValueDiff]:
+    """The number of subjects that were erased from the run's records, if any were."""
+    erased = old.tags.get(ERASED_SUBJECTS)
+    return [ValueDiff("erased subjects", "0", erased)] if erased else []
 
 
 def _load_record(reference: str) -> RunRecord:

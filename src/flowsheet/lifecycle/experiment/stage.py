@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from flowsheet.config import FrozenModel
 from flowsheet.errors import FlowsheetError
+from flowsheet.state.erasures import use_records
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish, sweep_parts
@@ -66,7 +67,7 @@ def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
         build: fills the folder that it is given.
     """
     store = Store.open()
-    with store.lock(kind, key):
+    with use_records(), store.lock(kind, key):
         path = store.path(kind, key)
         changes = _find_changes(path, key) if store.has(kind, key) else "missing"
         if changes:
@@ -84,17 +85,46 @@ def is_complete(kind: str, key: str) -> bool:
     return store.has(kind, key) and not _find_changes(store.path(kind, key), key)
 
 
+def replace_stage(path: Path, build: Callable[[Path, Path], None]) -> None:
+    """Replace a stage by another one with the same key, such as one without an erased subject.
+
+    Args:
+        path: folder of the stage.
+        build: fills the second folder from the first, which is the old one.
+    """
+    metadata = read_json(path / _METADATA_FILE)
+    with publish(path) as folder:
+        build(path, folder)
+        _write_metadata(folder, metadata["key"], metadata["seconds"])
+
+
+def update_checksums(folder: Path, files: Iterable[Path]) -> bool:
+    """Write the sha256 of these files of a stage, or of a copy of one, as they are now.
+
+    Returns:
+        Whether one has changed.
+    """
+    metadata = read_json(folder / _METADATA_FILE)
+    recorded: dict[str, str] = metadata.get("sha256", {})
+    names = {str(file.relative_to(folder)): file for file in files}
+    current = {name: file_digest(file) for name, file in names.items() if name in recorded}
+    if current.items() <= recorded.items():
+        return False
+    write_json(folder / _METADATA_FILE, {**metadata, "sha256": {**recorded, **current}})
+    return True
+
+
 def _build(path: Path, key: str, build: Callable[[Path], None]) -> None:
     started = time.perf_counter()
     with publish(path) as folder:
         build(folder)
-        metadata = {
-            "key": key,
-            "seconds": round(time.perf_counter() - started, 3),
-            "sha256": _file_digests(folder),
-        }
-        write_json(folder / _METADATA_FILE, metadata)
+        _write_metadata(folder, key, round(time.perf_counter() - started, 3))
     _verified.add(_identify(path))
+
+
+def _write_metadata(folder: Path, key: str, seconds: float) -> None:
+    metadata = {"key": key, "seconds": seconds, "sha256": _file_digests(folder)}
+    write_json(folder / _METADATA_FILE, metadata)
 
 
 def _find_changes(path: Path, key: str) -> str:

@@ -41,6 +41,9 @@ from flowsheet.windows.split import Split
 
 GLOBAL_IMPORTANCE = "global_importance"
 """The table, beside the model's own, of how much each concept moves its held-out predictions."""
+INPUTS = "inputs.json"
+"""File of a model's stage, and of the folder of an unfinished search: {"windows": key}."""
+
 TrialCallback = Callable[[TrialRecord], None]
 """Receives each trial when it has ended."""
 
@@ -126,6 +129,7 @@ def train_model(
     _check_applicable(config, name)
     key = training_key(config, name, data)
     work = Store.open().work_dir("model", key)
+    _write_inputs(work, data)
     storage = os.environ.get(OPTUNA_URL)
     shared_search: _Search | None = None
     if storage and not is_trained(key):
@@ -160,10 +164,16 @@ def train_model(
         _save_tuning(folder, package, search.tuned)
         importance = compute_importance(package.model, search.test)
         importance.write_parquet(folder / "tables" / f"{GLOBAL_IMPORTANCE}.parquet")
+        _write_inputs(folder, data)
 
     stage = run_stage("model", key, build)
     shutil.rmtree(work, ignore_errors=True)
     return stage
+
+
+def _write_inputs(folder: Path, data: FoldData) -> None:
+    """Say on which windows a model is trained, whose key does not reveal it."""
+    write_json(folder / INPUTS, {"windows": data.windows.key})
 
 
 class _Search(NamedTuple):

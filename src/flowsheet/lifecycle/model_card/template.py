@@ -223,7 +223,7 @@ def _decision_rows(facts: ModelFacts) -> list[list[object]]:
         [
             f"{format_minute(decision.decided_at)} UTC",
             decision.action,
-            f"{decision.name}/{decision.version}",
+            decision.reference,
             decision.previous_version or "",
             decision.actor,
             decision.reason,

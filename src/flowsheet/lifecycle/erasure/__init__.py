@@ -1,0 +1,1 @@
+"""Erase subjects from every place where a state folder keeps their records."""

@@ -1,0 +1,223 @@
+"""The places where records of subjects are kept, and how they are removed from each.
+
+Extracts and held-out predictions are written again without them: an extract may be all that is left
+of its records, and predictions could only be made again by training. Everything else in the store
+is deleted, because it is built again when it is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from flowsheet.cohort import erasure
+from flowsheet.config import FrozenModel
+from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.lifecycle.erasure.messages import mentions
+from flowsheet.lifecycle.erasure.tables import Ids, count_rows, find_ids, remove_rows
+from flowsheet.lifecycle.experiment.stage import replace_stage
+from flowsheet.lifecycle.experiment.train import INPUTS
+from flowsheet.state.home import home
+from flowsheet.state.json_files import read_json
+from flowsheet.state.publish import publish, sweep_parts
+from flowsheet.state.store import Store
+from flowsheet.tracking.erasure import RecordedRun, open_artifacts, upload
+
+Kind = Literal["extract", "own extract", "rows", "artifacts", "file", "folder"]
+_WITH_PREDICTIONS = ("evidence", "comparison")
+"""Kinds of stages whose rows cannot be made again without training."""
+
+
+class Place(FrozenModel):
+    """One place with records of the subjects."""
+
+    kind: Kind
+    """How they are removed: ``file`` and ``folder`` are deleted, the others written again."""
+    name: str
+    """For people, such as ``windows 932340fb3e66812a``."""
+    path: str
+    """Of the file or folder; of ``artifacts``, id of the run."""
+    rows: int
+    in_store: bool = False
+    """Whether a run could use it, so that none may start before it is erased."""
+
+    @property
+    def group(self) -> str:
+        """What the place holds: the first word of its name."""
+        return self.name.split()[0]
+
+    @property
+    def treatment(self) -> str:
+        """What happens to the place."""
+        return "deleted" if self.kind in ("file", "folder") else "written again"
+
+
+def list_stores() -> list[Store]:
+    """The store in use, and the one in the state folder if that is another one."""
+    roots = dict.fromkeys([Store.open().root, home() / "store"])
+    return [Store(root) for root in roots if root.is_dir()]
+
+
+def search_ids(stores: Iterable[Store], folders: Iterable[Path], ids: Ids) -> Ids:
+    """Which of these subjects the stores and further extracts have, and which stays of theirs."""
+    stages = [
+        stage
+        for store in stores
+        for kind in sorted(store.root.iterdir())
+        if kind.is_dir() and not kind.name.startswith(".")
+        for stage in _list_stages(store, kind.name)
+    ]
+    subjects: set[int] = set()
+    stays: set[int] = set()
+    for folder in (*stages, *folders):
+        with contextlib.suppress(OSError, ValueError, pl.exceptions.PolarsError):
+            found = find_ids(folder, ids)
+            subjects |= found.subjects
+            stays |= found.stays
+    return Ids(frozenset(subjects), frozenset(stays))
+
+
+def find_extracts(stores: Iterable[Store], folders: Iterable[Path], ids: Ids) -> list[Place]:
+    """Extracts in the store, and in further folders, that have the subjects."""
+    places = []
+    for store in stores:
+        for stage in _list_stages(store, "extract"):
+            if rows := _count_extract(stage / "extract", ids):
+                name = f"extract {stage.name}"
+                places.append(_place("extract", name, stage, rows, in_store=True))
+    for folder in folders:
+        if rows := _count_extract(folder, ids):
+            places.append(_place("own extract", f"extract {folder}", folder, rows))
+    return places
+
+
+def find_stages(stores: Iterable[Store], ids: Ids) -> list[Place]:
+    """Stages that have the subjects' rows, except extracts and models."""
+    places = []
+    for store in stores:
+        for kind in sorted(path.name for path in store.root.iterdir() if path.is_dir()):
+            if kind.startswith(".") or kind in ("extract", "model"):
+                continue
+            for stage in _list_stages(store, kind):
+                has_predictions = kind in _WITH_PREDICTIONS
+                rows = _count_stage(stage, ids, may_be_damaged=not has_predictions)
+                if rows:
+                    what: Kind = "rows" if has_predictions else "folder"
+                    places.append(_place(what, f"{kind} {stage.name}", stage, rows, in_store=True))
+    return places
+
+
+def find_models(stores: Iterable[Store], windows: Iterable[str]) -> list[Place]:
+    """Trained models and unfinished searches on these windows (the first letters of their keys)."""
+    keys = {key[:16] for key in windows}
+    places = []
+    for store in stores:
+        searches = sorted((store.root / ".work").glob("model-*"))
+        for folder in [*_list_stages(store, "model"), *searches]:
+            inputs = folder / INPUTS
+            if not keys or (inputs.is_file() and read_json(inputs)["windows"][:16] not in keys):
+                continue
+            name = f"model {folder.name.removeprefix('model-')}"
+            places.append(_place("folder", name, folder, rows=0, in_store=True))
+    return places
+
+
+def find_other_files(ids: Ids) -> list[Place]:
+    """Shadow scores of served models, what killed processes left, and the last traceback."""
+    places = []
+    for file in sorted((home() / "serving" / "shadow").glob("*/*")):
+        name = f"shadow {file.parent.name}/{file.name}"
+        if file.suffix == ".part":
+            places.append(_place("file", name, file, rows=0))
+        elif rows := count_rows(file, ids):
+            places.append(_place("rows", name, file, rows))
+    for name in ("reruns", "spill"):
+        folder = home() / name
+        if folder.is_dir() and any(folder.iterdir()):
+            places.append(_place("folder", f"leftovers {name}", folder, rows=0))
+    log = home() / "logs" / "error.log"
+    if log.is_file() and mentions(log, ids):
+        places.append(_place("file", f"log {log.name}", log, rows=1))
+    return places
+
+
+def find_artifacts(run: RecordedRun, ids: Ids) -> list[Place]:
+    """The artifacts of a run, if they have rows of the subjects."""
+    with open_artifacts(run) as folder:
+        rows = count_rows(folder, ids) if folder else 0
+    name = f"artifacts of run {run.run_id}, {run.experiment}"
+    return [Place(kind="artifacts", name=name, path=run.run_id, rows=rows)] if rows else []
+
+
+def erase_place(place: Place, ids: Ids, runs: dict[str, RecordedRun]) -> None:
+    """Remove the subjects from a place; interrupted, it may be called again.
+
+    Raises:
+        FlowsheetError, OSError: it cannot be written or deleted.
+    """
+    path = Path(place.path)
+    if place.kind == "extract" and path.is_dir():
+        replace_stage(path, lambda old, new: _write_extract(old / "extract", new / "extract", ids))
+    elif place.kind == "own extract":
+        with publish(path) as folder:
+            erasure.write_without(path, folder, ids.subjects, ids.stays)
+    elif place.kind == "rows":
+        remove_rows(path, ids)
+    elif place.kind == "artifacts" and place.path in runs:
+        _erase_artifacts(runs[place.path], ids)
+    elif place.kind == "folder" and path.is_dir():
+        shutil.rmtree(path)
+    elif place.kind == "file":
+        path.unlink(missing_ok=True)
+
+
+def _place(kind: Kind, name: str, path: Path, rows: int, *, in_store: bool = False) -> Place:
+    return Place(kind=kind, name=name, path=str(path), rows=rows, in_store=in_store)
+
+
+def _list_stages(store: Store, kind: str) -> Iterator[Path]:
+    folder = store.root / kind
+    sweep_parts(folder)
+    if folder.is_dir():
+        yield from sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+
+
+def _count_extract(folder: Path, ids: Ids) -> int:
+    try:
+        return erasure.count_rows(folder, ids.subjects, ids.stays)
+    except (OSError, FlowsheetError) as error:
+        raise CheckFailed(
+            "an extract cannot be searched for the subjects",
+            where=str(folder),
+            todo="delete it if the records that it was made from are there; then start again",
+        ) from error
+
+
+def _count_stage(stage: Path, ids: Ids, *, may_be_damaged: bool) -> int:
+    """Rows of a stage; one that cannot be read and can be built again counts as one row."""
+    try:
+        return count_rows(stage, ids)
+    except Exception as error:  # whatever a reader of damaged bytes raises
+        if may_be_damaged:
+            return 1
+        raise CheckFailed(
+            "predictions cannot be searched for the subjects",
+            where=str(stage),
+            todo="restore or delete them, then start again",
+        ) from error
+
+
+def _write_extract(old: Path, new: Path, ids: Ids) -> None:
+    new.mkdir()
+    erasure.write_without(old, new, ids.subjects, ids.stays)
+
+
+def _erase_artifacts(run: RecordedRun, ids: Ids) -> None:
+    with open_artifacts(run) as folder:
+        if folder:
+            upload(run, folder, remove_rows(folder, ids))
