@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from flowsheet.errors import CheckFailed
-from flowsheet.state.home import home
+from flowsheet.state.home import home, home_path
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import shared_lock, try_lock
 
@@ -39,7 +39,7 @@ class ErasedIds:
         Raises:
             CheckFailed: the list is damaged; erased subjects could come back.
         """
-        file = home() / "erased.json"
+        file = home_path() / "erased.json"
         if not file.is_file():
             return cls()
         try:

@@ -62,7 +62,7 @@ def find_ids(folder: Path, ids: Ids) -> Ids:
         subject_of_stay = np.load(file, allow_pickle=False)
         is_theirs = np.isin(subject_of_stay, sorted(ids.subjects))
         subjects.update(subject_of_stay[is_theirs].tolist())
-        stays.update(np.load(file.with_name("stay_id.npy"))[is_theirs].tolist())
+        stays.update(np.load(file.with_name("stay_id.npy"), allow_pickle=False)[is_theirs].tolist())
     return Ids(frozenset(subjects), frozenset(stays))
 
 
