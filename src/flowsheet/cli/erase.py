@@ -48,10 +48,11 @@ def erase(
     flowsheet erase 10006 10011 --reason "request of 1 March"
     flowsheet erase 10006 --in extracts/today
     """
-    from flowsheet.cli.console import print_erasure, print_progress
+    from flowsheet.cli.console import print_erasure
     from flowsheet.lifecycle.erasure.erase import erase as erase_subjects
+    from flowsheet.progress import report
 
     result = erase_subjects(
-        subjects, folders, actor=actor, reason=reason, dry_run=dry_run, progress=print_progress
+        subjects, folders, actor=actor, reason=reason, dry_run=dry_run, progress=report
     )
     print_erasure(result)
