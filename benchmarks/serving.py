@@ -1,13 +1,16 @@
 """Stays of 48 hours that a server scores, beside ``mlflow models serve``; one JSON line each.
 
     python benchmarks/serving.py [--seconds 60] [--clients 50] [--home FOLDER] [--shadow] [--mlflow]
+    python benchmarks/serving.py --explain
 
 A ward like PhysioNet 2019's set A (hourly, 34 variables, about 350 rows in 48 hours), an LSTM of
 128 units over the standard features, one server process, and a client process that keeps
 ``--clients`` connections busy with one stay a request. Processor seconds are each process's own;
 the client's share is of one core, and the server cannot use what the client takes. The model is
 trained for one epoch: its speed is measured, not its accuracy; ``--home`` keeps it for the next
-run.
+run. ``--explain`` compares instead the price of an explanation of a stay's last step with that of
+its prediction, for every kind of model, one request at a time and without HTTP: median processor
+time from the body to the answer.
 """
 
 from __future__ import annotations
@@ -35,7 +38,11 @@ from flowsheet.cohort.schema import TABLES, TIME, Tables, empty_table
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.models.base import MODELS, Context
 from flowsheet.prediction.input_rows import to_rows
+from flowsheet.prediction.limits import Limits
 from flowsheet.prediction.model_package import ModelPackage
+from flowsheet.serving.explainer import Explainer, ExplainRequest
+from flowsheet.serving.model_slot import LoadedModel
+from flowsheet.serving.scorer import Answer, Scorer
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.scaling import Scaler
 
@@ -117,21 +124,24 @@ def contract_table(name: str, columns: dict) -> pl.DataFrame:
     return pl.concat([empty_table(name), rows], how="diagonal")
 
 
-def fit_model(folder: Path, tables: Tables, seed: int) -> ModelPackage:
-    """An LSTM of 128 units after one epoch."""
+def fit_model(
+    folder: Path, tables: Tables, seed: int, kind: str = "lstm", **params
+) -> ModelPackage:
+    """A model, by default an LSTM of 128 units after one epoch."""
     columns = {"variables": (*VITALS, *LABS), "drugs": (), "vocabulary": collect_vocabulary(tables)}
     sequences = build_sequences(
         tables, TASK, FEATURES, columns["variables"], (), columns["vocabulary"]
     )
-    scaler = Scaler.fit(sequences)
-    scaled = scaler.transform(sequences)
-    model = MODELS.get("lstm")(MODELS.get("lstm").Params(epochs=1, hidden=128))
+    cls = MODELS.get(kind)
+    scaler = Scaler.fit(sequences) if cls.capabilities.scaled else None
+    scaled = scaler.transform(sequences) if scaler else sequences
+    model = cls(cls.Params(**(params or {"epochs": 1, "hidden": 128})))
     model.fit(scaled, scaled, Context(seed=seed))
     (folder / "saved").mkdir(parents=True)
     model.save(folder / "saved")
     return ModelPackage.write(
         folder / "model_package",
-        kind="lstm",
+        kind=kind,
         model=folder / "saved",
         scaler=scaler,
         task=TASK,
@@ -280,6 +290,9 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--mlflow", action="store_true", help="measure `mlflow models serve` too")
     parser.add_argument(
+        "--explain", action="store_true", help="compare the price of explanations and predictions"
+    )
+    parser.add_argument(
         "--home", type=Path, help="a folder that keeps the trained model (default: a temporary one)"
     )
     return parser.parse_args()
@@ -306,6 +319,44 @@ def measure_mlflow(tables: Tables, home: Path, log: Path, options: argparse.Name
         measure("mlflow models serve", pid, "/invocations", bodies, options)
 
 
+EXPLAINED: dict[str, dict] = {
+    "logistic_regression": {"l2": 1e-3},
+    "ar": {"lags": 3},
+    "arx": {"lags": 3},
+    "naive_bayes": {"smoothing": 0.01},
+    "svm": {"components": 256},
+    "gradient_boosting": {"rounds": 200},
+    "mlp": {"epochs": 1},
+    "rnn": {"epochs": 1},
+    "gru": {"epochs": 1},
+    "lstm": {"epochs": 1},
+}
+"""The models whose explanations are priced, and parameters; the others have their defaults."""
+
+
+def measure_explanations(tables: Tables, folder: Path, repeats: int = 60) -> None:
+    """Print the price of predictions and explanations of one stay, measured in turns."""
+    bodies = encode_bodies(tables, "records")[:repeats]
+    for kind, params in EXPLAINED.items():
+        package = fit_model(folder / kind, tables, 1, kind, **params)
+        model = LoadedModel(kind, 1, "champion", package, datetime(2000, 1, 1))
+        scorer = Scorer(lambda model=model: model, Limits())
+        explainer = Explainer(lambda model=model: model, Limits())
+        seconds: dict[str, list[float]] = {"predict": [], "explain": []}
+        for body in [*bodies[:3], *bodies]:
+            start = time.process_time()
+            (predicted,) = scorer.score([body])
+            middle = time.process_time()
+            (explained,) = explainer.explain([ExplainRequest(body)])
+            seconds["predict"].append(middle - start)
+            seconds["explain"].append(time.process_time() - middle)
+            assert isinstance(predicted, Answer), predicted
+            assert isinstance(explained, Answer), explained
+        predict, explain = (1000 * float(np.median(times[3:])) for times in seconds.values())
+        prices = {"predict_ms": round(predict, 1), "explain_ms": round(explain, 1)}
+        print(json.dumps({"kind": kind, **prices, "ratio": round(explain / predict, 2)}))
+
+
 def main() -> None:
     options = parse_arguments()
     keep_home = contextlib.nullcontext(options.home)
@@ -313,6 +364,9 @@ def main() -> None:
         home = Path(folder)
         os.environ["FLOWSHEET_HOME"] = str(home)
         tables = simulate_ward(200)
+        if options.explain:
+            measure_explanations(tables, home)
+            return
         if not (home / "mlflow").exists():
             register_models(tables)
         log = home / "server.log"

@@ -18,6 +18,7 @@ from flowsheet.cli.cohort import ingest, simulate, validate
 from flowsheet.cli.completion import completion
 from flowsheet.cli.doctor import doctor
 from flowsheet.cli.erase import erase
+from flowsheet.cli.explain import explain
 from flowsheet.cli.housekeeping import clean, report
 from flowsheet.cli.listing import ls
 from flowsheet.cli.project import init, new
@@ -65,7 +66,7 @@ for _command in (init, new, run, rerun):
     cli.add_command(_command)
 for _command in (ingest, validate, schema, simulate):
     cli.add_command(_command)
-for _command in (compare, evaluate, promote, rollback, card, checklist, score, monitor):
+for _command in (compare, evaluate, promote, rollback, card, checklist, score, explain, monitor):
     cli.add_command(_command)
 for _command in (serve, ui, ls, report, clean, erase, doctor, completion):
     cli.add_command(_command)
