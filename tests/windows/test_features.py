@@ -184,6 +184,23 @@ def test_statics_and_time():
     assert_equal(sequences.x[2], [NAN, 80, -2, 0, 0, 0, 0, 4])
 
 
+def test_height_and_weight_are_seen_as_soon_as_they_are_known():
+    stays = [
+        {"stay_id": 1, "discharged_at": 16, "weight_kg": 70.0},
+        {"stay_id": 2, "discharged_at": 8},
+    ]
+    events = [
+        {"stay_id": 1, "time": 2, "variable": "height", "value": 170.0, "known_at": 5},
+        {"stay_id": 1, "time": 3, "variable": "weight", "value": 80.0},
+        {"stay_id": 1, "time": 13, "variable": "weight", "value": 75.0},
+        {"stay_id": 1, "time": 1, "variable": "weight", "value": 90.0, "known_at": 9},
+    ]
+    tables = make_tables(stays, events)
+    sequences = build(tables, available=(), statics=("height_cm", "weight_kg"))
+    assert_equal(column(sequences, "height_cm"), [NAN, 170, 170, 170, NAN, NAN])
+    assert_equal(column(sequences, "weight_kg"), [80, 80, 80, 75, NAN, NAN])
+
+
 def test_the_vocabulary_is_sorted_and_contains_no_null():
     stays = [
         {"stay_id": i, "discharged_at": 8, "unit": unit}

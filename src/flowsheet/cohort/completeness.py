@@ -23,6 +23,11 @@ class Needs:
     """Names of ``StayBatch.source_counts``."""
 
 
+_INFECTION = {
+    "suspected infection": ("cultures",),
+    "the treatment of infection": ("antibiotics",),
+}
+
 SEPSIS3_NEEDS = Needs(
     variables={
         "the SOFA score of respiration": ("po2", "o2sat", "vent", "fio2"),
@@ -32,12 +37,30 @@ SEPSIS3_NEEDS = Needs(
         "the SOFA score of the brain": ("gcs", "egcs", "mgcs", "vgcs"),
         "the SOFA score of the kidneys": ("crea", "urine"),
     },
-    counts={
-        "suspected infection": ("cultures",),
-        "the treatment of infection": ("antibiotics",),
-    },
+    counts=_INFECTION,
 )
 """What the label Sepsis-3 cannot do without."""
+
+ADULT_SEPSIS_EVENT_NEEDS = Needs(
+    variables={
+        "organ dysfunction of the kidneys": ("crea",),
+        "organ dysfunction of the liver": ("bili",),
+        "organ dysfunction of coagulation": ("plt",),
+    },
+    counts=_INFECTION,
+)
+"""What the Adult Sepsis Event cannot do without. Lactate is measured where shock is suspected, and
+ventilation and vasopressors where they are needed: their absence is no gap of the records."""
+
+
+def needs_of_definition(definition: str) -> Needs:
+    """What a definition of sepsis cannot do without.
+
+    >>> needs_of_definition("adult_sepsis_event").variables.keys() & SEPSIS3_NEEDS.variables.keys()
+    set()
+    """
+    is_event = definition == "adult_sepsis_event"
+    return ADULT_SEPSIS_EVENT_NEEDS if is_event else SEPSIS3_NEEDS
 
 _NAMED_REASONS = 3
 

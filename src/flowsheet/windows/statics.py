@@ -1,4 +1,4 @@
-"""Features that are known from the first hour of a stay, and the time since admission."""
+"""Features of the patient and of the admission, and the time since admission."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from flowsheet.cohort.schema import Tables
 from flowsheet.cohort.time_grid import HOUR
 from flowsheet.config import FeaturesConfig
 from flowsheet.typing import Floats32
-from flowsheet.windows.features import select_names
+from flowsheet.windows.features import CellEvents, select_names
+from flowsheet.windows.forward_fill import forward_fill, rank_arrivals
 from flowsheet.windows.grid import Grid, sort_by_stay
 from flowsheet.windows.sequences import Feature
 
@@ -20,6 +21,8 @@ Vocabulary = Mapping[str, Sequence[str]]
 
 CATEGORICAL = ("site", "sex", "unit", "admission_type")
 NUMERIC = ("age", "height_cm", "weight_kg")
+CHARTED = {"height_cm": "height", "weight_kg": "weight"}
+"""Columns that are often charted only after admission: the variable with the values."""
 
 
 def collect_vocabulary(tables: Tables) -> dict[str, list[str]]:
@@ -34,6 +37,8 @@ class StaticFeatures:
 
     A missing number is NaN; a missing category, or one outside the vocabulary, is all zeros.
     ``hours_in_hospital`` is the time from admission to the hospital to admission to the unit.
+    ``height_cm`` and ``weight_kg`` are the latest charted values that are known at p(k), and the
+    column of the stay before the first of them.
     """
 
     def __init__(self, config: FeaturesConfig, vocabulary: Vocabulary) -> None:
@@ -58,6 +63,18 @@ class StaticFeatures:
         )
         for j, column in enumerate(values):
             x[:, j] = grid.per_row(column.to_numpy()[in_grid])
+        for j, (name, _) in enumerate(self.columns):
+            if name in CHARTED:
+                latest = _latest_values(grid, tables.events, CHARTED[name])
+                x[:, j] = np.where(np.isnan(latest), x[:, j], latest)
+
+
+def _latest_values(grid: Grid, events: pl.DataFrame, variable: str) -> Floats32:
+    """The latest value of a variable that is known at each p(k); NaN without one, shape (N,)."""
+    charted = CellEvents(grid, events.filter(variable=variable), [variable])
+    arrivals = rank_arrivals(grid, charted.row, charted.column, 1)
+    latest = forward_fill(grid, arrivals, charted.stay)[:, 0]
+    return np.asarray(np.append(charted.value, np.nan).astype(np.float32)[latest])
 
 
 def _label(name: str, category: str | None) -> str:

@@ -34,7 +34,7 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field, model_validator
 
-from flowsheet.cohort.completeness import SEPSIS3_NEEDS, VITAL_NEEDS, Needs
+from flowsheet.cohort.completeness import VITAL_NEEDS, Needs, needs_of_definition
 from flowsheet.cohort.derived import add_derived, derivable_variables
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
@@ -134,8 +134,9 @@ class Meds(Source):
         self.variables = (*charted, *derivable_variables(charted, self.drugs))
 
     def needs(self) -> Needs:
-        """What Sepsis-3 needs, where it gives the episodes; vital signs otherwise."""
-        return SEPSIS3_NEEDS if self.options.sepsis3 else VITAL_NEEDS
+        """What the definition of sepsis needs, where it gives the episodes; else vital signs."""
+        options = self.options.sepsis3
+        return needs_of_definition(options.definition) if options else VITAL_NEEDS
 
     def warnings(self) -> list[str]:
         """Files beside the shards, and shards without a known code."""

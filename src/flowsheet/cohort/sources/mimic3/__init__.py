@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import polars as pl
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.completeness import HOURLY_NEEDS, SEPSIS3_NEEDS, Needs
+from flowsheet.cohort.completeness import HOURLY_NEEDS, Needs, needs_of_definition
 from flowsheet.cohort.derived import derivable_variables
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.mimic3.batches import ParsedTables, attach_totals
@@ -94,9 +94,10 @@ class Mimic3(Source):
         self.variables = tuple(name for name in catalogue.variables() if name in available)
 
     def needs(self) -> Needs:
-        """The tables that decide the label, what Sepsis-3 needs, and vital signs."""
-        variables = {**HOURLY_NEEDS.variables, **SEPSIS3_NEEDS.variables}
-        return replace(SEPSIS3_NEEDS, tables=_NEEDED_TABLES, variables=variables)
+        """The tables that decide the label, what its definition needs, and vital signs."""
+        needs = needs_of_definition(self.options.sepsis3.definition)
+        variables = {**HOURLY_NEEDS.variables, **needs.variables}
+        return replace(needs, tables=_NEEDED_TABLES, variables=variables)
 
     def warnings(self) -> list[str]:
         """Columns of MIMIC-III that the files lack, and that can be done without."""

@@ -44,7 +44,7 @@ class Mimic3Options(FrozenModel):
     statics_hours: Hours = 1.0
     """Height and weight that are known by this long after admission become columns of the stay.
     Predictions before that time see them too early; the first one of an hourly task does not. They
-    are events in any case."""
+    are events in any case, and features see those that are charted later when they are known."""
     fio2_from_flow: bool = False
     """Derive FiO2 from the flow of oxygen and its device where none is charted; the table is in
     ``concepts/fio2_by_flow.csv``."""
