@@ -70,6 +70,18 @@ def test_every_result_of_the_laboratory_has_a_delay_and_its_copies_are_of_its_va
     assert pairs["delay_hours"].equals(pairs["delay_hours_right"])
 
 
+def test_the_codes_of_comorbidities_have_weights():
+    codes, weights = catalogue.icd9_comorbidities(), catalogue.comorbidity_weights()
+    key = ["score", "condition"]
+    assert codes.select(key).unique().sort(key).equals(weights.select(key).sort(key))
+    assert codes.is_duplicated().sum() == 0
+    assert codes["code"].str.contains(r"^[0-9VE][0-9]{2,4}$").all()
+    assert weights.group_by("score").len().sort("score")["len"].to_list() == [17, 31]
+    severer = weights.drop_nulls("superseded_by")
+    pairs = severer.join(weights, left_on=["score", "superseded_by"], right_on=key, how="inner")
+    assert pairs.height == severer.height == 6
+
+
 def test_every_item_has_a_known_conversion():
     texts = catalogue.mimic3_texts()
     of_text = {*texts["convert"], *TEXT_CONVERSIONS}

@@ -7,9 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from flowsheet.cohort.completeness import find_gaps
 from flowsheet.cohort.extract import Extract, Manifest
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.schema import TABLES
+from flowsheet.cohort.sources.mimic3 import Mimic3, Mimic3Options
 from flowsheet.config import CohortConfig, QuarantineConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.testing import yaib
@@ -171,3 +173,18 @@ def test_a_column_without_any_value_leaves_a_warning(tmp_path: Path) -> None:
         "no stay has a value of urine",
         "no stay has an episode: there is nothing to predict",
     )
+
+
+def test_each_definition_of_sepsis_states_its_own_needs(tmp_path: Path) -> None:
+    variables = {"hr", "map", "crea", "bili", "plt"}
+    gaps = {}
+    for definition in ("sepsis3", "adult_sepsis_event"):
+        source = Mimic3(tmp_path, Mimic3Options(sepsis3={"definition": definition}))
+        tables = dict.fromkeys(
+            (name for names in source.needs().tables.values() for name in names), 1
+        )
+        gaps[definition] = find_gaps(source.needs(), tables, variables, {"cultures": 1})
+    missing_antibiotics = "no stay has antibiotics, which the treatment of infection needs"
+    assert gaps["adult_sepsis_event"] == [missing_antibiotics]
+    assert len(gaps["sepsis3"]) == 3
+    assert "brain" in gaps["sepsis3"][1]

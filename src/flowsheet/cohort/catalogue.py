@@ -173,6 +173,43 @@ def vasopressor_equivalents() -> pl.DataFrame:
 
 
 @lru_cache(maxsize=1)
+def icd9_comorbidities() -> pl.DataFrame:
+    """(score, condition, code): the first characters of the ICD-9-CM codes of each condition.
+
+    >>> icd9_comorbidities().filter(score="charlson", condition="dementia")["code"].to_list()
+    ['290', '2941', '3312']
+    """
+    return _read("icd9_comorbidities.csv")
+
+
+@lru_cache(maxsize=1)
+def comorbidity_weights() -> pl.DataFrame:
+    """(score, condition, weight, superseded_by, source) of every condition.
+
+    >>> comorbidity_weights().filter(score="charlson", condition="cancer")["weight"].to_list()
+    [2.0]
+    """
+    return _read("comorbidity_weights.csv").with_columns(pl.col("weight").cast(pl.Float64))
+
+
+def group_ethnicity(ethnicity: pl.Expr) -> pl.Expr:
+    """Recorded ethnicities in the broad groups of ``concepts/ethnicity_groups.csv``; null: unknown.
+
+    The first pattern that the text contains, in lower case, gives the group.
+
+    >>> recorded = ["WHITE - RUSSIAN", "UNABLE TO OBTAIN", "Hispanic or Latino", "PORTUGUESE", None]
+    >>> stays = pl.DataFrame({"ethnicity": recorded})
+    >>> stays.select(group_ethnicity(pl.col("ethnicity"))).to_series().to_list()
+    ['white', None, 'hispanic', 'other', None]
+    """
+    text = ethnicity.str.strip_chars().str.to_lowercase()
+    grouped = pl.lit(None, pl.String)
+    for pattern, group, _ in reversed(_read("ethnicity_groups.csv").rows()):
+        grouped = pl.when(text.str.contains(pattern)).then(pl.lit(group)).otherwise(grouped)
+    return grouped
+
+
+@lru_cache(maxsize=1)
 def mimic3_prescriptions() -> pl.DataFrame:
     """Patterns that map the orders of MIMIC-III's PRESCRIPTIONS to drugs.
 

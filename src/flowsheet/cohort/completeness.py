@@ -62,6 +62,7 @@ def needs_of_definition(definition: str) -> Needs:
     is_event = definition == "adult_sepsis_event"
     return ADULT_SEPSIS_EVENT_NEEDS if is_event else SEPSIS3_NEEDS
 
+
 _NAMED_REASONS = 3
 
 VITAL_SIGNS = ("hr", "map", "sbp", "dbp", "o2sat", "resp", "temp")

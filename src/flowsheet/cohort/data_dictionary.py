@@ -41,6 +41,8 @@ _MEANINGS: dict[str, dict[str, tuple[str, str]]] = {
         "admission_type": ("", "such as emergency or elective"),
         "ethnicity": ("", "as recorded"),
         "insurance": ("", "as recorded"),
+        "charlson": ("", "Charlson's score of earlier admissions; empty: there is none"),
+        "elixhauser": ("", "van Walraven's score of earlier admissions; empty: there is none"),
     },
     "events": {
         "stay_id": ("", "a row of stays"),

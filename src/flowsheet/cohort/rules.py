@@ -35,6 +35,8 @@ DUPLICATE = "duplicate"
 AGE_YEARS = (0.0, 130.0)
 HEIGHT_CM = (20.0, 280.0)
 WEIGHT_KG = (0.2, 700.0)
+CHARLSON = (0.0, 40.0)
+ELIXHAUSER = (-30.0, 100.0)
 MAX_DOSE = 1e8
 """In any unit: ten times the largest single dose of penicillin, in units."""
 
@@ -146,6 +148,8 @@ RULES: dict[str, list[Rule]] = {
         *_number("age", *AGE_YEARS),
         *_number("height_cm", *HEIGHT_CM),
         *_number("weight_kg", *WEIGHT_KG),
+        *_number("charlson", *CHARLSON),
+        *_number("elixhauser", *ELIXHAUSER),
     ],
     "events": [
         *_not_null("stay_id", "time", "known_at", "variable", "value"),

@@ -35,6 +35,9 @@ STAYS: dict[str, pl.DataType] = {
     "admission_type": pl.String(),
     "ethnicity": pl.String(),
     "insurance": pl.String(),
+    # of the diagnoses of earlier hospital admissions; null: no earlier one is in the records
+    "charlson": pl.Float64(),
+    "elixhauser": pl.Float64(),  # weighted after van Walraven
 }
 
 EVENTS: dict[str, pl.DataType] = {
@@ -84,6 +87,8 @@ OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
         "admission_type",
         "ethnicity",
         "insurance",
+        "charlson",
+        "elixhauser",
     ),
     "events": (),
     "treatments": (),

@@ -20,7 +20,7 @@ Vocabulary = Mapping[str, Sequence[str]]
 """Categories of each categorical column of the stays, in the order of their one-hot features."""
 
 CATEGORICAL = ("site", "sex", "unit", "admission_type")
-NUMERIC = ("age", "height_cm", "weight_kg")
+NUMERIC = ("age", "height_cm", "weight_kg", "charlson", "elixhauser")
 CHARTED = {"height_cm": "height", "weight_kg": "weight"}
 """Columns that are often charted only after admission: the variable with the values."""
 

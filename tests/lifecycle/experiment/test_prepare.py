@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from flowsheet.config import FeaturesConfig, TaskConfig
-from flowsheet.lifecycle.experiment.prepare import summarise_windows
+from flowsheet.lifecycle.experiment.prepare import merge_small_groups, summarise_windows
 from flowsheet.testing.tables import make_tables
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 
@@ -64,3 +65,18 @@ def test_the_counts_of_what_is_left_out_add_up():
     assert (summary["scored_stays"], summary["scored_subjects"]) == (1, 1)
     for name in totals:
         assert totals[name] + summary[f"scored_{name}"] == summary[name]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"white": 30, "asian": 6, "native": 5}, {"white": 30, "other": 11}),
+        ({"white": 30, "other": 8, "asian": 3}, {"white": 30, "other": 11}),
+        ({"white": 30, "asian": 3, None: 4}, {"white": 30, None: 7}),
+        ({"white": 10, None: 20}, {"white": 10, None: 20}),
+    ],
+)
+def test_small_groups_are_one_group_or_none(sizes, expected):
+    groups = pl.Series("ethnicity", [name for name, n in sizes.items() for _ in range(n)])
+    merged = merge_small_groups(groups)
+    assert dict(merged.value_counts().iter_rows()) == expected

@@ -55,6 +55,7 @@ def _collect_stays(extract: Extract, stay_ids: pl.Series) -> pl.DataFrame:
         .collect()
     )
     chunks = [_describe_first_day(extract, chunk) for chunk in stays.iter_slices(STAYS_PER_CHUNK)]
+    stays = stays.with_columns(catalogue.group_ethnicity(pl.col("ethnicity")).alias("ethnicity"))
     described = stays.select("stay_id", *columns, length_of_stay=length)
     first_days = pl.concat(chunks) if chunks else pl.DataFrame(schema={"stay_id": pl.Int64()})
     return described.join(first_days, on="stay_id", how="left")

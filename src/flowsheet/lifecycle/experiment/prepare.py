@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.catalogue import own_concepts_key
+from flowsheet.cohort.catalogue import group_ethnicity, own_concepts_key
 from flowsheet.cohort.extract import MANIFEST_VERSION, Extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
@@ -28,6 +28,10 @@ from flowsheet.windows.sequences import Sequences
 
 _AGE_LIMITS = (45, 65, 80)
 """Years at which the age groups of the subgroup analysis begin."""
+_SMALL_GROUP = 10
+"""Stays; smaller groups of free text are one group together."""
+_OTHER = "other"
+_FREE_TEXTS = ("ethnicity", "insurance")
 _UNKNOWN_SITE = "unknown"
 
 
@@ -152,7 +156,11 @@ def _subject_table(extract: Extract, sequences: Sequences) -> SubjectTable:
 
 
 def collect_subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
-    """The grouping columns of the subgroup analysis: one row a stay, in the sequences' order."""
+    """The grouping columns of the subgroup analysis: one row a stay, in the sequences' order.
+
+    Recorded ethnicities are in the catalogue's broad groups. Groups of ethnicity and insurance with
+    fewer than ``_SMALL_GROUP`` stays are one group, which is not judged if it is as small.
+    """
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     labels = [
         f"under {_AGE_LIMITS[0]}",
@@ -165,11 +173,27 @@ def collect_subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
         "sex",
         "unit",
         "site",
-        "ethnicity",
         "insurance",
+        ethnicity=group_ethnicity(pl.col("ethnicity")),
         age=age_group.cast(pl.Enum(labels)),
     )
+    stays = stays.join(order, on="stay_id", how="semi")
+    stays = stays.with_columns(merge_small_groups(stays[name]) for name in _FREE_TEXTS)
     return order.join(stays, on="stay_id", how="left", maintain_order="left")
+
+
+def merge_small_groups(groups: pl.Series) -> pl.Series:
+    """The groups, with small ones as ``_OTHER``; null where these are few together."""
+    sizes = groups.value_counts().drop_nulls()
+    large = sizes.filter(pl.col("count") >= _SMALL_GROUP)[groups.name]
+    is_large = groups.is_in(large.implode())
+    merged = pl.select(
+        pl.when(groups.is_null() | is_large).then(groups).otherwise(pl.lit(_OTHER))
+    ).to_series()
+    is_other = merged == _OTHER
+    if (is_other.sum() or 0) < _SMALL_GROUP:
+        merged = pl.select(pl.when(~is_other).then(merged)).to_series()
+    return merged.alias(groups.name)
 
 
 def summarise_windows(sequences: Sequences) -> dict[str, object]:

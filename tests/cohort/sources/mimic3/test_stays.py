@@ -9,7 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from flowsheet.cohort.sources.mimic3 import Mimic3Options
-from tests.cohort.mimic3_folder import SourceResult, raw_tables, read_folder, write_tables
+from tests.cohort.mimic3_folder import (
+    SourceResult,
+    add_rows,
+    raw_tables,
+    read_folder,
+    write_tables,
+)
 
 
 def test_stays_have_the_contracts_columns_and_their_attrition_is_counted(result: SourceResult):
@@ -63,3 +69,25 @@ def test_a_patient_arrives_with_the_emergency_department(tmp_path: Path):
     stays = read_folder(write_tables(tmp_path / "tables", tables)).tables.stays
     assert stays["hospital_admitted_at"][0] == datetime(2150, 3, 1, 5)
     assert stays["hospital_death"].null_count() == 4
+
+
+def test_comorbidity_is_that_of_earlier_admissions_only(tmp_path: Path):
+    tables = raw_tables()
+    patient = {"subject_id": 12, "admission_type": "URGENT"}
+    times = {"admittime": "2158-01-01 00:00:00", "dischtime": "2158-01-05 00:00:00"}
+    later = {"admittime": "2161-01-01 00:00:00", "dischtime": "2161-01-05 00:00:00"}
+    add_rows(tables, "admissions", patient | times | {"hadm_id": 91})
+    add_rows(tables, "admissions", patient | later | {"hadm_id": 92})
+    codes = [(91, "4280"), (91, "42731"), (91, "25040"), (91, "25000"), (91, "1970"), (91, "1629")]
+    codes += [(112, "042"), (92, "3314"), (111, "4280")]
+    tables["diagnoses_icd"] = pl.DataFrame(
+        {"hadm_id": [str(hadm) for hadm, _ in codes], "icd9_code": [code for _, code in codes]}
+    )
+    stays = read_folder(write_tables(tmp_path / "tables", tables)).tables.stays
+    # Heart failure 2, diabetes with complications 1, metastases 6; 7 + 5 + 0 + 12.
+    assert stays["charlson"].to_list() == [None, 9.0, 9.0, None]
+    assert stays["elixhauser"].to_list() == [None, 24.0, 24.0, None]
+
+
+def test_a_folder_without_diagnoses_has_no_comorbidity(result: SourceResult):
+    assert result.tables.stays["charlson"].null_count() == 4

@@ -38,12 +38,16 @@ _COLUMNS = {
     ),
     "prescriptions": "hadm_id startdate enddate drug_type drug route",
     "microbiologyevents": "hadm_id chartdate charttime spec_type_desc",
+    "diagnoses_icd": "hadm_id icd9_code",
 }
 
 TABLES: dict[str, tuple[str, ...]] = {
     table: tuple(columns.split()) for table, columns in _COLUMNS.items()
 }
 """The tables that are read, and the columns that are needed of each."""
+
+_OPTIONAL_TABLES = ("diagnoses_icd",)
+"""Tables that are read where there is a file."""
 
 _OPTIONAL_COLUMNS = {
     "admissions": "edregtime deathtime hospital_expire_flag ethnicity insurance",
@@ -115,18 +119,19 @@ def find_tables(
             todo="set cohort.path to the folder with the CSV or Parquet files",
         )
     paths = {name: find_table_files(folder, name, _SUFFIXES) for name in names}
-    missing = [name.upper() for name in names if not paths[name]]
+    paths = {name: found for name, found in paths.items() if found or name not in _OPTIONAL_TABLES}
+    missing = [name.upper() for name, found in paths.items() if not found]
     if missing:
         todo = f"add {missing[0]}.csv, {missing[0]}.csv.gz or {missing[0]}.parquet to the folder"
         raise CheckFailed(f"tables are missing: {', '.join(missing)}", where=str(folder), todo=todo)
     return {
         name: RawTable(
             name,
-            tuple(_open_file(name, path, time_zone) for path in paths[name]),
+            tuple(_open_file(name, path, time_zone) for path in found),
             time_zone,
             max_line_bytes,
         )
-        for name in names
+        for name, found in paths.items()
     }
 
 

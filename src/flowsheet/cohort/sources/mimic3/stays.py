@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort.comorbidity import score_comorbidity
 from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
 from flowsheet.cohort.sources.mimic3.files import RawTable
@@ -62,6 +63,7 @@ def read_stays(tables: Mapping[str, RawTable], options: Mimic3Options, log: Excl
     attrition["that end after they start"] = stays.height
     windows = make_windows(stays, options)
     stays = _select(stays, tables, options, log, attrition)
+    stays = _add_comorbidity(stays, admissions, tables, log)
     all_ids = np.sort(icu_stays["icustay_id"].drop_nulls().to_numpy())
     admissions_of_stays = icu_stays.select("icustay_id", "hadm_id").drop_nulls()
     times = admissions.select(
@@ -161,6 +163,32 @@ def _find_first_services(stays: pl.DataFrame, table: RawTable, log: ExclusionLog
     return matched["curr_service"].fill_null("")
 
 
+def _add_comorbidity(
+    stays: pl.DataFrame,
+    admissions: pl.DataFrame,
+    tables: Mapping[str, RawTable],
+    log: ExclusionLog,
+) -> pl.DataFrame:
+    """The stays with the comorbidity scores of the admissions that ended before their own began.
+
+    Args:
+        stays: the selected stays, with ``subject_id`` and ``admittime``.
+        admissions: all admissions.
+        tables: the raw tables; DIAGNOSES_ICD may be missing.
+        log: receives the defects of DIAGNOSES_ICD.
+    """
+    earlier = stays.select("icustay_id", "subject_id", "admittime").join(
+        admissions.select("subject_id", "hadm_id", "dischtime"), on="subject_id"
+    )
+    earlier = earlier.filter(pl.col("dischtime") < pl.col("admittime"))
+    codes = pl.DataFrame(schema={"stay_id": pl.Int64(), "icd9_code": pl.String()})
+    if "diagnoses_icd" in tables:
+        diagnoses = read_table(tables["diagnoses_icd"], log).join(earlier, on="hadm_id")
+        codes = diagnoses.select("icd9_code", stay_id="icustay_id")
+    scores = score_comorbidity(codes).rename({"stay_id": "icustay_id"})
+    return stays.join(scores, on="icustay_id", how="left", maintain_order="left")
+
+
 def _to_contract(stays: pl.DataFrame) -> pl.DataFrame:
     sex = pl.col("gender").str.to_uppercase()
     columns = stays.select(
@@ -178,6 +206,8 @@ def _to_contract(stays: pl.DataFrame) -> pl.DataFrame:
         admission_type="admission_type",
         ethnicity=_non_empty("ethnicity"),
         insurance=_non_empty("insurance"),
+        charlson="charlson",
+        elixhauser="elixhauser",
         hadm_id="hadm_id",
     )
     contract = to_contract("stays", columns)
