@@ -32,6 +32,8 @@ def compare_with_training_data(model: str, extract: str, config: str) -> Monitor
     result = monitor(model, Path(extract), progress, load_monitoring_config(config))
     for flag in result.flags:
         progress(f"flagged: {flag.summary}")
+    if not result.judged:
+        progress(result.headline)
     progress(
         f"{len(result.flags)} flags in {result.tests} tests of {result.stays:,} stays: "
         f"{result.report}"

@@ -51,6 +51,7 @@ def simulate_profile(
         "risk": risk,
         "y": (rng.random(rows) < risk).astype(np.int8),
         "scored": np.ones(rows, bool),
+        "weight": np.ones(rows),
     }
     return pl.concat(parts), pl.DataFrame(risks, schema=RISK_SCHEMA)
 

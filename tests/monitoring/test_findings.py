@@ -8,6 +8,7 @@ import pytest
 
 from flowsheet.monitoring.findings import Findings, find_changes
 from flowsheet.monitoring.reference import Reference
+from flowsheet.monitoring.report import describe_calibration, summarise
 from tests.monitoring.simulated_profiles import VARIABLES, simulate_profile
 
 
@@ -30,7 +31,7 @@ def flagged_properties(findings: Findings) -> set[tuple[str, str]]:
 def test_unchanged_records_are_not_flagged(reference, config):
     findings = find_changes(reference, *simulate_profile(600, 2), config)
     assert findings.flags == ()
-    assert findings.tests == 2 * len(VARIABLES) + 1 + 1 + 3
+    assert findings.tests == 2 * len(VARIABLES) + 1 + 1 + 4
 
 
 def test_a_shift_is_flagged_and_nothing_else(reference, config):
@@ -117,8 +118,72 @@ def test_more_events_than_expected_are_flagged(reference, config):
     odds = risks["risk"].to_numpy() / (1 - risks["risk"].to_numpy()) * np.e
     outcomes = pl.Series(rng.random(risks.height) < odds / (1 + odds)).cast(pl.Int8)
     findings = find_changes(reference, profile, risks.with_columns(y=outcomes), config)
-    assert flagged_properties(findings) == {("performance", "calibration_intercept")}
+    assert flagged_properties(findings) == {
+        ("performance", "calibration_intercept"),
+        ("performance", "observed_over_expected"),
+    }
     assert findings.performance["observed_over_expected"].value > 1.5
+
+
+def test_fewer_events_than_expected_are_flagged_although_discrimination_has_not_moved(config):
+    """As at a second hospital: observed over expected falls from 0.95 to 0.80."""
+
+    def scale_risks(risks: pl.DataFrame, ratio: float) -> pl.DataFrame:
+        return risks.with_columns(risk=pl.col("risk") / ratio)
+
+    profile, risks = simulate_profile(3000, 11)
+    reference = Reference.from_profile(profile, scale_risks(risks, 0.95), "test")
+    profile, risks = simulate_profile(3000, 12)
+    findings = find_changes(reference, profile, scale_risks(risks, 0.8), config)
+    flags = flagged_properties(findings)
+    assert ("performance", "observed_over_expected") in flags
+    assert ("performance", "auroc") not in flags
+    assert findings.flags[0].kind == "performance"
+    text = describe_calibration(reference.performance, findings.performance)
+    assert text.startswith("Observed / expected events 0.7")
+
+
+def test_calibration_in_the_large_is_estimated_from_few_events(reference, config):
+    profile, risks = simulate_profile(300, 13)
+    few = risks.with_columns(y=pl.when(pl.col("stay_id") < 4).then("y").otherwise(0).cast(pl.Int8))
+    assert 0 < few["y"].sum() < 20
+    performance = find_changes(reference, profile, few, config).performance
+    assert performance.reason_not_estimable
+    estimate = performance["observed_over_expected"]
+    expected = few["y"].sum() / few["risk"].sum()
+    assert estimate.value == pytest.approx(expected)
+    assert estimate.low <= estimate.value <= estimate.high
+    unknown = risks.with_columns(y=pl.lit(0, pl.Int8))
+    performance = find_changes(reference, profile, unknown, config).performance
+    assert "not judged" in describe_calibration(reference.performance, performance)
+
+
+def test_flags_are_ranked_by_what_they_do_to_the_predictions(reference, config):
+    """Heart rate moves with the severity that the risks follow; glucose is made independent."""
+    profile, risks = simulate_profile(900, 14)
+    rng = np.random.default_rng(0)
+    noise = pl.Series(100 + 20 * rng.normal(size=profile.height))
+    shifted = change_property(profile, "measured_value", "hr", lambda value: value + 6)
+    shifted = change_property(shifted, "measured_value", "glu", lambda value: noise + 0 * value)
+    findings = find_changes(reference, shifted, risks, config)
+    flags = [flag for flag in findings.flags if flag.kind == "measured_value"]
+    assert [flag.name for flag in flags][:1] == ["hr"]
+    effects = {flag.name: abs(flag.effect_on_risk) for flag in flags}
+    assert effects["hr"] > 0.005
+    assert "moves the mean risk by +" in flags[0].summary
+
+
+def test_what_could_not_be_judged_comes_first(reference, config):
+    """Sixty stays are too few to compare distributions; silence about them is no all-clear."""
+    findings = find_changes(reference, *simulate_profile(60, 15), config)
+    assert not findings.is_judged
+    assert findings.flags == ()
+    text = summarise(findings)
+    assert text.startswith("Not judged: 18 of 22 properties could not be compared (60 patients")
+    assert "Of the 4 others none is flagged" in text
+    judged = find_changes(reference, *simulate_profile(600, 16), config)
+    assert judged.is_judged
+    assert summarise(judged).startswith("No drift")
 
 
 def test_better_discrimination_is_not_flagged(config):

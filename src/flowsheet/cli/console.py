@@ -263,10 +263,11 @@ def print_explanation(explanation: StayExplanation, top: int) -> None:
 
 def print_monitoring(result: MonitoringResult) -> None:
     """Print what is flagged and where the report is."""
+    _print_text(f"{result.model}/{result.version} on {result.stays:,} stays: {result.headline}")
+    _print_text(result.calibration)
     _print_text(
-        f"{result.model}/{result.version} on {result.stays:,} stays: {len(result.flags)} of "
-        f"{result.tests} properties are flagged (chance of any false flag: at most "
-        f"{result.alpha:.2g})"
+        f"{len(result.flags)} of {result.tests} tested properties are flagged (chance of any false "
+        f"flag: at most {result.alpha:.2g})"
     )
     for flag in result.flags:
         _print_text(f"- {flag.summary}")

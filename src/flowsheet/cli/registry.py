@@ -209,7 +209,8 @@ def monitor(
 ) -> None:
     """Compare the cohort extract in the folder EXTRACT with what MODEL was trained on.
 
-    Exits with 1 if something changed.
+    Exits with 1 if something changed, and with 3 if nothing is flagged but most properties could
+    not be judged.
 
     \b
     flowsheet monitor demo-lstm@champion extracts/today --out drift.html
@@ -228,3 +229,7 @@ def monitor(
     if result.has_flags:
         names = ", ".join(dict.fromkeys(flag.name for flag in result.flags))
         raise CheckFailed(f"changed: {names}", where=str(extract), todo=f"read {result.report}")
+    if not result.judged:
+        raise monitoring.NotJudged(
+            result.headline, where=str(extract), todo="monitor more patients at once"
+        )

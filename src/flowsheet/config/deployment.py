@@ -67,6 +67,8 @@ class MonitoringConfig(FrozenModel):
     """Minimum change of the calibration slope."""
     calibration_intercept_change: Annotated[float, Field(gt=0)] = 0.2
     """Minimum change of the calibration intercept, in log odds."""
+    observed_over_expected_ratio: Annotated[float, Field(gt=1)] = 1.1
+    """Minimum ratio of current to reference observed over expected events, either way."""
     minimum_patients: Annotated[int, Field(ge=20)] = 100
     """Patients that a distribution needs in reference and current data; else "not estimable"."""
     minimum_events: Annotated[int, Field(ge=5)] = 20

@@ -8,6 +8,8 @@ from typing import Any
 from flowsheet.cohort.catalogue import drugs, variables
 from flowsheet.evaluation.metrics import get_metric
 
+OBSERVED_OVER_EXPECTED = "observed_over_expected"
+
 
 def describe_finding(finding: Mapping[str, Any]) -> str:
     """A finding (the fields of :class:`flowsheet.monitoring.findings.Finding`) as a sentence.
@@ -23,6 +25,14 @@ def describe_finding(finding: Mapping[str, Any]) -> str:
     reference, current = finding["reference_value"], finding["current_value"]
     if finding["kind"] == "performance":
         return f"{label}: {current:.3f}, reference {reference:.3f}"
+    effect = finding.get("effect_on_risk")
+    text = _describe_distribution(finding, label)
+    return text if effect is None else f"{text}; moves the mean risk by {effect:+.4f}"
+
+
+def _describe_distribution(finding: Mapping[str, Any], label: str) -> str:
+    """A changed distribution as a sentence."""
+    reference, current = finding["reference_value"], finding["current_value"]
     if finding["suspected_unit"]:
         return (
             f"{label}: {finding['suspected_unit_share']:.0%} of the stays seem to be in "
@@ -48,7 +58,7 @@ def property_label(kind: str, name: str) -> str:
     ('temp (body temperature, degC)', 'steps of a stay')
     """
     if kind == "performance":
-        return get_metric(name).label
+        return "Observed / expected" if name == OBSERVED_OVER_EXPECTED else get_metric(name).label
     if kind == "length_of_stay":
         return f"{name} of a stay"
     if kind == "treatment_exposure" and name in drugs():

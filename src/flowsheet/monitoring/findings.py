@@ -9,6 +9,7 @@ itself a year ago.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import polars as pl
@@ -16,6 +17,7 @@ import polars as pl
 from flowsheet.config import FrozenModel, MonitoringConfig
 from flowsheet.evaluation.bootstrap import Difference, holm_adjust, t_interval
 from flowsheet.monitoring.descriptions import describe_finding
+from flowsheet.monitoring.influence import Property, estimate_effects
 from flowsheet.monitoring.performance import (
     CONFIDENCE,
     MetricEstimate,
@@ -28,12 +30,31 @@ from flowsheet.monitoring.sketch import effective_sample_size, ks_p_value
 from flowsheet.monitoring.unit_errors import find_unit_error
 from flowsheet.typing import Floats, Ints
 
+PERFORMANCE_METRICS = (
+    "auroc",
+    "calibration_slope",
+    "calibration_intercept",
+    "observed_over_expected",
+)
+"""Metrics that are tested."""
+KIND_ORDER: tuple[PropertyKind, ...] = (
+    "performance",
+    "risk",
+    "demographics",
+    "length_of_stay",
+    "measured_value",
+    "treatment_exposure",
+    "measurement_rate",
+)
+"""What concerns the model first: its performance and risks, then case mix, values, charting."""
+MINIMUM_JUDGED_SHARE = 0.5
+"""With a smaller share of judged properties nothing can be concluded from their silence."""
 _MINIMUM_CHANGES = {
     "auroc": "auroc_loss",
     "calibration_slope": "calibration_slope_change",
     "calibration_intercept": "calibration_intercept_change",
 }
-"""Metrics that are tested, and the configuration's minimum change of each."""
+"""The configuration's minimum change of a metric."""
 
 
 class Finding(FrozenModel):
@@ -54,6 +75,8 @@ class Finding(FrozenModel):
     standardised_difference: float | None = None
     """Difference of the means in the reference's standard deviations."""
     population_stability_index: float | None = None
+    effect_on_risk: float | None = None
+    """By how much it has moved the mean risk, approximately (see ``influence``)."""
     p: float | None = None
     """P value of no difference; None: not estimable."""
     p_holm: float | None = None
@@ -85,9 +108,19 @@ class Findings(FrozenModel):
 
     @property
     def flags(self) -> tuple[Finding, ...]:
-        """The flagged findings, largest effect first."""
-        flagged = (finding for finding in self.findings if finding.flagged)
-        return tuple(sorted(flagged, key=lambda f: (-f.effect_size, f.kind, f.name)))
+        """The flagged findings: by kind, then by what they do to the predictions."""
+        return tuple(sorted((f for f in self.findings if f.flagged), key=rank_finding))
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether enough properties could be compared for "none is flagged" to mean anything."""
+        return self.tests >= MINIMUM_JUDGED_SHARE * len(self.findings)
+
+    @property
+    def main_reason_not_judged(self) -> str:
+        """The most frequent reason why a property could not be compared."""
+        reasons = Counter(f.reason_not_estimable for f in self.findings if f.reason_not_estimable)
+        return str(reasons.most_common(1)[0][0]) if reasons else ""
 
     @property
     def tests(self) -> int:
@@ -103,6 +136,7 @@ class Findings(FrozenModel):
             "change",
             "standardised_difference",
             "population_stability_index",
+            "effect_on_risk",
             "p",
             "p_holm",
             "suspected_unit_share",
@@ -111,6 +145,12 @@ class Findings(FrozenModel):
             [finding.model_dump() for finding in self.findings],
             schema_overrides=dict.fromkeys(numeric, pl.Float64),
         )
+
+
+def rank_finding(finding: Finding) -> tuple[object, ...]:
+    """The order of findings: by kind, then by their effect on the mean risk, then by their size."""
+    order = KIND_ORDER.index(finding.kind)
+    return order, -abs(finding.effect_on_risk or 0.0), -finding.effect_size, finding.name
 
 
 def find_changes(
@@ -125,8 +165,16 @@ def find_changes(
         config: significance level and minimum changes.
     """
     current_performance = estimate_performance(risks, config.minimum_events)
+    means: dict[Property, float] = {
+        (d.kind, d.name): d.sketch.mean for d in reference.distributions
+    }
+    effects = estimate_effects(profile, risks, means)
+    all_properties = pl.concat([profile, mean_risk_profile(risks)])
     findings = [
-        *_compare_distributions(reference, pl.concat([profile, mean_risk_profile(risks)]), config),
+        *(
+            finding.model_copy(update={"effect_on_risk": effects.get((finding.kind, finding.name))})
+            for finding in _compare_distributions(reference, all_properties, config)
+        ),
         *_compare_performance(reference.performance, current_performance),
     ]
     p_values = [math.nan if finding.p is None else finding.p for finding in findings]
@@ -204,7 +252,7 @@ def _describe_small_sample(reference_n: float, current_n: float, minimum: int) -
 
 
 def _compare_performance(reference: Performance, current: Performance) -> Iterator[Finding]:
-    for name in _MINIMUM_CHANGES:
+    for name in PERFORMANCE_METRICS:
         finding = Finding(
             kind="performance",
             name=name,
@@ -218,10 +266,10 @@ def _compare_performance(reference: Performance, current: Performance) -> Iterat
 
 def _test_metric(name: str, reference: Performance, current: Performance) -> dict[str, float | str]:
     """Student's test of a metric: fields of its finding."""
-    if reference.reason_not_estimable:
-        return {"reason_not_estimable": f"reference data: {reference.reason_not_estimable}"}
-    if current.reason_not_estimable:
-        return {"reason_not_estimable": f"current data: {current.reason_not_estimable}"}
+    for where, performance in (("reference", reference), ("current", current)):
+        if not performance.has(name):
+            reason = performance.reason_not_estimable or "it is not among the recorded metrics"
+            return {"reason_not_estimable": f"{where} data: {reason}"}
     difference = _difference(
         reference[name], current[name], freedom=min(reference.subjects, current.subjects) - 1
     )
@@ -265,13 +313,20 @@ def _conclude(finding: Finding, p_holm: float, config: MonitoringConfig) -> Find
 
 def _is_relevant(finding: Finding, config: MonitoringConfig) -> bool:
     """Whether the change reaches the configured minimum."""
+    if finding.name == "observed_over_expected":
+        return _is_other_ratio(finding, config.observed_over_expected_ratio)
     if finding.kind == "performance":
         minimum: float = getattr(config, _MINIMUM_CHANGES[finding.name])
         return finding.effect_size >= minimum
     if finding.effect_size >= config.minimum_ks_statistic:
         return True
-    reference_rate, current_rate = finding.reference_value, finding.current_value
-    if finding.kind != "measurement_rate" or reference_rate is None or current_rate is None:
+    is_rate = finding.kind == "measurement_rate"
+    return is_rate and _is_other_ratio(finding, config.measurement_rate_ratio)
+
+
+def _is_other_ratio(finding: Finding, ratio: float) -> bool:
+    """Whether one of the values is at least ``ratio`` times the other."""
+    reference, current = finding.reference_value, finding.current_value
+    if reference is None or current is None:
         return False
-    higher, lower = max(reference_rate, current_rate), min(reference_rate, current_rate)
-    return higher >= config.measurement_rate_ratio * lower
+    return max(reference, current) >= ratio * min(reference, current)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -20,8 +21,10 @@ RISK_SCHEMA: dict[str, pl.DataType] = {
     "risk": pl.Float64(),
     "y": pl.Int8(),
     "scored": pl.Boolean(),
+    "weight": pl.Float64(),
 }
-"""A row a step: predicted risk, outcome, and whether the step is in the task's risk set."""
+"""A row a step: predicted risk, outcome, whether the step is in the task's risk set, and how many
+rows it stands for (see ``windows.censoring``)."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 500
@@ -47,12 +50,16 @@ class Performance(FrozenModel):
     events: int
     subjects: int
     reason_not_estimable: str | None
-    """The reason why there are no metrics, or None."""
+    """The reason why discrimination and calibration are not estimable, or None."""
     metrics: tuple[MetricEstimate, ...]
 
     def __getitem__(self, name: str) -> MetricEstimate:
         """The metric of that name."""
         return next(metric for metric in self.metrics if metric.name == name)
+
+    def has(self, name: str) -> bool:
+        """Whether the metric of that name is estimated."""
+        return any(metric.name == name for metric in self.metrics)
 
 
 class ObservedOverExpected(Metric):
@@ -86,7 +93,8 @@ def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performanc
     Args:
         risks: rows with the columns of ``RISK_SCHEMA``.
         minimum_events: subjects with the event, and rows without it, that an estimate needs: a
-            hundred rows of one patient are evidence about one patient.
+            hundred rows of one patient are evidence about one patient. Observed over expected
+            events and prevalence need a single event.
     """
     rows = risks.filter("scored").sort("stay_id", maintain_order=True)
     subject = np.unique(rows["subject_id"].to_numpy(), return_inverse=True)[1]
@@ -99,9 +107,13 @@ def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performanc
         step=np.ones(rows.height, np.int64),
         n_subjects=int(subject.max(initial=-1)) + 1,
         minimum_events=minimum_events,
+        weight=rows["weight"].to_numpy() if (rows["weight"] != 1).any() else None,
     )
     reason = _reason_not_estimable(scored)
-    metrics = [] if reason else list(_monitored_metrics())
+    metrics = list(_monitored_metrics())
+    if reason:  # calibration in the large can be judged by a single event
+        scored = replace(scored, minimum_events=1)
+        metrics = [] if scored.reason_not_estimable else [ObservedOverExpected(), Prevalence()]
     draws = bootstrap({"model": scored}, metrics, RESAMPLES, SEED)
     return Performance(
         rows=rows.height,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from markupsafe import Markup
 from flowsheet.config import MonitoringConfig
 from flowsheet.evaluation.report.svg import Plot
 from flowsheet.evaluation.report.templates import make_environment
-from flowsheet.monitoring.descriptions import property_label
-from flowsheet.monitoring.findings import Finding, Findings
+from flowsheet.evaluation.summaries import format_estimate
+from flowsheet.monitoring.descriptions import OBSERVED_OVER_EXPECTED, property_label
+from flowsheet.monitoring.findings import Finding, Findings, rank_finding
 from flowsheet.monitoring.performance import MetricEstimate, Performance
 from flowsheet.monitoring.profile import PropertyKind
 from flowsheet.monitoring.reference import Reference
@@ -22,18 +24,18 @@ from flowsheet.monitoring.sketch import QuantileSketch
 _MAX_FIGURES = 12
 _MAX_NAMES = 6
 _SECTIONS: dict[PropertyKind, tuple[str, str]] = {
-    "measured_value": ("Values", "Mean of each stay's values."),
-    "measurement_rate": (
-        "Measurement rates",
-        "Share of each stay's steps in which a new value arrives.",
-    ),
-    "treatment_exposure": ("Treatments", "Share of each stay's steps in which the drug is given."),
+    "risk": ("Risks", "Mean of each stay's risks; the reference is held-out subjects."),
     "demographics": (
-        "Demographics",
+        "Case mix",
         "Attributes that are known from the first hour; categories as shares.",
     ),
     "length_of_stay": ("Length of stay", "Number of steps."),
-    "risk": ("Risks", "Mean of each stay's risks; the reference is held-out subjects."),
+    "measured_value": ("Values", "Mean of each stay's values."),
+    "treatment_exposure": ("Treatments", "Share of each stay's steps in which the drug is given."),
+    "measurement_rate": (
+        "Charting",
+        "Share of each stay's steps in which a new value arrives.",
+    ),
 }
 """Title and explanation of each section, by the kind of its properties."""
 
@@ -57,6 +59,9 @@ class _Section:
     title: str
     explanation: str
     findings: list[Finding]
+    """Those that were compared."""
+    not_judged: dict[str, list[str]]
+    """{reason: labels of the others}."""
 
 
 def render_report(report: MonitoringReport) -> str:
@@ -74,6 +79,7 @@ def render_report(report: MonitoringReport) -> str:
         reference=report.reference,
         config=report.config,
         headline=summarise(findings),
+        calibration=describe_calibration(report.reference.performance, findings.performance),
         sections=_build_sections(findings),
         performance_findings=[f for f in findings.findings if f.kind == "performance"],
         metrics=_pair_metrics(report.reference.performance, findings.performance),
@@ -82,24 +88,62 @@ def render_report(report: MonitoringReport) -> str:
 
 
 def summarise(findings: Findings) -> str:
-    """The findings in one sentence."""
+    """The findings in one or two sentences; what could not be judged comes first."""
+    total, tests = len(findings.findings), findings.tests
+    text = _summarise_flags(findings)
+    if findings.is_judged:
+        return text
+    return (
+        f"Not judged: {total - tests} of {total} properties could not be compared "
+        f"({findings.main_reason_not_judged}). {text if tests else ''}".strip()
+    )
+
+
+def _summarise_flags(findings: Findings) -> str:
     flags = findings.flags
-    if not flags:
+    if not flags and findings.is_judged:
         return f"No drift: none of {findings.tests} properties is flagged."
+    if not flags:
+        compared = [f for f in findings.findings if f.p is not None][:_MAX_NAMES]
+        labels = ", ".join(property_label(f.kind, f.name) for f in compared)
+        return f"Of the {findings.tests} others none is flagged: {labels}."
     names = list(dict.fromkeys(flag.name for flag in flags))
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     listed = ", ".join(names[:_MAX_NAMES])
     return f"{len(flags)} of {findings.tests} properties are flagged: {listed}{more}."
 
 
+def describe_calibration(reference: Performance, current: Performance) -> str:
+    """Calibration in the large: observed over expected events with their interval."""
+    if not current.has(OBSERVED_OVER_EXPECTED):
+        return "Calibration in the large is not judged: no outcome with the event is known."
+    texts = []
+    for name, performance in (("", current), ("reference ", reference)):
+        if performance.has(OBSERVED_OVER_EXPECTED):
+            metric = performance[OBSERVED_OVER_EXPECTED]
+            numbers = (metric.value, metric.low, metric.high)
+            value, low, high = (math.nan if number is None else number for number in numbers)
+            texts.append(name + format_estimate(value, low, high, 3))
+    return f"Observed / expected events {', '.join(texts)} (1 is calibrated in the large)."
+
+
 def _build_sections(findings: Findings) -> list[_Section]:
     sections = []
     for kind, (title, explanation) in _SECTIONS.items():
-        of_kind = [finding for finding in findings.findings if finding.kind == kind]
+        of_kind = sorted((f for f in findings.findings if f.kind == kind), key=_sort_key)
+        not_judged: dict[str, list[str]] = {}
+        for finding in of_kind:
+            if finding.reason_not_estimable:
+                labels = not_judged.setdefault(finding.reason_not_estimable, [])
+                labels.append(property_label(finding.kind, finding.name))
         if of_kind:
-            of_kind.sort(key=lambda f: (not f.flagged, f.p is None, -f.effect_size, f.name))
-            sections.append(_Section(title, explanation, of_kind))
+            judged = [f for f in of_kind if not f.reason_not_estimable]
+            sections.append(_Section(title, explanation, judged, not_judged))
     return sections
+
+
+def _sort_key(finding: Finding) -> tuple[object, ...]:
+    return not finding.flagged, rank_finding(finding)
 
 
 def _pair_metrics(

@@ -19,15 +19,17 @@ from flowsheet.config import MonitoringConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.monitoring import (
     MonitoringResult,
+    NotJudged,
     load_monitoring_config,
     monitor,
 )
+from flowsheet.lifecycle.experiment.extract_batches import load_stays
 from flowsheet.monitoring.reference import Reference
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import connect
 
 CONFIG = MonitoringConfig(name="standard")
-METRICS = ("auroc", "calibration_slope", "calibration_intercept")
+METRICS = ("auroc", "calibration_slope", "calibration_intercept", "observed_over_expected")
 
 
 def ignore_progress(line: str) -> None:
@@ -193,6 +195,7 @@ def test_the_command_exits_with_1_if_something_has_changed(in_service, tmp_path)
     )
     assert unchanged.exit_code == 0, unchanged.output
     assert "0 of" in unchanged.output
+    assert "Observed / expected events" in unchanged.output
     factor = pl.when(pl.col("variable") == "glu").then(1 / 18.016).otherwise(1)
     extract = change_events(
         in_service,
@@ -204,6 +207,26 @@ def test_the_command_exits_with_1_if_something_has_changed(in_service, tmp_path)
     assert changed.exception.exit_code == 1
     assert changed.exception.what.startswith("changed: glu")
     assert "glu (glucose, mg/dL): 100% of the stays seem to be in mmol/L" in changed.output
+
+
+def test_silence_about_too_few_patients_is_no_all_clear(in_service, tmp_path):
+    extract = Extract.open(in_service.new_extract)
+    stays = extract.tables().stays["stay_id"].head(60).to_list()
+    tables = load_stays(extract, stays)
+    provenance = Provenance(
+        **{name: getattr(extract.manifest, name) for name in Provenance.model_fields}
+    )
+    few = write_extract(tables, tmp_path / "few", provenance)
+    model = f"{in_service.name}/{in_service.version}"
+    report = tmp_path / "report.html"
+    answer = CliRunner().invoke(cli, ["monitor", model, str(few.path), "--out", str(report)])
+    assert isinstance(answer.exception, NotJudged)
+    assert answer.exception.exit_code == 3
+    assert answer.exception.what.startswith("Not judged:")
+    assert "Not judged:" in answer.output
+    page = report.read_text(encoding="utf-8")
+    assert page.index("Not judged:") < page.index("Flagged")
+    assert "No drift" not in page
 
 
 def test_an_unknown_configuration_is_a_usage_error():

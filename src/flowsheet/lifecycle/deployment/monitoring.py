@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import polars as pl
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.compose import load
 from flowsheet.config import FrozenModel, MonitoringConfig, validate_config
+from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
@@ -17,7 +19,12 @@ from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.monitoring.findings import Finding, Findings, find_changes
 from flowsheet.monitoring.profile import PROFILE_VERSION, PropertyKind
 from flowsheet.monitoring.reference import Reference, mean_risk_profile, sketch_profile
-from flowsheet.monitoring.report import MonitoringReport, render_report
+from flowsheet.monitoring.report import (
+    MonitoringReport,
+    describe_calibration,
+    render_report,
+    summarise,
+)
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.timestamps import local_now_text
@@ -25,6 +32,9 @@ from flowsheet.tracking import model_registry
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.monitoring_runs import record_monitoring_run
 from flowsheet.typing import Progress
+
+_VERSION = 2
+"""Increase it when the same records give other findings."""
 
 
 class Flag(FrozenModel):
@@ -35,6 +45,12 @@ class Flag(FrozenModel):
     """A variable, a drug, an attribute of the patient, or a metric."""
     summary: str
     """The change as a sentence."""
+
+
+class NotJudged(CheckFailed):
+    """Nothing is flagged, but most properties could not be compared (exit code 3)."""
+
+    exit_code: ClassVar[int] = 3
 
 
 class MonitoringResult(FrozenModel):
@@ -49,7 +65,13 @@ class MonitoringResult(FrozenModel):
     alpha: float
     """Upper bound of the probability that anything is flagged although nothing has changed."""
     flags: tuple[Flag, ...]
-    """The largest change first."""
+    """What concerns the model first, then by what it does to the predictions."""
+    judged: bool
+    """Whether enough properties could be compared for silence to mean anything."""
+    headline: str
+    """The findings in a sentence or two."""
+    calibration: str
+    """Calibration in the large, in a sentence."""
     report: str
     run_id: str
     """In MLflow's experiment ``monitoring``."""
@@ -97,6 +119,7 @@ def monitor(
     reference = Reference.parse(model_package.reference, version.reference)
     key = digest(
         [
+            _VERSION,
             PROFILE_VERSION,
             model_package.digest,
             version.name,
@@ -138,6 +161,9 @@ def monitor(
         stays=findings.stays,
         tests=findings.tests,
         alpha=findings.alpha,
+        judged=findings.is_judged,
+        headline=summarise(findings),
+        calibration=describe_calibration(reference.performance, findings.performance),
         flags=tuple(Flag(kind=f.kind, name=f.name, summary=f.summary) for f in findings.flags),
         report=str(out or stage.folder / "report.html"),
         run_id=_record_run(version, stage, findings),
@@ -164,7 +190,7 @@ def _record_run(version: ModelVersion, stage: Stage, findings: Findings) -> str:
     """Record a comparison in MLflow; returns the id of its run."""
     flags = findings.flags
     flagged = ", ".join(f"{flag.kind} of {flag.name}" for flag in flags)
-    summary = [f"- {flag.summary}" for flag in flags] or ["Nothing was flagged."]
+    summary = [f"- {flag.summary}" for flag in flags] or [summarise(findings)]
     return record_monitoring_run(
         stage.key,
         version.reference,
@@ -172,6 +198,7 @@ def _record_run(version: ModelVersion, stage: Stage, findings: Findings) -> str:
             "flowsheet.model": version.name,
             "flowsheet.version": str(version.version),
             "flowsheet.flagged": flagged[:5000],
+            "flowsheet.judged": str(findings.is_judged).lower(),
         },
         metrics=_collect_metrics(findings),
         folder=stage.folder,

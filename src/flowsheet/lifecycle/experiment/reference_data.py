@@ -28,6 +28,7 @@ from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.typing import Floats, Ints, Progress
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
+from flowsheet.windows.censoring import apply_weights
 from flowsheet.windows.sequences import Sequences
 
 
@@ -46,8 +47,13 @@ class StayRisks(NamedTuple):
             "risk": np.asarray(self.risk, np.float64),
             "y": np.asarray(self.stays.y),
             "scored": np.asarray(self.stays.scored),
+            "weight": self._weight(),
         }
         return pl.DataFrame(columns, schema=RISK_SCHEMA)
+
+    def _weight(self) -> Floats:
+        weight = self.stays.weight
+        return np.asarray(self.stays.scored if weight is None else weight, np.float64)
 
 
 def save_reference(
@@ -118,7 +124,9 @@ def _profile_batches(
     for tables in iter_batches(extract):
         sequences = _sequences(model_package, tables)
         risk = model_package.predict(tables)["risk"].to_numpy()
-        yield compute_profile(sequences), StayRisks(sequences, risk).to_frame()
+        development = model_package.development
+        weighted = apply_weights(sequences, development.completeness if development else None)
+        yield compute_profile(sequences), StayRisks(weighted, risk).to_frame()
 
 
 def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:
