@@ -155,6 +155,14 @@ def test_an_unknown_experiment_is_an_error_that_names_the_nearest():
         compose("demoo")
 
 
+@pytest.mark.parametrize("name", ["a" * 5000, "../tuning/none", "a\0b", "/etc/hosts"])
+def test_a_choice_that_can_be_no_file_is_an_error(name: str):
+    with pytest.raises(UsageError, match="there is no tuning called"):
+        compose("demo", [f"tuning={name}"])
+    with pytest.raises(UsageError):
+        compose(f"/{name}.yaml")
+
+
 def test_a_cohort_takes_its_own_overrides_only():
     cohort = compose_cohort("physionet2019", ["cohort.path=x.zip"])
     assert cohort.path == str(Path("x.zip").absolute())

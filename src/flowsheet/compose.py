@@ -29,6 +29,7 @@ from flowsheet.config.overrides import (
     absolute_path,
     find_type,
     is_text,
+    path_exists,
     read_text,
     read_yaml,
     set_value,
@@ -155,11 +156,11 @@ def comment(group: str, name: str) -> str:
 def _find_file(group: str, name: str) -> Path | None:
     """The file of a choice; None for a registered model without a file."""
     folders = _folders(group)
-    for folder in folders:
+    names = choices(group)
+    for folder in folders if name in names else []:
         path = folder / f"{name}.yaml"
         if path.is_file():
             return path
-    names = choices(group)
     if group == "model":
         registered = _find_registered("flowsheet.models.base", "MODELS").names()
         if name in registered:
@@ -181,7 +182,7 @@ def load_experiment(experiment: str) -> dict[str, Any]:
     path = Path(experiment)
     if path.suffix not in _SUFFIXES and os.sep not in experiment:
         return load("experiment", experiment)
-    if not path.is_file():
+    if not (path_exists(path) and path.is_file()):
         hint = did_you_mean(path.stem, choices("experiment"))
         raise UsageError(
             "there is no such file of an experiment",

@@ -22,7 +22,7 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.compose import compose_cohort
 from flowsheet.config import CohortConfig, QuarantineConfig
-from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.testing import psv
 from flowsheet.testing.tables import make_tables
 
@@ -301,3 +301,17 @@ def test_a_time_after_the_year_9999_is_quarantined_like_any_other(tmp_path: Path
     broken = replace(tables, events=tables.events.with_columns(time=extreme))
     extract = ingest_source(InMemorySource(broken), tmp_path / "extract")
     assert ("events", "inside_stay") in quarantined(extract)
+
+
+@pytest.mark.parametrize("path", ["a" * 5000, "a\0b", "nowhere"])
+def test_records_that_can_be_no_file_are_a_usage_error(path: str) -> None:
+    with pytest.raises(UsageError, match="the records do not exist"):
+        make_source(compose_cohort("extract", [f"cohort.path={path}"]))
+
+
+@pytest.mark.parametrize("source", ["extract", "yaib", "meds", "mimic3", "physionet2019"])
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path, source: str) -> None:
+    file = tmp_path / "records"
+    file.write_text("no folder", encoding="utf-8")
+    with pytest.raises(CheckFailed, match="records"):
+        list(make_source(compose_cohort(source, [f"cohort.path={file}"])).batches())

@@ -17,7 +17,7 @@ from flowsheet.cohort.rules import RULE_HINTS
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
-from flowsheet.config.overrides import absolute_path
+from flowsheet.config.overrides import absolute_path, path_exists
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
 from flowsheet.state.erasures import ErasedIds
 from flowsheet.state.publish import publish
@@ -50,7 +50,7 @@ def _records_path(config: CohortConfig) -> Path:
         what = f"the path of the records of cohort {config.name!r} is not specified"
         raise UsageError(what, todo="specify cohort.path=FOLDER_OR_FILE")
     path = absolute_path(config.path)
-    if not path.exists():
+    if not path_exists(path):
         raise UsageError("the records do not exist", where=str(path), todo="fix cohort.path")
     return path
 

@@ -124,6 +124,9 @@ def find_table_files(folder: Path, name: str, suffixes: tuple[str, ...]) -> list
         CheckFailed: there are several tables of that name, one of the numbered files is missing, or
             the only file of that name is of another kind.
     """
+    if not folder.is_dir():
+        todo = f"name the folder that contains {name}{' or '.join(suffixes)}"
+        raise CheckFailed("this is not a folder", where=str(folder), todo=todo)
     alternatives: list[list[Path]] = []
     numbered: dict[str, dict[int, Path]] = {}
     part_name = re.compile(re.escape(name) + r"[_\-.](\d{1,6})")

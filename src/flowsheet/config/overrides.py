@@ -140,6 +140,18 @@ def set_value(values: dict[str, Any], keys: Sequence[str], value: Any) -> None:
         set_value(current, (str(key),), inner_value)
 
 
+def path_exists(path: Path) -> bool:
+    """Whether there is a file or folder; not for names that no file can have.
+
+    ``Path.exists`` raises for a name that is too long.
+    """
+    try:
+        path.stat()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def absolute_path(text: str) -> Path:
     """A path as text, absolute; ``~`` is the home of the user, and ``~x`` a name like any other."""
     path = Path(text)

@@ -57,7 +57,7 @@ class CodeMapping:
                 where = str(absolute_path(name))
                 content = Path(where).read_bytes()
             rows = pl.read_csv(content, infer_schema=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except (pl.exceptions.PolarsError, OSError, ValueError) as error:
             reason = str(error).split("\n", 1)[0]
             columns = ", ".join(COLUMNS)
             raise UsageError(
