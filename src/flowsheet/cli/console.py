@@ -19,7 +19,6 @@ from flowsheet.tracking.run_metadata import flatten
 if TYPE_CHECKING:
     from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult
     from flowsheet.lifecycle.deployment.compare_models import ModelComparison
-    from flowsheet.lifecycle.deployment.explanation import StayExplanation
     from flowsheet.lifecycle.deployment.external_evaluation import ExternalEvaluation
     from flowsheet.lifecycle.deployment.monitoring import MonitoringResult
     from flowsheet.lifecycle.deployment.promotion import PromotionResult
@@ -232,33 +231,6 @@ def print_scores(scores: ScoringResult) -> None:
     how = "scored before" if scores.stage.reused else f"scored in {seconds:.1f} s"
     version = f"{scores.model}/{scores.version}"
     print_line(f"{scores.stays:,} stays, {scores.steps:,} steps by {version}, {how}: {scores.file}")
-
-
-def print_explanation(explanation: StayExplanation, top: int) -> None:
-    """Print what adds to a risk, and what has changed it since an earlier step."""
-    prediction = explanation.prediction
-    contributions = explanation.contributions
-    _print_text(
-        f"{explanation.model}/{explanation.version}, stay {prediction['stay_id']}, step "
-        f"{prediction['step']} ({prediction['time']:%Y-%m-%d %H:%M}): risk {prediction['risk']:.3f}"
-    )
-    rows = [
-        [row["label"], f"{row['contribution']:+.2f}", row["text"].rpartition(": ")[0]]
-        for row in contributions.head(top).iter_rows(named=True)
-    ]
-    others = contributions["contribution"][top:].sum()
-    if contributions.height > top:
-        rows.append([f"{contributions.height - top} others", f"{others:+.2f}", ""])
-    rows.append(["baseline", f"{prediction['baseline']:+.2f}", "log odds of the reference patient"])
-    rows.append(["together", f"{prediction['log_odds']:+.2f}", "log odds of the risk"])
-    _print_table("why", ["", "log odds", "recorded"], rows)
-    if explanation.rise is not None:
-        changes = [
-            [row["label"], f"{row['change']:+.2f}", f"{row['before']:+.2f}", f"{row['after']:+.2f}"]
-            for row in explanation.rise.head(top).iter_rows(named=True)
-        ]
-        title = f"why the risk changed since step {explanation.since}"
-        _print_table(title, ["", "change", "before", "now"], changes)
 
 
 def print_monitoring(result: MonitoringResult) -> None:

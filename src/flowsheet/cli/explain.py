@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flowsheet.cli import options
+
+if TYPE_CHECKING:
+    from flowsheet.lifecycle.deployment.explanation import StayExplanation
 
 
 @click.command()
@@ -47,11 +51,51 @@ def explain(
     flowsheet explain demo-lstm@champion extracts/today --stay 17
     flowsheet explain demo-lstm@champion extracts/today --stay 17 --step 9 --since 8
     """
-    from flowsheet.cli.console import print_explanation, print_json
+    from flowsheet.cli.console import print_json
     from flowsheet.lifecycle.deployment.explanation import explain_stay
 
     explanation = explain_stay(model, extract, stay_id, step, since)
     if as_json:
         print_json(explanation.as_json(top))
     else:
-        print_explanation(explanation, top)
+        _print(explanation, top)
+
+
+def _print(explanation: StayExplanation, top: int) -> None:
+    """Print what adds to a risk, and what has changed it since an earlier step."""
+    from rich.markup import escape
+
+    from flowsheet.cli.console import console, make_table, print_line
+
+    prediction = explanation.prediction
+    contributions = explanation.contributions
+    print_line(
+        f"{explanation.model}/{explanation.version}, stay {prediction['stay_id']}, step "
+        f"{prediction['step']} ({prediction['time']:%Y-%m-%d %H:%M}): risk {prediction['risk']:.3f}"
+    )
+    rows = [
+        [
+            escape(row["label"]),
+            f"{row['contribution']:+.2f}",
+            escape(row["text"].rpartition(": ")[0]),
+        ]
+        for row in contributions.head(top).iter_rows(named=True)
+    ]
+    others = contributions["contribution"][top:].sum()
+    if contributions.height > top:
+        rows.append([f"{contributions.height - top} others", f"{others:+.2f}", ""])
+    rows.append(["baseline", f"{prediction['baseline']:+.2f}", "log odds of the reference patient"])
+    rows.append(["together", f"{prediction['log_odds']:+.2f}", "log odds of the risk"])
+    console().print(make_table("why", ["", "log odds", "recorded"], rows))
+    if explanation.rise is not None:
+        changes = [
+            [
+                escape(row["label"]),
+                f"{row['change']:+.2f}",
+                f"{row['before']:+.2f}",
+                f"{row['after']:+.2f}",
+            ]
+            for row in explanation.rise.head(top).iter_rows(named=True)
+        ]
+        title = f"why the risk changed since step {explanation.since}"
+        console().print(make_table(title, ["", "change", "before", "now"], changes))

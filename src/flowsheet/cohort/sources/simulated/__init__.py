@@ -99,6 +99,39 @@ def true_curves(options: WardOptions) -> pl.DataFrame:
     )
 
 
+def compute_dose_effects(options: WardOptions) -> pl.DataFrame:
+    """What all doses of a drug so far add to the logit of the next step's response.
+
+    Columns stay_id, step (k, from 1), drug, effect (logits). As in :func:`true_curves`, only the
+    direct effect counts.
+
+    >>> compute_dose_effects(WardOptions(stays=1, min_steps=3, max_steps=3)).columns
+    ['stay_id', 'step', 'drug', 'effect']
+    """
+    return pl.concat(_compute_block_effects(options, block) for block in _blocks(options))
+
+
+def _compute_block_effects(options: WardOptions, block: int) -> pl.DataFrame:
+    patients = draw_patients(options, block)
+    doses = simulate_trajectory(options, patients, block).doses
+    kernel = compute_effect_kernel(options)
+    effects = np.zeros_like(doses)
+    for lag in range(options.max_steps):
+        effects[:, lag:] += doses[:, : options.max_steps - lag] * kernel[lag]
+    in_stay = np.arange(options.max_steps) < patients.steps[:, None]
+    in_ward = patients.stay_id <= options.stays
+    stay, step = np.nonzero(in_stay & in_ward[:, None])
+    drugs = len(options.drugs)
+    return pl.DataFrame(
+        {
+            "stay_id": np.repeat(patients.stay_id[stay], drugs),
+            "step": np.repeat(step + 1, drugs).astype(np.int32),
+            "drug": list(options.drugs) * len(stay),
+            "effect": effects[stay, step].ravel(),
+        }
+    )
+
+
 def _blocks(options: WardOptions) -> range:
     return range(-(-options.stays // BLOCK))
 
