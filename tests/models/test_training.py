@@ -66,6 +66,26 @@ def test_a_killed_fit_resumes_and_gives_the_same_result(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_changed_checkpoint_is_noticed_and_the_fit_begins_anew(
+    train: Sequences, valid: Sequences, tmp_path: Path
+) -> None:
+    def kill(epoch: int, score: float) -> None:
+        if epoch == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(train, valid, {}, checkpoints=tmp_path, report_score=kill)
+    (checkpoint,) = tmp_path.iterdir()
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    lines: list[str] = []
+    again = fit(train, valid, {}, checkpoints=tmp_path, progress=lines.append)
+    assert lines[0] == "warning: a checkpoint was changed; the fit begins anew"
+    uninterrupted = fit(train, valid, {})
+    assert again.predict_proba(valid).tobytes() == uninterrupted.predict_proba(valid).tobytes()
+
+
 def test_a_checkpoint_of_another_fit_is_ignored(
     train: Sequences, valid: Sequences, tmp_path: Path
 ) -> None:

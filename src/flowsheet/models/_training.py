@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
+import io
 import math
 import sys
 import uuid
@@ -28,6 +30,8 @@ from flowsheet.typing import Bools, Floats, Labels
 
 Curve = list[tuple[int, float, float, float]]
 """(epoch, mean training loss, validation score, validation log loss)."""
+_SHA256_BYTES = 32
+"""A checkpoint begins with the sha256 of the rest."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """As in glibc's malloc.h."""
 
@@ -138,7 +142,7 @@ class Trainer:
         """
         checkpoint = self._checkpoint_path(identity)
         if checkpoint is not None and checkpoint.is_file():
-            self._restore(torch.load(checkpoint, map_location="cpu", weights_only=True))
+            self._resume(checkpoint)
         while self.progress.epoch < self.params.epochs and not self._is_out_of_patience():
             loss = self._train_epoch(rows)
             try:
@@ -265,9 +269,21 @@ class Trainer:
             "generator": self.generator.get_state(),
             "progress": vars(self.progress),
         }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
         temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}")
-        torch.save(state, temporary)
+        temporary.write_bytes(hashlib.sha256(content).digest() + content)
         temporary.replace(path)
+
+    def _resume(self, path: Path) -> None:
+        """Go on from a checkpoint; without one that is as it was written, begin anew."""
+        data = path.read_bytes()
+        sha256, content = data[:_SHA256_BYTES], data[_SHA256_BYTES:]
+        if hashlib.sha256(content).digest() != sha256:
+            self.context.progress("warning: a checkpoint was changed; the fit begins anew")
+            return
+        self._restore(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._load_weights(state["weights"])

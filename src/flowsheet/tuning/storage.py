@@ -5,9 +5,11 @@ A journal file where one process works on a study at a time, a database where se
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
@@ -17,12 +19,16 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from flowsheet.errors import Unreachable, UsageError
+from flowsheet.state.hashing import digest
 from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock, file_lock
 
 OPTUNA_URL = "FLOWSHEET_OPTUNA_URL"
 """Environment variable: the database on which several workers tune one study. It contains a
 password and is not recorded."""
+
+_CHECKSUM = "sha256"
+"""Key of a journal's line that Optuna does not read."""
 
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
@@ -46,8 +52,49 @@ class KernelLock(JournalFileOpenLock):
         self._lock.release()
 
 
+class ChainedJournal(JournalFileBackend):
+    """A journal in which each line has the sha256 of the line before it and of itself."""
+
+    def __init__(self, path: Path, lock: JournalFileOpenLock) -> None:
+        super().__init__(str(path), lock_obj=lock)
+        *_, self._last = ["", *_read_chain(path)]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Append lines; the caller has the journal to itself."""
+        chained, last = [], self._last
+        for log in logs:
+            last = digest([last, log])
+            chained.append({**log, _CHECKSUM: last})
+        super().append_logs(chained)
+        self._last = last
+
+
+def is_journal_intact(folder: Path) -> bool:
+    """Whether each complete line of the journal in the folder is as it was written."""
+    path = folder / "study.journal"
+    if not path.exists():
+        return True
+    previous = ""
+    try:
+        for line in path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):  # left by a kill
+                return True
+            log = json.loads(line)
+            recorded = log.pop(_CHECKSUM)
+            if digest([previous, log]) != recorded:
+                return False
+            previous = recorded
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def _read_chain(path: Path) -> list[str]:
+    return [json.loads(line)[_CHECKSUM] for line in path.read_bytes().splitlines()]
+
+
 def open_journal(folder: Path) -> JournalStorage:
-    """The journal in the folder.
+    """The journal in the folder, which is intact (:func:`is_journal_intact`).
 
     An incomplete last line, left by a kill or a full disk, is removed: its write was not confirmed.
     """
@@ -57,7 +104,7 @@ def open_journal(folder: Path) -> JournalStorage:
         path = folder / "study.journal"
         lock = KernelLock(folder / "study.journal.lock")
         _remove_incomplete_line(path, lock)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        return JournalStorage(ChainedJournal(path, lock))
 
 
 def open_database(url: str) -> RDBStorage:

@@ -8,6 +8,7 @@ differ by their parameters only.
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +19,13 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from flowsheet.config import ModelConfig, TuningConfig
+from flowsheet.errors import CheckFailed
 from flowsheet.progress import ProgressLine
 from flowsheet.state.hashing import digest
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult, best_trial
 from flowsheet.tuning.shared import SharedStudy, study_name
 from flowsheet.tuning.space import Search, resolve
-from flowsheet.tuning.storage import open_database, open_journal
+from flowsheet.tuning.storage import is_journal_intact, open_database, open_journal
 from flowsheet.tuning.trial import TrialError, TrialRunner, has_result
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
@@ -94,6 +96,8 @@ def tune(
     key = digest({**search.describe(), "tuning": settings, "seed": seed})
     study_folder = folder / key[:16]
     study_folder.mkdir(parents=True, exist_ok=True)
+    if storage is None:
+        _discard_if_changed(study_folder, progress)
     study, shared = _open(study_folder, key, storage, tuning)
     runner = TrialRunner(
         search, study, study_folder, train, valid, seed, device, threads, score, progress
@@ -103,7 +107,22 @@ def tune(
     trials = run.records()
     best = best_trial(trials)
     assert best is not None  # the first trial has completed, or `run_trials` has raised
-    return TuningResult(runner.model_folder(run.finished()[best.number]), best, trials, key)
+    best_finished = run.finished()[best.number]
+    if not runner.is_model_intact(best_finished):
+        raise CheckFailed(
+            "the fitted model of the best trial is not as it was saved",
+            where=str(runner.model_folder(best_finished)),
+            todo=f"delete {study_folder} and start again",
+        )
+    return TuningResult(runner.model_folder(best_finished), best, trials, key)
+
+
+def _discard_if_changed(folder: Path, progress: Callable[[str], None]) -> None:
+    """Begin a search anew whose journal is not as it was written: its scores cannot be trusted."""
+    if not is_journal_intact(folder):
+        progress("warning: the journal of the unfinished search was changed; it begins anew")
+        shutil.rmtree(folder)
+        folder.mkdir()
 
 
 def _open(

@@ -18,11 +18,14 @@ from flowsheet.config import Choice, IntRange, Range
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.models.base import Context, Model, Pruned
 from flowsheet.numerics import log_loss
-from flowsheet.state.hashing import digest
+from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.publish import publish
 from flowsheet.tuning.space import Search
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
+
+_MODEL_DIGEST = "model_sha256"
+"""Attribute of a complete trial: of the files of its fitted model."""
 
 
 class TrialError(Exception):
@@ -134,7 +137,13 @@ class TrialRunner:
         value = self._validate(model)
         with publish(self.model_folder(trial)) as folder:
             model.save(folder)
+        trial.set_user_attr(_MODEL_DIGEST, _digest_files(self.model_folder(trial)))
         return value
+
+    def is_model_intact(self, trial: FrozenTrial) -> bool:
+        """Whether the fitted model of a trial is as it was saved."""
+        folder = self.model_folder(trial)
+        return bool(_digest_files(folder) == trial.user_attrs.get(_MODEL_DIGEST))
 
     def _validate(self, model: Model) -> float:
         """The monitored score, or minus log loss where the validation rows are of one class."""
@@ -194,6 +203,11 @@ class TrialRunner:
         """The trials in that state, with those parameters if they are given."""
         trials = self.study.get_trials(deepcopy=False, states=(state,))
         return [trial for trial in trials if drawn is None or trial.params == drawn]
+
+
+def _digest_files(folder: Path) -> str:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return digest({str(file.relative_to(folder)): file_digest(file) for file in files})
 
 
 def _suggest(trial: optuna.Trial, name: str, space: Range) -> Any:
