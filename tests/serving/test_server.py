@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from http.client import HTTPConnection
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from threading import Event
 
@@ -29,6 +31,7 @@ from flowsheet.tracking.store import artifact_root, connect, tracking_uri
 from tests.request_bodies import encode_body, select_stays
 
 NAME = "ward-model"
+TOKEN = "a-token-that-nobody-would-guess-0123456789"
 MALFORMED_HTTP = (
     b"no such protocol\r\n\r\n",
     b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: many\r\n\r\n",
@@ -63,8 +66,15 @@ def home(registry_home, monkeypatch):
 
 
 @contextlib.contextmanager
-def start_server(command: list[str], path: str, log: Path, env: dict | None = None):
-    """The process and its port, once it answers ``path``."""
+def start_server(
+    command: list[str],
+    path: str,
+    log: Path,
+    env: dict | None = None,
+    scheme: str = "http",
+    **options,
+):
+    """The process and its port, once it answers ``path``; ``options`` are those of ``urlopen``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -84,7 +94,7 @@ def start_server(command: list[str], path: str, log: Path, env: dict | None = No
             assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
             with (
                 contextlib.suppress(OSError),
-                urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2),
+                urllib.request.urlopen(f"{scheme}://127.0.0.1:{port}{path}", timeout=2, **options),
             ):
                 break
             time.sleep(0.2)
@@ -283,3 +293,71 @@ def wait_for(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """PEM files of a self-signed certificate for 127.0.0.1, and of its key."""
+    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "ward")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    signed = (
+        builder.not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    certfile, keyfile = folder / "cert.pem", folder / "key.pem"
+    certfile.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    keyfile.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return certfile, keyfile
+
+
+def test_over_tls_tokens_and_host_are_checked_and_plain_http_gets_nothing(
+    home, certificate, ward, tmp_path
+):
+    certfile, keyfile = certificate
+    token_file = tmp_path / "tokens"
+    token_file.write_text(f"ward:{TOKEN}\n", encoding="utf-8")
+    token_file.chmod(0o600)
+    trusted = ssl.create_default_context(cafile=str(certfile))
+    command = ["flowsheet", "serve", NAME, "--certfile", str(certfile), "--keyfile", str(keyfile)]
+    command += ["--token-file", str(token_file)]
+    log = tmp_path / "log"
+    body = encode_body(select_stays(ward, int(ward.stays["stay_id"][0])))
+
+    def request(port: int, **headers: str) -> int:
+        url = f"https://127.0.0.1:{port}/predict"
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json", **headers})
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=trusted) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    with start_server(command, "/ready", log, scheme="https", context=trusted) as (_, port):
+        login = {"Authorization": f"Bearer {TOKEN}"}
+        assert request(port, **login) == 200
+        assert request(port) == 401
+        assert request(port, Authorization="Bearer wrong") == 401
+        assert request(port, Host="evil.example", **login) in (400, 403, 421)
+        assert request(port, Origin="https://evil.example", **login) in (400, 403)
+        with pytest.raises((OSError, HTTPException)):
+            get(port, "/ready")  # plain HTTP
+        untrusting = f"https://127.0.0.1:{port}/ready"
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            urllib.request.urlopen(untrusting, timeout=10)
+    assert TOKEN not in log.read_text(encoding="utf-8")
