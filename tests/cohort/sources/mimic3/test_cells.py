@@ -61,6 +61,7 @@ CELLS: list[tuple[CellKind, bytes, object]] = [
     (CellKind.number, b'"7,5"', "number"),
     (CellKind.number, b">7", "number"),
     (CellKind.number, b"inf", "number"),
+    (CellKind.number, b"-1e308", "number"),
     (CellKind.flag, b"1", 1),
     (CellKind.flag, b"1.0", 1),
     (CellKind.flag, b"true", 1),

@@ -6,7 +6,7 @@ a cell does not depend on its neighbours.
 
 ================  ==============================================================================
 id                ``50813``, also with spaces, zeros or ``+`` before it, or as ``50813.0``
-number            a finite number
+number            a number of at most 1e12
 time              ``2145-09-08 14:00:00``, also with ``T``, without seconds or with a fraction of
                   one; never with a time zone, and never a date alone: 00:00 would be too early
 day               a time, or a date alone, in columns that are dates by definition
@@ -39,7 +39,7 @@ CELL_HINTS = {
     "id": "ids are whole numbers, such as 50813 or 50813.0",
     "date": TIME_HINT,
     "encoding": "the files are UTF-8; convert them, for example with iconv",
-    "number": "numbers have a decimal point and no sign such as > before them",
+    "number": "numbers have a decimal point, no sign such as > before them, and are below 1e12",
     "flag": "1 or 0, or true or false",
 }
 """What a valid cell looks like, by the rule that another one breaks."""
@@ -101,6 +101,8 @@ _TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}}){_CLOCK}$"
 _DAY = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:{_CLOCK})?$"
 _TRUE_TEXTS = ("true", "t", "yes", "y")
 _FALSE_TEXTS = ("false", "f", "no", "n")
+LARGEST_NUMBER = 1e12
+"""No measurement or dose is larger, in any unit."""
 _LARGEST_WHOLE_FLOAT = 2.0**53
 _SHOWN_CHARACTERS = 60
 
@@ -204,7 +206,7 @@ def _values(cells: pl.Series, kind: CellKind, time_zone: str | None) -> pl.Expr:
 
 
 def _take_finite(number: pl.Expr) -> pl.Expr:
-    return pl.when(number.is_finite()).then(number)
+    return pl.when(number.abs() <= LARGEST_NUMBER).then(number)
 
 
 def _parse_number(text: pl.Expr) -> pl.Expr:

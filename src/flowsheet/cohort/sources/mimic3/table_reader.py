@@ -22,6 +22,7 @@ from flowsheet.cohort.sources.mimic3.cells import (
     CELL_DEFECTS,
     CELL_TYPES,
     EMPTY_TEXTS,
+    LARGEST_NUMBER,
     TIME_HINT,
     CellKind,
     parse_cells,
@@ -340,7 +341,7 @@ def _take_usual_cells(
         if column not in frame.columns:
             continue
         cells = frame[column]
-        if kind is CellKind.number and not cells.is_finite().all():
+        if kind is CellKind.number and not (cells.abs() <= LARGEST_NUMBER).all():
             return None
         if kind is CellKind.id and (cells < 0).any():
             return None
