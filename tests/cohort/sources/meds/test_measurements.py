@@ -145,3 +145,24 @@ def test_measurements_without_a_number_are_counted(tmp_path: Path):
     ]
     extract = run_ingest(write_data_set(tmp_path / "raw", make_rows() + more), tmp_path / "out")
     assert dict(extract.manifest.exclusions) == {"measurements without a number": 2}
+
+
+def test_a_blood_gas_of_an_unknown_specimen_that_looks_venous_is_excluded(tmp_path: Path):
+    """pO2 below 45 mmHg, or of a saturation far below the pulse oximeter's."""
+    rows = make_rows()
+    for minute, po2 in ((0, 40.0), (20, 46.0), (40, 60.0)):
+        time = f"2150-03-01T12:{minute:02}:00"
+        rows += [make_row(1, time, "LAB//RESULT//50821//mmHg", po2)]
+        rows += [make_row(1, time, "LAB//RESULT//50817//%", 80.0)]
+    rows += [make_row(1, "2150-03-01T12:10:00", "LAB//220277//%", 98.0)]
+    root = write_data_set(tmp_path / "raw", rows)
+    extract = run_ingest(root, tmp_path / "out", mapping="mimic")
+    events = extract.tables().events
+    assert events.filter(variable="po2")["value"].to_list() == [60.0]
+    assert events.filter(variable="sao2")["value"].to_list() == [80.0]
+    exclusions = dict(extract.manifest.exclusions)
+    assert exclusions["blood gases of an unknown specimen that look venous"] == 4
+    lines = [*STAY_CODES, "LAB//RESULT//50821//*,variable,po2,,,"]
+    arterial = write_mapping(tmp_path, lines)
+    as_mapped = run_ingest(root, tmp_path / "mapped", mapping=str(arterial)).tables().events
+    assert as_mapped.filter(variable="po2")["value"].to_list() == [40.0, 46.0, 60.0]

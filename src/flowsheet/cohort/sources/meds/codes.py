@@ -20,9 +20,14 @@ KINDS = (
     *("variable", "drug", "drug_start", "drug_end", "culture", "ignore"),
 )
 DRUGS = ("drug", "drug_start", "drug_end")
-CONVERSIONS = ("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running", "ended")
-"""``running`` and ``ended``: the code means that something runs (the value 1) or has ended (0). A
-number is a factor."""
+UNKNOWN_SPECIMEN = "unknown_specimen"
+CONVERSIONS = (
+    *("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running", "ended"),
+    UNKNOWN_SPECIMEN,
+)
+"""``running`` and ``ended``: the code means that something runs (the value 1) or has ended (0);
+``unknown_specimen``: a blood gas that may be venous, excluded if it looks so. A number is a factor.
+"""
 
 MAPPING: dict[str, pl.DataType] = {
     "code": pl.String(),

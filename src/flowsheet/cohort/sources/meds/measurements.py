@@ -7,10 +7,15 @@ from collections import Counter
 import polars as pl
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.blood_gases import find_venous
 from flowsheet.cohort.schema import EVENTS
-from flowsheet.cohort.sources.meds.codes import convert_values
+from flowsheet.cohort.sources.meds.codes import UNKNOWN_SPECIMEN, convert_values
 
-MEASURED: dict[str, pl.DataType] = {**EVENTS, "mapping_row": pl.UInt32()}
+MEASURED: dict[str, pl.DataType] = {
+    **EVENTS,
+    "mapping_row": pl.UInt32(),
+    "may_be_venous": pl.Boolean(),
+}
 """Events before one of several at the same time is selected."""
 
 
@@ -36,6 +41,7 @@ def convert_measurements(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.Dat
     charted = pl.when(pl.col("convert") == "negate").then(-pl.col("value")).otherwise("value")
     plausible = values.filter(charted.is_between("low", "high"))
     exclusions["implausible values"] += values.height - plausible.height
+    plausible = plausible.with_columns(may_be_venous=pl.col("convert") == UNKNOWN_SPECIMEN)
     return plausible.select(list(MEASURED)).cast(pl.Schema(MEASURED))
 
 
@@ -59,5 +65,19 @@ def select_events(measured: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFr
     exclusions["repeated values of a code at the same time"] += repeated
     less_preferred = others.height - first.height
     exclusions["values of less preferred codes at the same time"] += less_preferred
+    first = _exclude_venous(first, exclusions)
     events = pl.concat([sums.select(list(EVENTS)), first.select(list(EVENTS))])
     return events.sort(key).cast(pl.Schema(EVENTS))
+
+
+def _exclude_venous(events: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+    """The events without pO2 and saturation of blood gases that may be venous and look so."""
+    po2 = events.filter(pl.col("may_be_venous"), variable="po2")
+    oximetry = events.filter(variable="o2sat")
+    venous = find_venous(po2, oximetry, "stay_id").with_columns(_is_venous=True)
+    rows = events.join(venous, on=["stay_id", "time"], how="left", maintain_order="left")
+    is_venous = pl.col("may_be_venous") & pl.col("_is_venous").fill_null(value=False)
+    kept = rows.filter(~is_venous).drop("_is_venous")
+    reason = "blood gases of an unknown specimen that look venous"
+    exclusions[reason] += events.height - kept.height
+    return kept
