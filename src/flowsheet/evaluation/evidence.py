@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from flowsheet.evaluation.headline import write_headline
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.ranking import rank_models
 from flowsheet.evaluation.results import EvaluationResults
-from flowsheet.evaluation.subsets import ALL, list_subsets
+from flowsheet.evaluation.subsets import ALL, list_new_onset_subgroups, list_subsets
 from flowsheet.evaluation.tables import (
+    LEADERBOARD,
     compare_pairs,
     count_lead_times,
     make_fold_table,
@@ -31,6 +32,8 @@ from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
 _FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")
+_LATER_FRAMES = ("subgroups",)
+"""Not in the evidence of earlier releases."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class Evidence:
     about: dict[str, Any]
     """metric, headline, models, ranking_subset, subsets, resamples, confidence, seed, thresholds,
     cross_validation."""
+    subgroups: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LEADERBOARD))
+    """Subgroups of the patients who are not in the state at prediction; columns of the
+    leaderboard. Those in ``leaderboard`` are of all rows."""
 
     @property
     def models(self) -> list[str]:
@@ -83,14 +89,15 @@ class Evidence:
 
     def save(self, folder: Path) -> None:
         """Write the frames as Parquet and ``about`` as JSON into an existing folder."""
-        for name in _FRAMES:
+        for name in (*_FRAMES, *_LATER_FRAMES):
             getattr(self, name).write_parquet(folder / f"{name}.parquet")
         write_json(folder / "about.json", self.about)
 
     @classmethod
     def load(cls, folder: Path) -> Evidence:
         """The evidence written by :meth:`save`."""
-        frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in _FRAMES}
+        later = [name for name in _LATER_FRAMES if (folder / f"{name}.parquet").exists()]
+        frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in (*_FRAMES, *later)}
         return cls(**frames, about=read_json(folder / "about.json"))
 
 
@@ -130,7 +137,15 @@ def evaluate(
     results = EvaluationResults.from_predictions(
         sequences, [by_model], subsets, config, seed=seed, task=task
     )
-    return _make_evidence(results, seed, thresholds)
+    groups = EvaluationResults.from_predictions(
+        sequences,
+        [by_model],
+        list(list_new_onset_subgroups(sequences, subgroups)),
+        config,
+        seed=seed,
+        task=task,
+    )
+    return _make_evidence(results, groups, seed, thresholds)
 
 
 def evaluate_folds(
@@ -173,10 +188,31 @@ def evaluate_folds(
     results = EvaluationResults.from_predictions(
         sequences, repetitions, subsets, config, seed=seed, task=task, folds=folds
     )
-    return _make_evidence(results, seed, {})
+    groups = EvaluationResults.from_predictions(
+        sequences,
+        repetitions,
+        list(list_new_onset_subgroups(sequences, subgroups)),
+        config,
+        seed=seed,
+        task=task,
+    )
+    return _make_evidence(results, groups, seed, {})
 
 
-def _make_evidence(results: EvaluationResults, seed: int, thresholds: dict[str, float]) -> Evidence:
+def _make_evidence(
+    results: EvaluationResults,
+    groups: EvaluationResults,
+    seed: int,
+    thresholds: dict[str, float],
+) -> Evidence:
+    """The evidence of results.
+
+    Args:
+        results: of all subsets.
+        groups: of the subgroups of patients who are not in the state.
+        seed: of the resamples.
+        thresholds: by model.
+    """
     config = results.config
     metric = get_metric(config.metric)
     ranking = rank_models(results)
@@ -201,6 +237,7 @@ def _make_evidence(results: EvaluationResults, seed: int, thresholds: dict[str, 
             "thresholds": thresholds,
             "cross_validation": _cross_validation_facts(results),
         },
+        subgroups=make_leaderboard(groups, models),
     )
 
 

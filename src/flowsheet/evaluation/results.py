@@ -20,7 +20,10 @@ from flowsheet.windows.sequences import Sequences
 Key = tuple[str, str]
 """(subset, model)."""
 
-SUBGROUP_METRICS = ("auroc", "auprc", "brier", "calibration_intercept", "normalised_utility")
+SUBGROUP_METRICS = (
+    *("auroc", "auprc", "brier", "calibration_intercept", "normalised_utility"),
+    *("alert_share", "alert_ppv"),
+)
 """Computed for subgroups, with the metric that ranks the leaderboard."""
 
 

@@ -7,6 +7,10 @@ Before treatment
     Rows at whose prediction time the record has no antibiotic or other anti-infective, so that no
     clinician is known to suspect an infection yet. Cultures are not in the record's tables.
 
+Subgroups
+    Rows of the stays of a group. Where new onsets are a part of the rows, a second table has the
+    subgroups of the patients who are not in the state at the time of prediction.
+
 Stays
     One row a stay. Its probability is the highest on its scored rows before the first row that is
     already in the state; its label is whether any of those rows has y = 1, its alert whether any of
@@ -70,7 +74,16 @@ def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterat
     yield from _parts(sequences)
     yield Subset(STAYS, scored & _is_before_state(sequences), is_per_stay=True)
     if subgroups is not None:
-        yield from _subgroup_subsets(sequences, subgroups)
+        yield from _subgroup_subsets(sequences, subgroups, scored)
+
+
+def list_new_onset_subgroups(
+    sequences: Sequences, subgroups: pl.DataFrame | None
+) -> Iterator[Subset]:
+    """The subgroups of the rows of patients who are not in the state at prediction."""
+    if subgroups is not None:
+        rows = np.asarray(sequences.scored) & ~np.asarray(sequences.in_state)
+        yield from _subgroup_subsets(sequences, subgroups, rows)
 
 
 def select_judged_rows(sequences: Sequences, config: EvaluationConfig) -> Subset:
@@ -106,7 +119,9 @@ def _is_before_state(sequences: Sequences) -> Bools:
     return np.asarray(so_far[1:] == before_stay)
 
 
-def _subgroup_subsets(sequences: Sequences, subgroups: pl.DataFrame) -> Iterator[Subset]:
+def _subgroup_subsets(
+    sequences: Sequences, subgroups: pl.DataFrame, rows: Bools
+) -> Iterator[Subset]:
     stays = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})
     groupings = stays.join(
         subgroups.unique("stay_id"), on="stay_id", how="left", maintain_order="left"
@@ -121,8 +136,7 @@ def _subgroup_subsets(sequences: Sequences, subgroups: pl.DataFrame) -> Iterator
         group_of_stay = grouping.cast(pl.String).fill_null(UNKNOWN_GROUP).to_numpy()
         for group in groups:
             is_in_group = (group_of_stay == group)[sequences.row_stay]
-            rows = np.asarray(sequences.scored) & is_in_group
-            yield Subset(f"{grouping.name}: {group}", rows, is_subgroup=True)
+            yield Subset(f"{grouping.name}: {group}", rows & is_in_group, is_subgroup=True)
 
 
 def score_rows(

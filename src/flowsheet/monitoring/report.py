@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from markupsafe import Markup
+import polars as pl
 
+from flowsheet import charts
+from flowsheet.charts.distributions import CURRENT, REFERENCE
+from flowsheet.charts.style import Chart
 from flowsheet.config import MonitoringConfig
-from flowsheet.evaluation.report.svg import Plot
 from flowsheet.evaluation.report.templates import make_environment
 from flowsheet.evaluation.summaries import format_estimate
 from flowsheet.monitoring.descriptions import OBSERVED_OVER_EXPECTED, property_label
@@ -65,7 +67,7 @@ class _Section:
 
 
 def render_report(report: MonitoringReport) -> str:
-    """The report as one self-contained HTML page, without scripts; names are escaped."""
+    """The report as one self-contained HTML page, with its own scripts only; names are escaped."""
     environment = make_environment(Path(__file__).parent)
     environment.filters |= {
         "number": _format_number,
@@ -83,7 +85,7 @@ def render_report(report: MonitoringReport) -> str:
         sections=_build_sections(findings),
         performance_findings=[f for f in findings.findings if f.kind == "performance"],
         metrics=_pair_metrics(report.reference.performance, findings.performance),
-        figures=_draw_flagged(report),
+        figures=_chart_distributions(report),
     )
 
 
@@ -159,14 +161,18 @@ def _pair_metrics(
     ]
 
 
-def _draw_flagged(report: MonitoringReport) -> list[tuple[str, Markup]]:
-    """(caption, figure) with both distribution functions of the flagged properties."""
+def _chart_distributions(report: MonitoringReport) -> list[tuple[str, Chart]]:
+    """(caption, chart) with both distribution functions: flagged properties, then the largest
+    differences."""
     reference = {(d.kind, d.name): d.sketch for d in report.reference.distributions}
     flagged = [(flag.kind, flag.name) for flag in report.findings.flags]
-    drawn = [key for key in flagged if key in reference][:_MAX_FIGURES]
+    by_size = sorted(report.findings.findings, key=lambda f: (-f.effect_size, f.kind, f.name))
+    ordered = dict.fromkeys([*flagged, *((f.kind, f.name) for f in by_size)])
+    drawn = [key for key in ordered if key in reference and key in report.current]
     return [
-        (_caption(*key), _draw_distributions(_caption(*key), reference[key], report.current[key]))
-        for key in drawn
+        (_caption(*key), _chart_distribution(_caption(*key), reference[key], report.current[key]))
+        for key in drawn[:_MAX_FIGURES]
+        if reference[key].quantiles and report.current[key].quantiles
     ]
 
 
@@ -175,25 +181,16 @@ def _caption(kind: str, name: str) -> str:
     return f"{label}, measurement rate" if kind == "measurement_rate" else label
 
 
-def _draw_distributions(caption: str, reference: QuantileSketch, current: QuantileSketch) -> Markup:
-    values = np.concatenate([reference.values, current.values])
-    low, high = float(values.min()), float(values.max())
-    padding = 0.03 * (high - low) or 0.5
-    left, right = low - padding, high + padding
-    axes = ("per stay", "share of stays at or below")
-    plot = Plot.square(caption, axes, (left, right), (0, 1))
-    for sketch, css in ((reference, "curve m0 solid"), (current, "curve m1")):
-        plot.drawing.path(plot.points(*_step_function(sketch, left, right)), css)
-    return plot.drawing.markup()
+def _chart_distribution(caption: str, reference: QuantileSketch, current: QuantileSketch) -> Chart:
+    points = pl.concat([_step_function(reference, REFERENCE), _step_function(current, CURRENT)])
+    return charts.distribution(points, caption, "Share of stays at or below")
 
 
-def _step_function(
-    sketch: QuantileSketch, left: float, right: float
-) -> tuple[list[float], list[float]]:
-    """Coordinates (x, y) of the distribution function's corners."""
-    steps, counts = np.unique(sketch.values, return_counts=True)
-    levels = np.concatenate([[0.0], np.cumsum(counts) / counts.sum()])
-    return [left, *np.repeat(steps, 2).tolist(), right], np.repeat(levels, 2).tolist()
+def _step_function(sketch: QuantileSketch, name: str) -> pl.DataFrame:
+    """The distribution function's steps."""
+    values, counts = np.unique(sketch.values, return_counts=True)
+    shares = np.cumsum(counts) / counts.sum()
+    return pl.DataFrame({"model": name, "x": values, "y": shares, "count": sketch.n})
 
 
 def _format_number(value: float | None) -> str:

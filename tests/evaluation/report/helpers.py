@@ -1,5 +1,8 @@
 """A report with every section, and a check of its HTML."""
 
+import base64
+import hashlib
+import html as html_module
 import re
 from html.parser import HTMLParser
 
@@ -53,18 +56,32 @@ class PageParser(HTMLParser):
 
 def check_html(html):
     """The page, if it is well-formed, loads nothing and shows no missing value."""
-    page = PageParser(html)
+    whole_page, page = html, PageParser(html)
     assert page.open == []
-    assert "script" not in page.tags
     assert "img" not in page.tags
     assert all(link.startswith(("#", "data:")) for link in page.links)
-    assert not re.search(r"url\(|@import", html)
     assert len(html) < 5_000_000
+    check_scripts(html)
+    html = re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    assert not re.search(r"url\(|@import", html)
     anchors = {link[1:] for link in page.links if link.startswith("#")}
     assert anchors <= set(re.findall(r'id="([a-z-]+)"', html))
     text = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
     assert not re.search(r"\b(nan|None|Undefined)\b", text)
-    return html
+    return whole_page
+
+
+def check_scripts(html):
+    """Every script is data, or is allowed by its digest; nothing else is."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)[1]
+    allowed = re.search(r"script-src ([^;]*)", html_module.unescape(policy))[1].split()
+    scripts = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
+    digests = [hashlib.sha256(script.encode()).digest() for script in scripts]
+    assert allowed == [f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests]
+    assert set(re.findall(r"<script([^>]*)>", html)) <= {
+        "",
+        ' type="application/json" class="chart-data"',
+    }
 
 
 def make_report(sequences, predictions, name="accurate"):
@@ -84,6 +101,7 @@ def make_report(sequences, predictions, name="accurate"):
         title=name,
         evidence=evidence,
         question=describe_task(TaskConfig(name="daily")),
+        task=TaskConfig(name="daily"),
         description=name,
         cohort=make_cohort_report(name),
         study=make_study(name),
@@ -154,9 +172,9 @@ def make_cohort_report(name):
 
 def make_model_report(name):
     trials = {
-        "number": [0, 1, 2],
-        "state": ["complete", "complete", "failed"],
-        "value": [0.1, 0.2, None],
+        "number": [0, 1, 2, 3],
+        "state": ["complete", "complete", "complete", "failed"],
+        "value": [0.1, 0.2, 0.3, None],
     }
     effects = {
         "term": ["intercept", name, "aliased"],

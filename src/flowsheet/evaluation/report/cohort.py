@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 
-from flowsheet.evaluation.report.charts import draw_bars, humanize
+from flowsheet import charts
+from flowsheet.charts.style import Chart
+from flowsheet.charts.tuning import humanize
 from flowsheet.evaluation.report.data import CohortReport
 from flowsheet.evaluation.study import StudyFacts
 
@@ -29,7 +30,7 @@ def prepare_cohort(cohort: CohortReport, study: StudyFacts | None = None) -> dic
         "has_states": any(part["new_onset_rows"] not in {None, part["rows"]} for part in parts),
         "attrition": _attrition_rows(flow or cohort.attrition),
         "prevalence": _prevalence_tables(cohort.prevalence),
-        "missing_charts": [_draw_missing(column) for column in columns],
+        "missing_charts": [_chart_missing(column) for column in columns],
         "n_not_drawn": max(0, len(cohort.missing_shares) - MAX_VARIABLES),
     }
 
@@ -51,9 +52,9 @@ def _prevalence_tables(table: pl.DataFrame) -> list[tuple[str, list[dict[str, An
     return tables
 
 
-def _draw_missing(column: list[tuple[str, float]]) -> Markup:
-    names, shares = [name for name, _ in column], [share for _, share in column]
-    return draw_bars(names, shares, "Share of rows without a known value", end=1.0)
+def _chart_missing(column: list[tuple[str, float]]) -> Chart:
+    shares = pl.DataFrame(column, schema=["name", "value"], orient="row")
+    return charts.bars(shares, "Rows without a known value", end=1.0)
 
 
 def _attrition_rows(steps: tuple[tuple[str, int], ...]) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ class CohortReport:
 
     source: str
     licence: str = ""
+    is_simulated: bool = False
+    """The patients are invented."""
     warnings: tuple[str, ...] = ()
     """What the records lack."""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -65,6 +67,19 @@ class ModelReport:
 
 
 @dataclass(frozen=True)
+class PatientReport:
+    """One held-out stay, as somebody at the bedside would follow it."""
+
+    title: str
+    """Why the stay is shown, e.g. "Found early"."""
+    description: str
+    chart: Any
+    """Of ``charts.stay_timeline``."""
+    reasons: tuple[str, ...] = ()
+    """Why the risk rose, one sentence each."""
+
+
+@dataclass(frozen=True)
 class Section:
     """A rendered section of the page, with its entry in the page's navigation."""
 
@@ -89,6 +104,10 @@ class ReportData:
     """Outcome, flow of participants, characteristics, missing data and sample size."""
     opening_sections: tuple[Section, ...] = ()
     """Sections that come before everything else."""
+    task: TaskConfig | None = None
+    """Units of times; without it they are hours."""
+    patients: tuple[PatientReport, ...] = ()
+    """Stays that are shown over time."""
     sections: tuple[Section, ...] = ()
     """Sections of special studies, shown after the results."""
     excluded_models: Mapping[str, str] = field(default_factory=dict)

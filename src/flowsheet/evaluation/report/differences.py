@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from flowsheet import charts
+from flowsheet.charts.style import Chart
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import order_subsets
 from flowsheet.evaluation.metrics import get_metric
@@ -45,6 +47,8 @@ class DifferenceMatrix:
 
     label: str
     method: str
+    chart: Chart | None
+    """The best model against each other one."""
     cells: dict[tuple[str, str], MatrixCell]  # by (row, column)
     best_model_summaries: list[str]
     other_summaries: list[str]
@@ -63,8 +67,11 @@ def make_matrix(evidence: Evidence) -> DifferenceMatrix | None:
         cells[a, b] = _make_cell(verdict, row["difference"])
         cells[b, a] = _make_cell(REVERSED.get(verdict, verdict), -row["difference"])
     summaries, n_rivals = ranking["summary"].to_list(), len(evidence.models) - 1
+    best = ranking.filter(model_a=evidence.models[0])
+    label = get_metric(evidence.about["metric"]).label
     return DifferenceMatrix(
-        label=get_metric(evidence.about["metric"]).label + SUBSET_PHRASES.get(subset, ""),
+        chart=charts.differences(best, label) if len(best) else None,
+        label=label + SUBSET_PHRASES.get(subset, ""),
         method=describe_comparison(evidence),
         cells=cells,
         best_model_summaries=summaries[:n_rivals],

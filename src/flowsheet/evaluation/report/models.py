@@ -6,11 +6,14 @@ import math
 from typing import Any
 
 import polars as pl
-from markupsafe import Markup
 
+from flowsheet import charts
+from flowsheet.charts.style import Chart, model_color
+from flowsheet.charts.tuning import humanize
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.report import charts
 from flowsheet.evaluation.report.data import ModelReport, ReportData
+from flowsheet.evaluation.report.figures import Figure
+from flowsheet.evaluation.report.tables import css_class
 
 MAX_TERMS = 15
 """Coefficients or importances shown, the largest ones."""
@@ -27,51 +30,50 @@ def prepare_models(report: ReportData) -> list[dict[str, Any]]:
 
 def _prepare_model(model: ModelReport, evidence: Evidence) -> dict[str, Any]:
     is_ranked = model.name in evidence.models
-    css = charts.css_class(evidence.models.index(model.name)) if is_ranked else "m0"
+    rank = evidence.models.index(model.name) if is_ranked else 0
     return {
         "data": model,
-        "css": css,
+        "css": css_class(rank),
         "threshold": evidence.about["thresholds"].get(model.name),
         "trials": _count_trials(model.trials),
-        "figures": _draw_figures(model, css),
+        "figures": _make_figures(model, model_color(rank)),
         "coefficients": [
-            (charts.humanize(name), _coefficient_rows(table))
+            (humanize(name), _coefficient_rows(table))
             for name, table in model.tables.items()
             if set(table.columns) >= ESTIMATE_COLUMNS
         ],
     }
 
 
-def _draw_figures(model: ModelReport, css: str) -> list[tuple[str, Markup]]:
-    figures: list[tuple[str, Markup | None]] = []
+def _make_figures(model: ModelReport, color: str) -> list[Figure]:
+    figures: list[tuple[str, Chart | None]] = []
     if {"number", "state", "value"} <= set(model.trials.columns):
-        history = charts.draw_tuning_history(model.trials, model.tuning_score or "Score", css)
+        history = charts.tuning_history(model.trials, model.tuning_score or "Score", color)
         figures.append(("Tuning history", history))
     if len(model.importance):
-        bars = _draw_bars("Share of the variance", model.importance)
+        bars = _make_bars("Share of the variance", model.importance)
         figures.append(("Importance of the tuned parameters", bars))
     for name, table in model.tables.items():
-        figures.append((charts.humanize(name), _draw_table(name, table, css)))
-    return [(caption, drawing) for caption, drawing in figures if drawing]
+        figures.append((humanize(name), _chart_table(name, table, color)))
+    return [Figure(caption, chart) for caption, chart in figures if chart is not None]
 
 
-def _draw_table(name: str, table: pl.DataFrame, css: str) -> Markup | None:
+def _chart_table(name: str, table: pl.DataFrame, color: str) -> Chart | None:
     """A table of a model as a chart: intervals, a curve or bars; None for any other table."""
     if table.width < 2 or table.is_empty():
         return None
     if set(table.columns) >= ESTIMATE_COLUMNS:
-        estimates = [
-            charts.Estimate(row["term"], row["estimate"], row["low"], row["high"], css)
-            for row in _most_significant(table)
-        ]
-        if not estimates:
+        estimates = pl.DataFrame(_most_significant(table))
+        if estimates.is_empty():
             return None
-        return charts.draw_forest(charts.humanize(name), estimates, show_zero=True)
+        renamed = estimates.rename({"term": "name", "estimate": "value"})
+        colors = [color] * len(renamed)
+        return charts.forest(renamed, "Log odds ratio", zero=True, colors=colors)
     if not table.dtypes[-1].is_numeric():
         return None
     if table.dtypes[0].is_numeric():
-        return charts.draw_training_curve(table, css)
-    return _draw_bars(charts.humanize(name), table) if table.dtypes[1].is_numeric() else None
+        return charts.training_curve(table, color)
+    return _make_bars(humanize(name), table) if table.dtypes[1].is_numeric() else None
 
 
 def _most_significant(table: pl.DataFrame) -> list[dict[str, Any]]:
@@ -102,12 +104,12 @@ def _coefficient_rows(table: pl.DataFrame) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _draw_bars(title: str, table: pl.DataFrame) -> Markup:
-    label, value = table.columns[:2]
-    known = table.with_columns(pl.col(value).cast(pl.Float64)).filter(pl.col(value).is_finite())
-    largest = known.sort(pl.col(value).abs(), descending=True, maintain_order=True).head(MAX_TERMS)
-    names = [str(name) for name in largest[label]]
-    return charts.draw_bars(names, largest[value].to_list(), title)
+def _make_bars(label: str, table: pl.DataFrame) -> Chart | None:
+    name, value = table.columns[:2]
+    known = table.select(name=pl.col(name).cast(pl.String), value=pl.col(value).cast(pl.Float64))
+    known = known.filter(pl.col("value").is_finite())
+    largest = known.sort(pl.col("value").abs(), descending=True, maintain_order=True)
+    return charts.bars(largest.head(MAX_TERMS), label) if len(known) else None
 
 
 def _count_trials(trials: pl.DataFrame) -> str:

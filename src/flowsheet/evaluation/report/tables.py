@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import polars as pl
-from markupsafe import Markup
 
+from flowsheet import charts
+from flowsheet.charts.style import Chart
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import order_subsets, select_leading_metrics
 from flowsheet.evaluation.metrics import Metric, get_metric
-from flowsheet.evaluation.report.charts import Estimate, css_class, draw_forest, humanize
 from flowsheet.evaluation.subsets import STAYS
 from flowsheet.evaluation.summaries import format_value_and_interval
 
+N_STYLES = 12
 N_FOREST_PLOTS = 3
 """Metrics drawn as forest plots."""
 MAX_COLUMNS = 8
@@ -23,6 +24,11 @@ MAX_COLUMNS = 8
 
 Cell = tuple[str, str]
 """A value and its interval, as texts; either may be empty."""
+
+
+def css_class(rank: int) -> str:
+    """The CSS class of the model at that rank of the leaderboard, counted from 0."""
+    return f"m{rank % N_STYLES}"
 
 
 class TableRow(NamedTuple):
@@ -42,11 +48,11 @@ class MetricTable:
 
 
 class ForestPlot(NamedTuple):
-    """One metric of all models as a drawing."""
+    """One metric of all models as a chart."""
 
     label: str
     direction: str
-    drawing: Markup
+    chart: Chart
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ def _make_leaderboard(evidence: Evidence, subset: str, title: str) -> SubsetLead
         "stays" if subset == STAYS else "rows",
         counts=frame.select("rows", "events", "subjects").row(0, named=True),
         forest_plots=[
-            _draw_metric(metric, evidence.models, frame)
+            _chart_metric(metric, evidence.models, frame)
             for metric in leading[:N_FOREST_PLOTS]
             if metric.name in estimable
         ],
@@ -112,7 +118,9 @@ def make_rows(
     estimates = _by_model_and_metric(frame)
     rows = []
     for rank, model in enumerate(models):
-        cells = [make_cell(estimates.get((model, metric.name)), metric) for metric in metrics]
+        cells = [
+            make_cell(estimates.get((model, metric.name)), metric.decimals) for metric in metrics
+        ]
         rows.append(TableRow(css_class(rank), model, cells))
     return rows
 
@@ -121,56 +129,26 @@ def _by_model_and_metric(frame: pl.DataFrame) -> dict[tuple[str, str], dict[str,
     return {(row["model"], row["metric"]): row for row in frame.iter_rows(named=True)}
 
 
-def make_cell(estimate: dict[str, Any] | None, metric: Metric) -> Cell:
+def make_cell(estimate: dict[str, Any] | None, decimals: int) -> Cell:
     """A value and its interval; empty where the metric is not computed for the model."""
     if estimate is None:
         return "", ""
-    return format_value_and_interval(
-        estimate["value"], estimate["low"], estimate["high"], metric.decimals
+    return format_value_and_interval(estimate["value"], estimate["low"], estimate["high"], decimals)
+
+
+def _chart_metric(metric: Metric, models: list[str], frame: pl.DataFrame) -> ForestPlot:
+    rank = {model: i for i, model in enumerate(models)}
+    rows = frame.filter(metric=metric.name).sort(
+        pl.col("model").replace_strict(rank, return_dtype=pl.Int64), maintain_order=True
     )
-
-
-def _draw_metric(metric: Metric, models: list[str], frame: pl.DataFrame) -> ForestPlot:
-    rows = _by_model_and_metric(frame)
-    estimates = []
-    for rank, model in enumerate(models):
-        row = rows.get((model, metric.name))
-        if row is not None:
-            estimate = Estimate(model, row["value"], row["low"], row["high"], css_class(rank))
-            estimates.append(estimate)
+    estimates = rows.select("value", "low", "high", name="model", count="rows")
+    colors = [charts.style.model_color(rank[model]) for model in rows["model"]]
     directions = {
         True: "higher is better",
         False: "lower is better",
         None: f"{metric.ideal:g} is ideal",
     }
     direction = directions[metric.larger_is_better]
-    return ForestPlot(metric.label, direction, draw_forest(metric.label, estimates))
-
-
-@dataclass(frozen=True)
-class SubgroupSection:
-    """One metric of all models in every subgroup."""
-
-    label: str
-    groupings: list[tuple[str, list[dict[str, Any]]]]
-    """Name, and rows of: group, rows, events, subjects, cells."""
-
-
-def make_subgroup_section(evidence: Evidence) -> SubgroupSection | None:
-    """The ranking metric by subgroup; None where there are no subgroups."""
-    metric = get_metric(evidence.about["metric"])
-    frame = evidence.leaderboard.filter(
-        pl.col("subset").str.contains(": "), pl.col("metric") == metric.name
-    )
-    if frame.is_empty():
-        return None
-    groupings: dict[str, list[dict[str, Any]]] = {}
-    for (subset,), rows in frame.group_by("subset", maintain_order=True):
-        grouping, group = str(subset).split(": ", 1)
-        by_model = {row["model"]: row for row in rows.iter_rows(named=True)}
-        counts = rows.select("rows", "events", "subjects").row(0, named=True)
-        cells = [make_cell(by_model.get(model), metric) for model in evidence.models]
-        groupings.setdefault(grouping, []).append({"group": group, **counts, "cells": cells})
-    return SubgroupSection(
-        metric.label, [(humanize(name), rows) for name, rows in groupings.items()]
+    return ForestPlot(
+        metric.label, direction, charts.forest(estimates, metric.label, colors=colors)
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from flowsheet import __version__
+from flowsheet.charts.export import embed, page_scripts, script_sources
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,6 +31,8 @@ def make_environment(*folders: Path) -> Environment:
     )
     environment.globals |= {
         "page_css": Markup(PAGE_CSS.read_text(encoding="utf-8")),
+        "page_scripts": page_scripts,
+        "script_sources": script_sources,
         "version": __version__,
     }
     environment.filters |= {
@@ -37,6 +40,7 @@ def make_environment(*folders: Path) -> Environment:
         "seconds": format_duration,
         "fact": format_fact,
         "name": break_name,
+        "draw": embed,
     }
     return environment
 

@@ -59,6 +59,7 @@ def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Sec
             title=config.name,
             evidence=load_evidence(results.evidence),
             question=describe_task(config.task),
+            task=config.task,
             description=config.description,
             protocol=describe_protocol(config.evaluation),
             cohort=_cohort_report(extract, plan),
@@ -86,6 +87,7 @@ def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
     return CohortReport(
         source=manifest.source.name,
         licence=manifest.source.licence,
+        is_simulated=plan.first_fold.config.cohort.source == "simulated",
         warnings=manifest.warnings,
         counts=manifest.counts,
         attrition=manifest.attrition,

@@ -12,8 +12,9 @@ import polars as pl
 from markupsafe import Markup
 
 from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.report.tables import css_class
 from flowsheet.evaluation.report.templates import make_environment
-from flowsheet.lifecycle.memory_study.figures import SECTION_CSS, assign_css, make_figures
+from flowsheet.lifecycle.memory_study.figures import make_figures, order_models
 from flowsheet.lifecycle.memory_study.oracle_bound import METRIC_NAMES, ORACLE, SHARE
 from flowsheet.lifecycle.memory_study.report_data import MemoryReport
 from flowsheet.lifecycle.memory_study.summaries import describe_findings, describe_setting
@@ -21,25 +22,16 @@ from flowsheet.lifecycle.memory_study.summaries import describe_findings, descri
 
 def render_memory_section(report: MemoryReport, models: Sequence[str] = ()) -> Markup:
     """The section; ``models`` are those of the page in their order, which decides their colours."""
-    css = assign_css(report, models)
+    css = {model: css_class(rank) for rank, model in enumerate(order_models(report, models))}
     template = make_environment(Path(__file__).parent).get_template("section.html")
     return Markup(
         template.render(
-            css=Markup(SECTION_CSS.read_text(encoding="utf-8")),
             setting=describe_setting(report),
             findings=list(describe_findings(report)),
             table=_make_table(report, css),
-            legend=_make_legend(report, css),
-            figures=make_figures(report, css),
+            figures=make_figures(report, models),
         )
     )
-
-
-def _make_legend(report: MemoryReport, css: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(CSS class, model) of the models in the small figures."""
-    recurrent = report.gradients["model"].unique(maintain_order=True)
-    models = dict.fromkeys([*report.about["highlighted_models"], *recurrent])
-    return [(css[model], model) for model in models]
 
 
 @dataclass(frozen=True)
