@@ -9,10 +9,12 @@ from flowsheet.charts.distributions import distribution
 from flowsheet.charts.export import to_svg
 from flowsheet.charts.intervals import bars, differences, forest, subgroups
 from flowsheet.charts.memory import dose_response, dose_response_grid, gate_timeline, gradients
+from flowsheet.charts.style import Chart
 from flowsheet.charts.timeline import stay_timeline
 from flowsheet.charts.tuning import training_curve, tuning_history
 
 __all__ = [
+    "Chart",
     "bars",
     "calibration",
     "decision_curve",

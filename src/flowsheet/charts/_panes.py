@@ -13,7 +13,7 @@ import polars as pl
 
 from flowsheet.charts.style import EVENT_COLOR, Chart, make_data, model_color
 
-_LABEL_WIDTH = 150
+_LABEL_WIDTH = 190
 _MEASUREMENT_HEIGHT = 30
 _DOSE_ROW_HEIGHT = 16
 
@@ -35,7 +35,7 @@ class TimeAxis:
             labels=labelled,
             ticks=labelled,
             tickMinStep=1,
-            format="~g",
+            format="~r",
         )
         return alt.X(f"{field}:Q", scale=scale, axis=axis)
 
@@ -48,7 +48,7 @@ def label_axis(title: str | None = None, *, labels: bool = True, count: int = 3)
         titleAlign="left",
         titleX=-_LABEL_WIDTH,
         titleFontSize=11,
-        titleLimit=112,
+        titleLimit=158,
         labels=labels,
         labelLimit=_LABEL_WIDTH - 8,
         tickCount=count,
@@ -144,4 +144,4 @@ def stack(panes: Sequence[Chart], axis: TimeAxis) -> Chart:
     """The panes one below another."""
     stacked = alt.vconcat(*label_last(panes, axis), spacing=6, bounds="flush")
     stacked = stacked.resolve_scale(color="independent", size="independent")
-    return stacked.properties(padding={"left": _LABEL_WIDTH + 6, "top": 22, "right": 10})
+    return stacked.properties(padding={"left": 4, "top": 22, "right": 4, "bottom": 4})

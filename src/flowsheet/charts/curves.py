@@ -150,7 +150,7 @@ def lead_time(shares: pl.DataFrame, models: Sequence[str], unit: str) -> Chart:
     """
     longest = max(shares["lead"].drop_nulls().to_list(), default=1.0) or 1.0
     domain = [0, longest]
-    axis = alt.Axis(tickMinStep=1, format="~g")
+    axis = alt.Axis(tickMinStep=1, format="~r")
     x = alt.X(
         "lead:Q",
         title=f"{unit.capitalize()} before onset, at least",
@@ -165,7 +165,7 @@ def lead_time(shares: pl.DataFrame, models: Sequence[str], unit: str) -> Chart:
     )
     tooltip = [
         alt.Tooltip("model:N", title="Model"),
-        alt.Tooltip("lead:Q", title=unit.capitalize(), format="~g"),
+        alt.Tooltip("lead:Q", title=unit.capitalize(), format="~r"),
         alt.Tooltip("share:Q", title="Onsets with an alert", format=".1%"),
         alt.Tooltip("onsets:Q", title="Onsets", format=","),
     ]

@@ -31,7 +31,7 @@ from flowsheet.charts.style import (
 MIN_RANGE = 0.5
 """Scales of effects extend at least this far from 0, so that negligible effects look negligible."""
 _TRUTH_COLOR = "#6d7680"
-_TIMELINE_WIDTH = 740
+_TIMELINE_WIDTH = 690
 GATES = ("forget", "input", "output")
 
 

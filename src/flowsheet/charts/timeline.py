@@ -18,7 +18,7 @@ from flowsheet.charts._panes import (
 from flowsheet.charts.style import EVENT_COLOR, Chart, by_model, legend_toggle, make_data, set_style
 
 _RISK_HEIGHT = 110
-_WIDTH = 740
+_WIDTH = 690
 
 
 def stay_timeline(
@@ -57,7 +57,7 @@ def _risk_pane(
 ) -> Chart:
     toggle = legend_toggle(models)
     base = alt.Chart(make_data(risks)).transform_filter(toggle)
-    top = max(risks["risk"].max(), *risks["threshold"].drop_nulls().to_list(), 0.05)  # type: ignore[type-var]
+    top = max(risks["risk"].max(), *risks["threshold"].drop_nulls().to_list(), 0.05)
     scale = alt.Scale(domain=[0, min(1.0, float(str(top)) * 1.1)])
     y = alt.Y("risk:Q", scale=scale, axis=label_axis("Risk"))
     x = axis.channel("time")

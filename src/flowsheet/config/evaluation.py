@@ -63,3 +63,6 @@ class EvaluationConfig(FrozenModel):
     confidence: Fraction = 0.95
     minimum_events: Annotated[int, Field(ge=1)] = 5
     """With fewer positives or negatives a figure is "not estimable"."""
+    show_patients: bool = True
+    """Whether the report shows three held-out stays over time: their measurements and doses, by
+    time since admission. Without it a report holds no record of any patient."""

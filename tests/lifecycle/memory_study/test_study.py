@@ -134,7 +134,7 @@ def test_figures_are_self_contained_files(stage):
 def test_the_section_shows_the_findings(report, text):
     html = str(render_memory_section(report, ["ar1", "lstm"]))
     assert text in html
-    assert "<script" not in html
+    assert html.count("<script") == html.count('<script type="application/json"')
     assert html.count("<svg") == html.count("</svg>")
 
 

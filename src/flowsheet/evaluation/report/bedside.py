@@ -57,8 +57,8 @@ class TimeUnit(NamedTuple):
         >>> TimeUnit(24.0, "day").describe(24.0), TimeUnit(1.0, "hour").describe(5.0)
         ('1 day', '5 hours')
         """
-        number = hours / self.hours
-        return f"{number:.3g} {self.singular if number == 1 else self.plural}"
+        number = round(hours / self.hours, 1)
+        return f"{number:g} {self.singular if number == 1 else self.plural}"
 
 
 def time_unit(task: TaskConfig | None) -> TimeUnit:

@@ -15,7 +15,7 @@ from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report.tables import Cell, make_cell
 from flowsheet.evaluation.subsets import NEW_ONSETS
 
-METRICS = ("calibration_intercept", "alert_share", "alert_ppv")
+METRICS = ("calibration_intercept", "alert_ppv")
 """Shown beside the metric that ranks the models."""
 MAX_DRAWN = 3
 """Models in the chart, the first ones of the leaderboard."""

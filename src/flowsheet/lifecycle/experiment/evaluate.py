@@ -47,7 +47,9 @@ def evaluate_models(
         {
             "version": VERSION,
             "models": training_keys,
-            "evaluation": config.evaluation.model_dump(mode="json", exclude={"name"}),
+            "evaluation": config.evaluation.model_dump(
+                mode="json", exclude={"name", "show_patients"}
+            ),
             "seed": config.seed,
             **plugin_code(*(metric for _, metric in METRICS)),
         }

@@ -12,12 +12,20 @@ import yaml
 
 from flowsheet.cohort.extract import Extract, Manifest
 from flowsheet.evaluation.metrics import get_metric
-from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section, render
+from flowsheet.evaluation.report import (
+    CohortReport,
+    ModelReport,
+    PatientReport,
+    ReportData,
+    Section,
+    render,
+)
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
 from flowsheet.evaluation.study import StudyFacts
 from flowsheet.evaluation.study.facts import MANIFEST_FILE
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults
+from flowsheet.lifecycle.experiment.patients import describe_patients
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.lifecycle.experiment.study import collect_study
 from flowsheet.lifecycle.experiment.train import load_trials
@@ -64,6 +72,7 @@ def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Sec
             protocol=describe_protocol(config.evaluation),
             cohort=_cohort_report(extract, plan),
             study=study,
+            patients=_patients(results),
             sections=tuple(sections),
             excluded_models=results.excluded_models,
             models=tuple(_model_report(results, name) for name in results.models),
@@ -78,6 +87,10 @@ def write_report(results: ExperimentResults, run_id: str, sections: Sequence[Sec
         (folder / "report.html").write_text(page, encoding="utf-8")
         study.save(folder)
         write_json(folder / MANIFEST_FILE, extract.manifest.model_dump(mode="json"))
+
+
+def _patients(results: ExperimentResults) -> tuple[PatientReport, ...]:
+    return tuple(describe_patients(results)) if results.config.evaluation.show_patients else ()
 
 
 def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
