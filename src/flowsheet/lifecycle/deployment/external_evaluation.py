@@ -257,6 +257,7 @@ def _write_report(
             title=f"{names} on {source.name}",
             evidence=evidence,
             question=describe_task(models[0].package.task),
+            task=models[0].package.task,
             description="Registered models on another extract, with the decision thresholds that "
             "were fixed at home.",
             opening_sections=(render_home_section(comparisons, evidence),),
