@@ -38,7 +38,7 @@ def variables() -> dict[str, Variable]:
     >>> variables()["hr"].unit, len(variables()) >= 34
     ('/min', True)
     """
-    return _concepts().variables
+    return concepts().variables
 
 
 def drugs() -> dict[str, Drug]:
@@ -47,10 +47,15 @@ def drugs() -> dict[str, Drug]:
     >>> drugs()["vancomycin"].unit
     'mg'
     """
-    return _concepts().drugs
+    return concepts().drugs
 
 
-def _concepts() -> Concepts:
+def concepts() -> Concepts:
+    """All variables and drugs, the project's own ones included; the same object until they change.
+
+    Raises:
+        UsageError: a file of the project is wrong; the message names its row and column.
+    """
     return read_own_concepts(_shipped())
 
 
@@ -67,16 +72,16 @@ def _shipped() -> Concepts:
 
 def own_concepts(variable_names: Iterable[str], drug_names: Iterable[str]) -> dict[str, Any]:
     """The definitions of those variables and drugs that are the project's own, by name."""
-    shipped, known = _shipped(), _concepts()
+    shipped, known = _shipped(), concepts()
     own: dict[str, Any] = {}
     parts: tuple[tuple[Iterable[str], Mapping[str, Any], Mapping[str, Any]], ...] = (
         (variable_names, known.variables, shipped.variables),
         (drug_names, known.drugs, shipped.drugs),
     )
-    for names, concepts, shipped_concepts in parts:
+    for names, known_concepts, shipped_concepts in parts:
         for name in names:
-            if name in concepts and name not in shipped_concepts:
-                own[name] = asdict(concepts[name])
+            if name in known_concepts and name not in shipped_concepts:
+                own[name] = asdict(known_concepts[name])
     return own
 
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 import polars as pl
 
-from flowsheet.cohort.catalogue import drug_units, ranges
+from flowsheet.cohort.catalogue import concepts, drug_units, ranges
+from flowsheet.cohort.own_concepts import Concepts
 from flowsheet.cohort.schema import TIME, UNIQUE_KEYS
 
 TOLERANCE_HOURS = 24.0
@@ -265,11 +266,11 @@ def add_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.Data
     of_stay = of_stay.unique("stay_id", keep="first").sort("stay_id")
     rows = _flag_sorted(frame).join(of_stay, on="stay_id", how="left", maintain_order="left")
     if table == "events":
-        names, bounds = _variable_bounds()
+        names, bounds = _variable_bounds(concepts())
         position = rows["variable"].cast(names, strict=False).to_physical()  # faster than a join
         return rows.hstack(bounds.select(pl.all().gather(position)))
     if table == "treatments":
-        return rows.join(_drug_units(), on="drug", how="left", maintain_order="left")
+        return rows.join(_drug_units(concepts()), on="drug", how="left", maintain_order="left")
     return rows
 
 
@@ -279,15 +280,17 @@ def _flag_sorted(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.col("stay_id").set_sorted()) if is_sorted else frame
 
 
-@lru_cache(maxsize=1)
-def _variable_bounds() -> tuple[pl.Enum, pl.DataFrame]:
+@lru_cache(maxsize=4)
+def _variable_bounds(known_concepts: Concepts) -> tuple[pl.Enum, pl.DataFrame]:
     """The catalogue's variables, and their bounds in the same order."""
+    del known_concepts  # the cache's key
     known = ranges()
     return pl.Enum(known["variable"]), known.select(_low="low", _high="high")
 
 
-@lru_cache(maxsize=1)
-def _drug_units() -> pl.DataFrame:
+@lru_cache(maxsize=4)
+def _drug_units(known_concepts: Concepts) -> pl.DataFrame:
+    del known_concepts  # the cache's key
     return drug_units().rename({"known_unit": "_unit"})
 
 

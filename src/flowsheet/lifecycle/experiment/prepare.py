@@ -73,7 +73,13 @@ def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) ->
 
     The stage also keeps what a served model needs to build the same columns again.
     """
-    cohort_extract = open_extract(extract)
+    return build_extract_windows(open_extract(extract), task, features)
+
+
+def build_extract_windows(
+    cohort_extract: Extract, task: TaskConfig, features: FeaturesConfig
+) -> Stage:
+    """:func:`build_windows` for an extract in any folder."""
     key = digest(
         {
             "version": WINDOWS_VERSION,
@@ -127,7 +133,7 @@ def split_subjects(
 
     def build(folder: Path) -> None:
         sequences = Sequences.load(windows.folder / "sequences")
-        subjects = _subject_table(open_extract(extract), sequences)
+        subjects = make_subject_table(open_extract(extract), sequences)
         entries = []
         for i, fold in enumerate(make_folds(subjects, evaluation, seed)):
             split_name = f"fold-{i}"
@@ -140,7 +146,8 @@ def split_subjects(
     return run_stage("split", key, build)
 
 
-def _subject_table(extract: Extract, sequences: Sequences) -> SubjectTable:
+def make_subject_table(extract: Extract, sequences: Sequences) -> SubjectTable:
+    """What a split needs to know about the subject of each stay, in the sequences' order."""
     has_event = np.zeros(len(sequences), bool)
     np.logical_or.at(has_event, sequences.row_stay, (sequences.y == 1) & sequences.scored)
     order = pl.DataFrame({"stay_id": np.asarray(sequences.stay_id)})

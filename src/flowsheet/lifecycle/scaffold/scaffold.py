@@ -32,6 +32,7 @@ _PROJECT_FILES = {
     ".gitignore": "gitignore",
     ".github/workflows/tests.yml": "workflow.yml",
     "catalogue/variables.csv": "variables.csv",
+    "notebooks/first_steps.ipynb": "first_steps.ipynb",
 }
 """{file of the project: template}."""
 

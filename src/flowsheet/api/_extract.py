@@ -1,0 +1,203 @@
+"""Cohort extracts and their stays."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import polars as pl
+
+from flowsheet.api._html import describe
+from flowsheet.cohort.extract import Extract as _Extract
+from flowsheet.cohort.extract import Manifest, read_oracle
+from flowsheet.cohort.schema import Tables
+from flowsheet.compose import compose_cohort
+from flowsheet.config import CohortConfig, ExperimentConfig, validate_config
+from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.lifecycle.experiment.extract_batches import load_stays
+from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
+from flowsheet.progress import report
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flowsheet.api._model import Predictor
+
+
+class Extract:
+    """A validated cohort: four tables as lazy polars frames, and a manifest.
+
+    ``fs.Extract("ward/")`` opens a folder that ``flowsheet ingest`` or ``simulate`` wrote.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open the extract in a folder.
+
+        Raises:
+            CheckFailed: there is none, or it is incomplete.
+        """
+        self._extract = _Extract.open(Path(path))
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._extract.path
+
+    @property
+    def manifest(self) -> Manifest:
+        """Origin, counts, attrition, exclusions and warnings."""
+        return self._extract.manifest
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the content of the four tables."""
+        return self._extract.fingerprint
+
+    @property
+    def stays(self) -> pl.LazyFrame:
+        """One row a stay."""
+        return self._extract.scan("stays")
+
+    @property
+    def events(self) -> pl.LazyFrame:
+        """One row a charted fact: stay_id, time, known_at, variable, value."""
+        return self._extract.scan("events")
+
+    @property
+    def treatments(self) -> pl.LazyFrame:
+        """One row a drug exposure."""
+        return self._extract.scan("treatments")
+
+    @property
+    def episodes(self) -> pl.LazyFrame:
+        """One row a stretch of the response, such as sepsis."""
+        return self._extract.scan("episodes")
+
+    @property
+    def oracle(self) -> pl.DataFrame | None:
+        """The true probabilities of a simulated ward; None for other records."""
+        return read_oracle(self._extract)
+
+    def stay(self, stay_id: int) -> Stay:
+        """The four tables of one stay.
+
+        Raises:
+            UsageError: there is no such stay.
+        """
+        tables = load_stays(self._extract, [stay_id])
+        if tables.stays.is_empty():
+            first = self.stays.select("stay_id").head(3).collect()["stay_id"].to_list()
+            raise UsageError(
+                f"there is no stay {stay_id}",
+                where=str(self.path),
+                todo=f"stays are numbered {', '.join(map(str, first))}, ...",
+            )
+        return Stay(stay_id, tables)
+
+    def tables(self) -> Tables:
+        """The four tables, in memory."""
+        return self._extract.tables()
+
+    def save(self, folder: str | Path) -> Self:
+        """Copy the extract to a new folder.
+
+        Raises:
+            UsageError: the folder exists.
+        """
+        if Path(folder).exists():
+            raise UsageError("the folder exists", where=str(folder), todo="give another name")
+        shutil.copytree(self.path, folder)
+        return type(self)(folder)
+
+    def __repr__(self) -> str:
+        counts = self.manifest.counts
+        return f"Extract({counts['stays']:,} stays, {counts['events']:,} events, {self.path})"
+
+    def _repr_html_(self) -> str:
+        source = self.manifest.source.name
+        facts = {"source": source, **self.manifest.counts, "folder": self.path}
+        return describe("Extract", facts, self.stays.head(5).collect())
+
+
+@dataclass(frozen=True)
+class Stay:
+    """One stay, in memory."""
+
+    stay_id: int
+    tables: Tables
+
+    @property
+    def events(self) -> pl.DataFrame:
+        """Its charted facts."""
+        return self.tables.events
+
+    @property
+    def treatments(self) -> pl.DataFrame:
+        """Its drug exposures."""
+        return self.tables.treatments
+
+    @property
+    def episodes(self) -> pl.DataFrame:
+        """Its stretches of the response."""
+        return self.tables.episodes
+
+    def plot(self, risk: Predictor | Mapping[str, Predictor] | None = None) -> Any:
+        """Vital signs, laboratory results, doses, onset, and the risk by one or some models."""
+        from flowsheet.api import plot
+
+        return plot.stay(self, risk)
+
+    def _repr_html_(self) -> str:
+        facts = {"events": self.events.height, "treatments": self.treatments.height}
+        return describe(f"Stay {self.stay_id}", facts, self.tables.stays)
+
+
+def ingest(cohort: str | CohortConfig, path: str | Path | None = None, **options: Any) -> Extract:
+    """Read and validate a cohort's records; unchanged records are not read again.
+
+    Args:
+        cohort: a choice (``flowsheet ls cohorts``), or its configuration.
+        path: where the records are, for sources that need a path.
+        options: of the source, such as ``stays=200`` for a simulated ward.
+
+    Raises:
+        UsageError: a choice or option is unknown.
+        CheckFailed: the records cannot be read, or break the contract.
+    """
+    config = cohort if isinstance(cohort, CohortConfig) else compose_cohort(cohort)
+    values = config.model_dump()
+    values["options"] |= options
+    if path is not None:
+        values["path"] = str(Path(path).absolute())
+    config = validate_config(CohortConfig, values, where=f"cohort {config.name}")
+    return _open_ingested(config)
+
+
+def cohort(experiment: ExperimentConfig | CohortConfig | str) -> Extract:
+    """The cohort of an experiment, read and validated."""
+    config = experiment.cohort if isinstance(experiment, ExperimentConfig) else experiment
+    return ingest(config)
+
+
+def _open_ingested(config: CohortConfig) -> Extract:
+    return Extract(open_extract(ingest_cohort(config, report)).path)
+
+
+def as_tables(data: object) -> Tables:
+    """The tables of an extract (or its folder), or of a stay.
+
+    Raises:
+        CheckFailed: it is none of these.
+    """
+    if isinstance(data, str | Path):
+        data = Extract(data)
+    if isinstance(data, Tables):
+        return data
+    if isinstance(data, Extract):
+        return data.tables()
+    if isinstance(data, Stay):
+        return data.tables
+    what = f"predictions need an extract or a stay, not {type(data).__name__}"
+    raise CheckFailed(what, todo="give fs.Extract(FOLDER), its folder, or extract.stay(ID)")
