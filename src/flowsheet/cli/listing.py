@@ -157,7 +157,7 @@ def _list_decisions() -> Listing:
                 "" if previous is None else str(previous),
                 decision.package_digest[:12],
                 decision.actor,
-                decision.reason,
+                decision.explanation,
             ]
         )
     return columns, rows

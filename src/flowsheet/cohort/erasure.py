@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from flowsheet.cohort.extract import Extract, Manifest, Provenance, read_oracle
-from flowsheet.cohort.schema import TABLES, Tables
+from flowsheet.cohort.schema import TABLES, Tables, to_contract
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.state.erasures import IdKind
 
@@ -157,7 +157,11 @@ def _iter_batches(extract: Extract) -> Iterator[Tables]:
         ]
     for stays in groups:
         in_batch = pl.col("stay_id").is_between(stays.min(), stays.max())
-        yield Tables(**{table: extract.scan(table).filter(in_batch).collect() for table in TABLES})
+        tables = {}
+        for table in TABLES:
+            rows = extract.scan(table).filter(in_batch).collect()
+            tables[table] = to_contract(table, rows)  # an earlier release wrote fewer columns
+        yield Tables(**tables)
 
 
 def _quarantines(extract: Path) -> Iterator[pl.DataFrame]:

@@ -91,6 +91,15 @@ class Decision(FrozenModel):
         return "" if self.version is None else f"{self.name}/{self.version}"
 
     @property
+    def explanation(self) -> str:
+        """The reason; of an erasure, also the subjects' digests and the rows in each place."""
+        if self.action != "erased":
+            return self.reason
+        subjects = ", ".join(subject[:12] for subject in self.subjects)
+        rows = ", ".join(f"{place} {n:,}" for place, n in self.erased)
+        return f"{self.reason} (subjects {subjects}; rows: {rows})"
+
+    @property
     def sha256(self) -> str:
         """Of all fields that the record has; decisions of earlier releases have fewer."""
         return digest(self.model_dump(mode="json", exclude_unset=True))

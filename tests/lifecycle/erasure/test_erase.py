@@ -169,6 +169,7 @@ def test_the_log_has_the_proof_without_the_id(finished):
     assert rows["windows"] > 0
     assert sum(rows.values()) == sum(place.rows for place in planned.places)
     assert str(subject) not in decision.model_dump_json()
+    assert f"windows {rows['windows']}" in decision.explanation
 
 
 def test_promotion_and_monitoring_go_on(finished):
