@@ -33,6 +33,7 @@ SECTIONS = [
     "Performance on held-out patients",
     "By subgroup",
     "Calibration",
+    "Evaluations on other extracts",
     "Limitations",
     "Decisions",
     "Provenance",
