@@ -72,10 +72,11 @@ def add_derived(
         treatments: The contract's table.
     """
     grid = HourlyGrid.from_stays(stays)
+    charted = events.filter(pl.col("variable").is_in([*OUTPUTS, "weight"]))
     parts = [
         _derive_vasopressor_sum(grid, treatments),
-        *_derive_urine_rates(grid, events),
-        _derive_fluid_balance(grid, events, treatments),
+        *_derive_urine_rates(grid, charted),
+        _derive_fluid_balance(grid, charted, treatments),
     ]
     derived = pl.concat(parts)
     if derived.is_empty():
