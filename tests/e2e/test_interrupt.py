@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,31 @@ def test_ctrl_c_stops_an_experiment(tmp_path: Path, arguments: list[str], begun:
     terminal.press_ctrl_c(times)
     assert terminal.wait() == 130
     assert "stopped; start it again to go on" in terminal.output
+    assert "Traceback" not in terminal.output
+    wait_until_no_process_is_left(home)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+@pytest.mark.parametrize(
+    ("arguments", "begun", "code"),
+    [
+        (["ingest", "simulated", "cohort.options.stays=50000"], "stays", 130),
+        (["ui", "--mlflow-port", "5791", "--prefect-port", "5792"], "Ctrl-C to stop", 0),
+        (["compare", "demo-lstm/1", "demo-logistic_regression/1"], "", 130),
+    ],
+)
+def test_ctrl_c_stops_every_other_command(
+    finished: Path, tmp_path: Path, arguments: list[str], begun: str, code: int
+):
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    terminal = Terminal.start(home, *arguments)
+    terminal.read_until(begun)
+    if not begun:
+        time.sleep(2)  # it prints nothing while it works
+    terminal.press_ctrl_c(2)
+    assert terminal.wait() == code
     assert "Traceback" not in terminal.output
     wait_until_no_process_is_left(home)
 

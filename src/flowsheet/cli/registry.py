@@ -21,7 +21,7 @@ from flowsheet.cli.completion import complete_registered
 def compare(runs: tuple[str, ...], *, metric: str | None, as_json: bool) -> None:
     """Compare the models of each RUN on the same held-out rows.
 
-    RUN is a run's id, NAME/VERSION or NAME@ALIAS.
+    RUN is a run's id, latest, NAME/VERSION or NAME@ALIAS.
 
     \b
     flowsheet compare 3f2a9c1e 8b01d7aa
@@ -162,7 +162,7 @@ def checklist(run: str) -> None:
     """Print the TRIPOD+AI checklist of an experiment's RUN as Markdown.
 
     Every item is filled from the record where a fact answers it, and otherwise left open for the
-    authors. RUN is a run's id, NAME/VERSION or NAME@ALIAS.
+    authors. RUN is a run's id, latest, NAME/VERSION or NAME@ALIAS.
 
     \b
     flowsheet checklist 3f2a9c1e > tripod.md

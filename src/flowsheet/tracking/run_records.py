@@ -17,6 +17,8 @@ from flowsheet.tracking.store import RetryingClient, as_default, connect, is_emp
 
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))$")
 _RUN_ID = re.compile(r"[0-9a-f]{8,32}")
+LATEST = "latest"
+"""Reference of the experiment that was started last."""
 _FINGERPRINT = "fingerprint."
 EXTRACT_STAGE = "flowsheet.extract_stage"
 """Tag of an experiment's run: key of the stage with its cohort extract."""
@@ -84,14 +86,17 @@ def load_run_record(reference: str, into: Path) -> RunRecord:
     """Load the record that a reference points to.
 
     Args:
-        reference: id of an experiment's or a model's run (the first eight characters or more), or
-            ``NAME/VERSION`` or ``NAME@ALIAS`` of the model registry, with or without ``models:/``.
+        reference: id of an experiment's or a model's run (the first eight characters or more),
+            ``latest`` for the experiment that was started last, or ``NAME/VERSION`` or
+            ``NAME@ALIAS`` of the model registry, with or without ``models:/``.
         into: folder for downloaded files.
 
     Raises:
         UsageError: there is no such run or version, or it does not belong to an experiment.
     """
     client = connect()
+    if reference == LATEST:
+        reference = find_latest_run()
     version = _VERSION.match(reference)
     run = _find_version_run(client, reference, version) if version else _find_run(client, reference)
     label = reference.removeprefix("models:/") if version else run.info.run_id[:8]
@@ -130,7 +135,7 @@ def _find_run(client: RetryingClient, reference: str) -> Any:
             return matching[0]
     raise UsageError(
         f"there is no run {reference!r}",
-        todo="give the id of a run (see `flowsheet ls runs`), "
+        todo="give the id of a run (see `flowsheet ls runs`), latest, "
         "or NAME/VERSION or NAME@ALIAS (see `flowsheet ls registry`)",
     )
 

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from flowsheet.state.home import home
-from flowsheet.tracking.run_records import find_latest_run, load_run_record
+from flowsheet.tracking.run_records import LATEST, load_run_record
 
 
 def fetch_report(reference: str | None, out: Path | None) -> Path:
@@ -23,7 +23,7 @@ def fetch_report(reference: str | None, out: Path | None) -> Path:
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        record = load_run_record(reference or find_latest_run(), folder)
+        record = load_run_record(reference or LATEST, folder)
         downloaded = record.download_artifacts("report", folder) / "report.html"
         if out is None:
             reports = home() / "reports"
