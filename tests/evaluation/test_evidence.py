@@ -315,3 +315,14 @@ def test_curves_weight_their_rows(sequences, predictions):
     true = (weight * (is_alert & (y == 1))).sum() / weight.sum()
     false = (weight * (is_alert & (y == 0))).sum() / weight.sum()
     assert benefit == pytest.approx(true - false * 0.25)
+
+
+def test_new_onset_subgroups_are_patients_not_yet_in_the_state(sequences, predictions, tmp_path):
+    sex = [("F", "M")[s % 2] for s in range(len(sequences))]
+    groups = pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex})
+    evidence = evaluate(sequences, predictions, CONFIG, seed=1, subgroups=groups)
+    evidence.save(tmp_path)
+    assert not (tmp_path / "subgroups.parquet").exists()  # is the table of the stays' groups
+    rows = Evidence.load(tmp_path).new_onset_subgroups.filter(metric="auroc", model="accurate")
+    assert rows["subset"].to_list() == ["sex: F", "sex: M"]
+    assert rows["rows"].sum() == (sequences.scored & ~sequences.in_state).sum()

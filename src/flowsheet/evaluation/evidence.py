@@ -32,7 +32,7 @@ from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
 _FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")
-_LATER_FRAMES = ("subgroups",)
+_LATER_FRAMES = ("new_onset_subgroups",)
 """Not in the evidence of earlier releases."""
 
 
@@ -52,7 +52,9 @@ class Evidence:
     about: dict[str, Any]
     """metric, headline, models, ranking_subset, subsets, resamples, confidence, seed, thresholds,
     cross_validation."""
-    subgroups: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=LEADERBOARD))
+    new_onset_subgroups: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=LEADERBOARD)
+    )
     """Subgroups of the patients who are not in the state at prediction; columns of the
     leaderboard. Those in ``leaderboard`` are of all rows."""
 
@@ -237,7 +239,7 @@ def _make_evidence(
             "thresholds": thresholds,
             "cross_validation": _cross_validation_facts(results),
         },
-        subgroups=make_leaderboard(groups, models),
+        new_onset_subgroups=make_leaderboard(groups, models),
     )
 
 

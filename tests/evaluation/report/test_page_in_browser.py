@@ -24,7 +24,7 @@ for (const width of [1280, 400]) {
   frame.style.cssText = `width:${width}px;height:900px;border:0`; frame.src = "report.html";
   frame.onload = () => {
     const page = frame.contentDocument, root = page.documentElement;
-    const drawings = [...page.querySelectorAll("figure svg")];
+    const drawings = [...page.querySelectorAll("figure svg.marks")];
     measured[width] = {
       scrollWidth: root.scrollWidth,
       brokenImages: [...page.images].filter(i => !i.complete || !i.naturalWidth).length,
@@ -47,16 +47,8 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def browser_result(sequences, predictions, tmp_path_factory):
-    """(measurements of the harness, log of the browser) for a report with every section."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium or Chrome is installed to open the report in")
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "report.html").write_text(
-        render(make_report(sequences, predictions)), encoding="utf-8"
-    )
-    (folder / "harness.html").write_text(HARNESS, encoding="utf-8")
+def dump_dom(folder):
+    """(DOM of ``harness.html`` in the folder, log of the browser)."""
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(QuietHandler, directory=folder)
     )
@@ -81,9 +73,23 @@ def browser_result(sequences, predictions, tmp_path_factory):
     finally:
         server.shutdown()
         server.server_close()
-    text = re.search(r'<pre id="measured">(.*?)</pre>', done.stdout, re.S)
-    assert text, done.stdout[:2000]
-    return json.loads(text[1]), done.stderr
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser_result(sequences, predictions, tmp_path_factory):
+    """(measurements of the harness, log of the browser) for a report with every section."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium or Chrome is installed to open the report in")
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "report.html").write_text(
+        render(make_report(sequences, predictions)), encoding="utf-8"
+    )
+    (folder / "harness.html").write_text(HARNESS, encoding="utf-8")
+    dom, log = dump_dom(folder)
+    text = re.search(r'<pre id="measured">(.*?)</pre>', dom, re.S)
+    assert text, dom[:2000]
+    return json.loads(text[1]), log
 
 
 @pytest.mark.parametrize("width", ["1280", "400"])

@@ -167,7 +167,7 @@ def _describe_groups(values: _Values, subset: str) -> str:
     evidence = values.evidence
     metric = get_metric(evidence.about["metric"])
     overall = values.find(subset, metric.name)
-    groups = evidence.subgroups.filter(
+    groups = evidence.new_onset_subgroups.filter(
         pl.col("value").is_not_nan(),
         model=values.model,
         metric=metric.name,

@@ -72,8 +72,8 @@ def make_subgroup_section(evidence: Evidence) -> SubgroupSection | None:
 
 def _select_groups(evidence: Evidence) -> tuple[pl.DataFrame, str]:
     """Subgroups of patients who are not in the state, where they differ from all rows."""
-    if NEW_ONSETS in evidence.about["subsets"] and not evidence.subgroups.is_empty():
-        return evidence.subgroups, "patients not yet septic"
+    if NEW_ONSETS in evidence.about["subsets"] and not evidence.new_onset_subgroups.is_empty():
+        return evidence.new_onset_subgroups, "patients not yet septic"
     return evidence.leaderboard.filter(pl.col("subset").str.contains(": ")), "held-out rows"
 
 
