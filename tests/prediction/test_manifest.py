@@ -124,6 +124,7 @@ def test_a_mean_does_not_depend_on_threads():
             "risk": rng.random(20_000),
             "y": np.zeros(20_000, int),
             "scored": np.ones(20_000, bool),
+            "weight": np.ones(20_000),
         },
         schema=RISK_SCHEMA,
     )
