@@ -35,6 +35,10 @@ class PromotionConfig(FrozenModel):
     confidence: Fraction = 0.95
     calibration_slope: tuple[float, float] = (0.7, 1.4)
     """Bounds of the slope; 1 is perfect."""
+    calibration_rows: Literal["all", "new_onsets"] = "all"
+    """Rows that calibration is judged by in state tasks. Who is in the state is often known later
+    than the prediction is made; a model that is calibrated given what was known then need not be so
+    among those who were not in it."""
     ece: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The largest expected calibration error."""
     subgroup_floor: Share = 0.6

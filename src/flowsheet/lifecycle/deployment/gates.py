@@ -61,8 +61,10 @@ def evaluate_gates(
 ) -> tuple[GateResult, ...]:
     """Evaluate every gate for a version; without a champion, the comparing gates pass.
 
-    Models of state tasks are judged by new onsets (patients who are not in the state at the
-    prediction) where the metric can be estimated on them; the figures of all rows are beside.
+    Models of state tasks are compared by new onsets (patients who are not in the state at the
+    prediction) where the metric can be estimated on them, and so are their subgroups; the figures
+    of all rows are beside. Calibration is judged by all rows unless ``calibration_rows`` asks
+    otherwise.
 
     Args:
         version: the candidate.
@@ -221,14 +223,14 @@ def _describe_difference(
 
 
 def _check_calibration(evidence: Evidence, config: PromotionConfig) -> Iterator[GateResult]:
-    slope, beside = _get_metric(evidence, "calibration_slope", "{:.3f}")
+    slope, beside = _get_metric(evidence, config, "calibration_slope", "{:.3f}")
     low, high = config.calibration_slope
     yield GateResult(
         name="calibration slope",
         passed=low <= slope <= high,
         summary=f"{beside}, must be {low:g} to {high:g}",
     )
-    ece, beside = _get_metric(evidence, "ece", "{:.4f}")
+    ece, beside = _get_metric(evidence, config, "ece", "{:.4f}")
     yield GateResult(
         name="calibration error",
         passed=ece <= config.ece,
@@ -236,23 +238,30 @@ def _check_calibration(evidence: Evidence, config: PromotionConfig) -> Iterator[
     )
 
 
-def _get_metric(evidence: Evidence, metric: str, form: str) -> tuple[float, str]:
-    """The candidate's metric on the rows that rank models (NaN: not estimable), and in words.
+def _get_metric(
+    evidence: Evidence, config: PromotionConfig, metric: str, form: str
+) -> tuple[float, str]:
+    """The candidate's metric on the rows that calibration is judged by (NaN: not estimable).
 
     Args:
         evidence: of the candidate.
+        config: the rows.
         metric: name of the metric.
         form: format of the value.
+
+    Returns:
+        The value, and in words with that of the other rows beside.
     """
     values = {}
     for subset in (evidence.ranking_subset, ALL):
         row = evidence.leaderboard.filter(model=CANDIDATE, subset=subset, metric=metric)
         values[subset] = float(row["value"].item()) if row.height else math.nan
-    value = values[evidence.ranking_subset]
-    text = form.format(value) + SUBSET_PHRASES.get(evidence.ranking_subset, "")
-    if evidence.ranking_subset != ALL:
-        text += f" (all rows {form.format(values[ALL])})"
-    return value, text
+    judged = ALL if config.calibration_rows == "all" else evidence.ranking_subset
+    text = form.format(values[judged]) + SUBSET_PHRASES.get(judged, "")
+    for subset, value in values.items():
+        if subset != judged:
+            text += f" ({form.format(value)}{SUBSET_PHRASES.get(subset, ' over all rows')})"
+    return values[judged], text
 
 
 def _check_subgroups(
