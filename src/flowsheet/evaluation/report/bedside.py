@@ -137,7 +137,7 @@ def _alert_frequency(share: dict[str, Any], per_day: float | None, at: str) -> t
     note = f"{rate:.2g}{interval} per patient-day{at}"
     if rate >= 1:
         return f"{rate:.1f} per day", note
-    return f"1 in {1 / rate:.0f} patient-days", note
+    return f"1 in {1 / rate:.0f}", f"patient-days has an alert; {note}"
 
 
 def _horizon_hours(task: TaskConfig) -> float:
