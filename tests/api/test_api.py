@@ -143,12 +143,11 @@ def test_weighted_rows_are_evaluated_only_after_a_split(ward, parts, fitted):
 
 
 def test_figures_are_charts(ward, parts, fitted):
-    pytest.importorskip("flowsheet.charts")
     evaluation = fs.evaluate({"logistic": fitted}, parts.test, resamples=20)
     for name in dir(evaluation.plot):
         assert getattr(evaluation.plot, name)().to_dict(), name
     assert ward.stay(7).plot(risk=fitted).to_dict()
-    assert fs.plot.stay(ward.stay(7), fitted, variables=("hr",)).to_dict()
+    assert fs.plot.stay(ward.stay(7), variables=("hr",)).to_dict()
     with pytest.raises(UsageError, match="no curve"):
         evaluation.plot.roc(subset="everybody")
 

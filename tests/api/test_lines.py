@@ -56,7 +56,6 @@ def test_the_documentation_shows_these_lines():
 @pytest.mark.server
 def test_the_lines_run(tmp_path, monkeypatch, flowsheet_home):
     """With a smaller demo: an experiment of that name in a folder of one's own."""
-    pytest.importorskip("flowsheet.charts")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLOWSHEET_HOME", str(flowsheet_home))
     monkeypatch.setenv("FLOWSHEET_CONF", str(tmp_path / "conf"))

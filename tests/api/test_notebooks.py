@@ -14,7 +14,6 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def test_a_notebook_runs(name, tmp_path, monkeypatch, flowsheet_home):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    pytest.importorskip("flowsheet.charts")
     monkeypatch.setenv("FLOWSHEET_HOME", str(flowsheet_home))
     notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
     nbclient.NotebookClient(

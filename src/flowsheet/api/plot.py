@@ -5,13 +5,14 @@ A chart shows itself in a notebook; ``chart.save("roc.html")`` writes it to a fi
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from flowsheet import charts
+from flowsheet.charts import Chart
 from flowsheet.cohort import catalogue
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.evaluation.metrics import get_metric
@@ -32,22 +33,17 @@ _VITALS = ("hr", "map", "resp", "temp", "o2sat", "lact")
 _DAY = 86_400.0
 
 
-def _charts() -> Any:
-    """The drawing functions; their library is slow to import."""
-    return importlib.import_module("flowsheet.charts")
-
-
-def roc(evaluation: Evaluation, subset: str | None = None) -> Any:
+def roc(evaluation: Evaluation, subset: str | None = None) -> Chart:
     """Receiver operating characteristic curves.
 
     Args:
         evaluation: of some models.
         subset: of the rows, such as ``all`` or ``new_onsets``; None: the one that ranks the models.
     """
-    return _charts().roc(_points(evaluation, "roc", subset), evaluation.models)
+    return charts.roc(_points(evaluation, "roc", subset), evaluation.models)
 
 
-def precision_recall(evaluation: Evaluation, subset: str | None = None) -> Any:
+def precision_recall(evaluation: Evaluation, subset: str | None = None) -> Chart:
     """Precision over recall; a dashed line is the prevalence.
 
     Args:
@@ -55,20 +51,20 @@ def precision_recall(evaluation: Evaluation, subset: str | None = None) -> Any:
         subset: of the rows; None: the one that ranks the models.
     """
     points = _points(evaluation, "pr", subset)
-    return _charts().precision_recall(points, evaluation.models, _prevalence(evaluation, subset))
+    return charts.precision_recall(points, evaluation.models, _prevalence(evaluation, subset))
 
 
-def calibration(evaluation: Evaluation, subset: str | None = None) -> Any:
+def calibration(evaluation: Evaluation, subset: str | None = None) -> Chart:
     """Observed over predicted frequency, with intervals.
 
     Args:
         evaluation: of some models.
         subset: of the rows; None: the one that ranks the models.
     """
-    return _charts().calibration(_points(evaluation, "calibration", subset), evaluation.models)
+    return charts.calibration(_points(evaluation, "calibration", subset), evaluation.models)
 
 
-def decision_curve(evaluation: Evaluation, subset: str | None = None) -> Any:
+def decision_curve(evaluation: Evaluation, subset: str | None = None) -> Chart:
     """Net benefit over the threshold probability.
 
     Args:
@@ -76,10 +72,10 @@ def decision_curve(evaluation: Evaluation, subset: str | None = None) -> Any:
         subset: of the rows; None: the one that ranks the models.
     """
     points = _points(evaluation, "decision", subset)
-    return _charts().decision_curve(points, evaluation.models, _prevalence(evaluation, subset))
+    return charts.decision_curve(points, evaluation.models, _prevalence(evaluation, subset))
 
 
-def leaderboard(evaluation: Evaluation, metric: str | None = None) -> Any:
+def leaderboard(evaluation: Evaluation, metric: str | None = None) -> Chart:
     """One metric of all models with its intervals.
 
     Args:
@@ -91,10 +87,10 @@ def leaderboard(evaluation: Evaluation, metric: str | None = None) -> Any:
     subset = evaluation.evidence.ranking_subset
     estimates = evaluation.metrics.filter(subset=subset, metric=metric)
     columns = estimates.select("value", "low", "high", name="model")
-    return _charts().forest(columns, label)
+    return charts.forest(columns, label)
 
 
-def differences(evaluation: Evaluation, metric: str | None = None) -> Any:
+def differences(evaluation: Evaluation, metric: str | None = None) -> Chart:
     """Differences between all pairs of models with their intervals.
 
     Args:
@@ -103,14 +99,14 @@ def differences(evaluation: Evaluation, metric: str | None = None) -> Any:
     """
     metric = metric or str(evaluation.evidence.about["metric"])
     pairs = evaluation.pairs.filter(subset=evaluation.evidence.ranking_subset, metric=metric)
-    return _charts().differences(pairs, get_metric(metric).label)
+    return charts.differences(pairs, get_metric(metric).label)
 
 
 def stay(
     stay: Stay,
     risk: Predictor | Mapping[str, Predictor] | None = None,
     variables: tuple[str, ...] | None = None,
-) -> Any:
+) -> Chart:
     """One stay over time: measurements, doses, onset, and risks.
 
     Args:
@@ -124,13 +120,13 @@ def stay(
     admitted: datetime = stay.tables.stays["admitted_at"][0]
     predictors = {} if risk is None else risk if isinstance(risk, Mapping) else {risk.name: risk}
     discharged = _days(pl.lit(stay.tables.stays["discharged_at"][0]), admitted)
-    onsets = stay.episodes.select(_days(pl.col("onset"), admitted)).to_series()
-    return _charts().stay_timeline(
+    onset: Any = stay.episodes.select(_days(pl.col("onset"), admitted).min()).item()
+    return charts.stay_timeline(
         _risks(stay, predictors, admitted),
         _measurements(stay, variables, admitted),
         _doses(stay, admitted),
         models=list(predictors),
-        onset=onsets.min(),
+        onset=onset,
         end=pl.select(discharged).item(),
         unit="days",
     )

@@ -38,14 +38,14 @@ def stay_timeline(
         risks: time, model, risk, threshold and is_alert: the models' predictions.
         measurements: time, variable (with its unit) and value.
         doses: start, end, drug, amount and text.
-        models: names, in the order of their colours.
+        models: names, in the order of their colours; without any no risk is drawn.
         onset: of the event; None: there is none.
         end: of the stay.
         unit: plural of the unit of all times.
         begin: where the axis starts.
     """
     axis = TimeAxis(begin, end, f"{unit.capitalize()} since admission", _WIDTH)
-    panes = [_risk_pane(risks, axis, models, onset)]
+    panes = [_risk_pane(risks, axis, models, onset)] if models else []
     panes += measurement_panes(measurements, axis, onset)
     if not doses.is_empty():
         panes.append(dose_pane(doses, axis, onset))
