@@ -63,6 +63,7 @@ def collect_data(extract: Extract) -> tuple[pl.DataFrame, pl.DataFrame]:
         "risk": np.random.default_rng(0).uniform(0.01, 0.05, sequences.rows),
         "y": sequences.y,
         "scored": sequences.scored,
+        "weight": np.ones(sequences.rows),
     }
     file = extract.path / "quarantine.parquet"
     quarantine = pl.read_parquet(file) if file.exists() else pl.DataFrame(schema=QUARANTINE)
