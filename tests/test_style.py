@@ -18,6 +18,8 @@ PRIVATE_WORDS = re.compile(
 """Words that the code once used in senses of its own."""
 PER_1000_LINES = {"src": 2.0, "flows": 2.0, "docs": 4.0, "README.md": 4.0}
 FEW_PARAMETERS = 3
+MAX_LINES = 400
+"""Longest file of code: a longer one holds more than one concept."""
 
 
 def _public_functions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
@@ -74,6 +76,15 @@ def test_text_has_an_explicit_encoding(place):
             if isinstance(node, ast.Call) and _lacks_encoding(node):
                 found.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert found == []
+
+
+@pytest.mark.parametrize("place", ["src", "flows", "tests", "benchmarks"])
+def test_files_hold_one_concept(place):
+    lengths = {
+        str(file.relative_to(ROOT)): len(file.read_text("utf-8").splitlines())
+        for file in (ROOT / place).rglob("*.py")
+    }
+    assert {file: length for file, length in lengths.items() if length > MAX_LINES} == {}
 
 
 @pytest.mark.parametrize(("place", "limit"), PER_1000_LINES.items())

@@ -1,4 +1,4 @@
-"""The example of a proxy names the pages and the port of ``flowsheet serve``; CI makes the SBOM."""
+"""The example of a proxy names the pages and the port of ``flowsheet serve``."""
 
 from __future__ import annotations
 
@@ -42,10 +42,3 @@ def test_caddy_accepts_the_file():
     }
     command = ["caddy", "adapt", "--config", str(ROOT / "docker/Caddyfile")]
     assert subprocess.run(command, env=environment, check=False).returncode == 0
-
-
-def test_ci_makes_the_bill_of_materials():
-    commands = (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
-    assert any(command.startswith("make sbom") for command in commands)
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert re.search(r"cyclonedx-py requirements constraints\.txt", makefile)

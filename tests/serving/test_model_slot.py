@@ -10,7 +10,7 @@ from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.prediction.manifest import write_manifest
 from flowsheet.serving import load_trial
 from flowsheet.serving.model_slot import AliasPoller, ModelSlot
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from tests.model_packages import fit_model_package
 
@@ -38,7 +38,7 @@ class FakeRegistry:
 def registry(model_package, challenger_package, monkeypatch):
     fake = FakeRegistry({1: model_package, 2: challenger_package})
     monkeypatch.setattr(model_registry, "get_version_by_alias", fake.resolve)
-    monkeypatch.setattr(model_registry, "open_package", fake.open)
+    monkeypatch.setattr(registered_packages, "open_package", fake.open)
     return fake
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.prediction.manifest import write_manifest
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.store import as_default, connect
 
@@ -43,13 +43,13 @@ def test_the_champion_is_the_registered_model_package(champion, model_package, t
     found = model_registry.get_version_by_alias(champion.name, "champion")
     assert found == champion
     assert found.uri == f"models:/{champion.name}/1"
-    loaded = model_registry.load_package(found)
+    loaded = registered_packages.load_package(found)
     np.testing.assert_array_equal(
         loaded.predict(tables)["risk"], model_package.predict(tables)["risk"]
     )
-    info = model_registry.read_package_info(found)
+    info = registered_packages.read_package_info(found)
     assert info["training_key"] == model_package.training_key
-    assert model_registry.has_current_signature(found)
+    assert registered_packages.has_current_signature(found)
 
 
 @pytest.mark.parametrize("reference", ["{}", "{}@champion", "{}/1", "models:/{}/1"])
@@ -107,7 +107,7 @@ def test_a_model_that_was_not_packaged_by_flowsheet_is_refused(champion, tmp_pat
     version = connect().create_model_version(champion.name, str(folder)).version
     other = model_registry.get_version(champion.name, int(version))
     with pytest.raises(CheckFailed, match="not packaged by Flowsheet"):
-        model_registry.load_package(other)
+        registered_packages.load_package(other)
 
 
 def test_a_training_is_registered_once(name, model_run, model_uri, model_package):
@@ -179,7 +179,7 @@ def load_everywhere(version: model_registry.ModelVersion) -> list[str]:
     messages = []
     with as_default():
         for load in (
-            lambda: model_registry.load_package(version),
+            lambda: registered_packages.load_package(version),
             lambda: pyfunc.load_model(version.uri),
         ):
             with pytest.raises(CheckFailed) as refused:
@@ -222,13 +222,13 @@ def test_damaged_and_lost_artifacts_are_named(champion, model_uri):
     mlmodel = artifact_folder(model_uri) / "MLmodel"
     mlmodel.write_text("flavors: [", encoding="utf-8")
     with pytest.raises(CheckFailed, match="MLmodel cannot be read"):
-        model_registry.load_package(champion)
+        registered_packages.load_package(champion)
     shutil.rmtree(mlmodel.parent)
     with pytest.raises(CheckFailed, match="not in the artifact store"):
-        model_registry.load_package(champion)
+        registered_packages.load_package(champion)
 
 
 def test_a_version_without_a_digest_is_not_loaded(champion):
     connect().delete_model_version_tag(champion.name, "1", "flowsheet.package_digest")
     with pytest.raises(CheckFailed, match="cannot be verified"):
-        model_registry.load_package(champion)
+        registered_packages.load_package(champion)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowsheet.errors import FlowsheetError
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.runs import Tracker
 from flowsheet.tracking.store import connect, is_empty
@@ -41,7 +41,7 @@ def test_a_copy_has_the_models_and_never_writes_into_the_original(
     before = list_files(original)
     away = original.rename(tmp_path / "away")  # the copy must not read from it either
     try:
-        package = model_registry.load_package(model_registry.resolve_reference(registered))
+        package = registered_packages.load_package(model_registry.resolve_reference(registered))
         assert package.kind == "logistic_regression"
         tracker = Tracker.open()
         run = tracker.start_experiment_run(config, "a second key")

@@ -21,7 +21,7 @@ from flowsheet.evaluation.metrics import make_score_function
 from flowsheet.models.base import Context
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tuning.space import resolve
 from flowsheet.typing import Floats
 from flowsheet.windows.scaling import Scaler
@@ -239,4 +239,4 @@ def load(reference: str | Path) -> LoadedModel:
     if (Path(reference) / "package.json").is_file():
         return LoadedModel(Path(reference).name, ModelPackage.load(Path(reference)))
     version = model_registry.resolve_reference(str(reference))
-    return LoadedModel(version.reference, model_registry.load_package(version))
+    return LoadedModel(version.reference, registered_packages.load_package(version))

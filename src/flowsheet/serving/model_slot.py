@@ -17,7 +17,7 @@ from flowsheet.errors import CheckFailed, first_line, mask_secrets
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.serving import load_trial
 from flowsheet.serving.structured_logging import log_event
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 
 RETRY_SECONDS = 600.0
@@ -103,7 +103,7 @@ class ModelSlot:
     def _load_package(self, registered: ModelVersion) -> ModelPackage:
         """Load a version in this process after a child process has tried the same files."""
         self._check_trial(registered.version)
-        with model_registry.open_package(registered) as folder:
+        with registered_packages.open_package(registered) as folder:
             try:
                 load_trial.try_package(folder, registered.reference)
             except CheckFailed as error:

@@ -1,22 +1,18 @@
-"""MLflow's model registry: registered models, their versions, aliases and packages."""
+"""MLflow's model registry: registered models, their versions and aliases."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from flowsheet.errors import UsageError, did_you_mean
-from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.home import home
-from flowsheet.state.json_files import read_json
 from flowsheet.state.locks import exclusive_lock
 from flowsheet.timestamps import format_local_minute
-from flowsheet.tracking.package_download import download_package
 from flowsheet.tracking.packaging import PACKAGE_DIGEST
 from flowsheet.tracking.store import (
     RetryingClient,
@@ -303,52 +299,7 @@ def set_challenger(name: str, version: int) -> None:
         set_alias(name, CHALLENGER, version)
 
 
-# Packages and artifacts
-
-
-def load_package(version: ModelVersion) -> ModelPackage:
-    """Load the model package of a version into memory.
-
-    Raises:
-        CheckFailed: the package is not the one that was registered, was not made by Flowsheet, or
-            by an incompatible release.
-    """
-    with open_package(version) as folder:
-        return ModelPackage.load(folder)
-
-
-def read_package_info(version: ModelVersion) -> dict[str, Any]:
-    """The package's ``package.json``, without loading the model.
-
-    Raises:
-        CheckFailed: the package is not the one that was registered, or was not made by Flowsheet.
-    """
-    with open_package(version) as folder:
-        info: dict[str, Any] = read_json(folder / "package.json")
-        return info
-
-
-@contextlib.contextmanager
-def open_package(version: ModelVersion) -> Iterator[Path]:
-    """The folder of a version's model package during the block, downloaded and verified.
-
-    Raises:
-        CheckFailed: the package is not the one that was registered, or was not made by Flowsheet.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        yield download_package(
-            version.uri, version.reference, get_package_digest(version), Path(temporary)
-        )
-
-
-def has_current_signature(version: ModelVersion) -> bool:
-    """Whether the package has the input and output columns of this release."""
-    from mlflow.models import get_model_info
-
-    from flowsheet.tracking.pyfunc import build_signature
-
-    with as_default():
-        return bool(get_model_info(version.uri).signature == build_signature())
+# Artifacts
 
 
 def download_run_artifact(version: ModelVersion, artifact: str, into: Path) -> Path | None:

@@ -8,7 +8,7 @@ import polars as pl
 
 from flowsheet.cohort.schema import EPISODES, EVENTS, STAYS, TREATMENTS
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Labels, Sepsis3Options, label
-from tests.cohort.sepsis3 import reference
+from tests.cohort.sepsis3 import reference, reference_sofa
 
 ADMITTED = datetime(2130, 5, 4, 21, 40)
 DAY = timedelta(days=1)
@@ -168,7 +168,7 @@ def compare_with_reference(
     """Check the labels of one stay against the reference."""
     stay_id = stay["stay_id"]
     hours = labels.sofa.filter(stay_id=stay_id).drop("stay_id").to_dicts()
-    assert hours == reference.score_hours(stay, events, treatments, options)
+    assert hours == reference_sofa.score_hours(stay, events, treatments, options)
     suspicions = labels.suspicions.filter(stay_id=stay_id)
     known_at = dict(zip(suspicions["time"], suspicions["known_at"], strict=True))
     assert known_at == reference.find_suspicions(stay, antibiotics, cultures, options)

@@ -19,7 +19,7 @@ from flowsheet.lifecycle.deployment.promotion import (
     promote,
     rollback,
 )
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.decisions import load_decisions
 from flowsheet.tracking.store import connect
 
@@ -163,7 +163,7 @@ def test_models_of_different_kinds_compete_under_the_name_of_a_service(registrar
     assert again.decision.version == 2
     assert model_registry.get_version(service).version == 2
     champion = model_registry.get_version_by_alias(service, "champion")
-    assert model_registry.load_package(champion).kind == "logistic_regression"
+    assert registered_packages.load_package(champion).kind == "logistic_regression"
 
 
 def test_rollback_is_quick_and_goes_back_one_champion_at_a_time(registrar):

@@ -16,7 +16,7 @@ from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS
 from flowsheet.state.hashing import digest
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.typing import Progress
 
@@ -70,7 +70,7 @@ def score(model: str, extract: Path, out: Path | None, progress: Progress) -> Sc
     """
     version = model_registry.resolve_reference(model)
     cohort = Extract.open(extract, verify=True)
-    model_package = model_registry.load_package(version)
+    model_package = registered_packages.load_package(version)
     check_variables(cohort, model_package)
     key = digest(
         [_VERSION, model_package.digest, version.name, version.version, cohort.fingerprint]

@@ -12,7 +12,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.prediction.development import Development
 from flowsheet.prediction.model_package import ModelPackage
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
@@ -43,7 +43,7 @@ def load_models(references: Sequence[str]) -> list[EvaluatedModel]:
     with tempfile.TemporaryDirectory() as temporary:
         for i, reference in enumerate(references):
             version = model_registry.resolve_reference(reference)
-            package = model_registry.load_package(version)
+            package = registered_packages.load_package(version)
             if package.development is None:
                 raise CheckFailed(
                     "an earlier release trained the model and kept neither its threshold nor a "

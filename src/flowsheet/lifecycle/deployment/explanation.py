@@ -13,7 +13,7 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.prediction.explanations import explain_rise
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 
 _PREDICTION = ("stay_id", "time", "step", "risk", "log_odds", "baseline")
 
@@ -67,7 +67,7 @@ def explain_stay(
     version = model_registry.resolve_reference(model)
     cohort = Extract.open(extract)
     tables = _select_stay(cohort, stay_id)
-    package = model_registry.load_package(version)
+    package = registered_packages.load_package(version)
     check_variables(cohort, package)
     steps = package.predict(tables)["step"].to_list()
     if not steps:

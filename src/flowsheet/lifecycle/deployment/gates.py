@@ -35,7 +35,7 @@ from flowsheet.lifecycle.deployment.held_out import (
 from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.prediction.input_rows import example_tables
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import registered_packages
 from flowsheet.tracking.decisions import JudgedRows
 from flowsheet.tracking.evaluation_runs import PART, list_evaluations
 from flowsheet.tracking.model_registry import ModelVersion
@@ -323,14 +323,14 @@ def _check_package(version: ModelVersion, config: PromotionConfig) -> Iterator[G
     """The package loads, has this release's signature, and predicts fast enough."""
     tables = example_tables()
     try:
-        model_package = model_registry.load_package(version)
+        model_package = registered_packages.load_package(version)
         predictions = model_package.predict(tables)
     except FlowsheetError as error:
         yield GateResult(
             name="signature", passed=False, summary=f"the package does not predict: {error}"
         )
         return
-    valid = predictions.height > 0 and model_registry.has_current_signature(version)
+    valid = predictions.height > 0 and registered_packages.has_current_signature(version)
     yield GateResult(
         name="signature",
         passed=valid,

@@ -22,7 +22,7 @@ from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.lifecycle.experiment.prepare import ingest_cohort
 from flowsheet.lifecycle.experiment.stage import is_complete
 from flowsheet.state.store import Store
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import registered_packages
 from flowsheet.tracking.decisions import JudgedRows
 from flowsheet.tracking.run_records import EXTRACT_STAGE, RunRecord
 
@@ -99,7 +99,7 @@ def score_with_champion(
     Raises:
         CheckFailed: it was developed on more of them, or cannot score them.
     """
-    package = model_registry.load_package(version)
+    package = registered_packages.load_package(version)
     extract = open_run_extract(candidate.record)
     check_variables(extract, package)
     predictions = rename_model(candidate.predictions, names[0])

@@ -28,7 +28,7 @@ from flowsheet.monitoring.report import (
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.timestamps import local_now_text
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.monitoring_runs import record_monitoring_run
 from flowsheet.typing import Progress
@@ -114,7 +114,7 @@ def monitor(
     """
     version = model_registry.resolve_reference(model)
     current = Extract.open(extract, verify=True)
-    model_package = model_registry.load_package(version)
+    model_package = registered_packages.load_package(version)
     check_variables(current, model_package)
     reference = Reference.parse(model_package.reference, version.reference)
     key = digest(

@@ -9,7 +9,7 @@ from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.lifecycle.deployment.approval import check_approver
 from flowsheet.lifecycle.deployment.gates import GateResult, evaluate_gates
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.decisions import Decision, JudgedRows, champion_history, record_decision
 from flowsheet.tracking.model_registry import CHALLENGER, CHAMPION, ModelVersion
 
@@ -159,7 +159,7 @@ def rollback(name: str, *, version: int | None = None, actor: str = "", reason: 
                 todo=f"former champions: {former}",
             )
         previous = model_registry.get_version(name, version or history[-2])
-        with model_registry.open_package(previous):
+        with registered_packages.open_package(previous):
             pass  # verified: a server would refuse to load a damaged package
         decision = record_decision(
             "rolled back",

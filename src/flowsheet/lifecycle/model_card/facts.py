@@ -12,7 +12,7 @@ from flowsheet.config import EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.study import StudyFacts
 from flowsheet.state.json_files import read_json
-from flowsheet.tracking import model_registry
+from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.decisions import Decision, load_decisions
 from flowsheet.tracking.evaluation_runs import RecordedEvaluation, list_evaluations
 from flowsheet.tracking.model_registry import ModelVersion
@@ -79,7 +79,7 @@ def collect_facts(
         study: outcome, participants, predictors and missing data, if known.
     """
     record = load_run_record(f"{version.name}/{version.version}", folder)
-    package = model_registry.read_package_info(version)
+    package = registered_packages.read_package_info(version)
     return ModelFacts(
         version=version,
         model=record.models[0],
