@@ -24,7 +24,7 @@ from prefect.task_engine import TaskRunTimeoutError
 
 from flows.liveness import keep_alive, mark_tasks_crashed
 from flows.records import flush_records, mark_killed_runs_crashed, progress_logger
-from flows.retries import RETRY_ON_OUTAGE, is_outage, prefect_unreachable
+from flows.retries import RETRY_ON_OUTAGE, explain_prefect_error
 from flows.runners import WorkerProcesses, make_task_runner
 from flowsheet.config import (
     CohortConfig,
@@ -391,10 +391,9 @@ def run(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = None) -> 
             todo="increase the limit and start again: finished trials and stages are kept",
         ) from error
     except Exception as error:
-        if not isinstance(error, FlowsheetError) and is_outage(error):
-            unreachable = prefect_unreachable()
-            if unreachable:
-                raise unreachable from error
+        explained = None if isinstance(error, FlowsheetError) else explain_prefect_error(error)
+        if explained:
+            raise explained from error
         raise
     finally:
         flush_records()

@@ -9,11 +9,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.liveness import keep_alive
+from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.compose import compose_cohort
 from flowsheet.errors import UsageError
-from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 from flowsheet.lifecycle.runtime.tuning import keep_freed_memory
 
 TIMEOUT_SECONDS = 6 * 3600
@@ -61,7 +61,7 @@ def ingest(cohort: str, overrides: list[str] | None = None) -> Path:
     Returns:
         The folder of the extract.
     """
-    use_quiet_settings()
+    prepare_flow_process()
     keep_freed_memory()
     with keep_alive():
         return Path(find_or_ingest_extract(None, cohort, overrides or []))

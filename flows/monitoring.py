@@ -11,6 +11,7 @@ from prefect.events import emit_event
 
 from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
 from flows.liveness import keep_alive
+from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.monitoring import (
@@ -18,7 +19,6 @@ from flowsheet.lifecycle.deployment.monitoring import (
     load_monitoring_config,
     monitor,
 )
-from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 DRIFT_EVENT = "flowsheet.drift"
 _MAX_FLAGS_IN_EVENT = 50
@@ -60,7 +60,7 @@ def monitoring(
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
         config: a choice in conf/monitoring.
     """
-    use_quiet_settings()
+    prepare_flow_process()
     with keep_alive():
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
         result = compare_with_training_data(model, folder, config)

@@ -15,6 +15,7 @@ from prefect.states import Completed
 from pydantic import StringConstraints
 
 from flows.liveness import keep_alive
+from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.gates import GateResult
@@ -25,7 +26,6 @@ from flowsheet.lifecycle.deployment.promotion import (
     load_promotion_config,
     promote,
 )
-from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 from flowsheet.tracking.model_registry import ModelVersion
 
 
@@ -118,7 +118,7 @@ def promotion(
         approval_hours: how long to wait for the approval.
         reason: recorded with the decision, unless the person gives another one.
     """
-    use_quiet_settings()
+    prepare_flow_process()
     with keep_alive():
         candidate, gates = evaluate_gates(name, version, config, service)
         actor = ""

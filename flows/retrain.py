@@ -8,12 +8,12 @@ from prefect.cache_policies import NO_CACHE
 
 from flows import experiment as experiment_flow
 from flows.liveness import keep_alive
+from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.compose import compose
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.experiment.check import check_config
-from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 
 @task(cache_policy=NO_CACHE, task_run_name="compare with champions", **RETRY_ON_OUTAGE)
@@ -49,7 +49,7 @@ def retrain(
     Returns:
         The id of the experiment's MLflow run.
     """
-    use_quiet_settings()
+    prepare_flow_process()
     with keep_alive():
         config = compose(experiment, overrides or [])
         check_config(config)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any, TypedDict
 
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
-from flowsheet.errors import Unreachable, mask_secrets
+from flowsheet.errors import FlowsheetError, Unreachable, UsageError, mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import is_responding
 from flowsheet.tracking.store import TrackerUnreachable
 
@@ -29,6 +30,7 @@ _MLFLOW_OUTAGE_MESSAGES = (
     "Max retries exceeded",
     "Connection refused",
     "TEMPORARILY_UNAVAILABLE",
+    "failed with error code 5",
 )
 
 
@@ -46,15 +48,36 @@ def is_outage(error: BaseException | None) -> bool:
 
 
 def prefect_unreachable() -> Unreachable | None:
-    """The error to raise when the Prefect server does not respond; None if it does."""
+    """The error to raise when the Prefect server or its database does not respond; else None."""
     url = os.environ.get("PREFECT_API_URL", "")
-    if is_responding(f"{url}/health"):
+    if is_responding(f"{url}/ready"):
         return None
     return Unreachable(
         "the Prefect server does not answer",
         where=mask_secrets(url),
         todo="check that it is running, then start again: finished stages and trials are kept",
     )
+
+
+def explain_prefect_error(error: Exception) -> FlowsheetError | None:
+    """An error in words for one of Prefect's client; None if the server is not its reason."""
+    url = mask_secrets(os.environ.get("PREFECT_API_URL", ""))
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return UsageError(
+            f"the Prefect server refuses the login (HTTP {status})",
+            where=url,
+            todo="set PREFECT_API_AUTH_STRING to the server's user:password",
+        )
+    if not is_outage(error):
+        return None
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return prefect_unreachable() or Unreachable(
+            f"the Prefect server has answered with errors (HTTP {status})",
+            where=url,
+            todo="read its log, then start again: finished stages and trials are kept",
+        )
+    return prefect_unreachable()
 
 
 def wait_for_prefect() -> None:
@@ -71,6 +94,9 @@ def _is_outage(error: BaseException) -> bool:
     if isinstance(error, Unreachable | ConnectionError | TimeoutError):
         # Prefect's own timeouts are time limits of a task or flow, which are final
         return not type(error).__module__.startswith("prefect")
+    response = getattr(error, "response", None)  # of httpx, requests and Prefect's client
+    if getattr(response, "status_code", 0) >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return True
     bases = {(base.__module__, base.__name__) for base in type(error).__mro__}
     if bases & _OUTAGE_CLASSES:
         return True

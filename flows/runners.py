@@ -14,6 +14,7 @@ from flows.retries import prefect_unreachable, wait_for_prefect
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.lifecycle.runtime.processes import exit_with_parent, without_sigint
+from flowsheet.progress import protect_output
 
 _POOL_WAITERS = 32
 """Threads that wait for a work pool, each for one model in one fold."""
@@ -88,6 +89,7 @@ def _call_without_exit(call: Callable[[], bytes]) -> bytes:
         Unreachable: the Prefect server does not answer.
         FlowsheetError: Prefect exited for another reason.
     """
+    protect_output()
     wait_for_prefect()
     try:
         return call()

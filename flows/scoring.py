@@ -9,10 +9,10 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
 from flows.liveness import keep_alive
+from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult, score
-from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 
 
 @task(cache_policy=NO_CACHE, task_run_name="score", **RETRY_ON_OUTAGE)
@@ -44,7 +44,7 @@ def scoring(
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
         out: an additional copy of the scores is written to this path.
     """
-    use_quiet_settings()
+    prepare_flow_process()
     with keep_alive():
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
         return score_extract(model, folder, out)

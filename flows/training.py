@@ -16,13 +16,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.liveness import keep_alive
+from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment import record, train
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.runtime.local_servers import use_quiet_settings
 from flowsheet.state.store import Store
 
 NOT_APPLICABLE = "NotApplicable"
@@ -49,7 +49,7 @@ def training(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Any]:
     Raises:
         UsageError: this worker does not use the store of the run that submitted the training.
     """
-    use_quiet_settings()
+    prepare_flow_process()
     check_shared_store(fold)
     minutes = fold.config.compute.training_minutes
     fit_with_limit = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,3 +60,42 @@ def test_lines_of_a_display_go_to_its_file_and_do_not_mix(tmp_path: Path, capsys
 def test_secrets_are_masked(tmp_path: Path, capsys):
     progress.report("no answer from postgresql://ada:lovelace@db/mlflow")
     assert "lovelace" not in capsys.readouterr().err
+
+
+class _Unwritable(io.StringIO):
+    """A stream whose first call fails, as the error says."""
+
+    encoding = "ascii"
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error: Exception | None = error
+
+    def write(self, text: str) -> int:
+        if self.error:
+            error, self.error = self.error, None
+            raise error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "disk full"), ValueError()])
+def test_a_line_that_cannot_be_printed_is_lost_without_an_error(error, monkeypatch):
+    stream = _Unwritable(error)
+    monkeypatch.setattr("sys.stderr", stream)
+    progress.report("done", "lstm")
+
+
+def test_without_a_stream_nothing_is_printed(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    progress.report("done", "lstm")
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    progress.report("done", "lstm")
+
+
+def test_a_character_that_the_encoding_lacks_is_escaped(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stderr", stream)
+    progress.report("AUROC ≥ 0.8")
+    assert stream.buffer.getvalue() == b"AUROC \\u2265 0.8\n"

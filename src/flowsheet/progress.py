@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TextIO
 
 from flowsheet.errors import mask_secrets
 
@@ -89,7 +89,50 @@ def report(line: str, name: str = "") -> None:
     if file:
         _append(Path(file), _as_record(line, text, name))
     elif is_shown(line):
-        print(f"[{name}] {text}" if name else text, file=sys.stderr, flush=True)
+        print(f"[{name}] {text}" if name else text, file=LossyStream(sys.stderr), flush=True)
+
+
+class LossyStream:
+    """A text stream that loses what it cannot write, instead of raising an error.
+
+    The reader of a pipe may have ended, the stream may be closed, and its encoding may lack a
+    character: none of these is a reason to end a training.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write the text where possible; returns its length."""
+        try:
+            self._write(text)
+        except UnicodeEncodeError:
+            with contextlib.suppress(OSError, ValueError):
+                self._write(text.encode("ascii", "backslashreplace").decode("ascii"))
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            pass
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush the stream where possible."""
+        with contextlib.suppress(OSError, ValueError):
+            if self._stream is not None:
+                self._stream.flush()
+
+    def _write(self, text: str) -> None:
+        if self._stream is not None:
+            self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def protect_output() -> None:
+    """Let no line that this process cannot print end it, whatever prints the line."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, LossyStream):
+            setattr(sys, name, LossyStream(stream))
 
 
 def _as_record(line: str, text: str, name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cronsim import CronSim
 from prefect.flows import load_flow_from_entrypoint
 
 from flowsheet.compose import choices, compose
+from flowsheet.lifecycle.runtime.local_servers import QUIET_SETTINGS
 from tests.conftest import ROOT
 
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
@@ -55,6 +56,12 @@ def test_the_schedule_is_valid_in_its_time_zone(deployment):
         assert deployment["schedules"]
         assert deployment["concurrency_limit"]["limit"] == 1
     assert deployment["work_pool"]["name"] in {"cpu", "gpu"}
+
+
+def test_prefect_reads_the_quiet_settings_when_the_process_starts(deployment):
+    environment = deployment["work_pool"]["job_variables"]["env"]
+    server_only = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "PREFECT_SERVER_ANALYTICS_ENABLED"}
+    assert environment == {k: v for k, v in QUIET_SETTINGS.items() if k not in server_only}
 
 
 def test_names_are_unique_and_every_pool_has_a_training_deployment():

@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from flowsheet.errors import FlowsheetError, Unreachable
+from flowsheet.progress import report
 from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock
 from flowsheet.state.sqlite_files import find_damage
@@ -41,7 +41,10 @@ each of them."""
 
 _RESTORE_DATABASE = "restore the file from a backup (extracts and trained models are in the store)"
 _DAMAGE = re.compile(r"database disk image is malformed|file is not a database|no such table")
-_NO_ANSWER = re.compile(r"API request to \S+ failed with (timeout )?exception")
+_NO_ANSWER = re.compile(
+    r"API request to (endpoint )?\S+ failed with ((timeout )?exception|error code 5\d\d)"
+)
+_SERVER_ERROR = 500
 
 
 class TrackerUnreachable(Unreachable):
@@ -180,7 +183,7 @@ class _RetryNotice(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno == logging.WARNING and str(record.msg).startswith("Retrying"):
-            print("[mlflow] no answer; trying again", file=sys.stderr, flush=True)
+            report("no answer; trying again", "mlflow")
 
 
 class RetryingClient:
@@ -216,6 +219,9 @@ class RetryingClient:
 
 def _is_outage(error: Exception) -> bool:
     """Whether a server does not answer, or only with server errors; MLflow has no error class."""
+    response = getattr(error, "response", None)  # of requests, for artifacts
+    if getattr(response, "status_code", 0) >= _SERVER_ERROR:
+        return True
     return type(error).__name__ == "MlflowException" and _NO_ANSWER.match(str(error)) is not None
 
 

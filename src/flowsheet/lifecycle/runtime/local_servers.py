@@ -42,7 +42,7 @@ QUIET_SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the flows print their own progress
     "PREFECT_CLIENT_MAX_RETRIES": "6",  # after 2, 4, ... 64 s: about two minutes
-    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",  # returned while the server's database is down
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,504",  # while the server's database is down
 }
 """Environment variables: no telemetry, fewer processes, fewer log lines, patient clients."""
 _START_SECONDS = 180.0
@@ -55,7 +55,8 @@ _CLIENT_LOGIN = "PREFECT_API_AUTH_STRING"
 def use_quiet_settings() -> None:
     """Set ``QUIET_SETTINGS`` for this process and its children, where they are not set already.
 
-    A flow on a worker does not start at the command line: its process is prepared here, too.
+    Prefect reads its settings when it is imported: call this before that, or let it read them
+    again (:mod:`flows.process_settings`).
     """
     prepare_process()
     for name, value in QUIET_SETTINGS.items():
