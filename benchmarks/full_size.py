@@ -48,13 +48,13 @@ TIME_ENDINGS = ("TIME", "DATE", "DOB")
 
 def find_files(folder: Path) -> list[tuple[Path, list[str]]]:
     """The files that an ingest reads, and the columns that it needs, in the file's spelling."""
-    from flowsheet.cohort.sources.mimic3.files import TABLES
+    from flowsheet.cohort.engine.database import load_database
 
     files = []
-    for name, columns in TABLES.items():
+    for name, table in load_database("mimic3").tables.items():
         candidates = [folder / f"{name.upper()}{suffix}" for suffix in (".csv.gz", ".csv")]
         path = next(path for path in candidates if path.exists())
-        files.append((path, [column.upper() for column in columns]))
+        files.append((path, [column.upper() for column in table.names.values()]))
     return files
 
 

@@ -29,10 +29,12 @@ from typing import Any
 
 
 def find_files(folder: Path) -> list[Any]:
-    from flowsheet.cohort.sources.mimic3 import files
+    from flowsheet.cohort.engine.database import load_database
+    from flowsheet.cohort.engine.files import find_tables
 
-    names = tuple(name for name in files.TABLES if name != "services")
-    tables = files.find_tables(folder, names, None, 8 << 20)
+    database = load_database("mimic3")
+    names = tuple(name for name in database.tables if name != "services")
+    tables = find_tables(database, folder, names, None, 8 << 20)
     return [file for table in tables.values() for file in table.files]
 
 
@@ -41,7 +43,7 @@ def count_rows(file: Any, needed_columns_only: bool) -> int:
     import pyarrow.csv
     from isal import igzip_threaded
 
-    from flowsheet.cohort.sources.mimic3.files import read_header
+    from flowsheet.cohort.engine.files import read_header
 
     columns = list(file.columns.values()) if needed_columns_only else read_header(file.path)
     types = dict.fromkeys(columns, pa.binary())

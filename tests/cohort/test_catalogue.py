@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.engine.item_map import TEXT_CONVERSIONS
 from flowsheet.cohort.sources.meds.codes import CodeMapping
-from flowsheet.cohort.sources.mimic3.item_map import TEXT_CONVERSIONS
 from flowsheet.cohort.sources.physionet2019 import MEASUREMENTS
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS
 from flowsheet.errors import UsageError

@@ -139,8 +139,13 @@ def mimic3_items() -> pl.DataFrame:
     >>> mimic3_items().filter(name="temp", itemid=678).select("label", "unit", "convert").rows()
     [('Temperature F', 'degF', 'fahrenheit')]
     """
+    return read_items("mimic3_items.csv")
+
+
+def read_items(name: str) -> pl.DataFrame:
+    """A shipped file of items; columns as in ``mimic3_items``."""
     numbers = {"itemid": pl.Int64(), "delay_hours": pl.Float64()}
-    return _read("mimic3_items.csv").cast(numbers)  # type: ignore[arg-type]
+    return _read(name).cast(numbers)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=1)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import polars as pl
 import pytest
 
+from flowsheet.cohort.engine import batches
 from flowsheet.cohort.sepsis3 import Sepsis3Labels, Sepsis3Options, label
 from flowsheet.cohort.sources import mimic3
-from flowsheet.cohort.sources.mimic3 import batches
 from tests.cohort.sepsis3.records import compare_with_reference
 
 pytestmark = pytest.mark.realdata

@@ -7,15 +7,16 @@ from datetime import datetime, timedelta
 import polars as pl
 import pytest
 
-from flowsheet.cohort.sources.mimic3.blood_gases import exclude_venous
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.item_map import load_items
+from flowsheet.cohort.engine.blood_gases import exclude_venous
+from flowsheet.cohort.engine.database import load_database
+from flowsheet.cohort.engine.exclusions import ExclusionLog
 
+ITEMS = load_database("mimic3").items
 NOON = datetime(2130, 5, 4, 12)
 
 
 def rows(variable: str, value: float | None, minutes: int = 0) -> pl.DataFrame:
-    code = load_items().filter(name=variable)["code"][0]
+    code = ITEMS.codes_of(variable)[0]
     time = NOON + timedelta(minutes=minutes)
     table = {"stay": [0], "time": [time], "known_at": [time], "code": [code], "value": [value]}
     return pl.DataFrame(table, schema_overrides={"value": pl.Float64})[: value is not None]
@@ -38,6 +39,6 @@ def test_a_blood_gas_of_an_unknown_specimen_is_not_always_arterial(
 ):
     log = ExclusionLog()
     others = rows("o2sat", pulse_oximetry, minutes=-30)
-    kept = exclude_venous(rows("po2", po2), rows("po2", specimen), others, log)
+    kept = exclude_venous(rows("po2", po2), rows("po2", specimen), others, ITEMS, log)
     assert kept.height == is_kept
     assert sum(log.counts.values()) == 1 - is_kept

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsheet.cohort.sources.mimic3.cells import (
+from flowsheet.cohort.engine.cells import (
     CellKind,
-    cell_kind,
     find_type_problem,
     parse_cells,
 )
-from flowsheet.cohort.sources.mimic3.files import RawFile, RawTable
-from flowsheet.cohort.sources.mimic3.table_reader import _parse_csv
+from flowsheet.cohort.engine.database import load_database
+from flowsheet.cohort.engine.files import RawFile, RawTable
+from flowsheet.cohort.engine.table_reader import _parse_csv
 
 NOON = datetime(2145, 9, 8, 14, 0)
 CELLS: list[tuple[CellKind, bytes, object]] = [
@@ -80,20 +80,20 @@ CELLS: list[tuple[CellKind, bytes, object]] = [
 ]
 _COLUMNS = {
     CellKind.id: "subject_id",
-    CellKind.time: "charttime",
-    CellKind.number: "valuenum",
-    CellKind.flag: "error",
-    CellKind.text: "value",
+    CellKind.time: "time",
+    CellKind.number: "number",
+    CellKind.flag: "is_error",
+    CellKind.text: "text",
 }
-_SAMPLES = {"subject_id": b"1", "itemid": b"211", "charttime": b"2150-01-01 00:00:00"}
-_NAMES = ["subject_id", "icustay_id", "itemid", "charttime", "storetime"]
-_NAMES += ["value", "valuenum", "error"]
+_SAMPLES = {"subject_id": b"1", "item": b"211", "time": b"2150-01-01 00:00:00"}
+_TABLE = load_database("mimic3").tables["chartevents"]
+_NAMES = list(_TABLE.columns)
 
 
 def _parse(*cells: tuple[CellKind, bytes]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """One row of CHARTEVENTS for each cell, parsed as one block."""
     file = RawFile(None, {name: name for name in _NAMES})  # type: ignore[arg-type]
-    table = RawTable("chartevents", (file,))
+    table = RawTable("chartevents", _TABLE, (file,))
     lines = []
     for kind, cell in cells:
         row = [cell if name == _COLUMNS[kind] else _SAMPLES.get(name, b"") for name in _NAMES]
@@ -129,9 +129,17 @@ def test_every_cell_alone_and_all_cells_together_are_read_by_their_rules() -> No
     _check_cells(CELLS)
 
 
-@pytest.mark.parametrize("column", ["startdate", "enddate", "chartdate", "dob"])
-def test_dates_alone_are_read_in_columns_that_are_dates(column: str) -> None:
-    assert cell_kind("any", column) is CellKind.day
+@pytest.mark.parametrize(
+    ("table", "field"),
+    [
+        ("prescriptions", "start"),
+        ("prescriptions", "end"),
+        ("microbiologyevents", "day"),
+        ("patients", "born_at"),
+    ],
+)
+def test_dates_alone_are_read_in_columns_that_are_dates(table: str, field: str) -> None:
+    assert load_database("mimic3").tables[table].kinds[field] is CellKind.day
     cells = pl.Series([b"2145-09-08", b"2145-09-08 14:00:00", b"2145-09-08 00:00:00"])
     frame = pl.DataFrame({"x": cells, "position": [0, 1, 2]})
     rows, defects = parse_cells(frame, {"x": CellKind.day})

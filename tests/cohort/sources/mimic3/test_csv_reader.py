@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowsheet.cohort.sources.mimic3.csv_reader import BufferPool, split_lines
+from flowsheet.cohort.engine.csv_reader import BufferPool, split_lines
 from flowsheet.errors import CheckFailed
 
 

@@ -9,10 +9,10 @@ import polars as pl
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.stay_matcher import IdIndex, StayMatcher
+from flowsheet.cohort.engine.stays import Stays, make_windows
 from flowsheet.cohort.sources.mimic3 import Mimic3Options
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.stay_matcher import IdIndex, StayMatcher
-from flowsheet.cohort.sources.mimic3.stays import Stays, make_windows
 
 STAYS = st.lists(
     st.tuples(st.integers(1, 3), st.integers(0, 60), st.integers(1, 30)), min_size=1, max_size=6
@@ -39,14 +39,14 @@ def test_a_row_is_matched_to_the_one_stay_in_whose_window_it_lies(
             (subject, 1000 + i, at_hour(start), at_hour(start + hours))
             for i, (subject, start, hours) in enumerate(stays)
         ],
-        schema=["subject_id", "icustay_id", "intime", "outtime"],
+        schema=["subject_id", "stay_id", "admitted_at", "discharged_at"],
         orient="row",
     )
     windows = make_windows(icu_stays, Mimic3Options(before_hours=24, after_hours=2))
     has_successor = windows["subject_id"] == windows["subject_id"].shift(-1)
     assert (windows["start"].shift(-1) > windows["end"]).filter(has_successor).all()
-    stay_ids = np.sort(icu_stays["icustay_id"].to_numpy())
-    table = icu_stays.select(stay_id="icustay_id").sort("stay_id")
+    stay_ids = np.sort(icu_stays["stay_id"].to_numpy())
+    table = icu_stays.select("stay_id").sort("stay_id")
     matcher = StayMatcher(Stays(table, stay_ids, {}, pl.DataFrame(), windows, pl.DataFrame()))
     raw_rows = pl.DataFrame(
         [(subject, at_hour(hour)) for subject, hour in rows],

@@ -7,9 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from flowsheet.cohort.engine import csv_reader, table_reader
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
-from flowsheet.cohort.sources.mimic3 import csv_reader, table_reader
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.compose import compose_cohort
 from flowsheet.mimic_export.options import ExportOptions

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flowsheet.cohort.engine.treatments import sort_and_dedupe
 from flowsheet.cohort.schema import EPOCH, TREATMENTS, UNIQUE_KEYS, Tables
-from flowsheet.cohort.sources.mimic3.treatments import sort_and_dedupe
 from tests.cohort.mimic3_folder import SourceResult
 
 

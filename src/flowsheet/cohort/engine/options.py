@@ -1,4 +1,4 @@
-"""The options of the MIMIC-III source; docs/mimic3.md gives the reasons of the defaults."""
+"""The options of all databases; docs/mimic3.md gives the reasons of the defaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Tolerance = Annotated[float, Field(ge=0, le=TOLERANCE_HOURS)]
 Hours = Annotated[float, Field(ge=0, le=10_000)]
 
 
-class Mimic3Options(FrozenModel):
+class DatabaseOptions(FrozenModel):
     """How the raw tables are read. All durations are in hours."""
 
     min_age: Annotated[float, Field(ge=0, le=120)] = 18.0
@@ -40,7 +40,8 @@ class Mimic3Options(FrozenModel):
     """... to this long after its end (but not after the start of the window of the next stay)."""
     lab_delay_hours: Hours | None = None
     """Time from a sample to its result, for all results of the laboratory; null: a result is known
-    when its copy in CHARTEVENTS was stored, else after its item's delay in the catalogue."""
+    when it, or its copy in another table, was stored, else after its item's delay in the
+    catalogue."""
     statics_hours: Hours = 1.0
     """Height and weight that are known by this long after admission become columns of the stay.
     Predictions before that time see them too early; the first one of an hourly task does not. They
@@ -54,8 +55,6 @@ class Mimic3Options(FrozenModel):
     mimic-code, and the verbal response is missing. null: ``normal`` with the conventions
     ``mimic_code`` and ``ricu`` of Sepsis-3, else ``missing``."""
 
-    carevue_rate_hours: Annotated[float, Field(gt=0, le=48)] = 4.0
-    """A rate charted in CareVue lasts until the next one is charted, at most this long."""
     default_weight_kg: Annotated[float, Field(gt=0, le=300)] = 80.0
     """For doses per kg while no weight is known; the default is mimic-code's."""
     time_zone: TimeZone = None
@@ -68,6 +67,11 @@ class Mimic3Options(FrozenModel):
 
     sepsis3: Sepsis3Options = Sepsis3Options()
     """How sepsis is defined; docs/sepsis3.md."""
+
+    @property
+    def charted_rate_hours(self) -> float:
+        """A rate that is charted from time to time lasts until the next one, at most this long."""
+        return 4.0
 
     @model_validator(mode="before")
     @classmethod

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.stays import Stays
+from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.stays import Stays
 from flowsheet.typing import Bools, Ints, Ints32
 
 _MICROSECONDS_PER_SECOND = 1_000_000
@@ -44,7 +44,9 @@ class IdIndex:
 class StayMatcher:
     """Find each row's stay: the one that the row names, else its patient's stay at its time."""
 
-    def __init__(self, stays: Stays) -> None:
+    def __init__(self, stays: Stays, stay_column: str = "stay_id") -> None:
+        """``stay_column``: the database's name of the stay's id, for the counts."""
+        self._stay_column = stay_column
         windows = stays.windows
         subjects = windows["subject_id"].to_numpy()
         self._subject_index = IdIndex(np.unique(subjects))
@@ -73,23 +75,23 @@ class StayMatcher:
         """Keep the rows that belong to a selected stay.
 
         Args:
-            rows: rows with subject_id, and icustay_id where the table has it (it may be null).
+            rows: rows with subject_id, and stay_id where the table has it (it may be null).
             table: name of the raw table.
             time: the column with the row's time; rows without a time are dropped.
             log: receives the rows outside their stay's window, and as defects (``unknown_stay``)
-                those that name a stay which ICUSTAYS does not have.
+                those that name a stay which the table of stays does not have.
 
         Returns:
             The rows with ``stay``, the number of the stay among the selected ones, instead of
-            subject_id and icustay_id.
+            subject_id and stay_id.
         """
         if rows[time].null_count():
             rows = rows.filter(pl.col(time).is_not_null())
-        has_ids = "icustay_id" in rows.columns
+        has_ids = "stay_id" in rows.columns
         if not has_ids:
-            rows = rows.with_columns(icustay_id=pl.lit(None, pl.Int64))
-        is_unnamed = rows["icustay_id"].is_null().to_numpy()
-        stay_ids = rows["icustay_id"].fill_null(_NO_STAY).to_numpy()
+            rows = rows.with_columns(stay_id=pl.lit(None, pl.Int64))
+        is_unnamed = rows["stay_id"].is_null().to_numpy()
+        stay_ids = rows["stay_id"].fill_null(_NO_STAY).to_numpy()
         if is_unnamed.any():
             stay_ids = stay_ids.copy()
             stay_ids[is_unnamed] = self._find_by_time(rows.filter(pl.Series(is_unnamed)), time)
@@ -102,11 +104,11 @@ class StayMatcher:
         if has_ids:
             is_unknown = (positions < 0) & (stay_ids != _NO_STAY)
             unknown = pl.lit(pl.Series(is_unknown))
-            log.reject(rows, unknown, table, "icustay_id", "unknown_stay")
+            log.reject(rows, unknown, table, "stay_id", "unknown_stay")
             log.counts[f"{table}: outside the stay"] += _count(is_selected & ~is_inside)
-            reason = f"{table}: without ICUSTAY_ID, and no stay at that time"
+            reason = f"{table}: without {self._stay_column.upper()}, and no stay at that time"
             log.counts[reason] += _count(is_unnamed & ~is_selected)
-        matched = rows.drop("subject_id", "icustay_id").with_columns(stay=pl.Series(number))
+        matched = rows.drop("subject_id", "stay_id").with_columns(stay=pl.Series(number))
         return matched.filter(pl.Series(is_inside))
 
     def _find_by_time(self, rows: pl.DataFrame, time: str) -> Ints:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.item_map import (
-    index_codes,
-    load_items,
-    load_text_values,
-    needs_conversion,
-)
+from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.item_map import ItemMap, load_text_values
 from flowsheet.cohort.units import as_percent
+from flowsheet.typing import Ints32
 
 INTUBATED = 0.0
 """The verbal response of an intubated patient, until the option for it is applied."""
@@ -21,40 +17,39 @@ _MODES_WITHOUT_VENTILATION = ("other", "other/remarks", "standby", "none")
 
 
 def convert_values(
-    rows: pl.DataFrame, table: str, number_column: str, log: ExclusionLog
+    rows: pl.DataFrame, table: str, items: ItemMap, log: ExclusionLog
 ) -> pl.DataFrame:
     """Give each row its item's code and its value in the catalogue's unit.
 
     Args:
-        rows: stay, time, known_at, itemid and the value's columns. Rows with a column ``code`` keep
-            their codes.
+        rows: stay, time, known_at, item, number, and text and unit where there are any. Rows with a
+            column ``code`` keep their codes.
         table: name of the raw table.
-        number_column: the column with the number: valuenum, value or amount.
+        items: the database's items.
         log: receives rows without a plausible value.
 
     Returns:
         (stay, time, known_at, code, low, high, value). An item that the catalogue maps twice gives
         two rows.
     """
-    rows = rows.with_columns(_number=pl.col(number_column))
-    if number_column == "value":
-        rows = rows.with_columns(pl.col("value").cast(pl.String))
     if "code" not in rows.columns:
-        rows = _add_codes(rows, table)
-    values = rows["_number"].round(6)
-    to_convert = np.flatnonzero(needs_conversion()[rows["code"].to_numpy()])
+        rows = _add_codes(rows, items.code_arrays(table))
+    values = rows["number"].round(6)
+    to_convert = np.flatnonzero(items.needs_conversion[rows["code"].to_numpy()])
     if len(to_convert):
-        values = values.scatter(to_convert, _convert(rows[to_convert]))
-    ranges = load_items().select("low", "high")[rows["code"]]
+        values = values.scatter(to_convert, _convert(rows[to_convert], items.items))
+    ranges = items.items.select("low", "high")[rows["code"]]
     valued = rows.select("stay", "time", "known_at", "code", *ranges, value=values)
-    return _exclude_implausible(valued, table, log)
+    return _exclude_implausible(valued, table, items.items, log)
 
 
-def _exclude_implausible(rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
+def _exclude_implausible(
+    rows: pl.DataFrame, table: str, items: pl.DataFrame, log: ExclusionLog
+) -> pl.DataFrame:
     is_missing = pl.col("value").is_null()
     is_implausible = ~pl.col("value").is_between("low", "high")
-    is_text = pl.col("code").is_in(load_items().filter("is_text")["code"].implode())
-    name = pl.col("code").replace_strict(load_items()["code"], load_items()["name"])
+    is_text = pl.col("code").is_in(items.filter("is_text")["code"].implode())
+    name = pl.col("code").replace_strict(items["code"], items["name"])
     reason = (
         pl.when(is_missing & is_text)
         .then(pl.lit(f"{table}: text without a known meaning"))
@@ -65,10 +60,10 @@ def _exclude_implausible(rows: pl.DataFrame, table: str, log: ExclusionLog) -> p
     return log.exclude_by_reason(rows, is_missing | is_implausible, reason)
 
 
-def _add_codes(rows: pl.DataFrame, table: str) -> pl.DataFrame:
+def _add_codes(rows: pl.DataFrame, code_arrays: list[Ints32]) -> pl.DataFrame:
     """The rows with the ``code`` of their item; repeated for items that have several codes."""
-    item_ids = rows["itemid"].to_numpy()
-    first, *others = (codes[item_ids] for codes in index_codes(table))
+    item_ids = rows["item"].to_numpy()
+    first, *others = (codes[item_ids] for codes in code_arrays)
     parts = [rows.with_columns(code=pl.Series(first))]
     for codes in others:
         has_code = np.flatnonzero(codes >= 0)
@@ -76,13 +71,11 @@ def _add_codes(rows: pl.DataFrame, table: str) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _convert(rows: pl.DataFrame) -> pl.Series:
+def _convert(rows: pl.DataFrame, items: pl.DataFrame) -> pl.Series:
     """Values of items that are charted in another unit than the catalogue's, or as text."""
-    details = load_items().select("convert", "is_text", "is_share", "factor", "offset")[
-        rows["code"]
-    ]
+    details = items.select("convert", "is_text", "is_share", "factor", "offset")[rows["code"]]
     rows = rows.with_columns(details)
-    number = pl.col("_number")
+    number = pl.col("number")
     linear = number * pl.col("factor") + pl.col("offset")
     measured = pl.when("is_share").then(as_percent(number)).otherwise(linear).round(6)
     from_text = _parse_text_values(rows.columns)
@@ -90,16 +83,16 @@ def _convert(rows: pl.DataFrame) -> pl.Series:
 
 
 def _parse_text_values(columns: list[str]) -> pl.Expr:
-    """The value of rows whose meaning depends on text: the cell, or its unit (``valueuom``)."""
+    """The value of rows whose meaning depends on text: the cell, or its unit."""
     text = pl.lit("")
-    if "value" in columns:
-        text = pl.col("value").cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
+    if "text" in columns:
+        text = pl.col("text").cast(pl.String).str.strip_chars().str.to_lowercase().fill_null("")
     convert = pl.col("convert")
-    number = pl.col("_number")
+    number = pl.col("number")
     is_filled = number.is_not_null() | (text != "")
     crp = number
-    if "valueuom" in columns:
-        is_per_decilitre = pl.col("valueuom").str.to_lowercase() == "mg/dl"
+    if "unit" in columns:
+        is_per_decilitre = pl.col("unit").str.to_lowercase() == "mg/dl"
         crp = pl.when(is_per_decilitre).then(number * 10).otherwise(number)
     listed = pl.concat_str(convert, pl.lit("="), text).replace_strict(
         load_text_values(), default=None, return_dtype=pl.Float64

@@ -1,7 +1,7 @@
-"""Orders of drugs out of PRESCRIPTIONS.
+"""Orders of drugs.
 
-Orders are few once filtered, and stay in memory. An order has dates, not hours: it starts at 00:00
-of its first day, ends at 24:00 of its last, and counts as known from 24:00 of its first.
+Orders are few once filtered, and stay in memory. An order with dates instead of times starts at
+00:00 of its first day, ends at 24:00 of its last, and counts as known from 24:00 of its first.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import re
 import polars as pl
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.engine.database import Database
+from flowsheet.cohort.engine.exclusions import OUTSIDE_ADMISSION, ExclusionLog
+from flowsheet.cohort.engine.files import RawTable
+from flowsheet.cohort.engine.table_reader import stream_table
 from flowsheet.cohort.schema import TIME, TREATMENTS
-from flowsheet.cohort.sources.mimic3.exclusions import OUTSIDE_ADMISSION, ExclusionLog
-from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.item_map import load_items
-from flowsheet.cohort.sources.mimic3.table_reader import stream_table
 
 LOCAL_ROUTES = (
     "topical",
@@ -40,13 +40,15 @@ _ORDERS = {
     "hadm_id": pl.Int64(),
     "drug": pl.String(),
     "route": pl.String(),
-    "first": TIME,
+    "start": TIME,
     "end": TIME,
+    "known_at": TIME,
+    "date_only": pl.Boolean(),
 }
 
 
 class DrugNames:
-    """The catalogue's drugs by the names that PRESCRIPTIONS writes."""
+    """The catalogue's drugs by the names of orders."""
 
     def __init__(self) -> None:
         rules = catalogue.mimic3_prescriptions().select("drug", "pattern", "exclude_pattern")
@@ -78,75 +80,96 @@ def is_outside_admission(time: pl.Expr) -> pl.Expr:
     return ~time.is_between(pl.col("first") - tolerance, pl.col("last") + tolerance)
 
 
-def read_orders(table: RawTable, admissions: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+def read_orders(
+    table: RawTable | None, admissions: pl.DataFrame, log: ExclusionLog
+) -> pl.DataFrame:
     """Read the orders of the catalogue's drugs in some hospital admissions.
 
     Those that start outside of their admission are rejected.
 
     Args:
-        table: PRESCRIPTIONS.
+        table: the table; None if the database has none.
         admissions: (hadm_id, first, last).
         log: receives the excluded and the rejected rows.
 
     Returns:
-        (hadm_id, drug, route, first, end), sorted; ``first`` is 00:00 of the first day.
+        (hadm_id, drug, route, start, end, known_at, date_only), sorted.
     """
+    if table is None:
+        return pl.DataFrame(schema=_ORDERS)
     drug_names = DrugNames()
-    routes = catalogue.mimic3_routes()
+    name = table.name
+    has_dates = "start" in table.spec.dates
     frames = [pl.DataFrame(schema=_ORDERS)]
     for rows in stream_table(table, log):
         orders = rows.join(admissions, on="hadm_id", maintain_order="left")
-        is_outside = is_outside_admission(pl.col("startdate"))
-        orders = log.reject(orders, is_outside, table.name, "startdate", OUTSIDE_ADMISSION)
+        is_outside = is_outside_admission(pl.col("start"))
+        orders = log.reject(orders, is_outside, name, "start", OUTSIDE_ADMISSION)
         orders = orders.with_columns(drug_names.find(orders["drug"]).alias("drug"))
         is_unmapped = pl.col("drug").is_null()
-        reason = "prescriptions: drugs that the catalogue does not map"
+        reason = f"{name}: drugs that the catalogue does not map"
         orders = log.exclude(orders, is_unmapped, reason)
-        has_no_start = pl.col("startdate").is_null()
-        orders = log.exclude(orders, has_no_start, "prescriptions: without a first day")
-        first = pl.col("startdate").dt.truncate("1d")
-        last = pl.max_horizontal(first, pl.col("enddate").dt.truncate("1d").fill_null(first))
-        text = pl.col("route").cast(pl.String).str.strip_chars().str.to_uppercase()
-        route = text.replace_strict(routes, default="other", return_dtype=pl.String())
-        frames.append(
-            orders.select(
-                "hadm_id",
-                "drug",
-                pl.when(text != "").then(route).alias("route"),
-                first.alias("first"),
-                (last + ONE_DAY).alias("end"),
-            )
-        )
+        has_no_start = pl.col("start").is_null()
+        orders = log.exclude(orders, has_no_start, f"{name}: without a first day")
+        orders = _fill_whole_days(orders) if has_dates else _order_times(orders)
+        orders = orders.with_columns(_find_route().alias("route"), date_only=has_dates)
+        frames.append(orders.select(list(_ORDERS)).cast(pl.Schema(_ORDERS)))
     return pl.concat(frames).unique().sort(list(_ORDERS))
 
 
+def _fill_whole_days(orders: pl.DataFrame) -> pl.DataFrame:
+    """Orders with dates: from 00:00 of the first day to 24:00 of the last."""
+    first = pl.col("start").dt.truncate("1d")
+    last = pl.max_horizontal(first, pl.col("end").dt.truncate("1d").fill_null(first))
+    return orders.with_columns(start=first, end=last + ONE_DAY, known_at=first + ONE_DAY)
+
+
+def _order_times(orders: pl.DataFrame) -> pl.DataFrame:
+    """Orders with times: none ends before it starts, and none is known before it was entered."""
+    known_at = pl.max_horizontal("start", "stored_at")
+    return orders.with_columns(end=pl.max_horizontal("start", "end"), known_at=known_at)
+
+
+def _find_route() -> pl.Expr:
+    text = pl.col("route").cast(pl.String).str.strip_chars().str.to_uppercase()
+    routes = catalogue.mimic3_routes()
+    route = text.replace_strict(routes, default="other", return_dtype=pl.String())
+    return pl.when(text != "").then(route)
+
+
 def build_ordered_treatments(
-    orders: pl.DataFrame, stays: pl.DataFrame, log: ExclusionLog
+    orders: pl.DataFrame, stays: pl.DataFrame, database: Database, log: ExclusionLog
 ) -> pl.DataFrame:
     """Orders as treatments without a dose, clipped to the stay.
 
     Excluded are routes that do not treat the whole patient, and drugs whose administration is
     charted by the stay's own chart system.
+
+    Args:
+        orders: orders by hospital admission.
+        stays: the stays, with ``hadm_id``.
+        database: the database.
+        log: receives the excluded rows.
     """
-    is_drug = pl.col("kind") == "drug"
-    charted_drugs = load_items().filter(is_drug).select(drug="name", site="system", is_charted=True)
+    table = database.table_of("orders")
+    charted_drugs = database.items.drugs.with_columns(is_charted=True)
     rows = stays.select("stay_id", "hadm_id", "site", "admitted_at", "discharged_at")
     rows = rows.join(orders, on="hadm_id")
     rows = rows.filter(
-        pl.col("first") < pl.col("discharged_at"), pl.col("end") > pl.col("admitted_at")
+        pl.col("start") < pl.col("discharged_at"), pl.col("end") > pl.col("admitted_at")
     )
     is_local = pl.col("route").is_in(LOCAL_ROUTES)
-    rows = log.exclude(rows, is_local, "prescriptions: not for the whole body")
-    rows = rows.join(charted_drugs.unique(), on=["drug", "site"], how="left")
-    reason = "prescriptions: drugs whose administration is charted"
+    rows = log.exclude(rows, is_local, f"{table}: not for the whole body")
+    rows = rows.join(charted_drugs, on=["drug", "site"], how="left")
+    reason = f"{table}: drugs whose administration is charted"
     rows = log.exclude(rows, pl.col("is_charted"), reason)
-    start = pl.max_horizontal("first", "admitted_at")
+    start = pl.max_horizontal("start", "admitted_at")
     treatments = rows.select(
         "stay_id",
         "drug",
         start=start,
         end=pl.min_horizontal("end", "discharged_at"),
-        known_at=pl.max_horizontal(pl.col("first") + ONE_DAY, start),
+        known_at=pl.max_horizontal("known_at", start),
         dose=pl.lit(None),
         unit=pl.lit(None),
     )

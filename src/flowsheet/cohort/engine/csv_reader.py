@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from isal.isal_zlib import _GzipReader
 
-from flowsheet.cohort.sources.mimic3.files import split_header
+from flowsheet.cohort.engine.files import split_header
 from flowsheet.errors import CheckFailed
 
 _BLOCK_BYTES = 4 << 20

@@ -8,23 +8,24 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from flowsheet.cohort.derived import add_derived
+from flowsheet.cohort.engine.antibiotics import (
+    select_given_antibiotics,
+    select_ordered_antibiotics,
+)
+from flowsheet.cohort.engine.cultures import select_cultures
+from flowsheet.cohort.engine.database import Database
+from flowsheet.cohort.engine.events import build_events
+from flowsheet.cohort.engine.exclusions import ExclusionLog, add_counts
+from flowsheet.cohort.engine.options import DatabaseOptions
+from flowsheet.cohort.engine.orders import build_ordered_treatments
+from flowsheet.cohort.engine.stays import Stays
+from flowsheet.cohort.engine.treatments import TreatmentBuilder, sort_and_dedupe
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.schema import STAYS, TREATMENTS, empty_table, to_contract
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
 from flowsheet.cohort.sepsis3.definitions import first_onsets
 from flowsheet.cohort.sepsis3.frames import LabelInputs
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.cohort.sources.mimic3.antibiotics import (
-    select_given_antibiotics,
-    select_ordered_antibiotics,
-)
-from flowsheet.cohort.sources.mimic3.events import build_events
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog, add_counts
-from flowsheet.cohort.sources.mimic3.microbiology import select_cultures
-from flowsheet.cohort.sources.mimic3.options import Mimic3Options
-from flowsheet.cohort.sources.mimic3.prescriptions import build_ordered_treatments
-from flowsheet.cohort.sources.mimic3.stays import Stays
-from flowsheet.cohort.sources.mimic3.treatments import build_treatments, sort_and_dedupe
 from flowsheet.cohort.spill import Spill
 
 COMPARE_ALL = 2_000
@@ -37,6 +38,7 @@ COMPARE_EVERY = 16
 class ParsedTables:
     """All that one pass over each table has read."""
 
+    database: Database
     stays: Stays
     orders: pl.DataFrame
     """Orders of drugs by hospital admission."""
@@ -46,7 +48,7 @@ class ParsedTables:
     """Anti-infectives that were charted as given, by hospital admission."""
     spill: Spill
     """Events and inputs by groups of stays."""
-    options: Mimic3Options
+    options: DatabaseOptions
 
     def build_batch(self, group: int) -> StayBatch:
         """Build the batch of a group of stays, with its Sepsis-3 label."""
@@ -54,9 +56,10 @@ class ParsedTables:
         selected = self.stays.table.slice(group * size, size)
         log = ExclusionLog()
         charted = self.spill.pop("events", group)
-        events = build_events(charted, self.stays.table["stay_id"], self.options, log)
+        stay_ids = self.stays.table["stay_id"]
+        events = build_events(charted, stay_ids, self.database.items, self.options, log)
         given = self._build_given(group, selected, events, log)
-        ordered = build_ordered_treatments(self.orders, selected, log)
+        ordered = build_ordered_treatments(self.orders, selected, self.database, log)
         treatments = pl.concat([given.select(list(TREATMENTS)), ordered])
         treatments = sort_and_dedupe(treatments, selected["stay_id"])
         stays = _add_height_and_weight(selected.select(list(STAYS)), events, self.options)
@@ -95,11 +98,16 @@ class ParsedTables:
             events: their events, for the weight.
             log: receives the excluded rows.
         """
-        metavision = self._pop_with_stay_ids("metavision", group)
-        carevue = self._pop_with_stay_ids("carevue", group)
+        builder = TreatmentBuilder(self.database.items, self.options, log)
         weights = events.filter(pl.col("variable") == "weight")
-        treatments = build_treatments(metavision, carevue, weights, self.options, log)
-        return _clip_to_stays(treatments, stays)
+        parts = [empty_table("treatments")]
+        for table in self.database.of_role("infusions"):
+            rows = self._pop_with_stay_ids(f"infusions {table}", group)
+            parts.append(builder.build_infusions(rows, table))
+        for table in self.database.of_role("charted_rates"):
+            rows = self._pop_with_stay_ids(f"charted_rates {table}", group)
+            parts.append(builder.build_charted_rates(rows, weights, table))
+        return _clip_to_stays(pl.concat(parts), stays)
 
     def _pop_with_stay_ids(self, kind: str, group: int) -> pl.DataFrame:
         rows = self.spill.pop(kind, group)
@@ -109,7 +117,8 @@ class ParsedTables:
 
     def _collect_antibiotics(self, stays: pl.DataFrame) -> pl.DataFrame:
         """Antibiotics that were ordered or given in the stays' hospital admissions."""
-        ordered = select_ordered_antibiotics(self.orders, stays)
+        table = self.database.table_of("orders") or "orders"
+        ordered = select_ordered_antibiotics(self.orders, stays, table)
         given = select_given_antibiotics(self.given_antibiotics, stays)
         return pl.concat([ordered, given]).sort(list(ANTIBIOTICS))
 
@@ -147,7 +156,7 @@ def _clip_to_stays(treatments: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFram
 
 
 def _add_height_and_weight(
-    stays: pl.DataFrame, events: pl.DataFrame, options: Mimic3Options
+    stays: pl.DataFrame, events: pl.DataFrame, options: DatabaseOptions
 ) -> pl.DataFrame:
     """Fill the stays' columns with the last values known by ``statics_hours`` after admission."""
     latest = pl.col("admitted_at") + pl.duration(seconds=round(options.statics_hours * 3600))

@@ -1,15 +1,15 @@
-"""Cultures out of MICROBIOLOGYEVENTS: when they were taken, not what they showed."""
+"""Cultures: when they were taken, not what they showed."""
 
 from __future__ import annotations
 
 import polars as pl
 
+from flowsheet.cohort.engine.exclusions import OUTSIDE_ADMISSION, ExclusionLog
+from flowsheet.cohort.engine.files import RawTable
+from flowsheet.cohort.engine.orders import ONE_DAY, is_outside_admission
+from flowsheet.cohort.engine.table_reader import stream_table
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3 import CULTURES
-from flowsheet.cohort.sources.mimic3.exclusions import OUTSIDE_ADMISSION, ExclusionLog
-from flowsheet.cohort.sources.mimic3.files import RawTable
-from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY, is_outside_admission
-from flowsheet.cohort.sources.mimic3.table_reader import stream_table
 
 _CULTURES_BY_ADMISSION = {
     "hadm_id": pl.Int64(),
@@ -20,33 +20,37 @@ _CULTURES_BY_ADMISSION = {
 }
 
 
-def read_cultures(table: RawTable, admissions: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+def read_cultures(
+    table: RawTable | None, admissions: pl.DataFrame, log: ExclusionLog
+) -> pl.DataFrame:
     """Read the cultures of some hospital admissions: one row per specimen and time, sorted.
 
     Those that are dated outside of their admission are rejected.
 
     Args:
-        table: MICROBIOLOGYEVENTS.
+        table: the table; None if the database has none.
         admissions: (hadm_id, first, last).
         log: receives the excluded and the rejected rows.
     """
+    if table is None:
+        return pl.DataFrame(schema=_CULTURES_BY_ADMISSION)
     frames = [pl.DataFrame(schema=_CULTURES_BY_ADMISSION)]
     for rows in stream_table(table, log):
         cultures = rows.join(admissions, on="hadm_id", maintain_order="left")
-        for column in ("chartdate", "charttime"):
+        for column in ("day", "time"):
             is_outside = is_outside_admission(pl.col(column))
             cultures = log.reject(cultures, is_outside, table.name, column, OUTSIDE_ADMISSION)
-        has_date_only = pl.col("charttime").is_null()
-        time = pl.coalesce("charttime", "chartdate")
+        has_date_only = pl.col("time").is_null()
+        time = pl.coalesce("time", "day")
         cultures = cultures.select(
             "hadm_id",
             time=time,
             known_at=pl.when(has_date_only).then(time + ONE_DAY).otherwise(time),
-            specimen="spec_type_desc",
+            specimen="specimen",
             date_only=has_date_only,
         )
         has_no_time = pl.col("time").is_null()
-        frames.append(log.exclude(cultures, has_no_time, "microbiologyevents: without a date"))
+        frames.append(log.exclude(cultures, has_no_time, f"{table.name}: without a date"))
     return pl.concat(frames).unique().sort(list(_CULTURES_BY_ADMISSION))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
 
+from flowsheet.cohort.engine.cells import TIME_HINT
 from flowsheet.cohort.sources.base import DEFECTS
-from flowsheet.cohort.sources.mimic3.cells import TIME_HINT
 from flowsheet.errors import CheckFailed
 
 MAX_DEFECTS = 200_000
@@ -39,7 +40,9 @@ class ExclusionLog:
     rows are defective: they break a rule of ``RULES`` and fall under the quarantine policy.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, columns: Mapping[str, Mapping[str, str]] | None = None) -> None:
+        """``columns``: for each table, the database's column of each field; defects name it."""
+        self._columns = columns or {}
         self.counts: Counter[str] = Counter()
         """Excluded rows by reason."""
         self.rows_read: Counter[str] = Counter()
@@ -157,6 +160,8 @@ class ExclusionLog:
         return key
 
     def _add_defects(self, table: str, rule: str, defects: pl.DataFrame) -> None:
+        columns = dict(self._columns.get(table, {}))
+        defects = defects.with_columns(pl.col("column").cast(pl.String).replace(columns))
         self._defects.append(defects.cast(pl.Schema(DEFECTS)))
         self._defect_counts[table, rule] += defects.height
         if self._defect_counts[table, rule] > MAX_DEFECTS:

@@ -7,22 +7,24 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS
-from flowsheet.cohort.sources.mimic3.prescriptions import ONE_DAY
 
 GROUPS = catalogue.ANTI_INFECTIVE_GROUPS
 """Groups of drugs that the label may use; its options choose among them."""
 
 
-def select_ordered_antibiotics(orders: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """Ordered anti-infectives of the stays' admissions, for each stay; columns ``ANTIBIOTICS``."""
+def select_ordered_antibiotics(
+    orders: pl.DataFrame, stays: pl.DataFrame, table: str
+) -> pl.DataFrame:
+    """Ordered anti-infectives of the stays' admissions, for each stay; columns ``ANTIBIOTICS``.
+
+    ``table`` is the name of the table of orders.
+    """
     anti_infectives = orders.filter(pl.col("drug").is_in(list_anti_infectives()))
     rows = stays.select("stay_id", "hadm_id").join(anti_infectives, on="hadm_id")
     return rows.select(
-        *("stay_id", "drug", pl.col("first").alias("time"), "end"),
-        known_at=pl.col("first") + ONE_DAY,
-        route="route",
-        source=pl.lit("prescriptions"),
-        date_only=True,
+        *("stay_id", "drug", pl.col("start").alias("time"), "end", "known_at", "route"),
+        source=pl.lit(table),
+        date_only="date_only",
     ).cast(pl.Schema(ANTIBIOTICS))
 
 

@@ -84,16 +84,6 @@ CELL_DEFECTS: dict[str, pl.DataType] = {
     "value": pl.String(),
 }
 
-_KINDS: dict[str, CellKind] = {
-    **dict.fromkeys(("subject_id", "hadm_id", "icustay_id", "itemid"), CellKind.id),
-    **dict.fromkeys(("error", "iserror", "hospital_expire_flag"), CellKind.flag),
-    **dict.fromkeys(("valuenum", "amount", "rate", "patientweight"), CellKind.number),
-    **dict.fromkeys(("startdate", "enddate", "chartdate", "dob"), CellKind.day),
-    **dict.fromkeys(("charttime", "storetime", "starttime", "endtime"), CellKind.time),
-    **dict.fromkeys(("intime", "outtime", "admittime", "dischtime"), CellKind.time),
-    **dict.fromkeys(("edregtime", "deathtime", "transfertime"), CellKind.time),
-}
-
 _ID = r"^\+?0*(\d{1,18})(?:\.0*)?$"
 _HEXADECIMAL = r"^0[xX]([0-9a-fA-F]{1,15})$"  # Arrow reads it as a number
 _CLOCK = r"[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?"
@@ -105,13 +95,6 @@ LARGEST_NUMBER = 1e12
 """No measurement or dose is larger, in any unit."""
 _LARGEST_WHOLE_FLOAT = 2.0**53
 _SHOWN_CHARACTERS = 60
-
-
-def cell_kind(table: str, column: str) -> CellKind:
-    """What the cells of a column contain; all other columns are text."""
-    if (table, column) == ("outputevents", "value"):
-        return CellKind.number
-    return _KINDS.get(column, CellKind.text)
 
 
 def parse_cells(

@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from flowsheet.cohort.record_files import report_unreadable
-from flowsheet.cohort.sources.mimic3.cells import (
+from flowsheet.cohort.engine.cells import (
     CELL_DEFECTS,
     CELL_TYPES,
     EMPTY_TEXTS,
@@ -27,9 +26,10 @@ from flowsheet.cohort.sources.mimic3.cells import (
     CellKind,
     parse_cells,
 )
-from flowsheet.cohort.sources.mimic3.csv_reader import parse_blocks
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.files import RawFile, RawTable
+from flowsheet.cohort.engine.csv_reader import parse_blocks
+from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.files import RawFile, RawTable
+from flowsheet.cohort.record_files import report_unreadable
 from flowsheet.errors import CheckFailed
 from flowsheet.typing import Bools
 
@@ -171,7 +171,8 @@ class _MidnightCheck:
         for column, n in self._n_times.items():
             if n >= _MIN_TIMES:
                 raise CheckFailed(
-                    f"all {n:,} times in {column.upper()} are at midnight: they are dates only",
+                    f"all {n:,} times in {self._table.spec.names[column].upper()} are at midnight: "
+                    "they are dates only",
                     where=str(self._table.files[0].path),
                     todo=f"export the table with the time of day; {TIME_HINT}",
                 )

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import polars as pl
 
+from flowsheet.cohort.engine.blood_gases import exclude_venous
+from flowsheet.cohort.engine.coma_scores import complete_coma_scores
+from flowsheet.cohort.engine.event_reader import EVENT_COLUMNS
+from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.item_map import PARTS, ItemMap
+from flowsheet.cohort.engine.options import DatabaseOptions
+from flowsheet.cohort.engine.oxygen import derive_fio2
+from flowsheet.cohort.engine.sorting import equals_previous, sort_by_packed_key
 from flowsheet.cohort.schema import EVENTS, empty_table
-from flowsheet.cohort.sources.mimic3.blood_gases import exclude_venous
-from flowsheet.cohort.sources.mimic3.coma_scores import complete_coma_scores
-from flowsheet.cohort.sources.mimic3.event_reader import EVENT_COLUMNS
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.item_map import PARTS, load_items, load_names_by_order
-from flowsheet.cohort.sources.mimic3.options import Mimic3Options
-from flowsheet.cohort.sources.mimic3.oxygen import derive_fio2
-from flowsheet.cohort.sources.mimic3.sorting import equals_previous, sort_by_packed_key
 from flowsheet.cohort.units import LINEAR_CONVERSIONS, linear
 
 _ROUNDING = 0.01
@@ -26,7 +26,11 @@ _DOUBTFUL_KG = 180.0
 
 
 def build_events(
-    rows: pl.DataFrame, stay_ids: pl.Series, options: Mimic3Options, log: ExclusionLog
+    rows: pl.DataFrame,
+    stay_ids: pl.Series,
+    items: ItemMap,
+    options: DatabaseOptions,
+    log: ExclusionLog,
 ) -> pl.DataFrame:
     """Build the contract's events of some stays.
 
@@ -36,6 +40,7 @@ def build_events(
     Args:
         rows: all rows of the stays, with the columns ``EVENT_COLUMNS``.
         stay_ids: ids of all selected stays, by number.
+        items: the database's items.
         options: how the coma score is read, ``lab_delay_hours`` and ``fio2_from_flow``.
         log: receives the excluded rows.
 
@@ -44,7 +49,7 @@ def build_events(
     """
     if rows.is_empty():
         return empty_table("events")
-    rows = rows.with_columns(load_items().select("part", "order", "is_result")[rows["code"]])
+    rows = rows.with_columns(items.items.select("part", "order", "is_result")[rows["code"]])
     rows = _take_times_of_copies(rows, options, log)
     is_rest = pl.col("part") == "rest"
     others = rows.filter(~is_rest)
@@ -53,27 +58,27 @@ def build_events(
     columns = [*EVENT_COLUMNS, "order"]
     if options.fio2_from_flow:
         charted = parts["rest"].select(columns)
-        parts["rest"] = pl.concat([charted, derive_fio2(charted)])
+        parts["rest"] = pl.concat([charted, derive_fio2(charted, items)])
     specimens = _drop_repeats(parts["specimen"], log)
     processed = [
         parts["rest"],
-        exclude_venous(parts["arterial"], specimens, parts["rest"], log),
-        _sum_volumes(_drop_repeats(parts["volume"], log), log),
-        complete_coma_scores(_drop_repeats(parts["coma"], log), options, log),
-        _check_weights(parts["weight"], log),
+        exclude_venous(parts["arterial"], specimens, parts["rest"], items, log),
+        _sum_volumes(_drop_repeats(parts["volume"], log), items, log),
+        complete_coma_scores(_drop_repeats(parts["coma"], log), items, options, log),
+        _check_weights(parts["weight"], items, log),
     ]
     combined = pl.concat([part.select(columns) for part in processed], rechunk=True)
     events = _dedupe(combined, log)
     events = events.with_columns(
-        stay_id=stay_ids[events["stay"]], variable=load_names_by_order()[events["order"] - 1]
+        stay_id=stay_ids[events["stay"]], variable=items.names_by_order[events["order"] - 1]
     )
     return events.select(list(EVENTS)).cast(pl.Schema(EVENTS))
 
 
 def _take_times_of_copies(
-    rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
+    rows: pl.DataFrame, options: DatabaseOptions, log: ExclusionLog
 ) -> pl.DataFrame:
-    """Results of the laboratory with the time at which their copy in CHARTEVENTS was stored.
+    """Results of the laboratory with the time at which their copy in another table was stored.
 
     Args:
         rows: results, their copies, and all other rows.
@@ -118,29 +123,25 @@ def _dedupe(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     return sort_by_packed_key(rows, ("stay", "time", "order"), tie_columns, dedupe_tied)
 
 
-def _add_names(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(name=load_names_by_order()[rows["order"] - 1])
-
-
-def _sum_volumes(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+def _sum_volumes(rows: pl.DataFrame, items: ItemMap, log: ExclusionLog) -> pl.DataFrame:
     """The sum of all volumes of one variable that were charted at one time."""
-    rows = rows.with_columns(high=load_items()["high"][rows["code"]])
+    rows = rows.with_columns(high=items.items["high"][rows["code"]])
     sums = rows.group_by("stay", "time", "order", maintain_order=True).agg(
         pl.col("known_at", "high").max(), pl.col("code").first(), value=pl.col("value").sum()
     )
-    sums = _add_names(sums)
+    sums = sums.with_columns(name=items.names_by_order[sums["order"] - 1])
     reason = pl.lit("implausible: sum of ") + pl.col("name")
     return log.exclude_by_reason(sums, pl.col("value") > pl.col("high"), reason)
 
 
-def _check_weights(rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+def _check_weights(rows: pl.DataFrame, items: ItemMap, log: ExclusionLog) -> pl.DataFrame:
     """Weights in kg, without those that were charted in pounds as if they were kg.
 
     A weight above ``_DOUBTFUL_KG`` is compared with the last lower one that was in the record
     before it: it is kept if it is about the same, taken for pounds if it is then about the same,
     and otherwise excluded. Without a lower one before it, it is kept in MetaVision only.
     """
-    details = load_items().select("convert", "system")[rows["code"]]
+    details = items.items.select("convert", "system")[rows["code"]]
     rows = rows.with_columns(details).sort("stay", "known_at", "time", "code", "value")
     value = pl.col("value")
     is_doubtful = (pl.col("convert") == "none") & (value > _DOUBTFUL_KG)

@@ -13,52 +13,11 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
+from flowsheet.cohort.engine.cells import CellKind, find_type_problem
+from flowsheet.cohort.engine.database import Database, TableSpec
 from flowsheet.cohort.record_files import find_table_files, report_unreadable
-from flowsheet.cohort.sources.mimic3.cells import CellKind, cell_kind, find_type_problem
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import file_digest
-
-_COLUMNS = {
-    "icustays": "subject_id hadm_id icustay_id dbsource first_careunit intime outtime",
-    "admissions": "subject_id hadm_id admittime dischtime admission_type",
-    "patients": "subject_id gender dob",
-    "services": "hadm_id transfertime curr_service",
-    "chartevents": "subject_id icustay_id itemid charttime storetime value valuenum error",
-    "labevents": "subject_id itemid charttime value valuenum valueuom",
-    "outputevents": "subject_id icustay_id itemid charttime storetime value iserror",
-    "procedureevents_mv": (
-        "subject_id icustay_id itemid starttime endtime storetime statusdescription"
-    ),
-    "inputevents_cv": (
-        "subject_id icustay_id itemid charttime storetime amount amountuom rate rateuom stopped"
-    ),
-    "inputevents_mv": (
-        "subject_id icustay_id itemid starttime endtime storetime amount amountuom rate rateuom "
-        "ordercategorydescription patientweight statusdescription"
-    ),
-    "prescriptions": "hadm_id startdate enddate drug_type drug route",
-    "microbiologyevents": "hadm_id chartdate charttime spec_type_desc",
-    "diagnoses_icd": "hadm_id icd9_code",
-}
-
-TABLES: dict[str, tuple[str, ...]] = {
-    table: tuple(columns.split()) for table, columns in _COLUMNS.items()
-}
-"""The tables that are read, and the columns that are needed of each."""
-
-_OPTIONAL_TABLES = ("diagnoses_icd",)
-"""Tables that are read where there is a file."""
-
-_OPTIONAL_COLUMNS = {
-    "admissions": "edregtime deathtime hospital_expire_flag ethnicity insurance",
-    "inputevents_cv": "hadm_id",
-    "inputevents_mv": "hadm_id",
-}
-
-OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
-    table: tuple(columns.split()) for table, columns in _OPTIONAL_COLUMNS.items()
-}
-"""Columns that are read where a file has them; MIMIC-III's own files do."""
 
 _SUFFIXES = (".csv.gz", ".csv", ".parquet")
 _MAX_HEADER_BYTES = 1 << 16
@@ -71,7 +30,7 @@ class RawFile:
 
     path: Path
     columns: dict[str, str]
-    """The needed columns: the lower-case name, and the name as the file spells it."""
+    """The needed columns: the field, and the name as the file spells it."""
 
     @property
     def is_parquet(self) -> bool:
@@ -84,6 +43,7 @@ class RawTable:
     """One raw table on disk, in one file or in several that are read one after the other."""
 
     name: str
+    spec: TableSpec
     files: tuple[RawFile, ...]
     time_zone: str | None = None
     """The zone to whose local time zoned times are converted."""
@@ -92,17 +52,21 @@ class RawTable:
 
     @property
     def kinds(self) -> dict[str, CellKind]:
-        """The columns that are read, and what each contains."""
-        columns = (*TABLES[self.name], *OPTIONAL_COLUMNS.get(self.name, ()))
-        return {column: cell_kind(self.name, column) for column in columns}
+        """The fields that are read, and what each contains."""
+        return self.spec.kinds
 
 
 def find_tables(
-    folder: Path, names: tuple[str, ...], time_zone: str | None, max_line_bytes: int
+    database: Database,
+    folder: Path,
+    names: tuple[str, ...],
+    time_zone: str | None,
+    max_line_bytes: int,
 ) -> dict[str, RawTable]:
     """Find the files of the tables, and check that they have all needed columns.
 
     Args:
+        database: the database.
         folder: the folder with the tables.
         names: the tables to find.
         time_zone: the zone to whose local time zoned times are converted; None: they are refused.
@@ -114,12 +78,13 @@ def find_tables(
     """
     if not folder.is_dir():
         raise CheckFailed(
-            "this is not a folder of MIMIC-III's tables",
+            f"this is not a folder of {database.spec.title}'s tables",
             where=str(folder),
             todo="set cohort.path to the folder with the CSV or Parquet files",
         )
     paths = {name: find_table_files(folder, name, _SUFFIXES) for name in names}
-    paths = {name: found for name, found in paths.items() if found or name not in _OPTIONAL_TABLES}
+    tables = database.tables
+    paths = {name: found for name, found in paths.items() if found or not tables[name].optional}
     missing = [name.upper() for name, found in paths.items() if not found]
     if missing:
         todo = f"add {missing[0]}.csv, {missing[0]}.csv.gz or {missing[0]}.parquet to the folder"
@@ -127,7 +92,8 @@ def find_tables(
     return {
         name: RawTable(
             name,
-            tuple(_open_file(name, path, time_zone) for path in found),
+            tables[name],
+            tuple(_open_file(name, tables[name], path, time_zone) for path in found),
             time_zone,
             max_line_bytes,
         )
@@ -135,21 +101,21 @@ def find_tables(
     }
 
 
-def _open_file(table: str, path: Path, time_zone: str | None) -> RawFile:
-    file = RawFile(path, _find_columns(table, path))
+def _open_file(name: str, table: TableSpec, path: Path, time_zone: str | None) -> RawFile:
+    file = RawFile(path, _find_columns(name, table, path))
     if file.is_parquet:
         _check_types(table, file, time_zone)
     return file
 
 
-def _check_types(table: str, file: RawFile, time_zone: str | None) -> None:
+def _check_types(table: TableSpec, file: RawFile, time_zone: str | None) -> None:
     """Refuse a Parquet column of a type that would have to be guessed at."""
     with report_unreadable(file.path):
         frame = pl.from_arrow(pq.read_schema(file.path).empty_table())
     assert isinstance(frame, pl.DataFrame)
-    for column, spelling in file.columns.items():
+    for field, spelling in file.columns.items():
         dtype = frame.schema[spelling]
-        expected = find_type_problem(dtype, cell_kind(table, column), time_zone)
+        expected = find_type_problem(dtype, table.kinds[field], time_zone)
         if expected:
             is_zoned = bool(getattr(dtype, "time_zone", None))
             zone = "set cohort.options.time_zone to the hospital's, such as America/New_York, or "
@@ -160,18 +126,22 @@ def _check_types(table: str, file: RawFile, time_zone: str | None) -> None:
             )
 
 
-def _find_columns(name: str, path: Path) -> dict[str, str]:
+def _find_columns(name: str, table: TableSpec, path: Path) -> dict[str, str]:
     header = read_header(path)
     spelling = {column.lower(): column for column in header}
-    missing = [column for column in TABLES[name] if column not in spelling]
+    names = {field: column for field, column in table.names.items() if column in spelling}
+    missing = {
+        column: None
+        for field, column in table.names.items()
+        if field not in names and field not in table.optional_fields
+    }
     if missing:
         raise CheckFailed(
             f"{name.upper()} lacks the columns {', '.join(missing)}",
             where=str(path),
             todo=_advise_on_columns(header),
         )
-    optional = [column for column in OPTIONAL_COLUMNS.get(name, ()) if column in spelling]
-    return {column: spelling[column] for column in (*TABLES[name], *optional)}
+    return {field: spelling[column] for field, column in names.items()}
 
 
 def _advise_on_columns(header: list[str]) -> str:

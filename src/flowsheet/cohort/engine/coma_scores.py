@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import polars as pl
 
-from flowsheet.cohort.sources.mimic3.event_values import INTUBATED
-from flowsheet.cohort.sources.mimic3.exclusions import ExclusionLog
-from flowsheet.cohort.sources.mimic3.item_map import load_items
-from flowsheet.cohort.sources.mimic3.options import Mimic3Options
+from flowsheet.cohort.engine.event_values import INTUBATED
+from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.item_map import ItemMap
+from flowsheet.cohort.engine.options import DatabaseOptions
 
 PARTS = ("egcs", "mgcs", "vgcs")
 _TOGETHER = timedelta(minutes=5)
@@ -20,16 +20,17 @@ another verbal response is; as in mimic-code."""
 
 
 def complete_coma_scores(
-    rows: pl.DataFrame, options: Mimic3Options, log: ExclusionLog
+    rows: pl.DataFrame, items: ItemMap, options: DatabaseOptions, log: ExclusionLog
 ) -> pl.DataFrame:
     """Add the coma score's total where its parts were charted, and treat intubated patients.
 
     Args:
         rows: the score's parts and charted totals, each item once at a time.
+        items: the database's items.
         options: ``intubated_verbal``.
         log: receives verbal responses of intubated patients that are excluded.
     """
-    rows = rows.join(load_items().select("code", "name"), on="code", maintain_order="left")
+    rows = rows.join(items.items.select("code", "name"), on="code", maintain_order="left")
     is_total = pl.col("name") == "gcs"
     is_intubated_verbal = (pl.col("name") == "vgcs") & (pl.col("value") == INTUBATED)
     parts = rows.filter(~is_total)
@@ -51,7 +52,7 @@ def complete_coma_scores(
     else:
         reason = "verbal response of an intubated patient"
         parts = log.exclude(parts, is_intubated_verbal, reason)
-    total = load_items().filter(is_total).head(1).select("code", "name", "order", "part")
+    total = items.items.filter(is_total).head(1).select("code", "name", "order", "part")
     totals = sums.join(total, how="cross").select(parts.columns)
     return pl.concat([parts, charted_totals, totals])
 

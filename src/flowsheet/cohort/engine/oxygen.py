@@ -13,28 +13,29 @@ from datetime import timedelta
 import polars as pl
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.sources.mimic3.item_map import load_items
+from flowsheet.cohort.engine.item_map import ItemMap
 
 _DEVICE_HOURS = 12
 """A charted device is used at most this long."""
 
 
-def derive_fio2(rows: pl.DataFrame) -> pl.DataFrame:
+def derive_fio2(rows: pl.DataFrame, items: ItemMap) -> pl.DataFrame:
     """FiO2 at each time with a flow of oxygen, where none is charted.
 
     The device is the last one that was in the record with the flow.
 
     Args:
         rows: stay, time, known_at, code, order and value of charted events.
+        items: the database's items.
 
     Returns:
         The derived rows, in the columns of ``rows``.
     """
     key = ["stay", "time"]
-    flows = _select(rows, "o2_flow").sort("time", "known_at", "code")
+    flows = _select(rows, items, "o2_flow").sort("time", "known_at", "code")
     flows = flows.unique(key, keep="first", maintain_order=True)
-    flows = flows.join(_select(rows, "fio2"), on=key, how="anti", maintain_order="left")
-    devices = _select(rows, "o2_device").select(*key, device="value", _stored="known_at")
+    flows = flows.join(_select(rows, items, "fio2"), on=key, how="anti", maintain_order="left")
+    devices = _select(rows, items, "o2_device").select(*key, device="value", _stored="known_at")
     matched = flows.sort("time").join_asof(
         devices.sort("time"),
         on="time",
@@ -47,13 +48,12 @@ def derive_fio2(rows: pl.DataFrame) -> pl.DataFrame:
     derived = in_record.sort("value").join_asof(
         fractions, on="value", by="device", strategy="forward", check_sortedness=False
     )
-    item = load_items().filter(pl.col("name") == "fio2").tail(1)
+    item = items.items.filter(pl.col("name") == "fio2").tail(1)
     derived = derived.drop_nulls("fio2").with_columns(
         value=pl.col("fio2"), code=pl.lit(item["code"][0]), order=pl.lit(item["order"][0])
     )
     return derived.select(rows.columns).cast(rows.schema)
 
 
-def _select(rows: pl.DataFrame, variable: str) -> pl.DataFrame:
-    codes = load_items().filter(pl.col("name") == variable)["code"]
-    return rows.filter(pl.col("code").is_in(codes.implode()))
+def _select(rows: pl.DataFrame, items: ItemMap, variable: str) -> pl.DataFrame:
+    return rows.filter(pl.col("code").is_in(items.codes_of(variable).implode()))

@@ -1,0 +1,158 @@
+"""A database as data: its tables, their columns and the files that map its items to concepts."""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from flowsheet.cohort.engine.cells import CellKind
+from flowsheet.cohort.engine.item_map import ItemMap, ItemSelection
+from flowsheet.cohort.engine.roles import FIELDS, REQUIRED, SINGLE_ROLES
+from flowsheet.config import FrozenModel, validate_config
+from flowsheet.errors import UsageError, did_you_mean, first_line
+
+Role = Literal[
+    "stays",
+    "admissions",
+    "patients",
+    "services",
+    "diagnoses",
+    "events",
+    "procedures",
+    "charted_rates",
+    "infusions",
+    "orders",
+    "cultures",
+]
+
+
+class TableSpec(FrozenModel):
+    """One table of a database."""
+
+    role: Role
+    """What the table is for; see ``roles.py``."""
+    columns: dict[str, str]
+    """The database's column for each field of the role; with ``?`` at its end where files may lack
+    it."""
+    dates: tuple[str, ...] = ()
+    """Fields that are dates by definition: a time of day is not expected."""
+    needed_for: str | None = None
+    """What the table decides (``every event``): an extract in which no table of those that share it
+    has a row is refused."""
+    optional: bool = False
+    """Whether the table may be missing."""
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> TableSpec:
+        known = FIELDS[self.role]
+        for field in (*self.columns, *self.dates):
+            if field not in known:
+                hint = did_you_mean(field, known)
+                raise ValueError(f"a table of {self.role} has no field {field!r}: {hint}")
+        missing = [field for field in REQUIRED[self.role] if field not in self.columns]
+        if missing:
+            raise ValueError(f"a table of {self.role} needs the fields {', '.join(missing)}")
+        return self
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The database's column for each field, in lower case."""
+        return {field: name.rstrip("?").lower() for field, name in self.columns.items()}
+
+    @cached_property
+    def optional_fields(self) -> tuple[str, ...]:
+        """Fields whose column a file may lack."""
+        return tuple(field for field, name in self.columns.items() if name.endswith("?"))
+
+    @cached_property
+    def kinds(self) -> dict[str, CellKind]:
+        """The fields that are read, and what their cells contain.
+
+        Fields that no column holds are null; those of single values are left out.
+        """
+        fields = FIELDS[self.role]
+        chosen = self.columns if self.role == "events" else fields
+        return {field: fields[field] for field in chosen} | dict.fromkeys(self.dates, CellKind.day)
+
+
+class DatabaseSpec(FrozenModel):
+    """The YAML of a database."""
+
+    title: str
+    """The database's name and version, for people."""
+    licence: str = "not stated"
+    items: ItemSelection
+    """Which items of which files are read."""
+    tables: Annotated[dict[str, TableSpec], Field(min_length=2)]
+    """The tables by name, in lower case, in the order in which they are read."""
+
+    @model_validator(mode="after")
+    def _check_roles(self) -> DatabaseSpec:
+        roles: list[str] = [table.role for table in self.tables.values()]
+        repeated = [role for role in SINGLE_ROLES if roles.count(role) > 1]
+        if repeated:
+            raise ValueError(f"there are several tables of {repeated[0]}")
+        if "stays" not in roles:
+            raise ValueError("no table has the role stays")
+        return self
+
+
+class Database:
+    """A database that the engine can read."""
+
+    def __init__(self, name: str, spec: DatabaseSpec) -> None:
+        self.name = name
+        self.spec = spec
+        self.items = ItemMap(spec.items)
+
+    @property
+    def tables(self) -> dict[str, TableSpec]:
+        """The tables by name."""
+        return self.spec.tables
+
+    def of_role(self, role: str) -> list[str]:
+        """The names of the tables with a role."""
+        return [name for name, table in self.tables.items() if table.role == role]
+
+    def table_of(self, role: str) -> str | None:
+        """The name of the only table with a role; None where there is none."""
+        return next(iter(self.of_role(role)), None)
+
+    def needs(self) -> dict[str, tuple[str, ...]]:
+        """Groups of tables of which one must have a row, by what they decide."""
+        groups: dict[str, tuple[str, ...]] = {}
+        for name, table in self.tables.items():
+            if table.needed_for:
+                groups[table.needed_for] = (*groups.get(table.needed_for, ()), name)
+        return groups
+
+    def column(self, table: str, field: str) -> str:
+        """The database's column that holds a field."""
+        return self.tables[table].names.get(field, field)
+
+
+def read_database(file: Path) -> Database:
+    """Read a database's YAML.
+
+    Raises:
+        UsageError: the YAML is wrong; the message names the key.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        reason = first_line(error)
+        raise UsageError("the file is not valid YAML", where=str(file), todo=reason) from error
+    if not isinstance(values, dict):
+        raise UsageError("the file must contain keys and values", where=str(file))
+    spec = validate_config(DatabaseSpec, values, str(file))
+    return Database(file.stem, spec)
+
+
+@lru_cache(maxsize=8)
+def load_database(name: str) -> Database:
+    """A shipped database."""
+    return read_database(Path(__file__).parents[1] / "databases" / f"{name}.yaml")

@@ -1,0 +1,178 @@
+"""A source that reads the raw tables of any database that a YAML describes.
+
+The input is a folder of CSV files (plain or gzipped, headers in either case), or the same tables as
+Parquet. Each table is read once, as a stream: rows of unmapped items are dropped, the others are
+converted, matched to their stay, and spilled by groups of stays. Then each group becomes a batch
+with its Sepsis-3 label. docs/mimic3.md describes every rule.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.completeness import HOURLY_NEEDS, Needs, needs_of_definition
+from flowsheet.cohort.derived import derivable_variables
+from flowsheet.cohort.engine.batches import ParsedTables, attach_totals
+from flowsheet.cohort.engine.cells import CELL_HINTS
+from flowsheet.cohort.engine.cultures import read_cultures
+from flowsheet.cohort.engine.database import load_database
+from flowsheet.cohort.engine.event_reader import EventReader
+from flowsheet.cohort.engine.exclusions import RULES, ExclusionLog
+from flowsheet.cohort.engine.files import RawTable, digest_tables, find_tables
+from flowsheet.cohort.engine.input_reader import InputReader
+from flowsheet.cohort.engine.options import DatabaseOptions
+from flowsheet.cohort.engine.orders import read_orders
+from flowsheet.cohort.engine.stay_matcher import StayMatcher
+from flowsheet.cohort.engine.stays import Stays, read_stays
+from flowsheet.cohort.sources.base import Source, StayBatch
+from flowsheet.cohort.spill import Spill, spill_folder
+from flowsheet.errors import FlowsheetError
+
+_STAY_COLUMNS = (
+    *("age", "sex", "height_cm", "weight_kg", "ethnicity", "insurance", "unit", "admission_type"),
+    *("hospital_admitted_at", "died_at", "hospital_death"),
+)
+
+_BATCH_THREADS = 2
+"""Threads that build batches beside the one that checks and writes them; most of the work releases
+Python's lock."""
+
+
+class DatabaseSource(Source):
+    """A database's raw tables, a thousand stays at a time."""
+
+    Options: ClassVar[type[DatabaseOptions]] = DatabaseOptions
+    version: ClassVar[int] = 1
+    database_name: ClassVar[str]
+    """The name of the database's YAML."""
+    stay_columns: ClassVar[tuple[str, ...]] = _STAY_COLUMNS
+    rules: ClassVar[tuple[str, ...]] = RULES
+    hints: ClassVar[Mapping[str, str]] = CELL_HINTS
+
+    def __init__(self, path: Path | None, options: Any) -> None:
+        super().__init__(path, options)
+        self.database = load_database(self.database_name)
+        self.licence = self.database.spec.licence
+        mapped = self.database.items.items
+        is_drug = pl.col("kind") == "drug"
+        charted_drugs = set(mapped.filter(is_drug)["name"])
+        ordered_drugs: set[str] = set()
+        if self.database.table_of("orders"):
+            ordered_drugs = set(catalogue.mimic3_prescriptions()["drug"])
+        self.drugs = tuple(
+            name for name in catalogue.drugs() if name in charted_drugs | ordered_drugs
+        )
+        charted = set(mapped.filter(~is_drug)["name"])
+        available = charted.union(derivable_variables(charted, self.drugs))
+        self.variables = tuple(name for name in catalogue.variables() if name in available)
+
+    def needs(self) -> Needs:
+        """The tables that decide the label, what its definition needs, and vital signs."""
+        needs = needs_of_definition(self.options.sepsis3.definition)
+        variables = {**HOURLY_NEEDS.variables, **needs.variables}
+        return replace(needs, tables=self.database.needs(), variables=variables)
+
+    def warnings(self) -> list[str]:
+        """Columns of the database that the files lack, and that can be done without."""
+        return [
+            f"{file.path.name} has no column {table.spec.names[field].upper()}"
+            for table in self._find_tables().values()
+            for file in table.files
+            for field in table.spec.optional_fields
+            if field not in file.columns
+        ]
+
+    def fingerprint(self) -> str:
+        """sha256 over the content of the tables that are read."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return digest_tables(self._find_tables())
+
+    def _precompute_fingerprint(self) -> None:
+        with suppress(FlowsheetError):  # fingerprint() raises it again
+            _ = self._fingerprint
+
+    def _find_tables(self) -> dict[str, RawTable]:
+        assert self.path is not None
+        needs_services = bool(self.options.excluded_services)
+        names = tuple(
+            name
+            for name, table in self.database.tables.items()
+            if table.role != "services" or needs_services
+        )
+        line_bytes = round(self.options.max_line_mb * 1_000_000)
+        return find_tables(self.database, self.path, names, self.options.time_zone, line_bytes)
+
+    def batches(self) -> Iterator[StayBatch]:
+        """Batches of stays in ascending order of their ids."""
+        tables = self._find_tables()
+        log = ExclusionLog({name: table.names for name, table in self.database.tables.items()})
+        # The files are hashed while they are read anyway.
+        threading.Thread(target=self._precompute_fingerprint, daemon=True).start()
+        stays = read_stays(self.database, tables, self.options, log)
+        with spill_folder() as folder:
+            spill = Spill(folder, stays.table.height, self.options.stays_per_batch)
+            parsed = self._parse_tables(tables, stays, log, spill)
+            spill.finish_adding()
+            batches = _build_ahead(parsed.build_batch, range(spill.n_groups))
+            yield from attach_totals(batches, log, stays)
+
+    def _parse_tables(
+        self, tables: dict[str, RawTable], stays: Stays, log: ExclusionLog, spill: Spill
+    ) -> ParsedTables:
+        """Read the tables with events, inputs, orders and cultures.
+
+        Args:
+            tables: the raw tables by name.
+            stays: the selected stays.
+            log: receives excluded rows and defects.
+            spill: receives the events and inputs.
+        """
+        items = self.database.items
+        stay_table = self.database.table_of("stays")
+        assert stay_table is not None
+        matcher = StayMatcher(stays, self.database.column(stay_table, "stay_id"))
+        events = EventReader(matcher, items, self.options, log, spill)
+        inputs = InputReader(matcher, items, log, spill, stays.admissions)
+        readers = {
+            "events": events.read_events,
+            "procedures": events.read_procedures,
+            "charted_rates": inputs.read_charted_rates,
+            "infusions": inputs.read_infusions,
+        }
+        for table in tables.values():
+            if table.spec.role in readers:
+                readers[table.spec.role](table)
+        admissions = stays.admission_times
+        orders = read_orders(self._of_role("orders", tables), admissions, log)
+        cultures = read_cultures(self._of_role("cultures", tables), admissions, log)
+        given = inputs.collect_antibiotics()
+        return ParsedTables(self.database, stays, orders, cultures, given, spill, self.options)
+
+    def _of_role(self, role: str, tables: dict[str, RawTable]) -> RawTable | None:
+        return tables.get(self.database.table_of(role) or "")
+
+
+def _build_ahead(build: Callable[[int], StayBatch], groups: Iterable[int]) -> Iterator[StayBatch]:
+    """Yield the batches of the groups in order, while the next two are being built."""
+    pending: deque[Future[StayBatch]] = deque()
+    with ThreadPoolExecutor(_BATCH_THREADS) as builders:
+        for group in groups:
+            pending.append(builders.submit(build, group))
+            if len(pending) > _BATCH_THREADS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()

@@ -1,0 +1,241 @@
+"""Treatments of some stays out of tables of infusions and of charted rates.
+
+An infusion has a start, an end and a rate for each of its stretches. A charted rate lasts until the
+next one of the same item, at most ``charted_rate_hours``.
+Doses become the catalogue's unit, as an amount or per hour. For doses per kg, the weight is that of
+the row (infusions) or the last one that was known by then (charted rates).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort import catalogue
+from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.input_reader import spell_unit
+from flowsheet.cohort.engine.item_map import ItemMap
+from flowsheet.cohort.engine.options import DatabaseOptions
+from flowsheet.cohort.engine.sorting import equals_previous, sort_by_packed_key
+from flowsheet.cohort.rules import WEIGHT_KG
+from flowsheet.cohort.schema import TREATMENTS, empty_table
+
+
+@dataclass(frozen=True)
+class TreatmentBuilder:
+    """Builds the contract's treatments of some stays, not yet clipped to the stays."""
+
+    items: ItemMap
+    options: DatabaseOptions
+    """``charted_rate_hours`` and ``default_weight_kg``."""
+    log: ExclusionLog
+    """Receives the excluded rows."""
+
+    def build_infusions(self, rows: pl.DataFrame, table: str) -> pl.DataFrame:
+        """Treatments out of spilled rows of a table of infusions, with ``stay_id``."""
+        if rows.is_empty():
+            return empty_table("treatments")
+        return self._convert_doses(_prepare_infusions(rows, table, self.log), table)
+
+    def build_charted_rates(
+        self, rows: pl.DataFrame, weights: pl.DataFrame, table: str
+    ) -> pl.DataFrame:
+        """Treatments out of spilled rows of a table of charted rates, with ``stay_id``.
+
+        Args:
+            rows: the rows.
+            weights: events of the variable ``weight``, in kg.
+            table: the table's name.
+        """
+        if rows.is_empty():
+            return empty_table("treatments")
+        prepared = _prepare_charted_rates(rows, table, self.options, self.log)
+        return self._convert_doses(_add_last_weight(prepared, weights), table)
+
+    def _convert_doses(self, rows: pl.DataFrame, table: str) -> pl.DataFrame:
+        """Convert doses to the catalogue's unit; null where the charted unit is another kind's."""
+        rows = rows.join(_load_target_units(self.items), on="code", maintain_order="left")
+        rows = rows.join(catalogue.mimic3_units(), on="uom", how="left", maintain_order="left")
+        is_same_kind = pl.col("kind") == pl.col("target_kind")
+        is_running = pl.col("end") > pl.col("start")
+        is_valid = is_same_kind & ((~is_running & pl.col("per_hour").is_null()) | is_running)
+        dose = (
+            pl.col("number")
+            * pl.col("size")
+            / pl.col("target_size")
+            * pl.col("per_hour").fill_null(1.0)
+            * _make_weight_factor(rows, is_same_kind, self.options, self.log)
+        )
+        treatments = rows.with_columns(dose=pl.when(is_valid).then(dose))
+        treatments = _check_rates(treatments, table, self.log)
+        return treatments.select(list(TREATMENTS)).cast(pl.Schema(TREATMENTS))
+
+
+def sort_and_dedupe(treatments: pl.DataFrame, stay_ids: pl.Series) -> pl.DataFrame:
+    """Treatments in the contract's order, each one once.
+
+    Args:
+        treatments: treatments in any order.
+        stay_ids: ids of their stays, ascending.
+    """
+    stay = pl.Series(np.searchsorted(stay_ids.to_numpy(), treatments["stay_id"].to_numpy()))
+    drug = treatments["drug"].cast(_make_drug_enum()).to_physical()
+    rows = treatments.with_columns(_stay=stay, _drug=drug)
+
+    def drop_repeats(tied: pl.DataFrame) -> pl.DataFrame:
+        return tied.filter(~equals_previous(*TREATMENTS))
+
+    tie_columns = ["start", "end", "known_at", "dose", "unit"]
+    rows = sort_by_packed_key(rows, ("_stay", "start", "_drug"), tie_columns, drop_repeats)
+    return rows.select(list(TREATMENTS))
+
+
+@lru_cache(maxsize=1)
+def _make_drug_enum() -> pl.Enum:
+    return pl.Enum(sorted(catalogue.drugs()))
+
+
+def _prepare_infusions(rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
+    """The rows with start, end, known_at, number, uom and weight."""
+    hours = (pl.col("end") - pl.col("start")).dt.total_seconds() / 3600
+    is_single_dose = pl.col("is_single_dose") | (hours <= 0)
+    mean_rate = pl.when(hours > 0).then(pl.col("amount") / hours)
+    has_rate = ~is_single_dose & pl.col("rate").is_not_null() & (pl.col("rate_unit") != "")
+    number = pl.when(has_rate).then("rate").when(is_single_dose).then("amount").otherwise(mean_rate)
+    inputs = rows.with_columns(
+        end=pl.when(is_single_dose).then("start").otherwise("end"),
+        known_at=pl.max_horizontal("start", "stored_at"),
+        number=number,
+        uom=pl.when(has_rate).then("rate_unit").otherwise("amount_unit"),
+    )
+    reason = f"{table}: no positive amount or rate"
+    return log.exclude(inputs, pl.col("number") <= 0, reason)
+
+
+def _prepare_charted_rates(
+    rows: pl.DataFrame, table: str, options: DatabaseOptions, log: ExclusionLog
+) -> pl.DataFrame:
+    """The rows with start, end, known_at, number and uom: single doses, then infusions."""
+    rows = rows.with_columns(known_at=pl.max_horizontal("time", "stored_at"))
+    amounts = rows.filter(pl.col("rate").is_null() & pl.col("amount").is_not_null())
+    amounts = log.exclude(amounts, pl.col("amount") <= 0, f"{table}: no positive amount")
+    rates = rows.filter(pl.col("rate").is_not_null() | pl.col("is_stop"))
+    rates = rates.with_columns(pl.when("is_stop").then(0.0).otherwise("rate").alias("rate"))
+    rates = _keep_highest_rates(rates, table, log)
+    longest = timedelta(seconds=round(options.charted_rate_hours * 3600))
+    amounts = _exclude_sums_of_rates(amounts, rates, longest, table, log)
+    amounts = amounts.with_columns(start="time", end="time", number="amount", uom="amount_unit")
+    next_rate = pl.col("time").shift(-1).over("stay_id", "code")
+    end = pl.min_horizontal(next_rate, pl.col("time") + longest)
+    rates = rates.with_columns(start="time", end=end, number="rate", uom="rate_unit")
+    return pl.concat([amounts, rates.filter(pl.col("rate") > 0)])
+
+
+def _keep_highest_rates(rates: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
+    """One rate per stay, item and time: the highest; sorted by them."""
+    keys = ["stay_id", "code", "time"]
+    rates = rates.sort(
+        *(*keys, "rate", "rate_unit", "known_at"),
+        descending=[False, False, False, True, True, False],
+    )
+    is_lower = pl.all_horizontal(pl.col(key) == pl.col(key).shift(1) for key in keys)
+    reason = f"{table}: lower of several rates charted at one time"
+    return log.exclude(rates, is_lower, reason)
+
+
+def _exclude_sums_of_rates(
+    amounts: pl.DataFrame,
+    rates: pl.DataFrame,
+    longest: timedelta,
+    table: str,
+    log: ExclusionLog,
+) -> pl.DataFrame:
+    """Exclude amounts that only sum up an infusion whose rate is charted.
+
+    Args:
+        amounts: rows with an amount and no rate.
+        rates: rows with a rate.
+        longest: how long a rate lasts.
+        table: the table's name.
+        log: receives the excluded rows.
+    """
+    rate_times = rates.select("stay_id", "code", "time", _rate_time="time")
+    matched = amounts.sort("time").join_asof(
+        rate_times.sort("time"),
+        on="time",
+        by=["stay_id", "code"],
+        tolerance=longest,
+        check_sortedness=False,
+    )
+    has_rate = pl.col("_rate_time").is_not_null()
+    reason = f"{table}: amount of an infusion whose rate is charted"
+    return log.exclude(matched, has_rate, reason).drop("_rate_time")
+
+
+def _add_last_weight(rows: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:
+    """The rows with ``weight``, the last one that was in the record at their start."""
+    known = weights.select("stay_id", start="known_at", weight="value").sort("start", "weight")
+    return rows.sort("start").join_asof(known, on="start", by="stay_id", check_sortedness=False)
+
+
+def _check_rates(rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
+    """Correct or remove impossible rates of infusions; the infusions remain.
+
+    Vasopressin charted in U/min has some rates that are per hour: those that are possible only
+    then. Other rates above the catalogue's highest (such as that of a row which ends an infusion
+    after a minute with what was left) become null.
+    """
+    is_running = pl.col("end") > pl.col("start")
+    per_hour = (pl.col("drug") == "vasopressin") & (pl.col("uom") == "umin")
+    is_high = (is_running & (pl.col("dose") > pl.col("max_rate"))).fill_null(value=False)
+    corrected = pl.when(is_high & per_hour).then(pl.col("dose") / 60).otherwise("dose")
+    n_corrected = rows.select((is_high & per_hour).sum()).item()
+    rows = rows.with_columns(corrected.alias("dose"))
+    n_high = rows.select(is_high.sum()).item()
+    reasons = {
+        f"{table}: vasopressin per hour, charted per minute (rows kept)": n_corrected,
+        "rates above the highest of the drug: dose unknown (rows kept)": n_high,
+    }
+    for reason, n in reasons.items():
+        if n:
+            log.counts[reason] += n
+    return rows.with_columns(pl.when(~is_high).then("dose").alias("dose"))
+
+
+def _make_weight_factor(
+    rows: pl.DataFrame, is_same_kind: pl.Expr, options: DatabaseOptions, log: ExclusionLog
+) -> pl.Expr:
+    """The factor between a dose per kg and a dose.
+
+    Args:
+        rows: rows with weight, per_kg and target_per_kg.
+        is_same_kind: whether the charted unit and the catalogue's are of one kind.
+        options: ``default_weight_kg``.
+        log: receives the number of rows for which the default weight is taken.
+    """
+    weight = pl.when(pl.col("weight").is_between(*WEIGHT_KG)).then("weight")
+    needs_weight = (pl.col("per_kg") != pl.col("target_per_kg")) & is_same_kind
+    n_without_weight = rows.select((needs_weight & weight.is_null()).sum()).item()
+    if n_without_weight:
+        assumed = f"{options.default_weight_kg:g} kg assumed"
+        reason = f"doses per kg without a known weight: {assumed} (rows kept)"
+        log.counts[reason] += n_without_weight
+    kg = weight.fill_null(options.default_weight_kg)
+    is_per_kg = pl.col("per_kg") == 1
+    return pl.when(~needs_weight).then(1.0).when(is_per_kg).then(kg).otherwise(1 / kg)
+
+
+@lru_cache(maxsize=8)
+def _load_target_units(items: ItemMap) -> pl.DataFrame:
+    """(code, drug, unit, target_kind, target_size, target_per_kg): the catalogue's unit by item."""
+    drugs = items.items.select("code", drug="name")
+    units = catalogue.drug_units().rename({"known_unit": "unit"})
+    details = catalogue.mimic3_units().select(
+        _spelling="uom", target_kind="kind", target_size="size", target_per_kg="per_kg"
+    )
+    targets = drugs.join(units, on="drug").with_columns(spell_unit("unit").alias("_spelling"))
+    return targets.join(details, on="_spelling", how="left")
