@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from flowsheet.cohort.engine.blood_gases import LOWEST_PO2
+from flowsheet.cohort.blood_gases import LOWEST_PO2
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
