@@ -8,6 +8,12 @@ ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
 RUN pip install -c constraints.txt mlflow 'psycopg[binary]'
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+COPY conf conf
+COPY flows flows
+# MLflow answers pages of other ports; Flowsheet's own application around it does not.
+RUN pip install --no-deps .
 
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
@@ -27,4 +33,4 @@ VOLUME /var/lib/mlflow
 EXPOSE 5000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:5000/health', timeout=4)"]
-CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "2"]
+CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "2", "--app-name", "flowsheet"]

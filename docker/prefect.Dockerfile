@@ -8,6 +8,12 @@ ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
 RUN pip install -c constraints.txt prefect
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+COPY conf conf
+COPY flows flows
+# Prefect answers pages of any origin; Flowsheet's own application around it does not.
+RUN pip install --no-deps . && install -D -m 0644 flows/prefect_app.py /opt/venv/flows/prefect_app.py
 
 FROM python:3.11.14-slim-bookworm@sha256:65a93d69fa75478d554f4ad27c85c1e69fa184956261b4301ebaf6dbb0a3543d
 
@@ -25,4 +31,4 @@ WORKDIR /var/lib/prefect
 EXPOSE 4200
 HEALTHCHECK --interval=15s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:4200/api/health', timeout=4)"]
-CMD ["prefect", "server", "start", "--host", "0.0.0.0", "--port", "4200"]
+CMD ["uvicorn", "--app-dir", "/opt/venv/flows", "prefect_app:app", "--host", "0.0.0.0", "--port", "4200", "--log-level", "warning"]

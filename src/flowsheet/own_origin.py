@@ -1,22 +1,37 @@
 """Requests from foreign web pages are rejected, on loopback too.
 
 A page in the user's browser can send requests to any port of the user's machine. It is recognised
-by its ``Origin``, or, where a foreign name was rebound to this machine, by its ``Host``.
+by its ``Origin``, by ``Sec-Fetch-Site`` where the browser sends no ``Origin`` (images, scripts,
+frames), or, where a foreign name was rebound to this machine, by its ``Host``. A link to a page of
+the server may be anywhere: the page that has the link cannot read what it opens.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import orjson
-from starlette.types import ASGIApp, Receive, Scope, Send
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _DEFAULT_PORTS = (None, 80, 443)
 _AUTHORITY = re.compile(r"[A-Za-z0-9._-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
 _POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
+
+
+def declared_hosts() -> list[str]:
+    """Names of a server besides the loopback names: ``FLOWSHEET_ALLOWED_HOSTS``, by commas.
+
+    Ports may be written and are of no account: a proxy or a tunnel changes them.
+    """
+    declared = os.environ.get("FLOWSHEET_ALLOWED_HOSTS", "").split(",")
+    authorities = [_parse_authority(name.strip()) for name in declared]
+    return [authority[0] for authority in authorities if authority]
 
 
 class OwnOriginOnly:
@@ -41,7 +56,9 @@ class OwnOriginOnly:
             message = "this is not the name of the server; see its option --allowed-host"
             await _reject(scope, send, 400, "unknown_host", message)
             return
-        if not all(self._is_same_site(origin, hosts[0]) for origin in _origins(scope)):
+        origins = _header_values(scope, b"origin")
+        is_same_site = all(self._is_same_site(origin, hosts[0]) for origin in origins)
+        if not is_same_site or (not origins and _is_foreign_fetch(scope)):
             message = "pages of other origins may not use this server"
             await _reject(scope, send, 403, "foreign_origin", message)
             return
@@ -61,8 +78,16 @@ class OwnOriginOnly:
         return origin_port == host_port and (origin_name == host_name or is_same_machine)
 
 
-def _origins(scope: Scope) -> list[str]:
-    return _header_values(scope, b"origin")
+def _is_foreign_fetch(scope: Scope) -> bool:
+    """Whether the browser reports that a page of another origin sends this, not by a link.
+
+    Source: Fetch Metadata Request Headers, https://www.w3.org/TR/fetch-metadata/.
+    """
+    if set(_header_values(scope, b"sec-fetch-site")) <= {"same-origin", "none"}:
+        return False
+    is_navigation = _header_values(scope, b"sec-fetch-mode") == ["navigate"]
+    is_link = is_navigation and _header_values(scope, b"sec-fetch-dest") == ["document"]
+    return not (is_link and scope.get("method") in ("GET", "HEAD"))
 
 
 def _header_values(scope: Scope, name: bytes) -> list[str]:
@@ -73,8 +98,8 @@ def _parse_authority(authority: str) -> tuple[str, int | None] | None:
     """Name and port; the port is None where it is a protocol's own. None if it is malformed."""
     if not _AUTHORITY.fullmatch(authority):
         return None
-    parts = urlsplit(f"//{authority}")
     try:
+        parts = urlsplit(f"//{authority}")
         port = parts.port
     except ValueError:
         return None
@@ -87,5 +112,5 @@ async def _reject(scope: Scope, send: Send, status: int, kind: str, message: str
         return
     headers = [(b"content-type", b"application/json")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    body = orjson.dumps({"error": kind, "message": message})
+    body = json.dumps({"error": kind, "message": message}).encode()
     await send({"type": "http.response.body", "body": body})

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from flowsheet.lifecycle.runtime.local_servers import find_free_port, stop_server
+from tests.security.foreign_requests import find_answered
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 PASSWORDS = {
@@ -72,7 +73,7 @@ def running(
     image: str, service: str, folder: Path, addresses: dict[str, str], ports: dict[str, str]
 ) -> Iterator[None]:
     """Run the image's command, from the time at which its own health check succeeds."""
-    local = {"0.0.0.0": "127.0.0.1", **ports}
+    local = {"0.0.0.0": "127.0.0.1", "/opt/venv/flows": str(DOCKER.parent / "flows"), **ports}
     inherited = {
         k: v
         for k, v in os.environ.items()
@@ -148,6 +149,9 @@ def test_servers_and_a_worker_start_and_become_healthy(postgres, tmp_path):
         experiments_api = f"http://127.0.0.1:{mlflow}/api/2.0/mlflow/experiments"
         default_experiment = f"{experiments_api}/get-by-name?experiment_name=Default"
         assert get_status(default_experiment) == 200
-        assert get_status(default_experiment, Host="evil.example.org") == 403
+        assert get_status(f"http://127.0.0.1:{prefect}/api/health", Host="prefect:4200") == 200
+        assert find_answered(int(prefect), "/", "/api/health", "/api/flows/filter") == []
+        pages = ("/", "/health", "/api/2.0/mlflow/experiments/search")
+        assert find_answered(int(mlflow), *pages) == []
     for log in tmp_path.glob("*.log"):
         assert "hush" not in log.read_text(encoding="utf-8")

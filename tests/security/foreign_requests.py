@@ -13,6 +13,8 @@ FOREIGN_HEADERS = (
     {"Origin": "http://127.0.0.1:1"},
     {"Origin": "http://127.0.0.1:{port}.evil.example"},
     {"Origin": "null"},
+    {"Host": "[::1::2]:{port}"},
+    {"Sec-Fetch-Site": "cross-site"},
 )
 
 
@@ -34,7 +36,7 @@ def find_answered(port: int, *paths: str) -> list[str]:
     answered = []
     for path in paths:
         for headers in FOREIGN_HEADERS:
-            for method in ("GET", "POST", "DELETE", "OPTIONS"):
+            for method in ("GET", "HEAD", "POST", "DELETE", "OPTIONS"):
                 status, answer = send(port, path, headers, method)
                 if status < 400 or "access-control-allow-origin" in answer:
                     answered.append(f"{method} {path} {headers}: {status}")

@@ -84,7 +84,8 @@ def test_a_run_s_server_answers_neither_foreign_pages_nor_callers_without_its_lo
 ):
     with prefect_api() as url:
         port = int(url.removesuffix("/api").rsplit(":", 1)[1])
-        assert find_answered(port, "/", "/ui-settings", "/api/health", "/api/flows/filter") == []
+        pages = ("/", "/ui-settings", "/docs", "/assets/x.js", "/api/health", "/api/flows/filter")
+        assert find_answered(port, *pages) == []
         assert b" 101 " in open_websocket(port, {})
         assert b" 403 " in open_websocket(port, {"Origin": "http://evil.example"})
         assert b" 403 " in open_websocket(port, {"Host": "evil.example"})

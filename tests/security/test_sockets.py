@@ -83,7 +83,9 @@ def test_the_pages_listen_on_loopback_only_and_answer_no_foreign_page():
     arguments = ["ui", "--mlflow-port", str(ports[0]), "--prefect-port", str(ports[1])]
     with start_flowsheet(*arguments, until="Ctrl-C") as pid:
         sockets = listening_sockets(pid)
-        foreign = [find_answered(ports[0], "/", "/ajax-api/2.0/mlflow/experiments/search")]
+        pages = ("/", "/health", "/version", "/static-files/index.html", "/get-artifact")
+        experiments = "/ajax-api/2.0/mlflow/experiments/search"
+        foreign = [find_answered(ports[0], *pages, experiments)]
         foreign.append(find_answered(ports[1], "/", "/api/flow_runs/filter"))
     assert foreign == [[], []]
     assert set(ports) <= {port for _, port in sockets}

@@ -16,7 +16,10 @@ from tests.request_bodies import encode_body, select_stays
 
 JSON = {"content-type": "application/json"}
 TOKEN = "a-token-of-the-ward-0123456789"
-PAGES = ("/predict", "/health", "/ready", "/version", "/metrics", "/docs", "/openapi.json", "/x")
+PAGES = (
+    *("/predict", "/explain", "/health", "/ready", "/version"),
+    *("/metrics", "/docs", "/openapi.json", "/x"),
+)
 
 
 @pytest.fixture
@@ -60,10 +63,12 @@ def logged_requests(capsys) -> list[dict]:
         ({"host": "localhost:8000:1"}, 400),
         ({"host": "localhost:99999"}, 400),
         ({"host": ""}, 400),
+        ({"host": "[::1::2]:8000"}, 400),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "http://localhost:3000"}, 403),
         ({"origin": "null"}, 403),
         ({"origin": "file://localhost:8000"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
     ],
 )
 def test_a_foreign_host_or_origin_gets_nothing(make_client, page, headers, status):
