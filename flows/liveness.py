@@ -2,12 +2,14 @@
 
 The kernel releases the lock when the process ends. The Prefect server does not notice when a
 process is killed together with its worker; without the lock, such a run would stay in the state
-Running forever.
+Running forever. So would a run that could not report its end: it has no lock any more, and counts
+as dead after some minutes without a sign of life.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -30,30 +32,55 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.states import Crashed
 
+from flowsheet.lifecycle.runtime.dead_runs import dead_run_minutes
+from flowsheet.state.folder_id import read_folder_id
 from flowsheet.state.hashing import digest
 from flowsheet.state.locks import exclusive_lock, try_lock
 from flowsheet.state.store import Store
 
+FLOW_NAMES = (
+    *("experiment", "retrain", "train", "ingest", "scoring", "monitoring", "promotion"),
+    "dead-runs",
+)
+"""Flows whose runs hold a lock."""
+LOCKS_LABEL = "flowsheet.locks"
+"""Label of a flow run: the id of the folder that holds its lock."""
 _UNFINISHED = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+_STARTED = [StateType.PENDING, StateType.RUNNING]
+_KEPT_SECONDS = 24 * 3600
+"""How long the end of a run is remembered."""
+
+
+def _locks() -> Path:
+    return Store.open().root / ".locks"
 
 
 def _lock_path(run_id: UUID) -> Path:
-    return Store.open().root / ".locks" / f"flowrun-{digest(str(run_id))[:16]}"
+    return _locks() / f"flowrun-{digest(str(run_id))[:16]}"
+
+
+def _end_path(run_id: UUID) -> Path:
+    """A file that says when the run's process has left :func:`keep_alive`."""
+    return _locks() / f"flowrun-{digest(str(run_id))[:16]}.ended"
 
 
 @contextlib.contextmanager
 def keep_alive() -> Iterator[None]:
-    """Hold the flow run's lock inside the block, after marking the flow's dead runs as crashed."""
+    """Hold the flow run's lock inside the block, after marking dead runs as crashed."""
     context = FlowRunContext.get()
     if context is None or context.flow_run is None or context.flow is None:
         yield  # the function was called without Prefect
         return
-    mark_dead_runs_crashed(context.flow.name)
+    mark_dead_runs_crashed()
     path = _lock_path(context.flow_run.id)
     with exclusive_lock(path):
+        with get_client(sync_client=True) as client:
+            label: dict[str, bool | int | float | str] = {LOCKS_LABEL: read_folder_id(_locks())}
+            client.update_flow_run_labels(context.flow_run.id, label)
         try:
             yield
         finally:
+            _end_path(context.flow_run.id).touch()
             path.unlink(missing_ok=True)
 
 
@@ -94,14 +121,51 @@ def mark_tasks_crashed(task_run_ids: Iterable[UUID], reason: str) -> None:
                     raise
 
 
-def mark_dead_runs_crashed(flow_name: str) -> list[FlowRun]:
-    """Mark the dead runs of a flow as crashed; returns them."""
-    running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))
-    of_flow = FlowFilter(name=FlowFilterName(any_=[flow_name]))
+def mark_dead_runs_crashed(minutes: float | None = None) -> list[FlowRun]:
+    """Mark the dead runs of all flows as crashed; returns them.
+
+    Args:
+        minutes: without a lock and a sign of life; None: :func:`dead_run_minutes`.
+    """
+    limit = minutes or dead_run_minutes()
+    started = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=_STARTED)))
+    of_flows = FlowFilter(name=FlowFilterName(any_=list(FLOW_NAMES)))
+    context = FlowRunContext.get()
+    own_id = context.flow_run.id if context and context.flow_run else None
+    dead_runs = []
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(flow_filter=of_flow, flow_run_filter=running)
-        dead_runs = [run for run in runs if is_dead(run.id)]
-        for run in dead_runs:
-            mark_crashed(client, run.id, "its process was killed")
-            _lock_path(run.id).unlink(missing_ok=True)
+        for run in client.read_flow_runs(flow_filter=of_flows, flow_run_filter=started):
+            reason = None if run.id == own_id else _find_death(run, limit)
+            if reason:
+                mark_crashed(client, run.id, reason)
+                _lock_path(run.id).unlink(missing_ok=True)
+                dead_runs.append(run)
+    _forget_old_ends()
     return dead_runs
+
+
+def _find_death(run: FlowRun, minutes: float) -> str | None:
+    """Why the run counts as dead; None if it may be alive."""
+    if is_dead(run.id):
+        return "its process was killed"
+    locks = run.labels.get(LOCKS_LABEL)
+    is_elsewhere = locks is not None and locks != read_folder_id(_locks())
+    if is_elsewhere or run.state is None or not is_unresponsive(run.id):
+        return None
+    sign_of_life = run.state.timestamp.timestamp()
+    with contextlib.suppress(FileNotFoundError):
+        sign_of_life = max(sign_of_life, _end_path(run.id).stat().st_mtime)
+    if time.time() - sign_of_life <= minutes * 60:
+        return None
+    return (
+        f"no process has held its lock for {minutes:g} minutes: it was killed, or could not report "
+        "its end"
+    )
+
+
+def _forget_old_ends() -> None:
+    oldest = time.time() - _KEPT_SECONDS
+    for path in _locks().glob("flowrun-*.ended"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()

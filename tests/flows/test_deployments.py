@@ -75,6 +75,7 @@ def test_names_are_unique_and_every_pool_has_a_training_deployment():
         "scoring/hourly",
         "monitoring/daily",
         "promotion/weekly",
+        "close_dead_runs/regular",
     }
 
 

@@ -8,20 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
-from prefect.testing.utilities import prefect_test_harness
 
 import flows.promotion
 from flowsheet.lifecycle.deployment.gates import GateResult
 from flowsheet.tracking.decisions import Decision
 from flowsheet.tracking.model_registry import ModelVersion
 
-pytestmark = pytest.mark.server
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=180):
-        yield
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("prefect_server")]
 
 
 @pytest.fixture

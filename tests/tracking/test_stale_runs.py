@@ -30,7 +30,7 @@ def test_open_runs_of_killed_processes_are_closed_and_can_be_resumed(store, conf
         checked.append(run_lock)
         yield run_lock == "killed"
 
-    tracker.close_stale_runs(is_stale)
+    tracker.close_stale_runs(is_stale, 15)
     assert get_statuses(config) == {
         started["killed"]: "KILLED",
         model_run: "KILLED",
@@ -49,20 +49,26 @@ def test_open_runs_of_killed_processes_are_closed_and_can_be_resumed(store, conf
     tracker.finish(resumed.run_id)
 
 
-def test_open_events_and_comparisons_are_closed_after_a_day(store, config):
+def test_open_runs_without_a_lock_are_closed_after_some_minutes(store, config):
     tracker = Tracker.open()
-    experiment = tracker.start_experiment_run(config, "key1").experiment_id
+    open_parent = tracker.start_experiment_run(config, "key1", run_lock="alive")
     now = int(time.time() * 1000)
 
-    def create_run(level: str, hours_ago: int) -> str:
-        start_time = now - hours_ago * 3_600_000
-        tags = {"flowsheet.level": level}
-        return connect().create_run(experiment, start_time=start_time, tags=tags).info.run_id
+    def create_run(level: str, minutes_ago: float, parent: str = "") -> str:
+        tags = {"flowsheet.level": level, **({"mlflow.parentRunId": parent} if parent else {})}
+        start_time = now - int(minutes_ago * 60_000)
+        run = connect().create_run(open_parent.experiment_id, start_time=start_time, tags=tags)
+        return run.info.run_id
 
-    recent_event = create_run("event", 1)
-    old_event = create_run("event", 25)
-    old_comparison = create_run("comparison", 25)
-    tracker.close_stale_runs(lambda run_lock: contextlib.nullcontext(False))
+    ended_parent = create_run("experiment", 30)
+    tracker.finish(ended_parent)
+    alive = [create_run(level, 5) for level in ("experiment", "event", "comparison", "evaluation")]
+    alive.append(create_run("model", 30, open_parent.run_id))
+    dead = [create_run(level, 11) for level in ("experiment", "event", "comparison", "evaluation")]
+    dead.append(create_run("model", 30, ended_parent))
+    tracker.close_stale_runs(lambda run_lock: contextlib.nullcontext(False), 10)
     statuses = get_statuses(config)
-    assert statuses[recent_event] == "RUNNING"
-    assert statuses[old_event] == statuses[old_comparison] == "KILLED"
+    assert {statuses[run] for run in alive} == {"RUNNING"}
+    assert {statuses[run] for run in dead} == {"KILLED"}
+    error = connect().get_run(dead[0]).data.tags["flowsheet.error"]
+    assert error == "it has no lock, and has not ended within 10 minutes"

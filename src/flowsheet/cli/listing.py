@@ -128,8 +128,14 @@ def _first_line(documented: type) -> str:
 
 
 def _list_runs() -> Listing:
+    from flowsheet.cli.run import mark_dead_flow_runs
+    from flowsheet.lifecycle.experiment.lock import close_dead_runs
     from flowsheet.tracking.run_list import list_runs
+    from flowsheet.tracking.store import is_empty
 
+    if not is_empty():
+        close_dead_runs()
+        mark_dead_flow_runs()
     return list_runs()
 
 

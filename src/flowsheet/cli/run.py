@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from flowsheet.lifecycle.experiment.record import RunSummary
 
 _EXPERIMENT_FLOW = "flows.experiment:run"
-"""Entrypoint, as MODULE:FUNCTION."""
+_MARK_DEAD_RUNS = "flows.liveness:mark_dead_runs_crashed"
+"""Entrypoints, as MODULE:FUNCTION."""
 
 
 @click.command()
@@ -126,6 +127,16 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
         return summary
 
 
+def mark_dead_flow_runs() -> None:
+    """Mark flow runs whose process is gone as crashed, where a Prefect server is running."""
+    from flowsheet.lifecycle.runtime.local_servers import running_prefect_api, use_quiet_settings
+
+    use_quiet_settings()
+    with running_prefect_api() as url, _importable_flows():
+        if url:
+            _load_entrypoint(_MARK_DEAD_RUNS)()
+
+
 def _to_yaml(config: ExperimentConfig) -> str:
     """The configuration as YAML, checked down to every model's parameters."""
     import yaml
@@ -157,11 +168,11 @@ def _importable_flows() -> Iterator[None]:
         sys.path.remove(folder)
 
 
-def _load_entrypoint(entrypoint: str) -> Callable[..., RunSummary]:
+def _load_entrypoint(entrypoint: str) -> Callable[..., Any]:
     """The function that ``MODULE:FUNCTION`` names.
 
     It is imported by name, so that nothing in ``flowsheet`` depends on Prefect.
     """
     module, _, function = entrypoint.partition(":")
-    loaded: Callable[..., RunSummary] = getattr(importlib.import_module(module), function)
+    loaded: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return loaded

@@ -290,10 +290,15 @@ class Tracker:
         """Close the open runs below a run, such as duplicates from repeated requests."""
         stale_runs.close_child_runs(self._client, run_id)
 
-    def close_stale_runs(self, is_stale: stale_runs.IsStale) -> None:
-        """Close the open runs of killed processes."""
-        for run_id in stale_runs.find_killed_runs(self._client, is_stale):
-            self.fail(run_id, "its process was killed", killed=True)
+    def close_stale_runs(self, is_stale: stale_runs.IsStale, minutes: float) -> None:
+        """Close the open runs of killed processes.
+
+        Args:
+            is_stale: whether the process that had a run's lock is gone.
+            minutes: after which an open run without a lock is closed.
+        """
+        for run_id, reason in stale_runs.find_killed_runs(self._client, is_stale, minutes):
+            self.fail(run_id, reason, killed=True)
 
     def _log_batch(self, run_id: str, entities: Sequence[Any]) -> None:
         from mlflow.entities import Metric, Param, RunTag

@@ -8,15 +8,26 @@ state folder can check whether the run is still active. For runs of other state 
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import Iterator
 
+from flowsheet.lifecycle.runtime.dead_runs import dead_run_minutes
+from flowsheet.state.folder_id import read_folder_id
 from flowsheet.state.home import home
-from flowsheet.state.locks import exclusive_lock, try_lock
+from flowsheet.state.locks import try_lock
 from flowsheet.state.store import Store
+from flowsheet.tracking.runs import Tracker
 from flowsheet.typing import Progress
 
 KIND = "experiment"
+
+
+def close_dead_runs(minutes: float | None = None) -> None:
+    """Close the MLflow runs whose process has ended without a word.
+
+    Args:
+        minutes: for runs without a lock: since their start; None: :func:`dead_run_minutes`.
+    """
+    Tracker.open().close_stale_runs(is_stale, minutes or dead_run_minutes())
 
 
 def exclusive(fingerprint: str, progress: Progress) -> contextlib.AbstractContextManager[None]:
@@ -51,9 +62,4 @@ def is_stale(tag: str) -> Iterator[bool]:
 
 
 def _state_folder_id() -> str:
-    """An id that does not depend on where the state folder is mounted."""
-    file = home() / "id"
-    with exclusive_lock(home() / ".id.lock"):
-        if not file.is_file():
-            file.write_text(uuid.uuid4().hex, encoding="utf-8")
-        return file.read_text(encoding="utf-8")
+    return read_folder_id(home())

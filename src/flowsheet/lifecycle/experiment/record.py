@@ -97,7 +97,7 @@ def exclusive(config: ExperimentConfig, progress: Progress) -> Iterator[None]:
 
     Before that, MLflow runs whose process was killed are closed. No subject is erased meanwhile.
     """
-    Tracker.open().close_stale_runs(lock.is_stale)
+    lock.close_dead_runs()
     with use_records(), lock.exclusive(config_fingerprint(config), progress):
         yield
 

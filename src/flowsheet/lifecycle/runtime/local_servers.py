@@ -104,6 +104,24 @@ def prefect_api(
                 _stop_if_unused(users_lock, folder)
 
 
+@contextlib.contextmanager
+def running_prefect_api() -> Iterator[str | None]:
+    """The URL of the Prefect API that is running, for :func:`prefect_api`'s client; else None.
+
+    No server is started.
+    """
+    configured_url = os.environ.get("PREFECT_API_URL")
+    if configured_url:
+        yield configured_url if is_responding(f"{configured_url}/ready") else None
+        return
+    server = _PrefectServer.read(home() / "prefect")
+    if server is None or not is_responding(f"{server.url}/ready"):
+        yield None
+        return
+    with _environment_of(server):
+        yield server.url
+
+
 @dataclass(frozen=True)
 class _PrefectServer:
     """A running server, as ``server.json`` describes it."""
