@@ -127,7 +127,7 @@ def test_the_started_program_exists(dockerfile):
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "scripts"
     ]
-    assert program in {*scripts, "uvicorn", "mlflow"}
+    assert program in {*scripts, "prefect", "uvicorn", "mlflow"}
     help_command = [str(Path(sys.executable).with_name(program)), "--help"]
     result = subprocess.run(help_command, capture_output=True, timeout=120, check=False)
     assert result.returncode == 0
