@@ -278,12 +278,16 @@ def code_digest(cls: type) -> str:
 
 
 def describe_code(cls: type) -> dict[str, str] | None:
-    """Module, distribution and version of a plug-in; None for Flowsheet's own classes."""
+    """Module, class, distribution and version of a plug-in; None for Flowsheet's own classes."""
     if not is_plugin(cls):
         return None
     package = cls.__module__.partition(".")[0]
     distributions = packages_distributions().get(package, [])
-    described = {"module": cls.__module__, "sha256": code_digest(cls)}
+    described = {
+        "module": cls.__module__,
+        "class": cls.__qualname__,
+        "sha256": code_digest(cls),
+    }
     if distributions:
         name = distributions[0]
         described |= {"distribution": name, "version": version(name)}

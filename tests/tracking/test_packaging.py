@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from flowsheet.errors import CheckFailed
 from flowsheet.prediction.input_rows import example_tables, to_rows
 from flowsheet.tracking import packaging
 from flowsheet.tracking.model_registry import register
@@ -93,8 +94,42 @@ def test_a_package_has_signature_example_and_requirements(package_folder):
     input_example = model.load_input_example(str(package_folder))
     assert set(input_example["stay_id"]) == {1, 2}
     requirements = (package_folder / "requirements.txt").read_text(encoding="utf-8").split()
-    assert requirements == list_requirements()
-    assert any(requirement.startswith("torch==") for requirement in requirements)
+    assert requirements == list_requirements(package_folder / "data" / "model_package")
+    assert not any(name in " ".join(requirements) for name in ("flowsheet", "torch", "scikit"))
+
+
+def test_files_of_the_working_folder_do_not_join_a_package(
+    model_run, model_package, tmp_path, monkeypatch
+):
+    """MLflow copies them, and `--env-manager uv` installs what they name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'x'\n", encoding="utf-8")
+    (tmp_path / "uv.lock").write_text("version = 1\n", encoding="utf-8")
+    uri = log_model(model_run, model_package.folder)
+    location = connect().get_logged_model(uri.removeprefix("models:/")).artifact_location
+    folder = Path(location.removeprefix("file://").replace("%20", " "))
+    assert not {"pyproject.toml", "uv.lock"} & {file.name for file in folder.rglob("*")}
+
+
+def test_changed_code_is_refused_where_flowsheet_is_installed(uri, model_run, config, tmp_path):
+    from mlflow import pyfunc
+
+    from flowsheet.tracking.model_registry import get_version
+    from flowsheet.tracking.registered_packages import load_package
+
+    version = register(config.name, model_run, uri, "k" * 64)
+    location = connect().get_logged_model(uri.removeprefix("models:/")).artifact_location
+    folder = Path(location.removeprefix("file://").replace("%20", " "))
+    for name in ("code.zip", "flowsheet_pyfunc.py"):
+        file = next(folder.rglob(name))
+        content = file.read_bytes()
+        file.write_bytes(content + b"#")
+        with pytest.raises(CheckFailed, match=f"changed: .*{name}"):
+            pyfunc.load_model(str(folder))
+        with pytest.raises(CheckFailed, match=f"changed: .*{name}"):
+            load_package(get_version(config.name, version))
+        file.write_bytes(content)
+    pyfunc.load_model(str(folder))
 
 
 def test_a_package_predicts_its_example(package_folder):
@@ -190,14 +225,25 @@ def find_free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start_server(package_folder: Path, port: int, log: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package_folder)]
+def start_server(
+    model: str | Path,
+    port: int,
+    log: Path,
+    python: str | Path = sys.executable,
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen:
+    command = [str(python), "-m", "mlflow", "models", "serve", "-m", str(model)]
     command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    used = environment or {**os.environ, "PATH": path}
     with log.open("w", encoding="utf-8") as output:
         return subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
+            command,
+            env={**used, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"},
+            cwd=log.parent,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
 
 

@@ -61,12 +61,41 @@ class Concepts:
     drugs: dict[str, Drug]
 
 
+_carried: dict[str, Variable | Drug] = {}
+"""Concepts of the model packages that were loaded with :func:`add_carried_concepts`."""
+
+
 def read_own_concepts(shipped: Concepts) -> Concepts:
-    """The shipped concepts and those of the current project.
+    """The shipped concepts, those of the current project, and those that packages carried here.
 
     Raises:
         UsageError: a file of the project is wrong; the message names its row and column.
     """
+    return _merge(_read_project(shipped), tuple(_carried.values()))
+
+
+def add_carried_concepts(definitions: Mapping[str, Mapping[str, Any]]) -> None:
+    """Let a model package's own concepts join the catalogue of this process.
+
+    A name that the catalogue has keeps its definition.
+
+    Args:
+        definitions: as ``catalogue.own_concepts`` wrote them into the package.
+    """
+    for name, values in definitions.items():
+        _carried.setdefault(name, Drug(**values) if "group" in values else Variable(**values))
+
+
+@lru_cache(maxsize=4)
+def _merge(concepts: Concepts, carried: tuple[Variable | Drug, ...]) -> Concepts:
+    variables = {one.name: one for one in carried if isinstance(one, Variable)}
+    drugs = {one.name: one for one in carried if isinstance(one, Drug)}
+    if not carried:
+        return concepts
+    return Concepts({**variables, **concepts.variables}, {**drugs, **concepts.drugs})
+
+
+def _read_project(shipped: Concepts) -> Concepts:
     project = current_project()
     if project is None:
         return shipped

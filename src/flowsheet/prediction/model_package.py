@@ -1,9 +1,10 @@
 """A fitted model with everything that turns raw records into its inputs: one folder, no pickles.
 
-``package.json`` (configuration, columns, versions), ``model/`` (``Model.save``), ``scaler.json``
-(for models with scaled inputs), ``development/`` (decision threshold, digests of the subjects),
-``reference/`` (sketches of the training data), and ``manifest.json`` (sha256 of every file), which
-is checked before anything else is read.
+``package.json`` (configuration, columns, versions, requirements), ``model/`` (``Model.save``),
+``scaler.json`` (for models with scaled inputs), ``development/`` (decision threshold, digests of
+the subjects), ``reference/`` (sketches of the training data), ``code.zip`` (the code of
+predictions), and ``manifest.json`` (sha256 of every file), which is checked before anything else is
+read.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from flowsheet.plugins import describe_code
 from flowsheet.prediction.development import Development
 from flowsheet.prediction.explanations import Steps, explain
 from flowsheet.prediction.manifest import Manifest, verify_manifest, write_manifest
+from flowsheet.prediction.package_code import CODE, PackageCode, collect_code
 from flowsheet.project import PROJECT
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats, Ints
@@ -35,8 +37,13 @@ from flowsheet.windows.grid import Grid
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
 
-PACKAGE_VERSION = 2
+PACKAGE_VERSION = 3
 """Layout of the package."""
+
+_OTHER_RELEASE = (
+    "use the release that trained it, or load the model where Flowsheet is not installed, with the "
+    "code in the package (`mlflow models serve --env-manager uv`)"
+)
 
 PREDICTIONS: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
@@ -111,6 +118,8 @@ class ModelPackage:
             training_key: identifies the training.
         """
         folder.mkdir()
+        code = collect_code(MODELS.get(kind))
+        (folder / CODE).write_bytes(code.archive)
         shutil.copytree(model, folder / "model")
         if scaler is not None:
             scaler.save(folder / "scaler.json")
@@ -118,6 +127,9 @@ class ModelPackage:
         vocabulary = {name: list(words) for name, words in columns["vocabulary"].items()}
         description = {
             "flowsheet": __version__,
+            "package_version": PACKAGE_VERSION,
+            "code": code.sha256,
+            "requirements": code.requirements,
             "kind": kind,
             "model_version": MODELS.get(kind).version,
             "windows_version": WINDOWS_VERSION,
@@ -131,7 +143,7 @@ class ModelPackage:
             },
             "inputs": _input_names(features, columns),
             "own_concepts": own_concepts(columns["variables"], columns["drugs"]),
-            "plugin": describe_code(MODELS.get(kind)),
+            "plugin": _describe_plugin(MODELS.get(kind), code),
             "training_key": training_key,
         }
         write_json(folder / "package.json", description)
@@ -153,6 +165,7 @@ class ModelPackage:
         """
         manifest = verify_manifest(folder, digest)
         description = read_json(folder / "package.json")
+        _check_layout(folder, description)
         features = FeaturesConfig.model_validate(description["features"])
         _check_plugin(folder, description)
         _check_inputs(folder, description, features)
@@ -245,6 +258,23 @@ def _input_names(features: FeaturesConfig, known: InputColumns) -> list[str]:
     return [feature.name for feature in inputs]
 
 
+def _describe_plugin(cls: type, code: PackageCode) -> dict[str, Any] | None:
+    described = describe_code(cls)
+    return {**described, "not_included": code.not_included} if described else None
+
+
+def _check_layout(folder: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a package of a later release; its configuration may not be readable here."""
+    layout = description.get("package_version", 2)
+    if layout > PACKAGE_VERSION:
+        raise CheckFailed(
+            f"release {description['flowsheet']} wrote the package with layout {layout}; this "
+            f"release ({__version__}) reads layouts up to {PACKAGE_VERSION}",
+            where=str(folder),
+            todo=_OTHER_RELEASE,
+        )
+
+
 def _check_plugin(folder: Path, description: Mapping[str, Any]) -> None:
     """Refuse a package whose model, variables or drugs belong to a project that is not here."""
     kind, plugin = description["kind"], description.get("plugin")
@@ -286,7 +316,7 @@ def _check_inputs(folder: Path, description: Mapping[str, Any], features: Featur
         f"release {description['flowsheet']} trained the model; this release ({__version__}) would "
         f"build other inputs: {', '.join(changes) or 'the input columns differ'}",
         where=str(folder),
-        todo="use the release that trained it, or train the model again",
+        todo=f"{_OTHER_RELEASE}, or train the model again",
     )
 
 

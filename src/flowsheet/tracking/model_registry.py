@@ -13,7 +13,7 @@ from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock
 from flowsheet.timestamps import format_local_minute
-from flowsheet.tracking.packaging import PACKAGE_DIGEST
+from flowsheet.tracking.pyfunc import PACKAGE_DIGEST
 from flowsheet.tracking.store import (
     RetryingClient,
     as_default,

@@ -8,10 +8,11 @@ from typing import Any
 
 from flowsheet.errors import CheckFailed, first_line
 from flowsheet.prediction.manifest import verify_manifest
-from flowsheet.tracking.packaging import PACKAGE_DIGEST
+from flowsheet.tracking.pyfunc import LOADER, LOADER_DIGEST, PACKAGE_DIGEST, has_own_loader
 from flowsheet.tracking.store import as_default
 
-_LOADER_MODULE = "flowsheet.tracking.pyfunc"
+_LOADERS = (LOADER, "flowsheet.tracking.pyfunc")
+"""How MLflow loads a model; the second one in packages of earlier releases."""
 _RESTORE = "restore the artifacts from a backup"
 
 
@@ -65,8 +66,9 @@ def _download(uri: str, reference: str, folder: Path) -> Path:
 
 def _find_package(mlflow_model: Path, reference: str) -> Path:
     """The folder that ``MLmodel`` names as the model package."""
-    flavor = _read_flavor(mlflow_model, reference)
-    if flavor.get("loader_module") != _LOADER_MODULE:
+    model = _read_model(mlflow_model, reference)
+    flavor: Mapping[str, Any] = model.flavors.get("python_function", {})
+    if flavor.get("loader_module") not in _LOADERS:
         raise CheckFailed(
             "the model was not packaged by Flowsheet",
             where=reference,
@@ -80,15 +82,25 @@ def _find_package(mlflow_model: Path, reference: str) -> Path:
             where=reference,
             todo=_RESTORE,
         )
+    loader_digest = (model.metadata or {}).get(LOADER_DIGEST)
+    if loader_digest and not has_own_loader(mlflow_model, loader_digest):
+        raise CheckFailed(
+            f"the code of the MLflow model was changed: code/{LOADER}.py",
+            where=reference,
+            todo=_RESTORE,
+        )
     return package
 
 
-def _read_flavor(mlflow_model: Path, reference: str) -> Mapping[str, Any]:
-    """How MLflow loads the model."""
+def _read_model(mlflow_model: Path, reference: str) -> Any:
+    """What the file ``MLmodel`` says: how MLflow loads the model, and its metadata."""
     from mlflow.models import Model
 
     try:
-        return dict(Model.load(str(mlflow_model)).flavors.get("python_function", {}))
+        model = Model.load(str(mlflow_model))
+        if not isinstance(model.flavors.get("python_function", {}), Mapping):
+            raise TypeError("its flavor python_function is no mapping")
+        return model
     except Exception as error:  # of YAML, of MLflow, or of what it makes of wrong values
         raise CheckFailed(
             f"the file MLmodel cannot be read: {first_line(error)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -9,25 +10,22 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from flowsheet import __version__
 from flowsheet.prediction.input_rows import example_tables, to_rows
 from flowsheet.prediction.manifest import verify_manifest
+from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json
+from flowsheet.tracking import pyfunc
+from flowsheet.tracking.pyfunc import LOADER_DIGEST, PACKAGE_DIGEST
 from flowsheet.tracking.store import RetryingClient, connect
 
-PACKAGE_DIGEST = "flowsheet.package_digest"
-"""Tag of an MLflow model and of its versions, and its metadata: sha256 of the manifest."""
-_PREDICTION_LIBRARIES = (
-    "lightgbm",
-    "mlflow",
-    "numpy",
-    "polars",
-    "pyarrow",
-    "pydantic",
-    "scikit-learn",
-    "scipy",
-    "torch",
-)
+_MLFLOW = ("alembic", "mlflow-skinny", "pandas", "sqlalchemy")
+"""What MLflow needs to load and serve a model, also from a registry in a database.
+
+The whole of ``mlflow`` would bring scikit-learn, matplotlib and a web application.
+"""
+
+_OF_WORKING_FOLDER = ("uv.lock", "pyproject.toml", ".python-version")
+"""Files of a project that MLflow copies from the working folder, and installs instead of ours."""
 
 
 def log_model(
@@ -39,7 +37,7 @@ def log_model(
     """Log a model package as an MLflow model of a run, and return the model's URI.
 
     If the experiment has logged a model of the same training before, that one is used. MLflow
-    loads the model with ``flowsheet.tracking.pyfunc``.
+    loads the model with its copy of ``flowsheet.tracking.pyfunc``.
 
     Args:
         run_id: the model's run.
@@ -62,20 +60,15 @@ def log_model(
     return f"models:/{model.model_id}"
 
 
-def list_requirements() -> list[str]:
-    """The libraries that a prediction needs, pinned to the installed versions.
+def list_requirements(model_package: Path) -> list[str]:
+    """What has to be installed to load and serve a model package: libraries with their versions.
 
-    >>> list_requirements()[0].startswith("flowsheet==")
-    True
+    All names are those of well-known libraries on the public index, and never Flowsheet's own or a
+    plug-in's, whose code is in the package.
     """
-    libraries = [f"{name}=={version(name)}" for name in _PREDICTION_LIBRARIES]
-    return [f"flowsheet=={__version__}", *libraries]
-
-
-def _plugin_requirement(model_package: Path) -> list[str]:
-    """The installed package of a model that is a plug-in; none for Flowsheet's own models."""
-    plugin = read_json(model_package / "package.json").get("plugin") or {}
-    return [f"{plugin['distribution']}=={plugin['version']}"] if "distribution" in plugin else []
+    of_model = read_json(model_package / "package.json")["requirements"]
+    of_mlflow = [f"{name}=={version(name)}" for name in _MLFLOW]
+    return sorted({*of_mlflow, *of_model})
 
 
 def _ensure_logged_model(client: RetryingClient, run: Any, training_key: str, name: str) -> Any:
@@ -100,28 +93,42 @@ def _is_ready(model: Any) -> bool:
 
 
 def _upload(client: RetryingClient, run: Any, model: Any, model_package: Path) -> None:
-    from mlflow import pyfunc
     from mlflow.models import Model
-
-    from flowsheet.tracking.pyfunc import build_signature
 
     package_digest = verify_manifest(model_package).digest
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "package"
-        pyfunc.save_model(
-            str(folder),
-            loader_module="flowsheet.tracking.pyfunc",
-            data_path=str(model_package),
-            mlflow_model=Model(
-                run_id=run.info.run_id, model_id=model.model_id, model_uuid=model.model_id
-            ),
-            signature=build_signature(),
-            input_example=to_rows(example_tables()),
-            pip_requirements=[*list_requirements(), *_plugin_requirement(model_package)],
-            metadata={PACKAGE_DIGEST: package_digest},
+        loader = Path(temporary) / f"{pyfunc.LOADER}.py"
+        shutil.copyfile(pyfunc.__file__, loader)
+        metadata = {PACKAGE_DIGEST: package_digest, LOADER_DIGEST: file_digest(loader)}
+        mlflow_model = Model(
+            run_id=run.info.run_id,
+            model_id=model.model_id,
+            model_uuid=model.model_id,
+            metadata=metadata,
         )
+        _save_model(folder, model_package, loader, mlflow_model)
         client.log_model_artifacts(model.model_id, str(folder))
     client.set_logged_model_tags(model.model_id, {PACKAGE_DIGEST: package_digest})
+
+
+def _save_model(folder: Path, model_package: Path, loader: Path, mlflow_model: Any) -> None:
+    from mlflow.pyfunc import save_model
+
+    from flowsheet.tracking.signature import build_signature
+
+    save_model(
+        str(folder),
+        loader_module=pyfunc.LOADER,
+        data_path=str(model_package),
+        code_paths=[str(loader)],
+        mlflow_model=mlflow_model,
+        signature=build_signature(),
+        input_example=to_rows(example_tables()),
+        pip_requirements=list_requirements(model_package),
+    )
+    for name in _OF_WORKING_FOLDER:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _log_metrics(

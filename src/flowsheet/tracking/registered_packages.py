@@ -54,7 +54,7 @@ def has_current_signature(version: ModelVersion) -> bool:
     """Whether the package has the input and output columns of this release."""
     from mlflow.models import get_model_info
 
-    from flowsheet.tracking.pyfunc import build_signature
+    from flowsheet.tracking.signature import build_signature
 
     with as_default():
         return bool(get_model_info(version.uri).signature == build_signature())

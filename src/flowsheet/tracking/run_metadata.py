@@ -120,7 +120,10 @@ def _find_version(name: str) -> str | None:
 
 
 def freeze_requirements() -> str:
-    """Every installed distribution with its version, as a constraints file."""
-    named = [d for d in distributions() if d.metadata["Name"]]
+    """Every installed distribution with its version, as a constraints file.
+
+    Without Flowsheet, which is not on the public index; its version is a tag of the run.
+    """
+    named = [d for d in distributions() if d.metadata["Name"] not in (None, "flowsheet")]
     versions = {d.metadata["Name"].lower(): d.version for d in named}
     return "".join(f"{name}=={versions[name]}\n" for name in sorted(versions))
