@@ -50,4 +50,4 @@ WORKDIR /opt/flowsheet
 VOLUME /var/lib/flowsheet
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8080/health', timeout=5)"]
-CMD ["prefect", "worker", "start", "--pool", "gpu", "--type", "process", "--with-healthcheck"]
+CMD ["flowsheet", "worker", "gpu", "--healthcheck"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -43,6 +44,8 @@ _DEAD_POLLS = 3
 """Polls in a row after which a run counts as dead: one that has just ended looks dead until the
 server knows."""
 _MAX_CRASHES = 3
+_SIGKILL = re.compile(r"status code:? (-9|137)\b")
+"""In the message of a crashed run: the exit code of a process, or of a container."""
 _START_SECONDS = 600.0
 """Longer than a busy machine takes from picking a run up to its first line."""
 _OUTAGE_SECONDS = 600.0
@@ -119,6 +122,11 @@ class _PoolTraining:
         return f"model:{self.key[:16]}"
 
     @property
+    def deployment(self) -> str:
+        """The deployment that trains; its work pool may have another name, as on Kubernetes."""
+        return f"train/{self.fold.config.compute.pool}"
+
+    @property
     def run_count(self) -> int:
         """Number of runs to submit: several can train one model only if they share a study."""
         has_shared_study = os.environ.get("FLOWSHEET_OPTUNA_URL")
@@ -140,32 +148,43 @@ class _PoolTraining:
         newly_crashed -= self.crashed
         self.crashed |= newly_crashed
         if newly_crashed and len(self.crashed) <= _MAX_CRASHES:
-            self._submit(len(newly_crashed))
+            self._replace([run for run in runs if run.id in newly_crashed])
             return
         all_finished = all(run.state_type not in _UNFINISHED for run in runs)
         if all_finished and not train.is_trained(self.key):
             self._raise_failed(runs)
 
-    def _submit(self, count: int) -> None:
-        deployment = f"train/{self.fold.config.compute.pool}"
+    def _replace(self, crashed_runs: list[FlowRun]) -> None:
+        """Submit a run for each crashed one; where memory ran out, one that trains alone."""
+        killed = [run for run in crashed_runs if _is_memory_kill(run)]
+        for run in killed:
+            self.progress(
+                f"{run.name} was killed, most likely because memory ran out: "
+                f"{self.model} is submitted again, to train alone on its machine"
+            )
+        self._submit(len(killed), alone=True)
+        self._submit(len(crashed_runs) - len(killed))
+
+    def _submit(self, count: int, *, alone: bool = False) -> None:
         parameters = {
             "fold": self.fold.model_dump(mode="json"),
             "model": self.model,
             "run_id": self.run_id,
+            **({"alone": True} if alone else {}),
         }
         for _ in range(count):
             try:
                 run: Any = run_deployment(
-                    deployment, parameters=parameters, tags=[self.tag], timeout=0
+                    self.deployment, parameters=parameters, tags=[self.tag], timeout=0
                 )
             except ObjectNotFound:
                 raise UsageError(
-                    f"the Prefect server has no deployment {deployment}",
+                    f"the Prefect server has no deployment {self.deployment}",
                     where=f"compute.pool={self.fold.config.compute.pool}",
                     todo="create it: run `prefect deploy --all` in the project's folder",
                 ) from None
             self.flow_runs.append(run.id)
-            self.progress(f"submitted to {deployment} as {run.name}")
+            self.progress(f"submitted to {self.deployment} as {run.name}")
 
     def _find_unfinished_runs(self) -> list[FlowRun]:
         with_tag = FlowRunFilter(
@@ -211,28 +230,42 @@ class _PoolTraining:
             f"no worker of the pool {compute.pool} has picked up the training of {self.model}, "
             f"or worked on anything else, for {compute.pickup_minutes:g} minutes",
             where=", ".join(f"flow run {run.name}" for run in scheduled),
-            todo=f"start a worker (`prefect worker start --pool {compute.pool}`); a retraining "
+            todo=f"start a worker (`flowsheet worker {compute.pool}`); a retraining "
             "that runs on the pool occupies a slot of its worker: start that worker with "
             "`--limit 2` or more, or start a second one",
         )
 
     def _is_pool_working(self) -> bool:
         """Whether a worker of the pool runs a flow that does not itself wait for the pool."""
-        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[str(self.fold.config.compute.pool)]))
         running = FlowRunFilter(state=FlowRunFilterState(type=StateTypes(any_=[StateType.RUNNING])))
         waiting = FlowFilter(name=FlowFilterName(any_=_WAITING_FLOWS))
         with get_client(sync_client=True) as client:
+            pool_name = client.read_deployment_by_name(self.deployment).work_pool_name
+            pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[str(pool_name)]))
             waiting_flow_ids = {flow.id for flow in client.read_flows(flow_filter=waiting)}
             runs = client.read_flow_runs(work_pool_filter=pool, flow_run_filter=running)
         return any(run.flow_id not in waiting_flow_ids and not is_dead(run.id) for run in runs)
 
     def _raise_failed(self, runs: list[FlowRun]) -> None:
+        if any(_is_memory_kill(run) for run in runs):
+            raise FlowsheetError(
+                f"training {self.model} was killed again and again, most likely because memory "
+                "ran out",
+                where=", ".join(f"flow run {run.name}: {run.state_name}" for run in runs),
+                todo="give the workers more memory, or train with a smaller batch_size: finished "
+                "trials are kept",
+            )
         messages = [run.state.message for run in runs if run.state and run.state.message]
         raise FlowsheetError(
             f"training {self.model} on the pool failed",
             where=", ".join(f"flow run {run.name}: {run.state_name}" for run in runs),
             todo=messages[0] if messages else "see the flow run's log in the Prefect page",
         )
+
+
+def _is_memory_kill(run: FlowRun) -> bool:
+    """Whether the worker says that the run's process got SIGKILL, as the system sends it."""
+    return bool(run.state and run.state.message and _SIGKILL.search(run.state.message))
 
 
 def _looks_dead(run: FlowRun) -> bool:

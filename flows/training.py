@@ -23,6 +23,8 @@ from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment import record, train
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
+from flowsheet.lifecycle.runtime.memory_reservations import reserved_memory
 from flowsheet.state.store import Store
 
 NOT_APPLICABLE = "NotApplicable"
@@ -38,13 +40,14 @@ def fit(fold: FoldSpec, model: str, run_id: str) -> Stage:
 
 
 @flow(name="train", flow_run_name="train-{model}{fold.label}")
-def training(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Any]:
+def training(fold: FoldSpec, model: str, run_id: str, *, alone: bool = False) -> Stage | State[Any]:
     """Train one model in one fold of an experiment.
 
     Args:
         fold: the fold's configuration and references to its data.
         model: the model's name in the experiment.
         run_id: the MLflow run to which trials are recorded.
+        alone: whether no other training may run on the worker's machine meanwhile.
 
     Raises:
         UsageError: this worker does not use the store of the run that submitted the training.
@@ -53,7 +56,9 @@ def training(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Any]:
     check_shared_store(fold)
     minutes = fold.config.compute.training_minutes
     fit_with_limit = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit
-    with keep_alive():
+    progress = progress_logger(f"{model}{fold.label}")
+    memory = estimate_training_memory(fold.data)
+    with keep_alive(), reserved_memory(memory, progress, alone=alone):
         try:
             return fit_with_limit(fold, model, run_id)
         except CheckFailed as error:

@@ -1,4 +1,4 @@
-"""Trainings whose process was killed start again once, with fewer processes."""
+"""Trainings whose process was killed start again once, one at a time."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from flows import experiment
-from flows.experiment import _run_trainings, _Training
+from flows import trainings
+from flows.trainings import Training, _run_trainings
 from flowsheet.compose import compose
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.experiment.folds import FoldSpec
@@ -46,28 +46,38 @@ class FakeTask:
 def restarts(monkeypatch):
     """Numbers of restarts; nothing is in the store, and no server is called."""
     calls = []
-    monkeypatch.setattr(experiment, "_restart_workers", calls.append)
-    monkeypatch.setattr(experiment, "mark_tasks_crashed", lambda task_run_ids, reason: None)
-    monkeypatch.setattr(_Training, "is_finished", lambda self: False)
+    monkeypatch.setattr(trainings, "_restart_workers", calls.append)
+    monkeypatch.setattr(trainings, "mark_tasks_crashed", lambda task_run_ids, reason: None)
+    monkeypatch.setattr(trainings, "estimate_training_memory", lambda data: 1)
+    monkeypatch.setattr(Training, "is_finished", lambda self: False)
     return calls
 
 
-def run(monkeypatch, outcomes) -> tuple[list[Stage | CheckFailed], list[str]]:
+@pytest.fixture(autouse=True)
+def lines(monkeypatch) -> list[str]:
+    """Lines of progress."""
+    reported = []
+    monkeypatch.setattr(trainings, "progress_logger", lambda name: reported.append)
+    return reported
+
+
+def run(monkeypatch, outcomes, workers=2) -> tuple[list[Stage | CheckFailed], list[str]]:
     task = FakeTask(outcomes)
-    monkeypatch.setattr(experiment, "_training_task", lambda compute: task)
+    monkeypatch.setattr(trainings, "_training_task", lambda compute: task)
     stages = {kind: make_stage(kind) for kind in ("extract", "windows", "split")}
-    fold = FoldSpec(config=compose("demo", []), data=FoldData(**stages))
-    return _run_trainings([_Training(fold, model, "run") for model in MODELS]), task.submitted
+    fold = FoldSpec(config=compose("demo", [f"compute.workers={workers}"]), data=FoldData(**stages))
+    return _run_trainings([Training(fold, model, "run") for model in MODELS]), task.submitted
 
 
-def test_only_the_trainings_that_have_not_ended_start_again(monkeypatch, restarts):
+def test_only_the_trainings_that_have_not_ended_start_again(monkeypatch, restarts, lines):
     stage, killed = make_stage("lstm"), BrokenProcessPool("terminated abruptly")
     inapplicable = CheckFailed("ar does not apply")
     outcomes = {"lstm": [killed, stage], "ar": [inapplicable], "gru": [killed, stage]}
     results, submitted = run(monkeypatch, outcomes)
     assert results == [stage, inapplicable, stage]
     assert submitted == [*MODELS, "lstm", "gru"]
-    assert len(restarts) == 1
+    assert restarts == [1]
+    assert any("one training at a time" in line for line in lines)
 
 
 def test_a_second_kill_is_an_error_that_says_what_to_do(monkeypatch, restarts):
@@ -76,5 +86,19 @@ def test_a_second_kill_is_an_error_that_says_what_to_do(monkeypatch, restarts):
     with pytest.raises(FlowsheetError, match="killed again") as caught:
         run(monkeypatch, outcomes)
     assert caught.value.where == "one of gru"
-    assert "compute.workers=1" in caught.value.todo
-    assert len(restarts) == 1
+    assert "a machine with more memory" in caught.value.todo
+    assert restarts == [1]
+
+
+def test_no_more_processes_than_memory_holds(monkeypatch, restarts, lines):
+    monkeypatch.setattr(trainings, "estimate_training_memory", lambda data: 3_000_000_000)
+    monkeypatch.setattr(trainings, "usable_memory", lambda: 7_000_000_000)
+    stages = {model: [make_stage(model)] for model in MODELS}
+    run(monkeypatch, stages, workers=4)
+    assert restarts == [2]
+    warning = next(line for line in lines if line.startswith("warning"))
+    assert "2 instead of compute.workers=4: a training needs about 3.0 GB" in warning
+    assert "3 models to train, in 2 processes" in lines
+    restarts.clear()
+    run(monkeypatch, {model: [make_stage(model)] for model in MODELS}, workers=2)
+    assert restarts == []

@@ -28,6 +28,8 @@ class FakeServer:
         self.running_flows: list[UUID] = []
         """Flows of the runs that the pool's workers are executing."""
         self.cancelled: list[UUID] = []
+        self.pool_name = "cpu"
+        self.parameters: dict[UUID, dict] = {}
         self.runs: dict[UUID, SimpleNamespace] = {}
 
     @contextlib.contextmanager
@@ -39,6 +41,7 @@ class FakeServer:
 
     def read_flow_runs(self, flow_run_filter, work_pool_filter=None):
         if work_pool_filter:
+            assert work_pool_filter.name.any_ == [self.pool_name]
             return [SimpleNamespace(id=uuid4(), flow_id=flow) for flow in self.running_flows]
         run_ids = flow_run_filter.id.any_ if flow_run_filter.id else []
         return [SimpleNamespace(**vars(run)) for run in self.runs.values() if run.id in run_ids]
@@ -52,8 +55,13 @@ class FakeServer:
         else:
             self.runs[run_id].state_type = state.type
 
+    def read_deployment_by_name(self, name):
+        assert name == "train/cpu"
+        return SimpleNamespace(work_pool_name=self.pool_name)
+
     def submit(self, deployment, parameters, tags, timeout):
         run = make_run(StateType.RUNNING)
+        self.parameters[run.id] = parameters
         self.runs[run.id] = run
         return run
 
@@ -164,3 +172,57 @@ def test_a_busy_pool_is_waited_for(server, training, running_flows, state_types)
     training._check_picked_up([make_run(state_type) for state_type in state_types])
     training._check_picked_up([make_run(StateType.SCHEDULED)])  # the waiting time starts again
     assert server.cancelled == []
+
+
+def test_a_pool_with_a_name_of_its_own_is_asked_for_its_work(server, training):
+    server.pool_name = "cpu-kubernetes"
+    server.running_flows = [INGEST_FLOW]
+    let_an_hour_pass(training)
+    training._check_picked_up([make_run(StateType.SCHEDULED)])
+    assert server.cancelled == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Flow run process exited with non-zero status code -9.",
+        "Process exited with status code: -9. Process exited due to a SIGKILL signal.",
+        "Flow run infrastructure exited with non-zero status code 137.",
+    ],
+)
+def test_a_training_that_ran_out_of_memory_is_submitted_again_alone(
+    server, training, monkeypatch, message
+):
+    set_dead_runs(monkeypatch)
+    lines = []
+    training.progress = lines.append
+
+    def kill_all():
+        for run in server.runs.values():
+            run.state_type, run.state.message = StateType.CRASHED, message
+
+    training.poll()
+    kill_all()
+    training.poll()
+    first, second = server.parameters.values()
+    assert "alone" not in first
+    assert second["alone"] is True
+    assert any("memory ran out" in line and "alone on its machine" in line for line in lines)
+    for _ in range(2):
+        kill_all()
+        training.poll()
+    kill_all()
+    with pytest.raises(FlowsheetError, match="memory ran out") as caught:
+        training.poll()
+    assert "more memory" in caught.value.todo
+    assert len(server.runs) == 4
+
+
+def test_another_crash_is_no_sign_of_missing_memory(server, training, monkeypatch):
+    set_dead_runs(monkeypatch)
+    training.poll()
+    for run in server.runs.values():
+        run.state_type = StateType.CRASHED
+        run.state.message = "Flow run process exited with non-zero status code -15."
+    training.poll()
+    assert ["alone" in parameters for parameters in server.parameters.values()] == [False, False]

@@ -35,6 +35,7 @@ from flowsheet.cli.registry import (
 from flowsheet.cli.run import rerun, run
 from flowsheet.cli.schema import schema
 from flowsheet.cli.serving import serve, ui
+from flowsheet.cli.worker import worker
 from flowsheet.environment import prepare_process
 from flowsheet.errors import FlowsheetError, UsageError, did_you_mean, mask_secrets
 
@@ -68,7 +69,7 @@ for _command in (ingest, validate, schema, simulate):
     cli.add_command(_command)
 for _command in (compare, evaluate, promote, rollback, card, checklist, score, explain, monitor):
     cli.add_command(_command)
-for _command in (serve, ui, ls, report, clean, erase, doctor, completion):
+for _command in (serve, ui, worker, ls, report, clean, erase, doctor, completion):
     cli.add_command(_command)
 
 

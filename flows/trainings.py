@@ -1,0 +1,230 @@
+"""Train every model in every fold: on a work pool, or in as many processes as memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+
+from flows.liveness import mark_tasks_crashed
+from flows.records import progress_logger
+from flows.retries import RETRY_ON_OUTAGE
+from flows.runners import WorkerProcesses
+from flowsheet.config import ComputeConfig
+from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.lifecycle.experiment import record, train
+from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec
+from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
+from flowsheet.lifecycle.runtime.resources import usable_memory
+from flowsheet.progress import ProgressLine, report
+
+
+def complete(stage: Stage, name: str) -> Stage | State[Stage]:
+    """Report a finished stage; a reused one gets the state "Reused" in the Prefect page."""
+    progress = progress_logger(name)
+    if not stage.reused:
+        progress(ProgressLine(f"done in {stage.seconds:.1f} s", "stage", 1, 1))
+        return stage
+    text = f"reused (built earlier in {stage.seconds:.1f} s)"
+    progress(ProgressLine(text, "stage", 1, 1))
+    return Completed(name="Reused", message=f"built earlier in {stage.seconds:.1f} s", data=stage)
+
+
+def begin(name: str) -> None:
+    """Show that a stage or a training has begun."""
+    report(ProgressLine("", "stage", 0, 1), name)
+
+
+def get_stage(state: State[Any]) -> Stage:
+    """The stage that a task has returned; raises the task's error."""
+    stage = state.result()
+    assert isinstance(stage, Stage)
+    return stage
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train-{model}{fold.label}", **RETRY_ON_OUTAGE)
+def train_model(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Stage]:
+    """Tune and fit one model in one fold; its trials are recorded below the MLflow run."""
+    name = f"{model}{fold.label}"
+    begin(name)
+    with record.trial_recorder(fold, run_id) as on_trial:
+        stage = train.train_model(fold.config, model, fold.data, on_trial, progress_logger(name))
+    return complete(stage, name)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="train-{model}{fold.label}")
+def train_model_on_pool(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Stage]:
+    """Train one model in one fold on the work pool that ``compute.pool`` names."""
+    from flows.pool import train_on_pool
+
+    name = f"{model}{fold.label}"
+    begin(name)
+    return complete(train_on_pool(fold, model, run_id, progress_logger(name)), name)
+
+
+class Training(NamedTuple):
+    """Arguments of the tasks that train."""
+
+    fold: FoldSpec
+    model: str
+    run_id: str
+
+    @property
+    def name(self) -> str:
+        """The model with the label of its fold."""
+        return f"{self.model}{self.fold.label}"
+
+    def is_finished(self) -> bool:
+        """Whether the trained model is in the store."""
+        key = train.training_key(self.fold.config, self.model, self.fold.data)
+        return train.is_trained(key)
+
+
+def train_all(
+    plan: ExperimentPlan, run_id: str
+) -> tuple[dict[str, dict[str, Stage]], dict[str, str]]:
+    """Train every model in every fold.
+
+    Trained models in the store are looked up in this process. The others are trained in worker
+    processes, because threads that train at the same time would share one random state.
+
+    Returns:
+        {fold name: {model: stage}}, and {model: reason} for the models that do not apply to the
+        task. A model that does not apply in one fold is excluded from all.
+
+    Raises:
+        CheckFailed: no model applies to the task.
+    """
+    trainings = [
+        Training(fold, model, record.start_fold_run(plan, fold, model, run_id))
+        for fold in plan.all_folds
+        for model in fold.config.models
+    ]
+    trained: dict[str, dict[str, Stage]] = {fold.name: {} for fold in plan.all_folds}
+    excluded: dict[str, str] = {}
+    for training, outcome in zip(trainings, _run_trainings(trainings), strict=True):
+        if isinstance(outcome, CheckFailed):
+            excluded[training.model] = outcome.what
+        else:
+            trained[training.fold.name][training.model] = outcome
+    for stages in trained.values():
+        for model in excluded:
+            stages.pop(model, None)
+    if not trained[plan.first_fold.name]:
+        raise CheckFailed(
+            "none of the models could be trained",
+            where=", ".join(excluded),
+            todo="; ".join(excluded.values()),
+        )
+    return trained, excluded
+
+
+def _run_trainings(trainings: Sequence[Training]) -> list[Stage | CheckFailed]:
+    """The stage of each training, or why its model does not apply to the task.
+
+    When a worker process is killed, the trainings that have not ended start again, one at a time:
+    most often the system ran out of memory.
+
+    Raises:
+        FlowsheetError: a process was killed again.
+    """
+    outcomes: dict[str, Stage | CheckFailed] = {}
+    workers = _limit_workers(trainings)
+    try:
+        _collect_outcomes(trainings, outcomes, workers)
+    except BrokenProcessPool:
+        progress_logger("train")(
+            "a training process was killed, most likely because memory ran out; starting again "
+            "with one training at a time: finished trials are kept"
+        )
+        _restart_workers(1)
+        try:
+            _collect_outcomes(trainings, outcomes, 1)
+        except BrokenProcessPool as error:
+            unfinished = [t.name for t in trainings if t.name not in outcomes]
+            raise FlowsheetError(
+                "a training process was killed again, most likely because memory ran out",
+                where=f"one of {', '.join(unfinished)}",
+                todo="start again on a machine with more memory, or with a smaller batch_size: "
+                "finished trials are kept",
+            ) from error
+    return [outcomes[training.name] for training in trainings]
+
+
+def _collect_outcomes(
+    trainings: Sequence[Training], outcomes: dict[str, Stage | CheckFailed], workers: int
+) -> None:
+    """Add the outcomes of the trainings that have none yet, of ``workers`` processes.
+
+    Raises:
+        BrokenProcessPool: a worker process was killed, which ends all of them.
+    """
+    waiting = [training for training in trainings if training.name not in outcomes]
+    futures = {
+        training.name: _training_task(training.fold.config.compute).submit(
+            *training, return_state=False
+        )
+        for training in waiting
+        if not training.is_finished()
+    }
+    text = f"{len(futures)} models to train, in {workers} processes"
+    progress_logger("train")(ProgressLine(text if futures else "", "models", 0, len(futures)))
+    killed: BrokenProcessPool | None = None
+    for training in waiting:
+        try:
+            outcomes[training.name] = _get_outcome(training, futures.get(training.name))
+        except BrokenProcessPool as error:
+            killed = error
+            mark_tasks_crashed([futures[training.name].task_run_id], "its process was killed")
+    if killed:
+        raise killed
+
+
+def _get_outcome(training: Training, future: PrefectFuture[Any] | None) -> Stage | CheckFailed:
+    try:
+        if future is None:  # it is in the store
+            return get_stage(train_model(*training, return_state=True))
+        stage = future.result()
+        assert isinstance(stage, Stage)
+        return stage
+    except CheckFailed as error:
+        return error
+
+
+def _limit_workers(trainings: Sequence[Training]) -> int:
+    """Use no more worker processes than the memory of this machine holds; returns their number."""
+    compute = trainings[0].fold.config.compute
+    if compute.pool or compute.runner != "process" or compute.workers == 1:
+        return compute.workers
+    needed = max(estimate_training_memory(training.fold.data) for training in trainings)
+    workers = min(compute.workers, max(1, usable_memory() // needed))
+    if workers < compute.workers:
+        progress_logger("train")(
+            f"warning: {workers} instead of compute.workers={compute.workers}: a training needs "
+            f"about {needed / 1e9:.1f} GB of the {usable_memory() / 1e9:.1f} GB that are usable"
+        )
+        _restart_workers(workers)
+    return workers
+
+
+def _restart_workers(workers: int) -> None:
+    """Replace the worker processes of this flow run by that many."""
+    context = FlowRunContext.get()
+    assert context
+    assert isinstance(context.task_runner, WorkerProcesses)
+    context.task_runner.restart(workers)
+
+
+def _training_task(compute: ComputeConfig) -> Task[..., Any]:
+    if compute.pool:  # the worker applies the time limit: waiting for a worker does not count
+        return train_model_on_pool
+    minutes = compute.training_minutes
+    return train_model.with_options(timeout_seconds=minutes and minutes * 60)
