@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import json
 import os
 import re
@@ -9,7 +11,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from uuid import uuid4
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -138,11 +142,18 @@ def test_images_are_pinned_or_built_here():
 
 
 def read_manifests() -> list[dict]:
+    """All resources of the kustomize base."""
     return [
         document
-        for file in sorted((DOCKER / "kubernetes").glob("*.yaml"))
-        for document in yaml.safe_load_all(file.read_text(encoding="utf-8"))
+        for file in read_kustomization()["resources"]
+        for document in yaml.safe_load_all(
+            (DOCKER / "kubernetes" / file).read_text(encoding="utf-8")
+        )
     ]
+
+
+def read_kustomization() -> dict:
+    return yaml.safe_load((DOCKER / "kubernetes/kustomization.yaml").read_text(encoding="utf-8"))
 
 
 def read_job_templates() -> dict[str, dict]:
@@ -207,4 +218,87 @@ def test_referenced_resources_are_among_the_manifests():
         defaults = {name: value.get("default") for name, value in properties.items()}
         assert ("ServiceAccount", defaults["service_account_name"]) in resources
         assert ("PersistentVolumeClaim", defaults["home_claim"]) in resources
+        assert ("PersistentVolumeClaim", defaults["records_claim"]) in resources
         assert ("Namespace", defaults["namespace"]) in resources
+
+
+AUTH_STRING = "flowsheet:made-up-password"
+VALID_VERSION = "1.34"
+
+
+def render_job(template: dict, monkeypatch: pytest.MonkeyPatch) -> dict:
+    """The job that a worker makes of the template, as prefect-kubernetes does: with Prefect's code
+    for the configuration, and its environment as a list."""
+    from prefect.client.schemas.objects import FlowRun
+    from prefect.context import root_settings_context
+    from prefect.settings import temporary_settings
+    from prefect.utilities.templating import apply_values
+    from prefect.workers.base import BaseJobConfiguration
+
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", AUTH_STRING)
+    monkeypatch.setenv("PREFECT_API_URL", "http://prefect:4200/api")
+    values = {"env": {"PREFECT_CLIENT_MAX_RETRIES": "6"}}
+    with root_settings_context(), temporary_settings():
+        configuration = asyncio.run(BaseJobConfiguration.from_template_and_values(template, values))
+        configuration.prepare_for_flow_run(FlowRun(flow_id=uuid4(), name="train"))
+    properties = template["variables"]["properties"]
+    defaults = {name: value["default"] for name, value in properties.items() if "default" in value}
+    environment = [{"name": name, "value": value} for name, value in configuration.env.items()]
+    manifest = apply_values(
+        template["job_configuration"]["job_manifest"],
+        {**defaults, "env": environment, "labels": {}, "name": "train", "command": ["prefect"]},
+    )
+    manifest["metadata"]["name"] = manifest["metadata"].pop("generateName") + "1"
+    return manifest
+
+
+@pytest.mark.parametrize("file", ["job-cpu.json", "job-gpu.json"])
+def test_a_rendered_job_is_valid_and_reads_the_password_from_the_secret(file, monkeypatch):
+    job = render_job(read_job_templates()[file], monkeypatch)
+    kubernetes_validate.validate(job, VALID_VERSION, strict=True)
+    assert "made-up-password" not in json.dumps(job)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment["PREFECT_API_URL"] == "http://prefect:4200/api"
+    assert environment["PREFECT_CLIENT_MAX_RETRIES"] == "6"
+    assert "PREFECT_API_AUTH_STRING" not in environment
+    assert container["envFrom"] == [{"secretRef": {"name": "flowsheet"}}]
+    unprotected = copy.deepcopy(read_job_templates()[file])
+    del unprotected["variables"]["properties"]["env"]["default"]
+    assert "made-up-password" in json.dumps(render_job(unprotected, monkeypatch))
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    assert mounts["records"] == {"name": "records", "mountPath": "/records", "readOnly": True}
+
+
+def test_every_resource_is_valid():
+    for manifest in read_manifests():
+        kubernetes_validate.validate(manifest, VALID_VERSION, strict=True)
+
+
+def test_the_base_has_every_manifest_of_the_folder():
+    files = {file.name for file in (DOCKER / "kubernetes").glob("*.yaml")}
+    assert files == {"kustomization.yaml", *read_kustomization()["resources"]}
+    images = {image["name"] for image in read_kustomization()["images"]}
+    assert images == {"flowsheet-serving"}
+    namespaces = {m["metadata"].get("namespace") for m in read_manifests()}
+    assert namespaces == {None, read_kustomization()["namespace"]}  # None: the namespace itself
+
+
+def find(kind: str) -> list[dict]:
+    return [manifest for manifest in read_manifests() if manifest["kind"] == kind]
+
+
+def test_serving_is_scaled_survives_drained_nodes_and_is_open_to_its_clients_alone():
+    (deployment,) = [m for m in find("Deployment") if m["metadata"]["name"] == "flowsheet-serving"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    (scaler,), (budget,) = find("HorizontalPodAutoscaler"), find("PodDisruptionBudget")
+    assert scaler["spec"]["scaleTargetRef"]["name"] == "flowsheet-serving"
+    assert "replicas" not in deployment["spec"]  # another apply would undo the scaling
+    assert scaler["spec"]["minReplicas"] > budget["spec"]["minAvailable"] >= 1
+    assert budget["spec"]["selector"]["matchLabels"] == labels
+    policies = {policy["metadata"]["name"]: policy["spec"] for policy in find("NetworkPolicy")}
+    assert policies["no-ingress"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    assert policies["serving-clients"]["podSelector"]["matchLabels"] == labels
+    (rule,) = policies["serving-clients"]["ingress"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert [port["port"] for port in rule["ports"]] == [container["ports"][0]["containerPort"]]
