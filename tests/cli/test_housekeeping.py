@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from flowsheet.cli import main
 from flowsheet.lifecycle.runtime import clean
+from flowsheet.state.erasures import exclude_others, use_records
+from flowsheet.state.locks import try_lock
 from flowsheet.state.store import Store
 
 
@@ -49,9 +53,26 @@ def test_what_is_new_is_kept(folders: dict[str, Path], capsys):
     assert all(path.is_dir() for path in folders.values())
 
 
-def test_nothing_is_deleted_while_an_experiment_runs(folders: dict[str, Path], capsys):
-    with Store.open().lock("experiment", "e" * 64), pytest.raises(SystemExit) as ended:
+@pytest.mark.parametrize("use", [use_records, exclude_others])
+def test_nothing_is_deleted_while_records_are_used_or_erased(
+    folders: dict[str, Path], capsys, use: Callable[[], AbstractContextManager[None]]
+):
+    with use(), pytest.raises(SystemExit) as ended:
         main(["clean", "--older-than", "0", "--delete"])
     assert ended.value.code == 1
-    assert "an experiment is running" in capsys.readouterr().err
+    assert "uses the records" in capsys.readouterr().err
     assert all(path.is_dir() for path in folders.values())
+
+
+def test_no_run_begins_while_old_folders_are_deleted(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+):
+    locks: list[bool] = []
+
+    def delete(path: Path):
+        with try_lock(path.parents[2] / ".records.lock") as is_free:
+            locks.append(is_free)
+
+    monkeypatch.setattr(clean.shutil, "rmtree", delete)
+    clean.delete_old_folders(0)
+    assert locks == [False, False, False]

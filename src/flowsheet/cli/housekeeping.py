@@ -58,11 +58,9 @@ def clean(*, days: float, is_deleted: bool, as_json: bool) -> None:
     flowsheet clean --older-than 7 --delete
     """
     from flowsheet.cli.console import console, make_table, print_json, print_line
-    from flowsheet.lifecycle.runtime.clean import delete_folders, find_old_folders
+    from flowsheet.lifecycle.runtime.clean import delete_old_folders, find_old_folders
 
-    folders = find_old_folders(days)
-    if is_deleted:
-        delete_folders(folders)
+    folders = delete_old_folders(days) if is_deleted else find_old_folders(days)
     if as_json:
         print_json([asdict(folder) for folder in folders])
         return

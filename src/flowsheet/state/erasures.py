@@ -108,7 +108,7 @@ def exclude_others() -> Iterator[None]:
             raise CheckFailed(
                 "a run, an ingest or another process uses the records in the state folder",
                 where=str(home()),
-                todo="wait until it has ended or stop it, then start the erasure again",
+                todo="wait until it has ended or stop it, then start again",
             )
         yield
 

@@ -30,7 +30,7 @@ ERASED_FROM = "flowsheet.erased_from"
 _ERROR = "flowsheet.error"
 _DIGEST_LENGTH = 16
 _LEVELS = ("experiment", "comparison", "event")
-_ROW_ARTIFACTS = ("evidence", "memory")
+_ROW_ARTIFACTS = ("evidence", "memory", "report")
 """Artifacts that may have rows of patients."""
 _PAGE = 1000
 
@@ -89,13 +89,28 @@ def open_artifacts(run: RecordedRun) -> Iterator[Path | None]:
         yield Path(temporary) if present else None
 
 
-def upload(run: RecordedRun, folder: Path, files: Iterable[Path]) -> None:
-    """Replace artifacts of a run by files of a folder of :func:`open_artifacts`."""
+def update_artifacts(
+    run: RecordedRun, folder: Path, changed: Iterable[Path], removed: Iterable[Path]
+) -> None:
+    """Make the artifacts of a run as they are in the folder of :func:`open_artifacts`.
+
+    Args:
+        run: the run.
+        folder: where its artifacts were changed.
+        changed: files that were written again.
+        removed: files and folders that are not there any more.
+    """
     if run.local_folder:
         return
     client = connect()
-    for file in files:
+    for file in changed:
         client.log_artifact(run.run_id, str(file), str(file.parent.relative_to(folder)))
+    with as_default():
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        repository = get_artifact_repository(run.artifact_uri)
+        for file in removed:
+            repository.delete_artifacts(str(file.relative_to(folder)))
 
 
 def list_versions(run_ids: Iterable[str]) -> list[ModelVersion]:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
+import sqlite3
 
 import polars as pl
 import pytest
@@ -15,6 +18,7 @@ from flowsheet.lifecycle.erasure import places
 from flowsheet.lifecycle.erasure.erase import erase
 from flowsheet.lifecycle.experiment import prepare, rerun
 from flowsheet.lifecycle.experiment.stage import is_complete
+from flowsheet.lifecycle.runtime.reports import fetch_report
 from flowsheet.serving.shadow import SHADOW_SCORES
 from flowsheet.state.erasures import pending_file, use_records
 from flowsheet.state.hashing import file_digest
@@ -170,6 +174,61 @@ def test_the_log_has_the_proof_without_the_id(finished):
     assert sum(rows.values()) == sum(place.rows for place in planned.places)
     assert str(subject) not in decision.model_dump_json()
     assert f"windows {rows['windows']}" in decision.explanation
+
+
+def shown_stay(experiment: Experiment) -> tuple[int, int]:
+    """Subject and stay of the first patient in the run's report."""
+    (report,) = experiment.home.glob("mlflow/artifacts/*/*/artifacts/report/report.html")
+    shown = re.search(r"Stay (\d+), ", report.read_text(encoding="utf-8"))
+    assert shown
+    stay = int(shown[1])
+    return int(experiment.predictions().filter(stay_id=stay)["subject_id"][0]), stay
+
+
+def test_a_report_that_shows_a_stay_of_the_subject_is_deleted_and_its_copies(finished):
+    subject, stay = shown_stay(finished)
+    copy = fetch_report(None, None)
+    assert find(finished.home, stay)
+    result = erase_all(subject)
+    assert not copy.exists()
+    assert find(finished.home, stay) == []
+    assert f"report {copy.name}" in [place.name for place in result.places]
+    with pytest.raises(CheckFailed, match="report"):
+        fetch_report(None, None)
+
+
+def test_a_report_that_shows_other_stays_is_kept(finished):
+    shown = shown_stay(finished)[0]
+    other = finished.predictions().filter(pl.col("subject_id") != shown)["subject_id"].unique()
+    reports = sorted(finished.home.glob("mlflow/artifacts/*/*/artifacts/report/report.html"))
+    text = reports[0].read_text(encoding="utf-8")
+    stays = {subject: stays_of(finished, subject) for subject in other.sort()}
+    subject = next(
+        subject
+        for subject, theirs in stays.items()
+        if not any(f"Stay {stay}, " in text for stay in theirs)
+    )
+    erase_all(subject)
+    assert reports[0].is_file()
+
+
+def test_prefect_s_messages_name_no_erased_stay(finished):
+    subject = finished.held_out()
+    (stay, *_) = stays_of(finished, subject)
+    folder = finished.home / "prefect"
+    folder.mkdir()
+    message = f"CheckFailed: a risk is no number\n  where: model m, stay {stay}, step 3"
+    with contextlib.closing(sqlite3.connect(folder / "prefect.db")) as database:
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute("CREATE TABLE flow_run_state (id TEXT, message TEXT, data JSON)")
+        rows = [("a", message, json.dumps({"log": message})), ("b", "stay 12, step 3", None)]
+        database.executemany("INSERT INTO flow_run_state VALUES (?, ?, ?)", rows)
+        database.commit()
+        erase_all(subject)
+        kept = database.execute("SELECT * FROM flow_run_state ORDER BY id").fetchall()
+    masked = message.replace(str(stay), "[erased]")
+    assert kept == [("a", masked, json.dumps({"log": masked})), ("b", "stay 12, step 3", None)]
+    assert find(folder, stay) == []
 
 
 def test_promotion_and_monitoring_go_on(finished):

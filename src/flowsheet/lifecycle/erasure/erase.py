@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from flowsheet.config import FrozenModel
 from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.erasure import places as finder
-from flowsheet.lifecycle.erasure.messages import mask_ids, mentions
+from flowsheet.lifecycle.erasure.messages import mask_ids, mentions, redact_database
 from flowsheet.lifecycle.erasure.places import Place
 from flowsheet.lifecycle.erasure.request import ErasureRequest, MarkedRun, load_pending
 from flowsheet.lifecycle.erasure.tables import Ids, are_held_out, find_ids
@@ -114,12 +115,14 @@ def _execute(
         progress(f"{place.treatment}: {place.name}")
     _mark(affected, digests)
     records.redact_messages(lambda text: mask_ids(text, request.ids))
+    _redact_prefect_messages(request.ids)
     failures += _find_mentions(request.ids)
     if failures:
         raise CheckFailed(
             "\n".join(["the subjects could not be erased everywhere:", *failures]),
             where=str(home()),
-            todo="make these places writable or remove them, then complete it: `flowsheet erase`",
+            todo="stop servers that use these places, make them writable or remove them, then "
+            "complete it: `flowsheet erase`",
         )
     with promotion_lock():
         decision = record_erasure(
@@ -264,6 +267,18 @@ def _identify_records(extracts: Iterable[Place]) -> set[str]:
         manifest = read_manifest(folder / "extract" if place.kind == "extract" else folder)
         fingerprints |= {manifest.fingerprint, manifest.source.input}
     return fingerprints - {""}
+
+
+def _redact_prefect_messages(ids: Ids) -> None:
+    """Mask the ids in the embedded Prefect server's records of failed runs, where it has any.
+
+    A database that cannot be changed now is found again by :func:`_find_mentions`.
+    """
+    for file in sorted((home() / "prefect").glob("*.db")):
+        parts = (file, file.with_name(f"{file.name}-wal"))
+        if any(part.is_file() and mentions(part, ids) for part in parts):
+            with contextlib.suppress(sqlite3.Error):
+                redact_database(file, ids)
 
 
 def _find_mentions(ids: Ids) -> Iterator[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from flowsheet.lifecycle.erasure.tables import Ids
@@ -34,6 +37,37 @@ def mask_ids(text: str, ids: Ids) -> str:
         return f"{kind}{between}{'[erased]' if is_theirs else number}"
 
     return _NAMED.sub(mask, text)
+
+
+def redact_database(file: Path, ids: Ids) -> None:
+    """Mask the ids in every text of an SQLite file, such as Prefect's messages of failed runs.
+
+    Raises:
+        sqlite3.Error: the file is damaged, or another process is writing to it.
+    """
+    with contextlib.closing(sqlite3.connect(file, timeout=10.0)) as database:
+        database.create_function("mask", 1, lambda text: mask_ids(text, ids), deterministic=True)
+        for table, column in list(_columns(database)):
+            is_text = f"typeof({column}) = 'text'"
+            database.execute(
+                f"UPDATE {table} SET {column} = mask({column}) "
+                f"WHERE {is_text} AND {column} != mask({column})"
+            )
+        database.commit()
+        database.execute("VACUUM")  # freed pages would still have the old text
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _columns(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """(table, column) of the stored columns, quoted."""
+    query = """
+        SELECT tables.name, columns.name FROM sqlite_master AS tables
+        JOIN pragma_table_xinfo(tables.name) AS columns
+        WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%' AND columns.hidden = 0
+    """
+    for names in database.execute(query):
+        table, column = (name.replace('"', '""') for name in names)
+        yield f'"{table}"', f'"{column}"'
 
 
 def _select(kind: str, ids: Ids) -> frozenset[int]:

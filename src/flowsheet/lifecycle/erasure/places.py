@@ -26,7 +26,7 @@ from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
 from flowsheet.state.publish import publish, sweep_parts
 from flowsheet.state.store import Store
-from flowsheet.tracking.erasure import RecordedRun, open_artifacts, upload
+from flowsheet.tracking.erasure import RecordedRun, open_artifacts, update_artifacts
 
 Kind = Literal["extract", "own extract", "rows", "artifacts", "file", "folder"]
 _WITH_PREDICTIONS = ("evidence", "comparison")
@@ -106,6 +106,7 @@ def find_stages(stores: Iterable[Store], ids: Ids) -> list[Place]:
             for stage in _list_stages(store, kind):
                 has_predictions = kind in _WITH_PREDICTIONS
                 rows = _count_stage(stage, ids, may_be_damaged=not has_predictions)
+                rows += len(_find_reports(stage, ids)) if kind == "report" else 0
                 if rows:
                     what: Kind = "rows" if has_predictions else "folder"
                     places.append(_place(what, f"{kind} {stage.name}", stage, rows, in_store=True))
@@ -128,7 +129,7 @@ def find_models(stores: Iterable[Store], windows: Iterable[str]) -> list[Place]:
 
 
 def find_other_files(ids: Ids) -> list[Place]:
-    """Shadow scores of served models, what killed processes left, and the last traceback."""
+    """Shadow scores, what killed processes left, copies of reports, and the last traceback."""
     places = []
     for file in sorted((home() / "serving" / "shadow").glob("*/*")):
         name = f"shadow {file.parent.name}/{file.name}"
@@ -140,6 +141,9 @@ def find_other_files(ids: Ids) -> list[Place]:
         folder = home() / name
         if folder.is_dir() and any(folder.iterdir()):
             places.append(_place("folder", f"leftovers {name}", folder, rows=0))
+    for file in sorted((home() / "reports").glob("*.html")):
+        if mentions(file, ids):
+            places.append(_place("file", f"report {file.name}", file, rows=1))
     log = home() / "logs" / "error.log"
     if log.is_file() and mentions(log, ids):
         places.append(_place("file", f"log {log.name}", log, rows=1))
@@ -149,7 +153,7 @@ def find_other_files(ids: Ids) -> list[Place]:
 def find_artifacts(run: RecordedRun, ids: Ids) -> list[Place]:
     """The artifacts of a run, if they have rows of the subjects."""
     with open_artifacts(run) as folder:
-        rows = count_rows(folder, ids) if folder else 0
+        rows = count_rows(folder, ids) + len(_find_reports(folder, ids)) if folder else 0
     name = f"artifacts of run {run.run_id}, {run.experiment}"
     return [Place(kind="artifacts", name=name, path=run.run_id, rows=rows)] if rows else []
 
@@ -219,5 +223,17 @@ def _write_extract(old: Path, new: Path, ids: Ids) -> None:
 
 def _erase_artifacts(run: RecordedRun, ids: Ids) -> None:
     with open_artifacts(run) as folder:
-        if folder:
-            upload(run, folder, remove_rows(folder, ids))
+        if folder is None:
+            return
+        files = set(folder.rglob("*"))
+        for report in _find_reports(folder, ids):
+            report.unlink()
+        changed = [file for file in remove_rows(folder, ids) if file.exists()]
+        removed = sorted(f for f in files if f.parent.exists() and not f.exists())
+        update_artifacts(run, folder, changed, removed)
+
+
+def _find_reports(folder: Path, ids: Ids) -> list[Path]:
+    """Reports in a stage or a run's artifacts that show one of the stays."""
+    files = sorted([*folder.glob("*.html"), *folder.glob("report/*.html")])
+    return [file for file in files if mentions(file, ids)]

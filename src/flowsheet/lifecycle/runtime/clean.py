@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowsheet.errors import CheckFailed
+from flowsheet.state.erasures import exclude_others
 from flowsheet.state.home import home
-from flowsheet.state.locks import try_lock
 from flowsheet.state.store import Store
 from flowsheet.tracking.run_records import list_extracts_of_registered_models
 
@@ -49,23 +48,18 @@ def find_old_folders(min_days: float) -> list[OldFolder]:
     return sorted(found, key=lambda folder: (-folder.size, str(folder.path)))
 
 
-def delete_folders(folders: list[OldFolder]) -> None:
-    """Delete those folders that no registered version needs.
+def delete_old_folders(min_days: float) -> list[OldFolder]:
+    """Delete those folders that no registered version needs; returns what was found.
 
     Raises:
-        CheckFailed: an experiment is running, which may read them.
+        CheckFailed: a run, an ingest or an erasure is running, which uses them.
     """
-    for lock in sorted((Store.open().root / ".locks").glob("experiment-*")):
-        with try_lock(lock) as is_free:
-            if not is_free:
-                raise CheckFailed(
-                    "an experiment is running, which may need what is old",
-                    where=str(lock),
-                    todo="wait for its end",
-                )
-    for folder in folders:
-        if not folder.needed_by:
-            shutil.rmtree(folder.path)
+    with exclude_others():
+        folders = find_old_folders(min_days)
+        for folder in folders:
+            if not folder.needed_by:
+                shutil.rmtree(folder.path)
+        return folders
 
 
 def _list_folders() -> Iterator[tuple[str, Path]]:

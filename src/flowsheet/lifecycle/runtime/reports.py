@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from flowsheet.errors import CheckFailed
 from flowsheet.state.home import home
 from flowsheet.tracking.run_records import LATEST, load_run_record
 
@@ -25,6 +26,12 @@ def fetch_report(reference: str | None, out: Path | None) -> Path:
         folder = Path(temporary)
         record = load_run_record(reference or LATEST, folder)
         downloaded = record.download_artifacts("report", folder) / "report.html"
+        if not downloaded.is_file():
+            raise CheckFailed(
+                "the run's report was deleted",
+                where=f"run {record.run_id}",
+                todo="it showed a subject that was erased: run its experiment again for another",
+            )
         if out is None:
             reports = home() / "reports"
             reports.mkdir(exist_ok=True)
