@@ -6,7 +6,7 @@ BASE   := $(VENV)/.base
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint ui sbom clean
+.PHONY: demo test test-all lint docs ui sbom clean
 
 demo: $(BASE)  ## the main job on a simulated ward, then the leaderboard
 	$(BIN)/flowsheet run demo
@@ -22,6 +22,9 @@ lint: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DEV)  ## the documentation site, in site/; a broken link is an error
+	$(BIN)/mkdocs build --strict
 
 ui: $(BASE)  ## the MLflow and Prefect pages on loopback
 	$(BIN)/flowsheet ui
@@ -40,7 +43,7 @@ $(BASE): pyproject.toml constraints.txt
 	@touch $@
 
 $(DEV): $(BASE)
-	$(PIP) -e ".[dev]"
+	$(PIP) -e ".[dev,docs]"
 	@touch $@
 
 clean:

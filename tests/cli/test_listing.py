@@ -45,6 +45,12 @@ def test_json_rows_have_the_columns_as_keys(capsys):
     assert first["unit_of_an_infusion"] == "mcg/kg/h"
 
 
+def test_numbers_are_numbers(capsys):
+    main(["ls", "variables", "--json"])
+    variables = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (variables["gcs"]["low"], variables["gcs"]["high"]) == (3, 15)
+
+
 def test_an_unknown_list_is_answered_with_the_nearest_one(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["ls", "modles"])

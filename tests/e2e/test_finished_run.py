@@ -18,6 +18,10 @@ def test_listings_report_and_clean_of_a_finished_run(
     assert runs[-1]["experiment"] == "demo"
     studies = json.loads(call_flowsheet(finished, "ls", "studies", "--json").stdout)
     assert {study["model"] for study in studies} >= {"lstm", "logistic_regression"}
+    assert {type(study["trials"]) for study in studies} == {int}
+    assert {type(study["best"]) for study in studies} == {float}
+    registry = json.loads(call_flowsheet(finished, "ls", "registry", "--json").stdout)
+    assert registry[0]["latest"] == 1
     out = tmp_path / "report.html"
     result = call_flowsheet(finished, "report", runs[-1]["run"], "--out", str(out))
     assert result.returncode == 0, result.stderr

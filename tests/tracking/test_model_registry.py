@@ -66,17 +66,28 @@ def test_an_alias_that_moves_is_followed(champion):
 
 def test_the_champion_is_not_the_challenger(champion):
     name, version = champion.name, register_second(champion)
-    model_registry.set_challenger(name, champion.version)
+    model_registry.propose_challenger(name, champion.version)
     assert model_registry.get_aliases(name) == {"champion": 1}
-    model_registry.set_challenger(name, version)
+    model_registry.propose_challenger(name, version)
     assert model_registry.get_aliases(name) == {"champion": 1, "challenger": 2}
     model_registry.set_champion(model_registry.get_version(name, version))
     assert model_registry.get_aliases(name) == {"champion": 2}
 
 
+def test_a_version_of_another_configuration_does_not_become_the_challenger(champion):
+    version = register_second(champion)
+    connect().set_model_version_tag(
+        champion.name, str(version), model_registry.CONFIGURATION, "a quick test"
+    )
+    reason = model_registry.propose_challenger(champion.name, version)
+    assert reason
+    assert "another configuration" in reason
+    assert model_registry.get_aliases(champion.name) == {"champion": 1}
+
+
 def test_without_a_champion_there_is_no_challenger(name, model_run, model_uri):
     version = model_registry.register(name, model_run, model_uri, "k" * 64)
-    model_registry.set_challenger(name, version)
+    model_registry.propose_challenger(name, version)
     assert model_registry.get_aliases(name) == {}
     assert model_registry.find_version_by_alias(name, "champion") is None
 
@@ -130,7 +141,7 @@ def test_registered_models_are_listed_with_their_latest_version(champion):
     register_second(champion)
     header, rows = model_registry.list_models()
     row = next(dict(zip(header, row, strict=True)) for row in rows if row[0] == champion.name)
-    assert (row["versions"], row["latest"], row["aliases"]) == ("2", "2", "champion -> 1")
+    assert (row["versions"], row["latest"], row["aliases"]) == (2, 2, {"champion": 1})
 
 
 @pytest.mark.parametrize("method", ["create_registered_model", "create_model_version"])

@@ -66,6 +66,15 @@ class Evaluation:
         """A row for each model, best first: the leading metrics and their intervals, as numbers.
 
         The rows that rank the models: new onsets where they are a part, else all.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> evaluation = fs.evaluate({"logistic": model}, test, valid=valid, resamples=20)
+            >>> evaluation.leaderboard.columns[:4]
+            ['model', 'auroc', 'auroc_low', 'auroc_high']
         """
         rows = self.metrics.filter(subset=self.evidence.ranking_subset)
         leading = select_leading_metrics(self.evidence, rows)
@@ -78,7 +87,18 @@ class Evaluation:
 
     @property
     def metrics(self) -> pl.DataFrame:
-        """Every metric of every model on every subset of the rows: value, low, high, counts."""
+        """Every metric of every model on every subset of the rows: value, low, high, counts.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> evaluation = fs.evaluate({"logistic": model}, test, valid=valid, resamples=20)
+            >>> auroc = evaluation.metrics.filter(metric="auroc", subset="all")["value"][0]
+            >>> 0 < auroc < 1
+            True
+        """
         return self.evidence.leaderboard
 
     @property
@@ -88,7 +108,17 @@ class Evaluation:
 
     @property
     def curves(self) -> pl.DataFrame:
-        """Points of the curves: roc, pr, calibration, decision."""
+        """Points of the curves: roc, pr, calibration, decision.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> evaluation = fs.evaluate({"logistic": model}, test, valid=valid, resamples=20)
+            >>> sorted(set(evaluation.curves["curve"]))
+            ['calibration', 'decision', 'pr', 'roc']
+        """
         return self.evidence.curves
 
     @property
@@ -127,6 +157,15 @@ def evaluate(
     Raises:
         CheckFailed: there is not one probability for every row.
         UsageError: a setting is unknown, or the windows were not split.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+        >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+        >>> evaluation = fs.evaluate({"logistic": model}, test, valid=valid, resamples=20)
+        >>> evaluation.models
+        ['logistic']
     """
     config = read_evaluation(evaluation, settings)
     if test.task.censor is Censor.competing and test.sequences.weight is None:

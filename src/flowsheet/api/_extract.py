@@ -30,6 +30,12 @@ class Extract:
     """A validated cohort: four tables as lazy polars frames, and a manifest.
 
     ``fs.Extract("ward/")`` opens a folder that ``flowsheet ingest`` or ``simulate`` wrote.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> len(ward.events.filter(variable="hr").collect()) > 1000
+        True
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -85,6 +91,12 @@ class Extract:
 
         Raises:
             UsageError: there is no such stay.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> ward.stay(7).tables.stays["stay_id"].to_list()
+            [7]
         """
         tables = load_stays(self._extract, [stay_id])
         if tables.stays.is_empty():
@@ -105,6 +117,16 @@ class Extract:
 
         Raises:
             UsageError: the folder exists.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     saved = ward.save(Path(folder) / "ward")
+            >>> saved.fingerprint == ward.fingerprint
+            True
         """
         if Path(folder).exists():
             raise UsageError("the folder exists", where=str(folder), todo="give another name")
@@ -123,7 +145,14 @@ class Extract:
 
 @dataclass(frozen=True)
 class Stay:
-    """One stay, in memory."""
+    """One stay, in memory.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> ward.stay(7).events.columns
+        ['stay_id', 'time', 'known_at', 'variable', 'value']
+    """
 
     stay_id: int
     tables: Tables
@@ -165,6 +194,12 @@ def ingest(cohort: str | CohortConfig, path: str | Path | None = None, **options
     Raises:
         UsageError: a choice or option is unknown.
         CheckFailed: the records cannot be read, or break the contract.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> ward.manifest.counts["stays"]
+        60
     """
     config = cohort if isinstance(cohort, CohortConfig) else compose_cohort(cohort)
     values = config.model_dump()
@@ -176,7 +211,14 @@ def ingest(cohort: str | CohortConfig, path: str | Path | None = None, **options
 
 
 def cohort(experiment: ExperimentConfig | CohortConfig | str) -> Extract:
-    """The cohort of an experiment, read and validated."""
+    """The cohort of an experiment, read and validated.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> config = fs.experiment("demo", "cohort.options.stays=60", cohort="simulated_small")
+        >>> fs.cohort(config).manifest.counts["stays"]
+        60
+    """
     config = experiment.cohort if isinstance(experiment, ExperimentConfig) else experiment
     return ingest(config)
 

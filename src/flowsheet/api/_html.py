@@ -11,8 +11,9 @@ import polars as pl
 def describe(title: str, facts: Mapping[str, object], frame: pl.DataFrame | None = None) -> str:
     """A title, a line for each fact, and a frame, as HTML.
 
-    >>> describe("Extract", {"stays": 3})
-    '<b>Extract</b><br>stays: 3'
+    Examples:
+        >>> describe("Extract", {"stays": 3})
+        '<b>Extract</b><br>stays: 3'
     """
     lines = [f"<b>{escape(title)}</b>"]
     lines += [f"{escape(name)}: {escape(str(value))}" for name, value in facts.items()]

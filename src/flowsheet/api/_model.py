@@ -51,11 +51,19 @@ class Predictor(ABC):
 
         Raises:
             CheckFailed: it is none of these, or no extract is in the folder.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> model.predict(ward.stay(7)).columns[:4]
+            ['stay_id', 'time', 'step', 'risk']
         """
         return self.package.predict(as_tables(data))
 
     def score(self, data: Records) -> pl.DataFrame:
-        """The same as :meth:`predict`."""
+        """The same as ``predict``."""
         return self.predict(data)
 
     def predict_proba(self, windows: Windows) -> Floats:
@@ -63,6 +71,14 @@ class Predictor(ABC):
 
         Raises:
             CheckFailed: the windows have other inputs than the training had.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> model.predict_proba(test).shape == test.y.shape
+            True
         """
         package = self.package
         return package.model.predict_proba(package.scale(windows.sequences))
@@ -73,6 +89,14 @@ class Predictor(ABC):
         Args:
             data: an extract, its folder, or a stay.
             top: contributions of each prediction; None: all that are not 0.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> model.explain(ward.stay(7), top=3).height
+            3
         """
         return self.package.explain(as_tables(data), top=top)
 
@@ -122,6 +146,14 @@ class Model(Predictor):
 
         Raises:
             CheckFailed: the model cannot be fitted to the task.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> model.tables["coefficients"].height > 0
+            True
         """
         fitted = self._class(self.params)
         self._package = ModelPackage(
@@ -163,6 +195,18 @@ class Model(Predictor):
 
         Raises:
             UsageError: the folder exists.
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+            >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     saved = model.save(Path(folder) / "model")
+            >>> saved.predict(ward.stay(7)).equals(model.predict(ward.stay(7)))
+            True
         """
         package = self.package
         if Path(folder).exists():
@@ -225,6 +269,11 @@ def model(kind: str, *, history: bool = False, **params: Any) -> Model:
 
     Raises:
         UsageError: the model or a parameter is unknown; the message names the nearest one.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> fs.model("lstm", hidden=64).params.hidden
+        64
     """
     return Model(kind, history=history, **params)
 

@@ -39,8 +39,9 @@ def experiment(name: str | Path, *overrides: str, **choices: Any) -> ExperimentC
     Raises:
         UsageError: a choice or key is unknown; the message names the nearest one.
 
-    >>> experiment("demo", "tuning.trials=3", cohort="simulated_small", seed=2).tuning.trials
-    3
+    Examples:
+        >>> experiment("demo", "tuning.trials=3", cohort="simulated_small", seed=2).tuning.trials
+        3
     """
     texts = [
         f"{key}={value if isinstance(value, str) else json.dumps(value)}"
@@ -132,7 +133,7 @@ def run(
 def compose_experiment(
     name: str | Path, overrides: tuple[str, ...], choices: dict[str, Any]
 ) -> ExperimentConfig:
-    """:func:`experiment` under a name that an argument does not hide."""
+    """``experiment`` under a name that an argument does not hide."""
     return experiment(name, *overrides, **choices)
 
 

@@ -30,7 +30,15 @@ from flowsheet.windows.sequences import Sequences
 
 @dataclass(frozen=True, repr=False)
 class Windows:
-    """The sequences of some stays: S stays, N rows (one for each step), F inputs."""
+    """The sequences of some stays: S stays, N rows (one for each step), F inputs.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> windows = fs.windows(ward, features="vitals_only")
+        >>> len(windows), len(windows.y) == windows.to_polars().height
+        (60, True)
+    """
 
     sequences: Sequences
     task: TaskConfig
@@ -54,7 +62,15 @@ class Windows:
         return np.asarray(self.sequences.y)
 
     def to_polars(self) -> pl.DataFrame:
-        """One row a step: ids, time of the prediction, response, and the inputs (not scaled)."""
+        """One row a step: ids, time of the prediction, response, and the inputs (not scaled).
+
+        Examples:
+            >>> import flowsheet as fs
+            >>> ward = fs.ingest("simulated_small", stays=60)
+            >>> frame = fs.windows(ward, features="vitals_only").to_polars()
+            >>> frame.columns[:5]
+            ['stay_id', 'subject_id', 'step', 'time', 'y']
+        """
         rows = self.sequences
         keys = pl.DataFrame(
             {
@@ -114,6 +130,12 @@ def windows(
         extract: the cohort.
         task: a choice (``flowsheet ls tasks``), or its configuration.
         features: a choice (``flowsheet ls features``), or its configuration.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> fs.windows(ward, task="next_day", features="vitals_only").task.horizon
+        1
     """
     if isinstance(task, str):
         task = validate_config(TaskConfig, load("task", task), where=f"task {task}")
@@ -148,6 +170,13 @@ def split(
     Raises:
         UsageError: the protocol has more than one fold.
         CheckFailed: there are too few subjects.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+        >>> len(train) > len(test) > 0
+        True
     """
     config = read_evaluation(evaluation, settings)
     subjects = make_subject_table(windows.extract._extract, windows.sequences)

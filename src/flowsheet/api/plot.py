@@ -39,6 +39,16 @@ def roc(evaluation: Evaluation, subset: str | None = None) -> Chart:
     Args:
         evaluation: of some models.
         subset: of the rows, such as ``all`` or ``new_onsets``; None: the one that ranks the models.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+        >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+        >>> evaluation = fs.evaluate({"logistic": model}, test, valid=valid, resamples=20)
+        >>> chart = fs.plot.roc(evaluation)  # the same as evaluation.plot.roc()
+        >>> chart.to_dict()["width"] > 0
+        True
     """
     return charts.roc(_points(evaluation, "roc", subset), evaluation.models)
 
@@ -116,6 +126,15 @@ def stay(
 
     Raises:
         UsageError: the stay has none of the variables.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> train, valid, test = fs.split(fs.windows(ward, features="vitals_only"), seed=2)
+        >>> model = fs.model("logistic_regression", l2=0.01).fit(train, valid)
+        >>> chart = fs.plot.stay(ward.stay(7), risk=model, variables=("hr", "lact"))
+        >>> "vconcat" in chart.to_dict()
+        True
     """
     admitted: datetime = stay.tables.stays["admitted_at"][0]
     predictors = {} if risk is None else risk if isinstance(risk, Mapping) else {risk.name: risk}

@@ -96,8 +96,9 @@ def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the random patients.")
 @click.option(
     "--cohort",
-    help="Name of a file of conf/cohort/ with the data-generating process."
-    "  [default: simulated, or simulated_icu for raw tables]",
+    default="simulated_icu",
+    show_default=True,
+    help="Name of a file of conf/cohort/ with the data-generating process.",
 )
 @click.option(
     "--as",
@@ -115,7 +116,7 @@ def simulate(
     *,
     stays: int | None,
     seed: int | None,
-    cohort: str | None,
+    cohort: str,
     file_format: str,
     force: bool,
     overrides: tuple[str, ...],
@@ -139,14 +140,13 @@ def simulate(
     raw_overrides = [override for override in overrides if override.startswith("raw.")]
     cohort_overrides = [override for override in overrides if override not in raw_overrides]
     is_raw = file_format == "mimic3"
-    default = "simulated_icu" if is_raw else "simulated"
     if is_raw:
         check_overwritable(out, "truth/summary.json", "raw tables", force=force)
     elif raw_overrides:
         raise UsageError(
             f"{raw_overrides[0]!r} is for raw tables", todo="add --as mimic3, or leave it out"
         )
-    config = compose_cohort(cohort or default, [*size_overrides, *cohort_overrides])
+    config = compose_cohort(cohort, [*size_overrides, *cohort_overrides])
     if is_raw:
         write_raw_tables(out, config, raw_overrides, report)
     else:

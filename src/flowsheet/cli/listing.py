@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from flowsheet.cli import options
 from flowsheet.cli.completion import complete_from
 
-Listing = tuple[list[str], list[list[str]]]
-"""Names of columns, and rows."""
+if TYPE_CHECKING:
+    from flowsheet.errors import UsageError
+    from flowsheet.plugins import Registry
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A table, and what could not be listed."""
+
+    columns: list[str]
+    rows: list[list[object]]
+    """Text, numbers, None, or {name: number}."""
+    errors: tuple[UsageError, ...] = ()
 
 
 @click.command()
@@ -21,39 +36,61 @@ Listing = tuple[list[str], list[list[str]]]
 def ls(what: str | None, as_json: bool) -> None:
     """List WHAT: experiments, cohorts, variables, models, metrics, runs, registry, decisions, ...
 
-    Without WHAT: all that can be listed.
+    Without WHAT: all that can be listed. Exits with 1 if a plug-in cannot be loaded, after the list
+    of the others.
     """
     from flowsheet.cli.console import console, make_table, print_json
-    from flowsheet.errors import UsageError, did_you_mean
+    from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 
     if what and what not in _LISTINGS:
         raise UsageError(
             f"there is nothing called {what!r} to list", todo=did_you_mean(what, _LISTINGS)
         )
-    columns, rows = _LISTINGS[what][1]() if what else _list_listings()
+    listing = _LISTINGS[what][1]() if what else _list_listings()
     if as_json:
-        keys = [column.replace(" ", "_") for column in columns]
-        print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        keys = [column.replace(" ", "_") for column in listing.columns]
+        print_json([dict(zip(keys, row, strict=True)) for row in listing.rows])
+    elif listing.rows:
+        cells = [[_format_cell(value) for value in row] for row in listing.rows]
+        console().print(make_table(what or "flowsheet ls", listing.columns, cells))
     else:
-        title = what or "flowsheet ls"
-        console().print(make_table(title, columns, rows) if rows else f"no {what} yet")
+        console().print(f"no {what} yet")
+    if listing.errors:
+        first = listing.errors[0]
+        others = [str(error) for error in listing.errors[1:]]
+        raise CheckFailed("; ".join([first.what, *others]), where=first.where, todo=first.todo)
+
+
+def _format_cell(value: object) -> str:
+    """A value as the text of a table's cell.
+
+    >>> [_format_cell(value) for value in (None, 3, 0.43571, 1000.0, {"champion": 2})]
+    ['', '3', '0.4357', '1000', 'champion -> 2']
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}" if value.is_integer() else f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} -> {inner}" for name, inner in value.items())
+    return str(value)
 
 
 def _list_listings() -> Listing:
-    rows = [[name, description] for name, (description, _) in _LISTINGS.items()]
-    return ["what", "description"], rows
+    rows: list[list[object]] = [[name, text] for name, (text, _) in _LISTINGS.items()]
+    return Listing(["what", "description"], rows)
 
 
 def _list_configs(group: str) -> Callable[[], Listing]:
     def list_group() -> Listing:
         from flowsheet.compose import choices, comment, load
 
-        rows = []
+        rows: list[list[object]] = []
         for name in choices(group):
             values = load(group, name)
             description = values.get("description") or comment(group, name)
             rows.append([name, str(description or _describe_config(values))])
-        return ["name", "description"], rows
+        return Listing(["name", "description"], rows)
 
     return list_group
 
@@ -72,55 +109,73 @@ def _list_models() -> Listing:
     from flowsheet.models.base import MODELS, ModelFamily
 
     families = list(ModelFamily)
-    models = [(name, model.capabilities) for name, model in MODELS]
+    loaded, errors = _load_all(MODELS)
+    models = [(name, model.capabilities) for name, model in loaded]
     models.sort(key=lambda model: (families.index(model[1].family), model[0]))
-    rows = [[name, able.family.value, able.input_description] for name, able in models]
-    return ["name", "family", "input"], rows
+    rows: list[list[object]] = [
+        [name, able.family.value, able.input_description] for name, able in models
+    ]
+    return Listing(["name", "family", "input"], rows, errors)
+
+
+def _load_all(registry: Registry[T]) -> tuple[list[tuple[str, type[T]]], tuple[UsageError, ...]]:
+    """The classes that can be loaded, and the errors of the others."""
+    from flowsheet.errors import UsageError
+
+    loaded, errors = [], []
+    for name in registry.names():
+        try:
+            loaded.append((name, registry.get(name)))
+        except UsageError as error:
+            errors.append(error)
+    return loaded, tuple(errors)
 
 
 def _list_variables() -> Listing:
     from flowsheet.cohort.catalogue import variables
 
-    rows = []
-    for concept in variables().values():
-        limits = [f"{concept.low:g}", f"{concept.high:g}"]
-        rows.append([concept.name, concept.label, concept.kind, concept.unit, *limits])
-    return ["name", "label", "kind", "unit", "low", "high"], rows
+    columns = ["name", "label", "kind", "unit", "low", "high"]
+    rows = [[getattr(concept, column) for column in columns] for concept in variables().values()]
+    return Listing(columns, rows)
 
 
 def _list_drugs() -> Listing:
     from flowsheet.cohort.catalogue import drugs
 
-    rows = [
+    rows: list[list[object]] = [
         [concept.name, concept.label, concept.group, concept.unit, f"{concept.unit}/h"]
         for concept in drugs().values()
     ]
-    return ["name", "label", "group", "unit of a dose", "unit of an infusion"], rows
+    return Listing(["name", "label", "group", "unit of a dose", "unit of an infusion"], rows)
 
 
 def _list_studies() -> Listing:
     from flowsheet.lifecycle.experiment.studies import list_studies
 
-    return list_studies()
+    return Listing(*list_studies())
 
 
 def _list_sources() -> Listing:
     from flowsheet.cohort.sources.base import SOURCES
 
-    rows = [[name, _first_line(source), source.licence] for name, source in SOURCES]
-    return ["name", "description", "licence"], rows
+    loaded, errors = _load_all(SOURCES)
+    rows: list[list[object]] = [
+        [name, _first_line(source), source.licence] for name, source in loaded
+    ]
+    return Listing(["name", "description", "licence"], rows, errors)
 
 
 def _list_metrics() -> Listing:
     from flowsheet.evaluation.metrics import METRICS, OperatingPointMetric, format_name_pattern
 
-    rows = []
-    for _, metric in METRICS:
+    loaded, errors = _load_all(METRICS)
+    rows: list[list[object]] = []
+    for _, metric in loaded:
         parameter = ""
         if issubclass(metric, OperatingPointMetric):
             parameter = f"{metric.parameter.name}, {metric.parameter.range}"
         rows.append([format_name_pattern(metric), parameter, _first_line(metric)])
-    return ["name", "parameter", "description"], rows
+    return Listing(["name", "parameter", "description"], rows, errors)
 
 
 def _first_line(documented: type) -> str:
@@ -136,13 +191,13 @@ def _list_runs() -> Listing:
     if not is_empty():
         close_dead_runs()
         mark_dead_flow_runs()
-    return list_runs()
+    return Listing(*list_runs())
 
 
 def _list_registry() -> Listing:
     from flowsheet.tracking.model_registry import list_models
 
-    return list_models()
+    return Listing(*list_models())
 
 
 def _list_decisions() -> Listing:
@@ -151,22 +206,21 @@ def _list_decisions() -> Listing:
 
     columns = ["number", "time", "decision", "model", "previous version", "package"]
     columns += ["actor", "reason"]
-    rows = []
+    rows: list[list[object]] = []
     for decision in load_decisions():
-        previous = decision.previous_version
         rows.append(
             [
-                str(decision.number),
+                decision.number,
                 format_local_minute(decision.decided_at),
                 decision.action,
                 decision.reference,
-                "" if previous is None else str(previous),
+                decision.previous_version,
                 decision.package_digest[:12],
                 decision.actor,
                 decision.explanation,
             ]
         )
-    return columns, rows
+    return Listing(columns, rows)
 
 
 _LISTINGS: dict[str, tuple[str, Callable[[], Listing]]] = {

@@ -115,7 +115,7 @@ def promote(
     config = promotion.load_promotion_config(config_name)
     result = promotion.promote(name, version, config, service=service, actor=actor, reason=reason)
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        print_json({"promoted": result.promoted, **result.model_dump(mode="json")})
     else:
         print_promotion(result)
     if not result.promoted:
@@ -223,7 +223,7 @@ def monitor(
     config = monitoring.load_monitoring_config(config_name)
     result = monitoring.monitor(model, extract, report, config, out)
     if as_json:
-        print_json(result.model_dump(mode="json"))
+        print_json(result.model_dump(mode="json", exclude={"stage"}))
     else:
         print_monitoring(result)
     if result.has_flags:

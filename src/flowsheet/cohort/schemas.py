@@ -4,12 +4,13 @@ They say the same as ingest: columns are read by the same rule, without loss, an
 the same checks. ``Events.validate(frame)`` returns the frame with the contract's columns and types,
 or raises pandera's ``SchemaErrors``, whose ``failure_cases`` list everything that is wrong. What
 takes more than one table (a known stay, a time inside its stay) is checked by
-:func:`find_failures`.
+``find_failures``.
 
->>> frame = pl.DataFrame({"stay_id": [1], "time": [EPOCH], "known_at": [EPOCH],
-...                       "variable": ["hr"], "value": [80]})
->>> Events.validate(frame)["value"].to_list()
-[80.0]
+Examples:
+    >>> frame = pl.DataFrame({"stay_id": [1], "time": [EPOCH], "known_at": [EPOCH],
+    ...                       "variable": ["hr"], "value": [80]})
+    >>> Events.validate(frame)["value"].to_list()
+    [80.0]
 """
 
 from __future__ import annotations
@@ -115,6 +116,13 @@ def find_failures(
 
     Returns:
         One row a failure: table, row, key, column, rule, value.
+
+    Examples:
+        >>> import flowsheet as fs
+        >>> ward = fs.ingest("simulated_small", stays=60)
+        >>> stays = ward.stays.with_columns(age=pl.lit(-5.0)).head(1).collect()
+        >>> fs.schemas.find_failures(stays)["column"].to_list()
+        ['age']
     """
     given = {"stays": stays, "events": events, "treatments": treatments, "episodes": episodes}
     parts = [pl.DataFrame(schema=FAILURES)]

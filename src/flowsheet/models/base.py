@@ -64,7 +64,7 @@ class Context:
     """The monitored metric, larger is better, of (y, p) of the scored validation rows. None: minus
     log loss."""
     report_score: Callable[[int, float], None] = _ignore
-    """Called with (epoch or round, score) during the fit; may raise :class:`Pruned`."""
+    """Called with (epoch or round, score) during the fit; may raise ``Pruned``."""
     progress: Callable[[str], None] = field(default=lambda line: None)
     """Called with a line to show to the user."""
     checkpoints: Path | None = None

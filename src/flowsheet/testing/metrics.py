@@ -1,4 +1,4 @@
-"""Conformance tests for metrics: subclass :class:`MetricConformance` in a test.
+"""Conformance tests for metrics: subclass ``MetricConformance`` in a test.
 
 >>> class TestMyMetric(MetricConformance):
 ...     name = "brier"
@@ -69,7 +69,7 @@ def _select_subjects(rows: ScoredRows, subjects: Ints) -> ScoredRows:
 
 
 class MetricConformance:
-    """The contract of :class:`flowsheet.evaluation.metrics.base.Metric` as tests.
+    """The contract of ``Metric`` as tests.
 
     Set ``name`` to the metric's name, with the operating point where it takes one: ``auroc``,
     ``ppv_at_alert_rate_5``.

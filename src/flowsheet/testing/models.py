@@ -1,4 +1,4 @@
-"""Conformance tests for models: subclass :class:`ModelConformance` in a test.
+"""Conformance tests for models: subclass ``ModelConformance`` in a test.
 
 >>> class TestMyModel(ModelConformance):
 ...     kind = "logistic_regression"
@@ -25,7 +25,7 @@ from flowsheet.windows.sequences import Sequences
 
 
 class ModelConformance:
-    """The contract of :class:`flowsheet.models.base.Model` as tests.
+    """The contract of ``Model`` as tests.
 
     Set ``kind`` to the registered name, and ``params`` if the defaults are slow to fit.
     """

@@ -1,4 +1,4 @@
-"""Conformance tests for sources: subclass :class:`SourceConformance` in a test.
+"""Conformance tests for sources: subclass ``SourceConformance`` in a test.
 
 >>> class TestMySource(SourceConformance):
 ...     def make_source(self, folder):
@@ -27,7 +27,7 @@ _CHANGED_BYTES = 25
 
 
 class SourceConformance:
-    """The contract of :class:`flowsheet.cohort.sources.base.Source` as tests.
+    """The contract of ``Source`` as tests.
 
     The tests run on small valid raw records of at least two stays.
     """

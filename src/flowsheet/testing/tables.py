@@ -49,7 +49,7 @@ def make_tables(
     treatments: Iterable[Row] = (),
     episodes: Iterable[Row] = (),
 ) -> Tables:
-    """All four tables of the contract, each from rows as for :func:`table`.
+    """All four tables of the contract, each from rows as for ``table``.
 
     Args:
         stays: Rows of stays; times in hours after ``EPOCH``, in all four tables.

@@ -155,7 +155,7 @@ def list_versions(name: str) -> list[ModelVersion]:
     return sorted(versions, key=lambda version: version.version)
 
 
-def list_models() -> tuple[list[str], list[list[str]]]:
+def list_models() -> tuple[list[str], list[list[object]]]:
     """Registered models with their latest version: header and rows of a table."""
     header = ["model", "versions", "latest", "registered", "aliases", "description"]
     if is_empty():
@@ -292,11 +292,22 @@ def set_champion(version: ModelVersion) -> None:
         delete_alias(version.name, CHALLENGER)
 
 
-def set_challenger(name: str, version: int) -> None:
-    """Make a version the challenger, unless there is no champion or it is the champion itself."""
-    champion = get_aliases(name).get(CHAMPION)
-    if champion is not None and champion != version:
-        set_alias(name, CHALLENGER, version)
+def propose_challenger(name: str, version: int) -> str | None:
+    """Make a version the challenger if it was trained with the champion's configuration.
+
+    Without a champion there is no challenger, and the champion is not its own. A version of another
+    configuration is perhaps a quick test: it never takes the alias by itself.
+
+    Returns:
+        Why the version of another configuration is not the challenger, or None.
+    """
+    champion = find_version_by_alias(name, CHAMPION)
+    if champion is None or champion.version == version:
+        return None
+    if get_configuration(get_version(name, version)) != get_configuration(champion):
+        return f"not the challenger: champion {champion.version} has another configuration"
+    set_alias(name, CHALLENGER, version)
+    return None
 
 
 # Artifacts
@@ -354,18 +365,18 @@ def _find_trained_versions(client: RetryingClient, name: str, training_key: str)
     )
 
 
-def _table_row(client: RetryingClient, model: Any) -> list[str]:
+def _table_row(client: RetryingClient, model: Any) -> list[object]:
     versions = _search_versions(client, model.name)
     if not versions:
-        return [model.name, "0", "", "", "", ""]
+        return [model.name, 0, None, None, {}, ""]
     latest = max(versions, key=lambda version: int(version.version))
     created = datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC)
-    aliases = ", ".join(f"{alias} -> {version}" for alias, version in sorted(model.aliases.items()))
+    aliases = {alias: int(version) for alias, version in sorted(model.aliases.items())}
     description = (latest.description or "").partition("\n\n[")[0]  # without links to artifacts
     return [
         model.name,
-        str(len(versions)),
-        str(latest.version),
+        len(versions),
+        int(latest.version),
         format_local_minute(created),
         aliases,
         description,

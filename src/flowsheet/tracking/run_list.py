@@ -10,7 +10,7 @@ from flowsheet.timestamps import format_local_minute
 from flowsheet.tracking.store import connect, is_empty
 
 
-def list_runs(limit: int = 50) -> tuple[list[str], list[list[str]]]:
+def list_runs(limit: int = 50) -> tuple[list[str], list[list[object]]]:
     """The latest runs of experiments, newest first: header and rows of a table."""
     header = ["run", "experiment", "status", "started", "minutes", "best"]
     if is_empty():
@@ -27,9 +27,9 @@ def list_runs(limit: int = 50) -> tuple[list[str], list[list[str]]]:
     return header, [_table_row(run, names) for run in runs]
 
 
-def _table_row(run: Any, names: Mapping[str, str]) -> list[str]:
+def _table_row(run: Any, names: Mapping[str, str]) -> list[object]:
     info = run.info
     started = format_local_minute(datetime.fromtimestamp(info.start_time / 1000, UTC))
-    minutes = f"{(info.end_time - info.start_time) / 60_000:.1f}" if info.end_time else ""
+    minutes = round((info.end_time - info.start_time) / 60_000, 2) if info.end_time else None
     best = run.data.tags.get("flowsheet.best", "")
     return [info.run_id, names[info.experiment_id], info.status.lower(), started, minutes, best]

@@ -103,7 +103,7 @@ class Sequences:
 
     @classmethod
     def load(cls, folder: Path) -> Sequences:
-        """Map the arrays of :meth:`save` into memory, read-only; pages are read when accessed."""
+        """Map the arrays of ``save`` into memory, read-only; pages are read when accessed."""
         arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in _ARRAYS

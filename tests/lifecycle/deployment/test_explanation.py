@@ -12,6 +12,7 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.deployment.explanation import explain_stay
 from flowsheet.prediction.explanations.importance import IMPORTANCE
+from tests.documented_keys import check_documented
 
 
 @pytest.fixture
@@ -60,6 +61,7 @@ def test_the_command_prints_a_table_or_json(in_service, reference, stay_id, caps
     assert printed["stay_id"] == stay_id
     assert len(printed["contributions"]) == 2
     assert printed["rise"] is None
+    check_documented("explain", printed)
 
 
 def test_an_experiment_keeps_how_much_each_concept_moves_a_model(in_service):

@@ -22,6 +22,7 @@ from flowsheet.lifecycle.model_card.card import render_card
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.run_records import load_run_record
 from flowsheet.tracking.store import connect
+from tests.documented_keys import check_documented
 from tests.lifecycle.deployment.growing_ward import Ward, configure, extract_folder, run
 
 MODELS = {
@@ -155,6 +156,7 @@ def test_the_command_prints_json(trained, elsewhere):
     done = CliRunner().invoke(cli, ["evaluate", "ward-logistic/1", str(elsewhere), "--json"])
     assert done.exit_code == 0, done.output
     answer = json.loads(done.stdout)
+    check_documented("evaluate", answer)
     assert answer["models"]["logistic"]["differences"]
     figures = {(f["subset"], f["metric"]): f for f in answer["models"]["logistic"]["figures"]}
     assert 0 < figures["new_onsets", "auroc"]["here"] < figures["new_onsets", "auroc"]["home"] < 1

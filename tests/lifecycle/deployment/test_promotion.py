@@ -143,7 +143,7 @@ def test_the_challenger_is_the_default_candidate(registrar):
     promote_first(registrar, "weak")
     better = registrar.register("good")
     registrar.register("weak")
-    model_registry.set_challenger(registrar.name, better)
+    model_registry.propose_challenger(registrar.name, better)
     result = promote(registrar.name, None, BETTER, reason="the challenger won")
     assert result.decision.version == better
     assert model_registry.get_aliases(registrar.name) == {"champion": better}
@@ -359,7 +359,7 @@ def tag_configuration(version: int, registrar, configuration: str) -> None:
 def test_a_version_of_another_configuration_is_promoted_by_its_number_only(registrar):
     champion = promote_first(registrar)
     quick_test = registrar.register("good")
-    model_registry.set_challenger(registrar.name, quick_test)
+    model_registry.set_alias(registrar.name, model_registry.CHALLENGER, quick_test)
     tag_configuration(champion, registrar, "all stays")
     tag_configuration(quick_test, registrar, "20 stays")
     with pytest.raises(UsageError, match=f"--version {quick_test}"):

@@ -9,6 +9,7 @@ import pytest
 
 from flowsheet.cli import main
 from flowsheet.lifecycle.runtime.doctor import Check, examine
+from tests.documented_keys import check_documented
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,9 @@ def test_the_command_prints_json_and_exits_with_1_if_something_is_wrong(
     flowsheet_home, monkeypatch, capsys
 ):
     main(["doctor", "--json"])
-    assert json.loads(capsys.readouterr().out)["ok"]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["ok"]
+    check_documented("doctor", printed)
     monkeypatch.setenv("FLOWSHEET_CONF", str(flowsheet_home / "nowhere"))
     with pytest.raises(SystemExit) as ended:
         main(["doctor"])

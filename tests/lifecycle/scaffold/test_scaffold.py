@@ -56,6 +56,18 @@ def test_a_new_project_passes_its_conformance_tests_and_its_experiment_is_valid(
     MODELS._classes.pop("current_row")
 
 
+def test_a_broken_plug_in_is_named_after_the_list_of_the_others(project, capsys):
+    (project / "src/my_study/models/broken.py").write_text("import nothing_of_the_kind\n", "utf-8")
+    with pytest.raises(SystemExit) as ended:
+        main(["ls", "models"])
+    assert ended.value.code == 1
+    printed = capsys.readouterr()
+    assert "gradient_boosting" in printed.out
+    assert "broken" not in printed.out
+    assert "'broken' cannot be loaded" in printed.err
+    assert "broken.py, line 1" in printed.err
+
+
 def test_the_project_has_its_own_package_and_state_out_of_version_control(project):
     assert current_project().package == "my_study"
     assert ".flowsheet/" in (project / ".gitignore").read_text(encoding="utf-8")

@@ -287,10 +287,11 @@ def _register(results: ExperimentResults, name: str, model_run_id: str, evidence
         description=description,
         tags={model_registry.CONFIGURATION: configuration_key(fold.config, name)},
     )
-    model_registry.set_challenger(registered_name, version)
+    why_not_challenger = model_registry.propose_challenger(registered_name, version)
     manifest = open_extract(fold.data.extract).manifest
     save_card(registered_name, version, evidence, manifest, load_study(results))
-    return f"registered {registered_name} version {version}"
+    remark = f" ({why_not_challenger})" if why_not_challenger else ""
+    return f"registered {registered_name} version {version}{remark}"
 
 
 def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, html: Path) -> None:
