@@ -94,7 +94,7 @@ def test_the_experiment_is_frozen():
         ("cohort.quarantine.max_shar=0.1", 'did you mean "max_share"'),
         ("models.lstm.parms.hidden=3", 'did you mean "params"'),
         ("models.lsmt.params.hidden=3", 'did you mean "lstm"'),
-        ("task.response=stat", 'did you mean "state"'),
+        ("task.target=stat", 'did you mean "state"'),
         ("tuning.trials=many", "tuning.trials='many'"),
         ("tuning.trials=0", "tuning.trials=0"),
         ("evaluation.test=1.5", "evaluation.test=1.5"),

@@ -42,9 +42,9 @@ def valid_tables() -> Tables:
         (2, "insulin", at(5), at(9), at(5), None, None),
     ]
     episodes = [
-        (1, at(5), at(9), at(6), True),
-        (1, at(9), at(12), at(12), False),
-        (1, at(20), None, at(21), None),
+        (1, "sepsis", at(5), at(9), at(6), True),
+        (1, "sepsis", at(9), at(12), at(12), False),
+        (1, "sepsis", at(20), None, at(21), None),
     ]
     return Tables(
         pl.DataFrame(stays, schema=STAYS),
@@ -124,6 +124,7 @@ VALUES = [
     ("episodes", 2, {"end": at(19)}, "end", "onset_before_end"),
     ("episodes", 2, {"known_at": at(19)}, "known_at", "known_not_before_true"),
     ("episodes", 1, {"onset": at(8)}, "onset", "no_overlap"),
+    ("episodes", 1, {"response": "Sepsis-3"}, "response", "response_name"),
     ("episodes", 1, {"onset": at(5)}, "onset", "duplicate"),
 ]
 
@@ -153,6 +154,18 @@ def test_an_episode_without_an_end_allows_no_later_one():
     assert ("episodes", 3, "onset", "no_overlap") in broken_rules(
         change_cells(valid_tables(), "episodes", 1, end=None)
     )
+
+
+def test_episodes_of_different_responses_may_overlap():
+    tables = change_cells(valid_tables(), "episodes", 0, end=None, response="aki")
+    assert broken_rules(tables) == set()
+
+
+def test_a_death_may_be_long_after_the_stay():
+    tables = change_cells(valid_tables(), "stays", 0, died_at=at(300))
+    death = {"response": "death", "onset": at(300), "known_at": at(300)}
+    late = change_cells(tables, "episodes", 2, **death)
+    assert broken_rules(replace(late, episodes=late.episodes[2:])) == set()
 
 
 def test_a_duplicate_treatment_is_found():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsheet.cohort.schema import OUTCOME_COLUMNS, Tables
-from flowsheet.config import Censor, FeaturesConfig, Response, TaskConfig
+from flowsheet.config import Censor, FeaturesConfig, Target, TaskConfig
 from flowsheet.testing.tables import DRUGS, VARIABLES, random_tables
 from flowsheet.windows.build import build_sequences
 from flowsheet.windows.grid import Grid
@@ -30,7 +30,7 @@ tasks = st.sampled_from(
         TaskConfig(name="next_day", history_lags=3),
         TaskConfig(name="early", step_hours=1, horizon=6, censor="keep", history_lags=2),
         TaskConfig(name="same_day", horizon=0, cutoff_hours=8),
-        TaskConfig(name="quarter", step_hours=6, horizon=2, response="onset", max_steps=4),
+        TaskConfig(name="quarter", step_hours=6, horizon=2, target="onset", max_steps=4),
         TaskConfig(name="ends_early", censor="competing", end_at="comfort_measures"),
     ]
 )
@@ -121,7 +121,7 @@ def test_no_look_ahead(tables, other, task, pick, delay):
 @EXAMPLES
 @given(random_tables(), random_tables(), tasks, st.sampled_from(["complete", "keep", "competing"]))
 def test_the_rows_of_a_state_task_do_not_depend_on_outcomes(tables, other, task, censor):
-    task = task.model_copy(update={"response": Response.state, "censor": Censor(censor)})
+    task = task.model_copy(update={"target": Target.state, "censor": Censor(censor)})
     with_other_outcomes = replace(tables, episodes=other.episodes)
     without_outcomes = replace(tables, episodes=other.episodes.clear())
     scored = build(tables, task).scored
@@ -132,7 +132,7 @@ def test_the_rows_of_a_state_task_do_not_depend_on_outcomes(tables, other, task,
 @EXAMPLES
 @given(random_tables(), random_tables(), tasks, st.integers(0, 2**31))
 def test_the_rows_of_an_onset_task_depend_on_earlier_onsets_only(tables, other, task, pick):
-    task = task.model_copy(update={"response": Response.onset})
+    task = task.model_copy(update={"target": Target.onset})
     tables, other = (
         replace(t, episodes=t.episodes.with_columns(present_on_admission=pl.lit(value=None)))
         for t in (tables, other)

@@ -125,7 +125,7 @@ class Row:
         in_state = any(
             onset_of(episode, stay) <= self.predicted_at < end_of(episode) for episode in episodes
         )
-        if self.task.response == "state":
+        if self.task.target == "state":
             in_window = [
                 episode
                 for episode in episodes
@@ -149,7 +149,7 @@ class Row:
         start = self.t(self.k - lag - 1)
         end = min(self.t(self.k - lag), self.predicted_at)
         known = [episode for episode in episodes if episode["known_at"] <= self.predicted_at]
-        if self.task.response == "onset":
+        if self.task.target == "onset":
             return any(start < onset_of(episode, self.stay) <= end for episode in known)
         return any(
             onset_of(episode, self.stay) <= end and end_of(episode) > start for episode in known
@@ -180,7 +180,7 @@ tasks = st.builds(
     name=st.just("t"),
     step_hours=st.sampled_from([4, 24]),
     horizon=st.integers(1, 3),
-    response=st.sampled_from(["state", "onset"]),
+    target=st.sampled_from(["state", "onset"]),
     censor=st.sampled_from(["keep", "complete", "competing"]),
     end_at=st.sampled_from(["discharge", "comfort_measures"]),
     history_lags=st.just(3),
@@ -190,7 +190,7 @@ tasks = st.builds(
     step_hours=st.just(12),
     horizon=st.just(0),
     cutoff_hours=st.sampled_from([0.25, 5, 11.75]),
-    response=st.sampled_from(["state", "onset"]),
+    target=st.sampled_from(["state", "onset"]),
     censor=st.sampled_from(["keep", "complete", "competing"]),
     end_at=st.sampled_from(["discharge", "comfort_measures"]),
     history_lags=st.just(3),

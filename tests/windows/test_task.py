@@ -63,13 +63,13 @@ def test_horizon_0_predicts_the_rest_of_the_day():
 
 
 def test_a_stay_leaves_the_risk_set_at_its_first_onset():
-    targets, _ = build(144, [{"onset": 60, "end": 70}, {"onset": 100}], response="onset")
+    targets, _ = build(144, [{"onset": 60, "end": 70}, {"onset": 100}], target="onset")
     assert to_digits(targets.y) == "010000"
     assert to_digits(targets.scored) == "110000"
 
 
 def test_an_onset_at_the_prediction_time_is_not_predicted():
-    targets, _ = build(120, [{"onset": 48}], response="onset")
+    targets, _ = build(120, [{"onset": 48}], target="onset")
     assert (to_digits(targets.y), to_digits(targets.scored)) == ("10000", "10000")
 
 
@@ -137,7 +137,7 @@ def test_what_was_present_on_admission_is_a_state_from_the_first_row_on():
 
 @pytest.mark.parametrize("later", [[], [{"onset": 80, "present_on_admission": False}]])
 def test_onset_tasks_leave_out_stays_with_the_response_on_admission(later):
-    targets, _ = build(120, [ARRIVES_IN_SHOCK, *later], response="onset")
+    targets, _ = build(120, [ARRIVES_IN_SHOCK, *later], target="onset")
     assert not targets.scored.any()
     assert set(targets.excluded) == {Exclusion.present_on_admission}
 
@@ -145,7 +145,7 @@ def test_onset_tasks_leave_out_stays_with_the_response_on_admission(later):
 @pytest.mark.parametrize("flag", [False, None])
 def test_a_stay_stays_in_the_risk_set_where_presence_on_admission_is_not_recorded(flag):
     episode = {"onset": 60, "present_on_admission": flag}
-    targets, _ = build(120, [episode], response="onset")
+    targets, _ = build(120, [episode], target="onset")
     assert to_digits(targets.scored) == "11000"
 
 
@@ -155,7 +155,7 @@ def test_a_row_has_the_first_reason_that_excludes_it():
         144,
         [{"onset": 30}],
         stay=stay,
-        response="onset",
+        target="onset",
         censor="complete",
         end_at="comfort_measures",
     )
@@ -189,7 +189,7 @@ def test_history_with_horizon_0_ends_at_the_cut_off():
 
 
 def test_history_of_first_onsets_is_zero_in_the_risk_set():
-    targets, history = build(144, [{"onset": 60, "end": 70}], response="onset", history_lags=3)
+    targets, history = build(144, [{"onset": 60, "end": 70}], target="onset", history_lags=3)
     assert np.nan_to_num(history[targets.scored]).sum() == 0
     assert to_digits(history[:, 0]) == "001000"
 

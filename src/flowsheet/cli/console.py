@@ -287,7 +287,7 @@ def print_extract(extract: Extract) -> None:
         for line in _option_groups(manifest):
             _print_text(line)
     if len(manifest.prevalence) > 1 and manifest.counts.get("stays_with_episode"):
-        columns = ["by", "group", "stays", "with", "share"]
+        columns = ["response", "by", "group", "stays", "with", "share"]
         _print_table("stays with an episode", columns, _prevalence(manifest))
     if manifest.definition_agreement:
         columns = ["definition", "other", "stays", "with", "other", "both", "kappa", "hours later"]
@@ -372,6 +372,7 @@ def _option_groups(manifest: Manifest) -> list[str]:
 def _prevalence(manifest: Manifest) -> list[list[str]]:
     return [
         [
+            entry.response,
             entry.by,
             entry.group,
             f"{entry.stays:,}",

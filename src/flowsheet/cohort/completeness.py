@@ -8,7 +8,7 @@ lacks, is always a warning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 
@@ -21,6 +21,8 @@ class Needs:
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     counts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names of ``StayBatch.source_counts``."""
+    stay_columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Columns of stays."""
 
 
 _INFECTION = {
@@ -94,6 +96,7 @@ def find_gaps(
     rows: Mapping[str, int],
     variables: set[str],
     counts: Mapping[str, int],
+    stay_columns: Set[str] = frozenset(),
 ) -> list[str]:
     """What is missing, one sentence each.
 
@@ -102,6 +105,7 @@ def find_gaps(
         rows: rows of each table.
         variables: the variables with a value.
         counts: the counts of the source.
+        stay_columns: the columns of stays with a value.
 
     >>> needs = Needs(variables={"the SOFA score of the liver": ("bili",)})
     >>> find_gaps(needs, {}, {"hr"}, {})
@@ -121,6 +125,11 @@ def find_gaps(
         f"no stay has {' or '.join(names)}, which {purpose} needs"
         for purpose, names in needs.counts.items()
         if not any(counts.get(name) for name in names)
+    ]
+    gaps += [
+        f"no stay has a value of {' or '.join(names)}, which {purpose} needs"
+        for purpose, names in needs.stay_columns.items()
+        if stay_columns.isdisjoint(names)
     ]
     return gaps
 

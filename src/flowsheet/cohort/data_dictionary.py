@@ -62,6 +62,7 @@ _MEANINGS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "episodes": {
         "stay_id": ("", "a row of stays"),
+        "response": ("", "what it is an episode of: sepsis, death, aki, ...; absent: label"),
         "onset": ("local time", "when the condition began"),
         "end": ("local time", "when it ended; empty: it lasts until the record ends"),
         "known_at": ("local time", "when the record first showed the onset"),

@@ -23,16 +23,16 @@ from flowsheet.cohort.completeness import find_gaps, needs_of_tables
 from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import READ_ERRORS, read_verified, report_unreadable
 from flowsheet.cohort.record_files import find_table_files
-from flowsheet.cohort.schema import SORT_KEYS, TABLES, Tables
+from flowsheet.cohort.schema import LABEL, SORT_KEYS, TABLES, Tables
 from flowsheet.config import FrozenModel
-from flowsheet.errors import CheckFailed, first_line
+from flowsheet.errors import CheckFailed, UsageError, first_line
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the contract of the four tables; extracts of other versions are rejected."""
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
 """Version of the manifest's fields; cached extracts of another version are not used."""
 
 QUARANTINE: dict[str, pl.DataType] = {
@@ -99,6 +99,9 @@ class Provenance(FrozenModel):
     source: SourceEntry
     variables: tuple[str, ...] = ()
     """Catalogue variables that the extract can contain, in the order of the feature columns."""
+    responses: tuple[str, ...] = ()
+    """Of which the extract says when they were there; of others it has no episodes because nobody
+    looked for them."""
     drugs: tuple[str, ...] = ()
     attrition: tuple[tuple[str, int], ...] = ()
     """Stays left after each selection step, in order."""
@@ -124,6 +127,8 @@ class PrevalenceEntry(FrozenModel):
     group: str
     stays: int
     with_episode: int
+    response: str = LABEL
+    """Of the episodes."""
 
 
 class Manifest(Provenance):
@@ -136,7 +141,11 @@ class Manifest(Provenance):
     counts: dict[str, int]
     """subjects, stays, stays_with_episode, events, treatments, episodes, and hours observed."""
     prevalence: tuple[PrevalenceEntry, ...] = ()
-    """Of all stays, and by site, care unit and fifth of the order of admission."""
+    """By response: of all stays, and by site, care unit and fifth of the order of admission."""
+
+    def prevalence_of(self, response: str) -> tuple[PrevalenceEntry, ...]:
+        """The prevalence of one response."""
+        return tuple(entry for entry in self.prevalence if entry.response == response)
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,26 @@ class Extract:
     def fingerprint(self) -> str:
         """sha256 of the schema version and the content of the four tables."""
         return self.manifest.fingerprint
+
+    def check_response(self, response: str) -> None:
+        """Refuse a response of which the extract does not say when it was there.
+
+        Raises:
+            UsageError: it has no episodes of the response, and nobody has looked for any.
+        """
+        present = self.manifest.responses
+        if response in present:
+            return
+        has = f"it has those of {', '.join(present)}" if present else "it has none at all"
+        ways = [f"set task.response={name}" for name in present]
+        ways.append(f"add cohort.responses.{response}={{}} if it can be computed from the records")
+        if LABEL in present:
+            ways.append(f"say what the episodes are of with cohort.options.response={response}")
+        raise UsageError(
+            f"the extract has no episodes of the response {response!r}; {has}",
+            where=str(self.path),
+            todo="; or ".join(ways),
+        )
 
     def scan(self, table: str) -> pl.LazyFrame:
         """One of the four tables, not yet read."""

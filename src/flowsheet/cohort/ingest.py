@@ -232,6 +232,7 @@ def _provenance(
             input=source.fingerprint(),
         ),
         variables=source.variables,
+        responses=source.responses,
         drugs=source.drugs,
         attrition=tuple(validator.attrition.items()),
         exclusions=tuple(validator.exclusions.items()),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from flowsheet.cohort.schema import OPTIONAL_COLUMNS, TABLES, TIME
+from flowsheet.cohort.schema import DEFAULTS, OPTIONAL_COLUMNS, TABLES, TIME
 from flowsheet.cohort.time_zones import to_local_time
 from flowsheet.errors import did_you_mean
 
@@ -66,7 +66,8 @@ def conform(table: str, frame: pl.DataFrame, time_zone: str | None = None) -> Co
     problems: list[ColumnProblem] = []
     for name, dtype in TABLES[table].items():
         if name not in frame.columns:
-            columns.append(pl.Series(name, [None], dtype=dtype).new_from_index(0, frame.height))
+            default = DEFAULTS.get(table, {}).get(name)
+            columns.append(pl.Series(name, [default], dtype=dtype).new_from_index(0, frame.height))
             if name not in OPTIONAL_COLUMNS[table]:
                 hint = did_you_mean(name, frame.columns)
                 problems.append(ColumnProblem(table, name, "missing_column", hint))

@@ -26,6 +26,9 @@ HOSPITAL_TOLERANCE_HOURS = 24.0
 """The longest time after admission to intensive care at which the hospital's own admission may be
 dated: patients who are brought straight to intensive care are registered afterwards."""
 
+RESPONSE_NAME = "^[a-z][a-z0-9_]*$"
+"""The pattern of names of responses."""
+
 WITHOUT_EVENTS = "stay_without_events"
 """The rule that a stay has at least one measurement."""
 
@@ -53,7 +56,8 @@ FAILURES: dict[str, pl.DataType] = {
 RULE_HINTS = {
     "known_sex": "F, M or empty",
     "known_not_before_true": "known_at must not be earlier than the time at which it was true",
-    "inside_stay": f"a row may lie at most {TOLERANCE_HOURS:g} h outside its stay",
+    "inside_stay": f"a row may lie at most {TOLERANCE_HOURS:g} h outside its stay; a death later",
+    "response_name": "small letters, digits and underscores, beginning with a letter",
 }
 """What a valid value looks like, for rules whose name does not say it."""
 
@@ -61,7 +65,7 @@ _KEYS = {
     "stays": ["stay_id"],
     "events": ["stay_id", "time", "variable"],
     "treatments": ["stay_id", "start", "drug"],
-    "episodes": ["stay_id", "onset"],
+    "episodes": ["stay_id", "response", "onset"],
 }
 
 
@@ -112,7 +116,10 @@ def _ordered(rule: str, earlier: str, later: str) -> Rule:
 
 
 _observed_from = pl.coalesce("observed_from", "admitted_at")
-_previous = pl.struct("onset", "end").shift(1).over("stay_id", order_by="onset")
+_previous = pl.struct("onset", "end").shift(1).over("stay_id", "response", order_by="onset")
+_latest_onset = pl.max_horizontal(
+    pl.col("_discharged_at") + pl.duration(hours=TOLERANCE_HOURS), "_died_at"
+)
 
 RULES: dict[str, list[Rule]] = {
     "stays": [
@@ -176,9 +183,16 @@ RULES: dict[str, list[Rule]] = {
         _unique("treatments", "drug"),
     ],
     "episodes": [
-        *_not_null("stay_id", "onset", "known_at"),
+        *_not_null("stay_id", "response", "onset", "known_at"),
         _known("known_stay", "stay_id", "_admitted_at"),
-        _inside_stay("onset"),
+        Rule("response_name", "response", pl.col("response").str.contains(RESPONSE_NAME)),
+        Rule(
+            "inside_stay",
+            "onset",
+            pl.col("onset").is_between(
+                pl.col("_admitted_at") - pl.duration(hours=TOLERANCE_HOURS), _latest_onset
+            ),
+        ),
         _inside_stay("end"),
         _ordered("onset_before_end", "onset", "end"),
         _ordered("known_not_before_true", "onset", "known_at"),
@@ -220,7 +234,7 @@ def applicable_rules(
 ) -> list[Rule]:
     """The table's rules without those that these rows cannot break.
 
-    Sorted, unique rows have no duplicates, and a stay's only episode cannot overlap another.
+    Sorted, unique rows have no duplicates; the only episode of a response overlaps no other.
 
     Args:
         table: The table's name.
@@ -232,7 +246,7 @@ def applicable_rules(
     if not sorted_unique:
         return RULES[table]
     skipped = {DUPLICATE}
-    if table == "episodes" and frame["stay_id"].n_unique() == frame.height:
+    if table == "episodes" and frame.select("stay_id", "response").n_unique() == frame.height:
         skipped.add("no_overlap")
     return [rule for rule in RULES[table] if rule.name not in skipped]
 
@@ -256,13 +270,18 @@ def is_sorted_unique(table: str, frame: pl.DataFrame) -> bool:
 def add_context(table: str, frame: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """The rows with their context in extra columns.
 
-    ``_admitted_at`` and ``_discharged_at`` are of the row's stay; ``_low`` and ``_high`` are the
-    variable's plausible range, ``_unit`` the drug's unit. They are null for an unknown stay,
-    variable or drug.
+    ``_admitted_at``, ``_discharged_at`` and ``_died_at`` are of the row's stay; ``_low`` and
+    ``_high`` are the variable's plausible range, ``_unit`` the drug's unit. They are null for an
+    unknown stay, variable or drug.
     """
     if table == "stays":
         return frame
-    of_stay = stays.select("stay_id", _admitted_at="admitted_at", _discharged_at="discharged_at")
+    of_stay = stays.select(
+        "stay_id",
+        _admitted_at="admitted_at",
+        _discharged_at="discharged_at",
+        _died_at="died_at",
+    )
     of_stay = of_stay.unique("stay_id", keep="first").sort("stay_id")
     rows = _flag_sorted(frame).join(of_stay, on="stay_id", how="left", maintain_order="left")
     if table == "events":
@@ -328,9 +347,9 @@ def list_failures(
 def key_text(table: str) -> pl.Expr:
     """A row's key as text.
 
-    >>> rows = pl.DataFrame({"stay_id": [7], "onset": [None]}, schema_overrides={"onset": TIME})
-    >>> rows.select(key_text("episodes")).item()
-    'stay 7, ?'
+    >>> rows = pl.DataFrame({"stay_id": [7], "start": [None], "drug": ["propofol"]})
+    >>> rows.select(key_text("treatments")).item()
+    'stay 7, ?, propofol'
     """
     parts = [_text(column).fill_null("?") for column in _KEYS[table]]
     return pl.concat_str([pl.lit("stay ") + parts[0], *parts[1:]], separator=", ")

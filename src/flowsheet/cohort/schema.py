@@ -60,6 +60,7 @@ TREATMENTS: dict[str, pl.DataType] = {
 
 EPISODES: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
+    "response": pl.String(),  # of what: sepsis, death, aki, ...
     "onset": TIME,
     "end": TIME,  # null: the episode lasts until the record ends
     "known_at": TIME,  # when the record first showed the onset
@@ -92,9 +93,15 @@ OPTIONAL_COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "events": (),
     "treatments": (),
-    "episodes": ("present_on_admission",),
+    "episodes": ("response", "present_on_admission"),
 }
-"""Columns that a source need not fill; they are null then."""
+"""Columns that a source need not fill; they are null then, or have the value of ``DEFAULTS``."""
+
+LABEL = "label"
+"""The response of episodes of which the source says nothing but that they are there."""
+
+DEFAULTS: dict[str, dict[str, str]] = {"episodes": {"response": LABEL}}
+"""The values of optional columns that are absent, where these are not null."""
 
 OUTCOME_COLUMNS = ("died_at", "hospital_death")
 """Columns of stays that tell the future of the patient: no input of a prediction."""
@@ -103,14 +110,14 @@ SORT_KEYS: dict[str, list[str]] = {
     "stays": ["stay_id"],
     "events": ["stay_id", "time", "variable", "known_at"],
     "treatments": ["stay_id", "start", "drug", "end", "known_at"],
-    "episodes": ["stay_id", "onset"],
+    "episodes": ["stay_id", "response", "onset"],
 }
 
 UNIQUE_KEYS: dict[str, list[str]] = {
     "stays": ["stay_id"],
     "events": ["stay_id", "time", "variable"],
     "treatments": [*SORT_KEYS["treatments"], "dose", "unit"],
-    "episodes": ["stay_id", "onset"],
+    "episodes": SORT_KEYS["episodes"],
 }
 """The columns of which no two rows have the same values, in the order by which rows are sorted."""
 
@@ -128,22 +135,24 @@ class Tables:
 def to_contract(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with the columns of the contract, in its order and types.
 
-    Optional columns that it lacks are null; columns that the contract does not know are dropped.
+    Optional columns that it lacks are null, or have the value of ``DEFAULTS``; columns that the
+    contract does not know are dropped.
 
     >>> episode = {"stay_id": [1], "onset": [EPOCH], "end": [None], "known_at": [EPOCH]}
     >>> to_contract("episodes", pl.DataFrame(episode))["present_on_admission"].to_list()
     [None]
     """
     missing = [name for name in OPTIONAL_COLUMNS[table] if name not in frame.columns]
-    nulls = [pl.lit(None).alias(name) for name in missing]
+    defaults = DEFAULTS.get(table, {})
+    filled = [pl.lit(defaults.get(name)).alias(name) for name in missing]
     schema = TABLES[table]
-    return frame.with_columns(nulls).select(list(schema)).cast(pl.Schema(schema))
+    return frame.with_columns(filled).select(list(schema)).cast(pl.Schema(schema))
 
 
 def empty_table(table: str) -> pl.DataFrame:
     """An empty table of the contract.
 
     >>> empty_table("episodes").columns
-    ['stay_id', 'onset', 'end', 'known_at', 'present_on_admission']
+    ['stay_id', 'response', 'onset', 'end', 'known_at', 'present_on_admission']
     """
     return pl.DataFrame(schema=TABLES[table])

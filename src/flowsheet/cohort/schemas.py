@@ -28,7 +28,7 @@ from flowsheet.cohort.schema import EPOCH, SORT_KEYS, TABLES
 
 __all__ = ["EPOCH", "Episodes", "Events", "Stays", "Treatments", "find_failures"]
 
-_OF_THE_STAY = ("_admitted_at", "_discharged_at")
+_OF_THE_STAY = ("_admitted_at", "_discharged_at", "_died_at")
 """Columns of the context that only the table of stays has."""
 
 
@@ -95,7 +95,7 @@ class Treatments(_Table):
 
 
 class Episodes(_Table):
-    """One row a stretch of the response."""
+    """One row a stretch of a response."""
 
     table = "episodes"
 

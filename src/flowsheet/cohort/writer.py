@@ -51,6 +51,7 @@ class ExtractWriter:
         self._hours = 0.0
         self._subjects: list[pl.Series] = []
         self._stays: list[pl.DataFrame] = []
+        self._responses: set[str] = set()
 
     def __enter__(self) -> ExtractWriter:
         for table, columns in TABLES.items():
@@ -70,6 +71,7 @@ class ExtractWriter:
         self._hours += observed_hours(tables.stays)
         self._subjects.append(tables.stays["subject_id"].unique())
         self._stays.append(mark_episodes(tables.stays, tables.episodes))
+        self._responses |= set(tables.episodes["response"].unique())
 
     def add_quarantined(self, rows: pl.DataFrame) -> None:
         """Write quarantined rows; columns as in ``QUARANTINE``."""
@@ -94,12 +96,13 @@ class ExtractWriter:
             for name, file in files.items()
         }
         subjects = pl.concat(self._subjects).n_unique() if self._subjects else 0
+        responses = tuple(sorted({*provenance.responses, *self._responses}))
         manifest = Manifest(
-            **dict(provenance),
+            **(dict(provenance) | {"responses": responses}),
             fingerprint=fingerprint_of(tables),
             tables=tables,
             counts={"subjects": subjects, **self._counts, "hours": round(self._hours)},
-            prevalence=prevalence(self._stays),
+            prevalence=prevalence(self._stays, responses),
         )
         write_json(self.folder / "manifest.json", manifest.model_dump(mode="json"))
         return manifest

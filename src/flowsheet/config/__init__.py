@@ -16,7 +16,7 @@ from flowsheet.config.models import (
     Space,
     TuningConfig,
 )
-from flowsheet.config.task import Censor, EndAt, Response, TaskConfig
+from flowsheet.config.task import Censor, EndAt, Target, TaskConfig
 from flowsheet.config.validation import non_finite_keys, validate_config
 
 __all__ = [
@@ -43,10 +43,10 @@ __all__ = [
     "QuarantineConfig",
     "Range",
     "RegistryConfig",
-    "Response",
     "Scalar",
     "Share",
     "Space",
+    "Target",
     "TaskConfig",
     "TreatmentColumn",
     "TuningConfig",

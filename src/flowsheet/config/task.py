@@ -5,16 +5,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from flowsheet.config.base import FrozenModel, Name
 
 
-class Response(StrEnum):
+class Target(StrEnum):
     """What y is."""
 
     state = "state"
-    """Septic at some time in the target window."""
+    """In the state at some time in the target window, such as septic."""
     onset = "onset"
     """First onset in the target window."""
 
@@ -43,7 +43,9 @@ class TaskConfig(FrozenModel):
     """What is predicted, when, and for which rows (see ``flowsheet.windows.task``)."""
 
     name: Name
-    response: Response = Response.state
+    response: Name = "sepsis"
+    """What is predicted, one of ``flowsheet ls responses`` or a name that the records use."""
+    target: Target = Target.state
     step_hours: Annotated[float, Field(gt=0)] = 24.0
     horizon: Annotated[int, Field(ge=0)] = 1
     """Steps ahead; 0 is "the rest of this step, after the cut-off"."""
@@ -55,6 +57,16 @@ class TaskConfig(FrozenModel):
     """How many of the patient's own past responses are offered as model inputs."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
     """Longer stays are cut after this many steps; None keeps them whole."""
+
+    @field_validator("response")
+    @classmethod
+    def _check_response(cls, response: str) -> str:
+        if response in set(Target):
+            raise ValueError(
+                f"{response!r} is a target, not a response: write target={response}, "
+                "and response=sepsis or another of `flowsheet ls responses`"
+            )
+        return response
 
     @model_validator(mode="after")
     def _check_cutoff(self) -> TaskConfig:

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from flowsheet.config import Censor, EvaluationConfig, Response, TaskConfig
+from flowsheet.config import Censor, EvaluationConfig, Target, TaskConfig
 from flowsheet.evaluation.folds import ModelPredictions
 from flowsheet.evaluation.metrics import ScoredRows
 from flowsheet.evaluation.metrics.normalised_utility import OPTIMAL
@@ -253,9 +253,9 @@ def has_utility(task: TaskConfig | None) -> bool:
 
     It takes hourly predictions of the state six hours ahead, at every hour of every stay.
     """
-    return task is not None and (task.step_hours, task.horizon, task.response, task.censor) == (
+    return task is not None and (task.step_hours, task.horizon, task.target, task.censor) == (
         1,
         -OPTIMAL,
-        Response.state,
+        Target.state,
         Censor.keep,
     )

@@ -140,7 +140,7 @@ def _check_history(history: Floats32, model: str) -> None:
         f"{model} has no past to regress on: the response history is never known at prediction "
         "time, or never varies",
         where=f"{observed} in the scored training rows, {history.shape[1]} lags",
-        todo="choose a task with response: state, history_lags of 1 or more and a response that is "
+        todo="choose a task with target: state, history_lags of 1 or more and a response that is "
         "known in time; before a first onset, and with labels that are shifted ahead, the past "
         "response carries no information",
     )

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from flowsheet.config import FrozenModel, IntRange, Response, Space
+from flowsheet.config import FrozenModel, IntRange, Space, Target
 from flowsheet.models._markov import MarkovModel
 from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
@@ -29,6 +29,6 @@ class AR(MarkovModel):
         input_description="the last p known responses",
         scaled=False,
         history=True,
-        responses=frozenset({Response.state}),
+        targets=frozenset({Target.state}),
     )
     space: ClassVar[Space] = {"lags": IntRange(low=1, high=7)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowsheet.config import FrozenModel, Response
+from flowsheet.config import FrozenModel, Target
 from flowsheet.models._markov import MarkovModel
 from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
@@ -23,5 +23,5 @@ class AR1(MarkovModel):
         input_description="the last known response",
         scaled=False,
         history=True,
-        responses=frozenset({Response.state}),
+        targets=frozenset({Target.state}),
     )

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import polars as pl
 
-from flowsheet.config import FrozenModel, Response, Space
+from flowsheet.config import FrozenModel, Space, Target
 from flowsheet.plugins import Registry
 from flowsheet.typing import Floats, Ints, Labels
 from flowsheet.windows.sequences import Sequences
@@ -39,7 +39,7 @@ class Capabilities:
     """Inputs are scaled on the training subjects, without NaN; otherwise raw, NaN where unknown."""
     history: bool = False
     """Always uses the response history; other models use it if configured."""
-    responses: frozenset[Response] = frozenset(Response)
+    targets: frozenset[Target] = frozenset(Target)
     gpu: bool = False
     early_stopping: bool = False
     """Uses the validation split during the fit."""

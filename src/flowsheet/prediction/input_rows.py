@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from flowsheet.cohort.rules import DUPLICATE, find_row_failures
+from flowsheet.cohort.rules import DUPLICATE
 from flowsheet.cohort.schema import OUTCOME_COLUMNS, TABLES, TIME, Tables, empty_table
 from flowsheet.errors import CheckFailed, did_you_mean
 from flowsheet.prediction.errors import Problem, format_value
 from flowsheet.prediction.parsed_request import Columns, ParsedRequest, find_column_problems
 from flowsheet.prediction.request_batch import text_table
-from flowsheet.prediction.request_checks import end_open_stays, explain, parse_tables
+from flowsheet.prediction.request_checks import (
+    end_open_stays,
+    explain,
+    find_request_failures,
+    parse_tables,
+)
 from flowsheet.typing import Ints
 
 if TYPE_CHECKING:
@@ -151,7 +156,7 @@ def _column_error(problem: Problem, positions: Mapping[str, Ints]) -> CheckFaile
 
 def _find_structural_failures(tables: Tables) -> pl.DataFrame:
     failures = pl.concat(
-        find_row_failures(table, getattr(tables, table), tables.stays) for table in TABLES
+        find_request_failures(table, getattr(tables, table), tables.stays) for table in TABLES
     )
     rule = pl.col("rule")
     is_repeated_stay = (rule == DUPLICATE) & (pl.col("table") == "stays")

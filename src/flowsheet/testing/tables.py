@@ -68,6 +68,8 @@ def make_tables(
 def _with_defaults(name: str, row: Row) -> dict[str, Any]:
     if name == "stays":
         return {"subject_id": row["stay_id"], "admitted_at": 0.0, **row}
+    if name == "episodes":
+        row = {"response": "sepsis", **row}
     return {"known_at": row[_TIME_COLUMNS[name]], **row}
 
 

@@ -19,7 +19,7 @@ from flowsheet.windows.treatments import TreatmentFeatures, find_rows_before_tre
 
 __all__ = ["VERSION", "build_sequences", "collect_vocabulary", "list_features"]
 
-VERSION = 3
+VERSION = 4
 """Increase it when the same tables and configuration give other numbers.
 
 Cached windows of another version are built again.

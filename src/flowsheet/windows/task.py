@@ -5,10 +5,10 @@ to the end of the horizon; with horizon 0 it is the rest of the step after the c
 covers the half-open time [onset, end); a null end means that it continues after the record, and an
 episode that was present on admission covers the time from admission on.
 
-``response: state``
+``target: state``
     y(k) = 1 when some episode has onset <= end of the window and end > p(k): septic at some time in
     the window.
-``response: onset``
+``target: onset``
     y(k) = 1 when the *first* onset of the stay is in the window.
 ``in_state``
     Some episode has onset <= p(k) < end. This is the truth, not what was known; it describes rows
@@ -22,18 +22,18 @@ A row is ``scored`` unless one of these reasons excludes it, in this order (``Ex
 ``after_comfort_measures``
     p(k) is after care was limited to comfort measures; only with ``end_at: comfort_measures``.
 ``present_on_admission``
-    The patient came with the response (``response: onset`` only). Such a stay has no onset to
+    The patient came with the response (``target: onset`` only). Such a stay has no onset to
     predict, and is no control either: all its rows are excluded. Where a source does not record
     what was present on admission, no stay is excluded for it.
 ``after_onset``
-    p(k) is at or after the first onset (``response: onset`` only).
+    p(k) is at or after the first onset (``target: onset`` only).
 ``incomplete_window``
     The window outlasts the stay, or the questions; not with ``censor: keep``, which labels the part
     of the window after the stay as free of the event unless the onset of an episode was recorded
     there (PhysioNet 2019 labels onsets up to 6 h after the last row).
 
-So whether a row is scored never depends on what happens in its window. With ``response: state`` it
-does not depend on episodes at all; with ``response: onset`` only on those that began at or before
+So whether a row is scored never depends on what happens in its window. With ``target: state`` it
+does not depend on episodes at all; with ``target: onset`` only on those that began at or before
 p(k), or were there on admission.
 """
 
@@ -46,7 +46,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.time_grid import microseconds
-from flowsheet.config import Censor, Response, TaskConfig
+from flowsheet.config import Censor, Target, TaskConfig
 from flowsheet.typing import Bools, Ints, Labels
 from flowsheet.windows.grid import Grid
 
@@ -62,8 +62,12 @@ class Episodes:
     present_on_admission: Bools  # False where it is not recorded
 
     @classmethod
-    def from_table(cls, grid: Grid, episodes: pl.DataFrame) -> Episodes:
-        """The episodes of the stays that have rows, sorted by stay and onset."""
+    def from_table(cls, grid: Grid, episodes: pl.DataFrame, response: str) -> Episodes:
+        """The episodes of a response, of the stays that have rows, sorted by stay and onset.
+
+        Episodes without a response are of the one that is asked for; only requests have such.
+        """
+        episodes = episodes.filter(pl.col("response").fill_null(response) == response)
         stay = grid.positions(episodes["stay_id"].to_numpy())
         episodes = episodes.filter(stay >= 0)
         stay = stay[stay >= 0]
@@ -120,8 +124,8 @@ class Targets:
 
 def build_targets(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Targets:
     """The targets of every row; ``episodes`` is the contract's table."""
-    all_episodes = Episodes.from_table(grid, episodes)
-    is_state = task.response is Response.state
+    all_episodes = Episodes.from_table(grid, episodes, task.response)
+    is_state = task.target is Target.state
     responses = all_episodes if is_state else all_episodes.first_onsets()
     y = _is_in_window(grid, responses, task.horizon)
     reasons = {Exclusion.outside_stay: _is_outside_stay(grid)}

@@ -14,7 +14,7 @@ from flowsheet.evaluation.report.data import describe_protocol, describe_task
             "every hour of a stay: will the patient be septic at some time in the next 6 hours?",
         ),
         (
-            {"response": "onset"},
+            {"target": "onset"},
             "become septic for the first time at some time in the next 24 hours?",
         ),
         (

@@ -87,7 +87,9 @@ MANIFEST = Manifest(
     tables={"stays": TableEntry(rows=150, sha256="b" * 64)},
     counts={"subjects": 150, "stays": 187, "events": 9000, "treatments": 12},
     attrition=(("in the raw tables", 200), ("age >= 18", 187)),
-    prevalence=(PrevalenceEntry(by="unit", group="MICU", stays=100, with_episode=20),),
+    prevalence=(
+        PrevalenceEntry(by="unit", group="MICU", stays=100, with_episode=20, response="sepsis"),
+    ),
     variables=("crea", "hr"),
     drugs=("vancomycin",),
 )

@@ -47,7 +47,7 @@ def test_the_counts_of_what_is_left_out_add_up():
             {"stay_id": 4, "onset": 10},
         ],
     )
-    task = TaskConfig(name="t", response="onset", end_at="comfort_measures")
+    task = TaskConfig(name="t", target="onset", end_at="comfort_measures")
     features = FeaturesConfig(name="f", variables=())
     sequences = build_sequences(tables, task, features, (), (), collect_vocabulary(tables))
     summary = summarise_windows(sequences)

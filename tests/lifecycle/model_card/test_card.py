@@ -45,9 +45,9 @@ MANIFEST = Manifest(
     counts={"stays": 2400, "stays_with_episode": 480},
     attrition=(("all stays", 6000), ("adults", 2400)),
     prevalence=(
-        PrevalenceEntry(by="all", group="all", stays=2400, with_episode=480),
-        PrevalenceEntry(by="site", group="north", stays=1000, with_episode=100),
-        PrevalenceEntry(by="site", group="south", stays=1400, with_episode=380),
+        PrevalenceEntry(by="all", group="all", stays=2400, with_episode=480, response="sepsis"),
+        PrevalenceEntry(by="site", group="north", stays=1000, with_episode=100, response="sepsis"),
+        PrevalenceEntry(by="site", group="south", stays=1400, with_episode=380, response="sepsis"),
     ),
     quarantined=(QuarantineEntry(table="events", rule="plausible range", rows=31),),
     quarantined_share={"events": 0.02},

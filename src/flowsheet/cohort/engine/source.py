@@ -57,6 +57,7 @@ class DatabaseSource(Source):
     database_name: ClassVar[str]
     """The name of the database's YAML."""
     stay_columns: ClassVar[tuple[str, ...]] = _STAY_COLUMNS
+    responses: tuple[str, ...] = ("sepsis",)
     rules: ClassVar[tuple[str, ...]] = RULES
     hints: ClassVar[Mapping[str, str]] = CELL_HINTS
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import EPISODES, TIME
-from flowsheet.cohort.sepsis3.frames import SUSPICIONS
+from flowsheet.cohort.sepsis3.frames import SEPSIS, SUSPICIONS
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 
 WINDOW_DAYS = 2
@@ -125,6 +125,7 @@ def find_events(
     )
     window = pl.duration(seconds=options.admission_window_hours * 3600)
     return first.with_columns(
+        response=pl.lit(SEPSIS),
         end=_end(options),
         present_on_admission=pl.col("onset") <= pl.col("admitted_at") + window,
     ).select(pl.col(name).cast(dtype) for name, dtype in EPISODES.items())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import polars as pl
 
 from flowsheet.cohort.schema import TIME
+
+SEPSIS = "sepsis"
+"""The name of the response."""
 
 ANTIBIOTICS: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
@@ -60,8 +63,8 @@ class LabelInputs:
     stays: pl.DataFrame
     events: pl.DataFrame
     treatments: pl.DataFrame
-    antibiotics: pl.DataFrame
-    cultures: pl.DataFrame
+    antibiotics: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ANTIBIOTICS))
+    cultures: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CULTURES))
 
     def of_stays(self, stay_id: pl.Series) -> LabelInputs:
         """The rows of some stays."""

@@ -8,7 +8,7 @@ import polars as pl
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid, forward_fill
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import from_hours, microseconds
-from flowsheet.typing import Floats
+from flowsheet.typing import Floats, Ints
 
 
 def select_variable(grid: HourlyGrid, events: pl.DataFrame, *variables: str) -> pl.DataFrame:
@@ -60,6 +60,15 @@ def last_by_hour(grid: HourlyGrid, charted: pl.DataFrame, options: Sepsis3Option
 
     Shape (N,).
     """
+    values = np.append(charted["value"].to_numpy(), np.nan)
+    return np.asarray(values[find_last(grid, charted, options)], dtype=np.float64)
+
+
+def find_last(grid: HourlyGrid, charted: pl.DataFrame, options: Sepsis3Options) -> Ints:
+    """The position of the last of the sorted rows that is in the record at each hour; -1 if none.
+
+    Shape (N,).
+    """
     delay = from_hours(options.charting_delay_hours)
     time, known_at = microseconds(charted["time"]), microseconds(charted["known_at"])
     stay = grid.stay_positions(charted)
@@ -68,5 +77,4 @@ def last_by_hour(grid: HourlyGrid, charted: pl.DataFrame, options: Sepsis3Option
     last = np.full(grid.rows, -1)
     np.maximum.at(last, row[is_inside], np.flatnonzero(is_inside))
     position, is_known = forward_fill(last, last >= 0, grid.offsets)
-    values = np.append(charted["value"].to_numpy(), np.nan)
-    return np.asarray(values[np.where(is_known, position, -1)], dtype=np.float64)
+    return np.where(is_known, position, -1)

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.schema import EPISODES, to_contract
+from flowsheet.cohort.sepsis3.frames import SEPSIS
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import HOUR, ceil_div, from_hours, microseconds
@@ -135,6 +136,7 @@ def find_episodes(
         rows = pl.DataFrame(
             {
                 "stay_id": grid.stay_id[onsets.stay],
+                "response": SEPSIS,
                 "onset": onsets.time,
                 "end": end,
                 "known_at": onsets.known_at,

@@ -75,6 +75,8 @@ class Source(ABC):
     variables: tuple[str, ...] = ()
     """Catalogue variables that the source can contain, in the order of the feature columns."""
     drugs: tuple[str, ...] = ()
+    responses: tuple[str, ...] = ()
+    """Of which the source itself gives the episodes; a cohort may add others."""
     stay_columns: ClassVar[tuple[str, ...]] = ("age", "sex")
     """Columns of stays that the source can fill; one without any value is a warning."""
     rules: ClassVar[tuple[str, ...]] = ()

@@ -22,10 +22,10 @@ from flowsheet.cohort.extract import (
 )
 from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import read_verified, report_unreadable
-from flowsheet.cohort.schema import TABLES, empty_table
+from flowsheet.cohort.schema import LABEL, TABLES, empty_table
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.time_zones import TimeZone
-from flowsheet.config import FrozenModel
+from flowsheet.config import FrozenModel, Name
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest, file_digest
 
@@ -38,6 +38,8 @@ class ExtractOptions(FrozenModel):
     time_zone: TimeZone = None
     """The zone, such as Europe/Berlin, to whose local time zoned times are converted. Without it
     they are refused."""
+    response: Name = LABEL
+    """What episodes without a column ``response`` are of: sepsis, death, aki, ..."""
 
 
 @SOURCES.register("extract")
@@ -59,10 +61,12 @@ class ExtractFolder(Source):
             manifest = self._manifest = read_manifest(self._folder)
             self.variables = manifest.variables
             self.drugs = manifest.drugs
+            self.responses = manifest.responses
             self.licence = manifest.source.licence
         else:
             self.variables = self._find_names("events", "variable", catalogue.variables())
             self.drugs = self._find_names("treatments", "drug", catalogue.drugs())
+            self.responses = self._find_responses()
 
     def needs(self) -> Needs:
         """A row in each table that is there, and vital signs."""
@@ -140,7 +144,16 @@ class ExtractFolder(Source):
             names = ", ".join(name for name in empty if name in TABLES[table])
             if names:
                 self._warnings[f"{file.name}: no row has a value of {names}"] = None
+        if table == "episodes" and "response" not in frame.columns:
+            return conformed.rows.with_columns(response=pl.lit(self.options.response))
         return conformed.rows
+
+    def _find_responses(self) -> tuple[str, ...]:
+        """The responses in the table; of a table without rows or names, that of the options."""
+        if not self._files["episodes"]:
+            return ()
+        named = self._read("episodes")["response"].drop_nulls().unique().sort()
+        return tuple(named) or (self.options.response,)
 
     def _find_names(self, table: str, column: str, known: dict[str, Any]) -> tuple[str, ...]:
         """The variables or drugs in the table, in the order of the catalogue."""

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from flowsheet.config import EvaluationConfig, Protocol, Response, TaskConfig
+from flowsheet.config import EvaluationConfig, Protocol, Target, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.study import StudyFacts
 
@@ -126,7 +126,7 @@ def describe_task(task: TaskConfig) -> str:
     'Once every 24 hours of a stay: will the patient be septic at some time in the next 24 hours?'
     """
     step = "hour" if task.step_hours == 1 else f"{task.step_hours:g} hours"
-    event = "be septic" if task.response is Response.state else "become septic for the first time"
+    event = "be septic" if task.target is Target.state else "become septic for the first time"
     if task.cutoff_hours is not None:
         rest = task.step_hours - task.cutoff_hours
         return (

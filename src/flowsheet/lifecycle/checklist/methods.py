@@ -54,7 +54,8 @@ def describe_source(record: StudyRecord) -> str:
 @register
 def describe_sites(record: StudyRecord) -> str:
     """Stays by site and care unit."""
-    entries = [entry for entry in record.manifest.prevalence if entry.by in {"site", "unit"}]
+    entries = record.manifest.prevalence_of(record.task.response)
+    entries = tuple(entry for entry in entries if entry.by in {"site", "unit"})
     rows = [[f"{entry.by}: {entry.group}", f"{entry.stays:,}"] for entry in entries]
     return markdown_table(["", "stays"], rows) if rows else ""
 

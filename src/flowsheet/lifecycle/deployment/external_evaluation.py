@@ -85,7 +85,7 @@ def evaluate_elsewhere(
     """
     records = Extract.open(extract, verify=True)
     models = load_models(references)
-    _check_outcomes(records)
+    _check_outcomes(records, models[0].package.task.response)
     for model in models:
         check_variables(records, model.package)
     seen = {model.name: _find_seen(model, records) for model in models}
@@ -143,13 +143,14 @@ def to_json(result: ExternalEvaluation) -> dict[str, Any]:
     }
 
 
-def _check_outcomes(extract: Extract) -> None:
+def _check_outcomes(extract: Extract, response: str) -> None:
     if not extract.manifest.counts.get("episodes", extract.manifest.tables["episodes"].rows):
         raise CheckFailed(
             "the extract has no episodes, so that no outcome is known",
             where=str(extract.path / "episodes.parquet"),
             todo="ingest the records with their outcomes; `flowsheet score` needs none",
         )
+    extract.check_response(response)
 
 
 def _find_seen(model: EvaluatedModel, extract: Extract) -> SeenSubjects:

@@ -137,7 +137,8 @@ class _StayDrawing:
         row = tables.stays.row(0, named=True)
         self.admitted = row["admitted_at"]
         self.end = self._to_units(row["discharged_at"])
-        onsets = tables.episodes.filter(pl.col("onset") >= self.admitted)["onset"].sort()
+        episodes = tables.episodes.filter(pl.col("response") == task.response)
+        onsets = episodes.filter(pl.col("onset") >= self.admitted)["onset"].sort()
         self.onset = self._to_units(onsets[0]) if len(onsets) else None
 
     def describe(self) -> str:

@@ -79,7 +79,12 @@ def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) ->
 def build_extract_windows(
     cohort_extract: Extract, task: TaskConfig, features: FeaturesConfig
 ) -> Stage:
-    """:func:`build_windows` for an extract in any folder."""
+    """:func:`build_windows` for an extract in any folder.
+
+    Raises:
+        UsageError: the extract has no episodes of the task's response.
+    """
+    cohort_extract.check_response(task.response)
     key = digest(
         {
             "version": WINDOWS_VERSION,

@@ -107,14 +107,15 @@ def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
         quarantined=tuple((q.table, q.rule, q.rows) for q in manifest.quarantined),
         parts=pl.DataFrame(list(_split_parts(plan))),
         missing_shares=missing,
-        prevalence=_prevalence(manifest),
+        prevalence=_prevalence(manifest, plan.first_fold.config.task.response),
         processing_counts=dict((*manifest.exclusions, *manifest.source_counts)),
         parameters=flatten(manifest.source.options),
     )
 
 
-def _prevalence(manifest: Manifest) -> pl.DataFrame:
-    prevalence = pl.DataFrame([entry.model_dump() for entry in manifest.prevalence])
+def _prevalence(manifest: Manifest, response: str) -> pl.DataFrame:
+    entries = manifest.prevalence_of(response)
+    prevalence = pl.DataFrame([entry.model_dump() for entry in entries])
     if prevalence.is_empty():
         return prevalence
     septic = pl.col("with_episode").alias("septic")

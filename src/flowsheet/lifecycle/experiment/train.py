@@ -264,17 +264,17 @@ def _save_development(
 
 
 def _check_applicable(config: ExperimentConfig, name: str) -> None:
-    """Refuse a model whose family cannot predict the task's response.
+    """Refuse a model whose family cannot predict the task's target.
 
     Before the first onset every earlier response is 0: a model that uses nothing but the response
     history has nothing to learn from.
     """
-    if config.task.response not in MODELS.get(config.models[name].kind).capabilities.responses:
+    if config.task.target not in MODELS.get(config.models[name].kind).capabilities.targets:
         raise CheckFailed(
             f"{name} predicts from the patient's earlier responses, "
             "and before a first onset these are all 0",
-            where=f"task {config.task.name}, response {config.task.response.value}",
-            todo=f"choose a task with response: state, such as next_day, or remove {name}",
+            where=f"task {config.task.name}, target {config.task.target.value}",
+            todo=f"choose a task with target: state, such as next_day, or remove {name}",
         )
 
 

@@ -17,7 +17,7 @@ import polars as pl
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources.simulated import true_curves
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
-from flowsheet.config import Censor, ExperimentConfig, MemoryStudyConfig, Response
+from flowsheet.config import Censor, ExperimentConfig, MemoryStudyConfig, Target
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, TrainedModels
@@ -125,13 +125,13 @@ def _check_experiment(config: ExperimentConfig) -> tuple[MemoryStudyConfig, Ward
             where="memory.baseline",
             todo=did_you_mean(study.baseline, config.models),
         )
-    if (task.step_hours, task.horizon, task.response) != (options.step_hours, 1, Response.state):
+    if (task.step_hours, task.horizon, task.target) != (options.step_hours, 1, Target.state):
         raise UsageError(
             "the memory study needs a task that predicts the state in the ward's next step",
             where=f"task {task.name}: steps of {task.step_hours:g} h, horizon {task.horizon}, "
-            f"response {task.response.value}",
+            f"target {task.target.value}",
             todo=f"choose a task with step_hours: {options.step_hours}, horizon: 1 and "
-            "response: state",
+            "target: state",
         )
     if task.censor is Censor.competing:
         raise UsageError(

@@ -79,7 +79,7 @@ def _generalisation(facts: ModelFacts) -> Iterator[str]:
     protocol = facts.evaluation.protocol
     if protocol is Protocol.site or _is_simulated(facts):
         return
-    entries = facts.manifest.prevalence if facts.manifest else ()
+    entries = facts.manifest.prevalence_of(facts.task.response) if facts.manifest else ()
     sites = [entry for entry in entries if entry.by == "site"]
     place = f"the same {len(sites)} sites" if len(sites) > 1 else "the same place"
     period = "" if protocol is Protocol.temporal else " and years"

@@ -51,7 +51,7 @@ def render_markdown(facts: ModelFacts, limitations: Sequence[str]) -> str:
         version=facts.version,
         limitations=limitations,
         **_describe_model(facts),
-        **_describe_cohort(facts.manifest, facts.study),
+        **_describe_cohort(facts.manifest, facts.study, facts.task.response),
         study=facts.study,
         **_describe_performance(facts),
         evaluations=_evaluation_rows(facts),
@@ -144,7 +144,9 @@ def _setting_rows(settings: Mapping[str, object]) -> Rows:
     return [[name, value] for name, value in flatten(settings).items() if name != "name"]
 
 
-def _describe_cohort(manifest: Manifest | None, study: StudyFacts | None) -> dict[str, Any]:
+def _describe_cohort(
+    manifest: Manifest | None, study: StudyFacts | None, response: str
+) -> dict[str, Any]:
     if manifest is None:
         return {"manifest": None}
     flow = [(step.step, step.stays) for step in study.flow] if study else manifest.attrition
@@ -152,7 +154,7 @@ def _describe_cohort(manifest: Manifest | None, study: StudyFacts | None) -> dic
         "manifest": manifest,
         "counts": [[name.replace("_", " "), f"{n:,}"] for name, n in manifest.counts.items()],
         "selection": [[step, f"{stays:,}"] for step, stays in flow],
-        "prevalence": [_prevalence_row(entry) for entry in manifest.prevalence],
+        "prevalence": [_prevalence_row(entry) for entry in manifest.prevalence_of(response)],
         "quarantined": [[f"{q.table}: {q.rule}", f"{q.rows:,}"] for q in manifest.quarantined],
     }
 

@@ -36,8 +36,8 @@ from pydantic import Field, model_validator
 
 from flowsheet.cohort.completeness import VITAL_NEEDS, Needs, needs_of_definition
 from flowsheet.cohort.derived import add_derived, derivable_variables
-from flowsheet.cohort.schema import TREATMENTS, empty_table
-from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
+from flowsheet.cohort.schema import LABEL, TREATMENTS, empty_table
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, SEPSIS, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.meds.assignment import assign_stays
 from flowsheet.cohort.sources.meds.codes import DRUGS, CodeMapping
@@ -55,7 +55,7 @@ from flowsheet.cohort.sources.meds.stays import RULES, build_stays
 from flowsheet.cohort.sources.meds.treatments import collect_doses, finish_treatments
 from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.cohort.time_zones import TimeZone
-from flowsheet.config import FrozenModel
+from flowsheet.config import FrozenModel, Name
 from flowsheet.state.hashing import digest, file_digest
 
 SUBJECTS_PER_READ = 1_000
@@ -79,6 +79,8 @@ class MedsOptions(FrozenModel):
     """... and how long after discharge, unless it is in another stay or before one."""
     labels: str | None = None
     """A file or folder in MEDS's label schema, whose ``boolean_value`` is the state."""
+    response: Name = LABEL
+    """What the labels are of: sepsis, death, aki, ..."""
     label_lead_hours: Hours = 0.0
     """Hours before onset from which the label is true."""
     label_known_after_hours: Hours = 192.0
@@ -132,6 +134,10 @@ class Meds(Source):
         self.drugs = self._mapping.names(*DRUGS)
         charted = self._mapping.names("variable")
         self.variables = (*charted, *derivable_variables(charted, self.drugs))
+        if options.sepsis3:
+            self.responses = (SEPSIS,)
+        elif options.labels:
+            self.responses = (options.response,)
 
     def needs(self) -> Needs:
         """What the definition of sepsis needs, where it gives the episodes; else vital signs."""
@@ -287,6 +293,7 @@ class Meds(Source):
             options.label_lead_hours,
             options.label_known_after_hours,
             exclusions,
+            options.response,
         )
 
 

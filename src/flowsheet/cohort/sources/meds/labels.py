@@ -10,7 +10,7 @@ import polars as pl
 from flowsheet.cohort.lossless import cast_lossless
 from flowsheet.cohort.parquet import read_verified, report_unreadable
 from flowsheet.cohort.record_files import walk_files
-from flowsheet.cohort.schema import TIME, to_contract
+from flowsheet.cohort.schema import LABEL, TIME, to_contract
 from flowsheet.cohort.sources.meds.assignment import assign_stays
 from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import CheckFailed
@@ -46,12 +46,13 @@ def read_labels(name: str, time_zone: str | None = None) -> pl.DataFrame:
     return pl.concat([_read_file(file, time_zone) for file in find_label_files(name)])
 
 
-def build_episodes(
+def build_episodes(  # noqa: PLR0917 - the tables, then the meaning of a label
     labels: pl.DataFrame,
     stays: pl.DataFrame,
     lead_hours: float,
     known_after_hours: float,
     exclusions: Counter[str],
+    response: str = LABEL,
 ) -> pl.DataFrame:
     """One episode for each run of true labels of a stay.
 
@@ -62,6 +63,7 @@ def build_episodes(
             the end; without a false label the end is null.
         known_after_hours: Hours after the onset until the episode is known.
         exclusions: Gets the number of labels outside of all stays.
+        response: Of the episodes.
     """
     labels = assign_stays(labels, stays, before_hours=0.0, after_hours=0.0)
     exclusions["labels outside of all stays"] += labels["stay_id"].null_count()
@@ -73,7 +75,11 @@ def build_episodes(
     known_after = pl.duration(seconds=round(known_after_hours * 3600))
     onset = pl.col("time") + lead
     episodes = changes.filter("label").select(
-        "stay_id", onset=onset, end=pl.col("end") + lead, known_at=onset + known_after
+        "stay_id",
+        response=pl.lit(response),
+        onset=onset,
+        end=pl.col("end") + lead,
+        known_at=onset + known_after,
     )
     return to_contract("episodes", episodes)
 

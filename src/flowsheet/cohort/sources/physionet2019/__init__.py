@@ -114,6 +114,7 @@ class PhysioNet2019(Source):
     version: ClassVar[int] = 1
     licence: str = "CC BY 4.0 (PhysioNet, challenge-2019 1.0.0, doi:10.13026/v64v-d857)"
     variables: tuple[str, ...] = tuple(MEASUREMENTS.values())
+    responses: tuple[str, ...] = ("sepsis",)
     stay_columns: ClassVar[tuple[str, ...]] = ("age", "sex", "hospital_admitted_at", "unit")
     rules: ClassVar[tuple[str, ...]] = (
         "unreadable_file",
@@ -333,6 +334,7 @@ def _make_episodes(rows: pl.DataFrame, known_after_hours: float) -> pl.DataFrame
     onset = pl.col("ICULOS") + LABEL_LEAD_HOURS
     episodes = first.select(
         stay_id="patient",
+        response=pl.lit("sepsis"),
         onset=_after_admission(onset),
         end=pl.lit(None),
         known_at=_after_admission(onset + known_after_hours),

@@ -42,6 +42,7 @@ class SimulatedWard(Source):
     version: ClassVar[int] = 1
     licence: str = "Apache-2.0 (simulated, no patient's data)"
     variables: tuple[str, ...] = VARIABLES
+    responses: tuple[str, ...] = ("sepsis",)
     drugs: tuple[str, ...] = DRUGS
 
     def fingerprint(self) -> str:

@@ -133,6 +133,7 @@ def draw_episodes(
     episodes = pl.DataFrame(
         {
             "stay_id": patients.stay_id[stay],
+            "response": "sepsis",
             "onset": onset,
             "end": np.where(has_end, end, np.datetime64("NaT")),
             "known_at": admitted[stay] + to_timedelta(known),

@@ -39,7 +39,7 @@ from flowsheet.cohort.completeness import HOURLY_NEEDS, Needs
 from flowsheet.cohort.schema import EPOCH, EVENTS, to_contract
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.yaib.files import FILES, CohortFiles, find_defects
-from flowsheet.config import FrozenModel
+from flowsheet.config import FrozenModel, Name
 from flowsheet.state.hashing import digest, file_digest
 
 YAIB_CONCEPTS = (
@@ -63,6 +63,9 @@ _KEYS = {"stay_id", "time"}
 
 class YaibOptions(FrozenModel):
     """How the label is interpreted."""
+
+    response: Name = "sepsis"
+    """What is labelled: sepsis, death, aki, ..."""
 
     label_lead_hours: Annotated[int, Field(ge=0, le=168)] = 6
     """Hours before onset from which the label is true."""
@@ -98,6 +101,7 @@ class Yaib(Source):
         if "gcs" in present:
             self._columns.pop("tgcs", None)
         self.variables = tuple(dict.fromkeys(self._columns.values()))
+        self.responses = (options.response,)
 
     def needs(self) -> Needs:
         """The vital signs, of which every such record has some."""
@@ -199,6 +203,7 @@ def _make_episodes(outc: pl.DataFrame, options: YaibOptions) -> pl.DataFrame:
     onset = pl.col("hour") + 1 + options.label_lead_hours
     episodes = first.select(
         "stay_id",
+        response=pl.lit(options.response),
         onset=_after_admission(onset),
         end=pl.lit(None),
         known_at=_after_admission(onset + options.label_known_after_hours),
