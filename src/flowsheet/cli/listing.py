@@ -165,6 +165,16 @@ def _list_sources() -> Listing:
     return Listing(["name", "description", "licence"], rows, errors)
 
 
+def _list_responses() -> Listing:
+    from flowsheet.cohort.responses.base import RESPONSES
+
+    rows = [
+        [name, response.words.name, _first_line(response), ", ".join(response.Options.model_fields)]
+        for name, response in RESPONSES
+    ]
+    return ["name", "label", "description", "options"], rows
+
+
 def _list_metrics() -> Listing:
     from flowsheet.evaluation.metrics import METRICS, OperatingPointMetric, format_name_pattern
 
@@ -236,6 +246,7 @@ _LISTINGS: dict[str, tuple[str, Callable[[], Listing]]] = {
     "promotions": ("gates of a promotion", _list_configs("promotion")),
     "monitorings": ("limits of drift", _list_configs("monitoring")),
     "sources": ("kinds of records that can be read", _list_sources),
+    "responses": ("what may be predicted", _list_responses),
     "variables": ("the catalogue's variables, with units and plausible ranges", _list_variables),
     "drugs": ("the catalogue's drugs, with units", _list_drugs),
     "runs": ("recorded experiments, the latest first", _list_runs),

@@ -134,21 +134,26 @@ def find_gaps(
     return gaps
 
 
-def find_warnings(declared: tuple[str, ...], present: set[str], episodes: int) -> list[str]:
+def find_warnings(
+    declared: tuple[str, ...], present: Set[str], episodes: Mapping[str, int]
+) -> list[str]:
     """What an extract lacks although the source could have it, one sentence each.
 
     Args:
         declared: the columns of stays and the variables that the source can contain.
         present: those with a value.
-        episodes: the number of episodes.
+        episodes: the number of episodes of each response that somebody has looked for.
 
-    >>> find_warnings(("sex", "hr", "lact"), {"hr"}, 1)
-    ['no stay has a value of sex, lact']
+    >>> find_warnings(("sex", "hr", "lact"), {"hr"}, {"sepsis": 1, "aki": 0})
+    ['no stay has a value of sex, lact', 'no stay has an episode of aki']
     """
     absent = [name for name in declared if name not in present]
     warnings = [f"no stay has a value of {', '.join(absent)}"] if absent else []
-    if not episodes:
+    never = [response for response, n in episodes.items() if not n]
+    if len(never) == len(episodes):
         warnings.append("no stay has an episode: there is nothing to predict")
+    elif never:
+        warnings.append(f"no stay has an episode of {', '.join(never)}")
     return warnings
 
 

@@ -102,6 +102,8 @@ class Provenance(FrozenModel):
     responses: tuple[str, ...] = ()
     """Of which the extract says when they were there; of others it has no episodes because nobody
     looked for them."""
+    computed_responses: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """The options of the responses that were computed from the tables."""
     drugs: tuple[str, ...] = ()
     attrition: tuple[tuple[str, int], ...] = ()
     """Stays left after each selection step, in order."""

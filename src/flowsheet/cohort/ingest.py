@@ -10,6 +10,7 @@ import polars as pl
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
 from flowsheet.cohort.completeness import find_gaps, find_implausible, find_warnings
+from flowsheet.cohort.compute_responses import ComputedResponses, make_responses
 from flowsheet.cohort.erasure import ErasureFilter
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
@@ -73,6 +74,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
         FlowsheetError: the disk is full or not writable.
     """
     validator = BatchValidator(config.quarantine)
+    responses = make_responses(config, source)
     erasure = ErasureFilter(ErasedIds.load().find)
     first_onsets = []
     try:
@@ -80,7 +82,7 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
             for batch in _read_batches(source):
                 _check_rows_per_stay(batch, config.max_rows_per_stay)
                 tables, quarantined = validator.validate_batch(batch)
-                writer.add(erasure.apply(tables))
+                writer.add(erasure.apply(responses.add_to(tables)))
                 first_onsets.append(batch.first_onsets)
                 writer.add_quarantined(erasure.apply_to_quarantine(quarantined))
                 progress(f"{validator.stays:,} stays")
@@ -88,12 +90,13 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
                 source.needs(), validator.rows, validator.variables, validator.source_counts
             )
             _check_policy(validator, config, source.hints, gaps)
-            warnings = _check_completeness(source, validator, config, gaps)
+            warnings = _check_completeness(source, validator, config, gaps, responses)
             oracle = source.oracle()
             if oracle is not None:
                 writer.add_oracle(erasure.apply_to_oracle(oracle))
             agreement = compare_definitions(first_onsets)
             provenance = _provenance(source, config, validator, agreement, warnings)
+            provenance = _name_responses(provenance, source, responses, validator)
             attrition = erasure.add_step(provenance.attrition)
             writer.finish(provenance.model_copy(update={"attrition": attrition}))
     except OSError as error:
@@ -158,7 +161,11 @@ def _check_rows_per_stay(batch: StayBatch, limit: int) -> None:
 
 
 def _check_completeness(
-    source: Source, validator: BatchValidator, config: CohortConfig, gaps: list[str]
+    source: Source,
+    validator: BatchValidator,
+    config: CohortConfig,
+    gaps: list[str],
+    responses: ComputedResponses,
 ) -> tuple[str, ...]:
     """Reject an extract without what its source needs; else return warnings of what is lacking.
 
@@ -167,6 +174,7 @@ def _check_completeness(
         validator: has counted the rows.
         config: the cohort, with ``allow_empty``.
         gaps: what the records lack although the source needs it.
+        responses: computed from the tables; what they need and lack is a warning.
     """
     if gaps and not config.allow_empty:
         raise CheckFailed(
@@ -177,10 +185,44 @@ def _check_completeness(
         )
     declared = (*source.stay_columns, *source.variables)
     present = validator.stay_columns | validator.variables
-    warnings = find_warnings(declared, present, validator.episodes)
+    lacking = _find_response_gaps(responses, validator)
+    names = [*source.responses, *(name for name in responses.describe() if name not in lacking)]
+    episodes = validator.episodes + responses.episodes
+    warnings = find_warnings(declared, present, {name: episodes[name] for name in names})
+    for name, found in lacking.items():
+        warnings += [f"the response {name} is not defined: {gap}" for gap in found]
     limit = config.quarantine.max_share
     implausible = find_implausible(validator.exclusions, validator.rows["events"], limit)
     return (*gaps, *source.warnings(), *warnings, *implausible)
+
+
+def _find_response_gaps(
+    responses: ComputedResponses, validator: BatchValidator
+) -> dict[str, list[str]]:
+    """What the records lack that a computed response needs, by response."""
+    return responses.find_gaps(
+        validator.rows, validator.variables, validator.source_counts, validator.stay_columns
+    )
+
+
+def _name_responses(
+    provenance: Provenance,
+    source: Source,
+    responses: ComputedResponses,
+    validator: BatchValidator,
+) -> Provenance:
+    """The provenance with the responses that the extract has; not those that lack what they need.
+
+    Args:
+        provenance: of the extract.
+        source: which gives some responses itself.
+        responses: computed from the tables.
+        validator: what was counted while reading.
+    """
+    lacking = _find_response_gaps(responses, validator)
+    computed = {n: options for n, options in responses.describe().items() if n not in lacking}
+    names = tuple(sorted({*source.responses, *computed}))
+    return provenance.model_copy(update={"responses": names, "computed_responses": computed})
 
 
 def _rejection(
@@ -232,7 +274,6 @@ def _provenance(
             input=source.fingerprint(),
         ),
         variables=source.variables,
-        responses=source.responses,
         drugs=source.drugs,
         attrition=tuple(validator.attrition.items()),
         exclusions=tuple(validator.exclusions.items()),

@@ -49,8 +49,8 @@ class BatchValidator:
         """Variables with a value."""
         self.stay_columns: set[str] = set()
         """Columns of stays with a value."""
-        self.episodes = 0
-        """Episodes that passed."""
+        self.episodes: Counter[str] = Counter()
+        """Episodes that passed, by response."""
         self._broken_rows: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
         self._last_stay: int | None = None
@@ -87,7 +87,7 @@ class BatchValidator:
             tables[table] = self._drop_orphan_rows(table, tables[table], stays, passed, quarantined)
         self.variables |= set(tables["events"]["variable"].unique())
         self.stay_columns |= {column.name for column in passed if column.count()}
-        self.episodes += tables["episodes"].height
+        self.episodes.update(tables["episodes"]["response"].to_list())
         self._count_stays(batch, offered, stays, passed)
         return Tables(**(tables | {"stays": passed})), pl.concat(quarantined)
 

@@ -37,6 +37,9 @@ class CohortConfig(FrozenModel):
     path: str | None = None
     options: dict[str, Any] = Field(default={})
     """Validated by the source's own ``Options``."""
+    responses: dict[Name, dict[str, Any]] = Field(default={})
+    """Responses to compute from the records, beside those that the source gives, with their
+    options; ``flowsheet ls responses``."""
     quarantine: QuarantineConfig = QuarantineConfig()
     max_rows_per_stay: Annotated[int, Field(ge=1)] = 2_000_000
     """Reject the extract when a stay has more events or treatments."""

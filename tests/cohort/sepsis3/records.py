@@ -172,7 +172,7 @@ def compare_with_reference(
     suspicions = labels.suspicions.filter(stay_id=stay_id)
     known_at = dict(zip(suspicions["time"], suspicions["known_at"], strict=True))
     assert known_at == reference.find_suspicions(stay, antibiotics, cultures, options)
-    episodes = labels.episodes.filter(stay_id=stay_id).drop("stay_id").rows()
+    episodes = labels.episodes.filter(stay_id=stay_id).drop("stay_id", "response").rows()
     assert episodes == reference.find_episodes(
         stay, events, treatments, antibiotics, cultures, options
     )

@@ -176,7 +176,7 @@ def test_present_on_admission_and_end():
         record.give("meropenem", hour)
     found = episodes(record)
     assert found.schema == EPISODES
-    assert found.row(0) == (1, at(0), None, at(43), True)
+    assert found.row(0) == (1, "sepsis", at(0), None, at(43), True)
     assert not episodes(in_shock(infected()))["present_on_admission"].item()
     fixed = Sepsis3Options(definition="adult_sepsis_event", end="fixed", end_days=2)
     assert episodes(in_shock(infected()), fixed)["end"].to_list() == [at(CULTURE + 48)]

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.catalogue import group_ethnicity, own_concepts_key
+from flowsheet.cohort.compute_responses import make_responses
 from flowsheet.cohort.extract import MANIFEST_VERSION, Extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
@@ -43,6 +44,7 @@ def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
         CheckFailed: the records cannot be read, or break the contract beyond the declared policy.
     """
     source = make_source(cohort)
+    responses = make_responses(cohort, source)
     key = digest(
         {
             "manifest_version": MANIFEST_VERSION,
@@ -52,7 +54,8 @@ def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
             "options": source.options.model_dump(mode="json"),
             "quarantine": cohort.quarantine.model_dump(mode="json"),
             "allow_empty": cohort.allow_empty,
-            **plugin_code(type(source)),
+            "responses": [responses.versions(), responses.describe()],
+            **plugin_code(type(source), *responses.classes()),
             **own_concepts_key(),
         }
     )
