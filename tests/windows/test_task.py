@@ -196,3 +196,47 @@ def test_history_of_first_onsets_is_zero_in_the_risk_set():
 
 def test_history_without_lags_is_empty():
     assert build(50, [], history_lags=0)[1].shape == (3, 0)
+
+
+DEATH = {"response": "death", "target": "onset", "step_hours": 1, "horizon": None, "at_hours": 4}
+
+
+def test_one_question_a_stay():
+    """Only the row at the hour is scored; death at any later time counts, also after the stay."""
+    death = {"response": "death", "onset": 300}
+    targets, _ = build(10, [death], {"died_at": 300}, **DEATH)
+    assert len(targets.y) == 4
+    assert to_digits(targets.y) == "1111"
+    assert to_digits(targets.scored) == "0001"
+    assert list(targets.excluded) == [Exclusion.not_asked] * 3 + [Exclusion.none]
+
+
+def test_a_stay_that_ends_before_the_question_is_outside():
+    targets, _ = build(3.5, [], **DEATH)
+    assert set(targets.excluded) == {Exclusion.outside_stay}
+    targets, _ = build(4, [], **DEATH)
+    assert to_digits(targets.scored) == "0001"
+    assert not targets.y.any()
+
+
+def test_other_responses_do_not_count():
+    targets, history = build(72, [{"onset": 30, "end": 40, "response": "aki"}])
+    assert not targets.y.any()
+    assert not np.nan_to_num(history).any()
+    targets, _ = build(72, [{"onset": 30, "end": 40, "response": "aki"}], response="aki")
+    assert to_digits(targets.y) == "100"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"response": "onset"}, "target=onset"),
+        ({"horizon": None}, "needs at_hours"),
+        ({"at_hours": 30}, "multiple of step_hours"),
+        ({"at_hours": 48, "max_steps": 1}, "ends before at_hours"),
+        ({"at_hours": 24, "horizon": 0, "cutoff_hours": 8}, "no window"),
+    ],
+)
+def test_impossible_questions_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        TaskConfig(**{"name": "t", "step_hours": 24, **changes})

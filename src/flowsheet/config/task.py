@@ -47,8 +47,12 @@ class TaskConfig(FrozenModel):
     """What is predicted, one of ``flowsheet ls responses`` or a name that the records use."""
     target: Target = Target.state
     step_hours: Annotated[float, Field(gt=0)] = 24.0
-    horizon: Annotated[int, Field(ge=0)] = 1
-    """Steps ahead; 0 is "the rest of this step, after the cut-off"."""
+    horizon: Annotated[int, Field(ge=0)] | None = 1
+    """Steps ahead; 0 is "the rest of this step, after the cut-off"; null is everything after the
+    question, such as death before discharge (only with ``at_hours``)."""
+    at_hours: Annotated[float, Field(gt=0)] | None = None
+    """Ask once a stay, this long after admission, at the end of a step; null: after every step.
+    Models that read sequences read every step until then."""
     cutoff_hours: Annotated[float, Field(gt=0)] | None = None
     """Hours into the step at which a same-step prediction is made; only with horizon 0."""
     censor: Censor = Censor.complete
@@ -76,4 +80,21 @@ class TaskConfig(FrozenModel):
             raise ValueError(
                 f"cutoff_hours ({self.cutoff_hours}) must lie inside the step ({self.step_hours} h)"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_question(self) -> TaskConfig:
+        if self.at_hours is None:
+            if self.horizon is None:
+                raise ValueError("horizon=null needs at_hours: the hour of the only question")
+            return self
+        if self.horizon == 0:
+            raise ValueError("at_hours asks at the end of a step, so that horizon 0 has no window")
+        if self.at_hours % self.step_hours:
+            raise ValueError(
+                f"at_hours ({self.at_hours:g}) must be a multiple of step_hours "
+                f"({self.step_hours:g})"
+            )
+        if self.max_steps is not None and self.max_steps * self.step_hours < self.at_hours:
+            raise ValueError(f"max_steps ({self.max_steps}) ends before at_hours")
         return self

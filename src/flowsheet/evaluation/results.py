@@ -170,7 +170,7 @@ class EvaluationResults:
 
     def stays(self, model: str) -> Iterator[ScoredRows]:
         """The scored stays of each repetition."""
-        yield from self.scored[STAYS, model]
+        yield from self.scored.get((STAYS, model), ())
 
 
 def _mean_draws(repetitions: Sequence[Floats]) -> Floats:

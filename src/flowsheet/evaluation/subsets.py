@@ -65,14 +65,16 @@ class Subset:
 def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterator[Subset]:
     """All scored rows, new onsets, rows before treatment, stays, and every subgroup.
 
-    New onsets and rows before treatment are left out where they are all rows. ``subgroups`` has a
+    New onsets and rows before treatment are left out where they are all rows, and stays where each
+    has one row. ``subgroups`` has a
     column ``stay_id``; every other column is a grouping, with a subset for each of its values, in
     their order (an Enum in its own). A grouping with a single value is left out.
     """
     scored = np.asarray(sequences.scored)
     yield Subset(ALL, scored)
     yield from _parts(sequences)
-    yield Subset(STAYS, scored & _is_before_state(sequences), is_per_stay=True)
+    if np.bincount(sequences.row_stay[scored], minlength=1).max() > 1:
+        yield Subset(STAYS, scored & _is_before_state(sequences), is_per_stay=True)
     if subgroups is not None:
         yield from _subgroup_subsets(sequences, subgroups, scored)
 
@@ -224,7 +226,8 @@ def _lead_times(
     step, stay = sequences.step[rows].astype(np.float64), sequences.row_stay[rows][starts]
     first_alert = _first_step(step, is_alert, starts)
     first_positive = _first_step(step, sequences.y[rows] == 1, starts)
-    onset = np.minimum(first_positive + task.horizon, _first_step_in_state(sequences)[stay])
+    ahead = np.inf if task.horizon is None else task.horizon
+    onset = np.minimum(first_positive + ahead, _first_step_in_state(sequences)[stay])
     onset = np.where(np.isfinite(first_positive), onset, np.inf)
     rest_of_step = 0.0 if task.cutoff_hours is None else task.step_hours - task.cutoff_hours
     is_known = np.isfinite(onset) & np.isfinite(first_alert)

@@ -3,7 +3,8 @@
 Step k of a stay covers (t(k-1), t(k)] with t(k) = admitted_at + k * step, counted from 1. A stay
 has ceil((discharged_at - admitted_at) / step) steps. Its first row is step 1, or the step that
 contains ``observed_from`` where the record starts after admission (k = floor((observed_from -
-admitted_at) / step) + 1). ``max_steps`` keeps that many rows. A stay without any row is left out.
+admitted_at) / step) + 1). ``max_steps`` keeps that many rows, ``at_hours`` those until its
+question. A stay without any row is left out.
 
 The row of step k predicts at p(k): the end of the step, t(k), or with horizon 0 the cut-off inside
 it, t(k-1) + cutoff. The *cell* of the row is (p(k-1), p(k)], so that no time between two cut-offs
@@ -85,6 +86,9 @@ class Grid(TimeGrid):
         lengths = np.maximum(ceil_div(discharged - admitted, step) - first + 1, 0)
         if task.max_steps is not None:
             lengths = np.minimum(lengths, task.max_steps)
+        if task.at_hours is not None:
+            last = round(task.at_hours / task.step_hours)
+            lengths = np.minimum(lengths, np.maximum(last - first + 1, 0))
         has_rows = lengths > 0
         return cls(
             step=step,

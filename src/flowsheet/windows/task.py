@@ -1,7 +1,8 @@
 """The target of each row, and the rows that are scored.
 
 The target window of the row of step k is (p(k), t(k + horizon)]: everything after the prediction up
-to the end of the horizon; with horizon 0 it is the rest of the step after the cut-off. An episode
+to the end of the horizon; with horizon 0 it is the rest of the step after the cut-off, and
+without a horizon all time after the prediction. An episode
 covers the half-open time [onset, end); a null end means that it continues after the record, and an
 episode that was present on admission covers the time from admission on.
 
@@ -16,6 +17,9 @@ episode that was present on admission covers the time from admission on.
 
 A row is ``scored`` unless one of these reasons excludes it, in this order (``Exclusion``):
 
+``not_asked``
+    The task asks at another hour of the stay (``at_hours``). All rows of a stay that ends before
+    that hour are ``outside_stay`` instead.
 ``outside_stay``
     p(k) is before the record starts (a cut-off earlier than ``observed_from``), or after discharge
     or death (the last, partial step of a stay): there is no patient to predict for.
@@ -45,7 +49,7 @@ from enum import IntEnum
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.time_grid import microseconds
+from flowsheet.cohort.time_grid import from_hours, microseconds
 from flowsheet.config import Censor, Target, TaskConfig
 from flowsheet.typing import Bools, Ints, Labels
 from flowsheet.windows.grid import Grid
@@ -101,11 +105,12 @@ class Exclusion(IntEnum):
     """Why a row is not scored: the first reason that applies (see the top of the module)."""
 
     none = 0
-    outside_stay = 1
-    after_comfort_measures = 2
-    present_on_admission = 3
-    after_onset = 4
-    incomplete_window = 5
+    not_asked = 1
+    outside_stay = 2
+    after_comfort_measures = 3
+    present_on_admission = 4
+    after_onset = 5
+    incomplete_window = 6
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,14 @@ def build_targets(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Targe
     is_state = task.target is Target.state
     responses = all_episodes if is_state else all_episodes.first_onsets()
     y = _is_in_window(grid, responses, task.horizon)
-    reasons = {Exclusion.outside_stay: _is_outside_stay(grid)}
+    reasons = {}
+    is_outside = _is_outside_stay(grid)
+    if task.at_hours is not None:
+        asked_at = grid.admitted + from_hours(task.at_hours)
+        is_too_short = grid.per_row(grid.ended < asked_at)
+        is_outside |= is_too_short
+        reasons[Exclusion.not_asked] = (grid.predicted_at != grid.per_row(asked_at)) & ~is_too_short
+    reasons[Exclusion.outside_stay] = is_outside
     reasons[Exclusion.after_comfort_measures] = grid.predicted_at > grid.per_row(
         grid.comfort_measures
     )
@@ -142,9 +154,11 @@ def build_targets(grid: Grid, episodes: pl.DataFrame, task: TaskConfig) -> Targe
     return Targets(y.astype(np.int8), excluded.astype(np.int8), in_state)
 
 
-def _is_in_window(grid: Grid, episodes: Episodes, horizon: int) -> Bools:
+def _is_in_window(grid: Grid, episodes: Episodes, horizon: int | None) -> Bools:
     """Rows whose window overlaps an episode: onset <= t(k + horizon), and p(k) < end."""
-    first = grid.step_of(episodes.stay, episodes.onset) - horizon
+    first = grid.first[episodes.stay]
+    if horizon is not None:
+        first = grid.step_of(episodes.stay, episodes.onset) - horizon
     stop = grid.cell(episodes.stay, episodes.end)
     return grid.cover(grid.row(episodes.stay, first), grid.row(episodes.stay, stop))
 
@@ -175,8 +189,10 @@ def _is_after_onset(grid: Grid, episodes: Episodes) -> Bools:
     return grid.cover(grid.row(episodes.stay, first), grid.offsets[episodes.stay + 1])
 
 
-def _is_incomplete(grid: Grid, horizon: int) -> Bools:
+def _is_incomplete(grid: Grid, horizon: int | None) -> Bools:
     """Rows whose window ends after the stay, or after the last question."""
+    if horizon is None:
+        return np.zeros(grid.rows, np.bool_)
     window_end = grid.per_row(grid.admitted) + (grid.steps + horizon) * grid.step
     observed_until = np.minimum(grid.ended, grid.comfort_measures)
     return np.asarray(window_end > grid.per_row(observed_until))

@@ -28,6 +28,8 @@ class Words:
     """What patients are during an episode: "septic", "in kidney injury"."""
     enter: str
     """What happens at the onset, as an infinitive: "become septic", "die"."""
+    recurs: bool = True
+    """Whether it may happen to a patient more than once."""
 
     @property
     def not_yet(self) -> str:

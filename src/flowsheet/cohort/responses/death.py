@@ -46,7 +46,7 @@ class Death(Response):
     """Death in the hospital or the unit, from the stays' ``died_at``."""
 
     Options = DeathOptions
-    words = Words("death", "dead", "die")
+    words = Words("death", "dead", "die", recurs=False)
 
     def needs(self) -> Needs:
         """A time of death in some stay."""

@@ -117,13 +117,13 @@ def _make_tiles(values: _Values, subset: str, task: TaskConfig | None) -> Iterat
 def _alert_tiles(values: _Values, subset: str, task: TaskConfig | None) -> Iterator[Tile]:
     share = values.find(subset, "alert_share")
     if share and share["value"] > 0:
-        per_day = 24 / task.step_hours if task else None
+        per_day = 24 / task.step_hours if task and task.at_hours is None else None
         threshold = values.evidence.about["thresholds"].get(values.model)
         at = f", at a threshold of {threshold:.0%} risk" if threshold is not None else ""
         yield Tile("Alerts", *_alert_frequency(share, per_day, at))
     right = values.find(subset, "alert_ppv")
     if right:
-        ahead = f" within {time_unit(task).describe(_horizon_hours(task))}" if task else ""
+        ahead = _describe_horizon(task) if task else ""
         note = f"of the alerts are followed by sepsis{ahead} {_percent_interval(right)}"
         yield Tile("Right alerts", f"{right['value']:.0%}", note)
 
@@ -140,10 +140,13 @@ def _alert_frequency(share: dict[str, Any], per_day: float | None, at: str) -> t
     return f"1 in {1 / rate:.0f}", f"patient-days has an alert; {note}"
 
 
-def _horizon_hours(task: TaskConfig) -> float:
+def _describe_horizon(task: TaskConfig) -> str:
+    if task.horizon is None:
+        return ""
+    hours = task.step_hours * max(task.horizon, 1)
     if task.cutoff_hours is not None:
-        return task.step_hours - task.cutoff_hours
-    return task.step_hours * max(task.horizon, 1)
+        hours = task.step_hours - task.cutoff_hours
+    return f" within {time_unit(task).describe(hours)}"
 
 
 def _write_sentences(values: _Values, subset: str) -> Iterator[str]:

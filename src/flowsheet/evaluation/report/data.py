@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from flowsheet.cohort.responses.base import find_words
 from flowsheet.config import EvaluationConfig, Protocol, Target, TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.study import StudyFacts
@@ -125,15 +126,23 @@ def describe_task(task: TaskConfig) -> str:
     >>> describe_task(TaskConfig(name="next_day"))
     'Once every 24 hours of a stay: will the patient be septic at some time in the next 24 hours?'
     """
+    words = find_words(task.response)
     step = "hour" if task.step_hours == 1 else f"{task.step_hours:g} hours"
-    event = "be septic" if task.target is Target.state else "become septic for the first time"
+    first = " for the first time" if words.recurs else ""
+    event = f"be {words.state}" if task.target is Target.state else f"{words.enter}{first}"
+    if task.at_hours is not None:
+        hours = 0 if task.horizon is None else task.step_hours * task.horizon
+        window = f"in the next {hours:g} hours" if hours else "after that"
+        return (
+            f"Once a stay, {task.at_hours:g} h after admission: will the patient {event} {window}?"
+        )
     if task.cutoff_hours is not None:
         rest = task.step_hours - task.cutoff_hours
         return (
             f"Once every {step} of a stay, {task.cutoff_hours:g} h into it: will the patient "
             f"{event} at some time in the remaining {rest:g} hours?"
         )
-    ahead = task.step_hours * task.horizon
+    ahead = task.step_hours * (task.horizon or 0)
     return (
         f"Once every {step} of a stay: will the patient {event} at some time in the next "
         f"{ahead:g} hours?"

@@ -9,6 +9,7 @@ from flowsheet.evaluation.study.facts import FlowStep, LeftOut
 from flowsheet.windows.flow import EXCLUSIONS
 
 STEPS = {
+    "not_asked": "asked at another hour",
     "outside_stay": "still in the unit at the time of a prediction",
     "after_comfort_measures": "before comfort measures at the time of a prediction",
     "present_on_admission": "without sepsis on admission",
@@ -18,6 +19,7 @@ STEPS = {
 """Stays that remain, after a reason has left out the others."""
 
 REASONS = {
+    "not_asked": "the task asks once a stay, at another hour",
     "outside_stay": "before the record began, or after discharge or death",
     "after_comfort_measures": "after care was limited to comfort measures",
     "present_on_admission": "sepsis was present on admission",
