@@ -52,6 +52,7 @@ def test_the_counts_of_what_is_left_out_add_up():
     sequences = build_sequences(tables, task, features, (), (), collect_vocabulary(tables))
     summary = summarise_windows(sequences)
     assert summary["left_out"] == {
+        "not_asked": {"rows": 0, "stays": 0, "subjects": 0},
         "outside_stay": {"rows": 2, "stays": 1, "subjects": 0},
         "after_comfort_measures": {"rows": 0, "stays": 0, "subjects": 0},
         "present_on_admission": {"rows": 4, "stays": 1, "subjects": 1},
