@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flowsheet.config import CohortConfig, ExperimentConfig, validate_config
+from flowsheet.config import FLOOR_MODELS, CohortConfig, ExperimentConfig, validate_config
 from flowsheet.config.overrides import (
     absolute_path,
     find_type,
@@ -41,7 +41,7 @@ from flowsheet.project import current_project
 CONF = "FLOWSHEET_CONF"
 """Environment variable: folders of own choices, separated like those of ``PATH``."""
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
-_EXPERIMENT_KEYS = {"name", "description", "seed", "registry", "memory"}
+_EXPERIMENT_KEYS = {"name", "description", "seed", "registry", "memory", "floor"}
 """Keys of an experiment file that are values and not choices."""
 _SUFFIXES = (".yaml", ".yml")
 _PACKAGE = Path(__file__).resolve().parent
@@ -216,7 +216,11 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         raise UsageError(f"the experiment makes no choice of {', '.join(absent)}", where=experiment)
     values: dict[str, Any] = {key: file[key] for key in file.keys() & _EXPERIMENT_KEYS}
     values |= {group: load(group, str(file[group])) for group in GROUPS}
-    values["models"] = {str(name): load("model", str(name)) for name in as_list(file["models"])}
+    names = as_list(file["models"])
+    values["floor"] = _has_floor(file, typed)
+    if values["floor"]:
+        names = list(dict.fromkeys([*names, *FLOOR_MODELS]))
+    values["models"] = {str(name): load("model", str(name)) for name in names}
     model_overrides = file_overrides.get("models") or {}
     if model_overrides:
         file_overrides["models"] = {
@@ -224,6 +228,21 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         }
     merged = _apply(_merge(values, file_overrides), typed)
     return validate_config(ExperimentConfig, merged, where=f"experiment {experiment}")
+
+
+def _has_floor(file: dict[str, Any], typed: Sequence[tuple[str, str]]) -> bool:
+    """Whether the models of the floor are added: not where the models are typed, unless asked for.
+
+    Raises:
+        UsageError: ``floor`` is neither true nor false.
+    """
+    asked = file.get("floor", all(key != "models" for key, _ in typed))
+    for key, text in typed:
+        if key == "floor":
+            asked = read_yaml(key, text)
+    if not isinstance(asked, bool):
+        raise UsageError(f"floor={asked!r} is neither true nor false", where="floor")
+    return asked
 
 
 def _check_keys(file: dict[str, Any], experiment: str) -> None:

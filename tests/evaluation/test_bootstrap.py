@@ -17,9 +17,8 @@ from flowsheet.evaluation.bootstrap import (
 from flowsheet.evaluation.metrics import RequiredInput, ScoredRows, get_metric
 from tests.evaluation.metrics.helpers import default_metrics
 
-METRICS_OF_ROWS = [
-    metric for metric in default_metrics() if metric.requires is not RequiredInput.lead_times
-]
+OF_OTHER_ROWS = {RequiredInput.lead_times, RequiredInput.onsets, RequiredInput.clock}
+METRICS_OF_ROWS = [metric for metric in default_metrics() if metric.requires not in OF_OTHER_ROWS]
 
 
 def clustered_rows(seed=0, n_subjects=40, n_rows=400, effect=0.8):

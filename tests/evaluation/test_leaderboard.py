@@ -14,7 +14,7 @@ def evidence(sequences, predictions):
 
 def test_the_table_begins_with_the_ranking_metric(evidence):
     head, *rows = make_leaderboard_table(evidence)
-    assert head[:3] == ["model", "AUROC", "AUPRC"]
+    assert head[:3] == ["model", "AUROC", "AUROC within step"]
     assert [row[0] for row in rows] == evidence.models
 
 

@@ -1,4 +1,4 @@
-"""Trees do not depend on threads, stop by the monitored metric, and need OpenMP."""
+"""Trees do not depend on threads, stop by log loss, and need OpenMP."""
 
 import builtins
 
@@ -8,6 +8,7 @@ import pytest
 from flowsheet.errors import UsageError
 from flowsheet.models.base import Context
 from flowsheet.models.gradient_boosting import GradientBoosting
+from flowsheet.numerics import log_loss
 from flowsheet.testing.sequences import plain_sequences, toy_sequences
 
 
@@ -30,25 +31,35 @@ def test_threads_do_not_change_a_bit(train_and_valid):
     assert p[0].tobytes() == p[1].tobytes()
 
 
-def test_the_trees_up_to_the_best_round_are_used(train_and_valid):
-    scores = iter([0.1, 0.5, 0.2, 0.3])
+def test_the_trees_up_to_the_smallest_log_loss_are_used(train_and_valid):
+    """Whatever the monitored metric says, which is only reported to the tuner."""
+    scores = iter(np.linspace(0.9, 0.1, 60))
     reports = []
     model = fit(
         *train_and_valid,
-        {"rounds": 100, "patience": 10},
+        {"rounds": 300, "patience": 10, "learning_rate": 0.3},
         score=lambda y, p: next(scores),
-        report_score=lambda step, value: reports.append((step, value)),
+        report_score=lambda step, value: reports.append(value),
     )
-    assert reports == [(5, 0.1), (10, 0.5), (15, 0.2), (20, 0.3)]
-    assert model.booster.current_iteration() == 10
-    assert model.tables()["training_curve"].rows() == reports
+    curve = model.tables()["training_curve"]
+    best = curve.sort("validation_score", "round", descending=[True, False])["round"][0]
+    assert model.booster.current_iteration() == best
+    assert curve["round"][-1] == best + 10 < 300
+    assert reports == sorted(reports, reverse=True)
+    valid = train_and_valid[1]
+    p = model.predict_proba(valid)[valid.scored]
+    assert -log_loss(valid.y[valid.scored], p) == pytest.approx(curve["validation_score"].max())
 
 
-def test_a_score_that_cannot_be_computed_is_replaced_by_the_log_loss(train_and_valid):
-    model = fit(*train_and_valid, score=lambda y, p: float("nan"))
-    scores = model.tables()["training_curve"]["validation_score"]
-    assert scores.is_finite().all()
-    assert (scores < 0).all()
+def test_a_score_that_cannot_be_computed_is_reported_as_the_log_loss(train_and_valid):
+    reports = []
+    model = fit(
+        *train_and_valid,
+        score=lambda y, p: float("nan"),
+        report_score=lambda step, value: reports.append(value),
+    )
+    assert reports == model.tables()["training_curve"]["validation_score"].to_list()
+    assert max(reports) < 0
 
 
 def test_trends_are_learned():

@@ -87,7 +87,7 @@ def calibration(
     x = alt.X("x:Q", title="Predicted probability", scale=scale, axis=axis)
     y = alt.Y("y:Q", title="Observed frequency", scale=scale, axis=axis)
     toggle = legend_toggle(models, models[:_N_CALIBRATION_SHOWN] if shown is None else shown)
-    style = by_model(models)
+    style = by_model(models, listed=points["model"].to_list())
     base = alt.Chart(make_data(bins)).transform_filter(toggle)
     tooltip = [
         alt.Tooltip("model:N", title="Model"),
@@ -207,7 +207,10 @@ def _lines(
         base = base.transform_calculate(note=_lookup(texts))
         tooltip = [alt.Tooltip("note:N", title="Model")]
     lines = base.mark_line(strokeWidth=1.8, interpolate=interpolate).encode(
-        x=x, y=y, **by_model(models), tooltip=tooltip if notes is not None else alt.Undefined
+        x=x,
+        y=y,
+        **by_model(models, listed=drawn["model"].to_list()),
+        tooltip=tooltip if notes is not None else alt.Undefined,
     )
     layers = [lines.add_params(toggle)]
     if notes is None and tooltip:

@@ -76,13 +76,25 @@ def make_data(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def by_model(
-    models: Sequence[str], *, legend: bool = True, orient: str = "bottom"
+    models: Sequence[str],
+    *,
+    legend: bool = True,
+    orient: str = "bottom",
+    listed: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Colour and dash pattern by the column ``model``, with a legend beside the chart."""
+    """Colour and dash pattern by the column ``model``, with a legend beside the chart.
+
+    Args:
+        models: names, the best one first; a name's place gives its colour.
+        legend: whether there is one.
+        orient: where it is.
+        listed: the names in it; None: all.
+    """
     scale = alt.Scale(domain=list(models), range=[model_color(i) for i in range(len(models))])
     dashes = [DASHES[i % len(DASHES)] for i in range(len(models))]
     columns = _MAX_LEGEND_COLUMNS if orient == "bottom" else 1
-    key = alt.Legend(title=None, orient=orient, columns=columns) if legend else None
+    values = alt.Undefined if listed is None else [m for m in models if m in set(listed)]
+    key = alt.Legend(title=None, orient=orient, columns=columns, values=values) if legend else None
     return {
         "color": alt.Color("model:N", scale=scale, legend=key),
         "strokeDash": alt.StrokeDash(

@@ -8,6 +8,8 @@ from flowsheet.config.experiment import ComputeConfig, ExperimentConfig
 from flowsheet.config.features import Aggregation, FeaturesConfig, TreatmentColumn
 from flowsheet.config.memory_study import MemoryStudyConfig
 from flowsheet.config.models import (
+    CLOCK,
+    FLOOR_MODELS,
     Choice,
     FloatRange,
     IntRange,
@@ -20,6 +22,8 @@ from flowsheet.config.task import Censor, EndAt, Target, TaskConfig
 from flowsheet.config.validation import non_finite_keys, validate_config
 
 __all__ = [
+    "CLOCK",
+    "FLOOR_MODELS",
     "Aggregation",
     "Censor",
     "Choice",

@@ -36,6 +36,7 @@ DEFAULT_OPERATING_POINTS: dict[str, tuple[float, ...]] = {
     "alert_rate_at_sensitivity": (0.5, 0.8),
     "ppv_at_sensitivity": (0.5, 0.8),
     "net_benefit_at": (0.05, 0.2),
+    "net_benefit_above_clock": (0.05, 0.2),
 }
 
 
@@ -59,6 +60,9 @@ class EvaluationConfig(FrozenModel):
     operating_points: dict[Name, OperatingPoints] = Field(default=DEFAULT_OPERATING_POINTS)
     """Alert rates, sensitivities or threshold probabilities, as shares, for the metrics that take
     one (see ``flowsheet ls metrics``); a metric that is not named is not computed."""
+    hours_since_admission: tuple[Annotated[float, Field(gt=0)], ...] = (24, 48, 72, 120)
+    """Hours after admission at which predictions are also evaluated alone, as far as steps end at
+    them."""
     resamples: Annotated[int, Field(ge=0)] = 500
     confidence: Fraction = 0.95
     minimum_events: Annotated[int, Field(ge=1)] = 5

@@ -48,6 +48,9 @@ class ExperimentConfig(FrozenModel):
     task: TaskConfig
     features: FeaturesConfig
     models: dict[Name, ModelConfig] = Field(min_length=1)
+    floor: bool = True
+    """Whether the models of the lowest family were added to ``models``: prevalence, clock and
+    bedside scores, which every other model should beat."""
     tuning: TuningConfig
     evaluation: EvaluationConfig
     compute: ComputeConfig

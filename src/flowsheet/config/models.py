@@ -55,6 +55,12 @@ class ModelConfig(FrozenModel):
     """Trials for this model, where they differ from the tuning's."""
 
 
+CLOCK = "clock"
+"""The name of the model by which the others are judged."""
+FLOOR_MODELS = ("prevalence", CLOCK, "sofa", "qsofa", "sirs", "news2", "mews", "shock_index")
+"""Models that every experiment has beside its own, unless ``floor: false``."""
+
+
 class TuningConfig(FrozenModel):
     """How long to search for parameters, and by which metric."""
 

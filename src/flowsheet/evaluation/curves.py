@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from flowsheet.config import EvaluationConfig
+from flowsheet.config import CLOCK, FLOOR_MODELS, EvaluationConfig
 from flowsheet.evaluation.bootstrap import percentile_interval, resample_weights
 from flowsheet.evaluation.metrics.base import Sample, ScoredRows, safe_divide
 from flowsheet.evaluation.metrics.ece import quantile_bins
@@ -38,14 +38,17 @@ CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99
 
 
 def compute_curves(results: EvaluationResults, models: Sequence[str], seed: int) -> pl.DataFrame:
-    """The curves of every model in every subset but subgroups, from the first repetition.
+    """The curves of the models in every subset but subgroups, from the first repetition.
+
+    Of the floor only the clock has curves: the others would hide the models.
 
     Stays have no calibration and no decision curve: the highest of many probabilities is not a
     probability itself.
     """
     parts = [pl.DataFrame(schema=CURVES)]
+    drawn = [model for model in models if model == CLOCK or model not in FLOOR_MODELS]
     for subset in results.subsets:
-        for model in models:
+        for model in drawn:
             scored = results.scored[subset.name, model][0]
             if not subset.is_subgroup and not scored.reason_not_estimable:
                 curves = _model_curves(scored, results.config, seed)

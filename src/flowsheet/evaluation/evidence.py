@@ -19,7 +19,13 @@ from flowsheet.evaluation.headline import write_headline
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.ranking import rank_models
 from flowsheet.evaluation.results import EvaluationResults
-from flowsheet.evaluation.subsets import ALL, list_new_onset_subgroups, list_subsets
+from flowsheet.evaluation.subsets import (
+    ALL,
+    Subset,
+    list_new_onset_subgroups,
+    list_subsets,
+    list_time_subsets,
+)
 from flowsheet.evaluation.tables import (
     LEADERBOARD,
     compare_pairs,
@@ -135,14 +141,14 @@ def evaluate(
         _check_probabilities(model, p, sequences)
         is_alert = p >= thresholds[model] if model in thresholds else None
         by_model[model] = ModelPredictions(p, is_alert)
-    subsets = list(list_subsets(sequences, subgroups))
+    subsets = _list_subsets(sequences, subgroups, config, task)
     results = EvaluationResults.from_predictions(
         sequences, [by_model], subsets, config, seed=seed, task=task
     )
     groups = EvaluationResults.from_predictions(
         sequences,
         [by_model],
-        list(list_new_onset_subgroups(sequences, subgroups)),
+        _list_new_onset_subgroups(sequences, subgroups, config, task),
         config,
         seed=seed,
         task=task,
@@ -186,19 +192,40 @@ def evaluate_folds(
     for by_model in repetitions:
         for model, predictions in by_model.items():
             _check_probabilities(model, predictions.p, sequences)
-    subsets = list(list_subsets(sequences, subgroups))
+    subsets = _list_subsets(sequences, subgroups, config, task)
     results = EvaluationResults.from_predictions(
         sequences, repetitions, subsets, config, seed=seed, task=task, folds=folds
     )
     groups = EvaluationResults.from_predictions(
         sequences,
         repetitions,
-        list(list_new_onset_subgroups(sequences, subgroups)),
+        _list_new_onset_subgroups(sequences, subgroups, config, task),
         config,
         seed=seed,
         task=task,
     )
     return _make_evidence(results, groups, seed, {})
+
+
+def _list_subsets(
+    sequences: Sequences,
+    subgroups: pl.DataFrame | None,
+    config: EvaluationConfig,
+    task: TaskConfig | None,
+) -> list[Subset]:
+    times = list_time_subsets(sequences, config, task, np.asarray(sequences.scored))
+    return [*list_subsets(sequences, subgroups), *times]
+
+
+def _list_new_onset_subgroups(
+    sequences: Sequences,
+    subgroups: pl.DataFrame | None,
+    config: EvaluationConfig,
+    task: TaskConfig | None,
+) -> list[Subset]:
+    rows = np.asarray(sequences.scored) & ~np.asarray(sequences.in_state)
+    times = list_time_subsets(sequences, config, task, rows)
+    return [*list_new_onset_subgroups(sequences, subgroups), *times]
 
 
 def _make_evidence(

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from flowsheet.config import CLOCK, FLOOR_MODELS
 from flowsheet.evaluation.metrics import Metric
 from flowsheet.evaluation.ranking import ModelRanking
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
@@ -40,6 +41,7 @@ def write_headline(
     if math.isnan(first["value"]):
         return f"No model can be ranked by {metric.label}: {first['reason']}."
     sentences = [_describe_first(first, pairs, metric)]
+    sentences += describe_room(leaderboard, first["model"], first["subset"], metric)
     if ranking.subset == NEW_ONSETS:
         sentences.append(_describe_best_over_all_rows(leaderboard, metric, ranking))
     elif ranking.fallback_reason:
@@ -65,6 +67,35 @@ def _describe_first(first: dict[str, Any], pairs: pl.DataFrame, metric: Metric) 
         if names:
             clauses.append(f"{phrase} {join_names(names)}")
     return "; ".join(clauses) + "."
+
+
+def describe_room(leaderboard: pl.DataFrame, model: str, subset: str, metric: Metric) -> list[str]:
+    """What a model adds to the clock, in a sentence; empty where the clock was not evaluated.
+
+    Args:
+        leaderboard: every value; columns as in ``tables.LEADERBOARD``.
+        model: the model that ranks first.
+        subset: the rows that rank it.
+        metric: the metric that ranks it.
+    """
+    clock = _find_row(leaderboard, CLOCK, metric, subset)
+    if clock is None or math.isnan(clock["value"]):
+        return []
+    estimate = f"{metric.label} {_format(clock, metric)}"
+    if model in FLOOR_MODELS:
+        return ["No model is better than what needs no training on patients: the floor."]
+    name = f"{metric.name}_above_clock"
+    share = leaderboard.filter(model=model, metric=name, subset=subset)
+    if share.is_empty() or math.isnan(share["value"][0]):
+        return [f"A clock, which knows nothing about the patient, has {estimate}."]
+    row = share.row(0, named=True)
+    interval = ""
+    if not math.isnan(row["low"]):
+        interval = f" [{row['low']:.0%}, {row['high']:.0%}]"
+    return [
+        f"A clock, which knows nothing about the patient, has {estimate}: of the room above it "
+        f"{model} gains {row['value']:.0%}{interval}."
+    ]
 
 
 def _describe_best_over_all_rows(

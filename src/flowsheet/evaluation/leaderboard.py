@@ -11,8 +11,9 @@ from flowsheet.evaluation.subsets import ALL, BEFORE_TREATMENT, NEW_ONSETS, STAY
 from flowsheet.evaluation.summaries import format_estimate
 
 LEADING_METRICS = (
-    *("auroc", "auprc", "normalised_utility", "brier", "log_loss", "calibration_slope"),
-    *("episodes_detected", "lead_time"),
+    *("auroc", "auroc_above_clock", "auroc_within_step", "auprc"),
+    *("normalised_utility", "normalised_utility_above_clock"),
+    *("brier", "log_loss", "calibration_slope", "episodes_detected", "lead_time"),
 )
 """The columns of a short table, after the metric that ranks it."""
 

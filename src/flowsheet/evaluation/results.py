@@ -12,7 +12,7 @@ from flowsheet.config import EvaluationConfig, Protocol, TaskConfig
 from flowsheet.evaluation.bootstrap import bootstrap
 from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions
 from flowsheet.evaluation.metrics import Metric, ScoredRows, select_metrics
-from flowsheet.evaluation.subsets import STAYS, Subset, score_rows
+from flowsheet.evaluation.subsets import STAYS, Subset, score_models
 from flowsheet.typing import Floats
 from flowsheet.windows.protocol import FoldId
 from flowsheet.windows.sequences import Sequences
@@ -74,14 +74,14 @@ class EvaluationResults:
             task: with it stays have lead times, and rows the PhysioNet 2019 utility where defined.
             folds: the folds that the repetitions were pooled from; none without cross-validation.
         """
-        scored = {
-            (subset.name, model): tuple(
-                score_rows(sequences, subset, predictions[model], config, task)
+        scored: dict[Key, tuple[ScoredRows, ...]] = {}
+        for subset in subsets:
+            by_repetition = [
+                score_models(sequences, subset, predictions, config, task)
                 for predictions in repetitions
-            )
-            for subset in subsets
-            for model in sorted(repetitions[0])
-        }
+            ]
+            for model in sorted(repetitions[0]):
+                scored[subset.name, model] = tuple(models[model] for models in by_repetition)
         metrics = select_metrics(config.operating_points, config.metric)
         results = cls(scored, subsets, metrics, config, draws={})
         repeats = sorted({fold.id.repeat for fold in folds})
@@ -145,8 +145,8 @@ class EvaluationResults:
             if subset.is_subgroup:
                 continue
             held_out = subset.intersect(rows)
-            for model in self.models:
-                scored = score_rows(sequences, held_out, predictions[model], self.config, task)
+            by_model = score_models(sequences, held_out, predictions, self.config, task)
+            for model, scored in by_model.items():
                 for metric in self.list_metrics(subset, model):
                     values[subset.name, model, metric.name] = metric(scored)
                 counts[subset.name] = scored.counts

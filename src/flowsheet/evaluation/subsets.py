@@ -27,13 +27,13 @@ Onset and lead time
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from flowsheet.config import Censor, EvaluationConfig, Target, TaskConfig
+from flowsheet.config import CLOCK, Censor, EvaluationConfig, Target, TaskConfig
 from flowsheet.evaluation.folds import ModelPredictions
 from flowsheet.evaluation.metrics import ScoredRows
 from flowsheet.evaluation.metrics.normalised_utility import OPTIMAL
@@ -45,6 +45,8 @@ NEW_ONSETS = "new_onsets"
 BEFORE_TREATMENT = "before_treatment"
 STAYS = "stays"
 UNKNOWN_GROUP = "unknown"
+TIME_GROUPING = "hours since admission"
+"""Subgroups of rows by the time of prediction; all others are subgroups of patients."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,28 @@ def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterat
         yield Subset(STAYS, scored & _is_before_state(sequences), is_per_stay=True)
     if subgroups is not None:
         yield from _subgroup_subsets(sequences, subgroups, scored)
+
+
+def list_time_subsets(
+    sequences: Sequences, config: EvaluationConfig, task: TaskConfig | None, rows: Bools
+) -> Iterator[Subset]:
+    """Of these rows (N,), those that predict at fixed times after admission.
+
+    A time at which less than ``minimum_events`` rows have the event is left out.
+
+    Args:
+        sequences: the evaluated stays, N rows.
+        config: the hours after admission.
+        task: its steps; None: no times are known. A task that asks once a stay has no others.
+        rows: (N,) the rows to select from.
+    """
+    if task is None or task.at_hours is not None:
+        return
+    for hours in config.hours_since_admission:
+        step = hours / task.step_hours
+        at_time = rows & (np.asarray(sequences.step) == step)
+        if np.count_nonzero(sequences.y[at_time]) >= config.minimum_events:
+            yield Subset(f"{TIME_GROUPING}: {hours:g}", at_time, is_subgroup=True)
 
 
 def list_new_onset_subgroups(
@@ -141,6 +165,32 @@ def _subgroup_subsets(
             yield Subset(f"{grouping.name}: {group}", rows & is_in_group, is_subgroup=True)
 
 
+def score_models(
+    sequences: Sequences,
+    subset: Subset,
+    predictions: Mapping[str, ModelPredictions],
+    config: EvaluationConfig,
+    task: TaskConfig | None = None,
+) -> dict[str, ScoredRows]:
+    """The rows of a subset with the predictions of each model, beside those of the clock.
+
+    Args:
+        sequences: the evaluated stays, N rows.
+        subset: the rows to score.
+        predictions: by model, for all N rows.
+        config: the least number of events for an estimate.
+        task: with it stays have lead times, and rows the PhysioNet 2019 utility where defined.
+    """
+    scored = {
+        model: score_rows(sequences, subset, predictions[model], config, task)
+        for model in sorted(predictions)
+    }
+    clock = scored.get(CLOCK)
+    if clock is None or subset.is_per_stay:
+        return scored
+    return {m: rows if m == CLOCK else replace(rows, clock=clock) for m, rows in scored.items()}
+
+
 def score_rows(
     sequences: Sequences,
     subset: Subset,
@@ -171,6 +221,7 @@ def score_rows(
         is_alert=None if predictions.is_alert is None else predictions.is_alert[rows],
         has_whole_stays=has_utility(task) and subset.name not in {NEW_ONSETS, BEFORE_TREATMENT},
         minimum_events=config.minimum_events,
+        has_first_onsets=task is not None and task.target is Target.onset,
         weight=None if sequences.weight is None else np.asarray(sequences.weight[rows]),
     )
 

@@ -77,9 +77,13 @@ class RowContributions:
 
 def explain_base_rate(rate: float, sequences: Sequences, rows: Ints) -> Contributions:
     """The contributions to a prediction that is the base rate: none."""
-    constant = np.full(len(rows), log_odds(np.array(rate)))
-    values = np.zeros((len(rows), len(input_names(sequences))))
-    return Contributions.of_rows(rows, constant, constant, values)
+    return contribute_nothing(np.full(len(rows), rate), input_names(sequences), rows)
+
+
+def contribute_nothing(risk: Floats, inputs: list[str], rows: Ints) -> Contributions:
+    """The contributions to risks (n,) of these rows that no input has a part in."""
+    baseline = log_odds(risk)
+    return Contributions.of_rows(rows, baseline, baseline, np.zeros((len(rows), len(inputs))))
 
 
 def reference_row(x: AnyFloats, origins: Ints | list[int], features: tuple[Feature, ...]) -> Floats:

@@ -19,8 +19,9 @@ from flowsheet.windows.sequences import Sequences
 
 
 class ModelFamily(StrEnum):
-    """The families of the ladder, by how much of the past they use."""
+    """The families of the ladder, by how much of the past they use; the floor learns no weights."""
 
+    floor = "floor"
     non_temporal = "non-temporal"
     autoregressive = "autoregressive"
     autoregressive_covariates = "autoregressive with covariates"

@@ -31,9 +31,11 @@ _VALIDATION_ROUNDS = 5  # rounds from one validation to the next
 class GradientBoosting(RowModel):
     """LightGBM on the current row and on lagged features of the stay (see :mod:`._lags`).
 
-    Inputs are raw: each split learns the branch of unknown values. Trees are added until the
-    monitored metric on the validation split has not increased for ``patience`` rounds, and the best
-    number of trees is used; without validation rows of both classes all ``rounds`` are.
+    Inputs are raw: each split learns the branch of unknown values. Trees are added until the log
+    loss on the validation split has not decreased for ``patience`` rounds, and the best number of
+    trees is used; without validation rows of both classes all ``rounds`` are. The metric that the
+    tuner monitors only chooses between trials: a ranking metric leaps from round to round, and
+    stopping by it ends too early, with probabilities that are too moderate.
     """
 
     class Params(FrozenModel):
@@ -42,7 +44,7 @@ class GradientBoosting(RowModel):
         rounds: Annotated[int, Field(ge=1)] = 500
         """Trees, at most."""
         patience: Annotated[int, Field(ge=1)] = 50
-        """Rounds without a better score before training stops."""
+        """Rounds without a smaller log loss before training stops."""
         learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
         leaves: Annotated[int, Field(ge=2)] = 31
         """Leaves of a tree, at most."""
@@ -77,6 +79,7 @@ class GradientBoosting(RowModel):
         "l2": FloatRange(low=0.1, high=100.0, log=True),
     }
 
+    version = 2
     uses_reference = False
     booster: Booster
     curve: list[tuple[int, float]]
@@ -143,7 +146,7 @@ class GradientBoosting(RowModel):
         self.curve = [(int(rounds), float(score)) for rounds, score in state["curve"]]
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """``importances`` (loss reduction, splits) and ``training_curve`` (score by round)."""
+        """``importances`` (loss reduction, splits), ``training_curve`` (minus log loss)."""
         if not self.fitted:
             return {}
         importances = pl.DataFrame(
@@ -189,25 +192,26 @@ class _EarlyStopping:
         self.validated_rounds = 0
 
     def should_stop(self, booster: Booster, rounds: int) -> bool:
-        """Validate the trees so far; true if the best score is ``patience`` rounds old."""
+        """Validate the trees so far; true if the best log loss is ``patience`` rounds old."""
         self.eta += booster.predict(
             self.valid.x, start_iteration=self.validated_rounds, raw_score=True
         )
         self.validated_rounds = rounds
-        score = self._score(1.0 / (1.0 + np.exp(-self.eta)))
-        self.curve.append((rounds, score))
-        self.context.report_score(rounds, score)
-        text = f"round {rounds}: {score:.4f} on the validation split"
-        self.context.progress(ProgressLine(text, "round", rounds, self.params.rounds, score))
-        if score > self.best_score:
-            self.best_round, self.best_score = rounds, score
+        p = 1.0 / (1.0 + np.exp(-self.eta))
+        fit = -log_loss(self.valid.y, p)
+        self.curve.append((rounds, fit))
+        monitored = self._monitored(p, fit)
+        self.context.report_score(rounds, monitored)
+        text = f"round {rounds}: log loss {-fit:.4f} on the validation split"
+        self.context.progress(ProgressLine(text, "round", rounds, self.params.rounds, monitored))
+        if fit > self.best_score:
+            self.best_round, self.best_score = rounds, fit
         return rounds - self.best_round >= self.params.patience
 
-    def _score(self, p: Floats) -> float:
+    def _monitored(self, p: Floats, fit: float) -> float:
+        """The score by which the tuner compares trials; ``fit`` where it is not defined."""
         score = self.context.score(self.valid.y, p) if self.context.score else np.nan
-        if np.isfinite(score):
-            return float(score)
-        return -log_loss(self.valid.y, p)
+        return float(score) if np.isfinite(score) else fit
 
 
 def _boost(

@@ -35,7 +35,7 @@ def toy_rows(seed: int, requires: RequiredInput = RequiredInput.probabilities) -
     p = np.clip(np.round(0.1 + 0.2 * y + 0.7 * rng.random(len(subject)), 1), 0.05, 0.95)
     is_alert = p >= 0.5
     hours = rng.integers(1, 48, len(subject)).astype(np.float64)
-    return ScoredRows(
+    rows = ScoredRows(
         y=y,
         p=p,
         subject=subject,
@@ -43,10 +43,16 @@ def toy_rows(seed: int, requires: RequiredInput = RequiredInput.probabilities) -
         step=step,
         n_subjects=_SUBJECTS,
         is_alert=is_alert,
-        has_whole_stays=requires is RequiredInput.whole_stays,
+        has_whole_stays=requires in {RequiredInput.whole_stays, RequiredInput.clock},
         is_per_stay=is_per_stay,
         lead_time=np.where(is_alert & (y == 1), hours, np.nan) if is_per_stay else None,
+        has_first_onsets=requires is RequiredInput.onsets,
     )
+    if requires is not RequiredInput.clock:
+        return rows
+    by_step = step / 50
+    clock = replace(rows, p=by_step, is_alert=by_step >= 0.1, _cache={})
+    return replace(rows, clock=clock, _cache={})
 
 
 def _select_subjects(rows: ScoredRows, subjects: Ints) -> ScoredRows:
@@ -65,6 +71,8 @@ def _select_subjects(rows: ScoredRows, subjects: Ints) -> ScoredRows:
         has_whole_stays=rows.has_whole_stays,
         is_per_stay=rows.is_per_stay,
         lead_time=None if rows.lead_time is None else rows.lead_time[index],
+        has_first_onsets=rows.has_first_onsets,
+        clock=None if rows.clock is None else _select_subjects(rows.clock, subjects),
     )
 
 

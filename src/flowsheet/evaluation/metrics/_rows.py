@@ -33,6 +33,10 @@ class ScoredRows:
     """Each row is a stay: y whether the event occurred, p the highest probability before it."""
     lead_time: Floats | None = None
     """(N,) hours from a stay's first alert to its onset; NaN without either."""
+    has_first_onsets: bool = False
+    """y is whether the stay's first onset lies in the target window; later rows are left out."""
+    clock: ScoredRows | None = None
+    """The same rows with the predictions of the clock, by which others are judged."""
     weight: Floats | None = None
     """(N,) how many rows each row stands for; None: one. Counts of rows are not weighted."""
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -135,6 +139,12 @@ class Sample:
     def n_negative(self) -> Floats:
         """Weighted number of rows with y = 0, shape (B,)."""
         return self.n_rows - self.n_positive
+
+    @cached_property
+    def of_clock(self) -> Sample | None:
+        """The clock's predictions of the same rows with the same weights."""
+        clock = self.scored.clock
+        return None if clock is None else Sample(clock, self.weights)
 
     @cached_property
     def threshold_counts(self) -> ThresholdCounts:

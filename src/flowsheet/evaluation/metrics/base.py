@@ -23,6 +23,10 @@ class RequiredInput(StrEnum):
     """Alerts, and every hourly row of each stay."""
     lead_times = "lead times"
     """Alerts, and the time of each stay's onset."""
+    onsets = "first onsets"
+    """A task whose response is the first onset."""
+    clock = "the clock"
+    """The predictions of the model ``clock`` for the same rows."""
 
 
 class Metric(ABC):
@@ -66,6 +70,8 @@ class Metric(ABC):
             RequiredInput.alerts: has_alerts,
             RequiredInput.whole_stays: has_alerts and scored.has_whole_stays,
             RequiredInput.lead_times: scored.lead_time is not None,
+            RequiredInput.onsets: scored.has_first_onsets,
+            RequiredInput.clock: scored.clock is not None,
         }
         return available[self.requires] and (self.supports_stays or not scored.is_per_stay)
 
@@ -82,6 +88,17 @@ def get_alerts(scored: ScoredRows) -> Bools:
     if scored.is_alert is None:
         raise ValueError("the rows have no alerts")
     return scored.is_alert
+
+
+def get_clock_sample(sample: Sample) -> Sample:
+    """The clock's predictions of the same rows with the same weights.
+
+    Raises:
+        ValueError: they are not known.
+    """
+    if sample.of_clock is None:
+        raise ValueError("the rows have no predictions of the clock")
+    return sample.of_clock
 
 
 def get_lead_times(scored: ScoredRows) -> Floats:

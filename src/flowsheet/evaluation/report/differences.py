@@ -66,8 +66,9 @@ def make_matrix(evidence: Evidence) -> DifferenceMatrix | None:
         a, b, verdict = row["model_a"], row["model_b"], row["verdict"]
         cells[a, b] = _make_cell(verdict, row["difference"])
         cells[b, a] = _make_cell(REVERSED.get(verdict, verdict), -row["difference"])
-    summaries, n_rivals = ranking["summary"].to_list(), len(evidence.models) - 1
+    summaries = ranking["summary"].to_list()
     best = ranking.filter(model_a=evidence.models[0])
+    n_rivals = len(best)
     label = get_metric(evidence.about["metric"]).label
     return DifferenceMatrix(
         chart=charts.differences(best, label) if len(best) else None,

@@ -16,7 +16,7 @@ from flowsheet.config import EvaluationConfig, FrozenModel, PromotionConfig, Tas
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import get_metric
-from flowsheet.evaluation.subsets import ALL
+from flowsheet.evaluation.subsets import ALL, TIME_GROUPING
 from flowsheet.evaluation.summaries import SUBSET_PHRASES
 from flowsheet.lifecycle.deployment.candidates import (
     Candidate,
@@ -281,7 +281,8 @@ def _check_subgroups(
         rows = alone.rows.with_columns(pl.col("scored") & ~pl.col("in_state"))
         evidence = _evaluate(replace(alone, rows=rows), candidate, config, resamples=0)
     label = get_metric(config.metric).label + phrase
-    is_subgroup = pl.col("subset").str.contains(":")
+    is_time = pl.col("subset").str.starts_with(TIME_GROUPING)
+    is_subgroup = pl.col("subset").str.contains(":") & ~is_time
     subgroups = evidence.leaderboard.filter(is_subgroup, model=CANDIDATE, metric=config.metric)
     subgroups = subgroups.filter(pl.col("value").is_not_nan())
     if subgroups.is_empty():

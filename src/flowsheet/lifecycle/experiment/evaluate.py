@@ -26,7 +26,7 @@ from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 8
+VERSION = 9
 """Increase it when the same predictions give different evidence."""
 
 
