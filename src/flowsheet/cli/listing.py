@@ -168,11 +168,12 @@ def _list_sources() -> Listing:
 def _list_responses() -> Listing:
     from flowsheet.cohort.responses.base import RESPONSES
 
-    rows = [
+    loaded, errors = _load_all(RESPONSES)
+    rows: list[list[object]] = [
         [name, response.words.name, _first_line(response), ", ".join(response.Options.model_fields)]
-        for name, response in RESPONSES
+        for name, response in loaded
     ]
-    return ["name", "label", "description", "options"], rows
+    return Listing(["name", "label", "description", "options"], rows, errors)
 
 
 def _list_metrics() -> Listing:
