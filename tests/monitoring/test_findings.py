@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from flowsheet.monitoring.findings import Findings, find_changes
+from flowsheet.monitoring.performance import MINIMUM_BIN_ROWS
 from flowsheet.monitoring.reference import Reference
 from flowsheet.monitoring.report import describe_calibration, summarise
 from tests.monitoring.simulated_profiles import VARIABLES, simulate_profile
@@ -96,6 +97,20 @@ def test_a_wrong_unit_in_some_stays_is_identified(reference, config):
     (flag,) = find_changes(reference, converted, risks, config).flags
     assert flag.suspected_unit == "degF"
     assert flag.suspected_unit_share == pytest.approx(0.25, abs=0.01)
+
+
+def test_calibration_curves_are_kept_in_bins_of_many_rows(reference, config):
+    profile, risks = simulate_profile(600, 8)
+    halved = risks.with_columns(risk=pl.col("risk") / 2)
+    performance = find_changes(reference, profile, halved, config).performance
+    scored = risks.filter("scored")
+    assert sum(b.rows for b in performance.calibration) <= scored.height
+    assert all(b.rows >= MINIMUM_BIN_ROWS for b in performance.calibration)
+    for kept in reference.performance.calibration:
+        assert kept.low <= kept.observed <= kept.high
+    predicted = sum(b.rows * b.predicted for b in performance.calibration)
+    observed = sum(b.rows * b.observed for b in performance.calibration)
+    assert observed / predicted == pytest.approx(2, rel=0.2)
 
 
 def test_risks_that_drift_are_flagged(reference, config):

@@ -64,7 +64,8 @@ def _model_curves(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl
         _thinned_line("pr", n_true[1:] / n_true[-1], n_true[1:] / n_alerts[1:]),
     ]
     if not scored.is_per_stay:
-        parts += [_calibration_curve(scored, config, seed), _decision_curve(scored)]
+        parts.append(calibration_curve(scored, config.resamples, config.confidence, seed))
+        parts.append(_decision_curve(scored))
     return pl.concat(parts, how="diagonal")
 
 
@@ -103,18 +104,28 @@ def _sums_at_thresholds(scored: ScoredRows, values: AnyArray) -> Floats:
     return np.asarray(below[-1] - below[np.searchsorted(scored.p[order], THRESHOLDS)])
 
 
-def _calibration_curve(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl.DataFrame:
+def calibration_curve(
+    scored: ScoredRows, resamples: int, confidence: float, seed: int
+) -> pl.DataFrame:
+    """Predicted and observed frequency of each bin, with intervals; columns as in ``CURVES``.
+
+    Args:
+        scored: rows with their probabilities.
+        resamples: of the subjects, for the intervals.
+        confidence: of the intervals.
+        seed: of the resamples.
+    """
     bins = quantile_bins(scored.p, CALIBRATION_QUANTILES)
     masks = [bins == b for b in np.unique(bins)]
     draws: list[list[Floats]] = [[] for _ in masks]
     n_rows = len(scored.y)
-    for weights in resample_weights(scored.n_subjects, config.resamples, seed, n_rows):
+    for weights in resample_weights(scored.n_subjects, resamples, seed, n_rows):
         sample = Sample(scored, weights)
         for mask, bin_draws in zip(masks, draws, strict=True):
             n_events = sample.weighted_sum(mask * scored.y)
             bin_draws.append(safe_divide(n_events, sample.weighted_sum(mask)))
     limits = [
-        percentile_interval(np.concatenate([np.zeros(0), *bin_draws]), config.confidence)
+        percentile_interval(np.concatenate([np.zeros(0), *bin_draws]), confidence)
         for bin_draws in draws
     ]
     return pl.DataFrame(

@@ -11,6 +11,7 @@ import polars as pl
 
 from flowsheet.config import FrozenModel
 from flowsheet.evaluation.bootstrap import bootstrap, percentile_interval
+from flowsheet.evaluation.curves import calibration_curve
 from flowsheet.evaluation.metrics import Metric, ScoredRows, get_metric
 from flowsheet.evaluation.metrics.base import Sample, safe_divide
 from flowsheet.typing import Floats
@@ -28,6 +29,9 @@ rows it stands for (see ``windows.censoring``)."""
 
 CONFIDENCE = 0.95
 RESAMPLES = 500
+CURVE_RESAMPLES = 200
+MINIMUM_BIN_ROWS = 20
+"""Smaller bins of the calibration curve are left out: a reference holds no single patients."""
 SEED = 1
 
 
@@ -43,6 +47,19 @@ class MetricEstimate(FrozenModel):
     """Bounds of the 95% interval."""
 
 
+class CalibrationBin(FrozenModel):
+    """Rows with similar risks: one point of the calibration curve."""
+
+    predicted: float
+    """Mean risk."""
+    observed: float
+    """Share of rows with the event."""
+    low: float | None
+    high: float | None
+    """Bounds of the 95% interval of ``observed``."""
+    rows: int
+
+
 class Performance(FrozenModel):
     """A model's metrics on some subjects."""
 
@@ -52,6 +69,8 @@ class Performance(FrozenModel):
     reason_not_estimable: str | None
     """The reason why discrimination and calibration are not estimable, or None."""
     metrics: tuple[MetricEstimate, ...]
+    calibration: tuple[CalibrationBin, ...] = ()
+    """By increasing risk; empty if it is not estimable, and in references of earlier releases."""
 
     def __getitem__(self, name: str) -> MetricEstimate:
         """The metric of that name."""
@@ -124,7 +143,16 @@ def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performanc
             _estimate(metric, metric(scored), draws.get(("model", metric.name)))
             for metric in metrics
         ),
+        calibration=() if reason else _bin_calibration(scored),
     )
+
+
+def _bin_calibration(scored: ScoredRows) -> tuple[CalibrationBin, ...]:
+    curve = calibration_curve(scored, CURVE_RESAMPLES, CONFIDENCE, SEED)
+    bins = curve.filter(pl.col("rows") >= MINIMUM_BIN_ROWS).select(
+        pl.col("low", "high").fill_nan(None), "rows", predicted="x", observed="y"
+    )
+    return tuple(CalibrationBin.model_validate(row) for row in bins.iter_rows(named=True))
 
 
 def _reason_not_estimable(scored: ScoredRows) -> str | None:

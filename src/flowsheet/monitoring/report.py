@@ -85,6 +85,7 @@ def render_report(report: MonitoringReport) -> str:
         sections=_build_sections(findings),
         performance_findings=[f for f in findings.findings if f.kind == "performance"],
         metrics=_pair_metrics(report.reference.performance, findings.performance),
+        calibration_figures=_chart_calibration(report.reference.performance, findings.performance),
         figures=_chart_distributions(report),
     )
 
@@ -159,6 +160,23 @@ def _pair_metrics(
         (label, reference_metrics.get(name), current_metrics.get(name))
         for name, label in labels.items()
     ]
+
+
+def _chart_calibration(reference: Performance, current: Performance) -> list[tuple[str, Chart]]:
+    """(caption, chart) with both calibration curves, if the current one can be estimated."""
+    if not current.calibration:
+        return []
+    columns = {"predicted": "x", "observed": "y"}
+    schema = {"low": pl.Float64(), "high": pl.Float64()}
+    points = [
+        pl.DataFrame([b.model_dump() for b in performance.calibration], schema_overrides=schema)
+        .rename(columns)
+        .with_columns(model=pl.lit(name))
+        for name, performance in ((REFERENCE, reference), (CURRENT, current))
+        if performance.calibration
+    ]
+    chart = charts.calibration(pl.concat(points), [REFERENCE, CURRENT])
+    return [("Observed frequency over predicted risk", chart)]
 
 
 def _chart_distributions(report: MonitoringReport) -> list[tuple[str, Chart]]:

@@ -71,7 +71,9 @@ def test_new_patients_of_the_same_ward_are_not_flagged(in_service, tmp_path):
     assert not result.has_flags, result.flags
     assert (result.stays, result.alpha) == (1000, 0.01)
     assert result.tests > 30
-    assert "No drift" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "No drift" in html
+    assert "Calibration, reference and current" in html
 
 
 def test_a_shift_is_flagged(in_service, tmp_path):
