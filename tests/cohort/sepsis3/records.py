@@ -74,7 +74,7 @@ class Record:
         )
         return self
 
-    def give(self, drug, time, end=None, delay=0.0, route=None):
+    def give(self, drug, time, end=None, delay=0.0, route=None, source="prescriptions"):
         """An antibiotic with its time: a single dose, or an infusion until ``end``."""
         self.antibiotics.append(
             {
@@ -83,7 +83,7 @@ class Record:
                 "end": at(time if end is None else end),
                 "known_at": at(time + delay),
                 "route": route,
-                "source": "inputevents_mv",
+                "source": source,
                 "date_only": False,
             }
         )

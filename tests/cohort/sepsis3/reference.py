@@ -141,7 +141,7 @@ def find_suspicions(stay, antibiotics, cultures, options):
     """{time: known_at}."""
     pairs = []  # (time, known_at)
     taken = list_cultures(stay, cultures, options)
-    doses = list_doses(stay, antibiotics, options)
+    doses = list_doses(stay, choose_records(stay, antibiotics, options), options)
     for dose in sorted(set(confirm_doses(stay, doses, options))):
         of_dose = sorted(
             pair for culture in taken if (pair := pair_up(dose, culture, options)) is not None
@@ -155,9 +155,24 @@ def find_suspicions(stay, antibiotics, cultures, options):
     suspicions = {}
     for time, known in pairs:
         starts_before_end = time - options.window_before_hours * HOUR <= stay["discharged_at"]
-        if starts_before_end and time + options.window_after_hours * HOUR >= stay["admitted_at"]:
+        ends_after_start = time + options.window_after_hours * HOUR >= stay["admitted_at"]
+        if options.antibiotics_in_stay or (starts_before_end and ends_after_start):
             suspicions[time] = min(known, suspicions.get(time, known))
     return suspicions
+
+
+def choose_records(stay, antibiotics, options):
+    """The antibiotics that count by their kind of record and their start."""
+    chosen = []
+    for row in antibiotics:
+        latest_start = row["time"] + (DAY if row["date_only"] else 0 * DAY)
+        in_stay = latest_start >= stay["admitted_at"] and row["time"] < stay["discharged_at"]
+        is_charted = row["source"] != "prescriptions"
+        if (options.charted_doses or not is_charted) and (
+            in_stay or not options.antibiotics_in_stay
+        ):
+            chosen.append(row)
+    return chosen
 
 
 def keep_first_known(rows):

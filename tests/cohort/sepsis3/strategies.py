@@ -66,7 +66,8 @@ def records(draw, stay_id=1):
         else:
             time = draw(hours)
             end = time + draw(st.sampled_from([0.0, 1.0, 60.0]))
-            record.give(drug, time, end, draw(delays), route)
+            source = draw(st.sampled_from(["prescriptions", "inputevents"]))
+            record.give(drug, time, end, draw(delays), route, source)
     for _ in range(draw(st.integers(0, 3))):
         specimen = draw(st.sampled_from(["BLOOD CULTURE", "URINE", "MRSA SCREEN"]))
         record.take_culture(draw(hours), draw(delays), specimen, draw(st.booleans()))
@@ -107,6 +108,8 @@ options = st.builds(
     points=st.sampled_from([1, 2, 2]),
     antibiotic_course=st.sampled_from(["dose", "order", "start"]),
     date_only_time=st.sampled_from(["day", "midnight", "noon"]),
+    charted_doses=st.booleans(),
+    antibiotics_in_stay=st.booleans(),
     first_culture_only=st.booleans(),
     first_suspicion_only=st.booleans(),
     missing_score=st.sampled_from(["carry", "zero"]),

@@ -116,3 +116,24 @@ def test_a_component_that_is_not_measured_can_count_zero_again():
         for rule in ("carry", "zero")
     ]
     assert changes == [[3] * 60, [3] * 24 + [0] * 36]
+
+
+def test_charted_doses_and_antibiotics_before_the_stay_count_unless_they_are_left_out():
+    charted = healthy_record(100).take_culture(30)
+    charted.give("vancomycin", 31, source="inputevents")
+    early = healthy_record(100).take_culture(-1).give("vancomycin", -2)
+    assert suspicion_hours(charted, ANY_DOSE) == [30]
+    assert suspicion_hours(early, ANY_DOSE) == [-2]
+    orders = ANY_DOSE.model_copy(update={"charted_doses": False})
+    in_stay = ANY_DOSE.model_copy(update={"antibiotics_in_stay": True})
+    assert suspicion_hours(charted, orders) == []
+    assert suspicion_hours(early, in_stay) == []
+    assert suspicion_hours(charted, in_stay) == [30]
+
+
+def test_an_antibiotic_in_the_stay_makes_a_suspicion_of_it_however_early_the_culture_was():
+    """Its window from 48 h before to 24 h after it ends before the stay, so that no score rises."""
+    record = healthy_record(100).take_culture(-60).give("vancomycin", 1)
+    in_stay = ANY_DOSE.model_copy(update={"antibiotics_in_stay": True})
+    assert suspicion_hours(record, ANY_DOSE) == []
+    assert suspicion_hours(record, in_stay) == [-60]

@@ -7,23 +7,19 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS
+from flowsheet.cohort.sepsis3.frames import ORDERED
 
 GROUPS = catalogue.ANTI_INFECTIVE_GROUPS
 """Groups of drugs that the label may use; its options choose among them."""
 
 
-def select_ordered_antibiotics(
-    orders: pl.DataFrame, stays: pl.DataFrame, table: str
-) -> pl.DataFrame:
-    """Ordered anti-infectives of the stays' admissions, for each stay; columns ``ANTIBIOTICS``.
-
-    ``table`` is the name of the table of orders.
-    """
+def select_ordered_antibiotics(orders: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Ordered anti-infectives of the stays' admissions, for each stay; columns ``ANTIBIOTICS``."""
     anti_infectives = orders.filter(pl.col("drug").is_in(list_anti_infectives()))
     rows = stays.select("stay_id", "hadm_id").join(anti_infectives, on="hadm_id")
     return rows.select(
         *("stay_id", "drug", pl.col("start").alias("time"), "end", "known_at", "route"),
-        source=pl.lit(table),
+        source=pl.lit(ORDERED),
         date_only="date_only",
     ).cast(pl.Schema(ANTIBIOTICS))
 
@@ -34,6 +30,7 @@ GIVEN: dict[str, pl.DataType] = {
     "time": TIME,
     "end": TIME,
     "known_at": TIME,
+    "route": pl.String(),
     "source": pl.String(),
 }
 """Columns of the anti-infectives that were charted as given in an admission, in any unit."""
@@ -52,9 +49,7 @@ def select_given_antibiotics(given: pl.DataFrame, stays: pl.DataFrame) -> pl.Dat
     """
     rows = stays.select("stay_id", "hadm_id").join(given, on="hadm_id")
     return rows.select(
-        *("stay_id", "drug", "time", "end", "known_at"),
-        route=pl.lit("intravenous"),
-        source="source",
+        *("stay_id", "drug", "time", "end", "known_at", "route", "source"),
         date_only=False,
     ).cast(pl.Schema(ANTIBIOTICS))
 

@@ -117,8 +117,7 @@ class ParsedTables:
 
     def _collect_antibiotics(self, stays: pl.DataFrame) -> pl.DataFrame:
         """Antibiotics that were ordered or given in the stays' hospital admissions."""
-        table = self.database.table_of("orders") or "orders"
-        ordered = select_ordered_antibiotics(self.orders, stays, table)
+        ordered = select_ordered_antibiotics(self.orders, stays)
         given = select_given_antibiotics(self.given_antibiotics, stays)
         return pl.concat([ordered, given]).sort(list(ANTIBIOTICS))
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import polars as pl
 
+from flowsheet.cohort.engine.admissions import ONE_DAY, is_outside_admission, match_admissions
 from flowsheet.cohort.engine.exclusions import OUTSIDE_ADMISSION, ExclusionLog
 from flowsheet.cohort.engine.files import RawTable
-from flowsheet.cohort.engine.orders import ONE_DAY, is_outside_admission
 from flowsheet.cohort.engine.table_reader import stream_table
 from flowsheet.cohort.schema import TIME
 from flowsheet.cohort.sepsis3 import CULTURES
@@ -29,19 +29,19 @@ def read_cultures(
 
     Args:
         table: the table; None if the database has none.
-        admissions: (hadm_id, first, last).
+        admissions: (subject_id, hadm_id, first, last).
         log: receives the excluded and the rejected rows.
     """
     if table is None:
         return pl.DataFrame(schema=_CULTURES_BY_ADMISSION)
     frames = [pl.DataFrame(schema=_CULTURES_BY_ADMISSION)]
     for rows in stream_table(table, log):
-        cultures = rows.join(admissions, on="hadm_id", maintain_order="left")
+        time = pl.coalesce("time", "day")
+        cultures = match_admissions(table, rows, admissions, time, log)
         for column in ("day", "time"):
             is_outside = is_outside_admission(pl.col(column))
             cultures = log.reject(cultures, is_outside, table.name, column, OUTSIDE_ADMISSION)
         has_date_only = pl.col("time").is_null()
-        time = pl.coalesce("time", "day")
         cultures = cultures.select(
             "hadm_id",
             time=time,

@@ -26,6 +26,8 @@ Role = Literal[
     "charted_rates",
     "infusions",
     "orders",
+    "order_entries",
+    "administrations",
     "cultures",
 ]
 
@@ -38,6 +40,8 @@ class TableSpec(FrozenModel):
     columns: dict[str, str]
     """The database's column for each field of the role; with ``?`` at its end where files may lack
     it."""
+    keep: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Texts of a field, in lower case: rows with another one are not used."""
     dates: tuple[str, ...] = ()
     """Fields that are dates by definition: a time of day is not expected."""
     needed_for: str | None = None
@@ -49,7 +53,7 @@ class TableSpec(FrozenModel):
     @model_validator(mode="after")
     def _check_fields(self) -> TableSpec:
         known = FIELDS[self.role]
-        for field in (*self.columns, *self.dates):
+        for field in (*self.columns, *self.dates, *self.keep):
             if field not in known:
                 hint = did_you_mean(field, known)
                 raise ValueError(f"a table of {self.role} has no field {field!r}: {hint}")
@@ -85,6 +89,8 @@ class DatabaseSpec(FrozenModel):
     title: str
     """The database's name and version, for people."""
     licence: str = "not stated"
+    folders: tuple[str, ...] = ()
+    """Subfolders in which tables may lie."""
     items: ItemSelection
     """Which items of which files are read."""
     tables: Annotated[dict[str, TableSpec], Field(min_length=2)]
@@ -121,6 +127,11 @@ class Database:
     def table_of(self, role: str) -> str | None:
         """The name of the only table with a role; None where there is none."""
         return next(iter(self.of_role(role)), None)
+
+    @property
+    def stay_table(self) -> str:
+        """The name of the table of stays."""
+        return self.of_role("stays")[0]
 
     def needs(self) -> dict[str, tuple[str, ...]]:
         """Groups of tables of which one must have a row, by what they decide."""

@@ -82,7 +82,8 @@ def find_tables(
             where=str(folder),
             todo="set cohort.path to the folder with the CSV or Parquet files",
         )
-    paths = {name: find_table_files(folder, name, _SUFFIXES) for name in names}
+    folders = [folder, *(folder / name for name in database.spec.folders)]
+    paths = {name: _find_files(name, folders) for name in names}
     tables = database.tables
     paths = {name: found for name, found in paths.items() if found or not tables[name].optional}
     missing = [name.upper() for name, found in paths.items() if not found]
@@ -99,6 +100,24 @@ def find_tables(
         )
         for name, found in paths.items()
     }
+
+
+def _find_files(name: str, folders: list[Path]) -> list[Path]:
+    """The files of a table in one of the folders.
+
+    Raises:
+        CheckFailed: two folders have the table.
+    """
+    found = [find_table_files(folder, name, _SUFFIXES) for folder in folders if folder.is_dir()]
+    found = [files for files in found if files]
+    if len(found) > 1:
+        raise CheckFailed(
+            f"two folders have the table {name.upper()}: "
+            + " and ".join(str(files[0].parent) for files in found),
+            where=str(folders[0]),
+            todo="keep one of them",
+        )
+    return found[0] if found else []
 
 
 def _open_file(name: str, table: TableSpec, path: Path, time_zone: str | None) -> RawFile:

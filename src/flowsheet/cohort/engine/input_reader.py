@@ -114,6 +114,7 @@ class InputReader:
             time=start,
             end=end,
             known_at=pl.max_horizontal(start, "stored_at"),
+            route=pl.lit("intravenous"),
             source=pl.lit(table),
         )
         self.given.append(given.cast(pl.Schema(GIVEN)))

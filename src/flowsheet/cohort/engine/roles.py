@@ -86,23 +86,41 @@ FIELDS: dict[str, dict[str, CellKind]] = {
     },
     "orders": {
         "hadm_id": _ID,
+        "order_id": _ID,
         "start": _TIME,
         "end": _TIME,
         "stored_at": _TIME,
         "drug": _TEXT,
         "route": _TEXT,
     },
-    "cultures": {"hadm_id": _ID, "day": _DAY, "time": _TIME, "specimen": _TEXT},
+    "order_entries": {"order_id": _ID, "stored_at": _TIME},
+    "administrations": {
+        "subject_id": _ID,
+        "hadm_id": _ID,
+        "order_id": _ID,
+        "time": _TIME,
+        "stored_at": _TIME,
+        "drug": _TEXT,
+        "event": _TEXT,
+    },
+    "cultures": {
+        "subject_id": _ID,
+        "hadm_id": _ID,
+        "day": _DAY,
+        "time": _TIME,
+        "specimen": _TEXT,
+    },
 }
 """The fields of each role, and what their cells contain. Times of ``orders`` may be days.
 
 ``events`` are single values; ``procedures`` and ``infusions`` have a start and an end;
-``charted_rates`` give a rate from time to time.
+``charted_rates`` give a rate from time to time. ``order_entries`` tell when an order was entered,
+``administrations`` which dose was given.
 """
 
 REQUIRED: dict[str, tuple[str, ...]] = {
     "stays": ("subject_id", "stay_id", "admitted_at", "discharged_at"),
-    "admissions": ("hadm_id",),
+    "admissions": ("subject_id", "hadm_id", "hospital_admitted_at", "hospital_discharged_at"),
     "patients": ("subject_id",),
     "services": ("hadm_id", "time", "service"),
     "diagnoses": ("hadm_id", "code"),
@@ -111,8 +129,13 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "charted_rates": ("subject_id", "stay_id", "item", "time", "amount", "rate"),
     "infusions": ("subject_id", "stay_id", "item", "start", "end", "amount", "rate"),
     "orders": ("hadm_id", "start", "drug"),
+    "order_entries": ("order_id", "stored_at"),
+    "administrations": ("hadm_id", "time", "drug"),
     "cultures": ("hadm_id", "time", "specimen"),
 }
 
-SINGLE_ROLES = ("stays", "admissions", "patients", "services", "diagnoses", "orders", "cultures")
+SINGLE_ROLES = (
+    *("stays", "admissions", "patients", "services", "diagnoses"),
+    *("orders", "order_entries", "administrations", "cultures"),
+)
 """Roles of one table at most."""

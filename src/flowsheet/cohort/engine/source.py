@@ -23,6 +23,7 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.completeness import HOURLY_NEEDS, Needs, needs_of_definition
 from flowsheet.cohort.derived import derivable_variables
+from flowsheet.cohort.engine.administrations import read_administrations
 from flowsheet.cohort.engine.batches import ParsedTables, attach_totals
 from flowsheet.cohort.engine.cells import CELL_HINTS
 from flowsheet.cohort.engine.cultures import read_cultures
@@ -32,7 +33,7 @@ from flowsheet.cohort.engine.exclusions import RULES, ExclusionLog
 from flowsheet.cohort.engine.files import RawTable, digest_tables, find_tables
 from flowsheet.cohort.engine.input_reader import InputReader
 from flowsheet.cohort.engine.options import DatabaseOptions
-from flowsheet.cohort.engine.orders import read_orders
+from flowsheet.cohort.engine.orders import add_entry_times, read_orders
 from flowsheet.cohort.engine.stay_matcher import StayMatcher
 from flowsheet.cohort.engine.stays import Stays, read_stays
 from flowsheet.cohort.sources.base import Source, StayBatch
@@ -85,10 +86,14 @@ class DatabaseSource(Source):
         return replace(needs, tables=self.database.needs(), variables=variables)
 
     def warnings(self) -> list[str]:
-        """Columns of the database that the files lack, and that can be done without."""
-        return [
+        """Tables and columns of the database that are missing, and can be done without."""
+        tables = self._find_tables()
+        optional = [name for name, table in self.database.tables.items() if table.optional]
+        missing = [name.upper() for name in optional if name not in tables]
+        without = [f"the folder has no table {name}" for name in missing]
+        return without + [
             f"{file.path.name} has no column {table.spec.names[field].upper()}"
-            for table in self._find_tables().values()
+            for table in tables.values()
             for file in table.files
             for field in table.spec.optional_fields
             if field not in file.columns
@@ -143,9 +148,8 @@ class DatabaseSource(Source):
             spill: receives the events and inputs.
         """
         items = self.database.items
-        stay_table = self.database.table_of("stays")
-        assert stay_table is not None
-        matcher = StayMatcher(stays, self.database.column(stay_table, "stay_id"))
+        stay_column = self.database.column(self.database.stay_table, "stay_id")
+        matcher = StayMatcher(stays, stay_column)
         events = EventReader(matcher, items, self.options, log, spill)
         inputs = InputReader(matcher, items, log, spill, stays.admissions)
         readers = {
@@ -160,7 +164,10 @@ class DatabaseSource(Source):
         admissions = stays.admission_times
         orders = read_orders(self._of_role("orders", tables), admissions, log)
         cultures = read_cultures(self._of_role("cultures", tables), admissions, log)
-        given = inputs.collect_antibiotics()
+        orders = add_entry_times(orders, self._of_role("order_entries", tables), log)
+        doses = self._of_role("administrations", tables)
+        given = read_administrations(doses, admissions, orders, log)
+        given = pl.concat([inputs.collect_antibiotics(), given])
         return ParsedTables(self.database, stays, orders, cultures, given, spill, self.options)
 
     def _of_role(self, role: str, tables: dict[str, RawTable]) -> RawTable | None:

@@ -25,6 +25,7 @@ _MAX_TRUE_AGE = 150.0
 _HOURS_PER_YEAR = 365.2425 * 24
 _OLDEST_SHOWN = 89
 """Years; a higher age in a year is hidden."""
+_ICD9 = 9
 _PERSON_ROLES = ("admissions", "patients")
 
 
@@ -44,7 +45,8 @@ class Stays:
     """(subject_id, stay_id, start, end): the time of each sound stay in which rows of its subject
     belong to it; sorted by subject and start."""
     admission_times: pl.DataFrame
-    """(hadm_id, first, last): when the hospital admissions of the selected stays begin and end."""
+    """(subject_id, hadm_id, first, last): when the admissions of the selected stays begin and end.
+    """
 
     @property
     def ids(self) -> Ints:
@@ -227,9 +229,20 @@ class _StayReader:
         name = self.database.table_of("diagnoses")
         if name and name in self.tables:
             diagnoses = read_table(self.tables[name], self.log).join(earlier, on="hadm_id")
-            codes = diagnoses.select("stay_id", icd9_code="code")
+            codes = self._select_icd9(diagnoses, name).select("stay_id", icd9_code="code")
         scores = score_comorbidity(codes)
         return stays.join(scores, on="stay_id", how="left", maintain_order="left")
+
+    def _select_icd9(self, diagnoses: pl.DataFrame, table: str) -> pl.DataFrame:
+        """The codes of stays without codes of another version, which the scores do not know.
+
+        A score of the other codes alone would be too low; such stays have none.
+        """
+        is_other = (pl.col("code_version") != _ICD9).fill_null(value=False)
+        others = diagnoses.filter(is_other).select("stay_id").unique()
+        reason = f"{table}: of stays with codes of ICD-10 (no comorbidity score)"
+        has_others = pl.col("stay_id").is_in(others["stay_id"].implode())
+        return self.log.exclude(diagnoses, has_others, reason)
 
 
 def _add_missing_fields(stays: pl.DataFrame) -> pl.DataFrame:
@@ -242,8 +255,9 @@ def _add_missing_fields(stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def _find_admission_times(admissions: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """(hadm_id, first, last): when the admissions of the stays begin and end."""
+    """(subject_id, hadm_id, first, last): when the admissions of the stays begin and end."""
     times = admissions.select(
+        "subject_id",
         "hadm_id",
         first=pl.min_horizontal("hospital_admitted_at", "emergency_admitted_at"),
         last=pl.max_horizontal("hospital_discharged_at", "died_at"),
@@ -282,7 +296,7 @@ def _to_contract(stays: pl.DataFrame) -> pl.DataFrame:
         hospital_admitted_at=pl.min_horizontal("hospital_admitted_at", "emergency_admitted_at"),
         admitted_at="admitted_at",
         discharged_at="discharged_at",
-        died_at="died_at",
+        died_at=pl.coalesce("died_at", _find_later_death()),
         hospital_death=pl.col("hospital_death") == 1,
         age="age",
         sex=pl.when(sex.is_in(["F", "M"])).then(sex),
@@ -296,6 +310,12 @@ def _to_contract(stays: pl.DataFrame) -> pl.DataFrame:
     )
     contract = to_contract("stays", columns)
     return contract.with_columns(columns["hadm_id"].cast(pl.Int64)).sort("stay_id")
+
+
+def _find_later_death() -> pl.Expr:
+    """The end of the day of death, where only the day is recorded and the stay ended before."""
+    end_of_day = pl.col("died_on") + pl.duration(days=1)
+    return pl.when(end_of_day >= pl.col("discharged_at")).then(end_of_day)
 
 
 def _non_empty(column: str) -> pl.Expr:

@@ -22,15 +22,14 @@ from flowsheet.cohort.engine.cells import (
     CELL_TYPES,
     EMPTY_TEXTS,
     LARGEST_NUMBER,
-    TIME_HINT,
     CellKind,
     parse_cells,
 )
 from flowsheet.cohort.engine.csv_reader import parse_blocks
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.files import RawFile, RawTable
+from flowsheet.cohort.engine.midnight_check import MidnightCheck
 from flowsheet.cohort.record_files import report_unreadable
-from flowsheet.errors import CheckFailed
 from flowsheet.typing import Bools
 
 _ARROW_TYPES: dict[CellKind, pa.DataType] = {
@@ -54,9 +53,6 @@ _TO_MINUTES = len("-01-01 08")
 _CACHED_BYTES = 1 << 17
 """Bytes that are searched at once; more of them do not fit the processor's cache."""
 _NOT_ASCII = 128
-_MIN_TIMES = 50
-"""Of so many times or more, not all are at midnight."""
-_DAY = 86_400_000_000
 
 
 @dataclass
@@ -111,7 +107,7 @@ def stream_table(
         CheckFailed: a file ends early, or cannot be read; or all times of a column are dates.
     """
     frames: list[pl.DataFrame] = [_make_empty_frame(table)]
-    midnight = _MidnightCheck(table)
+    midnight = MidnightCheck(table)
     n_waiting = n_before = 0
     for file in table.files:
         log.open_file(table.name, file.path.name, n_before)
@@ -120,15 +116,26 @@ def stream_table(
                 _log_block(block, table.name, n_before, log)
                 midnight.add(block.rows)
                 row = pl.col("position") + (n_before + 1)
-                frames.append(block.rows.with_columns(row=row).select(frames[0].columns))
+                rows = block.rows.with_columns(row=row).select(frames[0].columns)
+                frames.append(_keep_rows(table, rows, log))
                 n_before += block.n_parsed
-                n_waiting += block.rows.height
+                n_waiting += frames[-1].height
                 if n_waiting >= _FRAME_ROWS:
                     yield pl.concat(frames, rechunk=True)
                     frames, n_waiting = frames[:1], 0
     midnight.finish()
     if n_waiting:
         yield pl.concat(frames, rechunk=True)
+
+
+def _keep_rows(table: RawTable, rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
+    """The rows with one of the texts that the database keeps."""
+    for name, texts in table.spec.keep.items():
+        text = pl.col(name).str.strip_chars().str.to_lowercase()
+        is_other = ~text.is_in(list(texts)).fill_null(value=False)
+        reason = f"{table.name}: {table.spec.names[name].upper()} of another kind"
+        rows = log.exclude(rows, is_other, reason)
+    return rows
 
 
 def _make_empty_frame(table: RawTable) -> pl.DataFrame:
@@ -149,33 +156,6 @@ def _log_block(block: ParsedBlock, table: str, n_before: int, log: ExclusionLog)
     if block.defects.height:
         row = pl.col("position") + (n_before + 1)
         log.wrong_cells(table, block.defects.with_columns(row=row))
-
-
-class _MidnightCheck:
-    """Notices columns with times that are all at midnight: only the dates were exported."""
-
-    def __init__(self, table: RawTable) -> None:
-        self._table = table
-        kinds = table.kinds.items()
-        self._n_times = {column: 0 for column, kind in kinds if kind is CellKind.time}
-
-    def add(self, rows: pl.DataFrame) -> None:
-        for column in list(self._n_times):
-            times = rows[column].drop_nulls().to_physical()
-            if (times % _DAY != 0).any():
-                del self._n_times[column]  # it has times of day
-            else:
-                self._n_times[column] += len(times)
-
-    def finish(self) -> None:
-        for column, n in self._n_times.items():
-            if n >= _MIN_TIMES:
-                raise CheckFailed(
-                    f"all {n:,} times in {self._table.spec.names[column].upper()} are at midnight: "
-                    "they are dates only",
-                    where=str(self._table.files[0].path),
-                    todo=f"export the table with the time of day; {TIME_HINT}",
-                )
 
 
 def _parse_file(

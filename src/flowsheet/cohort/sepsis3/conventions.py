@@ -11,6 +11,8 @@ from typing import Any
 CONVENTIONS: dict[str, dict[str, Any]] = {
     # MIT-LCP/mimic-code, mimic-iv/concepts: antibiotic, suspicion_of_infection, sofa, sepsis3.
     "mimic_code": {
+        "charted_doses": False,
+        "antibiotics_in_stay": True,
         "antibiotic_course": "order",
         "confirm_after_hours": 0.0,
         "excluded_routes": ("topical", "eye", "ear"),

@@ -11,6 +11,9 @@ from flowsheet.cohort.schema import TIME
 SEPSIS = "sepsis"
 """The name of the response."""
 
+ORDERED = "prescriptions"
+"""The ``source`` of an antibiotic that was ordered."""
+
 ANTIBIOTICS: dict[str, pl.DataType] = {
     "stay_id": pl.Int64(),
     "drug": pl.String(),  # a drug of the catalogue, whose group separates e.g. antivirals
@@ -18,7 +21,7 @@ ANTIBIOTICS: dict[str, pl.DataType] = {
     "end": TIME,  # equal to time: a single dose; with date_only 24:00 of the last day
     "known_at": TIME,  # of the start; with date_only it counts as 24:00 of the first day or later
     "route": pl.String(),  # intravenous, enteral, topical, eye, ...; null: not recorded (counts)
-    "source": pl.String(),  # prescriptions, inputevents_mv or inputevents_cv; only for the counts
+    "source": pl.String(),  # ORDERED, or the table in which the dose was charted as given
     "date_only": pl.Boolean(),
 }
 """Antibiotics of the whole hospital admission, repeated for each of its stays; any order,

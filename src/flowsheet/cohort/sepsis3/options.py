@@ -51,6 +51,11 @@ class Sepsis3Options(FrozenModel):
     after it; with 0 single doses count too."""
     confirm_within_hours: Hours = 72.0
     """The longest time from a dose to the one that confirms it."""
+    charted_doses: bool = True
+    """Doses that were charted as given count, and not only orders."""
+    antibiotics_in_stay: bool = False
+    """Only antibiotics that begin in the stay count, not those of the whole hospital admission; one
+    with only a date begins in the stay if its day does not end before it."""
     antibiotic_course: Literal["dose", "order", "start"] = "dose"
     """``dose``: every dose may make a suspicion, and every day of an order; ``order``: only the
     start of an order or infusion, also if it renews another; ``start``: only the start of a course,

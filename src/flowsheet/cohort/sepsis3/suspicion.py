@@ -15,7 +15,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import TIME
-from flowsheet.cohort.sepsis3.frames import SUSPICIONS
+from flowsheet.cohort.sepsis3.frames import ORDERED, SUSPICIONS
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
 from flowsheet.cohort.sepsis3.options import Sepsis3Options
 from flowsheet.cohort.time_grid import HOUR, NEVER, from_hours, microseconds
@@ -39,7 +39,7 @@ def select_doses(
         (stay_id, drug, time, last, until, known_at), where ``last`` is the latest moment at which
         the dose may have begun and ``until`` when it was over; and how many rows were excluded.
     """
-    nearby = _near_stays(grid, antibiotics, "end", options)
+    nearby = _near_stays(grid, _choose_records(grid, antibiotics, options), "end", options)
     groups = [name for name, drug in catalogue.drugs().items() if drug.group in options.groups]
     routes = [route.lower() for route in options.excluded_routes]
     of_groups = nearby.filter(pl.col("drug").is_in(groups))
@@ -51,6 +51,22 @@ def select_doses(
         "antibiotics excluded: route": of_groups.height - kept.height,
     }
     return _date_by_charted_doses(grid, _split_into_doses(kept, options)), counts
+
+
+def _choose_records(
+    grid: HourlyGrid, antibiotics: pl.DataFrame, options: Sepsis3Options
+) -> pl.DataFrame:
+    """The antibiotics without charted doses and those outside the stay, where they do not count."""
+    rows = antibiotics
+    if not options.charted_doses:
+        rows = rows.filter(source=ORDERED)
+    if not options.antibiotics_in_stay or rows.is_empty():
+        return rows
+    stay = grid.stay_positions(rows)
+    day = np.where(rows["date_only"].to_numpy(), DAY, 0)
+    begins = microseconds(rows["time"])
+    is_inside = (begins + day >= grid.admitted[stay]) & (begins < grid.discharged[stay])
+    return rows.filter(pl.Series(is_inside))
 
 
 def select_cultures(
@@ -181,6 +197,8 @@ def find_suspicions(
 ) -> pl.DataFrame:
     """The suspicions whose window overlaps the stay; of several at one time the first known.
 
+    With ``antibiotics_in_stay`` it is every suspicion by an antibiotic of the stay.
+
     Args:
         grid: The stays.
         treated: The confirmed doses, (stay_id, time, last, known_at).
@@ -213,7 +231,9 @@ def find_suspicions(
     stay = dose_stay[dose]
     window_start = time - from_hours(options.window_before_hours)
     window_end = time + from_hours(options.window_after_hours)
-    overlaps_stay = (window_start <= grid.discharged[stay]) & (window_end >= grid.admitted[stay])
+    is_near = (window_start <= grid.discharged[stay]) & (window_end >= grid.admitted[stay])
+    if options.antibiotics_in_stay:  # they make it a suspicion of the stay, whenever it began
+        is_near = np.ones(len(stay), bool)
 
     pairs = pl.DataFrame(
         {
@@ -227,7 +247,7 @@ def find_suspicions(
     pairs = pairs.with_columns(
         dose=pl.Series(dose),
         is_after=pl.Series(~culture_may_be_first),
-        is_near=pl.Series(overlaps_stay),
+        is_near=pl.Series(is_near),
     ).filter(is_close)
     if options.first_culture_only:
         pairs = _first_known(pairs.sort("dose", "is_after", "culture_time", "known_at"), "dose")

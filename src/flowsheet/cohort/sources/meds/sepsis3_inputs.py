@@ -6,6 +6,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options
+from flowsheet.cohort.sepsis3.frames import ORDERED
 
 AFTER_HOURS = 72
 """How long after the stay rows are included; no default window of the label is longer."""
@@ -14,11 +15,14 @@ AFTER_HOURS = 72
 def select_antibiotics(
     doses: pl.DataFrame, stays: pl.DataFrame, options: Sepsis3Options
 ) -> pl.DataFrame:
-    """The doses of antibiotics of the declared groups for each stay, as ``ANTIBIOTICS``."""
+    """The doses of antibiotics of the declared groups for each stay, as ``ANTIBIOTICS``.
+
+    The codes do not tell orders from charted doses: all count as ordered.
+    """
     drugs = [name for name, drug in catalogue.drugs().items() if drug.group in options.groups]
     rows = _join_admissions(doses.filter(pl.col("drug").is_in(drugs)), stays)
     rows = rows.with_columns(
-        route=pl.lit(None), source=pl.lit("meds"), date_only=pl.lit(value=False)
+        route=pl.lit(None), source=pl.lit(ORDERED), date_only=pl.lit(value=False)
     )
     return rows.select(list(ANTIBIOTICS)).cast(pl.Schema(ANTIBIOTICS))
 
