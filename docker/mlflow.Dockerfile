@@ -8,6 +8,8 @@ ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
 RUN pip install -c constraints.txt mlflow 'psycopg[binary]'
+# The release, as the context has no git: --build-arg SETUPTOOLS_SCM_PRETEND_VERSION=0.2.0
+ARG SETUPTOOLS_SCM_PRETEND_VERSION
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY conf conf

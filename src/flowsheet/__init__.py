@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib
 
-__version__ = "0.1.0"
+try:
+    from flowsheet._version import __version__  # written by the build, from the git tag
+except ImportError:
+    __version__ = "0.0.0"
 
 _API = (
     "Evaluation",

@@ -133,6 +133,7 @@ def test_a_training_is_registered_once(name, model_run, model_uri, model_package
     first = next(version for version in versions if int(version.version) == 1)
     assert first.description == "better"
     assert first.tags.pop("flowsheet.package_digest") == model_package.digest
+    assert first.tags.pop("flowsheet.release") == model_package.version
     assert first.tags == {"flowsheet.training_key": key, "auroc": "0.7"}
     assert (first.run_id, first.status) == (model_run, "READY")
 

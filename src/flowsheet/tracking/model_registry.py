@@ -13,7 +13,7 @@ from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock
 from flowsheet.timestamps import format_local_minute
-from flowsheet.tracking.pyfunc import PACKAGE_DIGEST
+from flowsheet.tracking.pyfunc import PACKAGE_DIGEST, RELEASE
 from flowsheet.tracking.store import (
     RetryingClient,
     as_default,
@@ -33,6 +33,7 @@ CONFIGURATION = "flowsheet.configuration"
 
 _TRAINING_KEY = "flowsheet.training_key"
 _COPIED_FROM = "flowsheet.copied_from"
+_PACKAGE_TAGS = (PACKAGE_DIGEST, RELEASE)
 
 
 @dataclass(frozen=True)
@@ -192,8 +193,11 @@ def register(
         tags: further tags of the version.
     """
     client = connect()
-    digest_tag = _package_digest_tag(client, model_uri)
-    all_tags = {**digest_tag, **(tags or {}), _TRAINING_KEY: training_key}
+    all_tags = {
+        **_read_package_tags(client, model_uri),
+        **(tags or {}),
+        _TRAINING_KEY: training_key,
+    }
     with store_lock(), as_default():
         registered = _find_trained_versions(client, name, training_key)
         if not registered:
@@ -213,9 +217,9 @@ def register(
             return version
     version = registered[0]
     client.update_model_version(name, str(version), description)
-    all_tags.pop(PACKAGE_DIGEST, None)  # of the package that was tested then; it never changes
     for key, value in all_tags.items():
-        client.set_model_version_tag(name, str(version), key, value)
+        if key not in _PACKAGE_TAGS:  # of the package that was tested then; they never change
+            client.set_model_version_tag(name, str(version), key, value)
     return version
 
 
@@ -322,10 +326,10 @@ def download_run_artifact(version: ModelVersion, artifact: str, into: Path) -> P
         return Path(client.download_artifacts(version.run_id, artifact, str(into)))
 
 
-def _package_digest_tag(client: RetryingClient, model_uri: str) -> dict[str, str]:
-    """The tag with the digest of the package that was logged as this model."""
+def _read_package_tags(client: RetryingClient, model_uri: str) -> dict[str, str]:
+    """The tags with digest and release of the package that was logged as this model."""
     tags = client.get_logged_model(model_uri.removeprefix("models:/")).tags
-    return {name: value for name, value in tags.items() if name == PACKAGE_DIGEST}
+    return {name: value for name, value in tags.items() if name in _PACKAGE_TAGS}
 
 
 def _get_model(name: str) -> Any:

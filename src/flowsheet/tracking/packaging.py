@@ -15,7 +15,7 @@ from flowsheet.prediction.manifest import verify_manifest
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import pyfunc
-from flowsheet.tracking.pyfunc import LOADER_DIGEST, PACKAGE_DIGEST
+from flowsheet.tracking.pyfunc import LOADER_DIGEST, PACKAGE_DIGEST, RELEASE
 from flowsheet.tracking.store import RetryingClient, connect
 
 _MLFLOW = ("alembic", "mlflow-skinny", "pandas", "sqlalchemy")
@@ -109,7 +109,9 @@ def _upload(client: RetryingClient, run: Any, model: Any, model_package: Path) -
         )
         _save_model(folder, model_package, loader, mlflow_model)
         client.log_model_artifacts(model.model_id, str(folder))
-    client.set_logged_model_tags(model.model_id, {PACKAGE_DIGEST: package_digest})
+    release = str(read_json(model_package / "package.json")["flowsheet"])
+    tags = {PACKAGE_DIGEST: package_digest, RELEASE: release}
+    client.set_logged_model_tags(model.model_id, tags)
 
 
 def _save_model(folder: Path, model_package: Path, loader: Path, mlflow_model: Any) -> None:

@@ -31,6 +31,8 @@ LOADER_DIGEST = "flowsheet.loader_digest"
 """Metadata of an MLflow model: sha256 of its copy of this file."""
 PACKAGE_DIGEST = "flowsheet.package_digest"
 """Tag of an MLflow model and of its versions, and its metadata: sha256 of the manifest."""
+RELEASE = "flowsheet.release"
+"""Tag of an MLflow model and of its versions: the release of Flowsheet that trained it."""
 _CODE, _MANIFEST = "code.zip", "manifest.json"
 _RESTORE = "restore the files from a backup"
 
