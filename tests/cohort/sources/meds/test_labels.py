@@ -51,7 +51,7 @@ def labels(tmp_path: Path) -> Path:
 
 def test_each_run_of_true_labels_is_an_episode(root: Path, labels: Path, tmp_path: Path):
     extract = run_ingest(root, tmp_path / "out", labels=str(labels), label_known_after_hours=10)
-    assert extract.tables().episodes.drop("present_on_admission").rows() == [
+    assert extract.tables().episodes.drop("response", "present_on_admission").rows() == [
         (499, at("2150-03-01T18:00"), at("2150-03-02T06:00"), at("2150-03-02T04:00")),
         (499, at("2150-03-02T12:00"), None, at("2150-03-02T22:00")),
     ]
@@ -66,7 +66,7 @@ def test_the_lead_of_the_label_moves_onset_and_end(root: Path, labels: Path, tmp
         label_known_after_hours=10,
         label_lead_hours=6,
     )
-    first = extract.tables().episodes.drop("present_on_admission").row(0)
+    first = extract.tables().episodes.drop("response", "present_on_admission").row(0)
     assert first == (499, at("2150-03-02T00:00"), at("2150-03-02T12:00"), at("2150-03-02T10:00"))
 
 
