@@ -29,7 +29,7 @@ RUN apt-get update \
     && useradd --uid 10001 --user-group --home-dir /var/lib/flowsheet --no-create-home flowsheet \
     && install -d -o flowsheet -g flowsheet /var/lib/flowsheet
 COPY --from=build /opt/venv /opt/venv
-COPY prefect.yaml /opt/flowsheet/
+COPY prefect.yaml automations.yaml /opt/flowsheet/
 COPY conf /opt/flowsheet/conf
 COPY flows /opt/flowsheet/flows
 

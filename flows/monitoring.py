@@ -65,12 +65,17 @@ def monitoring(
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
         result = compare_with_training_data(model, folder, config)
         if result.has_flags:
-            emit_drift_event(result)
+            emit_drift_event(result, folder)
         return result
 
 
-def emit_drift_event(result: MonitoringResult) -> None:
-    """Emit the event ``flowsheet.drift``, and list the flags in an artifact of the flow run."""
+def emit_drift_event(result: MonitoringResult, extract: str) -> None:
+    """Emit the event ``flowsheet.drift``, and list the flags in an artifact of the flow run.
+
+    Args:
+        result: the comparison.
+        extract: the folder of the extract that was compared, which a retraining can take.
+    """
     create_markdown_artifact(
         key="drift",
         markdown="\n".join(f"- {flag.summary}" for flag in result.flags),
@@ -84,6 +89,9 @@ def emit_drift_event(result: MonitoringResult) -> None:
             "flowsheet.version": str(result.version),
         },
         payload={
+            "model": result.model,
+            "version": result.version,
+            "records": extract,
             "flags": [flag.model_dump() for flag in result.flags[:_MAX_FLAGS_IN_EVENT]],
             "count": len(result.flags),
             "report": result.report,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flowsheet.compose import compose
 from tests.conftest import ROOT
 from tests.e2e.conftest import post
 from tests.e2e.servers import Server, prefect_server, quiet_environment
@@ -40,10 +41,13 @@ result = MonitoringResult(
     tests=10,
     alpha=0.01,
     flags=(Flag(kind="measured_value", name="temp", summary="temp has moved"),),
+    judged=True,
+    headline="temp has moved",
+    calibration="",
     report="report.html",
     run_id="0" * 32,
 )
-emit_drift_event(result)
+emit_drift_event(result, "/extracts/march")
 flush_records()
 """
 
@@ -107,6 +111,7 @@ def test_a_flag_starts_a_retraining_only_while_the_trigger_is_enabled(server: Se
     (event,) = wait_until(lambda: list_drift_events(server), 60)
     assert event["resource"]["prefect.resource.id"] == "flowsheet.model.demo-lstm"
     assert event["payload"]["count"] == 1
+    assert event["payload"]["version"] == 3
     time.sleep(3)
     assert list_triggered_runs(server) == []
 
@@ -119,5 +124,11 @@ def test_a_flag_starts_a_retraining_only_while_the_trigger_is_enabled(server: Se
 
     run, *_ = wait_until(emit_until_triggered, 120)
     assert run["state_type"] == "SCHEDULED"
-    assert run["parameters"] == {"experiment": "demo", "overrides": [], "champions": []}
+    assert run["parameters"] == {
+        "experiment": "demo",
+        "overrides": ["compute=cpu_pool", "cohort=extract", "cohort.path=/extracts/march"],
+        "champions": ["demo-lstm/3"],
+    }
+    config = compose(run["parameters"]["experiment"], run["parameters"]["overrides"])
+    assert (config.cohort.source, config.cohort.path) == ("extract", "/extracts/march")
     assert run["work_pool_name"] == "cpu"
