@@ -188,3 +188,22 @@ def test_each_definition_of_sepsis_states_its_own_needs(tmp_path: Path) -> None:
     assert gaps["adult_sepsis_event"] == [missing_antibiotics]
     assert len(gaps["sepsis3"]) == 3
     assert "brain" in gaps["sepsis3"][1]
+
+
+def test_facts_that_were_recorded_long_after_discharge_are_named(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    later = pl.when(pl.col("stay_id") == 1).then(pl.col("known_at").dt.offset_by("150y"))
+    own_tables["events"] = own_tables["events"].with_columns(later.otherwise("known_at"))
+    folder = _write(tmp_path / "own", own_tables)
+    warnings = _ingest("extract", folder, tmp_path / "extract", allow_empty=False).warnings
+    assert warnings[-1].startswith("events: 1 stays have a row with known_at over 365 days after")
+
+
+def test_a_column_that_own_tables_lack_is_named(
+    own_tables: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    own_tables["stays"] = own_tables["stays"].drop("height_cm")
+    folder = _write(tmp_path / "own", own_tables)
+    warnings = _ingest("extract", folder, tmp_path / "extract", allow_empty=False).warnings
+    assert any(w.startswith("stays.parquet: no row") and "height_cm" in w for w in warnings)

@@ -67,6 +67,29 @@ def needs_of_definition(definition: str) -> Needs:
 
 _NAMED_REASONS = 3
 
+UNKNOWN_SUBJECT = "of a subject who is not in the table of patients"
+"""Reason for which rows are excluded."""
+
+UNKNOWN_UNIT = "unit not known"
+"""Reason for which the values of a variable may be wrong; the rows are kept."""
+
+_LOSSES = (
+    "outside the stay",
+    "ends before it starts",
+    "no number",
+    "no positive amount",
+    "no positive amount or rate",
+)
+"""Reasons that concern few rows of a sound record."""
+
+_MAX_LOSS = 0.1
+"""The largest share of a table's rows for such a reason without a warning. A convention of ours: in
+the demo of MIMIC-III 4% of the amounts in INPUTEVENTS_CV are zero. Rows of unknown subjects are
+always named."""
+
+LATE_DAYS = 365
+"""After discharge; a record that is completed later than that has wrong dates. Our convention."""
+
 VITAL_SIGNS = ("hr", "map", "sbp", "dbp", "o2sat", "resp", "temp")
 """A monitor's variables."""
 
@@ -176,3 +199,58 @@ def find_implausible(exclusions: Mapping[str, int], events: int, max_share: floa
     named = ", ".join(f"{reason} {n:,}" for reason, n in largest)
     share = total / (total + events)
     return [f"{total:,} values ({share:.1%}) are implausible and excluded, by reason: {named}"]
+
+
+def find_losses(exclusions: Mapping[str, int], rows: Mapping[str, int]) -> list[str]:
+    """Warnings of rows that are excluded although a sound record hardly has any of them.
+
+    Args:
+        exclusions: rows that the source has excluded, by reason (``TABLE: reason``).
+        rows: rows of each raw table.
+
+    >>> find_losses({"chartevents: outside the stay": 3}, {"chartevents": 10})
+    ['CHARTEVENTS: 3 rows (30.0%) are excluded: outside the stay']
+    """
+    warnings = []
+    for entry, n in sorted(exclusions.items()):
+        table, _, reason = entry.partition(": ")
+        share = n / rows[table] if rows.get(table) else 0.0
+        if reason == UNKNOWN_SUBJECT or (reason in _LOSSES and share > _MAX_LOSS):
+            warnings.append(f"{table.upper()}: {n:,} rows ({share:.1%}) are excluded: {reason}")
+    return warnings
+
+
+def find_late(late_stays: Mapping[str, int]) -> list[str]:
+    """Warnings of facts that were in the record implausibly late.
+
+    Args:
+        late_stays: stays with such a row, by table.
+
+    >>> find_late({"events": 2})
+    ['events: 2 stays have a row with known_at over 365 days after discharge: it is never used']
+    """
+    return [
+        f"{table}: {n:,} stays have a row with known_at over {LATE_DAYS} days after discharge: "
+        "it is never used"
+        for table, n in late_stays.items()
+        if n
+    ]
+
+
+def find_unknown_units(exclusions: Mapping[str, int]) -> list[str]:
+    """A warning for each table with values in a unit that is not known; they are read as they are.
+
+    >>> find_unknown_units({"labevents: unit not known: lact in mg/dl (rows kept)": 3})
+    ['LABEVENTS: 3 values have a unit that is not known, and are read as they are: lact in mg/dl 3']
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for entry, n in sorted(exclusions.items(), key=lambda item: (-item[1], item[0])):
+        table, _, value = entry.partition(f": {UNKNOWN_UNIT}: ")
+        if value:
+            counts.setdefault(table, {})[value.removesuffix(" (rows kept)")] = n
+    return [
+        f"{table.upper()}: {sum(values.values()):,} values have a unit that is not known, and are "
+        "read as they are: "
+        + ", ".join(f"{value} {n:,}" for value, n in list(values.items())[:_NAMED_REASONS])
+        for table, values in sorted(counts.items())
+    ]

@@ -9,7 +9,14 @@ import polars as pl
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
-from flowsheet.cohort.completeness import find_gaps, find_implausible, find_warnings
+from flowsheet.cohort.completeness import (
+    find_gaps,
+    find_implausible,
+    find_late,
+    find_losses,
+    find_unknown_units,
+    find_warnings,
+)
 from flowsheet.cohort.compute_responses import ComputedResponses, make_responses
 from flowsheet.cohort.erasure import ErasureFilter
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
@@ -193,7 +200,10 @@ def _check_completeness(
         warnings += [f"the response {name} is not defined: {gap}" for gap in found]
     limit = config.quarantine.max_share
     implausible = find_implausible(validator.exclusions, validator.rows["events"], limit)
-    return (*gaps, *source.warnings(), *warnings, *implausible)
+    losses = find_losses(validator.exclusions, validator.rows)
+    losses += find_unknown_units(validator.exclusions)
+    late = find_late(validator.late_stays)
+    return (*gaps, *source.warnings(), *warnings, *implausible, *losses, *late)
 
 
 def _find_response_gaps(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
 
 from flowsheet.cohort import checks
+from flowsheet.cohort.completeness import LATE_DAYS
 from flowsheet.cohort.extract import QUARANTINE, QuarantineEntry
 from flowsheet.cohort.rules import clip_to_calendar, is_sorted_unique
 from flowsheet.cohort.schema import TABLES, Tables
@@ -51,6 +53,8 @@ class BatchValidator:
         """Columns of stays with a value."""
         self.episodes: Counter[str] = Counter()
         """Episodes that passed, by response."""
+        self.late_stays: Counter[str] = Counter()
+        """Stays with a row that was in the record implausibly late, by table."""
         self._broken_rows: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
         self._last_stay: int | None = None
@@ -85,6 +89,8 @@ class BatchValidator:
         passed = self._drop_broken("stays", stays, without_events, quarantined, count_rows=False)
         for table in ("treatments", "episodes"):
             tables[table] = self._drop_orphan_rows(table, tables[table], stays, passed, quarantined)
+        for table in ("events", "treatments", "episodes"):
+            self.late_stays[table] += _count_late(tables[table], passed)
         self.variables |= set(tables["events"]["variable"].unique())
         self.stay_columns |= {column.name for column in passed if column.count()}
         self.episodes.update(tables["episodes"]["response"].to_list())
@@ -216,6 +222,14 @@ class BatchValidator:
         last: Any = offered["stay_id"].max()
         if last is not None and (self._last_stay is None or last > self._last_stay):
             self._last_stay = last
+
+
+def _count_late(rows: pl.DataFrame, stays: pl.DataFrame) -> int:
+    """Stays of which a row was in the record over ``LATE_DAYS`` after their discharge."""
+    latest = rows.group_by("stay_id").agg(pl.col("known_at").max())
+    known = latest.join(stays.select("stay_id", "discharged_at"), on="stay_id")
+    limit = pl.col("discharged_at") + timedelta(days=LATE_DAYS)
+    return known.filter(pl.col("known_at") > limit).height
 
 
 def _count_by_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:

@@ -42,7 +42,8 @@ WEIGHT_KG = (0.2, 700.0)
 CHARLSON = (0.0, 40.0)
 ELIXHAUSER = (-30.0, 100.0)
 MAX_DOSE = 1e8
-"""In any unit: ten times the largest single dose of penicillin, in units."""
+"""In any unit. A convention of ours: the largest usual doses are those of penicillin G, up to 24
+million units a day (its label), and ten million units is a large single dose."""
 
 FAILURES: dict[str, pl.DataType] = {
     "table": pl.String(),

@@ -8,8 +8,9 @@ from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.files import RawTable
 
 ADMISSION_TOLERANCE_DAYS = 7
-"""Orders of a planned admission, and those for the time after it, are dated that far from it; in
-MIMIC-III's demo 4 of 10,398 orders and none of 2,003 cultures are further away."""
+"""A convention of ours: orders of a planned admission, and those for the time after it, may be
+dated some days from it. In MIMIC-III's demo 4 of 10,398 orders and none of 2,003 cultures are more
+than a week away."""
 
 _BEFORE_ADMISSION = pl.duration(hours=72)
 """A row that names no admission belongs to one that begins within this time: a culture that was

@@ -92,7 +92,8 @@ _DAY = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:{_CLOCK})?$"
 _TRUE_TEXTS = ("true", "t", "yes", "y")
 _FALSE_TEXTS = ("false", "f", "no", "n")
 LARGEST_NUMBER = 1e12
-"""No measurement or dose is larger, in any unit."""
+"""Larger numbers are defects. A convention of ours, far above any measurement or dose in any unit:
+it stops cells such as ``1e300``, whose conversion would overflow; plausible ranges come later."""
 _LARGEST_WHOLE_FLOAT = 2.0**53
 _SHOWN_CHARACTERS = 60
 

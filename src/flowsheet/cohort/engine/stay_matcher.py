@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort.completeness import UNKNOWN_SUBJECT
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.stays import Stays
 from flowsheet.typing import Bools, Ints, Ints32
@@ -50,6 +51,7 @@ class StayMatcher:
         windows = stays.windows
         subjects = windows["subject_id"].to_numpy()
         self._subject_index = IdIndex(np.unique(subjects))
+        self._patients = None if stays.patients is None else IdIndex(stays.patients)
         self._stay_ids = windows["stay_id"].to_numpy()
         self._subjects = subjects
         self._starts = windows["start"].to_physical().to_numpy()
@@ -94,7 +96,9 @@ class StayMatcher:
         stay_ids = rows["stay_id"].fill_null(_NO_STAY).to_numpy()
         if is_unnamed.any():
             stay_ids = stay_ids.copy()
-            stay_ids[is_unnamed] = self._find_by_time(rows.filter(pl.Series(is_unnamed)), time)
+            unnamed = rows.filter(pl.Series(is_unnamed))
+            self._count_unknown_subjects(unnamed, table, log)
+            stay_ids[is_unnamed] = self._find_by_time(unnamed, time)
         positions = self._known.find(stay_ids)
         number = self._stay_number[positions]
         is_selected = number >= 0
@@ -110,6 +114,13 @@ class StayMatcher:
             log.counts[reason] += _count(is_unnamed & ~is_selected)
         matched = rows.drop("subject_id", "stay_id").with_columns(stay=pl.Series(number))
         return matched.filter(pl.Series(is_inside))
+
+    def _count_unknown_subjects(self, rows: pl.DataFrame, table: str, log: ExclusionLog) -> None:
+        if self._patients is None:
+            return
+        subjects = rows["subject_id"].drop_nulls().to_numpy()
+        if n := _count(self._patients.find(subjects) < 0):
+            log.counts[f"{table}: {UNKNOWN_SUBJECT}"] += n
 
     def _find_by_time(self, rows: pl.DataFrame, time: str) -> Ints:
         """Ids of the stays in whose window the rows lie; ``_NO_STAY`` where there is none."""

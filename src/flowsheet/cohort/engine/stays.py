@@ -47,6 +47,8 @@ class Stays:
     admission_times: pl.DataFrame
     """(subject_id, hadm_id, first, last): when the admissions of the selected stays begin and end.
     """
+    patients: Ints | None = None
+    """Ids of all subjects of the table of patients, ascending; None if there is no such table."""
 
     @property
     def ids(self) -> Ints:
@@ -90,12 +92,14 @@ class _StayReader:
         self.attrition["in the raw tables"] = icu_stays.height
         admissions = self._read_admissions(icu_stays)
         stays = icu_stays
+        subjects: Ints | None = None
         if self.database.table_of("admissions"):
             known = [column for column in stays.columns if column != "hadm_id"]
             stays = stays.join(admissions.drop(known, strict=False), on="hadm_id")
         if self.database.table_of("patients"):
             patients = self._read_role("patients", "subject_id")
             stays = stays.join(patients.drop("row"), on="subject_id")
+            subjects = np.sort(patients["subject_id"].drop_nulls().to_numpy())
         stays = _add_missing_fields(stays)
         self.attrition["with their admission and patient"] = stays.height
         has_age = self._find_age_fields()
@@ -114,6 +118,7 @@ class _StayReader:
             admissions=icu_stays.select("stay_id", "hadm_id").drop_nulls(),
             windows=windows,
             admission_times=_find_admission_times(admissions, stays),
+            patients=subjects,
         )
 
     def _read_role(self, role: str, key: str) -> pl.DataFrame:

@@ -140,8 +140,8 @@ class ExtractFolder(Source):
             self._unknown_columns[f"{file.name}: the column {column!r} is not known"] = n
             self._warnings[f"{file.name}: the column {column!r} is not known and not read"] = None
         if self._manifest is None and frame.height:
-            empty = [name for name in frame.columns if not frame[name].count()]
-            names = ", ".join(name for name in empty if name in TABLES[table])
+            filled = {name for name in frame.columns if frame[name].count()}
+            names = ", ".join(name for name in TABLES[table] if name not in filled)
             if names:
                 self._warnings[f"{file.name}: no row has a value of {names}"] = None
         if table == "episodes" and "response" not in frame.columns:

@@ -1,0 +1,80 @@
+"""Units as chart systems and laboratories write them, compared with the unit that an item has.
+
+No value is converted for the unit beside it: an unknown one is counted and reported.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import polars as pl
+
+from flowsheet.cohort.completeness import UNKNOWN_UNIT
+
+_NOT_STATED = ("", "none", "n/a")
+_SAME = (
+    ("mmol/l", "meq/l"),  # ions with one charge, and base excess
+    ("10^9/l", "k/ul", "10^3/ul", "10*3/ul"),
+    ("10^12/l", "m/ul", "10^6/ul", "10*6/ul"),
+    ("s", "sec", "secs", "second", "seconds"),
+    ("u/l", "iu/l"),
+    ("mm/h", "mm/hr"),
+    ("/min", "bpm", "insp/min", "breaths/min", "beats/min"),
+    ("degf", "?f", "°f", "f"),
+    ("degc", "?c", "°c", "c"),
+    ("ml", "cc", "ml/b"),
+    ("l/min", "lpm"),
+    ("in", "inch", "inches"),
+    ("1", "units", "points", "ratio"),
+    ("kg", "kgs"),
+    ("lb", "lbs", "pounds"),
+    ("cm", "cms"),
+    ("%", "percent"),
+    ("g/dl", "gm/dl", "g%"),
+)
+"""Spellings of one unit; the first is the item maps'."""
+_SPELLINGS = {name: names[0] for names in _SAME for name in names}
+_OTHER_UNITS = [("mchc", "g/dl")]
+"""(variable, unit) of which a value is the same number in the item's unit: g of haemoglobin in
+100 mL of red cells are its percentage."""
+_MAX_CHARACTERS = 12
+_MAX_REASONS = 500
+"""Further ones are counted without their text."""
+
+
+def same_spelling(unit: pl.Expr) -> pl.Expr:
+    """A unit in one spelling; null where none is stated.
+
+    >>> units = pl.DataFrame({"unit": ["K/uL", "10^9/L", "...", None]})
+    >>> units.select(same_spelling(pl.col("unit")))["unit"].to_list()
+    ['10^9/l', '10^9/l', None, None]
+    """
+    text = unit.cast(pl.String).str.to_lowercase().str.replace_all(r"[\s.]", "")
+    stated = pl.when(~text.is_in(_NOT_STATED)).then(text)
+    return stated.replace(_SPELLINGS).alias(unit.meta.output_name())
+
+
+def count_unknown_units(
+    rows: pl.DataFrame, table: str, items: pl.DataFrame, counts: Counter[str]
+) -> None:
+    """Count rows of numbers whose unit is another than their item's.
+
+    Args:
+        rows: ``code`` and, where the table has it, ``unit``.
+        table: name of the raw table.
+        items: the items by their code.
+        counts: receives the number of rows by reason; the rows are kept.
+    """
+    if "unit" not in rows.columns:
+        return
+    charted = rows.group_by("code", "unit").len().with_columns(same_spelling(pl.col("unit")))
+    expected = items.filter(~pl.col("is_text"), ~pl.col("is_share")).select(
+        "code", "name", expected=same_spelling(pl.col("unit"))
+    )
+    other = charted.join(expected, on="code").filter(pl.col("unit") != pl.col("expected"))
+    known = pl.DataFrame(_OTHER_UNITS, {"name": pl.String, "unit": pl.String}, orient="row")
+    other = other.join(known, on=["name", "unit"], how="anti")
+    sums = other.group_by("name", "unit").agg(pl.col("len").sum()).sort("name", "unit")
+    for name, unit, n in sums.iter_rows():
+        text = unit[:_MAX_CHARACTERS] if len(counts) < _MAX_REASONS else "others"
+        counts[f"{table}: {UNKNOWN_UNIT}: {name} in {text} (rows kept)"] += n
