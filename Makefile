@@ -6,7 +6,10 @@ BASE   := $(VENV)/.base
 DEV    := $(VENV)/.dev
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-all lint docs ui sbom clean
+.PHONY: help demo test test-all lint docs ui sbom clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 demo: $(BASE)  ## the main job on a simulated ward, then the leaderboard
 	$(BIN)/flowsheet run demo
@@ -17,7 +20,7 @@ test: $(DEV) lint  ## what has to pass before a change lands
 test-all: $(DEV) lint  ## the slow tests too
 	$(BIN)/python -m pytest
 
-lint: $(DEV)
+lint: $(DEV)  ## ruff, mypy and the layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -46,5 +49,5 @@ $(DEV): $(BASE)
 	$(PIP) -e ".[dev,docs]"
 	@touch $@
 
-clean:
+clean:  ## remove the virtual environment
 	rm -rf $(VENV)

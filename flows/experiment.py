@@ -7,6 +7,10 @@ Prefect's own cache is off (``NO_CACHE``), because it would not know what a stag
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
 from prefect import flow, task
 from prefect import tags as flow_run_tags
 from prefect.artifacts import create_markdown_artifact
@@ -14,9 +18,17 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.flow_engine import FlowRunTimeoutError
 from prefect.task_engine import TaskRunTimeoutError
+from pydantic import ValidationError
 
 from flows.liveness import keep_alive
-from flows.records import flush_records, mark_killed_runs_crashed, progress_logger
+from flows.records import (
+    flow_run_page,
+    flush_records,
+    mark_killed_runs_crashed,
+    page_after_run,
+    page_during_run,
+    progress_logger,
+)
 from flows.retries import RETRY_ON_OUTAGE, explain_prefect_error
 from flows.runners import make_task_runner
 from flows.trainings import begin, complete, get_stage, train_all
@@ -39,6 +51,7 @@ from flowsheet.lifecycle.experiment.folds import (
 )
 from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.tracking.experiments import run_page
 from flowsheet.tracking.runs import ParentRun
 
 
@@ -120,14 +133,19 @@ def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = No
         mlflow_tags: tags of its MLflow run.
     """
     with keep_alive(), record.exclusive(config, progress_logger("experiment")):
-        mark_killed_runs_crashed(record.flow_run_tag(config))
-        plan = _prepare(config)
+        mark_killed_runs_crashed(record.flow_run_tag(config), partial(_has_choices, config))
+        plan, data = _prepare(config)
         with record.track_experiment(config, plan, mlflow_tags or {}) as run:
-            trained, excluded_models = train_all(plan, run.run_id)
-            evidence = get_stage(evaluate_models(config, plan, trained, return_state=True))
+            _show_pages(run)
+            trained, excluded_models, upstream = train_all(plan, run.run_id, data)
+            evaluated = evaluate_models(config, plan, trained, return_state=True, wait_for=upstream)
+            evidence = get_stage(evaluated)
             memory = None
+            upstream = [evaluated]
             if config.memory:
-                memory = get_stage(study_memory(config, plan, trained, return_state=True))
+                studied = study_memory(config, plan, trained, return_state=True, wait_for=upstream)
+                memory = get_stage(studied)
+                upstream = [evaluated, studied]
             results = ExperimentResults(
                 config=config,
                 plan=plan,
@@ -136,28 +154,52 @@ def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = No
                 evidence=evidence,
                 memory=memory,
             )
-            summary = record_results(results, run)
+            summary = record_results(results, run, wait_for=upstream)
     create_markdown_artifact(
         key="leaderboard", markdown=summary.markdown, description=f"{config.name}: leaderboard"
     )
-    return summary
+    flow_run = {"flow run": flow_run_page(page_after_run())}
+    return summary.model_copy(update={"pages": summary.pages | flow_run})
 
 
-def _prepare(config: ExperimentConfig) -> ExperimentPlan:
-    """Prepare the data of all folds."""
+def _show_pages(run: ParentRun) -> None:
+    """Show where to look at the run while it goes on."""
+    show = progress_logger("experiment")
+    show(f"MLflow, with flowsheet ui: {run_page(run.experiment_id, run.run_id)}")
+    show(f"Prefect: {flow_run_page(page_during_run())}")
+
+
+def _has_choices(config: ExperimentConfig, parameters: Mapping[str, Any]) -> bool:
+    """Whether the parameters of a flow run are those of an experiment with the same choices."""
+    try:
+        other = ExperimentConfig.model_validate(parameters.get("config"))
+    except ValidationError:  # of another release
+        return False
+    return record.config_fingerprint(other) == record.config_fingerprint(config)
+
+
+def _prepare(config: ExperimentConfig) -> tuple[ExperimentPlan, list[State[Any]]]:
+    """Prepare the data of all folds; also returns the tasks whose results the trainings need."""
     plans = []
+    tasks: list[State[Any]] = []
     for replicate in _replicates(config):
-        extract = get_stage(ingest(replicate.cohort, return_state=True))
-        windows = get_stage(
-            build_windows(extract, replicate.task, replicate.features, return_state=True)
+        ingested = ingest(replicate.cohort, return_state=True)
+        extract = get_stage(ingested)
+        built = build_windows(
+            extract, replicate.task, replicate.features, return_state=True, wait_for=[ingested]
         )
-        split = get_stage(
-            split_subjects(
-                extract, windows, replicate.evaluation, replicate.seed, return_state=True
-            )
+        windows = get_stage(built)
+        divided = split_subjects(
+            extract,
+            windows,
+            replicate.evaluation,
+            replicate.seed,
+            return_state=True,
+            wait_for=[built],
         )
-        plans.append(plan_folds(replicate, extract, windows, split))
-    return combine_replicates(plans) if len(plans) > 1 else plans[0]
+        plans.append(plan_folds(replicate, extract, windows, get_stage(divided)))
+        tasks += [built, divided]
+    return combine_replicates(plans) if len(plans) > 1 else plans[0], tasks
 
 
 def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:

@@ -119,7 +119,7 @@ class _PoolTraining:
     @property
     def tag(self) -> str:
         """Prefect tag of all runs that train this model."""
-        return f"model:{self.key[:16]}"
+        return f"training key: {self.key[:16]}"
 
     @property
     def deployment(self) -> str:
@@ -175,7 +175,10 @@ class _PoolTraining:
         for _ in range(count):
             try:
                 run: Any = run_deployment(
-                    self.deployment, parameters=parameters, tags=[self.tag], timeout=0
+                    self.deployment,
+                    parameters=parameters,
+                    tags=[f"model: {self.model}", self.tag],
+                    timeout=0,
                 )
             except ObjectNotFound:
                 raise UsageError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from flows.retries import prefect_unreachable, wait_for_prefect
 from flowsheet.config import ComputeConfig
@@ -64,6 +66,22 @@ class WorkerProcesses(ProcessPoolTaskRunner):
 
         executor.submit = submit_without_sigint
         return self
+
+    def submit(
+        self,
+        task: Any,
+        parameters: dict[str, Any],
+        wait_for: Iterable[Any] | None = None,
+        dependencies: dict[str, set[Any]] | None = None,
+    ) -> PrefectConcurrentFuture[Any]:
+        """Submit a task whose upstream tasks have ended: their states may be in ``wait_for``.
+
+        Prefect itself takes only futures there, whose states it would wait for.
+        """
+        upstream = collect_task_run_inputs_sync(list(wait_for or []))
+        first_parameter = next(iter(parameters))
+        edges = {**(dependencies or {}), first_parameter: upstream}
+        return super().submit(task, parameters, dependencies=edges)
 
     def restart(self, workers: int) -> None:
         """Replace all processes by that many new ones, after one of them was killed."""

@@ -17,7 +17,6 @@ from flows.liveness import mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import WorkerProcesses
-from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.experiment import record, train
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec
@@ -70,6 +69,21 @@ def train_model_on_pool(fold: FoldSpec, model: str, run_id: str) -> Stage | Stat
     return complete(train_on_pool(fold, model, run_id, progress_logger(name)), name)
 
 
+Upstream = Sequence["State[Any] | PrefectFuture[Any]"]
+"""Tasks whose results a task needs: Prefect's page draws them as edges."""
+
+
+class TrainingResults(NamedTuple):
+    """What the trainings of an experiment came to."""
+
+    trained: dict[str, dict[str, Stage]]
+    """{fold name: {model: stage}}."""
+    excluded: dict[str, str]
+    """{model: reason} for the models that do not apply to the task."""
+    tasks: Upstream
+    """The tasks that trained the models."""
+
+
 class Training(NamedTuple):
     """Arguments of the tasks that train."""
 
@@ -88,17 +102,21 @@ class Training(NamedTuple):
         return train.is_trained(key)
 
 
-def train_all(
-    plan: ExperimentPlan, run_id: str
-) -> tuple[dict[str, dict[str, Stage]], dict[str, str]]:
+class _Outcome(NamedTuple):
+    """The result of a training: its stage, or why the model does not apply to the task."""
+
+    result: Stage | CheckFailed
+    task: State[Any] | PrefectFuture[Any]
+
+
+def train_all(plan: ExperimentPlan, run_id: str, data: Upstream) -> TrainingResults:
     """Train every model in every fold.
 
     Trained models in the store are looked up in this process. The others are trained in worker
     processes, because threads that train at the same time would share one random state.
 
     Returns:
-        {fold name: {model: stage}}, and {model: reason} for the models that do not apply to the
-        task. A model that does not apply in one fold is excluded from all.
+        The trained models. A model that does not apply in one fold is excluded from all.
 
     Raises:
         CheckFailed: no model applies to the task.
@@ -110,11 +128,13 @@ def train_all(
     ]
     trained: dict[str, dict[str, Stage]] = {fold.name: {} for fold in plan.all_folds}
     excluded: dict[str, str] = {}
-    for training, outcome in zip(trainings, _run_trainings(trainings), strict=True):
-        if isinstance(outcome, CheckFailed):
-            excluded[training.model] = outcome.what
+    tasks = []
+    for training, outcome in zip(trainings, _run_trainings(trainings, data), strict=True):
+        if isinstance(outcome.result, CheckFailed):
+            excluded[training.model] = outcome.result.what
         else:
-            trained[training.fold.name][training.model] = outcome
+            trained[training.fold.name][training.model] = outcome.result
+            tasks.append(outcome.task)
     for stages in trained.values():
         for model in excluded:
             stages.pop(model, None)
@@ -124,10 +144,10 @@ def train_all(
             where=", ".join(excluded),
             todo="; ".join(excluded.values()),
         )
-    return trained, excluded
+    return TrainingResults(trained, excluded, tasks)
 
 
-def _run_trainings(trainings: Sequence[Training]) -> list[Stage | CheckFailed]:
+def _run_trainings(trainings: Sequence[Training], data: Upstream) -> list[_Outcome]:
     """The stage of each training, or why its model does not apply to the task.
 
     When a worker process is killed, the trainings that have not ended start again, one at a time:
@@ -136,10 +156,10 @@ def _run_trainings(trainings: Sequence[Training]) -> list[Stage | CheckFailed]:
     Raises:
         FlowsheetError: a process was killed again.
     """
-    outcomes: dict[str, Stage | CheckFailed] = {}
+    outcomes: dict[str, _Outcome] = {}
     workers = _limit_workers(trainings)
     try:
-        _collect_outcomes(trainings, outcomes, workers)
+        _collect_outcomes(trainings, data, outcomes, workers)
     except BrokenProcessPool:
         progress_logger("train")(
             "a training process was killed, most likely because memory ran out; starting again "
@@ -147,7 +167,7 @@ def _run_trainings(trainings: Sequence[Training]) -> list[Stage | CheckFailed]:
         )
         _restart_workers(1)
         try:
-            _collect_outcomes(trainings, outcomes, 1)
+            _collect_outcomes(trainings, data, outcomes, 1)
         except BrokenProcessPool as error:
             unfinished = [t.name for t in trainings if t.name not in outcomes]
             raise FlowsheetError(
@@ -160,18 +180,22 @@ def _run_trainings(trainings: Sequence[Training]) -> list[Stage | CheckFailed]:
 
 
 def _collect_outcomes(
-    trainings: Sequence[Training], outcomes: dict[str, Stage | CheckFailed], workers: int
+    trainings: Sequence[Training], data: Upstream, outcomes: dict[str, _Outcome], workers: int
 ) -> None:
-    """Add the outcomes of the trainings that have none yet, of ``workers`` processes.
+    """Add the outcomes of the trainings that have none yet.
+
+    Args:
+        trainings: all trainings.
+        data: the tasks that prepared the data.
+        outcomes: {training: outcome}, which is added to.
+        workers: number of processes.
 
     Raises:
         BrokenProcessPool: a worker process was killed, which ends all of them.
     """
     waiting = [training for training in trainings if training.name not in outcomes]
     futures = {
-        training.name: _training_task(training.fold.config.compute).submit(
-            *training, return_state=False
-        )
+        training.name: _training_task(training).submit(*training, return_state=False, wait_for=data)
         for training in waiting
         if not training.is_finished()
     }
@@ -180,7 +204,7 @@ def _collect_outcomes(
     killed: BrokenProcessPool | None = None
     for training in waiting:
         try:
-            outcomes[training.name] = _get_outcome(training, futures.get(training.name))
+            outcomes[training.name] = _get_outcome(training, futures.get(training.name), data)
         except BrokenProcessPool as error:
             killed = error
             mark_tasks_crashed([futures[training.name].task_run_id], "its process was killed")
@@ -188,15 +212,21 @@ def _collect_outcomes(
         raise killed
 
 
-def _get_outcome(training: Training, future: PrefectFuture[Any] | None) -> Stage | CheckFailed:
+def _get_outcome(training: Training, future: PrefectFuture[Any] | None, data: Upstream) -> _Outcome:
+    if future is None:  # it is in the store
+        look_up = train_model.with_options(tags=_tags(training))
+        state = look_up(*training, return_state=True, wait_for=data)
+        return _Outcome(_result(state), state)
+    return _Outcome(_result(future), future)
+
+
+def _result(task: State[Any] | PrefectFuture[Any]) -> Stage | CheckFailed:
     try:
-        if future is None:  # it is in the store
-            return get_stage(train_model(*training, return_state=True))
-        stage = future.result()
-        assert isinstance(stage, Stage)
-        return stage
+        stage = task.result()
     except CheckFailed as error:
         return error
+    assert isinstance(stage, Stage)
+    return stage
 
 
 def _limit_workers(trainings: Sequence[Training]) -> int:
@@ -223,8 +253,13 @@ def _restart_workers(workers: int) -> None:
     context.task_runner.restart(workers)
 
 
-def _training_task(compute: ComputeConfig) -> Task[..., Any]:
+def _training_task(training: Training) -> Task[..., Any]:
+    compute = training.fold.config.compute
     if compute.pool:  # the worker applies the time limit: waiting for a worker does not count
-        return train_model_on_pool
+        return train_model_on_pool.with_options(tags=_tags(training))
     minutes = compute.training_minutes
-    return train_model.with_options(timeout_seconds=minutes and minutes * 60)
+    return train_model.with_options(tags=_tags(training), timeout_seconds=minutes and minutes * 60)
+
+
+def _tags(training: Training) -> list[str]:
+    return [f"model: {training.model}"]

@@ -105,6 +105,27 @@ def test_the_prefect_page_shows_every_task_and_the_leaderboard(
         "record and register",
     }
     assert any(a["key"] == "leaderboard" and "lstm" in a["data"] for a in artifacts)
+    assert {tuple(run["tags"]) for run in flow_runs} == {("experiment: demo",)}
+    assert "model: lstm" in next(run["tags"] for run in task_runs if run["name"] == "train-lstm")
+    upstream = upstream_tasks(task_runs)
+    assert upstream["windows"] == {"ingest"}
+    assert upstream["train-lstm"] == {"windows", "split"}
+    assert upstream["evaluate"] >= {"train-logistic_regression", "train-lstm"}
+    assert upstream["record and register"] >= {"evaluate"}
+
+
+def upstream_tasks(task_runs: list[dict[str, Any]]) -> dict[str, set[str]]:
+    """{task: tasks whose results it needs}, the edges of the page's graph."""
+    names = {run["id"]: run["name"] for run in task_runs}
+    return {
+        run["name"]: {
+            names[given["id"]]
+            for inputs in run["task_inputs"].values()
+            for given in inputs
+            if given["input_type"] == "task_run"
+        }
+        for run in task_runs
+    }
 
 
 def test_an_unchanged_experiment_is_reused(finished: Path, monkeypatch: pytest.MonkeyPatch):

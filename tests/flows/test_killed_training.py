@@ -30,7 +30,7 @@ class FakeTask:
         self.outcomes = outcomes
         self.submitted = []
 
-    def submit(self, fold, model, run_id, return_state):
+    def submit(self, fold, model, run_id, return_state, wait_for):
         self.submitted.append(model)
         future = Future()
         future.task_run_id = uuid4()
@@ -63,10 +63,11 @@ def lines(monkeypatch) -> list[str]:
 
 def run(monkeypatch, outcomes, workers=2) -> tuple[list[Stage | CheckFailed], list[str]]:
     task = FakeTask(outcomes)
-    monkeypatch.setattr(trainings, "_training_task", lambda compute: task)
+    monkeypatch.setattr(trainings, "_training_task", lambda training: task)
     stages = {kind: make_stage(kind) for kind in ("extract", "windows", "split")}
     fold = FoldSpec(config=compose("demo", [f"compute.workers={workers}"]), data=FoldData(**stages))
-    return _run_trainings([Training(fold, model, "run") for model in MODELS]), task.submitted
+    outcomes = _run_trainings([Training(fold, model, "run") for model in MODELS], [])
+    return [outcome.result for outcome in outcomes], task.submitted
 
 
 def test_only_the_trainings_that_have_not_ended_start_again(monkeypatch, restarts, lines):

@@ -79,6 +79,7 @@ def test_the_docs_page_loads_no_external_resources(client):
     page = client.get("/docs")
     assert page.headers["content-type"].startswith("text/html")
     assert "known_at" in page.text
+    assert "This server answers with " in page.text
     assert "http" not in page.text.lower()
 
 

@@ -17,6 +17,7 @@ import pytest
 from flowsheet.errors import CheckFailed
 from flowsheet.prediction.input_rows import example_tables, to_rows
 from flowsheet.tracking import packaging
+from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.model_registry import register
 from flowsheet.tracking.packaging import list_requirements, log_model
 from flowsheet.tracking.store import as_default, connect, tracking_uri
@@ -138,6 +139,27 @@ def test_a_package_predicts_its_example(package_folder):
     risks = pyfunc.load_model(str(package_folder)).predict(to_rows(example_tables()))
     assert set(risks["stay_id"]) == {1, 2}
     assert risks["risk"].between(0, 1).all()
+
+
+def test_a_models_metrics_belong_to_the_data_set_that_they_were_computed_on(
+    model_run, model_package
+):
+    data = DataSet("ward, held out", "d" * 64, "simulated", context="test")
+    uri = log_model(
+        model_run,
+        model_package.folder,
+        "lstm",
+        metrics={"test.auroc": 0.7},
+        data=data,
+        params={"model.hidden": 8},
+    )
+    model = connect().get_logged_model(uri.removeprefix("models:/"))
+    assert model.name == "lstm"
+    assert model.params == {"model.hidden": "8"}
+    (metric,) = model.metrics
+    assert (metric.key, metric.dataset_name) == ("test.auroc", "ward, held out")
+    (given,) = connect().get_run(model_run).inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("ward, held out", metric.dataset_digest)
 
 
 def test_a_model_is_logged_once(uri, model_run, model_package, config):

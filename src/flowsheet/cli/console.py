@@ -90,7 +90,9 @@ def print_run_summary(summary: RunSummary) -> None:
     for version in summary.registered:
         print_line(version)
     print_line(f"report {summary.report}")
-    _print_text("open the MLflow and Prefect pages with: flowsheet ui")
+    for name, address in summary.pages.items():
+        print_line(f"{name} {address}")
+    _print_text("these pages need: flowsheet ui")
 
 
 def _print_leaderboard(title: str, board: LeaderboardTable) -> None:

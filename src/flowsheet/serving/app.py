@@ -27,10 +27,10 @@ from flowsheet.serving.metrics import Metrics
 from flowsheet.serving.middleware import REJECTION, MetricsMiddleware
 from flowsheet.serving.openapi import (
     ANSWER,
-    DOCS_PAGE,
     EXPLAIN_PARAMETERS,
     EXPLANATION,
     REJECTED,
+    docs_page,
 )
 from flowsheet.serving.openapi import REQUEST as REQUEST_SCHEMA
 from flowsheet.serving.scorer import Answer, Reply, Scorer
@@ -148,7 +148,9 @@ def _add_status_pages(app: FastAPI, service: Service, batcher: Batcher[bytes]) -
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return HTMLResponse(DOCS_PAGE)
+        models = service.version()["models"]
+        served = " and ".join(f"{model['name']}/{model['version']}" for model in models)
+        return HTMLResponse(docs_page(served))
 
 
 def _count_answer(metrics: Metrics, answer: Answer, seconds: float) -> None:

@@ -196,7 +196,8 @@ _PAGES = {
 }
 
 
-def _docs_page() -> str:
+def docs_page(served: str) -> str:
+    """The page that describes requests; ``served`` names the models that answer them."""
     pages = "".join(
         f"<dt><code>{escape(page)}</code><dd>{escape(purpose)}" for page, purpose in _PAGES.items()
     )
@@ -208,7 +209,8 @@ def _docs_page() -> str:
         "<!doctype html><html lang=en><meta charset=utf-8><title>Flowsheet</title>"
         "<style>body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
         "pre{background:#f4f4f4;padding:1em;overflow:auto}</style>"
-        f"<h1>Flowsheet</h1><dl>{pages}</dl><h2>Tables of a request</h2>"
+        f"<h1>Flowsheet</h1><p>This server answers with {escape(served)}.</p>"
+        f"<dl>{pages}</dl><h2>Tables of a request</h2>"
         "<p>Columns in bold are required. A table is a list of rows, or an object of columns. "
         "Times are ISO 8601 text without a time zone.</p>"
         f"<dl>{tables}</dl><h2>An example</h2><pre>{example}</pre></html>"
@@ -219,6 +221,3 @@ def _mark_required(table: str) -> list[str]:
     """The table's columns as HTML."""
     required = REQUIRED_COLUMNS[table]
     return [f"<b>{column}</b>" if column in required else column for column in TABLES[table]]
-
-
-DOCS_PAGE = _docs_page()

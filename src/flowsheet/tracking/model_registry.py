@@ -376,7 +376,7 @@ def _table_row(client: RetryingClient, model: Any) -> list[object]:
     latest = max(versions, key=lambda version: int(version.version))
     created = datetime.fromtimestamp(latest.creation_timestamp / 1000, UTC)
     aliases = {alias: int(version) for alias, version in sorted(model.aliases.items())}
-    description = (latest.description or "").partition("\n\n[")[0]  # without links to artifacts
+    description, *_ = (latest.description or "").split("\n\n")  # the rest is for the page
     return [
         model.name,
         len(versions),

@@ -15,6 +15,7 @@ from flowsheet.prediction.manifest import verify_manifest
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import pyfunc
+from flowsheet.tracking.datasets import DataSet
 from flowsheet.tracking.pyfunc import LOADER_DIGEST, PACKAGE_DIGEST, RELEASE
 from flowsheet.tracking.store import RetryingClient, connect
 
@@ -32,7 +33,10 @@ def log_model(
     run_id: str,
     model_package: Path,
     name: str = "model",
+    *,
     metrics: Mapping[str, float] | None = None,
+    data: DataSet | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> str:
     """Log a model package as an MLflow model of a run, and return the model's URI.
 
@@ -44,16 +48,18 @@ def log_model(
         model_package: folder of the model package.
         name: name of the MLflow model.
         metrics: {name: value}, shown on the model's page; NaN is left out.
+        data: the data set that the metrics were computed on; it becomes an input of the run.
+        params: {name: value}, shown on the model's page; by default the run's.
     """
     from mlflow.entities import LoggedModelOutput
 
     client = connect()
     run = client.get_run(run_id)
     training_key = str(read_json(model_package / "package.json")["training_key"])
-    model = _ensure_logged_model(client, run, training_key, name)
+    model = _ensure_logged_model(client, run, training_key, name, params or run.data.params)
     if not _is_ready(model):
         _upload(client, run, model, model_package)
-        _log_metrics(client, run, model, metrics or {})
+        _log_metrics(client, run, model, metrics or {}, data)
         client.finalize_logged_model(model.model_id, "READY")
     if model.model_id not in {output.model_id for output in run.outputs.model_outputs}:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -71,7 +77,9 @@ def list_requirements(model_package: Path) -> list[str]:
     return sorted({*of_mlflow, *of_model})
 
 
-def _ensure_logged_model(client: RetryingClient, run: Any, training_key: str, name: str) -> Any:
+def _ensure_logged_model(
+    client: RetryingClient, run: Any, training_key: str, name: str, params: Mapping[str, Any]
+) -> Any:
     """The MLflow model of a training, complete or not; created when there is none."""
     query = f"tags.`flowsheet.training_key` = '{training_key}'"
     models = client.search_logged_models([run.info.experiment_id], query)
@@ -83,7 +91,7 @@ def _ensure_logged_model(client: RetryingClient, run: Any, training_key: str, na
         name=name,
         source_run_id=run.info.run_id,
         tags={"flowsheet.training_key": training_key},
-        params=run.data.params,
+        params={key: str(value) for key, value in params.items()},
         model_type="flowsheet",
     )
 
@@ -134,12 +142,23 @@ def _save_model(folder: Path, model_package: Path, loader: Path, mlflow_model: A
 
 
 def _log_metrics(
-    client: RetryingClient, run: Any, model: Any, metrics: Mapping[str, float]
+    client: RetryingClient,
+    run: Any,
+    model: Any,
+    metrics: Mapping[str, float],
+    data: DataSet | None,
 ) -> None:
+    """Log metrics of a model, linked to the data set that they were computed on."""
     from mlflow.entities import Metric
 
+    link: dict[str, str] = {}
+    if data:
+        data_input = data.to_mlflow()
+        client.log_inputs(run.info.run_id, [data_input])
+        dataset = data_input.dataset
+        link = {"dataset_name": dataset.name, "dataset_digest": dataset.digest}
     entities = [
-        Metric(name, float(value), run.info.start_time, 0, model_id=model.model_id)
+        Metric(name, float(value), run.info.start_time, 0, model_id=model.model_id, **link)
         for name, value in metrics.items()
         if isfinite(value)
     ]

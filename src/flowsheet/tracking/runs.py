@@ -6,6 +6,7 @@ are recorded already are not recorded again. So an interrupted run is resumed wh
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from flowsheet.errors import mask_secrets
 from flowsheet.state.json_files import write_json
 from flowsheet.tracking import stale_runs
 from flowsheet.tracking.datasets import DataSet
+from flowsheet.tracking.experiments import ensure_experiment, save_models_view
 from flowsheet.tracking.run_metadata import (
     collect_code_version,
     collect_environment,
@@ -26,14 +28,7 @@ from flowsheet.tracking.run_metadata import (
     freeze_requirements,
     get_experiment_params,
 )
-from flowsheet.tracking.store import (
-    RetryingClient,
-    artifact_root,
-    connect,
-    ignore_already_exists,
-    is_embedded,
-    store_lock,
-)
+from flowsheet.tracking.store import RetryingClient, connect, store_lock
 from flowsheet.tracking.trials import Trial
 
 Level = Literal["experiment", "model", "fold", "trial", "comparison", "evaluation", "event"]
@@ -90,7 +85,8 @@ class Tracker:
             run_lock: lock of the experiment, by which :meth:`close_stale_runs` finds out whether
                 the run's process still exists.
         """
-        experiment_id = self._ensure_experiment(config.name)
+        experiment_id = ensure_experiment(self._client, config.name)
+        save_models_view(self._client, experiment_id, config.evaluation.metric)
         lock_tag = {stale_runs.RUN_LOCK: run_lock}
         with store_lock():
             run = self._find_run(experiment_id, "experiment", {"flowsheet.key": key})
@@ -181,7 +177,7 @@ class Tracker:
             key: digest of everything that the comparison depends on.
             runs: {run id: experiment} of the compared runs.
         """
-        experiment_id = self._ensure_experiment(experiment)
+        experiment_id = ensure_experiment(self._client, experiment)
         run = self._find_run(experiment_id, "comparison", {"flowsheet.key": key})
         if run:
             return ParentRun(run.info.run_id, experiment_id, run.info.status == "FINISHED")
@@ -215,7 +211,7 @@ class Tracker:
             title: its name.
             tags: what happened.
         """
-        run_id = self._create_run(self._ensure_experiment(experiment), "event", title, tags)
+        run_id = self._create_run(ensure_experiment(self._client, experiment), "event", title, tags)
         self.finish(run_id)
         return run_id
 
@@ -265,6 +261,21 @@ class Tracker:
     def log_artifacts(self, run_id: str, folder: Path, name: str | None = None) -> None:
         """Record a folder's files as artifacts below ``name``."""
         self._client.log_artifacts(run_id, str(folder), name)
+
+    def log_table(self, run_id: str, columns: Mapping[str, Sequence[Any]], path: str) -> None:
+        """Record a table as an artifact that MLflow's page shows as a table.
+
+        ``MlflowClient.log_table`` would add its rows to those of an earlier call.
+
+        Args:
+            run_id: the run.
+            columns: {column: values}.
+            path: of the artifact; it ends with ``.json``.
+        """
+        table = {"columns": list(columns), "data": list(zip(*columns.values(), strict=True))}
+        self._client.log_dict(run_id, table, path)
+        logged = [{"path": path, "type": "table"}]
+        self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(logged))
 
     def set_description(self, run_id: str, markdown: str) -> None:
         """Set the description on a run's page."""
@@ -365,19 +376,6 @@ class Tracker:
 
     def _get_experiment_id(self, run_id: str) -> str:
         return str(self._client.get_run(run_id).info.experiment_id)
-
-    def _ensure_experiment(self, name: str) -> str:
-        """Id of an MLflow experiment, which is created or restored if necessary."""
-        with store_lock():
-            experiment = self._client.get_experiment_by_name(name)
-            if experiment is None:
-                location = f"{artifact_root()}/{name}" if is_embedded() else None
-                with ignore_already_exists():
-                    self._client.create_experiment(name, artifact_location=location)
-                experiment = self._client.get_experiment_by_name(name)
-            if experiment.lifecycle_stage == "deleted":
-                self._client.restore_experiment(experiment.experiment_id)
-            return str(experiment.experiment_id)
 
 
 def _iter_points(

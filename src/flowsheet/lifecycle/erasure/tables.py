@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from flowsheet.lifecycle.experiment.predictions import PREDICTIONS_TABLE
 from flowsheet.lifecycle.experiment.stage import update_checksums
-from flowsheet.state.json_files import read_json
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish_file, sweep_parts
 from flowsheet.windows.split import PARTS
 
@@ -71,7 +72,9 @@ def remove_rows(folder: Path, ids: Ids) -> list[Path]:
 
     Checksums in ``stage.json`` follow. Interrupted, it may be called again.
     """
-    changed = [file for file in _tables(folder) if _rewrite_table(file, ids)]
+    shown = sorted(folder.rglob(PREDICTIONS_TABLE))
+    changed = [file for file in shown if _rewrite_shown_table(file, ids)]
+    changed += [file for file in _tables(folder) if _rewrite_table(file, ids)]
     if _shows_example(folder, ids):
         _remove_example(folder)
     for metadata in sorted(folder.rglob("stage.json")):
@@ -137,6 +140,17 @@ def _rewrite_table(file: Path, ids: Ids) -> bool:
     assert mask is not None
     with publish_file(file) as part:
         rows.filter(~mask).write_parquet(part)
+    return True
+
+
+def _rewrite_shown_table(file: Path, ids: Ids) -> bool:
+    """Remove rows from a table for MLflow's page; its subjects are among those of a Parquet."""
+    table = read_json(file)
+    subject = table["columns"].index("subject_id")
+    rows = [row for row in table["data"] if row[subject] not in ids.subjects]
+    if len(rows) == len(table["data"]):
+        return False
+    write_json(file, {**table, "data": rows})
     return True
 
 

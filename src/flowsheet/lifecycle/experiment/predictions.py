@@ -9,9 +9,11 @@ row stands for in metrics; 0 where it is not scored), and ``p.<model>`` for each
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -26,6 +28,8 @@ from flowsheet.windows.sequences import Sequences
 
 _ROW_COLUMNS = ("y", "scored", "in_state", "before_treatment", "weight", "step")
 _PREFIX = "p."
+PREDICTIONS_TABLE = "held_out_predictions.json"
+"""Name of the table of a few predictions, in the format of MLflow's page."""
 
 
 class PredictedFold(FrozenModel):
@@ -54,6 +58,14 @@ class Predictions:
     def fold_rows(self, fold: PredictedFold) -> pl.DataFrame:
         """The rows of the fold's held-out subjects, by stay and step."""
         return self.rows.filter(repeat=fold.id.repeat, fold=fold.id.fold)
+
+    def to_table(self, n_rows: int) -> dict[str, list[Any]]:
+        """{column: values} of at most ``n_rows`` rows, evenly spread, for people to look at."""
+        rows = self.rows.filter("scored").sort("repeat", "stay_id", "step")
+        labels = pl.col("subject_id", "stay_id", "step", "in_state", "y")
+        risks = [pl.col(_PREFIX + model).round(4).alias(model) for model in self.models]
+        spacing = max(1, math.ceil(rows.height / n_rows))
+        return rows.gather_every(spacing).select(labels, *risks).to_dict(as_series=False)
 
     def targets(self) -> pl.DataFrame:
         """The held-out rows and their labels, without any prediction."""

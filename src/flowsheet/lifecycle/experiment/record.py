@@ -26,6 +26,7 @@ from flowsheet.evaluation.summaries import NOT_ESTIMABLE, SUBSET_PHRASES
 from flowsheet.lifecycle.experiment import lock
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
+from flowsheet.lifecycle.experiment.predictions import PREDICTIONS_TABLE, Predictions
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.lifecycle.experiment.report import load_study, report_path, write_report
 from flowsheet.lifecycle.experiment.train import TrialCallback, load_trials, training_key
@@ -35,11 +36,16 @@ from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.datasets import DataSet
+from flowsheet.tracking.experiments import models_page
+from flowsheet.tracking.model_registry import CHAMPION
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.run_records import EXTRACT_STAGE
 from flowsheet.tracking.runs import ParentRun, Tracker
 from flowsheet.tracking.store import TrackerUnreachable
 from flowsheet.typing import Progress
+
+_TABLE_ROWS = 1000
+"""Most held-out rows in the table of predictions that MLflow's page shows."""
 
 
 class RunSummary(FrozenModel):
@@ -58,6 +64,8 @@ class RunSummary(FrozenModel):
     """A line for each registered model version."""
     report: str
     """Path of the HTML report."""
+    pages: dict[str, str] = Field(default_factory=dict)
+    """{what: address} in the MLflow and Prefect pages."""
     reused: list[str]
     """Names of the stages that an earlier run had built."""
     excluded_models: dict[str, str] = Field(default_factory=dict)
@@ -87,8 +95,8 @@ def configuration_key(config: ExperimentConfig, model: str) -> str:
 
 
 def flow_run_tag(config: ExperimentConfig) -> str:
-    """A tag for Prefect flow runs: the same for equal choices."""
-    return f"experiment:{config_fingerprint(config)[:16]}"
+    """A tag for the experiment's Prefect flow runs."""
+    return f"experiment: {config.name}"
 
 
 @contextlib.contextmanager
@@ -242,6 +250,7 @@ def record_results(
         markdown=render_leaderboard_markdown(evidence),
         registered=registered,
         report=str(html),
+        pages={"models": models_page(run.experiment_id)},
         reused=[name for name, stage in results.stages.items() if stage.reused],
         excluded_models=results.excluded_models,
     )
@@ -276,9 +285,21 @@ def _register(results: ExperimentResults, name: str, model_run_id: str, evidence
     assert fold
     stage = results.trained[fold.name][name]
     metrics = _select_values(evidence.metrics(name))
-    uri = log_model(model_run_id, stage.folder / "model_package", metrics=metrics)
+    params = read_json(stage.folder / "tuning.json")["params"]
+    uri = log_model(
+        model_run_id,
+        stage.folder / "model_package",
+        name,
+        metrics=metrics,
+        data=_held_out_data(results),
+        params={"model": name, **{f"model.{param}": value for param, value in params.items()}},
+    )
     registered_name = f"{config.registry.prefix or config.name}-{name}"
-    description = f"{config.description} {_describe_value(metrics, evidence)}"
+    description = (
+        f"{config.description} {_describe_value(metrics, evidence)}\n\n"
+        f"To serve it, run `flowsheet promote {registered_name}`: the alias `{CHAMPION}` moves to "
+        "a version that passes the gates. An alias that is set on this page passes none."
+    )
     version = model_registry.register(
         registered_name,
         model_run_id,
@@ -294,6 +315,14 @@ def _register(results: ExperimentResults, name: str, model_run_id: str, evidence
     return f"registered {registered_name} version {version}{remark}"
 
 
+def _held_out_data(results: ExperimentResults) -> DataSet:
+    """The held-out subjects, on whom the test metrics are computed."""
+    config = results.config
+    extract = open_extract(results.plan.first_fold.data.extract).fingerprint
+    key = digest([extract, results.plan.split_fingerprint()])
+    return DataSet(f"{config.cohort.name}, held out", key, config.cohort.source, context="test")
+
+
 def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, html: Path) -> None:
     evidence = load_evidence(results.evidence)
     best = evidence.models[0]
@@ -303,6 +332,8 @@ def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, 
     }
     tracker.log(run_id, metrics=best_metrics, tags={"flowsheet.best": best})
     tracker.log_artifacts(run_id, results.evidence.folder, "evidence")
+    table = Predictions.load(results.evidence.folder).to_table(_TABLE_ROWS)
+    tracker.log_table(run_id, table, f"evidence/{PREDICTIONS_TABLE}")
     if results.memory:
         tracker.log_artifacts(run_id, results.memory.folder, "memory")
     tracker.log_artifacts(run_id, html.parent, "report")

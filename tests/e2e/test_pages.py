@@ -1,0 +1,77 @@
+"""The pages that we serve, opened in a browser: they show the run and its models."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowsheet.lifecycle.runtime.local_servers import find_free_port
+from flowsheet.state.json_files import read_json
+from tests.browser import CHROMIUM, Browser, log_in_to_prefect, open_browser
+from tests.e2e.conftest import flowsheet_command
+
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def pages(finished: Path) -> Iterator[dict[str, str]]:
+    """Addresses of the pages of ``flowsheet ui``, on ports of its own."""
+    ports = {name: str(find_free_port()) for name in ("mlflow", "prefect")}
+    options = [word for name, port in ports.items() for word in (f"--{name}-port", port)]
+    command, environment = flowsheet_command(finished, "ui", *options)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    try:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("Ctrl-C"):
+                break
+        yield {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+def test_mlflows_page_lists_the_models_with_their_test_metrics(
+    browser: Browser, pages: dict[str, str]
+):
+    browser.open(f"{pages['mlflow']}/#/experiments/1/runs?viewStateShareKey=models")
+    text = browser.wait_for("lstm", "logistic_regression", "test.auroc", "test.new_onsets.auroc")
+    for shown in ("lstm", "logistic_regression", "test.auroc", "test.new_onsets.auroc"):
+        assert shown in text
+    assert "trial 0" not in text
+    assert browser.errors == []
+
+
+def test_prefects_page_shows_the_run_and_its_trainings(
+    browser: Browser, pages: dict[str, str], finished: Path
+):
+    server = read_json(finished / "prefect" / "server.json")
+    log_in_to_prefect(browser, server["login"])
+    browser.open(f"{pages['prefect']}/runs")
+    text = browser.wait_for("demo", "experiment: demo")
+    assert "demo" in text
+    assert "experiment: demo" in text
+    assert "Can't connect" not in text
+    assert browser.errors == []
+
+
+def test_the_report_names_its_models(browser: Browser, finished: Path):
+    (report,) = finished.glob("store/report/*/report.html")
+    browser.open(report.as_uri())
+    text = browser.wait_for("lstm")
+    assert "lstm" in text
+    assert browser.errors == []
