@@ -143,7 +143,13 @@ def mimic3_items() -> pl.DataFrame:
 
 
 def read_items(name: str) -> pl.DataFrame:
-    """A shipped file of items; columns as in ``mimic3_items``."""
+    """A shipped file of items; columns as in ``mimic3_items``.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    if not (files("flowsheet.cohort") / "concepts" / name).is_file():
+        raise UsageError(f"there is no file of items called {name!r}", todo="add it to the folder")
     numbers = {"itemid": pl.Int64(), "delay_hours": pl.Float64()}
     return _read(name).cast(numbers)  # type: ignore[arg-type]
 

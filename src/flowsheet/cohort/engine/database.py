@@ -15,6 +15,9 @@ from flowsheet.cohort.engine.roles import FIELDS, REQUIRED, SINGLE_ROLES
 from flowsheet.config import FrozenModel, validate_config
 from flowsheet.errors import UsageError, did_you_mean, first_line
 
+SHIPPED = Path(__file__).parents[1] / "databases"
+"""The folder of Flowsheet's own databases."""
+
 Role = Literal[
     "stays",
     "admissions",
@@ -110,10 +113,25 @@ class DatabaseSpec(FrozenModel):
 class Database:
     """A database that the engine can read."""
 
-    def __init__(self, name: str, spec: DatabaseSpec) -> None:
-        self.name = name
+    def __init__(self, file: Path, spec: DatabaseSpec) -> None:
+        self.file = file
+        self.name = file.stem
         self.spec = spec
-        self.items = ItemMap(spec.items)
+        self.items = ItemMap(spec.items, file.parent)
+        unknown = set(self.items.rows["table"]) - set(spec.tables)
+        if unknown:
+            todo = f"tables: {', '.join(spec.tables)}"
+            what = f"items are of tables that are not described: {', '.join(sorted(unknown))}"
+            raise UsageError(what, where=str(file), todo=todo)
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether the database is one of Flowsheet's own."""
+        return self.file.parent == SHIPPED
+
+    def own_files(self) -> list[Path]:
+        """The YAML and the files of items of a database of others."""
+        return [] if self.is_shipped else [self.file, *self.items.own_files()]
 
     @property
     def tables(self) -> dict[str, TableSpec]:
@@ -160,10 +178,10 @@ def read_database(file: Path) -> Database:
     if not isinstance(values, dict):
         raise UsageError("the file must contain keys and values", where=str(file))
     spec = validate_config(DatabaseSpec, values, str(file))
-    return Database(file.stem, spec)
+    return Database(file, spec)
 
 
 @lru_cache(maxsize=8)
 def load_database(name: str) -> Database:
     """A shipped database."""
-    return read_database(Path(__file__).parents[1] / "databases" / f"{name}.yaml")
+    return read_database(SHIPPED / f"{name}.yaml")

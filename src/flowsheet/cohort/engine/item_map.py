@@ -7,12 +7,14 @@ items of one variable or drug: where two have a value at the same time, the lowe
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.engine.own_items import read_own_items
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, IDENTITY, LINEAR_CONVERSIONS
 from flowsheet.config import FrozenModel
 from flowsheet.typing import Bools, Ints32
@@ -54,14 +56,27 @@ class ItemSelection(FrozenModel):
 class ItemMap:
     """The items of one database."""
 
-    def __init__(self, selection: ItemSelection) -> None:
+    def __init__(self, selection: ItemSelection, folder: Path) -> None:
+        """``folder``: of the database's YAML; files that are not there are the catalogue's."""
         self.selection = selection
+        self.folder = folder
+
+    def own_files(self) -> list[Path]:
+        """The files of items beside the database's YAML."""
+        paths = [self.folder / name for name in self.selection.files]
+        return [path for path in paths if path.is_file()]
+
+    def _read(self, name: str) -> pl.DataFrame:
+        own = self.folder / name
+        if own.is_file():
+            return read_own_items(own)
+        return catalogue.read_items(name)
 
     @cached_property
     def rows(self) -> pl.DataFrame:
         """The selected rows of the files, without items that are mapped twice to one concept."""
         chosen = self.selection
-        files = [catalogue.read_items(name) for name in chosen.files]
+        files = [self._read(name) for name in chosen.files]
         rows = pl.concat(files).with_columns(pl.col("table").replace(chosen.tables))
         if chosen.systems:
             rows = rows.filter(pl.col("system").is_in(chosen.systems))

@@ -27,7 +27,7 @@ from flowsheet.cohort.engine.administrations import read_administrations
 from flowsheet.cohort.engine.batches import ParsedTables, attach_totals
 from flowsheet.cohort.engine.cells import CELL_HINTS
 from flowsheet.cohort.engine.cultures import read_cultures
-from flowsheet.cohort.engine.database import load_database
+from flowsheet.cohort.engine.database import SHIPPED, load_database, read_database
 from flowsheet.cohort.engine.event_reader import EventReader
 from flowsheet.cohort.engine.exclusions import RULES, ExclusionLog
 from flowsheet.cohort.engine.files import RawTable, digest_tables, find_tables
@@ -39,6 +39,7 @@ from flowsheet.cohort.engine.stays import Stays, read_stays
 from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.errors import FlowsheetError
+from flowsheet.state.hashing import digest, file_digest
 
 _STAY_COLUMNS = (
     *("age", "sex", "height_cm", "weight_kg", "ethnicity", "insurance", "unit", "admission_type"),
@@ -55,8 +56,8 @@ class DatabaseSource(Source):
 
     Options: ClassVar[type[DatabaseOptions]] = DatabaseOptions
     version: ClassVar[int] = 1
-    database_name: ClassVar[str]
-    """The name of the database's YAML."""
+    database_file: ClassVar[Path]
+    """The database's YAML."""
     stay_columns: ClassVar[tuple[str, ...]] = _STAY_COLUMNS
     responses: tuple[str, ...] = ("sepsis",)
     rules: ClassVar[tuple[str, ...]] = RULES
@@ -64,7 +65,9 @@ class DatabaseSource(Source):
 
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
-        self.database = load_database(self.database_name)
+        shipped = self.database_file.parent == SHIPPED
+        name = self.database_file.stem
+        self.database = load_database(name) if shipped else read_database(self.database_file)
         self.licence = self.database.spec.licence
         mapped = self.database.items.items
         is_drug = pl.col("kind") == "drug"
@@ -105,7 +108,9 @@ class DatabaseSource(Source):
 
     @cached_property
     def _fingerprint(self) -> str:
-        return digest_tables(self._find_tables())
+        tables = digest_tables(self._find_tables())
+        own = self.database.own_files()
+        return digest([tables, *map(file_digest, own)]) if own else tables
 
     def _precompute_fingerprint(self) -> None:
         with suppress(FlowsheetError):  # fingerprint() raises it again

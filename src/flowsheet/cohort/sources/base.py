@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import entry_points
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +16,8 @@ import polars as pl
 from flowsheet.cohort.completeness import Needs
 from flowsheet.cohort.schema import empty_table
 from flowsheet.config import FrozenModel
-from flowsheet.plugins import Registry
+from flowsheet.plugins import Origin, Registry
+from flowsheet.project import current_project
 
 DEFECTS: dict[str, pl.DataType] = {
     "table": pl.String(),  # the contract's table, or the raw file's kind
@@ -117,4 +121,36 @@ class Source(ABC):
         return None
 
 
-SOURCES: Registry[Source] = Registry("source", "flowsheet.cohort.sources")
+class SourceRegistry(Registry[Source]):
+    """Sources, and databases of others: each YAML is a source.
+
+    A database ``eicu`` is the file ``databases/eicu.yaml`` of the current project's package, or of
+    a package that an entry point ``eicu`` of the group ``flowsheet.databases`` names.
+    """
+
+    def _origins(self) -> dict[str, list[Origin]]:
+        origins = super()._origins()
+        for name, file in _find_databases():
+            load = partial(_make_database_source, name, file)
+            origins.setdefault(name, []).append(Origin(str(file), load))
+        return origins
+
+
+def _find_databases() -> Iterator[tuple[str, Path]]:
+    for entry in entry_points(group="flowsheet.databases"):
+        yield entry.name, Path(str(files(entry.value))) / f"{entry.name}.yaml"
+    project = current_project()
+    if project is not None and project.package is not None:
+        folder = project.import_folder / project.package / "databases"
+        for file in sorted(folder.glob("*.yaml")):
+            yield file.stem, file
+
+
+def _make_database_source(name: str, file: Path) -> type[Source]:
+    from flowsheet.cohort.engine.source import DatabaseSource  # it needs this module
+
+    members = {"database_file": file, "__doc__": f"The database {name}, described by {file.name}."}
+    return type(name, (DatabaseSource,), members)
+
+
+SOURCES = SourceRegistry("source", "flowsheet.cohort.sources")

@@ -6,10 +6,12 @@ in ``databases/mimic3.yaml``; docs/mimic3.md describes every rule.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from flowsheet.cohort.engine.database import SHIPPED
 from flowsheet.cohort.engine.options import DatabaseOptions
 from flowsheet.cohort.engine.source import DatabaseSource
 from flowsheet.cohort.sources.base import SOURCES
@@ -35,4 +37,4 @@ class Mimic3(DatabaseSource):
 
     Options: ClassVar[type[Mimic3Options]] = Mimic3Options
     version: ClassVar[int] = 1
-    database_name: ClassVar[str] = "mimic3"
+    database_file: ClassVar[Path] = SHIPPED / "mimic3.yaml"

@@ -6,8 +6,10 @@ in ``databases/mimic4.yaml``; docs/mimic4.md describes what differs from MIMIC-I
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
+from flowsheet.cohort.engine.database import SHIPPED
 from flowsheet.cohort.engine.options import DatabaseOptions
 from flowsheet.cohort.engine.source import DatabaseSource
 from flowsheet.cohort.sources.base import SOURCES
@@ -21,4 +23,4 @@ class Mimic4(DatabaseSource):
 
     Options: ClassVar[type[DatabaseOptions]] = DatabaseOptions
     version: ClassVar[int] = 1
-    database_name: ClassVar[str] = "mimic4"
+    database_file: ClassVar[Path] = SHIPPED / "mimic4.yaml"
