@@ -124,7 +124,7 @@ def train_all(plan: ExperimentPlan, run_id: str, data: Upstream) -> TrainingResu
     trainings = [
         Training(fold, model, record.start_fold_run(plan, fold, model, run_id))
         for fold in plan.all_folds
-        for model in fold.config.models
+        for model in _order_models(fold)
     ]
     trained: dict[str, dict[str, Stage]] = {fold.name: {} for fold in plan.all_folds}
     excluded: dict[str, str] = {}
@@ -145,6 +145,12 @@ def train_all(plan: ExperimentPlan, run_id: str, data: Upstream) -> TrainingResu
             todo="; ".join(excluded.values()),
         )
     return TrainingResults(trained, excluded, tasks)
+
+
+def _order_models(fold: FoldSpec) -> list[str]:
+    """The models of a fold; those that are made of others come after these."""
+    config = fold.config
+    return sorted(config.models, key=lambda model: bool(train.list_members(config, model)))
 
 
 def _run_trainings(trainings: Sequence[Training], data: Upstream) -> list[_Outcome]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -68,6 +68,8 @@ class Context:
     """Called with (epoch or round, score) during the fit; may raise ``Pruned``."""
     progress: Callable[[str], None] = field(default=lambda line: None)
     """Called with a line to show to the user."""
+    members: Mapping[str, Path] = field(default_factory=dict)
+    """By name the packages of models of the experiment that a model is made of."""
     checkpoints: Path | None = None
     """A folder that survives a kill: a fit with the same parameters resumes from its checkpoint."""
 
@@ -162,6 +164,11 @@ class Model(ABC):
     @abstractmethod
     def load(cls, folder: Path) -> Self:
         """The fitted model; its predictions are the same to the last bit."""
+
+    @property
+    def member_kinds(self) -> tuple[str, ...]:
+        """The kinds of the models that this one contains, whose code it needs."""
+        return ()
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """Tables for the report: coefficients, importances, training curve."""

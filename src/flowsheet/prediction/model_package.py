@@ -118,12 +118,13 @@ class ModelPackage:
             training_key: identifies the training.
         """
         folder.mkdir()
-        code = collect_code(MODELS.get(kind))
+        loaded = MODELS.get(kind).load(model)
+        members = [MODELS.get(member) for member in loaded.member_kinds]
+        code = collect_code(MODELS.get(kind), members)
         (folder / CODE).write_bytes(code.archive)
         shutil.copytree(model, folder / "model")
         if scaler is not None:
             scaler.save(folder / "scaler.json")
-        params = MODELS.get(kind).load(folder / "model").params
         vocabulary = {name: list(words) for name, words in columns["vocabulary"].items()}
         description = {
             "flowsheet": __version__,
@@ -133,7 +134,7 @@ class ModelPackage:
             "kind": kind,
             "model_version": MODELS.get(kind).version,
             "windows_version": WINDOWS_VERSION,
-            "params": params.model_dump(mode="json"),
+            "params": loaded.params.model_dump(mode="json"),
             "task": task.model_dump(mode="json"),
             "features": features.model_dump(mode="json"),
             "columns": {

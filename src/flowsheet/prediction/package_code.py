@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -62,10 +62,11 @@ class PackageCode(NamedTuple):
     """Modules that a plug-in imports and that no requirement may name."""
 
 
-def collect_code(cls: type) -> PackageCode:
-    """The code that the predictions of a model of this class need."""
+def collect_code(cls: type, members: Sequence[type] = ()) -> PackageCode:
+    """The code that the predictions of a model of this class need, and of those in it."""
     files = dict(_own_files())
-    own = find_reachable([*_ROOTS, cls.__module__], ["flowsheet"])
+    modules = [part.__module__ for part in (cls, *members)]
+    own = find_reachable([*_ROOTS, *modules], ["flowsheet"])
     libraries = find_libraries(own) - _NOT_FOR_PREDICTION
     not_included: set[str] = set()
     if is_plugin(cls):

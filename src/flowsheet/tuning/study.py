@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def tune(
     on_trial: Callable[[TrialRecord], None] = lambda record: None,
     progress: Callable[[str], None] = lambda line: None,
     storage: str | None = None,
+    members: Mapping[str, Path] | None = None,
 ) -> TuningResult:
     """Search the model's parameters for the largest score on the validation split.
 
@@ -83,6 +84,7 @@ def tune(
             the same ``folder`` may then call this at once, without a lock: they share the trials,
             and all return when the last is finished. The draws then depend on the order in which
             trials end.
+        members: By name the packages of the models that this one is made of.
 
     Raises:
         UsageError: the configuration does not fit the model (see
@@ -100,7 +102,17 @@ def tune(
         _discard_if_changed(study_folder, progress)
     study, shared = _open(study_folder, key, storage, tuning)
     runner = TrialRunner(
-        search, study, study_folder, train, valid, seed, device, threads, score, progress
+        search,
+        study,
+        study_folder,
+        train,
+        valid,
+        seed,
+        device,
+        threads,
+        score,
+        progress,
+        members or {},
     )
     run = _StudyRun(study, shared, search, tuning, seed, trials_wanted, on_trial, progress)
     run.run_trials(runner)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,8 @@ class TrialRunner:
     threads: int
     score: Callable[[Labels, Floats], float]
     progress: Callable[[str], None]
+    members: Mapping[str, Path] = field(default_factory=dict)
+    """By name the packages of the models that this one is made of."""
 
     def run(
         self, trial: optuna.Trial, on_start: Callable[[optuna.Trial], None] = lambda trial: None
@@ -131,6 +133,7 @@ class TrialRunner:
             score=self.score,
             report_score=self._score_reporter(trial, drawn),
             progress=self.progress,
+            members=self.members,
             checkpoints=checkpoints,
         )
         model.fit(self.train, self.valid, context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +41,8 @@ from flowsheet.windows.split import Split
 
 GLOBAL_IMPORTANCE = "global_importance"
 """The table, beside the model's own, of how much each concept moves its held-out predictions."""
+PACKAGE = "model_package"
+"""Folder of a model's stage."""
 INPUTS = "inputs.json"
 """File of a model's stage, and of the folder of an unfinished search: {"windows": key}."""
 
@@ -83,8 +85,10 @@ class FoldData(FrozenModel):
 def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
     """Digest of everything that a trained model depends on: equal keys give equal predictions."""
     model = config.models[name]
+    members = {m: training_key(config, m, data) for m in list_members(config, name)}
     return digest(
         {
+            **({"members": members} if members else {}),
             **plugin_code(MODELS.get(model.kind)),
             "windows": data.windows.key,
             "split": data.load_split().fingerprint,
@@ -100,6 +104,17 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
             "seed": config.seed,
         }
     )
+
+
+def list_members(config: ExperimentConfig, name: str) -> list[str]:
+    """The models of the experiment that this one is made of, such as an average."""
+    model = config.models[name]
+    params = MODELS.get(model.kind).Params
+    if "members" not in params.model_fields:
+        return []
+    members = model.params.get("members", params.model_fields["members"].default)
+    assert isinstance(members, tuple | list)
+    return [str(member) for member in members if member in config.models]
 
 
 def is_trained(key: str) -> bool:
@@ -127,6 +142,10 @@ def train_model(
         CheckFailed: the model does not apply to the task, or cannot be fitted to the data.
     """
     _check_applicable(config, name)
+    members = {
+        member: train_model(config, member, data, _ignore_trial, progress).folder / PACKAGE
+        for member in list_members(config, name)
+    }
     key = training_key(config, name, data)
     work = Store.open().work_dir("model", key)
     _write_inputs(work, data)
@@ -134,7 +153,9 @@ def train_model(
     shared_search: _Search | None = None
     if storage and not is_trained(key):
         # before the stage is locked, so that several workers search at the same time
-        shared_search = _search(config, name, data, work=work, progress=progress, storage=storage)
+        shared_search = _search(
+            config, name, data, work=work, progress=progress, storage=storage, members=members
+        )
 
     def build(folder: Path) -> None:
         if shared_search:
@@ -142,9 +163,11 @@ def train_model(
             for trial in search.tuned.trials:
                 on_trial(trial)
         else:
-            search = _search(config, name, data, work=work, progress=progress, on_trial=on_trial)
+            search = _search(
+                config, name, data, work=work, progress=progress, on_trial=on_trial, members=members
+            )
         package = ModelPackage.write(
-            folder / "model_package",
+            folder / PACKAGE,
             kind=config.models[name].kind,
             model=search.tuned.folder,
             scaler=search.scaler,
@@ -171,6 +194,10 @@ def train_model(
     return stage
 
 
+def _ignore_trial(trial: TrialRecord) -> None:
+    """Members report their trials when they are trained for themselves, or are recorded."""
+
+
 def _write_inputs(folder: Path, data: FoldData) -> None:
     """Say on which windows a model is trained, whose key does not reveal it."""
     write_json(folder / INPUTS, {"windows": data.windows.key})
@@ -195,6 +222,7 @@ def _search(
     progress: Progress,
     on_trial: TrialCallback = lambda trial: None,
     storage: str | None = None,
+    members: Mapping[str, Path],
 ) -> _Search:
     """Tune the model; with the URL of a shared Optuna ``storage``, together with other workers."""
     model = config.models[name]
@@ -220,6 +248,7 @@ def _search(
         on_trial=on_trial,
         progress=progress,
         storage=storage,
+        members=members,
     )
     return _Search(scaler, valid, test, tuned, completeness)
 
