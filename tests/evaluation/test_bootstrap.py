@@ -17,7 +17,10 @@ from flowsheet.evaluation.bootstrap import (
 from flowsheet.evaluation.metrics import RequiredInput, ScoredRows, get_metric
 from tests.evaluation.metrics.helpers import default_metrics
 
-OF_OTHER_ROWS = {RequiredInput.lead_times, RequiredInput.onsets, RequiredInput.clock}
+OF_OTHER_ROWS = {
+    *(RequiredInput.lead_times, RequiredInput.onsets, RequiredInput.clock),
+    RequiredInput.step_hours,
+}
 METRICS_OF_ROWS = [metric for metric in default_metrics() if metric.requires not in OF_OTHER_ROWS]
 
 

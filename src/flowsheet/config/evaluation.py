@@ -32,6 +32,7 @@ OperatingPoints = Annotated[tuple[float, ...], BeforeValidator(_as_tuple)]
 
 DEFAULT_OPERATING_POINTS: dict[str, tuple[float, ...]] = {
     "ppv_at_alert_rate": (0.05, 0.1),
+    "ppv_at_daily_alerts": (0.05, 0.2),
     "sensitivity_at_alert_rate": (0.05, 0.1),
     "alert_rate_at_sensitivity": (0.5, 0.8),
     "ppv_at_sensitivity": (0.5, 0.8),

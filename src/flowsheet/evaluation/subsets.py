@@ -221,6 +221,7 @@ def score_rows(
         is_alert=None if predictions.is_alert is None else predictions.is_alert[rows],
         has_whole_stays=has_utility(task) and subset.name not in {NEW_ONSETS, BEFORE_TREATMENT},
         minimum_events=config.minimum_events,
+        step_hours=None if task is None or task.at_hours is not None else task.step_hours,
         has_first_onsets=task is not None and task.target is Target.onset,
         weight=None if sequences.weight is None else np.asarray(sequences.weight[rows]),
     )

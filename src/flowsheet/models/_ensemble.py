@@ -34,7 +34,14 @@ class Member:
 
     @classmethod
     def fit(cls, kind: str, train: Sequences, valid: Sequences, context: Context) -> Self:
-        """Fit a model with its default parameters."""
+        """Fit a model with its default parameters.
+
+        Args:
+            kind: A registered model.
+            train: Training stays, inputs as they are.
+            valid: Validation stays, inputs as they are.
+            context: Of the ensemble's fit.
+        """
         model_class = MODELS.get(kind)
         scaler = Scaler.fit(train) if model_class.capabilities.scaled else None
         member = cls(kind, model_class(model_class.Params()), scaler)

@@ -146,9 +146,9 @@ def _constrain(curve: _Curve, rows: Rows, shape: str) -> _Curve:
     """The curve that only rises or only falls and is closest to the bins."""
     if shape == "binned":
         return curve
-    from sklearn.isotonic import isotonic_regression
+    from scipy.optimize import isotonic_regression
 
     bins = np.minimum(np.searchsorted(curve.last, rows.x[:, 0]), len(curve.last) - 1)
     weight = np.bincount(bins, minlength=len(curve.last)).astype(np.float64)
-    risk = isotonic_regression(curve.risk, sample_weight=weight, increasing=shape == "rising")
-    return _Curve(curve.last, np.asarray(risk, np.float64))
+    fitted = isotonic_regression(curve.risk, weights=weight, increasing=shape == "rising")
+    return _Curve(curve.last, np.asarray(fitted.x, np.float64))

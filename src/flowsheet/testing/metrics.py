@@ -47,6 +47,7 @@ def toy_rows(seed: int, requires: RequiredInput = RequiredInput.probabilities) -
         is_per_stay=is_per_stay,
         lead_time=np.where(is_alert & (y == 1), hours, np.nan) if is_per_stay else None,
         has_first_onsets=requires is RequiredInput.onsets,
+        step_hours=12.0 if requires is RequiredInput.step_hours else None,
     )
     if requires is not RequiredInput.clock:
         return rows
@@ -72,6 +73,7 @@ def _select_subjects(rows: ScoredRows, subjects: Ints) -> ScoredRows:
         is_per_stay=rows.is_per_stay,
         lead_time=None if rows.lead_time is None else rows.lead_time[index],
         has_first_onsets=rows.has_first_onsets,
+        step_hours=rows.step_hours,
         clock=None if rows.clock is None else _select_subjects(rows.clock, subjects),
     )
 

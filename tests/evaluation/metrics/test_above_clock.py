@@ -110,3 +110,14 @@ def test_net_benefit_has_the_prevalence_above_the_better_of_clock_and_no_alerts(
 
 def test_without_a_clock_there_is_no_share():
     assert not get_metric("auroc_above_clock").is_applicable(toy_rows(1))
+
+
+def test_a_budget_of_alerts_is_per_patient_day():
+    """One alert in ten patient-days is one in twenty rows of twelve hours."""
+    rows = toy_rows(1, RequiredInput.step_hours)
+    by_rate = get_metric("ppv_at_alert_rate_5")(rows)
+    assert get_metric("ppv_at_daily_alerts_10")(rows) == pytest.approx(by_rate)
+    alerts = rows.is_alert.sum() / (len(rows.y) / 2)
+    assert get_metric("alerts_per_patient_day")(rows) == pytest.approx(alerts)
+    daily = replace(rows, step_hours=48.0, _cache={})
+    assert np.isnan(get_metric("ppv_at_daily_alerts_100")(daily))

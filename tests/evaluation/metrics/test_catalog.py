@@ -13,6 +13,8 @@ def test_the_default_evaluation_has_these_operating_points():
     assert names == {
         "ppv_at_alert_rate_5",
         "ppv_at_alert_rate_10",
+        "ppv_at_daily_alerts_5",
+        "ppv_at_daily_alerts_20",
         "sensitivity_at_alert_rate_5",
         "sensitivity_at_alert_rate_10",
         "alert_rate_at_sensitivity_50",

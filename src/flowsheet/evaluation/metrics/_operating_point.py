@@ -45,6 +45,7 @@ class Parameter:
 
 ALERT_RATE = Parameter("alert rate")
 SENSITIVITY = Parameter("sensitivity")
+DAILY_ALERTS = Parameter("number of alerts per patient-day")
 THRESHOLD = Parameter("threshold probability", includes_one=False)
 
 

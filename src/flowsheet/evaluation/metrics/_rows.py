@@ -37,6 +37,8 @@ class ScoredRows:
     """y is whether the stay's first onset lies in the target window; later rows are left out."""
     clock: ScoredRows | None = None
     """The same rows with the predictions of the clock, by which others are judged."""
+    step_hours: float | None = None
+    """Hours from one row of a stay to the next; None: not known, or not constant."""
     weight: Floats | None = None
     """(N,) how many rows each row stands for; None: one. Counts of rows are not weighted."""
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)

@@ -25,6 +25,7 @@ class RequiredInput(StrEnum):
     """Alerts, and the time of each stay's onset."""
     onsets = "first onsets"
     """A task whose response is the first onset."""
+    step_hours = "steps of a known length"
     clock = "the clock"
     """The predictions of the model ``clock`` for the same rows."""
 
@@ -71,6 +72,7 @@ class Metric(ABC):
             RequiredInput.whole_stays: has_alerts and scored.has_whole_stays,
             RequiredInput.lead_times: scored.lead_time is not None,
             RequiredInput.onsets: scored.has_first_onsets,
+            RequiredInput.step_hours: scored.step_hours is not None,
             RequiredInput.clock: scored.clock is not None,
         }
         return available[self.requires] and (self.supports_stays or not scored.is_per_stay)
