@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flowsheet.tracking import model_registry
 from tests.e2e.conftest import SMALL, flowsheet_command
 
 CTRL_C = b"\x03"
@@ -113,13 +114,27 @@ def test_ctrl_c_stops_an_experiment(tmp_path: Path, arguments: list[str], begun:
         (["ingest", "simulated", "cohort.options.stays=50000"], "stays", 130),
         (["ui", "--mlflow-port", "5791", "--prefect-port", "5792"], "Ctrl-C to stop", 0),
         (["compare", "demo-lstm/1", "demo-logistic_regression/1"], "", 130),
+        (["rerun", "latest"], "[ingest]", 130),
+        (["score", "demo-lstm/1", "WARD"], "", 130),
+        (["serve", "demo-lstm@served", "--port", "5793"], "Ctrl-C to stop", 0),
+        (["serve", "demo-lstm@served", "--port", "5793"], "", 130),
     ],
 )
 def test_ctrl_c_stops_every_other_command(
-    finished: Path, tmp_path: Path, arguments: list[str], begun: str, code: int
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    begun: str,
+    code: int,
 ):
     home = tmp_path / "home"
     shutil.copytree(finished, home)
+    (ward,) = (home / "store" / "extract").iterdir()
+    arguments = [str(ward) if argument == "WARD" else argument for argument in arguments]
+    if arguments[0] == "serve":
+        monkeypatch.setenv("FLOWSHEET_HOME", str(home))
+        model_registry.set_alias("demo-lstm", "served", 1)
     terminal = Terminal.start(home, *arguments)
     terminal.read_until(begun)
     if not begun:

@@ -80,9 +80,12 @@ def serve(model: str, **given: Any) -> None:
     config = validate_config(ServeConfig, settings, "flowsheet serve")
 
     use_one_polars_thread()  # before polars is imported
-    from flowsheet.serving import server
+    from flowsheet.lifecycle.runtime.processes import interruptible
 
-    server.serve(config)
+    with interruptible():  # until the model is loaded; then the server has handlers of its own
+        from flowsheet.serving import server
+
+        server.serve(config)
 
 
 @click.command()

@@ -27,6 +27,13 @@ def test_other_held_out_rows_are_refused(registrar):
         compare_runs(references)
 
 
+def test_models_of_other_tasks_are_refused(registrar):
+    other = registrar.register("good", task={"horizon": 2})
+    references = [f"{registrar.name}/{version}" for version in (registrar.register("good"), other)]
+    with pytest.raises(CheckFailed, match=r"the tasks differ: task\.horizon is 1 and 2"):
+        compare_runs(references)
+
+
 def test_a_single_model_and_a_repeated_one_are_usage_errors(registrar):
     reference = f"{registrar.name}/{registrar.register('good')}"
     with pytest.raises(UsageError, match="there is only one model"):
