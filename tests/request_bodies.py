@@ -17,7 +17,8 @@ def valid_ward(tables: Tables) -> Tables:
     value = pl.when(pl.col("variable") == "temp").then(temperature).otherwise("value")
     events = tables.events.with_columns(value.round(2).alias("value"))
     treatments = tables.treatments.with_columns(unit=pl.lit("mcg/kg"))
-    return keep_valid_rows(Tables(tables.stays, events, treatments, tables.episodes))
+    episodes = tables.episodes.with_columns(response=pl.lit("sepsis"))
+    return keep_valid_rows(Tables(tables.stays, events, treatments, episodes))
 
 
 def keep_valid_rows(tables: Tables) -> Tables:

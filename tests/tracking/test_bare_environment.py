@@ -75,6 +75,7 @@ class Bare:
 
     folder: Path
     python: Path
+    environment: dict[str, str]
     packages: dict[str, ModelPackage]
     models: dict[str, Path]
     """{kind: folder of the MLflow model}."""
@@ -106,8 +107,9 @@ def bare(shared_home, tmp_path_factory) -> Iterator[Bare]:
             with next(copy.rglob(name)).open("ab") as file:
                 file.write(b"#")
         python = make_environment(folder / "environment", read_requirements(models.values()))
-        run_script(python, folder)
-        yield Bare(folder, python, packages, models, tables)
+        environment = environment_variables(python)
+        run_script(python, folder, environment)
+        yield Bare(folder, python, environment, packages, models, tables)
 
 
 def fit_own_model(folder: Path, tables: Tables) -> ModelPackage:
@@ -149,17 +151,19 @@ def read_requirements(models) -> list[str]:
     return sorted({line for text in texts for line in text.split()})
 
 
-def environment_variables() -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
+def environment_variables(python: Path) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in ("HOME", "LANG") if name in os.environ}
+    path = f"{python.parent}:{os.environ['PATH']}"
+    mlflow = {"MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return {**kept, **mlflow, "PATH": path}
 
 
-def run_script(python: Path, folder: Path) -> None:
+def run_script(python: Path, folder: Path, environment: dict[str, str]) -> None:
     names = json.dumps({kind: f"bare-{kind}" for kind in KINDS})
     completed = subprocess.run(
         [python, "-c", SCRIPT, folder, names],
         cwd=folder,
-        env=environment_variables(),
+        env=environment,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -221,9 +225,8 @@ def test_requirements_are_public_names_of_what_the_model_needs(bare):
 @pytest.mark.parametrize("kind", ["lstm", "gradient_boosting"])
 def test_mlflow_serves_it(bare, kind, tmp_path):
     port, log = find_free_port(), tmp_path / "server.log"
-    environment = environment_variables()
-    environment["PATH"] = f"{bare.python.parent}:{environment['PATH']}"
-    server = start_server(f"models:/bare-{kind}@champion", port, log, bare.python, environment)
+    model = f"models:/bare-{kind}@champion"
+    server = start_server(model, port, log, bare.python, bare.environment)
     try:
         await_ping(port, server, log)
         split = json.loads((bare.folder / "rows.json").read_text(encoding="utf-8"))
