@@ -145,7 +145,7 @@ REFUSED: dict[str, tuple[Damage, tuple[str, ...]]] = {
     ),
     "one label a stay": (
         lambda frames: drop_column(frames, "outc", "time"),
-        ("outc.parquet", "hourly task"),
+        ("outc.parquet", "one label a stay", "cohort.options.response=death"),
     ),
     "no label": (
         lambda frames: drop_column(frames, "outc", "label"),

@@ -71,14 +71,14 @@ def test_onset_is_six_hours_after_the_first_label(tmp_path: Path):
     onset = EPOCH + timedelta(hours=yaib.ONSET + 1)
     known_at = onset + timedelta(hours=192)
     episodes = run_ingest(raw, tmp_path / "out").tables().episodes
-    assert episodes.rows() == [(12, onset, None, known_at, None)]
+    assert episodes.rows() == [(12, "sepsis", onset, None, known_at, None)]
 
 
 def test_the_lead_and_the_delay_of_the_label_are_options(tmp_path: Path):
     raw = yaib.write_frames(tmp_path / "raw", yaib.make_frames())
     (batch,) = open_source(raw, label_known_after_hours=1, label_lead_hours=4).batches()
     onset = EPOCH + timedelta(hours=yaib.ONSET + 1 - 2)
-    assert batch.episodes.rows() == [(12, onset, None, onset + timedelta(hours=1), None)]
+    assert batch.episodes.rows() == [(12, "sepsis", onset, None, onset + timedelta(hours=1), None)]
 
 
 def test_the_targets_of_an_hourly_task_are_the_labels(tmp_path: Path):

@@ -15,6 +15,10 @@ onset to six after it, so the hour of onset is six after the first hour labelled
 the first onset only, and the record ends six hours later: an episode has no end. A stay whose label
 becomes false again was not written by that code, and is quarantined.
 
+**One label a stay.** Without a column ``time``, as in YAIB's cohorts of mortality, the label says
+what happens at some time after the record: the onset is an hour after its end. ``response`` must
+name it, such as death; the task is one question a stay, such as mortality_24h.
+
 **Known.** The onset is the hour of a SOFA increase, from 48 h before suspicion to 24 h after it;
 suspicion is the earlier of culture and antibiotic, the antibiotic at most 72 h after the culture
 (``ricu::susp_inf``) and given for the following 72 h (``abx_cont``). The definition is certainly
@@ -40,6 +44,7 @@ from flowsheet.cohort.schema import EPOCH, EVENTS, to_contract
 from flowsheet.cohort.sources.base import DEFECTS, SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.yaib.files import FILES, CohortFiles, find_defects
 from flowsheet.config import FrozenModel, Name
+from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest, file_digest
 
 YAIB_CONCEPTS = (
@@ -64,8 +69,8 @@ _KEYS = {"stay_id", "time"}
 class YaibOptions(FrozenModel):
     """How the label is interpreted."""
 
-    response: Name = "sepsis"
-    """What is labelled: sepsis, death, aki, ..."""
+    response: Name | None = None
+    """What is labelled: sepsis, death, aki, ...; null: sepsis, where labels are hourly."""
 
     label_lead_hours: Annotated[int, Field(ge=0, le=168)] = 6
     """Hours before onset from which the label is true."""
@@ -101,7 +106,18 @@ class Yaib(Source):
         if "gcs" in present:
             self._columns.pop("tgcs", None)
         self.variables = tuple(dict.fromkeys(self._columns.values()))
-        self.responses = (options.response,)
+        self._response = self._name_response()
+        self.responses = (self._response,)
+
+    def _name_response(self) -> str:
+        named: str | None = self.options.response
+        if named is None and not self._files.has_hourly_labels:
+            raise CheckFailed(
+                "the table outc has one label a stay, and does not say of what",
+                where=str(self._files.paths("outc")[0]),
+                todo="name it, such as cohort.options.response=death",
+            )
+        return named or "sepsis"
 
     def needs(self) -> Needs:
         """The vital signs, of which every such record has some."""
@@ -133,7 +149,12 @@ class Yaib(Source):
         read = self._files.read
         sta = read("sta", *_STATIC_COLUMNS, *optional, first=first, last=last)
         dyn = read("dyn", "hour", *self._columns, first=first, last=last)
-        outc = read("outc", "hour", "label", first=first, last=last)
+        if self._files.has_hourly_labels:
+            outc = read("outc", "hour", "label", first=first, last=last)
+        else:
+            labels = read("outc", "label", first=first, last=last)
+            outc = labels.join(dyn.select("stay_id", "hour"), on="stay_id", how="left")
+            outc = outc.sort("stay_id", "hour")
         defects = find_defects(sta, dyn, outc)
         sta, dyn, outc = (
             frame.join(defects, on="stay_id", how="anti", maintain_order="left")
@@ -143,11 +164,28 @@ class Yaib(Source):
         return StayBatch(
             stays=_make_stays(sta, outc),
             events=_make_events(dyn, self._columns),
-            episodes=_make_episodes(outc, self.options),
+            episodes=self._make_episodes(outc),
             defects=defects.select(list(DEFECTS)),
             attrition={"in the cohort's files": offered, "readable": offered - defects.height},
             exclusions=exclusions,
         )
+
+    def _make_episodes(self, outc: pl.DataFrame) -> pl.DataFrame:
+        """The episode of each stay with a true label."""
+        options: YaibOptions = self.options
+        labelled = outc.filter(pl.col("label") == 1).group_by("stay_id")
+        onset = pl.col("hour").min() + 1 + options.label_lead_hours
+        if not self._files.has_hourly_labels:
+            onset = pl.col("hour").max() + 2
+        found = labelled.agg(onset=onset).sort("stay_id")
+        episodes = found.select(
+            "stay_id",
+            response=pl.lit(self._response),
+            onset=_after_admission(pl.col("onset")),
+            end=pl.lit(None),
+            known_at=_after_admission(pl.col("onset") + options.label_known_after_hours),
+        )
+        return to_contract("episodes", episodes)
 
     def _count_unknown_columns(self) -> dict[str, int]:
         """The number of values in each column that is not a variable of the catalogue."""
@@ -195,17 +233,3 @@ def _make_events(dyn: pl.DataFrame, columns: dict[str, str]) -> pl.DataFrame:
     long = wide.unpivot(index=["stay_id", "time"], variable_name="variable")
     events = long.with_columns(pl.col("value").fill_nan(None), known_at="time")
     return events.drop_nulls("value").select(list(EVENTS)).cast(pl.Schema(EVENTS))
-
-
-def _make_episodes(outc: pl.DataFrame, options: YaibOptions) -> pl.DataFrame:
-    septic = outc.filter(pl.col("label") == 1)
-    first = septic.group_by("stay_id").agg(pl.col("hour").min()).sort("stay_id")
-    onset = pl.col("hour") + 1 + options.label_lead_hours
-    episodes = first.select(
-        "stay_id",
-        response=pl.lit(options.response),
-        onset=_after_admission(onset),
-        end=pl.lit(None),
-        known_at=_after_admission(onset + options.label_known_after_hours),
-    )
-    return to_contract("episodes", episodes)

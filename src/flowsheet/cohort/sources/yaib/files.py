@@ -17,7 +17,7 @@ FILES = ("sta", "dyn", "outc")
 REQUIRED: dict[str, tuple[str, ...]] = {
     "sta": ("stay_id", "age", "sex", "height", "weight"),
     "dyn": ("stay_id", "time"),
-    "outc": ("stay_id", "time", "label"),
+    "outc": ("stay_id", "label"),  # and "time", unless a stay has one label
 }
 MAX_HOURS = 100_000
 """Eleven years; a larger number of hours is a mistake."""
@@ -45,6 +45,11 @@ class CohortFiles:
         """
         parts = {name: _open_table(folder, name, numeric) for name in FILES}
         return cls(folder, parts)
+
+    @property
+    def has_hourly_labels(self) -> bool:
+        """Whether labels are of hours; otherwise a stay has one."""
+        return "time" in self.columns("outc")
 
     def columns(self, name: str) -> list[str]:
         """The columns of a table."""
@@ -171,9 +176,8 @@ def _open_file(name: str, file: Path, numbers: set[str]) -> TypedFile:
         schema = verify_parquet(file)
     for column in REQUIRED[name]:
         if column not in schema:
-            note = " (a label a stay is not enough: use an hourly task)" if column == "time" else ""
             raise CheckFailed(
-                f"there is no column {column!r}{note}",
+                f"there is no column {column!r}",
                 where=str(file),
                 todo=f"the columns {', '.join(REQUIRED[name])} are required; unknown cells may be "
                 "empty",
