@@ -126,3 +126,17 @@ def test_the_adult_sepsis_event_has_its_own_words():
     assert "SOFA" not in " ".join(outcome.sentences)
     assert "Lactate of at least 2 mmol/L" in " ".join(outcome.sentences)
     assert ("definition", "sepsis3", "adult_sepsis_event") in outcome.changed_options
+
+
+def test_a_computed_response_has_its_own_definition():
+    source = SourceEntry(name="mimic3", options={"sepsis3": {}})
+    outcome = describe_outcome(source, "aki", {"aki": {"stage": 2}})
+    assert "KDIGO" in outcome.title
+    assert "Stage 2 or higher" in outcome.sentences[0]
+    assert outcome.changed_options == (("stage", "1", "2"),)
+    assert not any("epsis" in sentence for sentence in outcome.sentences)
+
+
+def test_a_response_that_the_source_gives_is_recorded():
+    outcome = describe_outcome(SourceEntry(name="yaib"), "death")
+    assert "states the episodes itself" in outcome.sentences[0]

@@ -37,6 +37,10 @@ class Words:
         return f"not yet {self.state}"
 
 
+SEPSIS_WORDS = Words("sepsis", "septic", "become septic")
+"""The first response, and the words where no other is named."""
+
+
 class Response(ABC):
     """Something that may happen to a patient, and the rule by which the records show it.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import polars as pl
 
 from flowsheet.cohort.completeness import Needs, needs_of_definition
-from flowsheet.cohort.responses.base import RESPONSES, Records, Response, Words
+from flowsheet.cohort.responses.base import RESPONSES, SEPSIS_WORDS, Records, Response
 from flowsheet.cohort.sepsis3 import Sepsis3Options, label
 
 
@@ -22,7 +22,7 @@ class Sepsis(Response):
     """Suspected infection with organ dysfunction: Sepsis-3, or the Adult Sepsis Event."""
 
     Options = Sepsis3Options
-    words = Words("sepsis", "septic", "become septic")
+    words = SEPSIS_WORDS
 
     def needs(self) -> Needs:
         """Cultures, antibiotics, and the measurements of the definition."""

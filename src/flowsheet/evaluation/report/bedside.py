@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from flowsheet.cohort.responses.base import SEPSIS_WORDS, find_words
 from flowsheet.config import TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import Metric, get_metric
@@ -72,7 +73,8 @@ def make_bedside(evidence: Evidence, task: TaskConfig | None) -> Bedside:
     subset = NEW_ONSETS if NEW_ONSETS in evidence.about["subsets"] else ALL
     model = evidence.models[0]
     table = _Values(evidence, model)
-    who = "patients who are not septic when the prediction is made"
+    words = find_words(task.response) if task else SEPSIS_WORDS
+    who = f"patients who are not {words.state} when the prediction is made"
     return Bedside(
         model=model,
         population=who if subset == NEW_ONSETS else "all predictions",
@@ -124,7 +126,8 @@ def _alert_tiles(values: _Values, subset: str, task: TaskConfig | None) -> Itera
     right = values.find(subset, "alert_ppv")
     if right:
         ahead = _describe_horizon(task) if task else ""
-        note = f"of the alerts are followed by sepsis{ahead} {_percent_interval(right)}"
+        event = find_words(task.response).name if task else SEPSIS_WORDS.name
+        note = f"of the alerts are followed by {event}{ahead} {_percent_interval(right)}"
         yield Tile("Right alerts", f"{right['value']:.0%}", note)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import yaml
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import SourceEntry
-from flowsheet.cohort.sepsis3 import Sepsis3Options
+from flowsheet.cohort.responses.base import RESPONSES
+from flowsheet.cohort.sepsis3 import SEPSIS, Sepsis3Options
 from flowsheet.cohort.sources.base import SOURCES
 from flowsheet.errors import UsageError
 from flowsheet.evaluation.study.facts import Outcome, Overlap
@@ -32,10 +34,16 @@ def load_definitions() -> dict[str, dict[str, Any]]:
     return definitions
 
 
-def describe_outcome(source: SourceEntry) -> Outcome:
-    """The outcome of an extract in words, with the options that differ from their defaults."""
-    definition = _find_definition(source)
-    options, defaults = _collect_options(source, definition)
+Computed = Mapping[str, Mapping[str, Any]]
+"""{response that was computed from the tables: its options}, as in the manifest."""
+
+
+def describe_outcome(
+    source: SourceEntry, response: str = SEPSIS, computed: Computed = MappingProxyType({})
+) -> Outcome:
+    """A response of an extract in words, with the options that differ from their defaults."""
+    definition = _find_definition(source, response, computed)
+    options, defaults = _collect_options(source, definition, response, computed)
     sentences = [
         _choose_sentence(sentence, options).format(source=source.name, **_as_texts(options))
         for sentence in definition["sentences"]
@@ -52,10 +60,22 @@ def describe_outcome(source: SourceEntry) -> Outcome:
     )
 
 
-def find_overlap(source: SourceEntry, features: Sequence[Feature]) -> tuple[Overlap, ...]:
-    """The inputs that are a part of the outcome's definition, by part."""
-    definition = _find_definition(source)
-    options, _ = _collect_options(source, definition)
+def find_overlap(
+    source: SourceEntry,
+    features: Sequence[Feature],
+    response: str = SEPSIS,
+    computed: Computed = MappingProxyType({}),
+) -> tuple[Overlap, ...]:
+    """The inputs that are a part of the outcome's definition, by part.
+
+    Args:
+        source: of the extract.
+        features: the inputs.
+        response: that is predicted.
+        computed: the responses that were computed from the tables.
+    """
+    definition = _find_definition(source, response, computed)
+    options, _ = _collect_options(source, definition, response, computed)
     variables = {f.source for f in features if f.kind in {"value", "missing", "since"}}
     drugs = {f.source for f in features if f.kind == "treatment"}
     inputs_by_part: dict[str, dict[str, None]] = {}
@@ -70,17 +90,38 @@ def find_overlap(source: SourceEntry, features: Sequence[Feature]) -> tuple[Over
     )
 
 
-def _find_definition(source: SourceEntry) -> dict[str, Any]:
+def _find_definition(source: SourceEntry, response: str, computed: Computed) -> dict[str, Any]:
     definitions = load_definitions()
+    if response in computed:
+        return definitions.get(response) or _define_plugin(response)
+    if response != SEPSIS:
+        return definitions[RECORDED]
     if options := source.options.get(SEPSIS3):
         return definitions[options.get("definition", SEPSIS3)]
     return definitions.get(source.name, definitions[RECORDED])
 
 
+def _define_plugin(response: str) -> dict[str, Any]:
+    """The definition of a response that the file does not have: what its class says."""
+    found = RESPONSES.get(response)
+    sentence = " ".join((found.__doc__ or response).split("\n\n")[0].split())
+    return {"title": found.words.name.capitalize(), "sentences": [sentence.replace("{", "(")]}
+
+
 def _collect_options(
-    source: SourceEntry, definition: Mapping[str, Any]
+    source: SourceEntry, definition: Mapping[str, Any], response: str, computed: Computed
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The recorded options of the definition, filled with defaults; and the defaults."""
+    """The recorded options of the definition, filled with defaults; and the defaults.
+
+    Args:
+        source: of the extract.
+        definition: of the response.
+        response: that is predicted.
+        computed: the responses that were computed from the tables.
+    """
+    if response in computed:
+        defaults = RESPONSES.get(response).Options().model_dump(mode="json")
+        return defaults | dict(computed[response]), defaults
     if definition.get("nested"):
         defaults = Sepsis3Options().model_dump(mode="json")
         return defaults | source.options[definition["nested"]], defaults

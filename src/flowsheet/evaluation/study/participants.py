@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from flowsheet.cohort.responses.base import SEPSIS_WORDS, Words
 from flowsheet.evaluation.study.facts import FlowStep, LeftOut
 from flowsheet.windows.flow import EXCLUSIONS
 
@@ -12,8 +13,8 @@ STEPS = {
     "not_asked": "asked at another hour",
     "outside_stay": "still in the unit at the time of a prediction",
     "after_comfort_measures": "before comfort measures at the time of a prediction",
-    "present_on_admission": "without sepsis on admission",
-    "after_onset": "before their first sepsis at the time of a prediction",
+    "present_on_admission": "without {name} on admission",
+    "after_onset": "before their first {name} at the time of a prediction",
     "incomplete_window": "with a target window that is observed to its end",
 }
 """Stays that remain, after a reason has left out the others."""
@@ -22,7 +23,7 @@ REASONS = {
     "not_asked": "the task asks once a stay, at another hour",
     "outside_stay": "before the record began, or after discharge or death",
     "after_comfort_measures": "after care was limited to comfort measures",
-    "present_on_admission": "sepsis was present on admission",
+    "present_on_admission": "{name} was present on admission",
     "after_onset": "after the first onset: already in the state",
     "incomplete_window": "the target window outlasts the stay",
 }
@@ -30,7 +31,10 @@ REASONS = {
 
 
 def trace_stays(
-    attrition: tuple[tuple[str, int], ...], n_stays: int, windows: Mapping[str, Any]
+    attrition: tuple[tuple[str, int], ...],
+    n_stays: int,
+    windows: Mapping[str, Any],
+    words: Words = SEPSIS_WORDS,
 ) -> Iterator[FlowStep]:
     """The stays that are left after each step; the last ones have an evaluated prediction.
 
@@ -39,6 +43,7 @@ def trace_stays(
         n_stays: of the extract.
         windows: the counts of ``lifecycle.experiment.prepare.summarise_windows``; older ones lack
             the reasons, whose steps are then missing.
+        words: of the response.
     """
     for step, stays in attrition or (("in the extract", n_stays),):
         yield FlowStep(step=step, stays=stays)
@@ -48,16 +53,16 @@ def trace_stays(
     for reason, counts in _list_counts(windows):
         if counts["stays"]:
             remaining -= counts["stays"]
-            yield FlowStep(step=STEPS[reason], stays=remaining)
+            yield FlowStep(step=STEPS[reason].format(name=words.name), stays=remaining)
     if "scored_stays" in windows:
         yield FlowStep(step="with an evaluated prediction", stays=windows["scored_stays"])
 
 
-def list_left_out(windows: Mapping[str, Any]) -> Iterator[LeftOut]:
+def list_left_out(windows: Mapping[str, Any], words: Words = SEPSIS_WORDS) -> Iterator[LeftOut]:
     """Why predictions, and all predictions of stays, are not evaluated."""
     for reason, counts in _list_counts(windows):
         if counts["rows"]:
-            text = REASONS[reason]
+            text = REASONS[reason].format(name=words.name)
             yield LeftOut(reason=text, rows=counts["rows"], stays=counts["stays"])
 
 

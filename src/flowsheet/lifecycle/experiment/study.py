@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.responses.base import find_words
 from flowsheet.evaluation.study import StudyFacts
 from flowsheet.evaluation.study.characteristics import tabulate_characteristics
 from flowsheet.evaluation.study.facts import SampleSize
@@ -28,20 +29,22 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
     data = plan.first_fold.data
     extract = open_extract(data.extract)
     manifest = extract.manifest
+    response = (config.task.response, manifest.computed_responses)
+    words = find_words(config.task.response)
     windows: dict[str, Any] = load_summary(data.windows)
     sequences = Sequences.load(data.windows.folder / "sequences")
     capabilities = {name: MODELS.get(m.kind).capabilities for name, m in config.models.items()}
     return StudyFacts(
-        outcome=describe_outcome(manifest.source),
-        overlap=find_overlap(manifest.source, sequences.features),
+        outcome=describe_outcome(manifest.source, *response),
+        overlap=find_overlap(manifest.source, sequences.features, *response),
         history_models=tuple(
             name
             for name in results.models
             if capabilities[name].history or config.models[name].history
         ),
-        flow=tuple(trace_stays(manifest.attrition, manifest.counts["stays"], windows)),
+        flow=tuple(trace_stays(manifest.attrition, manifest.counts["stays"], windows, words)),
         rows=int(windows["rows"]),
-        left_out=tuple(list_left_out(windows)),
+        left_out=tuple(list_left_out(windows, words)),
         characteristics=tabulate_characteristics(extract, _group_stays(plan, sequences)),
         missing_data=tuple(
             describe_missing_data(

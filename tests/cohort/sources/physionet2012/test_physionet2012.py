@@ -109,7 +109,7 @@ BROKEN = {
 def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, case: str):
     rule, text = BROKEN[case]
     folder = write_folder(tmp_path)
-    (folder / "set-a" / "102.txt").write_text(text)
+    (folder / "set-a" / "102.txt").write_text(text, encoding="utf-8")
     batch = read(folder)
     assert batch.stays["stay_id"].to_list() == [101, 103]
     assert batch.defects["rule"].to_list() == [rule]
@@ -119,7 +119,7 @@ def test_a_file_that_cannot_be_used_is_set_aside(tmp_path: Path, case: str):
 def test_a_file_that_is_not_utf8_and_a_stay_without_outcome(tmp_path: Path):
     folder = write_folder(tmp_path)
     (folder / "set-a" / "102.txt").write_bytes(b"Time,Parameter,Value\n\xff\xfe")
-    (folder / "set-a" / "104.txt").write_text(record_text(104))
+    (folder / "set-a" / "104.txt").write_text(record_text(104), encoding="utf-8")
     assert set(read(folder).defects["rule"]) == {"encoding", "outcome"}
 
 
@@ -149,10 +149,12 @@ def test_what_is_missing_is_named(tmp_path: Path):
     (folder / "Outcomes-a.txt").rename(folder / "kept.csv")
     with pytest.raises(CheckFailed, match="no file of outcomes"):
         PhysioNet2012(folder, FrozenModel())
-    (folder / "Outcomes-a.txt").write_text("RecordID,Survival\n101,3\n")
+    (folder / "Outcomes-a.txt").write_text("RecordID,Survival\n101,3\n", encoding="utf-8")
     with pytest.raises(CheckFailed, match="no column 'In-hospital_death'"):
         read(folder)
-    (folder / "Outcomes-a.txt").write_text("RecordID,Survival,In-hospital_death\n101,3,2\n")
+    (folder / "Outcomes-a.txt").write_text(
+        "RecordID,Survival,In-hospital_death\n101,3,2\n", encoding="utf-8"
+    )
     with pytest.raises(CheckFailed, match="0 or 1") as caught:
         read(folder)
     assert caught.value.where.endswith("line 2")

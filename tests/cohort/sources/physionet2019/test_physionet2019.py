@@ -60,7 +60,7 @@ def test_onset_is_six_hours_after_the_first_label(tmp_path: Path):
     onset = EPOCH + timedelta(hours=8 + 6)
     known_at = onset + timedelta(hours=168)
     episodes = run_ingest(raw, tmp_path / "out").tables().episodes
-    assert episodes.rows() == [(2, onset, None, known_at, None)]
+    assert episodes.rows() == [(2, "sepsis", onset, None, known_at, None)]
 
 
 def test_an_episode_is_known_after_the_declared_hours(tmp_path: Path):
