@@ -192,9 +192,31 @@ def test_local_choices_take_precedence(tmp_path, monkeypatch):
     assert load("tuning", "custom") == {"trials": 4, "name": "custom"}
 
 
-def test_a_file_that_is_not_yaml_is_an_error_that_names_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trials: [1\n",
+        "trials: " + "9" * 5000,
+        "[" * 5000,
+        "".join(f"{' ' * depth}a:\n" for depth in range(600)),
+        "a: &a [*a]\n",
+        "trials: ???\nother: ${trials}\n",
+        "trials: !!python/object/apply:os.getcwd []\n",
+    ],
+    ids=["open", "digits", "deep list", "deep keys", "recursive", "missing", "code"],
+)
+def test_a_file_that_is_not_yaml_is_an_error_that_names_it(tmp_path, monkeypatch, text):
     (tmp_path / "tuning").mkdir()
-    (tmp_path / "tuning" / "broken.yaml").write_text("trials: [1\n", encoding="utf-8")
+    (tmp_path / "tuning" / "broken.yaml").write_text(text, encoding="utf-8")
     monkeypatch.setenv("FLOWSHEET_CONF", str(tmp_path))
-    with pytest.raises(UsageError, match=r"broken\.yaml"):
+    with pytest.raises(UsageError, match=r"broken\.yaml") as raised:
         load("tuning", "broken")
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("value", ["3", "[1]", "text"])
+def test_overrides_of_a_file_that_are_no_keys_are_refused(tmp_path, value):
+    file = tmp_path / "own.yaml"
+    file.write_text(f"cohort: simulated\noverride: {value}\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="'override' must contain keys"):
+        compose(str(file))

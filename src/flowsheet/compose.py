@@ -122,15 +122,18 @@ def load(group: str, name: str) -> dict[str, Any]:
     return values
 
 
+_MAX_HINT = 500
+"""Characters of a library's message that an error repeats."""
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     try:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise UsageError("the file is not valid YAML", where=str(path), todo=str(error)) from error
+    except Exception as error:  # of YAML, of OmegaConf, RecursionError, or of a number's digits
+        hint = str(error)[:_MAX_HINT]
+        raise UsageError("the file is not valid YAML", where=str(path), todo=hint) from error
     if not isinstance(values, dict):
         raise UsageError("the file must contain keys and values", where=str(path))
     return {str(key): value for key, value in values.items()}
@@ -204,7 +207,9 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     file = load_experiment(experiment)
     typed = split_overrides(overrides)
     chosen = {key: value for key, value in typed if _is_choice(key)}
-    file_overrides: dict[str, Any] = dict(file.pop("override", None) or {})
+    file_overrides: Any = file.pop("override", None) or {}
+    if not isinstance(file_overrides, dict):
+        raise UsageError("'override' must contain keys and values", where=experiment)
     for group in chosen.keys() & file_overrides.keys() - {"models"}:
         del file_overrides[group]  # they belong to the file's choice, which is replaced
     _check_keys(file, experiment)

@@ -136,3 +136,12 @@ def test_an_argument_that_the_locale_cannot_decode_is_refused(capsys):
         main(["rollback", "demo-lstm", "--reason", "\udcc3\udc9cbung"])
     assert end.value.code == 2
     assert "LC_ALL=C.UTF-8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["init", "validate"])
+def test_a_name_that_is_too_long_for_a_file_is_refused(command, capsys, flowsheet_home):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "x" * 5000])
+    assert ended.value.code == 2
+    assert "too long" in capsys.readouterr().err
+    assert not (flowsheet_home / "logs").exists()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -98,6 +99,9 @@ def main(argv: list[str] | None = None) -> None:
         _print_error(error)
         raise SystemExit(error.exit_code) from None
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            _print_error(UsageError("a name is too long for a file", todo="use a shorter one"))
+            raise SystemExit(2) from None
         _print_unexpected(error)
         raise SystemExit(1) from None
 
