@@ -60,7 +60,7 @@ def _lock_path(run_id: UUID) -> Path:
 
 
 def _end_path(run_id: UUID) -> Path:
-    """A file that says when the run's process has left :func:`keep_alive`."""
+    """A file whose time is when the run's process has left :func:`keep_alive`."""
     return _locks() / f"flowrun-{digest(str(run_id))[:16]}.ended"
 
 

@@ -1,4 +1,4 @@
-"""Tell people by e-mail, Slack or webhook: deploy the automations of ``automations.yaml``.
+"""Notify people by e-mail, Slack or webhook: deploy the automations of ``automations.yaml``.
 
 ``python -m flows.notifications BLOCK [FILE]``, where BLOCK is the slug of a block's type and the
 block's name, such as ``slack-webhook/flowsheet``. The block holds the address and its secrets; it

@@ -267,7 +267,7 @@ class _PoolTraining:
 
 
 def _is_memory_kill(run: FlowRun) -> bool:
-    """Whether the worker says that the run's process got SIGKILL, as the system sends it."""
+    """Whether the worker reports that the run's process got SIGKILL, as the system sends it."""
     return bool(run.state and run.state.message and _SIGKILL.search(run.state.message))
 
 

@@ -65,10 +65,9 @@ class Stack:
 
     def start_worker(self, limit: int = 4) -> subprocess.Popen[bytes]:
         """Start a worker of the pool ``cpu`` that executes up to ``limit`` runs at a time."""
-        start = ["prefect", "worker", "start", "--pool", "cpu", "--type", "process"]
         with (self.folder / "workers.log").open("ab") as log:
             worker = subprocess.Popen(
-                [sys.executable, "-m", *start, "--limit", str(limit)],
+                [sys.executable, "-m", "flowsheet", "worker", "cpu", "--limit", str(limit)],
                 env=self.environment,
                 cwd=ROOT,
                 stdout=log,

@@ -1,4 +1,4 @@
-"""People are told of failed and late runs, drift, and promotions, by a webhook on this machine."""
+"""Notifications of failed and late runs, drift and promotions reach a webhook on this machine."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def run_python(server: Server, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_people_are_told(tmp_path, sink):
+def test_people_are_notified(tmp_path, sink):
     automations = yaml.safe_load((ROOT / "automations.yaml").read_text(encoding="utf-8"))
     names = [automation["name"] for automation in automations["automations"]]
     with prefect_server(tmp_path).running() as server:
@@ -118,16 +118,16 @@ def test_people_are_told(tmp_path, sink):
         result = run_python(server, "-c", CAUSE_EVENTS)
         assert result.returncode == 0, result.stderr
         wait_until(lambda: len(Sink.messages) >= 5, 120)
-    told = {message["subject"]: message["body"] for message in Sink.messages}
+    bodies = {message["subject"]: message["body"] for message in Sink.messages}
     assert len(Sink.messages) == 5
-    assert set(told) == {
+    assert set(bodies) == {
         "Flowsheet: retrain-of-a-test failed",
         "Flowsheet: retrain-of-a-test is late",
         "Flowsheet: promotion-of-a-test waits for your approval",
         "Flowsheet: promotion-of-a-test was refused",
         "Flowsheet: demo-lstm/3: 2 flags",
     }
-    assert "no such column" in told["Flowsheet: retrain-of-a-test failed"]
-    assert "demo-lstm/4: calibration" in told["Flowsheet: promotion-of-a-test was refused"]
-    drift = told["Flowsheet: demo-lstm/3: 2 flags"]
+    assert "no such column" in bodies["Flowsheet: retrain-of-a-test failed"]
+    assert "demo-lstm/4: calibration" in bodies["Flowsheet: promotion-of-a-test was refused"]
+    drift = bodies["Flowsheet: demo-lstm/3: 2 flags"]
     assert drift.splitlines() == ["hr has moved", "temp has moved", "report: report.html"]

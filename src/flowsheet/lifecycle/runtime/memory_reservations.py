@@ -1,6 +1,6 @@
 """Trainings of one machine begin only when the memory that they need together is there.
 
-Every training that is running holds a lock on a file, whose name says how much memory it needs.
+Every training that is running holds a lock on a file, whose name is the memory it needs.
 The kernel releases the lock when the process ends, however it ends.
 """
 
@@ -24,7 +24,7 @@ _RUNNING, _WAITING = "running", "waiting"
 
 
 class _Reservation(NamedTuple):
-    """What the name of a file says."""
+    """The parts of a file's name."""
 
     state: str
     amount: int
@@ -54,7 +54,7 @@ def reserved_memory(
     needed = 0 if alone else max(1, amount)
     own = folder / f"{_WAITING}-{needed}-{uuid.uuid4().hex}"
     with contextlib.ExitStack() as locks:
-        with exclusive_lock(folder / ".lock"):  # nobody sees the file before it is locked
+        with exclusive_lock(folder / ".lock"):  # the file is locked before others see it
             locks.enter_context(exclusive_lock(own))
         try:
             own = _wait_for_room(folder, own, total or usable_memory(), progress)
