@@ -119,3 +119,12 @@ def test_rows_of_unknown_items_and_patients_are_counted(case: Case, tmp_path: Pa
     assert counts["chartevents: items that the catalogue does not map"] >= 1
     reason = f"chartevents: without {case.stay_column.upper()}, and no stay at that time"
     assert counts[reason] == 1
+
+
+def test_rows_without_a_time_are_counted(case: Case, tmp_path: Path):
+    tables = case.make()
+    infusions = tables[case.infusions]
+    tables[case.infusions] = infusions.with_columns(starttime=pl.lit(None, pl.String))
+    extract = case.ingest(case.write(tmp_path / "tables", tables), tmp_path / "extract")
+    n_missing = dict(extract.manifest.exclusions)[f"{case.infusions}: without a time"]
+    assert n_missing > infusions.height / 2

@@ -87,8 +87,7 @@ class StayMatcher:
             The rows with ``stay``, the number of the stay among the selected ones, instead of
             subject_id and stay_id.
         """
-        if rows[time].null_count():
-            rows = rows.filter(pl.col(time).is_not_null())
+        rows = log.exclude(rows, pl.col(time).is_null(), f"{table}: without a time")
         has_ids = "stay_id" in rows.columns
         if not has_ids:
             rows = rows.with_columns(stay_id=pl.lit(None, pl.Int64))
