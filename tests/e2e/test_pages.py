@@ -10,8 +10,10 @@ import pytest
 
 from flowsheet.lifecycle.runtime.local_servers import find_free_port
 from flowsheet.state.json_files import read_json
+from flowsheet.tracking.model_registry import delete_alias, set_alias
 from tests.browser import CHROMIUM, Browser, log_in_to_prefect, open_browser
 from tests.e2e.conftest import flowsheet_command
+from tests.e2e.servers import Server
 
 pytestmark = [
     pytest.mark.server,
@@ -74,4 +76,24 @@ def test_the_report_names_its_models(browser: Browser, finished: Path):
     browser.open(report.as_uri())
     text = browser.wait_for("lstm")
     assert "lstm" in text
+    assert browser.errors == []
+
+
+def test_the_docs_of_a_served_model_name_it(
+    browser: Browser, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FLOWSHEET_HOME", str(finished))
+    set_alias("demo-lstm", "page", 1)
+    port = find_free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = ["-m", "flowsheet", "serve", "demo-lstm@page", "--port", str(port)]
+    server = Server(command, url, f"{url}/ready", {}, tmp_path / "server.log")
+    try:
+        with server.running():
+            browser.open(f"{url}/docs")
+            text = browser.wait_for("demo-lstm/1")
+    finally:
+        delete_alias("demo-lstm", "page")
+    assert "This server answers with demo-lstm/1" in text
+    assert "known_at" in text
     assert browser.errors == []
