@@ -86,6 +86,7 @@ def serve(model: str, **given: Any) -> None:
         from flowsheet.serving import server
 
         server.serve(config)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C does not disturb the exit
 
 
 @click.command()
