@@ -73,7 +73,7 @@ def test_the_project_has_its_own_package_and_state_out_of_version_control(projec
     assert ".flowsheet/" in (project / ".gitignore").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", ["model", "source", "metric", "experiment"])
+@pytest.mark.parametrize("kind", ["model", "source", "response", "metric", "experiment"])
 def test_new_writes_files_once(project, kind, capsys):
     main(["new", kind, "fresh"])
     assert "fresh" in capsys.readouterr().out

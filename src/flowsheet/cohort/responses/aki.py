@@ -22,7 +22,7 @@ from pydantic import Field
 
 from flowsheet.cohort.completeness import Needs
 from flowsheet.cohort.derived import add_derived
-from flowsheet.cohort.responses._states import (
+from flowsheet.cohort.hourly_states import (
     Hours,
     StateOptions,
     carry,

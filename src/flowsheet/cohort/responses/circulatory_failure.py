@@ -14,7 +14,7 @@ from pydantic import Field
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.completeness import Needs
-from flowsheet.cohort.responses._states import (
+from flowsheet.cohort.hourly_states import (
     Hours,
     StateOptions,
     find_state_episodes,

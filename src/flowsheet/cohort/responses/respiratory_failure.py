@@ -18,7 +18,7 @@ import polars as pl
 from pydantic import Field
 
 from flowsheet.cohort.completeness import Needs
-from flowsheet.cohort.responses._states import (
+from flowsheet.cohort.hourly_states import (
     Hours,
     StateOptions,
     carry,

@@ -1,4 +1,4 @@
-"""Write a project, or one more model, source, metric or experiment of it, from templates."""
+"""Write a project, or one more model, source, response, metric or experiment, from templates."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from flowsheet.cohort.responses.base import RESPONSES
 from flowsheet.cohort.sources.base import SOURCES
 from flowsheet.compose import choices
 from flowsheet.errors import UsageError, did_you_mean
@@ -21,6 +22,7 @@ _REGISTRIES: dict[str, Registry[object]] = {
     "model": MODELS,  # type: ignore[dict-item]
     "source": SOURCES,  # type: ignore[dict-item]
     "metric": METRICS,  # type: ignore[dict-item]
+    "response": RESPONSES,  # type: ignore[dict-item]
 }
 KINDS = (*_REGISTRIES, "experiment")
 """What ``flowsheet new`` writes."""
