@@ -24,7 +24,7 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     [
         ("flowsheet prom", ["promote"]),
         ("flowsheet run dem", ["demo"]),
-        ("flowsheet ingest mim", ["mimic3"]),
+        ("flowsheet ingest mim", ["mimic3", "mimic4"]),
         ("flowsheet ls var", ["variables"]),
         ("flowsheet run demo tuning=n", ["tuning=none"]),
         ("flowsheet run demo tuning.tri", ["tuning.trials="]),

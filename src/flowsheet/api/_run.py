@@ -17,6 +17,7 @@ from flowsheet.api._evaluation import Evaluation, Plots
 from flowsheet.api._html import describe
 from flowsheet.compose import compose
 from flowsheet.config import ExperimentConfig
+from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed, FlowsheetError, Unreachable, UsageError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.lifecycle.experiment.predictions import Predictions
@@ -66,7 +67,7 @@ class Run:
     @property
     def config(self) -> ExperimentConfig:
         """Its complete configuration."""
-        return ExperimentConfig.model_validate(dict(self._record.config))
+        return validate_recorded(ExperimentConfig, dict(self._record.config), f"run {self.id}")
 
     @property
     def leaderboard(self) -> pl.DataFrame:

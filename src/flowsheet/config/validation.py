@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from flowsheet.errors import UsageError, did_you_mean
+from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
 _Location = tuple[str | int, ...]
@@ -38,6 +38,28 @@ def validate_config(
     for key in non_finite_keys(config.model_dump(), prefix):
         raise UsageError(f"{key} is not a finite number", where=where, todo="give it a number")
     return config
+
+
+def validate_recorded(cls: type[M], values: Any, where: str) -> M:
+    """A part of a record that a run, a package or an extract keeps.
+
+    Args:
+        cls: its model in this release.
+        values: what is recorded, as plain data.
+        where: the record, for the error.
+
+    Raises:
+        CheckFailed: this release does not understand the record, which another release wrote.
+    """
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        reasons = "; ".join(_explain(cls, (), dict(problem)) for problem in error.errors())
+        raise CheckFailed(
+            f"this release does not understand what another release recorded: {reasons}",
+            where=where,
+            todo="make it again with this release",
+        ) from None
 
 
 def non_finite_keys(values: Any, key: tuple[str, ...] = ()) -> Iterator[str]:

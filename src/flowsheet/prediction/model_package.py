@@ -21,6 +21,7 @@ from flowsheet import __version__
 from flowsheet.cohort.catalogue import own_concepts
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
+from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed
 from flowsheet.models.base import MODELS, Model
 from flowsheet.plugins import describe_code
@@ -167,7 +168,7 @@ class ModelPackage:
         manifest = verify_manifest(folder, digest)
         description = read_json(folder / "package.json")
         _check_layout(folder, description)
-        features = FeaturesConfig.model_validate(description["features"])
+        features = validate_recorded(FeaturesConfig, description["features"], str(folder))
         _check_plugin(folder, description)
         _check_inputs(folder, description, features)
         _check_scaler(folder, description["kind"], manifest)
@@ -178,7 +179,7 @@ class ModelPackage:
             kind=description["kind"],
             model=MODELS.get(description["kind"]).load(folder / "model"),
             scaler=Scaler.load(scaler) if manifest.has("scaler.json") else None,
-            task=TaskConfig.model_validate(description["task"]),
+            task=validate_recorded(TaskConfig, description["task"], str(folder)),
             features=features,
             columns=description["columns"],
             training_key=description["training_key"],

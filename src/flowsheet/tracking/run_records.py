@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel
 
+from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.run_metadata import shorten_code_version
@@ -17,6 +19,7 @@ from flowsheet.tracking.store import RetryingClient, as_default, connect, is_emp
 
 _VERSION = re.compile(r"^(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[\w.-]+))$")
 _RUN_ID = re.compile(r"[0-9a-f]{8,32}")
+M = TypeVar("M", bound=BaseModel)
 LATEST = "latest"
 """Reference of the experiment that was started last."""
 _FINGERPRINT = "fingerprint."
@@ -52,6 +55,14 @@ class RunRecord:
     def code(self) -> dict[str, str]:
         """Package version and, of a checkout, commit and whether it had changes."""
         return shorten_code_version(self.tags)
+
+    def read_config(self, part: str, cls: type[M]) -> M:
+        """A part of the recorded configuration, such as ``task``.
+
+        Raises:
+            CheckFailed: another release recorded it, and this one does not understand it.
+        """
+        return validate_recorded(cls, self.config[part], f"run {self.run_id}, {part}")
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """{model: {metric: value}} on the held-out subjects."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from flowsheet.config import FrozenModel
+from flowsheet.config.validation import validate_recorded
 from flowsheet.state.json_files import read_json, write_json
 
 STUDY_FILE = "study.json"
@@ -153,4 +154,4 @@ class StudyFacts(FrozenModel):
     def load(cls, folder: Path) -> Self | None:
         """The facts of :meth:`save`; None where an earlier release did not write them."""
         file = folder / STUDY_FILE
-        return cls.model_validate(read_json(file)) if file.is_file() else None
+        return validate_recorded(cls, read_json(file), str(file)) if file.is_file() else None

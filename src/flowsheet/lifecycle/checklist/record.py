@@ -8,6 +8,7 @@ from typing import Any
 
 from flowsheet.cohort.extract import Manifest
 from flowsheet.config import EvaluationConfig, FeaturesConfig, TaskConfig
+from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.study import StudyFacts
@@ -60,8 +61,10 @@ def load_study_record(reference: str, folder: Path) -> StudyRecord:
         run=run,
         evidence=evidence,
         study=study,
-        manifest=Manifest.model_validate(read_json(report / MANIFEST_FILE)),
-        task=TaskConfig.model_validate(run.config["task"]),
-        features=FeaturesConfig.model_validate(run.config["features"]),
-        evaluation=EvaluationConfig.model_validate(run.config["evaluation"]),
+        manifest=validate_recorded(
+            Manifest, read_json(report / MANIFEST_FILE), f"run {run.run_id}, manifest"
+        ),
+        task=run.read_config("task", TaskConfig),
+        features=run.read_config("features", FeaturesConfig),
+        evaluation=run.read_config("evaluation", EvaluationConfig),
     )

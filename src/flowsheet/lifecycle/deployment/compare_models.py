@@ -76,10 +76,10 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelC
     candidates, rows = _keep_common_rows(candidates)
     predictions = concat_models(candidates)
     config = candidates[0].record.config
-    evaluation = EvaluationConfig.model_validate(config["evaluation"])
+    evaluation = candidates[0].record.read_config("evaluation", EvaluationConfig)
     if metric:
         evaluation = evaluation.model_copy(update={"metric": metric})
-    task = TaskConfig.model_validate(config["task"])
+    task = candidates[0].record.read_config("task", TaskConfig)
     stage = _evaluate(predictions, task, evaluation, seed=int(config["seed"]))
     evidence = Evidence.load(stage.folder)
     report = _write_report(evidence, candidates, stage, rows)
@@ -129,7 +129,7 @@ def _write_report(
         ReportData(
             title="comparison",
             evidence=evidence,
-            question=describe_task(TaskConfig.model_validate(first.config["task"])),
+            question=describe_task(first.read_config("task", TaskConfig)),
             description=f"Models of finished runs, compared on {rows}.",
             record={"Runs": runs, "Fingerprints": dict(first.fingerprints)},
             config_yaml=yaml.safe_dump(dict(first.config), sort_keys=False, allow_unicode=True),

@@ -209,7 +209,7 @@ def _collect(
 
 def _evaluate(models: Sequence[EvaluatedModel], predictions: Predictions) -> Stage:
     first = models[0]
-    evaluation = EvaluationConfig.model_validate(first.record.config["evaluation"])
+    evaluation = first.record.read_config("evaluation", EvaluationConfig)
     seed = int(first.record.config["seed"])
     key = digest(
         {

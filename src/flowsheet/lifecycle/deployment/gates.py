@@ -178,14 +178,14 @@ def _evaluate(
         resamples: another number of resamples.
     """
     recorded = candidate.record.config
-    evaluation = EvaluationConfig.model_validate(recorded["evaluation"]).model_copy(
+    evaluation = candidate.record.read_config("evaluation", EvaluationConfig).model_copy(
         update={
             "metric": config.metric,
             "resamples": config.resamples if resamples is None else resamples,
             "confidence": config.confidence,
         }
     )
-    task = TaskConfig.model_validate(recorded["task"])
+    task = candidate.record.read_config("task", TaskConfig)
     return evaluate_predictions(predictions, task, evaluation, int(recorded["seed"]))
 
 

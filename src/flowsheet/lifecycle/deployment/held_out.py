@@ -148,7 +148,7 @@ def open_run_extract(record: RunRecord) -> Extract:
     key = record.tags.get(EXTRACT_STAGE, "")
     if key and is_complete("extract", key):
         return Extract.open(Store.open().path("extract", key) / "extract")
-    cohort = CohortConfig.model_validate(record.config["cohort"])
+    cohort = record.read_config("cohort", CohortConfig)
     stage = ingest_cohort(cohort, lambda line: None)
     extract = Extract.open(stage.folder / "extract")
     if extract.fingerprint != record.fingerprints.get("extract"):

@@ -9,6 +9,7 @@ from typing import Any
 
 from flowsheet.cohort.extract import Manifest
 from flowsheet.config import EvaluationConfig, FeaturesConfig, TaskConfig
+from flowsheet.config.validation import validate_recorded
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.study import StudyFacts
 from flowsheet.state.json_files import read_json
@@ -55,7 +56,9 @@ def load_facts(version: ModelVersion, folder: Path) -> ModelFacts:
     card_folder = model_registry.download_run_artifact(version, CARD_FOLDER, folder)
     manifest = study = None
     if card_folder:
-        manifest = Manifest.model_validate(read_json(card_folder / MANIFEST_FILE))
+        manifest = validate_recorded(
+            Manifest, read_json(card_folder / MANIFEST_FILE), f"{version.name}/{version.version}"
+        )
         study = StudyFacts.load(card_folder)
     record = load_run_record(f"{version.name}/{version.version}", folder)
     evidence = Evidence.load(record.download_artifacts("evidence", folder))
@@ -78,15 +81,16 @@ def collect_facts(
         folder: where artifacts are downloaded to.
         study: outcome, participants, predictors and missing data, if known.
     """
-    record = load_run_record(f"{version.name}/{version.version}", folder)
+    label = f"{version.name}/{version.version}"
+    record = load_run_record(label, folder)
     package = registered_packages.read_package_info(version)
     return ModelFacts(
         version=version,
         model=record.models[0],
         record=record,
-        task=TaskConfig.model_validate(package["task"]),
-        features=FeaturesConfig.model_validate(package["features"]),
-        evaluation=EvaluationConfig.model_validate(record.config["evaluation"]),
+        task=validate_recorded(TaskConfig, package["task"], label),
+        features=validate_recorded(FeaturesConfig, package["features"], label),
+        evaluation=record.read_config("evaluation", EvaluationConfig),
         evidence=evidence,
         package=package,
         manifest=manifest,
