@@ -29,6 +29,6 @@ def test_a_recorded_part_is_read():
 
 def test_a_part_that_another_release_recorded_is_refused_in_words():
     record = record_of({"horizon": 1, "forecast": "tomorrow"})
-    with pytest.raises(CheckFailed, match="another release recorded.*'forecast'") as error:
+    with pytest.raises(CheckFailed, match=r"another release recorded.*'forecast'") as error:
         record.read_config("task", TaskConfig)
     assert error.value.where == "run 0123456789abcdef, task"
