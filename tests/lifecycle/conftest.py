@@ -82,9 +82,11 @@ def overconfident(rows):
 QUALITIES = {"good": good, "weak": weak, "overconfident": overconfident}
 
 
-def make_predictions(quality: str, seed: int = 0) -> Predictions:
-    """Predictions of one model of that quality."""
+def make_predictions(quality: str, seed: int = 0, *, with_states: bool = False) -> Predictions:
+    """Predictions of one model of that quality; some rows of patients in the state, if asked."""
     rows = held_out_rows(seed)
+    if with_states:
+        rows = rows.with_columns(in_state=pl.col("stay_id") % 5 == 0)
     risk = QUALITIES[quality](rows).alias("p.logistic")
     stay = np.arange(STAYS)
     subgroups = pl.DataFrame({"stay_id": stay + 10, "sex": np.where(stay % 2, "F", "M")})
@@ -111,6 +113,7 @@ class Registrar:
         name: str | None = None,
         task: Mapping[str, object] | None = None,
         with_evidence: bool = False,
+        with_states: bool = False,
     ) -> int:
         """Register a version and return its number.
 
@@ -120,13 +123,14 @@ class Registrar:
             name: registered model, if not ``self.name``.
             task: changes to the task.
             with_evidence: evaluate the predictions, too.
+            with_states: some patients are in the state at the prediction.
         """
         self.count += 1
         key = digest([self.name, self.count])
         work = self.folder / str(self.count)
         evidence_folder = work / "evidence"
         evidence_folder.mkdir(parents=True)
-        predictions = make_predictions(quality, rows)
+        predictions = make_predictions(quality, rows, with_states=with_states)
         predictions.save(evidence_folder)
         changed_task = self.config.task.model_copy(update=dict(task or {}))
         config = self.config.model_copy(update={"task": changed_task})
@@ -144,14 +148,15 @@ class Registrar:
         tracker.log_artifacts(parent.run_id, evidence_folder, "evidence")
         tracker.finish(model_run_id)
         tracker.finish(parent.run_id)
-        uri = log_model(model_run_id, self._copy_package(work, key))
+        uri = log_model(model_run_id, self._copy_package(work, key, config.task.response))
         return register(name or self.name, model_run_id, uri, key)
 
-    def _copy_package(self, work: Path, key: str) -> Path:
+    def _copy_package(self, work: Path, key: str, response: str) -> Path:
         copy = Path(shutil.copytree(self.model_package, work / "model_package"))
         info = json.loads((copy / "package.json").read_text(encoding="utf-8"))
         (copy / "package.json").write_text(
-            json.dumps(info | {"training_key": key}), encoding="utf-8"
+            json.dumps(info | {"training_key": key, "task": info["task"] | {"response": response}}),
+            encoding="utf-8",
         )
         write_manifest(copy)
         return copy

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pandas as pd
@@ -35,6 +36,25 @@ def test_tables_pass_as_json_unchanged(tables, orient):
     sent = json.loads(to_rows(tables).to_json(orient=orient, double_precision=15))
     rows = pd.DataFrame(**sent) if orient == "split" else pd.DataFrame(sent)
     assert_same_tables(from_rows(rows), tables)
+
+
+def with_episode_of(response):
+    tables = example_tables()
+    onset = tables.stays["admitted_at"][0] + timedelta(hours=5)
+    episode = {"stay_id": 1, "response": response, "onset": onset, "known_at": onset}
+    return to_rows(replace(tables, episodes=pl.DataFrame([episode], schema=TABLES["episodes"])))
+
+
+@pytest.mark.parametrize("response", ["sepsiss", "Sepsis", "akki"])
+def test_a_misspelt_response_is_refused_and_not_ignored(response):
+    with pytest.raises(CheckFailed, match=f'episodes, response = "?{response}'):
+        from_rows(with_episode_of(response), "sepsis")
+
+
+@pytest.mark.parametrize("response", ["aki", "own_outcome", None])
+def test_registered_responses_and_that_of_the_model_are_accepted(response):
+    tables = from_rows(with_episode_of(response), "own_outcome")
+    assert tables.episodes["response"].to_list() == [response]
 
 
 def test_no_subject_id_is_required(rows):

@@ -58,6 +58,27 @@ def test_wrong_bodies_are_rejected_by_position_and_the_others_combined():
     }
 
 
+def with_episode_of(response: bytes) -> bytes:
+    times = b'"onset": "2000-01-01T05:00", "known_at": "2000-01-01T06:00"'
+    episode = b'{"stay_id": 1, "response": ' + response + b", " + times + b"}"
+    return b'{"stays": [' + STAY + b'], "episodes": [' + episode + b"]}"
+
+
+def test_a_misspelt_response_is_rejected_by_name_and_not_ignored():
+    bodies = [with_episode_of(name) for name in (b'"sepsiss"', b'"aki"', b'"own"', b"null")]
+    batch, rejected = parse_requests(bodies, Limits(), 6.0, "own")
+    assert batch.tables.episodes["response"].to_list() == ["aki", "own", None]
+    assert list(rejected) == [0]
+    assert rejected[0].status == 422
+    (problem,) = rejected[0].problems
+    assert (problem.table, problem.column, problem.rule) == (
+        "episodes",
+        "response",
+        "known_response",
+    )
+    assert 'did you mean "sepsis"?' in problem.message
+
+
 def test_without_a_valid_body_there_is_no_batch():
     batch, rejected = parse([b"{", b""])
     assert batch is None

@@ -132,6 +132,11 @@ BROKEN_RULES: dict[str, tuple[Corruption, str]] = {
         "known_variable",
     ),
     "unknown drug": (set_cell("treatments", "drug", "norepi", "", "\0\0", LONG), "known_drug"),
+    "misspelt response": (
+        set_cell("episodes", "response", "sepsiss", "akki", "septic"),
+        "known_response",
+    ),
+    "response that is no name": (set_cell("episodes", "response", "Sepsis", ""), "response_name"),
     "unknown unit": (set_cell("treatments", "unit", "mg", "", "ug/kg"), "known_unit"),
     "duplicate stay": (repeat_row("stays"), "duplicate"),
     "duplicate event": (repeat_row("events"), "duplicate"),

@@ -193,17 +193,19 @@ def gate_timeline(
     *,
     model: str,
     unit: str,
+    state: str,
 ) -> Chart:
     """One stay of a simulated ward: predictions, doses, measurements, an LSTM's gates and cell.
 
     Args:
-        predictions: step, septic (in this step), oracle and model (of the next step).
+        predictions: step, in_state (in this step), oracle and model (of the next step).
         doses: step, drug and doses (in reference doses).
         measurements: step, variable and value.
         gates: step, gate, mean, low and high (over the units).
         cell: step, unit and value.
         model: name of the LSTM.
         unit: of a step.
+        state: what patients are during an episode, such as septic.
     """
     steps = predictions["step"]
     first, last = float(str(steps.min())), float(str(steps.max()))
@@ -216,7 +218,7 @@ def gate_timeline(
         text=pl.format("{} reference doses", pl.col("doses").round(2)),
     )
     panes = [
-        _prediction_pane(predictions, model, axis),
+        _prediction_pane(predictions, model, state, axis),
         dose_pane(dose_rows, axis),
         *measurement_panes(measurements.rename({"step": "time"}), axis),
         _gate_pane(gates, axis),
@@ -225,18 +227,27 @@ def gate_timeline(
     return set_style(stack(panes, axis), "One stay with the gates of an LSTM")
 
 
-def _prediction_pane(predictions: pl.DataFrame, model: str, axis: TimeAxis) -> Chart:
+def _prediction_pane(predictions: pl.DataFrame, model: str, state: str, axis: TimeAxis) -> Chart:
+    """The probabilities of the oracle and the model, over the hours in the state.
+
+    Args:
+        predictions: step, in_state, oracle and model.
+        model: its name.
+        state: what patients are during an episode.
+        axis: of the stay.
+    """
     names = ["oracle", model]
     long = predictions.rename({"model": model}).unpivot(
         on=names, index="step", variable_name="series", value_name="probability"
     )
-    septic = predictions.filter(pl.col("septic")).select(
+    in_state = predictions.filter(pl.col("in_state")).select(
         begin=pl.col("step") - 0.5, end=pl.col("step") + 0.5
     )
-    rectangles = alt.Chart(make_data(septic)).mark_rect(color=EVENT_COLOR, opacity=0.16)
+    rectangles = alt.Chart(make_data(in_state)).mark_rect(color=EVENT_COLOR, opacity=0.16)
     scale = alt.Scale(domain=names, range=[_TRUTH_COLOR, model_color(0)])
     legend = alt.Legend(title=None, orient="right")
-    y = alt.Y("probability:Q", scale=alt.Scale(domain=[0, 1]), axis=label_axis("P(septic next)"))
+    y_axis = label_axis(f"P({state} next)")
+    y = alt.Y("probability:Q", scale=alt.Scale(domain=[0, 1]), axis=y_axis)
     lines = alt.Chart(make_data(long)).mark_line(strokeWidth=1.8)
     lines = lines.encode(
         x=axis.channel("step"),

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort.responses.base import Words, find_words
+from flowsheet.cohort.sepsis3 import SEPSIS
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.curves import compute_curves
@@ -57,7 +59,7 @@ class Evidence:
     lead_times: pl.DataFrame
     about: dict[str, Any]
     """metric, headline, models, ranking_subset, subsets, resamples, confidence, seed, thresholds,
-    cross_validation."""
+    cross_validation, response."""
     new_onset_subgroups: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=LEADERBOARD)
     )
@@ -73,6 +75,11 @@ class Evidence:
     def ranking_subset(self) -> str:
         """The subset of rows that ranks the models; evidence of earlier releases: all rows."""
         return str(self.about.get("ranking_subset", ALL))
+
+    @property
+    def words(self) -> Words:
+        """How to speak of the response; evidence of earlier releases is of sepsis."""
+        return find_words(self.about.get("response", SEPSIS))
 
     @property
     def headline(self) -> str:
@@ -153,7 +160,7 @@ def evaluate(
         seed=seed,
         task=task,
     )
-    return _make_evidence(results, groups, seed, thresholds)
+    return _make_evidence(results, groups, seed, thresholds, task)
 
 
 def evaluate_folds(
@@ -204,7 +211,7 @@ def evaluate_folds(
         seed=seed,
         task=task,
     )
-    return _make_evidence(results, groups, seed, {})
+    return _make_evidence(results, groups, seed, {}, task)
 
 
 def _list_subsets(
@@ -233,6 +240,7 @@ def _make_evidence(
     groups: EvaluationResults,
     seed: int,
     thresholds: dict[str, float],
+    task: TaskConfig | None,
 ) -> Evidence:
     """The evidence of results.
 
@@ -241,13 +249,16 @@ def _make_evidence(
         groups: of the subgroups of patients who are not in the state.
         seed: of the resamples.
         thresholds: by model.
+        task: whose response the sentences name.
     """
     config = results.config
     metric = get_metric(config.metric)
     ranking = rank_models(results)
     models = ranking.models
+    response = task.response if task else SEPSIS
+    words = find_words(response)
     leaderboard = make_leaderboard(results, models)
-    pairs = compare_pairs(results, models)
+    pairs = compare_pairs(results, models, words)
     return Evidence(
         leaderboard=leaderboard,
         pairs=pairs,
@@ -256,7 +267,7 @@ def _make_evidence(
         lead_times=count_lead_times(results, models),
         about={
             "metric": config.metric,
-            "headline": write_headline(leaderboard, pairs, metric, ranking),
+            "headline": write_headline(leaderboard, pairs, metric, ranking, words),
             "models": models,
             "ranking_subset": ranking.subset,
             "subsets": [subset.name for subset in results.subsets],
@@ -264,6 +275,7 @@ def _make_evidence(
             "confidence": config.confidence,
             "seed": seed,
             "thresholds": thresholds,
+            "response": response,
             "cross_validation": _cross_validation_facts(results),
         },
         new_onset_subgroups=make_leaderboard(groups, models),

@@ -7,22 +7,27 @@ from typing import Any
 
 import polars as pl
 
+from flowsheet.cohort.responses.base import SEPSIS_WORDS, Words
 from flowsheet.config import CLOCK, FLOOR_MODELS
 from flowsheet.evaluation.metrics import Metric
 from flowsheet.evaluation.ranking import ModelRanking
+from flowsheet.evaluation.subset_names import describe_subset
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
 from flowsheet.evaluation.summaries import (
     BETTER,
     NOT_ESTIMABLE,
     SAME,
-    SUBSET_PHRASES,
     format_estimate,
     join_names,
 )
 
 
 def write_headline(
-    leaderboard: pl.DataFrame, pairs: pl.DataFrame, metric: Metric, ranking: ModelRanking
+    leaderboard: pl.DataFrame,
+    pairs: pl.DataFrame,
+    metric: Metric,
+    ranking: ModelRanking,
+    words: Words = SEPSIS_WORDS,
 ) -> str:
     """Which model ranks first, its value, and how it compares with the others.
 
@@ -34,28 +39,38 @@ def write_headline(
         pairs: every pair of models; columns as in ``tables.PAIRS``.
         metric: the metric that ranks the models.
         ranking: the models' order, and the subset that gives it.
+        words: of the response.
     """
     first = _find_row(leaderboard, ranking.models[0], metric, ranking.subset)
     if first is None:
         return f"No model can be ranked by {metric.label}: it requires {metric.requires}."
     if math.isnan(first["value"]):
         return f"No model can be ranked by {metric.label}: {first['reason']}."
-    sentences = [_describe_first(first, pairs, metric)]
+    sentences = [_describe_first(first, pairs, metric, words)]
     sentences += describe_room(leaderboard, first["model"], first["subset"], metric)
     if ranking.subset == NEW_ONSETS:
-        sentences.append(_describe_best_over_all_rows(leaderboard, metric, ranking))
+        sentences.append(_describe_best_over_all_rows(leaderboard, metric, ranking, words))
     elif ranking.fallback_reason:
         sentences.append(
-            "This is over all rows, those of patients who are already septic included; "
-            f"among patients not yet septic no model can be ranked: {ranking.fallback_reason}."
+            f"This is over all rows, those of patients who are already {words.state} included; "
+            f"among patients {words.not_yet} no model can be ranked: {ranking.fallback_reason}."
         )
     return " ".join(sentences)
 
 
-def _describe_first(first: dict[str, Any], pairs: pl.DataFrame, metric: Metric) -> str:
-    """The model that ranks first and how it compares with the others, in its subset."""
+def _describe_first(
+    first: dict[str, Any], pairs: pl.DataFrame, metric: Metric, words: Words
+) -> str:
+    """The model that ranks first and how it compares with the others, in its subset.
+
+    Args:
+        first: its row of the leaderboard.
+        pairs: every pair of models.
+        metric: the metric that ranks the models.
+        words: of the response.
+    """
     subset = first["subset"]
-    phrase = SUBSET_PHRASES.get(subset, "")
+    phrase = describe_subset(subset, words)
     clauses = [f"{first['model']} ranks first by {metric.label}{phrase} ({_format(first, metric)})"]
     rivals = pairs.filter(metric=metric.name, subset=subset, model_a=first["model"])
     for verdict, phrase in (
@@ -99,12 +114,19 @@ def describe_room(leaderboard: pl.DataFrame, model: str, subset: str, metric: Me
 
 
 def _describe_best_over_all_rows(
-    leaderboard: pl.DataFrame, metric: Metric, ranking: ModelRanking
+    leaderboard: pl.DataFrame, metric: Metric, ranking: ModelRanking, words: Words
 ) -> str:
-    """Which model ranks first over all rows, and what it is worth among new onsets."""
+    """Which model ranks first over all rows, and what it is worth among new onsets.
+
+    Args:
+        leaderboard: every value.
+        metric: the metric that ranks the models.
+        ranking: the models' order.
+        words: of the response.
+    """
     best = ranking.best_over_all_rows
     over_all = _find_row(leaderboard, best, metric, ALL)
-    all_rows = "Over all rows, those of patients who are already septic included,"
+    all_rows = f"Over all rows, those of patients who are already {words.state} included,"
     if over_all is None or math.isnan(over_all["value"]):
         return f"{all_rows} no model can be ranked."
     if best == ranking.models[0]:
@@ -112,8 +134,8 @@ def _describe_best_over_all_rows(
     among_new = _find_row(leaderboard, best, metric, NEW_ONSETS)
     estimate = _format(among_new, metric) if among_new else NOT_ESTIMABLE
     return (
-        f"{all_rows} {best} ranks first ({_format(over_all, metric)}), but not among patients not "
-        f"yet septic ({estimate})."
+        f"{all_rows} {best} ranks first ({_format(over_all, metric)}), but not among patients "
+        f"{words.not_yet} ({estimate})."
     )
 
 

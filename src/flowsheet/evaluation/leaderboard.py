@@ -7,7 +7,8 @@ import polars as pl
 from flowsheet.config import FrozenModel
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import Metric, get_metric
-from flowsheet.evaluation.subsets import ALL, BEFORE_TREATMENT, NEW_ONSETS, STAYS
+from flowsheet.evaluation.subset_names import list_subset_titles
+from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
 from flowsheet.evaluation.summaries import format_estimate
 
 LEADING_METRICS = (
@@ -16,13 +17,6 @@ LEADING_METRICS = (
     *("brier", "log_loss", "calibration_slope", "episodes_detected", "lead_time"),
 )
 """The columns of a short table, after the metric that ranks it."""
-
-SUBSET_TITLES = {
-    ALL: "All rows",
-    NEW_ONSETS: "New onsets (patients not septic at prediction)",
-    BEFORE_TREATMENT: "Before treatment (no anti-infective known at prediction)",
-    STAYS: "Per stay (the highest probability before the first sepsis)",
-}
 
 
 class LeaderboardTable(FrozenModel):
@@ -37,7 +31,8 @@ class LeaderboardTable(FrozenModel):
 def order_subsets(evidence: Evidence) -> dict[str, str]:
     """The evaluated subsets but subgroups and their titles, the one that ranks the models first."""
     evaluated = set(evidence.about["subsets"])
-    titles = {name: title for name, title in SUBSET_TITLES.items() if name in evaluated}
+    all_titles = list_subset_titles(evidence.words)
+    titles = {name: title for name, title in all_titles.items() if name in evaluated}
     ranking = evidence.ranking_subset
     return {ranking: titles[ranking], **titles} if ranking in titles else titles
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from flowsheet.cohort.responses.base import SEPSIS_WORDS, Words
 from flowsheet.evaluation.bootstrap import Difference
 from flowsheet.evaluation.metrics import Metric
-from flowsheet.evaluation.subsets import ALL, BEFORE_TREATMENT, NEW_ONSETS, STAYS
+from flowsheet.evaluation.subset_names import describe_subset
+from flowsheet.evaluation.subsets import ALL
 
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 NOT_ESTIMABLE = "not estimable"
-
-SUBSET_PHRASES = {
-    NEW_ONSETS: " among patients not yet septic",
-    BEFORE_TREATMENT: " before treatment",
-    STAYS: " per stay",
-}
-"""The subset of a comparison, where it is not all rows."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,8 @@ class PairComparison:
     subset: str = ALL
     n_folds: int = 0
     """Random folds that the difference is the mean of; 0: it is of the pooled predictions."""
+    words: Words = SEPSIS_WORDS
+    """Of the response."""
 
     @property
     def verdict(self) -> str:
@@ -48,7 +45,7 @@ class PairComparison:
     def summary(self) -> str:
         """The verdict and its numbers in a sentence."""
         a, b = self.a, self.b
-        label = self.metric.label + SUBSET_PHRASES.get(self.subset, "")
+        label = self.metric.label + describe_subset(self.subset, self.words)
         if self.verdict == NOT_ESTIMABLE:
             return f"{a} and {b} cannot be compared by {label}: too few data for an interval."
         if self.verdict == SAME:

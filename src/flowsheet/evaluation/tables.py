@@ -10,6 +10,7 @@ from dataclasses import astuple
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort.responses.base import SEPSIS_WORDS, Words
 from flowsheet.config import CLOCK, FLOOR_MODELS
 from flowsheet.evaluation.bootstrap import (
     Difference,
@@ -141,7 +142,9 @@ def count_lead_times(results: EvaluationResults, models: Sequence[str]) -> pl.Da
     return pl.concat([pl.DataFrame(schema=LEAD_TIMES), *parts])
 
 
-def compare_pairs(results: EvaluationResults, models: Sequence[str]) -> pl.DataFrame:
+def compare_pairs(
+    results: EvaluationResults, models: Sequence[str], words: Words = SEPSIS_WORDS
+) -> pl.DataFrame:
     """Pairs of models by every metric that can rank them, without subgroups.
 
     Of the floor only the clock is compared: with every further comparison the correction for their
@@ -158,13 +161,22 @@ def compare_pairs(results: EvaluationResults, models: Sequence[str]) -> pl.DataF
             continue
         for metric in metrics:
             applicable = [m for m in models if metric in results.list_metrics(subset, m)]
-            parts.append(_compare_by_metric(results, subset.name, metric, applicable))
+            parts.append(_compare_by_metric(results, subset.name, metric, applicable, words))
     return pl.concat(parts)
 
 
 def _compare_by_metric(
-    results: EvaluationResults, subset: str, metric: Metric, models: Sequence[str]
+    results: EvaluationResults, subset: str, metric: Metric, models: Sequence[str], words: Words
 ) -> pl.DataFrame:
+    """Every pair of the models by one metric.
+
+    Args:
+        results: of all subsets.
+        subset: the rows.
+        metric: the metric.
+        models: those to which it applies, best first.
+        words: of the response.
+    """
     tested = [model for model in models if model == CLOCK or model not in FLOOR_MODELS]
     pairs = list(itertools.combinations(tested, 2))
     differences = [_compare_pair(results, subset, metric, a, b) for a, b in pairs]
@@ -173,7 +185,7 @@ def _compare_by_metric(
     rows = []
     for (a, b), difference, p_holm in zip(pairs, differences, adjusted, strict=True):
         comparison = PairComparison(
-            a, b, metric, difference, p_holm, alpha, subset, results.n_random_folds
+            a, b, metric, difference, p_holm, alpha, subset, results.n_random_folds, words
         )
         verdict, summary = comparison.verdict, comparison.summary
         rows.append((subset, metric.name, a, b, *astuple(difference), p_holm, verdict, summary))

@@ -44,13 +44,16 @@ _MAX_BYTES, _MAX_RECORDS = 4_000_000, 100_000
 every column of every record, so that a body of nothing but empty records would take it long."""
 
 
-def parse_batch(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> RequestBatch | None:
+def parse_batch(
+    bodies: Sequence[bytes], limits: Limits, step_hours: float, response: str | None = None
+) -> RequestBatch | None:
     """Parse bodies in one pass.
 
     Args:
         bodies: JSON bodies, at least one.
         limits: how much one request may ask for.
         step_hours: length of the model's step, in hours.
+        response: that the model predicts, besides the registered ones.
 
     Returns:
         Their batch, or None if any of them has to be parsed on its own.
@@ -69,7 +72,7 @@ def parse_batch(bodies: Sequence[bytes], limits: Limits, step_hours: float) -> R
     if numbers is None:
         return None
     text_tables = {table: _text_table(table, records[table], numbers[table]) for table in TABLES}
-    tables, failures = check_tables(text_tables, limits, step_hours)
+    tables, failures = check_tables(text_tables, limits, step_hours, response)
     stay_counts = row_counts["stays"].tolist()
     if (
         tables is None

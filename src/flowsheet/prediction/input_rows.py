@@ -24,6 +24,7 @@ from flowsheet.prediction.request_checks import (
     end_open_stays,
     explain,
     find_request_failures,
+    find_unknown_responses,
     parse_tables,
 )
 from flowsheet.typing import Ints
@@ -58,15 +59,16 @@ def to_rows(tables: Tables) -> pd.DataFrame:
     return long.with_columns(pl.col(TIME).dt.to_string("iso:strict")).to_pandas()
 
 
-def from_rows(rows: pd.DataFrame) -> Tables:
+def from_rows(rows: pd.DataFrame, response: str | None = None) -> Tables:
     """The tables that a long table holds.
 
     Columns and types obey the rules of a JSON request. Of the contract's rules only those are
-    applied without which no windows can be built: required values, known stays, no stay twice.
+    applied without which no windows can be built: required values, known stays, no stay twice;
+    and a response is a registered one, or ``response``, which the model predicts.
 
     Raises:
-        CheckFailed: a row has no known table or stay, lacks a value, or has a value of a wrong
-            type; or a stay is sent twice.
+        CheckFailed: a row has no known table, stay or response, lacks a value, or has a value of a
+            wrong type; or a stay is sent twice.
     """
     positions = _group_by_table(rows)
     request = ParsedRequest.from_tables(
@@ -78,7 +80,7 @@ def from_rows(rows: pd.DataFrame) -> Tables:
     if tables is None:
         raise _row_error(failures, request, positions)
     tables = replace(tables, stays=end_open_stays(tables))
-    failures = _find_structural_failures(tables)
+    failures = _find_structural_failures(tables, response)
     if failures.height:
         raise _row_error(failures, request, positions)
     return tables
@@ -154,13 +156,16 @@ def _column_error(problem: Problem, positions: Mapping[str, Ints]) -> CheckFaile
     return CheckFailed(f"{problem.message}{value}", f"row {position}, {problem.column}")
 
 
-def _find_structural_failures(tables: Tables) -> pl.DataFrame:
+def _find_structural_failures(tables: Tables, response: str | None) -> pl.DataFrame:
     failures = pl.concat(
         find_request_failures(table, getattr(tables, table), tables.stays) for table in TABLES
     )
     rule = pl.col("rule")
     is_repeated_stay = (rule == DUPLICATE) & (pl.col("table") == "stays")
-    return failures.filter(rule.is_in(["not_null", "known_stay"]) | is_repeated_stay)
+    structural = failures.filter(
+        rule.is_in(["not_null", "known_stay", "response_name"]) | is_repeated_stay
+    )
+    return pl.concat([structural, find_unknown_responses(tables.episodes, response)])
 
 
 def _row_error(

@@ -57,7 +57,10 @@ class RequestBatch:
 
 
 def combine_requests(
-    requests: Sequence[ParsedRequest], limits: Limits, step_hours: float
+    requests: Sequence[ParsedRequest],
+    limits: Limits,
+    step_hours: float,
+    response: str | None = None,
 ) -> tuple[RequestBatch | None, dict[int, RequestRejected]]:
     """Combine requests to a batch if none of them breaks a rule.
 
@@ -65,13 +68,14 @@ def combine_requests(
         requests: at least one.
         limits: how many steps a stay and a request may have.
         step_hours: length of the model's step, in hours.
+        response: that the model predicts, besides the registered ones.
 
     Returns:
         The batch and no rejections; or None and {position of a wrong request: its rejection}.
     """
     numbers, first_stays = _number_stays(requests)
     text_tables = {table: text_table(requests, table, numbers) for table in TABLES}
-    tables, failures = check_tables(text_tables, limits, step_hours)
+    tables, failures = check_tables(text_tables, limits, step_hours, response)
     rejected = _reject_failures(requests, failures)
     if tables is None or rejected:
         return None, rejected

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.catalogue import drugs, variables
-from flowsheet.cohort.rules import find_row_failures, list_failures, no_failures
+from flowsheet.cohort.responses.base import RESPONSES
+from flowsheet.cohort.rules import RESPONSE_NAME, find_row_failures, list_failures, no_failures
 from flowsheet.cohort.schema import TABLES, TIME, Tables, empty_table
 from flowsheet.errors import did_you_mean
 from flowsheet.prediction.errors import RequestRejected
@@ -27,6 +28,8 @@ EARLIEST, LATEST = datetime(1800, 1, 1), datetime(2400, 1, 1)
 """Times outside are errors, whatever calendar a source has moved its patients to."""
 
 _EARLIEST, _LATEST = np.datetime64(EARLIEST, "us"), np.datetime64(LATEST, "us")
+KNOWN_RESPONSE = "known_response"
+"""The rule that the response of an episode is a registered one or the model's."""
 _FORMATS = ("%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M")
 _TIME_COLUMNS = {
     table: [name for name, kind in columns.items() if kind == TIME]
@@ -51,7 +54,10 @@ _EXPLANATIONS = {
 
 
 def check_tables(
-    text_tables: Mapping[str, pl.DataFrame], limits: Limits, step_hours: float
+    text_tables: Mapping[str, pl.DataFrame],
+    limits: Limits,
+    step_hours: float,
+    response: str | None = None,
 ) -> tuple[Tables | None, pl.DataFrame]:
     """Parse times, end the stays that are still open, and apply the contract's rules.
 
@@ -59,6 +65,7 @@ def check_tables(
         text_tables: {table: rows} with the contract's columns, times as text.
         limits: how many steps a stay may have.
         step_hours: length of the model's step, in hours.
+        response: that the model predicts, besides the registered ones.
 
     Returns:
         The tables, or None where a time cannot be parsed; and the failures.
@@ -68,7 +75,9 @@ def check_tables(
         return None, failures
     is_open = tables.stays["discharged_at"].is_null()
     tables = replace(tables, stays=end_open_stays(tables))
-    return tables, _find_broken_rules(tables, is_open, limits, step_hours)
+    failures = _find_broken_rules(tables, is_open, limits, step_hours)
+    unknown = find_unknown_responses(tables.episodes, response)
+    return tables, pl.concat([failures, unknown]) if unknown.height else failures
 
 
 def parse_tables(
@@ -126,6 +135,9 @@ def explain(rule: str, value: str | None) -> str:
     if rule == "known_variable":
         hint = did_you_mean((value or "")[:40], variables())
         return f"the catalogue has no such variable; {hint}"
+    if rule == KNOWN_RESPONSE:
+        hint = did_you_mean((value or "")[:40], RESPONSES.names())
+        return f"the model knows no such response; {hint}; or leave it out"
     if rule == "known_drug":
         return f"the catalogue has no such drug; {did_you_mean((value or '')[:40], drugs())}"
     name = rule.replace("_", " ")
@@ -208,6 +220,23 @@ def find_request_failures(table: str, rows: pl.DataFrame, stays: pl.DataFrame) -
         return failures
     is_optional = (pl.col("column") == "response") & (pl.col("rule") == "not_null")
     return failures.filter(~is_optional)
+
+
+def find_unknown_responses(episodes: pl.DataFrame, response: str | None = None) -> pl.DataFrame:
+    """Episodes of a response that nothing defines: a misspelt name would be ignored in silence.
+
+    Args:
+        episodes: some may be without a response.
+        response: that the model predicts, besides the registered ones.
+    """
+    sent = set(episodes["response"].drop_nulls()) - {response}
+    unknown = sorted(sent.difference(RESPONSES.names())) if sent else []
+    if not unknown:
+        return no_failures()
+    is_named_well = pl.col("response").str.contains(RESPONSE_NAME)  # others break response_name
+    is_unknown = pl.col("response").is_in(unknown) & is_named_well
+    rows = episodes.select(is_unknown.fill_null(value=False)).to_series()
+    return list_failures("episodes", episodes, rows, "response", KNOWN_RESPONSE)
 
 
 def _hours_of_stays(stays: pl.DataFrame) -> Floats:

@@ -13,7 +13,7 @@ from flowsheet.prediction.request_batch import RequestBatch, combine_requests
 
 
 def parse_requests(
-    bodies: Sequence[bytes], limits: Limits, step_hours: float
+    bodies: Sequence[bytes], limits: Limits, step_hours: float, response: str | None = None
 ) -> tuple[RequestBatch | None, dict[int, RequestRejected]]:
     """Parse bodies and combine those that are right.
 
@@ -24,20 +24,29 @@ def parse_requests(
         bodies: JSON bodies, at least one.
         limits: how much one request may ask for.
         step_hours: length of the model's step, in hours.
+        response: that the model predicts, besides the registered ones.
 
     Returns:
         The batch of the bodies that are right, in their order (None if there are none), and
         {position of a wrong body: its rejection}.
     """
-    batch = parse_batch(bodies, limits, step_hours)
+    batch = parse_batch(bodies, limits, step_hours, response)
     if batch is not None:
         return batch, {}
-    return _parse_one_by_one(bodies, limits, step_hours)
+    return _parse_one_by_one(bodies, limits, step_hours, response)
 
 
 def _parse_one_by_one(
-    bodies: Sequence[bytes], limits: Limits, step_hours: float
+    bodies: Sequence[bytes], limits: Limits, step_hours: float, response: str | None
 ) -> tuple[RequestBatch | None, dict[int, RequestRejected]]:
+    """Each body on its own.
+
+    Args:
+        bodies: JSON bodies.
+        limits: how much one request may ask for.
+        step_hours: length of the model's step, in hours.
+        response: that the model predicts, besides the registered ones.
+    """
     rejected: dict[int, RequestRejected] = {}
     requests: dict[int, ParsedRequest] = {}
     for position, body in enumerate(bodies):
@@ -47,7 +56,7 @@ def _parse_one_by_one(
             rejected[position] = rejection
     while requests:
         positions = list(requests)
-        batch, failed = combine_requests(list(requests.values()), limits, step_hours)
+        batch, failed = combine_requests(list(requests.values()), limits, step_hours, response)
         if batch is not None:
             return batch, rejected
         for i in failed:

@@ -88,7 +88,10 @@ class Explainer:
 
     def _answer(self, model: LoadedModel, request: ExplainRequest) -> Reply:
         package = model.model_package
-        batch, rejected = parse_requests([request.body], self._limits, package.task.step_hours)
+        task = package.task
+        batch, rejected = parse_requests(
+            [request.body], self._limits, task.step_hours, task.response
+        )
         if batch is None:
             return rejected[0]
         self._check_size(batch, model, request)

@@ -69,8 +69,8 @@ class Scorer:
             return [RequestRejected(500, "internal", message)]
 
     def _score_together(self, model: LoadedModel, bodies: Sequence[bytes]) -> list[Reply]:
-        step_hours = model.model_package.task.step_hours
-        batch, rejected = parse_requests(bodies, self._limits, step_hours)
+        task = model.model_package.task
+        batch, rejected = parse_requests(bodies, self._limits, task.step_hours, task.response)
         answers = iter(self._answer(model, batch) if batch else [])
         return [
             rejected[position] if position in rejected else next(answers)

@@ -63,7 +63,8 @@ class PyfuncModel:
         from flowsheet.prediction.input_rows import from_rows
 
         try:
-            predictions = self.model_package.predict(from_rows(rows))
+            tables = from_rows(rows, self.model_package.task.response)
+            predictions = self.model_package.predict(tables)
         except FlowsheetError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return pd.DataFrame(

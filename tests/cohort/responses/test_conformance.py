@@ -82,7 +82,7 @@ def test_names_are_listed_and_a_wrong_one_is_corrected():
 
 
 def test_a_response_without_a_module_has_words():
-    assert find_words("icu_delirium").enter == "enter icu delirium"
+    assert find_words("icu_delirium").enter == "have icu delirium"
 
 
 def test_the_label_of_a_source_is_not_computed():

@@ -84,24 +84,25 @@ def check_scripts(html):
     }
 
 
-def make_report(sequences, predictions, name="accurate"):
+def make_report(sequences, predictions, name="accurate", response="sepsis", config=CONFIG):
     """A report with every section; ``name`` is used wherever a name is free text."""
+    task = TaskConfig(name="daily", response=response)
     models = {name if model == "accurate" else model: p for model, p in predictions.items()}
     sex = [("F", "M")[s % 2] for s in range(len(sequences))]
     evidence = evaluate(
         sequences,
         models,
-        CONFIG,
+        config,
         seed=1,
-        task=TaskConfig(name="daily"),
+        task=task,
         thresholds=dict.fromkeys(models, 0.3),
         subgroups=pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex}),
     )
     return ReportData(
         title=name,
         evidence=evidence,
-        question=describe_task(TaskConfig(name="daily")),
-        task=TaskConfig(name="daily"),
+        question=describe_task(task),
+        task=task,
         description=name,
         cohort=make_cohort_report(name),
         study=make_study(name),
@@ -161,7 +162,7 @@ def make_cohort_report(name):
                 "by": ["care_unit", "care_unit", name],
                 "group": ["MICU", None, name],
                 "stays": [1500, 0, 10],
-                "septic": [300, 0, 0],
+                "with_episode": [300, 0, 0],
                 "share": [0.2, None, 0.0],
             }
         ),

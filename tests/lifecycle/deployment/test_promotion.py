@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -82,6 +83,17 @@ def test_a_better_model_becomes_the_champion(registrar):
     assert result.promoted, failed_gates(result)
     assert get_champion(registrar) == version
     assert logged_decisions(registrar) == [("promoted", 1, None), ("promoted", 2, 1)]
+
+
+def test_gates_speak_of_the_response_of_the_task(registrar):
+    kidneys = {"task": {"response": "aki"}, "with_states": True}
+    registrar.register("weak", **kidneys)
+    assert promote(registrar.name, 1, BETTER, reason="first").promoted
+    registrar.register("good", **kidneys)
+    result = promote(registrar.name, 2, BETTER, reason="better")
+    text = " ".join(gate.summary for gate in result.gates)
+    assert not re.search("septic|sepsis", text, flags=re.IGNORECASE)
+    assert text.count("among patients not yet in kidney injury") >= 3
 
 
 @pytest.mark.parametrize("config", [BETTER, NOT_WORSE], ids=["better", "not_worse"])

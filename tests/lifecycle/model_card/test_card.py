@@ -112,6 +112,22 @@ def test_every_section_is_filled_from_the_record(registrar, tmp_path):
     assert not re.search(r"\bnan\b|None\b(?! so far)", card)
 
 
+def test_a_card_speaks_of_the_response_of_its_task(registrar, tmp_path):
+    registrar.config = registrar.config.model_copy(update={"description": ""})
+    version = registrar.register(
+        "good", task={"response": "aki"}, with_evidence=True, with_states=True
+    )
+    tmp_path.mkdir(exist_ok=True)
+    evidence = load_evidence(registrar, version, tmp_path)
+    outcome = Outcome(title="Acute kidney injury", sentences=())
+    study = STUDY.model_copy(update={"outcome": outcome})
+    manifest = MANIFEST.model_copy(update={"prevalence": ()})
+    save_card(registrar.name, version, evidence, manifest, study)
+    card = render_card(f"{registrar.name}/{version}")
+    assert re.findall("(?i).*(?:septic|sepsis).*", card) == []
+    assert "New onsets (patients not in kidney injury at prediction)" in card
+
+
 def test_the_layout_is_valid_markdown(registrar, tmp_path):
     version = register_with_card(registrar, tmp_path)
     card = render_card(f"{registrar.name}/{version}")

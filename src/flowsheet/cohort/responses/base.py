@@ -36,9 +36,16 @@ class Words:
         """What patients are before: "not yet septic"."""
         return f"not yet {self.state}"
 
+    @property
+    def first_onset(self) -> str:
+        """The onset that ends a prediction of onsets: "the first sepsis", "death"."""
+        return f"the first {self.name.removeprefix('the ')}" if self.recurs else self.name
+
 
 SEPSIS_WORDS = Words("sepsis", "septic", "become septic")
 """The first response, and the words where no other is named."""
+NEUTRAL_STATE = "with the outcome"
+"""What patients are of whose response no more than the name is known."""
 
 
 class Response(ABC):
@@ -80,12 +87,12 @@ def find_words(name: str) -> Words:
     """How to speak of a response; records may have one that no module defines.
 
     >>> find_words("aki").not_yet, find_words("delirium").state
-    ('not yet in kidney injury', 'in delirium')
+    ('not yet in kidney injury', 'with the outcome')
     """
     if name in RESPONSES.names():
         return RESPONSES.get(name).words
     noun = name.replace("_", " ")
-    return Words(name=noun, state=f"in {noun}", enter=f"enter {noun}")
+    return Words(name=noun, state=NEUTRAL_STATE, enter=f"have {noun}")
 
 
 def find_episodes(name: str, response: Response, records: Records) -> pl.DataFrame:

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import polars as pl
 
-from flowsheet.cohort.responses.base import RESPONSES, Records, Response, Words
+from flowsheet.cohort.responses.base import (
+    NEUTRAL_STATE,
+    RESPONSES,
+    Records,
+    Response,
+    Words,
+)
 from flowsheet.errors import UsageError
 
 
@@ -16,7 +22,7 @@ from flowsheet.errors import UsageError
 class Label(Response):
     """Given by the source of the records; it is not computed."""
 
-    words = Words("the labelled event", "in the labelled state", "enter the labelled state")
+    words = Words("the labelled event", NEUTRAL_STATE, "have the labelled event")
 
     def find_episodes(self, records: Records) -> pl.DataFrame:
         """Refused: there is no rule.

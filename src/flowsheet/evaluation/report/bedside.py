@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from flowsheet.cohort.responses.base import SEPSIS_WORDS, find_words
 from flowsheet.config import TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import Metric, get_metric
@@ -73,8 +72,7 @@ def make_bedside(evidence: Evidence, task: TaskConfig | None) -> Bedside:
     subset = NEW_ONSETS if NEW_ONSETS in evidence.about["subsets"] else ALL
     model = evidence.models[0]
     table = _Values(evidence, model)
-    words = find_words(task.response) if task else SEPSIS_WORDS
-    who = f"patients who are not {words.state} when the prediction is made"
+    who = f"patients who are not {evidence.words.state} when the prediction is made"
     return Bedside(
         model=model,
         population=who if subset == NEW_ONSETS else "all predictions",
@@ -126,7 +124,7 @@ def _alert_tiles(values: _Values, subset: str, task: TaskConfig | None) -> Itera
     right = values.find(subset, "alert_ppv")
     if right:
         ahead = _describe_horizon(task) if task else ""
-        event = find_words(task.response).name if task else SEPSIS_WORDS.name
+        event = values.evidence.words.name
         note = f"of the alerts are followed by {event}{ahead} {_percent_interval(right)}"
         yield Tile("Right alerts", f"{right['value']:.0%}", note)
 
@@ -239,8 +237,8 @@ def _warn_of_other_winner(evidence: Evidence, metric: Metric, subset: str) -> It
         return
     yield (
         f"Over all rows {best['model']} has the best {metric.label} ({_format(best, metric)}), but "
-        "those include patients who are septic already, for whom an alert is no news. For the "
-        f"others {evidence.models[0]} ranks first."
+        f"those include patients who are {evidence.words.state} already, for whom an alert is no "
+        f"news. For the others {evidence.models[0]} ranks first."
     )
 
 

@@ -37,7 +37,7 @@ class CohortReport:
     missing_shares: Mapping[str, float] = field(default_factory=dict)
     """By variable, the share of rows where no value is known."""
     prevalence: pl.DataFrame = field(default_factory=pl.DataFrame)
-    """by, group, stays, septic, share: stays with an episode, by care unit, database, ..."""
+    """by, group, stays, with_episode, share: stays with an episode, by care unit, database, ..."""
     processing_counts: Mapping[str, int] = field(default_factory=dict)
     """What the source read, excluded or corrected, under the source's own names."""
     parameters: Mapping[str, Any] = field(default_factory=dict)

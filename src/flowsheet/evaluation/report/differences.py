@@ -13,11 +13,11 @@ from flowsheet.charts.style import Chart
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import order_subsets
 from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.subset_names import describe_subset
 from flowsheet.evaluation.summaries import (
     BETTER,
     NOT_ESTIMABLE,
     SAME,
-    SUBSET_PHRASES,
     WORSE,
     format_p_value,
 )
@@ -72,7 +72,7 @@ def make_matrix(evidence: Evidence) -> DifferenceMatrix | None:
     label = get_metric(evidence.about["metric"]).label
     return DifferenceMatrix(
         chart=charts.differences(best, label) if len(best) else None,
-        label=label + SUBSET_PHRASES.get(subset, ""),
+        label=label + describe_subset(subset, evidence.words),
         method=describe_comparison(evidence),
         cells=cells,
         best_model_summaries=summaries[:n_rivals],

@@ -136,7 +136,7 @@ def make_alert_section(evidence: Evidence, task: TaskConfig | None) -> AlertSect
         for rank, model in enumerate(evidence.models)
     ]
     onsets = evidence.leaderboard.filter(subset=STAYS, metric="episodes_detected")
-    population = "patients not yet septic" if subset == NEW_ONSETS else "all predictions"
+    population = f"patients {evidence.words.not_yet}" if subset == NEW_ONSETS else "all predictions"
     return AlertSection(
         n_onsets=onsets["events"][0] if len(onsets) else 0,
         population=population,

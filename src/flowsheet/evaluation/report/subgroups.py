@@ -73,7 +73,7 @@ def make_subgroup_section(evidence: Evidence) -> SubgroupSection | None:
 def _select_groups(evidence: Evidence) -> tuple[pl.DataFrame, str]:
     """Subgroups of patients who are not in the state, where they differ from all rows."""
     if NEW_ONSETS in evidence.about["subsets"] and not evidence.new_onset_subgroups.is_empty():
-        return evidence.new_onset_subgroups, "patients not yet septic"
+        return evidence.new_onset_subgroups, f"patients {evidence.words.not_yet}"
     return evidence.leaderboard.filter(pl.col("subset").str.contains(": ")), "held-out rows"
 
 

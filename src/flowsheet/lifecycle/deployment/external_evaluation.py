@@ -22,7 +22,7 @@ from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.report.data import describe_task
-from flowsheet.evaluation.summaries import SUBSET_PHRASES
+from flowsheet.evaluation.subset_names import describe_subset
 from flowsheet.lifecycle.deployment.evaluated_models import EvaluatedModel, load_models
 from flowsheet.lifecycle.deployment.evaluation_section import render_home_section
 from flowsheet.lifecycle.deployment.export_file import export_file
@@ -232,7 +232,7 @@ def _evaluate(models: Sequence[EvaluatedModel], predictions: Predictions) -> Sta
 def _summarise(evidence: Evidence, comparison: HomeComparison) -> str:
     subset = evidence.ranking_subset
     text = describe_metric(comparison.figures, evidence.about["metric"], subset)
-    return text + SUBSET_PHRASES.get(subset, "")
+    return text + describe_subset(subset, evidence.words)
 
 
 def _write_report(

@@ -16,8 +16,8 @@ from flowsheet.config import EvaluationConfig, FrozenModel, PromotionConfig, Tas
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.subset_names import describe_subset
 from flowsheet.evaluation.subsets import ALL, TIME_GROUPING
-from flowsheet.evaluation.summaries import SUBSET_PHRASES
 from flowsheet.lifecycle.deployment.candidates import (
     Candidate,
     check_same_task,
@@ -212,7 +212,7 @@ def _describe_difference(
         subset: the rows.
     """
     metric = get_metric(config.metric)
-    label = metric.label + SUBSET_PHRASES.get(subset, "")
+    label = metric.label + describe_subset(subset, evidence.words)
     pairs = evidence.pairs.filter(metric=config.metric, subset=subset)
     if pairs.is_empty() or math.isnan(pairs["low"].item()):
         return math.nan, f"{label}: too few data for an interval"
@@ -257,10 +257,11 @@ def _get_metric(
         row = evidence.leaderboard.filter(model=CANDIDATE, subset=subset, metric=metric)
         values[subset] = float(row["value"].item()) if row.height else math.nan
     judged = ALL if config.calibration_rows == "all" else evidence.ranking_subset
-    text = form.format(values[judged]) + SUBSET_PHRASES.get(judged, "")
+    text = form.format(values[judged]) + describe_subset(judged, evidence.words)
     for subset, value in values.items():
         if subset != judged:
-            text += f" ({form.format(value)}{SUBSET_PHRASES.get(subset, ' over all rows')})"
+            phrase = describe_subset(subset, evidence.words) or " over all rows"
+            text += f" ({form.format(value)}{phrase})"
     return values[judged], text
 
 
@@ -275,7 +276,7 @@ def _check_subgroups(
         candidate: the candidate.
         config: metric and limit.
     """
-    phrase = SUBSET_PHRASES.get(evidence.ranking_subset, "")
+    phrase = describe_subset(evidence.ranking_subset, evidence.words)
     if evidence.ranking_subset != ALL:  # subgroups are of all scored rows
         alone = predictions.select_models({CANDIDATE: CANDIDATE})
         rows = alone.rows.with_columns(pl.col("scored") & ~pl.col("in_state"))

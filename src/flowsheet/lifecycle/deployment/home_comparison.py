@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.responses.base import Words, find_words
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FrozenModel, MonitoringConfig
 from flowsheet.evaluation.evidence import Evidence
@@ -88,7 +89,7 @@ def compare_with_home(
         *_describe_subjects(seen),
         *_list_absent(package, extract),
         *_describe_units(properties),
-        *_describe_prevalence(home, here),
+        *describe_prevalence(home, here, find_words(package.task.response)),
         *_describe_flags(findings),
     )
     return HomeComparison(differences, cohort, join_figures(home, here))
@@ -160,8 +161,11 @@ def _describe_units(findings: tuple[Finding, ...]) -> Iterator[HomeDifference]:
             yield HomeDifference(topic="units", summary=f"{finding.summary}.")
 
 
-def _describe_prevalence(home: pl.DataFrame, here: pl.DataFrame) -> Iterator[HomeDifference]:
-    for subset, who in ((ALL, ""), (NEW_ONSETS, " of patients not yet septic")):
+def describe_prevalence(
+    home: pl.DataFrame, here: pl.DataFrame, words: Words
+) -> Iterator[HomeDifference]:
+    """How often the event follows, here and at home, over all rows and for new onsets."""
+    for subset, who in ((ALL, ""), (NEW_ONSETS, f" of patients {words.not_yet}")):
         shares = []
         for leaderboard in (here, home):
             counts = leaderboard.filter(subset=subset).head(1)

@@ -26,7 +26,7 @@ from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 9
+VERSION = 10
 """Increase it when the same predictions give different evidence."""
 
 

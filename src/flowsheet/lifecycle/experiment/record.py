@@ -21,8 +21,9 @@ from flowsheet.evaluation.leaderboard import (
 )
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import Section
+from flowsheet.evaluation.subset_names import describe_subset
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
-from flowsheet.evaluation.summaries import NOT_ESTIMABLE, SUBSET_PHRASES
+from flowsheet.evaluation.summaries import NOT_ESTIMABLE
 from flowsheet.lifecycle.experiment import lock
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
@@ -359,5 +360,5 @@ def _describe_value(metrics: Mapping[str, float], evidence: Evidence) -> str:
     prefix = "test." if subset == ALL else f"test.{subset}."
     value = metrics.get(f"{prefix}{metric}")
     estimate = NOT_ESTIMABLE if value is None else f"{value:.3f}"
-    phrase = SUBSET_PHRASES.get(subset, "")
+    phrase = describe_subset(subset, evidence.words)
     return f"{get_metric(metric).label} {estimate}{phrase} on held-out subjects."

@@ -118,9 +118,8 @@ def _prevalence(manifest: Manifest, response: str) -> pl.DataFrame:
     prevalence = pl.DataFrame([entry.model_dump() for entry in entries])
     if prevalence.is_empty():
         return prevalence
-    septic = pl.col("with_episode").alias("septic")
-    share = (septic / pl.col("stays")).alias("share")
-    return prevalence.select("by", "group", "stays", septic, share)
+    share = (pl.col("with_episode") / pl.col("stays")).alias("share")
+    return prevalence.select("by", "group", "stays", "with_episode", share)
 
 
 def _split_parts(plan: ExperimentPlan) -> Iterator[dict[str, Any]]:

@@ -52,7 +52,7 @@ def build_example_stay(replicate: Replicate) -> ExampleStay | None:
         predictions=pl.DataFrame(
             {
                 "step": stay.step,
-                "septic": np.nan_to_num(stay.history[:, 0]) == 1,
+                "in_state": np.nan_to_num(stay.history[:, 0]) == 1,
                 "oracle": replicate.oracle[rows],
                 "model": replicate.predictor(name)(stay),
             }

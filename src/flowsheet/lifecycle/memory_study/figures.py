@@ -11,6 +11,8 @@ import polars as pl
 
 from flowsheet import charts
 from flowsheet.charts.style import Chart, model_color
+from flowsheet.cohort.responses.base import find_words
+from flowsheet.cohort.sepsis3 import SEPSIS
 from flowsheet.lifecycle.memory_study.oracle_bound import SHARE
 from flowsheet.lifecycle.memory_study.report_data import MemoryReport
 from flowsheet.lifecycle.memory_study.summaries import describe_curve, describe_gates
@@ -120,6 +122,7 @@ def _stay_figures(report: MemoryReport) -> Iterator[Figure]:
                 stay.cell,
                 model=stay.model,
                 unit=report.step_unit.removesuffix("s"),
+                state=find_words(report.about.get("response", SEPSIS)).state,
             ),
             is_wide=True,
         )

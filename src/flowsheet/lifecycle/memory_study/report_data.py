@@ -23,7 +23,7 @@ class ExampleStay:
     model: str
     """The LSTM whose gates are shown."""
     stay_id: int
-    predictions: pl.DataFrame  # step, septic (in this step), oracle, model (of the next step)
+    predictions: pl.DataFrame  # step, in_state (in this step), oracle, model (of the next step)
     doses: pl.DataFrame  # step, drug, doses (in reference doses)
     measurements: pl.DataFrame  # step, variable, value
     gates: pl.DataFrame  # step, gate (forget, input, output), mean, low, high (over units)

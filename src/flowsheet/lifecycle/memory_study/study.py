@@ -38,7 +38,7 @@ from flowsheet.lifecycle.memory_study.report_data import MemoryReport
 from flowsheet.models.base import MODELS
 from flowsheet.state.hashing import digest
 
-VERSION = 1
+VERSION = 2
 """Increase it when the same models would give other results."""
 
 
@@ -190,6 +190,7 @@ def _make_report(
             "long_stays": [len(replicate.long_stays) for replicate in replicates],
             "subjects": [len(np.unique(replicate.test.subject_id)) for replicate in replicates],
             "step_hours": config.task.step_hours,
+            "response": config.task.response,
         },
     )
 

@@ -11,8 +11,9 @@ import polars as pl
 from flowsheet.config import Protocol
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.study.facts import MIN_EVENTS_PER_COLUMN
+from flowsheet.evaluation.subset_names import describe_subset
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
-from flowsheet.evaluation.summaries import BETTER, SAME, SUBSET_PHRASES
+from flowsheet.evaluation.summaries import BETTER, SAME
 from flowsheet.lifecycle.model_card.facts import ModelFacts
 
 _MIN_EVENTS = 100
@@ -120,15 +121,16 @@ def _persistence(facts: ModelFacts) -> Iterator[str]:
     new_onsets = _leaderboard_row(facts, metric, NEW_ONSETS)
     if not all_rows or not new_onsets:
         return
-    label = get_metric(metric).label
+    label, words = get_metric(metric).label, facts.evidence.words
     if math.isnan(new_onsets["value"]):
         yield (
-            f"Its {label} for patients who are not septic yet is not estimable "
-            f"({new_onsets['reason']}): over all rows, history alone predicts that sepsis persists."
+            f"Its {label} for patients who are not {words.state} yet is not estimable "
+            f"({new_onsets['reason']}): over all rows, history alone predicts that "
+            f"{words.name} persists."
         )
     elif new_onsets["high"] < all_rows["low"]:
         yield (
-            "For patients who are not septic yet, it is less accurate than over all rows: "
+            f"For patients who are not {words.state} yet, it is less accurate than over all rows: "
             f"{label} {new_onsets['value']:.3f} for new onsets, {all_rows['value']:.3f} over all "
             "rows."
         )
@@ -177,8 +179,8 @@ def _subgroups(facts: ModelFacts) -> Iterator[str]:
 
 
 def _other_models(facts: ModelFacts) -> Iterator[str]:
-    metric = facts.evaluation.metric
-    phrase = SUBSET_PHRASES.get(facts.evidence.ranking_subset, "")
+    metric, words = facts.evaluation.metric, facts.evidence.words
+    phrase = describe_subset(facts.evidence.ranking_subset, words)
     label = get_metric(metric).label + phrase
     pairs = facts.evidence.pairs.filter(metric=metric, subset=facts.evidence.ranking_subset)
     better = pairs.filter(model_b=facts.model, verdict=BETTER)["model_a"].to_list()
