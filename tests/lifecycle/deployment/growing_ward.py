@@ -75,7 +75,8 @@ class Ward:
             if onset[day] and day + 1 < days:
                 begin = admitted + (day + 1) * DAY + timedelta(hours=6)
                 end = begin + DAY
-                episodes.append({"stay_id": stay_id, "onset": begin, "end": end, "known_at": begin})
+                times = {"onset": begin, "end": end, "known_at": begin}
+                episodes.append({"stay_id": stay_id, "response": "sepsis", **times})
         stay = {
             "stay_id": stay_id,
             "subject_id": 5000 + i - i % 10 // 9,  # every tenth patient comes twice
