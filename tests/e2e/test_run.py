@@ -178,9 +178,10 @@ def test_a_run_that_was_killed_resumes_to_the_same_results(
 
 
 def test_a_run_that_is_terminated_stops_at_once_and_leaves_no_open_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     home = tmp_path / "terminated"
+    shutil.copytree(finished, home)  # so that only the LSTM is left to train
     log = tmp_path / "log"
     arguments = ["run", *SMALL, "models.lstm.params.epochs=300"]
     command, environment = flowsheet_command(home, *arguments)
@@ -200,5 +201,5 @@ def test_a_run_that_is_terminated_stops_at_once_and_leaves_no_open_run(
     assert not (home / "prefect" / "server.json").exists()
     runs = list_mlflow_runs(home, monkeypatch)
     assert {run.info.status for run in runs} <= {"KILLED", "FINISHED"}
-    (parent,) = runs_of_level(runs, "experiment")
-    assert parent.info.status == "KILLED"
+    statuses = [run.info.status for run in runs_of_level(runs, "experiment")]
+    assert sorted(statuses) == ["FINISHED", "KILLED"]
