@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("name", ["first_steps", "own_model"])
+@pytest.mark.parametrize("name", [pytest.param("first_steps", marks=pytest.mark.slow), "own_model"])
 def test_a_notebook_runs(name, tmp_path, monkeypatch, flowsheet_home):
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")

@@ -136,6 +136,7 @@ def test_a_rerun_reproduces_every_metric_and_leaves_the_store_unchanged(
     assert not list((home / "reruns").iterdir())
 
 
+@pytest.mark.slow
 def test_a_rerun_names_the_fingerprints_that_changed(two_runs: tuple[Path, str, str], ward: Path):
     home, _, second = two_runs
     events = ward / "events.parquet"

@@ -64,6 +64,7 @@ def run_at_the_same_time(
             process.wait()
 
 
+@pytest.mark.slow
 def test_in_one_state_folder(
     expected: list[pl.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -105,6 +105,7 @@ def get_trigger(server: Server) -> dict[str, Any]:
         return dict(json.load(response))
 
 
+@pytest.mark.slow
 def test_a_flag_starts_a_retraining_only_while_the_trigger_is_enabled(server: Server):
     assert not get_trigger(server)["enabled"]
     run_python(server, "-c", EMIT_EVENT)

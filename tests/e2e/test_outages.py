@@ -120,9 +120,10 @@ def test_a_server_that_returns_in_time_is_waited_for(site: Site, killed: str, se
     wait_until(site.is_idle, 60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("killed", "seed", "name"),
-    [("mlflow", 3, "MLflow"), pytest.param("prefect", 4, "Prefect", marks=pytest.mark.slow)],
+    [("mlflow", 3, "MLflow"), ("prefect", 4, "Prefect")],
 )
 def test_a_server_that_stays_down_is_reported_and_the_next_start_resumes(
     site: Site, killed: str, seed: int, name: str

@@ -16,6 +16,7 @@ from tests.e2e.conftest import flowsheet_command
 from tests.e2e.servers import Server
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.server,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]

@@ -177,6 +177,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_results(
     shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_terminated_stops_at_once_and_leaves_no_open_run(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -86,6 +86,7 @@ def test_the_command_line_does_not_import_heavy_libraries():
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_model_that_does_not_apply_to_the_task_is_excluded_with_the_reason(tmp_path: Path):
     home = tmp_path / "home"
