@@ -68,14 +68,14 @@ def list_subsets(sequences: Sequences, subgroups: pl.DataFrame | None) -> Iterat
     """All scored rows, new onsets, rows before treatment, stays, and every subgroup.
 
     New onsets and rows before treatment are left out where they are all rows, and stays where each
-    has one row. ``subgroups`` has a
-    column ``stay_id``; every other column is a grouping, with a subset for each of its values, in
-    their order (an Enum in its own). A grouping with a single value is left out.
+    has one row. ``subgroups`` has a column ``stay_id``; every other column is a grouping, with a
+    subset for each of its values, in their order (an Enum in its own). A grouping with a single
+    value is left out.
     """
     scored = np.asarray(sequences.scored)
     yield Subset(ALL, scored)
     yield from _parts(sequences)
-    if np.bincount(sequences.row_stay[scored], minlength=1).max() > 1:
+    if np.bincount(sequences.row_stay[scored], minlength=1).max() != 1:
         yield Subset(STAYS, scored & _is_before_state(sequences), is_per_stay=True)
     if subgroups is not None:
         yield from _subgroup_subsets(sequences, subgroups, scored)

