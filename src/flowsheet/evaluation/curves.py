@@ -25,7 +25,7 @@ CURVES: dict[str, pl.DataType] = {
     "rows": pl.Int64(),  # in a calibration bin
 }
 
-MAX_POINTS = 200
+MAX_POINTS = 120
 THRESHOLDS = np.round(
     np.concatenate(
         [np.arange(0.001, 0.02, 0.001), np.arange(0.02, 0.1, 0.005), np.arange(0.1, 0.96, 0.01)]
