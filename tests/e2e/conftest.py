@@ -118,16 +118,6 @@ def post(
         return json.load(response)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that share an expensive fixture in one worker, so that it is made once."""
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        if fixtures & {"finished", "expected"}:
-            item.add_marker(pytest.mark.xdist_group("finished experiment"))
-        elif fixtures & {"two_runs", "ward"} and "e2e" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("two runs"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The state folder of a finished experiment."""
