@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from flowsheet.cohort.responses.base import RESPONSES
+from flowsheet.cohort.sources.base import SOURCES
+from flowsheet.evaluation.metrics.base import METRICS
+from flowsheet.models.base import MODELS
+from flowsheet.plugins import Registry, is_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,3 +40,15 @@ def flowsheet_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("FLOWSHEET_HOME", str(home))
     return home
+
+
+@pytest.fixture(autouse=True)
+def no_plug_in_outlives_its_test() -> Iterator[None]:
+    """Forget the plug-ins that a test's project has registered: its modules are gone afterwards."""
+    registries: list[Registry[Any]] = [METRICS, MODELS, RESPONSES, SOURCES]
+    before = [dict(registry._classes) for registry in registries]
+    yield
+    for registry, classes in zip(registries, before, strict=True):
+        for name, cls in list(registry._classes.items()):
+            if is_plugin(cls) and name not in classes:
+                del registry._classes[name]

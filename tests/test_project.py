@@ -27,7 +27,6 @@ def project(tmp_path, monkeypatch):
     (root / "notebooks").mkdir()
     monkeypatch.chdir(root / "notebooks")
     yield root
-    MODELS._classes.pop("constant", None)
     for name in set(sys.modules) - modules:
         if name.partition(".")[0] in {"my_study", "other_study"}:
             del sys.modules[name]

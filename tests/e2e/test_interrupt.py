@@ -16,7 +16,11 @@ from flowsheet.tracking import model_registry
 from tests.e2e.conftest import SMALL, flowsheet_command
 
 CTRL_C = b"\x03"
-LONG_TRAINING = [*SMALL, "models.lstm.params.epochs=300"]
+LONG_TRAINING = [
+    *SMALL,
+    "models.lstm.params.epochs=1000",
+    "models.lstm.params.patience=1000",
+]
 
 
 @dataclass
@@ -90,8 +94,8 @@ def wait_until_no_process_is_left(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "begun", "times"),
     [
-        (["run", *LONG_TRAINING], "epoch 2 of", 1),
-        (["run", *LONG_TRAINING], "epoch 2 of", 2),
+        (["run", *LONG_TRAINING], "of 1000", 1),
+        (["run", *LONG_TRAINING], "of 1000", 2),
         pytest.param(["run", *LONG_TRAINING], "experiment demo", 1, marks=pytest.mark.slow),
     ],
 )

@@ -12,7 +12,6 @@ import pytest
 from flowsheet.cli import main
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.scaffold.scaffold import add_to_project, init_project
-from flowsheet.models.base import MODELS
 from flowsheet.project import current_project
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +52,6 @@ def test_a_new_project_passes_its_conformance_tests_and_its_experiment_is_valid(
     assert "warning" not in printed
     main(["run", "first", "--dry-run"])
     assert "kind: current_row" in capsys.readouterr().out
-    MODELS._classes.pop("current_row")
 
 
 def test_a_broken_plug_in_is_named_after_the_list_of_the_others(project, capsys):
