@@ -103,10 +103,10 @@ def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
 @click.option(
     "--as",
     "file_format",
-    type=click.Choice(["extract", "mimic3"]),
+    type=click.Choice(["extract", "mimic3", "mimic4"]),
     default="extract",
     show_default=True,
-    help="A cohort extract, or raw tables in the format of MIMIC-III.",
+    help="A cohort extract, or raw tables in the format that the source of this name reads.",
 )
 @options.force
 @options.overrides
@@ -123,15 +123,15 @@ def simulate(
 ) -> None:
     """Write a simulated ward with a known data-generating process to the folder OUT.
 
-    As a cohort extract, or as raw tables in the format of MIMIC-III, with realistic data errors, of
-    any size.
+    As a cohort extract, or as raw tables in the format of MIMIC-III or MIMIC-IV, with realistic
+    data errors, of any size.
 
     \b
     flowsheet simulate ward --stays 500 cohort.options.max_steps=30
     flowsheet simulate raw --as mimic3 --stays 1000 raw.duplicates=0.01
     """
     from flowsheet.cli.console import print_extract
-    from flowsheet.cli.simulate import check_overwritable, write_raw_tables
+    from flowsheet.cli.simulate import check_overwritable, write_raw_records
     from flowsheet.compose import compose_cohort
     from flowsheet.errors import UsageError
     from flowsheet.progress import report
@@ -139,7 +139,7 @@ def simulate(
     size_overrides = _size_overrides({"stays": stays, "seed": seed}, overrides)
     raw_overrides = [override for override in overrides if override.startswith("raw.")]
     cohort_overrides = [override for override in overrides if override not in raw_overrides]
-    is_raw = file_format == "mimic3"
+    is_raw = file_format != "extract"
     if is_raw:
         check_overwritable(out, "truth/summary.json", "raw tables", force=force)
     elif raw_overrides:
@@ -148,7 +148,7 @@ def simulate(
         )
     config = compose_cohort(cohort, [*size_overrides, *cohort_overrides])
     if is_raw:
-        write_raw_tables(out, config, raw_overrides, report)
+        write_raw_records(file_format, out, config, raw_overrides, report)
     else:
         print_extract(_write_extract(config, out, force=force))
 

@@ -1,4 +1,4 @@
-"""Write the simulated ward as raw tables of MIMIC-III."""
+"""Write the simulated ward as raw tables."""
 
 from __future__ import annotations
 
@@ -52,12 +52,17 @@ def check_overwritable(out: Path, marker: str, content: str, *, force: bool) -> 
         )
 
 
-def write_raw_tables(
-    out: Path, config: CohortConfig, overrides: Sequence[str], progress: Callable[[str], None]
+def write_raw_records(
+    shape: str,
+    out: Path,
+    config: CohortConfig,
+    overrides: Sequence[str],
+    progress: Callable[[str], None],
 ) -> None:
-    """Write a simulated ward as raw tables of MIMIC-III, and print the number of rows.
+    """Write a simulated ward as raw tables, and print the number of rows.
 
     Args:
+        shape: the format, named like the source that reads it.
         out: the folder; an older one is replaced.
         config: the cohort, with the source ``simulated``.
         overrides: options of the raw tables, each as ``raw.KEY=VALUE``.
@@ -67,8 +72,8 @@ def write_raw_tables(
         UsageError: the cohort is not a simulated ward, or an override is wrong.
     """
     from flowsheet.cohort.sources.simulated import SimulatedWard
-    from flowsheet.mimic_export.options import ExportOptions
-    from flowsheet.mimic_export.write import write_mimic3
+    from flowsheet.raw_export import write
+    from flowsheet.raw_export.options import ExportOptions
 
     ward = make_source(config)
     if not isinstance(ward, SimulatedWard):
@@ -78,7 +83,7 @@ def write_raw_tables(
         )
     values = _parse_overrides(overrides, ExportOptions)
     options = validate_config(ExportOptions, values, "the raw tables", prefix=(_PREFIX,))
-    _print_summary(write_mimic3(ward.options, options, out, progress), out)
+    _print_summary(write.write_raw_records(shape, ward.options, options, out, progress), out)
 
 
 def _parse_overrides(overrides: Sequence[str], model: type[FrozenModel]) -> dict[str, Any]:
@@ -94,9 +99,11 @@ def _parse_overrides(overrides: Sequence[str], model: type[FrozenModel]) -> dict
 
 def _print_summary(summary: dict[str, Any], out: Path) -> None:
     rows = []
-    for name, n_rows in summary["rows"].items():
+    for name in dict.fromkeys([*summary["rows"], *summary["data_errors"]]):
+        n_rows = summary["rows"].get(name)
         errors = summary["data_errors"].get(name, {})
-        rows.append([name, f"{n_rows:,}", *(f"{errors.get(kind, 0):,}" for kind in _SHOWN_ERRORS)])
+        counts = [f"{errors.get(kind, 0):,}" for kind in _SHOWN_ERRORS]
+        rows.append([name, "" if n_rows is None else f"{n_rows:,}", *counts])
     headers = ["table", "rows", *(kind.replace("_", " ") for kind in _SHOWN_ERRORS)]
     console().print(make_table(f"raw tables in {out}", headers, rows))
     console().print(

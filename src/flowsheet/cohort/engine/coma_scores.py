@@ -8,10 +8,9 @@ import polars as pl
 
 from flowsheet.cohort.engine.event_values import INTUBATED
 from flowsheet.cohort.engine.exclusions import ExclusionLog
-from flowsheet.cohort.engine.item_map import ItemMap
+from flowsheet.cohort.engine.item_map import COMA_PARTS, COMA_TOTAL, ItemMap
 from flowsheet.cohort.engine.options import DatabaseOptions
 
-PARTS = ("egcs", "mgcs", "vgcs")
 _TOGETHER = timedelta(minutes=5)
 """Parts that are charted within this time belong to one examination."""
 _TUBE_REMAINS = timedelta(hours=6)
@@ -31,14 +30,14 @@ def complete_coma_scores(
         log: receives verbal responses of intubated patients that are excluded.
     """
     rows = rows.join(items.items.select("code", "name"), on="code", maintain_order="left")
-    is_total = pl.col("name") == "gcs"
+    is_total = pl.col("name") == COMA_TOTAL
     is_intubated_verbal = (pl.col("name") == "vgcs") & (pl.col("value") == INTUBATED)
     parts = rows.filter(~is_total)
     is_normal = options.intubated_verbal == "normal"
     sums = _sum_parts(parts, _TUBE_REMAINS if is_normal else _TOGETHER)
     if options.intubated_verbal == "as_charted":
         sums = sums.with_columns(value=pl.col("value") + pl.col("intubated"))
-        sums = sums.filter(pl.col("n_parts") == len(PARTS))
+        sums = sums.filter(pl.col("n_parts") == len(COMA_PARTS))
     elif is_normal:
         sums = sums.with_columns(value=pl.when("intubated").then(15.0).otherwise("value"))
     charted_totals = rows.filter(is_total).join(
@@ -69,7 +68,7 @@ def _sum_parts(parts: pl.DataFrame, tube_remains: timedelta) -> pl.DataFrame:
     """
     key = ["stay", "time"]
     sums = parts.select(key).unique().sort("time", "stay")
-    for name in PARTS:
+    for name in COMA_PARTS:
         part = parts.filter(name=name).sort("known_at", "value").unique(key, keep="first")
         part = part.select(*key, value="value", known="known_at").sort("time", "stay")
         part = part.rename({"value": name, "known": f"{name}_known"})
@@ -81,13 +80,13 @@ def _sum_parts(parts: pl.DataFrame, tube_remains: timedelta) -> pl.DataFrame:
     sums = sums.join_asof(
         verbal, on="time", by="stay", tolerance=tube_remains, check_sortedness=False
     )
-    known_at = pl.max_horizontal(*(f"{name}_known" for name in PARTS), "_verbal_known")
+    known_at = pl.max_horizontal(*(f"{name}_known" for name in COMA_PARTS), "_verbal_known")
     sums = sums.select(
         *key,
         known_at=known_at,
-        n_parts=pl.sum_horizontal(pl.col(name).is_not_null() for name in PARTS),
-        value=pl.sum_horizontal(PARTS),
+        n_parts=pl.sum_horizontal(pl.col(name).is_not_null() for name in COMA_PARTS),
+        value=pl.sum_horizontal(COMA_PARTS),
         intubated=(pl.col("_verbal") == INTUBATED).fill_null(value=False),
     )
-    is_complete = (pl.col("n_parts") == len(PARTS)) | pl.col("intubated")
+    is_complete = (pl.col("n_parts") == len(COMA_PARTS)) | pl.col("intubated")
     return sums.filter(is_complete).sort(key)

@@ -32,7 +32,8 @@ TEXT_CONVERSIONS = (
 )
 """Conversions that depend on the text of the cell, beside those of ``mimic3_texts``."""
 _VOLUMES = ("urine", "other_output", "bladder_irrigant")
-_COMA_SCORES = ("egcs", "mgcs", "vgcs", "gcs")
+COMA_PARTS = ("egcs", "mgcs", "vgcs")
+COMA_TOTAL = "gcs"
 
 PARTS = pl.Enum(["rest", "arterial", "coma", "volume", "weight", "specimen", "copy"])
 """Events by how they are processed; all but ``rest`` depend on several rows."""
@@ -84,17 +85,18 @@ class ItemMap:
 
     @cached_property
     def items(self) -> pl.DataFrame:
-        """The items with the columns that the readers need.
+        """The items, and the coma score's total, with the columns that the readers need.
 
         The columns of the files, and: ``code``; ``order`` (the rank of the name in the alphabet,
         from 1); ``factor`` and ``offset`` of the conversion to the catalogue's unit; ``is_text``
         (the conversion depends on text); ``is_share`` (a fraction or a percentage); ``part`` (one
         of ``PARTS``); ``is_result`` (of the laboratory); ``low`` and ``high``, the plausible range.
         """
-        conversions = [LINEAR_CONVERSIONS.get(name, IDENTITY) for name in self.rows["convert"]]
+        rows = _add_coma_total(self.rows)
+        conversions = [LINEAR_CONVERSIONS.get(name, IDENTITY) for name in rows["convert"]]
         ranges = catalogue.ranges().rename({"variable": "name"})
         texts = catalogue.mimic3_texts()["convert"].unique()
-        coded = self.rows.with_row_index("code").with_columns(
+        coded = rows.with_row_index("code").with_columns(
             pl.col("code").cast(pl.Int32),
             order=pl.col("name").rank("dense").cast(pl.Int64),
             factor=pl.Series([conversion.factor for conversion in conversions]),
@@ -160,6 +162,25 @@ class ItemMap:
         return self.items.select(~is_plain).to_series().to_numpy()
 
 
+def _add_coma_total(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows, and an item of no table for the coma score's total where only parts are charted."""
+    names = set(rows["name"])
+    if COMA_TOTAL in names or not names.issuperset(COMA_PARTS):
+        return rows
+    total = (
+        rows.filter(name=COMA_PARTS[0])
+        .head(1)
+        .with_columns(
+            name=pl.lit(COMA_TOTAL),
+            table=pl.lit("derived"),
+            itemid=pl.lit(0, rows.schema["itemid"]),
+            label=pl.lit("sum of the parts"),
+            convert=pl.lit("none"),
+        )
+    )
+    return pl.concat([rows, total])
+
+
 def _index_codes(items: pl.DataFrame) -> list[Ints32]:
     size = int(items["item"].to_numpy().max()) + 1
     ranked = items.with_columns(rank=pl.int_range(pl.len()).over("item"))
@@ -178,7 +199,7 @@ def _find_part() -> pl.Expr:
         .then(pl.lit("copy"))
         .when(pl.col("convert") == "arterial")
         .then(pl.lit("arterial"))
-        .when(pl.col("name").is_in(_COMA_SCORES))
+        .when(pl.col("name").is_in([*COMA_PARTS, COMA_TOTAL]))
         .then(pl.lit("coma"))
         .when(pl.col("name").is_in(_VOLUMES))
         .then(pl.lit("volume"))

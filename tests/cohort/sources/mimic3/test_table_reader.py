@@ -12,8 +12,8 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.compose import compose_cohort
-from flowsheet.mimic_export.options import ExportOptions
-from flowsheet.mimic_export.write import write_mimic3
+from flowsheet.raw_export.options import ExportOptions
+from flowsheet.raw_export.write import write_raw_records
 
 HEART_RATE_ITEMS = (b"211", b"220045")
 
@@ -24,7 +24,7 @@ def simulated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("simulated") / "raw"
     ward = WardOptions(stays=4, seed=2, min_steps=1, max_steps=3)
     options = ExportOptions(unmapped_items=0.3, truth=False, newborns=0.0)
-    write_mimic3(ward, options, folder, lambda line: None)
+    write_raw_records("mimic3", ward, options, folder, lambda line: None)
     return folder
 
 

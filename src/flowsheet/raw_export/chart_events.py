@@ -13,16 +13,16 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from flowsheet.mimic_export.day_template import (
+from flowsheet.raw_export.day_template import (
     FLAGGED_ERROR,
     OUT_OF_RANGE,
     TEXT_VALUE,
     VALID,
     DayTemplate,
 )
-from flowsheet.mimic_export.items import load_quantities
-from flowsheet.mimic_export.options import ExportOptions
-from flowsheet.mimic_export.patients import Patients
+from flowsheet.raw_export.items import SYSTEMS, load_quantities
+from flowsheet.raw_export.options import ExportOptions
+from flowsheet.raw_export.patients import Patients
 from flowsheet.typing import Bools, Floats, Ints, Times
 
 Outcomes = NDArray[np.int8]
@@ -66,8 +66,47 @@ class ChartedRows:
     """Rows by data error, and ``rows`` and ``mapped_rows``."""
 
 
+@dataclass(frozen=True)
+class DayDraws:
+    """Random numbers of D days with R rows at K times; they are the same in every chart system."""
+
+    bits: NDArray[np.uint32]
+    """(D, R)"""
+    minutes_late: Ints
+    """(D, K) minutes from the planned time to CHARTTIME."""
+    minutes_until_stored: Ints
+    """(D, K) minutes from CHARTTIME to STORETIME."""
+
+
+def draw_days(
+    template: DayTemplate, n_days: int, options: ExportOptions, rng: np.random.Generator
+) -> DayDraws:
+    """Draw what is charted on some days: mostly on the hour, and stored minutes later.
+
+    Args:
+        template: the day of the table, in any chart system.
+        n_days: how many.
+        options: the share of times that are stored early.
+        rng: random numbers.
+    """
+    shape = (n_days, len(template.minutes))
+    minutes_late = np.where(rng.random(shape) < 0.2, rng.integers(1, 15, shape), 0)
+    wait = 1 + rng.exponential(25, shape).astype(np.int64)
+    is_early = rng.random(shape) < options.stored_early
+    return DayDraws(
+        bits=rng.integers(0, 1 << 32, (n_days, len(template.time_index)), dtype=np.uint32),
+        minutes_late=minutes_late,
+        minutes_until_stored=np.where(is_early, -rng.integers(1, 10, shape), wait),
+    )
+
+
 def chart_days(
-    template: DayTemplate, patients: Patients, options: ExportOptions, rng: np.random.Generator
+    template: DayTemplate,
+    patients: Patients,
+    options: ExportOptions,
+    draws: DayDraws,
+    *,
+    with_flagged: bool,
 ) -> ChartedRows:
     """Chart the days of patients of one chart system; a row takes about 100 bytes of memory.
 
@@ -75,17 +114,20 @@ def chart_days(
         template: the day of the table in this chart system.
         patients: the stays, their days and the levels of their quantities.
         options: the rates of data errors.
-        rng: random numbers.
+        draws: random numbers of all days of the block.
+        with_flagged: chart rows that are flagged as an error; otherwise they are left out.
     """
-    n_days = len(patients.day_stay)
     n_planned = len(template.time_index)
-    bits = rng.integers(0, 1 << 32, (n_days, n_planned), dtype=np.uint32)
+    bits = draws.bits[patients.day]
     value_bits = (bits & (_N_BITS - 1)).astype(np.int32)
     is_mapped = template.quantity >= 0
-    outcome = _make_outcome_table(template, options)[is_mapped.astype(int)[None, :], bits >> 16]
+    outcome_table = _make_outcome_table(template, options)
+    if not with_flagged:
+        outcome_table[outcome_table == FLAGGED_ERROR] = NOT_CHARTED
+    outcome = outcome_table[is_mapped.astype(int)[None, :], bits >> 16]
     entry = template.entry[patients.charting_style[patients.day_stay]]
     cell = _choose_cells(template, patients, entry, value_bits)
-    chart_times, store_times = _draw_times(template, patients, options, rng)
+    chart_times, store_times = _compute_times(template, patients, draws)
 
     position = np.flatnonzero(outcome != NOT_CHARTED)
     row_outcome = outcome.ravel()[position]
@@ -115,8 +157,7 @@ def chart_days(
 
 def _make_outcome_table(template: DayTemplate, options: ExportOptions) -> Outcomes:
     """(2, _N_BITS): outcomes by 16 random bits, for unmapped items and for mapped ones."""
-    first_item = template.dictionary.item_id[0]
-    has_error_flag = template.table == "CHARTEVENTS" and first_item.startswith("22")
+    has_error_flag = template.table == "CHARTEVENTS" and SYSTEMS[template.system] == "metavision"
     rates = {
         NOT_CHARTED: options.not_charted,
         DUPLICATE: options.duplicates,
@@ -179,25 +220,14 @@ def _measure(
     return np.asarray(np.clip(index, 0, dictionary.n_cells[entry] - 1).astype(np.int32))
 
 
-def _draw_times(
-    template: DayTemplate, patients: Patients, options: ExportOptions, rng: np.random.Generator
+def _compute_times(
+    template: DayTemplate, patients: Patients, draws: DayDraws
 ) -> tuple[Times, Times]:
-    """(D * K,) CHARTTIME and STORETIME: mostly on the hour, and stored minutes later.
-
-    Args:
-        template: the day of the table.
-        patients: the stays and their days.
-        options: the share of times that are stored early.
-        rng: random numbers.
-    """
-    shape = (len(patients.day_stay), len(template.minutes))
-    late = np.where(rng.random(shape) < 0.2, rng.integers(1, 15, shape), 0)
-    minutes = (template.minutes + late).astype("timedelta64[m]")
-    chart_times = patients.day_start[:, None] + minutes
-    wait = 1 + rng.exponential(25, shape).astype(np.int64)
-    is_early = rng.random(shape) < options.stored_early
-    wait = np.where(is_early, -rng.integers(1, 10, shape), wait)
-    return chart_times.ravel(), (chart_times + wait.astype("timedelta64[m]")).ravel()
+    """(D * K,) CHARTTIME and STORETIME."""
+    minutes = template.minutes + draws.minutes_late[patients.day]
+    chart_times = patients.day_start[:, None] + minutes.astype("timedelta64[m]")
+    wait = draws.minutes_until_stored[patients.day].astype("timedelta64[m]")
+    return chart_times.ravel(), (chart_times + wait).ravel()
 
 
 def _count_errors(outcome: Outcomes, is_mapped: Bools) -> Counter[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.mimic_export.doses import DRUG_NAMES
-from flowsheet.mimic_export.patients import Patients
+from flowsheet.raw_export.doses import DRUG_NAMES
+from flowsheet.raw_export.patients import Patients
 
 _OTHER_DRUGS = (
     *("Docusate Sodium", "Acetaminophen", "Senna", "Bisacodyl", "Ondansetron", "Aspirin"),
@@ -14,19 +14,27 @@ _OTHER_DRUGS = (
     *("Atorvastatin", "Gabapentin", "Levothyroxine Sodium"),
 )
 _OTHER_ORDERS_PER_DAY = 12
+_FIRST_HOUR = 8
+"""Hour of the day at which those orders start."""
+_MINUTES_AFTER_LAST_DOSE = 60
+"""From the last dose to the end of its order."""
 _IDS = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID")
 
 
 def make_prescription_rows(doses: pl.DataFrame) -> pl.DataFrame:
-    """Orders of the doses; they have dates only, and a course is one order."""
-    day = pl.col("start").dt.truncate("1d")
+    """Orders of the doses, with times and dates; a course is one order."""
     keys = [*_IDS, "drug", "amount"]
-    single_doses = doses.filter(~pl.col("is_course")).select(*keys, STARTDATE=day, ENDDATE=day)
+    start = pl.col("start")
+    single_doses = doses.filter(~pl.col("is_course")).select(*keys, first=start, last=start)
     by_course = doses.filter("is_course").group_by(keys, maintain_order=True)
-    courses = by_course.agg(STARTDATE=day.min(), ENDDATE=day.max())
+    courses = by_course.agg(first=start.min(), last=start.max())
     is_insulin = pl.col("drug") == "insulin"
     return pl.concat([single_doses, courses]).select(
-        *(*_IDS, "STARTDATE", "ENDDATE"),
+        *_IDS,
+        STARTTIME="first",
+        STOPTIME=pl.col("last") + pl.duration(minutes=_MINUTES_AFTER_LAST_DOSE),
+        STARTDATE=pl.col("first").dt.truncate("1d"),
+        ENDDATE=pl.col("last").dt.truncate("1d"),
         DRUG_TYPE=pl.lit("MAIN"),
         DRUG=pl.col("drug").replace_strict(DRUG_NAMES),
         PROD_STRENGTH=pl.lit("1 Vial"),
@@ -49,6 +57,8 @@ def make_other_prescription_rows(
     rows = pl.DataFrame(
         {
             "stay": np.repeat(patients.day_stay, _OTHER_ORDERS_PER_DAY),
+            "STARTTIME": first_day + np.timedelta64(_FIRST_HOUR, "h"),
+            "STOPTIME": first_day + n_days + np.timedelta64(_FIRST_HOUR, "h"),
             "STARTDATE": first_day,
             "ENDDATE": first_day + n_days,
             "DRUG": np.array(_OTHER_DRUGS)[rng.integers(0, len(_OTHER_DRUGS), n)],
@@ -57,7 +67,7 @@ def make_other_prescription_rows(
         schema_overrides={"stay": pl.Int64},
     )
     return rows.join(ids, on="stay", maintain_order="left").select(
-        *(*_IDS, "STARTDATE", "ENDDATE", "DRUG", "DOSE_VAL_RX"),
+        *(*_IDS, "STARTTIME", "STOPTIME", "STARTDATE", "ENDDATE", "DRUG", "DOSE_VAL_RX"),
         DRUG_TYPE=pl.lit("MAIN"),
         DRUG_NAME_POE="DRUG",
         DRUG_NAME_GENERIC="DRUG",

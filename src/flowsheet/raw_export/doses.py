@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.mimic_export.patients import Patients
+from flowsheet.raw_export.patients import Patients
 
 DRUG_NAMES = {
     "norepinephrine": "Norepinephrine",

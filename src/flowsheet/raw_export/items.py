@@ -19,7 +19,7 @@ from importlib.resources import files
 import numpy as np
 import polars as pl
 
-from flowsheet.cohort.catalogue import mimic3_items
+from flowsheet.cohort.catalogue import mimic3_items, read_items
 
 SYSTEMS = ("carevue", "metavision")
 """The two chart systems."""
@@ -78,7 +78,7 @@ class ChartedItem:
 
 
 def _read_rows(name: str) -> list[dict[str, object]]:
-    frame = pl.read_csv((files("flowsheet.mimic_export") / name).read_bytes())
+    frame = pl.read_csv((files("flowsheet.raw_export") / name).read_bytes())
     numbers = ["scale", "offset", "gain", "low", "high"]
     numbers = [column for column in numbers if column in frame.columns]
     return frame.cast(dict.fromkeys(numbers, pl.Float64)).to_dicts()
@@ -110,6 +110,7 @@ def list_unmapped_item_ids(system: str, n: int) -> list[int]:
         system: a chart system, or ``lab``.
         n: how many; they are spread over the system's range.
     """
-    mapped = set(mimic3_items()["itemid"]) | list_charted_item_ids()
+    later_items = read_items("mimic4_items.csv")["itemid"]
+    mapped = {*mimic3_items()["itemid"], *later_items} | list_charted_item_ids()
     unmapped = [item_id for item_id in _ITEM_ID_RANGES[system] if item_id not in mapped]
     return [unmapped[i] for i in np.linspace(0, len(unmapped) - 1, n).astype(int)]

@@ -8,26 +8,29 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.mimic_export.doses import make_doses
-from flowsheet.mimic_export.inputs import (
+from flowsheet.raw_export.doses import make_doses
+from flowsheet.raw_export.inputs import (
     make_carevue_fluid_rows,
     make_carevue_rows,
     make_metavision_fluid_rows,
     make_metavision_rows,
     make_rewritten_rows,
 )
-from flowsheet.mimic_export.options import ExportOptions
-from flowsheet.mimic_export.patients import Patients, shift_episodes
-from flowsheet.mimic_export.prescriptions import (
+from flowsheet.raw_export.options import ExportOptions
+from flowsheet.raw_export.patients import Patients, shift_episodes
+from flowsheet.raw_export.prescriptions import (
     make_other_prescription_rows,
     make_prescription_rows,
 )
-from flowsheet.mimic_export.procedures import make_culture_rows, make_ventilation_rows
+from flowsheet.raw_export.procedures import make_culture_rows, make_ventilation_rows
+
+_MINUTES_FROM_ENTRY = 20
+"""From the entry of an order to its first dose."""
 
 
 @dataclass(frozen=True)
 class OrderTables:
-    """Rows of five tables, and the treatments that a cohort should contain."""
+    """Rows of six tables, and the treatments that a cohort should contain."""
 
     tables: dict[str, pl.DataFrame]
     """By table; columns that are not in a frame are empty."""
@@ -50,20 +53,24 @@ def make_order_tables(
     """
     ids = _select_ids(patients)
     episodes = shift_episodes(batch, patients.stays)
-    doses = make_doses(batch, episodes, patients, ids, rng)
+    # a stream for each kind of rows: none depends on how many stays are charted in which system
+    streams = iter(rng.spawn(6))
+    doses = make_doses(batch, episodes, patients, ids, next(streams))
     metavision_doses = doses.filter("is_metavision").drop_nulls("metavision_itemid")
     metavision = make_metavision_rows(metavision_doses)
     carevue_doses = doses.filter(~pl.col("is_metavision")).drop_nulls("carevue_itemid")
     carevue = make_carevue_rows(carevue_doses)
-    rewritten = make_rewritten_rows(metavision, options, rng)
-    metavision_fluids = make_metavision_fluid_rows(patients, ids, rng)
-    carevue_fluids = make_carevue_fluid_rows(patients, ids, rng)
-    other_prescriptions = make_other_prescription_rows(patients, ids, rng)
+    rewritten = make_rewritten_rows(metavision, options, next(streams))
+    metavision_fluids = make_metavision_fluid_rows(patients, ids, next(streams))
+    carevue_fluids = make_carevue_fluid_rows(patients, ids, next(streams))
+    other_prescriptions = make_other_prescription_rows(patients, ids, next(streams))
+    prescriptions = _number_orders(_concat(make_prescription_rows(doses), other_prescriptions))
     tables = {
         "INPUTEVENTS_MV": _concat(metavision, rewritten, metavision_fluids),
         "INPUTEVENTS_CV": _concat(carevue, carevue_fluids),
-        "PRESCRIPTIONS": _concat(make_prescription_rows(doses), other_prescriptions),
-        "MICROBIOLOGYEVENTS": make_culture_rows(episodes, patients, ids, rng),
+        "PRESCRIPTIONS": prescriptions,
+        "PHARMACY": prescriptions,
+        "MICROBIOLOGYEVENTS": make_culture_rows(episodes, patients, ids, next(streams)),
         "PROCEDUREEVENTS_MV": make_ventilation_rows(episodes, ids),
     }
     return OrderTables(tables, _collect_truth(metavision, carevue), rewritten.height)
@@ -96,3 +103,10 @@ def _collect_truth(metavision: pl.DataFrame, carevue: pl.DataFrame) -> pl.DataFr
     )
     names = ["icustay_id", "drug", "start", "end", "amount", "rate", "table"]
     return pl.concat([infusions.select(names), charted.select(names)])
+
+
+def _number_orders(prescriptions: pl.DataFrame) -> pl.DataFrame:
+    """Add PHARMACY_ID, and ENTERTIME: orders are entered before their first dose."""
+    number = pl.int_range(pl.len()) + pl.col("ICUSTAY_ID") * 1000
+    entered = pl.col("STARTTIME") - pl.duration(minutes=_MINUTES_FROM_ENTRY)
+    return prescriptions.with_columns(PHARMACY_ID=number, ENTERTIME=entered)

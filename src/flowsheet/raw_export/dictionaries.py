@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from flowsheet.cohort.catalogue import mimic3_items
-from flowsheet.mimic_export.day_template import (
+from flowsheet.raw_export.day_template import (
     N_UNMAPPED_NUMBERS,
     N_UNMAPPED_TESTS,
     N_UNMAPPED_TEXTS,
 )
-from flowsheet.mimic_export.items import SYSTEMS, list_charted_item_ids, list_unmapped_item_ids
+from flowsheet.raw_export.items import SYSTEMS, list_charted_item_ids, list_unmapped_item_ids
 
 
 def make_dictionary_tables() -> dict[str, pl.DataFrame]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.mimic_export.doses import ANTIBIOTICS
-from flowsheet.mimic_export.options import ExportOptions
-from flowsheet.mimic_export.patients import Patients
+from flowsheet.raw_export.doses import ANTIBIOTICS
+from flowsheet.raw_export.options import ExportOptions
+from flowsheet.raw_export.patients import Patients
 from flowsheet.typing import Ints
 
 _FLUIDS_PER_DAY_MV = 28

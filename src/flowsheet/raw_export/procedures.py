@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.mimic_export.patients import Patients
+from flowsheet.raw_export.patients import Patients
 
 _SPECIMENS = {"BLOOD CULTURE": 70012, "URINE": 70079, "SPUTUM": 70062, "MRSA SCREEN": 70091}
 """Specimens and their item ids."""

@@ -1,7 +1,7 @@
 """The items that are charted are the catalogue's, and the unmapped ones are not."""
 
 from flowsheet.cohort import catalogue
-from flowsheet.mimic_export.items import (
+from flowsheet.raw_export.items import (
     SYSTEMS,
     list_unmapped_item_ids,
     load_charted_items,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from flowsheet.mimic_export.patients import Patients
+from flowsheet.raw_export.patients import Patients
 
 _DEATH_RATE = 0.08
+_HIDDEN_AGE = 91
+"""The ANCHOR_AGE of all who are older than 89."""
 _MAX_TRUE_AGE = 89
 """Older subjects were born 300 years before their first admission, as de-identification has it."""
 
@@ -99,6 +101,14 @@ def _make_patients(stays: pl.DataFrame, admissions: pl.DataFrame) -> pl.DataFram
         DOD=death,
         DOD_HOSP=death,
         EXPIRE_FLAG=death.is_not_null().cast(pl.Int64),
+        ANCHOR_AGE=pl.when("is_newborn")
+        .then(0)
+        .when(is_old)
+        .then(_HIDDEN_AGE)
+        .otherwise("age")
+        .cast(pl.Int64),
+        ANCHOR_YEAR=pl.col("ADMITTIME").dt.year(),
+        ANCHOR_YEAR_GROUP=pl.lit("2017 - 2019"),
     )
 
 

@@ -1,9 +1,9 @@
 """The day of a table that is charted around the clock, as a template.
 
 Such a table has many rows a day. Its template lists the rows of a day: at which time, of which
-item. Everything that a cell of an item may contain is formatted once, in a dictionary of cells
-(value, number, unit and flags as they stand in the file). The day of a stay is then the template
-with other positions in the dictionary, and a row of the file is five strings that exist already.
+item. Everything that a cell of an item may contain is listed once, in a dictionary of cells (value,
+number, unit and flags). The day of a stay is then the template with other positions in the
+dictionary, and a row of the file is joined of parts that exist already.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from flowsheet.mimic_export.items import (
+from flowsheet.raw_export.items import (
     ASSESSMENT_TEXTS,
     N_CHARTING_STYLES,
     SYSTEMS,
@@ -22,7 +22,7 @@ from flowsheet.mimic_export.items import (
     load_charted_items,
     load_quantities,
 )
-from flowsheet.mimic_export.options import ExportOptions
+from flowsheet.raw_export.options import ExportOptions
 from flowsheet.typing import Floats, Ints
 
 VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR = range(4)
@@ -36,7 +36,6 @@ N_UNMAPPED_TESTS = 90
 
 _N_UNMAPPED_OUTPUTS = 12
 _IMPOSSIBLE_NUMBER = "999999"
-_FIRST_METAVISION_ITEM_ID = 220_000
 _MINUTES_PER_DAY = 1440
 _ASSESSMENT_MINUTES = 240
 """Minutes between the rounds of assessments, which have more unmapped items than other times."""
@@ -49,8 +48,10 @@ class CellDictionary:
     An entry is an item in the unit in which it is charted.
     """
 
-    item_id: pl.Series
-    """(E,) as text."""
+    item_id: Ints
+    """(E,)"""
+    unit: pl.Series
+    """(E,) null: charted without one."""
     first_cell: Ints
     """(E,) position of the entry's first cell."""
     n_cells: Ints
@@ -63,8 +64,8 @@ class CellDictionary:
     """(E,) factor from the catalogue's unit to the charted one."""
     offset: Floats
     """(E,)"""
-    texts: pl.Series
-    """(variants * N,) the end of the row, from the value on."""
+    cells: pl.DataFrame
+    """(variants * N) rows: VALUE, VALUENUM (text), VALUEUOM, columns of the chart system."""
     value: Floats
     """(N,) in the catalogue's unit; NaN for unmapped items."""
 
@@ -74,6 +75,8 @@ class DayTemplate:
     """One day of one table in one chart system: R rows a day, at K charting times."""
 
     table: str
+    system: int
+    """Position of the chart system in ``SYSTEMS``."""
     minutes: Ints
     """(K,) charting times in minutes of the day, ascending."""
     time_index: Ints
@@ -135,11 +138,12 @@ def make_day_template(table: str, system: int, options: ExportOptions) -> DayTem
     order = np.argsort(row_minute, kind="stable")
     return DayTemplate(
         table=table,
+        system=system,
         minutes=minutes,
         time_index=np.searchsorted(minutes, row_minute)[order],
         entry=np.stack(entry_by_style)[:, order],
         quantity=np.array(quantity)[order],
-        dictionary=_make_dictionary(table, entries + unmapped),
+        dictionary=_make_dictionary(table, system, entries + unmapped),
     )
 
 
@@ -238,24 +242,18 @@ def _count_up(start: int, end: int, step: int) -> list[str]:
     return [str(number) for number in range(start, end, step)]
 
 
-def _make_dictionary(table: str, entries: list[_Entry]) -> CellDictionary:
+def _make_dictionary(table: str, system: int, entries: list[_Entry]) -> CellDictionary:
     n_cells = np.array([len(entry.values) for entry in entries])
-    format_cell = _FORMATS[table]
-    texts = [
-        format_cell(variant, value, number, entry)
-        for variant in (VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR)
-        for entry in entries
-        for value, number in zip(entry.values, entry.numbers, strict=True)
-    ]
     return CellDictionary(
-        item_id=pl.Series([str(entry.item_id) for entry in entries]),
+        item_id=np.array([entry.item_id for entry in entries]),
+        unit=pl.Series([entry.unit for entry in entries], dtype=pl.String),
         first_cell=np.cumsum(n_cells) - n_cells,
         n_cells=n_cells,
         low=np.array([entry.low for entry in entries]),
         step=np.array([entry.step for entry in entries]),
         scale=np.array([entry.scale for entry in entries]),
         offset=np.array([entry.offset for entry in entries]),
-        texts=pl.Series(texts),
+        cells=_make_cells(table, system, entries),
         value=np.concatenate([_convert_to_catalogue(entry) for entry in entries]),
     )
 
@@ -266,47 +264,45 @@ def _convert_to_catalogue(entry: _Entry) -> Floats:
     return (np.array(entry.numbers, dtype=float) - entry.offset) / entry.scale
 
 
-def _format_chart_cell(variant: int, value: str, number: str, entry: _Entry) -> str:
-    value, number = _add_error(variant, value, number, "ERROR")
-    is_metavision = entry.item_id >= _FIRST_METAVISION_ITEM_ID
-    flags = f"0,{int(variant == FLAGGED_ERROR)},," if is_metavision else ',,,"NotStopd"'
-    return f"{_quote(value)},{number},{_quote(entry.unit)},{flags}"
+def _make_cells(table: str, system: int, entries: list[_Entry]) -> pl.DataFrame:
+    """All cells of the entries, in every variant."""
+    rows = [
+        (variant, *_add_error(table, variant, value, number), entry.unit)
+        for variant in (VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR)
+        for entry in entries
+        for value, number in zip(entry.values, entry.numbers, strict=True)
+    ]
+    schema = {"variant": pl.Int64, **dict.fromkeys(("VALUE", "VALUENUM", "VALUEUOM"), pl.String)}
+    cells = pl.DataFrame(rows, schema=schema, orient="row")
+    if SYSTEMS[system] == "carevue":
+        flags = {"STOPPED": pl.lit("NotStopd")}
+    else:
+        is_error = (pl.col("variant") == FLAGGED_ERROR).cast(pl.Int64)
+        flags = {"WARNING": pl.lit(0), "ERROR": is_error}
+    return cells.with_columns(**flags).drop("variant")
 
 
-def _format_lab_cell(variant: int, value: str, number: str, entry: _Entry) -> str:
-    is_odd = value.endswith(("1", "3", "5", "7", "9"))
-    text = f">{value}" if is_odd else f"LESS THAN {value}"
-    value, number = _add_error(variant, value, number, text)
-    return f"{_quote(value)},{number},{_quote(entry.unit)},"
-
-
-def _format_output_cell(variant: int, value: str, number: str, entry: _Entry) -> str:
-    _, number = _add_error(variant, value, number, "")
-    return f"{number},{_quote(entry.unit)}"
-
-
-_FORMATS = {
-    "CHARTEVENTS": _format_chart_cell,
-    "LABEVENTS": _format_lab_cell,
-    "OUTPUTEVENTS": _format_output_cell,
-}
-
-
-def _add_error(variant: int, value: str, number: str, text: str) -> tuple[str, str]:
+def _add_error(table: str, variant: int, value: str, number: str) -> tuple[str | None, str | None]:
     """The value and the number of a cell in a variant.
 
     Args:
+        table: name of the table.
         variant: VALID, TEXT_VALUE, OUT_OF_RANGE or FLAGGED_ERROR.
         value: the value as it should be.
         number: the number as it should be.
-        text: the text that stands for the value in the variant TEXT_VALUE.
     """
     if variant == TEXT_VALUE:
-        return text, ""
+        return _write_text(table, value), None
     if variant == OUT_OF_RANGE:
         return _IMPOSSIBLE_NUMBER, _IMPOSSIBLE_NUMBER
-    return value, number
+    return value, number or None
 
 
-def _quote(text: str | None) -> str:
-    return f'"{text}"' if text else ""
+def _write_text(table: str, value: str) -> str | None:
+    """What stands for a number that is not one."""
+    if table == "CHARTEVENTS":
+        return "ERROR"
+    if table == "OUTPUTEVENTS":
+        return None
+    is_odd = value.endswith(("1", "3", "5", "7", "9"))
+    return f">{value}" if is_odd else f"LESS THAN {value}"

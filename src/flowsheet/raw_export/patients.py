@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.sources.base import StayBatch
-from flowsheet.mimic_export.items import N_CHARTING_STYLES, Quantity, load_quantities
-from flowsheet.mimic_export.options import ExportOptions
+from flowsheet.raw_export.items import N_CHARTING_STYLES, Quantity, load_quantities
+from flowsheet.raw_export.options import ExportOptions
 from flowsheet.typing import Bools, Floats, Ints, Times
 
 _FIRST_DAY = np.datetime64("2100-01-01T00:00:00", "us")
@@ -39,6 +39,8 @@ class Patients:
     """(S,)"""
     start: Times
     """(S,) start of the first charted day, on the hour."""
+    day: Ints
+    """(D,) position among the days of all stays of the block."""
     day_stay: Ints
     """(D,) position of the day's stay."""
     day_start: Times
@@ -73,6 +75,7 @@ class Patients:
     def _reorder_days(self, order: Ints) -> Patients:
         return replace(
             self,
+            day=self.day[order],
             day_stay=self.day_stay[order],
             day_start=self.day_start[order],
             level=self.level[:, order],
@@ -92,6 +95,7 @@ def make_patients(batch: StayBatch, options: ExportOptions, rng: np.random.Gener
         charting_style=rng.integers(0, N_CHARTING_STYLES, len(n_days)),
         is_metavision=stays["dbsource"].to_numpy() == "metavision",
         start=start,
+        day=np.arange(len(day_stay)),
         day_stay=day_stay,
         day_start=start[day_stay] + day.astype("timedelta64[D]"),
         level=_draw_levels(batch, stays, day_stay, day, rng),
@@ -140,12 +144,14 @@ def _identify(
     minutes_outside = rng.integers(1, 91, n)
     minutes_after = np.where(is_outside, minutes_outside, -rng.integers(1, 30, n))
     minutes_before = np.where(minutes_after > 0, minutes_after, -rng.integers(1, 30, n))
-    is_newborn = ((rng.random(n) < options.newborns)[first_stay] & ~is_second_stay)[first_stay]
+    is_newborn = ((rng.random(n) < (options.newborns or 0))[first_stay] & ~is_second_stay)[
+        first_stay
+    ]
     admitted = start + minutes_before.astype("timedelta64[m]")
     admitted += rng.integers(0, 60, n).astype("timedelta64[s]")
     discharged = end - minutes_after.astype("timedelta64[m]")
     discharged += rng.integers(0, 60, n).astype("timedelta64[s]")
-    is_carevue = rng.random(n)[first_stay] < options.carevue
+    is_carevue = rng.random(n)[first_stay] < (options.carevue or 0)
     admission = pl.when(pl.Series(shares_admission)).then("subject_id").otherwise("stay_id")
     return stays.with_columns(
         pl.Series("charting_start", start),

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from flowsheet.config import FrozenModel
+from flowsheet.errors import UsageError
 
 Rate = Annotated[float, Field(ge=0, le=0.2)]
 
@@ -21,7 +22,7 @@ class ExportOptions(FrozenModel):
     seed: Annotated[int, Field(ge=0)] = 1
     """Another seed charts the same ward differently."""
     compress: bool = True
-    """Write ``.csv.gz``; false writes plain ``.csv``."""
+    """Write ``.csv.gz``; false writes plain ``.csv``. Parquet is always compressed."""
     truth: bool = True
     """Write every true value to ``truth/`` beside the tables; at full size these are a GB."""
     unmapped_items: Annotated[float, Field(ge=0, lt=0.95)] = 0.8
@@ -29,10 +30,12 @@ class ExportOptions(FrozenModel):
     of MIMIC-III."""
     unmapped_tests: Annotated[float, Field(ge=0, lt=0.95)] = 0.2
     """The same share of LABEVENTS and OUTPUTEVENTS; 0.17 and 0.18 in the demo."""
-    carevue: Annotated[float, Field(ge=0, le=1)] = 0.6
-    """Share of subjects who are charted in CareVue, the older of the two chart systems."""
-    newborns: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Share of subjects who were born in this admission."""
+    carevue: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of subjects who are charted in CareVue, the older of the two chart systems. None: 0.6
+    in MIMIC-III; the other formats have only MetaVision."""
+    newborns: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Share of subjects who were born in this admission. None: 0.05 in MIMIC-III; the other formats
+    have only adults."""
     same_admission: Annotated[float, Field(ge=0, le=1)] = 0.4
     """Share of second stays that belong to the admission of the first."""
     not_charted: Annotated[float, Field(ge=0, le=0.5)] = 0.08
@@ -53,3 +56,26 @@ class ExportOptions(FrozenModel):
     """Share of stays whose first and last rows are up to 90 minutes outside the stay."""
     rewritten: Rate = 0.05
     """Share of MetaVision's infusions that were entered again; the old row is marked Rewritten."""
+
+
+MIMIC3_ONLY = {"carevue": 0.6, "newborns": 0.05}
+"""Options of what only MIMIC-III contains, and their defaults there."""
+
+
+def complete_options(options: ExportOptions, *, is_mimic3: bool) -> ExportOptions:
+    """The options with the defaults of the format.
+
+    Raises:
+        UsageError: the format has no such patients.
+    """
+    chosen = {name: getattr(options, name) for name in MIMIC3_ONLY}
+    for name, value in chosen.items():
+        if value and not is_mimic3:
+            raise UsageError(
+                f"only MIMIC-III has such patients: {name}={value:g}",
+                where=f"raw.{name}",
+                todo="leave it out, or choose --as mimic3",
+            )
+    defaults = MIMIC3_ONLY if is_mimic3 else dict.fromkeys(MIMIC3_ONLY, 0.0)
+    unset = {name: defaults[name] for name, value in chosen.items() if value is None}
+    return options.model_copy(update=unset)
