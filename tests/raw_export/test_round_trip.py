@@ -20,6 +20,15 @@ ERRORS = {
     **{"missing_stay_ids": 0.05, "rewritten": 0.2, "unmapped_items": 0.3},
 }
 ADULTS_IN_METAVISION = {"carevue": 0.0, "newborns": 0.0}
+INGEST_OPTIONS = {
+    "mimic3": ["cohort.options.min_hours=0"],
+    "mimic4": ["cohort.options.min_hours=0"],
+    "meds": ["cohort.options.known_at=storetime", "cohort.options.sepsis3={}"],
+}
+NOT_DERIVED = {"meds": ["gcs", "vent"]}
+"""Variables that a source does not put together as the others do."""
+
+OTHERS = [shape for shape in SHAPES if shape != "mimic3"]
 
 
 def ignore(line: str) -> None:
@@ -30,8 +39,7 @@ def write_and_ingest(shape: str, folder: Path, options: dict[str, float]) -> Ext
     export = ExportOptions.model_validate(ERRORS | options)
     write_raw_records(shape, WARD, export, folder / shape, ignore)
     overrides = [f"cohort.path={folder / shape}"]
-    if shape.startswith("mimic"):
-        overrides.append("cohort.options.min_hours=0")
+    overrides += INGEST_OPTIONS[shape]
     config = compose_cohort(shape, overrides)
     return ingest(make_source(config), config, folder / f"{shape}_extract", ignore)
 
@@ -42,8 +50,7 @@ def extracts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Extract]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLOWSHEET_HOME", str(folder / "home"))
         mimic3 = {"mimic3": write_and_ingest("mimic3", folder, ADULTS_IN_METAVISION)}
-        others = [shape for shape in SHAPES if shape != "mimic3"]
-        return mimic3 | {shape: write_and_ingest(shape, folder, {}) for shape in others}
+        return mimic3 | {shape: write_and_ingest(shape, folder, {}) for shape in OTHERS}
 
 
 def read(extract: Extract, table: str, *columns: str) -> pl.DataFrame:
@@ -51,22 +58,25 @@ def read(extract: Extract, table: str, *columns: str) -> pl.DataFrame:
     return frame.sort(columns)
 
 
-@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape != "mimic3"])
+@pytest.mark.parametrize("shape", OTHERS)
 def test_values_and_times_are_those_of_mimic3(shape: str, extracts: dict[str, Extract]) -> None:
     columns = ("stay_id", "time", "variable", "value")
-    expected = read(extracts["mimic3"], "events", *columns)
+    is_derived = ~pl.col("variable").is_in(NOT_DERIVED.get(shape, []))
+    expected = read(extracts["mimic3"], "events", *columns).filter(is_derived)
     assert expected.height > 10_000
-    assert_frame_equal(read(extracts[shape], "events", *columns), expected, abs_tol=1e-5)
+    found = read(extracts[shape], "events", *columns).filter(is_derived)
+    assert_frame_equal(found, expected, abs_tol=1e-5)
     stay_columns = ("stay_id", "subject_id", "admitted_at", "discharged_at", "sex")
     expected_stays = read(extracts["mimic3"], "stays", *stay_columns)
     assert_frame_equal(read(extracts[shape], "stays", *stay_columns), expected_stays)
 
 
-def test_charted_drugs_are_the_same(extracts: dict[str, Extract]) -> None:
+@pytest.mark.parametrize("shape", OTHERS)
+def test_charted_drugs_are_the_same(shape: str, extracts: dict[str, Extract]) -> None:
     columns = ("stay_id", "start", "drug", "dose", "end", "known_at", "unit")
     is_charted = pl.col("drug") != "hydrocortisone"  # in orders only
     expected = read(extracts["mimic3"], "treatments", *columns).filter(is_charted)
-    found = read(extracts["mimic4"], "treatments", *columns).filter(is_charted)
+    found = read(extracts[shape], "treatments", *columns).filter(is_charted)
     assert_frame_equal(found, expected)
 
 
@@ -83,6 +93,34 @@ def test_mimic4_knows_results_when_they_were_stored(extracts: dict[str, Extract]
     found = mimic4.filter(variable="crea").join(stored, on=["stay_id", "time"])
     assert found.height > 50
     assert found["known_at_right"].to_list() == found["known_at"].to_list()
+
+
+def test_results_are_known_at_the_same_time_in_mimic4_and_meds(
+    extracts: dict[str, Extract],
+) -> None:
+    columns = ("stay_id", "time", "variable", "known_at")
+    is_derived = ~pl.col("variable").is_in(NOT_DERIVED["meds"])
+    found = read(extracts["meds"], "events", *columns).filter(is_derived)
+    expected = read(extracts["mimic4"], "events", *columns).filter(is_derived)
+    assert_frame_equal(found, expected)
+
+
+def test_onsets_are_the_same_in_mimic4_and_meds(extracts: dict[str, Extract]) -> None:
+    columns = ("stay_id", "onset", "end")
+    expected = read(extracts["mimic4"], "episodes", *columns)
+    assert expected.height > 3
+    assert_frame_equal(read(extracts["meds"], "episodes", *columns), expected)
+
+
+def test_shards_are_sorted_and_their_subjects_are_listed(extracts: dict[str, Extract]) -> None:
+    folder = extracts["meds"].path.parent / "meds"
+    rows = pl.read_parquet(folder / "data/train/0.parquet")
+    keys = rows.select("subject_id", "time")
+    assert keys.equals(keys.sort("subject_id", "time", nulls_last=False, maintain_order=True))
+    splits = pl.read_parquet(folder / "metadata/subject_splits.parquet")
+    assert splits["subject_id"].to_list() == rows["subject_id"].unique().sort().to_list()
+    codes = pl.read_parquet(folder / "metadata/codes.parquet")
+    assert set(codes["code"]) == set(rows["code"])
 
 
 def test_what_only_mimic3_contains_is_refused_elsewhere(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
 @click.option(
     "--as",
     "file_format",
-    type=click.Choice(["extract", "mimic3", "mimic4"]),
+    type=click.Choice(["extract", "mimic3", "mimic4", "meds"]),
     default="extract",
     show_default=True,
     help="A cohort extract, or raw tables in the format that the source of this name reads.",

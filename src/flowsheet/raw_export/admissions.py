@@ -21,6 +21,8 @@ def make_admission_tables(patients: Patients, rng: np.random.Generator) -> dict[
         pl.Series("dies", rng.random(n_stays) < _DEATH_RATE),
         pl.Series("hours_on_ward", rng.integers(1, 96, n_stays)),
     )
+    is_last_stay = pl.col("stay_id") == pl.col("stay_id").max().over("subject_id")
+    stays = stays.with_columns(dies=pl.col("dies") & is_last_stay)
     admissions = _make_admissions(stays)
     return {
         "ICUSTAYS": _make_icu_stays(stays),

@@ -20,6 +20,7 @@ from flowsheet.raw_export.chart_events import chart_days, draw_days
 from flowsheet.raw_export.csv_shape import Mimic3Shape, Mimic4Shape
 from flowsheet.raw_export.day_template import DayTemplate, make_day_template
 from flowsheet.raw_export.items import SYSTEMS
+from flowsheet.raw_export.meds_shape import MedsShape
 from flowsheet.raw_export.options import ExportOptions, complete_options
 from flowsheet.raw_export.orders import make_order_tables
 from flowsheet.raw_export.patients import Patients, make_patients, shift_episodes
@@ -29,7 +30,11 @@ from flowsheet.state.json_files import write_json
 from flowsheet.state.publish import publish
 from flowsheet.typing import Progress
 
-SHAPES: dict[str, type[Shape]] = {"mimic3": Mimic3Shape, "mimic4": Mimic4Shape}
+SHAPES: dict[str, type[Shape]] = {
+    "mimic3": Mimic3Shape,
+    "mimic4": Mimic4Shape,
+    "meds": MedsShape,
+}
 """Formats of raw records by the name of the source that reads them."""
 
 STAYS_PER_BLOCK = 100
