@@ -25,6 +25,7 @@ def samples() -> dict[str, set[str]]:
     metrics.loads.labels("champion", "loaded").inc()
     metrics.stale.labels("champion").set(0)
     metrics.shadow.labels("scored").inc()
+    metrics.answers.labels("kept").inc()
     found: dict[str, set[str]] = {}
     for family in text_string_to_metric_families(metrics.text().decode()):
         for sample in family.samples:

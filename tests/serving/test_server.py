@@ -25,6 +25,7 @@ import pytest
 
 from flowsheet.cli import main
 from flowsheet.prediction.input_rows import to_rows
+from flowsheet.serving.answer_files import read_answers
 from flowsheet.tracking.model_registry import register
 from flowsheet.tracking.packaging import log_model
 from flowsheet.tracking.store import artifact_root, connect, tracking_uri
@@ -202,7 +203,9 @@ def test_the_server_follows_the_registry_shadow_scores_and_drains(
     events = [json.loads(line)["event"] for line in log.read_text(encoding="utf-8").splitlines()]
     assert events[-1] == "stopped"
     assert {"serving", "model_loaded", "reload_failed"} <= set(events)
-    assert list((home / "serving" / "shadow" / NAME).glob("*.parquet"))
+    rows = read_answers(home / "serving" / "answers")
+    assert set(rows["version"]) == {1, 2}
+    assert set(rows["is_shadow"]) == {True, False}
 
 
 def test_mlflow_serves_the_champion_too(home, model_package, ward, tmp_path):
@@ -230,6 +233,8 @@ def test_mlflow_serves_the_champion_too(home, model_package, ward, tmp_path):
         ([NAME, "--token-file", "no-tokens"], "the token file cannot be read"),
         ([NAME, "--max-rows", "0"], "limits.rows=0"),
         ([NAME, "--shadow", "champion"], "cannot be its own shadow"),
+        ([NAME, "--keep-subjects"], "--keep-subjects needs --keep-answers"),
+        ([NAME, "--keep-answers", "/proc/answers"], "answers cannot be kept in the folder"),
     ],
 )
 def test_a_server_that_cannot_start_gives_the_reason(home, capsys, monkeypatch, arguments, message):

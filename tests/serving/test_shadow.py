@@ -9,10 +9,12 @@ import polars as pl
 import pytest
 
 from flowsheet.prediction.limits import Limits
+from flowsheet.serving.answer_files import read_answers
+from flowsheet.serving.answer_log import AnswerLog
 from flowsheet.serving.metrics import Metrics
 from flowsheet.serving.model_slot import LoadedModel
 from flowsheet.serving.scorer import Scorer
-from flowsheet.serving.shadow import SHADOW_SCORES, Shadow, compare_risks
+from flowsheet.serving.shadow import Shadow, find_differences
 from tests.request_bodies import encode_body, select_stays
 
 
@@ -37,38 +39,54 @@ def sample(metrics: Metrics, name: str, **labels) -> float:
     return metrics.registry.get_sample_value(name, labels) or 0.0
 
 
-def test_both_risks_of_a_step_are_in_one_row(scored_batch, challenger, model_package, ward):
-    scores = compare_risks(scored_batch, challenger)
-    assert scores.schema == pl.Schema(SHADOW_SCORES)
-    tables = select_stays(ward, *[ward.stays["stay_id"][i] for i in (0, 1, 5)])
-    champion_risk = model_package.predict(tables)["risk"]
-    challenger_risk = challenger.model_package.predict(tables)["risk"]
-    np.testing.assert_allclose(scores["champion_risk"], champion_risk, atol=1e-6)
-    np.testing.assert_allclose(scores["challenger_risk"], challenger_risk, atol=1e-6)
-    assert scores["stay_id"].unique().sort().to_list() == tables.stays["stay_id"].to_list()
-    assert set(scores["champion_version"]) == {3}
-    assert set(scores["challenger_version"]) == {4}
+@pytest.fixture
+def answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / "home"))
+    log = AnswerLog(tmp_path / "answers", "ward-lstm", Metrics())
+    log.start()
+    yield log
+    log.close(5)
 
 
-def test_scores_are_written_when_the_shadow_closes(scored_batch, challenger, tmp_path):
+def test_the_challengers_risks_are_kept_beside_the_answers(
+    scored_batch, challenger, answers, ward, tmp_path
+):
     metrics = Metrics()
-    shadow = Shadow(lambda: challenger, tmp_path / "m", metrics)
+    shadow = Shadow(lambda: challenger, answers, metrics)
     shadow.start()
+    answers.add(scored_batch)
     shadow.offer(scored_batch)
     wait_for(lambda: sample(metrics, "flowsheet_shadow_batches_total", outcome="scored") == 1)
     shadow.close(5)
-    (file,) = (tmp_path / "m").iterdir()
-    scores = pl.read_parquet(file)
-    assert scores.schema == pl.Schema(SHADOW_SCORES)
-    assert sample(metrics, "flowsheet_shadow_steps_total") == scores.height
-    assert sample(metrics, "flowsheet_shadow_difference_count") == scores.height
+    answers.close(5)
+    rows = read_answers(tmp_path / "answers")
+    tables = select_stays(ward, *[ward.stays["stay_id"][i] for i in (0, 1, 5)])
+    for is_shadow, version, model in (
+        (False, 3, scored_batch.model),
+        (True, 4, challenger),
+    ):
+        of_model = rows.filter(is_shadow=is_shadow).sort("stay_id", "step")
+        expected = model.model_package.predict(tables)
+        np.testing.assert_allclose(of_model["risk"], expected["risk"], atol=1e-6)
+        assert of_model["version"].unique().to_list() == [version]
+    keys = ["answered_at", "request_id", "stay_id", "time"]
+    champion, shadowed = rows.filter(~pl.col("is_shadow")), rows.filter("is_shadow")
+    assert champion.join(shadowed, on=keys).height == shadowed.height
+    assert sample(metrics, "flowsheet_shadow_steps_total") == shadowed.height
+    assert sample(metrics, "flowsheet_shadow_difference_count") == shadowed.height
+
+
+def test_risks_are_compared_at_the_same_times(scored_batch):
+    risks = scored_batch.predictions
+    later = risks.with_columns(risk=pl.col("risk") + 0.25).gather_every(2)
+    assert find_differences(risks, later) == pytest.approx([0.25] * later.height)
 
 
 def test_a_batch_that_finds_the_queue_full_is_dropped_without_waiting(
-    scored_batch, challenger, tmp_path
+    scored_batch, challenger, answers
 ):
     metrics = Metrics()
-    shadow = Shadow(lambda: challenger, tmp_path, metrics)  # not started: the queue stays full
+    shadow = Shadow(lambda: challenger, answers, metrics)  # not started: the queue stays full
     start = time.monotonic()
     for _ in range(100):
         shadow.offer(scored_batch)
@@ -76,30 +94,32 @@ def test_a_batch_that_finds_the_queue_full_is_dropped_without_waiting(
     assert sample(metrics, "flowsheet_shadow_batches_total", outcome="dropped") == 96
 
 
-def test_a_challenger_that_fails_is_only_counted(scored_batch, challenger, tmp_path):
+def test_a_challenger_that_fails_is_only_counted(scored_batch, challenger, answers, tmp_path):
     class Broken:
         def predict(self, tables):
             raise BaseException("a panic")
 
     metrics = Metrics()
-    shadow = Shadow(lambda: replace(challenger, model_package=Broken()), tmp_path, metrics)
+    shadow = Shadow(lambda: replace(challenger, model_package=Broken()), answers, metrics)
     shadow.start()
     shadow.offer(scored_batch)
     wait_for(lambda: sample(metrics, "flowsheet_shadow_batches_total", outcome="failed") == 1)
     shadow.close(5)
-    assert list(tmp_path.iterdir()) == []
+    answers.close(5)
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_the_champion_is_not_compared_with_itself(scored_batch, champion, tmp_path):
+def test_the_champion_is_not_compared_with_itself(scored_batch, champion, answers, tmp_path):
     metrics = Metrics()
-    shadow = Shadow(lambda: champion, tmp_path, metrics)
+    shadow = Shadow(lambda: champion, answers, metrics)
     shadow.start()
     shadow.offer(scored_batch)
     wait_for(
         lambda: sample(metrics, "flowsheet_shadow_batches_total", outcome="no_challenger") == 1
     )
     shadow.close(5)
-    assert list(tmp_path.iterdir()) == []
+    answers.close(5)
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def wait_for(condition) -> None:

@@ -38,7 +38,7 @@ def erase(
 ) -> None:
     """Erase each SUBJECT (subject_id) from FLOWSHEET_HOME, the store and MLflow's artifacts.
 
-    Extracts, held-out predictions and shadow scores are written again without them; windows, splits
+    Extracts, held-out predictions and kept answers are written again without them; windows, splits
     and other stages that can be built again are deleted. Models that were trained on them are
     listed and marked, later ingests leave them out, and the log of decisions gets an entry. Without
     SUBJECT, an interrupted erasure is completed. Raw records and backups are yours to change.

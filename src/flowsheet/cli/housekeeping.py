@@ -44,23 +44,27 @@ def report(run: str | None, *, is_opened: bool, out: Path | None) -> None:
     metavar="DAYS",
     help="Only what has not been written to for that long.",
 )
+@click.option("--answers", "with_answers", is_flag=True, help="Old answers of servers, too.")
 @click.option("--delete", "is_deleted", is_flag=True, help="Delete it; without, nothing changes.")
 @options.as_json
 @options.interruptible
-def clean(*, days: float, is_deleted: bool, as_json: bool) -> None:
+def clean(*, days: float, with_answers: bool, is_deleted: bool, as_json: bool) -> None:
     """List what is old in the state folder, with its size; --delete deletes it.
 
     Runs, registered models and decisions stay, and so do the extracts of registered models, which a
-    promotion needs. Everything else in the store is built again by the run that needs it.
+    promotion needs. Answers that servers kept are only deleted with --answers, a day at a time.
+    Everything else in the store is built again by the run that needs it.
 
     \b
     flowsheet clean --older-than 7
     flowsheet clean --older-than 7 --delete
+    flowsheet clean --older-than 365 --answers --delete
     """
     from flowsheet.cli.console import console, make_table, print_json, print_line
     from flowsheet.lifecycle.runtime.clean import delete_old_folders, find_old_folders
 
-    folders = delete_old_folders(days) if is_deleted else find_old_folders(days)
+    find = delete_old_folders if is_deleted else find_old_folders
+    folders = find(days, with_answers=with_answers)
     if as_json:
         print_json([asdict(folder) for folder in folders])
         return

@@ -47,6 +47,12 @@ _LIMIT_OPTIONS = {
     "--shadow", metavar="ALIAS", help="Shadow-score the same requests with this alias's version."
 )
 @click.option(
+    "--keep-answers",
+    metavar="DIR",
+    help="Keep risks and alerts with their stay ids as Parquet files.",
+)
+@click.option("--keep-subjects", is_flag=True, help="Keep the subject ids that are sent, too.")
+@click.option(
     "--poll-seconds", type=float, help="How often to check whether the alias moved.  [default: 10]"
 )
 @click.option("--max-body-bytes", type=int, help="Reject larger requests.  [default: 8000000]")
@@ -62,6 +68,7 @@ def serve(model: str, **given: Any) -> None:
     \b
     flowsheet serve demo-lstm
     flowsheet serve demo-lstm@champion --shadow challenger --port 8080
+    flowsheet serve demo-lstm --keep-answers answers
     """
     from flowsheet.config import validate_config
     from flowsheet.lifecycle.runtime.tuning import use_one_polars_thread

@@ -81,12 +81,14 @@ def parse_batch(
     ):
         return None
     stay_ids = records["stays"].field("stay_id").to_pylist()
+    subject_ids = records["stays"].field("subject_id").to_pylist()
     bounds = [0, *np.cumsum(stay_counts).tolist()]
     return RequestBatch(
         tables,
         stay_ids=[stay_ids[start:stop] for start, stop in pairwise(bounds)],
         first_stays=bounds[:-1],
         row_counts=np.sum(list(row_counts.values()), axis=0).tolist(),
+        subject_ids=[subject_ids[start:stop] for start, stop in pairwise(bounds)],
     )
 
 

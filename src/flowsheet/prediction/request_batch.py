@@ -45,6 +45,8 @@ class RequestBatch:
     """For each request the batch's number of its first stay."""
     row_counts: list[int]
     """For each request the rows of its tables together."""
+    subject_ids: list[list[int | None]]
+    """For each request the subjects of its stays as sent, which no prediction uses."""
 
     @property
     def stays(self) -> int:
@@ -85,7 +87,13 @@ def combine_requests(
         return None, rejected
     stay_ids = [request.tables["stays"]["stay_id"] for request in requests]
     row_counts = [request.rows for request in requests]
-    return RequestBatch(tables, stay_ids, first_stays, row_counts), {}
+    subject_ids = [_sent_subjects(request) for request in requests]
+    return RequestBatch(tables, stay_ids, first_stays, row_counts, subject_ids), {}
+
+
+def _sent_subjects(request: ParsedRequest) -> list[int | None]:
+    sent = request.tables["stays"].get("subject_id")
+    return sent if sent is not None else [None] * request.row_counts["stays"]
 
 
 def text_table(

@@ -26,6 +26,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 class RequestRecord:
     """What a page adds to the request's line."""
 
+    request_id: str = ""
     version: int | None = None
     stays: int | None = None
     body_sha256: str | None = None
@@ -44,7 +45,7 @@ class AccessLog:
             return
         start = perf_counter()
         request_id = _request_id(scope)
-        record = scope[REQUEST] = RequestRecord()
+        record = scope[REQUEST] = RequestRecord(request_id.decode())
         status = 0
 
         async def send_with_id(message: Message) -> None:
@@ -60,7 +61,7 @@ class AccessLog:
         finally:
             write_line(
                 "request",
-                request_id=request_id.decode(),
+                request_id=record.request_id,
                 client=scope.get(CLIENT),
                 method=scope["method"] if scope["method"] in ("GET", "POST") else "other",
                 path=scope["path"] if scope["path"] in PATHS else "other",

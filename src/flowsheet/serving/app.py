@@ -33,7 +33,7 @@ from flowsheet.serving.openapi import (
     docs_page,
 )
 from flowsheet.serving.openapi import REQUEST as REQUEST_SCHEMA
-from flowsheet.serving.scorer import Answer, Reply, Scorer
+from flowsheet.serving.scorer import Answer, PredictRequest, Reply, Scorer
 from flowsheet.serving.service import Service
 from flowsheet.serving.tokens import TokenFile
 
@@ -43,9 +43,9 @@ _JSON = "application/json"
 def make_app(service: Service) -> FastAPI:
     """The application around a service whose champion is loaded."""
     metrics, config = service.metrics, service.config
-    scorer = Scorer(service.current_champion, config.limits, service.offer_to_shadow)
+    scorer = Scorer(service.current_champion, config.limits, service.observe)
     batcher = Batcher(
-        scorer.score, config.batch_size, config.queue_size, metrics.batch_size.observe
+        scorer.score_requests, config.batch_size, config.queue_size, metrics.batch_size.observe
     )
     explainer = Explainer(service.current_champion, config.limits)
     explain_queue = Batcher(explainer.explain, 1, config.queue_size, max_block_seconds=0.0)
@@ -88,8 +88,10 @@ def make_app(service: Service) -> FastAPI:
     async def predict(request: Request) -> Response:
         """A risk for every step of every stay that is sent."""
         body = await _read_and_record(request, config.limits)
+        record: RequestRecord = request.scope[REQUEST]
         start = perf_counter()
-        reply = await _await_reply(batcher, body, config.limits.answer_seconds)
+        asked = PredictRequest(body, record.request_id)
+        reply = await _await_reply(batcher, asked, config.limits.answer_seconds)
         if isinstance(reply, RequestRejected):
             raise reply
         _record_answer(request, reply)
@@ -118,7 +120,7 @@ def make_app(service: Service) -> FastAPI:
     return app
 
 
-def _add_status_pages(app: FastAPI, service: Service, batcher: Batcher[bytes]) -> None:
+def _add_status_pages(app: FastAPI, service: Service, batcher: Batcher[PredictRequest]) -> None:
     """The pages that ask nothing of the model."""
 
     @app.get("/health")

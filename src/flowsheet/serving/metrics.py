@@ -45,6 +45,12 @@ class Metrics:
             "shadow_batches", "Batches offered for shadow scoring", "outcome"
         )
         self.shadow_steps = self._counter("shadow_steps", "Steps scored by both versions")
+        self.answers = self._counter(
+            "kept_answers", "Steps whose answers were kept, or lost for want of room", "outcome"
+        )
+        self.answer_errors = self._counter(
+            "answer_write_errors", "Attempts to write kept answers that failed"
+        )
         self.difference = self._histogram(
             "shadow_difference", "Absolute difference of both versions' risks", _DIFFERENCES
         )

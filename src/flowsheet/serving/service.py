@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from flowsheet import __version__
+from flowsheet.serving.answer_files import default_folder
+from flowsheet.serving.answer_log import AnswerLog
 from flowsheet.serving.metrics import Metrics
 from flowsheet.serving.model_slot import AliasPoller, LoadedModel, ModelSlot
 from flowsheet.serving.scorer import ScoredBatch
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.serving.shadow import Shadow
-from flowsheet.state.home import home
 
 _SHADOW_CLOSE_SECONDS = 5.0
+_ANSWERS_CLOSE_SECONDS = 10.0
 
 
 class Service:
@@ -24,11 +26,16 @@ class Service:
         self.champion = ModelSlot(config.name, config.alias, self._record_load)
         self.challenger: ModelSlot | None = None
         self.shadow: Shadow | None = None
-        if config.shadow:
+        self.answers: AnswerLog | None = None
+        if config.keep_answers or config.shadow:
+            folder = config.keep_answers or default_folder()
+            self.answers = AnswerLog(
+                folder, config.name, self.metrics, keep_subjects=config.keep_subjects
+            )
+        if config.shadow and self.answers:
             challenger = ModelSlot(config.name, config.shadow, self._record_load)
-            folder = home() / "serving" / "shadow" / config.name
             self.challenger = challenger
-            self.shadow = Shadow(lambda: challenger.current, folder, self.metrics)
+            self.shadow = Shadow(lambda: challenger.current, self.answers, self.metrics)
         self.poller = AliasPoller(self._slots(), config.poll_seconds)
 
     def load(self) -> None:
@@ -42,24 +49,30 @@ class Service:
             self.challenger.refresh()
 
     def start(self) -> None:
-        """Start to poll the registry and to shadow-score."""
+        """Start to poll the registry, to keep answers and to shadow-score."""
         self.poller.start()
+        if self.answers is not None:
+            self.answers.start()
         if self.shadow is not None:
             self.shadow.start()
 
     def close(self) -> None:
-        """Stop polling and shadow scoring."""
+        """Stop polling and shadow scoring, and write the answers that wait."""
         self.poller.stop()
         if self.shadow is not None:
             self.shadow.close(_SHADOW_CLOSE_SECONDS)
+        if self.answers is not None:
+            self.answers.close(_ANSWERS_CLOSE_SECONDS)
 
     def current_champion(self) -> LoadedModel:
         """The version that scores a batch that starts now."""
         assert self.champion.current is not None
         return self.champion.current
 
-    def offer_to_shadow(self, scored: ScoredBatch) -> None:
-        """Let the challenger score a batch that was answered, if there is a challenger."""
+    def observe(self, scored: ScoredBatch) -> None:
+        """Keep the answers of a batch, and let the challenger score it, where this is asked."""
+        if self.answers is not None:
+            self.answers.add(scored)
         if self.shadow is not None:
             self.shadow.offer(scored)
 

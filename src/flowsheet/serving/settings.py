@@ -19,6 +19,10 @@ class ServeConfig(FrozenModel):
     alias: str = "champion"
     shadow: str | None = None
     """Alias of the version that shadow-scores the same requests."""
+    keep_answers: Path | None = None
+    """Folder for the answers; None: they are kept only with a shadow, in the state folder."""
+    keep_subjects: bool = False
+    """Keep the ids of subjects with the answers, where they are sent."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
     allowed_hosts: tuple[str, ...] = ()
@@ -45,6 +49,12 @@ class ServeConfig(FrozenModel):
     def _check_aliases(self) -> Self:
         if self.shadow == self.alias:
             raise ValueError(f"{self.alias} cannot be its own shadow: name another alias")
+        return self
+
+    @model_validator(mode="after")
+    def _check_answers(self) -> Self:
+        if self.keep_subjects and not (self.keep_answers or self.shadow):
+            raise ValueError("--keep-subjects needs --keep-answers: no answers are kept without it")
         return self
 
     @model_validator(mode="after")

@@ -19,7 +19,7 @@ from flowsheet.lifecycle.erasure.erase import erase
 from flowsheet.lifecycle.experiment import prepare, rerun
 from flowsheet.lifecycle.experiment.stage import is_complete
 from flowsheet.lifecycle.runtime.reports import fetch_report
-from flowsheet.serving.shadow import SHADOW_SCORES
+from flowsheet.serving.answer_files import ANSWERS
 from flowsheet.state.erasures import pending_file, use_records
 from flowsheet.state.hashing import file_digest
 from flowsheet.tracking import decisions, model_registry
@@ -41,25 +41,25 @@ def stays_of(experiment: Experiment, subject: int) -> list[int]:
     return stays.filter(subject_id=subject)["stay_id"].to_list()
 
 
-def write_shadow_scores(experiment: Experiment, stays: list[int]):
-    folder = experiment.home / "serving" / "shadow" / MODEL
+def write_answers(experiment: Experiment, stays: list[int]):
+    folder = experiment.home / "serving" / "answers" / MODEL / "2026-11-28"
     folder.mkdir(parents=True)
     frame = pl.DataFrame({"stay_id": stays}, schema_overrides={"stay_id": pl.Int64})
-    missing = [pl.lit(None, kind).alias(name) for name, kind in SHADOW_SCORES.items()]
-    file = folder / "20261128T000000-0.parquet"
+    missing = [pl.lit(None, kind).alias(name) for name, kind in ANSWERS.items()]
+    file = folder / "0123456789ab-00000001-00000002.parquet"
     frame.with_columns(c for c in missing if c.meta.output_name() != "stay_id").write_parquet(file)
     return file
 
 
 def fill_home(experiment: Experiment) -> Extract:
-    """Scores, monitoring, an unfinished search and shadow scores of everybody."""
+    """Scores, monitoring, an unfinished search and kept answers of everybody."""
     extract = Extract.open(experiment.stages("extract")[0] / "extract")
     batch_scoring.score(f"{MODEL}/1", extract.path, None, print)
     monitoring.monitor(
         f"{MODEL}/1", extract.path, print, monitoring.load_monitoring_config("standard")
     )
     stays = pl.read_parquet(extract.path / "stays.parquet")["stay_id"].to_list()
-    write_shadow_scores(experiment, stays)
+    write_answers(experiment, stays)
     model = experiment.stages("model")[0]
     work = experiment.home / "store" / ".work" / "model-0123456789abcdef"
     work.mkdir(parents=True)

@@ -18,6 +18,7 @@ from flowsheet.lifecycle.erasure.messages import mask_ids, mentions, redact_data
 from flowsheet.lifecycle.erasure.places import Place
 from flowsheet.lifecycle.erasure.request import ErasureRequest, MarkedRun, load_pending
 from flowsheet.lifecycle.erasure.tables import Ids, are_held_out, find_ids
+from flowsheet.serving.answer_files import list_answer_folders
 from flowsheet.state.erasures import ErasedIds, exclude_others, pending_file
 from flowsheet.state.home import home
 from flowsheet.state.store import Store
@@ -151,7 +152,7 @@ def _search(
     ids: Ids, stores: Sequence[Store], folders: Sequence[Path], runs: Sequence[RecordedRun]
 ) -> Ids:
     """The subjects that are somewhere, and their stays."""
-    found = finder.search_ids(stores, folders, ids)
+    found = finder.search_ids(stores, [*folders, *list_answer_folders()], ids)
     subjects, stays = set(found.subjects), set(found.stays)
     for run in runs:
         with records.open_artifacts(run) as folder:

@@ -22,6 +22,7 @@ from flowsheet.lifecycle.erasure.messages import mentions
 from flowsheet.lifecycle.erasure.tables import Ids, count_rows, find_ids, remove_rows
 from flowsheet.lifecycle.experiment.stage import replace_stage
 from flowsheet.lifecycle.experiment.train import INPUTS
+from flowsheet.serving.answer_files import list_answer_folders
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
 from flowsheet.state.publish import publish, sweep_parts
@@ -129,14 +130,8 @@ def find_models(stores: Iterable[Store], windows: Iterable[str]) -> list[Place]:
 
 
 def find_other_files(ids: Ids) -> list[Place]:
-    """Shadow scores, what killed processes left, copies of reports, and the last traceback."""
-    places = []
-    for file in sorted((home() / "serving" / "shadow").glob("*/*")):
-        name = f"shadow {file.parent.name}/{file.name}"
-        if file.suffix == ".part":
-            places.append(_place("file", name, file, rows=0))
-        elif rows := count_rows(file, ids):
-            places.append(_place("rows", name, file, rows))
+    """Kept answers, what killed processes left, copies of reports, and the last traceback."""
+    places = list(_find_answers(ids))
     for name in ("reruns", "spill"):
         folder = home() / name
         if folder.is_dir() and any(folder.iterdir()):
@@ -148,6 +143,20 @@ def find_other_files(ids: Ids) -> list[Place]:
     if log.is_file() and mentions(log, ids):
         places.append(_place("file", f"log {log.name}", log, rows=1))
     return places
+
+
+def _find_answers(ids: Ids) -> Iterator[Place]:
+    """Files of answers that servers kept, and of an earlier release's shadow scores.
+
+    Raises:
+        CheckFailed: a folder of answers is not there, or a file cannot be searched.
+    """
+    for folder in (home() / "serving" / "shadow", *list_answer_folders()):
+        for subfolder in {file.parent for file in folder.rglob(".*.part")}:
+            sweep_parts(subfolder)
+        for file in sorted(folder.rglob("*.parquet")):
+            if rows := _count_kept(file, ids):
+                yield _place("rows", f"answers {file.relative_to(folder)}", file, rows)
 
 
 def find_artifacts(run: RecordedRun, ids: Ids) -> list[Place]:
@@ -205,13 +214,20 @@ def _count_extract(folder: Path, ids: Ids) -> int:
 def _count_stage(stage: Path, ids: Ids, *, may_be_damaged: bool) -> int:
     """Rows of a stage; one that cannot be read and can be built again counts as one row."""
     try:
-        return count_rows(stage, ids)
-    except Exception as error:  # whatever a reader of damaged bytes raises
+        return _count_kept(stage, ids)
+    except CheckFailed:
         if may_be_damaged:
             return 1
+        raise
+
+
+def _count_kept(path: Path, ids: Ids) -> int:
+    try:
+        return count_rows(path, ids)
+    except Exception as error:  # whatever a reader of damaged bytes raises
         raise CheckFailed(
             "predictions cannot be searched for the subjects",
-            where=str(stage),
+            where=str(path),
             todo="restore or delete them, then start again",
         ) from error
 

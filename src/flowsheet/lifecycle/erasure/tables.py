@@ -30,14 +30,16 @@ class Ids:
     def mask(self, columns: list[str]) -> pl.Expr | None:
         """Which rows of a table are theirs; None for a table without ids.
 
-        A table with both ids is searched for subjects only: another source may use the number of
+        A row with both ids is searched for the subject only: another source may use the number of
         one of their stays for somebody else's.
         """
+        of_subject = pl.col("subject_id").is_in(sorted(self.subjects)).fill_null(value=False)
+        of_stay = pl.col("stay_id").is_in(sorted(self.stays)).fill_null(value=False)
+        if {"subject_id", "stay_id"} <= set(columns):
+            return of_subject | (pl.col("subject_id").is_null() & of_stay)
         if "subject_id" in columns:
-            return pl.col("subject_id").is_in(sorted(self.subjects)).fill_null(value=False)
-        if "stay_id" in columns:
-            return pl.col("stay_id").is_in(sorted(self.stays)).fill_null(value=False)
-        return None
+            return of_subject
+        return of_stay if "stay_id" in columns else None
 
 
 def count_rows(folder: Path, ids: Ids) -> int:
@@ -57,7 +59,7 @@ def find_ids(folder: Path, ids: Ids) -> Ids:
         columns = table.collect_schema().names()
         if "subject_id" in columns and (mask := ids.mask(columns)) is not None:
             rows = table.filter(mask).select({"subject_id", "stay_id"} & set(columns)).collect()
-            subjects.update(rows["subject_id"])
+            subjects.update(rows["subject_id"].drop_nulls())
             stays.update(rows["stay_id"].drop_nulls() if "stay_id" in columns else ())
     for file in folder.rglob("subject_id.npy"):
         subject_of_stay = np.load(file, allow_pickle=False)

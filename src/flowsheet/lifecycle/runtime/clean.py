@@ -1,7 +1,8 @@
 """What the state folder holds that is old, how large it is, and what needs it.
 
 The store can be built again from the records. Only the extracts of registered models are needed
-without a new run, by the next promotion: they are kept.
+without a new run, by the next promotion: they are kept. Answers that servers kept cannot be made
+again: they are deleted only if this is asked for.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowsheet.serving.answer_files import iter_day_folders, list_answer_folders
 from flowsheet.state.erasures import exclude_others
 from flowsheet.state.home import home
 from flowsheet.state.store import Store
 from flowsheet.tracking.run_records import list_extracts_of_registered_models
 
+ANSWERS = "answers"
+"""Kind of the folders with a day of answers."""
 _SECONDS_PER_DAY = 86_400.0
 _KEPT_FOLDERS = (".locks", ".work")
 
@@ -27,35 +31,48 @@ class OldFolder:
 
     path: Path
     kind: str
-    """Of the stage; ``unfinished`` or ``rerun`` for what a killed command left."""
+    """Of the stage; ``unfinished`` or ``rerun`` for what a killed command left, ``answers`` for a
+    day of answers."""
     size: int
     """Bytes."""
     days: float
     """Since the last write."""
     needed_by: str
-    """A registered version; empty if nothing but a repeated run needs it."""
+    """A registered version, or judging the answers; empty if nothing but a repeated run needs
+    it."""
 
 
-def find_old_folders(min_days: float) -> list[OldFolder]:
-    """Folders of the store that are at least that old, the largest first."""
+def find_old_folders(min_days: float, *, with_answers: bool = False) -> list[OldFolder]:
+    """Folders of the store, and days of answers, that are at least that old, the largest first.
+
+    Args:
+        min_days: days since the last write.
+        with_answers: nothing needs the answers any more.
+    """
     needed = {key[:16]: label for key, label in list_extracts_of_registered_models().items()}
     found = []
     for kind, path in _list_folders():
         days = (time.time() - _last_write(path)) / _SECONDS_PER_DAY
         if days >= min_days:
             needed_by = needed.get(path.name, "") if kind == "extract" else ""
+            if kind == ANSWERS and not with_answers:
+                needed_by = "judging the answers"
             found.append(OldFolder(path, kind, _size(path), days, needed_by))
     return sorted(found, key=lambda folder: (-folder.size, str(folder.path)))
 
 
-def delete_old_folders(min_days: float) -> list[OldFolder]:
-    """Delete those folders that no registered version needs; returns what was found.
+def delete_old_folders(min_days: float, *, with_answers: bool = False) -> list[OldFolder]:
+    """Delete those folders that nothing needs; returns what was found.
+
+    Args:
+        min_days: days since the last write.
+        with_answers: delete answers, too.
 
     Raises:
         CheckFailed: a run, an ingest or an erasure is running, which uses them.
     """
     with exclude_others():
-        folders = find_old_folders(min_days)
+        folders = find_old_folders(min_days, with_answers=with_answers)
         for folder in folders:
             if not folder.needed_by:
                 shutil.rmtree(folder.path)
@@ -70,6 +87,8 @@ def _list_folders() -> Iterator[tuple[str, Path]]:
     for label, folder in (("unfinished", root / ".work"), ("rerun", home() / "reruns")):
         if folder.is_dir():
             yield from ((label, path) for path in sorted(folder.iterdir()) if path.is_dir())
+    for folder in list_answer_folders():
+        yield from ((ANSWERS, path) for path in iter_day_folders(folder))
 
 
 def _last_write(path: Path) -> float:
