@@ -55,7 +55,7 @@ def write_delays(delays: pl.DataFrame) -> None:
     """Write ``delay_hours`` into the catalogue's two files."""
     hours = delays.select(pl.col("itemid").cast(pl.String), _hours=pl.col("delay_hours"))
     hours = hours.with_columns(pl.col("_hours").cast(pl.String))
-    item_of_code = pl.col("code").str.extract(r"^LAB//(?:RESULT//)?(5\d{4})//")
+    item_of_code = pl.col("code").str.extract(r"^LAB//(5\d{4})//")
     is_lab = pl.col("table") == "labevents"
     _write_column("mimic3_items.csv", pl.when(is_lab).then("itemid"), hours)
     _write_column("meds_mimic_codes.csv", item_of_code, hours)

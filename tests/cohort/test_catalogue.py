@@ -63,7 +63,7 @@ def test_every_result_of_the_laboratory_has_a_delay_and_its_copies_are_of_its_va
     assert items.filter(pl.col("table") != "labevents")["delay_hours"].null_count() > 0
     assert set(items.filter(kind="copy")["name"]) <= set(results["name"])
     mapped = CodeMapping.read("mimic").rows
-    of_meds = mapped.with_columns(itemid=pl.col("code").str.extract(r"^LAB//RESULT//(\d+)"))
+    of_meds = mapped.with_columns(itemid=pl.col("code").str.extract(r"^LAB//(5\d{4})//"))
     of_meds = of_meds.drop_nulls("itemid").select(pl.col("itemid").cast(pl.Int64), "delay_hours")
     pairs = of_meds.join(results, on="itemid")
     assert pairs.height == of_meds.height

@@ -302,6 +302,8 @@ def print_extract(extract: Extract) -> None:
     if 0 < len(options) <= _MAX_OPTIONS:
         rows = [[name, value] for name, value in options.items()]
         _print_table("options of the source", ["option", "value"], rows)
+    for name, choice in manifest.source.choices.items():
+        _print_text(f"{name}: {choice}")
     for warning in manifest.warnings:
         _print_text(f"warning: {warning}")
     print_line(f"fingerprint {extract.fingerprint}")

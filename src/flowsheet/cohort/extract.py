@@ -64,6 +64,8 @@ class SourceEntry(FrozenModel):
     name: str
     version: int = 1
     options: dict[str, Any] = Field(default_factory=dict)
+    choices: dict[str, str] = Field(default_factory=dict)
+    """What the source has chosen by looking at the records, and why."""
     licence: str = "not stated"
     input: str = ""
     """Fingerprint of the raw records."""

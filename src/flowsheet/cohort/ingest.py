@@ -109,6 +109,8 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
     except OSError as error:
         what = f"could not write: {error}"
         raise FlowsheetError(what, where=str(target), todo="free disk space") from error
+    for name, choice in source.choices().items():
+        progress(f"{name}: {choice}")
     for warning in warnings:
         progress(f"warning: {warning}")
     if erasure.stays:
@@ -280,6 +282,7 @@ def _provenance(
             name=config.source,
             version=source.version,
             options=source.options.model_dump(mode="json"),
+            choices=source.choices(),
             licence=source.licence,
             input=source.fingerprint(),
         ),

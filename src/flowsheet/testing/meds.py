@@ -1,6 +1,6 @@
 """MEDS data sets for tests: small ones from rows, or MIMIC-III's tables as a MEDS extraction.
 
-:func:`convert_mimic3` names the codes as the MIMIC-IV extraction does; see
+:func:`convert_mimic3` names the codes as the MIMIC-IV extraction did before its version 0.1.0; see
 https://github.com/Medical-Event-Data-Standard/MIMIC_IV_MEDS.
 """
 
@@ -150,7 +150,7 @@ def _measurements(raw: Path) -> list[pl.DataFrame]:
     stored = pl.col("charttime") + pl.duration(hours=2)
     chart = chart.filter(pl.col("error").ne_missing("1"))
     chart = chart.with_columns(code=_code("LAB", item, unit))
-    lab = lab.with_columns(code=_code("LAB", "RESULT", item, unit), storetime=stored)
+    lab = lab.with_columns(code=_code("LAB", item, unit), storetime=stored)
     output = output.filter(pl.col("iserror").ne_missing("1"))
     output = output.with_columns(
         code=_code("SUBJECT_FLUID_OUTPUT", item, unit), valuenum="value", value=None

@@ -109,6 +109,13 @@ class Source(ABC):
         """What the source cannot do without; an extract that lacks it is refused."""
         return Needs()
 
+    def choices(self) -> dict[str, str]:
+        """What the source has chosen by looking at the records, and why, by the name of the choice.
+
+        They are printed and kept in the manifest, such as the mapping of codes.
+        """
+        return {}
+
     def warnings(self) -> list[str]:
         """What the records contain or lack that users should know, after all batches."""
         return []

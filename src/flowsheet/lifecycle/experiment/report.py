@@ -109,7 +109,7 @@ def _cohort_report(extract: Extract, plan: ExperimentPlan) -> CohortReport:
         missing_shares=missing,
         prevalence=_prevalence(manifest, plan.first_fold.config.task.response),
         processing_counts=dict((*manifest.exclusions, *manifest.source_counts)),
-        parameters=flatten(manifest.source.options),
+        parameters={**manifest.source.choices, **flatten(manifest.source.options)},
     )
 
 

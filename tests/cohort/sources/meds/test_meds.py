@@ -91,9 +91,9 @@ def test_the_columns_of_the_standard_are_sufficient(tmp_path: Path):
     for file in (root / "data").glob("**/*.parquet"):
         pl.read_parquet(file, columns=standard).write_parquet(file)
     tables = run_ingest(root, tmp_path / "standard").tables()
-    charted = pl.col("variable") != "norepinephrine_equivalents"
-    assert tables.events.filter(charted).equals(events.filter(charted))
-    assert tables.treatments["dose"].to_list() == [None] * 4  # the unit is unknown
+    assert tables.events.equals(events)
+    # the number is a rate, in the usual unit of its item
+    assert tables.treatments["dose"].to_list() == [pytest.approx(0.1 * 60)] * 4
 
 
 def test_a_data_set_without_numbers_has_no_events(tmp_path: Path):
@@ -104,11 +104,14 @@ def test_a_data_set_without_numbers_has_no_events(tmp_path: Path):
         run_ingest(root, tmp_path / "none")
 
 
-def test_a_data_set_without_stays_is_refused(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("mapping", "what"), [("auto", "no shipped mapping"), ("mimic", "no stay")]
+)
+def test_a_data_set_without_stays_is_refused(tmp_path: Path, mapping: str, what: str):
     rows = [make_row(1, "2150-01-01T00:00:00", "LAB//220045//bpm", 1.0)]
     root = write_data_set(tmp_path / "raw", rows)
-    with pytest.raises(CheckFailed, match="no stay is left"):
-        run_ingest(root, tmp_path / "out")
+    with pytest.raises(CheckFailed, match=what):
+        run_ingest(root, tmp_path / "out", mapping=mapping)
 
 
 def make_septic_rows(subject: int) -> list[Row]:

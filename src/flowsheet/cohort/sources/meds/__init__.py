@@ -34,24 +34,32 @@ from typing import Annotated, Any, ClassVar
 import polars as pl
 from pydantic import Field, model_validator
 
-from flowsheet.cohort.completeness import VITAL_NEEDS, Needs, needs_of_definition
+from flowsheet.cohort.completeness import (
+    VITAL_NEEDS,
+    VITAL_SIGNS,
+    Needs,
+    needs_of_definition,
+)
 from flowsheet.cohort.derived import add_derived, derivable_variables
 from flowsheet.cohort.schema import LABEL, TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, SEPSIS, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.meds.assignment import assign_stays
-from flowsheet.cohort.sources.meds.codes import DRUGS, CodeMapping
+from flowsheet.cohort.sources.meds.codes import DRUGS
 from flowsheet.cohort.sources.meds.labels import build_episodes, find_label_files, read_labels
+from flowsheet.cohort.sources.meds.mappings import AUTO, choose_mapping, describe_variant
 from flowsheet.cohort.sources.meds.measurements import (
     MEASURED,
     add_known_at,
     convert_measurements,
+    move_to_draws,
     select_events,
 )
+from flowsheet.cohort.sources.meds.missing import find_missing_shards
 from flowsheet.cohort.sources.meds.sepsis3_inputs import select_antibiotics, select_cultures
 from flowsheet.cohort.sources.meds.shards import Shards
 from flowsheet.cohort.sources.meds.stays import KINDS as STAY_KINDS
-from flowsheet.cohort.sources.meds.stays import RULES, build_stays
+from flowsheet.cohort.sources.meds.stays import RULES, build_stays, find_runs
 from flowsheet.cohort.sources.meds.treatments import collect_doses, finish_treatments
 from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.cohort.time_zones import TimeZone
@@ -69,8 +77,14 @@ Hours = Annotated[float, Field(ge=0, le=10_000)]
 class MedsOptions(FrozenModel):
     """How the rows are read."""
 
-    mapping: str = "mimic"
-    """A shipped mapping, or the path of a CSV file of codes."""
+    mapping: str = AUTO
+    """A shipped mapping (mimic, openicu), the path of a CSV file of codes, or ``auto``: the shipped
+    one that the metadata name or the codes need."""
+    database: str | None = None
+    """The database to read, where a column ``dataset`` names several, as OpenICU's may."""
+    stay_gap_hours: Annotated[float, Field(gt=0, le=1_000)] | None = None
+    """Where no code tells of admissions to intensive care, a stay is a run of vital signs without a
+    longer gap. Null: 24 with the mapping openicu, and no stays otherwise."""
     known_at: str | None = None
     """A column of the shards with the time at which the row was stored."""
     before_hours: Annotated[float, Field(ge=0, le=24)] = 24.0
@@ -127,10 +141,12 @@ class Meds(Source):
         super().__init__(path, options)
         assert path is not None
         self._warnings: list[str] = []
-        self._mapping = CodeMapping.read(options.mapping)
-        self._shards = Shards.open(path, options.known_at, options.time_zone)
-        licence = self._shards.read_metadata().get("license")
-        self.licence = str(licence or "as stated by the owner of the data set")
+        self._shards = Shards.open(path, options.known_at, options.time_zone, options.database)
+        self._codes = self._shards.count_codes()
+        metadata = self._shards.read_metadata()
+        self._chosen = choose_mapping(options.mapping, metadata, self._codes)
+        self._mapping = self._chosen.codes
+        self.licence = str(metadata.get("license") or "as stated by the owner of the data set")
         self.drugs = self._mapping.names(*DRUGS)
         charted = self._mapping.names("variable")
         self.variables = (*charted, *derivable_variables(charted, self.drugs))
@@ -144,12 +160,18 @@ class Meds(Source):
         options = self.options.sepsis3
         return needs_of_definition(options.definition) if options else VITAL_NEEDS
 
+    def choices(self) -> dict[str, str]:
+        """The mapping of codes, and why it was chosen."""
+        variant = describe_variant(self._codes) if self._chosen.name == "mimic" else ""
+        reason = f"by {self._chosen.reason}{f'; {variant}' if variant else ''}"
+        return {"mapping": f"{self._chosen.name} ({reason})"}
+
     def warnings(self) -> list[str]:
-        """Files beside the shards, and shards without a known code."""
+        """What is missing or not read: shards, files beside them, and shards without a code."""
         unread = [
             f"{file} is no Parquet file and is not read" for file in self._shards.find_unread()
         ]
-        return [*unread, *self._warnings]
+        return [*find_missing_shards(self._shards, self._codes), *unread, *self._warnings]
 
     def fingerprint(self) -> str:
         """sha256 of the shards, the labels and the mapping."""
@@ -186,7 +208,7 @@ class Meds(Source):
                 )
 
     def _make_plan(self, exclusions: Counter[str]) -> _Plan:
-        codes = self._shards.count_codes()
+        codes = self._codes
         matches = self._mapping.match(codes["code"].unique())
         _count_unmapped(codes.join(matches, on="code", how="anti"), exclusions)
         codes = codes.join(matches, on="code")
@@ -204,16 +226,33 @@ class Meds(Source):
         ]
         if not parts:  # no rows, but their columns
             parts = [_add_meaning(self._shards.read(0, stay_codes["code"]), stay_codes)]
-        stays, defects = build_stays(pl.concat(parts))
+        stays, defects = build_stays(pl.concat(parts), self._find_runs(codes))
         return _Plan(codes, stays, defects)
+
+    def _find_runs(self, codes: pl.DataFrame) -> pl.DataFrame | None:
+        """The stays that vital signs show, where no code tells of admissions and discharges."""
+        gap_hours = self.options.stay_gap_hours or self._chosen.stay_gap_hours
+        has_stays = {"icu_admission", "icu_discharge"} <= set(codes["kind"])
+        if has_stays or gap_hours is None:
+            return None
+        vital_signs = codes.filter(pl.col("name").is_in(VITAL_SIGNS), kind="variable")
+        runs = find_runs(self._shards.find_hours(vital_signs["code"].unique()), gap_hours)
+        self._warnings.append(
+            f"no code tells of admissions to intensive care: the {runs.height:,} stays are runs of "
+            f"vital signs without a gap of more than {gap_hours:g} h "
+            "(cohort.options.stay_gap_hours)"
+        )
+        return runs
 
     def _read_records(
         self, plan: _Plan, exclusions: Counter[str]
     ) -> Iterator[dict[str, pl.DataFrame]]:
         """The tables of some subjects at a time, each row with its stay."""
         subjects = plan.stays.select(pl.col("subject_id").unique().sort())
-        is_shared = pl.col("subject_id").is_in(self._shards.find_shared_subjects().implode())
-        files = list(_iter_files(plan.select("variable", "culture", *DRUGS)))
+        shards = self._shards.count_shards_of_subjects()
+        shared = shards.filter(pl.col("shards") > 1)["subject_id"]
+        is_shared = pl.col("subject_id").is_in(shared.implode())
+        files = list(_iter_files(plan.select("variable", "draw", "culture", *DRUGS)))
         # Starts and ends of drugs are paired: all rows of a subject are read at once.
         groups = [([file], subjects.filter(~is_shared)) for file in files]
         if files:
@@ -240,7 +279,8 @@ class Meds(Source):
         self, rows: pl.DataFrame, stays: pl.DataFrame, exclusions: Counter[str]
     ) -> dict[str, pl.DataFrame]:
         doses = collect_doses(rows.filter(pl.col("kind").is_in(DRUGS)), exclusions)
-        events = self._assign(rows.filter(kind="variable"), stays, exclusions)
+        measured = move_to_draws(rows).filter(kind="variable")
+        events = self._assign(measured, stays, exclusions)
         treatments = self._assign(doses, stays, exclusions)
         records = {
             "events": convert_measurements(events, exclusions),

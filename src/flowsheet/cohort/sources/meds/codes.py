@@ -17,9 +17,10 @@ COLUMNS = ("code", "kind", "name", "unit", "convert", "delay_hours", "note")
 REQUIRED_COLUMNS = ("code", "kind", "name")
 KINDS = (
     *("icu_admission", "icu_discharge", "hospital_admission", "birth", "death", "sex"),
-    *("variable", "drug", "drug_start", "drug_end", "culture", "ignore"),
+    *("age", "hospital_death", "variable", "draw", "drug", "drug_start", "drug_end", "drug_rate"),
+    *("culture", "ignore"),
 )
-DRUGS = ("drug", "drug_start", "drug_end")
+DRUGS = ("drug", "drug_start", "drug_end", "drug_rate")
 UNKNOWN_SPECIMEN = "unknown_specimen"
 CONVERSIONS = (
     *("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running", "ended"),
@@ -37,6 +38,7 @@ MAPPING: dict[str, pl.DataType] = {
     "convert": pl.String(),
     "delay_hours": pl.Float64(),
     "mapping_row": pl.UInt32(),  # from 0
+    "result_row": pl.UInt32(),  # of a draw: the mapping_row of its results
 }
 
 
@@ -68,7 +70,8 @@ class CodeMapping:
             raise UsageError(
                 f"the mapping cannot be read: {reason}",
                 where=where,
-                todo=f'use the shipped mapping "mimic", or a CSV file with the columns {columns}',
+                todo="use a shipped mapping, mimic or openicu, or a CSV file with the columns "
+                f"{columns}",
             ) from error
         return cls(_validate(rows, where))
 
@@ -170,7 +173,23 @@ def _validate(rows: pl.DataFrame, where: str) -> pl.DataFrame:
         )
     delay = pl.col("delay_hours").cast(pl.Float64).fill_null(0.0)
     filled = cells.with_columns(delay, pl.col("convert").fill_null("none"))
+    filled = _add_result_rows(filled, where)
     return filled.select(list(MAPPING)).cast(pl.Schema(MAPPING))
+
+
+def _add_result_rows(rows: pl.DataFrame, where: str) -> pl.DataFrame:
+    """Add ``result_row``: a draw names the code of its results."""
+    results = rows.filter(kind="variable").select(name="code", result_row="mapping_row")
+    joined = rows.join(results, on="name", how="left", maintain_order="left")
+    joined = joined.with_columns(pl.when(kind="draw").then("result_row").alias("result_row"))
+    unknown = joined.filter(pl.col("result_row").is_null(), kind="draw")
+    if unknown.height:
+        raise UsageError(
+            f"there is no line of kind variable with the code {unknown['name'][0]!r}",
+            where=f"{where}, line {int(unknown['mapping_row'][0]) + 2}, column name",
+            todo="name the code of the results of this draw",
+        )
+    return joined
 
 
 def _check_row(row: dict[str, str], where: str) -> None:
@@ -194,7 +213,8 @@ def _check_row(row: dict[str, str], where: str) -> None:
         **dict.fromkeys(DRUGS, catalogue.drugs()),
     }
     name = row["name"]
-    if kind in names and name not in names[kind]:
+    is_text = kind == "sex" and not name  # the row's text says it
+    if kind in names and name not in names[kind] and not is_text:
         raise UsageError(
             f"there is no {kind.split('_')[0]} called {name!r}",
             where=f"{where}, column name",

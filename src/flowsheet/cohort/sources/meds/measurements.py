@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 import polars as pl
 
@@ -19,6 +20,11 @@ MEASURED: dict[str, pl.DataType] = {
 """Events before one of several at the same time is selected."""
 
 
+DRAW_DAYS = 7
+"""How long before its result a specimen was drawn, at most: 99.9% come within 3.1 days in the demo
+of MIMIC-IV."""
+
+
 def add_known_at(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     """Set ``known_at``: the time of storage, else ``time`` and the mapping's delay.
 
@@ -29,6 +35,30 @@ def add_known_at(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     known_at = pl.coalesce("known_at", pl.col("time") + delay)
     rows = rows.drop_nulls("time").with_columns(known_at=known_at)
     return rows.with_columns(pl.max_horizontal("time", "known_at").alias("known_at"))
+
+
+def move_to_draws(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with the results of draws at the time of their draw; they stay known when they were.
+
+    It is the last draw for the same test in the ``DRAW_DAYS`` before the result. In the demo of
+    MIMIC-IV that is the right one for 99.5% of the results. A draw has one result; a later one
+    without a draw of its own stays at its time.
+    """
+    draws = rows.filter(kind="draw").select("subject_id", "result_row", drawn="time")
+    if draws.is_empty():
+        return rows
+    matched = rows.sort("time").join_asof(
+        draws.unique().sort("drawn"),
+        left_on="time",
+        right_on="drawn",
+        by_left=["subject_id", "mapping_row"],
+        by_right=["subject_id", "result_row"],
+        tolerance=timedelta(days=DRAW_DAYS),
+        check_sortedness=False,
+    )
+    is_first = pl.col("time") == pl.col("time").min().over("subject_id", "mapping_row", "drawn")
+    drawn = pl.when(is_first).then("drawn")
+    return matched.with_columns(time=pl.coalesce(drawn, "time")).select(rows.columns)
 
 
 def convert_measurements(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:

@@ -30,9 +30,10 @@ def select_antibiotics(
 def select_cultures(rows: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """The rows of kind ``culture`` for each stay, as ``CULTURES``.
 
-    The specimen is the part of the code after its first ``//``.
+    The specimen is the name in the mapping, else the part of the code after its first ``//``.
     """
-    specimen = pl.col("code").str.split_exact("//", 1).struct.field("field_1")
+    second = pl.col("code").str.split_exact("//", 1).struct.field("field_1")
+    specimen = pl.coalesce("name", second)
     cultures = _join_admissions(rows.filter(kind="culture"), stays)
     cultures = cultures.with_columns(specimen=specimen, date_only=pl.lit(value=False))
     return cultures.select(list(CULTURES)).cast(pl.Schema(CULTURES))

@@ -26,6 +26,9 @@ STAY = "icustay_id"
 ORDER = "order_id"
 UNIT = "unit"
 """Optional columns that the MIMIC-IV ETL adds to those of the standard."""
+TEXT = "text_value"
+DATABASE = "dataset"
+"""Optional column of OpenICU: the database of a row."""
 
 ROW_UNIT = "row_unit"
 """The unit of the row itself; ``unit`` is that of the mapping."""
@@ -36,6 +39,7 @@ ROWS: dict[str, pl.DataType] = {
     "known_at": TIME,
     "code": pl.String(),
     "value": pl.Float64(),
+    "text": pl.String(),
     STAY: pl.Int64(),
     ORDER: pl.String(),
     ROW_UNIT: pl.String(),
@@ -54,9 +58,17 @@ class Shards:
     files: tuple[TypedFile, ...]
     known_at: str | None
     """A column of the shards with the time at which a row was stored."""
+    database: str | None = None
+    """The database whose rows are read; None: the only one."""
 
     @classmethod
-    def open(cls, root: Path, known_at: str | None, time_zone: str | None = None) -> Shards:
+    def open(
+        cls,
+        root: Path,
+        known_at: str | None,
+        time_zone: str | None = None,
+        database: str | None = None,
+    ) -> Shards:
         """Find the shards and check their columns.
 
         Args:
@@ -64,10 +76,11 @@ class Shards:
             known_at: a column with the time at which a row was stored.
             time_zone: the zone to whose local time zoned times are converted; None: they are
                 refused.
+            database: the one to read, where a column ``dataset`` names several.
 
         Raises:
             CheckFailed: there are none, or one is unreadable, lacks a column or has one of another
-            type.
+            type; or the rows are of several databases, whose subjects may have the same ids.
         """
         paths = walk_files(root / "data", _SUFFIXES)
         if not paths:
@@ -76,7 +89,9 @@ class Shards:
                 where=str(root),
                 todo="specify the folder that contains data/ and metadata/",
             )
-        return cls(root, tuple(_open_shard(path, known_at, time_zone) for path in paths), known_at)
+        files = tuple(_open_shard(path, known_at, time_zone) for path in paths)
+        _check_database(root, files, database)
+        return cls(root, files, known_at, database)
 
     def find_unread(self) -> list[str]:
         """Files in ``data`` that are no shards, in relation to the root."""
@@ -106,7 +121,7 @@ class Shards:
         """
         counts = []
         for position, file in enumerate(self.files):
-            scan = file.scan()
+            scan = self._scan(file)
             nulls = _collect(file, scan.select(pl.col("subject_id", "code").null_count()))
             for column, n in nulls.row(0, named=True).items():
                 if n:
@@ -117,15 +132,39 @@ class Shards:
                     )
             per_code = _collect(file, scan.group_by("code").agg(rows=pl.len()))
             counts.append(per_code.select(pl.lit(position).alias("file"), "code", "rows"))
-        return pl.concat(counts).sort("file", "code")
+        return pl.concat(counts).cast({"rows": pl.Int64}).sort("file", "code")
 
-    def find_shared_subjects(self) -> pl.Series:
-        """Subjects with rows in several shards; the standard wants each in one."""
+    def count_shards_of_subjects(self) -> pl.DataFrame:
+        """(subject_id, shards): in how many shards each has rows; the standard wants one."""
         subjects = [
-            _collect(file, file.scan().select("subject_id").unique()) for file in self.files
+            _collect(file, self._scan(file).select("subject_id").unique()) for file in self.files
         ]
-        counts = pl.concat(subjects).group_by("subject_id").len()
-        return counts.filter(pl.col("len") > 1)["subject_id"].sort()
+        counts = pl.concat(subjects).group_by("subject_id").agg(shards=pl.len())
+        return counts.sort("subject_id")
+
+    def find_hours(self, codes: pl.Series) -> pl.DataFrame:
+        """(subject_id, first, last): the rows with these codes within each hour."""
+        hour = pl.col("time").dt.truncate("1h")
+        is_dated = pl.col("time").is_not_null()
+        parts = [
+            _collect(
+                file,
+                self._scan(file)
+                .filter(pl.col("code").is_in(codes.implode()), is_dated)
+                .group_by("subject_id", hour=hour)
+                .agg(first=pl.col("time").min(), last=pl.col("time").max()),
+            )
+            for file in self.files
+        ]
+        hours = pl.concat(parts).group_by("subject_id", "hour")
+        merged = hours.agg(pl.col("first").min(), pl.col("last").max())
+        return merged.select("subject_id", "first", "last").sort("subject_id", "first")
+
+    def _scan(self, file: TypedFile) -> pl.LazyFrame:
+        """The rows of a shard, of the chosen database."""
+        if self.database is None or DATABASE not in file.schema:
+            return file.scan()
+        return file.scan().filter(pl.col(DATABASE) == self.database)
 
     def read(
         self, position: int, codes: pl.Series, subjects: tuple[int, int] | None = None
@@ -141,7 +180,7 @@ class Shards:
             CheckFailed: the shard cannot be read.
         """
         file = self.files[position]
-        scan = file.scan().filter(pl.col("code").is_in(codes.implode()))
+        scan = self._scan(file).filter(pl.col("code").is_in(codes.implode()))
         if subjects:
             scan = scan.filter(pl.col("subject_id").is_between(*subjects))
 
@@ -158,6 +197,7 @@ class Shards:
             "known_at": pl.col(self.known_at) if self.known_at else pl.lit(None),
             "code": pl.col("code"),
             "value": value,
+            "text": optional(TEXT),
             STAY: optional(STAY),
             ORDER: optional(ORDER),
             ROW_UNIT: optional(UNIT),
@@ -182,8 +222,23 @@ def _open_shard(path: Path, known_at: str | None, time_zone: str | None) -> Type
             raise CheckFailed(f"there is no column {column!r}", where=str(path), todo=todo)
     # ids that pandas has written as floats, as there were gaps
     has_numbers = ORDER in schema and schema[ORDER].is_numeric()
-    types |= {STAY: pl.Int64(), UNIT: pl.String()}
+    types |= {STAY: pl.Int64(), UNIT: pl.String(), TEXT: pl.String(), DATABASE: pl.String()}
     types[ORDER] = pl.Int64() if has_numbers else pl.String()
     shard = TypedFile(path, schema, types, time_zone)
     shard.check("the shard", f"write it with that type{_ZONE_ADVICE}")
     return shard
+
+
+def _check_database(root: Path, files: tuple[TypedFile, ...], database: str | None) -> None:
+    """Refuse rows of several databases without a choice, and a choice of which there are none."""
+    named = [file for file in files if DATABASE in file.schema]
+    names = [_collect(file, file.scan().select(DATABASE).unique()) for file in named]
+    present = sorted(pl.concat(names)[DATABASE].drop_nulls().unique()) if names else []
+    options = " or ".join(f"cohort.options.database={name}" for name in present)
+    if database is not None and database not in present:
+        what = f"there is no row of the database {database!r}"
+        todo = options or "leave cohort.options.database out: no column dataset names any"
+        raise CheckFailed(what, where=str(root), todo=todo)
+    if database is None and len(present) > 1:
+        what = f"the data set has rows of several databases: {', '.join(present)}"
+        raise CheckFailed(what, where=str(root), todo=f"choose one: {options}")

@@ -11,7 +11,10 @@ from flowsheet.cohort.schema import to_contract
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.cohort.sources.meds.shards import STAY
 
-KINDS = ("icu_admission", "icu_discharge", "hospital_admission", "birth", "death", "sex")
+KINDS = (
+    *("icu_admission", "icu_discharge", "hospital_admission", "birth", "death", "sex", "age"),
+    "hospital_death",
+)
 RULES = (
     "icu_admission_twice",
     "admission_without_discharge",
@@ -25,13 +28,40 @@ SHIFTED_AGE = 91.4
 patients over 89 by 300 years; their median age is 91.4 (Johnson et al., Scientific Data 3:160035,
 2016)."""
 
+_YEAR = timedelta(days=365.2425)
+_DEATH_WORDS = "expired|dead|died|deceased"
+_CHARTED_LATE = timedelta(hours=6)
+"""Vital signs may be charted that long after a discharge from the hospital."""
 _COLUMNS = ("stay_id", "subject_id", "admitted_at", "discharged_at", "unit")
 
 
-def build_stays(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def find_runs(hours: pl.DataFrame, gap_hours: float) -> pl.DataFrame:
+    """Stays of a data set that does not tell of any: runs of vital signs without a longer gap.
+
+    Args:
+        hours: (subject_id, first, last), sorted, as of ``Shards.find_hours``.
+        gap_hours: the longest gap within a stay.
+
+    Returns:
+        (stay_id, subject_id, admitted_at, discharged_at, unit).
+    """
+    pause = pl.col("first") - pl.col("last").shift(1).over("subject_id")
+    is_start = (pause > pl.duration(seconds=round(gap_hours * 3600))).fill_null(value=True)
+    runs = hours.group_by("subject_id", run=is_start.cum_sum()).agg(
+        admitted_at=pl.col("first").min(), discharged_at=pl.col("last").max()
+    )
+    runs = runs.sort("subject_id", "admitted_at").with_columns(unit=pl.lit(None, pl.String))
+    return runs.with_columns(stay_id=pl.int_range(1, pl.len() + 1)).select(_COLUMNS)
+
+
+def build_stays(
+    rows: pl.DataFrame, runs: pl.DataFrame | None = None
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The contract's stays, in order, and the defects of unusable admissions and discharges.
 
-    ``rows`` has the columns of ``shards.ROWS``, ``kind`` and ``name``, in any order.
+    Args:
+        rows: the columns of ``shards.ROWS``, ``kind`` and ``name``, in any order.
+        runs: the stays of ``find_runs``, where no code tells of admissions and discharges.
     """
     is_dated = pl.col("time").is_not_null() | pl.col("kind").is_in(["birth", "sex"])
     dated = rows.filter(is_dated)
@@ -41,7 +71,7 @@ def build_stays(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     discharges = dated.filter(kind="icu_discharge").unique().sort(order)
     have_ids = admissions.height > 0 and admissions[STAY].null_count() == 0
     pair = _pair_by_id if have_ids else _pair_by_time
-    stays, defects = pair(admissions, discharges)
+    stays, defects = (runs, []) if runs is not None else pair(admissions, discharges)
     stays = _add_demographics(_add_hospital_admission(stays, dated), dated)
     is_dead = (pl.col("died_at") <= pl.col("admitted_at")).fill_null(value=False)
     dead = stays.filter(is_dead)
@@ -146,32 +176,73 @@ def _add_demographics(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
 
     A death at midnight has a date only; the patient may live until the end of that day.
     """
+    is_age = (pl.col("kind") == "age") & pl.col("value").is_not_null()
     subjects = (
         rows.sort("time", "code", "name", nulls_last=True)
         .group_by("subject_id")
         .agg(
             born=pl.col("time").filter(pl.col("kind") == "birth").first(),
             died=pl.col("time").filter(pl.col("kind") == "death").first(),
-            sex=pl.col("name").filter(pl.col("kind") == "sex").first(),
+            sex=_find_sex().filter(pl.col("kind") == "sex").drop_nulls().first(),
+            aged_at=pl.col("time").filter(is_age).first(),
+            age_then=pl.col("value").filter(is_age).first(),
         )
     )
-    years = (pl.col("admitted_at") - pl.col("born")).dt.total_seconds() / (365.2425 * 86_400)
+    birth = pl.coalesce("born", pl.col("aged_at") - pl.col("age_then") * _YEAR)
+    years = (pl.col("admitted_at") - birth).dt.total_seconds() / _YEAR.total_seconds()
     joined = stays.join(subjects, on="subject_id", how="left", maintain_order="left")
+    joined = _add_hospital_death(joined, rows)
     died = pl.col("died")
     has_date_only = died == died.dt.truncate("1d")
+    died = pl.when(has_date_only).then(died + pl.duration(days=1)).otherwise(died)
     columns = joined.select(
         "stay_id",
         "subject_id",
         hospital_admitted_at="hospital_admitted_at",
         admitted_at="admitted_at",
         discharged_at="discharged_at",
-        died_at=pl.when(has_date_only).then(died + pl.duration(days=1)).otherwise(died),
+        died_at=pl.coalesce(died, "died_in_hospital_at"),
+        hospital_death="hospital_death",
         age=pl.when(years > SHIFTED_YEARS).then(SHIFTED_AGE).otherwise(years),
         sex="sex",
         unit="unit",
         admission_type="admission_type",
     )
     return to_contract("stays", columns)
+
+
+def _find_sex() -> pl.Expr:
+    """The name of the mapping; else the first letter of the last part of the row's text."""
+    text = pl.col("text").str.split("//").list.last().str.head(1).str.to_uppercase()
+    return pl.coalesce("name", pl.when(text.is_in(["F", "M"])).then(text))
+
+
+def _add_hospital_death(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    """Add ``hospital_death`` and ``died_in_hospital_at``, from rows that say how a stay ended.
+
+    It is the first such row after the stay, as of a discharge from the hospital; otherwise the last
+    one before, as of an admission. Who died did so at the time of that row, and not in the stay.
+    """
+    word = pl.col("text").str.to_lowercase()
+    is_dead = pl.col("value") > 0
+    is_dead = is_dead.fill_null(pl.when(word.is_not_null()).then(word.str.contains(_DEATH_WORDS)))
+    ends = rows.filter(kind="hospital_death").select("subject_id", "time", dead=is_dead)
+    ends = ends.drop_nulls().sort("time", "dead")
+    stays = stays.with_columns(_limit=pl.col("discharged_at") - _CHARTED_LATE).sort("_limit")
+    for strategy in ("forward", "backward"):
+        stays = stays.join_asof(
+            ends.select("subject_id", pl.col("time", "dead").name.suffix(f"_{strategy}")),
+            left_on="_limit",
+            right_on=f"time_{strategy}",
+            by="subject_id",
+            strategy=strategy,
+            check_sortedness=False,
+        )
+    dead = pl.coalesce("dead_forward", "dead_backward")
+    time = pl.max_horizontal(pl.coalesce("time_forward", "time_backward"), "discharged_at")
+    return stays.with_columns(
+        hospital_death=dead, died_in_hospital_at=pl.when(dead).then(time)
+    ).sort("stay_id")
 
 
 def _make_defects(rows: pl.DataFrame, rule: str) -> pl.DataFrame:

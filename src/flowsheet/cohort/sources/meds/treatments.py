@@ -17,12 +17,18 @@ _DOSE_COLUMNS = (
 )
 
 
+RATE_HOURS = 24
+"""How long a charted rate holds at most. Where stops are charted, as OpenICU does, it is rarely
+reached."""
+
+
 def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
-    """Rows of the kinds ``drug``, ``drug_start`` and ``drug_end`` as treatments of subjects.
+    """Rows of the kinds of ``DRUGS`` as treatments of subjects.
 
     The n-th start of a drug and order is paired with the n-th end of it. The dose is the rate where
     it can be converted to the catalogue's unit; otherwise the amount of the end divided by the
-    duration. A start without a rate or an end is a single dose.
+    duration. A start without a rate or an end is a single dose. A ``drug_rate`` holds until the
+    next one of the subject's drug, ``RATE_HOURS`` at most; a rate of 0 is a stop.
 
     Returns:
         The columns of ``TREATMENTS`` except ``stay_id``, and ``subject_id`` and ``time``.
@@ -40,7 +46,10 @@ def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     exclusions["drugs that end before they start"] += pairs.filter(is_reversed).height
     pairs = pairs.filter(~is_reversed).drop("n")
     pairs = pairs.with_columns(pl.col("end").fill_null(pl.col("time")), rate="value")
-    parts = [part.with_columns(rate_unit=unit).select(_DOSE_COLUMNS) for part in (single, pairs)]
+    rates = _make_infusions(rows.filter(kind="drug_rate"))
+    parts = [
+        part.with_columns(rate_unit=unit).select(_DOSE_COLUMNS) for part in (single, pairs, rates)
+    ]
     return _compute_doses(pl.concat(parts, how="vertical_relaxed"), exclusions)
 
 
@@ -48,6 +57,17 @@ def finish_treatments(doses: pl.DataFrame) -> pl.DataFrame:
     """Doses with ``stay_id`` as the contract's treatments, without duplicates."""
     treatments = doses.select(list(TREATMENTS)).cast(pl.Schema(TREATMENTS))
     return treatments.unique().sort("stay_id", "start", "drug")
+
+
+def _make_infusions(rows: pl.DataFrame) -> pl.DataFrame:
+    """Infusions from charted rates, each until the next."""
+    charted = rows.drop_nulls("value").sort("subject_id", "name", "time", "known_at", "value")
+    charted = charted.unique(["subject_id", "name", "time"], keep="last", maintain_order=True)
+    following = pl.col("time").shift(-1).over("subject_id", "name")
+    limit = pl.col("time") + pl.duration(hours=RATE_HOURS)
+    infusions = charted.with_columns(end=pl.min_horizontal(following, limit), rate="value")
+    no_amount = {"amount": pl.lit(None, pl.Float64), "amount_unit": pl.lit(None, pl.String)}
+    return infusions.filter(pl.col("value") > 0).with_columns(**no_amount)
 
 
 def _number_by_order(rows: pl.DataFrame) -> pl.DataFrame:
