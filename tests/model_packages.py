@@ -102,11 +102,16 @@ def contract_table(table: str, columns: dict) -> pl.DataFrame:
 
 
 def fit_model_package(
-    folder: Path, kind: str, tables: Tables, training_key: str = "k" * 64, **params
+    folder: Path,
+    kind: str,
+    tables: Tables,
+    training_key: str = "k" * 64,
+    features: FeaturesConfig = FEATURES,
+    **params,
 ) -> ModelPackage:
     """Fit a model of that kind on the tables and write its package to ``folder``."""
     vocabulary = collect_vocabulary(tables)
-    sequences = build_sequences(tables, TASK, FEATURES, VARIABLES, DRUGS, vocabulary)
+    sequences = build_sequences(tables, TASK, features, VARIABLES, DRUGS, vocabulary)
     scaler = Scaler.fit(sequences) if MODELS.get(kind).capabilities.scaled else None
     inputs = scaler.transform(sequences) if scaler else sequences
     model = MODELS.get(kind)(MODELS.get(kind).Params(**params))
@@ -120,7 +125,7 @@ def fit_model_package(
         model=model_folder,
         scaler=scaler,
         task=TASK,
-        features=FEATURES,
+        features=features,
         columns={"variables": VARIABLES, "drugs": DRUGS, "vocabulary": vocabulary},
         training_key=training_key,
     )

@@ -9,6 +9,7 @@ import pytest
 
 from flowsheet.cohort.schema import TABLES, Tables, empty_table
 from flowsheet.cohort.time_grid import HOUR, microseconds
+from flowsheet.config import FeaturesConfig, MovingAverage, PastConfig, PastWindow
 from flowsheet.errors import UsageError
 from flowsheet.prediction.explanations import (
     EXPLANATIONS,
@@ -176,6 +177,24 @@ def test_what_was_recorded_is_said_in_words(facts, concept, text):
     history = np.array([1, 1, np.nan], np.float32)
     moment = Moment(stay_id=1, time=time, row_time=time, history=history)
     assert describe_fact(concept, facts, moment).text == text
+
+
+def test_the_past_and_derived_numbers_are_said_in_words(tables, tmp_path):
+    past = PastConfig(
+        windows=(PastWindow(hours=24, statistics=("max",)),),
+        averages=(MovingAverage(half_life_hours=6),),
+        derived="all",
+    )
+    features = FeaturesConfig(name="f", past=past)
+    package = fit_model_package(tmp_path, "logistic_regression", tables, features=features)
+    explained = package.explain(tables)
+    course = explained.filter(concept="hr", kind="course")
+    assert course["label"].unique().to_list() == ["course of heart rate"]
+    names = "highest heart rate of the last 24 h|mean heart rate with a half-life of 6 h"
+    assert course["text"].str.contains(rf"^({names}) (not known|[\d.]+): [+-]").all()
+    derived = explained.filter(kind="derived")["text"]
+    assert derived.str.starts_with("vasopressors as norepinephrine in mcg/kg/min ").all()
+    assert len(derived)
 
 
 def test_a_value_that_is_no_longer_carried_forward_is_not_called_the_current_one(facts):

@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowsheet.cohort.schema import OUTCOME_COLUMNS, Tables
-from flowsheet.config import Censor, FeaturesConfig, Target, TaskConfig
+from flowsheet.config import (
+    Bound,
+    Censor,
+    FeaturesConfig,
+    MovingAverage,
+    PastConfig,
+    PastWindow,
+    Target,
+    TaskConfig,
+    VariableSelection,
+)
 from flowsheet.testing.tables import DRUGS, VARIABLES, random_tables
 from flowsheet.windows.build import build_sequences
 from flowsheet.windows.grid import Grid
@@ -22,6 +32,16 @@ FEATURES = FeaturesConfig(
     carry_forward_hours=12,
     carry_forward_by_variable={"lact": 0, "wbc": 30},
     statics=("age", "weight_kg", "sex", "unit", "site", "admission_type", "hours_in_hospital"),
+    past=PastConfig(
+        windows=(
+            PastWindow(hours=8, statistics=("min", "max", "mean", "sd", "count", "slope")),
+            PastWindow(statistics=("min", "max", "mean", "sd", "count", "slope")),
+        ),
+        averages=(MovingAverage(half_life_hours=5),),
+        changes=VariableSelection(),
+        bounds=(Bound(variable="hr", above=50, hours=24), Bound(variable="lact", below=50)),
+        derived="all",
+    ),
 )
 EXAMPLES = settings(max_examples=25, deadline=None)
 

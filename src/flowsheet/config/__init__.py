@@ -5,7 +5,16 @@ from flowsheet.config.cohort import CohortConfig, Policy, QuarantineConfig
 from flowsheet.config.deployment import MonitoringConfig, PromotionConfig, RegistryConfig
 from flowsheet.config.evaluation import EvaluationConfig, Protocol
 from flowsheet.config.experiment import ComputeConfig, ExperimentConfig
-from flowsheet.config.features import Aggregation, FeaturesConfig, TreatmentColumn
+from flowsheet.config.features import (
+    Aggregation,
+    Bound,
+    FeaturesConfig,
+    MovingAverage,
+    PastConfig,
+    PastWindow,
+    TreatmentColumn,
+    VariableSelection,
+)
 from flowsheet.config.memory_study import MemoryStudyConfig
 from flowsheet.config.models import (
     CLOCK,
@@ -25,6 +34,7 @@ __all__ = [
     "CLOCK",
     "FLOOR_MODELS",
     "Aggregation",
+    "Bound",
     "Censor",
     "Choice",
     "CohortConfig",
@@ -40,7 +50,10 @@ __all__ = [
     "MemoryStudyConfig",
     "ModelConfig",
     "MonitoringConfig",
+    "MovingAverage",
     "Name",
+    "PastConfig",
+    "PastWindow",
     "Policy",
     "PromotionConfig",
     "Protocol",
@@ -54,6 +67,7 @@ __all__ = [
     "TaskConfig",
     "TreatmentColumn",
     "TuningConfig",
+    "VariableSelection",
     "non_finite_keys",
     "validate_config",
 ]

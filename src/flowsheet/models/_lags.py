@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from flowsheet.typing import AnyFloats, Floats32, Ints
+from flowsheet.windows.running import add_window, pick_extreme, shift
 from flowsheet.windows.sequences import Feature, Sequences
 
 _CHUNK_ROWS = 16_384
@@ -88,11 +89,13 @@ class Lags:
         drugs = np.nan_to_num(x[:, sequences.columns("treatment")])
         changing = np.concatenate([values, drugs], axis=1)
         parts: list[AnyFloats] = [x]
-        parts += [changing - _shift(changing, lag, rows_before, np.nan) for lag in self.changes]
+        parts += [changing - shift(changing, lag, rows_before, np.nan) for lag in self.changes]
         for window in self.statistics:
             parts += _mean_and_std(values, window, rows_before)
-            parts += [_extreme(values, window, rows_before, pick) for pick in (np.fmin, np.fmax)]
-        parts += [_total(measured, window, rows_before) for window in self.counts]
+            parts += [
+                pick_extreme(values, window, rows_before, pick) for pick in (np.fmin, np.fmax)
+            ]
+        parts += [add_window(measured, window, rows_before) for window in self.counts]
         parts += [_mean(drugs, window, rows_before) for window in self.counts]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
@@ -110,51 +113,19 @@ def _count_rows_before(offsets: Ints, first: int, last: int) -> Ints:
     return rows - offsets[np.searchsorted(offsets, rows, side="right") - 1]
 
 
-def _shift(a: AnyFloats, steps: int, rows_before: Ints, fill: float) -> AnyFloats:
-    """The rows ``steps`` back in the same stay; ``fill`` where that is before the stay."""
-    out = np.full_like(a, fill)
-    out[steps:] = a[: max(len(a) - steps, 0)]
-    out[rows_before < steps] = fill
-    return out
-
-
-def _total(a: AnyFloats, window: int, rows_before: Ints) -> AnyFloats:
-    """Sum over the last ``window`` rows of the stay, by doubling; ``a`` without NaN."""
-    out, done = np.zeros_like(a), 0
-    power, length = a, 1
-    while True:
-        if window & length:
-            out = out + _shift(power, done, rows_before, 0.0)
-            done += length
-        length *= 2
-        if length > window:
-            return out
-        power = power + _shift(power, length // 2, rows_before, 0.0)
-
-
 def _mean(a: Floats32, window: int, rows_before: Ints) -> Floats32:
     """Mean over the last ``window`` rows of the stay, or all of its rows; ``a`` without NaN."""
     rows = np.minimum(rows_before + 1, window).astype(np.float32)
-    return np.divide(_total(a, window, rows_before), rows[:, None], dtype=np.float32)
-
-
-def _extreme(a: AnyFloats, window: int, rows_before: Ints, pick: np.ufunc) -> AnyFloats:
-    """Minimum or maximum of the known values of the last ``window`` rows; NaN without any."""
-    out, length = a, 1
-    while length < window:
-        step = min(length, window - length)
-        out = pick(out, _shift(out, step, rows_before, np.nan))
-        length += step
-    return out
+    return np.divide(add_window(a, window, rows_before), rows[:, None], dtype=np.float32)
 
 
 def _mean_and_std(a: AnyFloats, window: int, rows_before: Ints) -> list[Floats32]:
     """Mean and standard deviation of the known values of the last ``window`` rows."""
     known = ~np.isnan(a)
     filled = np.where(known, a, 0).astype(np.float64)
-    count = _total(known.astype(np.float64), window, rows_before)
+    count = add_window(known.astype(np.float64), window, rows_before)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = _total(filled, window, rows_before) / count
-        mean_square = _total(filled * filled, window, rows_before) / count
+        mean = add_window(filled, window, rows_before) / count
+        mean_square = add_window(filled * filled, window, rows_before) / count
     std = np.sqrt(np.maximum(mean_square - mean * mean, 0))
     return [mean.astype(np.float32), std.astype(np.float32)]

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from flowsheet.models._batching import Batch, Layout, packed
+from flowsheet.models._rows import InputParams
 from flowsheet.models._training import TrainingParams
 from flowsheet.typing import Floats, Ints
-from flowsheet.windows.sequences import FeatureKind
 
 State = tuple[Tensor, ...]
 
@@ -24,7 +24,7 @@ BLOCK_STAYS, BLOCK_STEPS = 32, 16
 the other rows."""
 
 
-class RecurrentParams(TrainingParams):
+class RecurrentParams(InputParams, TrainingParams):
     """The network, and how it is trained."""
 
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -37,8 +37,6 @@ class RecurrentParams(TrainingParams):
     max_gradient_norm: Annotated[float, Field(gt=0)] = 0.25
     """Gradients are clipped to this norm: batches of very short and very long stays would otherwise
     disturb training."""
-    inputs: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
-    """Kinds of features that the network is given."""
     history: bool = False
     """Take the known past responses as inputs (unknown ones as 0)."""
     embedding: Annotated[int, Field(ge=0)] = 32

@@ -24,9 +24,11 @@ from flowsheet.models._networks import (
 )
 from flowsheet.models._rows import (
     base_rate,
+    check_any_input,
     check_inputs,
     explain_base_rate,
     input_names,
+    list_kinds,
     need_reference,
     reference_row,
 )
@@ -76,7 +78,11 @@ class RecurrentModel(Model):
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
         """Train with early stopping on the scored validation rows."""
         y = train.y[train.scored]
-        self.names, self.columns = input_names(train), train.columns(*self.params.inputs)
+        check_any_input(train, self.params.inputs)
+        self.names, self.columns = (
+            input_names(train),
+            train.columns(*list_kinds(self.params.inputs)),
+        )
         self.rate, self.nets, self.curve = base_rate(y), [], []
         if not 0 < y.sum() < len(y):
             return

@@ -5,18 +5,67 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
+from pydantic import BeforeValidator, Field
 
+from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.models.base import Context, Contributions, Model
 from flowsheet.numerics import log_odds
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import AnyFloats, Floats, Floats32, Ints, Labels
-from flowsheet.windows.sequences import Feature, Sequences
+from flowsheet.windows.sequences import FEATURE_KINDS, Feature, FeatureKind, Sequences
 
 _MAX_NAMES = 5
+PRESENT: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
+"""The groups of columns that say what the last values and doses are."""
+
+
+def _split_kinds(value: Any) -> Any:
+    """``all``, or groups joined by ``+``, among which ``present`` stands for all without a past."""
+    if not isinstance(value, str) or value == "all":
+        return value
+    names = [list(PRESENT) if name == "present" else [name] for name in value.split("+")]
+    return tuple(dict.fromkeys(name for group in names for name in group))
+
+
+InputKinds = Annotated[
+    Literal["all"] | Annotated[tuple[FeatureKind, ...], Field(min_length=1)],
+    BeforeValidator(_split_kinds),
+]
+"""Groups of input columns: all, or some of ``FEATURE_KINDS``, in YAML also as ``present+window``.
+
+As text they can be chosen by the tuning (``space``).
+"""
+
+
+class InputParams(FrozenModel):
+    """Parameters of a model that takes the inputs of a row."""
+
+    inputs: InputKinds = "all"
+    """Groups of input columns that the model is given, such as ``present+derived``."""
+
+
+def list_kinds(inputs: InputKinds) -> tuple[FeatureKind, ...]:
+    """The groups of a parameter ``inputs``."""
+    return FEATURE_KINDS if inputs == "all" else inputs
+
+
+def check_any_input(sequences: Sequences, inputs: InputKinds) -> None:
+    """Check that there are features of the groups.
+
+    Raises:
+        CheckFailed: there are none.
+    """
+    if not sequences.columns(*list_kinds(inputs)):
+        found = dict.fromkeys(feature.kind for feature in sequences.features)
+        raise CheckFailed(
+            "none of the features is in the groups that the model takes",
+            where=f"inputs: {inputs}; groups of the features: {', '.join(found) or 'none'}",
+            todo="choose other groups (params.inputs), or features that have these",
+        )
 
 
 @dataclass(frozen=True)
@@ -161,7 +210,9 @@ class RowModel(Model):
         """Fit to the scored rows."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-        self.inputs, self.terms = input_names(train), self.columns(train)
+        self.inputs = input_names(train)
+        train, valid = self._select_inputs(train), self._select_inputs(valid)
+        self.terms = self.columns(train)
         y = train.y[train.scored]
         self.rate, self.fitted = base_rate(y), bool(0 < y.sum() < len(y))
         if not self.fitted:
@@ -181,7 +232,15 @@ class RowModel(Model):
         check_inputs(self.inputs, sequences, type(self).__name__)
         if not self.fitted:
             return np.full(sequences.rows, self.rate)
-        return self.predict_rows(self.matrix(sequences))
+        return self.predict_rows(self.matrix(self._select_inputs(sequences)))
+
+    def _select_inputs(self, sequences: Sequences) -> Sequences:
+        """With the features of the groups that the model takes."""
+        inputs: InputKinds = getattr(self.params, "inputs", "all")
+        if inputs == "all":
+            return sequences
+        check_any_input(sequences, inputs)
+        return sequences.select_features(list_kinds(inputs))
 
     def origins(self, sequences: Sequences) -> Ints:
         """The input that each column of :meth:`matrix` is made from: a position among F + P."""
@@ -192,9 +251,12 @@ class RowModel(Model):
         check_inputs(self.inputs, sequences, type(self).__name__)
         if not self.fitted:
             return explain_base_rate(self.rate, sequences, rows)
-        by_column = self.explain_rows(self.matrix(sequences, rows))
+        selected = self._select_inputs(sequences)
+        by_column = self.explain_rows(self.matrix(selected, rows))
+        position_of = {name: i for i, name in enumerate(self.inputs)}
+        position = np.array([position_of[name] for name in input_names(selected)])
         values = np.zeros((len(self.inputs), len(rows)))
-        np.add.at(values, self.origins(sequences), by_column.values.T)
+        np.add.at(values, position[self.origins(selected)], by_column.values.T)
         return Contributions.of_rows(rows, by_column.baseline, by_column.log_odds, values.T)
 
     def save(self, folder: Path) -> None:

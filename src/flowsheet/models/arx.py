@@ -6,8 +6,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from flowsheet.config import FrozenModel, IntRange, Space, Target
+from flowsheet.config import IntRange, Space, Target
 from flowsheet.models._markov import MarkovModel
+from flowsheet.models._rows import InputParams
 from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 
 
@@ -21,7 +22,7 @@ class ARX(MarkovModel):
     task every h_j is 0: such tasks are rejected; logistic regression is the same model without h.
     """
 
-    class Params(FrozenModel):
+    class Params(InputParams):
         """Parameters."""
 
         lags: Annotated[int, Field(ge=1)] = 1

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from flowsheet.config import FloatRange, FrozenModel, IntRange, Space
+from flowsheet.config import FloatRange, IntRange, Space
 from flowsheet.errors import UsageError
 from flowsheet.models._lags import Lags
-from flowsheet.models._rows import RowContributions, RowModel, Rows
+from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import log_loss
 from flowsheet.progress import ProgressLine
@@ -38,7 +38,7 @@ class GradientBoosting(RowModel):
     stopping by it ends too early, with probabilities that are too moderate.
     """
 
-    class Params(FrozenModel):
+    class Params(InputParams):
         """Parameters."""
 
         rounds: Annotated[int, Field(ge=1)] = 500

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from flowsheet.config import FloatRange, FrozenModel, Space
+from flowsheet.config import FloatRange, Space
 from flowsheet.models._linear import explain_linear
 from flowsheet.models._newton import logistic, minimise, predictor, sigmoid
-from flowsheet.models._rows import RowContributions, RowModel, Rows
+from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32
 
@@ -25,7 +25,7 @@ class LogisticRegression(RowModel):
     stopping.
     """
 
-    class Params(FrozenModel):
+    class Params(InputParams):
         """Parameters."""
 
         l2: Annotated[float, Field(gt=0)] = 1e-3

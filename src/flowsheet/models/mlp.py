@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.models._batching import Batch, StayRows
 from flowsheet.models._gradients import integrate_gradients
-from flowsheet.models._rows import RowContributions, RowModel, Rows, need_reference
+from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows, need_reference
 from flowsheet.models._training import Curve, Trainer, TrainingParams, curve_table, torch_threads
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.state.hashing import digest
@@ -58,7 +58,7 @@ class MLP(RowModel):
     It is given one row at a time, in random order, and knows nothing of earlier rows.
     """
 
-    class Params(TrainingParams):
+    class Params(InputParams, TrainingParams):
         """The network, and how it is trained."""
 
         batch_size: Annotated[int, Field(ge=1)] = 64

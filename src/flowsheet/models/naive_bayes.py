@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from flowsheet.config import FloatRange, FrozenModel, Space
+from flowsheet.config import FloatRange, Space
 from flowsheet.models._newton import chunks
 from flowsheet.models._platt import Platt
-from flowsheet.models._rows import RowContributions, RowModel, Rows
+from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import TailTransform
 from flowsheet.typing import Floats, Floats32, Labels
@@ -90,7 +90,7 @@ class NaiveBayes(RowModel):
     curve on the validation rows turns it into probabilities.
     """
 
-    class Params(FrozenModel):
+    class Params(InputParams):
         """Parameters."""
 
         smoothing: Annotated[float, Field(ge=0)] = 0.01

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from flowsheet.models._scores import BedsideScore, Component, count_at_least, points_up_to
+from flowsheet.models._scores import BedsideScore
 from flowsheet.models.base import MODELS
+from flowsheet.windows.points import Component, count_at_least, points_up_to
 
 
 @MODELS.register("qsofa")

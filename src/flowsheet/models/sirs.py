@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.models._scores import BedsideScore, Component, Values, points_up_to
+from flowsheet.models._scores import BedsideScore
 from flowsheet.models.base import MODELS
 from flowsheet.typing import Floats
+from flowsheet.windows.points import Component, Values, points_up_to
 
 
 def _grade_temperature(values: Values) -> Floats:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from flowsheet.config import FloatRange, FrozenModel, Space
+from flowsheet.config import FloatRange, Space
 from flowsheet.models._newton import Matrix, minimise, predictor, squared_hinge
 from flowsheet.models._platt import Platt
-from flowsheet.models._rows import RowContributions, RowModel, Rows, need_reference
+from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows, need_reference
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32
 
@@ -28,7 +28,7 @@ class SVM(RowModel):
     on the validation rows turns margins into probabilities.
     """
 
-    class Params(FrozenModel):
+    class Params(InputParams):
         """Parameters."""
 
         kernel: Literal["linear", "gaussian"] = "gaussian"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 import polars as pl
 
 from flowsheet.cohort.schema import TABLES, TIME
+from flowsheet.prediction.explanations.concepts import ConceptKind
 from flowsheet.prediction.input_rows import example_tables
 from flowsheet.prediction.parsed_request import REQUIRED_COLUMNS
 from flowsheet.serving.explainer import DEFAULT_TOP, MAX_TOP
@@ -127,7 +128,7 @@ EXPLAIN_PARAMETERS = [
 ]
 _CONTRIBUTION = {
     "concept": {"type": "string", "description": "a name of the catalogue, or of a stay's column"},
-    "kind": {"type": "string", "enum": ["variable", "drug", "static", "time", "history"]},
+    "kind": {"type": "string", "enum": list(get_args(ConceptKind))},
     "label": {"type": "string"},
     "contribution": {"type": "number", "description": "log odds"},
     "value": {"type": ["number", "null"], "description": "the recorded value or dose"},

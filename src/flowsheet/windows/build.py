@@ -9,9 +9,11 @@ import polars as pl
 
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
+from flowsheet.windows.derived_features import DerivedFeatures
 from flowsheet.windows.features import FeatureBlock, VariableFeatures
 from flowsheet.windows.grid import Grid, sort_by_stay
 from flowsheet.windows.history import build_response_history
+from flowsheet.windows.past import PastFeatures
 from flowsheet.windows.sequences import Feature, Sequences
 from flowsheet.windows.statics import StaticFeatures, TimeFeatures, Vocabulary, collect_vocabulary
 from flowsheet.windows.task import build_targets
@@ -48,7 +50,13 @@ def make_blocks(
         TreatmentFeatures(features, drugs),
         StaticFeatures(features, vocabulary),
     ]
-    return [*blocks, TimeFeatures()] if features.time else blocks
+    if features.time:
+        blocks.append(TimeFeatures())
+    return [
+        *blocks,
+        PastFeatures(features, variables),
+        DerivedFeatures(features, variables, drugs),
+    ]
 
 
 def list_features(

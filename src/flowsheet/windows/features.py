@@ -30,9 +30,9 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import Tables
 from flowsheet.cohort.time_grid import HOUR, microseconds
-from flowsheet.config import Aggregation, FeaturesConfig
+from flowsheet.config import Aggregation, FeaturesConfig, VariableSelection
 from flowsheet.errors import UsageError, did_you_mean
-from flowsheet.typing import Floats, Floats32, Ints, Ints32
+from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.forward_fill import age_in_hours, compute_age, forward_fill, rank_arrivals
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.sequences import Feature
@@ -96,19 +96,32 @@ class CellEvents:
         self.value: Floats = rows["value"].to_numpy()[in_grid]
 
 
+class LatestValues:
+    """The latest known event of each variable at every row, and its age."""
+
+    def __init__(self, grid: Grid, events: CellEvents, width: int) -> None:
+        self.arrivals = rank_arrivals(grid, events.row, events.column, width)
+        self.filled = forward_fill(grid, self.arrivals, events.stay)
+        self.age = compute_age(grid, self.filled, events.time)
+        self._value = np.append(events.value, np.nan).astype(np.float32)
+        self._step = grid.step
+
+    def valid_values(self, limit: Ints) -> Floats32:
+        """The values, as long as they are carried forward: ``limit`` microseconds (width,)."""
+        values = self._value[self.filled]
+        values[self.age > np.maximum(limit, self._step - 1)] = np.nan
+        return values
+
+
 class VariableFeatures:
     """Charted variables: aggregations, missing indicators, hours since measured."""
 
     def __init__(self, config: FeaturesConfig, variables: Sequence[str]) -> None:
-        self.variables = _select_variables(config, variables)
+        self.variables = select_variables(config, variables)
         select_names("variable", tuple(config.carry_forward_by_variable), variables)
         select_names("aggregation", config.aggregations, get_args(Aggregation))
         self.config = config
-        limits = [
-            config.carry_forward_by_variable.get(name, config.carry_forward_hours)
-            for name in self.variables
-        ]
-        self.limit = np.array([round(hours * HOUR) for hours in limits], np.int64)
+        self.limit = carry_forward_limits(config, self.variables)
         features = [
             Feature(f"{name}_{how}", "value", name)
             for how in config.aggregations
@@ -126,29 +139,30 @@ class VariableFeatures:
         if not width:
             return
         events = CellEvents(grid, tables.events, self.variables)
-        arrivals = rank_arrivals(grid, events.row, events.column, width)
-        filled = forward_fill(grid, arrivals, events.stay)
-        age = compute_age(grid, filled, events.time)
+        latest = LatestValues(grid, events, width)
         columns = iter(np.split(x, len(self.features) // width, axis=1))
         cells = _CellAggregates(grid, events, width)
         for how in self.config.aggregations:
             is_last = how == "last"
-            next(columns)[:] = (
-                self._last_values(grid, events, filled, age) if is_last else cells.aggregate(how)
-            )
+            next(columns)[:] = latest.valid_values(self.limit) if is_last else cells.aggregate(how)
         if self.config.missing_indicators:
-            next(columns)[:] = arrivals < 0
+            next(columns)[:] = latest.arrivals < 0
         if self.config.hours_since_measured:
-            next(columns)[:] = age_in_hours(age, filled)
-
-    def _last_values(self, grid: Grid, events: CellEvents, filled: Ints32, age: Ints) -> Floats32:
-        values = np.append(events.value, np.nan).astype(np.float32)[filled]
-        values[age > np.maximum(self.limit, grid.step - 1)] = np.nan
-        return values
+            next(columns)[:] = age_in_hours(latest.age, latest.filled)
 
 
-def _select_variables(config: FeaturesConfig, variables: Sequence[str]) -> tuple[str, ...]:
-    """The variables that the configuration selects, of the kinds that it selects."""
+def carry_forward_limits(config: FeaturesConfig, variables: Sequence[str]) -> Ints:
+    """How long the values of these variables stay valid, in microseconds."""
+    hours = [config.carry_forward_by_variable.get(v, config.carry_forward_hours) for v in variables]
+    return np.array([round(limit * HOUR) for limit in hours], np.int64)
+
+
+def select_variables(config: VariableSelection, variables: Sequence[str]) -> tuple[str, ...]:
+    """The variables that the configuration selects, of the kinds that it selects.
+
+    Raises:
+        UsageError: a variable or kind does not exist, or is listed twice.
+    """
     kind_of_variable = {known.name: known.kind for known in catalogue.variables().values()}
     all_kinds = sorted(set(kind_of_variable.values()))
     kinds = select_names("kind of variables", config.variable_kinds, all_kinds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -13,7 +13,22 @@ from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints, Ints32, Labels
 
-FeatureKind = Literal["value", "missing", "since", "treatment", "static", "time"]
+FeatureKind = Literal[
+    "value",
+    "missing",
+    "since",
+    "treatment",
+    "static",
+    "time",
+    "window",
+    "so_far",
+    "average",
+    "change",
+    "bound",
+    "derived",
+]
+FEATURE_KINDS: tuple[FeatureKind, ...] = get_args(FeatureKind)
+"""Groups of input columns; a model may be given some of them."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +38,9 @@ class Feature:
     name: str
     kind: FeatureKind
     source: str
-    """The variable, drug or static that the column is built from."""
+    """The variable, drug, static or derived number that the column is built from."""
+    label: str = ""
+    """In a clinician's words what the number is, where the name of the source does not say it."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,14 @@ class Sequences:
         """Positions of the features of these kinds."""
         return [i for i, feature in enumerate(self.features) if feature.kind in kinds]
 
+    def select_features(self, kinds: Iterable[FeatureKind]) -> Sequences:
+        """With the features of these kinds alone."""
+        columns = self.columns(*kinds)
+        if len(columns) == len(self.features):
+            return self
+        features = tuple(self.features[i] for i in columns)
+        return replace(self, x=self.x[:, columns], features=features)
+
     def take(self, stays: Ints | Bools) -> Sequences:
         """The stays at these positions, in that order, or the stays of a mask over S."""
         position = np.flatnonzero(stays) if stays.dtype == bool else stays
@@ -98,7 +123,7 @@ class Sequences:
         """Write each array as ``.npy`` and the features as JSON into an existing folder."""
         for name, array in self._arrays(_ARRAYS).items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        features = [[feature.name, feature.kind, feature.source] for feature in self.features]
+        features = [[f.name, f.kind, f.source, f.label] for f in self.features]
         write_json(folder / "features.json", features)
 
     @classmethod

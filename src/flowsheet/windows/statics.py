@@ -65,11 +65,11 @@ class StaticFeatures:
             x[:, j] = grid.per_row(column.to_numpy()[in_grid])
         for j, (name, _) in enumerate(self.columns):
             if name in CHARTED:
-                latest = _latest_values(grid, tables.events, CHARTED[name])
+                latest = latest_values(grid, tables.events, CHARTED[name])
                 x[:, j] = np.where(np.isnan(latest), x[:, j], latest)
 
 
-def _latest_values(grid: Grid, events: pl.DataFrame, variable: str) -> Floats32:
+def latest_values(grid: Grid, events: pl.DataFrame, variable: str) -> Floats32:
     """The latest value of a variable that is known at each p(k); NaN without one, shape (N,)."""
     charted = CellEvents(grid, events.filter(variable=variable), [variable])
     arrivals = rank_arrivals(grid, charted.row, charted.column, 1)

@@ -69,13 +69,17 @@ class Exposures:
         doses = rows["dose"].fill_null(0.0).to_numpy()[exposure]
         is_single_dose = end[exposure] == start[exposure]
         self.amount: Floats = np.where(is_single_dose, doses, doses * hours)
+        is_running = ~is_single_dose & (self.until == predicted_at)
+        rate = rows["dose"].fill_null(np.nan).to_numpy()[exposure]
+        self.rate: Floats = np.where(is_running, rate, 0.0)
+        """Of infusions that run at p(k), per hour, NaN if it is not recorded; else 0."""
 
 
 class TreatmentFeatures:
     """Drugs: whether they run, the dose, and the hours since they were given."""
 
     def __init__(self, config: FeaturesConfig, drugs: Sequence[str]) -> None:
-        self.drugs = _select_drugs(config, drugs)
+        self.drugs = select_drugs(config, drugs)
         self.columns = select_names(
             "treatment column", config.treatment_columns, get_args(TreatmentColumn)
         )
@@ -105,7 +109,7 @@ class TreatmentFeatures:
                 part[:] = _hours_since(grid, exposures, width)
 
 
-def _select_drugs(config: FeaturesConfig, drugs: Sequence[str]) -> tuple[str, ...]:
+def select_drugs(config: FeaturesConfig, drugs: Sequence[str]) -> tuple[str, ...]:
     """The drugs that the configuration selects, without those of the groups that it excludes."""
     group_of_drug = {drug.name: drug.group for drug in catalogue.drugs().values()}
     groups = sorted(set(group_of_drug.values()))

@@ -53,6 +53,9 @@ def describe_missing_data(
     ]
     if extra:
         yield f"Further columns of each variable are {' and '.join(extra)}."
+    past = features.past
+    if past.windows or past.averages or past.changes or past.bounds:
+        yield "Columns about the past of the stay are computed from the values known by then."
     if shares:
         often = sum(share > 0.5 for share in shares.values())
         yield (

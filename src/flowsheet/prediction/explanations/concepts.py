@@ -1,7 +1,8 @@
 """The concepts of a clinician that the inputs of a model belong to.
 
 A variable's values, whether it was measured, and how long ago, are one concept; so are all columns
-of a drug, all categories of a static, the time since admission, and all lags of the response.
+about a variable's past, all columns of a drug, all categories of a static, the time since
+admission, and all lags of the response. A derived number is one of its own.
 """
 
 from __future__ import annotations
@@ -14,14 +15,21 @@ import numpy as np
 from flowsheet.cohort import catalogue
 from flowsheet.models.base import Contributions
 from flowsheet.typing import Floats, Ints
+from flowsheet.windows.derived_features import label_derived
 from flowsheet.windows.sequences import Feature
 
-ConceptKind = Literal["variable", "drug", "static", "time", "history"]
+ConceptKind = Literal["variable", "course", "derived", "drug", "static", "time", "history"]
 
 _KINDS: dict[str, ConceptKind] = {
     "value": "variable",
     "missing": "variable",
     "since": "variable",
+    "window": "course",
+    "so_far": "course",
+    "average": "course",
+    "change": "course",
+    "bound": "course",
+    "derived": "derived",
     "treatment": "drug",
     "static": "static",
     "time": "time",
@@ -38,7 +46,7 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class Concept:
-    """A variable, a drug, a static, the time since admission, or the response history."""
+    """A variable, its course, a derived number, a drug, a static, the time, or the history."""
 
     name: str
     """The name in the catalogue, or the column of the stays."""
@@ -50,11 +58,17 @@ class Concept:
 
         >>> Concept("lact", "variable").label, Concept("unit", "static").label
         ('lactate', 'care unit')
+        >>> Concept("hr", "course").label, Concept("shock_index", "derived").label
+        ('course of heart rate', 'shock index')
         """
         if self.kind == "variable" and self.name in catalogue.variables():
             return catalogue.variables()[self.name].label
         if self.kind == "drug" and self.name in catalogue.drugs():
             return catalogue.drugs()[self.name].label
+        if self.kind == "course":
+            return f"course of {Concept(self.name, 'variable').label}"
+        if self.kind == "derived":
+            return label_derived(self.name)
         return _LABELS.get(self.name, self.name.replace("_", " "))
 
 

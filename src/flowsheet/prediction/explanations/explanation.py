@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,7 +42,7 @@ EXPLANATIONS: dict[str, pl.DataType] = {
     "baseline": pl.Float64(),  # log odds of the reference inputs
     "rank": pl.Int32(),  # 1: the largest contribution, whatever its sign
     "concept": pl.String(),  # a name of the catalogue, or a column of the stays
-    "kind": pl.String(),  # variable, drug, static, time or history
+    "kind": pl.String(),  # variable, course, derived, drug, static, time or history
     "label": pl.String(),
     "contribution": pl.Float64(),  # log odds
     "value": pl.Float64(),  # the recorded value or dose; null: not measured, not given
@@ -87,6 +88,7 @@ class _Describer:
         self.raw, self.contributions = inputs.raw, contributions
         raw = inputs.raw
         self.concepts, of_input = group_inputs(raw.features, raw.history.shape[1])
+        self.concept_of_input = of_input
         self.by_concept = sum_by_concept(contributions.values, of_input, len(self.concepts))
         self.totals = np.add.reduceat(self.by_concept, contributions.offsets[:-1], axis=0)
         self.stay_id: Ints = raw.stay_id[raw.row_stay]
@@ -128,9 +130,13 @@ class _Describer:
         }
 
     def _find_fact(self, concept: Concept, i: int, row: int, j: int) -> Fact:
-        source = row
-        if concept.kind in ("variable", "drug"):
+        source, column, value = row, "", math.nan
+        if concept.kind in ("variable", "course", "derived", "drug"):
             source = find_strongest_row(self.contributions, self.by_concept[:, j], i)
+        if concept.kind in ("course", "derived"):
+            strongest = self._find_strongest_input(i, j)
+            column = self.raw.features[strongest].label
+            value = float(self.raw.x[source, strongest])
         known = self.known_values.get(concept)
         moment = Moment(
             stay_id=int(self.stay_id[row]),
@@ -138,8 +144,17 @@ class _Describer:
             row_time=int(self.predicted_at[source]),
             history=self.raw.history[row],
             is_value_known=known is None or bool(known[source]),
+            column=column,
+            column_value=value,
         )
         return describe_fact(concept, self.facts, moment)
+
+    def _find_strongest_input(self, i: int, j: int) -> int:
+        """The input of concept j that adds the most to prediction i, over all used rows."""
+        inputs = np.flatnonzero(self.concept_of_input == j)
+        lines = slice(*self.contributions.offsets[i : i + 2])
+        totals = self.contributions.values[lines][:, inputs].sum(axis=0)
+        return int(inputs[np.argmax(np.abs(totals))])
 
 
 def _rank(totals: Floats, top: int | None) -> list[int]:

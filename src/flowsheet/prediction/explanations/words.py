@@ -42,6 +42,10 @@ class Moment:
     history: Floats32  # (P,) of the prediction's row
     is_value_known: bool = True
     """Whether the model still has the variable's value in that row."""
+    column: str = ""
+    """Of a course or a derived number: what the column that contributes the most is."""
+    column_value: float = math.nan
+    """Its value in that row."""
 
 
 def describe_fact(concept: Concept, facts: RecordedFacts, moment: Moment) -> Fact:
@@ -50,6 +54,8 @@ def describe_fact(concept: Concept, facts: RecordedFacts, moment: Moment) -> Fac
         return _describe_variable(concept, facts, moment)
     if concept.kind == "drug":
         return _describe_drug(concept, facts, moment)
+    if concept.kind in ("course", "derived"):
+        return _describe_column(concept, moment)
     if concept.kind == "static":
         return _describe_static(concept, facts.static(moment.stay_id, concept.name))
     if concept.kind == "time":
@@ -83,6 +89,14 @@ def _describe_variable(concept: Concept, facts: RecordedFacts, moment: Moment) -
     if not moment.is_value_known:
         text = f"{concept.label} not measured for {_duration(hours)} (then {value})"
     return Fact(text, measurement.value, known.unit if known else None, hours)
+
+
+def _describe_column(concept: Concept, moment: Moment) -> Fact:
+    """A number that was computed from recorded facts."""
+    name = moment.column or concept.label
+    if math.isnan(moment.column_value):
+        return Fact(f"{name} not known")
+    return Fact(f"{name} {moment.column_value:.4g}", moment.column_value)
 
 
 def _describe_drug(concept: Concept, facts: RecordedFacts, moment: Moment) -> Fact:
