@@ -25,6 +25,8 @@ def complete(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         ("flowsheet prom", ["promote"]),
         ("flowsheet run dem", ["demo"]),
         ("flowsheet ingest mim", ["mimic3", "mimic4"]),
+        ("flowsheet ingest cl", ["clif"]),
+        ("flowsheet ls datab", ["databases"]),
         ("flowsheet ls var", ["variables"]),
         ("flowsheet run demo tuning=n", ["tuning=none"]),
         ("flowsheet run demo tuning.tri", ["tuning.trials="]),

@@ -15,6 +15,7 @@ from flowsheet.cli import main
         ("promotions", "standard"),
         ("models", "gradient_boosting"),
         ("sources", "physionet2019"),
+        ("databases", "clif"),
         ("metrics", "auroc"),
         ("variables", "lactate"),
         ("drugs", "norepinephrine"),

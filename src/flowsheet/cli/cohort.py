@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None, force: bool) -> None:
     """Build a validated cohort extract from COHORT (a file of conf/cohort/).
 
+    A path before the first KEY=VALUE is cohort.path.
+
     \b
-    flowsheet ingest physionet2019 cohort.path=training_setA.zip
+    flowsheet ingest physionet2019 training_setA.zip
+    flowsheet ingest clif clif_tables/ cohort.options.time_zone=America/Chicago
     """
     from flowsheet.lifecycle.runtime.tuning import keep_freed_memory
 
@@ -41,12 +44,19 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None, force: boo
     from flowsheet.lifecycle.runtime.processes import interruptible
     from flowsheet.progress import report
 
-    config = compose_cohort(cohort, overrides)
+    config = compose_cohort(cohort, _name_path(overrides))
     with interruptible():
         if out:
             print_extract(_write_extract(config, out, force=force))
         else:
             print_extract(open_extract(ingest_cohort(config, report)))
+
+
+def _name_path(overrides: tuple[str, ...]) -> tuple[str, ...]:
+    """The overrides, with ``cohort.path=`` before a first one that is a path."""
+    if overrides and "=" not in overrides[0]:
+        return (f"cohort.path={overrides[0]}", *overrides[1:])
+    return overrides
 
 
 @click.command()

@@ -165,6 +165,19 @@ def _list_sources() -> Listing:
     return Listing(["name", "description", "licence"], rows, errors)
 
 
+def _list_databases() -> Listing:
+    from flowsheet.cohort.engine.source import DatabaseSource
+    from flowsheet.cohort.sources.base import SOURCES
+
+    loaded, errors = _load_all(SOURCES)
+    found = [(name, source) for name, source in loaded if issubclass(source, DatabaseSource)]
+    rows: list[list[object]] = []
+    for name, source in found:
+        database = source.load()
+        rows.append([name, database.spec.title, len(database.tables), str(source.database_file)])
+    return Listing(["name", "title", "tables", "file"], rows, errors)
+
+
 def _list_responses() -> Listing:
     from flowsheet.cohort.responses.base import RESPONSES
 
@@ -247,6 +260,7 @@ _LISTINGS: dict[str, tuple[str, Callable[[], Listing]]] = {
     "promotions": ("gates of a promotion", _list_configs("promotion")),
     "monitorings": ("limits of drift", _list_configs("monitoring")),
     "sources": ("kinds of records that can be read", _list_sources),
+    "databases": ("raw tables that a YAML describes", _list_databases),
     "responses": ("what may be predicted", _list_responses),
     "variables": ("the catalogue's variables, with units and plausible ranges", _list_variables),
     "drugs": ("the catalogue's drugs, with units", _list_drugs),

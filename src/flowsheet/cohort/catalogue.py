@@ -142,15 +142,15 @@ def mimic3_items() -> pl.DataFrame:
     return read_items("mimic3_items.csv")
 
 
-def read_items(name: str) -> pl.DataFrame:
-    """A shipped file of items; columns as in ``mimic3_items``.
+def read_items(name: str, text: bool = False) -> pl.DataFrame:
+    """A shipped file of items; columns as in ``mimic3_items``. With ``text``, items are texts.
 
     Raises:
         UsageError: there is no such file.
     """
     if not (files("flowsheet.cohort") / "concepts" / name).is_file():
         raise UsageError(f"there is no file of items called {name!r}", todo="add it to the folder")
-    numbers = {"itemid": pl.Int64(), "delay_hours": pl.Float64()}
+    numbers = {"itemid": pl.String() if text else pl.Int64(), "delay_hours": pl.Float64()}
     return _read(name).cast(numbers)  # type: ignore[arg-type]
 
 

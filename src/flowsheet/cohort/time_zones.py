@@ -33,6 +33,20 @@ TimeZone = Annotated[str | None, AfterValidator(check_time_zone)]
 
 
 def to_local_time(times: pl.Expr, time_zone: str) -> pl.Expr:
-    """Zoned times as the local times of a zone, without it; null from the year 2100 on."""
+    """Zoned times as the local times of a zone, without it.
+
+    In zones with summer time, times from the year 2100 on are null.
+    """
     local = times.dt.convert_time_zone(time_zone).dt.replace_time_zone(None)
-    return pl.when(local < _LATEST).then(local)
+    return pl.when(local < _LATEST).then(local) if has_summer_time(time_zone) else local
+
+
+def has_summer_time(time_zone: str) -> bool:
+    """Whether clocks of the zone change in the years to come.
+
+    >>> has_summer_time("America/New_York"), has_summer_time("Etc/GMT+5")
+    (True, False)
+    """
+    zone = ZoneInfo(time_zone)
+    months = [datetime(_LATEST.year - 1, month, 1, tzinfo=zone) for month in range(1, 13)]
+    return len({month.utcoffset() for month in months}) > 1

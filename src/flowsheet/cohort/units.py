@@ -23,6 +23,8 @@ LINEAR_CONVERSIONS = {
     "pounds": LinearConversion(0.45359237),  # to kg
     "ounces": LinearConversion(0.028349523125),  # to kg
     "negate": LinearConversion(-1.0),
+    "thousandth": LinearConversion(0.001),  # ng/L to ng/mL
+    "calcium": LinearConversion(1 / 4.0078),  # mg/dL to mmol/L; the molar mass is 40.078 g
 }
 
 FRACTION_OR_PERCENT = "fraction_or_percent"

@@ -66,17 +66,29 @@ class ParsedTables:
         stays = _add_comfort_measures(stays, events)
         antibiotics = self._collect_antibiotics(selected)
         cultures = select_cultures(self.cultures, selected)
-        options = self.options.sepsis3
-        labels = label(stays, events, treatments, antibiotics, cultures, options)
         inputs = LabelInputs(stays, events, treatments, antibiotics, cultures)
+        batch = StayBatch(stays, add_derived(stays, events, treatments), treatments)
+        batch = replace(batch, exclusions=add_counts(log.counts, {}))
+        return self._add_sepsis(batch, inputs)
+
+    def _add_sepsis(self, batch: StayBatch, inputs: LabelInputs) -> StayBatch:
+        """The batch with the episodes of sepsis, where it is looked for."""
+        options = self.options.sepsis3
+        if options is None:
+            return batch
+        labels = label(
+            inputs.stays,
+            inputs.events,
+            inputs.treatments,
+            inputs.antibiotics,
+            inputs.cultures,
+            options,
+        )
         compared = inputs.of_stays(self._compared_stays)
-        return StayBatch(
-            stays,
-            add_derived(stays, events, treatments),
-            treatments,
-            to_contract("episodes", labels.episodes),
+        return replace(
+            batch,
+            episodes=to_contract("episodes", labels.episodes),
             first_onsets=first_onsets(compared, options, labels.episodes),
-            exclusions=add_counts(log.counts, {}),
             source_counts=labels.counts,
         )
 

@@ -28,12 +28,12 @@ def exclude_venous(
     keys = ["stay", "time"]
     known = specimens.group_by(keys).agg(_is_arterial=pl.col("value").min() > 0)
     gases = gases.join(known, on=keys, how="left", maintain_order="left")
-    reason = "labevents: blood gas that is not arterial"
+    reason = "blood gas that is not arterial"
     gases = log.exclude(gases, ~pl.col("_is_arterial"), reason)
     unknown = gases.filter(pl.col("_is_arterial").is_null())
     po2 = unknown.filter(pl.col("code").is_in(items.codes_of("po2").implode()))
     oximetry = others.filter(pl.col("code").is_in(items.codes_of("o2sat").implode()))
     venous = find_venous(po2, oximetry, "stay").with_columns(_is_venous=True)
     gases = gases.join(venous, on=keys, how="left", maintain_order="left")
-    reason = "labevents: blood gas of an unknown specimen that looks venous"
+    reason = "blood gas of an unknown specimen that looks venous"
     return log.exclude(gases, pl.col("_is_venous"), reason)

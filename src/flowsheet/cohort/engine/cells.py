@@ -7,8 +7,10 @@ a cell does not depend on its neighbours.
 ================  ==============================================================================
 id                ``50813``, also with spaces, zeros or ``+`` before it, or as ``50813.0``
 number            a number of at most 1e12
+text_id           an id, or any other text: its number is 53 bits of its SHA-256
 time              ``2145-09-08 14:00:00``, also with ``T``, without seconds or with a fraction of
-                  one; never with a time zone, and never a date alone: 00:00 would be too early
+                  one; with a time zone (``Z``, ``+00:00``) only where the database or the user
+                  states one; never a date alone: 00:00 would be too early
 day               a time, or a date alone, in columns that are dates by definition
 flag              ``1`` or ``0``, also as ``1.0``, ``true`` or ``false``, ``t`` or ``f``
 text              UTF-8, without the spaces around it
@@ -20,7 +22,9 @@ also ``None``. As text that is a finding: a patient without an oxygen device has
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
@@ -41,6 +45,7 @@ CELL_HINTS = {
     "encoding": "the files are UTF-8; convert them, for example with iconv",
     "number": "numbers have a decimal point, no sign such as > before them, and are below 1e12",
     "flag": "1 or 0, or true or false",
+    "unit": "the units are those of the file of items",
 }
 """What a valid cell looks like, by the rule that another one breaks."""
 
@@ -49,6 +54,8 @@ class CellKind(StrEnum):
     """What the cells of a column contain."""
 
     id = "id"
+    text_id = "text_id"
+    """An id that may be a text."""
     number = "number"
     time = "time"
     day = "day"
@@ -59,6 +66,7 @@ class CellKind(StrEnum):
 
 CELL_TYPES: dict[CellKind, pl.DataType] = {
     CellKind.id: pl.Int64(),
+    CellKind.text_id: pl.Int64(),
     CellKind.number: pl.Float64(),
     CellKind.time: pl.Datetime("us"),
     CellKind.day: pl.Datetime("us"),
@@ -69,6 +77,7 @@ CELL_TYPES: dict[CellKind, pl.DataType] = {
 
 CELL_RULES: dict[CellKind, str] = {
     CellKind.id: "id",
+    CellKind.text_id: "id",
     CellKind.number: "number",
     CellKind.time: "date",
     CellKind.day: "date",
@@ -89,24 +98,46 @@ _HEXADECIMAL = r"^0[xX]([0-9a-fA-F]{1,15})$"  # Arrow reads it as a number
 _CLOCK = r"[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?"
 _TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}}){_CLOCK}$"
 _DAY = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:{_CLOCK})?$"
+_ZONE = r"(:\d{2}(?:\.\d+)?)\s?(Z|UTC|[+-]\d{2}(?::?\d{2})?)$"
+_MAX_DIGITS = 15
+"""Text ids with more digits are numbered by their hash."""
+_HASH_BITS = 53
+"""Whole numbers up to 2**53 survive in any program; two of a million ids agree once in 18,000
+databases."""
 _TRUE_TEXTS = ("true", "t", "yes", "y")
 _FALSE_TEXTS = ("false", "f", "no", "n")
 LARGEST_NUMBER = 1e12
 """Larger numbers are defects. A convention of ours, far above any measurement or dose in any unit:
 it stops cells such as ``1e300``, whose conversion would overflow; plausible ranges come later."""
 _LARGEST_WHOLE_FLOAT = 2.0**53
+_FLOAT32_DIGITS = 7
+"""Of a number of four bytes: 0.1 is not 0.10000000149."""
 _SHOWN_CHARACTERS = 60
+_MICROSECONDS_PER_MINUTE = 60_000_000
+
+
+@dataclass(frozen=True)
+class TimeZones:
+    """The zones of times: ``source`` of those that state none, ``target`` of the parsed ones."""
+
+    source: str | None = None
+    """None: the hospital's own, whichever it is."""
+    target: str | None = None
+    """None: times that state a zone are refused."""
+
+
+NO_ZONES = TimeZones()
 
 
 def parse_cells(
-    frame: pl.DataFrame, kinds: dict[str, CellKind], time_zone: str | None = None
+    frame: pl.DataFrame, kinds: dict[str, CellKind], zones: TimeZones = NO_ZONES
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Parse every column by its kind; rows with a cell that cannot be parsed are left out.
 
     Args:
         frame: columns of any type (text as bytes), and ``position``, the row's in its block.
         kinds: what each column contains.
-        time_zone: the zone to whose local time zoned times are converted.
+        zones: the zones of the times.
 
     Returns:
         The parsed rows with ``position``; and one defect for each row that is left out, its first;
@@ -117,7 +148,7 @@ def parse_cells(
     defects = [pl.DataFrame(schema=CELL_DEFECTS)]
     for column, kind in kinds.items():
         cells, is_undecodable = _decode(frame[column])
-        values, is_unread = _parse(cells, kind, time_zone)
+        values, is_unread = _parse(cells, kind, zones)
         parsed.append(values.alias(column))
         for rule, mask in (("encoding", is_undecodable), (CELL_RULES[kind], is_unread)):
             is_new = mask & ~is_broken
@@ -155,7 +186,7 @@ def _decode(cells: pl.Series) -> tuple[pl.Series, pl.Series]:
     return pl.Series(texts, dtype=pl.String), pl.Series(is_wrong, dtype=pl.Boolean)
 
 
-def _parse(cells: pl.Series, kind: CellKind, time_zone: str | None) -> tuple[pl.Series, pl.Series]:
+def _parse(cells: pl.Series, kind: CellKind, zones: TimeZones) -> tuple[pl.Series, pl.Series]:
     """The values, and a mask of the cells that have one and cannot be parsed."""
     if cells.dtype in (pl.Categorical, pl.Enum):
         cells = cells.cast(pl.String)
@@ -168,25 +199,48 @@ def _parse(cells: pl.Series, kind: CellKind, time_zone: str | None) -> tuple[pl.
         empty_texts = EMPTY_TEXTS if kind is CellKind.text else (*EMPTY_TEXTS, "None")
         is_empty = cells.is_in(list(empty_texts))
         cells = pl.select(pl.when(~is_empty).then(cells)).to_series()
-    values = pl.select(_values(cells, kind, time_zone).cast(CELL_TYPES[kind])).to_series()
+    values = pl.select(_values(cells, kind, zones).cast(CELL_TYPES[kind])).to_series()
     return values, cells.is_not_null() & values.is_null()
 
 
-def _values(cells: pl.Series, kind: CellKind, time_zone: str | None) -> pl.Expr:
+def _values(cells: pl.Series, kind: CellKind, zones: TimeZones) -> pl.Expr:
     """The values of one kind, null for cells that are not of the kind."""
     values = pl.lit(cells)
     if cells.dtype == pl.Null or kind is CellKind.text:
         return values.cast(pl.String) if kind is CellKind.text else values
+    if kind in (CellKind.time, CellKind.day):
+        return _take_times(cells, kind, zones)
     if cells.dtype == pl.String:
         return _PARSERS[kind](values)
-    if kind is CellKind.id:
-        return _take_ids(values, cells.dtype)
-    if kind is CellKind.number:
-        return _take_finite(values.cast(pl.Float64))
     if kind is CellKind.flag:
         return (values == 1).cast(pl.Int64)
-    is_zoned = bool(getattr(cells.dtype, "time_zone", None))
-    return to_local_time(values, time_zone or "UTC") if is_zoned else values
+    is_id = kind in (CellKind.id, CellKind.text_id)
+    return _take_ids(values, cells.dtype) if is_id else _take_numbers(values, cells.dtype)
+
+
+def _take_numbers(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    numbers = values.cast(pl.Float64)
+    is_single = dtype == pl.Float32
+    return _take_finite(numbers.round_sig_figs(_FLOAT32_DIGITS) if is_single else numbers)
+
+
+def _take_times(cells: pl.Series, kind: CellKind, zones: TimeZones) -> pl.Expr:
+    if cells.dtype == pl.String:
+        return pl.lit(_parse_zoned(cells, kind, zones))
+    values = pl.lit(cells)
+    if getattr(cells.dtype, "time_zone", None):
+        return to_local_time(values, zones.target or "UTC")
+    return _move(values, zones) if kind is CellKind.time else values
+
+
+def _move(times: pl.Expr, zones: TimeZones) -> pl.Expr:
+    """Times that state no zone, in the target's."""
+    if zones.source is None or zones.source == zones.target:
+        return times
+    zoned = times.cast(pl.Datetime("us")).dt.replace_time_zone(
+        zones.source, ambiguous="null", non_existent="null"
+    )
+    return to_local_time(zoned, zones.target or zones.source)
 
 
 def _take_finite(number: pl.Expr) -> pl.Expr:
@@ -210,6 +264,23 @@ def _take_ids(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
     return pl.when(ids >= 0).then(ids)
 
 
+def _parse_text_ids(text: pl.Expr) -> pl.Expr:
+    """Numbers as they are, other texts by their hash."""
+    has_digits = text.str.contains(rf"^\+?0*\d{{1,{_MAX_DIGITS}}}(?:\.0*)?$")
+    number = pl.when(has_digits).then(_parse_ids(text))
+    others = pl.when(~has_digits).then(text)
+    return number.fill_null(others.map_batches(_hash_texts, return_dtype=pl.Int64()))
+
+
+def _hash_texts(texts: pl.Series) -> pl.Series:
+    distinct = texts.drop_nulls().unique()
+    numbers = [
+        int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> (64 - _HASH_BITS)
+        for text in distinct
+    ]
+    return texts.replace_strict(distinct, pl.Series(numbers, dtype=pl.Int64), default=None)
+
+
 def _parse_flags(text: pl.Expr) -> pl.Expr:
     word = text.str.to_lowercase()
     number = text.cast(pl.Float64, strict=False)
@@ -229,8 +300,32 @@ def _parse_times(text: pl.Expr, pattern: str = _TIME) -> pl.Expr:
     return canonical.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
 
 
+def _parse_zoned(text: pl.Series, kind: CellKind, zones: TimeZones) -> pl.Series:
+    """Times as text, with a zone where the database states one.
+
+    The steps are taken one by one: polars 2.1 panics in a conditional on converted literals.
+    """
+    cells = text.alias("text").to_frame()
+    if zones.target is None:
+        return cells.select(_PARSERS[kind](pl.col("text"))).to_series()
+    zone = pl.col("text").str.extract(_ZONE, 2)
+    clock = _PARSERS[kind](pl.col("text").str.replace(_ZONE, "${1}"))
+    parts = cells.select(zone=zone, clock=clock, digits=zone.str.replace_all(r"\D", ""))
+    digits = pl.col("digits").str.pad_end(4, "0").str.to_integer(strict=False)
+    sign = 1 - 2 * pl.col("zone").str.starts_with("-").cast(pl.Int64)
+    minutes = sign * (digits // 100 * 60 + digits % 100)
+    offset = (minutes * _MICROSECONDS_PER_MINUTE).cast(pl.Duration("us"))
+    utc = (pl.col("clock") - offset).dt.replace_time_zone("UTC")
+    zoned = parts.select(to_local_time(utc, zones.target)).to_series()
+    is_time = kind is CellKind.time
+    clock = _move(pl.col("clock"), zones) if is_time else pl.col("clock")
+    moved = parts.select(clock).to_series()
+    return moved.zip_with(parts["zone"].is_null(), zoned)
+
+
 _PARSERS: dict[CellKind, Callable[[pl.Expr], pl.Expr]] = {
     CellKind.id: _parse_ids,
+    CellKind.text_id: _parse_text_ids,
     CellKind.number: _parse_number,
     CellKind.flag: _parse_flags,
     CellKind.time: _parse_times,

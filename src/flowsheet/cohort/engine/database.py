@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from flowsheet.cohort.engine.cells import CellKind
 from flowsheet.cohort.engine.item_map import ItemMap, ItemSelection
 from flowsheet.cohort.engine.roles import FIELDS, REQUIRED, SINGLE_ROLES
+from flowsheet.cohort.time_zones import TimeZone
 from flowsheet.config import FrozenModel, validate_config
 from flowsheet.errors import UsageError, did_you_mean, first_line
 
@@ -43,8 +44,15 @@ class TableSpec(FrozenModel):
     columns: dict[str, str]
     """The database's column for each field of the role; with ``?`` at its end where files may lack
     it."""
+    values: dict[str, Literal["number", "text"]] = Field(default_factory=dict)
+    """Of a table of events with a column for each item: these columns, and what they contain; with
+    ``?`` at its end where files may lack it. The column's name is the item."""
+    texts: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """What the texts of a field mean (``sex: {female: F}``), in any case, with ``_`` or blanks;
+    ``"*"`` is any other text, and the meaning ``""`` an empty cell. Texts that are not listed are
+    counted, and their cells are empty."""
     keep: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Texts of a field, in lower case: rows with another one are not used."""
+    """Texts of a field, in lower case: rows with another one are not used. ``""`` is no text."""
     dates: tuple[str, ...] = ()
     """Fields that are dates by definition: a time of day is not expected."""
     needed_for: str | None = None
@@ -56,24 +64,36 @@ class TableSpec(FrozenModel):
     @model_validator(mode="after")
     def _check_fields(self) -> TableSpec:
         known = FIELDS[self.role]
-        for field in (*self.columns, *self.dates, *self.keep):
+        for field in (*self.columns, *self.dates, *self.keep, *self.texts):
             if field not in known:
                 hint = did_you_mean(field, known)
                 raise ValueError(f"a table of {self.role} has no field {field!r}: {hint}")
-        missing = [field for field in REQUIRED[self.role] if field not in self.columns]
+        if self.values and self.role != "events":
+            raise ValueError(f"a table of {self.role} has no values; they are for events")
+        without = [field for field in (*self.texts, *self.keep) if field not in self.columns]
+        if without:
+            raise ValueError(f"no column is given for the field {without[0]!r}")
+        required = REQUIRED[self.role]
+        if self.role == "events" and not self.values:
+            required = (*required, "item", "number")
+        missing = [fields for fields in required if not set(fields.split("|")) & set(self.columns)]
         if missing:
-            raise ValueError(f"a table of {self.role} needs the fields {', '.join(missing)}")
+            names = ", ".join(missing).replace("|", " or ")
+            raise ValueError(f"a table of {self.role} needs the fields {names}")
         return self
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The database's column for each field, in lower case."""
-        return {field: name.rstrip("?").lower() for field, name in self.columns.items()}
+        """The database's column for each field, and those of ``values``, in lower case."""
+        own = {column.rstrip("?"): column for column in self.values}
+        columns = {**self.columns, **own}
+        return {field: name.rstrip("?").lower() for field, name in columns.items()}
 
     @cached_property
     def optional_fields(self) -> tuple[str, ...]:
         """Fields whose column a file may lack."""
-        return tuple(field for field, name in self.columns.items() if name.endswith("?"))
+        fields = [field for field, name in self.columns.items() if name.endswith("?")]
+        return (*fields, *(name.rstrip("?") for name in self.values if name.endswith("?")))
 
     @cached_property
     def kinds(self) -> dict[str, CellKind]:
@@ -83,7 +103,9 @@ class TableSpec(FrozenModel):
         """
         fields = FIELDS[self.role]
         chosen = self.columns if self.role == "events" else fields
-        return {field: fields[field] for field in chosen} | dict.fromkeys(self.dates, CellKind.day)
+        kinds = {field: fields[field] for field in chosen} | dict.fromkeys(self.dates, CellKind.day)
+        kinds |= dict.fromkeys(self.texts, CellKind.text)
+        return kinds | {name.rstrip("?"): CellKind(kind) for name, kind in self.values.items()}
 
 
 class DatabaseSpec(FrozenModel):
@@ -94,6 +116,10 @@ class DatabaseSpec(FrozenModel):
     licence: str = "not stated"
     folders: tuple[str, ...] = ()
     """Subfolders in which tables may lie."""
+    time_zone: TimeZone = None
+    """The zone of the times, such as UTC; null: the hospital's, and none is stated."""
+    text_ids: bool = False
+    """Whether ids may be texts; those that are no numbers are numbered by a hash."""
     items: ItemSelection
     """Which items of which files are read."""
     tables: Annotated[dict[str, TableSpec], Field(min_length=2)]
@@ -158,10 +184,6 @@ class Database:
             if table.needed_for:
                 groups[table.needed_for] = (*groups.get(table.needed_for, ()), name)
         return groups
-
-    def column(self, table: str, field: str) -> str:
-        """The database's column that holds a field."""
-        return self.tables[table].names.get(field, field)
 
 
 def read_database(file: Path) -> Database:

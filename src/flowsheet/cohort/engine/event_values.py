@@ -7,7 +7,7 @@ import polars as pl
 
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.item_map import ItemMap, load_text_values
-from flowsheet.cohort.engine.unit_names import count_unknown_units
+from flowsheet.cohort.engine.unit_names import count_unknown_units, reject_other_units
 from flowsheet.cohort.units import as_percent
 from flowsheet.typing import Ints32
 
@@ -35,7 +35,10 @@ def convert_values(
     """
     if "code" not in rows.columns:
         rows = _add_codes(rows, items.code_arrays(table))
-    count_unknown_units(rows, table, items.items, log.counts)
+    if items.selection.exact_units:
+        rows = reject_other_units(rows, table, items.items, log)
+    else:
+        count_unknown_units(rows, table, items.items, log.counts)
     values = rows["number"].round(6)
     to_convert = np.flatnonzero(items.needs_conversion[rows["code"].to_numpy()])
     if len(to_convert):

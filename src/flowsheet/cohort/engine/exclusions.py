@@ -26,6 +26,8 @@ RULES = (
     "number",
     "flag",
     "unknown_stay",
+    "unknown_admission",
+    "unit",
     "discharge_before_admission",
     "duplicate_key",
     OUTSIDE_ADMISSION,

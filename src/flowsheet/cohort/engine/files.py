@@ -5,15 +5,17 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from flowsheet.cohort.engine.cells import CellKind, find_type_problem
+from flowsheet.cohort.engine.cells import NO_ZONES, CellKind, TimeZones, find_type_problem
 from flowsheet.cohort.engine.database import Database, TableSpec
 from flowsheet.cohort.record_files import find_table_files, report_unreadable
 from flowsheet.errors import CheckFailed
@@ -31,6 +33,8 @@ class RawFile:
     path: Path
     columns: dict[str, str]
     """The needed columns: the field, and the name as the file spells it."""
+    has_zones: bool | None = None
+    """Whether the times of a Parquet file state their zone; None: it has none, or is CSV."""
 
     @property
     def is_parquet(self) -> bool:
@@ -45,15 +49,24 @@ class RawTable:
     name: str
     spec: TableSpec
     files: tuple[RawFile, ...]
-    time_zone: str | None = None
-    """The zone to whose local time zoned times are converted."""
+    zones: TimeZones = NO_ZONES
     max_line_bytes: int = 8 << 20
     """A longer line of a CSV file is refused."""
+    item_numbers: Mapping[str, int] | None = None
+    """The numbers of items that are texts."""
+    text_ids: bool = False
+    """Whether ids may be texts."""
 
-    @property
+    @cached_property
     def kinds(self) -> dict[str, CellKind]:
-        """The fields that are read, and what each contains."""
-        return self.spec.kinds
+        """The fields that are read, and what each contains in the files."""
+        kinds = dict(self.spec.kinds)
+        if self.item_numbers is not None and "item" in kinds:
+            kinds["item"] = CellKind.text
+        if self.text_ids:
+            ids = [field for field, kind in kinds.items() if kind is CellKind.id]
+            kinds |= dict.fromkeys(ids, CellKind.text_id)
+        return kinds
 
 
 def find_tables(
@@ -69,7 +82,8 @@ def find_tables(
         database: the database.
         folder: the folder with the tables.
         names: the tables to find.
-        time_zone: the zone to whose local time zoned times are converted; None: they are refused.
+        time_zone: the zone of the parsed times; None: that of the database. If there is none,
+            times that state a zone are refused.
         max_line_bytes: a longer line of a CSV file is refused.
 
     Raises:
@@ -86,20 +100,38 @@ def find_tables(
     paths = {name: _find_files(name, folders) for name in names}
     tables = database.tables
     paths = {name: found for name, found in paths.items() if found or not tables[name].optional}
+    zones = TimeZones(database.spec.time_zone, time_zone or database.spec.time_zone)
     missing = [name.upper() for name, found in paths.items() if not found]
     if missing:
         todo = f"add {missing[0]}.csv, {missing[0]}.csv.gz or {missing[0]}.parquet to the folder"
         raise CheckFailed(f"tables are missing: {', '.join(missing)}", where=str(folder), todo=todo)
-    return {
+    found_tables = {
         name: RawTable(
             name,
             tables[name],
-            tuple(_open_file(name, tables[name], path, time_zone) for path in found),
-            time_zone,
+            tuple(_open_file(name, tables[name], path, zones) for path in found),
+            zones,
             max_line_bytes,
+            database.items.numbers_of(name),
+            database.spec.text_ids,
         )
         for name, found in paths.items()
     }
+    _check_zones(found_tables)
+    return found_tables
+
+
+def _check_zones(tables: Mapping[str, RawTable]) -> None:
+    """Refuse Parquet files of which some state the zone of their times and others do not."""
+    files = [file for table in tables.values() for file in table.files]
+    zoned = [file.path.name for file in files if file.has_zones]
+    naive = [file.path.name for file in files if file.has_zones is False]
+    if zoned and naive:
+        raise CheckFailed(
+            f"times have a time zone in {zoned[0]} and none in {naive[0]}",
+            where=str(files[0].path.parent),
+            todo="write all of them in UTC, with that zone",
+        )
 
 
 def _find_files(name: str, folders: list[Path]) -> list[Path]:
@@ -120,20 +152,27 @@ def _find_files(name: str, folders: list[Path]) -> list[Path]:
     return found[0] if found else []
 
 
-def _open_file(name: str, table: TableSpec, path: Path, time_zone: str | None) -> RawFile:
+def _open_file(name: str, table: TableSpec, path: Path, zones: TimeZones) -> RawFile:
     file = RawFile(path, _find_columns(name, table, path))
     if file.is_parquet:
-        _check_types(table, file, time_zone)
+        return replace(file, has_zones=_check_types(table, file, zones.target))
     return file
 
 
-def _check_types(table: TableSpec, file: RawFile, time_zone: str | None) -> None:
-    """Refuse a Parquet column of a type that would have to be guessed at."""
+def _check_types(table: TableSpec, file: RawFile, time_zone: str | None) -> bool | None:
+    """Refuse a Parquet column of a type that would have to be guessed at.
+
+    Returns:
+        Whether the times state their zone; None if there are none.
+    """
+    has_zones: list[bool] = []
     with report_unreadable(file.path):
         frame = pl.from_arrow(pq.read_schema(file.path).empty_table())
     assert isinstance(frame, pl.DataFrame)
     for field, spelling in file.columns.items():
         dtype = frame.schema[spelling]
+        if isinstance(dtype, pl.Datetime):
+            has_zones.append(dtype.time_zone is not None)
         expected = find_type_problem(dtype, table.kinds[field], time_zone)
         if expected:
             is_zoned = bool(getattr(dtype, "time_zone", None))
@@ -143,6 +182,7 @@ def _check_types(table: TableSpec, file: RawFile, time_zone: str | None) -> None
                 where=str(file.path),
                 todo=f"{zone if is_zoned else ''}write it with that type",
             )
+    return any(has_zones) if has_zones else None
 
 
 def _find_columns(name: str, table: TableSpec, path: Path) -> dict[str, str]:

@@ -26,6 +26,8 @@ _SINGLE_DOSE_CATEGORIES = ("drug push", "bolus", "non iv meds")
 """Categories of single doses."""
 _STOP_WORDS = ("stopped", "d/c'd")
 _COLUMNS = ["stay", "code", "stored_at", "amount", "amount_unit", "rate", "rate_unit"]
+_ROUTE = "intravenous"
+"""Of a dose whose route is not charted."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class InputReader:
             inputs = self.matcher.match(rows, table.name, "time", self.log)
             inputs = self._add_events(inputs, table.name, "time")
             is_stop = pl.col("stopped").cast(pl.String).str.to_lowercase().is_in(_STOP_WORDS)
-            inputs = inputs.select(*_COLUMNS, "time", is_stop=is_stop)
+            inputs = inputs.select(*_COLUMNS, "order_id", "time", is_stop=is_stop)
             self.spill.add(f"charted_rates {table.name}", inputs)
 
     def _add_events(self, inputs: pl.DataFrame, table: str, time: str) -> pl.DataFrame:
@@ -114,7 +116,7 @@ class InputReader:
             time=start,
             end=end,
             known_at=pl.max_horizontal(start, "stored_at"),
-            route=pl.lit("intravenous"),
+            route=pl.col("route").fill_null(_ROUTE),
             source=pl.lit(table),
         )
         self.given.append(given.cast(pl.Schema(GIVEN)))

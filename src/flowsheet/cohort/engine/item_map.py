@@ -15,6 +15,7 @@ from pydantic import Field
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.engine.own_items import read_own_items
+from flowsheet.cohort.engine.spelling import spell_text
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, IDENTITY, LINEAR_CONVERSIONS
 from flowsheet.config import FrozenModel
 from flowsheet.typing import Bools, Ints32
@@ -52,6 +53,10 @@ class ItemSelection(FrozenModel):
     """Kinds of items that are not read, such as ``copy``."""
     tables: dict[str, str] = Field(default_factory=dict)
     """Other names of tables: a table of the files, and its name in this database."""
+    text: bool = False
+    """Whether items are texts such as ``heart_rate``, not whole numbers."""
+    exact_units: bool = False
+    """Whether a value in another unit than its item's is rejected; else it is counted."""
 
 
 class ItemMap:
@@ -70,8 +75,8 @@ class ItemMap:
     def _read(self, name: str) -> pl.DataFrame:
         own = self.folder / name
         if own.is_file():
-            return read_own_items(own)
-        return catalogue.read_items(name)
+            return read_own_items(own, self.selection.text)
+        return catalogue.read_items(name, self.selection.text)
 
     @cached_property
     def rows(self) -> pl.DataFrame:
@@ -81,7 +86,17 @@ class ItemMap:
         rows = pl.concat(files).with_columns(pl.col("table").replace(chosen.tables))
         if chosen.systems:
             rows = rows.filter(pl.col("system").is_in(chosen.systems))
-        return rows.filter(~pl.col("kind").is_in(chosen.excluded_kinds))
+        rows = rows.filter(~pl.col("kind").is_in(chosen.excluded_kinds))
+        if not chosen.text:
+            return rows
+        text = spell_text(pl.col("itemid"))
+        return rows.with_columns(text=text, itemid=text.rank("dense").cast(pl.Int64))
+
+    def numbers_of(self, table: str) -> dict[str, int] | None:
+        """The numbers of a table's items that are texts; None if items are numbers."""
+        if not self.selection.text:
+            return None
+        return dict(self.rows.filter(table=table).select("text", "itemid").unique().iter_rows())
 
     @cached_property
     def items(self) -> pl.DataFrame:

@@ -65,8 +65,8 @@ class DatabaseOptions(FrozenModel):
     stays_per_batch: Annotated[int, Field(ge=1, le=20_000)] = 1_000
     """Stays that are processed at once; memory grows with it."""
 
-    sepsis3: Sepsis3Options = Sepsis3Options()
-    """How sepsis is defined; docs/sepsis3.md."""
+    sepsis3: Sepsis3Options | None = Sepsis3Options()
+    """How sepsis is defined; docs/sepsis3.md. null: sepsis is not looked for."""
 
     @property
     def charted_rate_hours(self) -> float:

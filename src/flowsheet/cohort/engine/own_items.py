@@ -19,8 +19,10 @@ _ORDER = (
 )
 
 
-def read_own_items(file: Path) -> pl.DataFrame:
+def read_own_items(file: Path, text: bool = False) -> pl.DataFrame:
     """The items of a CSV file with the columns kind, name, table and itemid, and others.
+
+    With ``text``, itemid is a text; else it is a whole number.
 
     Raises:
         UsageError: the file, a column or a row is wrong; the message names its line.
@@ -40,15 +42,15 @@ def read_own_items(file: Path) -> pl.DataFrame:
         what = f"there is no column {missing[0]!r}" if missing else "there are no rows"
         raise UsageError(what, where=str(file), todo=f"required: {', '.join(_REQUIRED)}")
     for line, row in enumerate(rows.iter_rows(named=True), start=2):
-        _check_row(row, f"{file}, line {line}")
+        _check_row(row, f"{file}, line {line}", text)
     absent = [pl.lit(None, pl.String).alias(c) for c in _OPTIONAL if c not in rows.columns]
     filled = rows.with_columns(absent).select(_ORDER)
-    numbers = {"itemid": pl.Int64(), "delay_hours": pl.Float64()}
+    numbers = {"itemid": pl.String() if text else pl.Int64(), "delay_hours": pl.Float64()}
     convert = pl.col("convert").fill_null("none")
     return filled.with_columns(convert).cast(numbers)  # type: ignore[arg-type]
 
 
-def _check_row(row: dict[str, str | None], where: str) -> None:
+def _check_row(row: dict[str, str | None], where: str, text: bool) -> None:
     kind, name = row["kind"] or "", row["name"] or ""
     if kind not in _KINDS:
         raise UsageError(f"there is no kind {kind!r}", where=where, todo=did_you_mean(kind, _KINDS))
@@ -58,9 +60,11 @@ def _check_row(row: dict[str, str | None], where: str) -> None:
     if name not in concepts:
         what = f"the catalogue has no {kind} called {name!r}"
         raise UsageError(what, where=where, todo=did_you_mean(name, concepts))
-    if not (row["itemid"] or "").isdecimal():
+    item = (row["itemid"] or "").strip()
+    if not item or not (text or item.isdecimal()):
         what = f"itemid={row['itemid']!r} is not a whole number"
-        raise UsageError(what, where=where, todo="number the items of the database")
+        todo = "number the items of the database, or state `text: true` under its `items`"
+        raise UsageError(what, where=where, todo=todo)
     convert = row.get("convert") or "none"
     conversions = ("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "interval", "present")
     if convert not in (*conversions, *catalogue.mimic3_items()["convert"].unique()):

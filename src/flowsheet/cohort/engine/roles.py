@@ -1,7 +1,7 @@
 """What the tables of a database are for: the roles, and the fields that each role reads.
 
 A database's YAML says which of its columns holds which field. A field that no column holds is not
-read; ``REQUIRED`` lists those that a role cannot do without.
+read; ``REQUIRED`` lists those that a role cannot do without: ``a|b`` is one of two.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ _INPUT = {
     "amount_unit": _TEXT,
     "rate": _NUMBER,
     "rate_unit": _TEXT,
+    "route": _TEXT,  # intravenous where no column tells it
+    "event": _TEXT,  # whether the dose was given; for ``keep``
 }
 
 FIELDS: dict[str, dict[str, CellKind]] = {
@@ -30,6 +32,7 @@ FIELDS: dict[str, dict[str, CellKind]] = {
         "stay_id": _ID,
         "site": _TEXT,
         "unit": _TEXT,
+        "location": _TEXT,  # for ``keep``
         "admitted_at": _TIME,
         "discharged_at": _TIME,
     },
@@ -42,6 +45,7 @@ FIELDS: dict[str, dict[str, CellKind]] = {
         "died_at": _TIME,
         "hospital_death": _FLAG,
         "admission_type": _TEXT,
+        "age": _NUMBER,  # in years, at admission
         "ethnicity": _TEXT,
         "insurance": _TEXT,
     },
@@ -51,12 +55,15 @@ FIELDS: dict[str, dict[str, CellKind]] = {
         "born_at": _DAY,
         "age": _NUMBER,  # in years, in the year ``age_year``
         "age_year": _ID,
+        "died_at": _TIME,
         "died_on": _DAY,
+        "ethnicity": _TEXT,
     },
     "services": {"hadm_id": _ID, "time": _TIME, "service": _TEXT},
     "diagnoses": {"hadm_id": _ID, "code": _TEXT, "code_version": _ID},
     "events": {
         "subject_id": _ID,
+        "hadm_id": _ID,  # finds the subject of a row that names none
         "stay_id": _ID,
         "item": _ID,
         "time": _TIME,
@@ -64,6 +71,7 @@ FIELDS: dict[str, dict[str, CellKind]] = {
         "text": _TEXT,
         "number": _NUMBER,
         "unit": _TEXT,
+        "specimen": _TEXT,  # for ``keep``
         "is_error": _FLAG,
     },
     "procedures": {
@@ -75,7 +83,7 @@ FIELDS: dict[str, dict[str, CellKind]] = {
         "stored_at": _TIME,
         "status": _TEXT,
     },
-    "charted_rates": {**_INPUT, "time": _TIME, "stopped": _TEXT},
+    "charted_rates": {**_INPUT, "order_id": _ID, "time": _TIME, "stopped": _TEXT},
     "infusions": {
         **_INPUT,
         "start": _TIME,
@@ -109,6 +117,7 @@ FIELDS: dict[str, dict[str, CellKind]] = {
         "day": _DAY,
         "time": _TIME,
         "specimen": _TEXT,
+        "method": _TEXT,  # for ``keep``
     },
 }
 """The fields of each role, and what their cells contain. Times of ``orders`` may be days.
@@ -119,15 +128,15 @@ FIELDS: dict[str, dict[str, CellKind]] = {
 """
 
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "stays": ("subject_id", "stay_id", "admitted_at", "discharged_at"),
+    "stays": ("subject_id|hadm_id", "stay_id|hadm_id", "admitted_at", "discharged_at"),
     "admissions": ("subject_id", "hadm_id", "hospital_admitted_at", "hospital_discharged_at"),
     "patients": ("subject_id",),
     "services": ("hadm_id", "time", "service"),
     "diagnoses": ("hadm_id", "code"),
-    "events": ("subject_id", "item", "time", "number"),
+    "events": ("subject_id|hadm_id", "time"),
     "procedures": ("subject_id", "item", "start"),
-    "charted_rates": ("subject_id", "stay_id", "item", "time", "amount", "rate"),
-    "infusions": ("subject_id", "stay_id", "item", "start", "end", "amount", "rate"),
+    "charted_rates": ("subject_id|hadm_id", "item", "time", "amount|rate"),
+    "infusions": ("subject_id|hadm_id", "item", "start", "end", "amount|rate"),
     "orders": ("hadm_id", "start", "drug"),
     "order_entries": ("order_id", "stored_at"),
     "administrations": ("hadm_id", "time", "drug"),

@@ -27,7 +27,7 @@ from flowsheet.cohort.engine.administrations import read_administrations
 from flowsheet.cohort.engine.batches import ParsedTables, attach_totals
 from flowsheet.cohort.engine.cells import CELL_HINTS
 from flowsheet.cohort.engine.cultures import read_cultures
-from flowsheet.cohort.engine.database import SHIPPED, load_database, read_database
+from flowsheet.cohort.engine.database import SHIPPED, Database, load_database, read_database
 from flowsheet.cohort.engine.event_reader import EventReader
 from flowsheet.cohort.engine.exclusions import RULES, ExclusionLog
 from flowsheet.cohort.engine.files import RawTable, digest_tables, find_tables
@@ -59,16 +59,14 @@ class DatabaseSource(Source):
     database_file: ClassVar[Path]
     """The database's YAML."""
     stay_columns: ClassVar[tuple[str, ...]] = _STAY_COLUMNS
-    responses: tuple[str, ...] = ("sepsis",)
     rules: ClassVar[tuple[str, ...]] = RULES
     hints: ClassVar[Mapping[str, str]] = CELL_HINTS
 
     def __init__(self, path: Path | None, options: Any) -> None:
         super().__init__(path, options)
-        shipped = self.database_file.parent == SHIPPED
-        name = self.database_file.stem
-        self.database = load_database(name) if shipped else read_database(self.database_file)
+        self.database = self.load()
         self.licence = self.database.spec.licence
+        self.responses = ("sepsis",) if options.sepsis3 else ()
         mapped = self.database.items.items
         is_drug = pl.col("kind") == "drug"
         charted_drugs = set(mapped.filter(is_drug)["name"])
@@ -82,11 +80,23 @@ class DatabaseSource(Source):
         available = charted.union(derivable_variables(charted, self.drugs))
         self.variables = tuple(name for name in catalogue.variables() if name in available)
 
+    @classmethod
+    def load(cls) -> Database:
+        """The database, read from its YAML."""
+        shipped = cls.database_file.parent == SHIPPED
+        name = cls.database_file.stem
+        return load_database(name) if shipped else read_database(cls.database_file)
+
     def needs(self) -> Needs:
         """The tables that decide the label, what its definition needs, and vital signs."""
+        tables = self.database.needs()
+        if self.options.sepsis3 is None:
+            cultures = self.database.table_of("cultures")
+            others = {purpose: names for purpose, names in tables.items() if names != (cultures,)}
+            return replace(HOURLY_NEEDS, tables=others)
         needs = needs_of_definition(self.options.sepsis3.definition)
         variables = {**HOURLY_NEEDS.variables, **needs.variables}
-        return replace(needs, tables=self.database.needs(), variables=variables)
+        return replace(needs, tables=tables, variables=variables)
 
     def warnings(self) -> list[str]:
         """Tables and columns of the database that are missing, and can be done without."""
@@ -94,6 +104,10 @@ class DatabaseSource(Source):
         optional = [name for name, table in self.database.tables.items() if table.optional]
         missing = [name.upper() for name in optional if name not in tables]
         without = [f"the folder has no table {name}" for name in missing]
+        zone = self.database.spec.time_zone
+        if zone and self.options.time_zone is None:
+            advice = "set cohort.options.time_zone to the hospital's for its hours of the day"
+            without.append(f"the times of the extract are in {zone}: {advice}")
         return without + [
             f"{file.path.name} has no column {table.spec.names[field].upper()}"
             for table in tables.values()
@@ -153,7 +167,7 @@ class DatabaseSource(Source):
             spill: receives the events and inputs.
         """
         items = self.database.items
-        stay_column = self.database.column(self.database.stay_table, "stay_id")
+        stay_column = self.database.tables[self.database.stay_table].names.get("stay_id")
         matcher = StayMatcher(stays, stay_column)
         events = EventReader(matcher, items, self.options, log, spill)
         inputs = InputReader(matcher, items, log, spill, stays.admissions)

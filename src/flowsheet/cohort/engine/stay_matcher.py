@@ -45,9 +45,11 @@ class IdIndex:
 class StayMatcher:
     """Find each row's stay: the one that the row names, else its patient's stay at its time."""
 
-    def __init__(self, stays: Stays, stay_column: str = "stay_id") -> None:
-        """``stay_column``: the database's name of the stay's id, for the counts."""
-        self._stay_column = stay_column
+    def __init__(self, stays: Stays, stay_column: str | None = "stay_id") -> None:
+        """``stay_column``: the database's name of the stay's id, for the counts; None: no ids."""
+        without = f"without {stay_column.upper()}, and " if stay_column else ""
+        self._no_stay = f"{without}no stay at that time"
+        self._admissions = stays.subjects
         windows = stays.windows
         subjects = windows["subject_id"].to_numpy()
         self._subject_index = IdIndex(np.unique(subjects))
@@ -77,18 +79,21 @@ class StayMatcher:
         """Keep the rows that belong to a selected stay.
 
         Args:
-            rows: rows with subject_id, and stay_id where the table has it (it may be null).
+            rows: rows with subject_id or hadm_id, and stay_id where the table has it (it may be
+                null).
             table: name of the raw table.
             time: the column with the row's time; rows without a time are dropped.
-            log: receives the rows outside their stay's window, and as defects (``unknown_stay``)
-                those that name a stay which the table of stays does not have.
+            log: receives the rows outside their stay's window, and as defects (``unknown_stay``,
+                ``unknown_admission``) those that name a stay or an admission that does not exist.
 
         Returns:
             The rows with ``stay``, the number of the stay among the selected ones, instead of
             subject_id and stay_id.
         """
         rows = log.exclude(rows, pl.col(time).is_null(), f"{table}: without a time")
+        rows = self._add_subjects(rows, table, log)
         has_ids = "stay_id" in rows.columns
+        is_counted = has_ids or "hadm_id" in rows.columns
         if not has_ids:
             rows = rows.with_columns(stay_id=pl.lit(None, pl.Int64))
         is_unnamed = rows["stay_id"].is_null().to_numpy()
@@ -109,10 +114,31 @@ class StayMatcher:
             unknown = pl.lit(pl.Series(is_unknown))
             log.reject(rows, unknown, table, "stay_id", "unknown_stay")
             log.counts[f"{table}: outside the stay"] += _count(is_selected & ~is_inside)
-            reason = f"{table}: without {self._stay_column.upper()}, and no stay at that time"
-            log.counts[reason] += _count(is_unnamed & ~is_selected)
-        matched = rows.drop("subject_id", "stay_id").with_columns(stay=pl.Series(number))
+        if is_counted:
+            log.counts[f"{table}: {self._no_stay}"] += _count(is_unnamed & ~is_selected)
+        matched = rows.drop("subject_id", "stay_id", "hadm_id", strict=False)
+        matched = matched.with_columns(stay=pl.Series(number))
         return matched.filter(pl.Series(is_inside))
+
+    def _add_subjects(self, rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
+        """The rows, those without a subject with that of their hospital admission.
+
+        Args:
+            rows: rows with subject_id or hadm_id.
+            table: name of the raw table.
+            log: receives the rows without an admission, or of one that does not exist.
+        """
+        if "subject_id" not in rows.columns:
+            rows = log.exclude(rows, pl.col("hadm_id").is_null(), f"{table}: without an admission")
+            rows = rows.with_columns(subject_id=pl.lit(None, pl.Int64))
+        if "hadm_id" not in rows.columns or not rows["subject_id"].null_count():
+            return rows
+        found = self._admissions.rename({"subject_id": "_subject_id"})
+        joined = rows.join(found, on="hadm_id", how="left", maintain_order="left")
+        subject = pl.coalesce("subject_id", "_subject_id")
+        rows = joined.with_columns(subject_id=subject).drop("_subject_id")
+        is_unknown = pl.col("subject_id").is_null() & pl.col("hadm_id").is_not_null()
+        return log.reject(rows, is_unknown, table, "hadm_id", "unknown_admission")
 
     def _count_unknown_subjects(self, rows: pl.DataFrame, table: str, log: ExclusionLog) -> None:
         if self._patients is None:

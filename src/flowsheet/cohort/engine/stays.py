@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from flowsheet.cohort.engine.cells import CELL_TYPES
 from flowsheet.cohort.engine.database import Database
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.files import RawTable
+from flowsheet.cohort.engine.locations import join_locations
 from flowsheet.cohort.engine.options import DatabaseOptions
 from flowsheet.cohort.engine.roles import FIELDS
 from flowsheet.cohort.engine.table_reader import read_table
@@ -27,6 +28,7 @@ _OLDEST_SHOWN = 89
 """Years; a higher age in a year is hidden."""
 _ICD9 = 9
 _PERSON_ROLES = ("admissions", "patients")
+_SUBJECTS = {"hadm_id": pl.Int64, "subject_id": pl.Int64}
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Stays:
     """
     patients: Ints | None = None
     """Ids of all subjects of the table of patients, ascending; None if there is no such table."""
+    subjects: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=_SUBJECTS))
+    """(hadm_id, subject_id) of all hospital admissions."""
 
     @property
     def ids(self) -> Ints:
@@ -86,16 +90,16 @@ class _StayReader:
 
     def read(self) -> Stays:
         """Read, join and select the stays."""
-        icu_stays = self._read_role("stays", "stay_id")
-        if "hadm_id" not in icu_stays.columns:
-            icu_stays = icu_stays.with_columns(hadm_id="stay_id")
+        icu_stays = self._read_stays()
         self.attrition["in the raw tables"] = icu_stays.height
         admissions = self._read_admissions(icu_stays)
         stays = icu_stays
         subjects: Ints | None = None
-        if self.database.table_of("admissions"):
+        if name := self.database.table_of("admissions"):
+            described = self.database.tables[name].columns
+            others = [field for field in FIELDS["admissions"] if field not in described]
             known = [column for column in stays.columns if column != "hadm_id"]
-            stays = stays.join(admissions.drop(known, strict=False), on="hadm_id")
+            stays = stays.join(admissions.drop(*known, *others, strict=False), on="hadm_id")
         if self.database.table_of("patients"):
             patients = self._read_role("patients", "subject_id")
             stays = stays.join(patients.drop("row"), on="subject_id")
@@ -105,7 +109,7 @@ class _StayReader:
         has_age = self._find_age_fields()
         stays = stays.drop_nulls(["admitted_at", "discharged_at", *has_age])
         self.attrition["with start and end times"] = stays.height
-        stays = _end_at_death(stays)
+        stays = _end_at_death(_correct_deaths(stays))
         self.attrition["of patients alive at the start"] = stays.height
         stays = self._reject_early_ends(stays, "stays", "admitted_at", "discharged_at")
         self.attrition["that end after they start"] = stays.height
@@ -116,10 +120,23 @@ class _StayReader:
             all_ids=np.sort(icu_stays["stay_id"].drop_nulls().to_numpy()),
             attrition=self.attrition,
             admissions=icu_stays.select("stay_id", "hadm_id").drop_nulls(),
+            subjects=admissions.select("hadm_id", "subject_id").drop_nulls(),
             windows=windows,
             admission_times=_find_admission_times(admissions, stays),
             patients=subjects,
         )
+
+    def _read_stays(self) -> pl.DataFrame:
+        """The stays; without ids of them, they are numbered within their admission."""
+        name = self.database.stay_table
+        if "stay_id" not in self.database.tables[name].columns:
+            rows = read_table(self.tables[name], self.log)
+            rows = self._reject_early_ends(rows, "stays", "admitted_at", "discharged_at")
+            rows = rows.select(*self.database.tables[name].columns, "row")
+            return join_locations(rows)
+        stays = self._read_role("stays", "stay_id")
+        has_admission = "hadm_id" in stays.columns
+        return stays if has_admission else stays.with_columns(hadm_id="stay_id")
 
     def _read_role(self, role: str, key: str) -> pl.DataFrame:
         """The fields of a role's table that the database has, one row for each key."""
@@ -270,6 +287,18 @@ def _find_admission_times(admissions: pl.DataFrame, stays: pl.DataFrame) -> pl.D
     return times.join(stays.select("hadm_id").unique(), on="hadm_id", how="semi")
 
 
+def _correct_deaths(stays: pl.DataFrame) -> pl.DataFrame:
+    """The stays of patients who left the hospital alive, who did not die before that.
+
+    Where only the day of a later death is known, its time may be earlier.
+    """
+    is_alive = (pl.col("hospital_death") == 0).fill_null(value=False)
+    no_earlier = pl.max_horizontal("died_at", "hospital_discharged_at")
+    has_died = pl.col("died_at").is_not_null()
+    died_at = pl.when(is_alive & has_died).then(no_earlier).otherwise("died_at")
+    return stays.with_columns(died_at=died_at)
+
+
 def _end_at_death(stays: pl.DataFrame) -> pl.DataFrame:
     """The stays with ``discharged_at`` at the earlier of the unit's discharge and death.
 
@@ -293,7 +322,7 @@ def _compute_age(age_over_89: float) -> pl.Expr:
 
 
 def _to_contract(stays: pl.DataFrame) -> pl.DataFrame:
-    sex = pl.col("sex").str.to_uppercase()
+    sex = pl.col("sex").str.to_uppercase().replace({"FEMALE": "F", "MALE": "M"})
     columns = stays.select(
         stay_id="stay_id",
         subject_id="subject_id",

@@ -29,11 +29,13 @@ from flowsheet.cohort.engine.csv_reader import parse_blocks
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.files import RawFile, RawTable
 from flowsheet.cohort.engine.midnight_check import MidnightCheck
+from flowsheet.cohort.engine.row_shapes import shape_rows
 from flowsheet.cohort.record_files import report_unreadable
 from flowsheet.typing import Bools
 
 _ARROW_TYPES: dict[CellKind, pa.DataType] = {
     CellKind.id: pa.int64(),
+    CellKind.text_id: pa.string(),
     CellKind.flag: pa.int64(),
     CellKind.number: pa.float64(),
     CellKind.time: pa.timestamp("us"),
@@ -106,7 +108,10 @@ def stream_table(
     Raises:
         CheckFailed: a file ends early, or cannot be read; or all times of a column are dates.
     """
-    frames: list[pl.DataFrame] = [_make_empty_frame(table)]
+    columns = _make_empty_frame(table)
+    frames: list[pl.DataFrame] = [shape_rows(table, columns, log)]
+    if table.item_numbers is not None:
+        row_filter = None  # items that are texts are looked up later
     midnight = MidnightCheck(table)
     n_waiting = n_before = 0
     for file in table.files:
@@ -116,8 +121,8 @@ def stream_table(
                 _log_block(block, table.name, n_before, log)
                 midnight.add(block.rows)
                 row = pl.col("position") + (n_before + 1)
-                rows = block.rows.with_columns(row=row).select(frames[0].columns)
-                frames.append(_keep_rows(table, rows, log))
+                rows = block.rows.with_columns(row=row).select(columns.columns)
+                frames.append(shape_rows(table, _keep_rows(table, rows, log), log))
                 n_before += block.n_parsed
                 n_waiting += frames[-1].height
                 if n_waiting >= _FRAME_ROWS:
@@ -131,8 +136,8 @@ def stream_table(
 def _keep_rows(table: RawTable, rows: pl.DataFrame, log: ExclusionLog) -> pl.DataFrame:
     """The rows with one of the texts that the database keeps."""
     for name, texts in table.spec.keep.items():
-        text = pl.col(name).str.strip_chars().str.to_lowercase()
-        is_other = ~text.is_in(list(texts)).fill_null(value=False)
+        text = pl.col(name).str.strip_chars().str.to_lowercase().fill_null("")
+        is_other = ~text.is_in(list(texts))
         reason = f"{table.name}: {table.spec.names[name].upper()} of another kind"
         rows = log.exclude(rows, is_other, reason)
     return rows
@@ -145,7 +150,8 @@ def _make_empty_frame(table: RawTable) -> pl.DataFrame:
 
 def read_table(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
     """All rows of a small table; see ``stream_table``."""
-    return pl.concat([_make_empty_frame(table), *stream_table(table, log)])
+    empty = shape_rows(table, _make_empty_frame(table), log)
+    return pl.concat([empty, *stream_table(table, log)])
 
 
 def _log_block(block: ParsedBlock, table: str, n_before: int, log: ExclusionLog) -> None:
@@ -194,7 +200,8 @@ def _parse_csv(
     types = {name: _ARROW_TYPES[table.kinds[column]] for column, name in file.columns.items()}
     is_utf8 = _is_utf8(block)
     has_times = CellKind.time in table.kinds.values()
-    if is_utf8 and not (has_times and has_bare_dates(block)):
+    is_plain = not table.text_ids and table.zones.source is None
+    if is_utf8 and is_plain and not (has_times and has_bare_dates(block)):
         # otherwise a cell has not the usual form: all cells are parsed one by one
         with suppress(pa.ArrowInvalid):
             batch, malformed = _read_csv(types, names, block)
@@ -373,7 +380,7 @@ def _parse_cells(
         defects += [wrong, missing.select(list(CELL_DEFECTS))]
         kept = ids.filter(row_filter.mask(ids[column]))["position"]
         frame = frame.filter(pl.col("position").is_in(kept.implode()))
-    rows, wrong = parse_cells(frame, present, table.time_zone)
+    rows, wrong = parse_cells(frame, present, table.zones)
     n_unmapped = n_parsed - frame.height - sum(part.height for part in defects)
     all_defects = pl.concat([*defects, wrong])
     return ParsedBlock(_add_missing_columns(table, rows), all_defects, n_parsed, n_unmapped)

@@ -24,6 +24,9 @@ from flowsheet.cohort.engine.sorting import equals_previous, sort_by_packed_key
 from flowsheet.cohort.rules import WEIGHT_KG
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 
+_RATE_KEYS = ["stay_id", "code", "order_id"]
+"""A charted rate lasts until the next one of the same."""
+
 
 @dataclass(frozen=True)
 class TreatmentBuilder:
@@ -129,7 +132,7 @@ def _prepare_charted_rates(
     longest = timedelta(seconds=round(options.charted_rate_hours * 3600))
     amounts = _exclude_sums_of_rates(amounts, rates, longest, table, log)
     amounts = amounts.with_columns(start="time", end="time", number="amount", uom="amount_unit")
-    next_rate = pl.col("time").shift(-1).over("stay_id", "code")
+    next_rate = pl.col("time").shift(-1).over(_RATE_KEYS)
     end = pl.min_horizontal(next_rate, pl.col("time") + longest)
     rates = rates.with_columns(start="time", end=end, number="rate", uom="rate_unit")
     return pl.concat([amounts, rates.filter(pl.col("rate") > 0)])
@@ -137,12 +140,10 @@ def _prepare_charted_rates(
 
 def _keep_highest_rates(rates: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
     """One rate per stay, item and time: the highest; sorted by them."""
-    keys = ["stay_id", "code", "time"]
-    rates = rates.sort(
-        *(*keys, "rate", "rate_unit", "known_at"),
-        descending=[False, False, False, True, True, False],
-    )
-    is_lower = pl.all_horizontal(pl.col(key) == pl.col(key).shift(1) for key in keys)
+    keys = [*_RATE_KEYS, "time"]
+    descending = [False] * len(keys) + [True, True, False]
+    rates = rates.sort(*keys, "rate", "rate_unit", "known_at", descending=descending)
+    is_lower = pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift(1)) for key in keys)
     reason = f"{table}: lower of several rates charted at one time"
     return log.exclude(rates, is_lower, reason)
 

@@ -1,6 +1,6 @@
 """Units as chart systems and laboratories write them, compared with the unit that an item has.
 
-No value is converted for the unit beside it: an unknown one is counted and reported.
+No value is converted for the unit beside it: an unknown one is counted and reported, or rejected.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from collections import Counter
 import polars as pl
 
 from flowsheet.cohort.completeness import UNKNOWN_UNIT
+from flowsheet.cohort.engine.exclusions import ExclusionLog
 
-_NOT_STATED = ("", "none", "n/a")
+_NOT_STATED = ("", "none", "n/a", "(nounits)")
+_MICRO = "[\u00b5\u03bc]"
+"""The signs for a millionth, in Unicode's two spellings."""
 _SAME = (
     ("mmol/l", "meq/l"),  # ions with one charge, and base excess
     ("10^9/l", "k/ul", "10^3/ul", "10*3/ul"),
     ("10^12/l", "m/ul", "10^6/ul", "10*6/ul"),
     ("s", "sec", "secs", "second", "seconds"),
     ("u/l", "iu/l"),
-    ("mm/h", "mm/hr"),
+    ("mm/h", "mm/hr", "mm/hour"),
     ("/min", "bpm", "insp/min", "breaths/min", "beats/min"),
     ("degf", "?f", "°f", "f"),
     ("degc", "?c", "°c", "c"),
@@ -50,6 +53,7 @@ def same_spelling(unit: pl.Expr) -> pl.Expr:
     ['10^9/l', '10^9/l', None, None]
     """
     text = unit.cast(pl.String).str.to_lowercase().str.replace_all(r"[\s.]", "")
+    text = text.str.replace_all(_MICRO, "u")
     stated = pl.when(~text.is_in(_NOT_STATED)).then(text)
     return stated.replace(_SPELLINGS).alias(unit.meta.output_name())
 
@@ -68,9 +72,7 @@ def count_unknown_units(
     if "unit" not in rows.columns:
         return
     charted = rows.group_by("code", "unit").len().with_columns(same_spelling(pl.col("unit")))
-    expected = items.filter(~pl.col("is_text"), ~pl.col("is_share")).select(
-        "code", "name", expected=same_spelling(pl.col("unit"))
-    )
+    expected = _expect_units(items)
     other = charted.join(expected, on="code").filter(pl.col("unit") != pl.col("expected"))
     known = pl.DataFrame(_OTHER_UNITS, {"name": pl.String, "unit": pl.String}, orient="row")
     other = other.join(known, on=["name", "unit"], how="anti")
@@ -78,3 +80,29 @@ def count_unknown_units(
     for name, unit, n in sums.iter_rows():
         text = unit[:_MAX_CHARACTERS] if len(counts) < _MAX_REASONS else "others"
         counts[f"{table}: {UNKNOWN_UNIT}: {name} in {text} (rows kept)"] += n
+
+
+def reject_other_units(
+    rows: pl.DataFrame, table: str, items: pl.DataFrame, log: ExclusionLog
+) -> pl.DataFrame:
+    """The rows without those whose unit is another than their item's.
+
+    Args:
+        rows: ``code``, ``row`` and, where the table has it, ``unit``; one that is not stated is the
+            item's.
+        table: name of the raw table.
+        items: the items by their code.
+        log: receives the other rows as defects.
+    """
+    if "unit" not in rows.columns:
+        return rows
+    expected = _expect_units(items).drop("name")
+    joined = rows.join(expected, on="code", how="left", maintain_order="left")
+    is_other = same_spelling(pl.col("unit")) != pl.col("expected")
+    return log.reject(joined, is_other, table, "unit", "unit").drop("expected")
+
+
+def _expect_units(items: pl.DataFrame) -> pl.DataFrame:
+    """(code, name, expected) of the items that are numbers: the unit in one spelling."""
+    numbers = items.filter(~pl.col("is_text"), ~pl.col("is_share"))
+    return numbers.select("code", "name", expected=same_spelling(pl.col("unit")))

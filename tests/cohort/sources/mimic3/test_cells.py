@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flowsheet.cohort.engine.cells import (
     CellKind,
+    TimeZones,
     find_type_problem,
     parse_cells,
 )
@@ -201,7 +202,7 @@ def test_times_of_a_zone_become_local_times_of_the_declared_zone() -> None:
     values = pl.Series([summer, far_away]).dt.replace_time_zone("UTC")
     assert find_type_problem(values.dtype, CellKind.time, "America/New_York") is None
     frame = pl.DataFrame({"x": values, "position": [0, 1]})
-    rows, defects = parse_cells(frame, {"x": CellKind.time}, "America/New_York")
+    rows, defects = parse_cells(frame, {"x": CellKind.time}, TimeZones(target="America/New_York"))
     assert rows["x"].to_list() == [datetime(2020, 7, 1, 10, 0)]
     # polars knows no summer time that far away: rather no time than a wrong one
     assert defects["position"].to_list() == [1]

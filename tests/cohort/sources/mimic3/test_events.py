@@ -131,7 +131,7 @@ def test_excluded_rows_are_counted_by_their_reason(result: SourceResult):
     assert excluded["chartevents: no number"] == 1
     assert excluded["chartevents: items that the catalogue does not map"] == 1
     assert excluded["labevents: items that the catalogue does not map"] == 1
-    assert excluded["labevents: blood gas that is not arterial"] == 1
+    assert excluded["blood gas that is not arterial"] == 1
     assert excluded["inputevents_mv: rewritten"] == 1
     assert excluded["charted with another item of the same variable"] == 2
 

@@ -108,7 +108,7 @@ def test_an_untold_specimen_is_arterial_only_if_oxygen_and_oximetry_allow_it(
 ):
     assert values_of(result, "po2", 3) == [("02:40", 50.0), ("03:00", 38.0)]
     assert values_of(result, "sao2", 3) == []  # of the sample whose pO2 is not arterial
-    assert result.excluded["labevents: blood gas of an unknown specimen that looks venous"] == 3
+    assert result.excluded["blood gas of an unknown specimen that looks venous"] == 3
 
 
 def test_vasopressin_per_hour_that_is_charted_per_minute_is_corrected(result: SourceResult):
