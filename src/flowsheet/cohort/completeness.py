@@ -3,7 +3,8 @@
 An export that stopped early leaves tables with a header and nothing else. Without cultures there is
 no sepsis, and without one organ's measurements every score is too low: such an extract is refused,
 or with ``allow_empty`` it has a warning that stays in its manifest. What it can do without, and
-lacks, is always a warning.
+lacks, is always a warning; a core variable and a component of the SOFA score come first, whatever
+the source is.
 """
 
 from __future__ import annotations
@@ -30,14 +31,16 @@ _INFECTION = {
     "the treatment of infection": ("antibiotics",),
 }
 
+_SOFA_OF = "the SOFA score of "
+
 SEPSIS3_NEEDS = Needs(
     variables={
-        "the SOFA score of respiration": ("po2", "o2sat", "vent", "fio2"),
-        "the SOFA score of coagulation": ("plt",),
-        "the SOFA score of the liver": ("bili",),
-        "the SOFA score of circulation": ("map",),
-        "the SOFA score of the brain": ("gcs", "egcs", "mgcs", "vgcs"),
-        "the SOFA score of the kidneys": ("crea", "urine"),
+        f"{_SOFA_OF}respiration": ("po2", "o2sat", "vent", "fio2"),
+        f"{_SOFA_OF}coagulation": ("plt",),
+        f"{_SOFA_OF}the liver": ("bili",),
+        f"{_SOFA_OF}circulation": ("map",),
+        f"{_SOFA_OF}the brain": ("gcs", "egcs", "mgcs", "vgcs"),
+        f"{_SOFA_OF}the kidneys": ("crea", "urine"),
     },
     counts=_INFECTION,
 )
@@ -92,6 +95,15 @@ LATE_DAYS = 365
 
 VITAL_SIGNS = ("hr", "map", "sbp", "dbp", "o2sat", "resp", "temp")
 """A monitor's variables."""
+
+CORE_VARIABLES = (
+    *(("hr",), ("map",), ("sbp",), ("dbp",), ("o2sat", "sao2"), ("resp",), ("temp",)),
+    *(("crea",), ("bun",), ("na",), ("k",), ("bicar", "tco2"), ("glu",), ("lact",)),
+    *(("bili",), ("hgb", "hct"), ("plt",), ("wbc",)),
+)
+"""The vital signs and the core results of the laboratory, with what may stand for them: nearly
+every patient in intensive care has them. Where nobody has, the records or their mapping are at
+fault."""
 
 HOURLY_NEEDS = Needs(
     variables={
@@ -155,6 +167,27 @@ def find_gaps(
         if stay_columns.isdisjoint(names)
     ]
     return gaps
+
+
+def find_core_gaps(present: Set[str]) -> list[str]:
+    """Core variables and components of the SOFA score of which no stay has a value.
+
+    >>> everything = {name for names in CORE_VARIABLES for name in names} | {"gcs", "po2"}
+    >>> find_core_gaps(everything), find_core_gaps(everything - {"hgb", "hct", "bili"})[0]
+    ([], 'CORE VARIABLES WITHOUT A SINGLE VALUE: bili; hgb or hct')
+    >>> find_core_gaps(everything - {"gcs"})
+    ['COMPONENTS OF THE SOFA SCORE WITHOUT A SINGLE VALUE: the brain (gcs or egcs or mgcs or vgcs)']
+    """
+    absent = [" or ".join(names) for names in CORE_VARIABLES if present.isdisjoint(names)]
+    warnings = [f"CORE VARIABLES WITHOUT A SINGLE VALUE: {'; '.join(absent)}"] if absent else []
+    organs = [
+        f"{purpose.removeprefix(_SOFA_OF)} ({' or '.join(names)})"
+        for purpose, names in SEPSIS3_NEEDS.variables.items()
+        if present.isdisjoint(names)
+    ]
+    if organs:
+        warnings.append(f"COMPONENTS OF THE SOFA SCORE WITHOUT A SINGLE VALUE: {'; '.join(organs)}")
+    return warnings
 
 
 def find_warnings(

@@ -93,7 +93,17 @@ def make_responses(config: CohortConfig, source: Source) -> ComputedResponses:
         response = RESPONSES.get(name)
         prefix = ("cohort", "responses", name)
         validated = validate_config(response.Options, options, f"response {name}", prefix=prefix)
-        responses[name] = response(validated)
+        made = response(validated)
+        records = [" or ".join(counts) for counts in made.needs().counts.values()]
+        if records:
+            raise UsageError(
+                f"the response {name!r} cannot be computed from the tables of the source "
+                f"{config.source}: it needs {' and '.join(records)}, which they lack",
+                where=f"cohort.responses.{name}",
+                todo="remove it; mimic3, mimic4 and meds read cultures and antibiotics and give it "
+                "with cohort.options.sepsis3",
+            )
+        responses[name] = made
     return ComputedResponses(responses)
 
 

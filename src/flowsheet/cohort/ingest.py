@@ -10,6 +10,8 @@ import polars as pl
 from flowsheet.cohort import checks
 from flowsheet.cohort.agreement import compare_definitions
 from flowsheet.cohort.completeness import (
+    Needs,
+    find_core_gaps,
     find_gaps,
     find_implausible,
     find_late,
@@ -22,6 +24,7 @@ from flowsheet.cohort.erasure import ErasureFilter
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
 from flowsheet.cohort.rules import RULE_HINTS
+from flowsheet.cohort.sepsis3 import SEPSIS
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
@@ -194,8 +197,8 @@ def _check_completeness(
         )
     declared = (*source.stay_columns, *source.variables)
     present = validator.stay_columns | validator.variables
-    lacking = _find_response_gaps(responses, validator)
-    names = [*source.responses, *(name for name in responses.describe() if name not in lacking)]
+    lacking = _find_response_gaps(source, responses, validator)
+    names = [name for name in (*source.responses, *responses.describe()) if name not in lacking]
     episodes = validator.episodes + responses.episodes
     warnings = find_warnings(declared, present, {name: episodes[name] for name in names})
     for name, found in lacking.items():
@@ -205,16 +208,24 @@ def _check_completeness(
     losses = find_losses(validator.exclusions, validator.rows)
     losses += find_unknown_units(validator.exclusions)
     late = find_late(validator.late_stays)
-    return (*gaps, *source.warnings(), *warnings, *implausible, *losses, *late)
+    # a source without records lacks nothing: it has no more variables than it simulates
+    core = find_core_gaps(validator.variables) if source.needs_path else []
+    return (*core, *gaps, *source.warnings(), *warnings, *implausible, *losses, *late)
 
 
 def _find_response_gaps(
-    responses: ComputedResponses, validator: BatchValidator
+    source: Source, responses: ComputedResponses, validator: BatchValidator
 ) -> dict[str, list[str]]:
-    """What the records lack that a computed response needs, by response."""
-    return responses.find_gaps(
+    """What the records lack that a response needs, by response.
+
+    Sepsis needs cultures and antibiotics: where nobody has any, nobody is known to be without it.
+    """
+    lacking = responses.find_gaps(
         validator.rows, validator.variables, validator.source_counts, validator.stay_columns
     )
+    infection = Needs(counts=source.needs().counts)
+    gaps = find_gaps(infection, {}, set(), validator.source_counts)
+    return {**lacking, SEPSIS: gaps} if gaps and SEPSIS in source.responses else lacking
 
 
 def _name_responses(
@@ -231,9 +242,9 @@ def _name_responses(
         responses: computed from the tables.
         validator: what was counted while reading.
     """
-    lacking = _find_response_gaps(responses, validator)
+    lacking = _find_response_gaps(source, responses, validator)
     computed = {n: options for n, options in responses.describe().items() if n not in lacking}
-    names = tuple(sorted({*source.responses, *computed}))
+    names = tuple(sorted({*source.responses, *computed} - lacking.keys()))
     return provenance.model_copy(update={"responses": names, "computed_responses": computed})
 
 

@@ -162,10 +162,10 @@ def test_files_and_codes_that_are_not_read_leave_a_warning(tmp_path: Path) -> No
     (root / "data" / "4.pq").write_bytes(shard.read_bytes())
     (root / "data" / "_SUCCESS").write_bytes(b"")
     warnings = run_ingest(root, tmp_path / "out").manifest.warnings
-    assert warnings[:2] == (
+    assert {
         "data/4.pq is no Parquet file and is not read",
         "no code of data/3.parquet is in the mapping",
-    )
+    } <= set(warnings)
 
 
 def test_many_implausible_values_leave_a_warning(tmp_path: Path) -> None:
