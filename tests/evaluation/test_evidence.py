@@ -326,3 +326,27 @@ def test_new_onset_subgroups_are_patients_not_yet_in_the_state(sequences, predic
     rows = Evidence.load(tmp_path).new_onset_subgroups.filter(metric="auroc", model="accurate")
     assert rows["subset"].to_list() == ["sex: F", "sex: M"]
     assert rows["rows"].sum() == (sequences.scored & ~sequences.in_state).sum()
+
+
+def test_sentences_have_titles_and_frames_have_names(sequences, predictions, tmp_path):
+    titles = {name: name.upper() for name in predictions}
+    titled = evaluate(sequences, predictions, WITHOUT_RESAMPLES, seed=1, titles=titles)
+    first = titled.models[0]
+    assert titled.headline.startswith(f"{first.upper()} ranks first")
+    assert not any(name in summary for summary in titled.pairs["summary"] for name in predictions)
+    assert set(titled.leaderboard["model"]) == set(predictions)
+    assert f"| {first.upper()} |" in render_leaderboard_markdown(titled)
+    titled.save(tmp_path)
+    shown = Evidence.load(tmp_path).with_titles()
+    assert shown.models == [name.upper() for name in titled.models]
+    for frame, column in (("leaderboard", "model"), ("curves", "model"), ("pairs", "model_b")):
+        assert set(getattr(shown, frame)[column]) <= set(titles.values())
+    assert_frame_equal(shown.with_titles().leaderboard, shown.leaderboard)
+
+
+def test_models_with_one_title_can_be_told_apart(sequences, predictions):
+    names = list(predictions)[:2]
+    titles = dict.fromkeys(names, "LSTM")
+    two = {name: predictions[name] for name in names}
+    evidence = evaluate(sequences, two, WITHOUT_RESAMPLES, seed=1, titles=titles)
+    assert set(evidence.titles.values()) == {f"LSTM ({name})" for name in names}

@@ -80,10 +80,10 @@ def print_run_summary(summary: RunSummary) -> None:
     """Print an experiment's leaderboard, what was reused, and where its records are."""
     for board in summary.leaderboards:
         title = f"{summary.experiment}, held-out subjects. {board.title}"
-        _print_leaderboard(title, board)
+        _print_leaderboard(title, board.with_titles(summary.titles))
     _print_text(summary.headline)
     for name, reason in summary.excluded_models.items():
-        _print_text(f"{name} was left out: {reason}")
+        _print_text(f"{summary.titles.get(name, name)} was left out: {reason}")
     if summary.reused:
         _print_text(f"reused: {', '.join(summary.reused)}")
     print_line(f"run {summary.run_id}")
@@ -152,7 +152,7 @@ def print_comparison(comparison: ModelComparison) -> None:
     """Print the leaderboards of compared models, the headline and each pair's difference."""
     evidence = comparison.evidence
     for board in list_leaderboard_tables(evidence):
-        _print_leaderboard(f"held-out subjects. {board.title}", board)
+        _print_leaderboard(f"held-out subjects. {board.title}", board.with_titles(evidence.titles))
     _print_text(evidence.headline)
     rank = {name: i for i, name in enumerate(evidence.models)}
     pairs = evidence.pairs.filter(metric=evidence.about["metric"], subset=evidence.ranking_subset)
@@ -212,14 +212,16 @@ def print_rollback(decision: Decision) -> None:
 def print_evaluation(evaluation: ExternalEvaluation) -> None:
     """Print what differs from home, then the leaderboard and the figures at home."""
     several = len(evaluation.comparisons) > 1
-    for model, comparison in evaluation.comparisons.items():
-        for difference in comparison.differences:
-            _print_text(f"- {f'{model}: ' if several else ''}{difference.summary}")
     evidence = evaluation.evidence
+    for model, comparison in evaluation.comparisons.items():
+        name = f"{evidence.titles[model]}: " if several else ""
+        for difference in comparison.differences:
+            _print_text(f"- {name}{difference.summary}")
     for board in list_leaderboard_tables(evidence):
-        _print_table(f"evaluated. {board.title}", board.columns, board.rows)
+        rows = board.with_titles(evidence.titles).rows
+        _print_table(f"evaluated. {board.title}", board.columns, rows)
     for model, summary in evaluation.summaries.items():
-        _print_text(f"{model}: {summary}")
+        _print_text(f"{evidence.titles[model]}: {summary}")
     if several:
         _print_text(evidence.headline)
     for run_id in evaluation.run_ids.values():

@@ -110,12 +110,12 @@ def _list_models() -> Listing:
 
     families = list(ModelFamily)
     loaded, errors = _load_all(MODELS)
-    models = [(name, model.capabilities) for name, model in loaded]
-    models.sort(key=lambda model: (families.index(model[1].family), model[0]))
+    models = [(name, model.title or name, model.capabilities) for name, model in loaded]
+    models.sort(key=lambda model: (families.index(model[2].family), model[0]))
     rows: list[list[object]] = [
-        [name, able.family.value, able.input_description] for name, able in models
+        [name, title, able.family.value, able.input_description] for name, title, able in models
     ]
-    return Listing(["name", "family", "input"], rows, errors)
+    return Listing(["name", "title", "family", "input"], rows, errors)
 
 
 def _load_all(registry: Registry[T]) -> tuple[list[tuple[str, type[T]]], tuple[UsageError, ...]]:

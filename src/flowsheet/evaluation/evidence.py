@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from flowsheet.evaluation.subsets import (
     list_subsets,
     list_time_subsets,
 )
+from flowsheet.evaluation.summaries import complete_titles
 from flowsheet.evaluation.tables import (
     LEADERBOARD,
     compare_pairs,
@@ -42,6 +43,7 @@ from flowsheet.windows.sequences import Sequences
 _FRAMES = ("leaderboard", "pairs", "curves", "folds", "lead_times")
 _LATER_FRAMES = ("new_onset_subgroups",)
 """Not in the evidence of earlier releases."""
+_NAME_COLUMNS = ("model", "model_a", "model_b")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Evidence:
     lead_times: pl.DataFrame
     about: dict[str, Any]
     """metric, headline, models, ranking_subset, subsets, resamples, confidence, seed, thresholds,
-    cross_validation, response."""
+    cross_validation, response, titles."""
     new_onset_subgroups: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=LEADERBOARD)
     )
@@ -70,6 +72,25 @@ class Evidence:
     def models(self) -> list[str]:
         """The models' names, best first."""
         return list(self.about["models"])
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What people call each model; evidence of earlier releases: by its name."""
+        return {model: model for model in self.models} | dict(self.about.get("titles", {}))
+
+    def with_titles(self) -> Evidence:
+        """The same with the models' titles in place of their names, for people to read."""
+        titles = self.titles
+        frames = {
+            name: _replace_names(getattr(self, name), titles) for name in (*_FRAMES, *_LATER_FRAMES)
+        }
+        thresholds = self.about["thresholds"].items()
+        about = self.about | {
+            "models": [titles[model] for model in self.models],
+            "thresholds": {titles.get(model, model): value for model, value in thresholds},
+            "titles": {},
+        }
+        return replace(self, **frames, about=about)
 
     @property
     def ranking_subset(self) -> str:
@@ -116,6 +137,11 @@ class Evidence:
         return cls(**frames, about=read_json(folder / "about.json"))
 
 
+def _replace_names(frame: pl.DataFrame, titles: Mapping[str, str]) -> pl.DataFrame:
+    columns = [name for name in _NAME_COLUMNS if name in frame.columns]
+    return frame.with_columns(pl.col(columns).replace(titles))
+
+
 def evaluate(
     sequences: Sequences,
     predictions: Mapping[str, Floats],
@@ -125,6 +151,7 @@ def evaluate(
     task: TaskConfig | None = None,
     thresholds: Mapping[str, float] | None = None,
     subgroups: pl.DataFrame | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> Evidence:
     """Compare models on the scored rows of ``sequences``.
 
@@ -137,6 +164,7 @@ def evaluate(
         thresholds: by model the decision threshold, chosen on development data. Metrics of alerts
             are computed only with it.
         subgroups: ``stay_id`` and one column for each grouping.
+        titles: by model what people call it, for the sentences; a model without one by its name.
 
     Raises:
         CheckFailed: a prediction is not a probability, or there is not one for each row.
@@ -160,7 +188,7 @@ def evaluate(
         seed=seed,
         task=task,
     )
-    return _make_evidence(results, groups, seed, thresholds, task)
+    return _make_evidence(results, groups, seed, thresholds, task, titles=titles or {})
 
 
 def evaluate_folds(
@@ -171,6 +199,7 @@ def evaluate_folds(
     *,
     task: TaskConfig | None = None,
     subgroups: pl.DataFrame | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> Evidence:
     """Compare models by repeated cross-validation over the subjects of ``sequences``.
 
@@ -187,6 +216,7 @@ def evaluate_folds(
         seed: of the resamples.
         task: with it lead times are computed, and the PhysioNet 2019 utility where it is defined.
         subgroups: ``stay_id`` and one column for each grouping.
+        titles: by model what people call it, for the sentences; a model without one by its name.
 
     Raises:
         CheckFailed: a prediction is not a probability, or a repetition does not hold out every
@@ -211,7 +241,7 @@ def evaluate_folds(
         seed=seed,
         task=task,
     )
-    return _make_evidence(results, groups, seed, {}, task)
+    return _make_evidence(results, groups, seed, {}, task, titles=titles or {})
 
 
 def _list_subsets(
@@ -241,6 +271,8 @@ def _make_evidence(
     seed: int,
     thresholds: dict[str, float],
     task: TaskConfig | None,
+    *,
+    titles: Mapping[str, str],
 ) -> Evidence:
     """The evidence of results.
 
@@ -250,6 +282,7 @@ def _make_evidence(
         seed: of the resamples.
         thresholds: by model.
         task: whose response the sentences name.
+        titles: by model.
     """
     config = results.config
     metric = get_metric(config.metric)
@@ -257,8 +290,9 @@ def _make_evidence(
     models = ranking.models
     response = task.response if task else SEPSIS
     words = find_words(response)
+    all_titles = complete_titles(models, titles)
     leaderboard = make_leaderboard(results, models)
-    pairs = compare_pairs(results, models, words)
+    pairs = compare_pairs(results, models, words, all_titles)
     return Evidence(
         leaderboard=leaderboard,
         pairs=pairs,
@@ -267,7 +301,9 @@ def _make_evidence(
         lead_times=count_lead_times(results, models),
         about={
             "metric": config.metric,
-            "headline": write_headline(leaderboard, pairs, metric, ranking, words),
+            "headline": write_headline(
+                leaderboard, pairs, metric, ranking, words=words, titles=all_titles
+            ),
             "models": models,
             "ranking_subset": ranking.subset,
             "subsets": [subset.name for subset in results.subsets],
@@ -276,6 +312,7 @@ def _make_evidence(
             "seed": seed,
             "thresholds": thresholds,
             "response": response,
+            "titles": all_titles,
             "cross_validation": _cross_validation_facts(results),
         },
         new_onset_subgroups=make_leaderboard(groups, models),

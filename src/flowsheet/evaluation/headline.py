@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -27,7 +28,9 @@ def write_headline(
     pairs: pl.DataFrame,
     metric: Metric,
     ranking: ModelRanking,
+    *,
     words: Words = SEPSIS_WORDS,
+    titles: Mapping[str, str] | None = None,
 ) -> str:
     """Which model ranks first, its value, and how it compares with the others.
 
@@ -40,16 +43,18 @@ def write_headline(
         metric: the metric that ranks the models.
         ranking: the models' order, and the subset that gives it.
         words: of the response.
+        titles: by model; None: their names.
     """
+    titles = titles or {model: model for model in ranking.models}
     first = _find_row(leaderboard, ranking.models[0], metric, ranking.subset)
     if first is None:
         return f"No model can be ranked by {metric.label}: it requires {metric.requires}."
     if math.isnan(first["value"]):
         return f"No model can be ranked by {metric.label}: {first['reason']}."
-    sentences = [_describe_first(first, pairs, metric, words)]
-    sentences += describe_room(leaderboard, first["model"], first["subset"], metric)
+    sentences = [_describe_first(first, pairs, metric, words, titles)]
+    sentences += describe_room(leaderboard, first["model"], first["subset"], metric, titles)
     if ranking.subset == NEW_ONSETS:
-        sentences.append(_describe_best_over_all_rows(leaderboard, metric, ranking, words))
+        sentences.append(_describe_best_over_all_rows(leaderboard, metric, ranking, words, titles))
     elif ranking.fallback_reason:
         sentences.append(
             f"This is over all rows, those of patients who are already {words.state} included; "
@@ -59,7 +64,11 @@ def write_headline(
 
 
 def _describe_first(
-    first: dict[str, Any], pairs: pl.DataFrame, metric: Metric, words: Words
+    first: dict[str, Any],
+    pairs: pl.DataFrame,
+    metric: Metric,
+    words: Words,
+    titles: Mapping[str, str],
 ) -> str:
     """The model that ranks first and how it compares with the others, in its subset.
 
@@ -68,23 +77,31 @@ def _describe_first(
         pairs: every pair of models.
         metric: the metric that ranks the models.
         words: of the response.
+        titles: by model.
     """
     subset = first["subset"]
     phrase = describe_subset(subset, words)
-    clauses = [f"{first['model']} ranks first by {metric.label}{phrase} ({_format(first, metric)})"]
+    title = titles[first["model"]]
+    clauses = [f"{title} ranks first by {metric.label}{phrase} ({_format(first, metric)})"]
     rivals = pairs.filter(metric=metric.name, subset=subset, model_a=first["model"])
     for verdict, phrase in (
         (BETTER, "it is better than"),
         (SAME, "it is not distinguishable at this sample size from"),
         (NOT_ESTIMABLE, "too few data to compare it with"),
     ):
-        names = rivals.filter(verdict=verdict)["model_b"].to_list()
+        names = [titles[rival] for rival in rivals.filter(verdict=verdict)["model_b"]]
         if names:
             clauses.append(f"{phrase} {join_names(names)}")
     return "; ".join(clauses) + "."
 
 
-def describe_room(leaderboard: pl.DataFrame, model: str, subset: str, metric: Metric) -> list[str]:
+def describe_room(
+    leaderboard: pl.DataFrame,
+    model: str,
+    subset: str,
+    metric: Metric,
+    titles: Mapping[str, str] | None = None,
+) -> list[str]:
     """What a model adds to the clock, in a sentence; empty where the clock was not evaluated.
 
     Args:
@@ -92,6 +109,7 @@ def describe_room(leaderboard: pl.DataFrame, model: str, subset: str, metric: Me
         model: the model that ranks first.
         subset: the rows that rank it.
         metric: the metric that ranks it.
+        titles: by model; None: their names.
     """
     clock = _find_row(leaderboard, CLOCK, metric, subset)
     if clock is None or math.isnan(clock["value"]):
@@ -109,12 +127,16 @@ def describe_room(leaderboard: pl.DataFrame, model: str, subset: str, metric: Me
         interval = f" [{row['low']:.0%}, {row['high']:.0%}]"
     return [
         f"A clock, which knows nothing about the patient, has {estimate}: of the room above it "
-        f"{model} gains {row['value']:.0%}{interval}."
+        f"{(titles or {}).get(model, model)} gains {row['value']:.0%}{interval}."
     ]
 
 
 def _describe_best_over_all_rows(
-    leaderboard: pl.DataFrame, metric: Metric, ranking: ModelRanking, words: Words
+    leaderboard: pl.DataFrame,
+    metric: Metric,
+    ranking: ModelRanking,
+    words: Words,
+    titles: Mapping[str, str],
 ) -> str:
     """Which model ranks first over all rows, and what it is worth among new onsets.
 
@@ -123,6 +145,7 @@ def _describe_best_over_all_rows(
         metric: the metric that ranks the models.
         ranking: the models' order.
         words: of the response.
+        titles: by model.
     """
     best = ranking.best_over_all_rows
     over_all = _find_row(leaderboard, best, metric, ALL)
@@ -134,8 +157,8 @@ def _describe_best_over_all_rows(
     among_new = _find_row(leaderboard, best, metric, NEW_ONSETS)
     estimate = _format(among_new, metric) if among_new else NOT_ESTIMABLE
     return (
-        f"{all_rows} {best} ranks first ({_format(over_all, metric)}), but not among patients "
-        f"{words.not_yet} ({estimate})."
+        f"{all_rows} {titles[best]} ranks first ({_format(over_all, metric)}), but not among "
+        f"patients {words.not_yet} ({estimate})."
     )
 
 

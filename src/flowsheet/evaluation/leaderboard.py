@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from flowsheet.config import FrozenModel
@@ -25,7 +27,12 @@ class LeaderboardTable(FrozenModel):
     title: str
     columns: list[str]
     rows: list[list[str]]
-    """One for each model, best first."""
+    """One for each model, best first; its name, then its values."""
+
+    def with_titles(self, titles: Mapping[str, str]) -> LeaderboardTable:
+        """The same with the models' titles in place of their names."""
+        rows = [[titles.get(row[0], row[0]), *row[1:]] for row in self.rows]
+        return self.model_copy(update={"rows": rows})
 
 
 def order_subsets(evidence: Evidence) -> dict[str, str]:
@@ -75,6 +82,7 @@ def _format_cell(estimate: dict[str, float] | None, metric: Metric) -> str:
 
 def render_leaderboard_markdown(evidence: Evidence) -> str:
     """The headline, a table for each subset but subgroups, and a note on the intervals."""
+    evidence = evidence.with_titles()
     lines = [evidence.headline, ""]
     for subset, title in order_subsets(evidence).items():
         lines += [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from flowsheet.cohort.responses.base import SEPSIS_WORDS, Words
@@ -21,6 +23,7 @@ class PairComparison:
 
     a: str
     b: str
+    """What people call them."""
     metric: Metric
     difference: Difference
     """a minus b."""
@@ -115,7 +118,29 @@ def format_estimate(value: float, low: float, high: float, decimals: int) -> str
 def join_names(names: list[str]) -> str:
     """Names in a sentence.
 
-    >>> join_names(["lstm", "rnn", "ar1"])
-    'lstm, rnn and ar1'
+    >>> join_names(["LSTM", "RNN", "AR(1)"])
+    'LSTM, RNN and AR(1)'
+    >>> join_names(["SOFA, recalibrated", "Clock"])
+    'SOFA, recalibrated; and Clock'
     """
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    if len(names) == 1:
+        return names[0]
+    if any("," in name for name in names):
+        return f"{'; '.join(names[:-1])}; and {names[-1]}"
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def complete_titles(models: Sequence[str], titles: Mapping[str, str]) -> dict[str, str]:
+    """A title for every model, by which it can be told from the others.
+
+    >>> complete_titles(["lstm", "own"], {"lstm": "LSTM"})
+    {'lstm': 'LSTM', 'own': 'own'}
+    >>> complete_titles(["lstm", "mine"], {"lstm": "LSTM", "mine": "LSTM"})
+    {'lstm': 'LSTM (lstm)', 'mine': 'LSTM (mine)'}
+    """
+    complete = {model: model for model in models} | dict(titles)
+    counts = Counter(complete.values())
+    return {
+        model: title if counts[title] == 1 else f"{title} ({model})"
+        for model, title in complete.items()
+    }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 
 import numpy as np
@@ -143,13 +143,23 @@ def count_lead_times(results: EvaluationResults, models: Sequence[str]) -> pl.Da
 
 
 def compare_pairs(
-    results: EvaluationResults, models: Sequence[str], words: Words = SEPSIS_WORDS
+    results: EvaluationResults,
+    models: Sequence[str],
+    words: Words = SEPSIS_WORDS,
+    titles: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Pairs of models by every metric that can rank them, without subgroups.
 
     Of the floor only the clock is compared: with every further comparison the correction for their
     number takes away from the others.
+
+    Args:
+        results: of all subsets.
+        models: names, best first.
+        words: of the response.
+        titles: by model, for the sentences; None: their names.
     """
+    titles = titles or {model: model for model in models}
     metrics = [
         metric
         for metric in results.metrics
@@ -161,12 +171,22 @@ def compare_pairs(
             continue
         for metric in metrics:
             applicable = [m for m in models if metric in results.list_metrics(subset, m)]
-            parts.append(_compare_by_metric(results, subset.name, metric, applicable, words))
+            parts.append(
+                _compare_by_metric(
+                    results, subset.name, metric, applicable, words=words, titles=titles
+                )
+            )
     return pl.concat(parts)
 
 
 def _compare_by_metric(
-    results: EvaluationResults, subset: str, metric: Metric, models: Sequence[str], words: Words
+    results: EvaluationResults,
+    subset: str,
+    metric: Metric,
+    models: Sequence[str],
+    *,
+    words: Words,
+    titles: Mapping[str, str],
 ) -> pl.DataFrame:
     """Every pair of the models by one metric.
 
@@ -176,6 +196,7 @@ def _compare_by_metric(
         metric: the metric.
         models: those to which it applies, best first.
         words: of the response.
+        titles: by model, for the sentences.
     """
     tested = [model for model in models if model == CLOCK or model not in FLOOR_MODELS]
     pairs = list(itertools.combinations(tested, 2))
@@ -185,7 +206,9 @@ def _compare_by_metric(
     rows = []
     for (a, b), difference, p_holm in zip(pairs, differences, adjusted, strict=True):
         comparison = PairComparison(
-            a, b, metric, difference, p_holm, alpha, subset, results.n_random_folds, words
+            *(titles[a], titles[b], metric, difference, p_holm, alpha, subset),
+            n_folds=results.n_random_folds,
+            words=words,
         )
         verdict, summary = comparison.verdict, comparison.summary
         rows.append((subset, metric.name, a, b, *astuple(difference), p_holm, verdict, summary))

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
+from flowsheet.config import ModelConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.models._glm import Glm, fit_glm
 from flowsheet.models._linear import explain_linear
@@ -40,6 +41,12 @@ class MarkovModel(RowModel):
     glm: Glm
     rows: int
     subjects: int
+
+    @classmethod
+    def describe_title(cls, config: ModelConfig) -> str:
+        """With the number of lags where it is configured."""
+        lags = config.params.get("lags", "p")
+        return cls.title.replace("(p)", f"({lags})")
 
     def requested_lags(self) -> int:
         """p."""

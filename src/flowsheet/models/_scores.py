@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 
-from flowsheet.config import FrozenModel
+from flowsheet.config import FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.models._platt import Platt
 from flowsheet.models._rows import RowContributions, RowModel, Rows
@@ -67,6 +67,12 @@ class BedsideScore(RowModel):
     platt: Platt
     missing: tuple[str, ...]
     """Components that count as normal, because the extract has none of their variables."""
+
+    @classmethod
+    def describe_title(cls, config: ModelConfig) -> str:
+        """The published score, or its points made a risk anew."""
+        is_recalibrated = config.params.get("recalibrated", True)
+        return f"{cls.title}, recalibrated" if cls.title and is_recalibrated else cls.title
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """The points of each component, shared equally among its variables in the extract."""

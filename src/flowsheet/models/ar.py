@@ -18,6 +18,8 @@ class AR(MarkovModel):
     On a first-onset task every h_j is 0 and no b_j can be estimated: such tasks are rejected.
     """
 
+    title = "AR(p)"
+
     class Params(FrozenModel):
         """Parameters."""
 

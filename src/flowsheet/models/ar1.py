@@ -15,6 +15,8 @@ class AR1(MarkovModel):
     first-onset task h_0 is always 0 and b cannot be estimated: such tasks are rejected.
     """
 
+    title = "AR(1)"
+
     class Params(FrozenModel):
         """No parameters: one lag, by maximum likelihood."""
 

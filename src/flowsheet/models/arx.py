@@ -22,6 +22,8 @@ class ARX(MarkovModel):
     task every h_j is 0: such tasks are rejected; logistic regression is the same model without h.
     """
 
+    title = "ARX(p)"
+
     class Params(InputParams):
         """Parameters."""
 

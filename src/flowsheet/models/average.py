@@ -17,6 +17,8 @@ class Average(Ensemble):
     The geometric pool of probabilities (Genest and Zidek 1986, doi:10.1214/ss/1177013825).
     """
 
+    title = "Average of models"
+
     def fit_weights(self, valid: Sequences) -> tuple[float, Floats]:
         """Equal weights."""
         n_members = len(self.members)

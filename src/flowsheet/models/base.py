@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import polars as pl
 
-from flowsheet.config import FrozenModel, Space, Target
+from flowsheet.config import FrozenModel, ModelConfig, Space, Target
+from flowsheet.errors import UsageError
 from flowsheet.plugins import Registry
 from flowsheet.typing import Floats, Ints, Labels
 from flowsheet.windows.sequences import Sequences
@@ -114,13 +115,15 @@ class Model(ABC):
     """Base class of all models.
 
     A new model is one new module in this package: ``@MODELS.register("name")`` on a subclass,
-    ``Params`` with documented defaults, a search ``space`` as plain data, and a test class derived
-    from ``flowsheet.testing.models.ModelConformance``.
+    ``Params`` with documented defaults, a search ``space`` as plain data, a ``title`` for people,
+    and a test class derived from ``flowsheet.testing.models.ModelConformance``.
 
     Rows that are not ``scored`` must not influence the loss; their inputs are still part of the
     past.
     """
 
+    title: ClassVar[str] = ""
+    """What people call it, in reports and tables; empty: its registered name."""
     capabilities: ClassVar[Capabilities]
     Params: ClassVar[type[FrozenModel]]
     space: ClassVar[Space] = {}
@@ -165,6 +168,11 @@ class Model(ABC):
     def load(cls, folder: Path) -> Self:
         """The fitted model; its predictions are the same to the last bit."""
 
+    @classmethod
+    def describe_title(cls, config: ModelConfig) -> str:
+        """The title of the model as it is configured, such as AR(2) where p is 2."""
+        return cls.title
+
     @property
     def member_kinds(self) -> tuple[str, ...]:
         """The kinds of the models that this one contains, whose code it needs."""
@@ -176,3 +184,23 @@ class Model(ABC):
 
 
 MODELS: Registry[Model] = Registry("model", "flowsheet.models")
+
+
+def list_titles(models: Mapping[str, ModelConfig]) -> dict[str, str]:
+    """What people call each model of an experiment.
+
+    A model that the experiment gives a name of its own keeps it, and so does one without a title.
+
+    >>> list_titles({"lstm": ModelConfig(kind="lstm"), "small": ModelConfig(kind="lstm")})
+    {'lstm': 'LSTM', 'small': 'small'}
+    """
+    return {name: _find_title(name, config) for name, config in models.items()}
+
+
+def _find_title(name: str, config: ModelConfig) -> str:
+    if name != config.kind:
+        return name
+    try:
+        return MODELS.get(name).describe_title(config) or name
+    except UsageError:  # a plug-in that is not installed here
+        return name

@@ -45,6 +45,8 @@ class Clock(RowModel):
     Statistical Inference under Order Restrictions).
     """
 
+    title = "Clock"
+
     class Params(FrozenModel):
         """Parameters."""
 

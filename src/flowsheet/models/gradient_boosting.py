@@ -38,6 +38,8 @@ class GradientBoosting(RowModel):
     stopping by it ends too early, with probabilities that are too moderate.
     """
 
+    title = "Gradient-boosted trees"
+
     class Params(InputParams):
         """Parameters."""
 

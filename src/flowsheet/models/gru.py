@@ -30,4 +30,5 @@ class GRULayer(LoopedLayer):
 class GRU(RecurrentModel):
     """Gated recurrent unit: remembers nearly as much as an LSTM, with fewer weights."""
 
+    title = "GRU"
     Layer = GRULayer

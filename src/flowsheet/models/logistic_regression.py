@@ -25,6 +25,8 @@ class LogisticRegression(RowModel):
     stopping.
     """
 
+    title = "Logistic regression"
+
     class Params(InputParams):
         """Parameters."""
 

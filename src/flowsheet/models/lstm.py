@@ -65,4 +65,5 @@ class LSTMLayer(RecurrentLayer):
 class LSTM(RecurrentModel):
     """Long short-term memory: its memory is additive, so that early inputs keep their effect."""
 
+    title = "LSTM"
     Layer = LSTMLayer

@@ -42,6 +42,7 @@ class MEWS(BedsideScore):
     to 9 pain, below 7 unresponsive.
     """
 
+    title = "MEWS"
     components = (
         Component("systolic pressure", ("sbp",), _grade_pressure),
         Component("pulse", ("hr",), _grade_pulse),

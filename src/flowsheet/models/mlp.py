@@ -58,6 +58,8 @@ class MLP(RowModel):
     It is given one row at a time, in random order, and knows nothing of earlier rows.
     """
 
+    title = "MLP"
+
     class Params(InputParams, TrainingParams):
         """The network, and how it is trained."""
 

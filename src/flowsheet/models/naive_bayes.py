@@ -90,6 +90,8 @@ class NaiveBayes(RowModel):
     curve on the validation rows turns it into probabilities.
     """
 
+    title = "Naive Bayes"
+
     class Params(InputParams):
         """Parameters."""
 

@@ -32,6 +32,7 @@ class NEWS2(BedsideScore):
     graded on scale 1; a Glasgow coma scale below 15 counts as not alert.
     """
 
+    title = "NEWS2"
     components = (
         Component(
             "respiratory rate", ("resp",), points_up_to("resp", (8, 11, 20, 24), (3, 1, 0, 2, 3))

@@ -22,6 +22,8 @@ class Prevalence(RowModel):
     Its AUROC is 0.5 and its AUPRC the prevalence: what a model without any information achieves.
     """
 
+    title = "Prevalence"
+
     class Params(FrozenModel):
         """No parameters."""
 

@@ -14,6 +14,7 @@ class QSOFA(BedsideScore):
     Seymour et al., JAMA 315:762 (2016), doi:10.1001/jama.2016.0288.
     """
 
+    title = "qSOFA"
     components = (
         Component("respiratory rate", ("resp",), count_at_least("resp", (22,))),
         Component("mentation", ("gcs",), points_up_to("gcs", (14,), (1, 0))),

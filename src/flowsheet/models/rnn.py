@@ -26,4 +26,5 @@ class ElmanLayer(LoopedLayer):
 class RNN(RecurrentModel):
     """Elman RNN: one tanh layer whose own last output is an input."""
 
+    title = "RNN"
     Layer = ElmanLayer

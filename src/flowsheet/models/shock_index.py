@@ -29,6 +29,7 @@ class ShockIndex(BedsideScore):
     range: Rady et al., Ann Emerg Med 24:685 (1994).
     """
 
+    title = "Shock index"
     components = (Component("shock index", ("hr", "sbp"), _grade, needs=(("hr", "sbp"),)),)
     cut_off = 0.7
     least_components = 1

@@ -30,6 +30,7 @@ class SIRS(BedsideScore):
     Bone et al., Chest 101:1644 (1992), doi:10.1378/chest.101.6.1644.
     """
 
+    title = "SIRS"
     components = (
         Component("temperature", ("temp",), _grade_temperature),
         Component("heart rate", ("hr",), points_up_to("hr", (90,), (0, 1))),

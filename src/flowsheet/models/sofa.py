@@ -16,6 +16,7 @@ class SOFA(BedsideScore):
     clinician reads at the bedside. The kidneys are graded by creatinine, urine is not.
     """
 
+    title = "SOFA"
     components = SOFA_ORGANS
     cut_off = 2
     least_components = 4

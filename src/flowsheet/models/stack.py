@@ -24,6 +24,8 @@ class Stack(Ensemble):
     Without validation rows of both classes it is the average.
     """
 
+    title = "Stacked models"
+
     class Params(Ensemble.Params):
         """Parameters."""
 

@@ -28,6 +28,8 @@ class SVM(RowModel):
     on the validation rows turns margins into probabilities.
     """
 
+    title = "SVM"
+
     class Params(InputParams):
         """Parameters."""
 

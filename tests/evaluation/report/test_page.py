@@ -170,3 +170,13 @@ def test_there_may_be_more_models_than_colours(sequences, predictions):
     many = {f"model_{i}": np.clip(predictions["accurate"] + i / 100, 0, 1) for i in range(14)}
     evidence = evaluate(sequences, many, CONFIG, seed=1)
     check_html(render(ReportData(title="many", evidence=evidence)))
+
+
+def test_models_are_called_by_their_titles_and_named_once(sequences, predictions):
+    titles = {"accurate": "Accurate trees"}
+    evidence = evaluate(sequences, predictions, WITHOUT_RESAMPLES, seed=1, titles=titles)
+    models = (ModelReport(name="accurate"), ModelReport(name="noisy"))
+    page = check_html(render(ReportData(title="t", evidence=evidence, models=models)))
+    assert "Accurate trees" in page
+    assert page.count("<code>accurate</code>") == 1
+    assert "<code>noisy</code>" not in page

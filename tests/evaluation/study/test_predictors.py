@@ -57,7 +57,7 @@ def test_bedside_scores_are_found_by_kind_or_parameter():
         "qsofa": ModelConfig(kind="qsofa"),
         "early warning": ModelConfig(kind="bedside_score", params={"score": "news2"}),
     }
-    assert list(find_bedside_scores(models)) == ["qsofa (qSOFA)", "early warning (NEWS2)"]
+    assert list(find_bedside_scores(models)) == ["qSOFA", "NEWS2 (early warning)"]
 
 
 def test_a_study_without_bedside_scores_says_so(tmp_path):

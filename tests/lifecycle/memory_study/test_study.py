@@ -198,4 +198,4 @@ def test_without_recurrent_models_there_are_no_gradients_and_no_gates():
     assert report.gradients.is_empty()
     html = str(render_memory_section(report))
     assert "steps back" not in html
-    assert "of the difference in log loss between ar1 and the oracle" in html
+    assert "of the difference in log loss between AR(1) and the oracle" in html

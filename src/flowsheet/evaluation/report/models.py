@@ -33,6 +33,7 @@ def _prepare_model(model: ModelReport, evidence: Evidence) -> dict[str, Any]:
     rank = evidence.models.index(model.name) if is_ranked else 0
     return {
         "data": model,
+        "title": evidence.titles.get(model.name, model.name),
         "css": css_class(rank),
         "threshold": evidence.about["thresholds"].get(model.name),
         "trials": _count_trials(model.trials),

@@ -16,7 +16,7 @@ from flowsheet.evaluation.report.templates import make_environment
 
 def render(report: ReportData) -> str:
     """The whole page as HTML: its own scripts only, nothing loaded, every name escaped."""
-    evidence = report.evidence
+    evidence = report.evidence.with_titles()
     leaderboards = make_leaderboards(evidence)
     return (
         make_environment()
@@ -36,5 +36,6 @@ def render(report: ReportData) -> str:
             cohort=prepare_cohort(report.cohort, report.study) if report.cohort else None,
             study=report.study,
             models=prepare_models(report),
+            titles=report.evidence.titles,
         )
     )

@@ -69,4 +69,5 @@ def find_bedside_scores(models: Mapping[str, ModelConfig]) -> Iterator[str]:
     for name, config in models.items():
         score = str(config.params.get("score", config.kind)).lower()
         if score in BEDSIDE_SCORES or config.kind in BEDSIDE_SCORES:
-            yield f"{name} ({BEDSIDE_SCORES.get(score, score)})"
+            label = BEDSIDE_SCORES.get(score, score)
+            yield label if name == score else f"{label} ({name})"

@@ -17,7 +17,7 @@ from flowsheet.models.base import MODELS
 @register
 def describe_title(record: StudyRecord) -> str:
     """Experiment, models and source."""
-    models = join_names(sorted(record.evidence.models))
+    models = join_names(sorted(record.evidence.with_titles().models))
     return f"Development and evaluation of {models} on `{record.manifest.source.name}`."
 
 
@@ -189,8 +189,9 @@ def describe_models(record: StudyRecord) -> str:
         if config:
             capabilities = MODELS.get(config["kind"]).capabilities
             family, inputs = capabilities.family.value, capabilities.input_description
-            rows.append([name, config["kind"], family, inputs])
-    return markdown_table(["model", "kind", "family", "inputs"], rows) if rows else ""
+            rows.append([record.evidence.titles[name], name, config["kind"], family, inputs])
+    head = ["model", "name", "kind", "family", "inputs"]
+    return markdown_table(head, rows) if rows else ""
 
 
 @register

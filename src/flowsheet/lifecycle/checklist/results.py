@@ -121,8 +121,9 @@ def describe_limitations(record: StudyRecord) -> str:
 
 def _tabulate_groups(record: StudyRecord, is_selected: Callable[[str], bool]) -> str:
     metric = get_metric(record.evidence.about["metric"])
-    models = record.evidence.models
-    frame = record.evidence.leaderboard.filter(
+    evidence = record.evidence.with_titles()
+    models = evidence.models
+    frame = evidence.leaderboard.filter(
         pl.col("subset").str.contains(": "), pl.col("metric") == metric.name
     )
     rows = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
 
 from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.evaluation.evidence import Evidence
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
@@ -26,6 +27,8 @@ class Candidate:
 
     record: RunRecord
     predictions: Predictions
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """By model what people call it."""
 
 
 def load_candidate(reference: str, folder: Path) -> Candidate:
@@ -41,7 +44,8 @@ def load_candidate(reference: str, folder: Path) -> Candidate:
     """
     folder.mkdir()
     record = load_run_record(reference, folder)
-    predictions = Predictions.load(record.download_artifacts("evidence", folder))
+    evidence = record.download_artifacts("evidence", folder)
+    predictions = Predictions.load(evidence)
     available = [model for model in record.models if model in predictions.models]
     if not available:
         raise CheckFailed(
@@ -49,7 +53,8 @@ def load_candidate(reference: str, folder: Path) -> Candidate:
             where=f"run {record.run_id}",
             todo="see the run's report for the reason why the model was excluded",
         )
-    return Candidate(record, predictions.select_models({model: model for model in available}))
+    selected = predictions.select_models({model: model for model in available})
+    return Candidate(record, selected, Evidence.load(evidence).titles)
 
 
 @dataclass(frozen=True)
@@ -137,18 +142,28 @@ def _list_stays(predictions: Predictions) -> pl.DataFrame:
     return stays.agg(rows=pl.len(), outcomes=outcomes)
 
 
+def join_titles(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """By model, under the name of :func:`concat_models`, what people call it."""
+    counts = _count_names(candidates)
+    return {
+        name: name.replace(model, candidate.titles.get(model, model), 1)
+        for candidate in candidates
+        for model, name in _label_names(candidate, counts).items()
+    }
+
+
 def concat_models(candidates: Sequence[Candidate]) -> Predictions:
     """The predictions of all models in one table; models of the same name get their run's label.
 
     Raises:
         UsageError: there is only one model, or one model is given twice.
     """
-    counts = Counter(model for candidate in candidates for model in candidate.predictions.models)
+    counts = _count_names(candidates)
     if sum(counts.values()) < 2:
         raise UsageError(
             "there is only one model", todo="add another run, or an experiment with several models"
         )
-    labelled = [_label_models(candidate, counts) for candidate in candidates]
+    labelled = [c.predictions.select_models(_label_names(c, counts)) for c in candidates]
     names = Counter(name for predictions in labelled for name in predictions.models)
     duplicates = [name for name, count in names.items() if count > 1]
     if duplicates:
@@ -159,14 +174,17 @@ def concat_models(candidates: Sequence[Candidate]) -> Predictions:
     return joined
 
 
-def _label_models(candidate: Candidate, counts: Counter[str]) -> Predictions:
-    """The candidate's predictions; models that ``counts`` has several times are renamed."""
+def _count_names(candidates: Sequence[Candidate]) -> Counter[str]:
+    return Counter(model for candidate in candidates for model in candidate.predictions.models)
+
+
+def _label_names(candidate: Candidate, counts: Counter[str]) -> dict[str, str]:
+    """New names: with the run's label for models that ``counts`` has several times."""
     label = candidate.record.label
-    names = {
+    return {
         model: model if counts[model] == 1 else f"{model} ({label})"
         for model in candidate.predictions.models
     }
-    return candidate.predictions.select_models(names)
 
 
 def _find_task_differences(first: Candidate, second: Candidate) -> Iterator[str]:

@@ -23,6 +23,7 @@ from flowsheet.lifecycle.deployment.candidates import (
     check_same_task,
     concat_models,
     has_same_rows,
+    join_titles,
     keep_common_rows,
     load_candidate,
 )
@@ -80,7 +81,13 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelC
     if metric:
         evaluation = evaluation.model_copy(update={"metric": metric})
     task = candidates[0].record.read_config("task", TaskConfig)
-    stage = _evaluate(predictions, task, evaluation, seed=int(config["seed"]))
+    stage = _evaluate(
+        predictions,
+        task,
+        evaluation,
+        seed=int(config["seed"]),
+        titles=join_titles(candidates),
+    )
     evidence = Evidence.load(stage.folder)
     report = _write_report(evidence, candidates, stage, rows)
     run_id = _record_run(evidence, candidates, stage, report)
@@ -98,7 +105,12 @@ def _keep_common_rows(candidates: list[Candidate]) -> tuple[list[Candidate], str
 
 
 def _evaluate(
-    predictions: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
+    predictions: Predictions,
+    task: TaskConfig,
+    evaluation: EvaluationConfig,
+    *,
+    seed: int,
+    titles: dict[str, str],
 ) -> Stage:
     """The stage with predictions and evidence."""
     key = digest(
@@ -109,12 +121,13 @@ def _evaluate(
             "thresholds": [fold.thresholds for fold in predictions.folds],
             "evaluation": evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": seed,
+            "titles": titles,
         }
     )
 
     def make(folder: Path) -> None:
         predictions.save(folder)
-        evaluate_predictions(predictions, task, evaluation, seed).save(folder)
+        evaluate_predictions(predictions, task, evaluation, seed, titles).save(folder)
 
     return run_stage("comparison", key, make)
 

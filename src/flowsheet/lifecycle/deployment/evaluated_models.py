@@ -24,6 +24,8 @@ class EvaluatedModel:
     name: str
     """In the evidence: the model's name in its experiment, with the version where it is given by
     several."""
+    title: str
+    """What people call it, with the version where ``name`` has it."""
     home_name: str
     """The model's name in its experiment."""
     version: ModelVersion
@@ -57,16 +59,25 @@ def load_models(references: Sequence[str]) -> list[EvaluatedModel]:
             home = Evidence.load(record.download_artifacts("evidence", folder))
             (name,) = record.models
             models.append(
-                EvaluatedModel(name, name, version, package, package.development, record, home)
+                EvaluatedModel(
+                    name=name,
+                    title=home.titles[name],
+                    home_name=name,
+                    version=version,
+                    package=package,
+                    development=package.development,
+                    record=record,
+                    home=home,
+                )
             )
     _check_tasks(models)
     counts = Counter(model.name for model in models)
-    return [
-        model
-        if counts[model.name] == 1
-        else replace(model, name=f"{model.name} ({model.version.reference})")
-        for model in models
-    ]
+    return [model if counts[model.name] == 1 else _add_version(model) for model in models]
+
+
+def _add_version(model: EvaluatedModel) -> EvaluatedModel:
+    version = f" ({model.version.reference})"
+    return replace(model, name=model.name + version, title=model.title + version)
 
 
 def _check_tasks(models: Sequence[EvaluatedModel]) -> None:

@@ -22,12 +22,13 @@ def render_home_section(comparisons: Mapping[str, HomeComparison], evidence: Evi
 
     Args:
         comparisons: by model.
-        evidence: gives order and titles of the subsets.
+        evidence: gives the titles of the models, and order and titles of the subsets.
     """
     environment = make_environment(Path(__file__).parent)
     environment.filters["number"] = _format_number
     html = environment.get_template("evaluation_section.html").render(
         comparisons=comparisons,
+        titles=evidence.titles,
         figures={
             model: {
                 title: _format_figures(comparison, subset)

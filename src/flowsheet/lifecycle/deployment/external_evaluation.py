@@ -211,6 +211,7 @@ def _evaluate(models: Sequence[EvaluatedModel], predictions: Predictions) -> Sta
     first = models[0]
     evaluation = first.record.read_config("evaluation", EvaluationConfig)
     seed = int(first.record.config["seed"])
+    titles = {model.name: model.title for model in models}
     key = digest(
         {
             "version": VERSION,
@@ -219,12 +220,14 @@ def _evaluate(models: Sequence[EvaluatedModel], predictions: Predictions) -> Sta
             "probabilities": predictions.probabilities_fingerprint(),
             "evaluation": evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": seed,
+            "titles": titles,
         }
     )
 
     def build(folder: Path) -> None:
         predictions.save(folder)
-        evaluate_predictions(predictions, first.package.task, evaluation, seed).save(folder)
+        task = first.package.task
+        evaluate_predictions(predictions, task, evaluation, seed, titles).save(folder)
 
     return run_stage("evaluation", key, build)
 

@@ -10,12 +10,13 @@ import polars as pl
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.compose import load
-from flowsheet.config import FrozenModel, MonitoringConfig, validate_config
+from flowsheet.config import FrozenModel, ModelConfig, MonitoringConfig, validate_config
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.models.base import list_titles
 from flowsheet.monitoring.findings import Finding, Findings, find_changes
 from flowsheet.monitoring.profile import PROFILE_VERSION, PropertyKind
 from flowsheet.monitoring.reference import Reference, mean_risk_profile, sketch_profile
@@ -25,6 +26,7 @@ from flowsheet.monitoring.report import (
     render_report,
     summarise,
 )
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.timestamps import local_now_text
@@ -135,7 +137,7 @@ def monitor(
         provenance = _describe_provenance(version, current)
         distributions = sketch_profile(pl.concat([profile, mean_risk_profile(risks)]))
         report = MonitoringReport(
-            title=version.reference,
+            title=_describe_model(version, model_package),
             reference=reference,
             findings=findings,
             config=config,
@@ -168,6 +170,12 @@ def monitor(
         report=str(out or stage.folder / "report.html"),
         run_id=_record_run(version, stage, findings),
     )
+
+
+def _describe_model(version: ModelVersion, package: ModelPackage) -> str:
+    kind = package.kind
+    title = list_titles({kind: ModelConfig(kind=kind)})[kind]
+    return version.reference if title == kind else f"{title} ({version.reference})"
 
 
 def _fingerprints(extract: Extract) -> list[str]:

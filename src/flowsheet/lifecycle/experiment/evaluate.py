@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from flowsheet.config import EvaluationConfig, ExperimentConfig, TaskConfig
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.metrics import METRICS
+from flowsheet.evaluation.summaries import complete_titles
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec, TrainedModels
 from flowsheet.lifecycle.experiment.predictions import (
     PredictedFold,
@@ -21,12 +22,13 @@ from flowsheet.lifecycle.experiment.predictions import (
     rows_to_sequences,
 )
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
-from flowsheet.lifecycle.experiment.train import load_probabilities, load_threshold
+from flowsheet.lifecycle.experiment.train import load_params, load_probabilities, load_threshold
+from flowsheet.models.base import list_titles
 from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 10
+VERSION = 11
 """Increase it when the same predictions give different evidence."""
 
 
@@ -43,6 +45,7 @@ def evaluate_models(
         fold.name: {model: stage.key for model, stage in trained[fold.name].items()}
         for fold in folds
     }
+    titles = title_models(config, trained)
     key = digest(
         {
             "version": VERSION,
@@ -51,6 +54,7 @@ def evaluate_models(
                 mode="json", exclude={"name", "show_patients"}
             ),
             "seed": config.seed,
+            "titles": titles,
             **plugin_code(*(metric for _, metric in METRICS)),
         }
     )
@@ -58,10 +62,23 @@ def evaluate_models(
     def build(folder: Path) -> None:
         predictions = collect_predictions(folds, trained)
         predictions.save(folder)
-        evidence = evaluate_predictions(predictions, config.task, config.evaluation, config.seed)
+        evidence = evaluate_predictions(
+            predictions, config.task, config.evaluation, config.seed, titles
+        )
         evidence.save(folder)
 
     return run_stage("evidence", key, build)
+
+
+def title_models(config: ExperimentConfig, trained: TrainedModels) -> dict[str, str]:
+    """What people call each model, by the parameters that all of its fits have in common."""
+    models = {}
+    for name, model in config.models.items():
+        fits = [load_params(stages[name]) for stages in trained.values() if name in stages]
+        first = fits[0] if fits else {}
+        common = {k: value for k, value in first.items() if all(f[k] == value for f in fits)}
+        models[name] = model.model_copy(update={"params": {**model.params, **common}})
+    return complete_titles(list(models), list_titles(models))
 
 
 def collect_predictions(folds: Sequence[FoldSpec], trained: TrainedModels) -> Predictions:
@@ -89,7 +106,11 @@ def collect_predictions(folds: Sequence[FoldSpec], trained: TrainedModels) -> Pr
 
 
 def evaluate_predictions(
-    predictions: Predictions, task: TaskConfig, evaluation: EvaluationConfig, seed: int
+    predictions: Predictions,
+    task: TaskConfig,
+    evaluation: EvaluationConfig,
+    seed: int,
+    titles: Mapping[str, str] | None = None,
 ) -> Evidence:
     """Evaluate recorded predictions; nothing else of the experiment is needed.
 
@@ -98,6 +119,7 @@ def evaluate_predictions(
         task: the task that was predicted.
         evaluation: metric of the leaderboard, number of resamples and confidence level.
         seed: of the resamples.
+        titles: by model what people call it; a model without one by its name.
     """
     if len(predictions.folds) == 1:
         rows = predictions.rows.sort("stay_id", "step")
@@ -109,6 +131,7 @@ def evaluate_predictions(
             task=task,
             thresholds=predictions.folds[0].thresholds,
             subgroups=predictions.subgroups,
+            titles=titles,
         )
     first_repeat = predictions.rows.filter(repeat=predictions.folds[0].id.repeat)
     return evaluate_folds(
@@ -118,6 +141,7 @@ def evaluate_predictions(
         seed,
         task=task,
         subgroups=predictions.subgroups,
+        titles=titles,
     )
 
 

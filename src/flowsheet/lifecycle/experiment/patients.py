@@ -72,9 +72,9 @@ def describe_patients(results: ExperimentResults) -> Iterator[PatientReport]:
     for stay in chosen:
         drawing = _StayDrawing(stay, _select_stays(tables, [stay.stay_id]), results.config.task)
         yield PatientReport(
-            title=f"{stay.kind} by {models[0]}",
+            title=f"{stay.kind} by {evidence.titles[models[0]]}",
             description=drawing.describe(),
-            chart=drawing.draw(packages, thresholds),
+            chart=drawing.draw(packages, thresholds, evidence.titles),
             reasons=tuple(_list_reasons(packages[models[0]], drawing.tables, stay)),
         )
 
@@ -155,19 +155,27 @@ class _StayDrawing:
             parts.append(f"The first alert is raised {alert} after admission.")
         return " ".join(parts)
 
-    def draw(self, packages: dict[str, ModelPackage], thresholds: dict[str, float]) -> charts.Chart:
-        """Risks, measurements and doses over time."""
+    def draw(
+        self,
+        packages: dict[str, ModelPackage],
+        thresholds: dict[str, float],
+        titles: dict[str, str],
+    ) -> charts.Chart:
+        """Risks, measurements and doses over time; the three arguments are by model."""
         parts = []
         for model, package in packages.items():
             risks = package.predict(self.tables).select(
-                self._since("time"), "risk", model=pl.lit(model), threshold=thresholds[model]
+                self._since("time"),
+                "risk",
+                model=pl.lit(titles[model]),
+                threshold=thresholds[model],
             )
             parts.append(risks.with_columns(is_alert=pl.col("risk") >= pl.col("threshold")))
         return charts.stay_timeline(
             pl.concat(parts),
             self._tabulate_measurements(),
             self._tabulate_doses(),
-            models=list(packages),
+            models=[titles[model] for model in packages],
             onset=self.onset,
             end=self.end,
             unit=self.unit.plural,

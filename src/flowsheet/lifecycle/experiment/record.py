@@ -59,6 +59,8 @@ class RunSummary(FrozenModel):
     """{model: {metric: value}}, as in MLflow; the best model first."""
     leaderboards: list[LeaderboardTable]
     """All rows, and new onsets where they are a part; what ranks the models comes first."""
+    titles: dict[str, str] = Field(default_factory=dict)
+    """{model: what people call it}"""
     markdown: str
     """The leaderboard as Markdown."""
     registered: list[str]
@@ -248,6 +250,7 @@ def record_results(
         headline=evidence.headline,
         metrics={model: evidence.metrics(model) for model in evidence.models},
         leaderboards=list_leaderboard_tables(evidence),
+        titles=evidence.titles,
         markdown=render_leaderboard_markdown(evidence),
         registered=registered,
         report=str(html),

@@ -16,6 +16,7 @@ from flowsheet.evaluation.study.facts import SampleSize
 from flowsheet.evaluation.study.outcome import describe_outcome, find_overlap
 from flowsheet.evaluation.study.participants import list_left_out, trace_stays
 from flowsheet.evaluation.study.predictors import describe_missing_data, find_bedside_scores
+from flowsheet.lifecycle.experiment.evaluate import load_evidence
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.models.base import MODELS, Capabilities, ModelFamily
@@ -33,12 +34,13 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
     words = find_words(config.task.response)
     windows: dict[str, Any] = load_summary(data.windows)
     sequences = Sequences.load(data.windows.folder / "sequences")
+    titles = load_evidence(results.evidence).titles
     capabilities = {name: MODELS.get(m.kind).capabilities for name, m in config.models.items()}
     return StudyFacts(
         outcome=describe_outcome(manifest.source, *response),
         overlap=find_overlap(manifest.source, sequences.features, *response),
         history_models=tuple(
-            name
+            titles[name]
             for name in results.models
             if capabilities[name].history or config.models[name].history
         ),

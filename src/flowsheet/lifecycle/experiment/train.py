@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -321,6 +321,11 @@ def _save_tuning(folder: Path, package: ModelPackage, tuned: TuningResult) -> No
 def load_probabilities(model: Stage, part: str) -> Floats:
     """The trained model's probabilities of the ``valid`` or ``test`` rows, shape (N,)."""
     return np.asarray(np.load(model.folder / f"{part}.npy", allow_pickle=False), np.float64)
+
+
+def load_params(model: Stage) -> dict[str, Any]:
+    """The trained model's parameters, chosen by tuning or configured."""
+    return dict(read_json(model.folder / "tuning.json")["params"])
 
 
 def load_threshold(model: Stage) -> float:

@@ -130,7 +130,7 @@ def _stay_figures(report: MemoryReport) -> Iterator[Figure]:
 
 def export_figures(report: MemoryReport) -> dict[str, str]:
     """Every figure as the text of a self-contained SVG file with its caption, by name."""
-    return {figure.name: _make_standalone(figure) for figure in make_figures(report)}
+    return {figure.name: _make_standalone(figure) for figure in make_figures(report.with_titles())}
 
 
 def _make_standalone(figure: Figure) -> str:

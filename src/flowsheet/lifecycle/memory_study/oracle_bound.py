@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -143,13 +144,22 @@ _COMPARISONS = {
 
 
 def compare_log_losses(
-    replicates: Sequence[ReplicateScores], pairs: Sequence[tuple[str, str]], confidence: float
+    replicates: Sequence[ReplicateScores],
+    pairs: Sequence[tuple[str, str]],
+    confidence: float,
+    titles: Mapping[str, str] = MappingProxyType({}),
 ) -> pl.DataFrame:
     """The log loss of the first of each pair minus that of the second, with both intervals.
 
     Columns as in :func:`summarize_scores`; ``n_lower`` counts the replicates in which the first is
     lower, ``summary`` is the comparison in a sentence. Pairs with a model that is missing are left
     out.
+
+    Args:
+        replicates: the scores in each.
+        pairs: names of models.
+        confidence: of the intervals.
+        titles: by model, for the sentences; a model without one by its name.
     """
     models = {model for model, _ in replicates[0].values}
     rows = []
@@ -159,7 +169,8 @@ def compare_log_losses(
             difference = _summarize(differences, confidence)
             n_lower = sum(value < 0 for value in difference["values"])
             row = {"first": first, "second": second, **difference, "n_lower": n_lower}
-            rows.append({**row, "summary": _describe_comparison(row, confidence)})
+            named = row | {"first": titles.get(first, first), "second": titles.get(second, second)}
+            rows.append({**row, "summary": _describe_comparison(named, confidence)})
     return pl.DataFrame(rows, schema=_COMPARISONS)
 
 

@@ -22,6 +22,8 @@ from flowsheet.lifecycle.memory_study.summaries import describe_findings, descri
 
 def render_memory_section(report: MemoryReport, models: Sequence[str] = ()) -> Markup:
     """The section; ``models`` are those of the page in their order, which decides their colours."""
+    models = [report.titles.get(model, model) for model in models]
+    report = report.with_titles()
     css = {model: css_class(rank) for rank, model in enumerate(order_models(report, models))}
     template = make_environment(Path(__file__).parent).get_template("section.html")
     return Markup(

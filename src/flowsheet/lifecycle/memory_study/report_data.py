@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class MemoryReport:
     comparisons: pl.DataFrame  # see ``oracle_bound.compare_log_losses``
     about: dict[str, Any]
     """models ({name: family}), highlighted_models, baseline, gradient_lag, dose, confidence,
-    resamples, seeds, trials, long_stays, subjects, step_hours."""
+    resamples, seeds, trials, long_stays, subjects, step_hours, titles."""
     example_stay: ExampleStay | None = None
 
     def save(self, folder: Path) -> None:
@@ -68,6 +68,36 @@ class MemoryReport:
             }
             stay = ExampleStay(**facts["example_stay"], **stay_frames)
         return cls(**frames, about=facts["about"], example_stay=stay)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """What people call each model; reports of earlier releases: by its name."""
+        return dict(self.about.get("titles", {}))
+
+    def with_titles(self) -> MemoryReport:
+        """The same with the models' titles in place of their names, for people to read."""
+        titles = self.titles
+        about = self.about
+
+        def rename(frame: pl.DataFrame) -> pl.DataFrame:
+            columns = [name for name in ("model", "first", "second") if name in frame.columns]
+            return frame.with_columns(pl.col(columns).replace(titles))
+
+        def title(name: str) -> str:
+            return titles.get(name, name)
+
+        stay = self.example_stay
+        return replace(
+            self,
+            **{name: rename(getattr(self, name)) for name in _FRAMES},
+            about=about
+            | {
+                "models": {title(name): family for name, family in about["models"].items()},
+                "highlighted_models": list(map(title, about["highlighted_models"])),
+                "baseline": title(about["baseline"]),
+            },
+            example_stay=replace(stay, model=title(stay.model)) if stay else None,
+        )
 
     @property
     def step_unit(self) -> str:

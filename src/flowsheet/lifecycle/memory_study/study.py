@@ -20,6 +20,7 @@ from flowsheet.cohort.sources.simulated.data_generating_process import WardOptio
 from flowsheet.config import Censor, ExperimentConfig, MemoryStudyConfig, Target
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
 from flowsheet.evaluation.report import Section
+from flowsheet.lifecycle.experiment.evaluate import title_models
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, TrainedModels
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.lifecycle.experiment.train import load_probabilities
@@ -38,7 +39,7 @@ from flowsheet.lifecycle.memory_study.report_data import MemoryReport
 from flowsheet.models.base import MODELS
 from flowsheet.state.hashing import digest
 
-VERSION = 2
+VERSION = 3
 """Increase it when the same models would give other results."""
 
 
@@ -72,18 +73,20 @@ def run_memory_study(
         fold.name: {name: stage.key for name, stage in trained[fold.name].items()}
         for fold in plan.folds
     }
+    titles = title_models(config, trained)
     key = digest(
         {
             "version": VERSION,
             "study": study.model_dump(mode="json"),
             "models": model_keys,
+            "titles": titles,
             "evaluation": [config.evaluation.resamples, config.evaluation.confidence],
         }
     )
 
     def make(folder: Path) -> None:
         replicates = [Replicate(fold, trained[fold.name], study) for fold in plan.folds]
-        report = _make_report(config, study, replicates)
+        report = _make_report(config, study, replicates, titles)
         report.save(folder)
         for name, svg in export_figures(report).items():
             (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
@@ -160,7 +163,10 @@ def _check_lags(study: MemoryStudyConfig, options: WardOptions) -> None:
 
 
 def _make_report(
-    config: ExperimentConfig, study: MemoryStudyConfig, replicates: list[Replicate]
+    config: ExperimentConfig,
+    study: MemoryStudyConfig,
+    replicates: list[Replicate],
+    titles: dict[str, str],
 ) -> MemoryReport:
     first, confidence = replicates[0], config.evaluation.confidence
     scores = [_score(replicate, config) for replicate in replicates]
@@ -175,7 +181,7 @@ def _make_report(
         responses=pl.concat(responses),
         gradients=pl.concat(gradients),
         scores=summarize_scores(scores, confidence),
-        comparisons=compare_log_losses(scores, study.expected_orders, confidence),
+        comparisons=compare_log_losses(scores, study.expected_orders, confidence, titles),
         example_stay=build_example_stay(first),
         about={
             "models": families,
@@ -191,6 +197,7 @@ def _make_report(
             "subjects": [len(np.unique(replicate.test.subject_id)) for replicate in replicates],
             "step_hours": config.task.step_hours,
             "response": config.task.response,
+            "titles": titles,
         },
     )
 

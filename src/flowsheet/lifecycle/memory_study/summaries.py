@@ -59,7 +59,7 @@ def _describe_gradients(report: MemoryReport) -> Iterator[str]:
     lag = report.about["gradient_lag"]
     at_lag = report.gradients.filter(lag=lag)
     for (a, b), ratios in report.gradient_ratios(lag).items():
-        if a == "lstm":
+        if a == report.titles.get("lstm", "lstm"):
             relative_a, relative_b = (_mean_relative(at_lag, model) for model in (a, b))
             yield (
                 f"{lag} steps back, the gradient of {a} is {relative_a:.1%} and that of {b} "

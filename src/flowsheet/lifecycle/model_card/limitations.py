@@ -13,7 +13,7 @@ from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.study.facts import MIN_EVENTS_PER_COLUMN
 from flowsheet.evaluation.subset_names import describe_subset
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
-from flowsheet.evaluation.summaries import BETTER, SAME
+from flowsheet.evaluation.summaries import BETTER, SAME, join_names
 from flowsheet.lifecycle.model_card.facts import ModelFacts
 
 _MIN_EVENTS = 100
@@ -185,7 +185,7 @@ def _other_models(facts: ModelFacts) -> Iterator[str]:
     pairs = facts.evidence.pairs.filter(metric=metric, subset=facts.evidence.ranking_subset)
     better = pairs.filter(model_b=facts.model, verdict=BETTER)["model_a"].to_list()
     if better:
-        names = ", ".join(sorted(set(better)))
+        names = _join_titles(facts, better)
         yield f"In its experiment, it is worse than {names} by {label}."
     involves_model = pl.any_horizontal(pl.col("model_a", "model_b") == facts.model)
     similar = [
@@ -193,8 +193,13 @@ def _other_models(facts: ModelFacts) -> Iterator[str]:
         for pair in pairs.filter(involves_model, verdict=SAME).to_dicts()
     ]
     if similar:
-        names = ", ".join(sorted(set(similar)))
+        names = _join_titles(facts, similar)
         yield f"In its experiment, it is not distinguishable from {names} by {label}."
+
+
+def _join_titles(facts: ModelFacts, models: list[str]) -> str:
+    titles = facts.evidence.titles
+    return join_names(sorted(titles[model] for model in set(models)))
 
 
 def _code(facts: ModelFacts) -> Iterator[str]:

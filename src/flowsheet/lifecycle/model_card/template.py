@@ -112,6 +112,7 @@ def _describe_model(facts: ModelFacts) -> dict[str, Any]:
     return {
         "description": str(config.get("description", "")).strip(),
         "question": describe_task(facts.task),
+        "title": facts.evidence.titles.get(facts.model, facts.model),
         "kind": package["kind"],
         "family": capabilities.family.value,
         "input_description": capabilities.input_description,
