@@ -7,7 +7,8 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 COPY constraints.txt ./
-RUN pip install -c constraints.txt mlflow 'psycopg[binary]'
+# boto3: MLFLOW_ARTIFACTS_DESTINATION=s3://BUCKET/NAME
+RUN pip install -c constraints.txt mlflow 'psycopg[binary]' boto3
 # The release, as the context has no git: --build-arg SETUPTOOLS_SCM_PRETEND_VERSION=0.2.0
 ARG SETUPTOOLS_SCM_PRETEND_VERSION
 COPY pyproject.toml README.md LICENSE ./

@@ -21,7 +21,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY conf conf
 COPY flows flows
-RUN pip install -c constraints.txt '.[postgres]'
+RUN pip install -c constraints.txt '.[postgres,s3]'
 
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -19,6 +17,7 @@ from flowsheet.lifecycle.deployment.monitoring import (
     load_monitoring_config,
     monitor,
 )
+from flowsheet.state.locations import parse_location
 
 DRIFT_EVENT = "flowsheet.drift"
 _MAX_FLAGS_IN_EVENT = 50
@@ -29,7 +28,7 @@ _MAX_FLAGS_IN_EVENT = 50
 def compare_with_training_data(model: str, extract: str, config: str) -> MonitoringResult:
     """Compare the extract with the model's reference."""
     progress = progress_logger("monitor")
-    result = monitor(model, Path(extract), progress, load_monitoring_config(config))
+    result = monitor(model, parse_location(extract), progress, load_monitoring_config(config))
     for flag in result.flags:
         progress(f"flagged: {flag.summary}")
     if not result.judged:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -13,13 +11,14 @@ from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult, score
+from flowsheet.state.locations import parse_location
 
 
 @task(cache_policy=NO_CACHE, task_run_name="score", **RETRY_ON_OUTAGE)
 def score_extract(model: str, extract: str, out: str | None) -> ScoringResult:
     """Score every stay; the same version does not score the same records twice."""
     progress = progress_logger("score")
-    result = score(model, Path(extract), Path(out) if out else None, progress)
+    result = score(model, parse_location(extract), parse_location(out) if out else None, progress)
     progress(
         f"{result.stays:,} stays, {result.steps:,} steps by {result.model}/{result.version}: "
         f"{result.file}"

@@ -52,3 +52,25 @@ def no_plug_in_outlives_its_test() -> Iterator[None]:
         for name, cls in list(registry._classes.items()):
             if is_plugin(cls) and name not in classes:
                 del registry._classes[name]
+
+
+@pytest.fixture(scope="session")
+def s3_process():
+    """An S3 server for the whole session."""
+    pytest.importorskip("moto", reason="moto is not installed")
+    from tests.s3_server import S3Server
+
+    server = S3Server()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_process, monkeypatch: pytest.MonkeyPatch):
+    """A running S3 server with an empty bucket, and the settings for it."""
+    from tests.s3_server import use_server
+
+    s3_process.reset()
+    use_server(s3_process, monkeypatch)
+    return s3_process

@@ -26,7 +26,7 @@ from typing import Any
 
 from flowsheet.config import FLOOR_MODELS, CohortConfig, ExperimentConfig, validate_config
 from flowsheet.config.overrides import (
-    absolute_path,
+    absolute_location,
     find_type,
     is_text,
     path_exists,
@@ -346,7 +346,7 @@ def _apply(values: dict[str, Any], typed: Sequence[tuple[str, str]]) -> dict[str
                 model["trials"] = None  # tuning.trials is typed later than the model's own
     cohort = values["cohort"]
     if cohort.get("path"):  # so that a recorded run can be repeated from any folder
-        cohort["path"] = str(absolute_path(str(cohort["path"])))
+        cohort["path"] = str(absolute_location(str(cohort["path"])))
     return values
 
 

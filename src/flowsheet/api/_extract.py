@@ -12,13 +12,17 @@ import polars as pl
 from flowsheet.api._html import describe
 from flowsheet.cohort.extract import Extract as _Extract
 from flowsheet.cohort.extract import Manifest, read_oracle
+from flowsheet.cohort.remote_extracts import check_free, upload_extract
 from flowsheet.cohort.schema import Tables
 from flowsheet.compose import compose_cohort
 from flowsheet.config import CohortConfig, ExperimentConfig, validate_config
+from flowsheet.config.overrides import absolute_location
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment.extract_batches import load_stays
 from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
 from flowsheet.progress import report
+from flowsheet.state.locations import parse_location
+from flowsheet.state.object_store import RemoteFolder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,12 +43,12 @@ class Extract:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Open the extract in a folder.
+        """Open the extract in a folder, or in an object store (``s3://BUCKET/NAME``).
 
         Raises:
             CheckFailed: there is none, or it is incomplete.
         """
-        self._extract = _Extract.open(Path(path))
+        self._extract = _Extract.open(parse_location(path))
 
     @property
     def path(self) -> Path:
@@ -128,9 +132,14 @@ class Extract:
             >>> saved.fingerprint == ward.fingerprint
             True
         """
-        if Path(folder).exists():
+        target = parse_location(folder)
+        if isinstance(target, RemoteFolder):
+            check_free(target, force=False)
+            upload_extract(self.path, target)
+        elif target.exists():
             raise UsageError("the folder exists", where=str(folder), todo="give another name")
-        shutil.copytree(self.path, folder)
+        else:
+            shutil.copytree(self.path, target)
         return type(self)(folder)
 
     def __repr__(self) -> str:
@@ -205,7 +214,7 @@ def ingest(cohort: str | CohortConfig, path: str | Path | None = None, **options
     values = config.model_dump()
     values["options"] |= options
     if path is not None:
-        values["path"] = str(Path(path).absolute())
+        values["path"] = str(absolute_location(str(path)))
     config = validate_config(CohortConfig, values, where=f"cohort {config.name}")
     return _open_ingested(config)
 

@@ -11,8 +11,8 @@ from flowsheet.cli import options
 from flowsheet.cli.completion import complete_choice
 
 if TYPE_CHECKING:
-    from flowsheet.cohort.extract import Extract
     from flowsheet.config import CohortConfig
+    from flowsheet.state.locations import Location
 
 
 @click.command()
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 @options.conf
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
-    help="Folder of the extract.  [default: the store in FLOWSHEET_HOME]",
+    type=options.LOCATION,
+    help="Folder of the extract, or s3://BUCKET/NAME.  [default: the store in FLOWSHEET_HOME]",
 )
 @options.force
-def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None, force: bool) -> None:
+def ingest(cohort: str, overrides: tuple[str, ...], out: Location | None, force: bool) -> None:
     """Build a validated cohort extract from COHORT (a file of conf/cohort/).
 
     A path before the first KEY=VALUE is cohort.path.
@@ -47,7 +47,7 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Path | None, force: boo
     config = compose_cohort(cohort, _name_path(overrides))
     with interruptible():
         if out:
-            print_extract(_write_extract(config, out, force=force))
+            _write_extract(config, out, force=force)
         else:
             print_extract(open_extract(ingest_cohort(config, report)))
 
@@ -60,7 +60,7 @@ def _name_path(overrides: tuple[str, ...]) -> tuple[str, ...]:
 
 
 @click.command()
-@click.argument("extract", type=click.Path(path_type=Path))
+@click.argument("extract", type=options.LOCATION)
 @options.interruptible
 @click.option(
     "--time-zone",
@@ -69,8 +69,11 @@ def _name_path(overrides: tuple[str, ...]) -> tuple[str, ...]:
 )
 @options.log_level
 @options.as_json
-def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
-    """Check the cohort extract, or your own tables, in the folder EXTRACT; exit 1 if it fails."""
+def validate(extract: Location, *, time_zone: str | None, as_json: bool) -> None:
+    """Check the cohort extract, or your own tables, in the folder EXTRACT; exit 1 if it fails.
+
+    EXTRACT may be in an object store (s3://BUCKET/NAME).
+    """
     from flowsheet.cli.console import print_failures, print_json, print_line
     from flowsheet.cohort.extract import check_extract
     from flowsheet.cohort.time_zones import check_time_zone
@@ -80,7 +83,7 @@ def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
         check_time_zone(time_zone)
     except ValueError as error:
         raise UsageError(str(error), where="--time-zone") from error
-    if not extract.is_dir():
+    if isinstance(extract, Path) and not extract.is_dir():
         raise UsageError("there is no such folder", where=str(extract), todo="fix EXTRACT")
     failures = check_extract(extract, time_zone)
     if as_json:
@@ -91,8 +94,8 @@ def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
             raise CheckFailed(what, where=str(extract), todo="fix the rows on standard output")
         return
     if failures.is_empty():
-        has_manifest = (extract / "manifest.json").is_file()
-        what = "a valid cohort extract" if has_manifest else "valid tables of a cohort extract"
+        has_no_manifest = isinstance(extract, Path) and not (extract / "manifest.json").is_file()
+        what = "valid tables of a cohort extract" if has_no_manifest else "a valid cohort extract"
         print_line(f"{extract}: {what}")
         return
     print_failures(failures)
@@ -101,7 +104,7 @@ def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=options.LOCATION)
 @click.option("--stays", type=click.IntRange(min=1), help="How many ICU stays.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the random patients.")
 @click.option(
@@ -122,7 +125,7 @@ def validate(extract: Path, *, time_zone: str | None, as_json: bool) -> None:
 @options.overrides
 @options.interruptible
 def simulate(
-    out: Path,
+    out: Location,
     *,
     stays: int | None,
     seed: int | None,
@@ -140,27 +143,28 @@ def simulate(
     flowsheet simulate ward --stays 500 cohort.options.max_steps=30
     flowsheet simulate raw --as mimic3 --stays 1000 raw.duplicates=0.01
     """
-    from flowsheet.cli.console import print_extract
     from flowsheet.cli.simulate import check_overwritable, write_raw_records
     from flowsheet.compose import compose_cohort
     from flowsheet.errors import UsageError
     from flowsheet.progress import report
+    from flowsheet.state.locations import local_path
 
     size_overrides = _size_overrides({"stays": stays, "seed": seed}, overrides)
     raw_overrides = [override for override in overrides if override.startswith("raw.")]
     cohort_overrides = [override for override in overrides if override not in raw_overrides]
     is_raw = file_format != "extract"
     if is_raw:
-        check_overwritable(out, "truth/summary.json", "raw tables", force=force)
+        folder = local_path(str(out), "the folder of raw tables")
+        check_overwritable(folder, "truth/summary.json", "raw tables", force=force)
     elif raw_overrides:
         raise UsageError(
             f"{raw_overrides[0]!r} is for raw tables", todo="add --as mimic3, or leave it out"
         )
     config = compose_cohort(cohort, [*size_overrides, *cohort_overrides])
     if is_raw:
-        write_raw_records(file_format, out, config, raw_overrides, report)
+        write_raw_records(file_format, folder, config, raw_overrides, report)
     else:
-        print_extract(_write_extract(config, out, force=force))
+        _write_extract(config, out, force=force)
 
 
 def _size_overrides(sizes: dict[str, int | None], overrides: tuple[str, ...]) -> list[str]:
@@ -180,10 +184,20 @@ def _size_overrides(sizes: dict[str, int | None], overrides: tuple[str, ...]) ->
     return [f"{key}={value}" for key, value in given.items()]
 
 
-def _write_extract(config: CohortConfig, out: Path, *, force: bool) -> Extract:
+def _write_extract(config: CohortConfig, out: Location, *, force: bool) -> None:
+    from flowsheet.cli.console import print_extract, print_line
     from flowsheet.cli.simulate import check_overwritable
     from flowsheet.cohort.ingest import ingest, make_source
+    from flowsheet.cohort.remote_extracts import check_free, upload_extract
+    from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
     from flowsheet.progress import report
 
-    check_overwritable(out, "manifest.json", "an extract", force=force)
-    return ingest(make_source(config), config, out, report)
+    if isinstance(out, Path):
+        check_overwritable(out, "manifest.json", "an extract", force=force)
+        print_extract(ingest(make_source(config), config, out, report))
+        return
+    check_free(out, force=force)
+    extract = open_extract(ingest_cohort(config, report))
+    upload_extract(extract.path, out)
+    print_extract(extract)
+    print_line(f"uploaded    {out}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flowsheet.cli import options
+
+if TYPE_CHECKING:
+    from flowsheet.state.locations import Location
 
 
 @click.command()
@@ -15,7 +18,7 @@ from flowsheet.cli import options
     "--in",
     "folders",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=options.LOCATION,
     metavar="FOLDER",
     help="A cohort extract outside FLOWSHEET_HOME, which is written again too; repeatable.",
 )
@@ -31,7 +34,7 @@ from flowsheet.cli import options
 def erase(
     subjects: tuple[int, ...],
     *,
-    folders: tuple[Path, ...],
+    folders: tuple[Location, ...],
     dry_run: bool,
     reason: str,
     actor: str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +10,12 @@ from flowsheet.cli import options
 
 if TYPE_CHECKING:
     from flowsheet.lifecycle.deployment.explanation import StayExplanation
+    from flowsheet.state.locations import Location
 
 
 @click.command()
 @click.argument("model")
-@click.argument("extract", type=click.Path(path_type=Path))
+@click.argument("extract", type=options.LOCATION)
 @click.option("--stay", "stay_id", type=int, required=True, help="The stay_id.")
 @click.option("--step", type=click.IntRange(min=1), help="The step.  [default: the last one]")
 @click.option(
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @options.interruptible
 def explain(
     model: str,
-    extract: Path,
+    extract: Location,
     *,
     stay_id: int,
     step: int | None,

@@ -14,7 +14,7 @@ from flowsheet.cli.completion import complete_registered
 @click.command()
 @click.argument("run", required=False, shell_complete=complete_registered)
 @click.option("--open", "is_opened", is_flag=True, help="Open it in the browser.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Copy it here.")
+@click.option("--out", type=options.LocalPath(path_type=Path, dir_okay=False), help="Copy it here.")
 @options.interruptible
 def report(run: str | None, *, is_opened: bool, out: Path | None) -> None:
     """Print the path of the report of RUN; --open opens it.

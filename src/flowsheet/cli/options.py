@@ -10,6 +10,29 @@ from typing import Any, TypeVar, cast
 import click
 
 from flowsheet.cli.completion import complete_override
+from flowsheet.state.locations import local_path, parse_location
+
+
+class LocalPath(click.Path):
+    """A local file or folder; URLs are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        name = param.get_error_hint(ctx).strip("'") if param and ctx else "the path"
+        return super().convert(local_path(value, name), param, ctx)
+
+
+class LocationPath(click.Path):
+    """A local file or folder, or one in an object store (``s3://BUCKET/NAME``)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The location."""
+        location = parse_location(value)
+        return super().convert(value, param, ctx) if isinstance(location, Path) else location
+
+
+LOCAL_PATH = LocalPath(path_type=Path)
+LOCATION = LocationPath(path_type=Path)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

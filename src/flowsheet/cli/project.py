@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from flowsheet.cli import options
+
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=options.LOCAL_PATH)
 def init(folder: Path) -> None:
     """Write a project to the new FOLDER: own experiments, models and sources, with tests.
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flowsheet.cli import options
 from flowsheet.cli.completion import complete_registered
+
+if TYPE_CHECKING:
+    from flowsheet.state.locations import Location
 
 
 @click.command()
@@ -41,14 +44,14 @@ def compare(runs: tuple[str, ...], *, metric: str | None, as_json: bool) -> None
 @click.argument(
     "models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_registered
 )
-@click.argument("extract", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
-)
+@click.argument("extract", type=options.LOCATION)
+@click.option("--out", type=options.LOCATION, help="Write the report to this HTML file too.")
 @options.log_level
 @options.as_json
 @options.interruptible
-def evaluate(models: tuple[str, ...], extract: Path, *, out: Path | None, as_json: bool) -> None:
+def evaluate(
+    models: tuple[str, ...], extract: Location, *, out: Location | None, as_json: bool
+) -> None:
     """Evaluate each MODEL on the cohort extract in the folder EXTRACT, which has outcomes.
 
     MODEL is NAME@ALIAS or NAME/VERSION. Subjects on whom a model was developed are left out;
@@ -174,12 +177,10 @@ def checklist(run: str) -> None:
 
 @click.command()
 @click.argument("model", shell_complete=complete_registered)
-@click.argument("extract", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the scores to this Parquet file too."
-)
+@click.argument("extract", type=options.LOCATION)
+@click.option("--out", type=options.LOCATION, help="Write the scores to this Parquet file too.")
 @options.interruptible
-def score(model: str, extract: Path, out: Path | None) -> None:
+def score(model: str, extract: Location, out: Location | None) -> None:
     """Score every stay of the cohort extract in the folder EXTRACT with MODEL.
 
     MODEL is NAME@ALIAS or NAME/VERSION.
@@ -196,16 +197,14 @@ def score(model: str, extract: Path, out: Path | None) -> None:
 
 @click.command()
 @click.argument("model", shell_complete=complete_registered)
-@click.argument("extract", type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
-)
+@click.argument("extract", type=options.LOCATION)
+@click.option("--out", type=options.LOCATION, help="Write the report to this HTML file too.")
 @options.config("monitoring")
 @options.log_level
 @options.as_json
 @options.interruptible
 def monitor(
-    model: str, extract: Path, *, out: Path | None, config_name: str, as_json: bool
+    model: str, extract: Location, *, out: Location | None, config_name: str, as_json: bool
 ) -> None:
     """Compare the cohort extract in the folder EXTRACT with what MODEL was trained on.
 

@@ -15,7 +15,7 @@ from flowsheet.cli import options
 @click.option(
     "--templates",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=options.LocalPath(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Write the four tables without rows to this folder.",
 )

@@ -23,11 +23,13 @@ from flowsheet.cohort.completeness import find_gaps, needs_of_tables
 from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import READ_ERRORS, read_verified, report_unreadable
 from flowsheet.cohort.record_files import find_table_files
+from flowsheet.cohort.remote_extracts import local_extract
 from flowsheet.cohort.schema import LABEL, SORT_KEYS, TABLES, Tables
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed, UsageError, first_line
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json
+from flowsheet.state.locations import Location
 
 SCHEMA_VERSION = 3
 """Version of the contract of the four tables; extracts of other versions are rejected."""
@@ -144,6 +146,8 @@ class Manifest(Provenance):
     tables: dict[str, TableEntry]
     counts: dict[str, int]
     """subjects, stays, stays_with_episode, events, treatments, episodes, and hours observed."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """The sha256 of further files, such as ``quarantine.parquet``, by name."""
     prevalence: tuple[PrevalenceEntry, ...] = ()
     """By response: of all stays, and by site, care unit and fifth of the order of admission."""
 
@@ -154,19 +158,22 @@ class Manifest(Provenance):
 
 @dataclass(frozen=True)
 class Extract:
-    """A complete extract on disk."""
+    """A complete extract on disk, or the copy of one in an object store."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
-    def open(cls, folder: Path, *, verify: bool = False) -> Extract:
+    def open(cls, location: Location, *, verify: bool = False) -> Extract:
         """Open an extract; ``verify`` also compares the sha256 of every file.
+
+        One in an object store is opened by a local copy, which is always verified.
 
         Raises:
             CheckFailed: there is no extract, it is incomplete or has another schema version, or a
             file was changed.
         """
+        folder = local_extract(location)
         manifest = read_manifest(folder)
         for table in TABLES:
             file = folder / f"{table}.parquet"
@@ -261,16 +268,20 @@ def find_extract_files(folder: Path) -> dict[str, list[Path]]:
     return {table: find_table_files(folder, table, (".parquet",)) for table in TABLES}
 
 
-def check_extract(folder: Path, time_zone: str | None = None) -> pl.DataFrame:
-    """Everything that is wrong with an extract on disk, one row each; columns as in ``FAILURES``.
+def check_extract(location: Location, time_zone: str | None = None) -> pl.DataFrame:
+    """Everything that is wrong with an extract, one row each; columns as in ``FAILURES``.
 
     Tables without a manifest are checked as the source ``extract`` reads them: optional tables and
     columns may be absent, types may be others if nothing is lost, and the order does not matter.
 
     Args:
-        folder: a folder with the contract's tables.
+        location: a folder with the contract's tables.
         time_zone: the zone to whose local time zoned times are converted (without a manifest).
+
+    Raises:
+        CheckFailed: there is no extract in the object store, or a file is not as it was written.
     """
+    folder = local_extract(location)
     if not folder.is_dir():
         return _as_failures([("extract", "missing_folder", str(folder))])
     if (folder / "manifest.json").exists():

@@ -23,14 +23,16 @@ from flowsheet.cohort.compute_responses import ComputedResponses, make_responses
 from flowsheet.cohort.erasure import ErasureFilter
 from flowsheet.cohort.extract import AgreementEntry, Extract, Provenance, SourceEntry
 from flowsheet.cohort.quarantine import ASCENDING, BatchValidator
+from flowsheet.cohort.remote_extracts import local_extract
 from flowsheet.cohort.rules import RULE_HINTS
 from flowsheet.cohort.sepsis3 import SEPSIS
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
-from flowsheet.config.overrides import absolute_path, path_exists
+from flowsheet.config.overrides import absolute_location, path_exists
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
 from flowsheet.state.erasures import ErasedIds
+from flowsheet.state.object_store import RemoteFolder
 from flowsheet.state.publish import publish
 from flowsheet.typing import Progress
 
@@ -53,17 +55,32 @@ def make_source(config: CohortConfig) -> Source:
     for rule in config.quarantine.rules.keys() - known:
         what = f"cohort.quarantine.rules names {rule!r}, which is not a rule"
         raise UsageError(what, todo=did_you_mean(rule, known))
-    return source(_records_path(config) if source.needs_path else None, options)
+    return source(_records_path(config, source) if source.needs_path else None, options)
 
 
-def _records_path(config: CohortConfig) -> Path:
+def _records_path(config: CohortConfig, source: type[Source]) -> Path:
     if not config.path:
         what = f"the path of the records of cohort {config.name!r} is not specified"
         raise UsageError(what, todo="specify cohort.path=FOLDER_OR_FILE")
-    path = absolute_path(config.path)
+    location = absolute_location(config.path)
+    if not isinstance(location, Path):
+        return _copy_of_remote(location, source, config)
+    path = location
     if not path_exists(path):
         raise UsageError("the records do not exist", where=str(path), todo="fix cohort.path")
     return path
+
+
+def _copy_of_remote(location: RemoteFolder, source: type[Source], config: CohortConfig) -> Path:
+    if not source.reads_extracts:
+        raise UsageError(
+            f"the source {config.source!r} reads raw records from local files only: nothing in an "
+            "object store says whether they are complete",
+            where=location.url,
+            todo="copy them to a local disk and set cohort.path to that; extracts are read from "
+            "object stores (cohort.source=extract)",
+        )
+    return local_extract(location)
 
 
 def ingest(source: Source, config: CohortConfig, target: Path, progress: Progress) -> Extract:

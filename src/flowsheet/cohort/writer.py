@@ -18,6 +18,7 @@ from flowsheet.cohort.extract import (
     fingerprint_of,
 )
 from flowsheet.cohort.prevalence import mark_episodes, prevalence
+from flowsheet.cohort.remote_extracts import ORACLE_FILE, QUARANTINE_FILE
 from flowsheet.cohort.rules import is_sorted_unique
 from flowsheet.cohort.schema import SORT_KEYS, TABLES, TIME, Tables
 from flowsheet.cohort.time_grid import HOUR
@@ -95,6 +96,7 @@ class ExtractWriter:
             name: TableEntry(rows=self._counts[name], sha256=file_digest(file))
             for name, file in files.items()
         }
+        further = [self.folder / name for name in (QUARANTINE_FILE, ORACLE_FILE)]
         subjects = pl.concat(self._subjects).n_unique() if self._subjects else 0
         responses = tuple(sorted({*provenance.responses, *self._responses}))
         manifest = Manifest(
@@ -102,6 +104,11 @@ class ExtractWriter:
             fingerprint=fingerprint_of(tables),
             tables=tables,
             counts={"subjects": subjects, **self._counts, "hours": round(self._hours)},
+            files={
+                str(file.relative_to(self.folder)): file_digest(file)
+                for file in further
+                if file.is_file()
+            },
             prevalence=prevalence(self._stays, responses),
         )
         write_json(self.folder / "manifest.json", manifest.model_dump(mode="json"))

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from flowsheet.errors import UsageError, first_line
+from flowsheet.state.locations import Location, local_path, parse_location
 
 
 def find_type(model: Any, keys: Sequence[str]) -> Any:
@@ -152,7 +153,17 @@ def path_exists(path: Path) -> bool:
     return True
 
 
+def absolute_location(text: str) -> Location:
+    """A path or the URL of an object store as text; a path as :func:`absolute_path` gives it."""
+    location = parse_location(text)
+    return absolute_path(text) if isinstance(location, Path) else location
+
+
 def absolute_path(text: str) -> Path:
-    """A path as text, absolute; ``~`` is the home of the user, and ``~x`` a name like any other."""
-    path = Path(text)
+    """A path as text, absolute; ``~`` is the home of the user, and ``~x`` a name like any other.
+
+    Raises:
+        UsageError: it is a URL.
+    """
+    path = local_path(text, "the path")
     return (path.expanduser() if path.parts[:1] == ("~",) else path).absolute()

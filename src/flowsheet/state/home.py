@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from flowsheet.errors import UsageError
+from flowsheet.state.locations import local_path
 
 PRIVATE = 0o700
 
@@ -42,7 +43,13 @@ def home_path() -> Path:
     Raises:
         UsageError: its name cannot be used.
     """
-    path = Path(os.environ.get("FLOWSHEET_HOME") or ".flowsheet").absolute()
+    text = os.environ.get("FLOWSHEET_HOME") or ".flowsheet"
+    path = local_path(
+        text,
+        "FLOWSHEET_HOME",
+        "set FLOWSHEET_HOME to a local folder, for its databases and locks; stages can be in an "
+        "object store with FLOWSHEET_STORE, extracts with --out (docs/storage.md)",
+    ).absolute()
     _check_name(path)
     return path
 

@@ -73,6 +73,8 @@ class Source(ABC):
 
     Options: ClassVar[type[FrozenModel]] = FrozenModel
     needs_path: ClassVar[bool] = True
+    reads_extracts: ClassVar[bool] = False
+    """Whether its records are an extract, which may be in an object store."""
     version: ClassVar[int] = 1
     """Increase it when the same raw records give other rows: cached extracts are then rebuilt."""
     licence: str = "not stated"

@@ -47,6 +47,7 @@ class ExtractFolder(Source):
     """The tables of an extract in a folder; treatments and episodes may be missing."""
 
     Options: ClassVar[type[FrozenModel]] = ExtractOptions
+    reads_extracts: ClassVar[bool] = True
     licence: str = "as stated by the owner of the tables"
 
     def __init__(self, path: Path | None, options: Any) -> None:

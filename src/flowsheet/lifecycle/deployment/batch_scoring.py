@@ -16,6 +16,7 @@ from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS
 from flowsheet.state.hashing import digest
+from flowsheet.state.locations import Location
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.typing import Progress
@@ -50,7 +51,7 @@ class ScoringResult(FrozenModel):
     steps: int
 
 
-def score(model: str, extract: Path, out: Path | None, progress: Progress) -> ScoringResult:
+def score(model: str, extract: Location, out: Location | None, progress: Progress) -> ScoringResult:
     """Score every stay of a cohort extract with a registered model.
 
     The same version and the same records are scored once: a second call returns the file of the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -13,6 +12,7 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.prediction.explanations import explain_rise
+from flowsheet.state.locations import Location
 from flowsheet.tracking import model_registry, registered_packages
 
 _PREDICTION = ("stay_id", "time", "step", "risk", "log_odds", "baseline")
@@ -48,7 +48,7 @@ class StayExplanation:
 
 
 def explain_stay(
-    model: str, extract: Path, stay_id: int, step: int | None = None, since: int | None = None
+    model: str, extract: Location, stay_id: int, step: int | None = None, since: int | None = None
 ) -> StayExplanation:
     """Explain the risk of one step of a stay.
 

@@ -1,4 +1,4 @@
-"""Copy a stage's file to a path that the user chose."""
+"""Copy a stage's file to a path or an object that the user chose."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import shutil
 from pathlib import Path
 
 from flowsheet.errors import FlowsheetError
+from flowsheet.state.locations import Location
+from flowsheet.state.object_store import RemoteFolder
 from flowsheet.state.publish import publish_file
 
 
-def export_file(file: Path, out: Path) -> None:
+def export_file(file: Path, out: Location) -> None:
     """Copy ``file`` to ``out`` atomically; an older file of that name is replaced.
 
     Raises:
         FlowsheetError: the copy cannot be written.
     """
+    if isinstance(out, RemoteFolder):
+        out.parent.upload(file, out.name)
+        return
     if out.is_dir():
         raise FlowsheetError(
             "the output path is a folder",

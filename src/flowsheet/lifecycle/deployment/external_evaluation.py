@@ -40,6 +40,7 @@ from flowsheet.lifecycle.experiment.reference_data import StayRisks
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.prediction.development import SeenSubjects
 from flowsheet.state.hashing import digest
+from flowsheet.state.locations import Location
 from flowsheet.state.store import Store
 from flowsheet.timestamps import local_now_text
 from flowsheet.tracking.evaluation_runs import PART, EvaluationDetails, record_evaluation
@@ -57,7 +58,7 @@ class ExternalEvaluation:
     """By model."""
     extract: str
     """Fingerprint of the extract."""
-    report: Path
+    report: Location
     run_ids: dict[str, str]
     """By model: the MLflow run below that of the version."""
     summaries: dict[str, str]
@@ -65,7 +66,7 @@ class ExternalEvaluation:
 
 
 def evaluate_elsewhere(
-    references: Sequence[str], extract: Path, progress: Progress, out: Path | None = None
+    references: Sequence[str], extract: Location, progress: Progress, out: Location | None = None
 ) -> ExternalEvaluation:
     """Evaluate registered versions on an extract, and record it below each version's run.
 

@@ -29,6 +29,7 @@ from flowsheet.monitoring.report import (
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.state.locations import Location
 from flowsheet.timestamps import local_now_text
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
@@ -94,7 +95,11 @@ def load_monitoring_config(name: str) -> MonitoringConfig:
 
 
 def monitor(
-    model: str, extract: Path, progress: Progress, config: MonitoringConfig, out: Path | None = None
+    model: str,
+    extract: Location,
+    progress: Progress,
+    config: MonitoringConfig,
+    out: Location | None = None,
 ) -> MonitoringResult:
     """Compare a cohort extract with the training reference of a registered model.
 

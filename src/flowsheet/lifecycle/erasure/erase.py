@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flowsheet.cohort import erasure
 from flowsheet.cohort.extract import read_manifest
+from flowsheet.cohort.remote_extracts import local_extract
 from flowsheet.config import FrozenModel
 from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
@@ -21,6 +22,7 @@ from flowsheet.lifecycle.erasure.tables import Ids, are_held_out, find_ids
 from flowsheet.serving.answer_files import list_answer_folders
 from flowsheet.state.erasures import ErasedIds, exclude_others, pending_file
 from flowsheet.state.home import home
+from flowsheet.state.locations import Location
 from flowsheet.state.store import Store
 from flowsheet.tracking import erasure as records
 from flowsheet.tracking.decisions import Decision, record_erasure
@@ -51,7 +53,7 @@ class ErasureResult(FrozenModel):
 
 def erase(
     subjects: Sequence[int],
-    folders: Sequence[Path] = (),
+    locations: Sequence[Location] = (),
     *,
     actor: str = "",
     reason: str,
@@ -64,7 +66,7 @@ def erase(
 
     Args:
         subjects: ids of the subjects; none to complete an interrupted erasure.
-        folders: further extracts, outside the state folder.
+        locations: further extracts, outside the state folder.
         actor: who asks for it; by default the user of this process.
         reason: why, for the log.
         dry_run: only say what would be erased.
@@ -74,8 +76,7 @@ def erase(
         UsageError: a subject is in no place, or a folder is no extract.
         CheckFailed: another process uses the records, or a place cannot be searched or erased.
     """
-    for folder in folders:
-        _check_extract(folder)
+    folders = {str(location): _find_extract(location) for location in locations}
     with exclude_others():
         request = _plan(subjects, folders)
         runs = {run.run_id: run for run in records.list_recorded_runs()}
@@ -133,7 +134,7 @@ def _execute(
     return result.model_copy(update={"decision": decision, "digests": tuple(digests)})
 
 
-def _plan(subjects: Sequence[int], folders: Sequence[Path]) -> ErasureRequest:
+def _plan(subjects: Sequence[int], folders: Mapping[str, Path]) -> ErasureRequest:
     """What is to be done for these subjects, and is left to do of an interrupted erasure."""
     pending = load_pending()
     if not subjects and pending is None:
@@ -142,9 +143,9 @@ def _plan(subjects: Sequence[int], folders: Sequence[Path]) -> ErasureRequest:
     request = pending.join(wanted) if pending else wanted
     stores = finder.list_stores()
     runs = records.list_recorded_runs()
-    found = _search(request.ids, stores, folders, runs)
+    found = _search(request.ids, stores, [*folders.values()], runs)
     request = request.join(ErasureRequest(stays=tuple(sorted(found.stays))))
-    _check_known(subjects, found, pending, [*_extracts(stores), *folders])
+    _check_known(subjects, found, pending, [*_extracts(stores), *folders.values()])
     return request.join(_find_places(request.ids, stores, folders, runs))
 
 
@@ -164,7 +165,7 @@ def _search(
 
 
 def _find_places(
-    ids: Ids, stores: Sequence[Store], folders: Sequence[Path], runs: Sequence[RecordedRun]
+    ids: Ids, stores: Sequence[Store], folders: Mapping[str, Path], runs: Sequence[RecordedRun]
 ) -> ErasureRequest:
     """Every place, in the order in which it is erased, and the runs that used the subjects."""
     extracts = finder.find_extracts(stores, folders, ids)
@@ -173,7 +174,7 @@ def _find_places(
     models = finder.find_models(stores, windows)
     artifacts = [place for run in runs for place in finder.find_artifacts(run, ids)]
     other = finder.find_other_files(ids)
-    sources = _identify_records(extracts)
+    sources = _identify_records(extracts, folders)
     marked = []
     for run in runs:
         uses_records = (
@@ -217,11 +218,14 @@ def _mark(
             records.mark_version(version, digests, day, in_training=model.in_training)
 
 
-def _check_extract(folder: Path) -> None:
+def _find_extract(location: Location) -> Path:
+    """The folder of an extract, or of its copy in the store, which the erasure deletes."""
     try:
+        folder = local_extract(location)
         read_manifest(folder)
     except CheckFailed as error:
-        raise UsageError(error.what, where=str(folder), todo=error.todo) from error
+        raise UsageError(error.what, where=str(location), todo=error.todo) from error
+    return folder
 
 
 def _check_known(
@@ -257,15 +261,16 @@ def _extracts(stores: Iterable[Store]) -> Iterator[Path]:
         yield from sorted((store.root / "extract").glob("[!.]*/extract"))
 
 
-def _identify_records(extracts: Iterable[Place]) -> set[str]:
+def _identify_records(extracts: Iterable[Place], folders: Mapping[str, Path]) -> set[str]:
     """Fingerprints of extracts, and of the records that they were made from.
 
     An extract that was erased from before has another fingerprint than the runs that used it.
     """
     fingerprints = set()
     for place in extracts:
-        folder = Path(place.path)
-        manifest = read_manifest(folder / "extract" if place.kind == "extract" else folder)
+        is_stage = place.kind == "extract"
+        folder = Path(place.path) / "extract" if is_stage else folders[place.path]
+        manifest = read_manifest(folder)
         fingerprints |= {manifest.fingerprint, manifest.source.input}
     return fingerprints - {""}
 

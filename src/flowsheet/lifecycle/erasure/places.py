@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 
 from flowsheet.cohort import erasure
+from flowsheet.cohort.remote_extracts import download_extract, upload_extract
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.erasure.messages import mentions
@@ -25,6 +27,7 @@ from flowsheet.lifecycle.experiment.train import INPUTS
 from flowsheet.serving.answer_files import list_answer_folders
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
+from flowsheet.state.locations import Location, parse_location
 from flowsheet.state.publish import publish, sweep_parts
 from flowsheet.state.store import Store
 from flowsheet.tracking.erasure import RecordedRun, open_artifacts, update_artifacts
@@ -83,17 +86,24 @@ def search_ids(stores: Iterable[Store], folders: Iterable[Path], ids: Ids) -> Id
     return Ids(frozenset(subjects), frozenset(stays))
 
 
-def find_extracts(stores: Iterable[Store], folders: Iterable[Path], ids: Ids) -> list[Place]:
-    """Extracts in the store, and in further folders, that have the subjects."""
+def find_extracts(stores: Iterable[Store], folders: Mapping[str, Path], ids: Ids) -> list[Place]:
+    """Extracts in the store, and elsewhere, that have the subjects.
+
+    Args:
+        stores: the stores.
+        folders: further extracts, or copies of them, by where they are.
+        ids: the subjects.
+    """
     places = []
     for store in stores:
         for stage in _list_stages(store, "extract"):
             if rows := _count_extract(stage / "extract", ids):
                 name = f"extract {stage.name}"
                 places.append(_place("extract", name, stage, rows, in_store=True))
-    for folder in folders:
+    for location, folder in folders.items():
         if rows := _count_extract(folder, ids):
-            places.append(_place("own extract", f"extract {folder}", folder, rows))
+            name = f"extract {location}"
+            places.append(Place(kind="own extract", name=name, path=location, rows=rows))
     return places
 
 
@@ -177,8 +187,7 @@ def erase_place(place: Place, ids: Ids, runs: dict[str, RecordedRun]) -> None:
     if place.kind == "extract" and path.is_dir():
         replace_stage(path, lambda old, new: _write_extract(old / "extract", new / "extract", ids))
     elif place.kind == "own extract":
-        with publish(path) as folder:
-            erasure.write_without(path, folder, ids.subjects, ids.stays)
+        _rewrite_extract(parse_location(place.path), ids)
     elif place.kind == "rows":
         remove_rows(path, ids)
     elif place.kind == "artifacts" and place.path in runs:
@@ -235,6 +244,20 @@ def _count_kept(path: Path, ids: Ids) -> int:
 def _write_extract(old: Path, new: Path, ids: Ids) -> None:
     new.mkdir()
     erasure.write_without(old, new, ids.subjects, ids.stays)
+
+
+def _rewrite_extract(location: Location, ids: Ids) -> None:
+    if isinstance(location, Path):
+        with publish(location) as folder:
+            erasure.write_without(location, folder, ids.subjects, ids.stays)
+        return
+    with tempfile.TemporaryDirectory(dir=home()) as temporary:
+        old, new = Path(temporary) / "old", Path(temporary) / "new"
+        old.mkdir()
+        new.mkdir()
+        download_extract(location, old)
+        erasure.write_without(old, new, ids.subjects, ids.stays)
+        upload_extract(new, location)
 
 
 def _erase_artifacts(run: RecordedRun, ids: Ids) -> None:
