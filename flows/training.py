@@ -25,7 +25,7 @@ from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
 from flowsheet.lifecycle.runtime.memory_reservations import reserved_memory
-from flowsheet.state.store import Store
+from flowsheet.state.store import Store, shared_folder
 
 NOT_APPLICABLE = "NotApplicable"
 """State name of a run whose model does not apply to the task; the state's message is the reason."""
@@ -71,11 +71,14 @@ def check_shared_store(fold: FoldSpec) -> None:
     Raises:
         UsageError: they are not.
     """
+    if shared_folder():  # what is not here is fetched
+        return
     root = Store.open().root
     for stage in (fold.data.extract, fold.data.windows, fold.data.split):
         if not Path(stage.path).is_relative_to(root) or not Path(stage.path).is_dir():
             raise UsageError(
                 f"this worker does not see the {stage.kind} of the run that submitted the training",
                 where=f"{stage.path}; this worker's store is {root}",
-                todo="set FLOWSHEET_HOME to the same shared folder for the run and for all workers",
+                todo="set FLOWSHEET_HOME to the same shared folder, or FLOWSHEET_STORE to the same "
+                "object store, for the run and for all workers",
             )

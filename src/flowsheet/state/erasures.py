@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import json
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,10 @@ from flowsheet.errors import CheckFailed
 from flowsheet.state.home import home, home_path
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import shared_lock, try_lock
+from flowsheet.state.object_store import RemoteFolder
+from flowsheet.state.store import shared_folder
 
+_FILE = "erased.json"
 IdKind = Literal["subject", "stay"]
 
 
@@ -31,24 +35,33 @@ class ErasedIds:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     dates: Mapping[str, str] = field(default_factory=dict)
     """{digest of a subject or a stay: day of the erasure}."""
+    shared: ErasedIds | None = None
+    """The list, with another key, of the object store that several machines share."""
 
     @classmethod
     def load(cls) -> ErasedIds:
-        """What was erased from this state folder.
+        """What was erased from this state folder, and by any machine from a shared store.
 
         Raises:
-            CheckFailed: the list is damaged; erased subjects could come back.
+            CheckFailed: a list is damaged; erased subjects could come back.
+            FlowsheetError: the object store does not answer, or refuses.
         """
-        file = home_path() / "erased.json"
-        if not file.is_file():
-            return cls()
+        remote = shared_folder()
+        stored = remote.read(_FILE) if remote else None
+        shared = cls._parse(stored.content, f"{remote}/{_FILE}") if stored else None
+        file = home_path() / _FILE
+        own = cls._parse(file.read_bytes(), str(file)) if file.is_file() else cls()
+        return replace(own, shared=shared)
+
+    @classmethod
+    def _parse(cls, content: bytes, where: str) -> ErasedIds:
         try:
-            content = read_json(file)
-            return cls(bytes.fromhex(content["key"]), dict(content["dates"]))
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            parsed = json.loads(content)
+            return cls(bytes.fromhex(parsed["key"]), dict(parsed["dates"]))
+        except (ValueError, TypeError, KeyError) as error:
             raise CheckFailed(
                 "the list of erased subjects cannot be read",
-                where=str(file),
+                where=where,
                 todo="restore it from a backup; without it, erased subjects could come back",
             ) from error
 
@@ -58,20 +71,49 @@ class ErasedIds:
 
     def find(self, kind: IdKind, numbers: Iterable[int]) -> set[int]:
         """Those of the ids that were erased."""
+        wanted = set(numbers)
+        found = self.shared.find(kind, wanted) if self.shared else set()
         if not self.dates:
-            return set()
-        return {number for number in numbers if self.digest(kind, number) in self.dates}
+            return found
+        return found | {number for number in wanted if self.digest(kind, number) in self.dates}
+
+    def find_day(self, kind: IdKind, number: int) -> str | None:
+        """The day on which the id was erased; None if it was not."""
+        day = self.dates.get(self.digest(kind, number))
+        return day or (self.shared.find_day(kind, number) if self.shared else None)
 
     def add(self, subjects: Iterable[int], stays: Iterable[int]) -> ErasedIds:
-        """Add ids to the list, and write it."""
+        """Add ids to the list, and write it; a shared list first."""
+        subjects, stays = list(subjects), list(stays)
+        if remote := shared_folder():
+            self._add_to_shared(remote, subjects, stays)
+        extended = self._extended(subjects, stays)
+        write_json(home() / _FILE, extended._content())
+        (home() / _FILE).chmod(0o600)
+        return extended
+
+    @classmethod
+    def _add_to_shared(
+        cls, remote: RemoteFolder, subjects: Sequence[int], stays: Sequence[int]
+    ) -> None:
+        is_written = False
+        while not is_written:  # until no other machine wrote meanwhile
+            stored = remote.read(_FILE)
+            current = cls._parse(stored.content, f"{remote}/{_FILE}") if stored else cls()
+            content = json.dumps(current._extended(subjects, stays)._content()).encode()
+            if stored:
+                is_written = remote.replace(_FILE, content, stored.version)
+            else:
+                is_written = remote.create(_FILE, content)
+
+    def _extended(self, subjects: Sequence[int], stays: Sequence[int]) -> ErasedIds:
         today = f"{datetime.now(UTC):%Y-%m-%d}"
         digests = [self.digest("subject", subject) for subject in subjects]
         digests += [self.digest("stay", stay) for stay in stays]
-        dates = {**dict.fromkeys(digests, today), **self.dates}
-        extended = ErasedIds(self.key, dates)
-        write_json(home() / "erased.json", {"key": self.key.hex(), "dates": dates})
-        (home() / "erased.json").chmod(0o600)
-        return extended
+        return ErasedIds(self.key, {**dict.fromkeys(digests, today), **self.dates})
+
+    def _content(self) -> dict[str, object]:
+        return {"key": self.key.hex(), "dates": dict(self.dates)}
 
 
 def pending_file() -> Path:

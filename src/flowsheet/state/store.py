@@ -25,6 +25,12 @@ STORE = "FLOWSHEET_STORE"
 an object store that several machines share."""
 
 
+def shared_folder() -> RemoteFolder | None:
+    """The folder in an object store that ``FLOWSHEET_STORE`` names; None if it names none."""
+    location = parse_location(os.environ.get(STORE) or "")
+    return location if isinstance(location, RemoteFolder) else None
+
+
 @dataclass(frozen=True)
 class Store:
     """Content-addressed folders: ``root/<kind>/<key>/``, each complete or absent."""
@@ -36,9 +42,9 @@ class Store:
     @classmethod
     def open(cls) -> Store:
         """The store under ``FLOWSHEET_HOME``, or the one that ``FLOWSHEET_STORE`` names."""
-        location = parse_location(os.environ.get(STORE) or home() / "store")
-        remote = location if isinstance(location, RemoteFolder) else None
-        root = home() / "store" if isinstance(location, RemoteFolder) else location.absolute()
+        remote = shared_folder()
+        configured = None if remote else os.environ.get(STORE)
+        root = Path(configured or home() / "store").absolute()
         with contextlib.suppress(OSError):  # it is reported where something is written
             make_private_dir(root)
         return cls(root, remote)

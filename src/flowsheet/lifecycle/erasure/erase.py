@@ -23,6 +23,7 @@ from flowsheet.serving.answer_files import list_answer_folders
 from flowsheet.state.erasures import ErasedIds, exclude_others, pending_file
 from flowsheet.state.home import home
 from flowsheet.state.locations import Location
+from flowsheet.state.shared_stages import fetch_all_stages
 from flowsheet.state.store import Store
 from flowsheet.tracking import erasure as records
 from flowsheet.tracking.decisions import Decision, record_erasure
@@ -142,6 +143,8 @@ def _plan(subjects: Sequence[int], folders: Mapping[str, Path]) -> ErasureReques
     wanted = ErasureRequest(subjects=tuple(sorted(set(subjects))))
     request = pending.join(wanted) if pending else wanted
     stores = finder.list_stores()
+    for store in stores:
+        fetch_all_stages(store)
     runs = records.list_recorded_runs()
     found = _search(request.ids, stores, [*folders.values()], runs)
     request = request.join(ErasureRequest(stays=tuple(sorted(found.stays))))
@@ -239,8 +242,7 @@ def _check_known(
     for subject in subjects:
         if subject in known or _is_quarantined(subject, extracts):
             continue
-        erased = ErasedIds.load()
-        day = erased.dates.get(erased.digest("subject", subject))
+        day = ErasedIds.load().find_day("subject", subject)
         todo = "check the id; extracts elsewhere are searched with --in FOLDER"
         what = f"subject {subject} is in no place"
         if day:

@@ -29,6 +29,7 @@ from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
 from flowsheet.state.locations import Location, parse_location
 from flowsheet.state.publish import publish, sweep_parts
+from flowsheet.state.shared_stages import delete_shared_stage, share_stage
 from flowsheet.state.store import Store
 from flowsheet.tracking.erasure import RecordedRun, open_artifacts, update_artifacts
 
@@ -63,8 +64,9 @@ class Place(FrozenModel):
 
 def list_stores() -> list[Store]:
     """The store in use, and the one in the state folder if that is another one."""
-    roots = dict.fromkeys([Store.open().root, home() / "store"])
-    return [Store(root) for root in roots if root.is_dir()]
+    in_use, own = Store.open(), Store(home() / "store")
+    stores = [in_use] if in_use.root == own.root else [in_use, own]
+    return [store for store in stores if store.root.is_dir()]
 
 
 def search_ids(stores: Iterable[Store], folders: Iterable[Path], ids: Ids) -> Ids:
@@ -196,6 +198,20 @@ def erase_place(place: Place, ids: Ids, runs: dict[str, RecordedRun]) -> None:
         shutil.rmtree(path)
     elif place.kind == "file":
         path.unlink(missing_ok=True)
+    if place.in_store:
+        _update_shared(path)
+
+
+def _update_shared(path: Path) -> None:
+    """Let other machines have what became of a stage."""
+    store = Store.open()
+    if store.remote is None or not path.is_relative_to(store.root):
+        return
+    kind, key = path.relative_to(store.root).parts[:2]
+    if path.is_dir():
+        share_stage(store, kind, key, replace=True)
+    elif not kind.startswith("."):
+        delete_shared_stage(store, kind, key)
 
 
 def _place(kind: Kind, name: str, path: Path, rows: int, *, in_store: bool = False) -> Place:

@@ -6,6 +6,7 @@ for the first time, so that other bytes than the written ones are never reused.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -18,9 +19,14 @@ from flowsheet.state.erasures import use_records
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish, sweep_parts
+from flowsheet.state.shared_stages import (
+    METADATA_FILE,
+    DamagedStage,
+    fetch_stage,
+    share_stage,
+)
 from flowsheet.state.store import Store
 
-_METADATA_FILE = "stage.json"
 _MAX_NAMES = 3
 """Files that a warning names."""
 
@@ -45,7 +51,7 @@ class Stage(FrozenModel):
         Raises:
             FlowsheetError: a file is missing or was changed.
         """
-        path = Path(self.path)
+        path = self._find_path()
         if changes := _find_changes(path, self.key):
             raise FlowsheetError(
                 f"the stage {self.kind} is not as it was written: {changes}",
@@ -53,6 +59,14 @@ class Stage(FrozenModel):
                 todo="start again: the stage is built again",
             )
         return path
+
+    def _find_path(self) -> Path:
+        """The folder on this machine; a stage that another one built is fetched."""
+        path, store = Path(self.path), Store.open()
+        if store.remote is None or path.is_dir():
+            return path
+        fetch_stage(store, self.kind, self.key)
+        return store.path(self.kind, self.key)
 
 
 def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
@@ -69,20 +83,39 @@ def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
     store = Store.open()
     with use_records(), store.lock(kind, key):
         path = store.path(kind, key)
+        is_intact = _fetch(store, kind, key)
         changes = _find_changes(path, key) if store.has(kind, key) else "missing"
         if changes:
             if store.has(kind, key):
                 _warn(f"[{kind}] {path} is not as it was written: {changes}; building it again")
             sweep_parts(path.parent)
             _build(path, key, build)
-        seconds = read_json(path / _METADATA_FILE)["seconds"]
+        share_stage(store, kind, key, replace=not is_intact)
+        seconds = read_json(path / METADATA_FILE)["seconds"]
         return Stage(kind=kind, key=key, path=str(path), reused=not changes, seconds=seconds)
 
 
 def is_complete(kind: str, key: str) -> bool:
     """Whether the store has the stage with this key, with every file as it was written."""
     store = Store.open()
+    _fetch(store, kind, key)
     return store.has(kind, key) and not _find_changes(store.path(kind, key), key)
+
+
+def _fetch(store: Store, kind: str, key: str) -> bool:
+    """Fetch a stage that the object store has; False if it is damaged there.
+
+    A copy that is not as it was written is fetched again.
+    """
+    path = store.path(kind, key)
+    if store.remote and store.has(kind, key) and _find_changes(path, key):
+        shutil.rmtree(path)
+    try:
+        fetch_stage(store, kind, key)
+    except DamagedStage as error:
+        _warn(f"[{kind}] {error.where}: {error.what}; building it again")
+        return False
+    return True
 
 
 def replace_stage(path: Path, build: Callable[[Path, Path], None]) -> None:
@@ -92,7 +125,7 @@ def replace_stage(path: Path, build: Callable[[Path, Path], None]) -> None:
         path: folder of the stage.
         build: fills the second folder from the first, which is the old one.
     """
-    metadata = read_json(path / _METADATA_FILE)
+    metadata = read_json(path / METADATA_FILE)
     with publish(path) as folder:
         build(path, folder)
         _write_metadata(folder, metadata["key"], metadata["seconds"])
@@ -104,13 +137,13 @@ def update_checksums(folder: Path, files: Iterable[Path]) -> bool:
     Returns:
         Whether one has changed.
     """
-    metadata = read_json(folder / _METADATA_FILE)
+    metadata = read_json(folder / METADATA_FILE)
     recorded: dict[str, str] = metadata.get("sha256", {})
     names = {str(file.relative_to(folder)): file for file in files}
     current = {name: file_digest(file) for name, file in names.items() if name in recorded}
     if current.items() <= recorded.items():
         return False
-    write_json(folder / _METADATA_FILE, {**metadata, "sha256": {**recorded, **current}})
+    write_json(folder / METADATA_FILE, {**metadata, "sha256": {**recorded, **current}})
     return True
 
 
@@ -124,7 +157,7 @@ def _build(path: Path, key: str, build: Callable[[Path], None]) -> None:
 
 def _write_metadata(folder: Path, key: str, seconds: float) -> None:
     metadata = {"key": key, "seconds": seconds, "sha256": _file_digests(folder)}
-    write_json(folder / _METADATA_FILE, metadata)
+    write_json(folder / METADATA_FILE, metadata)
 
 
 def _find_changes(path: Path, key: str) -> str:
@@ -133,14 +166,14 @@ def _find_changes(path: Path, key: str) -> str:
         identity = _identify(path)
         if identity in _verified:
             return ""
-        metadata: dict[str, Any] = read_json(path / _METADATA_FILE)
+        metadata: dict[str, Any] = read_json(path / METADATA_FILE)
         expected: dict[str, str] = metadata.get("sha256", {})
         recorded_key = metadata.get("key")
         changed = _changed_files(path, expected)
     except (OSError, ValueError, AttributeError, TypeError):
-        return f"{_METADATA_FILE} cannot be read"
+        return f"{METADATA_FILE} cannot be read"
     if not expected or recorded_key != key:
-        return f"{_METADATA_FILE} has no checksums of this stage"
+        return f"{METADATA_FILE} has no checksums of this stage"
     if not changed:
         _verified.add(identity)
         return ""
@@ -167,7 +200,7 @@ def _file_digests(folder: Path) -> dict[str, str]:
 
 
 def _identify(path: Path) -> tuple[str, int, int]:
-    status = (path / _METADATA_FILE).stat()
+    status = (path / METADATA_FILE).stat()
     return (str(path), status.st_ino, status.st_mtime_ns)
 
 

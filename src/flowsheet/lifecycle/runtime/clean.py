@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from flowsheet.serving.answer_files import iter_day_folders, list_answer_folders
 from flowsheet.state.erasures import exclude_others
 from flowsheet.state.home import home
+from flowsheet.state.object_store import RemoteFolder
+from flowsheet.state.shared_stages import (
+    delete_shared_stage,
+    list_shared_stages,
+)
 from flowsheet.state.store import Store
 from flowsheet.tracking.run_records import list_extracts_of_registered_models
 
@@ -29,10 +34,10 @@ _KEPT_FOLDERS = (".locks", ".work")
 class OldFolder:
     """A folder that nothing has written to for a while."""
 
-    path: Path
+    path: Path | RemoteFolder
     kind: str
     """Of the stage; ``unfinished`` or ``rerun`` for what a killed command left, ``answers`` for a
-    day of answers."""
+    day of answers. In an object store with ``shared`` before it."""
     size: int
     """Bytes."""
     days: float
@@ -58,6 +63,7 @@ def find_old_folders(min_days: float, *, with_answers: bool = False) -> list[Old
             if kind == ANSWERS and not with_answers:
                 needed_by = "judging the answers"
             found.append(OldFolder(path, kind, _size(path), days, needed_by))
+    found += _find_old_shared_stages(min_days, needed)
     return sorted(found, key=lambda folder: (-folder.size, str(folder.path)))
 
 
@@ -74,8 +80,12 @@ def delete_old_folders(min_days: float, *, with_answers: bool = False) -> list[O
     with exclude_others():
         folders = find_old_folders(min_days, with_answers=with_answers)
         for folder in folders:
-            if not folder.needed_by:
+            if folder.needed_by:
+                continue
+            if isinstance(folder.path, Path):
                 shutil.rmtree(folder.path)
+            else:
+                delete_shared_stage(Store.open(), folder.path.parent.name, folder.path.name)
         return folders
 
 
@@ -89,6 +99,18 @@ def _list_folders() -> Iterator[tuple[str, Path]]:
             yield from ((label, path) for path in sorted(folder.iterdir()) if path.is_dir())
     for folder in list_answer_folders():
         yield from ((ANSWERS, path) for path in iter_day_folders(folder))
+
+
+def _find_old_shared_stages(min_days: float, needed: Mapping[str, str]) -> Iterator[OldFolder]:
+    store = Store.open()
+    for (kind, key), objects in list_shared_stages(store).items():
+        assert store.remote is not None
+        last_write = max(entry.modified.timestamp() for entry in objects)
+        days = (time.time() - last_write) / _SECONDS_PER_DAY
+        if days >= min_days:
+            size = sum(entry.size for entry in objects)
+            needed_by = needed.get(key, "") if kind == "extract" else ""
+            yield OldFolder(store.remote / kind / key, f"shared {kind}", size, days, needed_by)
 
 
 def _last_write(path: Path) -> float:

@@ -18,7 +18,8 @@ from flowsheet.config import FrozenModel
 from flowsheet.errors import FlowsheetError, mask_secrets
 from flowsheet.lifecycle.runtime.local_servers import find_prefect_url, is_responding
 from flowsheet.state.home import home_path, is_open_to_others
-from flowsheet.state.store import STORE
+from flowsheet.state.object_store import RemoteFolder
+from flowsheet.state.store import STORE, shared_folder
 
 Status = Literal["ok", "note", "wrong"]
 _LIBRARIES = ("polars", "torch", "lightgbm", "optuna", "prefect", "mlflow", "pandera")
@@ -87,10 +88,25 @@ def _check_folders() -> Iterator[Check]:
     except FlowsheetError as error:
         yield Check(name="FLOWSHEET_HOME", status="wrong", detail=error.what, todo=error.todo or "")
         return
-    if os.environ.get(STORE):
-        folders[STORE] = Path(os.environ[STORE]).absolute()
+    try:
+        shared = shared_folder()
+    except FlowsheetError as error:
+        yield Check(name=STORE, status="wrong", detail=error.what, todo=error.todo or "")
+    else:
+        if shared:
+            yield _check_object_store(shared)
+        elif os.environ.get(STORE):
+            folders[STORE] = Path(os.environ[STORE]).absolute()
     for name, folder in folders.items():
         yield _check_folder(name, folder)
+
+
+def _check_object_store(folder: RemoteFolder) -> Check:
+    try:
+        folder.read("erased.json")
+    except FlowsheetError as error:
+        return Check(name=STORE, status="wrong", detail=error.what, todo=error.todo or "")
+    return Check(name=STORE, status="ok", detail=f"{folder} answers")
 
 
 def _check_folder(name: str, folder: Path) -> Check:

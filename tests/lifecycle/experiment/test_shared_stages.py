@@ -1,0 +1,165 @@
+"""Stages in an object store: built once by one of several machines, whole or absent, verified."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from flowsheet.errors import Unreachable
+from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
+from flowsheet.lifecycle.runtime.clean import delete_old_folders
+from flowsheet.state.erasures import ErasedIds
+from flowsheet.state.hashing import digest
+from flowsheet.state.leases import hold_lease
+from flowsheet.state.shared_stages import delete_shared_stage
+from flowsheet.state.store import Store
+from tests.s3_server import S3Server, folder
+
+KEY = digest("a stage")
+
+
+@pytest.fixture(autouse=True)
+def shared_store(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWSHEET_STORE", "s3://hospital/store")
+    monkeypatch.setenv("FLOWSHEET_LEASE_SECONDS", "1")
+
+
+class Machine:
+    """A state folder of its own; what it builds says who built it, so that copies are told."""
+
+    def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.home, self.monkeypatch = home, monkeypatch
+
+    def run(self) -> Stage:
+        self.monkeypatch.setenv("FLOWSHEET_HOME", str(self.home))
+
+        def build(stage: Path) -> None:
+            (stage / "inner").mkdir()
+            (stage / "inner" / "rows").write_text(self.home.name, encoding="utf-8")
+            (stage / "sizes").write_text("1", encoding="utf-8")
+
+        return run_stage("windows", KEY, build)
+
+    def read(self, stage: Stage) -> str:
+        self.monkeypatch.setenv("FLOWSHEET_HOME", str(self.home))
+        return (stage.folder / "inner" / "rows").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path / "first", monkeypatch)
+
+
+@pytest.fixture
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path / "second", monkeypatch)
+
+
+def test_a_stage_is_built_by_one_machine_and_used_by_all(first: Machine, second: Machine):
+    built = first.run()
+    assert not built.reused
+    assert second.read(built) == "first"  # handed on as a reference
+    found = second.run()
+    assert found.reused
+    assert found.seconds == built.seconds
+    assert not list((folder("store") / ".leases").list())
+
+
+@pytest.mark.parametrize("name", ["inner/rows", "stage.json"])
+def test_a_half_uploaded_stage_is_never_read(
+    s3: S3Server, first: Machine, second: Machine, name: str
+):
+    s3.stop_before = name
+    with pytest.raises(Unreachable):
+        first.run()
+    s3.stop_before = None
+    assert second.run().reused is False
+    assert first.read(first.run()) == "second"  # the first to complete it has decided
+    files = [entry.name for entry in folder("store/windows").list()]
+    assert len(files) == 3, "nothing is left of the interrupted upload"
+
+
+def test_a_stage_that_an_outage_kept_here_is_uploaded_later(
+    s3: S3Server, first: Machine, second: Machine
+):
+    s3.stop_before = "PUT /hospital/store/windows"
+    with pytest.raises(Unreachable):
+        first.run()
+    s3.stop_before = None
+    assert first.run().reused
+    assert second.read(second.run()) == "first"
+
+
+def test_damaged_objects_are_not_loaded_but_built_again(
+    first: Machine, second: Machine, capsys: pytest.CaptureFixture[str]
+):
+    first.run()
+    (rows,) = [e.name for e in folder("store").list() if e.name.endswith("rows")]
+    folder("store").write(rows, b"other")
+    assert second.read(second.run()) == "second"
+    assert "its sha256 differs; building it again" in " ".join(capsys.readouterr().err.split())
+    assert first.read(first.run()) == "second"
+
+
+def test_a_damaged_copy_is_fetched_again(first: Machine, second: Machine):
+    first.run()
+    copy = second.run()
+    (Path(copy.path) / "inner" / "rows").write_text("other", encoding="utf-8")
+    (Path(copy.path) / "stage.json").touch()  # as for another process
+    assert second.run().reused
+    assert second.read(copy) == "first"
+
+
+def test_what_was_deleted_there_is_not_used_here(first: Machine, second: Machine):
+    first.run()
+    second.run()
+    delete_shared_stage(Store.open(), "windows", KEY)
+    assert not is_complete("windows", KEY)
+    assert first.run().reused is False
+
+
+def test_clean_deletes_shared_stages(first: Machine, second: Machine):
+    first.run()
+    kinds = [old.kind for old in delete_old_folders(0)]
+    assert sorted(kinds) == ["shared windows", "windows"]
+    assert not folder("store").list()
+    assert second.run().reused is False
+
+
+def test_erased_subjects_are_shared(first: Machine, second: Machine):
+    first.run()
+    ErasedIds.load().add([7], [70])
+    second.run()
+    assert ErasedIds.load().find("subject", [6, 7]) == {7}
+    ErasedIds.load().add([6], [])
+    first.run()
+    assert ErasedIds.load().find("subject", [6, 7]) == {6, 7}
+    assert ErasedIds.load().find_day("stay", 70)
+
+
+def test_a_lease_is_waited_for_and_taken_over_when_its_holder_is_dead(s3: S3Server):
+    waits: list[str] = []
+    order: list[str] = []
+
+    def work(name: str) -> None:
+        with hold_lease(folder("store"), "lease", name, lambda: waits.append(name)):
+            order.append(f"{name} begins")
+            threading.Event().wait(1.5)  # longer than the lease lasts without renewal
+            order.append(f"{name} ends")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(waits) == 1
+    assert [line[2:] for line in order] == ["begins", "ends"] * 2
+    folder("store").write("lease", b'{"owner": "x", "holder": "killed", "seconds": 1}')
+    with hold_lease(folder("store"), "lease", "c", lambda: waits.append("c")):
+        assert waits[-1] == "c"
+    folder("store").write("lease", b'{"owner": "x", "holder": "c", "seconds": 600}')
+    with hold_lease(folder("store"), "lease", "c"):  # of a killed process of this state folder
+        pass
+    assert not folder("store").list()
