@@ -22,6 +22,7 @@ from flowsheet.cli.erase import erase
 from flowsheet.cli.explain import explain
 from flowsheet.cli.housekeeping import clean, report
 from flowsheet.cli.listing import ls
+from flowsheet.cli.outcomes import outcomes
 from flowsheet.cli.project import init, new
 from flowsheet.cli.registry import (
     card,
@@ -68,7 +69,9 @@ for _command in (init, new, run, rerun):
     cli.add_command(_command)
 for _command in (ingest, validate, schema, simulate):
     cli.add_command(_command)
-for _command in (compare, evaluate, promote, rollback, card, checklist, score, explain, monitor):
+for _command in (compare, evaluate, promote, rollback, card, checklist, score, explain):
+    cli.add_command(_command)
+for _command in (monitor, outcomes):
     cli.add_command(_command)
 for _command in (serve, ui, worker, ls, report, clean, erase, doctor, completion):
     cli.add_command(_command)

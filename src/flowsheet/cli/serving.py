@@ -49,7 +49,7 @@ _LIMIT_OPTIONS = {
 @click.option(
     "--keep-answers",
     metavar="DIR",
-    help="Keep risks and alerts with their stay ids as Parquet files.",
+    help="Keep risks and alerts with their stay ids as Parquet, for `flowsheet outcomes`.",
 )
 @click.option("--keep-subjects", is_flag=True, help="Keep the subject ids that are sent, too.")
 @click.option(

@@ -47,6 +47,9 @@ class PromotionConfig(FrozenModel):
     """Other extracts that the candidate must have been evaluated on (``flowsheet evaluate``)."""
     external_floor: Share = 0.6
     """The least ``metric`` on each of them."""
+    live_verdict: Literal["better", "not_worse"] | None = None
+    """How the candidate must have done in the champion's shadow, by ``metric`` and ``margin``, on
+    live requests whose outcomes are known (``flowsheet outcomes``); null: it is not asked."""
     latency_ms: Annotated[float, Field(gt=0)] = 250.0
     """The longest median time of a prediction for one stay, over some repeats in this process."""
     approvers: tuple[str, ...] = ()

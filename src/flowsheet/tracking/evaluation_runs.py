@@ -1,17 +1,23 @@
-"""Evaluations of registered versions on other extracts, as MLflow runs below the model's run."""
+"""Evaluations of registered versions, as MLflow runs below the model's run.
+
+A version is evaluated on another extract, or by the outcomes of the answers that it gave.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from flowsheet.config import FrozenModel
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.runs import Tracker
 
 PART = "external"
-"""Prefix of the metrics."""
+"""Prefix of the metrics on another extract."""
+LIVE = "live"
+"""Prefix of the metrics of answers."""
 _DETAILS = "flowsheet.evaluation"
 
 
@@ -31,6 +37,10 @@ class EvaluationDetails(FrozenModel):
     metric: str
     summary: str
     """The metric here and at home, in words."""
+    kind: Literal["extract", "answers"] = "extract"
+    """What was judged: predictions of all stays of the extract, or a server's answers."""
+    period: str = ""
+    """Of answers: the first and the last day."""
 
 
 class RecordedEvaluation(FrozenModel):
@@ -40,7 +50,7 @@ class RecordedEvaluation(FrozenModel):
     evaluated_at: datetime
     details: EvaluationDetails
     metrics: dict[str, float]
-    """``external.auroc``, ``external.new_onsets.auroc``, ..."""
+    """``external.auroc``, ``external.new_onsets.auroc``, ...; of answers ``live.auroc``, ..."""
 
 
 def record_evaluation(
@@ -60,7 +70,10 @@ def record_evaluation(
         folders: {name: folder}, whose files become artifacts below the name.
     """
     tracker = Tracker.open()
-    title = f"{version.reference} on {details.source} {details.extract[:8]}"
+    where = f"{details.source} {details.extract[:8]}"
+    title = f"{version.reference} on {where}"
+    if details.kind == "answers":
+        title = f"{version.reference}, answers of {details.period}, outcomes of {where}"
     tags = {"flowsheet.key": key, "flowsheet.model_version": version.reference}
     run_id = tracker.start_evaluation_run(version.run_id, title, tags)
     tracker.log(
@@ -77,7 +90,10 @@ def record_evaluation(
 
 
 def list_evaluations(version: ModelVersion) -> list[RecordedEvaluation]:
-    """The evaluations of a version's model, oldest first, whatever name it was evaluated under."""
+    """The evaluations of a version's model, oldest first, whatever name it was evaluated under.
+
+    Those of answers are among them.
+    """
     evaluations = []
     for run in Tracker.open().list_evaluation_runs(version.run_id):
         if _DETAILS not in run.data.tags:

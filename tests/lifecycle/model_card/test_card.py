@@ -33,7 +33,7 @@ SECTIONS = [
     "Performance on held-out patients",
     "By subgroup",
     "Calibration",
-    "Evaluations on other extracts",
+    "Evaluations on other extracts and of answers",
     "Limitations",
     "Decisions",
     "Provenance",

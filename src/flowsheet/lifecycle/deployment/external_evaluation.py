@@ -7,9 +7,10 @@ decision threshold is the one that was fixed at home.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,10 @@ from flowsheet.state.locations import Location
 from flowsheet.state.store import Store
 from flowsheet.timestamps import local_now_text
 from flowsheet.tracking.evaluation_runs import PART, EvaluationDetails, record_evaluation
-from flowsheet.typing import Ints, Progress
+from flowsheet.typing import Floats, Ints, Progress
 from flowsheet.windows.censoring import apply_weights, estimate_completeness
 from flowsheet.windows.protocol import FoldId
+from flowsheet.windows.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -86,15 +88,15 @@ def evaluate_elsewhere(
     """
     records = Extract.open(extract, verify=True)
     models = load_models(references)
-    _check_outcomes(records, models[0].package.task.response)
+    check_outcomes(records, models[0].package.task.response)
     for model in models:
         check_variables(records, model.package)
-    seen = {model.name: _find_seen(model, records) for model in models}
+    seen = {model.name: find_seen(model, records) for model in models}
     tables = _load_unseen(records, list(seen.values()))
     progress(f"{tables.stays.height:,} stays that are new to the models")
     predicted = {model.name: _predict(model, tables) for model in models}
     predictions = _collect(models, predicted, tables, records)
-    stage = _evaluate(models, predictions)
+    stage = run_evaluation(models, predictions)
     evidence = Evidence.load(stage.folder)
     comparisons = {
         model.name: compare_with_home(
@@ -108,7 +110,7 @@ def evaluate_elsewhere(
         )
         for model in models
     }
-    summaries = {name: _summarise(evidence, c) for name, c in comparisons.items()}
+    summaries = {name: summarise_home(evidence, c) for name, c in comparisons.items()}
     report = _write_report(models, evidence, comparisons, stage, records)
     if out is not None:
         export_file(report, out)
@@ -144,7 +146,13 @@ def to_json(result: ExternalEvaluation) -> dict[str, Any]:
     }
 
 
-def _check_outcomes(extract: Extract, response: str) -> None:
+def check_outcomes(extract: Extract, response: str) -> None:
+    """Check that the extract has outcomes of the response.
+
+    Raises:
+        CheckFailed: it has no episodes.
+        UsageError: it has no episodes of the response, and nobody has looked for any.
+    """
     if not extract.manifest.counts.get("episodes", extract.manifest.tables["episodes"].rows):
         raise CheckFailed(
             "the extract has no episodes, so that no outcome is known",
@@ -154,7 +162,8 @@ def _check_outcomes(extract: Extract, response: str) -> None:
     extract.check_response(response)
 
 
-def _find_seen(model: EvaluatedModel, extract: Extract) -> SeenSubjects:
+def find_seen(model: EvaluatedModel, extract: Extract) -> SeenSubjects:
+    """The subjects of an extract on whom the model was developed."""
     return model.development.subjects.find_seen(extract.scan("stays").collect())
 
 
@@ -192,25 +201,62 @@ def _collect(
         tables: the evaluated stays.
         extract: the extract; on the home extract the weights are those of the experiment.
     """
-    first = models[0]
-    stays = predicted[first.name].stays
+    weighted = weigh_rows(models[0], predicted[models[0].name].stays, extract)
+    risks = {name: of_model.risk for name, of_model in predicted.items()}
+    return collect_predictions(models, weighted, risks, tables)
+
+
+def weigh_rows(model: EvaluatedModel, stays: Sequences, extract: Extract) -> Sequences:
+    """The stays with the weights that the model's task asks for.
+
+    Args:
+        model: the model.
+        stays: stays of the extract.
+        extract: the extract; on the home extract the weights are those of the experiment.
+    """
     completeness = (
-        first.development.completeness
-        if extract.fingerprint == first.development.extract
-        else estimate_completeness(stays, first.package.task)
+        model.development.completeness
+        if extract.fingerprint == model.development.extract
+        else estimate_completeness(stays, model.package.task)
     )
-    weighted = apply_weights(stays, completeness)
-    rows = make_rows(weighted, {name: risks.risk for name, risks in predicted.items()}, FoldId())
+    return apply_weights(stays, completeness)
+
+
+def collect_predictions(
+    models: Sequence[EvaluatedModel], stays: Sequences, risks: Mapping[str, Floats], tables: Tables
+) -> Predictions:
+    """The risks of all models in one table, with the thresholds that were fixed at home.
+
+    Args:
+        models: the models.
+        stays: weighted stays, N rows.
+        risks: {model: risk of each row, shape (N,)}.
+        tables: the tables of the stays.
+    """
     fold = PredictedFold(
-        n_training_subjects=len(first.development.subjects.subjects),
+        n_training_subjects=len(models[0].development.subjects.subjects),
         thresholds={model.name: model.development.threshold.value for model in models},
     )
-    return Predictions(rows, collect_subgroups(tables, weighted), (fold,))
+    return Predictions(make_rows(stays, risks, FoldId()), collect_subgroups(tables, stays), (fold,))
 
 
-def _evaluate(models: Sequence[EvaluatedModel], predictions: Predictions) -> Stage:
+def run_evaluation(
+    models: Sequence[EvaluatedModel],
+    predictions: Predictions,
+    *,
+    fallback: Mapping[str, str] = MappingProxyType({}),
+) -> Stage:
+    """The stage with the predictions and their evidence, by the first model's evaluation.
+
+    Args:
+        models: the models.
+        predictions: of all of them.
+        fallback: {metric that cannot rank them here: metric to use instead}.
+    """
     first = models[0]
     evaluation = first.record.read_config("evaluation", EvaluationConfig)
+    metric = fallback.get(evaluation.metric, evaluation.metric)
+    evaluation = evaluation.model_copy(update={"metric": metric})
     seed = int(first.record.config["seed"])
     titles = {model.name: model.title for model in models}
     key = digest(
@@ -233,7 +279,8 @@ def _evaluate(models: Sequence[EvaluatedModel], predictions: Predictions) -> Sta
     return run_stage("evaluation", key, build)
 
 
-def _summarise(evidence: Evidence, comparison: HomeComparison) -> str:
+def summarise_home(evidence: Evidence, comparison: HomeComparison) -> str:
+    """The ranking metric here and at home, in words."""
     subset = evidence.ranking_subset
     text = describe_metric(comparison.figures, evidence.about["metric"], subset)
     return text + describe_subset(subset, evidence.words)

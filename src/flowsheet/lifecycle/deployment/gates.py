@@ -38,6 +38,7 @@ from flowsheet.prediction.input_rows import example_tables
 from flowsheet.tracking import registered_packages
 from flowsheet.tracking.decisions import JudgedRows
 from flowsheet.tracking.evaluation_runs import PART, list_evaluations
+from flowsheet.tracking.live_verdicts import find_verdict
 from flowsheet.tracking.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
@@ -90,6 +91,7 @@ def evaluate_gates(
         *_check_calibration(evidence, config),
         _check_subgroups(evidence, paired.predictions, candidate, config),
         *_check_external(version, config),
+        *_check_live(version, champion_version, config),
         *_check_package(version, config),
     )
 
@@ -307,7 +309,7 @@ def _check_external(version: ModelVersion, config: PromotionConfig) -> Iterator[
     for evaluation in list_evaluations(version):
         details = evaluation.details
         subset = "" if details.ranking_subset == ALL else f"{details.ranking_subset}."
-        if not details.is_home:
+        if details.kind == "extract" and not details.is_home:
             value = evaluation.metrics.get(f"{PART}.{subset}{config.metric}", math.nan)
             values[details.extract] = (value, details.source)
     lowest, source = min(values.values(), key=lambda v: (v[0] >= v[0], v[0]), default=(0.0, ""))
@@ -319,6 +321,41 @@ def _check_external(version: ModelVersion, config: PromotionConfig) -> Iterator[
         passed=len(values) >= config.external_evaluations and lowest >= config.external_floor,
         summary=f"{found}{least}, must be at least {config.external_floor:g}",
     )
+
+
+def _check_live(
+    version: ModelVersion, champion: ModelVersion | None, config: PromotionConfig
+) -> Iterator[GateResult]:
+    """How the version did in the champion's shadow, where this is asked.
+
+    Args:
+        version: the candidate.
+        champion: the champion, if there is one.
+        config: metric and limit.
+    """
+    if config.live_verdict is None:
+        return
+    verdict = find_verdict(version)
+    low = math.nan
+    if champion is None:
+        summary = "there is no champion to shadow"
+    elif verdict is None:
+        summary = "there is no verdict on the candidate: `flowsheet outcomes` gives one, after "
+        summary += "`flowsheet serve --shadow`"
+    elif verdict.champion != champion.version:
+        summary = f"the verdict is against version {verdict.champion}, which is not the champion"
+    elif config.metric not in verdict.differences:
+        summary = f"the verdict says nothing about {config.metric}"
+    else:
+        difference, low, high = verdict.differences[config.metric]
+        limit = 0.0 if config.live_verdict == "better" else -config.margin
+        summary = (
+            f"{get_metric(config.metric).label} {difference:+.4f} [{low:+.4f}, {high:+.4f}] for "
+            f"the candidate on {verdict.rows:,} live predictions of {verdict.subjects:,} subjects; "
+            f"the interval must lie above {limit:+.4f}"
+        )
+        low -= limit
+    yield GateResult(name="live verdict", passed=champion is None or low > 0, summary=summary)
 
 
 def _check_package(version: ModelVersion, config: PromotionConfig) -> Iterator[GateResult]:

@@ -21,6 +21,7 @@ from flowsheet.evaluation.subsets import ALL, STAYS
 from flowsheet.lifecycle.model_card.facts import ModelFacts
 from flowsheet.models.base import MODELS
 from flowsheet.timestamps import format_minute
+from flowsheet.tracking.evaluation_runs import EvaluationDetails
 from flowsheet.tracking.run_metadata import flatten
 
 _SUBGROUP_METRICS = ("auroc", "auprc", "calibration_slope", "ece")
@@ -132,13 +133,19 @@ def _evaluation_rows(facts: ModelFacts) -> Rows:
     return [
         [
             format_minute(evaluation.evaluated_at),
-            f"{evaluation.details.source} {evaluation.details.extract[:12]}"
-            + (" (home)" if evaluation.details.is_home else ""),
+            _describe_judged(evaluation.details),
             f"{evaluation.details.stays:,}",
             evaluation.details.summary,
         ]
         for evaluation in facts.evaluations
     ]
+
+
+def _describe_judged(details: EvaluationDetails) -> str:
+    extract = f"{details.source} {details.extract[:12]}{' (home)' if details.is_home else ''}"
+    if details.kind == "answers":
+        return f"answers of {details.period}, outcomes of {extract}"
+    return extract
 
 
 def _setting_rows(settings: Mapping[str, object]) -> Rows:

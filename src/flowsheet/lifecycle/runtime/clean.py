@@ -43,7 +43,7 @@ class OldFolder:
     days: float
     """Since the last write."""
     needed_by: str
-    """A registered version, or judging the answers; empty if nothing but a repeated run needs
+    """A registered version, or ``flowsheet outcomes``; empty if nothing but a repeated run needs
     it."""
 
 
@@ -61,7 +61,7 @@ def find_old_folders(min_days: float, *, with_answers: bool = False) -> list[Old
         if days >= min_days:
             needed_by = needed.get(path.name, "") if kind == "extract" else ""
             if kind == ANSWERS and not with_answers:
-                needed_by = "judging the answers"
+                needed_by = "flowsheet outcomes"
             found.append(OldFolder(path, kind, _size(path), days, needed_by))
     found += _find_old_shared_stages(min_days, needed)
     return sorted(found, key=lambda folder: (-folder.size, str(folder.path)))

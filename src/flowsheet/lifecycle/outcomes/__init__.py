@@ -1,0 +1,1 @@
+"""Judge the answers of servers by what became of the patients."""
