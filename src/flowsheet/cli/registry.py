@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,22 +18,35 @@ if TYPE_CHECKING:
     "runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_registered
 )
 @click.option("--metric", help="Metric that ranks the models.  [default: the first run's]")
+@click.option(
+    "--on",
+    type=click.Choice(["common", "today"]),
+    default="common",
+    show_default=True,
+    help="Compare recorded predictions of the rows that all held out, or let all models score "
+    "those that are held out of today's records.",
+)
 @options.log_level
 @options.as_json
 @options.interruptible
-def compare(runs: tuple[str, ...], *, metric: str | None, as_json: bool) -> None:
+def compare(
+    runs: tuple[str, ...], *, metric: str | None, on: Literal["common", "today"], as_json: bool
+) -> None:
     """Compare the models of each RUN on the same held-out rows.
 
-    RUN is a run's id, latest, NAME/VERSION or NAME@ALIAS.
+    RUN is a run's id, latest, NAME/VERSION or NAME@ALIAS. Today's records are those of the
+    experiment that was started last, as they are now. A model that was developed on a patient who
+    is held out of them is refused.
 
     \b
     flowsheet compare 3f2a9c1e 8b01d7aa
-    flowsheet compare demo-lstm@champion demo-gru/2
+    flowsheet compare demo-lstm@champion demo-lstm/7 --on today
     """
     from flowsheet.cli.console import comparison_as_json, print_comparison, print_json
     from flowsheet.lifecycle.deployment.compare_models import compare_runs
+    from flowsheet.progress import report
 
-    comparison = compare_runs(runs, metric)
+    comparison = compare_runs(runs, metric, on=on, progress=report)
     if as_json:
         print_json(comparison_as_json(comparison))
     else:

@@ -137,6 +137,12 @@ class Evidence:
         return cls(**frames, about=read_json(folder / "about.json"))
 
 
+def read_titles(folder: Path) -> dict[str, str]:
+    """By model what people call it; none in evidence that keeps no titles, as of other releases."""
+    about = folder / "about.json"
+    return dict(read_json(about).get("titles", {})) if about.is_file() else {}
+
+
 def _replace_names(frame: pl.DataFrame, titles: Mapping[str, str]) -> pl.DataFrame:
     columns = [name for name in _NAME_COLUMNS if name in frame.columns]
     return frame.with_columns(pl.col(columns).replace(titles))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +154,17 @@ def list_versions(name: str) -> list[ModelVersion]:
         for found in _search_versions(connect(), name)
     ]
     return sorted(versions, key=lambda version: version.version)
+
+
+def list_versions_of_runs(run_ids: Sequence[str]) -> list[ModelVersion]:
+    """The versions that were registered from these runs, in their order; copies are left out."""
+    client = connect()
+    return [
+        ModelVersion(version.name, int(version.version), run_id)
+        for run_id in run_ids
+        for version in client.search_model_versions(f"run_id = '{run_id}'", max_results=1000)
+        if _COPIED_FROM not in version.tags
+    ]
 
 
 def list_models() -> tuple[list[str], list[list[object]]]:

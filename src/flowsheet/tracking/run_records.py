@@ -41,6 +41,8 @@ class RunRecord:
     environment: Mapping[str, Any]
     params: Mapping[str, str]
     tags: Mapping[str, str]
+    started_at: int = 0
+    """Milliseconds since 1970."""
 
     @property
     def fingerprints(self) -> dict[str, str]:
@@ -63,6 +65,12 @@ class RunRecord:
             CheckFailed: another release recorded it, and this one does not understand it.
         """
         return validate_recorded(cls, self.config[part], f"run {self.run_id}, {part}")
+
+    def model_run_ids(self) -> list[str]:
+        """The runs of its models, sorted by model."""
+        runs = _search_model_runs(connect(), self.run_id)
+        model_runs = {run.data.tags["flowsheet.model"]: run.info.run_id for run in runs}
+        return [model_runs[model] for model in self.models if model in model_runs]
 
     def metrics(self) -> dict[str, dict[str, float]]:
         """{model: {metric: value}} on the held-out subjects."""
@@ -132,6 +140,7 @@ def load_run_record(reference: str, into: Path) -> RunRecord:
         environment=read_json(Path(environment)),
         params=run.data.params,
         tags=run.data.tags,
+        started_at=run.info.start_time,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from flowsheet.config import EvaluationConfig, FeaturesConfig, PromotionConfig
-from flowsheet.errors import UsageError
+from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.compare_models import compare_runs
 from flowsheet.lifecycle.deployment.promotion import (
     PromotionResult,
@@ -109,6 +109,8 @@ def test_the_champion_scores_todays_rows_and_must_not_know_the_subjects(home):
     # what compare says of both, and what a service that does not exist yet is told
     comparison = compare_runs(["sepsis-logistic/1", "sepsis-logistic/2"])
     assert "subjects in common" in comparison.rows
+    today = compare_runs(["sepsis-logistic/1", "sepsis-logistic/2"], on="today")
+    assert "held out of today's records" in today.rows
     candidate, gates = evaluate_candidate("sepsis-logistic", 2, GATES, service="not_yet")
     assert candidate.version == 2
     assert all(g.passed for g in gates), gates
@@ -119,6 +121,8 @@ def test_the_champion_scores_todays_rows_and_must_not_know_the_subjects(home):
     assert [g.name for g in refused.gates if not g.passed][:2] == ["rows", "better"]
     assert "the champion was developed on" in gate(refused, "rows")
     assert "held-out subjects" in gate(refused, "rows")
+    with pytest.raises(CheckFailed, match="sepsis-logistic/1 was developed on"):
+        compare_runs(["sepsis-logistic/1", "sepsis-logistic/3"], on="today")
     permissive = judge(other_seed, GATES.model_copy(update={"max_seen_share": 1.0}))
     assert permissive.gates[0].passed
     assert "are left out: it was developed on them" in gate(permissive, "rows")

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.evidence import read_titles
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.tracking.run_records import RunRecord, load_run_record
 
@@ -54,7 +54,20 @@ def load_candidate(reference: str, folder: Path) -> Candidate:
             todo="see the run's report for the reason why the model was excluded",
         )
     selected = predictions.select_models({model: model for model in available})
-    return Candidate(record, selected, Evidence.load(evidence).titles)
+    return Candidate(record, selected, read_titles(evidence))
+
+
+@dataclass(frozen=True)
+class ComparedModels:
+    """The predictions of all compared models for the same rows."""
+
+    predictions: Predictions
+    records: list[RunRecord]
+    """Of the models' experiments, in the order in which they were given."""
+    rows: str
+    """The rows, in words."""
+    titles: dict[str, str]
+    """By model what people call it."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Compare models of finished runs on their common held-out rows.
+"""Compare models of finished runs on their common held-out rows, or on today's.
 
 (:mod:`flowsheet.lifecycle.experiment.evaluate` evaluates the models of one experiment while it
 runs.)
@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -20,6 +21,7 @@ from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.report.data import describe_task
 from flowsheet.lifecycle.deployment.candidates import (
     Candidate,
+    ComparedModels,
     check_same_task,
     concat_models,
     has_same_rows,
@@ -27,16 +29,21 @@ from flowsheet.lifecycle.deployment.candidates import (
     keep_common_rows,
     load_candidate,
 )
+from flowsheet.lifecycle.deployment.todays_rows import score_todays_rows
 from flowsheet.lifecycle.experiment.evaluate import VERSION, evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.state.hashing import digest
 from flowsheet.state.store import Store
 from flowsheet.timestamps import local_now_text
+from flowsheet.tracking.run_records import RunRecord
 from flowsheet.tracking.runs import Tracker
+from flowsheet.typing import Progress
 
 EXPERIMENT = "comparisons"
 """MLflow experiment of the comparisons."""
+Rows = Literal["common", "today"]
+"""On which rows models are compared."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +57,57 @@ class ModelComparison:
     """The rows that they are compared on, in words."""
 
 
-def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelComparison:
+def compare_runs(
+    references: Sequence[str],
+    metric: str | None = None,
+    *,
+    on: Rows = "common",
+    progress: Progress = lambda line: None,
+) -> ModelComparison:
     """Compare the models of several runs or registered versions.
 
-    All must have the same task. Where their held-out rows differ, as after new records, they are
-    compared on the stays that all of them held out.
+    All must have the same task. With ``on="common"`` their recorded predictions are compared: where
+    their held-out rows differ, as after new records, on the stays that all of them held out. With
+    ``on="today"`` all of them score the rows that are held out of today's records.
 
     Args:
         references: run ids, ``NAME/VERSION`` or ``NAME@ALIAS``; of an experiment's run all models
             are compared.
         metric: order of the leaderboard; by default that of the first run's experiment.
+        on: the rows.
+        progress: receives lines about the progress.
 
     Raises:
         UsageError: there is no such run, or nothing to compare.
-        CheckFailed: the tasks differ, no row is common, or a run has no predictions.
+        CheckFailed: the tasks differ, no row is common, a run has no predictions, or a model was
+            developed on a subject that is held out today.
     """
     if metric:
         get_metric(metric)
+    if on == "today":
+        compared = score_todays_rows(references, progress)
+    else:
+        compared = _load_common_rows(references)
+    first = compared.records[0]
+    evaluation = first.read_config("evaluation", EvaluationConfig)
+    if metric:
+        evaluation = evaluation.model_copy(update={"metric": metric})
+    task = first.read_config("task", TaskConfig)
+    stage = _evaluate(
+        compared.predictions,
+        task,
+        evaluation,
+        seed=int(first.config["seed"]),
+        titles=compared.titles,
+    )
+    evidence = Evidence.load(stage.folder)
+    report = _write_report(evidence, compared, stage)
+    run_id = _record_run(evidence, compared.records, stage, report)
+    return ModelComparison(evidence, report, run_id, compared.rows)
+
+
+def _load_common_rows(references: Sequence[str]) -> ComparedModels:
+    """The recorded predictions of all models for the rows on which all were tested."""
     with tempfile.TemporaryDirectory() as temporary:
         candidates = [
             load_candidate(reference, Path(temporary) / str(i))
@@ -75,23 +116,12 @@ def compare_runs(references: Sequence[str], metric: str | None = None) -> ModelC
     for candidate in candidates[1:]:
         check_same_task(candidates[0], candidate)
     candidates, rows = _keep_common_rows(candidates)
-    predictions = concat_models(candidates)
-    config = candidates[0].record.config
-    evaluation = candidates[0].record.read_config("evaluation", EvaluationConfig)
-    if metric:
-        evaluation = evaluation.model_copy(update={"metric": metric})
-    task = candidates[0].record.read_config("task", TaskConfig)
-    stage = _evaluate(
-        predictions,
-        task,
-        evaluation,
-        seed=int(config["seed"]),
+    return ComparedModels(
+        predictions=concat_models(candidates),
+        records=[candidate.record for candidate in candidates],
+        rows=rows,
         titles=join_titles(candidates),
     )
-    evidence = Evidence.load(stage.folder)
-    report = _write_report(evidence, candidates, stage, rows)
-    run_id = _record_run(evidence, candidates, stage, report)
-    return ModelComparison(evidence, report, run_id, rows)
 
 
 def _keep_common_rows(candidates: list[Candidate]) -> tuple[list[Candidate], str]:
@@ -132,18 +162,17 @@ def _evaluate(
     return run_stage("comparison", key, make)
 
 
-def _write_report(
-    evidence: Evidence, candidates: Sequence[Candidate], stage: Stage, rows: str
-) -> Path:
-    first = candidates[0].record
-    records = [candidate.record for candidate in candidates]
-    runs = {record.label: f"{record.experiment}, run {record.run_id}" for record in records}
+def _write_report(evidence: Evidence, compared: ComparedModels, stage: Stage) -> Path:
+    first = compared.records[0]
+    runs = {
+        record.label: f"{record.experiment}, run {record.run_id}" for record in compared.records
+    }
     page = render(
         ReportData(
             title="comparison",
             evidence=evidence,
             question=describe_task(first.read_config("task", TaskConfig)),
-            description=f"Models of finished runs, compared on {rows}.",
+            description=f"Models of finished runs, compared on {compared.rows}.",
             record={"Runs": runs, "Fingerprints": dict(first.fingerprints)},
             config_yaml=yaml.safe_dump(dict(first.config), sort_keys=False, allow_unicode=True),
             created_at=local_now_text(),
@@ -157,11 +186,11 @@ def _write_report(
 
 
 def _record_run(
-    evidence: Evidence, candidates: Sequence[Candidate], stage: Stage, report: Path
+    evidence: Evidence, records: Sequence[RunRecord], stage: Stage, report: Path
 ) -> str:
     """Record the comparison in MLflow; returns the id of its run."""
     tracker = Tracker.open()
-    compared = {candidate.record.run_id: candidate.record.experiment for candidate in candidates}
+    compared = {record.run_id: record.experiment for record in records}
     run = tracker.start_comparison_run(EXPERIMENT, stage.key, compared)
     if run.finished:
         return run.run_id

@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from flowsheet.prediction.model_package import ModelPackage
     from flowsheet.tracking.model_registry import ModelVersion
 
+HOLD_OUT_THE_SAME = (
+    "hold out the same subjects in every training: the same seed, protocol and shares "
+    "(evaluation.test, evaluation.validation)"
+)
+
 
 @dataclass(frozen=True)
 class PairedPredictions:
@@ -45,7 +50,9 @@ class PairedPredictions:
 def judge_alone(candidate: Candidate, name: str) -> PairedPredictions:
     """The candidate's own predictions, under ``name``."""
     predictions = rename_model(candidate.predictions, name)
-    return PairedPredictions(predictions, describe_rows(predictions, candidate.record), "")
+    return PairedPredictions(
+        predictions, describe_rows(predictions, _find_run_extract(candidate.record)), ""
+    )
 
 
 def pair_recorded(
@@ -60,7 +67,7 @@ def pair_recorded(
     """
     predictions = rename_model(candidate.predictions, names[0])
     predictions = predictions.join_models(rename_model(champion.predictions, names[1]))
-    rows = describe_rows(predictions, candidate.record)
+    rows = describe_rows(predictions, _find_run_extract(candidate.record))
     return PairedPredictions(predictions, rows, "the rows that the champion was tested on")
 
 
@@ -80,7 +87,7 @@ def pair_common(
     common = keep_common_rows([candidate.predictions, champion.predictions])
     first, second = common.predictions
     predictions = rename_model(first, names[0]).join_models(rename_model(second, names[1]))
-    rows = describe_rows(predictions, candidate.record)
+    rows = describe_rows(predictions, _find_run_extract(candidate.record))
     return PairedPredictions(predictions, rows, common.summary)
 
 
@@ -104,19 +111,23 @@ def score_with_champion(
     check_variables(extract, package)
     predictions = rename_model(candidate.predictions, names[0])
     held_out = predictions.rows["subject_id"].unique()
-    seen = _find_seen(package, extract, held_out, version, max_seen_share)
+    seen = find_seen(package, extract, held_out, version)
+    if len(seen) > max_seen_share * len(held_out):
+        raise SeenSubjects(
+            f"the champion was developed on {len(seen):,} of the {len(held_out):,} held-out "
+            f"subjects; at most {max_seen_share:.0%} may be left out (max_seen_share)",
+            where=version.reference,
+            todo=HOLD_OUT_THE_SAME,
+        )
     predictions = predictions.leave_out_subjects(seen)
-    scored = _score(package, extract, predictions)
-    threshold = package.threshold
-    assert threshold is not None  # of the same release as the list of subjects
-    predictions = predictions.add_model(names[1], scored, threshold)
+    predictions = add_scores(predictions, names[1], package, extract)
     how = "the champion scored them"
     if seen:
         how += (
             f"; {len(seen):,} of {len(held_out):,} held-out subjects are left out: it was developed"
             " on them"
         )
-    return PairedPredictions(predictions, describe_rows(predictions, candidate.record), how)
+    return PairedPredictions(predictions, describe_rows(predictions, extract), how)
 
 
 def rename_model(predictions: Predictions, name: str) -> Predictions:
@@ -125,10 +136,15 @@ def rename_model(predictions: Predictions, name: str) -> Predictions:
     return predictions.select_models({model: name})
 
 
-def describe_rows(predictions: Predictions, record: RunRecord) -> JudgedRows:
-    """Fingerprint and counts of the scored rows, and when their stays began, where known."""
+def describe_rows(predictions: Predictions, extract: Extract | None) -> JudgedRows:
+    """Fingerprint and counts of the scored rows, and when their stays began, where known.
+
+    Args:
+        predictions: the rows.
+        extract: what they are of, where it is at hand.
+    """
     scored = predictions.rows.filter("scored")
-    first, last = _find_admissions(scored["stay_id"].unique(), record)
+    first, last = _find_admissions(scored["stay_id"].unique(), extract)
     return JudgedRows(
         fingerprint=predictions.targets_fingerprint(),
         rows=scored.filter(repeat=predictions.folds[0].id.repeat).height,
@@ -145,9 +161,8 @@ def open_run_extract(record: RunRecord) -> Extract:
     Raises:
         CheckFailed: the records have changed since.
     """
-    key = record.tags.get(EXTRACT_STAGE, "")
-    if key and is_complete("extract", key):
-        return Extract.open(Store.open().path("extract", key) / "extract")
+    if (extract := _find_run_extract(record)) is not None:
+        return extract
     cohort = record.read_config("cohort", CohortConfig)
     stage = ingest_cohort(cohort, lambda line: None)
     extract = Extract.open(stage.folder / "extract")
@@ -160,12 +175,18 @@ def open_run_extract(record: RunRecord) -> Extract:
     return extract
 
 
-def _find_admissions(stays: pl.Series, record: RunRecord) -> tuple[str | None, str | None]:
-    """Days of the first and the last admission; None where the extract is not at hand."""
+def _find_run_extract(record: RunRecord) -> Extract | None:
+    """The cohort extract of an experiment's run, where it is at hand."""
     key = record.tags.get(EXTRACT_STAGE, "")
     if not key or not is_complete("extract", key):
+        return None
+    return Extract.open(Store.open().path("extract", key) / "extract")
+
+
+def _find_admissions(stays: pl.Series, extract: Extract | None) -> tuple[str | None, str | None]:
+    """Days of the first and the last admission; None where the extract is not at hand."""
+    if extract is None:
         return None, None
-    extract = Extract.open(Store.open().path("extract", key) / "extract")
     admitted = pl.col("admitted_at")
     days = (
         extract.scan("stays")
@@ -177,47 +198,48 @@ def _find_admissions(stays: pl.Series, record: RunRecord) -> tuple[str | None, s
     return (str(first), str(last)) if first else (None, None)
 
 
-def _find_seen(
-    package: ModelPackage,
-    extract: Extract,
-    held_out: pl.Series,
-    version: ModelVersion,
-    max_share: float,
+def find_seen(
+    package: ModelPackage, extract: Extract, held_out: pl.Series, version: ModelVersion
 ) -> list[int]:
-    """The held-out subjects that the champion was developed on.
+    """The held-out subjects that a registered version was developed on.
 
     Args:
-        package: the champion's package.
-        extract: the candidate's extract.
-        held_out: the candidate's held-out subjects.
-        version: the champion.
-        max_share: the largest share of them.
+        package: the version's package.
+        extract: the extract with the held-out subjects.
+        held_out: their ids.
+        version: the version.
+
+    Raises:
+        CheckFailed: the package has no list of its subjects.
     """
     if package.development is None:
         raise CheckFailed(
-            "an earlier release trained the champion and kept no list of its subjects",
+            f"an earlier release trained {version.reference} and kept no list of its subjects",
             where=version.reference,
             todo="train it again with this release",
         )
     is_held_out = pl.col("subject_id").is_in(held_out.to_list())
     stays = extract.scan("stays").filter(is_held_out).collect()
     seen: list[int] = package.development.subjects.find_seen(stays).seen.tolist()
-    if len(seen) > max_share * len(held_out):
-        raise SeenSubjects(
-            f"the champion was developed on {len(seen):,} of the {len(held_out):,} held-out "
-            f"subjects; at most {max_share:.0%} may be left out (max_seen_share)",
-            where=version.reference,
-            todo="hold out the same subjects as the champion: the same seed, protocol and shares "
-            "(evaluation.test, evaluation.validation)",
-        )
     return seen
 
 
 class SeenSubjects(CheckFailed):
-    """The champion was developed on too many of the subjects that it would be judged on."""
+    """A model was developed on too many of the subjects that it would be judged on."""
 
 
-def _score(package: ModelPackage, extract: Extract, predictions: Predictions) -> pl.DataFrame:
-    """The champion's risk of each row: stay_id, step, risk."""
+def add_scores(
+    predictions: Predictions, name: str, package: ModelPackage, extract: Extract
+) -> Predictions:
+    """The predictions with those of a further model, which scores the extract's rows now.
+
+    Args:
+        predictions: the held-out rows.
+        name: the name of the further model.
+        package: the model; it has its list of subjects, and so its threshold.
+        extract: the extract that the rows are of.
+    """
     stays = predictions.rows["stay_id"].unique().to_list()
-    return package.predict(load_stays(extract, stays))
+    assert package.threshold is not None
+    risks = package.predict(load_stays(extract, stays))
+    return predictions.add_model(name, risks, package.threshold)
