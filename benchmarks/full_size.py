@@ -1,4 +1,4 @@
-"""Ingest of MIMIC-III at full size, compared with only decompressing and parsing the same files.
+"""Ingest of a database at full size, compared with only decompressing and parsing its files.
 
 Prints JSON lines.
 
@@ -6,7 +6,11 @@ Prints JSON lines.
     python benchmarks/full_size.py raw_1 raw_10 raw_100
     python benchmarks/full_size.py raw_1 raw_10 --methods polars,ingest --repeats 3
 
-(10 and 100 % of the size are 6,153 and 61,532 stays.)
+    flowsheet simulate raw4_1 --as mimic4 --stays 1000 raw.truth=false
+    python benchmarks/full_size.py raw4_1 raw4_3 raw4_8
+
+(10 and 100 % of the size of MIMIC-III are 6,153 and 61,532 stays; MIMIC-IV 3.1 has 94,458. A folder
+with ``icu`` in it is MIMIC-IV's.)
 
 Each method runs in a process of its own. Repeats take turns, as a machine's speed may change from
 one to the next: the result is the fastest run of each method, and the median of the ratios over
@@ -42,27 +46,38 @@ Runs = dict[tuple[str, str], list[Run]]
 """Runs by folder and method, in the order of the rounds."""
 
 NUMBER_COLUMNS = ("VALUENUM", "AMOUNT", "RATE", "PATIENTWEIGHT")
-ID_COLUMNS = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID")
-TIME_ENDINGS = ("TIME", "DATE", "DOB")
+ID_COLUMNS = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "STAY_ID", "ITEMID", "PHARMACY_ID")
+TIME_ENDINGS = ("TIME", "DATE", "DOB", "DOD")
+
+
+def name_source(folder: Path) -> str:
+    """The source that reads the folder."""
+    return "mimic4" if (folder / "icu").is_dir() else "mimic3"
 
 
 def find_files(folder: Path) -> list[tuple[Path, list[str]]]:
     """The files that an ingest reads, and the columns that it needs, in the file's spelling."""
     from flowsheet.cohort.engine.database import load_database
+    from flowsheet.cohort.engine.files import find_tables
 
-    files = []
-    for name, table in load_database("mimic3").tables.items():
-        candidates = [folder / f"{name.upper()}{suffix}" for suffix in (".csv.gz", ".csv")]
-        path = next(path for path in candidates if path.exists())
-        files.append((path, [column.upper() for column in table.names.values()]))
-    return files
+    database = load_database(name_source(folder))
+    tables = find_tables(database, folder, tuple(database.tables), None, 8 << 20)
+    return [
+        (file.path, list(file.columns.values()))
+        for table in tables.values()
+        for file in table.files
+    ]
+
+
+def holds_time(column: str) -> bool:
+    return column.upper().endswith(TIME_ENDINGS)
 
 
 def read_with_polars(folder: Path, out: Path, text: bool = False) -> int:
     import polars as pl
 
     def parse(column: str) -> pl.Expr:
-        if column.endswith(TIME_ENDINGS) and not text:
+        if holds_time(column) and not text:
             return pl.col(column).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
         return pl.col(column)
 
@@ -70,9 +85,13 @@ def read_with_polars(folder: Path, out: Path, text: bool = False) -> int:
         **dict.fromkeys(NUMBER_COLUMNS, pl.Float64),
         **dict.fromkeys(ID_COLUMNS, pl.Int64),
     }
+
+    def has_type(column: str) -> bool:
+        return column.upper() in types and not text
+
     rows = 0
     for path, columns in find_files(folder):
-        schema = {} if text else {column: types[column] for column in columns if column in types}
+        schema = {column: types[column.upper()] for column in columns if has_type(column)}
         table = pl.scan_csv(path, infer_schema=False, schema_overrides=schema, ignore_errors=True)
         cells = table.select(*(parse(column).count() for column in columns), pl.len())
         rows += cells.collect(engine="streaming")["len"].item()
@@ -87,9 +106,10 @@ def read_with_arrow(folder: Path, out: Path, text: bool = False) -> int:
     def column_type(column: str) -> pa.DataType:
         if text:
             return pa.binary()
-        if column.endswith(TIME_ENDINGS):
+        if holds_time(column):
             return pa.timestamp("s")
-        return pa.float64() if column in (*NUMBER_COLUMNS, *ID_COLUMNS) else pa.string()
+        is_number = column.upper() in (*NUMBER_COLUMNS, *ID_COLUMNS)
+        return pa.float64() if is_number else pa.string()
 
     rows = 0
     for path, columns in find_files(folder):
@@ -120,12 +140,12 @@ def decompress(folder: Path, out: Path) -> int:
 
 
 def ingest(folder: Path, out: Path) -> int:
-    """``flowsheet ingest mimic3 cohort.path=FOLDER --out ...``, with the interpreter's start."""
+    """``flowsheet ingest SOURCE cohort.path=FOLDER --out ...``, with the interpreter's start."""
     os.environ["FLOWSHEET_HOME"] = str(out / "home")
     from flowsheet.cli import cli
 
     cli.main(
-        ["ingest", "mimic3", f"cohort.path={folder}", "--out", str(out / "extract")],
+        ["ingest", name_source(folder), f"cohort.path={folder}", "--out", str(out / "extract")],
         standalone_mode=False,
     )
     manifest = json.loads((out / "extract" / "manifest.json").read_text(encoding="utf-8"))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import polars as pl
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flowsheet.cohort import catalogue
-from flowsheet.cohort.derived import add_derived, derivable_variables
-from flowsheet.cohort.schema import SORT_KEYS
+from flowsheet.cohort.derived import _merge, add_derived, derivable_variables
+from flowsheet.cohort.schema import EVENTS, SORT_KEYS
 from tests.cohort.sepsis3.records import ADMITTED, Record, at, make_tables
 from tests.cohort.sepsis3.test_no_look_ahead import two_futures
 
@@ -123,3 +124,29 @@ def test_later_facts_change_no_derived_value_that_is_known_now(futures):
         fluid(each, "crystalloid", 3, 30, 100)
     known = [derive(each).filter(pl.col("known_at") <= now) for each in (record, other)]
     assert known[0].equals(known[1])
+
+
+def make_rows(variables: list[str]) -> st.SearchStrategy[pl.DataFrame]:
+    """Events in the contract's order, without repeats; some times have fractions of a second."""
+    key = st.tuples(
+        st.sampled_from([-4, 7, 2**53]),
+        st.sampled_from([0, 1, 999_999, 3_000_000, 3_600_000_000, 2**52]),
+        st.sampled_from(variables),
+    )
+
+    def build(keys: list[tuple[int, int, str]]) -> pl.DataFrame:
+        numbers = {"stay_id": pl.Int64, "time": pl.Int64, "variable": pl.String}
+        rows = pl.DataFrame(sorted(keys), schema=numbers, orient="row")
+        rows = rows.with_columns(known_at="time", value=pl.int_range(pl.len()))
+        return rows.select(list(EVENTS)).cast(pl.Schema(EVENTS))
+
+    return st.lists(key, unique=True, min_size=1).map(build)
+
+
+@given(make_rows(["hr", "map", "urine"]), make_rows(["fluid_balance", "urine_rate_6h"]))
+@settings(max_examples=60, deadline=None)
+def test_derived_rows_are_merged_in_the_contracts_order(
+    events: pl.DataFrame, derived: pl.DataFrame
+) -> None:
+    expected = pl.concat([events, derived]).sort(SORT_KEYS["events"])
+    assert _merge(events, derived).equals(expected)

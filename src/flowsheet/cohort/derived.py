@@ -40,6 +40,8 @@ OUTPUTS = {"urine": 1.0, "other_output": 1.0, "bladder_irrigant": -1.0}
 """Volumes that went out, and their sign: irrigant comes out again with the urine."""
 
 DAY = 24 * HOUR
+_LARGEST_KEY = 2**62
+_MICROSECONDS = 1_000_000
 _OPTIONS = Sepsis3Options(charting_delay_hours=DELAY_HOURS)
 _URINE_RATES = tuple(f"urine_rate_{hours}h" for hours in URINE_HOURS)
 
@@ -81,7 +83,26 @@ def add_derived(
     derived = pl.concat(parts)
     if derived.is_empty():
         return events
-    return pl.concat([events, derived]).sort(SORT_KEYS["events"])
+    return _merge(events, derived)
+
+
+def _merge(events: pl.DataFrame, derived: pl.DataFrame) -> pl.DataFrame:
+    """All rows in the contract's order; ``events`` has it already.
+
+    One integer a row holds stay, second and variable: sorting two sorted runs of integers is faster
+    than sorting rows by three columns.
+    """
+    rows = pl.concat([events, derived])
+    moment = rows["time"].to_physical().to_numpy()
+    second, fraction = np.divmod(moment - moment.min(), _MICROSECONDS)
+    span = int(second.max()) + 1
+    stay_ids, names = rows["stay_id"].unique().sort(), sorted(rows["variable"].unique())
+    if np.ptp(fraction) or span * len(stay_ids) * len(names) > _LARGEST_KEY:
+        return rows.sort(SORT_KEYS["events"])
+    stay = np.searchsorted(stay_ids.to_numpy(), rows["stay_id"].to_numpy())
+    name = rows["variable"].cast(pl.Enum(names)).to_physical().to_numpy()
+    key = (stay * span + second) * len(names) + name
+    return rows[np.argsort(key, kind="stable")]
 
 
 def _as_events(grid: HourlyGrid, variable: str, value: Floats, is_known: Bools) -> pl.DataFrame:
