@@ -117,7 +117,9 @@ METHODS = {
 
 def measure(method: str, folder: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, str(folder), "--run", method]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", check=True
+    ).stdout
     result: dict[str, Any] = json.loads(output.splitlines()[-1])
     return result
 
