@@ -71,11 +71,13 @@ def test_every_result_of_the_laboratory_has_a_delay_and_its_copies_are_of_its_va
 
 
 def test_the_codes_of_comorbidities_have_weights():
-    codes, weights = catalogue.icd9_comorbidities(), catalogue.comorbidity_weights()
+    codes, weights = catalogue.comorbidity_codes(), catalogue.comorbidity_weights()
     key = ["score", "condition"]
-    assert codes.select(key).unique().sort(key).equals(weights.select(key).sort(key))
     assert codes.is_duplicated().sum() == 0
-    assert codes["code"].str.contains(r"^[0-9VE][0-9]{2,4}$").all()
+    for version, pattern in ((9, r"^[0-9VE][0-9]{2,4}$"), (10, r"^[A-Z][0-9]{2,3}$")):
+        of_version = codes.filter(version=version)
+        assert of_version.select(key).unique().sort(key).equals(weights.select(key).sort(key))
+        assert of_version["code"].str.contains(pattern).all()
     assert weights.group_by("score").len().sort("score")["len"].to_list() == [17, 31]
     severer = weights.drop_nulls("superseded_by")
     pairs = severer.join(weights, left_on=["score", "superseded_by"], right_on=key, how="inner")

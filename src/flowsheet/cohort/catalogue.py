@@ -22,6 +22,8 @@ from flowsheet.errors import UsageError, did_you_mean
 
 T = TypeVar("T")
 
+ICD_VERSIONS = (9, 10)
+"""Of the International Classification of Diseases, whose codes of comorbidities are known."""
 ANTI_INFECTIVE_GROUPS = ("antibiotic", "antiviral", "antifungal", "other anti-infective")
 """The groups of the drugs that are given against infections."""
 
@@ -189,13 +191,20 @@ def vasopressor_equivalents() -> pl.DataFrame:
 
 
 @lru_cache(maxsize=1)
-def icd9_comorbidities() -> pl.DataFrame:
-    """(score, condition, code): the first characters of the ICD-9-CM codes of each condition.
+def comorbidity_codes() -> pl.DataFrame:
+    """(version, score, condition, code): the first characters of the codes of each condition.
 
-    >>> icd9_comorbidities().filter(score="charlson", condition="dementia")["code"].to_list()
-    ['290', '2941', '3312']
+    The version is 9 (ICD-9-CM) or 10 (ICD-10).
+
+    >>> dementia = comorbidity_codes().filter(score="charlson", condition="dementia", version=10)
+    >>> dementia["code"].to_list()
+    ['F00', 'F01', 'F02', 'F03', 'F051', 'G30', 'G311']
     """
-    return _read("icd9_comorbidities.csv")
+    versions = [
+        _read(f"icd{version}_comorbidities.csv").with_columns(version=pl.lit(version))
+        for version in ICD_VERSIONS
+    ]
+    return pl.concat(versions).select("version", "score", "condition", "code")
 
 
 @lru_cache(maxsize=1)

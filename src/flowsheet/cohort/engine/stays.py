@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
+from flowsheet.cohort import catalogue
 from flowsheet.cohort.comorbidity import score_comorbidity
 from flowsheet.cohort.engine.cells import CELL_TYPES
 from flowsheet.cohort.engine.database import Database
@@ -26,7 +27,7 @@ _MAX_TRUE_AGE = 150.0
 _HOURS_PER_YEAR = 365.2425 * 24
 _OLDEST_SHOWN = 89
 """Years; a higher age in a year is hidden."""
-_ICD9 = 9
+_CODES = {"stay_id": pl.Int64(), "version": pl.Int32(), "code": pl.String()}
 _PERSON_ROLES = ("admissions", "patients")
 _SUBJECTS = {"hadm_id": pl.Int64, "subject_id": pl.Int64}
 
@@ -247,24 +248,25 @@ class _StayReader:
         )
         is_earlier = pl.col("hospital_discharged_at") < pl.col("hospital_admitted_at")
         earlier = earlier.filter(is_earlier)
-        codes = pl.DataFrame(schema={"stay_id": pl.Int64(), "icd9_code": pl.String()})
+        codes = pl.DataFrame(schema=_CODES)
         name = self.database.table_of("diagnoses")
         if name and name in self.tables:
             diagnoses = read_table(self.tables[name], self.log).join(earlier, on="hadm_id")
-            codes = self._select_icd9(diagnoses, name).select("stay_id", icd9_code="code")
+            codes = self._select_codes(diagnoses, name)
         scores = score_comorbidity(codes)
         return stays.join(scores, on="stay_id", how="left", maintain_order="left")
 
-    def _select_icd9(self, diagnoses: pl.DataFrame, table: str) -> pl.DataFrame:
-        """The codes of stays without codes of another version, which the scores do not know.
+    def _select_codes(self, diagnoses: pl.DataFrame, table: str) -> pl.DataFrame:
+        """The codes of ICD-9 and ICD-10; without a version they are of ICD-9.
 
-        A score of the other codes alone would be too low; such stays have none.
+        A score without the codes of another version would be too low: such stays have none.
         """
-        is_other = (pl.col("code_version") != _ICD9).fill_null(value=False)
-        others = diagnoses.filter(is_other).select("stay_id").unique()
-        reason = f"{table}: of stays with codes of ICD-10 (no comorbidity score)"
-        has_others = pl.col("stay_id").is_in(others["stay_id"].implode())
-        return self.log.exclude(diagnoses, has_others, reason)
+        version = pl.col("code_version").cast(pl.Int32).fill_null(catalogue.ICD_VERSIONS[0])
+        codes = diagnoses.select("stay_id", "code", version=version).select(list(_CODES))
+        others = codes.filter(~pl.col("version").is_in(catalogue.ICD_VERSIONS))
+        reason = f"{table}: of stays with codes that are not of ICD-9 or ICD-10 (no comorbidity)"
+        has_others = pl.col("stay_id").is_in(others["stay_id"].unique().implode())
+        return self.log.exclude(codes, has_others, reason)
 
 
 def _add_missing_fields(stays: pl.DataFrame) -> pl.DataFrame:

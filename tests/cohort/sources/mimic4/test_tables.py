@@ -98,12 +98,14 @@ def test_a_death_after_the_hospital_is_dated_to_the_end_of_its_day(
     assert stays["died_at"].to_list() == [datetime(2160, 2, 2), datetime(2160, 2, 2), None]
 
 
-def test_codes_of_icd_10_give_no_score_that_is_too_low(tables: RawTables, tmp_path: Path):
+def test_codes_of_both_versions_count_and_of_others_give_no_score_that_is_too_low(
+    tables: RawTables, tmp_path: Path
+):
     earlier = {"hadm_id": "100", "admittime": "2159-01-01 00:00:00"}
     earlier |= {"subject_id": "12", "dischtime": "2159-01-09 00:00:00"}
     add_rows(tables, "admissions", earlier)
-    for version, score in (("9", 2.0), ("10", None)):
-        codes = {"hadm_id": "100", "icd_code": "4280", "icd_version": version}
+    for code, version, score in (("4280", "9", 2.0), ("I509", "10", 2.0), ("BD10", "11", None)):
+        codes = {"hadm_id": "100", "icd_code": code, "icd_version": version}
         diagnoses = tables | {"diagnoses_icd": pl.DataFrame([codes])}
         folder = write_mimic4(tmp_path / version, diagnoses)
         assert read_mimic4(folder).tables.stays["charlson"].to_list()[:1] == [score]
