@@ -152,12 +152,6 @@ def test_what_is_missing_is_named(tmp_path: Path):
     (folder / "Outcomes-a.txt").write_text("RecordID,Survival\n101,3\n", encoding="utf-8")
     with pytest.raises(CheckFailed, match="no column 'In-hospital_death'"):
         read(folder)
-    (folder / "Outcomes-a.txt").write_text(
-        "RecordID,Survival,In-hospital_death\n101,3,2\n", encoding="utf-8"
-    )
-    with pytest.raises(CheckFailed, match="0 or 1") as caught:
-        read(folder)
-    assert caught.value.where.endswith("line 2")
     (folder / "set-a.zip").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(CheckFailed, match="the zip cannot be read"):
         PhysioNet2012(folder, FrozenModel())
@@ -165,6 +159,55 @@ def test_what_is_missing_is_named(tmp_path: Path):
     empty.mkdir()
     with pytest.raises(CheckFailed, match=r"no files <RecordID>\.txt"):
         PhysioNet2012(empty, FrozenModel())
+
+
+WRONG_OUTCOMES = {
+    "another delimiter": ("RecordID;Survival;In-hospital_death\n101;3;1\n", "no column 'RecordID'"),
+    "too many fields": ("RecordID,Survival,In-hospital_death\n101,3,1,4\n", "cannot be read"),
+    "too few fields": ("RecordID,Survival,In-hospital_death\n102,-1,0\n101,3\n", "no number"),
+    "no number": ("RecordID,Survival,In-hospital_death\n102,-1,0\n101,x,1\n", "no number"),
+    "no flag": ("RecordID,Survival,In-hospital_death\n102,-1,0\n101,3,2\n", "is not 0 or 1"),
+    "alive and dead": ("RecordID,Survival,In-hospital_death\n102,-1,0\n101,-1,1\n", "alive"),
+    "twice": ("RecordID,Survival,In-hospital_death\n101,3,1\n101,3,1\n", "comes twice"),
+    "empty": ("", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_OUTCOMES)
+def test_wrong_outcomes_are_refused_with_their_line(tmp_path: Path, case: str):
+    folder = write_folder(tmp_path)
+    text, what = WRONG_OUTCOMES[case]
+    (folder / "Outcomes-a.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(CheckFailed, match=what) as caught:
+        read(folder)
+    where = caught.value.where or ""
+    assert "Outcomes-a.txt" in where
+    if what in ("no number", "is not 0 or 1", "alive"):
+        assert where.endswith("line 3")
+
+
+def test_stays_in_the_outcomes_without_a_file_are_counted_and_named(tmp_path: Path):
+    folder = write_folder(tmp_path)
+    (folder / "set-a" / "103.txt").unlink()
+    source = PhysioNet2012(folder, FrozenModel())
+    (warning,) = source.warnings()
+    assert warning.startswith("FILES ARE MISSING: 1 of the 3 stays in the outcomes have no file")
+    assert warning.endswith("103")
+
+
+def test_a_damaged_file_in_a_zip_is_refused_by_name(tmp_path: Path):
+    folder = write_folder(tmp_path)
+    rows = "".join(f"{h:02d}:{m:02d},HR,{h + m}\n" for h in range(47) for m in range(60))
+    with zipfile.ZipFile(folder / "set-a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("set-a/102.txt", record_text(102) + rows)
+    shutil.rmtree(folder / "set-a")
+    content = bytearray((folder / "set-a.zip").read_bytes())
+    for i in range(200, 260):
+        content[i] ^= 0xFF
+    (folder / "set-a.zip").write_bytes(bytes(content))
+    with pytest.raises(CheckFailed, match="the file cannot be read") as caught:
+        read(folder)
+    assert "102.txt" in (caught.value.where or "")
 
 
 @pytest.mark.slow

@@ -49,6 +49,8 @@ RECORD_HOURS = 48
 STAYS_PER_BATCH = 2_000
 LOWEST_ADULT_WEIGHT = 20.0
 """kg; the patients are 15 years and older."""
+_NAMED = 5
+"""How many stays a warning names."""
 _CHARTED = tuple(dict.fromkeys(PARAMETERS.values()))
 
 
@@ -77,9 +79,22 @@ class PhysioNet2012(Source):
         return HOURLY_NEEDS
 
     def warnings(self) -> list[str]:
-        """Parameters that are not read."""
+        """Stays without a file, and parameters that are not read."""
         names = ", ".join(sorted(self._unknown))
-        return [f"the parameters {names} are not in the catalogue and not read"] if names else []
+        unknown = [f"the parameters {names} are not in the catalogue and not read"] if names else []
+        return [*self._find_missing_files(), *unknown]
+
+    def _find_missing_files(self) -> list[str]:
+        found = {file.record for file in (*self._files.records, *self._files.repeated)}
+        listed = self._files.read_outcomes()["record"]
+        absent = sorted(set(listed) - found)
+        if not absent:
+            return []
+        named = ", ".join(map(str, absent[:_NAMED]))
+        return [
+            f"FILES ARE MISSING: {len(absent):,} of the {len(listed):,} stays in the outcomes have "
+            f"no file, such as {named}"
+        ]
 
     def fingerprint(self) -> str:
         """sha256 of the records and outcomes."""

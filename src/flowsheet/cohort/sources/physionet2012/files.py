@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from flowsheet.cohort.record_files import DECOMPRESSION_ERRORS, READ_ERRORS
 from flowsheet.cohort.sources.base import DEFECTS
 from flowsheet.errors import CheckFailed, first_line
 
@@ -203,7 +204,7 @@ def _list_zip(path: Path) -> list[RecordFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except DECOMPRESSION_ERRORS as error:
         what = f"the zip cannot be read: {first_line(error)}"
         raise CheckFailed(what, where=str(path), todo="download it again") from error
     return [
@@ -235,7 +236,7 @@ def _read_text(file: RecordFile, zips: dict[Path, zipfile.ZipFile]) -> str | Non
         content = (
             zips[file.container].read(file.member) if file.member else file.container.read_bytes()
         )
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except READ_ERRORS as error:
         what = f"the file cannot be read: {first_line(error)}"
         where = f"{file.container}: {file.name}"
         raise CheckFailed(what, where=where, todo="download it again") from error
@@ -245,10 +246,32 @@ def _read_text(file: RecordFile, zips: dict[Path, zipfile.ZipFile]) -> str | Non
         return None
 
 
+_OUTCOME_RULES = {
+    "there is no number in RecordID, Survival or In-hospital_death": pl.any_horizontal(
+        pl.col(_OUTCOME_COLUMNS).is_null()
+    ),
+    "In-hospital_death is not 0 or 1": ~pl.col("In-hospital_death").is_in([0, 1]),
+    "Survival is less than -1 days": pl.col("Survival") < -1,
+    "In-hospital_death is 1 and Survival is -1 (alive)": (pl.col("In-hospital_death") == 1)
+    & (pl.col("Survival") == -1),
+    "the RecordID comes twice": pl.col("RecordID").is_duplicated(),
+}
+"""What no row may be."""
+
+
+def _check_outcomes(file: Path, numbers: pl.DataFrame) -> None:
+    """Refuse a file of outcomes with a row that breaks a rule; the message names the first."""
+    for what, is_broken in _OUTCOME_RULES.items():
+        broken = numbers.select(is_broken.fill_null(value=True)).to_series()
+        if broken.any():
+            line = int(broken.arg_max() or 0) + 2
+            raise CheckFailed(what, where=f"{file}, line {line}", todo="correct that row")
+
+
 def _read_outcome_file(file: Path) -> pl.DataFrame:
     try:
         table = pl.read_csv(file.read_bytes(), infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except READ_ERRORS as error:
         what = f"the outcomes cannot be read: {first_line(error)}"
         raise CheckFailed(what, where=str(file), todo="download it again") from error
     for column in _OUTCOME_COLUMNS:
@@ -258,14 +281,7 @@ def _read_outcome_file(file: Path) -> pl.DataFrame:
     numbers = table.select(
         pl.col(column).str.strip_chars().cast(pl.Int64, strict=False) for column in _OUTCOME_COLUMNS
     )
-    is_death = pl.col("In-hospital_death").is_in([0, 1])
-    bad = numbers.select(
-        (is_death & pl.col("RecordID").is_not_null() & pl.col("Survival").is_not_null()).not_()
-    ).to_series()
-    if bad.fill_null(value=True).any() or not numbers["RecordID"].is_unique().all():
-        row = int(bad.fill_null(value=True).arg_max() or 0) + 2
-        what = "a row has no RecordID, Survival or In-hospital_death of 0 or 1, or comes twice"
-        raise CheckFailed(what, where=f"{file}, line {row}", todo="correct that row")
+    _check_outcomes(file, numbers)
     return numbers.select(
         record="RecordID",
         survival=pl.col("Survival").cast(pl.Float64),
