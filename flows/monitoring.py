@@ -17,7 +17,7 @@ from flowsheet.lifecycle.deployment.monitoring import (
     load_monitoring_config,
     monitor,
 )
-from flowsheet.state.locations import parse_location
+from flowsheet.state.locations import local_path, parse_location
 
 DRIFT_EVENT = "flowsheet.drift"
 _MAX_FLAGS_IN_EVENT = 50
@@ -25,10 +25,21 @@ _MAX_FLAGS_IN_EVENT = 50
 
 
 @task(cache_policy=NO_CACHE, task_run_name="compare with training data", **RETRY_ON_OUTAGE)
-def compare_with_training_data(model: str, extract: str, config: str) -> MonitoringResult:
-    """Compare the extract with the model's reference."""
+def compare_with_training_data(
+    model: str, extract: str, config: str, metrics: str | None
+) -> MonitoringResult:
+    """Compare the extract with the model's reference.
+
+    Args:
+        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
+        extract: the folder of the extract.
+        config: a choice in conf/monitoring.
+        metrics: file for Prometheus metrics.
+    """
     progress = progress_logger("monitor")
-    result = monitor(model, parse_location(extract), progress, load_monitoring_config(config))
+    choice = load_monitoring_config(config)
+    file = local_path(metrics, "metrics") if metrics else None
+    result = monitor(model, parse_location(extract), progress, choice, metrics=file)
     for flag in result.flags:
         progress(f"flagged: {flag.summary}")
     if not result.judged:
@@ -47,6 +58,8 @@ def monitoring(
     cohort: str | None = None,
     overrides: list[str] | None = None,
     config: str = "standard",
+    *,
+    metrics: str | None = None,
 ) -> MonitoringResult:
     """Compare an extract, or a cohort's current records, with a model's training data.
 
@@ -58,11 +71,12 @@ def monitoring(
         cohort: instead of an extract, a choice in conf/cohort.
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
         config: a choice in conf/monitoring.
+        metrics: a file ``*.prom`` for node_exporter's textfile collector.
     """
     prepare_flow_process()
     with keep_alive():
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
-        result = compare_with_training_data(model, folder, config)
+        result = compare_with_training_data(model, folder, config, metrics)
         if result.has_flags:
             emit_drift_event(result, folder)
         return result

@@ -44,6 +44,7 @@ result = MonitoringResult(
     judged=True,
     headline="temp has moved",
     calibration="",
+    alert_share=0.1,
     report="report.html",
     run_id="0" * 32,
 )

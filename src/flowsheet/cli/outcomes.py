@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,31 +9,33 @@ import click
 from flowsheet.cli import options
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from pathlib import Path
+
     from flowsheet.lifecycle.outcomes.outcomes import Outcomes
+    from flowsheet.state.locations import Location
 
 
 @click.command()
-@click.argument("answers", type=click.Path(path_type=Path))
-@click.argument("extract", type=click.Path(path_type=Path))
+@click.argument("answers", type=options.LOCAL_PATH)
+@click.argument("extract", type=options.LOCATION)
 @click.option("--model", metavar="NAME", help="Registered name.  [default: the only one]")
 @click.option(
     "--until",
     type=click.DateTime(),
     help="Stays that end at this time or later are not complete in EXTRACT: not judged.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the report to this HTML file too."
-)
+@click.option("--out", type=options.LOCATION, help="Write the report to this HTML file too.")
 @options.log_level
 @options.as_json
 @options.interruptible
 def outcomes(
     answers: Path,
-    extract: Path,
+    extract: Location,
     *,
     model: str | None,
     until: datetime | None,
-    out: Path | None,
+    out: Location | None,
     as_json: bool,
 ) -> None:
     """Judge the answers in the folder ANSWERS by the outcomes in the cohort extract EXTRACT.

@@ -10,6 +10,8 @@ from flowsheet.cli import options
 from flowsheet.cli.completion import complete_registered
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from flowsheet.state.locations import Location
 
 
@@ -212,12 +214,24 @@ def score(model: str, extract: Location, out: Location | None) -> None:
 @click.argument("model", shell_complete=complete_registered)
 @click.argument("extract", type=options.LOCATION)
 @click.option("--out", type=options.LOCATION, help="Write the report to this HTML file too.")
+@click.option(
+    "--metrics",
+    metavar="FILE",
+    type=options.LOCAL_PATH,
+    help="Write the findings to this file (*.prom) for node_exporter's textfile collector.",
+)
 @options.config("monitoring")
 @options.log_level
 @options.as_json
 @options.interruptible
 def monitor(
-    model: str, extract: Location, *, out: Location | None, config_name: str, as_json: bool
+    model: str,
+    extract: Location,
+    *,
+    out: Location | None,
+    metrics: Path | None,
+    config_name: str,
+    as_json: bool,
 ) -> None:
     """Compare the cohort extract in the folder EXTRACT with what MODEL was trained on.
 
@@ -233,7 +247,7 @@ def monitor(
     from flowsheet.progress import report
 
     config = monitoring.load_monitoring_config(config_name)
-    result = monitoring.monitor(model, extract, report, config, out)
+    result = monitoring.monitor(model, extract, report, config, out, metrics=metrics)
     if as_json:
         print_json(result.model_dump(mode="json", exclude={"stage"}))
     else:

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from flowsheet.cli import options
+
 _LOCALHOST = "127.0.0.1"
 _MLFLOW_EXPERIMENTS = "/#/experiments?workflowType=machine_learning"
 """Without the parameter MLflow opens its pages for language models."""
@@ -49,6 +51,7 @@ _LIMIT_OPTIONS = {
 @click.option(
     "--keep-answers",
     metavar="DIR",
+    type=options.LOCAL_PATH,
     help="Keep risks and alerts with their stay ids as Parquet, for `flowsheet outcomes`.",
 )
 @click.option("--keep-subjects", is_flag=True, help="Keep the subject ids that are sent, too.")

@@ -105,6 +105,8 @@ class Findings(FrozenModel):
     subjects: int
     findings: tuple[Finding, ...]
     performance: Performance
+    alert_share: float | None = None
+    """Share of the current predictions that raise an alert; None: the model has no threshold."""
 
     @property
     def flags(self) -> tuple[Finding, ...]:

@@ -23,6 +23,7 @@ from flowsheet.cohort.schema import TIME
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.state.home import PRIVATE, home, home_path
 from flowsheet.state.json_files import read_json, write_json
+from flowsheet.state.locations import local_path
 from flowsheet.state.locks import exclusive_lock
 from flowsheet.state.publish import publish_file, sweep_parts
 
@@ -246,12 +247,7 @@ def _find_merged(files: Iterable[Path]) -> Iterator[Path]:
 
 
 def _prepare(folder: Path, model_folder: Path) -> None:
-    if re.match(r"[a-z][a-z0-9+.-]+:/", str(folder)):
-        raise UsageError(
-            "answers are kept in a folder of this machine, not at a URL",
-            where=str(folder),
-            todo="choose a folder with --keep-answers",
-        )
+    local_path(folder, "--keep-answers", todo="choose a folder of this machine")
     try:
         folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         model_folder.mkdir(mode=PRIVATE, exist_ok=True)

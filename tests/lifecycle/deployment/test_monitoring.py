@@ -25,6 +25,7 @@ from flowsheet.lifecycle.deployment.monitoring import (
 )
 from flowsheet.lifecycle.experiment.extract_batches import load_stays
 from flowsheet.monitoring.reference import Reference
+from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.store import connect
 
@@ -210,6 +211,28 @@ def test_the_command_exits_with_1_if_something_has_changed(in_service, tmp_path)
     assert changed.exception.exit_code == 1
     assert changed.exception.what.startswith("changed: glu")
     assert "glu (glucose, mg/dL): 96% of the stays seem to be in mmol/L" in changed.output
+
+
+def test_the_findings_are_a_file_for_prometheus(in_service, tmp_path):
+    model = f"{in_service.name}/{in_service.version}"
+    file = tmp_path / "ward.prom"
+    arguments = ["monitor", model, str(in_service.new_extract), "--metrics"]
+    done = CliRunner().invoke(cli, [*arguments, str(file), "--json"])
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    text = file.read_text(encoding="utf-8")
+    labels = f'model="{in_service.name}",version="{in_service.version}"'
+    assert f"flowsheet_monitoring_alert_share{{{labels}}} {result['alert_share']}" in text
+    assert f"flowsheet_monitoring_stays{{{labels}}} 1000.0" in text
+    assert "flowsheet_monitoring_performance{" in text
+    assert file.stat().st_mode & 0o777 == 0o644
+    package = ModelPackage.load(in_service.trained.folder / "model_package")
+    risks = package.predict(Extract.open(in_service.new_extract).tables())["risk"]
+    assert result["alert_share"] == pytest.approx((risks >= package.threshold).mean())
+    for wrong in (tmp_path / "ward.txt", tmp_path / "nowhere" / "ward.prom"):
+        refused = CliRunner().invoke(cli, [*arguments, str(wrong)])
+        assert isinstance(refused.exception, UsageError)
+    assert [path.name for path in tmp_path.iterdir()] == ["ward.prom"]
 
 
 def test_silence_about_too_few_patients_is_no_all_clear(in_service, tmp_path):

@@ -11,12 +11,13 @@ import polars as pl
 from flowsheet.cohort.extract import Extract
 from flowsheet.compose import load
 from flowsheet.config import FrozenModel, ModelConfig, MonitoringConfig, validate_config
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.models.base import list_titles
+from flowsheet.monitoring.exposition import format_metrics
 from flowsheet.monitoring.findings import Finding, Findings, find_changes
 from flowsheet.monitoring.profile import PROFILE_VERSION, PropertyKind
 from flowsheet.monitoring.reference import Reference, mean_risk_profile, sketch_profile
@@ -30,13 +31,14 @@ from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locations import Location
+from flowsheet.state.publish import publish_file
 from flowsheet.timestamps import local_now_text
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.monitoring_runs import record_monitoring_run
 from flowsheet.typing import Progress
 
-_VERSION = 2
+_VERSION = 3
 """Increase it when the same records give other findings."""
 
 
@@ -75,6 +77,8 @@ class MonitoringResult(FrozenModel):
     """The findings in a sentence or two."""
     calibration: str
     """Calibration in the large, in a sentence."""
+    alert_share: float | None
+    """Share of the predictions that raise an alert."""
     report: str
     run_id: str
     """In MLflow's experiment ``monitoring``."""
@@ -100,6 +104,8 @@ def monitor(
     progress: Progress,
     config: MonitoringConfig,
     out: Location | None = None,
+    *,
+    metrics: Path | None = None,
 ) -> MonitoringResult:
     """Compare a cohort extract with the training reference of a registered model.
 
@@ -112,13 +118,16 @@ def monitor(
         progress: receives lines about the progress.
         config: significance level and minimum changes.
         out: file for a copy of the report.
+        metrics: file ``*.prom`` for the findings as Prometheus metrics.
 
     Raises:
-        UsageError: there is no such version.
+        UsageError: there is no such version, or the file for metrics has another name.
         CheckFailed: the extract is incomplete or lacks most of the model's variables, or the model
             has no reference.
-        FlowsheetError: the copy of the report cannot be written.
+        FlowsheetError: the copy of the report, or the metrics, cannot be written.
     """
+    if metrics is not None:
+        _check_metrics_file(metrics)
     version = model_registry.resolve_reference(model)
     current = Extract.open(extract, verify=True)
     model_package = registered_packages.load_package(version)
@@ -138,7 +147,9 @@ def monitor(
 
     def make(folder: Path) -> None:
         profile, risks = collect_current_data(model_package, current, progress)
-        findings = find_changes(reference, profile, risks, config)
+        findings = find_changes(reference, profile, risks, config).model_copy(
+            update={"alert_share": _share_of_alerts(risks, model_package.threshold)}
+        )
         provenance = _describe_provenance(version, current)
         distributions = sketch_profile(pl.concat([profile, mean_risk_profile(risks)]))
         report = MonitoringReport(
@@ -161,6 +172,12 @@ def monitor(
     if out is not None:
         export_file(stage.folder / "report.html", out)
     findings = Findings.model_validate(read_json(stage.folder / "findings.json")["findings"])
+    if metrics is not None:
+        now = datetime.now(UTC)
+        content = format_metrics(
+            version.name, version.version, findings, reference.performance, now
+        )
+        _write_metrics(metrics, content)
     return MonitoringResult(
         stage=stage,
         model=version.name,
@@ -171,6 +188,7 @@ def monitor(
         judged=findings.is_judged,
         headline=summarise(findings),
         calibration=describe_calibration(reference.performance, findings.performance),
+        alert_share=findings.alert_share,
         flags=tuple(Flag(kind=f.kind, name=f.name, summary=f.summary) for f in findings.flags),
         report=str(out or stage.folder / "report.html"),
         run_id=_record_run(version, stage, findings),
@@ -181,6 +199,34 @@ def _describe_model(version: ModelVersion, package: ModelPackage) -> str:
     kind = package.kind
     title = list_titles({kind: ModelConfig(kind=kind)})[kind]
     return version.reference if title == kind else f"{title} ({version.reference})"
+
+
+def _share_of_alerts(risks: pl.DataFrame, threshold: float | None) -> float | None:
+    if threshold is None or risks.is_empty():
+        return None
+    return float(risks.select((pl.col("risk") >= threshold).mean()).item())
+
+
+def _check_metrics_file(file: Path) -> None:
+    if file.suffix != ".prom":
+        raise UsageError(
+            "node_exporter reads only files whose names end with .prom",
+            where=str(file),
+            todo=f"--metrics {file.with_suffix('.prom')}",
+        )
+    if not file.parent.is_dir():
+        raise UsageError(
+            "there is no such folder",
+            where=str(file.parent),
+            todo="choose the folder of node_exporter's --collector.textfile.directory",
+        )
+
+
+def _write_metrics(file: Path, content: bytes) -> None:
+    """Write the file atomically; unlike a record, everybody may read it."""
+    with publish_file(file) as part:
+        part.write_bytes(content)
+        part.chmod(0o644)
 
 
 def _fingerprints(extract: Extract) -> list[str]:

@@ -38,6 +38,7 @@ from flowsheet.lifecycle.outcomes.live_comparison import judge_shadows
 from flowsheet.lifecycle.outcomes.live_evidence import describe_evaluation, evaluate_rows
 from flowsheet.lifecycle.outcomes.outcomes_section import render_outcomes_section
 from flowsheet.state.hashing import digest
+from flowsheet.state.locations import Location
 from flowsheet.state.store import Store
 from flowsheet.timestamps import local_now_text
 from flowsheet.tracking.evaluation_runs import LIVE, record_evaluation
@@ -84,17 +85,17 @@ class Outcomes:
     verdicts: tuple[LiveVerdict, ...]
     not_judged: tuple[str, ...]
     """Why there is no result of a version, or on a challenger, in words."""
-    report: Path
+    report: Location
 
 
 def judge_outcomes(
     answers: Path,
-    extract: Path,
+    extract: Location,
     progress: Progress,
     *,
     model: str | None = None,
     until: datetime | None = None,
-    out: Path | None = None,
+    out: Location | None = None,
 ) -> Outcomes:
     """Judge the answers in a folder by the outcomes in an extract, and record it.
 
