@@ -26,10 +26,12 @@ def init(folder: Path) -> None:
 
 
 @click.command()
-@click.argument("kind", metavar="model|source|metric|experiment")
+@click.argument("kind", metavar="model|source|database|response|metric|experiment")
 @click.argument("name")
 def new(kind: str, name: str) -> None:
-    """Write a new model, source, metric or experiment NAME of this project, with its test.
+    """Write a new NAME of this project, with its test: a model, a source, a database, ...
+
+    A source is code; a database is a YAML of tables that the engine of MIMIC reads.
 
     \b
     flowsheet new model my_model

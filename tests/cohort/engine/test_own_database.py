@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,25 @@ tables:
   vitals:
     role: events
     columns: {subject_id: patient, stay_id: admission, item: item, time: at, number: value}
+"""
+TEXT_YAML = """
+title: Toy
+time_zone: UTC
+text_ids: true
+items: {files: [toy_items.csv], text: true}
+tables:
+  admissions:
+    role: stays
+    keep: {location: [icu]}
+    columns:
+      {subject_id: patient, hadm_id: case, location: place, admitted_at: start, discharged_at: stop}
+  vitals:
+    role: events
+    columns: {hadm_id: case, item: item, time: at, number: value}
+  wide:
+    role: events
+    columns: {hadm_id: case, time: at}
+    values: {temp_f: number, fio2: number, "weight?": number}
 """
 ITEMS = "kind,name,table,itemid,convert\nvariable,hr,vitals,1,\nvariable,temp,vitals,2,fahrenheit\n"
 
@@ -95,3 +115,50 @@ def test_a_wrong_description_is_refused_with_the_place(
     with pytest.raises(UsageError, match=reason) as refused:
         make_toy(tmp_path)
     assert "toy" in str(refused.value)
+
+
+def test_items_and_ids_may_be_texts_and_a_table_have_a_column_for_each_item(
+    databases: Path, tmp_path: Path
+):
+    """As in docs/databases.md: one YAML, its items, no code."""
+    (databases / "toy.yaml").write_text(TEXT_YAML, encoding="utf-8")
+    (databases / "toy_items.csv").write_text(
+        "kind,name,table,itemid,convert\nvariable,hr,vitals,Heart rate,\n"
+        "variable,temp,wide,temp_f,fahrenheit\nvariable,fio2,wide,fio2,fraction_or_percent\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "admissions.csv").write_text(
+        "patient,case,start,stop,place\nA7,K1,2150-01-01 10:00Z,2150-01-02 10:00Z,ICU\n"
+        "A7,K1,2150-01-02 10:00Z,2150-01-03 10:00Z,icu\nA7,K1,2150-01-03 10:00Z,,ward\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "vitals.csv").write_text(
+        "case,item,at,value\nK1,heart-rate,2150-01-01 11:00+01:00,80\n"
+        "K2,heart rate,2150-01-01 11:00Z,90\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "wide.csv").write_text(
+        "case,at,temp_f,fio2\nK1,2150-01-02 11:00Z,98.6,0.4\n", encoding="utf-8"
+    )
+    batch = next(iter(make_toy(tmp_path).batches()))
+    assert batch.stays.select("admitted_at", "discharged_at").rows() == [
+        (datetime(2150, 1, 1, 10), datetime(2150, 1, 3, 10))
+    ]
+    assert batch.events.select("variable", "time", "value").rows() == [
+        ("hr", datetime(2150, 1, 1, 10), 80.0),
+        ("fio2", datetime(2150, 1, 2, 11), 40.0),
+        ("temp", datetime(2150, 1, 2, 11), 37.0),
+    ]
+    assert batch.defects.select("column", "rule").rows() == [("case", "unknown_admission")]
+
+
+def test_sepsis_is_looked_for_where_there_are_cultures(databases: Path, tmp_path: Path):
+    assert make_toy(tmp_path).responses == ()
+    file = databases / "toy.yaml"
+    cultures = (
+        "  cultures:\n    role: cultures\n    optional: true\n"
+        "    columns: {hadm_id: admission, time: at, specimen: kind}\n"
+    )
+    file.write_text(YAML + cultures, encoding="utf-8")
+    SOURCES._classes.pop("toy", None)
+    assert make_toy(tmp_path).responses == ("sepsis",)

@@ -47,6 +47,7 @@ def project(tmp_path, monkeypatch):
 
 def test_a_new_project_passes_its_conformance_tests_and_its_experiment_is_valid(project, capsys):
     add_to_project("metric", "yates_slope")
+    add_to_project("database", "north_ward")
     printed = run("pytest", "-q", "-p", "no:cacheprovider", folder=project)
     assert " passed" in printed
     assert "warning" not in printed
@@ -71,7 +72,9 @@ def test_the_project_has_its_own_package_and_state_out_of_version_control(projec
     assert ".flowsheet/" in (project / ".gitignore").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", ["model", "source", "response", "metric", "experiment"])
+@pytest.mark.parametrize(
+    "kind", ["model", "source", "database", "response", "metric", "experiment"]
+)
 def test_new_writes_files_once(project, kind, capsys):
     main(["new", kind, "fresh"])
     assert "fresh" in capsys.readouterr().out

@@ -83,3 +83,10 @@ class DatabaseOptions(FrozenModel):
         given = sepsis3 if isinstance(sepsis3, dict) else vars(sepsis3 or Sepsis3Options())
         rule = INTUBATED_VERBAL.get(str(given.get("convention")), "missing")
         return {**data, "intubated_verbal": rule}
+
+
+class OptionsWithoutSepsis(DatabaseOptions):
+    """The options of a database without cultures."""
+
+    sepsis3: Sepsis3Options | None = None
+    """null: sepsis is not looked for."""

@@ -32,13 +32,13 @@ from flowsheet.cohort.engine.event_reader import EventReader
 from flowsheet.cohort.engine.exclusions import RULES, ExclusionLog
 from flowsheet.cohort.engine.files import RawTable, digest_tables, find_tables
 from flowsheet.cohort.engine.input_reader import InputReader
-from flowsheet.cohort.engine.options import DatabaseOptions
+from flowsheet.cohort.engine.options import DatabaseOptions, OptionsWithoutSepsis
 from flowsheet.cohort.engine.orders import add_entry_times, read_orders
 from flowsheet.cohort.engine.stay_matcher import StayMatcher
 from flowsheet.cohort.engine.stays import Stays, read_stays
 from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.cohort.spill import Spill, spill_folder
-from flowsheet.errors import FlowsheetError
+from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.state.hashing import digest, file_digest
 
 _STAY_COLUMNS = (
@@ -86,6 +86,15 @@ class DatabaseSource(Source):
         shipped = cls.database_file.parent == SHIPPED
         name = cls.database_file.stem
         return load_database(name) if shipped else read_database(cls.database_file)
+
+    @classmethod
+    def choose_options(cls) -> type[DatabaseOptions]:
+        """The options of a database of others: sepsis is looked for where it has cultures."""
+        try:
+            has_cultures = cls.load().table_of("cultures") is not None
+        except UsageError:  # raised again, with its reason, when the records are read
+            has_cultures = True
+        return DatabaseOptions if has_cultures else OptionsWithoutSepsis
 
     def needs(self) -> Needs:
         """The tables that decide the label, what its definition needs, and vital signs."""

@@ -159,7 +159,9 @@ def _make_database_source(name: str, file: Path) -> type[Source]:
     from flowsheet.cohort.engine.source import DatabaseSource  # it needs this module
 
     members = {"database_file": file, "__doc__": f"The database {name}, described by {file.name}."}
-    return type(name, (DatabaseSource,), members)
+    database: type[DatabaseSource] = type(name, (DatabaseSource,), members)
+    database.Options = database.choose_options()
+    return database
 
 
 SOURCES = SourceRegistry("source", "flowsheet.cohort.sources")

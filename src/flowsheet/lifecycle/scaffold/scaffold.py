@@ -1,4 +1,4 @@
-"""Write a project, or one more model, source, response, metric or experiment, from templates."""
+"""Write a project, or one more model, source, database, metric, ... of it, from templates."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _REGISTRIES: dict[str, Registry[object]] = {
     "model": MODELS,  # type: ignore[dict-item]
     "source": SOURCES,  # type: ignore[dict-item]
+    "database": SOURCES,  # type: ignore[dict-item]
     "metric": METRICS,  # type: ignore[dict-item]
     "response": RESPONSES,  # type: ignore[dict-item]
 }
@@ -69,7 +70,7 @@ def init_project(folder: Path) -> list[Path]:
 
 
 def add_to_project(kind: str, name: str) -> list[Path]:
-    """Write a new model, source, metric or experiment of the current project, with its test.
+    """Write a new model, source, database, ... of the current project, with its test.
 
     Returns:
         The files that were written.
@@ -103,7 +104,7 @@ def _check_name(kind: str, name: str, todo: str) -> None:
 def _render_new(
     kind: str, name: str, package: str, project: Project | None = None
 ) -> dict[str, str]:
-    """{file: content} of a new model, source, metric or experiment."""
+    """{file: content} of a new model, source, database, metric or experiment."""
     places = project or Project(Path())
     title = name.replace("_", " ").capitalize()
     values = {
@@ -119,13 +120,15 @@ def _render_new(
         file = f"{places.conf}/experiment/{name}.yaml"
         return {file: _render("experiment.yaml", values)}
     code = f"{places.source_folder}/{package}/{kind}s"
-    files = {
-        f"{code}/{name}.py": _render(f"{kind}.py", values),
-        f"tests/test_{name}.py": _render(f"test_{kind}.py", values),
-    }
+    files = {f"tests/test_{name}.py": _render(f"test_{kind}.py", values)}
+    if kind == "database":
+        files[f"{code}/{name}.yaml"] = _render("database.yaml", values)
+        files[f"{code}/{name}_items.csv"] = _render("database_items.csv", values)
+    else:
+        files[f"{code}/{name}.py"] = _render(f"{kind}.py", values)
     if not (places.root / code / "__init__.py").exists():
         files[f"{code}/__init__.py"] = ""
-    folder = {"model": "model", "source": "cohort"}.get(kind)
+    folder = {"model": "model", "source": "cohort", "database": "cohort"}.get(kind)
     if folder:
         files[f"{places.conf}/{folder}/{name}.yaml"] = _render(f"{kind}_conf.yaml", values)
     return files
