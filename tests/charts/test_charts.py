@@ -155,3 +155,11 @@ def test_values_that_are_not_finite_become_null():
     svg = charts.to_svg(charts.forest(estimates([0.7, float("inf")]), "AUROC"))
     assert "NaN" not in svg
     assert "Infinity" not in svg
+
+
+@pytest.mark.parametrize(("first", "name"), [(["a", "a"], "b"), (["a", "c"], "a - b")])
+def test_differences_of_one_model_name_the_others(first, name):
+    numbers = {"difference": [0.1, 0.2], "low": [0.0, 0.1], "high": [0.2, 0.3]}
+    pairs = pl.DataFrame({"model_a": first, "model_b": ["b", "d"], **numbers, "verdict": "better"})
+    drawn = json.dumps(charts.differences(pairs, "AUROC").to_dict())
+    assert f'"name": "{name}"' in drawn

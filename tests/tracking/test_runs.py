@@ -265,3 +265,12 @@ def test_several_processes_write_to_one_file(tracker, config):
     ]
     assert [writer.wait(timeout=120) for writer in writers] == [0, 0]
     assert len(search_runs(config, flowsheet__level="model")) == 30
+
+
+def test_a_long_description_ends_with_where_the_rest_is(tracker, config):
+    parent, _ = record_experiment(tracker, config)
+    lines = "\n".join(f"| line {i} |" for i in range(2000))
+    tracker.set_description(parent.run_id, lines)
+    text = get_experiment_run(config).data.tags["mlflow.note.content"]
+    assert len(text) <= 8000
+    assert text.endswith("|\n\nThe rest is in the report, among the artifacts.")

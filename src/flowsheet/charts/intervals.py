@@ -56,18 +56,24 @@ def forest(
 def differences(pairs: pl.DataFrame, label: str) -> Chart:
     """Differences between models with their intervals.
 
+    Where all are those of one model, the rows name the others.
+
     Args:
         pairs: model_a, model_b, difference, low, high and verdict.
         label: of the metric.
     """
+    is_one_model = pairs["model_a"].n_unique() == 1
+    both = pl.col("model_a") + " - " + pl.col("model_b")
     columns = pairs.select(
-        name=pl.col("model_a") + " - " + pl.col("model_b"),
+        name=pl.col("model_b") if is_one_model else both,
         value="difference",
         low="low",
         high="high",
         verdict="verdict",
     )
     title = f"Difference in {label}"
+    if is_one_model:
+        title = f"{title}, {pairs['model_a'][0]} minus the other"
     colors = [model_color(0) if v == "better" else REFERENCE_COLOR for v in columns["verdict"]]
     return forest(columns, title, zero=True, colors=colors)
 

@@ -46,13 +46,13 @@ _AXIS = alt.AxisConfig(
 _LEGEND = alt.LegendConfig(
     labelColor="currentColor",
     labelFontSize=11,
-    labelLimit=112,
+    labelLimit=128,
     symbolSize=110,
     symbolStrokeWidth=2.2,
     symbolType="stroke",
     symbolOpacity=1,
     rowPadding=1,
-    columnPadding=16,
+    columnPadding=8,
 )
 _HEADER = alt.HeaderConfig(
     labelColor="currentColor", titleColor="currentColor", labelFontSize=11, labelLimit=200

@@ -256,6 +256,8 @@ def _list_subsets(
     config: EvaluationConfig,
     task: TaskConfig | None,
 ) -> list[Subset]:
+    if task is not None and not find_words(task.response).is_infection:
+        sequences = replace(sequences, before_treatment=None)
     times = list_time_subsets(sequences, config, task, np.asarray(sequences.scored))
     return [*list_subsets(sequences, subgroups), *times]
 

@@ -80,11 +80,14 @@ def _format_cell(estimate: dict[str, float] | None, metric: Metric) -> str:
     return format_estimate(estimate["value"], estimate["low"], estimate["high"], metric.decimals)
 
 
-def render_leaderboard_markdown(evidence: Evidence) -> str:
-    """The headline, a table for each subset but subgroups, and a note on the intervals."""
+def render_leaderboard_markdown(evidence: Evidence, max_tables: int | None = None) -> str:
+    """The headline, a table for each subset but subgroups, and a note on the intervals.
+
+    With ``max_tables`` the first ones only, which begin with the subset that ranks the models.
+    """
     evidence = evidence.with_titles()
     lines = [evidence.headline, ""]
-    for subset, title in order_subsets(evidence).items():
+    for subset, title in list(order_subsets(evidence).items())[:max_tables]:
         lines += [
             f"**{title}** ({_describe_counts(evidence, subset)})",
             "",

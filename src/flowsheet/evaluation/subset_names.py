@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowsheet.cohort.responses.base import Words
-from flowsheet.evaluation.subsets import ALL, BEFORE_TREATMENT, NEW_ONSETS, STAYS
+from flowsheet.evaluation.subsets import ALL, BEFORE_TREATMENT, NEW_ONSETS, STAYS, TIME_GROUPING
 
 
 def describe_subset(subset: str, words: Words) -> str:
@@ -19,6 +19,18 @@ def describe_subset(subset: str, words: Words) -> str:
         STAYS: " per stay",
     }
     return phrases.get(subset, "")
+
+
+def describe_group(subset: str) -> str:
+    """A subgroup within a sentence.
+
+    >>> describe_group("age: 80 and over"), describe_group("hours_since_admission: 48")
+    ('age 80 and over', 'predictions 48 hours after admission')
+    """
+    grouping, _, group = subset.partition(": ")
+    if grouping == TIME_GROUPING:
+        return f"predictions {group} hours after admission"
+    return f"{grouping.replace('_', ' ')} {group}"
 
 
 def list_subset_titles(words: Words) -> dict[str, str]:

@@ -37,6 +37,10 @@ _ENTITIES_PER_REQUEST = 100
 """A server accepts at most so many parameters or tags at once."""
 _ENDED = {"FINISHED", "FAILED"}
 
+_MAX_DESCRIPTION = 8000
+"""Characters of a tag's value that MLflow keeps."""
+_MORE = "\n\nThe rest is in the report, among the artifacts."
+
 
 @dataclass(frozen=True)
 class ParentRun:
@@ -278,7 +282,10 @@ class Tracker:
         self._client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps(logged))
 
     def set_description(self, run_id: str, markdown: str) -> None:
-        """Set the description on a run's page."""
+        """Set the description on a run's page; of a text that is too long, the first lines."""
+        if len(markdown) > _MAX_DESCRIPTION:
+            shown = markdown[: _MAX_DESCRIPTION - len(_MORE)]
+            markdown = shown.rpartition("\n")[0] + _MORE
         self._client.set_tag(run_id, "mlflow.note.content", markdown)
 
     def finish(self, run_id: str) -> None:

@@ -180,3 +180,25 @@ def test_models_are_called_by_their_titles_and_named_once(sequences, predictions
     assert "Accurate trees" in page
     assert page.count("<code>accurate</code>") == 1
     assert "<code>noisy</code>" not in page
+
+
+def test_the_first_screen_says_what_the_risks_follow_from(sequences, predictions):
+    evidence = evaluate(sequences, predictions, WITHOUT_RESAMPLES, seed=1)
+    shares = {"label": ["lactate", "vancomycin", "age"], "share": [0.6, 0.39, 0.01]}
+    first = evidence.models[0]
+    models = (ModelReport(name=first, tables={"global_importance": pl.DataFrame(shares)}),)
+    page = check_html(render(ReportData(title="t", evidence=evidence, models=models)))
+    assert "What moves its risks most, by share: lactate (60%) and vancomycin (39%)." in page
+
+
+def test_alerts_of_the_floor_are_left_out_but_for_the_clock(sequences, predictions):
+    p = predictions["accurate"]
+    named = {"accurate": p, "clock": p * 0.9, "sofa": p * 0.8}
+    thresholds = dict.fromkeys(named, 0.3)
+    evidence = evaluate(sequences, named, WITHOUT_RESAMPLES, seed=1, thresholds=thresholds)
+    page = check_html(render(ReportData(title="t", evidence=evidence)))
+    alerts = page[page.index('<section id="alerts">') :]
+    alerts = alerts[: alerts.index("</table>")]
+    assert "clock</th>" in alerts
+    assert "sofa</th>" not in alerts
+    assert "The floor is left out" in alerts

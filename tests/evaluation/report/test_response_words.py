@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 
 from flowsheet.cohort.responses.base import RESPONSES, find_words
+from flowsheet.config import TaskConfig
 from flowsheet.evaluation.evidence import evaluate
 from flowsheet.evaluation.leaderboard import render_leaderboard_markdown
 from flowsheet.evaluation.report import render
 from flowsheet.evaluation.report.bedside import make_bedside
+from flowsheet.evaluation.study.participants import trace_stays
 from tests.evaluation.report.helpers import WITHOUT_RESAMPLES, check_html, make_report
 
 SEPSIS = re.compile(r"septic|sepsis", re.IGNORECASE)
@@ -75,3 +77,34 @@ def test_the_response_is_kept_with_the_evidence(sequences, predictions, tmp_path
     evidence = make_report_of("aki", sequences, predictions).evidence
     evidence.save(tmp_path)
     assert type(evidence).load(tmp_path).words.state == "in kidney injury"
+
+
+@pytest.mark.parametrize(
+    ("response", "has_subset"), [("sepsis", True), ("aki", False), (UNDEFINED, False)]
+)
+def test_rows_before_anti_infectives_matter_where_these_treat_the_response(
+    response, has_subset, sequences, predictions
+):
+    known = dataclasses.replace(sequences, before_treatment=sequences.step <= 3)
+    task = TaskConfig(name="t", response=response, step_hours=6, horizon=1, censor="keep")
+    evidence = evaluate(known, predictions, WITHOUT_RESAMPLES, seed=1, task=task)
+    assert ("before_treatment" in evidence.about["subsets"]) is has_subset
+
+
+@pytest.mark.parametrize(
+    ("response", "step"),
+    [
+        ("sepsis", "before the first sepsis at the time of a prediction"),
+        ("death", "before death at the time of a prediction"),
+        ("label", "before the first labelled event at the time of a prediction"),
+    ],
+)
+def test_the_flow_of_participants_speaks_of_the_response(response, step):
+    windows = {
+        "stays": 9,
+        "rows": 40,
+        "scored_stays": 8,
+        "left_out": {"after_onset": {"rows": 5, "stays": 1}},
+    }
+    flow = trace_stays((("in the extract", 9),), 9, windows, find_words(response))
+    assert step in [entry.step for entry in flow]

@@ -30,6 +30,8 @@ class Words:
     """What happens at the onset, as an infinitive: "become septic", "die"."""
     recurs: bool = True
     """Whether it may happen to a patient more than once."""
+    is_infection: bool = False
+    """Whether anti-infectives treat it: predictions before them are then evaluated apart."""
 
     @property
     def not_yet(self) -> str:
@@ -42,7 +44,7 @@ class Words:
         return f"the first {self.name.removeprefix('the ')}" if self.recurs else self.name
 
 
-SEPSIS_WORDS = Words("sepsis", "septic", "become septic")
+SEPSIS_WORDS = Words("sepsis", "septic", "become septic", is_infection=True)
 """The first response, and the words where no other is named."""
 NEUTRAL_STATE = "with the outcome"
 """What patients are of whose response no more than the name is known."""

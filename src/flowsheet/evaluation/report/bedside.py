@@ -12,11 +12,15 @@ import polars as pl
 from flowsheet.config import TaskConfig
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import Metric, get_metric
+from flowsheet.evaluation.subset_names import describe_group
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
 from flowsheet.evaluation.summaries import format_estimate, join_names
 
 PUBLISHABLE_RESAMPLES = 1000
 """With fewer, the ends of an interval vary visibly from seed to seed."""
+MAX_REASONS = 5
+LEAST_SHARE = 0.02
+"""Of all contributions to the risks; what adds less is not named."""
 NEVER = 1.0
 """Thresholds above it raise no alert."""
 
@@ -67,8 +71,16 @@ def time_unit(task: TaskConfig | None) -> TimeUnit:
     return TimeUnit(24.0, "day") if is_daily else TimeUnit(1.0, "hour")
 
 
-def make_bedside(evidence: Evidence, task: TaskConfig | None) -> Bedside:
-    """The first screen of the model that ranks first."""
+def make_bedside(
+    evidence: Evidence, task: TaskConfig | None, importance: pl.DataFrame | None = None
+) -> Bedside:
+    """The first screen of the model that ranks first.
+
+    Args:
+        evidence: with the models' titles.
+        task: the question.
+        importance: label and share of what the model's risks follow from, the largest first.
+    """
     subset = NEW_ONSETS if NEW_ONSETS in evidence.about["subsets"] else ALL
     model = evidence.models[0]
     table = _Values(evidence, model)
@@ -77,7 +89,7 @@ def make_bedside(evidence: Evidence, task: TaskConfig | None) -> Bedside:
         model=model,
         population=who if subset == NEW_ONSETS else "all predictions",
         tiles=list(_make_tiles(table, subset, task)),
-        sentences=list(_write_sentences(table, subset)),
+        sentences=[*_describe_reasons(importance), *_write_sentences(table, subset)],
         warnings=list(_write_warnings(table, subset)),
     )
 
@@ -150,6 +162,16 @@ def _describe_horizon(task: TaskConfig) -> str:
     return f" within {time_unit(task).describe(hours)}"
 
 
+def _describe_reasons(importance: pl.DataFrame | None) -> Iterator[str]:
+    """What the model's risks follow from the most, in a sentence."""
+    if importance is None:
+        return
+    largest = importance.filter(pl.col("share") >= LEAST_SHARE).head(MAX_REASONS)
+    names = [f"{label} ({share:.0%})" for label, share in largest["label", "share"].iter_rows()]
+    if names:
+        yield f"What moves its risks most, by share: {join_names(names)}."
+
+
 def _write_sentences(values: _Values, subset: str) -> Iterator[str]:
     intercept = values.find(subset, "calibration_intercept")
     if intercept and not math.isnan(intercept["low"]):
@@ -184,7 +206,7 @@ def _describe_groups(values: _Values, subset: str) -> str:
             f"In none of {groups.height} groups does the interval of its {metric.label} exclude "
             "the value for all; small groups have wide intervals."
         )
-    names = [f"{row['subset']} ({_format(row, metric)})" for row in worse]
+    names = [f"{describe_group(row['subset'])} ({_format(row, metric)})" for row in worse]
     return (
         f"It fares worse for {join_names(names)}; {metric.label} for all: "
         f"{_format(overall, metric)}."

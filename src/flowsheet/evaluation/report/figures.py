@@ -109,8 +109,10 @@ class AlertSection:
     lead_times: Chart | None
 
 
-def make_alert_section(evidence: Evidence, task: TaskConfig | None) -> AlertSection | None:
-    """The table and the chart; None where no model has alerts."""
+def make_alert_section(
+    evidence: Evidence, task: TaskConfig | None, models: list[str]
+) -> AlertSection | None:
+    """The table and the chart of these models; None where none has alerts."""
     subset = NEW_ONSETS if NEW_ONSETS in evidence.about["subsets"] else ALL
     has_alerts = pl.col("metric").is_in(["alert_share", "episodes_detected"])
     if evidence.leaderboard.filter(has_alerts).is_empty():
@@ -134,6 +136,7 @@ def make_alert_section(evidence: Evidence, task: TaskConfig | None) -> AlertSect
     rows = [
         TableRow(css_class(rank), model, [_scaled_cell(evidence, model, c) for c in columns])
         for rank, model in enumerate(evidence.models)
+        if model in models
     ]
     onsets = evidence.leaderboard.filter(subset=STAYS, metric="episodes_detected")
     population = f"patients {evidence.words.not_yet}" if subset == NEW_ONSETS else "all predictions"
@@ -143,7 +146,7 @@ def make_alert_section(evidence: Evidence, task: TaskConfig | None) -> AlertSect
         unit=unit.plural,
         labels=labels,
         rows=rows,
-        lead_times=_chart_lead_times(evidence, unit),
+        lead_times=_chart_lead_times(evidence, unit, models),
     )
 
 
@@ -156,10 +159,11 @@ def _scaled_cell(evidence: Evidence, model: str, column: _Column) -> Cell:
     return make_cell(scaled, column.decimals)
 
 
-def _chart_lead_times(evidence: Evidence, unit: TimeUnit) -> Chart | None:
-    if evidence.lead_times.is_empty():
+def _chart_lead_times(evidence: Evidence, unit: TimeUnit, models: list[str]) -> Chart | None:
+    lead_times = evidence.lead_times.filter(pl.col("model").is_in(models))
+    if lead_times.is_empty():
         return None
-    shares = share_by_lead_time(evidence.lead_times, unit.hours)
+    shares = share_by_lead_time(lead_times, unit.hours)
     return charts.lead_time(shares, evidence.models, unit.plural)
 
 

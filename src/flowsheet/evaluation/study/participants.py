@@ -14,7 +14,7 @@ STEPS = {
     "outside_stay": "still in the unit at the time of a prediction",
     "after_comfort_measures": "before comfort measures at the time of a prediction",
     "present_on_admission": "without {name} on admission",
-    "after_onset": "before their first {name} at the time of a prediction",
+    "after_onset": "before {first_onset} at the time of a prediction",
     "incomplete_window": "with a target window that is observed to its end",
 }
 """Stays that remain, after a reason has left out the others."""
@@ -24,7 +24,7 @@ REASONS = {
     "outside_stay": "before the record began, or after discharge or death",
     "after_comfort_measures": "after care was limited to comfort measures",
     "present_on_admission": "{name} was present on admission",
-    "after_onset": "after the first onset: already in the state",
+    "after_onset": "after {first_onset}",
     "incomplete_window": "the target window outlasts the stay",
 }
 """Why predictions are not evaluated."""
@@ -53,7 +53,10 @@ def trace_stays(
     for reason, counts in _list_counts(windows):
         if counts["stays"]:
             remaining -= counts["stays"]
-            yield FlowStep(step=STEPS[reason].format(name=words.name), stays=remaining)
+            yield FlowStep(
+                step=STEPS[reason].format(name=words.name, first_onset=words.first_onset),
+                stays=remaining,
+            )
     if "scored_stays" in windows:
         yield FlowStep(step="with an evaluated prediction", stays=windows["scored_stays"])
 
@@ -62,8 +65,12 @@ def list_left_out(windows: Mapping[str, Any], words: Words = SEPSIS_WORDS) -> It
     """Why predictions, and all predictions of stays, are not evaluated."""
     for reason, counts in _list_counts(windows):
         if counts["rows"]:
-            text = REASONS[reason].format(name=words.name)
+            text = _describe(REASONS[reason], words)
             yield LeftOut(reason=text, rows=counts["rows"], stays=counts["stays"])
+
+
+def _describe(text: str, words: Words) -> str:
+    return text.format(name=words.name, first_onset=words.first_onset)
 
 
 def _list_counts(windows: Mapping[str, Any]) -> list[tuple[str, Mapping[str, int]]]:

@@ -28,7 +28,7 @@ from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 11
+VERSION = 12
 """Increase it when the same predictions give different evidence."""
 
 

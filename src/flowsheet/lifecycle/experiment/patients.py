@@ -75,7 +75,9 @@ def describe_patients(results: ExperimentResults) -> Iterator[PatientReport]:
             title=f"{stay.kind} by {evidence.titles[models[0]]}",
             description=drawing.describe(),
             chart=drawing.draw(packages, thresholds, evidence.titles),
-            reasons=tuple(_list_reasons(packages[models[0]], drawing.tables, stay)),
+            reasons=tuple(
+                _list_reasons(packages[models[0]], drawing.tables, stay, results.config.task)
+            ),
         )
 
 
@@ -227,19 +229,29 @@ def _label(variable: str) -> str:
     return f"{entry.label}, {entry.unit}" if entry.unit else entry.label
 
 
-def _list_reasons(package: ModelPackage, tables: Tables, stay: ChosenStay) -> Iterator[str]:
-    """What raised the risk the most, up to the step that is explained."""
+def _list_reasons(
+    package: ModelPackage, tables: Tables, stay: ChosenStay, task: TaskConfig
+) -> Iterator[str]:
+    """What raised the risk the most, up to the step that is explained.
+
+    Args:
+        package: the model.
+        tables: of the stay.
+        stay: the step that is explained.
+        task: how long a step is.
+    """
+    name = {24.0: "day", 1.0: "hour"}.get(task.step_hours, "step")
     first = int(package.build_sequences(tables).step.min())
     step = stay.risk_step
     if step > first:
         explained = package.explain(tables, steps=[step - 1, step])
         rise = explain_rise(explained, stay.stay_id, step - 1, step)
         raised = rise.filter(pl.col("change") > 0)
-        lead = f"Why the risk rose from step {step - 1} to step {step} (log odds): "
+        lead = f"Why the risk rose from {name} {step - 1} to {name} {step} (log odds): "
     else:
         explained = package.explain(tables, steps=[step])
         raised = explained.filter(pl.col("contribution") > 0).sort("rank")
-        lead = f"What the risk at step {step} is made of (log odds): "
+        lead = f"What the risk at {name} {step} is made of (log odds): "
     texts = raised["text"].head(MAX_REASONS).to_list()
     if texts:
         yield f"{lead}{'; '.join(texts)}."

@@ -341,9 +341,8 @@ def _record_evidence(tracker: Tracker, results: ExperimentResults, run_id: str, 
     if results.memory:
         tracker.log_artifacts(run_id, results.memory.folder, "memory")
     tracker.log_artifacts(run_id, html.parent, "report")
-    tracker.set_description(
-        run_id, f"{results.config.description}\n\n{render_leaderboard_markdown(evidence)}"
-    )
+    ranking = render_leaderboard_markdown(evidence, max_tables=1)
+    tracker.set_description(run_id, f"{results.config.description}\n\n{ranking}")
     tracker.close_child_runs(run_id)
     tracker.finish(run_id)
 
