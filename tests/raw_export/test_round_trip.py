@@ -23,10 +23,17 @@ ADULTS_IN_METAVISION = {"carevue": 0.0, "newborns": 0.0}
 INGEST_OPTIONS = {
     "mimic3": ["cohort.options.min_hours=0"],
     "mimic4": ["cohort.options.min_hours=0"],
+    "clif": ["cohort.options.min_hours=0", "cohort.options.sepsis3={}"],
     "meds": ["cohort.options.known_at=storetime", "cohort.options.sepsis3={}"],
 }
-NOT_DERIVED = {"meds": ["gcs", "vent"]}
-"""Variables that a source does not put together as the others do."""
+RATES_OF_URINE = [f"urine_rate_{hours}h" for hours in (6, 12, 24)]
+NOT_CARRIED = {
+    # MEDS has the start and the end of a procedure
+    "meds": ["vent"],
+    # CLIF has no base excess, no fluids by mouth and no times of storage; its devices are charted
+    "clif": ["be", "o2_device", "fluid_balance", *RATES_OF_URINE],
+}
+"""Variables that a format does not carry in full."""
 
 OTHERS = [shape for shape in SHAPES if shape != "mimic3"]
 
@@ -54,29 +61,34 @@ def extracts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Extract]:
 
 
 def read(extract: Extract, table: str, *columns: str) -> pl.DataFrame:
-    frame = pl.read_parquet(extract.path / f"{table}.parquet", columns=list(columns))
-    return frame.sort(columns)
+    """Columns of a table; a stay is that of its subject and admission, whatever its id."""
+    stays = pl.read_parquet(extract.path / "stays.parquet")
+    stays = stays.select("stay_id", stay=pl.format("{} {}", "subject_id", "admitted_at"))
+    frame = pl.read_parquet(extract.path / f"{table}.parquet")
+    return frame.join(stays, on="stay_id").select(columns).sort(columns)
 
 
 @pytest.mark.parametrize("shape", OTHERS)
 def test_values_and_times_are_those_of_mimic3(shape: str, extracts: dict[str, Extract]) -> None:
-    columns = ("stay_id", "time", "variable", "value")
-    is_derived = ~pl.col("variable").is_in(NOT_DERIVED.get(shape, []))
-    expected = read(extracts["mimic3"], "events", *columns).filter(is_derived)
+    columns = ("stay", "time", "variable", "value")
+    is_carried = ~pl.col("variable").is_in(NOT_CARRIED.get(shape, []))
+    expected = read(extracts["mimic3"], "events", *columns).filter(is_carried)
     assert expected.height > 10_000
-    found = read(extracts[shape], "events", *columns).filter(is_derived)
+    found = read(extracts[shape], "events", *columns).filter(is_carried)
     assert_frame_equal(found, expected, abs_tol=1e-5)
-    stay_columns = ("stay_id", "subject_id", "admitted_at", "discharged_at", "sex")
+    stay_columns = ("stay", "subject_id", "admitted_at", "discharged_at", "sex")
     expected_stays = read(extracts["mimic3"], "stays", *stay_columns)
     assert_frame_equal(read(extracts[shape], "stays", *stay_columns), expected_stays)
 
 
 @pytest.mark.parametrize("shape", OTHERS)
 def test_charted_drugs_are_the_same(shape: str, extracts: dict[str, Extract]) -> None:
-    columns = ("stay_id", "start", "drug", "dose", "end", "known_at", "unit")
-    is_charted = pl.col("drug") != "hydrocortisone"  # in orders only
-    expected = read(extracts["mimic3"], "treatments", *columns).filter(is_charted)
-    found = read(extracts[shape], "treatments", *columns).filter(is_charted)
+    columns = ("stay", "start", "drug", "dose", "end", "unit")
+    in_orders_only = "hydrocortisone"
+    by_mouth = ["other_intake"] if shape == "clif" else []
+    is_carried = ~pl.col("drug").is_in([in_orders_only, *by_mouth])
+    expected = read(extracts["mimic3"], "treatments", *columns).filter(is_carried)
+    found = read(extracts[shape], "treatments", *columns).filter(is_carried)
     assert_frame_equal(found, expected)
 
 
@@ -99,17 +111,19 @@ def test_results_are_known_at_the_same_time_in_mimic4_and_meds(
     extracts: dict[str, Extract],
 ) -> None:
     columns = ("stay_id", "time", "variable", "known_at")
-    is_derived = ~pl.col("variable").is_in(NOT_DERIVED["meds"])
-    found = read(extracts["meds"], "events", *columns).filter(is_derived)
-    expected = read(extracts["mimic4"], "events", *columns).filter(is_derived)
+    is_carried = ~pl.col("variable").is_in(NOT_CARRIED["meds"])
+    found = read(extracts["meds"], "events", *columns).filter(is_carried)
+    expected = read(extracts["mimic4"], "events", *columns).filter(is_carried)
     assert_frame_equal(found, expected)
 
 
-def test_onsets_are_the_same_in_mimic4_and_meds(extracts: dict[str, Extract]) -> None:
-    columns = ("stay_id", "onset", "end")
-    expected = read(extracts["mimic4"], "episodes", *columns)
+@pytest.mark.parametrize("shape", ["clif", "meds"])
+def test_onsets_are_those_of_mimic4(shape: str, extracts: dict[str, Extract]) -> None:
+    columns = ("stay", "onset", "end", "response")
+    expected = read(extracts["mimic4"], "episodes", *columns).filter(response="sepsis")
     assert expected.height > 3
-    assert_frame_equal(read(extracts["meds"], "episodes", *columns), expected)
+    found = read(extracts[shape], "episodes", *columns).filter(response="sepsis")
+    assert_frame_equal(found, expected)
 
 
 def test_shards_are_sorted_and_their_subjects_are_listed(extracts: dict[str, Extract]) -> None:
@@ -121,6 +135,16 @@ def test_shards_are_sorted_and_their_subjects_are_listed(extracts: dict[str, Ext
     assert splits["subject_id"].to_list() == rows["subject_id"].unique().sort().to_list()
     codes = pl.read_parquet(folder / "metadata/codes.parquet")
     assert set(codes["code"]) == set(rows["code"])
+
+
+def test_tables_of_clif_have_the_columns_of_the_format(
+    extracts: dict[str, Extract], data_dir: Path
+) -> None:
+    folder = extracts["clif"].path.parent / "clif"
+    for file in sorted(folder.glob("clif_*.parquet")):
+        published = data_dir / "clif-demo/3.0" / file.name
+        if published.is_file():
+            assert set(pl.read_parquet_schema(file)) <= set(pl.read_parquet_schema(published))
 
 
 def test_what_only_mimic3_contains_is_refused_elsewhere(tmp_path: Path) -> None:

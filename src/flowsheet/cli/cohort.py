@@ -116,7 +116,7 @@ def validate(extract: Location, *, time_zone: str | None, as_json: bool) -> None
 @click.option(
     "--as",
     "file_format",
-    type=click.Choice(["extract", "mimic3", "mimic4", "meds"]),
+    type=click.Choice(["extract", "mimic3", "mimic4", "clif", "meds"]),
     default="extract",
     show_default=True,
     help="A cohort extract, or raw tables in the format that the source of this name reads.",
@@ -136,8 +136,8 @@ def simulate(
 ) -> None:
     """Write a simulated ward with a known data-generating process to the folder OUT.
 
-    As a cohort extract, or as raw tables in the format of MIMIC-III or MIMIC-IV, with realistic
-    data errors, of any size.
+    As a cohort extract, or as raw tables in the format of MIMIC-III, MIMIC-IV, CLIF or MEDS, with
+    realistic data errors, of any size.
 
     \b
     flowsheet simulate ward --stays 500 cohort.options.max_steps=30

@@ -38,7 +38,13 @@ def split_rows(template: DayTemplate, patients: Patients, rows: ChartedRows) -> 
         rows: what is charted of them.
     """
     dictionary = template.dictionary
-    items = pl.DataFrame({"ITEMID": dictionary.item_id, "UNIT": dictionary.unit})
+    items = pl.DataFrame(
+        {
+            "ITEMID": dictionary.item_id,
+            "UNIT": dictionary.unit,
+            "quantity": dictionary.quantity,
+        }
+    )
     return [
         _split_ids(template.table, patients, rows),
         RowPart(items, rows.entry, is_fixed=True),

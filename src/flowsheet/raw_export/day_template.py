@@ -25,7 +25,8 @@ from flowsheet.raw_export.items import (
 from flowsheet.raw_export.options import ExportOptions
 from flowsheet.typing import Floats, Ints
 
-VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR = range(4)
+_VARIANTS = range(4)
+VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR = _VARIANTS
 """Variants of a cell."""
 
 N_UNMAPPED_TEXTS = 280
@@ -52,6 +53,8 @@ class CellDictionary:
     """(E,)"""
     unit: pl.Series
     """(E,) null: charted without one."""
+    quantity: pl.Series
+    """(E,) null: an unmapped item."""
     first_cell: Ints
     """(E,) position of the entry's first cell."""
     n_cells: Ints
@@ -65,7 +68,8 @@ class CellDictionary:
     offset: Floats
     """(E,)"""
     cells: pl.DataFrame
-    """(variants * N) rows: VALUE, VALUENUM (text), VALUEUOM, columns of the chart system."""
+    """(variants * N) rows: VALUE, VALUENUM (text), VALUEUOM, columns of the chart system; and
+    TRUE_VALUE, the number in the catalogue's unit."""
     value: Floats
     """(N,) in the catalogue's unit; NaN for unmapped items."""
 
@@ -98,7 +102,7 @@ class _Entry:
     step: float = 1.0
     scale: float = 1.0
     offset: float = 0.0
-    is_mapped: bool = False
+    quantity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -213,7 +217,7 @@ def _make_mapped_entry(item: ChartedItem, system: int) -> _Entry:
         step=step,
         scale=item.scale,
         offset=item.offset,
-        is_mapped=True,
+        quantity=item.quantity,
     )
 
 
@@ -244,31 +248,42 @@ def _count_up(start: int, end: int, step: int) -> list[str]:
 
 def _make_dictionary(table: str, system: int, entries: list[_Entry]) -> CellDictionary:
     n_cells = np.array([len(entry.values) for entry in entries])
+    value = np.concatenate([_convert_to_catalogue(entry) for entry in entries])
     return CellDictionary(
         item_id=np.array([entry.item_id for entry in entries]),
         unit=pl.Series([entry.unit for entry in entries], dtype=pl.String),
+        quantity=pl.Series([entry.quantity for entry in entries], dtype=pl.String),
         first_cell=np.cumsum(n_cells) - n_cells,
         n_cells=n_cells,
         low=np.array([entry.low for entry in entries]),
         step=np.array([entry.step for entry in entries]),
         scale=np.array([entry.scale for entry in entries]),
         offset=np.array([entry.offset for entry in entries]),
-        cells=_make_cells(table, system, entries),
-        value=np.concatenate([_convert_to_catalogue(entry) for entry in entries]),
+        cells=_make_cells(table, system, entries, value),
+        value=value,
     )
 
 
 def _convert_to_catalogue(entry: _Entry) -> Floats:
-    if not entry.is_mapped:
+    if entry.quantity is None:
         return np.full(len(entry.values), np.nan)
     return (np.array(entry.numbers, dtype=float) - entry.offset) / entry.scale
 
 
-def _make_cells(table: str, system: int, entries: list[_Entry]) -> pl.DataFrame:
-    """All cells of the entries, in every variant."""
+def _make_cells(
+    table: str, system: int, entries: list[_Entry], value_of_cell: Floats
+) -> pl.DataFrame:
+    """All cells of the entries, in every variant.
+
+    Args:
+        table: name of the table.
+        system: position of the chart system in ``SYSTEMS``.
+        entries: the items.
+        value_of_cell: (N,) in the catalogue's unit.
+    """
     rows = [
         (variant, *_add_error(table, variant, value, number), entry.unit)
-        for variant in (VALID, TEXT_VALUE, OUT_OF_RANGE, FLAGGED_ERROR)
+        for variant in _VARIANTS
         for entry in entries
         for value, number in zip(entry.values, entry.numbers, strict=True)
     ]
@@ -279,7 +294,11 @@ def _make_cells(table: str, system: int, entries: list[_Entry]) -> pl.DataFrame:
     else:
         is_error = (pl.col("variant") == FLAGGED_ERROR).cast(pl.Int64)
         flags = {"WARNING": pl.lit(0), "ERROR": is_error}
-    return cells.with_columns(**flags).drop("variant")
+    number = pl.col("VALUENUM").cast(pl.Float64)
+    is_possible = pl.col("VALUENUM") != _IMPOSSIBLE_NUMBER
+    true_value = pl.Series(np.tile(value_of_cell, len(_VARIANTS)))
+    true_number = pl.when(is_possible).then(true_value).otherwise(number)
+    return cells.with_columns(**flags, TRUE_VALUE=true_number).drop("variant")
 
 
 def _add_error(table: str, variant: int, value: str, number: str) -> tuple[str | None, str | None]:

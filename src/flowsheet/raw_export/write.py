@@ -17,6 +17,7 @@ from flowsheet.cohort.sources.simulated import SimulatedWard
 from flowsheet.cohort.sources.simulated.data_generating_process import WardOptions
 from flowsheet.raw_export.admissions import make_admission_tables
 from flowsheet.raw_export.chart_events import chart_days, draw_days
+from flowsheet.raw_export.clif_shape import ClifShape
 from flowsheet.raw_export.csv_shape import Mimic3Shape, Mimic4Shape
 from flowsheet.raw_export.day_template import DayTemplate, make_day_template
 from flowsheet.raw_export.items import SYSTEMS
@@ -33,6 +34,7 @@ from flowsheet.typing import Progress
 SHAPES: dict[str, type[Shape]] = {
     "mimic3": Mimic3Shape,
     "mimic4": Mimic4Shape,
+    "clif": ClifShape,
     "meds": MedsShape,
 }
 """Formats of raw records by the name of the source that reads them."""

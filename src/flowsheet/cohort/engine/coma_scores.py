@@ -11,7 +11,7 @@ from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.item_map import COMA_PARTS, COMA_TOTAL, ItemMap
 from flowsheet.cohort.engine.options import DatabaseOptions
 
-_TOGETHER = timedelta(minutes=5)
+TOGETHER = timedelta(minutes=5)
 """Parts that are charted within this time belong to one examination."""
 _TUBE_REMAINS = timedelta(hours=6)
 """With ``intubated_verbal: normal`` a patient stays intubated this long after it was charted, until
@@ -34,7 +34,7 @@ def complete_coma_scores(
     is_intubated_verbal = (pl.col("name") == "vgcs") & (pl.col("value") == INTUBATED)
     parts = rows.filter(~is_total)
     is_normal = options.intubated_verbal == "normal"
-    sums = _sum_parts(parts, _TUBE_REMAINS if is_normal else _TOGETHER)
+    sums = sum_parts(parts, _TUBE_REMAINS if is_normal else TOGETHER)
     if options.intubated_verbal == "as_charted":
         sums = sums.with_columns(value=pl.col("value") + pl.col("intubated"))
         sums = sums.filter(pl.col("n_parts") == len(COMA_PARTS))
@@ -56,12 +56,16 @@ def complete_coma_scores(
     return pl.concat([parts, charted_totals, totals])
 
 
-def _sum_parts(parts: pl.DataFrame, tube_remains: timedelta) -> pl.DataFrame:
+def sum_parts(parts: pl.DataFrame, tube_remains: timedelta) -> pl.DataFrame:
     """Sums of the parts, at each time at which one is charted, where all three are known.
 
     A part that is not charted at that very time is the last one of the five minutes before it. A
     patient who is known to be intubated, by the last verbal response within ``tube_remains``, need
     not have all three.
+
+    Args:
+        parts: (stay, time, known_at, name, value); ``name`` is one of ``COMA_PARTS``.
+        tube_remains: how long a verbal response tells that a patient is intubated.
 
     Returns:
         (stay, time, known_at, n_parts, value, intubated).
@@ -73,7 +77,7 @@ def _sum_parts(parts: pl.DataFrame, tube_remains: timedelta) -> pl.DataFrame:
         part = part.select(*key, value="value", known="known_at").sort("time", "stay")
         part = part.rename({"value": name, "known": f"{name}_known"})
         sums = sums.join_asof(
-            part, on="time", by="stay", tolerance=_TOGETHER, check_sortedness=False
+            part, on="time", by="stay", tolerance=TOGETHER, check_sortedness=False
         )
     verbal = parts.filter(name="vgcs").sort("known_at", "value").unique(key, keep="first")
     verbal = verbal.select(*key, _verbal="value", _verbal_known="known_at").sort("time", "stay")

@@ -50,6 +50,7 @@ from flowsheet.cohort.sources.meds.labels import build_episodes, find_label_file
 from flowsheet.cohort.sources.meds.mappings import AUTO, choose_mapping, describe_variant
 from flowsheet.cohort.sources.meds.measurements import (
     MEASURED,
+    add_coma_totals,
     add_known_at,
     convert_measurements,
     move_to_draws,
@@ -306,7 +307,7 @@ class Meds(Source):
         labelled: pl.DataFrame,
         exclusions: Counter[str],
     ) -> StayBatch:
-        events = select_events(records["events"], exclusions)
+        events = add_coma_totals(select_events(records["events"], exclusions))
         treatments = finish_treatments(records["treatments"])
         batch = StayBatch(
             stays=stays,

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.engine.item_map import COMA_PARTS, COMA_TOTAL
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS, as_percent, linear
 from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import UsageError, did_you_mean
@@ -76,8 +77,12 @@ class CodeMapping:
         return cls(_validate(rows, where))
 
     def names(self, *kinds: str) -> tuple[str, ...]:
-        """The variables or drugs of these kinds, in the order of the catalogue."""
+        """The variables or drugs of these kinds, in the order of the catalogue.
+
+        The coma score's total is among them if its parts are.
+        """
         mapped = set(self.rows.filter(pl.col("kind").is_in(kinds))["name"])
+        mapped |= {COMA_TOTAL} if mapped.issuperset(COMA_PARTS) else set()
         known = (*catalogue.variables(), *catalogue.drugs())
         return tuple(name for name in known if name in mapped)
 

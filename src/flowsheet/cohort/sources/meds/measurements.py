@@ -9,6 +9,8 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.blood_gases import find_venous
+from flowsheet.cohort.engine.coma_scores import TOGETHER, sum_parts
+from flowsheet.cohort.engine.item_map import COMA_PARTS, COMA_TOTAL
 from flowsheet.cohort.schema import EVENTS
 from flowsheet.cohort.sources.meds.codes import UNKNOWN_SPECIMEN, convert_values
 
@@ -98,6 +100,21 @@ def select_events(measured: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFr
     first = _exclude_venous(first, exclusions)
     events = pl.concat([sums.select(list(EVENTS)), first.select(list(EVENTS))])
     return events.sort(key).cast(pl.Schema(EVENTS))
+
+
+def add_coma_totals(events: pl.DataFrame) -> pl.DataFrame:
+    """The events with the coma score's total, at the times at which its three parts are known.
+
+    A sum is preferred to a total that was charted at the same time.
+    """
+    parts = events.filter(pl.col("variable").is_in(COMA_PARTS))
+    sums = sum_parts(parts.rename({"stay_id": "stay", "variable": "name"}), TOGETHER)
+    totals = sums.select(
+        "time", "known_at", "value", stay_id="stay", variable=pl.lit(COMA_TOTAL)
+    ).select(list(EVENTS))
+    key = ["stay_id", "time", "variable"]
+    others = events.join(totals, on=key, how="anti", maintain_order="left")
+    return pl.concat([others, totals.cast(pl.Schema(EVENTS))]).sort(key)
 
 
 def _exclude_venous(events: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
