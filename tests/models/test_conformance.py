@@ -20,6 +20,8 @@ QUICK = {
     "learning_rate": 0.02,
     "ema_decay": 0.5,
     "rounds": 30,
+    "ensemble_size": 1,
+    "members": ("gradient_boosting", "logistic_regression"),
 }
 """Parameters of a quick fit, for the models that have them."""
 

@@ -56,3 +56,16 @@ def test_training_rows_of_one_class_give_a_warning():
     assert lines == [
         f"warning: 0 events in {train.scored.sum()} training rows; every row gets the base rate"
     ]
+
+
+def test_the_penalty_follows_the_subjects_with_the_event_and_a_given_one_wins():
+    train = toy_sequences(60, 1, raw=False)
+    is_event = train.scored & (train.y == 1)
+    subjects = len(np.unique(train.subject_id[train.row_stay[is_event]]))
+    prevalence = is_event.sum() / train.scored.sum()
+    model = fit(train)
+    assert model.params.l2 == pytest.approx(50 * prevalence / subjects)
+    assert fit(train, l2=0.5).params.l2 == 0.5
+    few = train.take(np.arange(20))
+    model.fit(few, few, Context(seed=1))  # again, on another cohort
+    assert model.params.l2 == LogisticRegression.suggest(few)["l2"]

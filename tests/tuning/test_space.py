@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from flowsheet.config import Choice, FloatRange, FrozenModel, IntRange, ModelConfig
 from flowsheet.errors import UsageError
+from flowsheet.models.base import MODELS
+from flowsheet.testing.sequences import toy_sequences
 from flowsheet.tuning.space import _nearest, resolve
 
 
@@ -85,3 +87,15 @@ def test_the_nearest_whole_value_is_on_the_grid(low, width, step, value):
 @given(st.floats(-10, 10), st.floats(0, 10), st.floats(-100, 100))
 def test_the_nearest_real_value_is_inside(low, width, value):
     assert low <= _nearest(FloatRange(low=low, high=low + width), value) <= low + width
+
+
+def test_the_first_trial_has_the_default_for_the_size_of_the_cohort():
+    train = toy_sequences(60, 1, raw=False)
+    suggested = MODELS.get("logistic_regression").suggest(train)["l2"]
+    config = ModelConfig(kind="logistic_regression")
+    search = resolve("logistic_regression", config).for_cohort(train)
+    assert search.start() == {"l2": suggested}
+    assert search.params({}).l2 == suggested
+    assert search.params({"l2": 0.5}).l2 == 0.5
+    fixed = resolve("logistic_regression", ModelConfig(kind=config.kind, params={"l2": 0.2}))
+    assert fixed.for_cohort(train).params({}).l2 == 0.2

@@ -45,8 +45,9 @@ class RecurrentParams(InputParams, TrainingParams):
     """Units of a recurrent layer."""
     layers: Annotated[int, Field(ge=1)] = 1
     """Recurrent layers, stacked."""
-    ensemble_size: Annotated[int, Field(ge=1)] = 1
-    """Networks trained in parallel from different initial weights; their log odds are averaged."""
+    ensemble_size: Annotated[int, Field(ge=1)] | None = None
+    """Networks trained in parallel from different initial weights; their log odds are averaged.
+    Null: by the size of the cohort."""
     input_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Share of inputs that are dropped in training, drawn once for each stay."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 import numpy as np
@@ -51,7 +52,8 @@ class RecurrentModel(Model):
 
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
-    version = 3
+    size_rules = MappingProxyType({"ensemble_size": lambda size: size.networks})
+    version = 4
     capabilities = Capabilities(
         family=ModelFamily.recurrent,
         input_description="the whole known past",
@@ -78,6 +80,7 @@ class RecurrentModel(Model):
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
         """Train with early stopping on the scored validation rows."""
         y = train.y[train.scored]
+        self.adapt(train)
         check_any_input(train, self.params.inputs)
         self.names, self.columns = (
             input_names(train),
@@ -142,7 +145,7 @@ class RecurrentModel(Model):
         with torch.random.fork_rng(devices=[]):
             return [
                 RecurrentNet(self.Layer, inputs, self.params)
-                for _ in range(self.params.ensemble_size)
+                for _ in range(self.params.ensemble_size or 1)
             ]
 
     def _identity(self, train: Sequences, valid: Sequences, context: Context) -> str:

@@ -210,6 +210,7 @@ class RowModel(Model):
         """Fit to the scored rows."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+        self.adapt(train)
         self.inputs = input_names(train)
         train, valid = self._select_inputs(train), self._select_inputs(valid)
         self.terms = self.columns(train)

@@ -14,6 +14,7 @@ import polars as pl
 
 from flowsheet.config import FrozenModel, ModelConfig, Space, Target
 from flowsheet.errors import UsageError
+from flowsheet.models._cohort_size import CohortSize, Rule, apply_rules
 from flowsheet.plugins import Registry
 from flowsheet.typing import Floats, Ints, Labels
 from flowsheet.windows.sequences import Sequences
@@ -130,9 +131,24 @@ class Model(ABC):
     version: ClassVar[int] = 1
     """To be increased when the same parameters and data give other numbers."""
 
+    size_rules: ClassVar[Mapping[str, Rule]] = {}
+    """Of each parameter whose default is None: its value by the size of the cohort."""
+
     def __init__(self, params: Any) -> None:
         """``params`` is an instance of ``Params``."""
-        self.params = params
+        self.params = self._given_params = params
+
+    def adapt(self, train: Sequences) -> None:
+        """Set the parameters that are not given by the size of the training cohort."""
+        suggested = self.suggest(train)
+        given = self._given_params
+        missing = {name: suggested[name] for name in suggested if getattr(given, name) is None}
+        self.params = given.model_copy(update=missing)
+
+    @classmethod
+    def suggest(cls, train: Sequences) -> dict[str, Any]:
+        """The default parameters for the size of the training cohort."""
+        return apply_rules(cls.size_rules, CohortSize.of(train)) if cls.size_rules else {}
 
     @abstractmethod
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -48,8 +49,8 @@ class GradientBoosting(RowModel):
         patience: Annotated[int, Field(ge=1)] = 50
         """Rounds without a smaller log loss before training stops."""
         learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
-        leaves: Annotated[int, Field(ge=2)] = 31
-        """Leaves of a tree, at most."""
+        leaves: Annotated[int, Field(ge=2)] | None = None
+        """Leaves of a tree, at most; null: by the size of the cohort."""
         min_leaf: Annotated[int, Field(ge=1)] = 200
         """Rows of a leaf, at least (a twentieth of all rows, if that is less)."""
         feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.4
@@ -81,7 +82,8 @@ class GradientBoosting(RowModel):
         "l2": FloatRange(low=0.1, high=100.0, log=True),
     }
 
-    version = 2
+    size_rules = MappingProxyType({"leaves": lambda size: size.leaves})
+    version = 3
     uses_reference = False
     booster: Booster
     curve: list[tuple[int, float]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -30,15 +31,18 @@ class LogisticRegression(RowModel):
     class Params(InputParams):
         """Parameters."""
 
-        l2: Annotated[float, Field(gt=0)] = 1e-3
-        """Strength of the penalty, relative to the mean loss of a row."""
+        l2: Annotated[float, Field(gt=0)] | None = None
+        """Strength of the penalty, relative to the mean loss of a row; null: by the size of the
+        cohort."""
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
     capabilities = Capabilities(
         family=ModelFamily.non_temporal, input_description="the current row"
     )
-    space: ClassVar[Space] = {"l2": FloatRange(low=1e-5, high=1e-1, log=True)}
+    space: ClassVar[Space] = {"l2": FloatRange(low=1e-5, high=1.0, log=True)}
+    size_rules = MappingProxyType({"l2": lambda size: size.penalty})
+    version = 2
 
     coef: Floats  # (D + 1,) the intercept first
 

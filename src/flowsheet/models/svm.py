@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -39,8 +40,9 @@ class SVM(RowModel):
         """Random Fourier features that approximate the Gaussian kernel."""
         width: Annotated[float, Field(gt=0)] = 0.3
         """g times the number of inputs: the larger, the more curved the margin."""
-        l2: Annotated[float, Field(gt=0)] = 1e-3
-        """Strength of the penalty, relative to the mean loss of a row."""
+        l2: Annotated[float, Field(gt=0)] | None = None
+        """Strength of the penalty, relative to the mean loss of a row; null: by the size of the
+        cohort."""
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
@@ -48,9 +50,11 @@ class SVM(RowModel):
         family=ModelFamily.non_temporal, input_description="the current row"
     )
     space: ClassVar[Space] = {
-        "l2": FloatRange(low=1e-5, high=1e-1, log=True),
+        "l2": FloatRange(low=1e-5, high=1.0, log=True),
         "width": FloatRange(low=0.03, high=1.0, log=True),
     }
+    size_rules = MappingProxyType({"l2": lambda size: size.margin_penalty})
+    version = 2
 
     directions: Floats32  # (D, components), none for the linear kernel
     phases: Floats32  # (components,)

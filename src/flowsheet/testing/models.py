@@ -17,6 +17,7 @@ import pytest
 
 from flowsheet.config import Choice
 from flowsheet.errors import FlowsheetError
+from flowsheet.models._cohort_size import CohortSize, apply_rules
 from flowsheet.models.base import MODELS, Context, Model, ModelFamily, Pruned
 from flowsheet.numerics import log_loss, log_odds
 from flowsheet.testing.sequences import FEATURES, LAGS, scramble, toy_sequences
@@ -244,7 +245,8 @@ class ModelConformance:
     def test_the_search_space_fits_the_parameters(self) -> None:
         """Every key is a parameter, the default is inside, and the bounds are allowed values."""
         cls = MODELS.get(self.kind)
-        defaults = cls.Params().model_dump()
+        rules = apply_rules(cls.size_rules, CohortSize(subjects=500, prevalence=0.02))
+        defaults = {**cls.Params().model_dump(), **rules}
         assert set(cls.space) <= set(defaults)
         for name, choice in cls.space.items():
             default = defaults[name]
@@ -257,6 +259,15 @@ class ModelConformance:
             assert is_inside, f"the default of {name}, {default}, is outside its search space"
             for value in values:
                 cls.Params(**{name: value})
+
+    def test_defaults_by_the_size_of_the_cohort_are_valid(self) -> None:
+        """A default of None has a rule, which gives an allowed value for every cohort."""
+        cls = MODELS.get(self.kind)
+        defaults = cls.Params().model_dump()
+        for subjects in (0, 1, 30, 1_000, 100_000):
+            values = apply_rules(cls.size_rules, CohortSize(subjects, prevalence=0.05))
+            assert all(defaults[name] is None for name in values)
+            assert cls.Params(**values).model_dump() == {**defaults, **values}
 
     def test_tables_are_frames_by_name(self, fitted: Model) -> None:
         """Each name is an identifier."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from flowsheet.config import (
 )
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.models.base import MODELS, Model
+from flowsheet.windows.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,22 @@ class Search:
     fixed: dict[str, Any]
     ranges: dict[str, Range]
     """Sorted by name, so that the same seed draws the same values."""
+    suggested: dict[str, Any] = field(default_factory=dict)
+    """Defaults by the size of the cohort."""
+
+    def for_cohort(self, train: Sequences) -> Search:
+        """With the defaults for the size of the training cohort."""
+        return replace(self, suggested=self.model.suggest(train))
 
     def params(self, drawn: dict[str, Any]) -> FrozenModel:
         """The model's validated parameters: the drawn values, and the others fixed or default."""
-        return self.model.Params.model_validate({**self.fixed, **drawn})
+        return self.model.Params.model_validate({**self.suggested, **self.fixed, **drawn})
 
     def start(self) -> dict[str, Any]:
         """The parameters of the first trial: the defaults, moved into the ranges."""
         return {
-            name: _nearest(space, _default(self.model, name)) for name, space in self.ranges.items()
+            name: _nearest(space, self.suggested.get(name, _default(self.model, name)))
+            for name, space in self.ranges.items()
         }
 
     def describe(self) -> dict[str, Any]:

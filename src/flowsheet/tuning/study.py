@@ -92,7 +92,7 @@ def tune(
         CheckFailed: the model cannot be fitted to this task, the default parameters fail, or the
             score cannot be computed on the validation split.
     """
-    search = resolve(kind, config)
+    search = resolve(kind, config).for_cohort(train)
     trials_wanted = (config.trials or tuning.trials) if search.ranges else 1
     settings = tuning.model_dump(mode="json", exclude={"name", "trials", "timeout_minutes"})
     key = digest({**search.describe(), "tuning": settings, "seed": seed})
