@@ -41,7 +41,8 @@ TIME_HINT = (
 )
 CELL_HINTS = {
     "id": "ids are whole numbers, such as 50813 or 50813.0",
-    "date": TIME_HINT,
+    "date": f"{TIME_HINT} unless one is stated for the source; a stated zone with summer time ends "
+    "in 2099, one without, such as Etc/GMT+5, does not",
     "encoding": "the files are UTF-8; convert them, for example with iconv",
     "number": "numbers have a decimal point, no sign such as > before them, and are below 1e12",
     "flag": "1 or 0, or true or false",

@@ -138,7 +138,12 @@ class StayMatcher:
         subject = pl.coalesce("subject_id", "_subject_id")
         rows = joined.with_columns(subject_id=subject).drop("_subject_id")
         is_unknown = pl.col("subject_id").is_null() & pl.col("hadm_id").is_not_null()
-        return log.reject(rows, is_unknown, table, "hadm_id", "unknown_admission")
+        unknown = rows.filter(is_unknown)
+        if unknown.is_empty():
+            return rows
+        unknown = unknown.unique("row", keep="first", maintain_order=True)  # of several values
+        log.reject(unknown, pl.lit(value=True), table, "hadm_id", "unknown_admission")
+        return rows.filter(~is_unknown)
 
     def _count_unknown_subjects(self, rows: pl.DataFrame, table: str, log: ExclusionLog) -> None:
         if self._patients is None:
