@@ -76,6 +76,9 @@ UNKNOWN_SUBJECT = "of a subject who is not in the table of patients"
 UNKNOWN_UNIT = "unit not known"
 """Reason for which the values of a variable may be wrong; the rows are kept."""
 
+UNKNOWN_DOSE = "dose not known by its unit"
+"""Reason for which doses are unknown; the rows are kept."""
+
 _LOSSES = (
     "outside the stay",
     "ends before it starts",
@@ -276,14 +279,30 @@ def find_unknown_units(exclusions: Mapping[str, int]) -> list[str]:
     >>> find_unknown_units({"labevents: unit not known: lact in mg/dl (rows kept)": 3})
     ['LABEVENTS: 3 values have a unit that is not known, and are read as they are: lact in mg/dl 3']
     """
+    meaning = "values have a unit that is not known, and are read as they are"
+    return _name_by_table(exclusions, UNKNOWN_UNIT, meaning)
+
+
+def find_unknown_doses(exclusions: Mapping[str, int]) -> list[str]:
+    """A warning for each table with doses of vasopressors and inotropes in an unknown unit.
+
+    >>> found = find_unknown_doses({f"x: {UNKNOWN_DOSE}: dopamine in drops/min (rows kept)": 3})
+    >>> found[0].split(": ")[1]
+    '3 doses have a unit that does not tell their amount, and are unknown'
+    """
+    meaning = "doses have a unit that does not tell their amount, and are unknown"
+    return _name_by_table(exclusions, UNKNOWN_DOSE, meaning)
+
+
+def _name_by_table(exclusions: Mapping[str, int], reason: str, meaning: str) -> list[str]:
+    """A sentence for each table with rows of a reason: how many, and the most frequent values."""
     counts: dict[str, dict[str, int]] = {}
     for entry, n in sorted(exclusions.items(), key=lambda item: (-item[1], item[0])):
-        table, _, value = entry.partition(f": {UNKNOWN_UNIT}: ")
+        table, _, value = entry.partition(f": {reason}: ")
         if value:
             counts.setdefault(table, {})[value.removesuffix(" (rows kept)")] = n
     return [
-        f"{table.upper()}: {sum(values.values()):,} values have a unit that is not known, and are "
-        "read as they are: "
+        f"{table.upper()}: {sum(values.values()):,} {meaning}: "
         + ", ".join(f"{value} {n:,}" for value, n in list(values.items())[:_NAMED_REASONS])
         for table, values in sorted(counts.items())
     ]

@@ -16,6 +16,7 @@ from flowsheet.cohort.completeness import (
     find_implausible,
     find_late,
     find_losses,
+    find_unknown_doses,
     find_unknown_units,
     find_warnings,
 )
@@ -224,6 +225,7 @@ def _check_completeness(
     implausible = find_implausible(validator.exclusions, validator.rows["events"], limit)
     losses = find_losses(validator.exclusions, validator.rows)
     losses += find_unknown_units(validator.exclusions)
+    losses += find_unknown_doses(validator.exclusions)
     late = find_late(validator.late_stays)
     # a source without records lacks nothing: it has no more variables than it simulates
     core = find_core_gaps(validator.variables) if source.needs_path else []

@@ -14,6 +14,7 @@ from flowsheet.typing import Ints32
 INTUBATED = 0.0
 """The verbal response of an intubated patient, until the option for it is applied."""
 
+_SHOWN_CHARACTERS = 40
 _MODES_WITHOUT_VENTILATION = ("other", "other/remarks", "standby", "none")
 
 
@@ -45,7 +46,10 @@ def convert_values(
         values = values.scatter(to_convert, _convert(rows[to_convert], items.items))
     ranges = items.items.select("low", "high")[rows["code"]]
     valued = rows.select("stay", "time", "known_at", "code", *ranges, value=values)
-    return _exclude_implausible(valued, table, items.items, log)
+    if items.selection.text and "text" in rows.columns:
+        texts = pl.concat_str(pl.lit(": "), pl.col("text").str.slice(0, _SHOWN_CHARACTERS))
+        valued = valued.with_columns(text=rows.select(texts.fill_null("")).to_series())
+    return _exclude_implausible(valued, table, items.items, log).drop("text", strict=False)
 
 
 def _exclude_implausible(
@@ -55,9 +59,11 @@ def _exclude_implausible(
     is_implausible = ~pl.col("value").is_between("low", "high")
     is_text = pl.col("code").is_in(items.filter("is_text")["code"].implode())
     name = pl.col("code").replace_strict(items["code"], items["name"])
+    shown = pl.concat_str(pl.lit(": "), name, pl.col("text")) if "text" in rows.columns else None
+    unknown = pl.lit(f"{table}: text without a known meaning")
     reason = (
         pl.when(is_missing & is_text)
-        .then(pl.lit(f"{table}: text without a known meaning"))
+        .then(unknown if shown is None else pl.concat_str(unknown, shown))
         .when(is_missing)
         .then(pl.lit(f"{table}: no number"))
         .otherwise(pl.lit(f"{table}: implausible: ") + name)

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort import catalogue
+from flowsheet.cohort.completeness import UNKNOWN_DOSE
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.input_reader import spell_unit
 from flowsheet.cohort.engine.item_map import ItemMap
@@ -24,6 +25,8 @@ from flowsheet.cohort.engine.sorting import equals_previous, sort_by_packed_key
 from flowsheet.cohort.rules import WEIGHT_KG
 from flowsheet.cohort.schema import TREATMENTS, empty_table
 
+_VASOACTIVE = ("vasopressor", "inotrope")
+_SHOWN_CHARACTERS = 20
 _RATE_KEYS = ["stay_id", "code", "order_id"]
 """A charted rate lasts until the next one of the same."""
 
@@ -64,6 +67,7 @@ class TreatmentBuilder:
         rows = rows.join(_load_target_units(self.items), on="code", maintain_order="left")
         rows = rows.join(catalogue.mimic3_units(), on="uom", how="left", maintain_order="left")
         is_same_kind = pl.col("kind") == pl.col("target_kind")
+        _count_unknown_units(rows, is_same_kind, table, self.log)
         is_running = pl.col("end") > pl.col("start")
         is_valid = is_same_kind & ((~is_running & pl.col("per_hour").is_null()) | is_running)
         dose = (
@@ -76,6 +80,25 @@ class TreatmentBuilder:
         treatments = rows.with_columns(dose=pl.when(is_valid).then(dose))
         treatments = _check_rates(treatments, table, self.log)
         return treatments.select(list(TREATMENTS)).cast(pl.Schema(TREATMENTS))
+
+
+def _count_unknown_units(
+    rows: pl.DataFrame, is_same_kind: pl.Expr, table: str, log: ExclusionLog
+) -> None:
+    """Count the doses of vasopressors and inotropes in a unit that does not tell their amount.
+
+    Args:
+        rows: doses with drug, number and uom.
+        is_same_kind: whether the charted unit and the catalogue's are of one kind.
+        table: the table's name.
+        log: receives the number of rows by drug and unit; the rows are kept, without a dose.
+    """
+    drugs = [name for name, drug in catalogue.drugs().items() if drug.group in _VASOACTIVE]
+    is_unknown = ~is_same_kind.fill_null(value=False) & pl.col("number").is_not_null()
+    unknown = rows.filter(pl.col("drug").is_in(drugs), is_unknown)
+    unit = pl.col("uom").fill_null("none").str.slice(0, _SHOWN_CHARACTERS)
+    for drug, name, n in unknown.group_by("drug", unit).len().sort("drug", "uom").iter_rows():
+        log.counts[f"{table}: {UNKNOWN_DOSE}: {drug} in {name} (rows kept)"] += n
 
 
 def sort_and_dedupe(treatments: pl.DataFrame, stay_ids: pl.Series) -> pl.DataFrame:

@@ -169,9 +169,29 @@ def test_unknown_categories_are_counted_by_name(tables: RawTables, tmp_path: Pat
     tables["clif_vitals"] = vitals
     patients = tables["clif_patient"].with_columns(pl.col("sex_category").replace("Male", "m."))
     tables["clif_patient"] = patients
+    devices = tables["clif_respiratory_support"]
+    devices = devices.with_columns(pl.col("device_category").replace("High Flow NC", "HFNC 2"))
+    tables["clif_respiratory_support"] = devices
     excluded = read_clif(write_clif(tmp_path, tables)).excluded
+    unknown = "clif_respiratory_support: text without a known meaning"
+    assert excluded[f"{unknown}: vent: HFNC 2"] == 1
     assert excluded["clif_vitals: items that the catalogue does not map: MBP x"] == 1
     assert excluded["clif_patient: SEX_CATEGORY: m. (rows kept)"] == 1
+
+
+@pytest.mark.parametrize(
+    ("unit", "dose"), [("ng/kg/min", 0.006), ("mcg/kg/hr", 0.1), ("mL/hr", None)]
+)
+def test_doses_have_units_or_are_unknown_by_name(
+    tables: RawTables, tmp_path: Path, unit: str, dose: float | None
+):
+    name = "clif_medication_admin_continuous"
+    tables[name] = tables[name].with_columns(med_dose_unit=pl.lit(unit))
+    result = read_clif(write_clif(tmp_path, tables))
+    doses = result.tables.treatments.filter(drug="norepinephrine")["dose"].to_list()
+    assert doses[0] == (None if dose is None else pytest.approx(dose))
+    reason = f"{name}: dose not known by its unit: norepinephrine in ml/hr (rows kept)"
+    assert result.excluded.get(reason, 0) == (2 if dose is None else 0)
 
 
 class TestClif(SourceConformance):
