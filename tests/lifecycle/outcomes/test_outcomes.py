@@ -20,7 +20,7 @@ from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewher
 from flowsheet.lifecycle.deployment.promotion import evaluate_candidate
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.model_card.card import render_card
-from flowsheet.lifecycle.outcomes.outcomes import judge_outcomes
+from flowsheet.lifecycle.outcomes.outcomes import judge_outcomes, to_json
 from flowsheet.prediction.limits import Limits
 from flowsheet.serving.answer_files import read_answers
 from flowsheet.serving.answer_log import AnswerLog
@@ -271,6 +271,7 @@ def test_answers_of_another_model_of_that_number_are_refused(versions, extract, 
         judge_outcomes(tmp_path, extract.path, print)
 
 
+@pytest.mark.slow
 def test_steps_that_nobody_asked_about_do_not_count(versions, extract, tmp_path):
     serve(tmp_path, extract.tables(), versions[1])
     (file,) = tmp_path.rglob("*.parquet")
@@ -282,20 +283,26 @@ def test_steps_that_nobody_asked_about_do_not_count(versions, extract, tmp_path)
     assert scored.height == judged.rows.answers
 
 
-def test_the_command_prints_json_and_writes_the_page(answers, extract, tmp_path):
-    page = tmp_path / "outcomes.html"
-    arguments = ["outcomes", str(answers), str(extract.path), "--json", "--out", str(page)]
-    done = CliRunner().invoke(cli, arguments)
-    assert done.exit_code == 0, done.output
-    answer = json.loads(done.stdout)
+def test_the_result_has_the_documented_keys_and_a_page(outcomes):
+    answer = to_json(outcomes)
     check_documented("outcomes", answer)
     assert answer["versions"]["2"]["judged"] > 300
     assert answer["verdicts"][0]["verdict"] == "better"
-    text = page.read_text(encoding="utf-8")
+    text = outcomes.report.read_text(encoding="utf-8")
     assert text.index("Answers and outcomes") < text.index("Here and at home")
     assert "Challenger 1 against champion 2" in text
-    table = CliRunner().invoke(cli, arguments[:3])
+
+
+@pytest.mark.slow
+def test_the_command_prints_and_writes_the_page(answers, extract, tmp_path):
+    page = tmp_path / "outcomes.html"
+    arguments = ["outcomes", str(answers), str(extract.path), "--out", str(page)]
+    table = CliRunner().invoke(cli, arguments)
+    assert table.exit_code == 0, table.output
     assert "version 1 is better than version 2" in " ".join(table.stdout.split())
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    done = CliRunner().invoke(cli, [*arguments, "--json"])
+    assert json.loads(done.stdout)["report"] == str(page)
 
 
 def test_no_outcome_yet_is_an_error_in_words(versions, extract, tmp_path):
