@@ -17,6 +17,7 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.config import CohortConfig, ModelConfig, PromotionConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewhere
+from flowsheet.lifecycle.deployment.gates import check_live
 from flowsheet.lifecycle.deployment.promotion import evaluate_candidate
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.model_card.card import render_card
@@ -175,23 +176,33 @@ def test_a_challenger_in_the_shadow_gets_a_verdict_that_a_gate_asks_for(outcomes
     run_metrics = connect().get_run(verdict.run_id).data.metrics
     assert run_metrics["live.difference.auroc"] == pytest.approx(difference)
 
-    def ask(version: int, **changes: object):
-        config = PromotionConfig(name="g", resamples=100, latency_ms=60_000, **changes)
-        _, gates = evaluate_candidate(NAME, version, config)
-        return {gate.name: gate for gate in gates}
-
-    assert "live verdict" not in ask(1)
-    assert "no champion" in ask(1, live_verdict="better")["live verdict"].summary
-    model_registry.set_alias(NAME, "champion", 2)
-    passed = ask(1, live_verdict="better")["live verdict"]
+    champion = model_registry.get_version(NAME, 2)
+    passed = ask(challenger, champion, live_verdict="better")
     assert passed.passed, passed.summary
-    model_registry.set_alias(NAME, "champion", 1)
-    unknown = ask(2, live_verdict="not_worse", margin=0.01)["live verdict"]
-    assert not unknown.passed
-    assert "no verdict" in unknown.summary
-    moved = ask(1, live_verdict="better")["live verdict"]
+    assert f"{verdict.rows:,} live predictions" in passed.summary
+    missing = ask(champion, challenger, live_verdict="not_worse", margin=0.01)
+    assert not missing.passed
+    assert "no verdict" in missing.summary
+    moved = ask(challenger, replace(champion, version=3), live_verdict="better")
+    assert not moved.passed
     assert "which is not the champion" in moved.summary
-    model_registry.delete_alias(NAME, "champion")
+    assert ask(challenger, None, live_verdict="better").passed
+    assert list(check_live(challenger, champion, PromotionConfig(name="g"))) == []
+
+
+def ask(candidate, champion, **changes: object):
+    """The gate's result."""
+    (gate,) = check_live(candidate, champion, PromotionConfig(name="g", **changes))
+    return gate
+
+
+@pytest.mark.slow
+def test_a_promotion_has_the_gate(outcomes):
+    config = PromotionConfig(
+        name="g", resamples=100, latency_ms=60_000, live_verdict="better", margin=0.0
+    )
+    _, gates = evaluate_candidate(NAME, 1, config)
+    assert "live verdict" in {gate.name for gate in gates}
 
 
 @pytest.mark.slow

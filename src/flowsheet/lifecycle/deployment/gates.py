@@ -91,7 +91,7 @@ def evaluate_gates(
         *_check_calibration(evidence, config),
         _check_subgroups(evidence, paired.predictions, candidate, config),
         *_check_external(version, config),
-        *_check_live(version, champion_version, config),
+        *check_live(version, champion_version, config),
         *_check_package(version, config),
     )
 
@@ -323,7 +323,7 @@ def _check_external(version: ModelVersion, config: PromotionConfig) -> Iterator[
     )
 
 
-def _check_live(
+def check_live(
     version: ModelVersion, champion: ModelVersion | None, config: PromotionConfig
 ) -> Iterator[GateResult]:
     """How the version did in the champion's shadow, where this is asked.
