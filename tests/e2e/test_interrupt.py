@@ -94,7 +94,7 @@ def wait_until_no_process_is_left(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "begun", "times"),
     [
-        (["run", *LONG_TRAINING], "of 1000", 1),
+        pytest.param(["run", *LONG_TRAINING], "of 1000", 1, marks=pytest.mark.slow),
         (["run", *LONG_TRAINING], "of 1000", 2),
         pytest.param(["run", *LONG_TRAINING], "experiment demo", 1, marks=pytest.mark.slow),
     ],

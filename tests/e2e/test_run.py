@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -16,6 +16,7 @@ import pytest
 
 from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
 from flowsheet.state.json_files import read_json
+from flowsheet.tracking.registered_names import list_references
 from tests.e2e.conftest import SMALL, flowsheet_command, log_in, post, run_flowsheet
 
 pytestmark = [pytest.mark.server]
@@ -78,6 +79,28 @@ def test_every_run_is_recorded(finished: Path, monkeypatch: pytest.MonkeyPatch):
 def test_every_model_is_registered(finished: Path, monkeypatch: pytest.MonkeyPatch):
     versions = list_versions(finished, monkeypatch)
     assert versions == [("demo-logistic_regression", "1"), ("demo-lstm", "1")]
+
+
+def test_listings_report_and_clean_of_a_finished_run(
+    finished: Path, call_flowsheet, tmp_path: Path, monkeypatch
+):
+    runs = json.loads(call_flowsheet(finished, "ls", "runs", "--json").stdout)
+    assert runs[-1]["experiment"] == "demo"
+    studies = json.loads(call_flowsheet(finished, "ls", "studies", "--json").stdout)
+    assert {study["model"] for study in studies} >= {"lstm", "logistic_regression"}
+    assert {type(study["trials"]) for study in studies} == {int}
+    assert {type(study["best"]) for study in studies} == {float}
+    registry = json.loads(call_flowsheet(finished, "ls", "registry", "--json").stdout)
+    assert registry[0]["latest"] == 1
+    out = tmp_path / "report.html"
+    result = call_flowsheet(finished, "report", runs[-1]["run"], "--out", str(out))
+    assert result.returncode == 0, result.stderr
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    listed = json.loads(call_flowsheet(finished, "clean", "--older-than", "0", "--json").stdout)
+    needed = [folder for folder in listed if folder["kind"] == "extract"]
+    assert needed[0]["needed_by"].startswith("demo-")
+    monkeypatch.setenv("FLOWSHEET_HOME", str(finished))
+    assert "demo-lstm/1" in list_references()
 
 
 def test_the_prefect_page_shows_every_task_and_the_leaderboard(
@@ -149,22 +172,31 @@ def test_the_results_are_reproducible(finished: Path, tmp_path: Path):
     assert read_trials(other) == read_trials(finished)
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))]
-)
-def test_a_run_that_was_killed_resumes_to_the_same_results(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
-):
-    home = tmp_path / "killed"
-    rng = random.Random(seed)
+def kill_at(home: Path, line: str) -> None:
+    """Start the experiment; kill it as soon as it prints ``line``, or let it end."""
     command, environment = flowsheet_command(home, "run", *SMALL)
-    for _ in range(3):
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        time.sleep(rng.uniform(4, 30))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        for printed in process.stdout:
+            if line in printed.decode():
+                process.kill()
+                return
+
+
+def kill_after(home: Path, seconds: float) -> None:
+    """Start the experiment; kill it after some seconds."""
+    command, environment = flowsheet_command(home, "run", *SMALL)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+
+
+def check_resumes(home: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The experiment, killed before, ends with the results of one that was not."""
     result = run_flowsheet(home, "run", *SMALL)
     assert result.returncode == 0, result.stderr
     assert read_leaderboard(home).equals(read_leaderboard(finished))
@@ -174,7 +206,25 @@ def test_a_run_that_was_killed_resumes_to_the_same_results(
     assert count_levels(runs) == {"experiment": 1, "model": 2, "trial": 5}
     versions = list_versions(home, monkeypatch)
     assert versions == [("demo-logistic_regression", "1"), ("demo-lstm", "1")]
-    shutil.rmtree(home, ignore_errors=True)
+
+
+def test_a_run_that_was_killed_resumes_to_the_same_results(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for line in ("[lstm] trial 1", "[evaluate] done"):
+        kill_at(tmp_path / "killed", line)
+    check_resumes(tmp_path / "killed", finished, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_a_run_that_was_killed_at_any_time_resumes_to_the_same_results(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+):
+    rng = random.Random(seed)
+    for _ in range(3):
+        kill_after(tmp_path / "killed", rng.uniform(4, 30))
+    check_resumes(tmp_path / "killed", finished, monkeypatch)
 
 
 @pytest.mark.slow

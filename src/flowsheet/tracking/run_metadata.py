@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ def _find_version(name: str) -> str | None:
         return None
 
 
+@cache  # reading the metadata of every distribution takes longer than logging a run
 def freeze_requirements() -> str:
     """Every installed distribution with its version, as a constraints file.
 
