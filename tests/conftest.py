@@ -15,6 +15,7 @@ from flowsheet.cohort.sources.base import SOURCES
 from flowsheet.evaluation.metrics.base import METRICS
 from flowsheet.models.base import MODELS
 from flowsheet.plugins import Registry, is_plugin
+from tests.prefect_database import make_database
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,6 +33,12 @@ def data_dir() -> Path:
     if not (folder / "physionet2019").is_dir():
         pytest.skip(f"the open data sets are not in {folder}; set FLOWSHEET_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def prefect_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an empty Prefect database; all workers share it."""
+    return make_database(tmp_path_factory.getbasetemp().parent)
 
 
 @pytest.fixture(autouse=True)

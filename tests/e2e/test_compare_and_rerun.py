@@ -13,6 +13,7 @@ import pytest
 from flowsheet.state.json_files import read_json
 from tests.documented_keys import check_documented
 from tests.e2e.conftest import CommandResult, run_flowsheet
+from tests.prefect_database import copy_database
 
 pytestmark = [pytest.mark.server]
 QUICK = ["demo", "cohort=extract", "tuning=none", "evaluation.resamples=20", "compute=single"]
@@ -40,9 +41,12 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def two_runs(ward: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def two_runs(
+    ward: Path, prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str, str]:
     """A state folder, and the ids of two experiments on the same rows."""
     home = tmp_path_factory.mktemp("two_runs")
+    copy_database(prefect_database, home)
     cohort = f"cohort.path={ward}"
     first = run_experiment(home, cohort, "models=[logistic_regression,naive_bayes]")
     stronger_penalty = "models.logistic_regression.params.l2=50.0"

@@ -14,6 +14,7 @@ import pytest
 
 from flowsheet.tracking import model_registry
 from tests.e2e.conftest import SMALL, flowsheet_command
+from tests.prefect_database import copy_database
 
 CTRL_C = b"\x03"
 LONG_TRAINING = [
@@ -99,8 +100,11 @@ def wait_until_no_process_is_left(home: Path) -> None:
         pytest.param(["run", *LONG_TRAINING], "experiment demo", 1, marks=pytest.mark.slow),
     ],
 )
-def test_ctrl_c_stops_an_experiment(tmp_path: Path, arguments: list[str], begun: str, times: int):
+def test_ctrl_c_stops_an_experiment(
+    tmp_path: Path, prefect_database: Path, arguments: list[str], begun: str, times: int
+):
     home = tmp_path / "home"
+    copy_database(prefect_database, home)
     terminal = Terminal.start(home, *arguments)
     terminal.read_until(begun)
     terminal.press_ctrl_c(times)

@@ -16,6 +16,7 @@ import pytest
 
 from flowsheet.lifecycle.runtime.local_servers import is_responding, prefect_api
 from flowsheet.state.json_files import read_json
+from tests.prefect_database import copy_database
 from tests.security.foreign_requests import find_answered, send
 
 pytestmark = pytest.mark.server
@@ -44,9 +45,12 @@ with prefect_api() as url:
 
 
 @pytest.fixture(autouse=True)
-def _no_servers_configured(monkeypatch: pytest.MonkeyPatch):
+def _no_servers_configured(
+    monkeypatch: pytest.MonkeyPatch, flowsheet_home: Path, prefect_database: Path
+):
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
+    copy_database(prefect_database, flowsheet_home)
 
 
 def run_python(code: str) -> dict:

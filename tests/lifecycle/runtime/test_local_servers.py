@@ -17,26 +17,29 @@ from flowsheet.lifecycle.runtime.local_servers import (
 )
 from flowsheet.state.json_files import read_json, write_json
 from tests.conftest import ROOT
+from tests.prefect_database import copy_database
 
 UNUSED_PID = 2**22 + 1
 """Larger than any process id."""
 
 
 @pytest.fixture(autouse=True)
-def prefect_folder(monkeypatch: pytest.MonkeyPatch, flowsheet_home: Path) -> Path:
+def prefect_folder(
+    monkeypatch: pytest.MonkeyPatch, flowsheet_home: Path, prefect_database: Path
+) -> Path:
     """The folder of the shared server; no server is configured or running."""
     for name in [name for name in os.environ if name.startswith("PREFECT_")]:
         monkeypatch.delenv(name)
     folder = flowsheet_home / "prefect"
     monkeypatch.setenv("PREFECT_HOME", str(folder))
     use_quiet_settings()
+    copy_database(prefect_database, flowsheet_home)
     return folder
 
 
 @pytest.mark.server
 def test_users_share_a_server_and_the_last_one_stops_it(prefect_folder: Path):
     state_file = prefect_folder / "server.json"
-    prefect_folder.mkdir(parents=True)
     ended_server = {"url": f"http://127.0.0.1:{find_free_port()}/api", "pid": UNUSED_PID}
     write_json(state_file, ended_server)
     with prefect_api() as first:
@@ -53,7 +56,6 @@ def test_users_share_a_server_and_the_last_one_stops_it(prefect_folder: Path):
 
 @pytest.mark.server
 def test_a_server_that_never_finished_starting_is_replaced(prefect_folder: Path):
-    prefect_folder.mkdir(parents=True)
     port = find_free_port()
     command = ["-P", str(ROOT / "flows" / "prefect_server.py"), str(port), str(prefect_folder)]
     log = prefect_folder / "server.log"
