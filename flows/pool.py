@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.filters import FlowRunFilterStateType as StateTypes
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelled
 
 from flows.liveness import is_dead, is_unresponsive, mark_crashed
@@ -189,6 +190,16 @@ class _PoolTraining:
                     f"the Prefect server has no deployment {self.deployment}",
                     where=f"compute.pool={self.fold.config.compute.pool}",
                     todo="create it: run `prefect deploy --all` in the project's folder",
+                ) from None
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code != HTTPStatus.CONFLICT:
+                    raise
+                raise UsageError(
+                    f"the deployment {self.deployment} does not take the parameters of this "
+                    "release: another release has made it",
+                    where=f"compute.pool={self.fold.config.compute.pool}",
+                    todo="deploy again with this release (`prefect --no-prompt deploy --all`), and "
+                    "let all workers have it",
                 ) from None
             self.flow_runs.append(run.id)
             self.progress(f"submitted to {self.deployment} as {run.name}")

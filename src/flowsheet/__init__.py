@@ -11,7 +11,7 @@ import importlib
 try:
     from flowsheet._version import __version__  # written by the build, from the git tag
 except ImportError:
-    __version__ = "0.0.0"
+    __version__ = "0.0.0+unknown"
 
 _API = (
     "Evaluation",

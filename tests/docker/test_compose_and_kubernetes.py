@@ -302,3 +302,13 @@ def test_serving_is_scaled_survives_drained_nodes_and_is_open_to_its_clients_alo
     (rule,) = policies["serving-clients"]["ingress"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert [port["port"] for port in rule["ports"]] == [container["ports"][0]["containerPort"]]
+
+
+def test_no_file_names_a_release_whose_only_place_is_the_git_tag():
+    names = []
+    for file in sorted(DOCKER.rglob("*")):
+        if file.is_file():
+            text = file.read_text(encoding="utf-8")
+            names += re.findall(r"(?:\bflowsheet-[a-z-]+:|newTag: *)(\$\{[^}]+\}|[\w.-]+)", text)
+    assert names
+    assert set(names) == {"unreleased", "${FLOWSHEET_VERSION:-unreleased}"}

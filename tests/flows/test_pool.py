@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from prefect.client.schemas.objects import StateType
+from prefect.exceptions import PrefectHTTPStatusError
 
 import flows.pool
 from flowsheet.compose import compose
-from flowsheet.errors import FlowsheetError
+from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.train import FoldData
@@ -83,6 +85,20 @@ def training():
         data=FoldData(extract=stage, windows=stage, split=stage),
     )
     return flows.pool._PoolTraining(fold, "lstm", "0" * 32, "1" * 64, print)
+
+
+def refuse_parameters(deployment, parameters, tags, timeout):
+    """What Prefect's server answers where a deployment has the schema of another release."""
+    request = httpx.Request("POST", "http://127.0.0.1:4200/api/deployments/x/create_flow_run")
+    response = httpx.Response(409, request=request, json={"detail": "'past' was unexpected"})
+    raise PrefectHTTPStatusError("409 Conflict", request=request, response=response)
+
+
+def test_a_deployment_of_another_release_is_reported_in_words(server, training, monkeypatch):
+    monkeypatch.setattr(flows.pool, "run_deployment", refuse_parameters)
+    with pytest.raises(UsageError, match="another release has made it") as error:
+        training.poll()
+    assert "deploy --all" in error.value.todo
 
 
 def make_run(state_type):

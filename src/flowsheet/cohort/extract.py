@@ -245,8 +245,12 @@ def read_manifest(folder: Path) -> Manifest:
             raise CheckFailed("the manifest is not a mapping", where=str(file), todo=_REMAKE)
         version = raw.get("schema_version")
         if version != SCHEMA_VERSION:
-            what = f"the extract has schema version {version!r}; this Flowsheet reads version"
-            raise CheckFailed(f"{what} {SCHEMA_VERSION}", where=str(file), todo=_REMAKE)
+            raise CheckFailed(
+                f"the extract has schema version {version!r}, of release {raw.get('flowsheet')}; "
+                f"this Flowsheet ({__version__}) reads version {SCHEMA_VERSION}",
+                where=str(file),
+                todo=f"{_REMAKE}, or use the release that wrote it",
+            )
         return Manifest.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]

@@ -24,7 +24,11 @@ from flowsheet.prediction.imports import find_libraries, find_reachable
 CODE = "code.zip"
 """File of the package."""
 _ROOTS = ("flowsheet.prediction.carried_code", "flowsheet.prediction.input_rows")
-_DATA = ("cohort/concepts/drugs.csv", "cohort/concepts/variables.csv")
+_DATA = (
+    "cohort/concepts/drugs.csv",
+    "cohort/concepts/variables.csv",
+    "cohort/concepts/vasopressor_equivalents.csv",
+)
 """Files of Flowsheet that these modules read."""
 _RELEASE = "_version.py"
 _LIBRARIES = {

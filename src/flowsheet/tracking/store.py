@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from flowsheet.errors import FlowsheetError, Unreachable
+from flowsheet.errors import FlowsheetError, Unreachable, mask_secrets
 from flowsheet.progress import report
 from flowsheet.state.home import home
 from flowsheet.state.locks import exclusive_lock
 from flowsheet.state.sqlite_files import find_damage
 from flowsheet.tracking.relocation import relocate_artifacts
+from flowsheet.tracking.schema_migration import migrate_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,10 +101,10 @@ def is_empty() -> bool:
 
 
 def prepare_store() -> None:
-    """Check the SQLite file before it is used, and lead its locations to this state folder.
+    """Check and migrate the SQLite file before it is used; lead its locations to this folder.
 
     Raises:
-        FlowsheetError: the file is damaged or lost.
+        FlowsheetError: the file is damaged or lost, or a newer MLflow wrote it.
     """
     if os.environ.get("MLFLOW_TRACKING_URI"):
         return
@@ -113,6 +114,7 @@ def prepare_store() -> None:
             return
         if damage := find_damage(database):
             raise _damaged(damage)
+        migrate_database(database)
         relocate_artifacts(database, artifact_root())
 
 
@@ -142,9 +144,26 @@ def _connect(uri: str) -> RetryingClient:
         from mlflow import MlflowClient
 
         registry_uri = os.environ.get("MLFLOW_REGISTRY_URI") or uri
-        client = RetryingClient(MlflowClient(tracking_uri=uri, registry_uri=registry_uri))
-        client.search_experiments(max_results=1)
+        with _old_schema_in_words(uri):
+            client = RetryingClient(MlflowClient(tracking_uri=uri, registry_uri=registry_uri))
+            client.search_experiments(max_results=1)
         return client
+
+
+@contextlib.contextmanager
+def _old_schema_in_words(uri: str) -> Iterator[None]:
+    """Explain MLflow's refusal of a database that is configured by its address."""
+    try:
+        yield
+    except Exception as error:
+        if "out-of-date database schema" not in str(error):
+            raise
+        raise FlowsheetError(
+            "another release of MLflow wrote the tracking database",
+            where=mask_secrets(uri),
+            todo="make a copy of it, then run `mlflow db upgrade` with its address; a newer one is "
+            "read only by the release that wrote it",
+        ) from error
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from pathlib import Path
 from flowsheet.compose import resource_dir
 from flowsheet.environment import bypass_proxies_for_loopback, prepare_process
 from flowsheet.errors import FlowsheetError, UsageError
-from flowsheet.lifecycle.runtime.prefect_database import set_aside_if_damaged
+from flowsheet.lifecycle.runtime.prefect_database import check_not_newer, set_aside_if_damaged
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import exclusive_lock, shared_lock, try_lock
@@ -222,6 +222,7 @@ def _start_prefect(folder: Path, port: int) -> tuple[_PrefectServer, subprocess.
     """
     check_port_is_free(port)
     set_aside_if_damaged(folder)
+    check_not_newer(folder)
     login = None if _configured_login() else f"flowsheet:{secrets.token_urlsafe(32)}"
     command = [
         "-P",

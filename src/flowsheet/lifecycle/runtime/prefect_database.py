@@ -4,11 +4,34 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
+from flowsheet.errors import FlowsheetError
+from flowsheet.state.schema_revisions import list_revisions, read_revision
 from flowsheet.state.sqlite_files import find_damage
 
 _SUFFIXES = ("", "-wal", "-shm")
+_MIGRATIONS = "server/database/_migrations/versions/sqlite"
+
+
+def check_not_newer(folder: Path) -> None:
+    """Refuse a ``prefect.db`` that a newer Prefect wrote; an older one is migrated by the server.
+
+    Raises:
+        FlowsheetError: a newer Prefect wrote it.
+    """
+    database = folder / "prefect.db"
+    revision = read_revision(database)
+    if revision is None or revision in list_revisions("prefect", _MIGRATIONS).known:
+        return
+    raise FlowsheetError(
+        f"a newer Prefect than this one ({version('prefect')}) wrote the record of earlier flow "
+        f"runs: this one does not know the schema {revision}",
+        where=str(database),
+        todo="use the release of Flowsheet that wrote it, or move the file away to begin a new "
+        "one: results do not depend on it",
+    )
 
 
 def set_aside_if_damaged(folder: Path) -> Path | None:

@@ -1,0 +1,63 @@
+"""Bring MLflow's SQLite file up to the installed MLflow, or refuse that of a newer one."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from flowsheet.errors import FlowsheetError
+from flowsheet.progress import report
+from flowsheet.state.schema_revisions import list_revisions, read_revision
+
+_MIGRATIONS = "store/db_migrations/versions"
+
+
+def migrate_database(database: Path) -> Path | None:
+    """Migrate the tables of an older MLflow; returns the copy of the file as it was before.
+
+    The caller makes sure that no other process uses the file.
+
+    Raises:
+        FlowsheetError: a newer MLflow wrote the file, or it cannot be migrated.
+    """
+    revision = read_revision(database)
+    revisions = list_revisions("mlflow", _MIGRATIONS)
+    if revision is None or revision in revisions.heads:
+        return None
+    if revision not in revisions.known:
+        raise FlowsheetError(
+            f"a newer MLflow than this one ({version('mlflow')}) wrote the tracking database: "
+            f"this one does not know the schema {revision}",
+            where=str(database),
+            todo="use the release of Flowsheet that wrote it, or restore a backup of the whole "
+            f"folder {database.parent}",
+        )
+    backup = database.with_name(f"{database.name}.before-upgrade-of-{revision}")
+    _copy(database, backup)
+    report(
+        f"MLflow {version('mlflow')} has other tables: the old file is kept as {backup}", "mlflow"
+    )
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
+    if result.returncode:
+        _copy(backup, database)
+        *_, reason = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        raise FlowsheetError(
+            f"the tracking database cannot be migrated: {reason}",
+            where=str(database),
+            todo="the file is as it was: use the release of Flowsheet that wrote it",
+        )
+    return backup
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a database, its write-ahead log included."""
+    with (
+        contextlib.closing(sqlite3.connect(source)) as old,
+        contextlib.closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)
