@@ -28,7 +28,7 @@ from flowsheet.cohort.sepsis3 import (
     label,
     suspicion,
 )
-from flowsheet.cohort.sources.base import StayBatch
+from flowsheet.cohort.sources.base import Source, StayBatch
 from flowsheet.compose import compose_cohort
 
 STAY = ["subject_id", "admitted_at", "discharged_at"]
@@ -45,11 +45,14 @@ class Route:
     path: str
     options: tuple[str, ...]
 
-    def read(self, sepsis3: str | None = None) -> list[StayBatch]:
-        """All batches; with ``sepsis3``, an option of its definition."""
-        overrides = [f"cohort.path={self.path}", *self.options]
-        overrides += [f"cohort.options.sepsis3{sepsis3}"] if sepsis3 else []
-        return list(make_source(compose_cohort(self.name, overrides)).batches())
+    def make_source(self, *more: str) -> Source:
+        """The source, with further options."""
+        overrides = [f"cohort.path={self.path}", *self.options, *more]
+        return make_source(compose_cohort(self.name, overrides))
+
+    def read(self) -> list[StayBatch]:
+        """All batches."""
+        return list(self.make_source().batches())
 
 
 @dataclass(frozen=True)
@@ -131,17 +134,20 @@ def find_labels(route: Route) -> pl.DataFrame | None:
 
     A source hands on no suspicions: they are recorded where the label finds them.
     """
+    has_options = any("sepsis3" in option for option in route.options)
+    source = route.make_source(*([] if has_options else ["cohort.options.sepsis3={}"]))
     suspected: list[pl.DataFrame] = []
 
     def record(*arguments: Any) -> pl.DataFrame:
         found = find_suspicions(*arguments)
-        suspected.append(found.select("stay_id"))
+        if arguments[-1] == source.options.sepsis3:  # others compare definitions
+            suspected.append(found.select("stay_id"))
         return found
 
     find_suspicions = suspicion.find_suspicions
     suspicion.find_suspicions = record
     try:
-        batches = route.read("={}")
+        batches = list(source.batches())
     finally:
         suspicion.find_suspicions = find_suspicions
     if not sum(batch.source_counts.get("cultures", 0) for batch in batches):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 
+_GAP = pl.duration(minutes=5)
+"""Rows that follow each other within this time are one stay: clocks differ. Our convention."""
 _STAYS_PER_ADMISSION = 100
 """A stay's id is its admission's times this, and its number in the admission, from 1."""
 
 
 def join_locations(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for each stay: rows of an admission that follow each other without a gap.
+    """One row for each stay: rows of an admission that follow each other within ``_GAP``.
 
     A patient who goes from one unit to the next remains in intensive care: the stay has the first
     one's name. It ends with the last row; if a row has no end, the stay has none.
@@ -31,7 +33,7 @@ def join_locations(rows: pl.DataFrame) -> pl.DataFrame:
     order = [name for name in rows.columns if name not in ("hadm_id", "admitted_at")]
     rows = rows.sort("hadm_id", "admitted_at", *order, nulls_last=True)
     last_end = pl.col("discharged_at").cum_max().shift(1).over("hadm_id")
-    follows = (pl.col("admitted_at") <= last_end).fill_null(value=False)
+    follows = (pl.col("admitted_at") <= last_end + _GAP).fill_null(value=False)
     rows = rows.with_columns(_number=(~follows).cast(pl.Int64).cum_sum().over("hadm_id"))
     has_no_end = pl.col("discharged_at").is_null().any()
     end = pl.when(~has_no_end).then(pl.col("discharged_at").max())
