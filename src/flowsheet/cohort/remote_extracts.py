@@ -37,7 +37,7 @@ def local_extract(location: Location) -> Path:
 
     Raises:
         CheckFailed: there is no extract in the object store, or its files are not as the manifest
-            says.
+            requires.
         FlowsheetError: the object store does not answer, or refuses.
     """
     location = parse_location(location) if isinstance(location, Path) else location
@@ -112,7 +112,7 @@ def _read_manifest(location: RemoteFolder) -> bytes:
     if names & set(_TABLES):
         raise CheckFailed(
             "there are tables but no manifest.json: the upload of an extract was interrupted, "
-            "or another program wrote them, and nothing says whether they are complete",
+            "or another program wrote them, and there is no list of what belongs to them",
             where=location.url,
             todo="upload it again with `flowsheet ingest ... --out`; tables of your own are read "
             "from a local folder",

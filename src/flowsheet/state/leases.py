@@ -1,8 +1,8 @@
 """Leases: locks between machines that share nothing but an object store.
 
-A lease is an object that its holder writes again every few seconds. Whoever waits for it watches
-its version: when that has not changed for as long as the lease lasts, the holder is dead, and one
-of those who wait takes it over by a conditional write. No machine's clock is compared with
+A lease is an object that its holder writes again every few seconds. A process that waits for it
+watches its version: when that has not changed for as long as the lease lasts, the holder is dead,
+and one of those who wait takes it over by a conditional write. No machine's clock is compared with
 another's (the lock client of Amazon DynamoDB works like this).
 
 A holder that is cut off may lose its lease without knowing it. So a lease only saves work: that
@@ -105,7 +105,7 @@ class _Lease:
     def release(self) -> None:
         """Delete the lease, if it still is this one's."""
         with contextlib.suppress(FlowsheetError):
-            # renewed just now, so nobody takes it over before it is deleted
+            # renewed just now, so no one takes it over before it is deleted
             if not self.is_lost and self._renew():
                 self.folder.delete([self.name])
                 return

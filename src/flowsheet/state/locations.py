@@ -17,7 +17,7 @@ Location = Path | RemoteFolder
 """A local file or folder, or a folder in an object store."""
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?P<rest>.*)", re.DOTALL)
-"""Also with a single slash, which is what ``Path`` makes of two."""
+"""Also with a single slash, which is what ``Path`` gives for two."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _ACCOUNT = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9.-]+)?")
 
@@ -60,7 +60,7 @@ def parse_location(text: str | Path) -> Location:
 def local_path(
     text: str | Path,
     name: str,
-    todo: str = "name a local file or folder; docs/storage.md says what object stores can hold",
+    todo: str = "name a local file or folder; docs/storage.md lists what object stores can hold",
 ) -> Path:
     """The local path that a text means.
 

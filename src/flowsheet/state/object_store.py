@@ -1,9 +1,8 @@
 """Folders in object stores: Amazon S3 and its like, Google Cloud Storage, Azure Blob Storage.
 
 An object is written completely or not at all, but there is no rename and there are no folders: a
-"folder" is what the keys of some objects begin with. So whoever writes several objects that belong
-together writes last the one that names the others with their sha256, and whoever reads begins with
-that one.
+"folder" is what the keys of some objects begin with. So of several objects that belong together,
+the one that names the others with their sha256 is written last and read first.
 
 Credentials come from the environment only. Calls that get no answer are repeated for
 ``FLOWSHEET_STORAGE_RETRY_SECONDS``.

@@ -4,9 +4,10 @@
 
     <kind>/<key>/stage.json      which attempt has the files, and their sha256; written last
     <kind>/<key>/<attempt>/...   the files of one upload, which are never written again
+    id                           of the store: one that was lost and created again has another
 
-The object store has the truth, and a machine's folder only copies. Whoever is the first to write
-``stage.json`` decides; nobody else's files can be mixed with theirs. A copy says where it was
+The object store has the truth, and a machine's folder only copies. The first machine to write
+``stage.json`` decides, and its files cannot be mixed with another's. A copy records where it was
 shared, so that what was deleted there is deleted here too, before it is used again.
 """
 
@@ -26,7 +27,9 @@ from flowsheet.state.store import Store
 
 METADATA_FILE = "stage.json"
 _SHARED = "shared.json"
-"""File of a copy: the attempt that it is a copy of."""
+"""File of a copy: the store, and the attempt that it is a copy of."""
+_ID = "id"
+"""Object with the id of the store."""
 
 
 class DamagedStage(FlowsheetError):
@@ -49,10 +52,12 @@ def fetch_stage(store: Store, kind: str, key: str) -> None:
     with store.local_lock(f"fetch-{kind}", key):
         shared = _read_shared(path, remote)
         record = _read_record(remote, key)
-        if record is None and shared:  # it was erased or cleaned there
-            shutil.rmtree(path)
+        if record is None and shared:
+            _drop_copy(
+                path, is_deleted=_read_shared(path, remote, "store") == _read_id(store.remote)
+            )
         elif record is not None and shared != record["attempt"]:
-            _download(remote, record, path)
+            _download(remote, record, path, _make_id(store.remote))
 
 
 def fetch_all_stages(store: Store) -> None:
@@ -106,7 +111,7 @@ def share_stage(store: Store, kind: str, key: str, *, replace: bool = False) -> 
     elif not remote.create(METADATA_FILE, content):
         fetch_stage(store, kind, key)  # another machine was faster
         return
-    _mark_shared(path, remote, attempt)
+    _mark_shared(path, remote, attempt, _make_id(store.remote))
     _delete_attempts(remote, but=attempt)
 
 
@@ -123,7 +128,7 @@ def delete_shared_stage(store: Store, kind: str, key: str) -> None:
     _delete_attempts(remote, but=None)
 
 
-def _download(remote: RemoteFolder, record: dict[str, Any], path: Path) -> None:
+def _download(remote: RemoteFolder, record: dict[str, Any], path: Path, store_id: str) -> None:
     attempt = record["attempt"]
     try:
         with publish(path) as folder:
@@ -132,7 +137,7 @@ def _download(remote: RemoteFolder, record: dict[str, Any], path: Path) -> None:
             metadata = {name: value for name, value in record.items() if name != "attempt"}
             text = json.dumps(metadata, indent=1, sort_keys=True)
             (folder / METADATA_FILE).write_text(text, encoding="utf-8")
-            _mark_shared(folder, remote, attempt)
+            _mark_shared(folder, remote, attempt, store_id)
     except CheckFailed as error:
         raise DamagedStage(error.what, where=error.where, todo=error.todo) from error
 
@@ -156,17 +161,38 @@ def _read_record(remote: RemoteFolder, key: str) -> dict[str, Any] | None:
     return dict(record)
 
 
-def _read_shared(path: Path, remote: RemoteFolder) -> str:
+def _drop_copy(path: Path, *, is_deleted: bool) -> None:
+    """Delete a copy of what was erased or cleaned; what the store has lost is shared again."""
+    if is_deleted:
+        shutil.rmtree(path)
+    else:
+        (path / _SHARED).unlink()
+
+
+def _read_id(remote: RemoteFolder) -> str:
+    """The id of the store, which records that it is the same as before; empty if it has none."""
+    stored = remote.read(_ID)
+    return stored.content.decode("utf-8", "replace") if stored else ""
+
+
+def _make_id(remote: RemoteFolder) -> str:
+    if not (store_id := _read_id(remote)):
+        remote.create(_ID, uuid.uuid4().hex.encode())
+        store_id = _read_id(remote)
+    return store_id
+
+
+def _read_shared(path: Path, remote: RemoteFolder, field: str = "attempt") -> str:
     """The attempt that the folder is a copy of; empty if it was not shared there."""
     try:
         shared = read_json(path / _SHARED)
-        return str(shared["attempt"]) if shared["url"] == remote.url else ""
+        return str(shared[field]) if shared["url"] == remote.url else ""
     except (OSError, ValueError, TypeError, KeyError):
         return ""
 
 
-def _mark_shared(path: Path, remote: RemoteFolder, attempt: str) -> None:
-    text = json.dumps({"url": remote.url, "attempt": attempt})
+def _mark_shared(path: Path, remote: RemoteFolder, attempt: str, store_id: str) -> None:
+    text = json.dumps({"url": remote.url, "attempt": attempt, "store": store_id})
     (path / _SHARED).write_text(text, encoding="utf-8")
 
 

@@ -70,10 +70,10 @@ def explain_error(error: Exception, scheme: str, where: str) -> FlowsheetError:
     if _NO_CREDENTIALS.search(str(error)):
         return UsageError(f"{provider.title} needs credentials", where=where, todo=credentials)
     if is_outage(error):
-        what = f"{provider.title} does not answer: {_reason(error)}"
+        what = f"the object store does not answer: {_reason(error)}"
         todo = "start again when it does; what is complete is used again"
         return Unreachable(what, where=where, todo=todo)
-    what = f"{provider.title} refuses: {_reason(error)}"
+    what = f"the object store refuses: {_reason(error)}"
     return FlowsheetError(what, where=where, todo=f"fix the URL, or {credentials}")
 
 

@@ -27,7 +27,7 @@ def shared_store(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Machine:
-    """A state folder of its own; what it builds says who built it, so that copies are told."""
+    """A state folder of its own; its stages have its name, so that copies are known."""
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home, self.monkeypatch = home, monkeypatch
@@ -120,11 +120,18 @@ def test_what_was_deleted_there_is_not_used_here(first: Machine, second: Machine
     assert first.run().reused is False
 
 
+def test_what_the_object_store_lost_is_uploaded_again(first: Machine, second: Machine):
+    first.run()
+    folder("store").delete(entry.name for entry in folder("store").list())
+    assert first.run().reused
+    assert second.read(second.run()) == "first"
+
+
 def test_clean_deletes_shared_stages(first: Machine, second: Machine):
     first.run()
     kinds = [old.kind for old in delete_old_folders(0)]
     assert sorted(kinds) == ["shared windows", "windows"]
-    assert not folder("store").list()
+    assert [entry.name for entry in folder("store").list()] == ["id"]
     assert second.run().reused is False
 
 
