@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import urllib.request
 
@@ -24,7 +25,7 @@ class S3Server:
         self.requests: list[str] = []
         """Method and path of every request since the last call of ``clear``."""
         self.stop_before: str | None = None
-        """The server answers nothing from the first request on whose line contains this."""
+        """Requests whose line matches this pattern are answered with an error of the server."""
         self._server: BaseWSGIServer | None = None
 
     def start(self) -> None:
@@ -35,7 +36,7 @@ class S3Server:
         def answer(environ, start_response):
             line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
             self.requests.append(line)
-            if self.stop_before and self.stop_before in line:
+            if self.stop_before and re.search(self.stop_before, line):
                 start_response("503 Service Unavailable", [])
                 return [b""]
             return application(environ, start_response)

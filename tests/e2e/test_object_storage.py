@@ -54,15 +54,17 @@ def test_an_experiment_goes_on_after_kills_and_outages_with_the_same_figures(
     main(["simulate", "s3://hospital/ward", "--stays", "200", "--cohort", "simulated_small"])
     first, second, undisturbed = (tmp_path / name for name in ("first", "second", "local"))
 
-    s3.requests.clear()
-    process = _run(first)
-    wait_until(lambda: any("PUT /hospital/store/model/" in line for line in s3.requests), 300)
-    process.kill()  # in the middle of the first upload of a model
+    s3.stop_before = r"PUT /hospital/store/model/\w+/stage\.json"
+    process = _run(first, FLOWSHEET_STORAGE_RETRY_SECONDS="60")
+    commit = re.compile(s3.stop_before)
+    wait_until(lambda: any(map(commit.search, s3.requests)), 300)
+    process.kill()  # when all files of the model are there, but not what names them
     process.wait()
+    s3.stop_before = None
 
     s3.stop()
     cut_off = _run(second, FLOWSHEET_STORAGE_RETRY_SECONDS="2")
-    assert cut_off.wait(120) == 1
+    assert cut_off.wait(600) == 1
     assert "the object store does not answer" in _read_log(second)
     assert "Traceback" not in _read_log(second)
     s3.start()
@@ -73,6 +75,7 @@ def test_an_experiment_goes_on_after_kills_and_outages_with_the_same_figures(
     time.sleep(3)
     s3.start()
     assert process.wait(600) == 0, _read_log(second)
+    assert "[logistic_regression] reused" not in _read_log(second)
     assert not (folder("store") / ".leases").list()
 
     again = _run(first)
