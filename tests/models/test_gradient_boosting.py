@@ -31,6 +31,16 @@ def test_threads_do_not_change_a_bit(train_and_valid):
     assert p[0].tobytes() == p[1].tobytes()
 
 
+@pytest.mark.parametrize("params", [{"extra_trees": True}, {"row_fraction": 0.5}])
+def test_random_splits_and_rows_are_other_trees_and_the_same_for_a_seed(train_and_valid, params):
+    plain, one, other = (
+        fit(*train_and_valid, {"rounds": 10, **choice}).predict_proba(train_and_valid[1])
+        for choice in ({}, params, params)
+    )
+    assert one.tobytes() == other.tobytes()
+    assert not np.array_equal(plain, one)
+
+
 def test_the_trees_up_to_the_smallest_log_loss_are_used(train_and_valid):
     """Whatever the monitored metric says, which is only reported to the tuner."""
     scores = iter(np.linspace(0.9, 0.1, 60))

@@ -55,6 +55,11 @@ class GradientBoosting(RowModel):
         """Rows of a leaf, at least (a twentieth of all rows, if that is less)."""
         feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.4
         """Share of the features offered to each tree."""
+        row_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+        """Share of the rows that each tree learns from, drawn anew for every tree."""
+        extra_trees: bool = False
+        """Split each feature at a random value (extremely randomised trees, Geurts et al. 2006,
+        doi 10.1007/s10994-006-6226-1): less variance, which pays where the rows are few."""
         l2: Annotated[float, Field(ge=0)] = 10.0
         """Penalty on the leaves' values."""
         max_bin: Annotated[int, Field(ge=7, le=255)] = 63
@@ -174,6 +179,9 @@ class GradientBoosting(RowModel):
             "num_leaves": p.leaves,
             "min_data_in_leaf": max(1, min(p.min_leaf, rows // 20)),
             "feature_fraction": p.feature_fraction,
+            "bagging_fraction": p.row_fraction,
+            "bagging_freq": int(p.row_fraction < 1),
+            "extra_trees": p.extra_trees,
             "lambda_l2": p.l2,
             "max_bin": p.max_bin,
             "min_data_in_bin": 1,
