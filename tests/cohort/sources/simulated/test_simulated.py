@@ -36,6 +36,19 @@ def test_a_larger_ward_keeps_the_stays_of_a_smaller_one(ward_tables, stays: int)
     assert_frame_equal(make_ward(stays=stays).oracle(), oracle.filter(is_in_smaller))
 
 
+def test_the_state_may_have_another_name():
+    named = make_ward(stays=12, response_name="aki")
+    assert named.responses == ("aki",)
+    assert make_ward(stays=12).responses == ("sepsis",)
+    tables, plain = collect_tables(named), collect_tables(make_ward(stays=12))
+    assert set(tables["episodes"]["response"]) == {"aki"}
+    for name in TABLES:
+        renamed = tables[name]
+        if name == "episodes":
+            renamed = renamed.with_columns(response=pl.lit("sepsis"))
+        assert_frame_equal(renamed, plain[name])
+
+
 def test_another_seed_gives_another_ward(ward_tables):
     other = collect_tables(make_ward(stays=600, seed=2))
     for name in TABLES:

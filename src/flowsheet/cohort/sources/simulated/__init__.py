@@ -8,7 +8,8 @@ drugs have the names of real ones, but their effects here are invented.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -42,8 +43,11 @@ class SimulatedWard(Source):
     version: ClassVar[int] = 1
     licence: str = "Apache-2.0 (simulated, no patient's data)"
     variables: tuple[str, ...] = VARIABLES
-    responses: tuple[str, ...] = ("sepsis",)
     drugs: tuple[str, ...] = DRUGS
+
+    def __init__(self, path: Path | None, options: Any) -> None:
+        super().__init__(path, options)
+        self.responses = (options.response_name,)
 
     def fingerprint(self) -> str:
         """A digest of the version of the data-generating process, as there is no raw input."""

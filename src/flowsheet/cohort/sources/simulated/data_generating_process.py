@@ -20,7 +20,7 @@ from flowsheet.cohort.sources.simulated.response_curves import (
     Power,
     ResponseCurve,
 )
-from flowsheet.config import FrozenModel
+from flowsheet.config import FrozenModel, Name
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -234,6 +234,9 @@ class WardOptions(FrozenModel):
     known_delay_hours: NotNegative = 0.0
     """Delay from the end of an episode's first step until the episode is in the record."""
     response: ResponseModel = ResponseModel()
+    response_name: Name = "sepsis"
+    """What the state is called: sepsis, aki, ... (``flowsheet ls responses``). It changes the names
+    of episodes, and nothing else."""
     units: Annotated[dict[str, CareUnit], Field(min_length=1)] = Field(default_factory=_units)
     factors: Annotated[dict[str, PhysiologyFactor], Field(min_length=1)] = Field(
         default_factory=_factors

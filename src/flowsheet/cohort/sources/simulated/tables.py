@@ -133,7 +133,7 @@ def draw_episodes(
     episodes = pl.DataFrame(
         {
             "stay_id": patients.stay_id[stay],
-            "response": "sepsis",
+            "response": options.response_name,
             "onset": onset,
             "end": np.where(has_end, end, np.datetime64("NaT")),
             "known_at": admitted[stay] + to_timedelta(known),
