@@ -31,6 +31,27 @@ def test_the_limits_of_a_container_count(tmp_path):
     assert default_worker_limit(cgroup) == 2  # a retraining waits for a training in another slot
 
 
+def test_the_limits_of_a_service_and_of_the_slice_above_it_count(tmp_path):
+    membership = tmp_path / "membership"
+    membership.write_text("0::/work.slice/flowsheet.service\n", encoding="ascii")
+    service = tmp_path / "work.slice" / "flowsheet.service"
+    service.mkdir(parents=True)
+    make_cgroup(service.parent, f"{4 * GB}\n", "max 100000\n")
+    make_cgroup(service, "max\n", "100000 100000\n")
+    assert usable_memory(tmp_path, membership) == 3.6 * GB
+    assert usable_cores(tmp_path, membership) == 1
+
+
+def test_limits_of_the_first_version_of_control_groups_count(tmp_path):
+    membership = tmp_path / "membership"
+    membership.write_text("5:cpu:/\n4:memory:/worker\n0::/\n", encoding="ascii")
+    (tmp_path / "memory" / "worker").mkdir(parents=True)
+    limits = {tmp_path / "memory": 2**63 - 4096, tmp_path / "memory" / "worker": 4 * GB}
+    for folder, limit in limits.items():
+        (folder / "memory.limit_in_bytes").write_text(f"{limit}\n", encoding="ascii")
+    assert usable_memory(tmp_path, membership) == 3.6 * GB
+
+
 def test_without_limits_the_machine_counts(tmp_path):
     unlimited = make_cgroup(tmp_path, "max\n", "max 100000\n")
     assert usable_memory(unlimited) == usable_memory(tmp_path / "missing") > GB

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 
 _CGROUP = Path("/sys/fs/cgroup")
-_MEMORY_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-_CPU_LIMIT = "cpu.max"
+_MEMBERSHIP = Path("/proc/self/cgroup")
+"""Lines ``id:controllers:path`` with the control groups of this process (man 7 cgroups)."""
+_MEMORY_LIMITS = {"": "memory.max", "memory": "memory.limit_in_bytes"}
+"""{controller: file}; version 2 has one hierarchy for all controllers."""
+_CPU_LIMITS = {"": "cpu.max"}
 RUN_BYTES = 1_500_000_000
 """Memory that one flow run is counted with: the process takes 0.6 GB, the rest is for data."""
 _MIN_RUNS = 2
@@ -17,25 +21,60 @@ _USABLE_SHARE = 0.9
 """Of the memory; the rest is for the system and the worker itself."""
 
 
-def usable_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes that flow runs may take together: of the machine, or of the container's limit."""
+def usable_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+    """Bytes that flow runs may take together: of the machine, or of its control group's limit.
+
+    A container has such a limit, and a service of systemd (``MemoryMax``).
+
+    Args:
+        cgroup: where the control groups are mounted.
+        membership: the file with this process's own ones.
+    """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    for name in _MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
-            limits.append(int((cgroup / name).read_text(encoding="ascii")))
+    for text in _read_limits(_MEMORY_LIMITS, cgroup, membership):
+        with contextlib.suppress(ValueError):  # "max": no limit
+            limits.append(int(text))
     return int(min(limits) * _USABLE_SHARE)
 
 
-def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Cores of this process, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = (cgroup / _CPU_LIMIT).read_text(encoding="ascii").split()
-        return max(1, min(cores or 1, int(quota) // int(period)))
-    return cores or 1
+def usable_cores(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+    """Cores of this process, at least 1; arguments as of :func:`usable_memory`."""
+    cores = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()]
+    for text in _read_limits(_CPU_LIMITS, cgroup, membership):
+        with contextlib.suppress(ValueError):
+            quota, period = text.split()
+            cores.append(int(quota) // int(period))
+    return max(1, min(count or 1 for count in cores))
 
 
-def default_worker_limit(cgroup: Path = _CGROUP) -> int:
-    """Flow runs that a worker of this machine executes at a time: one a core, as memory allows."""
-    runs = min(usable_cores(cgroup), usable_memory(cgroup) // RUN_BYTES)
+def _read_limits(files: Mapping[str, str], cgroup: Path, membership: Path) -> Iterator[str]:
+    """The contents of these files, of the process's control groups and of those above them.
+
+    Args:
+        files: {controller: name of the file}.
+        cgroup: where the control groups are mounted.
+        membership: the file with this process's own ones.
+    """
+    own = dict.fromkeys(files, "/")
+    with contextlib.suppress(OSError):
+        for line in membership.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            own |= {name: path for name in controllers.split(",") if name in files}
+    for controller, path in own.items():
+        group = PurePosixPath("/") / path
+        for folder in (group, *group.parents):  # a container sees its own group as the topmost one
+            with contextlib.suppress(OSError):
+                file = cgroup / controller / folder.relative_to("/") / files[controller]
+                yield file.read_text(encoding="ascii")
+
+
+def default_worker_limit(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+    """Flow runs that a worker executes at a time: one a core, as memory allows.
+
+    Args:
+        cgroup: where the control groups are mounted.
+        membership: the file with this process's own ones.
+    """
+    memory = usable_memory(cgroup, membership)
+    runs = min(usable_cores(cgroup, membership), memory // RUN_BYTES)
     return max(_MIN_RUNS, runs)
