@@ -29,6 +29,8 @@ SMALL = [
     "evaluation.resamples=50",
 ]
 """An experiment that takes some seconds."""
+LONG_TRAINING = [*SMALL, "models.lstm.params.epochs=1000", "models.lstm.params.patience=1000"]
+"""An experiment that goes on until it is stopped."""
 
 
 def inherited_environment() -> dict[str, str]:

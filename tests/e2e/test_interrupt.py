@@ -13,15 +13,10 @@ from pathlib import Path
 import pytest
 
 from flowsheet.tracking import model_registry
-from tests.e2e.conftest import SMALL, flowsheet_command
+from tests.e2e.conftest import LONG_TRAINING, flowsheet_command
 from tests.prefect_database import copy_database
 
 CTRL_C = b"\x03"
-LONG_TRAINING = [
-    *SMALL,
-    "models.lstm.params.epochs=1000",
-    "models.lstm.params.patience=1000",
-]
 
 
 @dataclass

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import pytest
 
 from flowsheet.lifecycle.runtime.local_servers import find_free_port
 from flowsheet.state.json_files import read_json
 from flowsheet.tracking.model_registry import delete_alias, set_alias
+from flowsheet.tracking.store import connect
 from tests.browser import CHROMIUM, Browser, log_in_to_prefect, open_browser
-from tests.e2e.conftest import flowsheet_command
+from tests.e2e.conftest import LONG_TRAINING, flowsheet_command
 from tests.e2e.servers import Server
 
 pytestmark = [
@@ -20,6 +25,9 @@ pytestmark = [
     pytest.mark.server,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
 ]
+
+
+_PREFECT_PAGE = re.compile(r"Prefect: (http://\S+)")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +67,42 @@ def test_mlflows_page_lists_the_models_with_their_test_metrics(
     assert browser.errors == []
 
 
+def test_mlflows_page_that_compares_runs_opens_on_the_metric_that_ranks_them(
+    browser: Browser, pages: dict[str, str], finished: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FLOWSHEET_HOME", str(finished))
+    runs = connect().search_runs(["1"], "tags.`flowsheet.level` = 'model'")
+    ids = quote(json.dumps([run.info.run_id for run in runs]))
+    experiments = quote(json.dumps(["1"]))
+    browser.open(f"{pages['mlflow']}/#/compare-runs?runs={ids}&experiments={experiments}")
+    text = browser.wait_for("Metrics:", "Clear All", "logistic_regression")
+    assert text.partition("Metrics:")[2].split()[0] == "test.new_onsets.auroc"
+    assert browser.errors == []
+
+
+def test_prefects_page_shows_a_run_while_it_goes_on(browser: Browser, tmp_path: Path):
+    home = tmp_path / "home"
+    command, environment = flowsheet_command(home, "run", *LONG_TRAINING)
+    process = subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    try:
+        assert process.stderr
+        page = next(match[1] for line in process.stderr if (match := _PREFECT_PAGE.search(line)))
+        assert urlsplit(page).port not in {None, 4200}
+        log_in_to_prefect(browser, read_json(home / "prefect" / "server.json")["login"])
+        browser.open(page)
+        text = browser.wait_for("demo", "Running", "experiment: demo")
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert "Running" in text
+    assert "experiment: demo" in text
+    assert "Can't connect" not in text
+    assert browser.errors == []
+    assert process.returncode == 130
+
+
 def test_prefects_page_shows_the_run_and_its_trainings(
     browser: Browser, pages: dict[str, str], finished: Path
 ):
@@ -75,8 +119,10 @@ def test_prefects_page_shows_the_run_and_its_trainings(
 def test_the_report_names_its_models(browser: Browser, finished: Path):
     (report,) = finished.glob("store/report/*/report.html")
     browser.open(report.as_uri())
-    text = browser.wait_for("lstm")
-    assert "lstm" in text
+    text = browser.wait_for("LSTM", "Logistic regression")
+    assert "LSTM" in text
+    assert "Logistic regression" in text
+    assert "logistic_regression" not in text  # it is in the folded details
     assert browser.errors == []
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from flowsheet.tracking.experiments import models_page, run_page, save_models_view
+from flowsheet.config import Target
+from flowsheet.tracking.experiments import models_page, run_page
 from flowsheet.tracking.runs import Tracker
 from flowsheet.tracking.store import as_default, connect
 
@@ -20,15 +21,23 @@ def test_the_view_lists_models_by_the_metric_that_ranks_them(store, config):
     state = json.loads(view["state"])
     assert view["name"] == "Models"
     assert state["searchFilter"] == "tags.`flowsheet.level` = 'model'"
-    assert state["orderByKey"] == f"metrics.`test.{config.evaluation.metric}`"
+    assert state["orderByKey"] == f"metrics.`test.new_onsets.{config.evaluation.metric}`"
     assert state["selectedColumns"][0] == state["orderByKey"]
-    save_models_view(connect(), experiment_id, "brier")
-    other = json.loads(json.loads(connect().get_experiment(experiment_id).tags[VIEW])["state"])
-    assert other["selectedColumns"][:2] == [
+    assert not state["orderByAsc"]
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_models_whose_loss_is_smallest_come_first(store, config):
+    task = config.task.model_copy(update={"target": Target.onset})
+    evaluation = config.evaluation.model_copy(update={"metric": "brier"})
+    changed = config.model_copy(update={"task": task, "evaluation": evaluation})
+    experiment_id = Tracker.open().start_experiment_run(changed, "key").experiment_id
+    state = json.loads(json.loads(connect().get_experiment(experiment_id).tags[VIEW])["state"])
+    assert state["selectedColumns"][:2] == [
         "metrics.`test.brier`",
         "metrics.`test.new_onsets.brier`",
     ]
-    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert state["orderByAsc"]
 
 
 def test_the_filter_and_the_order_of_the_view_are_those_of_mlflows_search(store, config, model_run):

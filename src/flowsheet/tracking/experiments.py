@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from flowsheet.config import ExperimentConfig, Target
+from flowsheet.evaluation.metrics import get_metric
 from flowsheet.tracking.store import (
     RetryingClient,
     artifact_root,
@@ -43,27 +45,30 @@ def ensure_experiment(client: RetryingClient, name: str) -> str:
         return str(experiment.experiment_id)
 
 
-def save_models_view(client: RetryingClient, experiment_id: str, metric: str) -> None:
-    """Save the view ``Models`` of an experiment, ordered by a metric on held-out subjects."""
+def save_models_view(client: RetryingClient, experiment_id: str, config: ExperimentConfig) -> None:
+    """Save the view ``Models`` of an experiment, ordered by the metric that ranks the models."""
     experiment = client.get_experiment(experiment_id)
     view = {
         "name": "Models",
         "createdAt": experiment.creation_time,
-        "state": json.dumps(_models_view(metric)),
+        "state": json.dumps(_models_view(config)),
     }
     text = json.dumps(view)
     if experiment.tags.get(_VIEW_TAG) != text:
         client.set_experiment_tag(experiment_id, _VIEW_TAG, text)
 
 
-def _models_view(metric: str) -> dict[str, Any]:
-    ranked = [f"test.{metric}", f"test.new_onsets.{metric}"]
+def _models_view(config: ExperimentConfig) -> dict[str, Any]:
+    metric = get_metric(config.evaluation.metric)
+    ranked = [f"test.{metric.name}", f"test.new_onsets.{metric.name}"]
+    if config.task.target is Target.state:
+        ranked.reverse()
     others = ["test.auroc", "test.auprc", "test.calibration_slope", "test.brier"]
     metrics = list(dict.fromkeys([*ranked, *others, "training.seconds"]))
     return {
         "searchFilter": "tags.`flowsheet.level` = 'model'",
         "orderByKey": f"metrics.`{ranked[0]}`",
-        "orderByAsc": False,
+        "orderByAsc": metric.larger_is_better is False,
         "selectedColumns": [f"metrics.`{name}`" for name in metrics],
     }
 

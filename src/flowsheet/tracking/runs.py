@@ -90,7 +90,7 @@ class Tracker:
                 the run's process still exists.
         """
         experiment_id = ensure_experiment(self._client, config.name)
-        save_models_view(self._client, experiment_id, config.evaluation.metric)
+        save_models_view(self._client, experiment_id, config)
         lock_tag = {stale_runs.RUN_LOCK: run_lock}
         with store_lock():
             run = self._find_run(experiment_id, "experiment", {"flowsheet.key": key})

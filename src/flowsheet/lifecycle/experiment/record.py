@@ -263,8 +263,12 @@ def record_results(
 def _record_model(
     tracker: Tracker, results: ExperimentResults, name: str, run_id: str, evidence: Evidence
 ) -> None:
-    """Log trials and parameters to the model's fold runs, and test metrics to the model's run."""
+    """Log trials and parameters to the model's fold runs, and test metrics to the model's run.
+
+    MLflow's page that compares runs opens on the metric that was logged first.
+    """
     model_run_id = _start_model_run(tracker, results.plan, name, run_id)
+    tracker.log(model_run_id, metrics=_rank_metrics(evidence, name))
     for fold in results.plan.all_folds:
         stage = results.trained[fold.name][name]
         metric = fold.config.tuning.metric
@@ -279,7 +283,18 @@ def _record_model(
         tracker.log_artifacts(fold_run_id, stage.folder / "tables", "tables")
         if fold_run_id != model_run_id:
             tracker.finish(fold_run_id)
-    tracker.log(model_run_id, metrics=evidence.metrics(name))
+
+
+def _rank_metrics(evidence: Evidence, model: str) -> dict[str, float]:
+    """The model's metrics on the held-out subjects, the one that ranks the models first."""
+    metrics = evidence.metrics(model)
+    first = _name_ranking_metric(evidence)
+    return {name: metrics[name] for name in sorted(metrics, key=lambda name: name != first)}
+
+
+def _name_ranking_metric(evidence: Evidence) -> str:
+    metric, subset = evidence.about["metric"], evidence.ranking_subset
+    return f"test.{metric}" if subset == ALL else f"test.{subset}.{metric}"
 
 
 def _register(results: ExperimentResults, name: str, model_run_id: str, evidence: Evidence) -> str:
@@ -359,8 +374,7 @@ def _select_values(metrics: Mapping[str, float]) -> dict[str, float]:
 def _describe_value(metrics: Mapping[str, float], evidence: Evidence) -> str:
     """The value of the ranking metric on the rows that rank the models, in a sentence."""
     metric, subset = evidence.about["metric"], evidence.ranking_subset
-    prefix = "test." if subset == ALL else f"test.{subset}."
-    value = metrics.get(f"{prefix}{metric}")
+    value = metrics.get(_name_ranking_metric(evidence))
     estimate = NOT_ESTIMABLE if value is None else f"{value:.3f}"
     phrase = describe_subset(subset, evidence.words)
     return f"{get_metric(metric).label} {estimate}{phrase} on held-out subjects."
