@@ -1,6 +1,6 @@
 """Whether a model names the drug that made the risk rise, on the simulated ward; JSON lines.
 
-    python benchmarks/explanations.py [--features standard doses] [--models lstm gru] [--stays 2500]
+    python benchmarks/explanations.py [--features standard doses] [--models lstm gru] [--stays 8000]
 
 Trains on 70% of the subjects of the ward of the demonstration, explains held-out rises of the true
 risk (by at least 0.5 log odds from one step to the next) of which the direct effect of one drug
@@ -30,7 +30,7 @@ from flowsheet.windows.sequences import Sequences
 
 PARAMS = {"standard": {"epochs": 20}, "doses": {"epochs": 30, "input_dropout": 0, "dropout": 0.05}}
 """Parameters of the networks: those of the demonstration, and like those of the memory study."""
-EXPLAINED_STAYS = 80
+EXPLAINED_STAYS = 400
 
 
 def build_parts(config: ExperimentConfig) -> dict[str, Sequences]:
@@ -100,11 +100,11 @@ def main() -> None:
         nargs="+",
         default=["lstm", "gru", "rnn", "gradient_boosting", "mlp", "logistic_regression"],
     )
-    parser.add_argument("--stays", type=int, default=2500)
+    parser.add_argument("--stays", type=int, default=8000)
     options = parser.parse_args()
     for features in options.features:
         choices = [f"features={features}", f"cohort.options.stays={options.stays}"]
-        config = compose("demo", ["cohort=simulated", *choices])
+        config = compose("demo", ["cohort=simulated_icu", *choices])
         parts = build_parts(config)
         for kind in options.models:
             print(json.dumps(measure(kind, parts, config)), flush=True)
