@@ -218,8 +218,7 @@ def print_evaluation(evaluation: ExternalEvaluation) -> None:
         for difference in comparison.differences:
             _print_text(f"- {name}{difference.summary}")
     for board in list_leaderboard_tables(evidence):
-        rows = board.with_titles(evidence.titles).rows
-        _print_table(f"evaluated. {board.title}", board.columns, rows)
+        _print_leaderboard(f"evaluated. {board.title}", board.with_titles(evidence.titles))
     for model, summary in evaluation.summaries.items():
         _print_text(f"{evidence.titles[model]}: {summary}")
     if several:

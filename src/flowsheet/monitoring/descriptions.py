@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from flowsheet.cohort.catalogue import drugs, variables
 from flowsheet.evaluation.metrics import get_metric
 
 OBSERVED_OVER_EXPECTED = "observed_over_expected"
+_UNIT = re.compile(r"_(cm|kg)$")
 
 
 def describe_finding(finding: Mapping[str, Any]) -> str:
@@ -56,6 +58,8 @@ def property_label(kind: str, name: str) -> str:
 
     >>> property_label("measured_value", "temp"), property_label("length_of_stay", "steps")
     ('temp (body temperature, degC)', 'steps of a stay')
+    >>> property_label("demographics", "height_cm"), property_label("demographics", "sex=F")
+    ('height, cm', 'sex F')
     """
     if kind == "performance":
         return "Observed / expected" if name == OBSERVED_OVER_EXPECTED else get_metric(name).label
@@ -65,8 +69,12 @@ def property_label(kind: str, name: str) -> str:
         label = drugs()[name].label
         return name if label == name else f"{name} ({label})"
     if name not in variables() or kind not in ("measured_value", "measurement_rate"):
-        return name
+        return _describe_attribute(name) if kind == "demographics" else name
     variable = variables()[name]
     if kind == "measured_value":
         return f"{name} ({variable.label}, {variable.unit})"
     return f"{name} ({variable.label})"
+
+
+def _describe_attribute(name: str) -> str:
+    return _UNIT.sub(r", \1", name).replace("_", " ").replace("=", " ")

@@ -110,10 +110,16 @@ def _summarise_flags(findings: Findings) -> str:
         compared = [f for f in findings.findings if f.p is not None][:_MAX_NAMES]
         labels = ", ".join(property_label(f.kind, f.name) for f in compared)
         return f"Of the {findings.tests} others none is flagged: {labels}."
-    names = list(dict.fromkeys(flag.name for flag in flags))
+    names = list(dict.fromkeys(map(_name_property, flags)))
     more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
     listed = ", ".join(names[:_MAX_NAMES])
     return f"{len(flags)} of {findings.tests} properties are flagged: {listed}{more}."
+
+
+def _name_property(finding: Finding) -> str:
+    """A variable or drug by its name, since values and charting of one may both be flagged."""
+    is_of_patients = finding.kind in {"performance", "demographics", "length_of_stay"}
+    return property_label(finding.kind, finding.name) if is_of_patients else finding.name
 
 
 def describe_calibration(reference: Performance, current: Performance) -> str:

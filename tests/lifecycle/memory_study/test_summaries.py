@@ -15,7 +15,7 @@ from tests.lifecycle.memory_study.helpers import make_memory_report
         "lstm reaches 25.0% of the difference in log loss between arx and the oracle",
         "3 steps back, the gradient of lstm is 72.9%",
         "a ratio of 27 (by replicate 27, 27)",
-        "By construction, arx see no earlier row",
+        "By construction, no earlier row is seen by arx",
     ],
 )
 def test_findings_follow_from_the_results(text: str):

@@ -9,12 +9,15 @@ from pathlib import Path
 from markupsafe import Markup
 
 from flowsheet.evaluation.evidence import Evidence
-from flowsheet.evaluation.leaderboard import order_subsets
+from flowsheet.evaluation.leaderboard import LEADING_METRICS, order_subsets
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report.data import Section
 from flowsheet.evaluation.report.templates import make_environment
 from flowsheet.evaluation.summaries import format_value_and_interval
 from flowsheet.lifecycle.deployment.home_comparison import HomeComparison
+
+_N_LEADING = 6
+"""Metrics of the first rows that are shown unfolded."""
 
 
 def render_home_section(comparisons: Mapping[str, HomeComparison], evidence: Evidence) -> Section:
@@ -29,6 +32,7 @@ def render_home_section(comparisons: Mapping[str, HomeComparison], evidence: Evi
     html = environment.get_template("evaluation_section.html").render(
         comparisons=comparisons,
         titles=evidence.titles,
+        n_leading=_N_LEADING,
         figures={
             model: {
                 title: _format_figures(comparison, subset)
@@ -43,9 +47,10 @@ def render_home_section(comparisons: Mapping[str, HomeComparison], evidence: Evi
 def _format_figures(
     comparison: HomeComparison, subset: str
 ) -> list[tuple[str, tuple[str, str], tuple[str, str]]]:
-    """(metric, here, home) with value and interval as texts."""
+    """(metric, here, home) with value and interval as texts, the leading metrics first."""
     rows = []
-    for row in comparison.figures.filter(subset=subset).iter_rows(named=True):
+    figures = comparison.figures.filter(subset=subset).to_dicts()
+    for row in sorted(figures, key=lambda row: _place(row["metric"])):
         metric = get_metric(row["metric"])
         cells = []
         for name in ("here", "home"):
@@ -54,6 +59,10 @@ def _format_figures(
             cells.append(format_value_and_interval(value, low, high, metric.decimals))
         rows.append((metric.label, cells[0], cells[1]))
     return rows
+
+
+def _place(metric: str) -> int:
+    return LEADING_METRICS.index(metric) if metric in LEADING_METRICS else len(LEADING_METRICS)
 
 
 def _format_number(value: float | None) -> str:

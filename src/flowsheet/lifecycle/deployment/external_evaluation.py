@@ -24,6 +24,7 @@ from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.report import ReportData, render
 from flowsheet.evaluation.report.data import describe_task
 from flowsheet.evaluation.subset_names import describe_subset
+from flowsheet.evaluation.summaries import join_names
 from flowsheet.lifecycle.deployment.evaluated_models import EvaluatedModel, load_models
 from flowsheet.lifecycle.deployment.evaluation_section import render_home_section
 from flowsheet.lifecycle.deployment.export_file import export_file
@@ -286,6 +287,10 @@ def summarise_home(evidence: Evidence, comparison: HomeComparison) -> str:
     return text + describe_subset(subset, evidence.words)
 
 
+def _title_of(model: EvaluatedModel) -> str:
+    return model.home.titles[model.home_name]
+
+
 def _write_report(
     models: Sequence[EvaluatedModel],
     evidence: Evidence,
@@ -303,7 +308,8 @@ def _write_report(
         extract: the extract.
     """
     source = extract.manifest.source
-    names = ", ".join(model.version.reference for model in models)
+    invented = " The patients are invented." if source.name == "simulated" else ""
+    names = join_names([f"{_title_of(model)} ({model.version.reference})" for model in models])
     page = render(
         ReportData(
             title=f"{names} on {source.name}",
@@ -311,7 +317,7 @@ def _write_report(
             question=describe_task(models[0].package.task),
             task=models[0].package.task,
             description="Registered models on another extract, with the decision thresholds that "
-            "were fixed at home.",
+            f"were fixed at home.{invented}",
             opening_sections=(render_home_section(comparisons, evidence),),
             record={
                 "Extract": {"source": source.name, "fingerprint": extract.fingerprint},

@@ -36,8 +36,8 @@ def describe_findings(report: MemoryReport) -> Iterator[str]:
     yield from _describe_gradients(report)
     if report.memoryless_models:
         yield (
-            f"By construction, {join_names(report.memoryless_models)} see no earlier row: after "
-            "the step of a dose their response is exactly 0."
+            f"By construction, no earlier row is seen by {join_names(report.memoryless_models)}: "
+            "after the step of a dose the response is exactly 0."
         )
 
 
