@@ -54,7 +54,7 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Location | None, force:
 
 def _name_path(overrides: tuple[str, ...]) -> tuple[str, ...]:
     """The overrides, with ``cohort.path=`` before a first one that is a path."""
-    if overrides and "=" not in overrides[0]:
+    if overrides and ("=" not in overrides[0] or Path(overrides[0]).exists()):
         return (f"cohort.path={overrides[0]}", *overrides[1:])
     return overrides
 

@@ -117,12 +117,16 @@ def find_tables(
         )
         for name, found in paths.items()
     }
-    _check_zones(found_tables)
+    if zones.source is not None:
+        _check_zones(found_tables)
     return found_tables
 
 
 def _check_zones(tables: Mapping[str, RawTable]) -> None:
-    """Refuse Parquet files of which some state the zone of their times and others do not."""
+    """Refuse Parquet files of which some state the zone of their times and others do not.
+
+    In a database whose times have one zone, those without it may be local times.
+    """
     files = [file for table in tables.values() for file in table.files]
     zoned = [file.path.name for file in files if file.has_zones]
     naive = [file.path.name for file in files if file.has_zones is False]

@@ -9,6 +9,8 @@ from typing import Any
 import polars as pl
 import pytest
 
+from flowsheet.cli import main
+from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TABLES
 from flowsheet.cohort.sources.clif import Clif
 from flowsheet.errors import CheckFailed
@@ -177,6 +179,17 @@ def test_unknown_categories_are_counted_by_name(tables: RawTables, tmp_path: Pat
     assert excluded[f"{unknown}: vent: HFNC 2"] == 1
     assert excluded["clif_vitals: items that the catalogue does not map: MBP x"] == 1
     assert excluded["clif_patient: SEX_CATEGORY: m. (rows kept)"] == 1
+
+
+def test_a_folder_after_the_cohort_is_its_path(
+    tables: RawTables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder = write_clif(tmp_path / "tables = 1", tables)
+    out = tmp_path / "extract"
+    main(["ingest", "clif", str(folder), "--out", str(out)])
+    printed = capsys.readouterr()
+    assert "times of the extract are in UTC" in printed.out + printed.err
+    assert Extract.open(out).tables().stays.height == 3
 
 
 @pytest.mark.parametrize(
