@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import date
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from flowsheet.cli import main
 from flowsheet.lifecycle.runtime import clean
+from flowsheet.serving.answer_files import ANSWERS, AnswerWriter
 from flowsheet.state.erasures import exclude_others, use_records
 from flowsheet.state.locks import try_lock
 from flowsheet.state.store import Store
@@ -76,3 +81,23 @@ def test_no_run_begins_while_old_folders_are_deleted(
     monkeypatch.setattr(clean.shutil, "rmtree", delete)
     clean.delete_old_folders(0)
     assert locks == [False, False, False]
+
+
+def test_answers_of_servers_are_deleted_by_the_day_and_only_if_they_are_named(
+    folders: dict[str, Path], tmp_path: Path, capsys
+):
+    writer = AnswerWriter(tmp_path / "answers", "m")
+    days = [date(2031, 5, 6), date(2031, 5, 7)]
+    for day in days:
+        writer.write(day, pl.DataFrame(schema=ANSWERS))
+    old, new = (tmp_path / "answers" / "m" / f"{day}" for day in days)
+    year_ago = time.time() - 365 * 86_400
+    for path in (old, *old.iterdir()):
+        os.utime(path, (year_ago, year_ago))
+    main(["clean", "--older-than", "300", "--delete"])
+    assert "kept: flowsheet outcomes needs it" in capsys.readouterr().out
+    assert old.is_dir()
+    main(["clean", "--older-than", "300", "--answers", "--delete"])
+    assert not old.exists()
+    assert len(list(new.iterdir())) == 1
+    assert folders["old"].is_dir()

@@ -19,7 +19,7 @@ from flowsheet.lifecycle.erasure.erase import erase
 from flowsheet.lifecycle.experiment import prepare, rerun
 from flowsheet.lifecycle.experiment.stage import is_complete
 from flowsheet.lifecycle.runtime.reports import fetch_report
-from flowsheet.serving.answer_files import ANSWERS
+from flowsheet.serving.answer_files import ANSWERS, AnswerWriter
 from flowsheet.state.erasures import pending_file, use_records
 from flowsheet.state.hashing import file_digest
 from flowsheet.tracking import decisions, model_registry
@@ -81,6 +81,23 @@ def test_no_file_has_an_erased_subject_or_its_stays(finished, part):
     assert [find(finished.home, stay) for stay in stays] == [[], []]
     assert find(finished.home, subject + 1), "the next subject is still there"
     assert not pending_file().exists()
+
+
+def test_answers_outside_the_state_folder_are_erased_by_subject_or_else_by_stay(finished, tmp_path):
+    """A server has registered its folder; another patient has the number of one of the stays."""
+    subject = finished.held_out()
+    (stay, *_) = stays_of(finished, subject)
+    AnswerWriter(tmp_path / "kept", MODEL)
+    columns = {"stay_id": [stay, stay, stay, 1], "subject_id": [subject, None, 99, None]}
+    frame = pl.DataFrame(columns, schema={name: ANSWERS[name] for name in columns})
+    missing = [pl.lit(None, kind).alias(name) for name, kind in ANSWERS.items()]
+    file = tmp_path / "kept" / MODEL / "0123456789ab-00000001-00000002.parquet"
+    frame.with_columns(c for c in missing if c.meta.output_name() not in columns).write_parquet(
+        file
+    )
+    erase_all(subject)
+    left = pl.read_parquet(file).select("stay_id", "subject_id").rows()
+    assert left == [(stay, 99), (1, None)]
 
 
 def test_held_out_rows_leave_the_store_and_the_run_and_the_checksums_follow(finished):
