@@ -108,15 +108,26 @@ def test_an_extract_of_another_contract_is_refused_with_its_release(
         Extract.open(folder)
 
 
-def test_a_model_package_of_a_newer_release_is_refused_with_its_release(home, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "change", "reason"),
+    [
+        ("package.json", {"package_version": PACKAGE_VERSION + 1, "task": {}}, "the package with"),
+        ("package.json", {"kind": "a_later_kind"}, "a model of the kind 'a_later_kind'"),
+        ("model/model.json", {"params": {"a_later_one": 1}}, "does not know: a_later_one"),
+    ],
+)
+def test_a_model_package_of_a_newer_release_is_refused_with_its_release(
+    home, tmp_path, file, change, reason
+):
     (package,) = home.rglob("model_package")
     folder = shutil.copytree(package, tmp_path / "model_package")
     description = read_json(folder / "package.json")
-    newer = {"package_version": PACKAGE_VERSION + 1, "flowsheet": "9.1.0", "task": {"later": 1}}
-    write_json(folder / "package.json", description | newer)
+    write_json(folder / "package.json", description | {"flowsheet": "9.1.0"})
+    write_json(folder / file, read_json(folder / file) | change)
     write_manifest(folder)
-    with pytest.raises(CheckFailed, match=rf"release 9\.1\.0 .* layout {PACKAGE_VERSION + 1}"):
+    with pytest.raises(CheckFailed, match=rf"release 9\.1\.0 .*{reason}") as error:
         ModelPackage.load(folder)
+    assert "use the release that trained it" in str(error.value.todo)
 
 
 def test_the_revisions_of_the_libraries_are_those_of_alembic():
@@ -130,6 +141,19 @@ def test_the_revisions_of_the_libraries_are_those_of_alembic():
 
     (head,) = list_revisions(*MLFLOW).heads
     assert ScriptDirectory(str(Path(db_migrations.__file__).parent)).get_current_head() == head
+
+
+def test_decisions_of_a_newer_release_are_refused_in_words(tmp_path, call_flowsheet):
+    home = unpack(ARCHIVE, tmp_path / "home")
+    database = home / "mlflow" / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        later = """replace(value, '{"', '{"a_later_field":1,"')"""
+        changed = connection.execute(f"update tags set value = {later} where key = 'decision'")
+        assert changed.rowcount == 1
+    result = call_flowsheet(home, "ls", "decisions")
+    assert result.returncode == 1
+    assert "a newer release wrote it" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 @pytest.mark.slow

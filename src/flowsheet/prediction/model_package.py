@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 import polars as pl
+from pydantic import ValidationError
 
 from flowsheet import __version__
 from flowsheet.cohort.catalogue import own_concepts
@@ -177,7 +178,7 @@ class ModelPackage:
         return cls(
             folder=folder,
             kind=description["kind"],
-            model=MODELS.get(description["kind"]).load(folder / "model"),
+            model=_load_model(folder, description),
             scaler=Scaler.load(scaler) if manifest.has("scaler.json") else None,
             task=validate_recorded(TaskConfig, description["task"], str(folder)),
             features=features,
@@ -265,6 +266,20 @@ def _describe_plugin(cls: type, code: PackageCode) -> dict[str, Any] | None:
     return {**described, "not_included": code.not_included} if described else None
 
 
+def _load_model(folder: Path, description: Mapping[str, Any]) -> Model:
+    """The fitted model; refuses one with parameters that only another release knows."""
+    try:
+        return MODELS.get(description["kind"]).load(folder / "model")
+    except ValidationError as error:
+        names = sorted({str(problem["loc"][0]) for problem in error.errors() if problem["loc"]})
+        raise CheckFailed(
+            f"release {description['flowsheet']} trained the model with parameters that this "
+            f"release ({__version__}) does not know: {', '.join(names)}",
+            where=str(folder),
+            todo=_OTHER_RELEASE,
+        ) from None
+
+
 def _check_layout(folder: Path, description: Mapping[str, Any]) -> None:
     """Refuse a package of a later release; its configuration may not be readable here."""
     layout = description.get("package_version", 2)
@@ -272,6 +287,13 @@ def _check_layout(folder: Path, description: Mapping[str, Any]) -> None:
         raise CheckFailed(
             f"release {description['flowsheet']} wrote the package with layout {layout}; this "
             f"release ({__version__}) reads layouts up to {PACKAGE_VERSION}",
+            where=str(folder),
+            todo=_OTHER_RELEASE,
+        )
+    if description["kind"] not in MODELS.names() and not description.get("plugin"):
+        raise CheckFailed(
+            f"release {description['flowsheet']} trained a model of the kind "
+            f"{description['kind']!r}, which this release ({__version__}) does not have",
             where=str(folder),
             todo=_OTHER_RELEASE,
         )

@@ -264,7 +264,10 @@ def _from_tags(tags: dict[str, Any]) -> Decision:
         return Decision.model_validate_json(tags["decision"])
     except (KeyError, ValidationError) as error:
         raise CheckFailed(
-            "a decision cannot be read", where=f"MLflow experiment {EXPERIMENT}"
+            "a decision cannot be read: a newer release wrote it, or it was changed",
+            where=f"MLflow experiment {EXPERIMENT}",
+            todo="use the release that wrote it, or restore it from a backup of the tracking "
+            "database",
         ) from error
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.config import FrozenModel
+from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
@@ -163,7 +164,10 @@ class Predictions:
         return cls(
             rows=rows,
             subgroups=pl.read_parquet(folder / "subgroups.parquet"),
-            folds=tuple(PredictedFold.model_validate(entry) for entry in entries),
+            folds=tuple(
+                validate_recorded(PredictedFold, entry, str(folder / "folds.json"))
+                for entry in entries
+            ),
         )
 
 

@@ -134,7 +134,10 @@ class _PrefectServer:
     @classmethod
     def read(cls, folder: Path) -> _PrefectServer | None:
         file = folder / "server.json"
-        return cls(**read_json(file)) if file.is_file() else None
+        if not file.is_file():
+            return None
+        content = read_json(file)  # a newer release may have written more
+        return cls(content["url"], content["pid"], content.get("login"))
 
 
 @contextlib.contextmanager
