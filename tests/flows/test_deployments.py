@@ -74,6 +74,7 @@ def test_names_are_unique_and_every_pool_has_a_training_deployment():
         "retrain/weekly",
         "scoring/hourly",
         "monitoring/daily",
+        "outcomes/monthly",
         "promotion/weekly",
         "close_dead_runs/regular",
     }
