@@ -26,6 +26,7 @@ class S3Server:
         """Method and path of every request since the last call of ``clear``."""
         self.stop_before: str | None = None
         """Requests whose line matches this pattern are answered with an error of the server."""
+        self.stop_answer = "503 Service Unavailable"
         self._server: BaseWSGIServer | None = None
 
     def start(self) -> None:
@@ -37,7 +38,7 @@ class S3Server:
             line = f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}"
             self.requests.append(line)
             if self.stop_before and re.search(self.stop_before, line):
-                start_response("503 Service Unavailable", [])
+                start_response(self.stop_answer, [])
                 return [b""]
             return application(environ, start_response)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import time
 from pathlib import Path
@@ -77,9 +78,32 @@ def test_files_are_compared_with_their_digest(s3: S3Server, tmp_path: Path):
         ward.download("nothing", copy, "0" * 64)
 
 
-def test_a_missing_bucket_and_wrong_credentials_are_told(
-    s3: S3Server, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("403 Forbidden", "the object store denies access"),
+        ("501 Not Implemented", "the object store refuses"),
+        ("400 Bad Request", "the object store refuses"),
+        ("503 Slow Down", "the object store does not answer"),
+    ],
+)
+def test_answers_of_the_server_are_explained(s3: S3Server, answer: str, message: str):
+    s3.stop_before, s3.stop_answer = "hospital", answer
+    with pytest.raises(FlowsheetError, match=message) as caught:
+        folder("ward").write("a.json", b"")
+    s3.stop_answer = "503 Service Unavailable"
+    assert "s3://hospital/ward/a.json" in str(caught.value)
+    assert "round" not in str(caught.value)  # the secret key
+    assert len(str(caught.value)) < 400
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(UsageError, match=r"flowsheet\[gcs\]"):
+        RemoteFolder("gs", "hospital").read("a.json")
+
+
+def test_a_missing_bucket_is_reported(s3: S3Server):
     with pytest.raises(FlowsheetError, match="the bucket or the object does not exist"):
         RemoteFolder("s3", "elsewhere").read("a.json")
     with pytest.raises(FlowsheetError, match="the bucket or the object does not exist"):

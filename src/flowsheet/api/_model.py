@@ -21,6 +21,7 @@ from flowsheet.evaluation.metrics import make_score_function
 from flowsheet.models.base import Context
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest
+from flowsheet.state.locations import local_path
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tuning.space import resolve
 from flowsheet.typing import Floats
@@ -209,12 +210,13 @@ class Model(Predictor):
             True
         """
         package = self.package
-        if Path(folder).exists():
+        folder = local_path(folder, "the folder of a model")
+        if folder.exists():
             raise UsageError("the folder exists", where=str(folder), todo="give another name")
         with tempfile.TemporaryDirectory() as weights:
             package.model.save(Path(weights))
             saved = ModelPackage.write(
-                Path(folder),
+                folder,
                 kind=self.kind,
                 model=Path(weights),
                 scaler=package.scaler,
@@ -223,7 +225,7 @@ class Model(Predictor):
                 columns=package.columns,
                 training_key=package.training_key,
             )
-        return LoadedModel(Path(folder).name, saved)
+        return LoadedModel(folder.name, saved)
 
     def __repr__(self) -> str:
         state = "fitted" if self._package else "not fitted"

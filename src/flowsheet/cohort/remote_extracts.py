@@ -6,14 +6,17 @@ before an older extract is replaced, and written last.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.progress import report
 from flowsheet.state.erasures import use_records
+from flowsheet.state.folder_id import read_folder_id
 from flowsheet.state.hashing import digest
+from flowsheet.state.home import home
 from flowsheet.state.leases import hold_lease
 from flowsheet.state.locations import Location, parse_location
 from flowsheet.state.object_store import RemoteFolder
@@ -90,12 +93,24 @@ def upload_extract(folder: Path, target: RemoteFolder) -> None:
         FlowsheetError: the object store does not answer, or refuses; then there is no extract.
     """
     names = [*_TABLES, *(name for name in _OPTIONAL if (folder / name).is_file())]
-    with hold_lease(target, _LEASE, uuid.uuid4().hex):
+    with _excluding_other_uploads(target):
         target.delete([MANIFEST])
         target.delete(set(_OPTIONAL) - {*names})
         for name in names:
             target.upload(folder / name, name)
         target.write(MANIFEST, (folder / MANIFEST).read_bytes())
+
+
+@contextlib.contextmanager
+def _excluding_other_uploads(target: RemoteFolder) -> Iterator[None]:
+    def on_wait() -> None:
+        report(f"waiting: another process writes an extract to {target}")
+
+    with (
+        Store.open().local_lock("upload", digest(target.url), on_wait),
+        hold_lease(target, _LEASE, read_folder_id(home()), on_wait),
+    ):
+        yield
 
 
 def _download(location: RemoteFolder, manifest: bytes, folder: Path) -> None:

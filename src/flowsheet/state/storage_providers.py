@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _OUTAGE = re.compile(
-    r"error sending request|HTTP error|timed? ?out|connection|"
+    r"error sending request|HTTP error(?!: builder)|timed? ?out|connection|"
     r"status code: (?:5(?!01)\d\d|429)|SlowDown",
     re.IGNORECASE,
 )
@@ -52,7 +52,7 @@ PROVIDERS: Mapping[str, Provider] = {
 
 def open_store(scheme: str, bucket: str, prefix: str) -> ObjectStore:
     """The library's object for a folder."""
-    return _open_store(scheme, bucket, prefix, *_endpoint(scheme))
+    return _open_store(scheme, bucket, prefix, _endpoint(scheme))
 
 
 def explain_error(error: Exception, scheme: str, where: str) -> FlowsheetError:
@@ -79,7 +79,7 @@ def explain_error(error: Exception, scheme: str, where: str) -> FlowsheetError:
 
 def is_outage(error: Exception) -> bool:
     """Whether the same call may succeed later."""
-    return bool(_OUTAGE.search(_message(error))) and not _NO_CREDENTIALS.search(str(error))
+    return bool(_OUTAGE.search(_reason(error))) and not _NO_CREDENTIALS.search(str(error))
 
 
 def is_bucket_missing(error: Exception) -> bool:
@@ -98,13 +98,17 @@ def _reason(error: Exception) -> str:
     return message.rpartition(" - ")[2].strip() or message
 
 
-def _endpoint(scheme: str) -> tuple[str, bool]:
-    """The address of a server of one's own, and whether it has no TLS."""
-    if PROVIDERS[scheme] is not _S3:
-        return "", False
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    url = next((os.environ[name] for name in names if os.environ.get(name)), "")
-    return url, url.startswith("http://")
+_ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "azure": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+"""By extra: environment variables with the address of a server of one's own."""
+
+
+def _endpoint(scheme: str) -> str:
+    """The address of a server of one's own; empty for the provider's."""
+    names = _ENDPOINTS.get(PROVIDERS[scheme].extra, ())
+    return next((os.environ[name] for name in names if os.environ.get(name)), "")
 
 
 def check_installed(scheme: str) -> None:
@@ -125,14 +129,15 @@ def check_installed(scheme: str) -> None:
 
 
 @cache
-def _open_store(
-    scheme: str, bucket: str, prefix: str, endpoint: str, is_plain: bool
-) -> ObjectStore:
+def _open_store(scheme: str, bucket: str, prefix: str, endpoint: str) -> ObjectStore:
     from obstore.store import AzureStore, GCSStore, S3Store
 
     client: Any = {"connect_timeout": "5s", "read_timeout": "60s", "timeout": "1h"}
     retry: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=30)}
     settings: Any = {"client_options": client, "retry_config": retry, "prefix": prefix or None}
+    if endpoint:
+        settings["endpoint"] = endpoint
+        client["allow_http"] = endpoint.startswith("http://")
     if PROVIDERS[scheme] is _GCS:
         return GCSStore(bucket, **settings)
     if PROVIDERS[scheme] is _AZURE:
@@ -140,7 +145,4 @@ def _open_store(
         if host:
             settings["account_name"] = host.partition(".")[0]
         return AzureStore(container, **settings)
-    if endpoint:
-        settings["endpoint"] = endpoint
-        client["allow_http"] = is_plain
     return S3Store(bucket, **settings)

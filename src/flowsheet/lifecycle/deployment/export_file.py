@@ -18,6 +18,12 @@ def export_file(file: Path, out: Location) -> None:
         FlowsheetError: the copy cannot be written.
     """
     if isinstance(out, RemoteFolder):
+        if not out.prefix:
+            raise FlowsheetError(
+                "the output path is a bucket",
+                where=out.url,
+                todo=f"choose a name in it, such as {out / file.name}",
+            )
         out.parent.upload(file, out.name)
         return
     if out.is_dir():
