@@ -208,8 +208,10 @@ def docs_page(served: str) -> str:
     example = escape(orjson.dumps(request_example(), option=orjson.OPT_INDENT_2).decode())
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><title>Flowsheet</title>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
         "<style>body{font:16px/1.5 system-ui;max-width:50em;margin:2em auto;padding:0 1em}"
-        "pre{background:#f4f4f4;padding:1em;overflow:auto}</style>"
+        "pre{background:#f4f4f4;padding:1em;overflow:auto}"
+        "dd{margin-left:1.5em;overflow-wrap:anywhere}</style>"
         f"<h1>Flowsheet</h1><p>This server answers with {escape(served)}.</p>"
         f"<dl>{pages}</dl><h2>Tables of a request</h2>"
         "<p>Columns in bold are required. A table is a list of rows, or an object of columns. "
