@@ -70,9 +70,9 @@ def test_models_of_two_runs_are_compared_on_the_same_rows(
     home, first, second = two_runs
     result = call_flowsheet(home, "compare", first, second[:8])
     assert result.returncode == 0, result.stderr
-    assert f"logistic_regression ({first[:8]})" in result.stdout
-    assert f"logistic_regression ({second[:8]})" in result.stdout
-    assert "naive_bayes" in result.stdout
+    assert f"Logistic regression ({first[:8]})" in result.stdout
+    assert f"Logistic regression ({second[:8]})" in result.stdout
+    assert "Naive Bayes" in result.stdout
     report = Path(re.search(r"^report (.*)$", result.stdout, re.M)[1])  # type: ignore[index]
     assert report.is_file()
 
@@ -108,7 +108,7 @@ def test_registered_versions_are_compared(
         home, "compare", "demo-logistic_regression/1", "models:/demo-logistic_regression/2"
     )
     assert result.returncode == 0, result.stderr
-    assert "logistic_regression (demo-logistic_regression/1)" in result.stdout
+    assert "Logistic regression (demo-logistic_regression/1)" in result.stdout
 
 
 @pytest.mark.parametrize(

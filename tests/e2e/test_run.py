@@ -127,7 +127,7 @@ def test_the_prefect_page_shows_every_task_and_the_leaderboard(
         "evaluate",
         "record and register",
     }
-    assert any(a["key"] == "leaderboard" and "lstm" in a["data"] for a in artifacts)
+    assert any(a["key"] == "leaderboard" and "LSTM" in a["data"] for a in artifacts)
     assert {tuple(run["tags"]) for run in flow_runs} == {("experiment: demo",)}
     assert "model: lstm" in next(run["tags"] for run in task_runs if run["name"] == "train-lstm")
     upstream = upstream_tasks(task_runs)

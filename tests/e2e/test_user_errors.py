@@ -97,4 +97,4 @@ def test_a_model_that_does_not_apply_to_the_task_is_excluded_with_the_reason(tmp
     both = "models=[ar1,logistic_regression]"
     result = run_without_traceback(home, "run", "demo", *first_onset, both)
     assert result.returncode == 0, result.stderr
-    assert "ar1 was left out" in result.stdout
+    assert "AR(1) was left out" in result.stdout
