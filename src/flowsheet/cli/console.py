@@ -80,7 +80,7 @@ def print_run_summary(summary: RunSummary) -> None:
     """Print an experiment's leaderboard, what was reused, and where its records are."""
     for board in summary.leaderboards:
         title = f"{summary.experiment}, held-out subjects. {board.title}"
-        _print_leaderboard(title, board.with_titles(summary.titles))
+        print_leaderboard(title, board.with_titles(summary.titles))
     _print_text(summary.headline)
     for name, reason in summary.excluded_models.items():
         _print_text(f"{summary.titles.get(name, name)} was left out: {reason}")
@@ -95,7 +95,7 @@ def print_run_summary(summary: RunSummary) -> None:
     _print_text("these pages need: flowsheet ui")
 
 
-def _print_leaderboard(title: str, board: LeaderboardTable) -> None:
+def print_leaderboard(title: str, board: LeaderboardTable) -> None:
     """Print a leaderboard as wide as the terminal allows.
 
     Intervals are left out first, but for the metric that ranks the models, and then the last
@@ -152,7 +152,7 @@ def print_comparison(comparison: ModelComparison) -> None:
     """Print the leaderboards of compared models, the headline and each pair's difference."""
     evidence = comparison.evidence
     for board in list_leaderboard_tables(evidence):
-        _print_leaderboard(f"held-out subjects. {board.title}", board.with_titles(evidence.titles))
+        print_leaderboard(f"held-out subjects. {board.title}", board.with_titles(evidence.titles))
     _print_text(evidence.headline)
     rank = {name: i for i, name in enumerate(evidence.models)}
     pairs = evidence.pairs.filter(metric=evidence.about["metric"], subset=evidence.ranking_subset)
@@ -218,7 +218,7 @@ def print_evaluation(evaluation: ExternalEvaluation) -> None:
         for difference in comparison.differences:
             _print_text(f"- {name}{difference.summary}")
     for board in list_leaderboard_tables(evidence):
-        _print_leaderboard(f"evaluated. {board.title}", board.with_titles(evidence.titles))
+        print_leaderboard(f"evaluated. {board.title}", board.with_titles(evidence.titles))
     for model, summary in evaluation.summaries.items():
         _print_text(f"{evidence.titles[model]}: {summary}")
     if several:

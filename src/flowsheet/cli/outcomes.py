@@ -60,7 +60,7 @@ def outcomes(
 
 def _print_outcomes(result: Outcomes) -> None:
     """Print what was judged of each version, its leaderboard, and the verdicts on challengers."""
-    from flowsheet.cli.console import console, make_table, print_line
+    from flowsheet.cli.console import print_leaderboard, print_line
     from flowsheet.evaluation.leaderboard import list_leaderboard_tables
 
     for judged in result.versions:
@@ -72,8 +72,9 @@ def _print_outcomes(result: Outcomes) -> None:
             print_line(f"- not judged: {unjudged.summary}")
         for board in list_leaderboard_tables(judged.evidence):
             title = f"version {judged.version}. {board.title}"
-            console().print(make_table(title, board.columns, board.rows))
+            print_leaderboard(title, board.with_titles(judged.evidence.titles))
         print_line(f"version {judged.version}: {judged.summary}")
+        print_line(f"version {judged.version}: {judged.alerts}")
     for line in (*(verdict.summary for verdict in result.verdicts), *result.not_judged):
         print_line(line)
     for judged in result.versions:

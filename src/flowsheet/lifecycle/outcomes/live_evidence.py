@@ -9,6 +9,9 @@ import polars as pl
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.evaluation.evidence import Evidence
+from flowsheet.evaluation.metrics import get_metric
+from flowsheet.evaluation.subsets import ALL, STAYS
+from flowsheet.evaluation.summaries import format_estimate
 from flowsheet.lifecycle.deployment.evaluated_models import EvaluatedModel
 from flowsheet.lifecycle.deployment.external_evaluation import run_evaluation
 from flowsheet.lifecycle.experiment.stage import Stage
@@ -16,6 +19,7 @@ from flowsheet.lifecycle.outcomes.judged_rows import JudgedRows
 from flowsheet.tracking.evaluation_runs import EvaluationDetails
 
 _UTILITY = "normalised_utility"
+_ALERT_METRICS = ("alerts_per_patient_day", "alert_ppv", "episodes_detected", "lead_time")
 
 
 def evaluate_rows(models: Sequence[EvaluatedModel], rows: JudgedRows) -> tuple[Stage, Evidence]:
@@ -60,3 +64,17 @@ def describe_evaluation(
         kind="answers",
         period=f"{rows.first:%Y-%m-%d} to {rows.last:%Y-%m-%d}",
     )
+
+
+def describe_alerts(evidence: Evidence, model: str) -> str:
+    """What the model's alerts were worth, with intervals, in words."""
+    parts = []
+    for metric in _ALERT_METRICS:
+        rows = evidence.leaderboard.filter(model=model, metric=metric)
+        for subset in (ALL, STAYS):
+            for row in rows.filter(subset=subset).head(1).iter_rows(named=True):
+                estimate = format_estimate(
+                    row["value"], row["low"], row["high"], get_metric(metric).decimals
+                )
+                parts.append(f"{get_metric(metric).label} {estimate}")
+    return "; ".join(dict.fromkeys(parts)) or "the model raises no alerts"

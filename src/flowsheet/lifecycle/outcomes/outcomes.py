@@ -35,7 +35,11 @@ from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.outcomes.answers import RULE, ChosenAnswers, choose_answers
 from flowsheet.lifecycle.outcomes.judged_rows import JudgedRows, NothingToJudge, judge_rows
 from flowsheet.lifecycle.outcomes.live_comparison import judge_shadows
-from flowsheet.lifecycle.outcomes.live_evidence import describe_evaluation, evaluate_rows
+from flowsheet.lifecycle.outcomes.live_evidence import (
+    describe_alerts,
+    describe_evaluation,
+    evaluate_rows,
+)
 from flowsheet.lifecycle.outcomes.outcomes_section import render_outcomes_section
 from flowsheet.state.hashing import digest
 from flowsheet.state.locations import Location
@@ -67,6 +71,11 @@ class JudgedVersion:
     def version(self) -> int:
         """The version's number."""
         return self.model.version.version
+
+    @property
+    def alerts(self) -> str:
+        """What its alerts were worth, in words."""
+        return describe_alerts(self.evidence, self.model.name)
 
     @property
     def period(self) -> str:
@@ -139,6 +148,7 @@ def to_json(outcomes: Outcomes) -> dict[str, Any]:
     versions = {
         str(judged.version): {
             "summary": judged.summary,
+            "alerts": judged.alerts,
             "run": judged.run_id,
             "period": [judged.rows.first.isoformat(), judged.rows.last.isoformat()],
             "threshold": judged.model.development.threshold.value,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from flowsheet.evaluation.leaderboard import LEADING_METRICS
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report.data import Section
 from flowsheet.evaluation.report.templates import make_environment
@@ -38,18 +39,28 @@ def render_outcomes_section(
             rule=RULE,
             versions=versions,
             not_judged=not_judged,
-            verdicts=[(verdict, _format_differences(verdict)) for verdict in verdicts],
+            verdicts=[(verdict, *_format_differences(verdict)) for verdict in verdicts],
         )
     )
     return Section("answers", "Answers and outcomes", Markup(html))
 
 
-def _format_differences(verdict: LiveVerdict) -> list[tuple[str, tuple[str, str]]]:
-    """(metric, difference and interval as texts)."""
-    return [
+_Differences = list[tuple[str, tuple[str, str]]]
+"""(metric, difference and interval as texts)."""
+
+
+def _format_differences(verdict: LiveVerdict) -> tuple[_Differences, _Differences]:
+    """The leading metrics, that of the verdict first, and the others."""
+    leading = [m for m in (verdict.metric, *LEADING_METRICS) if m in verdict.differences]
+    names = dict.fromkeys([*leading, *verdict.differences])
+    rows = [
         (
             get_metric(metric).label,
-            format_value_and_interval(*numbers, get_metric(metric).decimals + 1),
+            format_value_and_interval(
+                *verdict.differences[metric], get_metric(metric).decimals + 1
+            ),
         )
-        for metric, numbers in verdict.differences.items()
+        for metric in names
     ]
+    n_leading = len(dict.fromkeys(leading))
+    return rows[:n_leading], rows[n_leading:]
