@@ -2,11 +2,11 @@
 
 The codes of each condition are those of Quan et al., Med Care 43:1130-1139 (2005),
 doi:10.1097/01.mlr.0000182534.19832.83, in both versions: of ICD-9-CM as MIT-LCP/mimic-code lists
-them, of ICD-10 as in the paper's tables 1 (Charlson) and 2 (Elixhauser). A condition is the same by
-either version, so that a stay may have codes of both. The weights of Charlson's
-score are those of Quan et al. (2011), the ones of Elixhauser's conditions those of van Walraven et
-al. (2009), with their sources in ``concepts/comorbidity_weights.csv``. A condition counts once,
-and not beside the severer one that supersedes it.
+them, of ICD-10 as the R package comorbidity does (doi:10.21105/joss.00648). A condition is the same
+by either version, so that a stay may have codes of both. The weights of Charlson's score are those
+of Quan et al. (2011), the ones of Elixhauser's conditions those of van Walraven et al. (2009), with
+their sources in ``concepts/comorbidity_weights.csv``. A condition counts once, and not beside the
+severer one that supersedes it.
 """
 
 from __future__ import annotations
