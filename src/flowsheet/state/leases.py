@@ -47,8 +47,9 @@ def hold_lease(
     Args:
         folder: in which the lease is an object.
         name: of the object.
-        holder: of whom no other process can hold or want the lease now, such as the id of a state
-            folder in which a local lock excludes them: an older lease of theirs is a dead one.
+        holder: of whom no other process on this machine can hold or want the lease now, such as
+            the id of a state folder in which a local lock excludes them: an older lease of theirs
+            is a dead one. A copy of the folder on another machine has the same id.
         on_wait: called once if another holder has it.
 
     Raises:
@@ -124,7 +125,8 @@ class _Lease:
             return is_renewed
 
     def _is_own(self, current: StoredBytes) -> bool:
-        return self._fields(current).get("holder") == self.holder
+        fields = self._fields(current)
+        return (fields.get("holder"), fields.get("host")) == (self.holder, socket.gethostname())
 
     def _is_dead(self, current: StoredBytes, watched: StoredBytes | None, since: float) -> bool:
         if watched is None or watched.version != current.version:

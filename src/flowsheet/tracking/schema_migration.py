@@ -37,27 +37,43 @@ def migrate_database(database: Path) -> Path | None:
             f"folder {database.parent}",
         )
     backup = database.with_name(f"{database.name}.before-upgrade-of-{revision}")
-    _copy(database, backup)
+    working_copy = database.with_name(f"{database.name}.upgrade")
     report(
         f"MLflow {version('mlflow')} has other tables: the old file is kept as {backup}", "mlflow"
     )
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
+    _delete(working_copy)  # of a migration that was killed, which left the file as it was
+    try:
+        _copy(database, working_copy)
+        _upgrade(working_copy, database)
+        _copy(database, backup)
+        _copy(working_copy, database)
+    finally:
+        _delete(working_copy)
+    return backup
+
+
+def _upgrade(working_copy: Path, database: Path) -> None:
+    """Migrate a copy of the database, which errors name."""
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{working_copy}"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
     if result.returncode:
-        _copy(backup, database)
         *_, reason = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
         raise FlowsheetError(
             f"the tracking database cannot be migrated: {reason}",
             where=str(database),
             todo="the file is as it was: use the release of Flowsheet that wrote it",
         )
-    return backup
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a database, its write-ahead log included."""
+    """Copy a database, its write-ahead log included, in one transaction of the target."""
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
         contextlib.closing(sqlite3.connect(target)) as new,
     ):
         old.backup(new)
+
+
+def _delete(database: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)

@@ -118,3 +118,7 @@ def test_one_version_and_a_repeated_one_are_usage_errors(trained):
         compare_runs([FIRST, FIRST], on="today")
     with pytest.raises(UsageError, match=f"{FIRST} is given twice"):
         compare_runs([FIRST, trained.runs[0]], on="today")
+    name = FIRST.removesuffix("/1")
+    model_registry.set_alias(name, "same", 1)
+    with pytest.raises(UsageError, match=f"{FIRST} is given twice"):
+        compare_runs([FIRST, f"{name}@same"], on="today")

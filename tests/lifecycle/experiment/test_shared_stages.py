@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from pathlib import Path
 
@@ -166,7 +168,16 @@ def test_a_lease_is_waited_for_and_taken_over_when_its_holder_is_dead(s3: S3Serv
     folder("store").write("lease", b'{"owner": "x", "holder": "killed", "seconds": 1}')
     with hold_lease(folder("store"), "lease", "c", lambda: waits.append("c")):
         assert waits[-1] == "c"
-    folder("store").write("lease", b'{"owner": "x", "holder": "c", "seconds": 600}')
+    dead = {"owner": "x", "holder": "c", "host": socket.gethostname(), "seconds": 600}
+    folder("store").write("lease", json.dumps(dead).encode())
     with hold_lease(folder("store"), "lease", "c"):  # of a killed process of this state folder
         pass
     assert not folder("store").list()
+
+
+def test_the_lease_of_a_copied_state_folder_on_another_machine_is_waited_for(s3: S3Server):
+    waits: list[str] = []
+    other = {"owner": "x", "holder": "same id", "host": "another", "seconds": 1}
+    folder("store").write("lease", json.dumps(other).encode())
+    with hold_lease(folder("store"), "lease", "same id", lambda: waits.append("waited")):
+        assert waits == ["waited"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.prediction.development import Development
 from flowsheet.prediction.model_package import ModelPackage
@@ -39,12 +39,14 @@ def load_models(references: Sequence[str]) -> list[EvaluatedModel]:
     """The versions with their packages and the evidence of their experiments.
 
     Raises:
+        UsageError: there is no such version, or one is given twice.
         CheckFailed: the tasks differ, or an earlier release trained a version.
     """
+    versions = [model_registry.resolve_reference(reference) for reference in references]
+    _check_distinct(versions)
     models = []
     with tempfile.TemporaryDirectory() as temporary:
-        for i, reference in enumerate(references):
-            version = model_registry.resolve_reference(reference)
+        for i, version in enumerate(versions):
             package = registered_packages.load_package(version)
             if package.development is None:
                 raise CheckFailed(
@@ -78,6 +80,14 @@ def load_models(references: Sequence[str]) -> list[EvaluatedModel]:
 def _add_version(model: EvaluatedModel) -> EvaluatedModel:
     version = f" ({model.version.reference})"
     return replace(model, name=model.name + version, title=model.title + version)
+
+
+def _check_distinct(versions: Sequence[ModelVersion]) -> None:
+    """Refuse a version that is given twice, such as by its number and by an alias."""
+    counts = Counter(version.reference for version in versions)
+    twice = [version for version, times in counts.items() if times > 1]
+    if twice:
+        raise UsageError(f"{', '.join(twice)} is given twice", todo="give each version once")
 
 
 def _check_tasks(models: Sequence[EvaluatedModel]) -> None:

@@ -83,9 +83,6 @@ def _find_versions(references: Sequence[str]) -> list[str]:
                 todo="compare with --on common, or run it with registry.register_models=true",
             )
         versions += [version.reference for version in found]
-    duplicates = sorted({version for version in versions if versions.count(version) > 1})
-    if duplicates:
-        raise UsageError(f"{', '.join(duplicates)} is given twice", todo="give each version once")
     return versions
 
 

@@ -10,16 +10,20 @@ from pathlib import Path
 
 from flowsheet.lifecycle.erasure.tables import Ids
 
-_NAMED = re.compile(r"\b(subject|stay)((?:_id)?\W{1,3})(\d+)\b", re.IGNORECASE)
+_NAMED = re.compile(r"\b(subject|stay)((?:_id)?\W{1,3})(\d+(?:(?:, | and )\d+)*)\b", re.IGNORECASE)
+"""One id, or several as in "stay 17, 18, 21"."""
 _NAMED_BYTES = re.compile(_NAMED.pattern.encode(), re.IGNORECASE)
+_NUMBER = re.compile(r"\d+")
+_NUMBER_BYTES = re.compile(_NUMBER.pattern.encode())
 
 
 def mentions(file: Path, ids: Ids) -> bool:
     """Whether a text or a database has a message that names one of the subjects or stays."""
     with file.open("rb") as stream:
         for line in stream:
-            for kind, _, number in _NAMED_BYTES.findall(line):
-                if int(number) in _select(kind.decode(), ids):
+            for kind, _, numbers in _NAMED_BYTES.findall(line):
+                named = map(int, _NUMBER_BYTES.findall(numbers))
+                if not _select(kind.decode(), ids).isdisjoint(named):
                     return True
     return False
 
@@ -29,12 +33,15 @@ def mask_ids(text: str, ids: Ids) -> str:
 
     >>> mask_ids("stay 17, step 3", Ids(frozenset(), frozenset({17})))
     'stay [erased], step 3'
+    >>> mask_ids("stay 16, 17, ...", Ids(frozenset(), frozenset({17})))
+    'stay 16, [erased], ...'
     """
 
     def mask(match: re.Match[str]) -> str:
-        kind, between, number = match.groups()
-        is_theirs = int(number) in _select(kind, ids)
-        return f"{kind}{between}{'[erased]' if is_theirs else number}"
+        kind, between, numbers = match.groups()
+        theirs = _select(kind, ids)
+        masked = _NUMBER.sub(lambda n: "[erased]" if int(n[0]) in theirs else n[0], numbers)
+        return f"{kind}{between}{masked}"
 
     return _NAMED.sub(mask, text)
 

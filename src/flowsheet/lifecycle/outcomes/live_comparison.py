@@ -29,15 +29,19 @@ _THAN = {BETTER: "than", WORSE: "than", SAME: "from", NOT_ESTIMABLE: "against"}
 def judge_shadows(
     chosen: ChosenAnswers, extract: Extract, until: datetime | None
 ) -> tuple[tuple[LiveVerdict, ...], tuple[str, ...]]:
-    """The verdict on each challenger against each champion, and why there is none on others."""
+    """The verdict on each challenger against each champion, and why there is none on others.
+
+    A challenger is tagged with one verdict: against the champion that answered last.
+    """
     request = ["stay_id", "time", "answered_at", "request_id"]
     pairs = (
         chosen.shadows.join(
             chosen.answers.select(*request, champion="version"), on=request, how="inner"
         )
-        .select("champion", challenger="version")
-        .unique()
-        .sort("champion", "challenger")
+        .group_by("champion", challenger="version")
+        .agg(last=pl.col("answered_at").max())
+        .sort("last", "champion", "challenger")
+        .drop("last")
     )
     verdicts, reasons = [], []
     for champion, challenger in pairs.iter_rows():
