@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -23,6 +25,13 @@ class TestDeath(ResponseConformance):
 class TestDeathInTheUnit(ResponseConformance):
     def make_response(self):
         return make("death", place="icu")
+
+    def test_who_left_the_hospital_alive_did_not_die_in_the_unit(self):
+        records = self.make_records()
+        stays = records.stays.head(1).with_columns(
+            died_at="discharged_at", hospital_death=pl.lit(value=False)
+        )
+        assert self.make_response().find_episodes(replace(records, stays=stays)).is_empty()
 
 
 CIRCULATION = {"map": (45.0, 100.0), "lact": (0.5, 6.0)}

@@ -100,8 +100,9 @@ _CLOCK = r"[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?"
 _TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}}){_CLOCK}$"
 _DAY = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:{_CLOCK})?$"
 _ZONE = r"(:\d{2}(?:\.\d+)?)\s?(Z|UTC|[+-]\d{2}(?::?\d{2})?)$"
+_START_OF_TIME = r"^\s*\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}"
 _MAX_DIGITS = 15
-"""Text ids with more digits are numbered by their hash."""
+"""Ids with more digits are numbered by their hash where ids may be texts."""
 _HASH_BITS = 53
 """Whole numbers up to 2**53 survive in any program; two of a million ids agree once in 18,000
 databases."""
@@ -215,8 +216,10 @@ def _values(cells: pl.Series, kind: CellKind, zones: TimeZones) -> pl.Expr:
         return _PARSERS[kind](values)
     if kind is CellKind.flag:
         return (values == 1).cast(pl.Int64)
-    is_id = kind in (CellKind.id, CellKind.text_id)
-    return _take_ids(values, cells.dtype) if is_id else _take_numbers(values, cells.dtype)
+    if kind is CellKind.number:
+        return _take_numbers(values, cells.dtype)
+    ids = _take_ids(values, cells.dtype)
+    return _hash_large_ids(ids) if kind is CellKind.text_id else ids
 
 
 def _take_numbers(values: pl.Expr, dtype: pl.DataType) -> pl.Expr:
@@ -242,6 +245,16 @@ def _move(times: pl.Expr, zones: TimeZones) -> pl.Expr:
         zones.source, ambiguous="null", non_existent="null"
     )
     return to_local_time(zoned, zones.target or zones.source)
+
+
+def find_stated_zones(text: pl.Series) -> set[bool]:
+    """Whether times as text state a zone; both, if some do.
+
+    >>> find_stated_zones(pl.Series(["2030-01-01 08:00:00Z", "2030-01-01 08:00", "", None]))
+    {False, True}
+    """
+    is_time = text.str.contains(_START_OF_TIME).fill_null(value=False)
+    return set(text.filter(is_time).str.strip_chars().str.contains(_ZONE))
 
 
 def _take_finite(number: pl.Expr) -> pl.Expr:
@@ -271,6 +284,12 @@ def _parse_text_ids(text: pl.Expr) -> pl.Expr:
     number = pl.when(has_digits).then(_parse_ids(text))
     others = pl.when(~has_digits).then(text)
     return number.fill_null(others.map_batches(_hash_texts, return_dtype=pl.Int64()))
+
+
+def _hash_large_ids(ids: pl.Expr) -> pl.Expr:
+    """Whole numbers of more digits by the hash of their text, as in a file of texts."""
+    large = pl.when(ids >= 10**_MAX_DIGITS).then(ids).cast(pl.String)
+    return pl.coalesce(large.map_batches(_hash_texts, return_dtype=pl.Int64()), ids)
 
 
 def _hash_texts(texts: pl.Series) -> pl.Series:

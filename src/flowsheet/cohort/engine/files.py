@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from flowsheet.cohort.engine.cells import NO_ZONES, CellKind, TimeZones, find_type_problem
+from flowsheet.cohort.engine.cells import (
+    NO_ZONES,
+    CellKind,
+    TimeZones,
+    find_stated_zones,
+    find_type_problem,
+)
 from flowsheet.cohort.engine.database import Database, TableSpec
 from flowsheet.cohort.record_files import find_table_files, report_unreadable
 from flowsheet.errors import CheckFailed
@@ -23,6 +31,9 @@ from flowsheet.state.hashing import file_digest
 
 _SUFFIXES = (".csv.gz", ".csv", ".parquet")
 _MAX_HEADER_BYTES = 1 << 16
+_HEAD_ROWS = 200
+"""Rows of a file in which zones of times are looked for."""
+_TIMES = (CellKind.time, CellKind.day)
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -33,8 +44,8 @@ class RawFile:
     path: Path
     columns: dict[str, str]
     """The needed columns: the field, and the name as the file spells it."""
-    has_zones: bool | None = None
-    """Whether the times of a Parquet file state their zone; None: it has none, or is CSV."""
+    stated_zones: frozenset[bool] = frozenset()
+    """Whether the times state their zone (both: some do), where the database has one."""
 
     @property
     def is_parquet(self) -> bool:
@@ -123,13 +134,13 @@ def find_tables(
 
 
 def _check_zones(tables: Mapping[str, RawTable]) -> None:
-    """Refuse Parquet files of which some state the zone of their times and others do not.
+    """Refuse files of which some state the zone of their times and others do not.
 
     In a database whose times have one zone, those without it may be local times.
     """
     files = [file for table in tables.values() for file in table.files]
-    zoned = [file.path.name for file in files if file.has_zones]
-    naive = [file.path.name for file in files if file.has_zones is False]
+    zoned = [file.path.name for file in files if True in file.stated_zones]
+    naive = [file.path.name for file in files if False in file.stated_zones]
     if zoned and naive:
         raise CheckFailed(
             f"times have a time zone in {zoned[0]} and none in {naive[0]}",
@@ -159,24 +170,47 @@ def _find_files(name: str, folders: list[Path]) -> list[Path]:
 def _open_file(name: str, table: TableSpec, path: Path, zones: TimeZones) -> RawFile:
     file = RawFile(path, _find_columns(name, table, path))
     if file.is_parquet:
-        return replace(file, has_zones=_check_types(table, file, zones.target))
-    return file
+        _check_types(table, file, zones.target)
+    if zones.source is None:
+        return file
+    times = [column for field, column in file.columns.items() if table.kinds[field] in _TIMES]
+    return replace(file, stated_zones=_find_stated_zones(_read_head(file, times)))
 
 
-def _check_types(table: TableSpec, file: RawFile, time_zone: str | None) -> bool | None:
-    """Refuse a Parquet column of a type that would have to be guessed at.
+def _find_stated_zones(head: pl.DataFrame) -> frozenset[bool]:
+    """Whether the times of a file state their zone, by its columns' types and first rows."""
+    stated: set[bool] = set()
+    for column in head:
+        if isinstance(column.dtype, pl.Datetime):
+            stated.add(column.dtype.time_zone is not None)
+        elif column.dtype == pl.String:
+            stated |= find_stated_zones(column)
+    return frozenset(stated)
 
-    Returns:
-        Whether the times state their zone; None if there are none.
-    """
-    has_zones: list[bool] = []
+
+def _read_head(file: RawFile, columns: list[str]) -> pl.DataFrame:
+    """Columns of the first rows of a file; those of a CSV file as text."""
+    if file.is_parquet:
+        with report_unreadable(file.path):
+            return pl.scan_parquet(file.path).select(columns).head(_HEAD_ROWS).collect()
+    with _open_csv(file.path) as stream:
+        lines = [stream.readline(_MAX_HEADER_BYTES) for _ in range(_HEAD_ROWS + 1)]
+    rows: list[list[str]] = []
+    with suppress(csv.Error):  # the reader of the whole file names malformed rows
+        rows = list(csv.reader(line.decode("utf-8", "replace") for line in lines[1:]))
+    header = split_header(lines[0])
+    rows = [row for row in rows if len(row) == len(header)]
+    cells = {name: [row[header.index(name)] for row in rows] for name in columns}
+    return pl.DataFrame(cells, dict.fromkeys(columns, pl.String()))
+
+
+def _check_types(table: TableSpec, file: RawFile, time_zone: str | None) -> None:
+    """Refuse a Parquet column of a type that would have to be guessed at."""
     with report_unreadable(file.path):
         frame = pl.from_arrow(pq.read_schema(file.path).empty_table())
     assert isinstance(frame, pl.DataFrame)
     for field, spelling in file.columns.items():
         dtype = frame.schema[spelling]
-        if isinstance(dtype, pl.Datetime):
-            has_zones.append(dtype.time_zone is not None)
         expected = find_type_problem(dtype, table.kinds[field], time_zone)
         if expected:
             is_zoned = bool(getattr(dtype, "time_zone", None))
@@ -186,7 +220,6 @@ def _check_types(table: TableSpec, file: RawFile, time_zone: str | None) -> bool
                 where=str(file.path),
                 todo=f"{zone if is_zoned else ''}write it with that type",
             )
-    return any(has_zones) if has_zones else None
 
 
 def _find_columns(name: str, table: TableSpec, path: Path) -> dict[str, str]:
@@ -223,9 +256,7 @@ def read_header(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
         with report_unreadable(path):
             return list(pq.read_schema(path).names)
-    with report_unreadable(path), path.open("rb") as file, ExitStack() as stack:
-        is_gzip = path.suffix.lower() == ".gz"
-        stream = stack.enter_context(gzip.open(file)) if is_gzip else file
+    with _open_csv(path) as stream:
         line = stream.readline(_MAX_HEADER_BYTES)
     if b"\0" in line:
         todo = "write it as UTF-8; it seems to be UTF-16"
@@ -237,6 +268,13 @@ def read_header(path: Path) -> list[str]:
     if not any(names):
         raise CheckFailed("the file is empty", where=str(path), todo="copy it again")
     return names
+
+
+@contextmanager
+def _open_csv(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    with report_unreadable(path), path.open("rb") as file, ExitStack() as stack:
+        is_gzip = path.suffix.lower() == ".gz"
+        yield stack.enter_context(gzip.GzipFile(fileobj=file)) if is_gzip else file
 
 
 def split_header(line: bytes) -> list[str]:

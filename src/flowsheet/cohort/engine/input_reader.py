@@ -105,6 +105,8 @@ class InputReader:
             end: the end of the dose.
         """
         is_given = (pl.col("amount").fill_null(0) > 0) | (pl.col("rate").fill_null(0) > 0)
+        has_no_dose = pl.all_horizontal(pl.col("amount", "rate").is_null())
+        is_given |= has_no_dose & pl.col("event").is_not_null()  # which ``keep`` has selected
         rows = inputs.filter(is_given).join(self._anti_infectives, on="code")
         of_stay = self.admissions.rename({"hadm_id": "_hadm_id"})
         rows = rows.join(of_stay, on="stay_id", how="left", maintain_order="left")

@@ -18,7 +18,7 @@ def join_locations(rows: pl.DataFrame) -> pl.DataFrame:
 
     Args:
         rows: hadm_id, admitted_at, discharged_at and row; further fields are those of the first
-            row of a stay. Rows without an admission or a start are left out.
+            row of a stay. All have an admission and a start.
 
     >>> from datetime import datetime
     >>> day = [datetime(2030, 1, n) for n in range(1, 5)]
@@ -29,7 +29,6 @@ def join_locations(rows: pl.DataFrame) -> pl.DataFrame:
     ... ]
     True
     """
-    rows = rows.drop_nulls(["hadm_id", "admitted_at"])
     order = [name for name in rows.columns if name not in ("hadm_id", "admitted_at")]
     rows = rows.sort("hadm_id", "admitted_at", *order, nulls_last=True)
     last_end = pl.col("discharged_at").cum_max().shift(1).over("hadm_id")

@@ -28,6 +28,7 @@ _HOURS_PER_YEAR = 365.2425 * 24
 _OLDEST_SHOWN = 89
 """Years; a higher age in a year is hidden."""
 _CODES = {"stay_id": pl.Int64(), "version": pl.Int32(), "code": pl.String()}
+_UNKNOWN_VERSION = 0
 _PERSON_ROLES = ("admissions", "patients")
 _SUBJECTS = {"hadm_id": pl.Int64, "subject_id": pl.Int64}
 
@@ -134,7 +135,10 @@ class _StayReader:
             rows = read_table(self.tables[name], self.log)
             rows = self._reject_early_ends(rows, "stays", "admitted_at", "discharged_at")
             rows = rows.select(*self.database.tables[name].columns, "row")
-            return join_locations(rows)
+            is_unnamed = pl.col("hadm_id").is_null()
+            rows = self.log.exclude(rows, is_unnamed, f"{name}: without an admission")
+            is_undated = pl.col("admitted_at").is_null()
+            return join_locations(self.log.exclude(rows, is_undated, f"{name}: without a time"))
         stays = self._read_role("stays", "stay_id")
         has_admission = "hadm_id" in stays.columns
         return stays if has_admission else stays.with_columns(hadm_id="stay_id")
@@ -252,16 +256,18 @@ class _StayReader:
         name = self.database.table_of("diagnoses")
         if name and name in self.tables:
             diagnoses = read_table(self.tables[name], self.log).join(earlier, on="hadm_id")
-            codes = self._select_codes(diagnoses, name)
+            has_version = "code_version" in self.database.tables[name].columns
+            codes = self._select_codes(diagnoses, name, has_version)
         scores = score_comorbidity(codes)
         return stays.join(scores, on="stay_id", how="left", maintain_order="left")
 
-    def _select_codes(self, diagnoses: pl.DataFrame, table: str) -> pl.DataFrame:
-        """The codes of ICD-9 and ICD-10; without a version they are of ICD-9.
+    def _select_codes(self, diagnoses: pl.DataFrame, table: str, has_version: bool) -> pl.DataFrame:
+        """The codes of ICD-9 and ICD-10; in a database without versions they are of ICD-9.
 
-        A score without the codes of another version would be too low: such stays have none.
+        A score without the codes of an unknown version would be too low: such stays have none.
         """
-        version = pl.col("code_version").cast(pl.Int32).fill_null(catalogue.ICD_VERSIONS[0])
+        unstated = _UNKNOWN_VERSION if has_version else catalogue.ICD_VERSIONS[0]
+        version = pl.col("code_version").cast(pl.Int32).fill_null(unstated)
         codes = diagnoses.select("stay_id", "code", version=version).select(list(_CODES))
         others = codes.filter(~pl.col("version").is_in(catalogue.ICD_VERSIONS))
         reason = f"{table}: of stays with codes that are not of ICD-9 or ICD-10 (no comorbidity)"

@@ -63,13 +63,19 @@ class TreatmentBuilder:
         return self._convert_doses(_add_last_weight(prepared, weights), table)
 
     def _convert_doses(self, rows: pl.DataFrame, table: str) -> pl.DataFrame:
-        """Convert doses to the catalogue's unit; null where the charted unit is another kind's."""
+        """Convert doses to the catalogue's unit; null where the charted unit is another kind's.
+
+        A charted rate has a unit of amount and time: without the time it is unknown.
+        """
         rows = rows.join(_load_target_units(self.items), on="code", maintain_order="left")
         rows = rows.join(catalogue.mimic3_units(), on="uom", how="left", maintain_order="left")
         is_same_kind = pl.col("kind") == pl.col("target_kind")
-        _count_unknown_units(rows, is_same_kind, table, self.log)
+        has_time = pl.col("per_hour").is_not_null()
         is_running = pl.col("end") > pl.col("start")
-        is_valid = is_same_kind & ((~is_running & pl.col("per_hour").is_null()) | is_running)
+        is_valid = is_same_kind & pl.when("is_rate").then(has_time).otherwise(
+            is_running | ~has_time
+        )
+        _count_unknown_units(rows, is_valid, table, self.log)
         dose = (
             pl.col("number")
             * pl.col("size")
@@ -83,18 +89,18 @@ class TreatmentBuilder:
 
 
 def _count_unknown_units(
-    rows: pl.DataFrame, is_same_kind: pl.Expr, table: str, log: ExclusionLog
+    rows: pl.DataFrame, is_valid: pl.Expr, table: str, log: ExclusionLog
 ) -> None:
     """Count the doses of vasopressors and inotropes in a unit that does not tell their amount.
 
     Args:
         rows: doses with drug, number and uom.
-        is_same_kind: whether the charted unit and the catalogue's are of one kind.
+        is_valid: whether the charted unit tells the dose in the catalogue's.
         table: the table's name.
         log: receives the number of rows by drug and unit; the rows are kept, without a dose.
     """
     drugs = [name for name, drug in catalogue.drugs().items() if drug.group in _VASOACTIVE]
-    is_unknown = ~is_same_kind.fill_null(value=False) & pl.col("number").is_not_null()
+    is_unknown = ~is_valid.fill_null(value=False) & pl.col("number").is_not_null()
     unknown = rows.filter(pl.col("drug").is_in(drugs), is_unknown)
     unit = pl.col("uom").fill_null("none").str.slice(0, _SHOWN_CHARACTERS)
     for drug, name, n in unknown.group_by("drug", unit).len().sort("drug", "uom").iter_rows():
@@ -137,6 +143,7 @@ def _prepare_infusions(rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.
         known_at=pl.max_horizontal("start", "stored_at"),
         number=number,
         uom=pl.when(has_rate).then("rate_unit").otherwise("amount_unit"),
+        is_rate=has_rate,
     )
     reason = f"{table}: no positive amount or rate"
     return log.exclude(inputs, pl.col("number") <= 0, reason)
@@ -146,6 +153,9 @@ def _prepare_charted_rates(
     rows: pl.DataFrame, table: str, options: DatabaseOptions, log: ExclusionLog
 ) -> pl.DataFrame:
     """The rows with start, end, known_at, number and uom: single doses, then infusions."""
+    is_stop = pl.col("is_stop").fill_null(value=False)
+    has_none = pl.all_horizontal(pl.col("rate", "amount").is_null()) & ~is_stop
+    rows = log.exclude(rows, has_none, f"{table}: no amount or rate")
     rows = rows.with_columns(known_at=pl.max_horizontal("time", "stored_at"))
     amounts = rows.filter(pl.col("rate").is_null() & pl.col("amount").is_not_null())
     amounts = log.exclude(amounts, pl.col("amount") <= 0, f"{table}: no positive amount")
@@ -155,9 +165,11 @@ def _prepare_charted_rates(
     longest = timedelta(seconds=round(options.charted_rate_hours * 3600))
     amounts = _exclude_sums_of_rates(amounts, rates, longest, table, log)
     amounts = amounts.with_columns(start="time", end="time", number="amount", uom="amount_unit")
+    amounts = amounts.with_columns(is_rate=pl.lit(value=False))
     next_rate = pl.col("time").shift(-1).over(_RATE_KEYS)
     end = pl.min_horizontal(next_rate, pl.col("time") + longest)
     rates = rates.with_columns(start="time", end=end, number="rate", uom="rate_unit")
+    rates = rates.with_columns(is_rate=pl.lit(value=True))
     return pl.concat([amounts, rates.filter(pl.col("rate") > 0)])
 
 

@@ -29,7 +29,7 @@ class Place(StrEnum):
     """Before discharge from the hospital; of a patient whose hospital stay is not recorded, in the
     unit."""
     icu = "icu"
-    """Before discharge from the unit."""
+    """Before discharge from the unit; of a patient who left the hospital alive, never."""
 
 
 class DeathOptions(FrozenModel):
@@ -56,7 +56,7 @@ class Death(Response):
         """One episode for each death."""
         tolerance = pl.duration(seconds=round(self.options.tolerance_hours * 3600))
         in_unit = pl.col("died_at") <= pl.col("discharged_at") + tolerance
-        counts = in_unit
+        counts = in_unit & pl.col("hospital_death").fill_null(value=True)
         if self.options.place is Place.hospital:
             counts = pl.col("hospital_death").fill_null(in_unit)
         died = records.stays.filter(pl.col("died_at").is_not_null() & counts)

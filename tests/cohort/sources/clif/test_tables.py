@@ -148,6 +148,77 @@ def test_times_without_a_zone_are_utc_but_zones_are_not_mixed(tables: RawTables,
     labs.with_columns(pl.col(pl.Datetime).dt.replace_time_zone(None)).write_parquet(file)
     with pytest.raises(CheckFailed, match=r"zone in clif_\w+.parquet and none in clif_labs"):
         read_clif(folder)
+    labs.with_columns(pl.col("lab_result_dttm").dt.replace_time_zone(None)).write_parquet(file)
+    with pytest.raises(CheckFailed, match="none in clif_labs"):  # one column of a file
+        read_clif(folder)
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(3, 4)])
+def test_zones_are_not_mixed_in_csv_files(tables: RawTables, tmp_path: Path, rows: slice):
+    labs = tables["clif_labs"].with_row_index("row")
+    is_chosen = pl.col("row").is_in(labs["row"][rows].implode())
+    naive = pl.col("lab_collect_dttm").str.strip_suffix("+00:00")
+    changed = pl.when(is_chosen).then(naive).otherwise("lab_collect_dttm")
+    tables["clif_labs"] = labs.with_columns(lab_collect_dttm=changed).drop("row")
+    with pytest.raises(CheckFailed, match="none in clif_labs"):
+        read_clif(write_clif(tmp_path, tables, "csv"))
+
+
+@pytest.mark.parametrize("typed", [(), ("clif_vitals",), tuple(clif_tables())])
+def test_long_ids_are_one_id_as_numbers_and_as_texts(
+    tables: RawTables, tmp_path: Path, typed: tuple[str, ...]
+):
+    ids = {"H-112": "123456789012345678", "H-113": "123456789012345679"}
+    has_id = [name for name in tables if "hospitalization_id" in tables[name].columns]
+    for name in has_id:
+        tables[name] = tables[name].with_columns(pl.col("hospitalization_id").replace(ids))
+    folder = write_clif(tmp_path, tables, "parquet")
+    for name in set(has_id).intersection(typed):
+        file = folder / f"{name}.parquet"
+        number = pl.col("hospitalization_id").cast(pl.Int64)
+        pl.read_parquet(file).with_columns(number).write_parquet(file)
+    result = read_clif(folder)
+    assert result.tables.stays["stay_id"].to_list() == [
+        *(196941712816856201, 196941712816856202, 405609396679633801)
+    ]
+    assert get_events(result, "hr", "value") == [(88.0,), (92.0,), (101.0,)]
+
+
+@pytest.mark.parametrize(
+    ("version", "charlson"), [("ICD10CM", 2.0), ("ICD-10-CM", 2.0), ("SNOMED", None), (None, None)]
+)
+def test_comorbidity_needs_a_known_version_of_the_codes(
+    tables: RawTables, tmp_path: Path, version: str | None, charlson: float | None
+):
+    admissions = tables["clif_hospitalization"]
+    earlier = admissions.head(1).with_columns(
+        hospitalization_id=pl.lit("H-100"), discharge_dttm=pl.lit("2159-01-09 10:00:00+00:00")
+    )
+    earlier = earlier.with_columns(admission_dttm=pl.lit("2159-01-01 10:00:00+00:00"))
+    tables["clif_hospitalization"] = pl.concat([admissions, earlier])
+    code = {"hospitalization_id": "H-100", "diagnosis_code": "I50.9"}
+    tables["clif_hospital_diagnosis"] = pl.DataFrame([code | {"diagnosis_code_format": version}])
+    stays = read_clif(write_clif(tmp_path, tables)).tables.stays
+    assert stays["charlson"].to_list() == [charlson, charlson, None]
+
+
+def test_rows_without_an_admission_a_time_or_a_dose_are_counted(tables: RawTables, tmp_path: Path):
+    locations, first = tables["clif_adt"], tables["clif_adt"].head(1)
+    no_text = pl.lit(None, pl.String)
+    without = [
+        first.with_columns(hospitalization_id=no_text),
+        first.with_columns(in_dttm=no_text),
+    ]
+    tables["clif_adt"] = pl.concat([locations, *without])
+    name = "clif_medication_admin_intermittent"
+    tables[name] = tables[name].with_columns(med_dose=no_text)
+    result = read_clif(write_clif(tmp_path, tables), sepsis3={"confirm_after_hours": 0})
+    assert result.tables.stays.height == 3
+    assert result.excluded["clif_adt: without an admission"] == 1
+    assert result.excluded["clif_adt: without a time"] == 1
+    assert result.excluded[f"{name}: no amount or rate"] == 2
+    counts = result.batches[0].source_counts
+    assert counts["stays with suspected infection"] == 1  # given, although the dose is unknown
 
 
 def test_a_value_in_another_unit_is_rejected_and_other_specimens_are_not_blood(
@@ -193,7 +264,7 @@ def test_a_folder_after_the_cohort_is_its_path(
 
 
 @pytest.mark.parametrize(
-    ("unit", "dose"), [("ng/kg/min", 0.006), ("mcg/kg/hr", 0.1), ("mL/hr", None)]
+    ("unit", "dose"), [("ng/kg/min", 0.006), ("mcg/kg/hr", 0.1), ("mL/hr", None), ("mcg/kg", None)]
 )
 def test_doses_have_units_or_are_unknown_by_name(
     tables: RawTables, tmp_path: Path, unit: str, dose: float | None
@@ -203,7 +274,8 @@ def test_doses_have_units_or_are_unknown_by_name(
     result = read_clif(write_clif(tmp_path, tables))
     doses = result.tables.treatments.filter(drug="norepinephrine")["dose"].to_list()
     assert doses[0] == (None if dose is None else pytest.approx(dose))
-    reason = f"{name}: dose not known by its unit: norepinephrine in ml/hr (rows kept)"
+    spelled = unit.lower()
+    reason = f"{name}: dose not known by its unit: norepinephrine in {spelled} (rows kept)"
     assert result.excluded.get(reason, 0) == (2 if dose is None else 0)
 
 
