@@ -11,13 +11,14 @@ import hashlib
 import hmac
 import json
 import secrets
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.state.home import home, home_path
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import shared_lock, try_lock
@@ -135,7 +136,60 @@ def use_records() -> Iterator[None]:
                 where=str(pending_file()),
                 todo="complete it: `flowsheet erase`",
             )
-        yield
+        with _uses.block():
+            yield
+
+
+class _Uses:
+    """The blocks of :func:`use_records` in this process, on whatever threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._blocks = 0
+        self._shared_list: str | None = None
+        """Digest of the object store's list when one of the blocks read it first."""
+
+    @contextlib.contextmanager
+    def block(self) -> Iterator[None]:
+        with self._lock:
+            self._blocks += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._blocks -= 1
+                if not self._blocks:
+                    self._shared_list = None
+
+    def is_as_before(self, shared_list: str) -> bool:
+        """Whether no list was read since the first block began, or the same one."""
+        with self._lock:
+            if self._blocks and self._shared_list is None:
+                self._shared_list = shared_list
+            return self._shared_list in (None, shared_list)
+
+
+_uses = _Uses()
+
+
+def check_shared_erasures() -> str:
+    """The digest of the object store's list of erased subjects; empty without a list.
+
+    An erasure keeps out the users of records on its own machine only.
+
+    Raises:
+        FlowsheetError: another machine has erased subjects since :func:`use_records` began.
+    """
+    remote = shared_folder()
+    stored = remote.read(_FILE) if remote else None
+    shared_list = hashlib.sha256(stored.content).hexdigest() if stored else ""
+    if not _uses.is_as_before(shared_list):
+        raise FlowsheetError(
+            "another machine has erased subjects since this run began",
+            where=f"{remote}/{_FILE}",
+            todo="start again: what had their records is built again without them",
+        )
+    return shared_list
 
 
 @contextlib.contextmanager

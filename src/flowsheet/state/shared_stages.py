@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet.errors import CheckFailed, FlowsheetError
-from flowsheet.state.json_files import read_json
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.object_store import ListedObject, RemoteFolder
 from flowsheet.state.publish import publish
 from flowsheet.state.store import Store
 
 METADATA_FILE = "stage.json"
+_BUILT = "built.json"
+"""File of a stage that this machine has built: which list of erased subjects there was."""
 _SHARED = "shared.json"
 """File of a copy: the store, and the attempt that it is a copy of."""
 _ID = "id"
@@ -115,6 +117,28 @@ def share_stage(store: Store, kind: str, key: str, *, replace: bool = False) -> 
     _delete_attempts(remote, but=attempt)
 
 
+def mark_built(folder: Path, shared_list: str) -> None:
+    """Record the digest of the shared list of erased subjects that a stage was built with."""
+    write_json(folder / _BUILT, {"erased": shared_list})
+
+
+def drop_outdated_stage(store: Store, kind: str, key: str, shared_list: str) -> None:
+    """Delete a stage that was not shared before another machine erased subjects.
+
+    Args:
+        store: the store.
+        kind: of the stage.
+        key: of the stage.
+        shared_list: digest of the present list of erased subjects; empty if there is none.
+    """
+    path = store.path(kind, key)
+    if store.remote is None or not shared_list or not path.is_dir():
+        return
+    is_shared = _read_shared(path, _folder(store.remote, kind, key))
+    if not is_shared and _read_built(path) != shared_list:
+        shutil.rmtree(path)
+
+
 def delete_shared_stage(store: Store, kind: str, key: str) -> None:
     """Delete a stage from the object store; nothing without an object store.
 
@@ -187,6 +211,13 @@ def _read_shared(path: Path, remote: RemoteFolder, field: str = "attempt") -> st
     try:
         shared = read_json(path / _SHARED)
         return str(shared[field]) if shared["url"] == remote.url else ""
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
+
+
+def _read_built(path: Path) -> str:
+    try:
+        return str(read_json(path / _BUILT)["erased"])
     except (OSError, ValueError, TypeError, KeyError):
         return ""
 

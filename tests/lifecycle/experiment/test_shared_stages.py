@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flowsheet.errors import Unreachable
+from flowsheet.errors import FlowsheetError, Unreachable
+from flowsheet.lifecycle.experiment import stage as stage_module
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.lifecycle.runtime.clean import delete_old_folders
-from flowsheet.state.erasures import ErasedIds
+from flowsheet.state.erasures import ErasedIds, use_records
 from flowsheet.state.hashing import digest
 from flowsheet.state.leases import hold_lease
 from flowsheet.state.shared_stages import delete_shared_stage
@@ -146,6 +147,68 @@ def test_erased_subjects_are_shared(first: Machine, second: Machine):
     first.run()
     assert ErasedIds.load().find("subject", [6, 7]) == {6, 7}
     assert ErasedIds.load().find_day("stay", 70)
+
+
+def erase_on(machine: Machine, *kinds: str) -> None:
+    """What an erasure does to shared stages."""
+    machine.monkeypatch.setenv("FLOWSHEET_HOME", str(machine.home))
+    ErasedIds.load().add([7], [70])
+    for kind in kinds:
+        delete_shared_stage(Store.open(), kind, KEY)
+
+
+def test_a_copy_that_another_machine_erased_from_is_not_used(first: Machine, second: Machine):
+    first.run()
+    found = second.run()
+    assert second.read(found) == "first"
+    erase_on(first, "windows")
+    with pytest.raises(FlowsheetError, match="the stage windows is not as it was written"):
+        second.read(found)
+    assert not Path(found.path).exists()
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_is_built_during_an_erasure_elsewhere_is_not_shared(
+    first: Machine, second: Machine, is_first: bool
+):
+    def build(stage: Path) -> None:
+        erase_on(first)
+        second.monkeypatch.setenv("FLOWSHEET_HOME", str(second.home))
+        (stage / "rows").write_text("of the subject", encoding="utf-8")
+
+    second.monkeypatch.setenv("FLOWSHEET_HOME", str(second.home))
+    if not is_first:
+        ErasedIds.load().add([5], [50])
+    with pytest.raises(FlowsheetError, match="another machine has erased subjects") as error:
+        run_stage("windows", KEY, build)
+    assert "start again" in str(error.value.todo)
+    assert not Store.open().has("windows", KEY)
+    assert [entry.name for entry in folder("store").list()] == ["erased.json"]
+
+
+def test_a_later_stage_of_a_run_notices_an_erasure_elsewhere(first: Machine, second: Machine):
+    second.run()
+    with use_records():
+        second.run()
+        erase_on(first)
+        with pytest.raises(FlowsheetError, match="another machine has erased subjects"):
+            second.run()
+    assert second.run().reused
+
+
+def test_a_stage_that_an_outage_kept_here_is_not_shared_after_an_erasure(
+    s3: S3Server, first: Machine, second: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(*args: object, **options: object) -> None:
+        raise Unreachable("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage_module, "share_stage", fail)
+        with pytest.raises(Unreachable):
+            second.run()
+    erase_on(first)
+    assert second.run().reused is False
+    assert second.run().reused
 
 
 def test_a_lease_is_waited_for_and_taken_over_when_its_holder_is_dead(s3: S3Server):

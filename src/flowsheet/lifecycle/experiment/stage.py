@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from flowsheet.config import FrozenModel
-from flowsheet.errors import FlowsheetError
-from flowsheet.state.erasures import use_records
+from flowsheet.errors import FlowsheetError, Unreachable
+from flowsheet.state.erasures import check_shared_erasures, use_records
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish, sweep_parts
 from flowsheet.state.shared_stages import (
     METADATA_FILE,
     DamagedStage,
+    drop_outdated_stage,
     fetch_stage,
+    mark_built,
     share_stage,
 )
 from flowsheet.state.store import Store
@@ -62,9 +64,10 @@ class Stage(FrozenModel):
 
     def _find_path(self) -> Path:
         """The folder on this machine; a stage that another one built is fetched."""
-        path, store = Path(self.path), Store.open()
-        if store.remote is None or path.is_dir():
-            return path
+        store = Store.open()
+        if store.remote is None:
+            return Path(self.path)
+        check_shared_erasures()
         fetch_stage(store, self.kind, self.key)
         return store.path(self.kind, self.key)
 
@@ -83,16 +86,36 @@ def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
     store = Store.open()
     with use_records(), store.lock(kind, key):
         path = store.path(kind, key)
+        shared_list = check_shared_erasures()
         is_intact = _fetch(store, kind, key)
+        drop_outdated_stage(store, kind, key, shared_list)
         changes = _find_changes(path, key) if store.has(kind, key) else "missing"
         if changes:
             if store.has(kind, key):
                 _warn(f"[{kind}] {path} is not as it was written: {changes}; building it again")
             sweep_parts(path.parent)
             _build(path, key, build)
+            if store.remote:
+                _keep_unless_erased(path, shared_list)
         share_stage(store, kind, key, replace=not is_intact)
         seconds = read_json(path / METADATA_FILE)["seconds"]
         return Stage(kind=kind, key=key, path=str(path), reused=not changes, seconds=seconds)
+
+
+def _keep_unless_erased(path: Path, shared_list: str) -> None:
+    """Delete a stage that was built while another machine erased subjects.
+
+    Raises:
+        FlowsheetError: it was.
+    """
+    mark_built(path, shared_list)
+    try:
+        check_shared_erasures()
+    except Unreachable:
+        raise
+    except FlowsheetError:
+        shutil.rmtree(path)
+        raise
 
 
 def is_complete(kind: str, key: str) -> bool:
