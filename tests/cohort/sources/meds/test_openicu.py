@@ -74,7 +74,23 @@ def test_stays_are_runs_of_vital_signs(extract: Extract):
 def test_a_patient_who_died_did_so_at_the_end_of_the_record(extract: Extract):
     stays = extract.tables().stays.sort("stay_id")
     assert stays["hospital_death"].to_list() == [True] * 4
-    assert stays["died_at"][1] == at("2150-03-05T23:00")
+    assert stays["died_at"].to_list() == [at("2150-03-05T23:00")] * 4  # nobody dies twice
+
+
+def test_who_survived_one_admission_may_die_in_the_next(tmp_path: Path):
+    code = "in_hospital_mortality//boolean"
+    first = [row for row in make_concepts(1) if row["code"] != code]
+    hours = [f"2150-05-02T{hour:02d}:00:00" for hour in range(24)]
+    second = [make_row(1, time, "heart_rate//bpm", 80.0) for time in hours]
+    ends = [
+        make_row(1, "2150-03-01T00:00:00", code, text_value="alive"),
+        make_row(1, "2150-05-01T20:00:00", code, text_value="dead"),
+    ]
+    rows = first + [{**row, "dataset": "hirid"} for row in second + ends]
+    stays = run_ingest(write_concepts(tmp_path / "raw", rows), tmp_path / "out").tables().stays
+    stays = stays.sort("stay_id")
+    assert stays["hospital_death"].to_list() == [False, False, True]
+    assert stays["died_at"].to_list() == [None, None, at("2150-05-02T23:00")]
 
 
 def test_concepts_are_variables(extract: Extract):

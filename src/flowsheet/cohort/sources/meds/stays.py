@@ -220,8 +220,10 @@ def _find_sex() -> pl.Expr:
 def _add_hospital_death(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
     """Add ``hospital_death`` and ``died_in_hospital_at``, from rows that say how a stay ended.
 
-    It is the first such row after the stay, as of a discharge from the hospital; otherwise the last
-    one before, as of an admission. Who died did so at the time of that row, and not in the stay.
+    It is the first such row after the stay where a data set writes them at the discharge from the
+    hospital, and the last one before where it writes them at the admission; if there is none, the
+    other one. Who died did so at the time of that row, and not before the end of the last stay that
+    ends with it.
     """
     word = pl.col("text").str.to_lowercase()
     is_dead = pl.col("value") > 0
@@ -238,11 +240,21 @@ def _add_hospital_death(stays: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame
             strategy=strategy,
             check_sortedness=False,
         )
-    dead = pl.coalesce("dead_forward", "dead_backward")
-    time = pl.max_horizontal(pl.coalesce("time_forward", "time_backward"), "discharged_at")
+    order = ("forward", "backward") if _are_ends_at_discharge(stays) else ("backward", "forward")
+    dead = pl.coalesce(f"dead_{strategy}" for strategy in order)
+    stays = stays.with_columns(_end=pl.coalesce(f"time_{strategy}" for strategy in order))
+    time = pl.max_horizontal("_end", "discharged_at").max().over("subject_id", "_end")
     return stays.with_columns(
         hospital_death=dead, died_in_hospital_at=pl.when(dead).then(time)
     ).sort("stay_id")
+
+
+def _are_ends_at_discharge(stays: pl.DataFrame) -> bool:
+    """Whether most patients have an end after their last stay: no later admission can have it."""
+    is_last = pl.col("admitted_at") == pl.col("admitted_at").max().over("subject_id")
+    has_end = pl.any_horizontal(pl.col("time_forward", "time_backward").is_not_null())
+    last = stays.filter(is_last & has_end)
+    return 2 * last["time_forward"].count() >= last.height
 
 
 def _make_defects(rows: pl.DataFrame, rule: str) -> pl.DataFrame:

@@ -46,7 +46,7 @@ def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     exclusions["drugs that end before they start"] += pairs.filter(is_reversed).height
     pairs = pairs.filter(~is_reversed).drop("n")
     pairs = pairs.with_columns(pl.col("end").fill_null(pl.col("time")), rate="value")
-    rates = _make_infusions(rows.filter(kind="drug_rate"))
+    rates = _make_infusions(rows.filter(kind="drug_rate"), exclusions)
     parts = [
         part.with_columns(rate_unit=unit).select(_DOSE_COLUMNS) for part in (single, pairs, rates)
     ]
@@ -59,8 +59,9 @@ def finish_treatments(doses: pl.DataFrame) -> pl.DataFrame:
     return treatments.unique().sort("stay_id", "start", "drug")
 
 
-def _make_infusions(rows: pl.DataFrame) -> pl.DataFrame:
-    """Infusions from charted rates, each until the next."""
+def _make_infusions(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
+    """Infusions from charted rates, each until the next; rows without a rate are counted."""
+    exclusions["rates of drugs without a number"] += rows["value"].null_count()
     charted = rows.drop_nulls("value").sort("subject_id", "name", "time", "known_at", "value")
     charted = charted.unique(["subject_id", "name", "time"], keep="last", maintain_order=True)
     following = pl.col("time").shift(-1).over("subject_id", "name")
