@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 
 from flowsheet.cli import main
+from flowsheet.lifecycle.erasure.places import find_other_files
+from flowsheet.lifecycle.erasure.tables import Ids
 from flowsheet.lifecycle.runtime import clean
 from flowsheet.serving.answer_files import ANSWERS, AnswerWriter
 from flowsheet.state.erasures import exclude_others, use_records
@@ -101,3 +103,18 @@ def test_answers_of_servers_are_deleted_by_the_day_and_only_if_they_are_named(
     assert not old.exists()
     assert len(list(new.iterdir())) == 1
     assert folders["old"].is_dir()
+
+
+def test_other_records_below_a_folder_of_answers_are_left_alone(folders, tmp_path: Path):
+    """A server was told to keep its answers in a folder that has other records, too."""
+    AnswerWriter(tmp_path, "m")
+    others = [
+        tmp_path / "projects" / "my-own-work" / "notes.txt",
+        tmp_path / "extracts" / "2031-05-06" / "stays.parquet",
+    ]
+    for file in others:
+        file.parent.mkdir(parents=True)
+        pl.DataFrame({"subject_id": [1, 2], "stay_id": [10, 20]}).write_parquet(file)
+    main(["clean", "--older-than", "0", "--answers", "--delete"])
+    assert all(file.is_file() for file in others)
+    assert find_other_files(Ids(frozenset({1}), frozenset({10}))) == []

@@ -44,6 +44,7 @@ ANSWERS: dict[str, pl.DataType] = {
 """Columns of the files."""
 
 _NAME = re.compile(r"(?P<worker>[0-9a-f]{12})-(?P<first>\d{8})-(?P<last>\d{8})\.parquet")
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 _ATTEMPTS = 5
 """How often a reader lists the files again that a server merges meanwhile."""
 _MERGED_FILES = 32
@@ -286,5 +287,25 @@ def _registration_file() -> Path:
 
 
 def iter_day_folders(folder: Path) -> Iterator[Path]:
-    """The folders of the days, of all models."""
-    yield from sorted(path for path in folder.glob("*/*-*-*") if path.is_dir())
+    """The folders of the days, of all models; none with other files than a server's."""
+    yield from sorted(path for path in folder.glob("*/*-*-*") if _is_day_folder(path))
+
+
+def _is_day_folder(path: Path) -> bool:
+    if not _DAY.fullmatch(path.name) or not path.is_dir():
+        return False
+    names = [file.name for file in path.iterdir()]
+    return all(_NAME.fullmatch(name) or name.startswith(".") for name in names)
+
+
+def iter_own_files(folder: Path) -> Iterator[Path]:
+    """The files of answers below a folder, which may have other records below it as well."""
+    yield from sorted(file for file in folder.rglob("*.parquet") if _has_answers(file))
+
+
+def _has_answers(file: Path) -> bool:
+    """By the columns, or by the name if it cannot be read."""
+    try:
+        return set(ANSWERS) <= set(pl.read_parquet_schema(file))
+    except (OSError, pl.exceptions.PolarsError):
+        return bool(_NAME.fullmatch(file.name))

@@ -19,7 +19,7 @@ from flowsheet.lifecycle.erasure.messages import mask_ids, mentions, redact_data
 from flowsheet.lifecycle.erasure.places import Place
 from flowsheet.lifecycle.erasure.request import ErasureRequest, MarkedRun, load_pending
 from flowsheet.lifecycle.erasure.tables import Ids, are_held_out, find_ids
-from flowsheet.serving.answer_files import list_answer_folders
+from flowsheet.serving.answer_files import iter_own_files, list_answer_folders
 from flowsheet.state.erasures import ErasedIds, exclude_others, pending_file
 from flowsheet.state.home import home
 from flowsheet.state.locations import Location
@@ -156,7 +156,8 @@ def _search(
     ids: Ids, stores: Sequence[Store], folders: Sequence[Path], runs: Sequence[RecordedRun]
 ) -> Ids:
     """The subjects that are somewhere, and their stays."""
-    found = finder.search_ids(stores, [*folders, *list_answer_folders()], ids)
+    answers = [file for folder in list_answer_folders() for file in iter_own_files(folder)]
+    found = finder.search_ids(stores, [*folders, *answers], ids)
     subjects, stays = set(found.subjects), set(found.stays)
     for run in runs:
         with records.open_artifacts(run) as folder:

@@ -24,7 +24,7 @@ from flowsheet.lifecycle.erasure.messages import mentions
 from flowsheet.lifecycle.erasure.tables import Ids, count_rows, find_ids, remove_rows
 from flowsheet.lifecycle.experiment.stage import replace_stage
 from flowsheet.lifecycle.experiment.train import INPUTS
-from flowsheet.serving.answer_files import list_answer_folders
+from flowsheet.serving.answer_files import iter_own_files, list_answer_folders
 from flowsheet.state.home import home
 from flowsheet.state.json_files import read_json
 from flowsheet.state.locations import Location, parse_location
@@ -163,10 +163,12 @@ def _find_answers(ids: Ids) -> Iterator[Place]:
     Raises:
         CheckFailed: a folder of answers is not there, or a file cannot be searched.
     """
-    for folder in (home() / "serving" / "shadow", *list_answer_folders()):
+    shadow = home() / "serving" / "shadow"
+    for folder in (shadow, *list_answer_folders()):
         for subfolder in {file.parent for file in folder.rglob(".*.part")}:
             sweep_parts(subfolder)
-        for file in sorted(folder.rglob("*.parquet")):
+        files = shadow.rglob("*.parquet") if folder == shadow else iter_own_files(folder)
+        for file in sorted(files):
             if rows := _count_kept(file, ids):
                 yield _place("rows", f"answers {file.relative_to(folder)}", file, rows)
 
