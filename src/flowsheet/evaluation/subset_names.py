@@ -24,7 +24,7 @@ def describe_subset(subset: str, words: Words) -> str:
 def describe_group(subset: str) -> str:
     """A subgroup within a sentence.
 
-    >>> describe_group("age: 80 and over"), describe_group("hours_since_admission: 48")
+    >>> describe_group("age: 80 and over"), describe_group("hours since admission: 48")
     ('age 80 and over', 'predictions 48 hours after admission')
     """
     grouping, _, group = subset.partition(": ")
