@@ -32,6 +32,7 @@ def test_paths_are_local_and_urls_are_not():
     [
         *("s3://", "s3:///ward", "s3://key:secret@hospital/ward", "s3://hospital/../other"),
         *("s3://hospital//ward", "gs://user@hospital/ward", "abfs://a@b@c/ward"),
+        *("abfs://hospital/ward?sv=1&sig=secret", "s3://hospital/ward#secret"),
         *("https://hospital/ward", "file:///tmp/ward", "hdfs://hospital/ward", "s4://hospital"),
     ],
 )
@@ -62,6 +63,27 @@ def test_an_object_is_created_once_and_replaced_by_version(s3: S3Server):
     assert [entry.name for entry in ward.list()] == ["a.json", "inner/b.json"]
     ward.delete(["a.json", "nothing"])
     assert [entry.name for entry in ward.list()] == ["inner/b.json"]
+
+
+def test_objects_that_do_not_exist_keep_no_others_from_being_deleted(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+):
+    """Google's service, unlike S3, stops at the first object that does not exist."""
+    import obstore
+
+    delete = obstore.delete
+
+    def stop_at_missing(store: object, paths: list[str]) -> None:
+        for path in paths:
+            obstore.head(store, path)
+            delete(store, [path])
+
+    monkeypatch.setattr(obstore, "delete", stop_at_missing)
+    ward = folder("ward")
+    for name in ("b", "d"):
+        ward.write(name, b"x")
+    ward.delete(["a", "b", "c", "d"])
+    assert ward.list() == []
 
 
 def test_files_are_compared_with_their_digest(s3: S3Server, tmp_path: Path):

@@ -47,6 +47,13 @@ def parse_location(text: str | Path) -> Location:
         )
     authority, _, path = match["rest"].partition("/")
     _check_authority(scheme, authority)
+    if "?" in path or "#" in path:
+        raise UsageError(
+            "the URL has a ? or #, as one with a signature in it",
+            where=f"{scheme}://{authority}/...",
+            todo="write the names of the folders only; credentials come from environment "
+            "variables only",
+        )
     names = path.removesuffix("/")
     if any(part in ("", ".", "..") for part in names.split("/")) and names:
         raise UsageError(

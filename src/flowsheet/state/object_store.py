@@ -10,6 +10,7 @@ Credentials come from the environment only. Calls that get no answer are repeate
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -215,7 +216,14 @@ class RemoteFolder:
         def remove() -> None:
             import obstore
 
-            obstore.delete(self._store, paths)
+            try:
+                obstore.delete(self._store, paths)
+            except FileNotFoundError as error:
+                if is_bucket_missing(error):
+                    raise
+                for path in paths:  # some services stop at the first one that does not exist
+                    with contextlib.suppress(FileNotFoundError):
+                        obstore.delete(self._store, [path])
 
         self._call(remove, paths[0], missing=None)
 
