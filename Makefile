@@ -15,7 +15,7 @@ demo: $(BASE)  ## the main job on a simulated ward, then the leaderboard
 	$(BIN)/flowsheet run demo
 
 test: $(DEV) lint  ## what has to pass before a change lands
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: $(DEV) lint  ## the slow tests too
 	$(BIN)/python -m pytest

@@ -26,6 +26,14 @@ settings.register_profile("ci", settings.get_profile("ci"), max_examples=35)
 settings.load_profile("ci" if os.environ.get("CI", "").lower() == "true" else "local")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run files with servers, which take the longest, first: then no worker ends long after the
+    others (with ``--no-loadscope-reorder``, which keeps the order of the files).
+    """
+    with_servers = {item.path for item in items if item.get_closest_marker("server")}
+    items.sort(key=lambda item: item.path not in with_servers)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of the open data sets; without it the test is skipped."""
