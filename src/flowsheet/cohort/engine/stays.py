@@ -296,14 +296,15 @@ def _find_admission_times(admissions: pl.DataFrame, stays: pl.DataFrame) -> pl.D
 
 
 def _correct_deaths(stays: pl.DataFrame) -> pl.DataFrame:
-    """The stays of patients who left the hospital alive, who did not die before that.
+    """The stays without deaths before a discharge alive, of which only the day may be known.
 
-    Where only the day of a later death is known, its time may be earlier.
+    Who died in the hospital at a time that is not recorded did so at the discharge.
     """
-    is_alive = (pl.col("hospital_death") == 0).fill_null(value=False)
+    is_dead, is_known = pl.col("hospital_death") == 1, pl.col("died_at").is_not_null()
     no_earlier = pl.max_horizontal("died_at", "hospital_discharged_at")
-    has_died = pl.col("died_at").is_not_null()
-    died_at = pl.when(is_alive & has_died).then(no_earlier).otherwise("died_at")
+    died_at = pl.when(~is_dead & is_known).then(no_earlier).otherwise("died_at")
+    is_undated = is_dead & ~is_known & pl.col("died_on").is_null()
+    died_at = pl.when(is_undated).then("hospital_discharged_at").otherwise(died_at)
     return stays.with_columns(died_at=died_at)
 
 

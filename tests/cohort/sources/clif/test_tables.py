@@ -63,6 +63,14 @@ def test_a_person_has_age_sex_and_death(result: SourceResult):
     assert comfort.to_list() == [day(12, 4)]
 
 
+def test_who_expired_without_a_time_died_at_the_discharge(tables: RawTables, tmp_path: Path):
+    no_time = pl.lit(None, pl.String)
+    tables["clif_patient"] = tables["clif_patient"].with_columns(death_dttm=no_time)
+    stays = read_clif(write_clif(tmp_path, tables)).tables.stays
+    assert stays["hospital_death"].to_list() == [False, False, True]
+    assert stays["died_at"].to_list() == [None, None, day(18, 5)]
+
+
 def test_a_result_is_known_when_it_was_reported_and_has_the_catalogues_unit(result: SourceResult):
     columns = ("time", "known_at", "value")
     assert get_events(result, "crea", *columns) == [(day(16), day(17.5), 1.4)]
@@ -84,6 +92,15 @@ def test_an_intubated_patient_has_no_verbal_response(result: SourceResult):
     assert get_events(result, "egcs", "value") == [(2.0,)]
     assert get_events(result, "vgcs", "value") == []
     assert get_events(result, "gcs", "value") == [(14.0,)]
+
+
+def test_a_paused_infusion_does_not_run(tables: RawTables, tmp_path: Path):
+    name = "clif_medication_admin_continuous"
+    action = pl.col("mar_action_category").replace("stop", "Paused")
+    dose = pl.col("med_dose").replace("0", "0.2")  # the dose to which it will return
+    tables[name] = tables[name].with_columns(action, dose)
+    treatments = read_clif(write_clif(tmp_path, tables)).tables.treatments
+    assert treatments.filter(drug="norepinephrine")["end"].max() == day(8, 2)
 
 
 def test_a_rate_lasts_until_the_next_row_of_its_order(result: SourceResult):
@@ -151,6 +168,16 @@ def test_times_without_a_zone_are_utc_but_zones_are_not_mixed(tables: RawTables,
     labs.with_columns(pl.col("lab_result_dttm").dt.replace_time_zone(None)).write_parquet(file)
     with pytest.raises(CheckFailed, match="none in clif_labs"):  # one column of a file
         read_clif(folder)
+
+
+@pytest.mark.parametrize(("route", "n"), [("iv", 1), ("Otic", 0), ("ophthalmic", 0)])
+def test_drops_and_ointments_are_no_suspicion(
+    tables: RawTables, tmp_path: Path, route: str, n: int
+):
+    name = "clif_medication_admin_intermittent"
+    tables[name] = tables[name].with_columns(med_route_category=pl.lit(route))
+    batches = read_clif(write_clif(tmp_path, tables), sepsis3={"confirm_after_hours": 0}).batches
+    assert batches[0].source_counts["stays with suspected infection"] == n
 
 
 @pytest.mark.parametrize("rows", [slice(None), slice(3, 4)])
