@@ -99,8 +99,8 @@ _HEXADECIMAL = r"^0[xX]([0-9a-fA-F]{1,15})$"  # Arrow reads it as a number
 _CLOCK = r"[ T]([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d{1,9})?)?"
 _TIME = rf"^(\d{{4}}-\d{{2}}-\d{{2}}){_CLOCK}$"
 _DAY = rf"^(\d{{4}}-\d{{2}}-\d{{2}})(?:{_CLOCK})?$"
-_ZONE = r"(:\d{2}(?:\.\d+)?)\s?(Z|UTC|[+-]\d{2}(?::?\d{2})?)$"
-_START_OF_TIME = r"^\s*\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}"
+_ZONE = r"(:\d{2}(?:\.\d+)?)\s?(Z|UTC|[+-](?:0\d|1[0-4])(?::?[0-5]\d)?)$"
+_START_OF_TIME = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}"
 _MAX_DIGITS = 15
 """Ids with more digits are numbered by their hash where ids may be texts."""
 _HASH_BITS = 53
@@ -253,8 +253,10 @@ def find_stated_zones(text: pl.Series) -> set[bool]:
     >>> find_stated_zones(pl.Series(["2030-01-01 08:00:00Z", "2030-01-01 08:00", "", None]))
     {False, True}
     """
-    is_time = text.str.contains(_START_OF_TIME).fill_null(value=False)
-    return set(text.filter(is_time).str.strip_chars().str.contains(_ZONE))
+    cells = text.drop_nulls().str.strip_chars()
+    is_zoned = cells.str.contains(_START_OF_TIME) & cells.str.contains(_ZONE)
+    is_naive = cells.str.contains(_TIME)
+    return {stated for stated, found in ((True, is_zoned), (False, is_naive)) if found.any()}
 
 
 def _take_finite(number: pl.Expr) -> pl.Expr:

@@ -180,6 +180,17 @@ def test_drops_and_ointments_are_no_suspicion(
     assert batches[0].source_counts["stays with suspected infection"] == n
 
 
+def test_an_impossible_zone_is_a_wrong_time(tables: RawTables, tmp_path: Path):
+    is_first = pl.int_range(pl.len()) == 0
+    wrong = pl.col("recorded_dttm").str.replace("+00:00", "+99:00", literal=True)
+    changed = pl.when(is_first).then(wrong).otherwise("recorded_dttm")
+    tables["clif_vitals"] = tables["clif_vitals"].with_columns(changed)
+    defects = read_clif(write_clif(tmp_path, tables)).batches[0].defects
+    assert defects.select("column", "rule", "value").rows() == [
+        ("recorded_dttm", "date", "2160-01-01 16:00:00+99:00")
+    ]
+
+
 @pytest.mark.parametrize("rows", [slice(None), slice(3, 4)])
 def test_zones_are_not_mixed_in_csv_files(tables: RawTables, tmp_path: Path, rows: slice):
     labs = tables["clif_labs"].with_row_index("row")
