@@ -29,7 +29,7 @@ ERASED_FROM = "flowsheet.erased_from"
 
 _ERROR = "flowsheet.error"
 _DIGEST_LENGTH = 16
-_LEVELS = ("experiment", "comparison", "event")
+_LEVELS = ("experiment", "comparison", "evaluation", "event")
 _ROW_ARTIFACTS = ("evidence", "memory", "report")
 """Artifacts that may have rows of patients."""
 _PAGE = 1000

@@ -14,6 +14,7 @@ from flowsheet.compose import load
 from flowsheet.config import PromotionConfig, validate_config
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment import batch_scoring, monitoring, promotion
+from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewhere
 from flowsheet.lifecycle.erasure import places
 from flowsheet.lifecycle.erasure.erase import erase
 from flowsheet.lifecycle.experiment import prepare, rerun
@@ -52,12 +53,13 @@ def write_answers(experiment: Experiment, stays: list[int]):
 
 
 def fill_home(experiment: Experiment) -> Extract:
-    """Scores, monitoring, an unfinished search and kept answers of everybody."""
+    """Scores, monitoring, an evaluation, an unfinished search and kept answers of everybody."""
     extract = Extract.open(experiment.stages("extract")[0] / "extract")
     batch_scoring.score(f"{MODEL}/1", extract.path, None, print)
     monitoring.monitor(
         f"{MODEL}/1", extract.path, print, monitoring.load_monitoring_config("standard")
     )
+    evaluate_elsewhere([f"{MODEL}/1"], extract.path, print)
     stays = pl.read_parquet(extract.path / "stays.parquet")["stay_id"].to_list()
     write_answers(experiment, stays)
     model = experiment.stages("model")[0]

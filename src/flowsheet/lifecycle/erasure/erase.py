@@ -181,10 +181,15 @@ def _find_places(
     sources = _identify_records(extracts, folders)
     marked = []
     for run in runs:
+        has_rows = any(place.path == run.run_id for place in artifacts)
+        if run.level == "evaluation":
+            if has_rows:
+                marked.append(MarkedRun(run_id=run.run_id, in_training=False))
+            continue
         uses_records = (
             run.params.get("fingerprint.windows", "")[:16] in windows
             or not sources.isdisjoint(run.params.values())
-            or any(place.path == run.run_id for place in artifacts)
+            or has_rows
         )
         if uses_records and run.level != "event":
             with records.open_artifacts(run) as folder:
