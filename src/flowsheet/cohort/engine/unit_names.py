@@ -12,7 +12,7 @@ import polars as pl
 from flowsheet.cohort.completeness import UNKNOWN_UNIT
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 
-_NOT_STATED = ("", "none", "n/a", "(nounits)")
+_NOT_STATED = ("", "none", "n/a", "(nounits)", "unk")
 _MICRO = "[\u00b5\u03bc]"
 """The signs for a millionth, in Unicode's two spellings."""
 _SAME = (
@@ -27,6 +27,7 @@ _SAME = (
     ("degc", "?c", "°c", "c"),
     ("ml", "cc", "ml/b"),
     ("l/min", "lpm"),
+    ("l/min/m^2", "l/min/m2"),
     ("in", "inch", "inches"),
     ("1", "units", "points", "ratio"),
     ("kg", "kgs"),
@@ -71,9 +72,20 @@ def count_unknown_units(
     """
     if "unit" not in rows.columns:
         return
-    charted = rows.group_by("code", "unit").len().with_columns(same_spelling(pl.col("unit")))
-    expected = _expect_units(items)
-    other = charted.join(expected, on="code").filter(pl.col("unit") != pl.col("expected"))
+    charted = rows.group_by("code", "unit").len()
+    count_other_units(charted.join(_expect_units(items), on="code"), table, counts)
+
+
+def count_other_units(charted: pl.DataFrame, table: str, counts: Counter[str]) -> None:
+    """Count rows whose unit is another than the expected one.
+
+    Args:
+        charted: (name, unit, expected, len), the number of rows of a variable with a unit.
+        table: name of the raw table.
+        counts: receives the number of rows by reason; the rows are kept.
+    """
+    spelled = charted.with_columns(same_spelling(pl.col("unit")), same_spelling(pl.col("expected")))
+    other = spelled.filter(pl.col("unit") != pl.col("expected"))
     known = pl.DataFrame(_OTHER_UNITS, {"name": pl.String, "unit": pl.String}, orient="row")
     other = other.join(known, on=["name", "unit"], how="anti")
     sums = other.group_by("name", "unit").agg(pl.col("len").sum()).sort("name", "unit")

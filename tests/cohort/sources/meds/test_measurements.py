@@ -47,6 +47,18 @@ def test_measurements_near_a_stay_belong_to_it_and_others_are_counted(
     assert dict(extract.manifest.exclusions) == ({} if is_in_stay else outside)
 
 
+def test_another_unit_at_the_end_of_a_code_is_a_warning(tmp_path: Path):
+    units = ("mg/dL", "umol/L", "UNK")
+    more = [
+        make_row(1, f"2150-03-01T1{hour}:00:00", f"LAB//50912//{unit}", 1.5)
+        for hour, unit in enumerate(units)
+    ]
+    extract = run_ingest(write_data_set(tmp_path / "raw", make_rows() + more), tmp_path / "out")
+    (warning,) = [w for w in extract.manifest.warnings if "a unit that is not known" in w]
+    assert warning.startswith("CODES: 1 values")
+    assert warning.endswith("crea in umol/l 1")
+
+
 def test_a_measurement_is_known_at_its_storage_time_but_not_before_its_own_time(tmp_path: Path):
     rows = make_rows()
     rows[4]["storetime"] = "2150-03-01T09:40:00"

@@ -45,7 +45,7 @@ from flowsheet.cohort.schema import LABEL, TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, SEPSIS, Sepsis3Options, label
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.meds.assignment import assign_stays
-from flowsheet.cohort.sources.meds.codes import DRUGS
+from flowsheet.cohort.sources.meds.codes import DRUGS, count_units_of_codes
 from flowsheet.cohort.sources.meds.labels import build_episodes, find_label_files, read_labels
 from flowsheet.cohort.sources.meds.mappings import AUTO, choose_mapping, describe_variant
 from flowsheet.cohort.sources.meds.measurements import (
@@ -213,6 +213,8 @@ class Meds(Source):
         matches = self._mapping.match(codes["code"].unique())
         _count_unmapped(codes.join(matches, on="code", how="anti"), exclusions)
         codes = codes.join(matches, on="code")
+        if self._chosen.name == "mimic":  # whose codes end in units
+            count_units_of_codes(codes, self._mapping, exclusions)
         self._warnings = [
             f"no code of {file.path.relative_to(self._shards.root)} is in the mapping"
             for position, file in enumerate(self._shards.files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.engine.item_map import COMA_PARTS, COMA_TOTAL
+from flowsheet.cohort.engine.unit_names import count_other_units
 from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS, as_percent, linear
 from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import UsageError, did_you_mean
@@ -152,6 +154,27 @@ def _list_prefixes(codes: pl.DataFrame) -> pl.DataFrame:
     numbered = parts.with_columns(n=n_parts).explode("n")
     prefix = pl.col("part").list.head(pl.col("n")).list.join("//") + "//"
     return numbered.select("code", prefix=prefix)
+
+
+def count_units_of_codes(codes: pl.DataFrame, mapping: CodeMapping, counts: Counter[str]) -> None:
+    """Count rows whose code ends in another unit than the mapping's (``LAB//50912//umol/L``).
+
+    Args:
+        codes: (code, rows, mapping_row).
+        mapping: the mapping; the end of a code is what ``*`` stands for in it.
+        counts: receives the number of rows by variable and unit; the rows are kept.
+    """
+    no_number = ("running", "ended", FRACTION_OR_PERCENT)
+    mapped = mapping.rows.filter(
+        ~pl.col("convert").is_in(no_number), pl.col("code").str.ends_with("//*"), kind="variable"
+    )
+    mapped = mapped.select(
+        "mapping_row", "name", expected="unit", start=pl.col("code").str.head(-1)
+    )
+    found = codes.join(mapped, on="mapping_row")
+    found = found.filter(pl.col("code").str.starts_with(pl.col("start")))
+    unit = pl.col("code").str.strip_prefix(pl.col("start"))
+    count_other_units(found.with_columns(unit=unit, len="rows"), "codes", counts)
 
 
 def _validate(rows: pl.DataFrame, where: str) -> pl.DataFrame:
