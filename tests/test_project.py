@@ -22,6 +22,7 @@ from tests.projects import EXPERIMENT, MODEL, VARIABLES, write_project
 def project(tmp_path, monkeypatch):
     """A project in whose subfolder the test works."""
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(MODELS._classes, "constant", raising=False)  # of another test's project
     modules = set(sys.modules)
     root = write_project(tmp_path / "study")
     (root / "notebooks").mkdir()

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from flowsheet.cli.console import _print_leaderboard, _table_width
+from flowsheet.cli.console import _table_width, print_leaderboard
 from flowsheet.cli.progress_display import ProgressState, render
 from flowsheet.evaluation.leaderboard import LeaderboardTable
 
@@ -68,7 +68,7 @@ def test_a_leaderboard_fits_the_terminal_and_breaks_no_word(width: int, capsys, 
     monkeypatch.setattr(
         "flowsheet.cli.console.console", lambda: Console(width=width, color_system=None)
     )
-    _print_leaderboard("demo", board)
+    print_leaderboard("demo", board)
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= width
     assert printed.count("0.833") == 2 * _count_shown(printed)

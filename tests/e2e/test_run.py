@@ -211,8 +211,7 @@ def check_resumes(home: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_run_that_was_killed_resumes_to_the_same_results(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for line in ("[lstm] trial 1", "[evaluate] done"):
-        kill_at(tmp_path / "killed", line)
+    kill_at(tmp_path / "killed", "[evaluate] done")  # tests/tuning kills searches
     check_resumes(tmp_path / "killed", finished, monkeypatch)
 
 

@@ -85,6 +85,7 @@ def check_year(home, months: int, lactate_in: int) -> None:
     assert again.promoted, [g.summary for g in again.gates]
 
 
+@pytest.mark.slow
 def test_some_months_of_retraining(home):
     check_year(home, months=3, lactate_in=1)
 
@@ -130,6 +131,7 @@ def test_the_champion_scores_todays_rows_and_must_not_know_the_subjects(home):
         rollback("sepsis-logistic", version=3, reason="never was")
 
 
+@pytest.mark.slow
 def test_a_larger_test_part_is_refused_where_the_champion_knows_its_subjects(home):
     judge(retrain(home, Ward(200)))
     larger = EvaluationConfig(name="holdout", test=0.5, resamples=50)
