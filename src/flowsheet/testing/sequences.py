@@ -136,7 +136,7 @@ def _inputs(rng: np.random.Generator, signals: Floats, step: Ints32, raw: bool) 
 def scramble(sequences: Sequences, rows: Bools) -> Sequences:
     """Other inputs, history and y in the chosen rows."""
     rng = np.random.default_rng(5)
-    x, history = sequences.x.copy(), sequences.history.copy()
+    x, history = np.array(sequences.x), sequences.history.copy()
     x[rows] = rng.permutation(x[rows]) * 2 + 1
     history[rows] = rng.integers(0, 2, history[rows].shape)
     y = np.where(rows, 1 - sequences.y, sequences.y).astype(np.int8)

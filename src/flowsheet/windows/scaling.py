@@ -27,8 +27,9 @@ import numpy as np
 from flowsheet.errors import CheckFailed
 from flowsheet.numerics import TailTransform
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import Bools, Floats, Floats32
+from flowsheet.typing import Bools, Floats, Floats32, Ints
 from flowsheet.windows.sequences import Feature, Sequences
+from flowsheet.windows.shards import ShardedInputs
 
 VERSION = 2
 """Layout of the saved file."""
@@ -66,6 +67,7 @@ class Scaler:
         if train.rows > SAMPLE_ROWS:
             sample = np.random.default_rng(0).choice(train.rows, SAMPLE_ROWS, replace=False)
             x = x[np.sort(sample)]
+        x = np.asarray(x)
         scales = [_fit_column(feature, x[:, j]) for j, feature in enumerate(train.features)]
         names = [feature.name for feature in train.features]
         parameters = {
@@ -95,11 +97,25 @@ class Scaler:
                 "the input columns differ from those that the scaler was fitted on",
                 where=", ".join(differences[:5]),
             )
-        x = np.empty(sequences.x.shape, np.float32)
+        if isinstance(sequences.x, ShardedInputs):
+            return replace(sequences, x=sequences.x.scaled(self))
+        return replace(sequences, x=self.apply(sequences.x))
+
+    def apply(self, x: Floats32) -> Floats32:
+        """The scaled inputs of any rows (n, F); float32, finite everywhere."""
+        out = np.empty(x.shape, np.float32)
         for start in range(0, len(x), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
-            self._scale(sequences.x[rows], x[rows])
-        return replace(sequences, x=x)
+            self._scale(x[rows], out[rows])
+        return out
+
+    def select(self, columns: Ints) -> Self:
+        """The scaling of these columns alone."""
+        names = tuple(self.names[i] for i in columns)
+        parameters = {
+            field.name: getattr(self, field.name)[columns] for field in fields(_ColumnScale)
+        }
+        return replace(self, names=names, **parameters)
 
     def _scale(self, x: Floats32, out: Floats32) -> None:
         np.clip(x, self.low, self.high, out=out)

@@ -12,6 +12,7 @@ import numpy as np
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints, Ints32, Labels
+from flowsheet.windows.shards import ShardedInputs
 
 FeatureKind = Literal[
     "value",
@@ -52,7 +53,7 @@ class Sequences:
     prediction time.
     """
 
-    x: Floats32  # (N, F)
+    x: Floats32 | ShardedInputs  # (N, F); decoded on reading where the stays are in shards
     y: Labels  # (N,) 0 or 1; meaningless where `scored` is False
     scored: Bools  # (N,) the row is in the risk set and its target was observed
     in_state: Bools  # (N,) septic at the prediction; new onsets are among `scored & ~in_state`
@@ -98,17 +99,19 @@ class Sequences:
         if len(columns) == len(self.features):
             return self
         features = tuple(self.features[i] for i in columns)
-        return replace(self, x=self.x[:, columns], features=features)
+        x = self.x.select(columns) if isinstance(self.x, ShardedInputs) else self.x[:, columns]
+        return replace(self, x=x, features=features)
 
     def take(self, stays: Ints | Bools) -> Sequences:
         """The stays at these positions, in that order, or the stays of a mask over S."""
-        position = np.flatnonzero(stays) if stays.dtype == bool else stays
+        position: Ints = np.flatnonzero(stays) if stays.dtype == bool else stays.astype(np.int64)
         lengths = self.lengths[position]
         offsets = row_offsets(lengths)
         rows = np.repeat(self.offsets[position] - offsets[:-1], lengths) + np.arange(offsets[-1])
         per_row = {name: array[rows] for name, array in self._arrays(_PER_ROW).items()}
         return replace(
             self,
+            x=self.x.take(position) if isinstance(self.x, ShardedInputs) else self.x[rows],
             **per_row,
             offsets=offsets,
             stay_id=self.stay_id[position],
@@ -118,6 +121,10 @@ class Sequences:
     def select_subjects(self, subjects: Ints) -> Sequences:
         """The stays of these subjects."""
         return self.take(np.isin(self.subject_id, subjects))
+
+    def in_memory(self) -> Sequences:
+        """With all inputs decoded."""
+        return replace(self, x=np.asarray(self.x)) if isinstance(self.x, ShardedInputs) else self
 
     def save(self, folder: Path) -> None:
         """Write each array as ``.npy`` and the features as JSON into an existing folder."""
@@ -144,5 +151,5 @@ class Sequences:
 
 
 _OPTIONAL = ("excluded", "before_treatment", "weight")
-_PER_ROW = ("x", "y", "scored", "in_state", "history", "step", *_OPTIONAL)
+_PER_ROW = ("y", "scored", "in_state", "history", "step", *_OPTIONAL)
 _ARRAYS = tuple(field.name for field in fields(Sequences) if field.name != "features")
