@@ -24,6 +24,7 @@ from flowsheet.cohort.spill import Spill
 
 _SINGLE_DOSE_CATEGORIES = ("drug push", "bolus", "non iv meds")
 """Categories of single doses."""
+_START_WORDS = ("started", "restart")
 _STOP_WORDS = ("stopped", "d/c'd")
 _COLUMNS = ["stay", "code", "stored_at", "amount", "amount_unit", "rate", "rate_unit"]
 _ROUTE = "intravenous"
@@ -72,8 +73,13 @@ class InputReader:
             self._add_antibiotics(rows, table.name, "time", pl.col("time"))
             inputs = self.matcher.match(rows, table.name, "time", self.log)
             inputs = self._add_events(inputs, table.name, "time")
-            is_stop = pl.col("stopped").cast(pl.String).str.to_lowercase().is_in(_STOP_WORDS)
-            inputs = inputs.select(*_COLUMNS, "order_id", "time", is_stop=is_stop)
+            action = pl.col("stopped").cast(pl.String).str.to_lowercase().fill_null("")
+            inputs = inputs.select(
+                *(*_COLUMNS, "order_id", "time"),
+                route=pl.col("route").fill_null(_ROUTE),
+                is_start=action.is_in(_START_WORDS),
+                is_stop=action.is_in(_STOP_WORDS),
+            )
             self.spill.add(f"charted_rates {table.name}", inputs)
 
     def _add_events(self, inputs: pl.DataFrame, table: str, time: str) -> pl.DataFrame:

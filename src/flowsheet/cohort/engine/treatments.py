@@ -1,15 +1,14 @@
 """Treatments of some stays out of tables of infusions and of charted rates.
 
-An infusion has a start, an end and a rate for each of its stretches. A charted rate lasts until the
-next one of the same item, at most ``charted_rate_hours``.
-Doses become the catalogue's unit, as an amount or per hour. For doses per kg, the weight is that of
-the row (infusions) or the last one that was known by then (charted rates).
+An infusion has a start, an end and a rate for each of its stretches; ``charted_rates.py`` finds the
+end of a charted rate. Doses become the catalogue's unit, as an amount or per hour. For doses per
+kg, the weight is that of the row (infusions) or the last one that was known by then (charted
+rates).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +16,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.completeness import UNKNOWN_DOSE
+from flowsheet.cohort.engine.charted_rates import prepare_charted_rates
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.input_reader import spell_unit
 from flowsheet.cohort.engine.item_map import ItemMap
@@ -27,8 +27,6 @@ from flowsheet.cohort.schema import TREATMENTS, empty_table
 
 _VASOACTIVE = ("vasopressor", "inotrope")
 _SHOWN_CHARACTERS = 20
-_RATE_KEYS = ["stay_id", "code", "order_id"]
-"""A charted rate lasts until the next one of the same."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class TreatmentBuilder:
         """
         if rows.is_empty():
             return empty_table("treatments")
-        prepared = _prepare_charted_rates(rows, table, self.options, self.log)
+        prepared = prepare_charted_rates(rows, table, self.items, self.options, self.log)
         return self._convert_doses(_add_last_weight(prepared, weights), table)
 
     def _convert_doses(self, rows: pl.DataFrame, table: str) -> pl.DataFrame:
@@ -147,69 +145,6 @@ def _prepare_infusions(rows: pl.DataFrame, table: str, log: ExclusionLog) -> pl.
     )
     reason = f"{table}: no positive amount or rate"
     return log.exclude(inputs, pl.col("number") <= 0, reason)
-
-
-def _prepare_charted_rates(
-    rows: pl.DataFrame, table: str, options: DatabaseOptions, log: ExclusionLog
-) -> pl.DataFrame:
-    """The rows with start, end, known_at, number and uom: single doses, then infusions."""
-    is_stop = pl.col("is_stop").fill_null(value=False)
-    has_none = pl.all_horizontal(pl.col("rate", "amount").is_null()) & ~is_stop
-    rows = log.exclude(rows, has_none, f"{table}: no amount or rate")
-    rows = rows.with_columns(known_at=pl.max_horizontal("time", "stored_at"))
-    amounts = rows.filter(pl.col("rate").is_null() & pl.col("amount").is_not_null())
-    amounts = log.exclude(amounts, pl.col("amount") <= 0, f"{table}: no positive amount")
-    rates = rows.filter(pl.col("rate").is_not_null() | pl.col("is_stop"))
-    rates = rates.with_columns(pl.when("is_stop").then(0.0).otherwise("rate").alias("rate"))
-    rates = _keep_highest_rates(rates, table, log)
-    longest = timedelta(seconds=round(options.charted_rate_hours * 3600))
-    amounts = _exclude_sums_of_rates(amounts, rates, longest, table, log)
-    amounts = amounts.with_columns(start="time", end="time", number="amount", uom="amount_unit")
-    amounts = amounts.with_columns(is_rate=pl.lit(value=False))
-    next_rate = pl.col("time").shift(-1).over(_RATE_KEYS)
-    end = pl.min_horizontal(next_rate, pl.col("time") + longest)
-    rates = rates.with_columns(start="time", end=end, number="rate", uom="rate_unit")
-    rates = rates.with_columns(is_rate=pl.lit(value=True))
-    return pl.concat([amounts, rates.filter(pl.col("rate") > 0)])
-
-
-def _keep_highest_rates(rates: pl.DataFrame, table: str, log: ExclusionLog) -> pl.DataFrame:
-    """One rate per stay, item and time: the highest; sorted by them."""
-    keys = [*_RATE_KEYS, "time"]
-    descending = [False] * len(keys) + [True, True, False]
-    rates = rates.sort(*keys, "rate", "rate_unit", "known_at", descending=descending)
-    is_lower = pl.all_horizontal(pl.col(key).eq_missing(pl.col(key).shift(1)) for key in keys)
-    reason = f"{table}: lower of several rates charted at one time"
-    return log.exclude(rates, is_lower, reason)
-
-
-def _exclude_sums_of_rates(
-    amounts: pl.DataFrame,
-    rates: pl.DataFrame,
-    longest: timedelta,
-    table: str,
-    log: ExclusionLog,
-) -> pl.DataFrame:
-    """Exclude amounts that only sum up an infusion whose rate is charted.
-
-    Args:
-        amounts: rows with an amount and no rate.
-        rates: rows with a rate.
-        longest: how long a rate lasts.
-        table: the table's name.
-        log: receives the excluded rows.
-    """
-    rate_times = rates.select("stay_id", "code", "time", _rate_time="time")
-    matched = amounts.sort("time").join_asof(
-        rate_times.sort("time"),
-        on="time",
-        by=["stay_id", "code"],
-        tolerance=longest,
-        check_sortedness=False,
-    )
-    has_rate = pl.col("_rate_time").is_not_null()
-    reason = f"{table}: amount of an infusion whose rate is charted"
-    return log.exclude(matched, has_rate, reason).drop("_rate_time")
 
 
 def _add_last_weight(rows: pl.DataFrame, weights: pl.DataFrame) -> pl.DataFrame:

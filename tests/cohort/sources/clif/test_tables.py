@@ -94,15 +94,6 @@ def test_an_intubated_patient_has_no_verbal_response(result: SourceResult):
     assert get_events(result, "gcs", "value") == [(14.0,)]
 
 
-def test_a_paused_infusion_does_not_run(tables: RawTables, tmp_path: Path):
-    name = "clif_medication_admin_continuous"
-    action = pl.col("mar_action_category").replace("stop", "Paused")
-    dose = pl.col("med_dose").replace("0", "0.2")  # the dose to which it will return
-    tables[name] = tables[name].with_columns(action, dose)
-    treatments = read_clif(write_clif(tmp_path, tables)).tables.treatments
-    assert treatments.filter(drug="norepinephrine")["end"].max() == day(8, 2)
-
-
 def test_a_rate_lasts_until_the_next_row_of_its_order(result: SourceResult):
     infusions = result.tables.treatments.filter(drug="norepinephrine")
     assert infusions.select("start", "end", pl.col("dose").round(6)).rows() == [
@@ -111,17 +102,6 @@ def test_a_rate_lasts_until_the_next_row_of_its_order(result: SourceResult):
     ]
     doses = result.tables.treatments.filter(drug="cefepime")
     assert doses.select("start", "end", "dose").rows() == [(day(20, 2), day(20, 2), 2000.0)]
-
-
-def test_two_orders_of_one_drug_run_side_by_side(tables: RawTables, tmp_path: Path):
-    continuous = tables["clif_medication_admin_continuous"]
-    other = continuous.head(1).with_columns(
-        med_order_id=pl.lit("o2"), admin_dttm=pl.lit("2160-01-01 18:00:00Z")
-    )
-    tables["clif_medication_admin_continuous"] = pl.concat([continuous, other])
-    treatments = read_clif(write_clif(tmp_path, tables), continuous_hours=2).tables.treatments
-    starts = treatments.filter(drug="norepinephrine").select("start", "end").rows()
-    assert starts == [(day(16), day(18)), (day(18), day(20)), (day(22), day(0, 2))]
 
 
 def test_suspicion_needs_a_culture_and_stains_are_none(result: SourceResult):

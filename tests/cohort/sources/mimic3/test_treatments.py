@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,7 +14,13 @@ from hypothesis import strategies as st
 
 from flowsheet.cohort.engine.treatments import sort_and_dedupe
 from flowsheet.cohort.schema import EPOCH, TREATMENTS, UNIQUE_KEYS, Tables
-from tests.cohort.mimic3_folder import SourceResult
+from tests.cohort.mimic3_folder import (
+    SourceResult,
+    add_rows,
+    raw_tables,
+    read_folder,
+    write_tables,
+)
 
 
 def at(text: str) -> datetime:
@@ -34,6 +42,17 @@ def test_a_carevue_rate_lasts_until_the_next_and_is_divided_by_the_charted_weigh
     ]
     fluid_time = at("2150-03-01 15:00")
     assert doses_of(result.tables, 1001, "crystalloid") == [(fluid_time, fluid_time, 250.0)]
+
+
+def test_two_items_of_one_drug_are_one_infusion(tmp_path: Path):
+    tables = raw_tables()
+    row = {"subject_id": 11, "hadm_id": 111, "icustay_id": 1001, "rateuom": "mcgkgmin"}
+    times = {"charttime": "2150-03-01 12:30:00", "storetime": "2150-03-01 12:30:00"}
+    add_rows(tables, "inputevents_cv", {**row, **times, "itemid": 30120, "rate": 0.1})
+    rows = read_folder(write_tables(tmp_path, tables))
+    starts = [(start, end) for start, end, _ in doses_of(rows.tables, 1001, "norepinephrine")]
+    changes = [at(f"2150-03-01 {clock}") for clock in ("11:00", "12:30", "13:00", "14:00")]
+    assert starts == list(pairwise(changes))
 
 
 def test_a_metavision_infusion_has_a_rate_and_a_push_an_amount(result: SourceResult):
