@@ -6,16 +6,20 @@ import errno
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from fastapi.testclient import TestClient
 
 from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.lifecycle.outcomes.answers import choose_answers
 from flowsheet.prediction.limits import Limits
-from flowsheet.serving import answer_files, answer_log
+from flowsheet.serving import answer_files, answer_log, structured_logging
 from flowsheet.serving.answer_files import (
     ANSWERS,
     AnswerWriter,
@@ -26,7 +30,7 @@ from flowsheet.serving.answer_files import (
 from flowsheet.serving.answer_log import AnswerLog
 from flowsheet.serving.app import make_app
 from flowsheet.serving.metrics import Metrics
-from flowsheet.serving.scorer import PredictRequest, Scorer
+from flowsheet.serving.scorer import Answer, PredictRequest, Scorer
 from flowsheet.serving.service import Service
 from flowsheet.serving.settings import ServeConfig
 from flowsheet.state.erasures import ErasedIds
@@ -164,11 +168,8 @@ def test_a_full_disk_is_reported_and_counted_and_its_answers_are_written_later(
     rows = scored.predictions.height
     monkeypatch.setattr(answer_log, "MAX_WAITING_ROWS", 2 * rows)
     real = pl.DataFrame.write_parquet
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", fail)
+    full = raise_error(OSError(errno.ENOSPC, "No space left on device"))
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
     for _ in range(3):
         log.add(scored)
     log._write(is_last=False)
@@ -251,3 +252,77 @@ def test_a_folder_that_is_gone_is_not_passed_over(tmp_path):
     (tmp_path / "kept").rmdir()
     with pytest.raises(CheckFailed, match="kept"):
         answer_files.list_answer_folders()
+
+
+def test_requests_of_one_id_in_one_batch_are_all_kept(champion, ward, tmp_path):
+    """A client that asks twice about a stay, with other records, gives both the same id."""
+    stay = ward.stays["stay_id"][0]
+    part = select_stays(ward, stay)
+    bodies = [encode_body(part), encode_body(replace(part, events=part.events.head(3)))]
+    log = AnswerLog(tmp_path / "kept", "ward-lstm", Metrics())
+    answers: list[Answer] = []
+    for _ in range(2):
+        requests = [PredictRequest(body, "ward-7") for body in bodies]
+        answers += Scorer(lambda: champion, Limits(), log.add).score_requests(requests)
+    log._write(is_last=True)
+    rows = read_answers(tmp_path / "kept").sort("answered_at", "step")
+    kept = [part["risk"].to_list() for part in rows.partition_by("answered_at")]
+    given = [json.loads(answer.body)["stays"][0]["risk"] for answer in answers]
+    assert kept == given
+    assert given[0] != given[1]
+    chosen = choose_answers(tmp_path / "kept")
+    assert chosen.given["answers"].item() == 4 * len(given[0])
+    last = chosen.answers.sort("step").tail(1)
+    assert last["risk"].item() == given[-1][-1]
+
+
+def test_answers_that_no_row_can_be_made_of_are_counted_and_leave_room(
+    scored, tmp_path, monkeypatch, capsys
+):
+    metrics = Metrics()
+    log = AnswerLog(tmp_path / "kept", "ward-lstm", metrics)
+    steps = scored.predictions.height
+    broken = replace(scored, predictions=scored.predictions.with_columns(risk=pl.lit("half")))
+    for batch in (scored, broken, scored):
+        log.add(batch)
+    log._write(is_last=False)
+    assert read_answers(tmp_path / "kept").height == count(metrics, "kept") == 2 * steps
+    assert count(metrics, "lost") == steps
+    assert log._waiting_rows == 0
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["steps"]) == ("answers_lost", steps)
+    assert "half" not in str(line)
+
+
+def test_answers_wait_for_memory_and_those_that_are_never_written_are_counted(
+    scored, tmp_path, monkeypatch, capsys
+):
+    metrics = Metrics()
+    log = AnswerLog(tmp_path / "kept", "ward-lstm", metrics)
+    steps = scored.predictions.height
+    log.add(scored)
+    with monkeypatch.context() as patch:
+        patch.setattr(answer_log, "_to_rows", raise_error(MemoryError()))
+        log._write(is_last=False)
+    log._write(is_last=False)
+    assert count(metrics, "kept") == steps
+    assert count(metrics, "lost") == 0
+    log.add(scored)
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", raise_error(OSError(errno.EIO, "I/O error")))
+    log.start()
+    log.close(20)
+    assert count(metrics, "lost") == steps
+    *_, line = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["steps"]) == ("answers_lost", steps)
+
+
+def raise_error(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_log_that_nobody_reads_any_more_ends_nothing(monkeypatch):
+    monkeypatch.setattr(sys.stderr, "write", raise_error(BrokenPipeError()))
+    structured_logging.log_event("model_loaded")

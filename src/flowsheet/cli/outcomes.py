@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 @click.option(
     "--until",
     type=click.DateTime(),
-    help="Stays that end at this time or later are not complete in EXTRACT: not judged.",
+    help="When the records of EXTRACT were exported: outcomes that are not known by then are not "
+    "judged.  [default: the end of its last stay]",
 )
 @click.option("--out", type=options.LOCATION, help="Write the report to this HTML file too.")
 @options.log_level
@@ -63,6 +64,7 @@ def _print_outcomes(result: Outcomes) -> None:
     from flowsheet.cli.console import print_leaderboard, print_line
     from flowsheet.evaluation.leaderboard import list_leaderboard_tables
 
+    print_line(f"outcomes are known until {result.until or 'the end of each stay'}")
     for judged in result.versions:
         print_line(
             f"version {judged.version}, {judged.period}: {judged.given:,} answered steps, "

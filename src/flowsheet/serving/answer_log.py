@@ -2,7 +2,8 @@
 
 Batches are added without waiting and written by a thread every few seconds, so that a killed
 server loses the last seconds at most. While nothing can be written, as on a full disk, predictions
-go on: answers wait in memory up to a bound, and beyond it they are lost and counted.
+go on: answers wait in memory up to a bound. What is lost is counted and logged: answers beyond the
+bound, those that no row can be made of, and those that still wait when the server ends.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class AnswerLog:
                 self._waiting.append(batch)
                 self._waiting_rows += rows
         if not has_room:
-            self._metrics.answers.labels("lost").inc(rows)
+            self._count_lost(rows)
         elif self._waiting_rows >= _WRITE_ROWS and self._last_error is None:
             self._is_due.set()
 
@@ -118,6 +119,9 @@ class AnswerLog:
             self._is_due.clear()
             self._write(is_last=False)
         self._write(is_last=True)
+        if self._waiting_rows:
+            self._count_lost(self._waiting_rows)
+            log_event("answers_lost", steps=self._waiting_rows, reason=self._last_error)
 
     def _write(self, *, is_last: bool) -> None:
         """Write everything that waits; what cannot be written waits further."""
@@ -135,9 +139,16 @@ class AnswerLog:
             self._last_error = None
 
     def _collect(self) -> None:
+        """Make rows of the batches that wait, which they do until all rows are there."""
+        batches = list(self._waiting)
+        parts = [_try_rows(batch) for batch in batches]
+        rows = pl.concat([self._unwritten, *(part for part in parts if part is not None)])
+        waiting = self._unwritten.height + sum(batch.predictions.height for batch in batches)
         with self._lock:
-            batches, self._waiting = self._waiting, []
-        self._unwritten = pl.concat([self._unwritten, *map(_to_rows, batches)])
+            del self._waiting[: len(batches)]
+            self._waiting_rows -= waiting - rows.height
+        self._count_lost(waiting - rows.height)
+        self._unwritten = rows
 
     def _write_day(self, day: date) -> None:
         is_of_day = pl.col("answered_at").dt.date() == day
@@ -150,6 +161,9 @@ class AnswerLog:
         self._unwritten = remaining
         self._metrics.answers.labels("kept").inc(kept.height)
 
+    def _count_lost(self, steps: int) -> None:
+        self._metrics.answers.labels("lost").inc(steps)
+
     def _report(self, reason: str) -> None:
         self._metrics.answer_errors.inc()
         if reason != self._last_error:
@@ -157,15 +171,37 @@ class AnswerLog:
         self._last_error = reason
 
 
+def _try_rows(batch: _Batch) -> pl.DataFrame | None:
+    """The answers of a batch; None, with a line in the log, if no rows can be made of it.
+
+    Raises:
+        OSError: the machine has no room for them now.
+        MemoryError: likewise.
+    """
+    try:
+        return _to_rows(batch)
+    except (OSError, MemoryError):
+        raise
+    except BaseException as error:  # a panic in compiled code is no Exception
+        steps = batch.predictions.height
+        log_event("answers_lost", steps=steps, reason=type(error).__name__)  # may quote a record
+        return None
+
+
 def _to_rows(batch: _Batch) -> pl.DataFrame:
-    """The answers of a batch, with the columns ``ANSWERS``."""
+    """The answers of a batch, with the columns ``ANSWERS``.
+
+    Requests that were scored together are a microsecond apart, in the order in which they came: a
+    client may give several the same id.
+    """
     number = batch.predictions["stay_id"].to_numpy()
     requests = np.repeat(np.arange(len(batch.stay_ids)), [len(ids) for ids in batch.stay_ids])
+    request = requests[number]
     alert = find_alerts(batch.model, batch.predictions["risk"].to_numpy())
     subjects = batch.subject_ids
     return batch.predictions.select(
-        pl.lit(batch.scored_at).alias("answered_at"),
-        pl.Series("request_id", batch.request_ids, pl.String)[requests[number]],
+        (pl.lit(batch.scored_at) + pl.Series(request).cast(pl.Duration("us"))).alias("answered_at"),
+        pl.Series("request_id", batch.request_ids, pl.String)[request],
         pl.lit(batch.model.name).alias("model"),
         pl.lit(batch.model.version).alias("version"),
         pl.lit(batch.is_shadow).alias("is_shadow"),

@@ -46,7 +46,7 @@ class Metrics:
         )
         self.shadow_steps = self._counter("shadow_steps", "Steps scored by both versions")
         self.answers = self._counter(
-            "kept_answers", "Steps whose answers were kept, or lost for want of room", "outcome"
+            "kept_answers", "Steps whose answers were kept or lost", "outcome"
         )
         self.answer_errors = self._counter(
             "answer_write_errors", "Attempts to write kept answers that failed"

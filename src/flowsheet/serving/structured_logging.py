@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from datetime import UTC, datetime
@@ -22,10 +23,14 @@ def log_event(event: str, **fields: Any) -> None:
 
 
 def write_line(event: str, **fields: Any) -> None:
-    """:func:`log_event` for fields that cannot contain a secret; it costs less."""
+    """:func:`log_event` for fields that cannot contain a secret; it costs less.
+
+    A log that cannot be written, as when what reads it is gone, ends nothing.
+    """
     line = orjson.dumps({"at": datetime.now(UTC), "event": event, **fields}, default=str)
-    sys.stderr.write(line.decode() + "\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+        sys.stderr.write(line.decode() + "\n")
+        sys.stderr.flush()
 
 
 class StructuredHandler(logging.Handler):

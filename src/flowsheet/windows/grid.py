@@ -114,6 +114,10 @@ class Grid(TimeGrid):
         """p(k) of each row, shape (N,)."""
         return self.per_row(self.admitted) + self.steps * self.step + self.shift
 
+    def window_end(self, horizon: int) -> Ints:
+        """t(k + horizon) of each row, shape (N,): the end of its target window."""
+        return self.per_row(self.admitted) + (self.steps + horizon) * self.step
+
     def cell(self, stay: Ints, time: Ints) -> Ints:
         """The first k with p(k) >= time; the stay, given by its position, may have no such row."""
         return ceil_div(time - self.admitted[stay] - self.shift, self.step)

@@ -193,6 +193,5 @@ def _is_incomplete(grid: Grid, horizon: int | None) -> Bools:
     """Rows whose window ends after the stay, or after the last question."""
     if horizon is None:
         return np.zeros(grid.rows, np.bool_)
-    window_end = grid.per_row(grid.admitted) + (grid.steps + horizon) * grid.step
     observed_until = np.minimum(grid.ended, grid.comfort_measures)
-    return np.asarray(window_end > grid.per_row(observed_until))
+    return np.asarray(grid.window_end(horizon) > grid.per_row(observed_until))

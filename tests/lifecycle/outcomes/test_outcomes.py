@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,14 +15,17 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.cli import cli
 from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.schema import EPOCH
 from flowsheet.config import CohortConfig, ModelConfig, PromotionConfig
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewhere
 from flowsheet.lifecycle.deployment.gates import check_live
 from flowsheet.lifecycle.deployment.promotion import evaluate_candidate
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.model_card.card import render_card
+from flowsheet.lifecycle.outcomes.judged_rows import _Sorter
 from flowsheet.lifecycle.outcomes.outcomes import judge_outcomes, to_json
+from flowsheet.lifecycle.outcomes.record_end import find_record_end
 from flowsheet.prediction.limits import Limits
 from flowsheet.serving.answer_files import read_answers
 from flowsheet.serving.answer_log import AnswerLog
@@ -33,10 +37,12 @@ from flowsheet.tracking.evaluation_runs import list_evaluations
 from flowsheet.tracking.live_verdicts import find_verdict
 from flowsheet.tracking.store import connect
 from tests.documented_keys import check_documented
-from tests.lifecycle.deployment.growing_ward import Ward, configure, extract_folder, run
+from tests.lifecycle.deployment.growing_ward import START, Ward, configure, extract_folder, run
 from tests.request_bodies import encode_body, select_stays
 
 NAME = "live_ward-logistic"
+LATER = datetime(2040, 1, 1)
+"""Long after the last stay."""
 MODELS = {
     "logistic": ModelConfig(kind="logistic_regression"),
     "prevalence": ModelConfig(kind="prevalence"),
@@ -116,7 +122,7 @@ def answers(versions, extract, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def outcomes(answers, extract):
-    return judge_outcomes(answers, extract.path, print)
+    return judge_outcomes(answers, extract.path, print, until=LATER)
 
 
 def test_figures_equal_those_of_evaluate_and_of_an_independent_computation(
@@ -125,7 +131,7 @@ def test_figures_equal_those_of_evaluate_and_of_an_independent_computation(
     """Every step of every stay was answered, so nothing is missing."""
     folder = tmp_path_factory.mktemp("logistic")
     serve(folder, extract.tables(), versions[1])
-    (judged,) = judge_outcomes(folder, extract.path, print).versions
+    (judged,) = judge_outcomes(folder, extract.path, print, until=LATER).versions
     elsewhere = evaluate_elsewhere([f"{NAME}/1"], extract.path, print)
     assert judged.evidence.leaderboard.equals(elsewhere.evidence.leaderboard)
     rows = read_answers(folder).join(label_days(extract), on=["stay_id", "time"])
@@ -250,7 +256,8 @@ def test_what_cannot_be_judged_is_counted_and_named(versions, extract, tmp_path)
     assert reasons["the stay is another subject's in the extract"].first_stays == (stays[0],)
     at_other_times = "no step of the stay in the extract is predicted at that time"
     assert reasons[at_other_times].first_stays == (stays[1],)
-    open_stays = reasons["the stay is not complete in the extract"].first_stays
+    incomplete = f"the stay is not complete in the extract, whose record ends {left}"
+    open_stays = reasons[incomplete].first_stays
     late = tables.stays.filter(pl.col("discharged_at") >= left)["stay_id"].to_list()
     assert open_stays == tuple(sorted([stays[2], *late]))
     assert reasons["the extract has no such stay"].first_stays == (99,)
@@ -263,7 +270,7 @@ def test_what_cannot_be_judged_is_counted_and_named(versions, extract, tmp_path)
 def test_subjects_on_whom_the_model_was_developed_are_left_out(versions, config, tmp_path):
     home = Extract.open(extract_folder(config))
     serve(tmp_path, home.tables(), versions[1])
-    (judged,) = judge_outcomes(tmp_path, home.path, print).versions
+    (judged,) = judge_outcomes(tmp_path, home.path, print, until=LATER).versions
     reasons = {unjudged.reason for unjudged in judged.rows.unjudged}
     assert "the model was developed on the subject" in reasons
     figures = judged.home.figures.filter(subset="all", metric="auroc").row(0, named=True)
@@ -324,3 +331,85 @@ def test_no_outcome_yet_is_an_error_in_words(versions, extract, tmp_path):
     )
     assert isinstance(done.exception, CheckFailed)
     assert "not complete" in done.exception.what
+
+
+@pytest.fixture
+def cut(extract, tmp_path):
+    """The extract as it was exported while patients were there: their stays end with the record."""
+    end = extract.tables().stays["discharged_at"].quantile(0.6, "lower")
+    assert isinstance(end, datetime)
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    tables = extract.tables()
+    stays = tables.stays.filter(pl.col("admitted_at") < end - timedelta(days=2))
+    until = pl.min_horizontal("discharged_at", pl.lit(end))
+    stays.with_columns(discharged_at=until).write_parquet(folder / "stays.parquet")
+    for name, time in (("events", "time"), ("episodes", "known_at")):
+        rows = getattr(tables, name).join(stays, on="stay_id", how="semi")
+        known = rows.filter(pl.col(time) < end)
+        if name == "episodes":
+            known = known.with_columns(end=pl.min_horizontal("end", pl.lit(end)))
+        known.write_parquet(folder / f"{name}.parquet")
+    cohort = CohortConfig(name="cut", source="extract", path=str(folder))
+    return Extract.open(prepare.open_extract(prepare.ingest_cohort(cohort, print)).path)
+
+
+def test_stays_that_are_open_when_the_record_ends_are_no_negatives(
+    versions, extract, cut, tmp_path
+):
+    folder = tmp_path / "answers"
+    serve(folder, cut.tables(), versions[1])
+    result = judge_outcomes(folder, cut.path, print)
+    (judged,) = result.versions
+    stays = cut.tables().stays
+    assert result.until == stays["discharged_at"].max()
+    is_open = stays.filter(pl.col("discharged_at") == result.until)["stay_id"].to_list()
+    assert len(is_open) > 5
+    reasons = {unjudged.reason: unjudged for unjudged in judged.rows.unjudged}
+    incomplete = f"the stay is not complete in the extract, whose record ends {result.until}"
+    assert reasons[incomplete].stays == len(is_open)
+    scored = judged.rows.predictions.rows.filter("scored")
+    assert not set(scored["stay_id"]) & set(is_open)
+    times = (
+        read_answers(folder)
+        .select("stay_id", "step", "time")
+        .join(label_days(extract), on=["stay_id", "time"])
+    )
+    later = scored.join(times, on=["stay_id", "step"], suffix="_later")
+    assert later.height == scored.height
+    assert later["y"].to_list() == later["y_later"].to_list()
+
+
+def test_a_time_of_the_export_with_a_zone_is_refused(answers, extract):
+    with pytest.raises(UsageError, match="time zone"):
+        judge_outcomes(answers, extract.path, print, until=LATER.replace(tzinfo=UTC))
+
+
+@pytest.mark.parametrize(("is_endless", "left"), [(False, [1, 2]), (True, [1, 1, 1])])
+def test_a_horizon_that_is_not_over_is_not_judged(is_endless, left):
+    """Stay 1 has left alive, and the hospital of stay 2 has not said what became of the patient."""
+    hours = [START + timedelta(hours=h) for h in range(6)]
+    stays = pl.DataFrame({"stay_id": [1, 2], "hospital_death": [False, None], "died_at": None})
+    steps = pl.DataFrame(
+        {
+            "stay_id": [1, 1, 1, 2],
+            "time": hours[:3] + hours[:1],
+            "window_end": hours[3:] + hours[3:4],
+            "is_asked": True,
+        }
+    )
+    answered = steps.select("stay_id", "time")
+    sorter = _Sorter(SimpleNamespace(scan=lambda _: stays.lazy()), answered, hours[3])
+    sorter.leave_out_steps(steps, is_endless=is_endless)
+    assert sorter.rows["stay_id"].to_list() == left
+    (unjudged,) = sorter.unjudged
+    assert unjudged.reason.startswith("the outcome is not known yet")
+
+
+def test_records_without_calendar_times_have_no_known_end():
+    def find(admitted: datetime) -> datetime | None:
+        stays = pl.DataFrame({"admitted_at": [admitted] * 2, "discharged_at": [START, LATER]})
+        return find_record_end(SimpleNamespace(scan=lambda _: stays.lazy()), None)
+
+    assert find(EPOCH) is None
+    assert find(START) == LATER

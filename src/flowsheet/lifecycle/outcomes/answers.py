@@ -98,14 +98,15 @@ def _iter_batches(folder: Path, model: str) -> Iterator[pl.DataFrame]:
 
 def _choose(rows: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
     """(answers, shadows, given, last_times) of some stays."""
-    answers = rows.filter(~pl.col("is_shadow")).unique([*_REQUEST, "time"], maintain_order=True)
+    rows = rows.unique(maintain_order=True)  # a file may be there twice
+    answers = rows.filter(~pl.col("is_shadow"))
     requests = (
         answers.group_by(_REQUEST)
         .agg(newest=pl.col("time").max())
         .sort(_REQUEST)
         .with_columns(newest_so_far=pl.col("newest").cum_max().over("stay_id"))
     )
-    ordered = answers.join(requests, on=_REQUEST).sort(*_STEP, "answered_at", "request_id")
+    ordered = answers.join(requests, on=_REQUEST).sort(*_STEP, *_REQUEST, "risk")
     is_newest = pl.col("time") >= pl.col("newest_so_far")
     on_screen = ordered.filter(is_newest).unique(_STEP, keep="last", maintain_order=True)
     others = ordered.join(on_screen, on=_STEP, how="anti", maintain_order="left")

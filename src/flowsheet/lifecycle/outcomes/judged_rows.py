@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.schema import TIME
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.evaluated_models import EvaluatedModel
@@ -81,7 +82,7 @@ def judge_rows(
         answers: by model, its answers that count.
         chosen: all answers.
         extract: the outcomes.
-        until: stays that end at that time or later are not complete in the extract.
+        until: when the record ends; None: it has no calendar times.
 
     Raises:
         NothingToJudge: no answer can be judged.
@@ -93,22 +94,23 @@ def judge_rows(
     rows = answers[first.name]
     for other in others:
         rows = rows.join(answers[other.name], on=_STEP, how="semi")
-    sorter = _Sorter(extract, rows)
+    sorter = _Sorter(extract, rows, until)
     step = timedelta(hours=first.package.task.step_hours)
-    sorter.leave_out_stays(models, chosen.last_times, step, until)
+    sorter.leave_out_stays(models, chosen.last_times, step)
     _check_any(sorter, extract)
     tables = load_stays(extract, sorter.rows["stay_id"].unique().sort().to_list())
     stays = weigh_rows(first, first.package.build_sequences(tables), extract)
+    grid = Grid.from_stays(tables.stays, first.package.task)
+    horizon = first.package.task.horizon
     steps = pl.DataFrame(
         {
             "stay_id": np.asarray(stays.stay_id)[stays.row_stay],
-            "time": pl.Series(Grid.from_stays(tables.stays, first.package.task).predicted_at).cast(
-                pl.Datetime("us")
-            ),
+            "time": pl.Series(grid.predicted_at).cast(TIME),
+            "window_end": pl.Series(grid.window_end(horizon or 0)).cast(TIME),
             "is_asked": np.asarray(stays.scored),
         }
     )
-    sorter.leave_out_steps(steps)
+    sorter.leave_out_steps(steps, is_endless=horizon is None)
     _check_any(sorter, extract)
     is_judged = steps.join(
         sorter.rows.select(*_STEP, is_judged=pl.lit(value=True)),
@@ -140,8 +142,9 @@ def judge_rows(
 class _Sorter:
     """Leaves out answers that cannot be judged, and counts them."""
 
-    def __init__(self, extract: Extract, rows: pl.DataFrame) -> None:
+    def __init__(self, extract: Extract, rows: pl.DataFrame, until: datetime | None) -> None:
         self.extract = extract
+        self.until = until
         self.rows = rows
         """What is left."""
         self.unjudged: list[UnjudgedAnswers] = []
@@ -152,7 +155,6 @@ class _Sorter:
         models: Sequence[EvaluatedModel],
         last_times: pl.DataFrame,
         step: timedelta,
-        until: datetime | None,
     ) -> None:
         """Leave out whole stays.
 
@@ -160,21 +162,21 @@ class _Sorter:
             models: those that answered.
             last_times: the latest time that was answered of each stay.
             step: length of a step.
-            until: see :func:`judge_rows`.
         """
-        known = self.stays.select("stay_id", "discharged_at", subject="subject_id")
+        known = self.stays.select("stay_id", "discharged_at", "died_at", subject="subject_id")
         rows = self.rows.join(known, on="stay_id", how="left", maintain_order="left")
         rows = rows.join(last_times, on="stay_id", how="left", maintain_order="left")
         seen = np.unique(np.concatenate([find_seen(m, self.extract).seen for m in models]))
         is_open = pl.col("last_time") > pl.col("discharged_at") + step
-        if until is not None:
-            is_open |= pl.col("discharged_at") >= until
+        if self.until is not None:
+            is_dead = (pl.col("died_at") <= self.until).fill_null(value=False)
+            is_open |= (pl.col("discharged_at") >= self.until) & ~is_dead
         reasons = {
             "the extract has no such stay": pl.col("subject").is_null(),
             "the stay is another subject's in the extract": (
                 pl.col("subject_id") != pl.col("subject")
             ),
-            "the stay is not complete in the extract": is_open,
+            self._word("the stay is not complete in the extract"): is_open,
             "the model was developed on the subject": pl.col("subject").is_in(seen.tolist()),
         }
         for reason, condition in reasons.items():
@@ -183,18 +185,37 @@ class _Sorter:
             rows = rows.filter(~is_left_out)
         self.rows = rows
 
-    def leave_out_steps(self, steps: pl.DataFrame) -> None:
-        """Leave out answers for other times than the steps, and for steps that nobody asks about.
+    def leave_out_steps(self, steps: pl.DataFrame, *, is_endless: bool) -> None:
+        """Leave out answers for other times than the steps, for steps that nobody asks about, and
+        those whose outcome is not known yet.
 
         Args:
-            steps: stay_id, time, is_asked: the steps of the stays in the extract.
+            steps: stay_id, time, window_end, is_asked: the steps of the stays in the extract.
+            is_endless: the task asks about all time after the prediction.
         """
         rows = self.rows.join(steps, on=_STEP, how="left", maintain_order="left")
         reason = "no step of the stay in the extract is predicted at that time"
         self._count(reason, rows.filter(pl.col("is_asked").is_null()), is_named=True)
         not_asked = rows.filter(~pl.col("is_asked"))
         self._count("the task does not ask about that step", not_asked, is_named=False)
-        self.rows = rows.filter(pl.col("is_asked").fill_null(value=False))
+        rows = rows.filter(pl.col("is_asked").fill_null(value=False))
+        is_unknown = self._is_in_hospital() if is_endless else self._is_horizon_open()
+        reason = self._word("the outcome is not known yet in the extract")
+        self._count(reason, rows.filter(is_unknown), is_named=True)
+        self.rows = rows.filter(~is_unknown)
+
+    def _is_horizon_open(self) -> pl.Expr:
+        return pl.lit(value=False) if self.until is None else pl.col("window_end") > self.until
+
+    def _is_in_hospital(self) -> pl.Expr:
+        """Answers about patients who may still die in the hospital, where that is recorded."""
+        is_recorded = self.stays["hospital_death"].is_not_null().any()
+        is_open = pl.col("hospital_death").is_null() & pl.col("died_at").is_null() & is_recorded
+        return pl.col("stay_id").is_in(self.stays.filter(is_open)["stay_id"].to_list())
+
+    def _word(self, reason: str) -> str:
+        """The reason, with the time at which the record ends."""
+        return reason if self.until is None else f"{reason}, whose record ends {self.until}"
 
     def _count(self, reason: str, rows: pl.DataFrame, *, is_named: bool) -> None:
         if rows.height:

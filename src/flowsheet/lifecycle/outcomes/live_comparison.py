@@ -64,7 +64,7 @@ def _judge_pair(
         champion: version that answered.
         challenger: version that scored the same requests in the shadow.
         extract: the outcomes.
-        until: see :func:`flowsheet.lifecycle.outcomes.judged_rows.judge_rows`.
+        until: when the record ends.
     """
     models = [  # under names of their own, so that a floor model is compared like any other
         replace(model, name=f"{model.home_name} ({model.version.reference})")

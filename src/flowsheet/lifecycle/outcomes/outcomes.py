@@ -41,6 +41,7 @@ from flowsheet.lifecycle.outcomes.live_evidence import (
     evaluate_rows,
 )
 from flowsheet.lifecycle.outcomes.outcomes_section import render_outcomes_section
+from flowsheet.lifecycle.outcomes.record_end import find_record_end
 from flowsheet.state.hashing import digest
 from flowsheet.state.locations import Location
 from flowsheet.state.store import Store
@@ -90,6 +91,8 @@ class Outcomes:
     model: str
     extract: str
     """Fingerprint."""
+    until: datetime | None
+    """When the record ends: later outcomes are not known."""
     versions: tuple[JudgedVersion, ...]
     verdicts: tuple[LiveVerdict, ...]
     not_judged: tuple[str, ...]
@@ -113,16 +116,19 @@ def judge_outcomes(
         extract: folder of the cohort extract with the patients' whole stays.
         progress: receives lines about the progress.
         model: registered name, where the folder has answers of several.
-        until: stays that end at that time or later are not complete in the extract.
+        until: when the records were exported; by default the end of the extract's last stay. What
+            is not known by then is not judged.
         out: file for a copy of the report.
 
     Raises:
-        UsageError: the folder has answers of several models, or a version is not registered.
+        UsageError: the folder has answers of several models, a version is not registered, or
+            ``until`` has a time zone.
         CheckFailed: there are no answers, none can be judged, or another model of the version's
             name and number gave them.
     """
     chosen = choose_answers(answers, model)
     records = Extract.open(extract, verify=True)
+    until = find_record_end(records, until)
     versions = []
     not_judged = {}
     for version in chosen.answers["version"].unique().sort():
@@ -136,11 +142,19 @@ def judge_outcomes(
         raise next(iter(not_judged.values()))
     verdicts, without = judge_shadows(chosen, records, until)
     without = (*(f"version {v}: {error.what}" for v, error in not_judged.items()), *without)
-    report = _write_report(versions, verdicts, without, records)
+    report = _write_report(versions, verdicts, without, records, until=until)
     if out is not None:
         export_file(report, out)
     recorded = tuple(replace(v, run_id=_record(v, records, report)) for v in versions)
-    return Outcomes(chosen.model, records.fingerprint, recorded, verdicts, without, out or report)
+    return Outcomes(
+        model=chosen.model,
+        extract=records.fingerprint,
+        until=until,
+        versions=recorded,
+        verdicts=verdicts,
+        not_judged=without,
+        report=out or report,
+    )
 
 
 def to_json(outcomes: Outcomes) -> dict[str, Any]:
@@ -163,6 +177,7 @@ def to_json(outcomes: Outcomes) -> dict[str, Any]:
     return {
         "model": outcomes.model,
         "extract": outcomes.extract,
+        "until": outcomes.until.isoformat() if outcomes.until else None,
         "rule": RULE,
         "versions": versions,
         "verdicts": [verdict.model_dump(mode="json") for verdict in outcomes.verdicts],
@@ -180,7 +195,7 @@ def _judge_version(
         chosen: all answers that count.
         version: the version's number.
         extract: the outcomes.
-        until: see :func:`judge_outcomes`.
+        until: when the record ends.
     """
     (model,) = load_models([f"{chosen.model}/{version}"])
     check_outcomes(extract, model.package.task.response)
@@ -222,6 +237,8 @@ def _write_report(
     verdicts: Sequence[LiveVerdict],
     not_judged: Sequence[str],
     extract: Extract,
+    *,
+    until: datetime | None,
 ) -> Path:
     """Write the page of all versions, with the whole evidence of the one that answered last.
 
@@ -230,6 +247,7 @@ def _write_report(
         verdicts: on challengers.
         not_judged: why there is no result of others.
         extract: the outcomes.
+        until: when the record ends.
     """
     last = max(versions, key=lambda judged: judged.rows.last)
     reference = last.model.version
@@ -252,6 +270,7 @@ def _write_report(
                 "Extract": {
                     "source": extract.manifest.source.name,
                     "fingerprint": extract.fingerprint,
+                    "record ends": f"{until}" if until else "not known: no calendar times",
                 },
                 "Versions": {v.model.version.reference: v.model.package.digest for v in versions},
             },

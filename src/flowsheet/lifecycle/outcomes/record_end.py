@@ -1,0 +1,34 @@
+"""Until when the outcomes of an extract are known."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.schema import EPOCH
+from flowsheet.errors import UsageError
+
+
+def find_record_end(extract: Extract, until: datetime | None) -> datetime | None:
+    """The time until which outcomes are known: ``until``, or else the end of the last stay.
+
+    None where all stays begin at the same time because the source has no calendar times: nothing
+    tells then which patients were present last.
+
+    Raises:
+        UsageError: ``until`` has a time zone, which the times of records have not.
+    """
+    if until is None:
+        admitted, end = pl.col("admitted_at"), pl.col("discharged_at")
+        stays = extract.scan("stays").select(first=admitted.max(), end=end.max()).collect()
+        first, last = stays.row(0)
+        return None if first in (None, EPOCH) else last
+    if until.tzinfo is not None:
+        raise UsageError(
+            f"the time {until.isoformat()} has a time zone, the times of records have none",
+            where="until",
+            todo="name the time of the export by the hospital's clock, as 2031-05-01T06:00:00",
+        )
+    return until
