@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,6 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.cli import cli
 from flowsheet.cohort.extract import Extract
-from flowsheet.cohort.schema import EPOCH
 from flowsheet.config import CohortConfig, ModelConfig, PromotionConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewhere
@@ -23,9 +21,7 @@ from flowsheet.lifecycle.deployment.gates import check_live
 from flowsheet.lifecycle.deployment.promotion import evaluate_candidate
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.model_card.card import render_card
-from flowsheet.lifecycle.outcomes.judged_rows import _Sorter
 from flowsheet.lifecycle.outcomes.outcomes import judge_outcomes, to_json
-from flowsheet.lifecycle.outcomes.record_end import find_record_end
 from flowsheet.prediction.limits import Limits
 from flowsheet.serving.answer_files import read_answers
 from flowsheet.serving.answer_log import AnswerLog
@@ -37,7 +33,7 @@ from flowsheet.tracking.evaluation_runs import list_evaluations
 from flowsheet.tracking.live_verdicts import find_verdict
 from flowsheet.tracking.store import connect
 from tests.documented_keys import check_documented
-from tests.lifecycle.deployment.growing_ward import START, Ward, configure, extract_folder, run
+from tests.lifecycle.deployment.growing_ward import Ward, configure, extract_folder, run
 from tests.request_bodies import encode_body, select_stays
 
 NAME = "live_ward-logistic"
@@ -383,33 +379,3 @@ def test_stays_that_are_open_when_the_record_ends_are_no_negatives(
 def test_a_time_of_the_export_with_a_zone_is_refused(answers, extract):
     with pytest.raises(UsageError, match="time zone"):
         judge_outcomes(answers, extract.path, print, until=LATER.replace(tzinfo=UTC))
-
-
-@pytest.mark.parametrize(("is_endless", "left"), [(False, [1, 2]), (True, [1, 1, 1])])
-def test_a_horizon_that_is_not_over_is_not_judged(is_endless, left):
-    """Stay 1 has left alive, and the hospital of stay 2 has not said what became of the patient."""
-    hours = [START + timedelta(hours=h) for h in range(6)]
-    stays = pl.DataFrame({"stay_id": [1, 2], "hospital_death": [False, None], "died_at": None})
-    steps = pl.DataFrame(
-        {
-            "stay_id": [1, 1, 1, 2],
-            "time": hours[:3] + hours[:1],
-            "window_end": hours[3:] + hours[3:4],
-            "is_asked": True,
-        }
-    )
-    answered = steps.select("stay_id", "time")
-    sorter = _Sorter(SimpleNamespace(scan=lambda _: stays.lazy()), answered, hours[3])
-    sorter.leave_out_steps(steps, is_endless=is_endless)
-    assert sorter.rows["stay_id"].to_list() == left
-    (unjudged,) = sorter.unjudged
-    assert unjudged.reason.startswith("the outcome is not known yet")
-
-
-def test_records_without_calendar_times_have_no_known_end():
-    def find(admitted: datetime) -> datetime | None:
-        stays = pl.DataFrame({"admitted_at": [admitted] * 2, "discharged_at": [START, LATER]})
-        return find_record_end(SimpleNamespace(scan=lambda _: stays.lazy()), None)
-
-    assert find(EPOCH) is None
-    assert find(START) == LATER
