@@ -120,3 +120,33 @@ def test_a_damaged_shard_is_named(tmp_path, inputs):
     path.write_bytes(b"\x00" * path.stat().st_size)
     with pytest.raises(CheckFailed, match="cannot be decoded"):
         np.asarray(inputs)
+
+
+@pytest.mark.parametrize("rows", [1, 9, 1000])
+def test_blocks_of_stays_are_the_stays_in_memory(tmp_path, rows):
+    sequences = toy_sequences(stays=12, seed=3, raw=True)
+    sharded = replace(sequences, x=shard(tmp_path, sequences.x, sequences.lengths, 5))
+    stays = []
+    for of_memory, of_shards in zip(sequences.blocks(rows), sharded.blocks(rows), strict=True):
+        for chosen, block in (of_memory, of_shards):
+            np.testing.assert_array_equal(bits(block.x), bits(sequences.x[chosen]))
+            np.testing.assert_array_equal(block.y, sequences.y[chosen])
+        stays += of_shards[1].stay_id.tolist()
+        assert of_memory[1].offsets.tolist() == of_shards[1].offsets.tolist()
+    assert stays == sequences.stay_id.tolist()
+
+
+def test_the_digest_says_what_is_read(tmp_path):
+    sequences = toy_sequences(stays=12, seed=3, raw=True)
+    inputs = shard(tmp_path, sequences.x, sequences.lengths, 5)
+    scaler = Scaler.fit(sequences)
+    others = [
+        inputs,
+        inputs.take(np.arange(11)),
+        inputs.take(np.arange(12)[::-1]),
+        inputs.select([1, 0]),
+        inputs.scaled(scaler),
+        inputs.scaled(replace(scaler, spread=scaler.spread * 2)),
+    ]
+    assert len({other.digest() for other in others}) == len(others)
+    assert inputs.take(np.arange(12)).digest() == inputs.digest()

@@ -20,12 +20,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from flowsheet.errors import CheckFailed
 from flowsheet.numerics import TailTransform
+from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Bools, Floats, Floats32, Ints
 from flowsheet.windows.sequences import Feature, Sequences
@@ -125,12 +126,19 @@ class Scaler:
         out /= self.spread
         np.copyto(out, self.unknown, where=np.isnan(out))
 
+    def digest(self) -> str:
+        """Of all parameters."""
+        return digest(self._state())
+
     def save(self, path: Path) -> None:
         """Write as JSON; reading it back gives the same bits."""
+        write_json(path, self._state())
+
+    def _state(self) -> dict[str, Any]:
         parameters = {
             field.name: getattr(self, field.name).tolist() for field in fields(_ColumnScale)
         }
-        write_json(path, {"version": VERSION, "names": list(self.names), **parameters})
+        return {"version": VERSION, "names": list(self.names), **parameters}
 
     @classmethod
     def load(cls, path: Path) -> Self:

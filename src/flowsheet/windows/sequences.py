@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -12,7 +12,7 @@ import numpy as np
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints, Ints32, Labels
-from flowsheet.windows.shards import ShardedInputs
+from flowsheet.windows.shards import BLOCK_ROWS, ShardedInputs, split_stays
 
 FeatureKind = Literal[
     "value",
@@ -121,6 +121,25 @@ class Sequences:
     def select_subjects(self, subjects: Ints) -> Sequences:
         """The stays of these subjects."""
         return self.take(np.isin(self.subject_id, subjects))
+
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, Sequences]]:
+        """All stays in order, about so many rows at a time: (their rows, the stays in memory).
+
+        Where the inputs are in memory already, nothing is copied.
+        """
+        for first, last in split_stays(self.offsets, rows):
+            start = self.offsets[first]
+            chosen = slice(int(start), int(self.offsets[last]))
+            x = self.x
+            block = replace(
+                self,
+                x=x.read_stays(range(first, last)) if isinstance(x, ShardedInputs) else x[chosen],
+                offsets=self.offsets[first : last + 1] - start,
+                stay_id=self.stay_id[first:last],
+                subject_id=self.subject_id[first:last],
+            )
+            per_row = {name: array[chosen] for name, array in self._arrays(_PER_ROW).items()}
+            yield chosen, replace(block, **per_row)  # type: ignore[arg-type]
 
     def in_memory(self) -> Sequences:
         """With all inputs decoded."""

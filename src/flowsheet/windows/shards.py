@@ -11,6 +11,7 @@ each of them begins. Processes that read the same shard share its pages.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -41,6 +42,9 @@ class ColumnScaling(Protocol):
 
     def select(self, columns: Ints) -> Self:
         """The scaling of these columns alone."""
+
+    def digest(self) -> str:
+        """Of all parameters."""
 
 
 def encode_stay(x: Floats32) -> bytes:
@@ -141,12 +145,16 @@ class ShardedInputs:
 
     def read_stays(self, stays: Iterable[int]) -> Floats32:
         """The inputs of the stays at these positions, one below the other."""
-        parts = [self.read_stay(stay) for stay in stays]
-        return np.concatenate(parts) if parts else np.empty((0, self.shape[1]), np.float32)
+        positions = np.fromiter(stays, np.int64)
+        ends = row_offsets(np.diff(self.offsets)[positions])
+        x = np.empty((int(ends[-1]), self.shape[1]), np.float32)
+        for stay, (start, stop) in zip(positions, pairwise(ends), strict=True):
+            x[start:stop] = self.read_stay(int(stay))
+        return x
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, Floats32]]:
         """All rows in order, about so many at a time, always whole stays: (rows, inputs)."""
-        for first, last in self._split(rows):
+        for first, last in split_stays(self.offsets, rows):
             yield (
                 slice(int(self.offsets[first]), int(self.offsets[last])),
                 self.read_stays(range(first, last)),
@@ -190,20 +198,25 @@ class ShardedInputs:
             out[order[start:stop]] = self.read_stay(int(position))[of_stay][:, columns]
         return out
 
-    def _split(self, rows: int) -> Iterator[tuple[int, int]]:
-        """First and last position of the stays of each block."""
-        first, stays = 0, len(self.offsets) - 1
-        while first < stays:
-            last = int(np.searchsorted(self.offsets, self.offsets[first] + rows, "right")) - 1
-            last = min(max(last, first + 1), stays)
-            yield first, last
-            first = last
+    def digest(self) -> str:
+        """sha256 of all that determines the array, without decoding it."""
+        content = hashlib.sha256()
+        for stay in range(len(self.offsets) - 1):
+            content.update(self._read_frame(stay).data)
+        for array in (self.offsets, self.columns):
+            content.update(b"" if array is None else np.ascontiguousarray(array).data)
+        scaling = "" if self.scaling is None else self.scaling.digest()
+        content.update(f"{self.stored_columns} {scaling}".encode())
+        return content.hexdigest()
+
+    def _read_frame(self, stay: int) -> Any:
+        content, frames = _open_shard(self.folders[self.shard[stay]])
+        position = int(self.frame[stay])
+        return content[frames[position] : frames[position + 1]]
 
     def _decode(self, stay: int) -> Floats32:
-        folder = self.folders[self.shard[stay]]
-        content, frames = _open_shard(folder)
-        position = int(self.frame[stay])
-        frame = content[frames[position] : frames[position + 1]]
+        folder, position = self.folders[self.shard[stay]], self.frame[stay]
+        frame = self._read_frame(stay)
         rows = int(self.offsets[stay + 1] - self.offsets[stay])
         try:
             return decode_stay(frame.data, rows, self.stored_columns)
@@ -213,6 +226,20 @@ class ShardedInputs:
                 where=str(folder),
                 todo="delete the folder; the shard is built again",
             ) from error
+
+
+def split_stays(offsets: Ints, rows: int) -> Iterator[tuple[int, int]]:
+    """First and last position (exclusive) of the stays of blocks of about so many rows.
+
+    >>> list(split_stays(np.array([0, 3, 4, 9]), rows=4))
+    [(0, 2), (2, 3)]
+    """
+    first, stays = 0, len(offsets) - 1
+    while first < stays:
+        last = int(np.searchsorted(offsets, offsets[first] + rows, "right")) - 1
+        last = min(max(last, first + 1), stays)
+        yield first, last
+        first = last
 
 
 @lru_cache(_OPEN_SHARDS)
