@@ -44,7 +44,8 @@ def erase(
     Extracts, held-out predictions and kept answers are written again without them; windows, splits
     and other stages that can be built again are deleted. Models that were trained on them are
     listed and marked, later ingests leave them out, and the log of decisions gets an entry. Without
-    SUBJECT, an interrupted erasure is completed. Raw records and backups are yours to change.
+    SUBJECT, an interrupted erasure is completed. Raw records and backups
+    that you made are yours to change.
 
     \b
     flowsheet erase 10006 --dry-run

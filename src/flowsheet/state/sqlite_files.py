@@ -6,6 +6,9 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
+SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
+"""Of the files beside a database that belong to it."""
+
 
 def find_damage(path: Path, *, thorough: bool = False) -> str | None:
     """What is wrong with a database file; None if nothing is, or if there is no such file.

@@ -166,19 +166,27 @@ def mark_version(
 
 
 def redact_messages(redact: Callable[[str], str]) -> None:
-    """Change the messages of failed runs; of an embedded store, the freed pages are cleared."""
+    """Change the messages of failed runs; of an embedded store, those of deleted runs too."""
     if is_empty():
         return
     client = connect()
-    is_changed = False
     for _, run in _search(f"tags.`{_ERROR}` != ''"):
         message = run.data.tags[_ERROR]
         if run.info.lifecycle_stage == "active" and redact(message) != message:
             client.set_tag(run.info.run_id, _ERROR, redact(message))
-            is_changed = True
-    if is_changed and is_embedded():
-        with contextlib.closing(sqlite3.connect(tracking_uri().removeprefix("sqlite:///"))) as file:
-            file.execute("VACUUM")
+    if is_embedded():
+        _redact_deleted(redact)
+
+
+def _redact_deleted(redact: Callable[[str], str]) -> None:
+    """Change the messages of runs that MLflow does not let be changed, and clear freed pages."""
+    with contextlib.closing(sqlite3.connect(tracking_uri().removeprefix("sqlite:///"))) as file:
+        file.create_function("redact", 1, redact, deterministic=True)
+        file.execute(
+            "UPDATE tags SET value = redact(value) WHERE key = ? AND value IS NOT NULL", [_ERROR]
+        )
+        file.commit()
+        file.execute("VACUUM")
 
 
 def _make_tags(

@@ -12,7 +12,10 @@ from pathlib import Path
 from flowsheet.errors import FlowsheetError
 from flowsheet.progress import report
 from flowsheet.state.schema_revisions import list_revisions, read_revision
+from flowsheet.state.sqlite_files import SQLITE_SUFFIXES
 
+BEFORE_UPGRADE = ".before-upgrade-of-"
+"""Part of the name of copies, before the revision of their tables."""
 _MIGRATIONS = "store/db_migrations/versions"
 
 
@@ -36,7 +39,7 @@ def migrate_database(database: Path) -> Path | None:
             todo="use the release of Flowsheet that wrote it, or restore a backup of the whole "
             f"folder {database.parent}",
         )
-    backup = database.with_name(f"{database.name}.before-upgrade-of-{revision}")
+    backup = database.with_name(f"{database.name}{BEFORE_UPGRADE}{revision}")
     working_copy = database.with_name(f"{database.name}.upgrade")
     report(
         f"MLflow {version('mlflow')} has other tables: the old file is kept as {backup}", "mlflow"
@@ -75,5 +78,5 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _delete(database: Path) -> None:
-    for suffix in ("", "-journal", "-wal", "-shm"):
+    for suffix in ("", *SQLITE_SUFFIXES):
         database.with_name(f"{database.name}{suffix}").unlink(missing_ok=True)

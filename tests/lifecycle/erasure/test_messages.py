@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import sqlite3
+
 import pytest
 
+from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.erasure.messages import mask_ids, mentions
 from flowsheet.lifecycle.erasure.tables import Ids
 from flowsheet.lifecycle.outcomes.judged_rows import UnjudgedAnswers
+from flowsheet.tracking.schema_migration import BEFORE_UPGRADE
+from tests.lifecycle.erasure.search import find
+from tests.lifecycle.erasure.test_erase import erase_all, stays_of
 
 
 @pytest.mark.parametrize("stay", [17, 19, 21])
@@ -20,3 +28,43 @@ def test_every_stay_that_answers_name_is_found_and_masked(tmp_path, stay):
     others = Ids(frozenset({stay}), frozenset({1, 9}))
     assert not mentions(report, others)
     assert mask_ids(unjudged.summary, others) == unjudged.summary
+
+
+def test_copies_of_databases_logs_and_deleted_runs_are_redacted(finished):
+    """Nothing else can change them: no server uses them, and MLflow changes no deleted run."""
+    subject = finished.held_out()
+    (stay, *_) = stays_of(finished, subject)
+    message = f"a risk is no number: stay {stay}, step 3"
+    database = finished.home / "mlflow" / "mlflow.db"
+    with contextlib.closing(sqlite3.connect(database)) as records:
+        (run_id,) = records.execute("SELECT run_uuid FROM runs").fetchone()
+        tag = ("flowsheet.error", message, run_id)
+        records.execute("INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", tag)
+        records.execute("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = ?", [run_id])
+        records.commit()
+    backup = database.with_name(f"{database.name}{BEFORE_UPGRADE}0123abcd")
+    shutil.copy(database, backup)
+    log = finished.home / "prefect" / "server.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_bytes(b"\xffstarted\r\n" + f"failed: {message}\n".encode())
+    erase_all(subject)
+    masked = message.replace(str(stay), "[erased]")
+    for file in (database, backup):
+        with contextlib.closing(sqlite3.connect(file)) as records:
+            query = "SELECT value FROM tags WHERE key = 'flowsheet.error'"
+            assert records.execute(query).fetchall() == [(masked,)]
+    assert log.read_bytes() == b"\xffstarted\r\n" + f"failed: {masked}\n".encode()
+    assert find(finished.home, stay) == []
+
+
+def test_a_damaged_copy_of_a_database_is_named(finished):
+    subject = finished.held_out()
+    (stay, *_) = stays_of(finished, subject)
+    copy = finished.home / "prefect" / "prefect.db.damaged-20310101"
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(f"SQLite format 3 ... stay {stay}", encoding="utf-8")
+    with pytest.raises(CheckFailed, match="damaged-20310101") as error:
+        erase_all(subject)
+    assert "delete" in error.value.todo
+    copy.unlink()
+    erase_all()

@@ -15,7 +15,12 @@ from flowsheet.config import FrozenModel
 from flowsheet.environment import user_name
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.erasure import places as finder
-from flowsheet.lifecycle.erasure.messages import mask_ids, mentions, redact_database
+from flowsheet.lifecycle.erasure.messages import (
+    mask_ids,
+    mentions,
+    redact_database,
+    redact_log,
+)
 from flowsheet.lifecycle.erasure.places import Place
 from flowsheet.lifecycle.erasure.request import ErasureRequest, MarkedRun, load_pending
 from flowsheet.lifecycle.erasure.tables import Ids, are_held_out, find_ids
@@ -24,11 +29,13 @@ from flowsheet.state.erasures import ErasedIds, exclude_others, pending_file
 from flowsheet.state.home import home
 from flowsheet.state.locations import Location
 from flowsheet.state.shared_stages import fetch_all_stages
+from flowsheet.state.sqlite_files import SQLITE_SUFFIXES
 from flowsheet.state.store import Store
 from flowsheet.tracking import erasure as records
 from flowsheet.tracking.decisions import Decision, record_erasure
 from flowsheet.tracking.erasure import RecordedRun
 from flowsheet.tracking.model_registry import ModelVersion, promotion_lock
+from flowsheet.tracking.schema_migration import BEFORE_UPGRADE
 from flowsheet.typing import Progress
 
 
@@ -118,14 +125,14 @@ def _execute(
         progress(f"{place.treatment}: {place.name}")
     _mark(affected, digests)
     records.redact_messages(lambda text: mask_ids(text, request.ids))
-    _redact_prefect_messages(request.ids)
+    _redact_messages(request.ids)
     failures += _find_mentions(request.ids)
     if failures:
         raise CheckFailed(
             "\n".join(["the subjects could not be erased everywhere:", *failures]),
             where=str(home()),
-            todo="stop servers that use these places, make them writable or remove them, then "
-            "complete it: `flowsheet erase`",
+            todo="stop servers that use these places, make them writable, or delete them if they "
+            "are damaged or backups; then complete it: `flowsheet erase`",
         )
     with promotion_lock():
         decision = record_erasure(
@@ -283,16 +290,30 @@ def _identify_records(extracts: Iterable[Place], folders: Mapping[str, Path]) ->
     return fingerprints - {""}
 
 
-def _redact_prefect_messages(ids: Ids) -> None:
-    """Mask the ids in the embedded Prefect server's records of failed runs, where it has any.
+def _redact_messages(ids: Ids) -> None:
+    """Mask the ids in the embedded servers' logs and databases, copies of these included.
 
-    A database that cannot be changed now is found again by :func:`_find_mentions`.
+    A file that cannot be changed now is found again by :func:`_find_mentions`.
     """
-    for file in sorted((home() / "prefect").glob("*.db")):
+    for file in _list_databases():
         parts = (file, file.with_name(f"{file.name}-wal"))
         if any(part.is_file() and mentions(part, ids) for part in parts):
             with contextlib.suppress(sqlite3.Error):
                 redact_database(file, ids)
+    for log in sorted(home().glob("prefect/*.log")):
+        if mentions(log, ids):
+            with contextlib.suppress(OSError):
+                redact_log(log, ids)
+
+
+def _list_databases() -> list[Path]:
+    """Prefect's databases, and MLflow's as they were before an upgrade.
+
+    The one that MLflow uses is changed through MLflow (``tracking.erasure``).
+    """
+    patterns = ("prefect/*.db*", f"mlflow/*{BEFORE_UPGRADE}*")
+    files = [file for pattern in patterns for file in home().glob(pattern)]
+    return sorted(file for file in files if not file.name.endswith(SQLITE_SUFFIXES))
 
 
 def _find_mentions(ids: Ids) -> Iterator[str]:

@@ -46,6 +46,19 @@ def mask_ids(text: str, ids: Ids) -> str:
     return _NAMED.sub(mask, text)
 
 
+def redact_log(file: Path, ids: Ids) -> None:
+    """Mask the ids in a log, to which a server may be appending.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with file.open("r+", encoding="utf-8", errors="surrogateescape", newline="") as log:
+        text = mask_ids(log.read(), ids)
+        log.seek(0)
+        log.write(text)
+        log.truncate()
+
+
 def redact_database(file: Path, ids: Ids) -> None:
     """Mask the ids in every text of an SQLite file, such as Prefect's messages of failed runs.
 
