@@ -23,7 +23,7 @@ from flowsheet.cohort.spill import Spill
 
 EVENT_COLUMNS = ["stay", "time", "known_at", "code", "value"]
 
-_PROCEDURE_INTERVAL = "4h"
+PROCEDURE_INTERVAL = "4h"
 """While a procedure lasts, it gives an event this often."""
 
 
@@ -101,7 +101,7 @@ def _make_procedure_events(procedures: pl.DataFrame) -> pl.DataFrame:
     is_interval = pl.col("convert") == "interval"
     is_present = pl.col("convert") == "present"
     running = procedures.filter(is_interval | is_present, end > start)
-    times = pl.datetime_ranges(start, end, interval=_PROCEDURE_INTERVAL, closed="left")
+    times = pl.datetime_ranges(start, end, interval=PROCEDURE_INTERVAL, closed="left")
     on = running.with_columns(time=times, value=1.0).explode("time")
     off_time = pl.when(is_interval).then(end).otherwise(start)
     off = procedures.filter(~is_present).with_columns(time=off_time, value=0.0)

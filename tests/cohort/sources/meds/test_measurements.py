@@ -97,6 +97,8 @@ CONVERSIONS = {
     "negate": ("be", 3.0, -3.0),
     "running": ("vent", None, 1.0),
     "ended": ("vent", None, 0.0),
+    "non_zero": ("rrt", -20.0, 1.0),
+    "positive": ("rrt", 200.0, 1.0),
     "88.4": ("crea", 0.01, 0.884),
     "none": ("hr", 61.0, 61.0),
 }
@@ -110,6 +112,16 @@ def test_units_are_converted_as_the_mapping_declares(tmp_path: Path, convert: st
     source = open_source(write_data_set(tmp_path / "raw", rows), mapping=str(file))
     values = pl.concat(batch.events for batch in source.batches())["value"]
     assert values.to_list() == [pytest.approx(expected, rel=1e-6)]
+
+
+def test_a_flow_of_0_is_no_dialysis(tmp_path: Path):
+    codes = ["LAB//224144//mL/min", "LAB//226499//mL"]
+    rows = [make_row(1, f"2150-03-01T{11 + i}:00:00", code, 0.0) for i, code in enumerate(codes)]
+    source = open_source(write_data_set(tmp_path, [*make_rows(), *rows]))
+    batches = list(source.batches())
+    events = pl.concat(batch.events for batch in batches)
+    assert events.filter(variable="rrt").is_empty()
+    assert batches[-1].exclusions["zeros that tell of no state that runs"] == 2
 
 
 IS_SBP_OR_URINE = pl.col("variable").is_in(["sbp", "urine"])

@@ -96,3 +96,34 @@ def test_vital_signs_and_results_are_those_of_the_raw_tables(
     different = both.filter(~pl.col("is_equal"))
     blood_gases = different.filter(pl.col("variable").is_in(["po2", "sao2"])).height
     assert blood_gases / different.height > 0.9
+
+
+def read_states(source: str, folder: Path) -> pl.DataFrame:
+    """The hours of each stay at which a ventilator or a dialysis runs, by the last 8 hours."""
+    batches = list(make_source(compose_cohort(source, [f"cohort.path={folder}"])).batches())
+    stays = pl.concat(batch.stays for batch in batches)
+    stays = stays.select("stay_id", "subject_id", "admitted_at", "discharged_at")
+    hours = pl.datetime_ranges("admitted_at", "discharged_at", "1h")
+    grid = stays.with_columns(hour=hours).explode("hour").sort("hour")
+    events = pl.concat(batch.events for batch in batches).sort("time")
+    for name in ("vent", "rrt"):
+        states = events.filter(variable=name).select("stay_id", "time", pl.col("value").alias(name))
+        grid = grid.join_asof(
+            states,
+            left_on="hour",
+            right_on="time",
+            by="stay_id",
+            tolerance="8h",
+            check_sortedness=False,
+        ).drop("time")
+    return grid.with_columns(pl.col("vent", "rrt").fill_null(0.0)).drop("stay_id")
+
+
+def test_ventilation_and_dialysis_last_as_in_the_raw_tables(data_dir: Path, flowsheet_home: Path):
+    raw = read_states("mimic4", data_dir / "mimic4-demo")
+    by_meds = read_states("meds", data_dir / "mimic4-demo-meds")
+    both = raw.join(by_meds, on=["subject_id", "admitted_at", "discharged_at", "hour"])
+    assert both.height > 5_000
+    for name in ("vent", "rrt"):
+        assert both[name].sum() > 100
+        assert (both[name] == both[f"{name}_right"]).mean() >= 0.994

@@ -97,7 +97,10 @@ def test_concepts_are_variables(extract: Extract):
     events = extract.tables().events.filter(stay_id=1)
     values = dict(events.group_by("variable").agg(pl.col("value").first()).iter_rows())
     assert (values["ph"], values["crea"], values["resp"], values["hr"]) == (7.3, 1.5, 20.0, 80.0)
-    assert events.filter(variable="vent").sort("time")["value"].to_list() == [1.0, 0.0]
+    ventilation = events.filter(variable="vent").sort("time")
+    hours = ventilation["time"].diff().dt.total_hours().to_list()
+    assert hours == [None, 4, 4, 4, 4, 4, 4, 2]  # from 00:00 to 02:00 of the next day
+    assert ventilation["value"].to_list() == [1.0] * 7 + [0.0]
 
 
 def test_a_rate_holds_until_the_next_and_zero_is_a_stop(extract: Extract):

@@ -59,6 +59,7 @@ from flowsheet.cohort.sources.meds.measurements import (
 from flowsheet.cohort.sources.meds.missing import find_missing_shards
 from flowsheet.cohort.sources.meds.sepsis3_inputs import select_antibiotics, select_cultures
 from flowsheet.cohort.sources.meds.shards import Shards
+from flowsheet.cohort.sources.meds.states import repeat_states
 from flowsheet.cohort.sources.meds.stays import KINDS as STAY_KINDS
 from flowsheet.cohort.sources.meds.stays import RULES, build_stays, find_runs
 from flowsheet.cohort.sources.meds.treatments import collect_doses, finish_treatments
@@ -286,7 +287,7 @@ class Meds(Source):
         events = self._assign(measured, stays, exclusions)
         treatments = self._assign(doses, stays, exclusions)
         records = {
-            "events": convert_measurements(events, exclusions),
+            "events": repeat_states(convert_measurements(events, exclusions), stays, exclusions),
             "treatments": treatments,
         }
         if self.options.sepsis3:

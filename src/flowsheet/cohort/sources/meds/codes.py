@@ -16,7 +16,7 @@ from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS, as_p
 from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import UsageError, did_you_mean
 
-COLUMNS = ("code", "kind", "name", "unit", "convert", "delay_hours", "note")
+COLUMNS = ("code", "kind", "name", "unit", "convert", "delay_hours", "note", "ended_by")
 REQUIRED_COLUMNS = ("code", "kind", "name")
 KINDS = (
     *("icu_admission", "icu_discharge", "hospital_admission", "birth", "death", "sex"),
@@ -24,12 +24,14 @@ KINDS = (
     *("culture", "ignore"),
 )
 DRUGS = ("drug", "drug_start", "drug_end", "drug_rate")
+IF_NUMBER = ("non_zero", "positive")
 UNKNOWN_SPECIMEN = "unknown_specimen"
 CONVERSIONS = (
-    *("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running", "ended"),
+    *("none", *LINEAR_CONVERSIONS, FRACTION_OR_PERCENT, "running", "ended", *IF_NUMBER),
     UNKNOWN_SPECIMEN,
 )
 """``running`` and ``ended``: the code means that something runs (the value 1) or has ended (0);
+``non_zero`` and ``positive``: only numbers of this kind mean that it runs, others say nothing;
 ``unknown_specimen``: a blood gas that may be venous, excluded if it looks so. A number is a factor.
 """
 
@@ -42,6 +44,7 @@ MAPPING: dict[str, pl.DataType] = {
     "delay_hours": pl.Float64(),
     "mapping_row": pl.UInt32(),  # from 0
     "result_row": pl.UInt32(),  # of a draw: the mapping_row of its results
+    "end_row": pl.UInt32(),  # of what lasts: the mapping_row of its end
 }
 
 
@@ -111,6 +114,10 @@ def convert_values(value: pl.Expr, convert: pl.Expr) -> pl.Expr:
     conversions = {name: linear(value, rule) for name, rule in LINEAR_CONVERSIONS.items()}
     conversions |= {FRACTION_OR_PERCENT: as_percent(value), "running": pl.lit(1.0)}
     conversions["ended"] = pl.lit(0.0)
+    conversions |= {
+        "non_zero": pl.when(value != 0).then(1.0),
+        "positive": pl.when(value > 0).then(1.0),
+    }
     converted: pl.Expr = value * convert.cast(pl.Float64, strict=False).fill_null(1.0)
     for name, expression in conversions.items():
         converted = pl.when(convert == name).then(expression).otherwise(converted)
@@ -164,7 +171,7 @@ def count_units_of_codes(codes: pl.DataFrame, mapping: CodeMapping, counts: Coun
         mapping: the mapping; the end of a code is what ``*`` stands for in it.
         counts: receives the number of rows by variable and unit; the rows are kept.
     """
-    no_number = ("running", "ended", FRACTION_OR_PERCENT)
+    no_number = ("running", "ended", *IF_NUMBER, FRACTION_OR_PERCENT)
     mapped = mapping.rows.filter(
         ~pl.col("convert").is_in(no_number), pl.col("code").str.ends_with("//*"), kind="variable"
     )
@@ -201,23 +208,44 @@ def _validate(rows: pl.DataFrame, where: str) -> pl.DataFrame:
         )
     delay = pl.col("delay_hours").cast(pl.Float64).fill_null(0.0)
     filled = cells.with_columns(delay, pl.col("convert").fill_null("none"))
-    filled = _add_result_rows(filled, where)
+    draws = pl.when(kind="draw").then("name")
+    filled = _add_named_row(filled, draws, "result_row", where)
+    filled = _add_named_row(filled, pl.col("ended_by"), "end_row", where)
     return filled.select(list(MAPPING)).cast(pl.Schema(MAPPING))
 
 
-def _add_result_rows(rows: pl.DataFrame, where: str) -> pl.DataFrame:
-    """Add ``result_row``: a draw names the code of its results."""
-    results = rows.filter(kind="variable").select(name="code", result_row="mapping_row")
-    joined = rows.join(results, on="name", how="left", maintain_order="left")
-    joined = joined.with_columns(pl.when(kind="draw").then("result_row").alias("result_row"))
-    unknown = joined.filter(pl.col("result_row").is_null(), kind="draw")
+def _add_named_row(rows: pl.DataFrame, code: pl.Expr, column: str, where: str) -> pl.DataFrame:
+    """Add the ``mapping_row`` of the line of a variable that other lines name.
+
+    Args:
+        rows: the lines.
+        code: the code that a line names; null where it names none.
+        column: ``result_row``, or ``end_row``, which is a line of the same variable.
+        where: the file.
+    """
+    keys = ["_code", "name"] if column == "end_row" else ["_code"]
+    named_by, what = _NAMED_ROWS[column]
+    variables = rows.filter(kind="variable").select(
+        "name", pl.col("mapping_row").alias(column), _code="code"
+    )
+    joined = rows.with_columns(code.alias("_code")).join(
+        variables.select(*keys, column), on=keys, how="left", maintain_order="left"
+    )
+    unknown = joined.filter(pl.col(column).is_null() & pl.col("_code").is_not_null())
     if unknown.height:
         raise UsageError(
-            f"there is no line of kind variable with the code {unknown['name'][0]!r}",
-            where=f"{where}, line {int(unknown['mapping_row'][0]) + 2}, column name",
-            todo="name the code of the results of this draw",
+            f"there is no line of kind variable with the code {unknown['_code'][0]!r}",
+            where=f"{where}, line {int(unknown['mapping_row'][0]) + 2}, column {named_by}",
+            todo=f"name the code of {what}",
         )
-    return joined
+    return joined.drop("_code")
+
+
+_NAMED_ROWS = {
+    "result_row": ("name", "the results of this draw"),
+    "end_row": ("ended_by", "the rows with which the variable becomes 0"),
+}
+"""The column that names a line, and what the line is."""
 
 
 def _check_row(row: dict[str, str], where: str) -> None:

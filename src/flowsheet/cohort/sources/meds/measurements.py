@@ -12,11 +12,12 @@ from flowsheet.cohort.blood_gases import find_venous
 from flowsheet.cohort.engine.coma_scores import TOGETHER, sum_parts
 from flowsheet.cohort.engine.item_map import COMA_PARTS, COMA_TOTAL
 from flowsheet.cohort.schema import EVENTS
-from flowsheet.cohort.sources.meds.codes import UNKNOWN_SPECIMEN, convert_values
+from flowsheet.cohort.sources.meds.codes import IF_NUMBER, UNKNOWN_SPECIMEN, convert_values
 
 MEASURED: dict[str, pl.DataType] = {
     **EVENTS,
     "mapping_row": pl.UInt32(),
+    "end_row": pl.UInt32(),
     "may_be_venous": pl.Boolean(),
 }
 """Events before one of several at the same time is selected."""
@@ -65,6 +66,9 @@ def move_to_draws(rows: pl.DataFrame) -> pl.DataFrame:
 
 def convert_measurements(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     """Rows of kind ``variable``, converted to ``MEASURED``; implausible values are excluded."""
+    is_zero = pl.col("convert").is_in(IF_NUMBER) & (pl.col("value") == 0)
+    exclusions["zeros that tell of no state that runs"] += rows.filter(is_zero).height
+    rows = rows.filter(~is_zero.fill_null(value=False))
     value = convert_values(pl.col("value"), pl.col("convert")).fill_nan(None)
     values = rows.with_columns(value=value, variable="name").drop_nulls("value")
     exclusions["measurements without a number"] += rows.height - values.height
