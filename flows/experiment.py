@@ -42,6 +42,7 @@ from flowsheet.config import (
 from flowsheet.errors import FlowsheetError
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import evaluate, prepare, record
+from flowsheet.lifecycle.experiment.capacity import check_experiment
 from flowsheet.lifecycle.experiment.folds import (
     ExperimentPlan,
     ExperimentResults,
@@ -134,6 +135,7 @@ def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = No
     """
     with keep_alive(), record.exclusive(config, progress_logger("experiment")):
         mark_killed_runs_crashed(record.flow_run_tag(config), partial(_has_choices, config))
+        check_experiment(config)
         plan, data = _prepare(config)
         with record.track_experiment(config, plan, mlflow_tags or {}) as run:
             _show_pages(run)

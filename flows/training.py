@@ -21,10 +21,12 @@ from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment import record, train
+from flowsheet.lifecycle.experiment.capacity import LESS_DATA
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
 from flowsheet.lifecycle.runtime.memory_reservations import reserved_memory
+from flowsheet.lifecycle.runtime.resources import check_memory
 from flowsheet.state.store import Store, shared_folder
 
 NOT_APPLICABLE = "NotApplicable"
@@ -51,6 +53,7 @@ def training(fold: FoldSpec, model: str, run_id: str, *, alone: bool = False) ->
 
     Raises:
         UsageError: this worker does not use the store of the run that submitted the training.
+        CheckFailed: this worker has not the memory for it.
     """
     prepare_flow_process()
     check_shared_store(fold)
@@ -58,6 +61,7 @@ def training(fold: FoldSpec, model: str, run_id: str, *, alone: bool = False) ->
     fit_with_limit = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit
     progress = progress_logger(f"{model}{fold.label}")
     memory = estimate_training_memory(fold.data)
+    check_memory(f"training {model}", memory, LESS_DATA)
     with keep_alive(), reserved_memory(memory, progress, alone=alone):
         try:
             return fit_with_limit(fold, model, run_id)

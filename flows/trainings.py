@@ -19,10 +19,11 @@ from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import WorkerProcesses
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.experiment import record, train
+from flowsheet.lifecycle.experiment.capacity import LESS_DATA
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
-from flowsheet.lifecycle.runtime.resources import usable_memory
+from flowsheet.lifecycle.runtime.resources import check_memory, usable_memory
 from flowsheet.progress import ProgressLine, report
 
 
@@ -236,11 +237,16 @@ def _result(task: State[Any] | PrefectFuture[Any]) -> Stage | CheckFailed:
 
 
 def _limit_workers(trainings: Sequence[Training]) -> int:
-    """Use no more worker processes than the memory of this machine holds; returns their number."""
+    """Use no more worker processes than the memory of this machine holds; returns their number.
+
+    Raises:
+        CheckFailed: it does not hold one training.
+    """
     compute = trainings[0].fold.config.compute
-    if compute.pool or compute.runner != "process" or compute.workers == 1:
+    if compute.pool or compute.runner != "process":
         return compute.workers
     needed = max(estimate_training_memory(training.fold.data) for training in trainings)
+    check_memory("a training", needed, LESS_DATA)
     workers = min(compute.workers, max(1, usable_memory() // needed))
     if workers < compute.workers:
         progress_logger("train")(

@@ -99,7 +99,8 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
 
     Raises:
         UsageError: the configuration is wrong.
-        CheckFailed: the records or all models failed.
+        CheckFailed: the records or all models failed, or what is asked for does not fit this
+            machine.
     """
     from flowsheet.cli.progress_display import shown_progress
     from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
@@ -109,9 +110,11 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
 
     def import_and_check() -> None:
         """Slow imports, done while the server starts."""
+        from flowsheet.lifecycle.experiment.capacity import check_experiment
         from flowsheet.lifecycle.experiment.check import check_config
 
         check_config(config)
+        check_experiment(config)
         _load_entrypoint(_EXPERIMENT_FLOW)
 
     home()

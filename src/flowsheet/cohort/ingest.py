@@ -32,6 +32,7 @@ from flowsheet.cohort.writer import ExtractWriter
 from flowsheet.config import CohortConfig, validate_config
 from flowsheet.config.overrides import absolute_location, path_exists
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError, did_you_mean
+from flowsheet.state.capacity import check_disk_space
 from flowsheet.state.erasures import ErasedIds
 from flowsheet.state.object_store import RemoteFolder
 from flowsheet.state.publish import publish
@@ -97,10 +98,17 @@ def ingest(source: Source, config: CohortConfig, target: Path, progress: Progres
         progress: Called with a line of text after each batch.
 
     Raises:
-        CheckFailed: the records cannot be read, a rule whose policy is ``reject`` is broken, or
-            more than the allowed share of a table's rows had to be quarantined.
+        CheckFailed: the records cannot be read, a rule whose policy is ``reject`` is broken,
+            more than the allowed share of a table's rows had to be quarantined, or the disk has no
+            room for the extract.
         FlowsheetError: the disk is full or not writable.
     """
+    check_disk_space(
+        f"the extract of the cohort {config.name}",
+        source.estimate_bytes(),
+        target,
+        "ingest a part of the stays, or write it to a larger disk (FLOWSHEET_HOME, or --out)",
+    )
     validator = BatchValidator(config.quarantine)
     responses = make_responses(config, source)
     erasure = ErasureFilter(ErasedIds.load().find)

@@ -46,7 +46,7 @@ class TaskConfig(FrozenModel):
     response: Name = "sepsis"
     """What is predicted, one of ``flowsheet ls responses`` or a name that the records use."""
     target: Target = Target.state
-    step_hours: Annotated[float, Field(gt=0)] = 24.0
+    step_hours: Annotated[float, Field(ge=0.001)] = 24.0
     horizon: Annotated[int, Field(ge=0)] | None = 1
     """Steps ahead; 0 is "the rest of this step, after the cut-off"; null is everything after the
     question, such as death before discharge (only with ``at_hours``)."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import namedtuple
+
 import numpy as np
 import polars as pl
 import pytest
@@ -165,3 +168,11 @@ def test_a_folder_as_output_is_refused(in_service, extract, tmp_path):
 def test_an_unknown_version_is_a_usage_error(in_service, extract):
     with pytest.raises(UsageError, match="has no version 99"):
         score(f"{in_service.name}/99", extract.path, None, ignore_progress)
+
+
+def test_scores_that_do_not_fit_on_the_disk_are_not_begun(in_service, extract, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2_000, 1_000, 1_000))
+    changed = copy_extract(extract, extract.path.parent / "other", keep_first_events(77))
+    with pytest.raises(CheckFailed, match=r"scores of [\d,]+ steps: about"):
+        score_with(in_service, changed)

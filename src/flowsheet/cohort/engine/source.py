@@ -125,6 +125,10 @@ class DatabaseSource(Source):
             if field not in file.columns
         ]
 
+    def input_files(self) -> list[Path]:
+        """The files of the tables that are read."""
+        return [file.path for table in self._find_tables().values() for file in table.files]
+
     def fingerprint(self) -> str:
         """sha256 over the content of the tables that are read."""
         return self._fingerprint

@@ -23,7 +23,7 @@ from flowsheet.cohort.extract import (
 from flowsheet.cohort.lossless import conform
 from flowsheet.cohort.parquet import read_verified, report_unreadable
 from flowsheet.cohort.schema import LABEL, TABLES, empty_table
-from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
+from flowsheet.cohort.sources.base import SOURCES, Source, SourceSize, StayBatch
 from flowsheet.cohort.time_zones import TimeZone
 from flowsheet.config import FrozenModel, Name
 from flowsheet.errors import CheckFailed
@@ -84,6 +84,21 @@ class ExtractFolder(Source):
         """sha256 of the sha256 of each file."""
         digests = {table: [file_digest(f) for f in files] for table, files in self._files.items()}
         return digest({table: found for table, found in digests.items() if found})
+
+    def input_files(self) -> list[Path]:
+        """The files of the tables."""
+        return [file for files in self._files.values() for file in files]
+
+    def estimate_bytes(self) -> int:
+        """As many as the tables have."""
+        return sum(file.stat().st_size for file in self.input_files())
+
+    def estimate_size(self) -> SourceSize | None:
+        """What the manifest counted, if there is one."""
+        counts = {} if self._manifest is None else self._manifest.counts
+        if not {"stays", "hours"} <= counts.keys():
+            return None
+        return SourceSize(counts["stays"], counts["hours"])
 
     def batches(self) -> Iterator[StayBatch]:
         """Batches of some thousand stays.

@@ -12,6 +12,7 @@ from flowsheet.cohort.schema import TIME
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.export_file import export_file
+from flowsheet.lifecycle.experiment.capacity import check_scoring
 from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter_batches
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS
@@ -65,8 +66,8 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
 
     Raises:
         UsageError: there is no such version.
-        CheckFailed: the extract is incomplete or lacks most of the model's variables, or a risk is
-            not a probability.
+        CheckFailed: the extract is incomplete or lacks most of the model's variables, a risk is
+            not a probability, or the scores do not fit this machine.
         FlowsheetError: the copy cannot be written.
     """
     version = model_registry.resolve_reference(model)
@@ -78,6 +79,7 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
     )
 
     def make(folder: Path) -> None:
+        check_scoring(cohort, model_package, folder)
         batches = [pl.DataFrame(schema=PREDICTIONS)]
         stays = 0
         for tables in iter_batches(cohort):

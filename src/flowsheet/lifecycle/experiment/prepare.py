@@ -16,6 +16,7 @@ from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.schema import Tables
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
+from flowsheet.lifecycle.experiment.capacity import check_windows
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
@@ -86,6 +87,7 @@ def build_extract_windows(
 
     Raises:
         UsageError: the extract has no episodes of the task's response.
+        CheckFailed: the windows do not fit on the disk or into memory.
     """
     cohort_extract.check_response(task.response)
     key = digest(
@@ -98,6 +100,7 @@ def build_extract_windows(
     )
 
     def build(folder: Path) -> None:
+        check_windows(cohort_extract, task, features)
         tables = cohort_extract.tables()
         vocabulary = collect_vocabulary(tables)
         variables = cohort_extract.manifest.variables

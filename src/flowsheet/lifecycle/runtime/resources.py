@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from flowsheet.state.capacity import format_bytes, refuse
+
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 """Lines ``id:controllers:path`` with the control groups of this process (man 7 cgroups)."""
@@ -35,6 +37,27 @@ def usable_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int
         with contextlib.suppress(ValueError):  # "max": no limit
             limits.append(int(text))
     return int(min(limits) * _USABLE_SHARE)
+
+
+def check_memory(content: str, needed: int, todo: str) -> None:
+    """Check that this machine has the memory for what is going to be computed.
+
+    Args:
+        content: what is computed, for the message.
+        needed: its estimated bytes.
+        todo: ways to need less.
+
+    Raises:
+        CheckFailed: it does not fit.
+    """
+    usable = usable_memory()
+    if needed > usable:
+        refuse(
+            f"{content}: about {format_bytes(needed)} of memory, and {format_bytes(usable)} are "
+            "usable",
+            where="the memory of this machine or container",
+            todo=f"{todo}; or use a machine with more memory",
+        )
 
 
 def usable_cores(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:

@@ -1,0 +1,207 @@
+"""What the stages of an experiment take of disk and memory, estimated before they begin.
+
+The figures are sums over stays: nothing is allocated for each row, however many there would be.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from flowsheet.cohort.extract import Extract
+from flowsheet.cohort.ingest import make_source
+from flowsheet.cohort.schema import Tables, empty_table
+from flowsheet.cohort.sources.base import SourceSize
+from flowsheet.config import ExperimentConfig, FeaturesConfig, TaskConfig
+from flowsheet.evaluation.metrics import select_metrics
+from flowsheet.lifecycle.experiment.extract_batches import STAYS_PER_BATCH
+from flowsheet.lifecycle.experiment.training_memory import PROCESS_BYTES, training_memory
+from flowsheet.lifecycle.runtime.resources import check_memory
+from flowsheet.prediction.model_package import ModelPackage
+from flowsheet.state.capacity import check_disk_space
+from flowsheet.state.store import Store
+from flowsheet.windows.build import collect_vocabulary, list_features
+from flowsheet.windows.grid import Grid
+
+_VALUE_BYTES = 4
+"""Of an input in memory, a float32."""
+_BUILDING_COPIES = 1.75
+"""Measured: 3.3 GB at the peak of making windows of 1.9 GB."""
+_STORED_VALUE_BYTES = 4
+_STORED_ROW_BYTES = 50
+"""Target, marks, step and response history of a row, beside its inputs."""
+_SCORE_BYTES = 12
+"""Of a row in the file of scores; measured: 7 to 11."""
+_SCORING_COPIES = 4
+_RESAMPLED_VALUE_BYTES = 3 * 8
+"""The metric's draws of a resample in batches, joined, and their differences between models."""
+_SUBSETS = 12
+"""Subsets of which intervals are computed, with new onsets and a few subgroups."""
+LESS_DATA = (
+    "ask for fewer columns (features), longer steps (task.step_hours), fewer rows (task.max_steps) "
+    "or a part of the stays"
+)
+_STAY_COLUMNS = (
+    "stay_id",
+    "subject_id",
+    "admitted_at",
+    "discharged_at",
+    "observed_from",
+    "died_at",
+    "comfort_measures_at",
+)
+
+
+class WindowsSize(NamedTuple):
+    """The size of an experiment's windows."""
+
+    rows: int
+    columns: int
+
+    @property
+    def bytes_in_memory(self) -> int:
+        """Of the inputs as one array."""
+        return self.rows * self.columns * _VALUE_BYTES
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """Of the stored windows."""
+        return self.rows * (self.columns * _STORED_VALUE_BYTES + _STORED_ROW_BYTES)
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} rows x {self.columns:,} columns"
+
+
+def check_experiment(config: ExperimentConfig) -> None:
+    """Check that an experiment fits, as far as its size is known before its records are read.
+
+    What the store already has is not counted twice.
+
+    Raises:
+        CheckFailed: the windows, a training or the evaluation do not fit this machine.
+    """
+    source = make_source(config.cohort)
+    check_resamples(config)
+    size = source.estimate_size()
+    if size is None:
+        return
+    features = list_features(
+        config.features, source.variables, source.drugs, collect_vocabulary(_tables_of(None))
+    )
+    windows = WindowsSize(estimate_rows(size, config.task), len(features))
+    _check_windows_disk(windows, replaced=_stored_bytes("windows"))
+    check_training(windows, config)
+
+
+def estimate_rows(size: SourceSize, task: TaskConfig) -> int:
+    """About how many rows that many stay-hours have on the task's grid."""
+    rows = size.hours / task.step_hours + size.stays / 2  # the last step of a stay is begun
+    limits = [rows]
+    if task.max_steps is not None:
+        limits.append(size.stays * task.max_steps)
+    if task.at_hours is not None:
+        limits.append(size.stays * task.at_hours / task.step_hours)
+    return round(min(limits))
+
+
+def measure_windows(extract: Extract, task: TaskConfig, features: FeaturesConfig) -> WindowsSize:
+    """The size of the windows of an extract, from its table of stays."""
+    stays = extract.scan("stays").collect()
+    manifest = extract.manifest
+    vocabulary = collect_vocabulary(_tables_of(stays))
+    columns = list_features(features, manifest.variables, manifest.drugs, vocabulary)
+    return WindowsSize(Grid.from_stays(stays, task).rows, len(columns))
+
+
+def check_windows(extract: Extract, task: TaskConfig, features: FeaturesConfig) -> None:
+    """Check that the windows of an extract can be built and stored here.
+
+    Raises:
+        CheckFailed: they do not fit.
+    """
+    windows = measure_windows(extract, task, features)
+    _check_windows_disk(windows)
+    needed = PROCESS_BYTES + round(_BUILDING_COPIES * windows.bytes_in_memory)
+    check_memory(f"{windows} are built", needed, LESS_DATA)
+
+
+def check_training(windows: WindowsSize, config: ExperimentConfig) -> None:
+    """Check that one training fits, where it runs on this machine.
+
+    Raises:
+        CheckFailed: it does not fit.
+    """
+    compute = config.compute
+    if compute.pool is None and compute.runner == "process":
+        check_memory(f"a training on {windows}", training_memory(*windows), LESS_DATA)
+
+
+def check_resamples(config: ExperimentConfig) -> None:
+    """Check that the resampled metrics fit.
+
+    Raises:
+        CheckFailed: they do not.
+    """
+    evaluation = config.evaluation
+    metrics = select_metrics(evaluation.operating_points, evaluation.metric)
+    values = evaluation.resamples * len(config.models) * len(metrics) * _SUBSETS
+    check_memory(
+        f"{evaluation.resamples:,} resamples of {len(metrics)} metrics of {len(config.models)} "
+        "models",
+        PROCESS_BYTES + values * _RESAMPLED_VALUE_BYTES,
+        "fewer evaluation.resamples, models, or evaluation.operating_points",
+    )
+
+
+def check_scoring(extract: Extract, package: ModelPackage, out: Path) -> None:
+    """Check that the scores of an extract, and its largest batch of stays, fit.
+
+    Args:
+        extract: what is scored.
+        package: the model.
+        out: where the scores are written.
+
+    Raises:
+        CheckFailed: they do not fit.
+    """
+    stays = extract.scan("stays").select(_STAY_COLUMNS).sort("stay_id").collect()
+    lengths = Grid.from_stays(stays, package.task).lengths
+    rows = int(lengths.sum())
+    ways_out = "score a part of the stays (an extract of a site, or of fewer days)"
+    check_disk_space(f"scores of {rows:,} steps", rows * _SCORE_BYTES, out, ways_out)
+    starts = np.arange(0, len(lengths), STAYS_PER_BATCH)
+    largest = int(np.add.reduceat(lengths, starts).max()) if rows else 0
+    columns = package.columns
+    features = list_features(
+        package.features, columns["variables"], columns["drugs"], columns["vocabulary"]
+    )
+    batch = WindowsSize(largest, len(features))
+    check_memory(
+        f"{STAYS_PER_BATCH:,} stays are scored at a time, up to {batch}",
+        PROCESS_BYTES + _SCORING_COPIES * batch.bytes_in_memory,
+        "score shorter stays, or use a model with fewer columns or longer steps",
+    )
+
+
+def _check_windows_disk(windows: WindowsSize, replaced: int = 0) -> None:
+    check_disk_space(
+        f"{windows} of windows",
+        windows.bytes_on_disk,
+        Store.open().root,
+        f"{LESS_DATA}, or use a larger disk (FLOWSHEET_HOME, FLOWSHEET_STORE)",
+        replaced=replaced,
+    )
+
+
+def _stored_bytes(kind: str) -> int:
+    files = (Store.open().root / kind).rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _tables_of(stays: pl.DataFrame | None) -> Tables:
+    """Tables with these stays alone."""
+    others = {name: empty_table(name) for name in ("events", "treatments", "episodes")}
+    return Tables(stays=empty_table("stays") if stays is None else stays, **others)
