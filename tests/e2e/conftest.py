@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from flowsheet.cli import main
+from tests.prefect_database import copy_database
 
 SMALL = [
     "demo",
@@ -121,9 +124,14 @@ def post(
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The state folder of a finished experiment."""
-    home = tmp_path_factory.mktemp("finished")
-    result = run_flowsheet(home, "run", *SMALL)
-    assert result.returncode == 0, result.stderr
-    return home
+def finished(tmp_path_factory: pytest.TempPathFactory, prefect_database: Path) -> Path:
+    """The state folder of a finished experiment: a copy of what one worker made for all."""
+    shared = tmp_path_factory.getbasetemp().parent / "finished"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            home = tmp_path_factory.mktemp("unfinished") / "home"
+            copy_database(prefect_database, home)
+            result = run_flowsheet(home, "run", *SMALL)
+            assert result.returncode == 0, result.stderr
+            home.rename(shared)
+    return Path(shutil.copytree(shared, tmp_path_factory.mktemp("finished") / "home"))

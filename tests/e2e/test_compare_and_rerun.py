@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,17 +12,20 @@ import polars as pl
 import pytest
 
 from flowsheet.state.json_files import read_json
+from flowsheet.tracking.store import connect
 from tests.documented_keys import check_documented
 from tests.e2e.conftest import CommandResult, run_flowsheet
-from tests.prefect_database import copy_database
 
 pytestmark = [pytest.mark.server]
-QUICK = ["demo", "cohort=extract", "tuning=none", "evaluation.resamples=20", "compute=single"]
+QUICK = ["tuning=none", "evaluation.resamples=20", "compute=single"]
+SAME_ROWS = ["demo", "cohort=simulated_small", *QUICK]
+TwoRuns = tuple[Path, str, str]
+"""A state folder, and the ids of two experiments on the same rows."""
 
 
-def run_experiment(home: Path, *overrides: str) -> str:
+def run_experiment(home: Path, *arguments: str) -> str:
     """Run an experiment; returns the id of its MLflow run."""
-    result = run_flowsheet(home, "run", *QUICK, *overrides)
+    result = run_flowsheet(home, "run", *arguments)
     assert result.returncode == 0, result.stderr
     return re.search(r"^run (\w{32})$", result.stdout, re.M)[1]  # type: ignore[index]
 
@@ -30,32 +34,29 @@ def model_stages(home: Path) -> list[str]:
     return sorted(folder.name for folder in (home / "store" / "model").iterdir())
 
 
-@pytest.fixture(scope="module")
-def ward(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An extract of a simulated ward."""
-    folder = tmp_path_factory.mktemp("records") / "ward"
-    arguments = ["simulate", str(folder), "--stays", "120", "--cohort", "simulated_small"]
-    result = run_flowsheet(folder.parent / "home", *arguments)
-    assert result.returncode == 0
-    return folder
+def list_experiment_runs(home: Path) -> list[str]:
+    """Ids of the MLflow runs of whole experiments."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLOWSHEET_HOME", str(home))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        client = connect()
+        experiments = [e.experiment_id for e in client.search_experiments()]
+        runs = client.search_runs(experiments, "tags.flowsheet.level = 'experiment'")
+    return [run.info.run_id for run in runs]
 
 
 @pytest.fixture(scope="module")
-def two_runs(
-    ward: Path, prefect_database: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str, str]:
-    """A state folder, and the ids of two experiments on the same rows."""
-    home = tmp_path_factory.mktemp("two_runs")
-    copy_database(prefect_database, home)
-    cohort = f"cohort.path={ward}"
-    first = run_experiment(home, cohort, "models=[logistic_regression,naive_bayes]")
-    stronger_penalty = "models.logistic_regression.params.l2=50.0"
-    second = run_experiment(home, cohort, "models=[logistic_regression]", stronger_penalty)
+def two_runs(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> TwoRuns:
+    """The finished experiment, and one with a stronger penalty."""
+    home = Path(shutil.copytree(finished, tmp_path_factory.mktemp("two_runs") / "home"))
+    (first,) = list_experiment_runs(home)
+    stronger = "models.logistic_regression.params.l2=50.0"
+    second = run_experiment(home, *SAME_ROWS, "models=[logistic_regression]", stronger)
     return home, first, second
 
 
 def test_the_checklist_of_a_run_is_printed(
-    two_runs: tuple[Path, str, str], call_flowsheet: Callable[..., CommandResult]
+    two_runs: TwoRuns, call_flowsheet: Callable[..., CommandResult]
 ):
     home, first, _ = two_runs
     result = call_flowsheet(home, "checklist", first[:8])
@@ -65,20 +66,20 @@ def test_the_checklist_of_a_run_is_printed(
 
 
 def test_models_of_two_runs_are_compared_on_the_same_rows(
-    two_runs: tuple[Path, str, str], call_flowsheet: Callable[..., CommandResult]
+    two_runs: TwoRuns, call_flowsheet: Callable[..., CommandResult]
 ):
     home, first, second = two_runs
     result = call_flowsheet(home, "compare", first, second[:8])
     assert result.returncode == 0, result.stderr
     assert f"Logistic regression ({first[:8]})" in result.stdout
     assert f"Logistic regression ({second[:8]})" in result.stdout
-    assert "Naive Bayes" in result.stdout
+    assert "LSTM" in result.stdout
     report = Path(re.search(r"^report (.*)$", result.stdout, re.M)[1])  # type: ignore[index]
     assert report.is_file()
 
 
 def test_the_comparison_reports_the_metrics_of_the_experiments(
-    two_runs: tuple[Path, str, str], call_flowsheet: Callable[..., CommandResult]
+    two_runs: TwoRuns, call_flowsheet: Callable[..., CommandResult]
 ):
     home, first, second = two_runs
     result = call_flowsheet(home, "compare", first, second, "--json")
@@ -93,7 +94,7 @@ def test_the_comparison_reports_the_metrics_of_the_experiments(
     ]
     values = [
         pl.read_parquet(folder / "leaderboard.parquet")
-        .filter(subset="all", metric="auroc", model="naive_bayes")["value"]
+        .filter(subset="all", metric="auroc", model="lstm")["value"]
         .item()
         for folder in (comparison, experiment)
     ]
@@ -101,7 +102,7 @@ def test_the_comparison_reports_the_metrics_of_the_experiments(
 
 
 def test_registered_versions_are_compared(
-    two_runs: tuple[Path, str, str], call_flowsheet: Callable[..., CommandResult]
+    two_runs: TwoRuns, call_flowsheet: Callable[..., CommandResult]
 ):
     home, *_ = two_runs
     result = call_flowsheet(
@@ -115,7 +116,7 @@ def test_registered_versions_are_compared(
     "reference", ["nonsense", "ffffffffffffffff", "demo-lstm/9", "demo-lstm@champion"]
 )
 def test_an_unknown_reference_is_a_usage_error(
-    two_runs: tuple[Path, str, str], reference: str, call_flowsheet: Callable[..., CommandResult]
+    two_runs: TwoRuns, reference: str, call_flowsheet: Callable[..., CommandResult]
 ):
     home, first, _ = two_runs
     for arguments in (["compare", first, reference], ["rerun", reference]):
@@ -126,7 +127,7 @@ def test_an_unknown_reference_is_a_usage_error(
 
 
 def test_a_rerun_reproduces_every_metric_and_leaves_the_store_unchanged(
-    two_runs: tuple[Path, str, str],
+    two_runs: TwoRuns,
 ):
     home, _, second = two_runs
     before = model_stages(home)
@@ -141,15 +142,14 @@ def test_a_rerun_reproduces_every_metric_and_leaves_the_store_unchanged(
 
 
 @pytest.mark.slow
-def test_a_rerun_names_the_fingerprints_that_changed(two_runs: tuple[Path, str, str], ward: Path):
-    home, _, second = two_runs
-    events = ward / "events.parquet"
-    unchanged = events.read_bytes()
-    try:
-        change_one_heart_rate(events)
-        result = run_flowsheet(home, "rerun", second)
-    finally:
-        events.write_bytes(unchanged)
+def test_a_rerun_names_the_fingerprints_that_changed(tmp_path: Path):
+    home, ward = tmp_path / "home", tmp_path / "ward"
+    arguments = ["simulate", str(ward), "--stays", "120", "--cohort", "simulated_small"]
+    assert run_flowsheet(home, *arguments).returncode == 0
+    records = ["cohort=extract", f"cohort.path={ward}", "models=[logistic_regression]"]
+    run = run_experiment(home, "demo", *QUICK, *records)
+    change_one_heart_rate(ward / "events.parquet")
+    result = run_flowsheet(home, "rerun", run)
     assert result.returncode in (0, 1)
     assert "fingerprint of extract" in result.stdout
     assert "fingerprint of records" in result.stdout
