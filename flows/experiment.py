@@ -31,7 +31,7 @@ from flows.records import (
 )
 from flows.retries import RETRY_ON_OUTAGE, explain_prefect_error
 from flows.runners import make_task_runner
-from flows.trainings import begin, complete, get_stage, train_all
+from flows.trainings import TrainingResults, Upstream, begin, complete, get_stage, train_all
 from flowsheet.config import (
     CohortConfig,
     EvaluationConfig,
@@ -42,8 +42,12 @@ from flowsheet.config import (
 from flowsheet.errors import FlowsheetError
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import evaluate, prepare, record
+from flowsheet.lifecycle.experiment.ablation.plan import plan_ablation
+from flowsheet.lifecycle.experiment.ablation.results import evaluate_ablation
 from flowsheet.lifecycle.experiment.capacity import check_experiment
 from flowsheet.lifecycle.experiment.folds import (
+    AblationPlan,
+    AblationResults,
     ExperimentPlan,
     ExperimentResults,
     TrainedModels,
@@ -125,6 +129,52 @@ def _extra_sections(results: ExperimentResults) -> list[Section]:
     return [memory.make_section(results.memory, evaluate.load_evidence(results.evidence).models)]
 
 
+@task(cache_policy=NO_CACHE, task_run_name="evaluate ablated models", **RETRY_ON_OUTAGE)
+def evaluate_ablated(
+    plan: ExperimentPlan, ablation: AblationPlan, whole: TrainedModels, ablated: TrainingResults
+) -> Stage | State[Stage]:
+    """Evaluate models with some of their inputs beside the whole ones.
+
+    Args:
+        plan: all folds of the experiment.
+        ablation: what was trained.
+        whole: the models of the experiment, by fold.
+        ablated: the models with some of their inputs.
+    """
+    name = "evaluate ablated models"
+    begin(name)
+    return complete(evaluate_ablation(plan, ablation, whole, ablated.trained), name)
+
+
+def _ablate(
+    plan: ExperimentPlan, trained: TrainedModels, run_id: str, upstream: Upstream
+) -> tuple[AblationResults, Upstream]:
+    """Train the models again with some of their inputs, and evaluate them.
+
+    Args:
+        plan: all folds of the experiment.
+        trained: its models.
+        run_id: its MLflow run.
+        upstream: tasks whose results this one needs.
+
+    Returns:
+        The results, and the task that evaluated them.
+    """
+    ablation = plan_ablation(plan, trained)
+    ablated = TrainingResults({}, {}, upstream)
+    if ablation.plan:
+        ablated = train_all(ablation.plan, run_id, upstream)
+    state = evaluate_ablated(
+        plan, ablation, trained, ablated, return_state=True, wait_for=ablated.tasks
+    )
+    results = AblationResults(
+        plan=ablation.without(ablated.excluded),
+        trained=ablated.trained,
+        evidence=get_stage(state),
+    )
+    return results, [state]
+
+
 @flow(name="experiment", flow_run_name="{config.name}", validate_parameters=False)
 def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = None) -> RunSummary:
     """Run an experiment from raw records to ranked, registered models.
@@ -139,15 +189,18 @@ def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = No
         plan, data = _prepare(config)
         with record.track_experiment(config, plan, mlflow_tags or {}) as run:
             _show_pages(run)
-            trained, excluded_models, upstream = train_all(plan, run.run_id, data)
-            evaluated = evaluate_models(config, plan, trained, return_state=True, wait_for=upstream)
+            trained, excluded_models, tasks = train_all(plan, run.run_id, data)
+            evaluated = evaluate_models(config, plan, trained, return_state=True, wait_for=tasks)
             evidence = get_stage(evaluated)
             memory = None
-            upstream = [evaluated]
+            upstream: Upstream = [evaluated]
             if config.memory:
                 studied = study_memory(config, plan, trained, return_state=True, wait_for=upstream)
                 memory = get_stage(studied)
                 upstream = [evaluated, studied]
+            ablation = None
+            if config.ablation:
+                ablation, upstream = _ablate(plan, trained, run.run_id, upstream)
             results = ExperimentResults(
                 config=config,
                 plan=plan,
@@ -155,6 +208,7 @@ def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = No
                 excluded_models=excluded_models,
                 evidence=evidence,
                 memory=memory,
+                ablation=ablation,
             )
             summary = record_results(results, run, wait_for=upstream)
     create_markdown_artifact(

@@ -21,6 +21,7 @@ from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.experiment import record, train
 from flowsheet.lifecycle.experiment.capacity import LESS_DATA
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec
+from flowsheet.lifecycle.experiment.model_runs import start_fold_run
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
 from flowsheet.lifecycle.runtime.resources import check_memory, usable_memory
@@ -123,7 +124,7 @@ def train_all(plan: ExperimentPlan, run_id: str, data: Upstream) -> TrainingResu
         CheckFailed: no model applies to the task.
     """
     trainings = [
-        Training(fold, model, record.start_fold_run(plan, fold, model, run_id))
+        Training(fold, model, start_fold_run(plan, fold, model, run_id))
         for fold in plan.all_folds
         for model in _order_models(fold)
     ]

@@ -41,6 +41,9 @@ from flowsheet.project import current_project
 CONF = "FLOWSHEET_CONF"
 """Environment variable: folders of own choices, separated like those of ``PATH``."""
 GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
+OPTIONAL_GROUPS = ("ablation",)
+"""Groups of which an experiment may choose nothing."""
+CHOICES = (*GROUPS, *OPTIONAL_GROUPS, "models")
 _EXPERIMENT_KEYS = {"name", "description", "seed", "registry", "memory", "floor"}
 """Keys of an experiment file that are values and not choices."""
 _SUFFIXES = (".yaml", ".yml")
@@ -206,7 +209,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     """
     file = load_experiment(experiment)
     typed = split_overrides(overrides)
-    chosen = {key: value for key, value in typed if _is_choice(key)}
+    chosen = {key: value for key, value in typed if key in CHOICES}
     file_overrides: Any = file.pop("override", None) or {}
     if not isinstance(file_overrides, dict):
         raise UsageError("'override' must contain keys and values", where=experiment)
@@ -221,6 +224,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
         raise UsageError(f"the experiment makes no choice of {', '.join(absent)}", where=experiment)
     values: dict[str, Any] = {key: file[key] for key in file.keys() & _EXPERIMENT_KEYS}
     values |= {group: load(group, str(file[group])) for group in GROUPS}
+    values |= {group: _load_choice(group, str(file.get(group) or "")) for group in OPTIONAL_GROUPS}
     names = as_list(file["models"])
     values["floor"] = _has_floor(file, typed)
     if values["floor"]:
@@ -251,7 +255,7 @@ def _has_floor(file: dict[str, Any], typed: Sequence[tuple[str, str]]) -> bool:
 
 
 def _check_keys(file: dict[str, Any], experiment: str) -> None:
-    known = {*GROUPS, "models", *_EXPERIMENT_KEYS}
+    known = {*CHOICES, *_EXPERIMENT_KEYS}
     for key in file.keys() - known:
         raise UsageError(
             f"an experiment has no key {key!r}",
@@ -310,11 +314,6 @@ def split_overrides(overrides: Sequence[str]) -> list[tuple[str, str]]:
     return typed
 
 
-def _is_choice(key: str) -> bool:
-    """Whether the key chooses (``cohort=simulated``) and does not set a value."""
-    return key in GROUPS or key == "models"
-
-
 def _merge(values: dict[str, Any], file_overrides: dict[str, Any]) -> dict[str, Any]:
     """The experiment's choices with the values that its file overrides."""
     from omegaconf import OmegaConf
@@ -337,8 +336,8 @@ def _apply(values: dict[str, Any], typed: Sequence[tuple[str, str]]) -> dict[str
     has does not depend on the order, and their values are kept.
     """
     for key, text in typed:
-        if key in GROUPS:
-            values[key] = load(key, text)
+        if key in CHOICES and key != "models":
+            values[key] = _load_choice(key, text)
         elif key != "models":
             _set_typed(values, key, text)
         if key in ("tuning", "tuning.trials"):
@@ -348,6 +347,11 @@ def _apply(values: dict[str, Any], typed: Sequence[tuple[str, str]]) -> dict[str
     if cohort.get("path"):  # so that a recorded run can be repeated from any folder
         cohort["path"] = str(absolute_location(str(cohort["path"])))
     return values
+
+
+def _load_choice(group: str, name: str) -> dict[str, Any] | None:
+    """A choice; None of an optional group where its name is ``null`` or empty."""
+    return None if group in OPTIONAL_GROUPS and name in ("", "null") else load(group, name)
 
 
 def _set_typed(values: dict[str, Any], key: str, text: str) -> None:

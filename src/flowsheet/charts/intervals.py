@@ -82,7 +82,8 @@ def subgroups(estimates: pl.DataFrame, models: Sequence[str], label: str) -> Cha
     """One metric by subgroup, a panel for each grouping.
 
     Args:
-        estimates: grouping, group, model, value, low, high and count.
+        estimates: grouping (empty: one panel without a title), group, model, value, low, high and
+            count.
         models: names, the best one first.
         label: of the metric.
     """
@@ -109,9 +110,10 @@ def _subgroup_panel(
 ) -> Chart:
     groups = rows["group"].unique(maintain_order=True).to_list()
     offset = alt.YOffset("model:N", sort=list(models))
-    labels = alt.Axis(grid=False, minExtent=90, maxExtent=90, labelLimit=86)
+    width = 90 if title else _MAX_LABEL
+    labels = alt.Axis(grid=False, minExtent=width, maxExtent=width, labelLimit=width - 4)
     y = alt.Y("group:N", sort=groups, title=None, axis=labels)
-    color = by_model(models)["color"]
+    color = by_model(models, listed=rows["model"].unique().to_list())["color"]
     base = alt.Chart(make_data(rows))
     whiskers = base.mark_rule(strokeWidth=1.5).encode(
         x=alt.X("low:Q", scale=scale, axis=axis), x2="high:Q", y=y, yOffset=offset, color=color
@@ -123,9 +125,10 @@ def _subgroup_panel(
         color=color,
         tooltip=[alt.Tooltip("model:N", title="Model"), *_tooltip(rows, "group")],
     )
-    height = len(groups) * max(16, 8 * len(models))
+    height = len(groups) * max(16, 8 * rows["model"].n_unique())
+    panel = alt.layer(whiskers, dots).properties(width=WIDTH, height=height)
     heading = alt.Title(title, fontSize=11, anchor="start", offset=2)
-    return alt.layer(whiskers, dots).properties(width=WIDTH, height=height, title=heading)
+    return panel.properties(title=heading) if title else panel
 
 
 def bars(values: pl.DataFrame, label: str, *, end: float | None = None) -> Chart:

@@ -69,7 +69,7 @@ def complete_override(context: click.Context, _: click.Parameter, typed: str) ->
 
 
 def _list_overrides(typed: str, *, only_cohort: bool) -> list[str]:
-    from flowsheet.compose import GROUPS, choices
+    from flowsheet.compose import CHOICES, choices
     from flowsheet.config import ExperimentConfig
     from flowsheet.config.overrides import find_type, list_keys
 
@@ -79,7 +79,7 @@ def _list_overrides(typed: str, *, only_cohort: bool) -> list[str]:
         return [f"{key}={name}" for name in names]
     parent = key.rpartition(".")[0]
     if not parent:
-        groups = ["cohort"] if only_cohort else [*GROUPS, "models"]
+        groups = ["cohort"] if only_cohort else list(CHOICES)
         choosing = [] if only_cohort else [f"{group}=" for group in groups]
         values = [] if only_cohort else ["seed=", "registry.", "memory."]
         return [*choosing, *(f"{group}." for group in groups), *values]
@@ -93,9 +93,9 @@ def _list_overrides(typed: str, *, only_cohort: bool) -> list[str]:
 
 
 def _is_choice(key: str) -> bool:
-    from flowsheet.compose import GROUPS
+    from flowsheet.compose import CHOICES
 
-    return key in (*GROUPS, "models")
+    return key in CHOICES
 
 
 def _model_parameters(model: str) -> Iterable[str]:

@@ -255,6 +255,7 @@ _LISTINGS: dict[str, tuple[str, Callable[[], Listing]]] = {
     "models": ("model families and their inputs", _list_models),
     "tunings": ("how long to search for parameters", _list_configs("tuning")),
     "evaluations": ("protocols of evaluation", _list_configs("evaluation")),
+    "ablations": ("inputs that models are trained again with", _list_configs("ablation")),
     "metrics": ("what is measured on held-out subjects", _list_metrics),
     "computes": ("where to train", _list_configs("compute")),
     "promotions": ("gates of a promotion", _list_configs("promotion")),

@@ -1,5 +1,6 @@
 """The frozen, validated experiment: every choice that a run depends on, and nothing else."""
 
+from flowsheet.config.ablation import AblatedInputs, AblationConfig
 from flowsheet.config.base import Fraction, FrozenModel, Name, Scalar, Share
 from flowsheet.config.cohort import CohortConfig, Policy, QuarantineConfig
 from flowsheet.config.deployment import MonitoringConfig, PromotionConfig, RegistryConfig
@@ -27,12 +28,16 @@ from flowsheet.config.models import (
     Space,
     TuningConfig,
 )
+from flowsheet.config.roles import FEATURE_ROLES, FeatureRole, Roles, list_roles
 from flowsheet.config.task import Censor, EndAt, Target, TaskConfig
 from flowsheet.config.validation import non_finite_keys, validate_config
 
 __all__ = [
     "CLOCK",
+    "FEATURE_ROLES",
     "FLOOR_MODELS",
+    "AblatedInputs",
+    "AblationConfig",
     "Aggregation",
     "Bound",
     "Censor",
@@ -42,6 +47,7 @@ __all__ = [
     "EndAt",
     "EvaluationConfig",
     "ExperimentConfig",
+    "FeatureRole",
     "FeaturesConfig",
     "FloatRange",
     "Fraction",
@@ -60,6 +66,7 @@ __all__ = [
     "QuarantineConfig",
     "Range",
     "RegistryConfig",
+    "Roles",
     "Scalar",
     "Share",
     "Space",
@@ -68,6 +75,7 @@ __all__ = [
     "TreatmentColumn",
     "TuningConfig",
     "VariableSelection",
+    "list_roles",
     "non_finite_keys",
     "validate_config",
 ]

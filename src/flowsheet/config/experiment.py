@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from flowsheet.config.ablation import AblationConfig
 from flowsheet.config.base import FrozenModel, Name
 from flowsheet.config.cohort import CohortConfig
 from flowsheet.config.deployment import RegistryConfig
@@ -56,3 +57,5 @@ class ExperimentConfig(FrozenModel):
     compute: ComputeConfig
     registry: RegistryConfig = RegistryConfig()
     memory: MemoryStudyConfig | None = None
+    ablation: AblationConfig | None = None
+    """Which models are trained again with some of the inputs, to see what they read."""

@@ -25,11 +25,10 @@ from flowsheet.models._networks import (
 )
 from flowsheet.models._rows import (
     base_rate,
-    check_any_input,
     check_inputs,
     explain_base_rate,
+    find_inputs,
     input_names,
-    list_kinds,
     need_reference,
     reference_row,
 )
@@ -81,11 +80,7 @@ class RecurrentModel(Model):
         """Train with early stopping on the scored validation rows."""
         y = train.y[train.scored]
         self.adapt(train)
-        check_any_input(train, self.params.inputs)
-        self.names, self.columns = (
-            input_names(train),
-            train.columns(*list_kinds(self.params.inputs)),
-        )
+        self.names, self.columns = input_names(train), find_inputs(train, self.params)
         self.rate, self.nets, self.curve = base_rate(y), [], []
         if not 0 < y.sum() < len(y):
             return

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from flowsheet.config import FrozenModel
+from flowsheet.config import FrozenModel, Roles, list_roles
 from flowsheet.errors import CheckFailed
 from flowsheet.models.base import Context, Contributions, Model
 from flowsheet.numerics import log_odds
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import AnyFloats, Floats, Floats32, Ints, Labels
+from flowsheet.windows.roles import find_role
 from flowsheet.windows.sequences import FEATURE_KINDS, Feature, FeatureKind, Sequences
 
 _MAX_NAMES = 5
@@ -46,26 +47,35 @@ class InputParams(FrozenModel):
 
     inputs: InputKinds = "all"
     """Groups of input columns that the model is given, such as ``present+derived``."""
+    roles: Roles = "all"
+    """Of these the columns with some roles only, such as ``physiology+patient`` or
+    ``all-clock-process``; see :mod:`flowsheet.windows.roles`. Without ``process``, unknown values
+    are replaced by typical ones: that they are unknown says what is measured."""
 
 
-def list_kinds(inputs: InputKinds) -> tuple[FeatureKind, ...]:
-    """The groups of a parameter ``inputs``."""
-    return FEATURE_KINDS if inputs == "all" else inputs
-
-
-def check_any_input(sequences: Sequences, inputs: InputKinds) -> None:
-    """Check that there are features of the groups.
+def find_inputs(sequences: Sequences, params: FrozenModel) -> list[int]:
+    """Positions of the features that a model is given; all where its parameters do not say.
 
     Raises:
-        CheckFailed: there are none.
+        CheckFailed: it is given none.
     """
-    if not sequences.columns(*list_kinds(inputs)):
+    if not isinstance(params, InputParams):
+        return list(range(len(sequences.features)))
+    kinds = FEATURE_KINDS if params.inputs == "all" else params.inputs
+    columns = sequences.columns(*kinds)
+    if params.roles != "all":
+        roles = list_roles(params.roles)
+        columns = [i for i in columns if find_role(sequences.features[i]) in roles]
+    if not columns and (params.inputs, params.roles) != ("all", "all"):
         found = dict.fromkeys(feature.kind for feature in sequences.features)
+        found_roles = dict.fromkeys(find_role(feature) for feature in sequences.features)
         raise CheckFailed(
             "none of the features is in the groups that the model takes",
-            where=f"inputs: {inputs}; groups of the features: {', '.join(found) or 'none'}",
-            todo="choose other groups (params.inputs), or features that have these",
+            where=f"inputs: {params.inputs}, roles: {params.roles}; groups of the features: "
+            f"{', '.join(found) or 'none'}; their roles: {', '.join(found_roles) or 'none'}",
+            todo="choose other groups (params.inputs, params.roles), or features that have these",
         )
+    return columns
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,15 @@ def need_reference(reference: Floats | None, model: str) -> Floats:
     return reference
 
 
+def _find_typical(x: Floats32) -> Floats32:
+    """The median of the known values of each column; 0 without any."""
+    medians = [
+        np.median(column[~np.isnan(column)]) if not np.isnan(column).all() else 0.0
+        for column in x.T
+    ]
+    return np.array(medians, np.float32)
+
+
 class RowModel(Model):
     """A model of single rows; a subclass defines their columns and fits them.
 
@@ -176,6 +195,10 @@ class RowModel(Model):
     reference: Floats | None = None
     """The columns of that row (D,); None: not fitted, or not used."""
     inputs: list[str]
+    selected: list[int] | None = None
+    """Positions of the features that the model is given; None: saved by an earlier release."""
+    typical: Floats32 | None = None
+    """What replaces unknown values (D,), where that they are unknown is not to be seen."""
     rate: float
     fitted: bool
     """False: the training rows were of one class only, every row gets the base rate."""
@@ -204,7 +227,17 @@ class RowModel(Model):
         """The columns, labels and subjects of the scored rows."""
         rows = np.flatnonzero(sequences.scored)
         subject = np.repeat(sequences.subject_id, sequences.lengths)[rows]
-        return Rows(self.matrix(sequences, rows), np.asarray(sequences.y[rows]), subject)
+        return Rows(self._known_matrix(sequences, rows), np.asarray(sequences.y[rows]), subject)
+
+    def _known_matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
+        """The columns of :meth:`matrix`, without unknown values where these are not to be seen."""
+        x = self.matrix(sequences, rows)
+        return x if self.typical is None else np.where(np.isnan(x), self.typical, x)
+
+    def _hides_unknown(self) -> bool:
+        """Whether the model is not given the process of care, but inputs that are not scaled."""
+        roles: Roles = getattr(self.params, "roles", "all")
+        return not self.capabilities.scaled and "process" not in list_roles(roles)
 
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
         """Fit to the scored rows."""
@@ -212,6 +245,7 @@ class RowModel(Model):
 
         self.adapt(train)
         self.inputs = input_names(train)
+        self.selected = find_inputs(train, self.params)
         train, valid = self._select_inputs(train), self._select_inputs(valid)
         self.terms = self.columns(train)
         y = train.y[train.scored]
@@ -224,6 +258,9 @@ class RowModel(Model):
         with threadpool_limits(limits=context.threads):
             if self.fitted:
                 rows = self.scored_rows(train)
+                if self._hides_unknown():
+                    self.typical = _find_typical(rows.x)
+                    rows = replace(rows, x=np.where(np.isnan(rows.x), self.typical, rows.x))
                 if self.uses_reference:
                     self.reference = reference_row(rows.x, self.origins(train), train.features)
                 self.fit_rows(rows, self.scored_rows(valid), context)
@@ -233,15 +270,12 @@ class RowModel(Model):
         check_inputs(self.inputs, sequences, type(self).__name__)
         if not self.fitted:
             return np.full(sequences.rows, self.rate)
-        return self.predict_rows(self.matrix(self._select_inputs(sequences)))
+        return self.predict_rows(self._known_matrix(self._select_inputs(sequences)))
 
     def _select_inputs(self, sequences: Sequences) -> Sequences:
-        """With the features of the groups that the model takes."""
-        inputs: InputKinds = getattr(self.params, "inputs", "all")
-        if inputs == "all":
-            return sequences
-        check_any_input(sequences, inputs)
-        return sequences.select_features(list_kinds(inputs))
+        """With the features that the model is given."""
+        selected = find_inputs(sequences, self.params) if self.selected is None else self.selected
+        return sequences.select_features(selected)
 
     def origins(self, sequences: Sequences) -> Ints:
         """The input that each column of :meth:`matrix` is made from: a position among F + P."""
@@ -253,7 +287,7 @@ class RowModel(Model):
         if not self.fitted:
             return explain_base_rate(self.rate, sequences, rows)
         selected = self._select_inputs(sequences)
-        by_column = self.explain_rows(self.matrix(selected, rows))
+        by_column = self.explain_rows(self._known_matrix(selected, rows))
         position_of = {name: i for i, name in enumerate(self.inputs)}
         position = np.array([position_of[name] for name in input_names(selected)])
         values = np.zeros((len(self.inputs), len(rows)))
@@ -265,6 +299,8 @@ class RowModel(Model):
         values = {
             "params": self.params.model_dump(mode="json"),
             "inputs": self.inputs,
+            "selected": self.selected,
+            "typical": None if self.typical is None else self.typical.tolist(),
             "terms": self.terms,
             "rate": self.rate,
             "fitted": self.fitted,
@@ -279,7 +315,10 @@ class RowModel(Model):
         saved = read_json(folder / "model.json")
         model = cls(cls.Params(**saved["params"]))
         model.inputs, model.terms = saved["inputs"], saved["terms"]
+        model.selected = saved.get("selected")
         model.rate, model.fitted = saved["rate"], saved["fitted"]
+        if saved.get("typical") is not None:
+            model.typical = np.array(saved["typical"], np.float32)
         if saved.get("reference") is not None:
             model.reference = np.array(saved["reference"])
         if model.fitted:

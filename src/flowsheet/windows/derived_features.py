@@ -115,6 +115,15 @@ _VARIABLES = {"urine_rate": "urine_rate_24h", _NOREPINEPHRINE: _NOREPINEPHRINE}
 """Variables of an extract that are these numbers already."""
 
 
+def list_needed(name: str) -> tuple[str, ...]:
+    """The variables and drugs that a derived number is made of, as far as the extract has them."""
+    if name in RATIOS:
+        return RATIOS[name].needs
+    if name == "partial_sofa":
+        return tuple(variable for organ in SOFA_ORGANS for variable in organ.variables)
+    return ("urine",) if name == "urine_rate" else tuple(_norepinephrine_factors())
+
+
 def label_derived(name: str) -> str:
     """A derived number for readers."""
     return RATIOS[name].label if name in RATIOS else _OTHERS.get(name, name.replace("_", " "))

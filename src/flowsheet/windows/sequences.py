@@ -93,9 +93,8 @@ class Sequences:
         """Positions of the features of these kinds."""
         return [i for i, feature in enumerate(self.features) if feature.kind in kinds]
 
-    def select_features(self, kinds: Iterable[FeatureKind]) -> Sequences:
-        """With the features of these kinds alone."""
-        columns = self.columns(*kinds)
+    def select_features(self, columns: list[int]) -> Sequences:
+        """With the features at these positions alone."""
         if len(columns) == len(self.features):
             return self
         features = tuple(self.features[i] for i in columns)

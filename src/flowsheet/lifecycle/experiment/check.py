@@ -6,6 +6,7 @@ from flowsheet.cohort.ingest import make_source
 from flowsheet.config import ExperimentConfig
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.evaluation.metrics import make_score_function, select_metrics
+from flowsheet.lifecycle.experiment.ablation.plan import check_ablation
 from flowsheet.models.base import MODELS
 from flowsheet.plugins import is_plugin
 from flowsheet.tuning.space import resolve
@@ -23,6 +24,7 @@ def check_config(config: ExperimentConfig) -> None:
     for name, model in config.models.items():
         resolve(model.kind, model)
         _check_members(config, name)
+    check_ablation(config)
 
 
 def _check_members(config: ExperimentConfig, name: str) -> None:

@@ -65,6 +65,58 @@ class ExperimentPlan(FrozenModel):
         return fingerprints[0] if len(fingerprints) == 1 else digest(fingerprints)
 
 
+class AblatedModel(FrozenModel):
+    """A model that is trained again with some of its inputs."""
+
+    name: str
+    model: str
+    """The whole model."""
+    inputs: str
+    """The inputs that are left, a key of ``ablation.inputs``."""
+    reason_left_out: str = ""
+    """Why it is not trained; empty where it is."""
+
+
+class AblationPlan(FrozenModel):
+    """The trainings of an ablation."""
+
+    whole: tuple[str, ...]
+    """The models that are ablated."""
+    models: tuple[AblatedModel, ...]
+    plan: ExperimentPlan | None
+    """The folds with the ablated models; None where none is trained."""
+
+    def without(self, reasons: Mapping[str, str]) -> AblationPlan:
+        """With the reason why some models could not be trained, after all."""
+        models = tuple(
+            model.model_copy(
+                update={"reason_left_out": reasons.get(model.name, model.reason_left_out)}
+            )
+            for model in self.models
+        )
+        return self.model_copy(update={"models": models})
+
+
+class AblationResults(FrozenModel):
+    """A completed ablation."""
+
+    plan: AblationPlan
+    trained: dict[str, dict[str, Stage]]
+    """{fold name: {ablated model: stage}}."""
+    evidence: Stage
+    """Of the ablated models and the whole ones."""
+
+    @property
+    def stages(self) -> dict[str, Stage]:
+        """All stages, by a name for people."""
+        stages = {
+            f"{model} {fold_name}".strip(): stage
+            for fold_name, models in self.trained.items()
+            for model, stage in models.items()
+        }
+        return {**stages, "ablation": self.evidence}
+
+
 class ExperimentResults(FrozenModel):
     """The stages of a completed experiment, before they are recorded."""
 
@@ -76,6 +128,7 @@ class ExperimentResults(FrozenModel):
     """Models that do not apply to the task, and why."""
     evidence: Stage
     memory: Stage | None = None
+    ablation: AblationResults | None = None
 
     @property
     def models(self) -> list[str]:
@@ -93,6 +146,8 @@ class ExperimentResults(FrozenModel):
         stages["evidence"] = self.evidence
         if self.memory:
             stages["memory"] = self.memory
+        if self.ablation:
+            stages |= self.ablation.stages
         return stages
 
 

@@ -22,15 +22,30 @@ from flowsheet.evaluation.leaderboard import (
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report import Section
 from flowsheet.evaluation.subset_names import describe_subset
-from flowsheet.evaluation.subsets import ALL, NEW_ONSETS
+from flowsheet.evaluation.subsets import NEW_ONSETS
 from flowsheet.evaluation.summaries import NOT_ESTIMABLE
 from flowsheet.lifecycle.experiment import lock
+from flowsheet.lifecycle.experiment.ablation.report import (
+    AblationTable,
+    make_section,
+    make_terminal_table,
+)
 from flowsheet.lifecycle.experiment.evaluate import load_evidence
-from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResults, FoldSpec
+from flowsheet.lifecycle.experiment.folds import (
+    AblationResults,
+    ExperimentPlan,
+    ExperimentResults,
+    FoldSpec,
+)
+from flowsheet.lifecycle.experiment.model_runs import (
+    name_ranking_metric,
+    record_model,
+    start_model_run,
+)
 from flowsheet.lifecycle.experiment.predictions import PREDICTIONS_TABLE, Predictions
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.lifecycle.experiment.report import load_study, report_path, write_report
-from flowsheet.lifecycle.experiment.train import TrialCallback, load_trials, training_key
+from flowsheet.lifecycle.experiment.train import TrialCallback
 from flowsheet.lifecycle.model_card.card import save_card
 from flowsheet.state.erasures import use_records
 from flowsheet.state.hashing import digest
@@ -122,6 +137,7 @@ def experiment_key(config: ExperimentConfig, plan: ExperimentPlan) -> str:
             "evaluation": config.evaluation.model_dump(mode="json"),
             "memory": config.memory.model_dump(mode="json") if config.memory else None,
             "registry": config.registry.model_dump(mode="json"),
+            **({"ablation": config.ablation.model_dump(mode="json")} if config.ablation else {}),
         }
     )
 
@@ -190,30 +206,6 @@ def _fail_on_error(tracker: Tracker, run_id: str) -> Iterator[None]:
         raise
 
 
-def _start_model_run(tracker: Tracker, plan: ExperimentPlan, name: str, run_id: str) -> str:
-    return tracker.start_model_run(run_id, name, plan.model_key(name))
-
-
-def start_fold_run(plan: ExperimentPlan, fold: FoldSpec, name: str, run_id: str) -> str:
-    """The MLflow run that a fold's trials belong to: the model's, or one below it for each fold.
-
-    Args:
-        plan: all folds of the experiment.
-        fold: the fold in which the model is trained.
-        name: the model's name in the experiment.
-        run_id: the experiment's MLflow run.
-
-    Returns:
-        The id of the run, which is created if it does not exist.
-    """
-    tracker = Tracker.open()
-    model_run_id = _start_model_run(tracker, plan, name, run_id)
-    if len(plan.all_folds) == 1:
-        return model_run_id
-    key = training_key(fold.config, name, fold.data)
-    return tracker.start_fold_run(model_run_id, name, fold.name, key)
-
-
 def record_results(
     results: ExperimentResults, run: ParentRun, progress: Progress, sections: Sequence[Section] = ()
 ) -> RunSummary:
@@ -231,12 +223,16 @@ def record_results(
     evidence = load_evidence(results.evidence)
     html = report_path(results)
     if not (run.finished and html.is_file()):
-        write_report(results, run.run_id, sections)
+        write_report(results, run.run_id, [*_list_ablation_sections(results), *sections])
+    if results.ablation and not run.finished:
+        _record_ablation(tracker, results.ablation, run.run_id)
     registered = []
     for name in results.models:
-        model_run_id = _start_model_run(tracker, results.plan, name, run.run_id)
+        model_run_id = start_model_run(tracker, results.plan, name, run.run_id)
         if not run.finished:
-            _record_model(tracker, results, name, run.run_id, evidence)
+            record_model(
+                tracker, results.plan, results.trained, name, run.run_id, evidence=evidence
+            )
         if results.plan.final_refit:
             registered.append(_register(results, name, model_run_id, evidence))
             progress(registered[-1])
@@ -249,7 +245,7 @@ def record_results(
         run_id=run.run_id,
         headline=evidence.headline,
         metrics={model: evidence.metrics(model) for model in evidence.models},
-        leaderboards=list_leaderboard_tables(evidence),
+        leaderboards=[*list_leaderboard_tables(evidence), *_list_ablation_tables(results)],
         titles=evidence.titles,
         markdown=render_leaderboard_markdown(evidence),
         registered=registered,
@@ -260,41 +256,25 @@ def record_results(
     )
 
 
-def _record_model(
-    tracker: Tracker, results: ExperimentResults, name: str, run_id: str, evidence: Evidence
-) -> None:
-    """Log trials and parameters to the model's fold runs, and test metrics to the model's run.
-
-    MLflow's page that compares runs opens on the metric that was logged first.
-    """
-    model_run_id = _start_model_run(tracker, results.plan, name, run_id)
-    tracker.log(model_run_id, metrics=_rank_metrics(evidence, name))
-    for fold in results.plan.all_folds:
-        stage = results.trained[fold.name][name]
-        metric = fold.config.tuning.metric
-        fold_run_id = start_fold_run(results.plan, fold, name, run_id)
-        tracker.sync_trials(fold_run_id, metric, load_trials(stage))
-        tuning = read_json(stage.folder / "tuning.json")
-        tracker.log(
-            fold_run_id,
-            params={f"model.{param}": value for param, value in tuning["params"].items()},
-            metrics={f"valid.{metric}": tuning["value"], "training.seconds": stage.seconds},
-        )
-        tracker.log_artifacts(fold_run_id, stage.folder / "tables", "tables")
-        if fold_run_id != model_run_id:
-            tracker.finish(fold_run_id)
+def _list_ablation_sections(results: ExperimentResults) -> list[Section]:
+    models = load_evidence(results.evidence).models
+    return [make_section(results.ablation, models)] if results.ablation else []
 
 
-def _rank_metrics(evidence: Evidence, model: str) -> dict[str, float]:
-    """The model's metrics on the held-out subjects, the one that ranks the models first."""
-    metrics = evidence.metrics(model)
-    first = _name_ranking_metric(evidence)
-    return {name: metrics[name] for name in sorted(metrics, key=lambda name: name != first)}
+def _list_ablation_tables(results: ExperimentResults) -> list[LeaderboardTable]:
+    return [make_terminal_table(results.ablation)] if results.ablation else []
 
 
-def _name_ranking_metric(evidence: Evidence) -> str:
-    metric, subset = evidence.about["metric"], evidence.ranking_subset
-    return f"test.{metric}" if subset == ALL else f"test.{subset}.{metric}"
+def _record_ablation(tracker: Tracker, ablation: AblationResults, run_id: str) -> None:
+    """Log the ablated models like the others, and the table of what the models read."""
+    evidence = load_evidence(ablation.evidence)
+    plan = ablation.plan.plan
+    if plan:
+        for name in ablation.trained[plan.first_fold.name]:
+            record_model(tracker, plan, ablation.trained, name, run_id, evidence=evidence)
+            tracker.finish(start_model_run(tracker, plan, name, run_id))
+    table = AblationTable.load(ablation).to_frame()
+    tracker.log_table(run_id, table.to_dict(as_series=False), "ablation/ablation.json")
 
 
 def _register(results: ExperimentResults, name: str, model_run_id: str, evidence: Evidence) -> str:
@@ -374,7 +354,7 @@ def _select_values(metrics: Mapping[str, float]) -> dict[str, float]:
 def _describe_value(metrics: Mapping[str, float], evidence: Evidence) -> str:
     """The value of the ranking metric on the rows that rank the models, in a sentence."""
     metric, subset = evidence.about["metric"], evidence.ranking_subset
-    value = metrics.get(_name_ranking_metric(evidence))
+    value = metrics.get(name_ranking_metric(evidence))
     estimate = NOT_ESTIMABLE if value is None else f"{value:.3f}"
     phrase = describe_subset(subset, evidence.words)
     return f"{get_metric(metric).label} {estimate}{phrase} on held-out subjects."

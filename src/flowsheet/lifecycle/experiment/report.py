@@ -44,7 +44,8 @@ _TRIAL_COLUMNS = {"number": pl.Int64, "state": pl.String, "value": pl.Float64}
 
 def report_path(results: ExperimentResults) -> Path:
     """Path of the report of these results, whether it exists or not."""
-    keys = [stage.key for stage in (results.evidence, results.memory) if stage]
+    ablation = results.ablation.evidence if results.ablation else None
+    keys = [stage.key for stage in (results.evidence, results.memory, ablation) if stage]
     return Store.open().path("report", digest(keys)) / "report.html"
 
 

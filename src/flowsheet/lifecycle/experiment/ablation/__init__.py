@@ -1,0 +1,1 @@
+"""What the models read: the same models with some of their inputs."""
