@@ -105,9 +105,9 @@ def test_scaled_sequences_are_those_in_memory(tmp_path):
     assert repr(scaler) == repr(Scaler.fit(sequences))
     in_memory, lazy = scaler.transform(sequences), scaler.transform(sharded)
     np.testing.assert_array_equal(bits(np.asarray(lazy.x)), bits(in_memory.x))
-    kinds = (sequences.features[0].kind,)
+    chosen = sequences.columns(sequences.features[0].kind)
     np.testing.assert_array_equal(
-        bits(np.asarray(lazy.select_features(kinds).x)), bits(in_memory.select_features(kinds).x)
+        bits(np.asarray(lazy.select_features(chosen).x)), bits(in_memory.select_features(chosen).x)
     )
     stays = np.array([7, 1])
     np.testing.assert_array_equal(
