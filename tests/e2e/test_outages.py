@@ -19,7 +19,7 @@ from tests.e2e.stack import wait_until
 
 pytestmark = [pytest.mark.server]
 TRIALS = 6
-EXPERIMENT = [*SMALL, f"models.lstm.trials={TRIALS}", "tuning.prune=false"]
+EXPERIMENT = [*SMALL, f"models.lstm.trials={TRIALS}", "tuning.pruner=none"]
 FEW_RETRIES = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "PREFECT_CLIENT_MAX_RETRIES": "2"}
 
 

@@ -31,7 +31,7 @@ EXPERIMENT = [
     "models.lstm.params.hidden=8",
     "models.lstm.params.epochs=4",
     f"models.lstm.trials={TRIALS}",
-    "tuning.prune=false",
+    "tuning.pruner=none",
     "evaluation.resamples=50",
     "compute=cpu_pool",
 ]

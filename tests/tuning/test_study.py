@@ -95,7 +95,7 @@ def test_bad_draws_are_pruned(search, tmp_path):
         assert trial.value == trial.curve[max(trial.curve)]
     without_pruning = search(
         tmp_path / "unpruned",
-        tuning=TuningConfig(name="t", trials=12, startup_trials=3, prune=False),
+        tuning=TuningConfig(name="t", trials=12, startup_trials=3, pruner="none"),
     )
     assert {trial.state for trial in without_pruning.trials} == {TrialState.complete}
 
@@ -107,7 +107,8 @@ def test_the_first_of_several_equal_trials_is_the_best(search):
 def test_equal_draws_are_fitted_once(search, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
     tuned = search(
-        space={"kind": Choice(of=("a", "b"))}, tuning=TuningConfig(name="t", trials=6, prune=False)
+        space={"kind": Choice(of=("a", "b"))},
+        tuning=TuningConfig(name="t", trials=6, pruner="none"),,
     )
     assert len(tuned.trials) == 6
     starts_and_ends = (tmp_path / "log").read_text(encoding="utf-8").splitlines()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowsheet.config.base import FrozenModel, Name, Scalar
 
@@ -61,6 +62,18 @@ FLOOR_MODELS = ("prevalence", CLOCK, "sofa", "qsofa", "sirs", "news2", "mews", "
 """Models that every experiment has beside its own, unless ``floor: false``."""
 
 
+class Pruner(StrEnum):
+    """Which trials end before they have been fitted to the end."""
+
+    none = "none"
+    median = "median"
+    """Those that are worse than the median of the earlier ones at the same step."""
+    successive_halving = "successive_halving"
+    """All but the best at each rung; a rung is ``reduction_factor`` times as long as the last."""
+    hyperband = "hyperband"
+    """As successive halving, with several first rungs."""
+
+
 class TuningConfig(FrozenModel):
     """How long to search for parameters, and by which metric."""
 
@@ -68,8 +81,29 @@ class TuningConfig(FrozenModel):
     trials: Annotated[int, Field(ge=1)] = 10
     metric: Name = "auprc"
     """Monitored on the validation split; a registered metric."""
-    prune: bool = True
+    pruner: Pruner = Pruner.median
+    reduction_factor: Annotated[int, Field(ge=2)] = 3
+    """1 in so many trials of a rung goes on to the next (successive halving and Hyperband), and
+    each rung of ``partial_data`` has so many times the subjects of the last."""
+    partial_data: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """The share of the training subjects on which a trial begins; it goes on with more of them, and
+    a trial that is not pruned is fitted to all. None: every trial is fitted to all."""
     startup_trials: Annotated[int, Field(ge=1)] = 4
     """Trials drawn at random before TPE starts."""
     timeout_minutes: Annotated[float, Field(gt=0)] | None = None
     """Start no further trial of a model after this time; results then depend on the machine."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_releases(cls, values: Any) -> Any:
+        """``prune: false`` is what records of earlier releases have instead of a pruner."""
+        if not isinstance(values, dict) or "prune" not in values or "pruner" in values:
+            return values
+        others = {name: value for name, value in values.items() if name != "prune"}
+        return others | {"pruner": Pruner.median if values["prune"] else Pruner.none}
+
+    @model_validator(mode="after")
+    def _check_partial_data(self) -> TuningConfig:
+        if self.partial_data is not None and self.pruner is Pruner.none:
+            raise ValueError("partial_data needs a pruner: without one no trial ends early")
+        return self

@@ -22,6 +22,8 @@ from flowsheet.config import ModelConfig, TuningConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.progress import ProgressLine
 from flowsheet.state.hashing import digest
+from flowsheet.tuning.partial_data import list_rungs
+from flowsheet.tuning.pruning import make_pruner
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult, best_trial
 from flowsheet.tuning.shared import SharedStudy, study_name
 from flowsheet.tuning.space import Search, resolve
@@ -29,9 +31,6 @@ from flowsheet.tuning.storage import is_journal_intact, open_database, open_jour
 from flowsheet.tuning.trial import TrialError, TrialRunner, has_result
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
-
-WARM_UP_STEPS = 2
-"""No trial is pruned in its first steps: their scores say little."""
 
 _POLL_SECONDS = 0.5
 
@@ -113,6 +112,7 @@ def tune(
         score,
         progress,
         members or {},
+        list_rungs(tuning.partial_data, tuning.reduction_factor),
     )
     run = _StudyRun(study, shared, search, tuning, seed, trials_wanted, on_trial, progress)
     run.run_trials(runner)
@@ -154,13 +154,12 @@ def _open(
 def _open_study(
     name: str, storage: optuna.storages.BaseStorage, tuning: TuningConfig
 ) -> optuna.Study:
-    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
-    if tuning.prune:
-        pruner = optuna.pruners.MedianPruner(
-            n_startup_trials=tuning.startup_trials, n_warmup_steps=WARM_UP_STEPS
-        )
     return optuna.create_study(
-        study_name=name, storage=storage, pruner=pruner, direction="maximize", load_if_exists=True
+        study_name=name,
+        storage=storage,
+        pruner=make_pruner(tuning),
+        direction="maximize",
+        load_if_exists=True,
     )
 
 

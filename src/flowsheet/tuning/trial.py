@@ -20,6 +20,8 @@ from flowsheet.models.base import Context, Model, Pruned
 from flowsheet.numerics import log_loss
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.publish import publish
+from flowsheet.tuning.partial_data import Rung, select_part
+from flowsheet.tuning.pruning import is_interrupted
 from flowsheet.tuning.space import Search
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
@@ -37,8 +39,28 @@ def has_result(trial: FrozenTrial) -> bool:
 
     A failed trial has a result if the model's error is recorded.
     """
-    is_interrupted = trial.state is TrialState.FAIL and "error" not in trial.user_attrs
-    return trial.state.is_finished() and not is_interrupted
+    return trial.state.is_finished() and not is_interrupted(trial)
+
+
+@dataclass
+class ScoreReporter:
+    """Reports the scores of a trial to the pruner, each step once."""
+
+    trial: optuna.Trial
+    reported: set[int] = field(default_factory=set)
+
+    def report(self, step: int, value: float) -> None:
+        """Report a score.
+
+        Raises:
+            Pruned: the trial ends here.
+        """
+        if step in self.reported:
+            return
+        self.reported.add(step)
+        self.trial.report(value, step)
+        if self.trial.should_prune():
+            raise Pruned
 
 
 @dataclass(frozen=True)
@@ -60,6 +82,8 @@ class TrialRunner:
     progress: Callable[[str], None]
     members: Mapping[str, Path] = field(default_factory=dict)
     """By name the packages of the models that this one is made of."""
+    rungs: Sequence[Rung] = ()
+    """The parts of the training data that a trial is fitted to before all of them."""
 
     def run(
         self, trial: optuna.Trial, on_start: Callable[[optuna.Trial], None] = lambda trial: None
@@ -123,7 +147,41 @@ class TrialRunner:
         )
 
     def _fit(self, trial: optuna.Trial, drawn: dict[str, Any]) -> float:
-        checkpoints = self._checkpoints(drawn)
+        reporter = self._score_reporter(trial, drawn)
+        for rung in self.rungs:
+            self._fit_rung(rung, drawn, reporter)
+        model = self._fit_model(drawn, self.train, reporter if not self.rungs else None)
+        value = self._validate(model)
+        with publish(self.model_folder(trial)) as folder:
+            model.save(folder)
+        trial.set_user_attr(_MODEL_DIGEST, _digest_files(self.model_folder(trial)))
+        return value
+
+    def _fit_rung(self, rung: Rung, drawn: dict[str, Any], reporter: ScoreReporter) -> None:
+        """Fit the model to a part of the training data, and report its score."""
+        if rung.step in reporter.reported:
+            return
+        part = select_part(self.train, rung.share, self.seed)
+        if part is not None:
+            model = self._fit_model(drawn, part, None, name=f"share-{rung.share:g}")
+            reporter.report(rung.step, self._validate(model))
+
+    def _fit_model(
+        self,
+        drawn: dict[str, Any],
+        train: Sequences,
+        reporter: ScoreReporter | None,
+        name: str = "all",
+    ) -> Model:
+        """The model with these parameters, fitted; epochs are reported where that is asked.
+
+        Args:
+            drawn: the drawn parameters.
+            train: the training stays, or a part of them.
+            reporter: receives the scores of epochs.
+            name: of the folder of checkpoints.
+        """
+        checkpoints = self._checkpoints(drawn) / name
         checkpoints.mkdir(parents=True, exist_ok=True)
         model = self.search.model(self.search.params(drawn))
         context = Context(
@@ -131,17 +189,13 @@ class TrialRunner:
             device=self.device,
             threads=self.threads,
             score=self.score,
-            report_score=self._score_reporter(trial, drawn),
+            **({"report_score": reporter.report} if reporter else {}),
             progress=self.progress,
             members=self.members,
             checkpoints=checkpoints,
         )
-        model.fit(self.train, self.valid, context)
-        value = self._validate(model)
-        with publish(self.model_folder(trial)) as folder:
-            model.save(folder)
-        trial.set_user_attr(_MODEL_DIGEST, _digest_files(self.model_folder(trial)))
-        return value
+        model.fit(train, self.valid, context)
+        return model
 
     def is_model_intact(self, trial: FrozenTrial) -> bool:
         """Whether the fitted model of a trial is as it was saved."""
@@ -172,31 +226,20 @@ class TrialRunner:
             )
         return value
 
-    def _score_reporter(
-        self, trial: optuna.Trial, drawn: dict[str, Any]
-    ) -> Callable[[int, float], None]:
+    def _score_reporter(self, trial: optuna.Trial, drawn: dict[str, Any]) -> ScoreReporter:
         """Reports scores to the pruner.
 
         A fit that resumes from a checkpoint does not report its earlier epochs again. The reports
         of the interrupted trials are therefore copied first, so that pruning decides as without
         the interruption.
         """
-        reported: set[int] = set()
-
-        def report(step: int, value: float) -> None:
-            if step in reported:
-                return
-            reported.add(step)
-            trial.report(value, step)
-            if trial.should_prune():
-                raise Pruned
-
         earlier: dict[int, float] = {}
         for interrupted in self._trials(TrialState.FAIL, drawn):
             earlier |= interrupted.intermediate_values
+        reporter = ScoreReporter(trial)
         for step, value in sorted(earlier.items()):
-            report(step, value)
-        return report
+            reporter.report(step, value)
+        return reporter
 
     def _duplicate(self, drawn: dict[str, Any]) -> FrozenTrial | None:
         """A complete trial with the same parameters, hence with the same result."""
