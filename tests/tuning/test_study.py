@@ -108,7 +108,7 @@ def test_equal_draws_are_fitted_once(search, tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_LOG", str(tmp_path / "log"))
     tuned = search(
         space={"kind": Choice(of=("a", "b"))},
-        tuning=TuningConfig(name="t", trials=6, pruner="none"),,
+        tuning=TuningConfig(name="t", trials=6, pruner="none"),
     )
     assert len(tuned.trials) == 6
     starts_and_ends = (tmp_path / "log").read_text(encoding="utf-8").splitlines()
