@@ -23,7 +23,9 @@ SCHEMA: dict[str, pl.DataType] = {
     "text_value": pl.String(),
     "icustay_id": pl.Int64(),
     "order_id": pl.Int64(),
+    "poe_id": pl.String(),
     "unit": pl.String(),
+    "route": pl.String(),
     "storetime": pl.Datetime("us"),
 }
 """The standard's columns, and the additional ones of the extraction from MIMIC."""
@@ -33,7 +35,7 @@ def make_shard(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     """A shard of these rows; missing columns are null, times may be ISO text.
 
     >>> make_shard([{"subject_id": 1, "code": "GENDER//F"}]).shape
-    (1, 9)
+    (1, 11)
     """
     return pl.DataFrame([_parse_times(row) for row in rows], schema=SCHEMA)
 

@@ -102,7 +102,7 @@ def read_orders(
         has_no_start = pl.col("start").is_null()
         orders = log.exclude(orders, has_no_start, f"{name}: without a first day")
         orders = _fill_whole_days(orders) if has_dates else _order_times(orders)
-        orders = orders.with_columns(_find_route().alias("route"), date_only=has_dates)
+        orders = orders.with_columns(find_route("route").alias("route"), date_only=has_dates)
         frames.append(orders.select(list(_ORDERS)).cast(pl.Schema(_ORDERS)))
     return pl.concat(frames).unique().sort(list(_ORDERS))
 
@@ -143,8 +143,9 @@ def _order_times(orders: pl.DataFrame) -> pl.DataFrame:
     return orders.with_columns(end=pl.max_horizontal("start", "end"), known_at=known_at)
 
 
-def _find_route() -> pl.Expr:
-    text = pl.col("route").cast(pl.String).str.strip_chars().str.to_uppercase()
+def find_route(column: str) -> pl.Expr:
+    """The catalogue's route of a column with those of orders; null where none is stated."""
+    text = pl.col(column).cast(pl.String).str.strip_chars().str.to_uppercase()
     routes = catalogue.mimic3_routes()
     route = text.replace_strict(routes, default="other", return_dtype=pl.String())
     return pl.when(text != "").then(route)

@@ -42,14 +42,19 @@ from flowsheet.cohort.completeness import (
 )
 from flowsheet.cohort.derived import add_derived, derivable_variables
 from flowsheet.cohort.schema import LABEL, TREATMENTS, empty_table
-from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, SEPSIS, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS as ANTIBIOTICS
+from flowsheet.cohort.sepsis3 import CULTURES as CULTURES
+from flowsheet.cohort.sepsis3 import SEPSIS, Sepsis3Options, label
+from flowsheet.cohort.sepsis3.frames import ORDERED
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.meds.assignment import assign_stays
 from flowsheet.cohort.sources.meds.codes import DRUGS, count_units_of_codes
 from flowsheet.cohort.sources.meds.labels import build_episodes, find_label_files, read_labels
 from flowsheet.cohort.sources.meds.mappings import AUTO, choose_mapping, describe_variant
 from flowsheet.cohort.sources.meds.measurements import (
-    MEASURED,
+    MEASURED as MEASURED,
+)
+from flowsheet.cohort.sources.meds.measurements import (
     add_coma_totals,
     add_known_at,
     convert_measurements,
@@ -57,8 +62,16 @@ from flowsheet.cohort.sources.meds.measurements import (
     select_events,
 )
 from flowsheet.cohort.sources.meds.missing import find_missing_shards
+from flowsheet.cohort.sources.meds.orders import (
+    ORDERS,
+    build_ordered_treatments,
+    collect_orders,
+    list_drugs,
+    name_drugs,
+)
 from flowsheet.cohort.sources.meds.sepsis3_inputs import select_antibiotics, select_cultures
 from flowsheet.cohort.sources.meds.shards import Shards
+from flowsheet.cohort.sources.meds.spilled_records import add_records, pop_records
 from flowsheet.cohort.sources.meds.states import repeat_states
 from flowsheet.cohort.sources.meds.stays import KINDS as STAY_KINDS
 from flowsheet.cohort.sources.meds.stays import RULES, build_stays, find_runs
@@ -131,6 +144,11 @@ class _Plan:
         """The codes of these kinds."""
         return self.codes.filter(pl.col("kind").is_in(kinds))
 
+    @property
+    def source_of_doses(self) -> str:
+        """Where there are no orders, charted doses count as ordered."""
+        return "infusions" if "order" in self.codes["kind"] else ORDERED
+
 
 @SOURCES.register("meds")
 class Meds(Source):
@@ -149,7 +167,7 @@ class Meds(Source):
         self._chosen = choose_mapping(options.mapping, metadata, self._codes)
         self._mapping = self._chosen.codes
         self.licence = str(metadata.get("license") or "as stated by the owner of the data set")
-        self.drugs = self._mapping.names(*DRUGS)
+        self.drugs = list_drugs(self._mapping)
         charted = self._mapping.names("variable")
         self.variables = (*charted, *derivable_variables(charted, self.drugs))
         if options.sepsis3:
@@ -195,11 +213,11 @@ class Meds(Source):
         with spill_folder() as folder:
             spill = Spill(folder, plan.stays.height, STAYS_PER_BATCH)
             for records in self._read_records(plan, exclusions):
-                _add_to_spill(spill, records, numbers)
+                add_records(spill, records, numbers)
             spill.finish_adding()
             slices = list(plan.stays.iter_slices(STAYS_PER_BATCH)) or [plan.stays]
             for i, stays in enumerate(slices):
-                records = _pop_from_spill(spill, i)
+                records = pop_records(spill, i)
                 batch = self._make_batch(stays, records, labelled, exclusions)
                 is_last = i == len(slices) - 1
                 counted = {reason: n for reason, n in exclusions.items() if n}
@@ -212,17 +230,17 @@ class Meds(Source):
     def _make_plan(self, exclusions: Counter[str]) -> _Plan:
         codes = self._codes
         matches = self._mapping.match(codes["code"].unique())
-        _count_unmapped(codes.join(matches, on="code", how="anti"), exclusions)
-        codes = codes.join(matches, on="code")
         if self._chosen.name == "mimic":  # whose codes end in units
-            count_units_of_codes(codes, self._mapping, exclusions)
+            count_units_of_codes(codes.join(matches, on="code"), self._mapping, exclusions)
+        lines = self._mapping.rows.rename({"code": "pattern"})
+        mapped = name_drugs(matches.join(lines, on="mapping_row"))
+        _count_unmapped(codes.join(mapped, on="code", how="anti"), exclusions)
+        codes = codes.join(mapped.drop("pattern"), on="code").sort("file", "code")
         self._warnings = [
             f"no code of {file.path.relative_to(self._shards.root)} is in the mapping"
             for position, file in enumerate(self._shards.files)
             if position not in codes["file"]
         ]
-        codes = codes.join(self._mapping.rows.drop("code"), on="mapping_row")
-        codes = codes.sort("file", "code")
         stay_codes = codes.filter(pl.col("kind").is_in(STAY_KINDS))
         parts = [
             _add_meaning(self._shards.read(file, file_codes["code"]), file_codes)
@@ -256,7 +274,7 @@ class Meds(Source):
         shards = self._shards.count_shards_of_subjects()
         shared = shards.filter(pl.col("shards") > 1)["subject_id"]
         is_shared = pl.col("subject_id").is_in(shared.implode())
-        files = list(_iter_files(plan.select("variable", "draw", "culture", *DRUGS)))
+        files = list(_iter_files(plan.select("variable", "draw", "culture", *DRUGS, *ORDERS)))
         # Starts and ends of drugs are paired: all rows of a subject are read at once.
         groups = [([file], subjects.filter(~is_shared)) for file in files]
         if files:
@@ -265,7 +283,7 @@ class Meds(Source):
             for part in group_subjects.iter_slices(SUBJECTS_PER_READ):
                 rows = self._read_subjects(group, part["subject_id"])
                 rows = add_known_at(rows, exclusions)
-                yield self._make_records(rows, plan.stays, exclusions)
+                yield self._make_records(rows, plan, exclusions)
 
     def _read_subjects(
         self, files: list[tuple[int, pl.DataFrame]], subjects: pl.Series
@@ -280,18 +298,26 @@ class Meds(Source):
         return pl.concat(parts)
 
     def _make_records(
-        self, rows: pl.DataFrame, stays: pl.DataFrame, exclusions: Counter[str]
+        self, rows: pl.DataFrame, plan: _Plan, exclusions: Counter[str]
     ) -> dict[str, pl.DataFrame]:
+        stays = plan.stays
         doses = collect_doses(rows.filter(pl.col("kind").is_in(DRUGS)), exclusions)
         measured = move_to_draws(rows).filter(kind="variable")
         events = self._assign(measured, stays, exclusions)
-        treatments = self._assign(doses, stays, exclusions)
+        orders = collect_orders(rows.filter(pl.col("kind").is_in(ORDERS)))
+        ordered = build_ordered_treatments(orders, stays, self._mapping.names(*DRUGS))
+        given = self._assign(doses, stays, exclusions).select(list(TREATMENTS))
         records = {
             "events": repeat_states(convert_measurements(events, exclusions), stays, exclusions),
-            "treatments": treatments,
+            "treatments": pl.concat([given.cast(pl.Schema(TREATMENTS)), ordered]),
         }
         if self.options.sepsis3:
-            records["antibiotics"] = select_antibiotics(doses, stays, self.options.sepsis3)
+            records["antibiotics"] = select_antibiotics(
+                doses.with_columns(source=pl.lit(plan.source_of_doses)),
+                orders,
+                stays,
+                self.options.sepsis3,
+            )
             records["cultures"] = select_cultures(rows, stays)
         return records
 
@@ -360,24 +386,3 @@ def _count_unmapped(codes: pl.DataFrame, exclusions: Counter[str]) -> None:
         exclusions[f"the code {code!r} is not in the mapping"] += rows
     others = totals[NAMED_CODES:]
     exclusions[f"{others.height:,} other codes are not in the mapping"] += int(others["rows"].sum())
-
-
-_SPILLED: dict[str, dict[str, pl.DataType]] = {
-    "events": MEASURED,
-    "treatments": TREATMENTS,
-    "antibiotics": ANTIBIOTICS,
-    "cultures": CULTURES,
-}
-
-
-def _add_to_spill(spill: Spill, records: dict[str, pl.DataFrame], numbers: pl.DataFrame) -> None:
-    """Add the records by the numbers of their stays; ``numbers`` has the columns stay_id, stay."""
-    for table, frame in records.items():
-        columns = frame.select(list(_SPILLED[table]))
-        spill.add(table, columns.join(numbers, on="stay_id", how="inner", maintain_order="left"))
-
-
-def _pop_from_spill(spill: Spill, group: int) -> dict[str, pl.DataFrame]:
-    """The records of one group of stays, by table."""
-    records = {table: spill.pop(table, group, schema) for table, schema in _SPILLED.items()}
-    return {table: rows.drop("stay", strict=False) for table, rows in records.items()}

@@ -21,7 +21,7 @@ REQUIRED_COLUMNS = ("code", "kind", "name")
 KINDS = (
     *("icu_admission", "icu_discharge", "hospital_admission", "birth", "death", "sex"),
     *("age", "hospital_death", "variable", "draw", "drug", "drug_start", "drug_end", "drug_rate"),
-    *("culture", "ignore"),
+    *("order", "order_end", "administration", "culture", "ignore"),
 )
 DRUGS = ("drug", "drug_start", "drug_end", "drug_rate")
 IF_NUMBER = ("non_zero", "positive")

@@ -6,24 +6,27 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options
-from flowsheet.cohort.sepsis3.frames import ORDERED
 
 AFTER_HOURS = 72
 """How long after the stay rows are included; no default window of the label is longer."""
 
 
 def select_antibiotics(
-    doses: pl.DataFrame, stays: pl.DataFrame, options: Sepsis3Options
+    doses: pl.DataFrame, orders: pl.DataFrame, stays: pl.DataFrame, options: Sepsis3Options
 ) -> pl.DataFrame:
-    """The doses of antibiotics of the declared groups for each stay, as ``ANTIBIOTICS``.
+    """The antibiotics of the declared groups for each stay, as ``ANTIBIOTICS``.
 
-    The codes do not tell orders from charted doses: all count as ordered.
+    Args:
+        doses: charted doses, with source.
+        orders: orders and doses that wards gave, with route and source.
+        stays: the contract's table.
+        options: the groups.
     """
     drugs = [name for name, drug in catalogue.drugs().items() if drug.group in options.groups]
-    rows = _join_admissions(doses.filter(pl.col("drug").is_in(drugs)), stays)
-    rows = rows.with_columns(
-        route=pl.lit(None), source=pl.lit(ORDERED), date_only=pl.lit(value=False)
-    )
+    charted = doses.with_columns(route=pl.lit(None, pl.String)).select(orders.columns)
+    both = pl.concat([charted, orders])
+    rows = _join_admissions(both.filter(pl.col("drug").is_in(drugs)), stays)
+    rows = rows.with_columns(date_only=pl.lit(value=False))
     return rows.select(list(ANTIBIOTICS)).cast(pl.Schema(ANTIBIOTICS))
 
 

@@ -24,7 +24,10 @@ TYPES: dict[str, pl.DataType] = {
 
 STAY = "icustay_id"
 ORDER = "order_id"
+ENTRY = "poe_id"
+"""Takes the place of ``ORDER`` in the rows of orders of drugs."""
 UNIT = "unit"
+ROUTE = "route"
 """Optional columns that the MIMIC-IV ETL adds to those of the standard."""
 TEXT = "text_value"
 DATABASE = "dataset"
@@ -43,6 +46,7 @@ ROWS: dict[str, pl.DataType] = {
     STAY: pl.Int64(),
     ORDER: pl.String(),
     ROW_UNIT: pl.String(),
+    ROUTE: pl.String(),
 }
 
 _SUFFIXES = (".parquet",)
@@ -199,8 +203,9 @@ class Shards:
             "value": value,
             "text": optional(TEXT),
             STAY: optional(STAY),
-            ORDER: optional(ORDER),
+            ORDER: pl.coalesce(optional(name).cast(pl.String) for name in (ORDER, ENTRY)),
             ROW_UNIT: optional(UNIT),
+            ROUTE: optional(ROUTE),
         }
         return _collect(file, scan.select(**columns).cast(pl.Schema(ROWS)))
 
@@ -221,9 +226,10 @@ def _open_shard(path: Path, known_at: str | None, time_zone: str | None) -> Type
             todo = "see https://github.com/Medical-Event-Data-Standard/meds for the schema"
             raise CheckFailed(f"there is no column {column!r}", where=str(path), todo=todo)
     # ids that pandas has written as floats, as there were gaps
-    has_numbers = ORDER in schema and schema[ORDER].is_numeric()
-    types |= {STAY: pl.Int64(), UNIT: pl.String(), TEXT: pl.String(), DATABASE: pl.String()}
-    types[ORDER] = pl.Int64() if has_numbers else pl.String()
+    types |= {STAY: pl.Int64()} | dict.fromkeys((UNIT, ROUTE, TEXT, DATABASE), pl.String())
+    for column in (ORDER, ENTRY):
+        has_numbers = column in schema and schema[column].is_numeric()
+        types[column] = pl.Int64() if has_numbers else pl.String()
     shard = TypedFile(path, schema, types, time_zone)
     shard.check("the shard", f"write it with that type{_ZONE_ADVICE}")
     return shard
