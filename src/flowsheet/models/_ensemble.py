@@ -43,11 +43,22 @@ class Member:
             context: Of the ensemble's fit.
         """
         model_class = MODELS.get(kind)
-        scaler = Scaler.fit(train) if model_class.capabilities.scaled else None
-        member = cls(kind, model_class(model_class.Params()), scaler)
+        return cls._fit(kind, model_class(model_class.Params()), train, valid, context)
+
+    @classmethod
+    def _fit(
+        cls, kind: str, model: Model, train: Sequences, valid: Sequences, context: Context
+    ) -> Self:
+        scaler = Scaler.fit(train) if model.capabilities.scaled else None
+        member = cls(kind, model, scaler)
         own_context = Context(context.seed, threads=context.threads, progress=context.progress)
-        member.model.fit(member.scale(train), member.scale(valid), own_context)
+        model.fit(member.scale(train), member.scale(valid), own_context)
         return member
+
+    def refit(self, train: Sequences, valid: Sequences, context: Context) -> Self:
+        """A member with the same parameters, fitted on other stays."""
+        model = type(self.model)(self.model.params)
+        return self._fit(self.kind, model, train, valid, context)
 
     @classmethod
     def load(cls, folder: Path, kind: str) -> Self:
@@ -102,7 +113,9 @@ class Ensemble(Model):
     intercept: float
 
     @abstractmethod
-    def fit_weights(self, valid: Sequences) -> tuple[float, Floats]:
+    def fit_weights(
+        self, train: Sequences, valid: Sequences, context: Context
+    ) -> tuple[float, Floats]:
         """The intercept and the weights (M,) of the members, which are fitted."""
 
     def fit(self, train: Sequences, valid: Sequences, context: Context) -> None:
@@ -114,7 +127,7 @@ class Ensemble(Model):
             else:
                 member = Member.fit(name, train, valid, context)
             self.members[name] = member
-        self.intercept, self.weights = self.fit_weights(valid)
+        self.intercept, self.weights = self.fit_weights(train, valid, context)
 
     def list_log_odds(self, sequences: Sequences) -> Floats:
         """The members' log odds of every row, shape (N, M)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from flowsheet.models._ensemble import Ensemble
-from flowsheet.models.base import MODELS
+from flowsheet.models.base import MODELS, Context
 from flowsheet.typing import Floats
 from flowsheet.windows.sequences import Sequences
 
@@ -19,7 +19,9 @@ class Average(Ensemble):
 
     title = "Average of models"
 
-    def fit_weights(self, valid: Sequences) -> tuple[float, Floats]:
+    def fit_weights(
+        self, train: Sequences, valid: Sequences, context: Context
+    ) -> tuple[float, Floats]:
         """Equal weights."""
         n_members = len(self.members)
         return 0.0, np.full(n_members, 1 / n_members)
