@@ -28,6 +28,12 @@ def assign_folds(train: Sequences, valid: Sequences, folds: int, seed: int) -> t
     """The fold of each training stay and of each validation stay.
 
     All stays of a subject are in one fold; subjects with and without the event are divided alike.
+
+    Args:
+        train: Training stays.
+        valid: Validation stays.
+        folds: How many.
+        seed: Another seed gives other folds.
     """
     subjects = np.concatenate([train.subject_id, valid.subject_id])
     has_event = np.concatenate([_has_event(train), _has_event(valid)])
