@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.cohort.sources.meds.conftest import (
@@ -12,6 +13,7 @@ from tests.cohort.sources.meds.conftest import (
     at,
     make_row,
     make_rows,
+    open_source,
     run_ingest,
     write_data_set,
     write_mapping,
@@ -75,6 +77,39 @@ def test_single_doses_and_starts_without_an_end_are_kept_and_unpaired_ends_count
     exclusions = {k: n for k, n in extract.manifest.exclusions if "the mapping" not in k}
     assert exclusions == {
         "drug ends without a start": 1,
+        "drug starts without an end (rows kept)": 1,
         "drugs that end before they start": 1,
         "measurements and drugs without a time": 1,
     }
+
+
+def read_infusions(
+    folder: Path, rows: list[tuple[str, str, float]]
+) -> list[tuple[int, int, float]]:
+    """(first hour, last hour, rate) of the infusions of subject 1, of rows (hour, code, number)."""
+    lines = ["ON,drug_start,insulin,U/hour,,", "OFF,drug_end,insulin,U,,", "LAB//*,variable,hr,,,"]
+    file = write_mapping(folder, [*STAY_CODES, *lines])
+    more = [make_row(1, f"2150-03-01T{hour}:00:00", code, value) for hour, code, value in rows]
+    root = write_data_set(folder / "raw", [*make_rows(), *more])
+    batches = list(open_source(root, mapping=str(file)).batches())
+    treatments = pl.concat(batch.treatments for batch in batches).sort("start")
+    return treatments.select(pl.col("start", "end").dt.hour(), "dose").rows()
+
+
+SEQUENCE = [("10", "ON", 1.0), ("12", "OFF", 2.0), ("12", "ON", 4.0), ("13", "OFF", 4.0)]
+OVERLAP = [("10", "ON", 1.0), ("11", "ON", 4.0), ("12", "OFF", 2.0), ("13", "OFF", 8.0)]
+
+
+def test_ends_are_paired_in_their_order(tmp_path: Path):
+    assert read_infusions(tmp_path, SEQUENCE) == [(10, 12, 1.0), (12, 13, 4.0)]
+    (tmp_path / "b").mkdir()
+    assert read_infusions(tmp_path / "b", OVERLAP) == [(10, 12, 1.0), (11, 13, 4.0)]
+
+
+@pytest.mark.parametrize("missing", ["start", "end"])
+def test_a_missing_start_or_end_does_not_shift_the_others(tmp_path: Path, missing: str):
+    if missing == "start":
+        rows, first = [("09", "OFF", 2.0), *SEQUENCE], []
+    else:
+        rows, first = [("09", "ON", 2.0), *SEQUENCE], [(9, 10, 2.0)]
+    assert read_infusions(tmp_path, rows) == [*first, (10, 12, 1.0), (12, 13, 4.0)]

@@ -17,6 +17,7 @@ _DOSE_COLUMNS = (
 )
 
 
+_ORDER_KEY = ["subject_id", "name", ORDER]
 RATE_HOURS = 24
 """How long a charted rate holds at most. Where stops are charted, as OpenICU does, it is rarely
 reached."""
@@ -25,7 +26,7 @@ reached."""
 def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     """Rows of the kinds of ``DRUGS`` as treatments of subjects.
 
-    The n-th start of a drug and order is paired with the n-th end of it. The dose is the rate where
+    Starts and ends are paired by ``_pair_ends``. The dose is the rate where
     it can be converted to the catalogue's unit; otherwise the amount of the end divided by the
     duration. A start without a rate or an end is a single dose. A ``drug_rate`` holds until the
     next one of the subject's drug, ``RATE_HOURS`` at most; a rate of 0 is a stop.
@@ -36,15 +37,13 @@ def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
     unit = pl.coalesce(ROW_UNIT, "unit")  # the unit of the row, otherwise that of the mapping
     single = rows.filter(kind="drug")
     single = single.with_columns(end="time", rate=None, amount="value", amount_unit=unit)
-    starts = _number_by_order(rows.filter(kind="drug_start"))
-    ends = _number_by_order(rows.filter(kind="drug_end"))
-    key = ["subject_id", "name", ORDER, "n"]
-    amounts = ends.select(*key, end="time", amount="value", amount_unit=unit)
-    pairs = starts.join(amounts, on=key, how="left", nulls_equal=True, maintain_order="left")
-    exclusions["drug ends without a start"] += ends.height - pairs["end"].count()
+    ends = rows.filter(kind="drug_end").with_columns(end="time", amount="value", amount_unit=unit)
+    pairs = _pair_ends(rows.filter(kind="drug_start"), ends)
+    exclusions["drug ends without a start"] += ends.height - pairs.filter("is_own").height
+    exclusions["drug starts without an end (rows kept)"] += pairs.filter(~pl.col("is_own")).height
     is_reversed = (pl.col("end") < pl.col("time")).fill_null(value=False)
     exclusions["drugs that end before they start"] += pairs.filter(is_reversed).height
-    pairs = pairs.filter(~is_reversed).drop("n")
+    pairs = pairs.filter(~is_reversed)
     pairs = pairs.with_columns(pl.col("end").fill_null(pl.col("time")), rate="value")
     rates = _make_infusions(rows.filter(kind="drug_rate"), exclusions)
     parts = [
@@ -71,10 +70,59 @@ def _make_infusions(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFram
     return infusions.filter(pl.col("value") > 0).with_columns(**no_amount)
 
 
+def _pair_ends(starts: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
+    """The starts with end, amount and amount_unit; ``is_own``: the end is that of the row.
+
+    The n-th start of a drug and order is paired with the n-th end of it. Where one is missing, all
+    that follow would get another's: there a start is paired with the next end before the next
+    start, and without one it lasts until that start.
+    """
+    values = ["end", "amount", "amount_unit"]
+    starts, ends = _number_by_order(starts), _number_by_order(ends)
+    key = [*_ORDER_KEY, "n"]
+    pairs = starts.join(
+        ends.select(*key, *values), on=key, how="left", nulls_equal=True, maintain_order="left"
+    )
+    totals = ends.group_by(_ORDER_KEY).agg(_n_ends=pl.len())
+    pairs = pairs.join(totals, on=_ORDER_KEY, how="left", nulls_equal=True, maintain_order="left")
+    n_starts = pl.len().over(_ORDER_KEY)
+    is_reversed = (pl.col("end") < pl.col("time")).any().over(_ORDER_KEY) & (n_starts > 1)
+    is_regular = (n_starts == pl.col("_n_ends").fill_null(0)) & ~is_reversed.fill_null(value=False)
+    pairs = pairs.with_columns(_is_regular=is_regular, is_own=pl.col("end").is_not_null())
+    regular = pairs.filter("_is_regular")
+    others = _pair_nearest(
+        pairs.filter(~pl.col("_is_regular")).drop(values), ends.select(key[:-1] + values)
+    )
+    return pl.concat([regular, others.select(regular.columns)]).drop("n", "_n_ends", "_is_regular")
+
+
+def _pair_nearest(starts: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
+    """The starts with the first end after them, if it is not after the next start."""
+    order = pl.col(ORDER).fill_null("")
+    moment = pl.duration(microseconds=1)
+    starts = starts.with_columns(_order=order, _next=pl.col("time").shift(-1).over(_ORDER_KEY))
+    starts = starts.with_columns(_after=pl.col("time") + moment).sort("_after")
+    matched = starts.join_asof(
+        ends.with_columns(_order=order).drop(ORDER).sort("end"),
+        left_on="_after",
+        right_on="end",
+        by=["subject_id", "name", "_order"],
+        strategy="forward",
+        check_sortedness=False,
+    )
+    is_own = pl.col("end").is_not_null() & (pl.col("end") <= pl.col("_next")).fill_null(value=True)
+    return matched.with_columns(
+        end=pl.when(is_own).then("end").otherwise("_next"),
+        amount=pl.when(is_own).then("amount"),
+        amount_unit=pl.when(is_own).then("amount_unit"),
+        is_own=is_own,
+    )
+
+
 def _number_by_order(rows: pl.DataFrame) -> pl.DataFrame:
     """Add n, the number of the row among those of its subject, drug and order."""
-    ordered = rows.sort("subject_id", "name", ORDER, "time", "code", "value")
-    return ordered.with_columns(n=pl.int_range(pl.len()).over("subject_id", "name", ORDER))
+    ordered = rows.sort(*_ORDER_KEY, "time", "code", "value")
+    return ordered.with_columns(n=pl.int_range(pl.len()).over(_ORDER_KEY))
 
 
 def _compute_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
