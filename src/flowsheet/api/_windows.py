@@ -144,7 +144,7 @@ def windows(
         features = validate_config(FeaturesConfig, values, where=f"features {features}")
     folder = build_extract_windows(extract._extract, task, features).folder
     return Windows(
-        sequences=Sequences.load(folder / "sequences"),
+        sequences=Sequences.load(folder / "sequences").in_memory(),
         task=task,
         features=features,
         columns=read_json(folder / "columns.json"),

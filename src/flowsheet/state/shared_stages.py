@@ -13,6 +13,7 @@ shared, so that what was deleted there is deleted here too, before it is used ag
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import uuid
@@ -23,9 +24,9 @@ from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.object_store import ListedObject, RemoteFolder
 from flowsheet.state.publish import publish
+from flowsheet.state.stage_metadata import METADATA_FILE, PartKeys, list_parts
 from flowsheet.state.store import Store
 
-METADATA_FILE = "stage.json"
 _BUILT = "built.json"
 """File of a stage that this machine has built: which list of erased subjects there was."""
 _SHARED = "shared.json"
@@ -73,15 +74,33 @@ def fetch_all_stages(store: Store) -> None:
         fetch_stage(store, kind, key)
 
 
-def list_shared_stages(store: Store) -> dict[tuple[str, str], list[ListedObject]]:
-    """The objects of each stage in the object store, by kind and the first letters of its key."""
+def list_shared_stages(
+    store: Store, of_kind: str = ""
+) -> dict[tuple[str, str], list[ListedObject]]:
+    """The objects of each stage in the object store, by kind and the first letters of its key.
+
+    Args:
+        store: the store.
+        of_kind: the only kind that is listed; empty: all.
+    """
     found: dict[tuple[str, str], list[ListedObject]] = {}
-    for entry in store.remote.list() if store.remote else ():
-        kind, _, rest = entry.name.partition("/")
+    if store.remote is None:
+        return found
+    for entry in (store.remote / of_kind).list():
+        kind, _, rest = f"{of_kind}/{entry.name}".lstrip("/").partition("/")
         key, _, name = rest.partition("/")
         if name and not kind.startswith("."):
             found.setdefault((kind, key), []).append(entry)
     return found
+
+
+def list_shared_parts(store: Store, kind: str, key: str) -> PartKeys:
+    """Kind and key of the stages that one in the object store refers to; none if it is damaged."""
+    if store.remote is None:
+        return ()
+    with contextlib.suppress(DamagedStage):
+        return list_parts(_read_record(_folder(store.remote, kind, key), key) or {})
+    return ()
 
 
 def share_stage(store: Store, kind: str, key: str, *, replace: bool = False) -> None:

@@ -1,18 +1,35 @@
-"""Model-ready sequences: flat rows with offsets, stored without padding."""
+"""Model-ready sequences: flat rows with offsets, stored without padding.
+
+Stays are stored in shards, and an index says where each of them is::
+
+    <shard>/x.zst, frames.npy   the inputs, see the module shards
+    <shard>/rows.parquet        the other arrays with an entry a row
+    <shard>/stays.parquet       the stays, in the order of their frames
+    stays.parquet               the stays of the sequences: shard, position there and rows of each
+    shards.json                 the folders of the shards, relative to that of the index
+    features.json
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import polars as pl
 
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import AnyArray, Bools, Floats, Floats32, Ints, Ints32, Labels
-from flowsheet.windows.shards import BLOCK_ROWS, ShardedInputs, split_stays
+from flowsheet.windows.shards import BLOCK_ROWS, ShardedInputs, split_stays, write_shard
+
+STAYS_FILE = "stays.parquet"
+_ROWS_FILE = "rows.parquet"
+_SHARDS_FILE = "shards.json"
+_FEATURES_FILE = "features.json"
 
 FeatureKind = Literal[
     "value",
@@ -145,22 +162,33 @@ class Sequences:
         return replace(self, x=np.asarray(self.x)) if isinstance(self.x, ShardedInputs) else self
 
     def save(self, folder: Path) -> None:
-        """Write each array as ``.npy`` and the features as JSON into an existing folder."""
-        for name, array in self._arrays(_ARRAYS).items():
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
-        features = [[f.name, f.kind, f.source, f.label] for f in self.features]
-        write_json(folder / "features.json", features)
+        """Write the sequences into an existing folder, as one shard and its index."""
+        shard = folder / "shard"
+        shard.mkdir()
+        save_shard(shard, [self])
+        stays = _tabulate_stays(self).with_columns(shard=0, frame=pl.int_range(pl.len()))
+        save_index(folder, stays, self.features, [shard.name])
 
     @classmethod
     def load(cls, folder: Path) -> Sequences:
-        """Map the arrays of ``save`` into memory, read-only; pages are read when accessed."""
-        arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            for name in _ARRAYS
-            if name not in _OPTIONAL or (folder / f"{name}.npy").exists()
-        }
-        features = tuple(Feature(*columns) for columns in read_json(folder / "features.json"))
-        return cls(**arrays, features=features)
+        """Read what :meth:`save` or :func:`save_index` wrote; inputs are decoded when accessed."""
+        stays = pl.read_parquet(folder / STAYS_FILE, glob=False)
+        features = tuple(Feature(*columns) for columns in read_json(folder / _FEATURES_FILE))
+        x = ShardedInputs(
+            folders=tuple((folder / name).resolve() for name in read_json(folder / _SHARDS_FILE)),
+            shard=stays["shard"].to_numpy(),
+            frame=stays["frame"].to_numpy(),
+            offsets=row_offsets(stays["rows"].to_numpy()),
+            stored_columns=len(features),
+        )
+        return cls(
+            x=x,
+            **_load_rows(x),
+            offsets=x.offsets,
+            stay_id=stays["stay_id"].to_numpy(),
+            subject_id=stays["subject_id"].to_numpy(),
+            features=features,
+        )
 
     def _arrays(self, names: Iterable[str]) -> dict[str, AnyArray]:
         """The arrays of these names that the sequences have."""
@@ -170,4 +198,92 @@ class Sequences:
 
 _OPTIONAL = ("excluded", "before_treatment", "weight")
 _PER_ROW = ("y", "scored", "in_state", "history", "step", *_OPTIONAL)
-_ARRAYS = tuple(field.name for field in fields(Sequences) if field.name != "features")
+
+
+def save_shard(folder: Path, parts: Iterable[Sequences]) -> None:
+    """Write the stays of some sequences, of which one is needed at a time, as one shard.
+
+    Args:
+        folder: an existing folder.
+        parts: at least one, with the same features.
+    """
+    rows = []
+    stays = []
+
+    def iter_inputs() -> Iterator[Floats32]:
+        for part in parts:
+            rows.append(_tabulate_rows(part))
+            stays.append(_tabulate_stays(part))
+            for first, last in pairwise(part.offsets.tolist()):
+                yield part.x[first:last]
+
+    write_shard(folder, iter_inputs())
+    pl.concat(rows).write_parquet(folder / _ROWS_FILE)
+    pl.concat(stays).write_parquet(folder / STAYS_FILE)
+
+
+def save_index(
+    folder: Path, stays: pl.DataFrame, features: Sequence[Feature], shards: Sequence[str]
+) -> None:
+    """Write which stays sequences have, and where they are.
+
+    Args:
+        folder: an existing folder.
+        stays: ``stay_id``, ``subject_id``, ``rows``, ``shard`` (a position in ``shards``) and
+            ``frame`` (the position in the shard) of each, in the order of the sequences.
+        features: the F features.
+        shards: folders of :func:`save_shard`, relative to ``folder``.
+    """
+    columns = stays.select(
+        pl.col("stay_id", "subject_id", "rows"), pl.col("shard", "frame").cast(pl.Int64)
+    )
+    columns.write_parquet(folder / STAYS_FILE)
+    write_json(folder / _SHARDS_FILE, list(shards))
+    write_json(folder / _FEATURES_FILE, [[f.name, f.kind, f.source, f.label] for f in features])
+
+
+def _tabulate_stays(sequences: Sequences) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "stay_id": np.asarray(sequences.stay_id),
+            "subject_id": np.asarray(sequences.subject_id),
+            "rows": sequences.lengths,
+        }
+    )
+
+
+def _tabulate_rows(sequences: Sequences) -> pl.DataFrame:
+    """The arrays with an entry a row; ``history`` has a column for each lag."""
+    arrays = sequences._arrays(_PER_ROW)
+    history = arrays.pop("history")
+    lags = {f"history_{lag}": history[:, lag] for lag in range(history.shape[1])}
+    return pl.DataFrame({name: np.asarray(array) for name, array in {**arrays, **lags}.items()})
+
+
+def _load_rows(x: ShardedInputs) -> dict[str, AnyArray]:
+    """The arrays of :func:`_tabulate_rows`, in the order of the inputs."""
+    tables = [pl.read_parquet(folder / _ROWS_FILE, glob=False) for folder in x.folders]
+    rows = _find_rows(x)
+
+    def gather(name: str) -> AnyArray:
+        return np.concatenate([table[name].to_numpy() for table in tables])[rows]
+
+    names = tables[0].columns
+    arrays = {name: gather(name) for name in names if name in _PER_ROW}
+    lags = len(names) - len(arrays)
+    history = np.empty((len(rows), lags), np.float32)
+    for lag in range(lags):
+        history[:, lag] = gather(f"history_{lag}")
+    return {**arrays, "history": history}
+
+
+def _find_rows(x: ShardedInputs) -> Ints:
+    """Where each row is, with the shards one after another."""
+    lengths = [
+        pl.read_parquet(folder / STAYS_FILE, columns=["rows"], glob=False)["rows"].to_numpy()
+        for folder in x.folders
+    ]
+    first_stay = row_offsets(np.array([len(stays) for stays in lengths]))
+    first_row = row_offsets(np.concatenate(lengths))
+    start = first_row[first_stay[x.shard] + x.frame]
+    return np.repeat(start - x.offsets[:-1], np.diff(x.offsets)) + np.arange(len(x))

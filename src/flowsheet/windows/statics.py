@@ -27,9 +27,12 @@ CHARTED = {"height_cm": "height", "weight_kg": "weight"}
 
 def collect_vocabulary(tables: Tables) -> dict[str, list[str]]:
     """The categories of these stays, sorted; to be stored with the extract and the model."""
-    return {
-        name: sorted(tables.stays[name].drop_nulls().unique().to_list()) for name in CATEGORICAL
-    }
+    return list_categories(tables.stays)
+
+
+def list_categories(stays: pl.DataFrame) -> dict[str, list[str]]:
+    """The vocabulary of the table of stays."""
+    return {name: sorted(stays[name].drop_nulls().unique().to_list()) for name in CATEGORICAL}
 
 
 class StaticFeatures:

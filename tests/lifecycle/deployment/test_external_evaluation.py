@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
@@ -22,6 +21,7 @@ from flowsheet.lifecycle.model_card.card import render_card
 from flowsheet.tracking import model_registry
 from flowsheet.tracking.run_records import load_run_record
 from flowsheet.tracking.store import connect
+from flowsheet.windows.sequences import Sequences
 from tests.documented_keys import check_documented
 from tests.lifecycle.deployment.growing_ward import Ward, configure, extract_folder, run
 
@@ -118,14 +118,9 @@ def targets(folder, config):
         CohortConfig(name="extract", source="extract", path=str(folder)), print
     )
     windows = prepare.build_windows(extract, config.task, config.features)
-    x = {
-        name: np.load(windows.folder / "sequences" / f"{name}.npy")
-        for name in ("step", "y", "scored", "in_state", "stay_id", "offsets")
-    }
-    stay = np.repeat(x["stay_id"], np.diff(x["offsets"]))
-    return pl.DataFrame(
-        {"stay_id": stay, **{name: x[name] for name in ("step", "y", "scored", "in_state")}}
-    )
+    sequences = Sequences.load(windows.folder / "sequences")
+    columns = {name: getattr(sequences, name) for name in ("step", "y", "scored", "in_state")}
+    return pl.DataFrame({"stay_id": sequences.stay_id[sequences.row_stay], **columns})
 
 
 def test_the_evaluation_is_recorded_below_the_version_and_in_its_card(trained, elsewhere):

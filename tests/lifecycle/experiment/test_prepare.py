@@ -9,6 +9,7 @@ from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment.prepare import merge_small_groups, summarise_windows
 from flowsheet.testing.tables import make_tables
 from flowsheet.windows.build import build_sequences, collect_vocabulary
+from flowsheet.windows.fill import ColumnFill
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,9 @@ def test_a_variable_is_missing_where_none_of_its_columns_has_a_value(aggregation
     task = TaskConfig(name="t", step_hours=4, horizon=1)
     vocabulary = collect_vocabulary(tables)
     sequences = build_sequences(tables, task, features, ("hr", "lact"), (), vocabulary)
-    assert summarise_windows(sequences)["missing_share"] == missing_share
+    assert (
+        summarise_windows(sequences, ColumnFill.count(sequences))["missing_share"] == missing_share
+    )
 
 
 def test_the_counts_of_what_is_left_out_add_up():
@@ -50,7 +53,7 @@ def test_the_counts_of_what_is_left_out_add_up():
     task = TaskConfig(name="t", target="onset", end_at="comfort_measures")
     features = FeaturesConfig(name="f", variables=())
     sequences = build_sequences(tables, task, features, (), (), collect_vocabulary(tables))
-    summary = summarise_windows(sequences)
+    summary = summarise_windows(sequences, ColumnFill.count(sequences))
     assert summary["left_out"] == {
         "not_asked": {"rows": 0, "stays": 0, "subjects": 0},
         "outside_stay": {"rows": 2, "stays": 1, "subjects": 0},

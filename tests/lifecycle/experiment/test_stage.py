@@ -28,7 +28,7 @@ def must_not_build(folder: Path) -> None:
 @pytest.fixture(autouse=True)
 def new_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is verified yet; :func:`forget` makes it so again."""
-    monkeypatch.setattr(stage, "_verified", set())
+    monkeypatch.setattr(stage, "_verified", {})
 
 
 def forget() -> None:

@@ -238,7 +238,9 @@ def collect_predictions(
         n_training_subjects=len(models[0].development.subjects.subjects),
         thresholds={model.name: model.development.threshold.value for model in models},
     )
-    return Predictions(make_rows(stays, risks, FoldId()), collect_subgroups(tables, stays), (fold,))
+    return Predictions(
+        make_rows(stays, risks, FoldId()), collect_subgroups(tables.stays, stays), (fold,)
+    )
 
 
 def run_evaluation(

@@ -181,7 +181,7 @@ def _find_places(
     """Every place, in the order in which it is erased, and the runs that used the subjects."""
     extracts = finder.find_extracts(stores, folders, ids)
     stages = finder.find_stages(stores, ids)
-    windows = [Path(place.path).name for place in stages if place.group == "windows"]
+    windows = [Path(place.path).name for place in stages if place.group == "windows" and place.rows]
     models = finder.find_models(stores, windows)
     artifacts = [place for run in runs for place in finder.find_artifacts(run, ids)]
     other = finder.find_other_files(ids)

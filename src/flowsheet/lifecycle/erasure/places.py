@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,7 @@ from flowsheet.state.json_files import read_json
 from flowsheet.state.locations import Location, parse_location
 from flowsheet.state.publish import publish, sweep_parts
 from flowsheet.state.shared_stages import delete_shared_stage, share_stage
+from flowsheet.state.stage_metadata import list_parts, read_metadata
 from flowsheet.state.store import Store
 from flowsheet.tracking.erasure import RecordedRun, open_artifacts, update_artifacts
 
@@ -110,8 +111,11 @@ def find_extracts(stores: Iterable[Store], folders: Mapping[str, Path], ids: Ids
 
 
 def find_stages(stores: Iterable[Store], ids: Ids) -> list[Place]:
-    """Stages that have the subjects' rows, except extracts and models."""
-    places = []
+    """Stages that have the subjects' rows, except extracts and models.
+
+    Windows of other subjects that refer to a shard with the subjects' rows are places without any.
+    """
+    places: list[Place] = []
     for store in stores:
         for kind in sorted(path.name for path in store.root.iterdir() if path.is_dir()):
             if kind.startswith(".") or kind in ("extract", "model"):
@@ -123,7 +127,16 @@ def find_stages(stores: Iterable[Store], ids: Ids) -> list[Place]:
                 if rows:
                     what: Kind = "rows" if has_predictions else "folder"
                     places.append(_place(what, f"{kind} {stage.name}", stage, rows, in_store=True))
+        places += list(_find_referring_stages(store, [Path(place.path) for place in places]))
     return places
+
+
+def _find_referring_stages(store: Store, found: Collection[Path]) -> Iterator[Place]:
+    """Windows that are not found themselves, but of which a part is."""
+    for windows in _list_stages(store, "windows"):
+        parts = [store.path(*part) for part in list_parts(read_metadata(windows))]
+        if windows not in found and not set(parts).isdisjoint(found):
+            yield _place("folder", f"windows {windows.name}", windows, rows=0, in_store=True)
 
 
 def find_models(stores: Iterable[Store], windows: Iterable[str]) -> list[Place]:

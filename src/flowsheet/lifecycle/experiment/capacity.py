@@ -19,18 +19,21 @@ from flowsheet.config import ExperimentConfig, FeaturesConfig, TaskConfig
 from flowsheet.evaluation.metrics import select_metrics
 from flowsheet.lifecycle.experiment.extract_batches import STAYS_PER_BATCH
 from flowsheet.lifecycle.experiment.training_memory import PROCESS_BYTES, training_memory
+from flowsheet.lifecycle.experiment.window_shards import SHARD
 from flowsheet.lifecycle.runtime.resources import check_memory
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.capacity import check_disk_space
 from flowsheet.state.store import Store
 from flowsheet.windows.build import collect_vocabulary, list_features
 from flowsheet.windows.grid import Grid
+from flowsheet.windows.shards import BLOCK_ROWS
 
 _VALUE_BYTES = 4
 """Of an input in memory, a float32."""
-_BUILDING_COPIES = 1.75
-"""Measured: 3.3 GB at the peak of making windows of 1.9 GB."""
-_STORED_VALUE_BYTES = 4
+_BUILDING_COPIES = 6
+"""Of a block of rows while windows are built."""
+_STORED_VALUE_BYTES = 1
+"""At most; measured: 0.1 of hourly rows, most of whose columns seldom change."""
 _STORED_ROW_BYTES = 50
 """Target, marks, step and response history of a row, beside its inputs."""
 _SCORE_BYTES = 12
@@ -92,7 +95,7 @@ def check_experiment(config: ExperimentConfig) -> None:
         config.features, source.variables, source.drugs, collect_vocabulary(_tables_of(None))
     )
     windows = WindowsSize(estimate_rows(size, config.task), len(features))
-    _check_windows_disk(windows, replaced=_stored_bytes("windows"))
+    _check_windows_disk(windows, replaced=_stored_bytes("windows") + _stored_bytes(SHARD))
     check_training(windows, config)
 
 
@@ -124,8 +127,9 @@ def check_windows(extract: Extract, task: TaskConfig, features: FeaturesConfig) 
     """
     windows = measure_windows(extract, task, features)
     _check_windows_disk(windows)
-    needed = PROCESS_BYTES + round(_BUILDING_COPIES * windows.bytes_in_memory)
-    check_memory(f"{windows} are built", needed, LESS_DATA)
+    block = WindowsSize(min(windows.rows, BLOCK_ROWS), windows.columns)
+    needed = PROCESS_BYTES + _BUILDING_COPIES * block.bytes_in_memory
+    check_memory(f"{windows} are built, {block.rows:,} rows at a time", needed, LESS_DATA)
 
 
 def check_training(windows: WindowsSize, config: ExperimentConfig) -> None:

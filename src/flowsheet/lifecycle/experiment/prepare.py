@@ -14,20 +14,23 @@ from flowsheet.cohort.compute_responses import make_responses
 from flowsheet.cohort.extract import MANIFEST_VERSION, Extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
-from flowsheet.cohort.schema import Tables
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment.capacity import check_windows
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.lifecycle.experiment.window_shards import WindowsRecipe, build_window_index
 from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Progress
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
-from flowsheet.windows.build import build_sequences, collect_vocabulary
+from flowsheet.windows.fill import ColumnFill, list_value_columns
 from flowsheet.windows.flow import count_left_out
 from flowsheet.windows.protocol import SubjectTable, make_folds, train_on_all
 from flowsheet.windows.sequences import Sequences
+from flowsheet.windows.statics import list_categories
 
+SEQUENCES = "sequences"
+"""Folder of the stage of the windows."""
 _AGE_LIMITS = (45, 65, 80)
 """Years at which the age groups of the subgroup analysis begin."""
 _SMALL_GROUP = 10
@@ -96,26 +99,28 @@ def build_extract_windows(
             "extract": cohort_extract.fingerprint,
             "task": task.model_dump(mode="json", exclude={"name"}),
             "features": features.model_dump(mode="json", exclude={"name"}),
+            **own_concepts_key(),
         }
     )
 
-    def build(folder: Path) -> None:
+    def build(folder: Path) -> tuple[Stage, ...]:
         check_windows(cohort_extract, task, features)
-        tables = cohort_extract.tables()
-        vocabulary = collect_vocabulary(tables)
-        variables = cohort_extract.manifest.variables
-        drugs = cohort_extract.manifest.drugs
-        sequences = build_sequences(tables, task, features, variables, drugs, vocabulary)
-        (folder / "sequences").mkdir()
-        sequences.save(folder / "sequences")
-        collect_subgroups(tables, sequences).write_parquet(folder / "subgroups.parquet")
-        columns = {
-            "variables": list(variables),
-            "drugs": list(drugs),
-            "vocabulary": dict(vocabulary),
-        }
-        write_json(folder / "columns.json", columns)
-        write_json(folder / "summary.json", summarise_windows(sequences))
+        stays = cohort_extract.scan("stays").collect()
+        recipe = WindowsRecipe(
+            task=task,
+            features=features,
+            variables=cohort_extract.manifest.variables,
+            drugs=cohort_extract.manifest.drugs,
+            vocabulary=list_categories(stays),
+        )
+        write_json(folder / "columns.json", recipe.columns)
+        (folder / SEQUENCES).mkdir()
+        shards = build_window_index(cohort_extract, recipe, folder / SEQUENCES)
+        sequences = Sequences.load(folder / SEQUENCES)
+        collect_subgroups(stays, sequences).write_parquet(folder / "subgroups.parquet")
+        fill = ColumnFill.load(folder / SEQUENCES, len(sequences.features))
+        write_json(folder / "summary.json", summarise_windows(sequences, fill))
+        return shards
 
     return run_stage("windows", key, build)
 
@@ -143,7 +148,7 @@ def split_subjects(
     key = digest({"windows": windows.key, "seed": seed, **protocol})
 
     def build(folder: Path) -> None:
-        sequences = Sequences.load(windows.folder / "sequences")
+        sequences = Sequences.load(windows.folder / SEQUENCES)
         subjects = make_subject_table(open_extract(extract), sequences)
         entries = []
         for i, fold in enumerate(make_folds(subjects, evaluation, seed)):
@@ -173,7 +178,7 @@ def make_subject_table(extract: Extract, sequences: Sequences) -> SubjectTable:
     )
 
 
-def collect_subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
+def collect_subgroups(stays: pl.DataFrame, sequences: Sequences) -> pl.DataFrame:
     """The grouping columns of the subgroup analysis: one row a stay, in the sequences' order.
 
     Recorded ethnicities are in the catalogue's broad groups. Groups of ethnicity and insurance with
@@ -186,7 +191,7 @@ def collect_subgroups(tables: Tables, sequences: Sequences) -> pl.DataFrame:
         f"{_AGE_LIMITS[-1]} and over",
     ]
     age_group = pl.col("age").cut(_AGE_LIMITS, labels=labels, left_closed=True)
-    stays = tables.stays.select(
+    stays = stays.select(
         "stay_id",
         "sex",
         "unit",
@@ -214,13 +219,18 @@ def merge_small_groups(groups: pl.Series) -> pl.Series:
     return merged.alias(groups.name)
 
 
-def summarise_windows(sequences: Sequences) -> dict[str, object]:
+def summarise_windows(sequences: Sequences, fill: ColumnFill) -> dict[str, object]:
     """Counts that describe the windows: what is scored, what is left out and why, missing values.
 
-    ``left_out`` is the flow of participants (:func:`flowsheet.windows.flow.count_left_out`).
+    ``left_out`` is the flow of participants (:func:`flowsheet.windows.flow.count_left_out`),
+    ``missing_share`` by variable the share of rows in which none of its columns has a value, and
+    ``empty_columns`` names those that are unknown or 0 in every row.
     """
     scored = np.asarray(sequences.scored)
     stays = np.unique(sequences.row_stay[scored])
+    variables = list_value_columns(sequences.features)
+    missing_share = fill.missing.sum(axis=0, dtype=np.int64) / max(sequences.rows, 1)
+    is_empty = ~fill.filled.any(axis=0)
     return {
         "stays": len(sequences),
         "subjects": int(np.unique(sequences.subject_id).size),
@@ -231,26 +241,9 @@ def summarise_windows(sequences: Sequences) -> dict[str, object]:
         "events": int(sequences.y[scored].sum()),
         "left_out": count_left_out(sequences),
         "features": len(sequences.features),
-        "missing_share": _missing_share(sequences),
+        "missing_share": dict(zip(variables, missing_share.tolist(), strict=True)),
+        "empty_columns": [sequences.features[i].name for i in np.flatnonzero(is_empty)],
     }
-
-
-def _missing_share(sequences: Sequences) -> dict[str, float]:
-    """{variable: share of the rows in which none of its columns has a value}.
-
-    A measurement count of 0 is not a value.
-    """
-    columns: dict[str, list[int]] = {}
-    for i, feature in enumerate(sequences.features):
-        if feature.kind == "value":
-            columns.setdefault(feature.source, []).append(i)
-    shares = {}
-    for variable, indices in columns.items():
-        values = sequences.x[:, indices]
-        is_count = np.array([sequences.features[i].name == f"{variable}_count" for i in indices])
-        missing = np.isnan(values) | (is_count & (values == 0))
-        shares[variable] = float(missing.all(axis=1).mean())
-    return shares
 
 
 def load_summary(windows: Stage) -> dict[str, object]:

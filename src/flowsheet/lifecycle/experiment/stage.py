@@ -1,15 +1,17 @@
 """Stages of an experiment: built once for the content they depend on, then reused.
 
-``stage.json`` keeps the sha256 of every file of a stage. A process verifies a stage when it uses it
-for the first time, so that other bytes than the written ones are never reused.
+``stage.json`` keeps the sha256 of every file of a stage, and the other stages that its files refer
+to, its parts. A process verifies a stage and its parts when it uses it for the first time, so that
+other bytes than the written ones are never reused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,24 @@ from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.publish import publish, sweep_parts
 from flowsheet.state.shared_stages import (
-    METADATA_FILE,
     DamagedStage,
     drop_outdated_stage,
     fetch_stage,
+    list_shared_stages,
     mark_built,
     share_stage,
 )
+from flowsheet.state.stage_metadata import METADATA_FILE, PartKeys, list_parts, read_metadata
 from flowsheet.state.store import Store
 
 _MAX_NAMES = 3
 """Files that a warning names."""
 
-_verified: set[tuple[str, int, int]] = set()
-"""Path, inode and time of change of ``stage.json`` of the stages that this process has verified."""
+_Identity = tuple[str, int, int]
+"""Path, inode and time of change of a ``stage.json``."""
+
+_verified: dict[_Identity, PartKeys] = {}
+"""The stages whose own files this process has verified, and their parts."""
 
 
 class Stage(FrozenModel):
@@ -69,10 +75,17 @@ class Stage(FrozenModel):
             return Path(self.path)
         check_shared_erasures()
         fetch_stage(store, self.kind, self.key)
-        return store.path(self.kind, self.key)
+        path = store.path(self.kind, self.key)
+        _fetch_missing_parts(store, path)
+        return path
 
 
-def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
+Build = Callable[[Path], Iterable[Stage] | None]
+"""Fills the folder that it is given; returns the stages that the files refer to, if there are any.
+"""
+
+
+def run_stage(kind: str, key: str, build: Build) -> Stage:
     """Find the stage with this key in the store, or build it.
 
     Concurrent runs that need the same stage build it once. A run that is killed leaves no partial
@@ -81,7 +94,7 @@ def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
     Args:
         kind: folder of the store, such as "windows".
         key: digest of everything that the contents depend on.
-        build: fills the folder that it is given.
+        build: fills the folder of the stage.
     """
     store = Store.open()
     with use_records(), store.lock(kind, key):
@@ -97,6 +110,8 @@ def run_stage(kind: str, key: str, build: Callable[[Path], None]) -> Stage:
             _build(path, key, build)
             if store.remote:
                 _keep_unless_erased(path, shared_list)
+        for part in list_parts(read_metadata(path)):
+            share_stage(store, *part)
         share_stage(store, kind, key, replace=not is_intact)
         seconds = read_json(path / METADATA_FILE)["seconds"]
         return Stage(kind=kind, key=key, path=str(path), reused=not changes, seconds=seconds)
@@ -125,20 +140,52 @@ def is_complete(kind: str, key: str) -> bool:
     return store.has(kind, key) and not _find_changes(store.path(kind, key), key)
 
 
+def find_stages(kind: str, prefix: str) -> Iterator[Stage]:
+    """The intact stages of a kind whose keys begin so, by key; shared ones are fetched.
+
+    Args:
+        kind: folder of the store.
+        prefix: the first letters of the keys, 16 at most.
+    """
+    store = Store.open()
+    shared_list = check_shared_erasures()
+    names = {path.name for path in (store.root / kind).glob(f"{prefix}*") if path.is_dir()}
+    names |= {key for _, key in list_shared_stages(store, kind) if key.startswith(prefix)}
+    for name in sorted(names):
+        path = store.path(kind, name)
+        with contextlib.suppress(DamagedStage):
+            fetch_stage(store, kind, name)
+        drop_outdated_stage(store, kind, name, shared_list)
+        metadata = read_metadata(path)
+        if metadata and not _find_changes(path, metadata["key"]):
+            seconds = metadata["seconds"]
+            yield Stage(
+                kind=kind, key=metadata["key"], path=str(path), reused=True, seconds=seconds
+            )
+
+
 def _fetch(store: Store, kind: str, key: str) -> bool:
-    """Fetch a stage that the object store has; False if it is damaged there.
+    """Fetch a stage that the object store has, and its parts; False if it lacks any of this.
 
     A copy that is not as it was written is fetched again.
     """
     path = store.path(kind, key)
-    if store.remote and store.has(kind, key) and _find_changes(path, key):
+    if store.remote and store.has(kind, key) and _find_own_changes(path, key):
         shutil.rmtree(path)
     try:
         fetch_stage(store, kind, key)
     except DamagedStage as error:
         _warn(f"[{kind}] {error.where}: {error.what}; building it again")
         return False
-    return True
+    parts = list_parts(read_metadata(path))
+    are_intact = [_fetch(store, *part) and store.has(*part) for part in parts]
+    return all(are_intact)
+
+
+def _fetch_missing_parts(store: Store, path: Path) -> None:
+    for part in list_parts(read_metadata(path)):
+        if not store.has(*part):
+            fetch_stage(store, *part)
 
 
 def replace_stage(path: Path, build: Callable[[Path, Path], None]) -> None:
@@ -151,7 +198,7 @@ def replace_stage(path: Path, build: Callable[[Path, Path], None]) -> None:
     metadata = read_json(path / METADATA_FILE)
     with publish(path) as folder:
         build(path, folder)
-        _write_metadata(folder, metadata["key"], metadata["seconds"])
+        _write_metadata(folder, metadata["key"], metadata["seconds"], metadata.get("parts", ()))
 
 
 def update_checksums(folder: Path, files: Iterable[Path]) -> bool:
@@ -170,21 +217,34 @@ def update_checksums(folder: Path, files: Iterable[Path]) -> bool:
     return True
 
 
-def _build(path: Path, key: str, build: Callable[[Path], None]) -> None:
+def _build(path: Path, key: str, build: Build) -> None:
     started = time.perf_counter()
     with publish(path) as folder:
-        build(folder)
-        _write_metadata(folder, key, round(time.perf_counter() - started, 3))
-    _verified.add(_identify(path))
+        parts = tuple((part.kind, part.key) for part in build(folder) or ())
+        _write_metadata(folder, key, round(time.perf_counter() - started, 3), parts)
+    _verified[_identify(path)] = parts
 
 
-def _write_metadata(folder: Path, key: str, seconds: float) -> None:
+def _write_metadata(
+    folder: Path, key: str, seconds: float, parts: Iterable[tuple[str, str]]
+) -> None:
+    listed = sorted(list(part) for part in parts)
     metadata = {"key": key, "seconds": seconds, "sha256": _file_digests(folder)}
-    write_json(folder / METADATA_FILE, metadata)
+    write_json(folder / METADATA_FILE, metadata | ({"parts": listed} if listed else {}))
 
 
 def _find_changes(path: Path, key: str) -> str:
-    """What is wrong with the files of a stage; empty if all are as they were written."""
+    """What is wrong with the files of a stage or of its parts; empty if all are as written."""
+    if changes := _find_own_changes(path, key):
+        return changes
+    for kind, part_key in _verified[_identify(path)]:
+        part = path.parents[1] / kind / part_key[:16]
+        if changes := _find_changes(part, part_key):
+            return f"{kind} {part.name}: {changes}"
+    return ""
+
+
+def _find_own_changes(path: Path, key: str) -> str:
     try:
         identity = _identify(path)
         if identity in _verified:
@@ -192,13 +252,14 @@ def _find_changes(path: Path, key: str) -> str:
         metadata: dict[str, Any] = read_json(path / METADATA_FILE)
         expected: dict[str, str] = metadata.get("sha256", {})
         recorded_key = metadata.get("key")
+        parts = list_parts(metadata)
         changed = _changed_files(path, expected)
     except (OSError, ValueError, AttributeError, TypeError):
         return f"{METADATA_FILE} cannot be read"
     if not expected or recorded_key != key:
         return f"{METADATA_FILE} has no checksums of this stage"
     if not changed:
-        _verified.add(identity)
+        _verified[identity] = parts
         return ""
     more = f" and {len(changed) - _MAX_NAMES} more" if len(changed) > _MAX_NAMES else ""
     return f"{', '.join(changed[:_MAX_NAMES])}{more}"

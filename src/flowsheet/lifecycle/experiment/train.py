@@ -72,9 +72,9 @@ class FoldData(FrozenModel):
         sequences = Sequences.load(self.windows.folder / "sequences")
         split = self.load_split()
         return SplitParts(
-            train=sequences.select_subjects(split.train),
-            valid=sequences.select_subjects(split.valid),
-            test=sequences.select_subjects(split.test),
+            train=sequences.select_subjects(split.train).in_memory(),
+            valid=sequences.select_subjects(split.valid).in_memory(),
+            test=sequences.select_subjects(split.test).in_memory(),
         )
 
     def load_split(self) -> Split:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from flowsheet.serving.answer_files import iter_day_folders, list_answer_folders
 from flowsheet.state.erasures import exclude_others
@@ -19,14 +20,19 @@ from flowsheet.state.home import home
 from flowsheet.state.object_store import RemoteFolder
 from flowsheet.state.shared_stages import (
     delete_shared_stage,
+    list_shared_parts,
     list_shared_stages,
 )
+from flowsheet.state.stage_metadata import list_parts, read_metadata
 from flowsheet.state.store import Store
 from flowsheet.tracking.run_records import list_extracts_of_registered_models
 
 ANSWERS = "answers"
 """Kind of the folders with a day of answers."""
 _SECONDS_PER_DAY = 86_400.0
+_WITH_PARTS = "windows"
+"""Kind of the stages that refer to others, their parts; they keep them."""
+_Key = TypeVar("_Key")
 _KEPT_FOLDERS = (".locks", ".work")
 
 
@@ -56,8 +62,13 @@ def find_old_folders(min_days: float, *, with_answers: bool = False) -> list[Old
     """
     needed = {key[:16]: label for key, label in list_extracts_of_registered_models().items()}
     found = []
-    for kind, path in _list_folders():
-        days = (time.time() - _last_write(path)) / _SECONDS_PER_DAY
+    folders = list(_list_folders())
+    last_write = {path: _last_write(path) for _, path in folders}
+    store = Store.open()
+    for path in [path for kind, path in folders if kind == _WITH_PARTS]:
+        _renew(last_write, path, [store.path(*part) for part in list_parts(read_metadata(path))])
+    for kind, path in folders:
+        days = (time.time() - last_write[path]) / _SECONDS_PER_DAY
         if days >= min_days:
             needed_by = needed.get(path.name, "") if kind == "extract" else ""
             if kind == ANSWERS and not with_answers:
@@ -103,14 +114,28 @@ def _list_folders() -> Iterator[tuple[str, Path]]:
 
 def _find_old_shared_stages(min_days: float, needed: Mapping[str, str]) -> Iterator[OldFolder]:
     store = Store.open()
-    for (kind, key), objects in list_shared_stages(store).items():
+    stages = list_shared_stages(store)
+    last_write = {
+        stage: max(entry.modified.timestamp() for entry in objects)
+        for stage, objects in stages.items()
+    }
+    for kind, key in [stage for stage in stages if stage[0] == _WITH_PARTS]:
+        parts = [(of_kind, part[:16]) for of_kind, part in list_shared_parts(store, kind, key)]
+        _renew(last_write, (kind, key), parts)
+    for (kind, key), objects in stages.items():
         assert store.remote is not None
-        last_write = max(entry.modified.timestamp() for entry in objects)
-        days = (time.time() - last_write) / _SECONDS_PER_DAY
+        days = (time.time() - last_write[kind, key]) / _SECONDS_PER_DAY
         if days >= min_days:
             size = sum(entry.size for entry in objects)
             needed_by = needed.get(key, "") if kind == "extract" else ""
             yield OldFolder(store.remote / kind / key, f"shared {kind}", size, days, needed_by)
+
+
+def _renew(last_write: dict[_Key, float], stage: _Key, parts: Iterable[_Key]) -> None:
+    """Take the parts of a stage for as new as the stage itself."""
+    for part in parts:
+        if part in last_write:
+            last_write[part] = max(last_write[part], last_write[stage])
 
 
 def _last_write(path: Path) -> float:
