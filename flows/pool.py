@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections import Counter
@@ -38,7 +37,6 @@ from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.lifecycle.experiment import train
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
-from flowsheet.state.store import shared_folder
 from flowsheet.typing import Progress
 
 _POLL_SECONDS = 2.0
@@ -130,12 +128,8 @@ class _PoolTraining:
 
     @property
     def run_count(self) -> int:
-        """Number of runs to submit: several can train one model only if they share a study.
-
-        They share its folder too, which an object store is not.
-        """
-        has_shared_study = os.environ.get("FLOWSHEET_OPTUNA_URL") and not shared_folder()
-        return self.fold.config.compute.workers if has_shared_study else 1
+        """Number of runs to submit: several can train one model only if they share a study."""
+        return self.fold.config.compute.workers if train.shared_study_url() else 1
 
     def poll(self) -> None:
         """Submit missing runs and check the state of the others."""

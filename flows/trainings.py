@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from flows.liveness import mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import WorkerProcesses
+from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.experiment import record, train
 from flowsheet.lifecycle.experiment.capacity import LESS_DATA
@@ -26,6 +28,9 @@ from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
 from flowsheet.lifecycle.runtime.resources import check_memory, usable_memory
 from flowsheet.progress import ProgressLine, report
+from flowsheet.state.store import STORE
+from flowsheet.tuning.storage import OPTUNA_URL
+from flowsheet.typing import Progress
 
 
 def complete(stage: Stage, name: str) -> Stage | State[Stage]:
@@ -165,6 +170,7 @@ def _run_trainings(trainings: Sequence[Training], data: Upstream) -> list[_Outco
         FlowsheetError: a process was killed again.
     """
     outcomes: dict[str, _Outcome] = {}
+    _warn_of_single_tuners(trainings[0].fold.config.compute, progress_logger("train"))
     workers = _limit_workers(trainings)
     try:
         _collect_outcomes(trainings, data, outcomes, workers)
@@ -235,6 +241,17 @@ def _result(task: State[Any] | PrefectFuture[Any]) -> Stage | CheckFailed:
         return error
     assert isinstance(stage, Stage)
     return stage
+
+
+def _warn_of_single_tuners(compute: ComputeConfig, progress: Progress) -> None:
+    """Say that workers do not tune a model together although they have a database for it."""
+    wants_shared_study = compute.pool and compute.workers > 1 and os.environ.get(OPTUNA_URL)
+    if wants_shared_study and not train.shared_study_url():
+        progress(
+            f"warning: each model is tuned by one worker instead of compute.workers="
+            f"{compute.workers}: workers that share an object store ({STORE}) instead of a folder "
+            f"cannot share trials, and {OPTUNA_URL} is not used"
+        )
 
 
 def _limit_workers(trainings: Sequence[Training]) -> int:

@@ -13,11 +13,12 @@ from prefect.client.schemas.objects import StateType
 from prefect.exceptions import PrefectHTTPStatusError
 
 import flows.pool
+from flows.trainings import _warn_of_single_tuners
 from flowsheet.compose import compose
 from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.lifecycle.experiment.folds import FoldSpec
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.experiment.train import FoldData
+from flowsheet.lifecycle.experiment.train import FoldData, shared_study_url
 
 RETRAIN_FLOW = uuid4()
 INGEST_FLOW = uuid4()
@@ -242,3 +243,17 @@ def test_another_crash_is_no_sign_of_missing_memory(server, training, monkeypatc
         run.state.message = "Flow run process exited with non-zero status code -15."
     training.poll()
     assert ["alone" in parameters for parameters in server.parameters.values()] == [False, False]
+
+
+def test_workers_that_share_an_object_store_tune_each_model_alone(training, monkeypatch):
+    monkeypatch.setenv("FLOWSHEET_OPTUNA_URL", "postgresql://nowhere")
+    compute = training.fold.config.compute
+    lines = []
+    _warn_of_single_tuners(compute, lines.append)
+    assert not lines
+    monkeypatch.setenv("FLOWSHEET_STORE", "s3://hospital/store")
+    assert training.run_count == 1
+    assert shared_study_url() is None
+    _warn_of_single_tuners(compute, lines.append)
+    (line,) = lines
+    assert f"instead of compute.workers={compute.workers}" in line

@@ -13,6 +13,7 @@ import pytest
 from flowsheet.errors import CheckFailed, FlowsheetError, Unreachable, UsageError
 from flowsheet.state.locations import local_path, parse_location
 from flowsheet.state.object_store import RemoteFolder
+from flowsheet.state.storage_providers import locate_azure, open_store
 from tests.s3_server import S3Server, folder
 
 
@@ -46,6 +47,29 @@ def test_other_urls_are_refused_in_words_without_their_secrets(url: str):
 def test_a_url_is_never_taken_for_a_local_path(url: str):
     with pytest.raises(UsageError, match="--out is a URL"):
         local_path(url, "--out")
+
+
+@pytest.mark.parametrize(
+    ("cloud", "login"),
+    [
+        ("core.chinacloudapi.cn", "https://login.chinacloudapi.cn"),
+        ("core.usgovcloudapi.net", "https://login.microsoftonline.us"),
+    ],
+)
+def test_a_url_of_another_azure_cloud_leads_there(
+    cloud: str, login: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT", "AZURE_AUTHORITY_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    pytest.importorskip("obstore", reason="flowsheet[azure] is not installed")
+    store = open_store("abfs", f"records@hospital.dfs.{cloud}", "ward")
+    endpoint = f"https://hospital.blob.{cloud}"
+    expected = {"account_name": "hospital", "endpoint": endpoint, "authority_host": login}
+    assert expected.items() <= store.config.items()
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://login.example.org")
+    assert "authority_host" not in locate_azure(f"hospital.dfs.{cloud}")
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:10000/hospital")
+    assert locate_azure(f"hospital.dfs.{cloud}") == {"account_name": "hospital"}
 
 
 def test_an_object_is_created_once_and_replaced_by_version(s3: S3Server):

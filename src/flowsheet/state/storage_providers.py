@@ -128,6 +128,33 @@ def check_installed(scheme: str) -> None:
         ) from error
 
 
+_PUBLIC_AZURE = "core.windows.net"
+_AZURE_LOGINS = {
+    "core.chinacloudapi.cn": "https://login.chinacloudapi.cn",
+    "core.usgovcloudapi.net": "https://login.microsoftonline.us",
+}
+"""The logins of Azure's clouds beside the public one, by the end of their hosts' names."""
+
+
+def locate_azure(host: str) -> dict[str, Any]:
+    """Account, cloud and login of a host such as ``ACCOUNT.dfs.core.chinacloudapi.cn``.
+
+    >>> locate_azure("hospital.dfs.core.windows.net")
+    {'account_name': 'hospital'}
+    >>> locate_azure("hospital.dfs.core.usgovcloudapi.net")["endpoint"]
+    'https://hospital.blob.core.usgovcloudapi.net'
+    """
+    account, _, service = host.partition(".")
+    cloud = service.removeprefix("dfs.").removeprefix("blob.")
+    settings = {"account_name": account} if account else {}
+    if cloud and cloud != _PUBLIC_AZURE and not _endpoint("abfs"):
+        settings["endpoint"] = f"https://{account}.blob.{cloud}"
+    names = ("AZURE_AUTHORITY_HOST", "AZURE_STORAGE_AUTHORITY_HOST")
+    if cloud in _AZURE_LOGINS and not any(map(os.environ.get, names)):
+        settings["authority_host"] = _AZURE_LOGINS[cloud]
+    return settings
+
+
 @cache
 def _open_store(scheme: str, bucket: str, prefix: str, endpoint: str) -> ObjectStore:
     from obstore.store import AzureStore, GCSStore, S3Store
@@ -142,7 +169,5 @@ def _open_store(scheme: str, bucket: str, prefix: str, endpoint: str) -> ObjectS
         return GCSStore(bucket, **settings)
     if PROVIDERS[scheme] is _AZURE:
         container, _, host = bucket.partition("@")
-        if host:
-            settings["account_name"] = host.partition(".")[0]
-        return AzureStore(container, **settings)
+        return AzureStore(container, **locate_azure(host), **settings)
     return S3Store(bucket, **settings)

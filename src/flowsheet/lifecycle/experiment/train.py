@@ -28,7 +28,7 @@ from flowsheet.prediction.explanations import compute_importance
 from flowsheet.prediction.model_package import PACKAGE_VERSION, ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.state.store import Store
+from flowsheet.state.store import Store, shared_folder
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult
 from flowsheet.tuning.storage import OPTUNA_URL
 from flowsheet.tuning.study import tune
@@ -117,6 +117,15 @@ def list_members(config: ExperimentConfig, name: str) -> list[str]:
     return [str(member) for member in members if member in config.models]
 
 
+def shared_study_url() -> str | None:
+    """URL of the database in which several workers tune one model together.
+
+    None without one, and where the workers share an object store: the models of the trials that
+    have ended are in a folder that all workers of a study need.
+    """
+    return None if shared_folder() else os.environ.get(OPTUNA_URL) or None
+
+
 def is_trained(key: str) -> bool:
     """Whether the store has the trained model with this key."""
     return is_complete("model", key)
@@ -149,7 +158,7 @@ def train_model(
     key = training_key(config, name, data)
     work = Store.open().work_dir("model", key)
     _write_inputs(work, data)
-    storage = os.environ.get(OPTUNA_URL)
+    storage = shared_study_url()
     shared_search: _Search | None = None
     if storage and not is_trained(key):
         # before the stage is locked, so that several workers search at the same time
