@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+from flowsheet.cohort.units import fold_unit
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.project import current_project
 
@@ -206,8 +207,8 @@ def _check_variable(variable: Variable, shipped: Concepts, where: str) -> None:
     if variable.kind not in kinds:
         what = f"kind={variable.kind!r} is not a kind of variables"
         raise UsageError(what, where=where, todo=did_you_mean(variable.kind, kinds))
-    units = {known.unit.casefold(): known.unit for known in shipped.variables.values()}
-    unit = units.get(variable.unit.casefold(), variable.unit)
+    units = {fold_unit(known.unit): known.unit for known in shipped.variables.values()}
+    unit = units.get(fold_unit(variable.unit), variable.unit)
     if unit != variable.unit:
         what = f"unit={variable.unit!r} is written {unit!r} in the catalogue"
         raise UsageError(what, where=where, todo=f"write {unit}")

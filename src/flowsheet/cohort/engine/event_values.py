@@ -8,7 +8,7 @@ import polars as pl
 from flowsheet.cohort.engine.exclusions import ExclusionLog
 from flowsheet.cohort.engine.item_map import ItemMap, load_text_values
 from flowsheet.cohort.engine.unit_names import count_unknown_units, reject_other_units
-from flowsheet.cohort.units import as_percent
+from flowsheet.cohort.units import as_percent, fold_units
 from flowsheet.typing import Ints32
 
 INTUBATED = 0.0
@@ -103,7 +103,7 @@ def _parse_text_values(columns: list[str]) -> pl.Expr:
     is_filled = number.is_not_null() | (text != "")
     crp = number
     if "unit" in columns:
-        is_per_decilitre = pl.col("unit").str.to_lowercase() == "mg/dl"
+        is_per_decilitre = fold_units(pl.col("unit")) == "mg/dl"
         crp = pl.when(is_per_decilitre).then(number * 10).otherwise(number)
     listed = pl.concat_str(convert, pl.lit("="), text).replace_strict(
         load_text_values(), default=None, return_dtype=pl.Float64

@@ -21,6 +21,7 @@ from flowsheet.cohort.engine.item_map import ItemMap
 from flowsheet.cohort.engine.stay_matcher import StayMatcher
 from flowsheet.cohort.engine.table_reader import RowFilter, stream_table
 from flowsheet.cohort.spill import Spill
+from flowsheet.cohort.units import fold_units
 
 _SINGLE_DOSE_CATEGORIES = ("drug push", "bolus", "non iv meds")
 """Categories of single doses."""
@@ -136,17 +137,15 @@ class InputReader:
         in_grams = pl.col("convert") == "grams"
         for rows in stream_table(table, self.log, row_filter):
             inputs = rows.join(table_items, on="item", maintain_order="left")
-            amount_unit = pl.when(in_grams).then(pl.lit("g")).otherwise(spell_unit("amount_unit"))
-            yield inputs.with_columns(amount_unit.alias("amount_unit"), spell_unit("rate_unit"))
+            amount_unit = (
+                pl.when(in_grams).then(pl.lit("g")).otherwise(fold_units(pl.col("amount_unit")))
+            )
+            yield inputs.with_columns(
+                amount_unit.alias("amount_unit"), fold_units(pl.col("rate_unit"))
+            )
 
     @cached_property
     def _anti_infectives(self) -> pl.DataFrame:
         """(code, drug) of the items that are anti-infectives."""
         drugs = self.items.items.select("code", drug="name")
         return drugs.filter(pl.col("drug").is_in(list_anti_infectives()))
-
-
-def spell_unit(column: str) -> pl.Expr:
-    """A unit in the spelling of the catalogue's units: lower case, without blanks and points."""
-    text = pl.col(column).cast(pl.String).str.to_lowercase()
-    return text.str.replace_all(r"[\s.]", "").alias(column)

@@ -18,12 +18,12 @@ from flowsheet.cohort import catalogue
 from flowsheet.cohort.completeness import UNKNOWN_DOSE
 from flowsheet.cohort.engine.charted_rates import prepare_charted_rates
 from flowsheet.cohort.engine.exclusions import ExclusionLog
-from flowsheet.cohort.engine.input_reader import spell_unit
 from flowsheet.cohort.engine.item_map import ItemMap
 from flowsheet.cohort.engine.options import DatabaseOptions
 from flowsheet.cohort.engine.sorting import equals_previous, sort_by_packed_key
 from flowsheet.cohort.rules import WEIGHT_KG
 from flowsheet.cohort.schema import TREATMENTS, empty_table
+from flowsheet.cohort.units import fold_units
 
 _VASOACTIVE = ("vasopressor", "inotrope")
 _SHOWN_CHARACTERS = 20
@@ -208,5 +208,7 @@ def _load_target_units(items: ItemMap) -> pl.DataFrame:
     details = catalogue.mimic3_units().select(
         _spelling="uom", target_kind="kind", target_size="size", target_per_kg="per_kg"
     )
-    targets = drugs.join(units, on="drug").with_columns(spell_unit("unit").alias("_spelling"))
+    targets = drugs.join(units, on="drug").with_columns(
+        fold_units(pl.col("unit")).alias("_spelling")
+    )
     return targets.join(details, on="_spelling", how="left")

@@ -11,20 +11,21 @@ import polars as pl
 
 from flowsheet.cohort.completeness import UNKNOWN_UNIT
 from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.units import fold_units
 
 _NOT_STATED = ("", "none", "n/a", "(nounits)", "unk")
-_MICRO = "[\u00b5\u03bc]"
-"""The signs for a millionth, in Unicode's two spellings."""
 _SAME = (
     ("mmol/l", "meq/l"),  # ions with one charge, and base excess
-    ("10^9/l", "k/ul", "10^3/ul", "10*3/ul"),
-    ("10^12/l", "m/ul", "10^6/ul", "10*6/ul"),
+    ("10^9/l", "k/ul", "10^3/ul", "k/mcl", "10^3/mcl", "10^3/mm^3", "10^3/mm3"),
+    ("10^12/l", "m/ul", "10^6/ul", "m/mcl", "10^6/mcl", "10^6/mm^3", "10^6/mm3"),
     ("s", "sec", "secs", "second", "seconds"),
-    ("u/l", "iu/l"),
+    ("u/l", "iu/l", "[iu]/l"),
+    ("mmhg", "mm[hg]"),
+    ("cmh2o", "cm[h2o]"),
     ("mm/h", "mm/hr", "mm/hour"),
-    ("/min", "bpm", "insp/min", "breaths/min", "beats/min"),
-    ("degf", "?f", "°f", "f"),
-    ("degc", "?c", "°c", "c"),
+    ("/min", "bpm", "insp/min", "breaths/min", "beats/min", "1/min", "min^-1", "min-1"),
+    ("degf", "?f", "°f", "f", "[degf]"),
+    ("degc", "?c", "°c", "c", "cel"),
     ("ml", "cc", "ml/b"),
     ("l/min", "lpm"),
     ("l/min/m^2", "l/min/m2"),
@@ -53,8 +54,7 @@ def same_spelling(unit: pl.Expr) -> pl.Expr:
     >>> units.select(same_spelling(pl.col("unit")))["unit"].to_list()
     ['10^9/l', '10^9/l', None, None]
     """
-    text = unit.cast(pl.String).str.to_lowercase().str.replace_all(r"[\s.]", "")
-    text = text.str.replace_all(_MICRO, "u")
+    text = fold_units(unit)
     stated = pl.when(~text.is_in(_NOT_STATED)).then(text)
     return stated.replace(_SPELLINGS).alias(unit.meta.output_name())
 

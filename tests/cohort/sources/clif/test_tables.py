@@ -282,7 +282,14 @@ def test_a_folder_after_the_cohort_is_its_path(
 
 
 @pytest.mark.parametrize(
-    ("unit", "dose"), [("ng/kg/min", 0.006), ("mcg/kg/hr", 0.1), ("mL/hr", None), ("mcg/kg", None)]
+    ("unit", "dose"),
+    [
+        ("ng/kg/min", 0.006),
+        ("mcg/kg/hr", 0.1),
+        ("\N{MICRO SIGN}g/kg/hr", 0.1),
+        ("mL/hr", None),
+        ("mcg/kg", None),
+    ],
 )
 def test_doses_have_units_or_are_unknown_by_name(
     tables: RawTables, tmp_path: Path, unit: str, dose: float | None

@@ -12,7 +12,13 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.engine.item_map import COMA_PARTS, COMA_TOTAL
 from flowsheet.cohort.engine.unit_names import count_other_units
-from flowsheet.cohort.units import FRACTION_OR_PERCENT, LINEAR_CONVERSIONS, as_percent, linear
+from flowsheet.cohort.units import (
+    FRACTION_OR_PERCENT,
+    LINEAR_CONVERSIONS,
+    as_percent,
+    fold_unit,
+    linear,
+)
 from flowsheet.config.overrides import absolute_path
 from flowsheet.errors import UsageError, did_you_mean
 
@@ -125,8 +131,8 @@ def convert_values(value: pl.Expr, convert: pl.Expr) -> pl.Expr:
 
 
 _HOURS = {"min": 60.0, "minute": 60.0, "hour": 1.0, "hr": 1.0, "h": 1.0, "day": 1 / 24}
-_AMOUNTS = {"g": 1e6, "gram": 1e6, "grams": 1e6, "gm": 1e6, "mg": 1e3, "mcg": 1.0, "ug": 1.0}
-_SYNONYMS = {"units": "u", "unit": "u", "iu": "u", "meq.": "meq"}
+_AMOUNTS = {"g": 1e6, "gram": 1e6, "grams": 1e6, "gm": 1e6, "mg": 1e3, "mcg": 1.0}
+_SYNONYMS = {"units": "u", "unit": "u", "iu": "u"}
 
 
 def dose_factor(unit: str | None, catalogue_unit: str, *, running: bool) -> float | None:
@@ -139,14 +145,14 @@ def dose_factor(unit: str | None, catalogue_unit: str, *, running: bool) -> floa
     >>> print(dose_factor("mg/hour", "mcg/kg", running=True))
     None
     """
-    parts = (unit or "").lower().replace(" ", "").split("/")
+    parts = fold_unit(unit or "").split("/")
     per_hour = 1.0
     if running:
         if len(parts) < 2 or parts[-1] not in _HOURS:
             return None
         per_hour = _HOURS[parts.pop()]
     source = [_SYNONYMS.get(part, part) for part in parts]
-    target = catalogue_unit.lower().split("/")
+    target = fold_unit(catalogue_unit).split("/")
     if source == target:
         return per_hour
     if source[1:] == target[1:] and source[0] in _AMOUNTS and target[0] in _AMOUNTS:
