@@ -18,7 +18,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from training import OURS, RANDOM, Strategy, show, split
 
-from flowsheet.models import _training
+from flowsheet.models import _batching
 from flowsheet.models._batching import Batch, Layout, StayRows, draw_batches
 from flowsheet.models.base import MODELS, Context
 from flowsheet.typing import Ints
@@ -44,8 +44,8 @@ def measure_accuracy(args: argparse.Namespace) -> None:
             draw_by_strategy = partial(draw_batches, pool_batches=strategy.pool_batches)
             start = time.process_time()
             with (
-                patch.object(_training, "gather", gather_by_strategy),
-                patch.object(_training, "draw_batches", draw_by_strategy),
+                patch.object(_batching, "gather", gather_by_strategy),
+                patch.object(_batching, "draw_batches", draw_by_strategy),
             ):
                 model.fit(train, valid, context)
             seconds = time.process_time() - start

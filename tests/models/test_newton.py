@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flowsheet.models import _newton
+from flowsheet.models import _row_matrix
 from flowsheet.models._newton import logistic, minimise, predictor, squared_hinge
 
 
@@ -45,7 +45,7 @@ def test_derivatives_are_those_of_the_loss(loss):
 def test_the_size_of_chunks_does_not_matter(x_and_y, monkeypatch):
     x, y = x_and_y
     expected = minimise(x, y, logistic, np.ones(6)).coef
-    monkeypatch.setattr(_newton, "_CHUNK_ROWS", 37)
+    monkeypatch.setattr(_row_matrix, "CHUNK_ROWS", 37)
     np.testing.assert_allclose(minimise(x, y, logistic, np.ones(6)).coef, expected, rtol=1e-10)
 
 

@@ -13,14 +13,18 @@ the work. Two things avoid that:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowsheet.models._row_matrix import prefetched
 from flowsheet.typing import Bools, Ints
+
+T = TypeVar("T")
 
 POOL_BATCHES = 4
 """Number of batches whose stays are drawn together and sorted by length."""
@@ -31,15 +35,52 @@ STEP_MULTIPLE = 2
 new shape."""
 
 
+class StayReader(Protocol):
+    """Reads the inputs of stays that are not all in memory."""
+
+    def read(self, stays: Ints) -> tuple[Tensor, Ints]:
+        """The inputs of these stays, and the first row of each of them there."""
+
+
+StayInputs = Tensor | StayReader
+"""The inputs (N, F) of all stays, or who reads them."""
+
+
+class TrainingRows(Protocol):
+    """The rows that a network is trained on, in batches."""
+
+    @property
+    def weight(self) -> Tensor:
+        """1 where the row counts in the loss (N,)."""
+
+    @property
+    def lengths(self) -> Ints:
+        """Rows of each stay (S,)."""
+
+    def draw(self, size: int, generator: torch.Generator) -> Sequence[Any]:
+        """What each batch of an epoch consists of, for batches of about ``size`` stays."""
+
+    def gather(self, drawn: Sequence[Any], layout: Layout) -> Iterator[Batch]:
+        """The batches that were drawn."""
+
+
 @dataclass(frozen=True)
 class StayRows:
     """Rows of whole stays on the device where they are used."""
 
-    x: Tensor  # (N, F) float32
+    x: StayInputs  # (N, F) float32
     y: Tensor  # (N,) float32
     weight: Tensor  # (N,) float32: 1 where the row counts in the loss
     starts: Ints  # (S,) first row of each stay
     lengths: Ints  # (S,) rows of each stay
+
+    def draw(self, size: int, generator: torch.Generator) -> Sequence[Ints]:
+        """The stays of each batch of an epoch."""
+        return draw_batches(self.lengths, size, generator)
+
+    def gather(self, drawn: Sequence[Ints], layout: Layout) -> Iterator[Batch]:
+        """The batches of these stays."""
+        return read_ahead(self.x, (gather(self, stays, layout) for stays in drawn))
 
 
 @dataclass(frozen=True)
@@ -170,6 +211,22 @@ def draw_batches(
     return shuffled
 
 
+def read_stays(x: StayInputs, stays: Ints, starts: Ints) -> tuple[Tensor, Ints]:
+    """A tensor with the inputs of these stays, and the first row of each of them there.
+
+    Args:
+        x: The inputs of all stays.
+        stays: The stays (s,).
+        starts: The first row of each of them among all rows (s,).
+    """
+    return (x, starts) if isinstance(x, Tensor) else x.read(stays)
+
+
+def read_ahead(x: StayInputs, items: Iterator[T]) -> Iterator[T]:
+    """The items; those that are read from shards one ahead of their use."""
+    return items if isinstance(x, Tensor) else prefetched(items)
+
+
 def gather(rows: StayRows, stays: Ints, layout: Layout = packed) -> Batch:
     """The batch of these stays, each of which has rows."""
     order = np.argsort(-rows.lengths[stays], kind="stable")
@@ -180,15 +237,18 @@ def gather(rows: StayRows, stays: Ints, layout: Layout = packed) -> Batch:
     size = sum(batch_sizes)
     source_of = np.zeros(size, np.int64)
     source_of[position] = starts[stay] + step
+    inputs, first_rows = read_stays(rows.x, stays[order], starts)
+    input_of = np.zeros(size, np.int64)
+    input_of[position] = first_rows[stay] + step
     stay_of = np.zeros(size, np.int64)
     stay_of[position] = stay
     is_padding = np.ones(size, np.bool_)
     is_padding[position] = False
-    device = rows.x.device
+    device = rows.y.device
     source = torch.from_numpy(source_of).to(device)
     padding = torch.from_numpy(is_padding).to(device)
     return Batch(
-        x=rows.x.index_select(0, source),
+        x=inputs.index_select(0, torch.from_numpy(input_of).to(device)),
         y=rows.y.index_select(0, source),
         weight=rows.weight.index_select(0, source).masked_fill_(padding, 0.0),
         stay=torch.from_numpy(stay_of).to(device),

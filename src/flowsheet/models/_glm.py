@@ -7,15 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from flowsheet.models._newton import (
-    Matrix,
-    Solution,
-    chunks,
-    logistic,
-    minimise,
-    sigmoid,
-    with_ones,
-)
+from flowsheet.models._newton import Chunk, Solution, logistic, minimise, sigmoid, with_ones
+from flowsheet.models._row_matrix import Matrix, iterate_chunks
 from flowsheet.typing import Bools, Floats, Ints, Labels
 
 ALIASED_SHARE = 1e-9
@@ -70,7 +63,7 @@ def fit_glm(x: Matrix, y: Labels, subject: Ints) -> Glm:
     identified = independent_columns(x)
     columns = np.flatnonzero(identified[1:])
 
-    def select(part: Matrix) -> Matrix:
+    def select(part: Chunk) -> Chunk:
         return part[:, columns]
 
     no_penalty = np.zeros(len(columns) + 1)
@@ -83,7 +76,7 @@ def fit_glm(x: Matrix, y: Labels, subject: Ints) -> Glm:
     coef[identified] = solution.coef
     covariance = None
     if not separable:
-        covariance = _clustered_covariance(x[:, columns], y, subject, solution)
+        covariance = _clustered_covariance(x, columns, y, subject, solution)
     return Glm(coef, identified, covariance, separable)
 
 
@@ -91,8 +84,8 @@ def independent_columns(x: Matrix) -> Bools:
     """Which of (ones, columns...) are linearly independent of those before them, shape (D + 1,)."""
     size = x.shape[1] + 1
     gram = np.zeros((size, size))
-    for rows in chunks(len(x)):
-        part = with_ones(x[rows])
+    for _, chunk in iterate_chunks(x):
+        part = with_ones(chunk)
         gram += part.T @ part
     scale = np.sqrt(np.diag(gram))
     scale[scale == 0] = 1.0
@@ -111,19 +104,38 @@ def _is_separable(solution: Solution, x: Matrix, columns: Ints) -> bool:
     if solution.max_abs_eta < 15:
         return not solution.converged
     error = np.sqrt(np.maximum(np.diag(np.linalg.pinv(solution.hessian, hermitian=True)), 0))[1:]
-    width = np.ptp(x[:, columns], axis=0)
+    width = _measure_widths(x)[columns]
     return not solution.converged or bool((error * width > 100).any())
 
 
-def _clustered_covariance(x: Matrix, y: Labels, subject: Ints, solution: Solution) -> Floats | None:
-    """The sandwich of :class:`Glm`."""
+def _measure_widths(x: Matrix) -> Floats:
+    """The largest less the smallest value of each column (D,)."""
+    low, high = np.full(x.shape[1], np.inf), np.full(x.shape[1], -np.inf)
+    for _, part in iterate_chunks(x):
+        np.minimum(low, part.min(axis=0), out=low)
+        np.maximum(high, part.max(axis=0), out=high)
+    return np.asarray(high - low)
+
+
+def _clustered_covariance(
+    x: Matrix, columns: Ints, y: Labels, subject: Ints, solution: Solution
+) -> Floats | None:
+    """The sandwich of :class:`Glm` for some columns.
+
+    Args:
+        x: Columns (n, D).
+        columns: Those that are identified.
+        y: Labels (n,).
+        subject: Subjects (n,).
+        solution: The fit to the identified columns.
+    """
     subjects, codes = np.unique(subject, return_inverse=True)
     groups, n, k = len(subjects), len(y), len(solution.coef)
     if groups < 2 or n <= k:
         return None
     scores = np.zeros((groups, k))
-    for rows in chunks(n):
-        part = with_ones(x[rows])
+    for rows, chunk in iterate_chunks(x):
+        part = with_ones(chunk[:, columns])
         np.add.at(scores, codes[rows], part * (y[rows] - sigmoid(part @ solution.coef))[:, None])
     bread = np.linalg.pinv(solution.hessian, hermitian=True)
     return bread @ (scores.T @ scores) @ bread * (groups / (groups - 1)) * ((n - 1) / (n - k))

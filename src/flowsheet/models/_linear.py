@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.models._newton import Matrix, predictor
+from flowsheet.models._newton import Chunk, predictor
 from flowsheet.models._rows import RowContributions, need_reference
 from flowsheet.typing import Floats
 
 
 def explain_linear(
-    x: Matrix, coef: Floats, reference: Floats | None, model: str
+    x: Chunk, coef: Floats, reference: Floats | None, model: str
 ) -> RowContributions:
     """Exact contributions to the log odds of a logistic model.
 

@@ -35,7 +35,8 @@ class MarkovModel(RowModel):
     """
 
     covariates: ClassVar[bool] = False
-    """Whether the current row's inputs are terms too."""
+    """Whether the current row's inputs are terms too, and ``reads_inputs`` then."""
+    reads_inputs = False
 
     lags: int
     glm: Glm

@@ -12,7 +12,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from flowsheet.models._batching import Batch, Layout, packed
+from flowsheet.models._batching import (
+    Batch,
+    Layout,
+    StayInputs,
+    packed,
+    read_ahead,
+    read_stays,
+)
 from flowsheet.models._rows import InputParams
 from flowsheet.models._training import TrainingParams
 from flowsheet.typing import Floats, Ints
@@ -209,7 +216,7 @@ def dropout_masks(net: RecurrentNet, batch: Batch, generator: torch.Generator) -
 
 
 def predict_probabilities(
-    nets: Sequence[RecurrentNet], x: Tensor, starts: Ints, lengths: Ints
+    nets: Sequence[RecurrentNet], x: StayInputs, starts: Ints, lengths: Ints
 ) -> Floats:
     """The ensemble's probability of every row.
 
@@ -224,31 +231,57 @@ def predict_probabilities(
     Returns:
         Probabilities (N,).
     """
-    out = torch.zeros(len(x) + 1, device=x.device)
+    out = torch.zeros(int(lengths.sum()) + 1, device=next(nets[0].parameters()).device)
     order = np.argsort(lengths, kind="stable")
+    groups = (order[i : i + BLOCK_STAYS] for i in range(0, len(order), BLOCK_STAYS))
+    inputs = ((stays, *read_stays(x, stays, starts[stays])) for stays in groups)
     with torch.no_grad():
-        for i in range(0, len(order), BLOCK_STAYS):
-            stays = order[i : i + BLOCK_STAYS]
-            _predict_block(nets, x, starts[stays], lengths[stays], out)
+        for stays, own_x, own_starts in read_ahead(x, inputs):
+            block = _predict_block(nets, own_x, own_starts, lengths[stays])
+            for first_step, probabilities in block:
+                _store(probabilities, starts[stays], lengths[stays], first_step, out)
     return out[:-1].cpu().numpy().astype(np.float64)
 
 
 def _predict_block(
-    nets: Sequence[RecurrentNet], x: Tensor, starts: Ints, lengths: Ints, out: Tensor
-) -> None:
-    """Write the probabilities of some stays into ``out`` (N + 1,); padding goes to its end."""
-    missing = BLOCK_STAYS - len(starts)
-    starts, lengths = np.pad(starts, (0, missing)), np.pad(lengths, (0, missing))
+    nets: Sequence[RecurrentNet], x: Tensor, starts: Ints, lengths: Ints
+) -> Iterator[tuple[int, Tensor]]:
+    """First step and probabilities (``BLOCK_STEPS``, ``BLOCK_STAYS``) of some stays' blocks."""
     states = [net.initial_state(BLOCK_STAYS) for net in nets]
     for first_step in range(0, int(lengths.max()), BLOCK_STEPS):
-        step = np.arange(first_step, first_step + BLOCK_STEPS)[:, None]
-        is_row = torch.from_numpy(step < lengths).to(x.device)
-        rows = torch.from_numpy(starts + step).to(x.device)
+        is_row, rows = _find_rows(starts, lengths, first_step, x.device)
         source = torch.where(is_row, rows, 0).view(-1)
         block = x.index_select(0, source).view(BLOCK_STEPS, BLOCK_STAYS, -1)
         mean_logits = torch.zeros(BLOCK_STEPS, BLOCK_STAYS, device=x.device)
         for i, net in enumerate(nets):
             logits, states[i] = net(block, states[i])
             mean_logits += logits / len(nets)
-        target = torch.where(is_row, rows, len(x)).view(-1)
-        out.index_copy_(0, target, mean_logits.sigmoid().view(-1))
+        yield first_step, mean_logits.sigmoid()
+
+
+def _store(
+    probabilities: Tensor, starts: Ints, lengths: Ints, first_step: int, out: Tensor
+) -> None:
+    """Write the probabilities of a block into ``out`` (N + 1,); padding goes to its end.
+
+    Args:
+        probabilities: Of the block.
+        starts: First row of each stay in ``out``.
+        lengths: Rows of each stay.
+        first_step: The block's first step.
+        out: Probabilities of all rows.
+    """
+    is_row, rows = _find_rows(starts, lengths, first_step, out.device)
+    target = torch.where(is_row, rows, len(out) - 1).view(-1)
+    out.index_copy_(0, target, probabilities.view(-1))
+
+
+def _find_rows(
+    starts: Ints, lengths: Ints, first_step: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Whether each place of a block is a row of a stay, and which one."""
+    missing = BLOCK_STAYS - len(starts)
+    starts, lengths = np.pad(starts, (0, missing)), np.pad(lengths, (0, missing))
+    step = np.arange(first_step, first_step + BLOCK_STEPS)[:, None]
+    is_row = torch.from_numpy(step < lengths).to(device)
+    return is_row, torch.from_numpy(starts + step).to(device)

@@ -6,20 +6,20 @@ errors are equal to 15 digits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from flowsheet.models._row_matrix import Matrix, iterate_chunks
 from flowsheet.typing import Floats, Floats32, Labels
 
-Matrix = Floats32 | Floats
+Chunk = Floats32 | Floats
 Loss = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
 """(y, eta) -> loss, its first and its second derivative by eta, of each row."""
-Transform = Callable[[Matrix], Matrix]
+Transform = Callable[[Chunk], Chunk]
 """Columns of a chunk of rows -> the columns that are fitted."""
 
-_CHUNK_ROWS = 32_768
 _STEPS, _HALVINGS = 60, 30
 
 
@@ -34,7 +34,7 @@ class Solution:
     max_abs_eta: float  # the largest |linear predictor| of any row
 
 
-def identity(x: Matrix) -> Matrix:
+def identity(x: Chunk) -> Chunk:
     """The columns as they are."""
     return x
 
@@ -58,19 +58,14 @@ def squared_hinge(y: Floats, eta: Floats) -> tuple[Floats, Floats, Floats]:
     return shortfall * shortfall / 2.0, -sign * shortfall, (shortfall > 0).astype(np.float64)
 
 
-def with_ones(x: Matrix) -> Floats:
+def with_ones(x: Chunk) -> Floats:
     """A column of ones, then the columns, in float64."""
     return np.concatenate([np.ones((len(x), 1)), x], axis=1)
 
 
-def chunks(n: int) -> Iterator[slice]:
-    """Slices that cover n rows."""
-    return (slice(i, i + _CHUNK_ROWS) for i in range(0, n, _CHUNK_ROWS))
-
-
 def predictor(x: Matrix, coef: Floats, features: Transform = identity) -> Floats:
     """Linear predictor of each row, shape (n,); no bit of it depends on the other rows."""
-    parts = [np.einsum("ij,j->i", with_ones(features(x[rows])), coef) for rows in chunks(len(x))]
+    parts = [np.einsum("ij,j->i", with_ones(features(part)), coef) for _, part in iterate_chunks(x)]
     return np.concatenate(parts) if parts else np.empty(0)
 
 
@@ -88,7 +83,7 @@ def minimise(
     The objective is sum_i weights_i loss(y_i, b_0 + x_i b) + sum_j penalty_j b_j^2 / 2.
 
     Args:
-        x: Columns (n, D).
+        x: Columns (n, D); each evaluation of the objective reads them once.
         y: Targets (n,).
         loss: The loss of a row and its derivatives.
         penalty: Strength of the L2 penalty of each coefficient (D + 1,), the intercept's first.
@@ -132,8 +127,8 @@ class _Objective:
         value = float(self.penalty @ (coef * coef)) / 2.0
         gradient, hessian = self.penalty * coef, np.diag(self.penalty)
         max_abs_eta = 0.0
-        for rows in chunks(len(self.x)):
-            x = with_ones(self.features(self.x[rows]))
+        for rows, part in iterate_chunks(self.x):
+            x = with_ones(self.features(part))
             eta = x @ coef
             losses, first, second = self.loss(self.y[rows].astype(np.float64), eta)
             if self.weights is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Self
@@ -14,7 +15,13 @@ from torch import Tensor, nn
 
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.config import Choice, FloatRange, Space
-from flowsheet.models._batching import Batch, StayRows, last_scored_lengths, packed
+from flowsheet.models._batching import (
+    Batch,
+    StayInputs,
+    StayRows,
+    last_scored_lengths,
+    packed,
+)
 from flowsheet.models._gradients import Integrals, integrate_gradients
 from flowsheet.models._networks import (
     RecurrentLayer,
@@ -23,6 +30,7 @@ from flowsheet.models._networks import (
     initialise,
     predict_probabilities,
 )
+from flowsheet.models._row_matrix import RowMatrix, select_stays_of
 from flowsheet.models._rows import (
     base_rate,
     check_inputs,
@@ -32,15 +40,33 @@ from flowsheet.models._rows import (
     need_reference,
     reference_row,
 )
-from flowsheet.models._training import Curve, Trainer, curve_table, torch_threads
+from flowsheet.models._training import Curve, Trainer, curve_table, identify_fit, torch_threads
 from flowsheet.models.base import Capabilities, Context, Contributions, Model, ModelFamily
-from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import Floats, Ints
+from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
+from flowsheet.windows.shards import ShardedInputs
 
 EXPLAINED_TOGETHER = 32
 """Predictions whose gradients are integrated together, to the longest past among them."""
+
+
+@dataclass(frozen=True)
+class _ShardReader:
+    """Reads the inputs of a network from the shards of the stays."""
+
+    sequences: Sequences
+    network_inputs: Callable[[Sequences], Tensor]
+    device: torch.device
+    precision: torch.dtype
+
+    def read(self, stays: Ints) -> tuple[Tensor, Ints]:
+        """The inputs of these stays on the device, and the first row of each of them there."""
+        own = self.sequences.take(stays).in_memory()
+        x = self.network_inputs(own).to(self.precision)
+        if self.device.type == "cuda":
+            x = x.pin_memory().to(self.device, non_blocking=True)
+        return x, own.offsets[:-1]
 
 
 class RecurrentModel(Model):
@@ -89,22 +115,20 @@ class RecurrentModel(Model):
 
     def _train(self, train: Sequences, valid: Sequences, context: Context) -> None:
         device = torch.device(context.device)
-        x = self.network_inputs(train)
-        self.reference = reference_row(
-            x.numpy()[train.scored], self._input_positions(train), train.features
-        )
-        nets, generator = self._build(x.shape[1]), torch.Generator().manual_seed(context.seed)
+        inputs = self._read_scored(train)
+        self.reference = reference_row(inputs, self._input_positions(train), train.features)
+        nets, generator = self._build(inputs.width), torch.Generator().manual_seed(context.seed)
         for net in nets:
             initialise(net, self.rate, generator)
             net.to(device)
         rows = StayRows(
-            x=x.to(device, getattr(torch, self.params.precision)),
+            x=self._read_inputs(train, device, getattr(torch, self.params.precision)),
             y=torch.from_numpy(train.y.astype(np.float32)).to(device),
             weight=torch.from_numpy(train.scored.astype(np.float32)).to(device),
             starts=train.offsets[:-1],
             lengths=last_scored_lengths(train.offsets, train.scored),
         )
-        valid_x = self.network_inputs(valid).to(device)
+        valid_x = self._read_inputs(valid, device)
 
         def compute_logits(batch: Batch, generator: torch.Generator) -> Tensor:
             return torch.stack([net.train_logits(batch, generator) for net in nets])
@@ -120,9 +144,26 @@ class RecurrentModel(Model):
             context,
             layout=self.Layer.layout(self.params.precision) if device.type == "cpu" else packed,
         )
-        identity = self._identity(train, valid, context) if context.checkpoints else ""
+        identity = identify_fit(self, self.names, (train, valid), context)
         self.curve = trainer.run(rows, valid.y, valid.scored, identity).curve
         self.nets = [net.cpu() for net in nets]
+
+    def _read_scored(self, sequences: Sequences) -> RowMatrix:
+        """The inputs of the network in the scored rows."""
+
+        def compute(stays: Sequences, rows: Ints) -> Floats32:
+            return np.asarray(self.network_inputs(stays).numpy()[rows], np.float32)
+
+        width = self.network_inputs(sequences.take(np.array([], np.int64))).shape[1]
+        return RowMatrix(sequences, np.flatnonzero(sequences.scored), width, compute)
+
+    def _read_inputs(
+        self, sequences: Sequences, device: torch.device, precision: torch.dtype = torch.float32
+    ) -> StayInputs:
+        """The inputs of the network: a tensor, or read from the shards of the stays."""
+        if isinstance(sequences.x, ShardedInputs):
+            return _ShardReader(sequences, self.network_inputs, device, precision)
+        return self.network_inputs(sequences).to(device, precision)
 
     def network_inputs(self, sequences: Sequences) -> Tensor:
         """The inputs (N, F) of the network, response history included."""
@@ -143,27 +184,12 @@ class RecurrentModel(Model):
                 for _ in range(self.params.ensemble_size or 1)
             ]
 
-    def _identity(self, train: Sequences, valid: Sequences, context: Context) -> str:
-        """Digest of all that determines the fit."""
-        content = hashlib.sha256()
-        for part in (train, valid):
-            for array in (part.x, part.y, part.scored, part.history, part.offsets):
-                content.update(np.ascontiguousarray(array).data)
-        parts = [
-            type(self).__name__,
-            self.version,
-            self.params.model_dump(mode="json"),
-            context.seed,
-            context.device,
-        ]
-        return digest([*parts, self.names, content.hexdigest()])
-
     def predict_proba(self, sequences: Sequences) -> Floats:
         """Probabilities in float32 on one thread of the CPU, wherever the network was trained."""
         check_inputs(self.names, sequences, type(self).__name__)
         if not self.nets:
             return np.full(sequences.rows, self.rate)
-        x = self.network_inputs(sequences)
+        x = self._read_inputs(sequences, torch.device("cpu"))
         with torch_threads(1):
             return predict_probabilities(self.nets, x, sequences.offsets[:-1], sequences.lengths)
 
@@ -176,8 +202,10 @@ class RecurrentModel(Model):
         check_inputs(self.names, sequences, type(self).__name__)
         if not self.nets:
             return explain_base_rate(self.rate, sequences, rows)
-        x, first_rows = self.network_inputs(sequences), sequences.offsets[sequences.row_stay[rows]]
-        lengths = rows - first_rows + 1
+        own, own_rows = select_stays_of(sequences, rows)
+        x, own_first_rows = self.network_inputs(own), own.offsets[own.row_stay[own_rows]]
+        lengths = own_rows - own_first_rows + 1
+        first_rows = rows - lengths + 1
         offsets = row_offsets(lengths)
         used_rows = np.repeat(first_rows - offsets[:-1], lengths) + np.arange(offsets[-1])
         baseline, log_odds = np.empty(len(rows)), np.empty(len(rows))
@@ -187,7 +215,7 @@ class RecurrentModel(Model):
         with torch_threads(1):
             for first in range(0, len(rows), EXPLAINED_TOGETHER):
                 chosen = by_length[first : first + EXPLAINED_TOGETHER]
-                pasts = [x[first_rows[i] : rows[i] + 1] for i in chosen]
+                pasts = [x[own_first_rows[i] : own_rows[i] + 1] for i in chosen]
                 explained = self._integrate(pasts)
                 baseline[chosen], log_odds[chosen] = explained.baseline, explained.log_odds
                 for i, of_row in zip(chosen, explained.values.numpy(), strict=True):

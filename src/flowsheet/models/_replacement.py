@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from flowsheet.models._row_matrix import select_stays_of
 from flowsheet.models.base import Contributions, Model
 from flowsheet.numerics import log_odds
 from flowsheet.typing import Floats, Ints
@@ -20,9 +21,7 @@ def explain_by_replacement(model: Model, sequences: Sequences, rows: Ints) -> Co
     the Shapley value of Strumbelj and Kononenko (2014, doi 10.1007/s10115-013-0679-x) with two
     permutations. It adds up exactly.
     """
-    stays = np.unique(sequences.row_stay[rows])
-    own_stays = sequences.take(stays)
-    own_rows = np.searchsorted(_rows_of(sequences, stays), rows)
+    own_stays, own_rows = select_stays_of(sequences, rows)
     inputs = own_stays.x.shape[1] + own_stays.history.shape[1]
     values = np.zeros((len(rows), inputs))
     known = baseline = np.empty(0)
@@ -40,11 +39,6 @@ def explain_by_replacement(model: Model, sequences: Sequences, rows: Ints) -> Co
 
 def _log_odds(model: Model, sequences: Sequences, rows: Ints) -> Floats:
     return log_odds(model.predict_proba(sequences)[rows], smallest=1e-15)
-
-
-def _rows_of(sequences: Sequences, stays: Ints) -> Ints:
-    is_chosen = np.isin(sequences.row_stay, stays)
-    return np.flatnonzero(is_chosen)
 
 
 def _make_unknown(sequences: Sequences, column: int, unknown: float) -> Sequences:

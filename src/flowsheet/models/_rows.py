@@ -12,10 +12,11 @@ from pydantic import BeforeValidator, Field
 
 from flowsheet.config import FrozenModel, Roles, list_roles
 from flowsheet.errors import CheckFailed
+from flowsheet.models._row_matrix import Matrix, RowMatrix, iterate_chunks, select_stays_of
 from flowsheet.models.base import Context, Contributions, Model
 from flowsheet.numerics import log_odds
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import AnyFloats, Floats, Floats32, Ints, Labels
+from flowsheet.typing import Floats, Floats32, Ints, Labels
 from flowsheet.windows.roles import find_role
 from flowsheet.windows.sequences import FEATURE_KINDS, Feature, FeatureKind, Sequences
 
@@ -82,7 +83,7 @@ def find_inputs(sequences: Sequences, params: FrozenModel) -> list[int]:
 class Rows:
     """The scored rows of some sequences."""
 
-    x: Floats32  # (n, D)
+    x: RowMatrix  # (n, D)
     y: Labels  # (n,)
     subject: Ints  # (n,)
 
@@ -145,7 +146,7 @@ def contribute_nothing(risk: Floats, inputs: list[str], rows: Ints) -> Contribut
     return Contributions.of_rows(rows, baseline, baseline, np.zeros((len(rows), len(inputs))))
 
 
-def reference_row(x: AnyFloats, origins: Ints | list[int], features: tuple[Feature, ...]) -> Floats:
+def reference_row(x: Matrix, origins: Ints | list[int], features: tuple[Feature, ...]) -> Floats:
     """The row that explanations compare with: the mean row, but without any drug.
 
     Against the mean dose, every hour without a drug would be an effect of the drug.
@@ -156,7 +157,8 @@ def reference_row(x: AnyFloats, origins: Ints | list[int], features: tuple[Featu
         features: The F features.
     """
     is_drug = [i < len(features) and features[i].kind == "treatment" for i in origins]
-    return np.where(is_drug, 0.0, x.mean(axis=0, dtype=np.float64))
+    sums = [part.sum(axis=0, dtype=np.float64) for _, part in iterate_chunks(x)]
+    return np.where(is_drug, 0.0, np.sum(sums, axis=0) / len(x))
 
 
 def need_reference(reference: Floats | None, model: str) -> Floats:
@@ -174,11 +176,11 @@ def need_reference(reference: Floats | None, model: str) -> Floats:
     return reference
 
 
-def _find_typical(x: Floats32) -> Floats32:
+def _find_typical(x: RowMatrix) -> Floats32:
     """The median of the known values of each column; 0 without any."""
     medians = [
         np.median(column[~np.isnan(column)]) if not np.isnan(column).all() else 0.0
-        for column in x.T
+        for column in x.each_column()
     ]
     return np.array(medians, np.float32)
 
@@ -191,6 +193,8 @@ class RowModel(Model):
 
     uses_reference: ClassVar[bool] = True
     """Explanations compare a row with :func:`reference_row`."""
+    reads_inputs: ClassVar[bool] = True
+    """False: the columns are made without ``x``, which is then not read from its shards."""
 
     reference: Floats | None = None
     """The columns of that row (D,); None: not fitted, or not used."""
@@ -204,19 +208,25 @@ class RowModel(Model):
     """False: the training rows were of one class only, every row gets the base rate."""
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
-        """The columns of the chosen rows (None: all), shape (n, D).
+        """The columns of the chosen rows (None: all) of stays in memory, shape (n, D).
 
-        These are x, then the history if ``params.history``. Unknown history is 0 where inputs are
-        scaled, NaN where they are raw.
+        They do not depend on other stays. These are x, then the history if ``params.history``.
+        Unknown history is 0 where inputs are scaled, NaN where they are raw.
         """
         chosen: Any = slice(None) if rows is None else rows
-        x = np.asarray(sequences.x[chosen])
+        return self.append_history(np.asarray(sequences.x[chosen]), sequences, rows)
+
+    def append_history(
+        self, columns: Floats32, sequences: Sequences, rows: Ints | None = None
+    ) -> Floats32:
+        """The columns of the chosen rows, then the history if ``params.history``."""
         if not getattr(self.params, "history", False):
-            return x
-        history = np.asarray(sequences.history[chosen])
+            return columns
+        chosen: Any = slice(None) if rows is None else rows
+        history = np.asarray(sequences.history[chosen], np.float32)
         if self.capabilities.scaled:
             history = np.nan_to_num(history)
-        return np.concatenate([x, history.astype(np.float32)], axis=1)
+        return np.concatenate([columns, history], axis=1)
 
     def columns(self, sequences: Sequences) -> list[str]:
         """The names of the columns of :meth:`matrix`."""
@@ -227,7 +237,8 @@ class RowModel(Model):
         """The columns, labels and subjects of the scored rows."""
         rows = np.flatnonzero(sequences.scored)
         subject = np.repeat(sequences.subject_id, sequences.lengths)[rows]
-        return Rows(self._known_matrix(sequences, rows), np.asarray(sequences.y[rows]), subject)
+        x = RowMatrix(sequences, rows, len(self.columns(sequences)), self._known_matrix)
+        return Rows(x, np.asarray(sequences.y[rows]), subject)
 
     def _known_matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """The columns of :meth:`matrix`, without unknown values where these are not to be seen."""
@@ -244,7 +255,7 @@ class RowModel(Model):
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         self.adapt(train)
-        self.inputs = input_names(train)
+        self.inputs, self.typical = input_names(train), None
         self.selected = find_inputs(train, self.params)
         train, valid = self._select_inputs(train), self._select_inputs(valid)
         self.terms = self.columns(train)
@@ -259,8 +270,7 @@ class RowModel(Model):
             if self.fitted:
                 rows = self.scored_rows(train)
                 if self._hides_unknown():
-                    self.typical = _find_typical(rows.x)
-                    rows = replace(rows, x=np.where(np.isnan(rows.x), self.typical, rows.x))
+                    self.typical = _find_typical(rows.x)  # from now on part of the columns
                 if self.uses_reference:
                     self.reference = reference_row(rows.x, self.origins(train), train.features)
                 self.fit_rows(rows, self.scored_rows(valid), context)
@@ -270,10 +280,14 @@ class RowModel(Model):
         check_inputs(self.inputs, sequences, type(self).__name__)
         if not self.fitted:
             return np.full(sequences.rows, self.rate)
-        return self.predict_rows(self._known_matrix(self._select_inputs(sequences)))
+        blocks = (stays for _, stays in self._select_inputs(sequences).blocks())
+        parts = [self.predict_rows(self._known_matrix(stays)) for stays in blocks]
+        return np.concatenate([np.empty(0), *parts])
 
     def _select_inputs(self, sequences: Sequences) -> Sequences:
         """With the features that the model is given."""
+        if not self.reads_inputs:
+            return replace(sequences, x=np.empty((sequences.rows, 0), np.float32))
         selected = find_inputs(sequences, self.params) if self.selected is None else self.selected
         return sequences.select_features(selected)
 
@@ -287,7 +301,7 @@ class RowModel(Model):
         if not self.fitted:
             return explain_base_rate(self.rate, sequences, rows)
         selected = self._select_inputs(sequences)
-        by_column = self.explain_rows(self._known_matrix(selected, rows))
+        by_column = self.explain_rows(self._known_matrix(*select_stays_of(selected, rows)))
         position_of = {name: i for i, name in enumerate(self.inputs)}
         position = np.array([position_of[name] for name in input_names(selected)])
         values = np.zeros((len(self.inputs), len(rows)))

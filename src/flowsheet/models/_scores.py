@@ -126,8 +126,7 @@ class BedsideScore(RowModel):
             CheckFailed: the extract has too few of the score's variables.
         """
         found = _find_columns(train.features, self._variables)
-        measured = [c for c in found if np.isfinite(train.x[:, c.position]).any()]
-        available = {column.variable for column in measured}
+        available = _find_measured(train, found)
         gradable = [c.name for c in self.components if c.is_gradable(available)]
         self.missing = tuple(c.name for c in self.components if c.name not in gradable)
         if len(gradable) < self.least_components:
@@ -150,7 +149,7 @@ class BedsideScore(RowModel):
         if not self.params.recalibrated:
             self.platt = Platt(self.unit / 2 - self.cut_off, 1.0)
             return
-        self.platt = Platt.fit((_total(train.x), train.y))
+        self.platt = Platt.fit((_total(np.asarray(train.x)), train.y))
         if self.platt == Platt(0.0, 1.0):  # more points, less risk
             self.platt = Platt(float(log_odds(np.array(self.rate))), 1e-6)
 
@@ -177,7 +176,8 @@ class BedsideScore(RowModel):
 
     def score(self, sequences: Sequences) -> Floats:
         """The points of each row, shape (N,)."""
-        return _total(self.matrix(sequences))
+        blocks = (self.matrix(stays) for _, stays in sequences.blocks())
+        return np.concatenate([np.empty(0), *(_total(points) for points in blocks)])
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """``components``: which ones the extract has, and which count as normal."""
@@ -202,6 +202,15 @@ def _round(values: AnyArray) -> Floats:
 def _total(points: Floats32) -> Floats:
     """The points of all columns together, shape (n,)."""
     return _round(points.sum(axis=1, dtype=np.float64))
+
+
+def _find_measured(sequences: Sequences, found: Sequence[_Column]) -> set[str]:
+    """The variables that have a value in some row."""
+    positions = [column.position for column in found]
+    is_measured = np.zeros(len(found), bool)
+    for _, stays in sequences.blocks():
+        is_measured |= np.isfinite(stays.x[:, positions]).any(axis=0)
+    return {column.variable for column, is_any in zip(found, is_measured, strict=True) if is_any}
 
 
 def _find_columns(features: tuple[Feature, ...], variables: tuple[str, ...]) -> list[_Column]:

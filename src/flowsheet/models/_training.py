@@ -9,7 +9,7 @@ import io
 import math
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,11 +22,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from flowsheet.config import FrozenModel
-from flowsheet.models._batching import Batch, Layout, StayRows, draw_batches, gather, packed
-from flowsheet.models.base import Context, Pruned
+from flowsheet.models._batching import Batch, Layout, TrainingRows, packed
+from flowsheet.models.base import Context, Model, Pruned
 from flowsheet.numerics import log_loss
 from flowsheet.progress import ProgressLine
+from flowsheet.state.hashing import digest
 from flowsheet.typing import Bools, Floats, Labels
+from flowsheet.windows.sequences import Sequences
+from flowsheet.windows.shards import ShardedInputs
 
 Curve = list[tuple[int, float, float, float]]
 """(epoch, mean training loss, validation score, validation log loss)."""
@@ -131,7 +134,7 @@ class Trainer:
         self.progress = Progress()
 
     @tuned_malloc()
-    def run(self, rows: StayRows, y: Labels, scored: Bools, identity: str) -> Progress:
+    def run(self, rows: TrainingRows, y: Labels, scored: Bools, identity: str) -> Progress:
         """Train; the network ends with the weights of the best epoch.
 
         Args:
@@ -159,16 +162,16 @@ class Trainer:
     def _is_out_of_patience(self) -> bool:
         return self.progress.epoch - self.progress.best_epoch >= self.params.patience
 
-    def _train_epoch(self, rows: StayRows) -> float:
+    def _train_epoch(self, rows: TrainingRows) -> float:
         """The mean training loss."""
         stays = int(np.count_nonzero(rows.lengths))
         size = min(self.params.batch_size, max(8, stays // 32))
-        batches = -(-stays // size)
+        drawn = rows.draw(size, self.generator)
+        batches = len(drawn)
         mean_scored_rows = float(rows.weight.sum()) / batches
         total = torch.zeros((), device=self.device)
-        for i, chosen in enumerate(draw_batches(rows.lengths, size, self.generator)):
+        for i, batch in enumerate(rows.gather(drawn, self.layout)):
             self._set_learning_rate(self.progress.epoch + i / batches)
-            batch = gather(rows, chosen, self.layout)
             total += self.step(batch, mean_scored_rows)
             self._update_average(self.progress.epoch * batches + i)
         return float(total) / batches
@@ -294,6 +297,36 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         for epoch, _, score, _ in self.progress.curve:
             self.context.report_score(epoch, score)
+
+
+def identify_fit(
+    model: Model, names: list[str], parts: Iterable[Sequences], context: Context
+) -> str:
+    """Digest of all that determines a fit; empty where there are no checkpoints.
+
+    Args:
+        model: The model, whose parameters are fixed.
+        names: Its inputs.
+        parts: Training and validation stays.
+        context: The circumstances of the fit.
+    """
+    if context.checkpoints is None:
+        return ""
+    content = hashlib.sha256()
+    for part in parts:
+        for array in (part.x, part.y, part.scored, part.history, part.offsets):
+            if isinstance(array, ShardedInputs):
+                content.update(array.digest().encode())
+            else:
+                content.update(np.ascontiguousarray(array).data)
+    settings = [
+        type(model).__name__,
+        model.version,
+        model.params.model_dump(mode="json"),
+        context.seed,
+        context.device,
+    ]
+    return digest([*settings, names, content.hexdigest()])
 
 
 def _remove(path: Path | None) -> None:

@@ -37,4 +37,4 @@ class ARX(MarkovModel):
         targets=frozenset({Target.state}),
     )
     space: ClassVar[Space] = {"lags": IntRange(low=1, high=7)}
-    covariates = True
+    covariates = reads_inputs = True

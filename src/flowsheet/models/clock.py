@@ -60,6 +60,7 @@ class Clock(RowModel):
         family=ModelFamily.floor, input_description="time since admission", scaled=False
     )
     uses_reference: ClassVar[bool] = False
+    reads_inputs: ClassVar[bool] = False
     curve: _Curve
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
@@ -79,9 +80,7 @@ class Clock(RowModel):
         curves = [_constrain(binned, train, shape) for shape in shapes]
         self.curve = curves[0]
         if len(valid.y):
-            losses = [
-                log_loss(valid.y, curve(valid.x[:, 0].astype(np.float64))) for curve in curves
-            ]
+            losses = [log_loss(valid.y, curve(_read_steps(valid))) for curve in curves]
             self.curve = curves[int(np.argmin(losses))]
 
     def predict_rows(self, x: Floats32) -> Floats:
@@ -116,9 +115,13 @@ class Clock(RowModel):
         }
 
 
+def _read_steps(rows: Rows) -> Floats:
+    return rows.x.columns(slice(1))[:, 0].astype(np.float64)
+
+
 def _fit_bins(rows: Rows, least_events: int) -> _Curve:
     """Steps in bins with enough subjects with the event, and the bins' shares of events."""
-    steps, index = np.unique(rows.x[:, 0].astype(np.float64), return_inverse=True)
+    steps, index = np.unique(_read_steps(rows), return_inverse=True)
     counts = np.bincount(index)
     events = np.bincount(index, rows.y)
     subjects_with_event = np.bincount(
@@ -150,7 +153,7 @@ def _constrain(curve: _Curve, rows: Rows, shape: str) -> _Curve:
         return curve
     from scipy.optimize import isotonic_regression
 
-    bins = np.minimum(np.searchsorted(curve.last, rows.x[:, 0]), len(curve.last) - 1)
+    bins = np.minimum(np.searchsorted(curve.last, _read_steps(rows)), len(curve.last) - 1)
     weight = np.bincount(bins, minlength=len(curve.last)).astype(np.float64)
     fitted = isotonic_regression(curve.risk, weights=weight, increasing=shape == "rising")
     return _Curve(curve.last, np.asarray(fitted.x, np.float64))

@@ -17,7 +17,7 @@ from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import log_loss
 from flowsheet.progress import ProgressLine
-from flowsheet.typing import Floats, Floats32, Ints
+from flowsheet.typing import Floats, Floats32, Ints, Labels
 from flowsheet.windows.sequences import Sequences
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Steps = tuple[Annotated[int, Field(ge=1)], ...]
 
 _VALIDATION_ROUNDS = 5  # rounds from one validation to the next
+BIN_SAMPLE_ROWS = 50_000
+"""Rows of which the bins are chosen; of more, a sample."""
 
 
 @MODELS.register("gradient_boosting")
@@ -88,16 +90,14 @@ class GradientBoosting(RowModel):
     }
 
     size_rules = MappingProxyType({"leaves": lambda size: size.leaves})
-    version = 3
+    version = 4
     uses_reference = False
     booster: Booster
     curve: list[tuple[int, float]]
 
     def matrix(self, sequences: Sequences, rows: Ints | None = None) -> Floats32:
         """Inputs and lagged features, then the history if ``params.history``."""
-        history = super().matrix(sequences, rows)[:, len(sequences.features) :]
-        lagged = self._lags.matrix(sequences, rows)
-        return np.concatenate([lagged, history], axis=1) if history.shape[1] else lagged
+        return self.append_history(self._lags.matrix(sequences, rows), sequences, rows)
 
     def columns(self, sequences: Sequences) -> list[str]:
         """The names of the columns of :meth:`matrix`."""
@@ -118,11 +118,15 @@ class GradientBoosting(RowModel):
         """Add trees; the same seed gives the same trees, whatever the number of threads."""
         lightgbm = _lightgbm()
         settings = self._settings(len(train.y), context)
-        data = lightgbm.Dataset(train.x, train.y, params=settings, free_raw_data=True)
+        from flowsheet.models._binned_rows import bin_rows
+
+        data = bin_rows(train, settings)
+        booster: Booster = lightgbm.Booster(settings, data)
         stopping = None
         if valid.has_both_classes:
-            stopping = _EarlyStopping(valid, context, self.params)
-        booster = _boost(lightgbm, settings, data, self.params.rounds, stopping)
+            booster.add_valid(bin_rows(valid, settings, reference=data), "valid")
+            stopping = _EarlyStopping(valid.y, context, self.params)
+        _boost(booster, self.params.rounds, stopping)
         trees = stopping.best_round if stopping else self.params.rounds
         self.curve = stopping.curve if stopping else []
         self.booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=trees))
@@ -185,10 +189,13 @@ class GradientBoosting(RowModel):
             "lambda_l2": p.l2,
             "max_bin": p.max_bin,
             "min_data_in_bin": 1,
+            "bin_construct_sample_cnt": BIN_SAMPLE_ROWS,
+            "metric": "none",
             "seed": context.seed,
+            "data_random_seed": context.seed,
             "num_threads": context.threads,
             "deterministic": True,
-            "force_row_wise": True,
+            "force_col_wise": True,
             "verbosity": -1,
         }
 
@@ -196,21 +203,15 @@ class GradientBoosting(RowModel):
 class _EarlyStopping:
     """Validates every few rounds, reports the score to the tuner and remembers the best round."""
 
-    def __init__(self, valid: Rows, context: Context, params: GradientBoosting.Params) -> None:
-        self.valid, self.context, self.params = valid, context, params
+    def __init__(self, y: Labels, context: Context, params: GradientBoosting.Params) -> None:
+        self.y, self.context, self.params = y, context, params
         self.best_round, self.best_score = 0, -np.inf
         self.curve: list[tuple[int, float]] = []
-        self.eta = np.zeros(len(valid.y))
-        self.validated_rounds = 0
 
     def should_stop(self, booster: Booster, rounds: int) -> bool:
         """Validate the trees so far; true if the best log loss is ``patience`` rounds old."""
-        self.eta += booster.predict(
-            self.valid.x, start_iteration=self.validated_rounds, raw_score=True
-        )
-        self.validated_rounds = rounds
-        p = 1.0 / (1.0 + np.exp(-self.eta))
-        fit = -log_loss(self.valid.y, p)
+        p = _predict_valid(booster)
+        fit = -log_loss(self.y, p)
         self.curve.append((rounds, fit))
         monitored = self._monitored(p, fit)
         self.context.report_score(rounds, monitored)
@@ -222,18 +223,23 @@ class _EarlyStopping:
 
     def _monitored(self, p: Floats, fit: float) -> float:
         """The score by which the tuner compares trials; ``fit`` where it is not defined."""
-        score = self.context.score(self.valid.y, p) if self.context.score else np.nan
+        score = self.context.score(self.y, p) if self.context.score else np.nan
         return float(score) if np.isfinite(score) else fit
 
 
-def _boost(
-    lightgbm: Any,
-    settings: dict[str, Any],
-    data: Dataset,
-    rounds: int,
-    stopping: _EarlyStopping | None,
-) -> Booster:
-    booster: Booster = lightgbm.Booster(settings, data)
+def _predict_valid(booster: Booster) -> Floats:
+    """Probabilities of the validation rows, which LightGBM keeps from tree to tree."""
+    probabilities = []
+
+    def keep(p: Floats, data: Dataset) -> tuple[str, float, bool]:
+        probabilities.append(p)
+        return ("none", 0.0, True)
+
+    booster.eval_valid(keep)
+    return np.asarray(probabilities[0], np.float64)
+
+
+def _boost(booster: Booster, rounds: int, stopping: _EarlyStopping | None) -> None:
     for done in range(1, rounds + 1):
         is_finished = booster.update()  # no further split is possible
         is_validated = done % _VALIDATION_ROUNDS == 0 or done == rounds or is_finished
@@ -241,7 +247,6 @@ def _boost(
             break
         if is_finished:
             break
-    return booster
 
 
 def _lightgbm() -> Any:

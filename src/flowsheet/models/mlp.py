@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -13,16 +12,22 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, IntRange, Space
-from flowsheet.models._batching import Batch, StayRows
+from flowsheet.models._batching import Batch
 from flowsheet.models._gradients import integrate_gradients
+from flowsheet.models._row_matrix import RowMatrix, iterate_chunks
+from flowsheet.models._row_pools import draw_blocks
 from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows, need_reference
-from flowsheet.models._training import Curve, Trainer, TrainingParams, curve_table, torch_threads
+from flowsheet.models._training import (
+    Curve,
+    Trainer,
+    TrainingParams,
+    curve_table,
+    identify_fit,
+    torch_threads,
+)
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
-from flowsheet.state.hashing import digest
 from flowsheet.typing import Floats, Floats32, Ints
 
-BLOCK_ROWS = 8
-"""The training loop works on stays; a block of this many random rows takes the place of a stay."""
 PREDICT_ROWS = 4096
 """Prediction works on blocks of exactly this many rows, so that a row's probability does not depend
 on the other rows."""
@@ -97,19 +102,19 @@ class MLP(RowModel):
         """Minimise cross entropy; the weights with the lowest validation log loss are used."""
         with torch_threads(context.threads):
             generator = torch.Generator().manual_seed(context.seed)
-            blocks = _random_blocks(train, generator, torch.device(context.device))
-            self.net = self._build(train.x.shape[1])
+            blocks = draw_blocks(train, generator, torch.device(context.device))
+            self.net = self._build(train.x.width)
             _initialise(self.net, self.rate, generator)
             self.net.to(context.device)
-            valid_x = torch.from_numpy(valid.x).to(context.device)
             trainer = Trainer(
                 self.net,
                 self.params,
                 compute_logits=self._logits,
-                predict=lambda _: _predict(self.net, valid_x),
+                predict=lambda _: self._predict_chunks(valid.x),
                 context=context,
             )
-            identity = self._identity(train, valid, context) if context.checkpoints else ""
+            parts = (train.x.sequences, valid.x.sequences)
+            identity = identify_fit(self, self.terms, parts, context)
             scored = np.ones(len(valid.y), dtype=bool)
             self.curve = trainer.run(blocks, valid.y, scored, identity).curve
             self.net.cpu()
@@ -131,19 +136,13 @@ class MLP(RowModel):
         with torch.random.fork_rng(devices=[]):
             return FeedForward(inputs, self.params.hidden, self.params.layers)
 
-    def _identity(self, train: Rows, valid: Rows, context: Context) -> str:
-        """Digest of all that determines the fit."""
-        content = hashlib.sha256()
-        for array in (train.x, train.y, valid.x, valid.y):
-            content.update(np.ascontiguousarray(array).data)
+    def _predict_chunks(self, x: RowMatrix) -> Floats:
+        """Probabilities of many rows, on the device of the network."""
+        device = self.net.output.weight.device
         parts = [
-            type(self).__name__,
-            self.version,
-            self.params.model_dump(mode="json"),
-            context.seed,
-            context.device,
+            _predict(self.net, torch.from_numpy(part).to(device)) for _, part in iterate_chunks(x)
         ]
-        return digest([*parts, self.terms, content.hexdigest()])
+        return np.concatenate([np.empty(0), *parts])
 
     def predict_rows(self, x: Floats32) -> Floats:
         """Probabilities in float32 on one thread of the CPU."""
@@ -180,20 +179,6 @@ class MLP(RowModel):
     def tables(self) -> dict[str, pl.DataFrame]:
         """``training_curve``: losses and validation score of each epoch."""
         return curve_table(self.curve) if self.fitted else {}
-
-
-def _random_blocks(rows: Rows, generator: torch.Generator, device: torch.device) -> StayRows:
-    """The rows in random order, in blocks."""
-    n = len(rows.y)
-    order = torch.randperm(n, generator=generator).numpy()
-    starts = np.arange(0, n, BLOCK_ROWS)
-    return StayRows(
-        x=torch.from_numpy(rows.x[order]).to(device),
-        y=torch.from_numpy(rows.y[order].astype(np.float32)).to(device),
-        weight=torch.ones(n, device=device),
-        starts=starts,
-        lengths=np.minimum(n - starts, BLOCK_ROWS),
-    )
 
 
 def _initialise(net: FeedForward, base_rate: float, generator: torch.Generator) -> None:

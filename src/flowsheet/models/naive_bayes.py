@@ -11,8 +11,8 @@ import polars as pl
 from pydantic import Field
 
 from flowsheet.config import FloatRange, Space
-from flowsheet.models._newton import chunks
 from flowsheet.models._platt import Platt
+from flowsheet.models._row_matrix import Matrix, iterate_chunks
 from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import TailTransform
@@ -111,7 +111,9 @@ class NaiveBayes(RowModel):
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
         """Fit each column, then calibrate."""
-        self.column_fits = [Column.fit(v, train.y, self.params.smoothing) for v in train.x.T]
+        self.column_fits = [
+            Column.fit(values, train.y, self.params.smoothing) for values in train.x.each_column()
+        ]
         self.platt = Platt.fit(*((self._scores(part.x), part.y) for part in (valid, train)))
 
     def predict_rows(self, x: Floats32) -> Floats:
@@ -126,10 +128,10 @@ class NaiveBayes(RowModel):
         values = self.platt.slope * evidence
         return RowContributions(baseline, baseline + self.platt.slope * self._scores(x), values)
 
-    def _scores(self, x: Floats32) -> Floats:
+    def _scores(self, x: Matrix) -> Floats:
         scores = np.zeros(len(x))
-        for rows in chunks(len(x)):
-            for column, values in zip(self.column_fits, x[rows].T, strict=True):
+        for rows, part in iterate_chunks(x):
+            for column, values in zip(self.column_fits, part.T, strict=True):
                 scores[rows] += column.evidence(values)
         return scores
 

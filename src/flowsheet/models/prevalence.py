@@ -29,6 +29,7 @@ class Prevalence(RowModel):
 
     capabilities = Capabilities(family=ModelFamily.floor, input_description="nothing", scaled=False)
     uses_reference = False
+    reads_inputs = False
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
         """Nothing beyond the base rate."""

@@ -10,8 +10,9 @@ import numpy as np
 from pydantic import Field
 
 from flowsheet.config import FloatRange, Space
-from flowsheet.models._newton import Matrix, minimise, predictor, squared_hinge
+from flowsheet.models._newton import Chunk, minimise, predictor, squared_hinge
 from flowsheet.models._platt import Platt
+from flowsheet.models._row_matrix import Matrix
 from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows, need_reference
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.typing import Floats, Floats32
@@ -110,7 +111,7 @@ class SVM(RowModel):
         amplitude = np.sqrt(2 / len(self.phases))
         return np.asarray((slopes * self.coef[1 + x.shape[1] :] * amplitude) @ directions.T)
 
-    def _margins(self, x: Floats32) -> Floats:
+    def _margins(self, x: Matrix) -> Floats:
         return predictor(x, self.coef, self._features)
 
     def _draw_random_features(self, inputs: int, seed: int) -> None:
@@ -120,7 +121,7 @@ class SVM(RowModel):
         self.directions = (scale * rng.normal(size=(inputs, size))).astype(np.float32)
         self.phases = rng.uniform(0, 2 * np.pi, size).astype(np.float32)
 
-    def _features(self, x: Matrix) -> Matrix:
+    def _features(self, x: Chunk) -> Chunk:
         if not len(self.phases):
             return x
         amplitude = np.float32(np.sqrt(2 / len(self.phases)))

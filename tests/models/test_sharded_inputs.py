@@ -1,0 +1,118 @@
+"""Every model is trained from shards, without having all rows in memory, as from an array."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import lightgbm
+import numpy as np
+import pytest
+
+from flowsheet.cohort.time_grid import row_offsets
+from flowsheet.models import _binned_rows, _row_matrix, _row_pools
+from flowsheet.models._row_matrix import RowMatrix, iterate_chunks, prefetched
+from flowsheet.models._rows import Rows
+from flowsheet.models.base import MODELS
+from flowsheet.testing.sequences import toy_sequences
+from flowsheet.windows import scaling
+from flowsheet.windows.shards import ShardedInputs, write_shard
+from tests.models.test_conformance import _suite
+
+
+def put_into_shards(sequences, folder):
+    """The sequences, with their inputs in one shard."""
+    folder.mkdir()
+    rows = pairwise(sequences.offsets)
+    write_shard(folder, [sequences.x[start:stop] for start, stop in rows])
+    stays = np.arange(len(sequences))
+    x = ShardedInputs(
+        folders=(folder,),
+        shard=np.zeros_like(stays),
+        frame=stays,
+        offsets=row_offsets(sequences.lengths),
+        stored_columns=sequences.x.shape[1],
+    )
+    return replace(sequences, x=x)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks, chunks, batches and pools of few rows; no more than these may be decoded at once."""
+    monkeypatch.setattr("flowsheet.windows.sequences.Sequences.blocks.__defaults__", (40,))
+    monkeypatch.setattr(scaling, "SAMPLE_ROWS", 100)
+    monkeypatch.setattr(_row_matrix, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(_row_pools, "POOL_ROWS", 128)
+    monkeypatch.setattr(_binned_rows._RowSequence, "batch_size", 64)
+
+    read_stays = ShardedInputs.read_stays
+
+    def read_few_stays(self, stays):
+        x = read_stays(self, stays)
+        assert len(x) <= 300, "all rows are decoded at once"
+        return x
+
+    monkeypatch.setattr(ShardedInputs, "read_stays", read_few_stays)
+
+
+@pytest.mark.parametrize("kind", MODELS.names())
+def test_from_shards_a_model_is_the_same(kind, tmp_path, small_blocks):
+    """Fit, predictions and contributions, bit for bit."""
+    suite = _suite(kind)()
+    parts = [suite.make_toy(stays, seed) for stays, seed in ((60, 1), (30, 2), (30, 3))]
+    sharded = [put_into_shards(part, tmp_path / str(i)) for i, part in enumerate(parts)]
+    rows = np.array([1, 5, 40])
+    results = []
+    for train, valid, test in (parts, sharded):
+        model = suite.fit(train, valid)
+        results.append((model.predict_proba(test), model.explain(test, rows).values))
+    for in_memory, from_shards in zip(*results, strict=True):
+        assert in_memory.tobytes() == from_shards.tobytes()
+
+
+def test_binned_rows_are_those_of_lightgbms_own_matrix():
+    """Also where the bins are chosen on a sample of the rows."""
+    toy = toy_sequences(60, 1, raw=True)
+    rows = np.flatnonzero(toy.scored)
+    matrix = RowMatrix(toy, rows, toy.x.shape[1], lambda stays, chosen: stays.x[chosen])
+    settings = {
+        "objective": "binary",
+        "min_data_in_leaf": 5,
+        "bin_construct_sample_cnt": 150,
+        "data_random_seed": 3,
+        "verbosity": -1,
+    }
+    labelled = Rows(matrix, toy.y[rows], np.zeros_like(rows))
+    models = []
+    for data in (
+        _binned_rows.bin_rows(labelled, settings),
+        lightgbm.Dataset(toy.x[rows], toy.y[rows], params=settings),
+    ):
+        booster = lightgbm.Booster(settings, data)
+        for _ in range(10):
+            booster.update()
+        models.append(booster.model_to_string())
+    assert models[0] == models[1]
+    assert models[0].count("Tree=") == 10
+
+
+def test_chunks_are_of_equal_size_wherever_stays_end():
+    toy = toy_sequences(20, 1, raw=False)
+    rows = np.flatnonzero(toy.scored)
+    matrix = RowMatrix(toy, rows, toy.x.shape[1], lambda stays, chosen: stays.x[chosen])
+    chunks = list(matrix.chunks(17))
+    assert [part.start for part, _ in chunks] == list(range(0, len(rows), 17))
+    assert np.concatenate([x for _, x in chunks]).tobytes() == toy.x[rows].tobytes()
+    assert np.asarray(matrix).tobytes() == toy.x[rows].tobytes()
+    order = np.array([7, 3, 3, 50])
+    assert matrix.take(order).tobytes() == toy.x[rows][order].tobytes()
+    assert len(list(iterate_chunks(matrix))) == 1
+
+
+def test_an_error_on_reading_ahead_is_raised_in_its_turn():
+    def read():
+        yield 1
+        raise ValueError("damaged")
+
+    items = prefetched(read())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="damaged"):
+        next(items)
