@@ -53,6 +53,7 @@ from flowsheet.lifecycle.experiment.folds import (
     TrainedModels,
     combine_replicates,
     plan_folds,
+    repeat_recorded_trials,
 )
 from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.stage import Stage
@@ -255,7 +256,8 @@ def _prepare(config: ExperimentConfig) -> tuple[ExperimentPlan, list[State[Any]]
         )
         plans.append(plan_folds(replicate, extract, windows, get_stage(divided)))
         tasks += [built, divided]
-    return combine_replicates(plans) if len(plans) > 1 else plans[0], tasks
+    plan = combine_replicates(plans) if len(plans) > 1 else plans[0]
+    return repeat_recorded_trials(plan), tasks
 
 
 def _replicates(config: ExperimentConfig) -> list[ExperimentConfig]:

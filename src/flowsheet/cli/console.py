@@ -87,8 +87,8 @@ def print_run_summary(summary: RunSummary) -> None:
     if summary.reused:
         _print_text(f"reused: {', '.join(summary.reused)}")
     print_line(f"run {summary.run_id}")
-    for version in summary.registered:
-        print_line(version)
+    for line in (*summary.describe_trials(), *summary.registered):
+        print_line(line)
     print_line(f"report {summary.report}")
     for name, address in summary.pages.items():
         print_line(f"{name} {address}")

@@ -54,6 +54,8 @@ class ModelConfig(FrozenModel):
     """Give the model the patient's known past responses as inputs."""
     trials: Annotated[int, Field(ge=1)] | None = None
     """Trials for this model, where they differ from the tuning's."""
+    minutes_weight: Annotated[float, Field(gt=0)] = 1.0
+    """The model's part of ``tuning.minutes``, in proportion to those of the other models."""
 
 
 CLOCK = "clock"
@@ -92,6 +94,14 @@ class TuningConfig(FrozenModel):
     """Trials drawn at random before TPE starts."""
     timeout_minutes: Annotated[float, Field(gt=0)] | None = None
     """Start no further trial of a model after this time; results then depend on the machine."""
+
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Time that the trials of all models and folds take together, as the sum of their durations; it
+    is shared out between the models, and ``trials`` is then the most that one may have. The first
+    trial of a model always runs. Results then depend on the machine: a rerun repeats as many trials
+    as there were."""
+    recorded_trials: dict[str, Annotated[int, Field(ge=1)]] = Field(default={})
+    """{model, with the name of its fold: trials}, set by a rerun in place of limits of time."""
 
     @model_validator(mode="before")
     @classmethod

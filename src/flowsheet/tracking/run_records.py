@@ -23,6 +23,8 @@ M = TypeVar("M", bound=BaseModel)
 LATEST = "latest"
 """Reference of the experiment that was started last."""
 _FINGERPRINT = "fingerprint."
+TRIALS = "tuning.trials"
+"""Metric of the runs of models and folds: the number of finished trials."""
 EXTRACT_STAGE = "flowsheet.extract_stage"
 """Tag of an experiment's run: key of the stage with its cohort extract."""
 
@@ -83,6 +85,19 @@ class RunRecord:
             for model in self.models
             if model in recorded
         }
+
+    def count_trials(self) -> dict[str, int]:
+        """{model, with the name of its fold: finished trials}, as far as that was recorded."""
+        client = connect()
+        counts = {}
+        for run in _search_model_runs(client, self.run_id):
+            model = run.data.tags["flowsheet.model"]
+            folds = _search_fold_runs(client, run)
+            runs = {"": run} | {f" {fold.data.tags['flowsheet.fold']}": fold for fold in folds}
+            for label, trained in runs.items():
+                if TRIALS in trained.data.metrics:
+                    counts[f"{model}{label}"] = int(trained.data.metrics[TRIALS])
+        return counts
 
     def download_artifacts(self, name: str, into: Path) -> Path:
         """Download the artifacts below ``name`` to the folder ``into``.
@@ -185,6 +200,12 @@ def _search_model_runs(client: RetryingClient, run_id: str) -> list[Any]:
     experiment = client.get_run(run_id).info.experiment_id
     query = f"tags.`flowsheet.level` = 'model' and tags.`mlflow.parentRunId` = '{run_id}'"
     return list(client.search_runs([experiment], query, max_results=1000))
+
+
+def _search_fold_runs(client: RetryingClient, model_run: Any) -> list[Any]:
+    parent = f"tags.`mlflow.parentRunId` = '{model_run.info.run_id}'"
+    query = f"tags.`flowsheet.level` = 'fold' and {parent}"
+    return list(client.search_runs([model_run.info.experiment_id], query, max_results=10_000))
 
 
 def list_extracts_of_registered_models() -> dict[str, str]:

@@ -33,6 +33,8 @@ from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
 _POLL_SECONDS = 0.5
+_LIMITS = {"name", "trials", "timeout_minutes", "minutes", "recorded_trials"}
+"""Settings that decide how many trials there are, and not what they are."""
 
 _STATES = {
     OptunaState.COMPLETE: TrialState.complete,
@@ -93,7 +95,7 @@ def tune(
     """
     search = resolve(kind, config).for_cohort(train)
     trials_wanted = (config.trials or tuning.trials) if search.ranges else 1
-    settings = tuning.model_dump(mode="json", exclude={"name", "trials", "timeout_minutes"})
+    settings = tuning.model_dump(mode="json", exclude=_LIMITS)
     key = digest({**search.describe(), "tuning": settings, "seed": seed})
     study_folder = folder / key[:16]
     study_folder.mkdir(parents=True, exist_ok=True)

@@ -185,6 +185,25 @@ def plan_folds(
     return ExperimentPlan(folds=folds, final_refit=final_refit)
 
 
+def repeat_recorded_trials(plan: ExperimentPlan) -> ExperimentPlan:
+    """The plan with the numbers of trials that ``tuning.recorded_trials`` names."""
+
+    def repeat(fold: FoldSpec) -> FoldSpec:
+        recorded = fold.config.tuning.recorded_trials
+        models = {
+            name: model.model_copy(update={"trials": recorded[f"{name}{fold.label}"]})
+            if f"{name}{fold.label}" in recorded
+            else model
+            for name, model in fold.config.models.items()
+        }
+        return fold.model_copy(update={"config": fold.config.model_copy(update={"models": models})})
+
+    folds = tuple(repeat(fold) for fold in plan.folds)
+    if plan.final_refit in plan.folds:
+        return ExperimentPlan(folds=folds, final_refit=folds[plan.folds.index(plan.final_refit)])
+    return ExperimentPlan(folds=folds, final_refit=plan.final_refit and repeat(plan.final_refit))
+
+
 def combine_replicates(plans: Sequence[ExperimentPlan]) -> ExperimentPlan:
     """The folds of experiments with different seeds; the models of the first are registered."""
     folds = tuple(

@@ -7,6 +7,7 @@ from flowsheet.evaluation.subsets import ALL
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec, TrainedModels
 from flowsheet.lifecycle.experiment.train import load_trials, training_key
 from flowsheet.state.json_files import read_json
+from flowsheet.tracking.run_records import TRIALS
 from flowsheet.tracking.runs import Tracker
 
 
@@ -74,7 +75,11 @@ def record_model(
         tracker.log(
             fold_run_id,
             params={f"model.{param}": value for param, value in tuning["params"].items()},
-            metrics={f"valid.{metric}": tuning["value"], "training.seconds": stage.seconds},
+            metrics={
+                f"valid.{metric}": tuning["value"],
+                "training.seconds": stage.seconds,
+                TRIALS: len(tuning["trials"]),
+            },
         )
         tracker.log_artifacts(fold_run_id, stage.folder / "tables", "tables")
         if fold_run_id != model_run_id:

@@ -45,7 +45,8 @@ from flowsheet.lifecycle.experiment.model_runs import (
 from flowsheet.lifecycle.experiment.predictions import PREDICTIONS_TABLE, Predictions
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.lifecycle.experiment.report import load_study, report_path, write_report
-from flowsheet.lifecycle.experiment.train import TrialCallback
+from flowsheet.lifecycle.experiment.search_budget import list_weights
+from flowsheet.lifecycle.experiment.train import TrialCallback, load_trials
 from flowsheet.lifecycle.model_card.card import save_card
 from flowsheet.state.erasures import use_records
 from flowsheet.state.hashing import digest
@@ -88,6 +89,13 @@ class RunSummary(FrozenModel):
     """Names of the stages that an earlier run had built."""
     excluded_models: dict[str, str] = Field(default_factory=dict)
     """Models that do not apply to the task, and why."""
+    trials: dict[str, int] = Field(default_factory=dict)
+    """{model, with the name of its fold: finished trials} of the models that were tuned."""
+
+    def describe_trials(self) -> list[str]:
+        """A line about the numbers of trials, if any model was tuned."""
+        counts = [f"{name} {count}" for name, count in self.trials.items()]
+        return [f"trials: {', '.join(counts)}"] if counts else []
 
 
 def config_fingerprint(config: ExperimentConfig) -> str:
@@ -253,7 +261,18 @@ def record_results(
         pages={"models": models_page(run.experiment_id)},
         reused=[name for name, stage in results.stages.items() if stage.reused],
         excluded_models=results.excluded_models,
+        trials=_count_trials(results),
     )
+
+
+def _count_trials(results: ExperimentResults) -> dict[str, int]:
+    tuned = list_weights(results.config)
+    return {
+        f"{name}{fold.label}": len(load_trials(results.trained[fold.name][name]))
+        for fold in results.plan.all_folds
+        for name in results.models
+        if name in tuned
+    }
 
 
 def _list_ablation_sections(results: ExperimentResults) -> list[Section]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from flowsheet.config import ExperimentConfig, validate_config
+from flowsheet.config import ExperimentConfig, TuningConfig, validate_config
 from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.state.home import home
 from flowsheet.state.store import STORE
@@ -83,6 +83,7 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> RerunResult
             "registry": config.registry.model_copy(update={"register_models": False}),
             # the workers of a pool would use their own store, not the empty one
             "compute": config.compute.model_copy(update={"pool": None}),
+            "tuning": _repeat_trials(config.tuning, old),
         }
     )
     version_changes = _version_changes(old)
@@ -105,6 +106,14 @@ def rerun(reference: str, run: RunExperiment, progress: Progress) -> RerunResult
         changes=(*erasures, *fingerprint_changes, *version_changes),
         metrics=tuple(_compare_metrics(old.metrics(), new.metrics())),
     )
+
+
+def _repeat_trials(tuning: TuningConfig, old: RunRecord) -> TuningConfig:
+    """The search with as many trials as were recorded, instead of limits of time."""
+    if tuning.minutes is None and tuning.timeout_minutes is None:
+        return tuning
+    limits = {"minutes": None, "timeout_minutes": None}
+    return tuning.model_copy(update={**limits, "recorded_trials": old.count_trials()})
 
 
 def _find_erasures(old: RunRecord) -> list[ValueDiff]:

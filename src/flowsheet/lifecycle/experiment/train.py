@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,12 @@ from flowsheet.evaluation.subsets import select_judged_rows
 from flowsheet.evaluation.threshold import choose_threshold
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
+from flowsheet.lifecycle.experiment.search_budget import (
+    SearchTime,
+    fair_share,
+    search_time,
+    sum_minutes,
+)
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
@@ -77,6 +84,11 @@ class FoldData(FrozenModel):
             test=sequences.select_subjects(split.test).in_memory(),
         )
 
+    def count_folds(self, config: ExperimentConfig) -> int:
+        """How many folds the experiment trains its models in, the final refit included."""
+        folds = len(read_json(self.split.folder / "folds.json"))
+        return folds + (folds > 1 and config.registry.register_models)
+
     def load_split(self) -> Split:
         """Read the subject ids of each part."""
         return Split.load(self.split.folder / f"{self.split_name}.json")
@@ -86,9 +98,12 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
     """Digest of everything that a trained model depends on: equal keys give equal predictions."""
     model = config.models[name]
     members = {m: training_key(config, m, data) for m in list_members(config, name)}
+    timed = config.tuning.minutes is not None
+    share = fair_share(config, name, data.count_folds(config)) if timed else None
     return digest(
         {
             **({"members": members} if members else {}),
+            **({"minutes": share} if share else {}),
             **plugin_code(MODELS.get(model.kind)),
             "windows": data.windows.key,
             "split": data.load_split().fingerprint,
@@ -243,23 +258,35 @@ def _search(
         train = scaler.transform(train)
         valid = scaler.transform(valid)
         test = scaler.transform(test)
-    tuned = tune(
-        model.kind,
-        model,
-        config.tuning,
-        train,
-        valid,
-        seed=config.seed,
-        score=_make_tuning_score(config, valid),
-        folder=work,
-        device=resolve_device(config, model),
-        threads=config.compute.threads,
-        on_trial=on_trial,
-        progress=progress,
-        storage=storage,
-        members=members,
-    )
+    with _search_time(config, name, data) as time:
+        tuned = tune(
+            model.kind,
+            model,
+            time.tuning,
+            train,
+            valid,
+            seed=config.seed,
+            score=_make_tuning_score(config, valid),
+            folder=work,
+            device=resolve_device(config, model),
+            threads=config.compute.threads,
+            on_trial=on_trial,
+            progress=progress,
+            storage=storage,
+            members=members,
+        )
+        time.used_minutes = sum_minutes(asdict(trial) for trial in tuned.trials)
     return _Search(scaler, valid, test, tuned, completeness)
+
+
+def _search_time(
+    config: ExperimentConfig, name: str, data: FoldData
+) -> AbstractContextManager[SearchTime]:
+    """The time of the model's search, from that of the experiment."""
+    if config.tuning.minutes is None:
+        return nullcontext(SearchTime(config.tuning))
+    keys = {model: training_key(config, model, data) for model in config.models}
+    return search_time(config, name, keys, data.count_folds(config))
 
 
 def _make_tuning_score(
