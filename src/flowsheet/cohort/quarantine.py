@@ -58,6 +58,8 @@ class BatchValidator:
         self._broken_rows: Counter[str] = Counter()
         self._examples: list[pl.DataFrame] = []
         self._last_stay: int | None = None
+        self._stay_names: dict[int, str] = {}
+        """Of the batch: what the records call its stays."""
 
     def validate_batch(self, batch: StayBatch) -> tuple[Tables, pl.DataFrame]:
         """Separate the rows of a batch that pass from those that are quarantined.
@@ -71,6 +73,7 @@ class BatchValidator:
             error of the source.
         """
         _check_shapes(batch)
+        self._stay_names = batch.stay_names
         tables = {table: getattr(batch, table) for table in TABLES}
         sorted_unique = {table: is_sorted_unique(table, rows) for table, rows in tables.items()}
         for table, rows in tables.items():
@@ -141,6 +144,7 @@ class BatchValidator:
         self._broken_rows[table] += broken.len()
         if failures.is_empty():
             return rows
+        failures = self._show_names(failures, rows["stay_id"][failures["row"] - 1])
         self._count_failures(failures)
         numbered = rows.with_row_index("row", offset=1).cast({"row": pl.Int64})
         is_broken = numbered.select(pl.col("row").is_in(broken.implode())).to_series()
@@ -174,8 +178,27 @@ class BatchValidator:
             value=pl.col("stay_id").cast(pl.String),
             row=pl.struct(rows.columns).struct.json_encode(),
         )
-        self._quarantine(lines, quarantined)
+        self._quarantine(self._show_names(lines, lines["stay_id"]), quarantined)
         return rows.filter(~is_orphan)
+
+    def _show_names(self, lines: pl.DataFrame, stay_ids: pl.Series) -> pl.DataFrame:
+        """The lines with what the records call the stays, instead of numbers for their texts.
+
+        Args:
+            lines: key, column and value.
+            stay_ids: the stay of each line.
+        """
+        if not self._stay_names:
+            return lines
+        name = pl.Series([self._stay_names.get(number) for number in stay_ids], dtype=pl.String)
+        number = stay_ids.cast(pl.String)
+        rest = pl.col("key").str.strip_prefix(pl.lit("stay ") + number)
+        named = pl.when(name.is_not_null())
+        is_id = pl.col("column") == "stay_id"
+        return lines.with_columns(
+            key=named.then(pl.concat_str(pl.lit("stay "), name, rest)).otherwise("key"),
+            value=pl.when(name.is_not_null() & is_id).then(name).otherwise("value"),
+        )
 
     def _quarantine_defects(self, defects: pl.DataFrame, rows_read: dict[str, int]) -> pl.DataFrame:
         """The quarantine of raw rows that the source could not parse; they count as broken rows."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -16,6 +16,7 @@ from flowsheet.cohort.engine.cultures import select_cultures
 from flowsheet.cohort.engine.database import Database
 from flowsheet.cohort.engine.events import build_events
 from flowsheet.cohort.engine.exclusions import ExclusionLog, add_counts
+from flowsheet.cohort.engine.locations import STAYS_PER_ADMISSION
 from flowsheet.cohort.engine.options import DatabaseOptions
 from flowsheet.cohort.engine.orders import build_ordered_treatments
 from flowsheet.cohort.engine.stays import Stays
@@ -49,6 +50,8 @@ class ParsedTables:
     spill: Spill
     """Events and inputs by groups of stays."""
     options: DatabaseOptions
+    id_texts: Mapping[int, str] = field(default_factory=dict)
+    """Ids that are texts, by their numbers."""
 
     def build_batch(self, group: int) -> StayBatch:
         """Build the batch of a group of stays, with its Sepsis-3 label."""
@@ -68,8 +71,22 @@ class ParsedTables:
         cultures = select_cultures(self.cultures, selected)
         inputs = LabelInputs(stays, events, treatments, antibiotics, cultures)
         batch = StayBatch(stays, add_derived(stays, events, treatments), treatments)
-        batch = replace(batch, exclusions=add_counts(log.counts, {}))
+        batch = replace(
+            batch,
+            exclusions=add_counts(log.counts, {}),
+            stay_names=self._name_stays(selected),
+        )
         return self._add_sepsis(batch, inputs)
+
+    def _name_stays(self, stays: pl.DataFrame) -> dict[int, str]:
+        """The stays whose id, or whose admission's, is a text: the text, and a number."""
+        names = {}
+        for stay, admission in stays.select("stay_id", "hadm_id").iter_rows():
+            if name := self.id_texts.get(stay):
+                names[stay] = name
+            elif name := self.id_texts.get(admission):
+                names[stay] = f"{name} #{stay % STAYS_PER_ADMISSION}"
+        return names
 
     def _add_sepsis(self, batch: StayBatch, inputs: LabelInputs) -> StayBatch:
         """The batch with the episodes of sepsis, where it is looked for."""

@@ -303,6 +303,19 @@ def _hash_texts(texts: pl.Series) -> pl.Series:
     return texts.replace_strict(distinct, pl.Series(numbers, dtype=pl.Int64), default=None)
 
 
+def find_id_texts(cells: pl.Series) -> dict[int, str]:
+    """The texts of ids that may be texts, by their numbers, where they are written otherwise.
+
+    >>> list(find_id_texts(pl.Series(["12", "H-112", None])).values())
+    ['H-112']
+    """
+    texts, _ = _decode(cells.unique())
+    numbers, _ = _parse(texts, CellKind.text_id, NO_ZONES)
+    pairs = pl.DataFrame({"number": numbers, "text": texts.cast(pl.String).str.strip_chars()})
+    other = pairs.drop_nulls().filter(pl.col("number").cast(pl.String) != pl.col("text"))
+    return dict(other.sort("text", descending=True).iter_rows())
+
+
 def _parse_flags(text: pl.Expr) -> pl.Expr:
     word = text.str.to_lowercase()
     number = text.cast(pl.Float64, strict=False)

@@ -15,6 +15,9 @@ from flowsheet.errors import CheckFailed
 MAX_DEFECTS = 200_000
 """Defects of one rule in one table; beyond, the table is refused without reading on."""
 
+ID_FIELDS = ("subject_id", "hadm_id", "stay_id")
+"""Fields whose texts are shown, where ids are texts."""
+
 OUTSIDE_ADMISSION = "outside_admission"
 """The rule that a row is dated within its hospital admission, or a week from it."""
 
@@ -49,6 +52,8 @@ class ExclusionLog:
         """Excluded rows by reason."""
         self.rows_read: Counter[str] = Counter()
         """Rows of each raw table that are looked at: those of mapped items, and defective ones."""
+        self.id_texts: dict[int, str] = {}
+        """The texts of ids that are texts, by their numbers; defects show them."""
         self._files: dict[str, list[tuple[int, str]]] = {}
         self._defects: list[pl.DataFrame] = []
         self._defect_counts: Counter[tuple[str, str]] = Counter()
@@ -114,12 +119,17 @@ class ExclusionLog:
         mask = _evaluate(rows, is_defective)
         if not mask.any():
             return rows
-        defects = rows.filter(mask).select(
+        broken = rows.filter(mask)
+        value = broken[column].cast(pl.String).str.strip_suffix(".000000")
+        if self.id_texts and column in ID_FIELDS:
+            texts = [self.id_texts.get(number, str(number)) for number in broken[column]]
+            value = pl.Series(texts, dtype=pl.String()).zip_with(value.is_not_null(), value)
+        defects = broken.select(
             table=pl.lit(table),
             key=self._make_key(table),
             column=pl.lit(column),
             rule=pl.lit(rule),
-            value=pl.col(column).cast(pl.String).str.strip_suffix(".000000").str.slice(0, 60),
+            value=value.str.slice(0, 60),
         )
         self._add_defects(table, rule, defects)
         return rows.filter(~mask)

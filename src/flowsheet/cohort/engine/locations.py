@@ -6,7 +6,7 @@ import polars as pl
 
 _GAP = pl.duration(minutes=5)
 """Rows that follow each other within this time are one stay: clocks differ. Our convention."""
-_STAYS_PER_ADMISSION = 100
+STAYS_PER_ADMISSION = 100
 """A stay's id is its admission's times this, and its number in the admission, from 1."""
 
 
@@ -42,5 +42,5 @@ def join_locations(rows: pl.DataFrame) -> pl.DataFrame:
         admitted_at=pl.col("admitted_at").first(),
         discharged_at=end,
     )
-    stay_id = pl.col("hadm_id") * _STAYS_PER_ADMISSION + pl.col("_number")
+    stay_id = pl.col("hadm_id") * STAYS_PER_ADMISSION + pl.col("_number")
     return stays.with_columns(stay_id=stay_id).drop("_number")

@@ -200,7 +200,9 @@ class DatabaseSource(Source):
         doses = self._of_role("administrations", tables)
         given = read_administrations(doses, admissions, orders, log)
         given = pl.concat([inputs.collect_antibiotics(), given])
-        return ParsedTables(self.database, stays, orders, cultures, given, spill, self.options)
+        return ParsedTables(
+            self.database, stays, orders, cultures, given, spill, self.options, log.id_texts
+        )
 
     def _of_role(self, role: str, tables: dict[str, RawTable]) -> RawTable | None:
         return tables.get(self.database.table_of(role) or "")

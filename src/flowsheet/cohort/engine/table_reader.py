@@ -23,10 +23,11 @@ from flowsheet.cohort.engine.cells import (
     EMPTY_TEXTS,
     LARGEST_NUMBER,
     CellKind,
+    find_id_texts,
     parse_cells,
 )
 from flowsheet.cohort.engine.csv_reader import parse_blocks
-from flowsheet.cohort.engine.exclusions import ExclusionLog
+from flowsheet.cohort.engine.exclusions import ID_FIELDS, ExclusionLog
 from flowsheet.cohort.engine.files import RawFile, RawTable
 from flowsheet.cohort.engine.midnight_check import MidnightCheck
 from flowsheet.cohort.engine.row_shapes import shape_rows
@@ -88,6 +89,8 @@ class ParsedBlock:
     """Rows of the block, kept or not."""
     n_unmapped: int = 0
     """Rows that the filter dropped."""
+    id_texts: dict[int, str] = field(default_factory=dict)
+    """Ids that are texts, by their numbers."""
     malformed: tuple[Any, ...] = ()
     """A ``pyarrow.csv.InvalidRow`` for each row with too many or too few fields."""
 
@@ -156,6 +159,7 @@ def read_table(table: RawTable, log: ExclusionLog) -> pl.DataFrame:
 
 def _log_block(block: ParsedBlock, table: str, n_before: int, log: ExclusionLog) -> None:
     log.unmapped_items(table, block.n_unmapped)
+    log.id_texts.update(block.id_texts)
     log.rows_read[table] += block.rows.height + block.defects.height + len(block.malformed)
     if block.malformed:
         log.malformed_rows(table, [(n_before + row.number, row) for row in block.malformed])
@@ -349,7 +353,7 @@ def _take_usual_cells(
         return None
     defects = pl.DataFrame(schema=CELL_DEFECTS)
     n_unmapped = frame.height - kept.height
-    return ParsedBlock(kept, defects, n_parsed, n_unmapped, tuple(malformed))
+    return ParsedBlock(kept, defects, n_parsed, n_unmapped, malformed=tuple(malformed))
 
 
 def _parse_cells(
@@ -383,4 +387,9 @@ def _parse_cells(
     rows, wrong = parse_cells(frame, present, table.zones)
     n_unmapped = n_parsed - frame.height - sum(part.height for part in defects)
     all_defects = pl.concat([*defects, wrong])
-    return ParsedBlock(_add_missing_columns(table, rows), all_defects, n_parsed, n_unmapped)
+    id_texts: dict[int, str] = {}
+    for column in ID_FIELDS:
+        if present.get(column) is CellKind.text_id:
+            id_texts |= find_id_texts(frame[column])
+    rows = _add_missing_columns(table, rows)
+    return ParsedBlock(rows, all_defects, n_parsed, n_unmapped, id_texts)

@@ -57,6 +57,8 @@ class StayBatch:
     """
     exclusions: dict[str, int] = field(default_factory=dict)
     """Number of raw rows that the source excludes, by reason ("charted in error", ...)."""
+    stay_names: dict[int, str] = field(default_factory=dict)
+    """What the records call stays whose ids are texts there; the quarantine and errors show it."""
     source_counts: dict[str, int] = field(default_factory=dict)
     """Other counts that describe the data ("times of suspicion", ...)."""
 

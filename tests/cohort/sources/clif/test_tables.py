@@ -13,9 +13,16 @@ from flowsheet.cli import main
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TABLES
 from flowsheet.cohort.sources.clif import Clif
+from flowsheet.config import Policy
 from flowsheet.errors import CheckFailed
 from flowsheet.testing.sources import SourceConformance
-from tests.cohort.clif_folder import clif_tables, make_clif, read_clif, write_clif
+from tests.cohort.clif_folder import (
+    clif_tables,
+    ingest_clif,
+    make_clif,
+    read_clif,
+    write_clif,
+)
 from tests.cohort.mimic3_folder import RawTables, SourceResult
 
 pytestmark = pytest.mark.usefixtures("flowsheet_home")
@@ -279,6 +286,29 @@ def test_a_folder_after_the_cohort_is_its_path(
     printed = capsys.readouterr()
     assert "times of the extract are in UTC" in printed.out + printed.err
     assert Extract.open(out).tables().stays.height == 3
+
+
+def test_errors_and_quarantine_show_the_ids_of_the_records(tables: RawTables, tmp_path: Path):
+    vitals = tables["clif_vitals"]
+    unknown = vitals.head(1).with_columns(hospitalization_id=pl.lit(" H-999"))
+    tables["clif_vitals"] = pl.concat([vitals, unknown])
+    age = pl.col("age_at_admission").replace("64", "640")  # of H-112, with two stays
+    tables["clif_hospitalization"] = tables["clif_hospitalization"].with_columns(age)
+    for suffix in ("csv", "parquet"):
+        folder = write_clif(tmp_path / suffix, tables, suffix)
+        extract = ingest_clif(folder, tmp_path / f"{suffix}-extract")
+        lines = pl.read_parquet(extract.path / "quarantine.parquet").filter(
+            pl.col("rule") != "stay_quarantined"
+        )
+        shown = lines.select("table", pl.col("key").str.extract("(stay.*)"), "value")
+        assert sorted(shown.unique().rows(), key=str) == [
+            ("clif_vitals", None, "H-999"),
+            ("stays", "stay H-112 #1", "640.0"),
+            ("stays", "stay H-112 #2", "640.0"),
+        ]
+    with pytest.raises(CheckFailed) as refused:
+        ingest_clif(folder, tmp_path / "none", Policy.reject)
+    assert "H-112 #1" in str(refused.value) or "H-999" in str(refused.value)
 
 
 @pytest.mark.parametrize(
