@@ -60,7 +60,8 @@ def training(fold: FoldSpec, model: str, run_id: str, *, alone: bool = False) ->
     minutes = fold.config.compute.training_minutes
     fit_with_limit = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit
     progress = progress_logger(f"{model}{fold.label}")
-    memory = estimate_training_memory(fold.data)
+    kinds = [fold.config.models[model].kind]
+    memory = estimate_training_memory(fold.data, fold.config.compute, kinds)
     check_memory(f"training {model}", memory, LESS_DATA)
     with keep_alive(), reserved_memory(memory, progress, alone=alone):
         try:

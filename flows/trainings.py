@@ -263,7 +263,7 @@ def _limit_workers(trainings: Sequence[Training]) -> int:
     compute = trainings[0].fold.config.compute
     if compute.pool or compute.runner != "process":
         return compute.workers
-    needed = max(estimate_training_memory(training.fold.data) for training in trainings)
+    needed = max(_estimate_memory(training) for training in trainings)
     check_memory("a training", needed, LESS_DATA)
     workers = min(compute.workers, max(1, usable_memory() // needed))
     if workers < compute.workers:
@@ -273,6 +273,13 @@ def _limit_workers(trainings: Sequence[Training]) -> int:
         )
         _restart_workers(workers)
     return workers
+
+
+def _estimate_memory(training: Training) -> int:
+    config = training.fold.config
+    return estimate_training_memory(
+        training.fold.data, config.compute, [config.models[training.model].kind]
+    )
 
 
 def _restart_workers(workers: int) -> None:

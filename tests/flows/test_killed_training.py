@@ -48,7 +48,7 @@ def restarts(monkeypatch):
     calls = []
     monkeypatch.setattr(trainings, "_restart_workers", calls.append)
     monkeypatch.setattr(trainings, "mark_tasks_crashed", lambda task_run_ids, reason: None)
-    monkeypatch.setattr(trainings, "estimate_training_memory", lambda data: 1)
+    monkeypatch.setattr(trainings, "estimate_training_memory", lambda *_: 1)
     monkeypatch.setattr(Training, "is_finished", lambda self: False)
     return calls
 
@@ -92,7 +92,7 @@ def test_a_second_kill_is_an_error_that_says_what_to_do(monkeypatch, restarts):
 
 
 def test_no_more_processes_than_memory_holds(monkeypatch, restarts, lines):
-    monkeypatch.setattr(trainings, "estimate_training_memory", lambda data: 3_000_000_000)
+    monkeypatch.setattr(trainings, "estimate_training_memory", lambda *_: 3_000_000_000)
     monkeypatch.setattr(trainings, "usable_memory", lambda: 7_000_000_000)
     stages = {model: [make_stage(model)] for model in MODELS}
     run(monkeypatch, stages, workers=4)

@@ -31,6 +31,9 @@ class ComputeConfig(FrozenModel):
     """What starts the worker processes, where there is no pool."""
     pool: Literal["cpu", "gpu"] | None = None
     """The Prefect work pool that trains; None: worker processes of this run."""
+    inputs: Literal["auto", "memory", "shards"] = "auto"
+    """Where a training reads its inputs: decoded in memory, or from their compressed shards block
+    by block; auto: in memory where that takes at most a quarter of it."""
     training_minutes: Annotated[float, Field(gt=0)] | None = None
     """Timeout of training one model in one fold; it then counts as failed."""
     run_minutes: Annotated[float, Field(gt=0)] | None = None

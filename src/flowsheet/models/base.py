@@ -130,6 +130,8 @@ class Model(ABC):
     space: ClassVar[Space] = {}
     version: ClassVar[int] = 1
     """To be increased when the same parameters and data give other numbers."""
+    kept_bytes: ClassVar[float] = 0.0
+    """What a fit keeps in memory for each input of each row, however the inputs are read."""
 
     size_rules: ClassVar[Mapping[str, Rule]] = {}
     """Of each parameter whose default is None: its value by the size of the cohort."""

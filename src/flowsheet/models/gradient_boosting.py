@@ -92,6 +92,7 @@ class GradientBoosting(RowModel):
     size_rules = MappingProxyType({"leaves": lambda size: size.leaves})
     version = 4
     uses_reference = False
+    kept_bytes = 2.5  # a byte for each column in binned form, of which lags make more
     booster: Booster
     curve: list[tuple[int, float]]
 

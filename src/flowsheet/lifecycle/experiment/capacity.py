@@ -140,7 +140,9 @@ def check_training(windows: WindowsSize, config: ExperimentConfig) -> None:
     """
     compute = config.compute
     if compute.pool is None and compute.runner == "process":
-        check_memory(f"a training on {windows}", training_memory(*windows), LESS_DATA)
+        kinds = [model.kind for model in config.models.values()]
+        needed = training_memory(*windows, compute, kinds)
+        check_memory(f"a training on {windows}", needed, LESS_DATA)
 
 
 def check_resamples(config: ExperimentConfig) -> None:

@@ -27,6 +27,7 @@ from flowsheet.lifecycle.experiment.search_budget import (
     sum_minutes,
 )
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
+from flowsheet.lifecycle.experiment.training_memory import place_inputs
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
 from flowsheet.plugins import plugin_code
@@ -75,7 +76,10 @@ class FoldData(FrozenModel):
     """Which of the protocol's splits."""
 
     def load_parts(self) -> SplitParts:
-        """Read the sequences of the training, validation and test subjects."""
+        """The sequences of the training, validation and test subjects.
+
+        Their inputs are read from the shards when they are used; see ``training_memory``.
+        """
         sequences = Sequences.load(self.windows.folder / "sequences")
         split = self.load_split()
         return SplitParts(
@@ -258,6 +262,7 @@ def _search(
         train = scaler.transform(train)
         valid = scaler.transform(valid)
         test = scaler.transform(test)
+    train, valid = place_inputs((train, valid), config.compute, progress)
     with _search_time(config, name, data) as time:
         tuned = tune(
             model.kind,

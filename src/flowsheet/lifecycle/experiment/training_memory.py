@@ -1,27 +1,84 @@
-"""How much memory the training of one model takes."""
+"""How much memory the training of one model takes, and where it reads its inputs from.
+
+The rule: with ``compute.inputs: auto`` the inputs of the training and validation stays are decoded
+into memory where they and the copies that a training makes of them take at most
+``IN_MEMORY_SHARE`` of the usable memory. Otherwise they stay in their compressed shards and are
+decoded block by block, as often as they are read. The numbers are the same to the last bit.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from flowsheet.config import ComputeConfig
+from flowsheet.lifecycle.runtime.resources import usable_memory
+from flowsheet.models.base import MODELS
 from flowsheet.state.json_files import read_json
+from flowsheet.typing import Progress
+from flowsheet.windows.sequences import Sequences
 
 if TYPE_CHECKING:
     from flowsheet.lifecycle.experiment.train import FoldData
 
+IN_MEMORY_SHARE = 0.25
+"""Of the usable memory: two trainings side by side leave as much for everything else."""
 PROCESS_BYTES = 600_000_000
 """Of a process with its libraries; measured: 0.6 GB for a training on 600 stays."""
 _COPIES = 4
-"""The parts of the split, scaled, and a batch or lagged inputs of them."""
+"""The training and validation stays, their selected columns, and a batch of them."""
 _VALUE_BYTES = 4
+_BLOCK_BYTES = 2_000_000
+"""For each column, of the blocks of rows that are read and computed with at a time."""
 
 
-def training_memory(rows: int, columns: int) -> int:
-    """Bytes that the process of one training on windows of that size takes at most."""
-    return PROCESS_BYTES + _COPIES * rows * columns * _VALUE_BYTES
+def fits_in_memory(rows: int, columns: int) -> bool:
+    """Whether ``compute.inputs: auto`` decodes windows of that size into memory."""
+    return _COPIES * rows * columns * _VALUE_BYTES <= IN_MEMORY_SHARE * usable_memory()
 
 
-def estimate_training_memory(data: FoldData) -> int:
-    """Bytes that the process of one training on these data takes at most."""
+def place_inputs(
+    parts: Sequence[Sequences], compute: ComputeConfig, progress: Progress
+) -> list[Sequences]:
+    """The stays with their inputs in memory or in shards, as configured or as they fit."""
+    rows = sum(part.rows for part in parts)
+    columns = parts[0].x.shape[1]
+    if compute.inputs == "memory" or (compute.inputs == "auto" and fits_in_memory(rows, columns)):
+        return [part.in_memory() for part in parts]
+    progress(
+        f"inputs are read from their shards: {rows:,} rows x {columns:,} columns would take "
+        f"{rows * columns * _VALUE_BYTES / 1e9:.1f} GB of memory"
+    )
+    return list(parts)
+
+
+def training_memory(
+    rows: int, columns: int, compute: ComputeConfig | None = None, kinds: Iterable[str] = ()
+) -> int:
+    """Bytes that the process of one training takes at most.
+
+    Args:
+        rows: Rows of the windows.
+        columns: Columns of the windows.
+        compute: How the training runs; None: with the defaults.
+        kinds: The registered models that it may train.
+    """
+    inputs = compute.inputs if compute else "auto"
+    is_in_memory = inputs == "memory" or (inputs == "auto" and fits_in_memory(rows, columns))
+    decoded = _COPIES * rows * columns * _VALUE_BYTES if is_in_memory else _BLOCK_BYTES * columns
+    kept_bytes = max((MODELS.get(kind).kept_bytes for kind in kinds), default=0.0)
+    return PROCESS_BYTES + decoded + round(kept_bytes * rows * columns)
+
+
+def estimate_training_memory(
+    data: FoldData, compute: ComputeConfig | None = None, kinds: Iterable[str] = ()
+) -> int:
+    """Bytes that the process of one training on these data takes at most.
+
+    Args:
+        data: The windows.
+        compute: How the training runs; None: with the defaults.
+        kinds: The registered models that it may train.
+    """
     summary = read_json(data.windows.folder / "summary.json")
-    return training_memory(summary["rows"], summary["features"])
+    return training_memory(summary["rows"], summary["features"], compute, kinds)

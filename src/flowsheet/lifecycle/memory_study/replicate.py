@@ -49,7 +49,7 @@ class Replicate:
     @cached_property
     def test(self) -> Sequences:
         """The held-out stays, with raw inputs."""
-        return self.fold.data.load_parts().test
+        return self.fold.data.load_parts().test.in_memory()
 
     @cached_property
     def long_stays(self) -> Sequences:

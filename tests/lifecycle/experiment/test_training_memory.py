@@ -1,0 +1,51 @@
+"""A training holds its inputs in memory where they fit, and needs a bounded amount where not."""
+
+import pytest
+
+from flowsheet.config import ComputeConfig
+from flowsheet.lifecycle.experiment import training_memory
+from flowsheet.testing.sequences import toy_sequences
+from flowsheet.windows.shards import ShardedInputs
+from tests.models.test_sharded_inputs import put_into_shards
+
+GB = 10**9
+
+
+@pytest.fixture
+def parts(tmp_path):
+    toys = (toy_sequences(20, 1, raw=True), toy_sequences(10, 2, raw=True))
+    return [put_into_shards(toy, tmp_path / str(i)) for i, toy in enumerate(toys)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "memory", "from_shards"),
+    [
+        ("auto", 24 * GB, False),
+        ("auto", 30_000, True),
+        ("memory", 30_000, False),
+        ("shards", 24 * GB, True),
+    ],
+)
+def test_inputs_are_in_memory_where_they_fit_or_as_configured(
+    parts, inputs, memory, from_shards, monkeypatch
+):
+    monkeypatch.setattr(training_memory, "usable_memory", lambda: memory)
+    lines = []
+    compute = ComputeConfig(name="local", inputs=inputs)
+    placed = training_memory.place_inputs(parts, compute, lines.append)
+    assert [isinstance(part.x, ShardedInputs) for part in placed] == [from_shards] * 2
+    assert len(lines) == from_shards
+    for part, expected in zip(placed, parts, strict=True):
+        assert part.x[:].tobytes() == expected.x[:].tobytes()
+
+
+def test_the_estimate_does_not_grow_with_rows_that_stay_in_shards(monkeypatch):
+    monkeypatch.setattr(training_memory, "usable_memory", lambda: 24 * GB)
+    estimate = training_memory.training_memory
+    kinds = ["logistic_regression", "lstm"]
+    assert estimate(10**6, 10) < estimate(2 * 10**6, 10)
+    assert estimate(10**7, 700, None, kinds) == estimate(10**8, 700, None, kinds) < 3 * GB
+    trees = estimate(10**7, 700, None, ["gradient_boosting"])
+    assert trees > 10**7 * 700  # a byte a value, in binned form
+    in_memory = ComputeConfig(name="local", inputs="memory")
+    assert estimate(10**7, 700, in_memory) > 4 * 10**7 * 700
