@@ -1,9 +1,11 @@
 """Trees do not depend on threads, stop by log loss, and need OpenMP."""
 
 import builtins
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from flowsheet.errors import UsageError
 from flowsheet.models.base import Context
@@ -95,3 +97,30 @@ def test_a_missing_openmp_runtime_is_an_error_that_names_it(train_and_valid, mon
     monkeypatch.setattr(builtins, "__import__", import_without_openmp)
     with pytest.raises(UsageError, match=r"(?s)LightGBM.*libgomp.*apt install libgomp1"):
         fit(*train_and_valid)
+
+
+def test_the_risk_only_rises_or_falls_with_variables_that_are_said_to(train_and_valid):
+    """The toy's risk rises with the heart rate; said to fall with it, it does not rise."""
+    train, valid = train_and_valid
+    x = np.repeat(train.x[:50], 9, axis=0)
+    x[:, 0] = np.tile(np.linspace(40, 140, 9), 50)
+    rows = plain_sequences(x, np.zeros(len(x)))
+    rows = replace(rows, features=train.features, history=np.full((len(x), 3), np.nan, np.float32))
+
+    def steps(**params):
+        model = fit(train, valid, {"rounds": 40, "changes": (), **params})
+        return np.diff(model.predict_proba(rows).reshape(50, 9), axis=1)
+
+    assert (steps(rising=("hr",)) >= 0).all()
+    assert steps(rising=("hr",)).max() > 0.01
+    assert (steps(falling=("hr",)) <= 0).all()
+    free = steps()
+    assert free.max() > 0.01
+    np.testing.assert_array_equal(steps(falling=("hr",), monotone=False), free)
+
+
+def test_directions_are_of_known_variables():
+    with pytest.raises(ValidationError, match="no variable 'lactate'"):
+        GradientBoosting.Params(rising=("lactate",))
+    with pytest.raises(ValidationError, match="rising and falling at once"):
+        GradientBoosting.Params(rising=("hr",), falling=("hr",))

@@ -76,6 +76,10 @@ class Pruner(StrEnum):
     """As successive halving, with several first rungs."""
 
 
+LeaveOut = Literal["unit", "site", "year", "charting"]
+"""Groups of subjects, see ``flowsheet.windows.shift_groups``."""
+
+
 class TuningConfig(FrozenModel):
     """How long to search for parameters, and by which metric."""
 
@@ -90,6 +94,9 @@ class TuningConfig(FrozenModel):
     partial_data: Annotated[float, Field(gt=0, le=0.5)] | None = None
     """The share of the training subjects on which a trial begins; it goes on with more of them, and
     a trial that is not pruned is fitted to all. None: every trial is fitted to all."""
+    leave_out: LeaveOut | None = None
+    """Trials are compared by the mean of their scores on groups of the training and validation
+    subjects, each of which is left out once, instead of by the validation subjects."""
     startup_trials: Annotated[int, Field(ge=1)] = 4
     """Trials drawn at random before TPE starts."""
     timeout_minutes: Annotated[float, Field(gt=0)] | None = None
@@ -116,4 +123,12 @@ class TuningConfig(FrozenModel):
     def _check_partial_data(self) -> TuningConfig:
         if self.partial_data is not None and self.pruner is Pruner.none:
             raise ValueError("partial_data needs a pruner: without one no trial ends early")
+        return self
+
+    @model_validator(mode="after")
+    def _check_left_out(self) -> TuningConfig:
+        if self.leave_out is not None and self.pruner is not Pruner.none:
+            raise ValueError(
+                "leave_out needs pruner: none, because early scores are of the validation subjects"
+            )
         return self

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from flowsheet.cohort import catalogue
 from flowsheet.config import FloatRange, IntRange, Space
-from flowsheet.errors import UsageError
+from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.models._lags import Lags
+from flowsheet.models._monotone import find_directions
 from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import log_loss
@@ -74,6 +76,24 @@ class GradientBoosting(RowModel):
         """Counts of measurements and mean doses in windows of these numbers of steps."""
         history: bool = False
         """Take the known past responses as inputs (unknown ones as missing)."""
+        rising: tuple[str, ...] = ()
+        """Variables of the catalogue whose higher values may only raise the risk."""
+        falling: tuple[str, ...] = ()
+        """Variables of the catalogue whose higher values may only lower it."""
+        monotone: bool = True
+        """Whether ``rising`` and ``falling`` hold, so that the tuning may choose."""
+
+        @model_validator(mode="after")
+        def _check_directions(self) -> Self:
+            known = catalogue.variables()
+            for name in (*self.rising, *self.falling):
+                if name not in known:
+                    hint = did_you_mean(name, known)
+                    raise ValueError(f"the catalogue has no variable {name!r}: {hint}")
+            both = sorted(set(self.rising) & set(self.falling))
+            if both:
+                raise ValueError(f"{', '.join(both)} cannot be rising and falling at once")
+            return self
 
     capabilities = Capabilities(
         family=ModelFamily.reference,
@@ -194,11 +214,18 @@ class GradientBoosting(RowModel):
             "metric": "none",
             "seed": context.seed,
             "data_random_seed": context.seed,
+            **self._constraints(),
             "num_threads": context.threads,
             "deterministic": True,
             "force_col_wise": True,
             "verbosity": -1,
         }
+
+    def _constraints(self) -> dict[str, Any]:
+        p = self.params
+        if not p.monotone or not (p.rising or p.falling):
+            return {}
+        return {"monotone_constraints": find_directions(self.terms, p.rising, p.falling)}
 
 
 class _EarlyStopping:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from flowsheet.config import ModelConfig, TuningConfig
 from flowsheet.errors import CheckFailed
 from flowsheet.progress import ProgressLine
 from flowsheet.state.hashing import digest
+from flowsheet.tuning.left_out import LeftOutGroup
 from flowsheet.tuning.partial_data import list_rungs
 from flowsheet.tuning.pruning import make_pruner
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult, best_trial
@@ -59,6 +60,7 @@ def tune(
     progress: Callable[[str], None] = lambda line: None,
     storage: str | None = None,
     members: Mapping[str, Path] | None = None,
+    left_out: Sequence[LeftOutGroup] = (),
 ) -> TuningResult:
     """Search the model's parameters for the largest score on the validation split.
 
@@ -86,6 +88,8 @@ def tune(
             and all return when the last is finished. The draws then depend on the order in which
             trials end.
         members: By name the packages of the models that this one is made of.
+        left_out: Groups whose mean score is searched for instead of that of the validation split.
+            They take no part where there is nothing to search.
 
     Raises:
         UsageError: the configuration does not fit the model (see
@@ -115,6 +119,7 @@ def tune(
         progress,
         members or {},
         list_rungs(tuning.partial_data, tuning.reduction_factor),
+        left_out if search.ranges else (),
     )
     run = _StudyRun(study, shared, search, tuning, seed, trials_wanted, on_trial, progress)
     run.run_trials(runner)

@@ -20,6 +20,7 @@ from flowsheet.models.base import Context, Model, Pruned
 from flowsheet.numerics import log_loss
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.publish import publish
+from flowsheet.tuning.left_out import LeftOutGroup, ScoreFunction
 from flowsheet.tuning.partial_data import Rung, select_part
 from flowsheet.tuning.pruning import is_interrupted
 from flowsheet.tuning.space import Search
@@ -84,6 +85,8 @@ class TrialRunner:
     """By name the packages of the models that this one is made of."""
     rungs: Sequence[Rung] = ()
     """The parts of the training data that a trial is fitted to before all of them."""
+    left_out: Sequence[LeftOutGroup] = ()
+    """Groups by whose scores trials are compared; none: by the validation split."""
 
     def run(
         self, trial: optuna.Trial, on_start: Callable[[optuna.Trial], None] = lambda trial: None
@@ -150,8 +153,10 @@ class TrialRunner:
         reporter = self._score_reporter(trial, drawn)
         for rung in self.rungs:
             self._fit_rung(rung, drawn, reporter)
-        model = self._fit_model(drawn, self.train, reporter if not self.rungs else None)
+        model = self._fit_model(drawn, self.train, self.valid, None if self.rungs else reporter)
         value = self._validate(model)
+        if self.left_out:
+            value = self._score_left_out(trial, drawn)
         with publish(self.model_folder(trial)) as folder:
             model.save(folder)
         trial.set_user_attr(_MODEL_DIGEST, _digest_files(self.model_folder(trial)))
@@ -163,14 +168,28 @@ class TrialRunner:
             return
         part = select_part(self.train, rung.share, self.seed)
         if part is not None:
-            model = self._fit_model(drawn, part, None, name=f"share-{rung.share:g}")
+            name = f"share-{rung.share:g}"
+            model = self._fit_model(drawn, part, self.valid, None, name=name)
             reporter.report(rung.step, self._validate(model))
+
+    def _score_left_out(self, trial: optuna.Trial, drawn: dict[str, Any]) -> float:
+        """The mean of the scores on groups that the model is fitted without."""
+        scores: dict[str, float] = {}
+        for i, group in enumerate(self.left_out):
+            parts = group.load()
+            model = self._fit_model(drawn, parts.train, parts.valid, None, name=f"without-{i}")
+            scores[group.name] = self._compute_score(model, parts.held_out, parts.score)
+            self.progress(f"without {group.name}: {scores[group.name]:.4f} on these subjects")
+        trial.set_user_attr("left_out", scores)
+        return float(np.mean(list(scores.values())))
 
     def _fit_model(
         self,
         drawn: dict[str, Any],
         train: Sequences,
+        valid: Sequences,
         reporter: ScoreReporter | None,
+        *,
         name: str = "all",
     ) -> Model:
         """The model with these parameters, fitted; epochs are reported where that is asked.
@@ -178,6 +197,7 @@ class TrialRunner:
         Args:
             drawn: the drawn parameters.
             train: the training stays, or a part of them.
+            valid: the validation stays, or a part of them.
             reporter: receives the scores of epochs.
             name: of the folder of checkpoints.
         """
@@ -194,7 +214,7 @@ class TrialRunner:
             members=self.members,
             checkpoints=checkpoints,
         )
-        model.fit(train, self.valid, context)
+        model.fit(train, valid, context)
         return model
 
     def is_model_intact(self, trial: FrozenTrial) -> bool:
@@ -204,11 +224,14 @@ class TrialRunner:
 
     def _validate(self, model: Model) -> float:
         """The monitored score, or minus log loss where the validation rows are of one class."""
-        risk = model.predict_proba(self.valid)
+        return self._compute_score(model, self.valid, self.score)
+
+    def _compute_score(self, model: Model, stays: Sequences, score: ScoreFunction) -> float:
+        risk = model.predict_proba(stays)
         if not np.isfinite(risk).all():
             not_finite = int((~np.isfinite(risk)).sum())
             raise ValueError(f"{not_finite} of {len(risk)} predictions are not finite")
-        y, p = self.valid.y[self.valid.scored], risk[self.valid.scored]
+        y, p = stays.y[stays.scored], risk[stays.scored]
         events, rows = int(y.sum()), len(y)
         if not 0 < events < rows:
             self.progress(
@@ -216,7 +239,7 @@ class TrialRunner:
                 "minus log loss replaces the metric"
             )
             return -log_loss(y, p)
-        value = float(self.score(y, p))
+        value = float(score(y, p))
         if np.isnan(value):
             raise CheckFailed(
                 "the monitored metric cannot be computed on the validation split",

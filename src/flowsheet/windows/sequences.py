@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -160,6 +160,18 @@ class Sequences:
     def in_memory(self) -> Sequences:
         """With all inputs decoded."""
         return replace(self, x=np.asarray(self.x)) if isinstance(self.x, ShardedInputs) else self
+
+    @classmethod
+    def concat(cls, parts: Iterable[Sequences]) -> Sequences:
+        """The stays of all parts, which have the same features, in memory."""
+        loaded = [part.in_memory() for part in parts]
+        first, names = loaded[0], ("x", *_PER_ROW, "stay_id", "subject_id")
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in loaded])
+            for name in first._arrays(names)
+        }
+        lengths = np.concatenate([part.lengths for part in loaded])
+        return replace(first, **arrays, offsets=row_offsets(lengths))
 
     def save(self, folder: Path) -> None:
         """Write the sequences into an existing folder, as one shard and its index."""

@@ -36,6 +36,13 @@ def _check_members(config: ExperimentConfig, name: str) -> None:
     model = config.models[name]
     if "members" not in MODELS.get(model.kind).Params.model_fields:
         return
+    if config.tuning.leave_out and resolve(model.kind, model).ranges:
+        raise UsageError(
+            "a model made of others cannot be tuned by groups that are left out: its members are "
+            "fitted on all of them",
+            where=f"models.{name}.space",
+            todo=f"set models.{name}.space={{}}, or tuning.leave_out=null",
+        )
     params = resolve(model.kind, model).params({})
     for member in getattr(params, "members", ()):
         where = f"models.{name}.params.members"

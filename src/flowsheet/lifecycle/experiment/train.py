@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from flowsheet.config import Censor, ExperimentConfig, FrozenModel, ModelConfig
+from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.evaluation.metrics import make_score_function
-from flowsheet.evaluation.subsets import select_judged_rows
 from flowsheet.evaluation.threshold import choose_threshold
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
@@ -28,6 +26,7 @@ from flowsheet.lifecycle.experiment.search_budget import (
 )
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.lifecycle.experiment.training_memory import place_inputs
+from flowsheet.lifecycle.experiment.tuning_data import list_left_out_groups, make_tuning_score
 from flowsheet.models.base import MODELS
 from flowsheet.monitoring.profile import PROFILE_VERSION
 from flowsheet.plugins import plugin_code
@@ -40,7 +39,7 @@ from flowsheet.state.store import Store, shared_folder
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult
 from flowsheet.tuning.storage import OPTUNA_URL
 from flowsheet.tuning.study import tune
-from flowsheet.typing import Floats, Labels, Progress
+from flowsheet.typing import Floats, Progress
 from flowsheet.windows.censoring import Completeness, apply_weights, estimate_completeness
 from flowsheet.windows.scaling import VERSION as SCALING_VERSION
 from flowsheet.windows.scaling import Scaler
@@ -255,6 +254,7 @@ def _search(
     """Tune the model; with the URL of a shared Optuna ``storage``, together with other workers."""
     model = config.models[name]
     train, valid, test = data.load_parts()
+    left_out = list_left_out_groups(config, name, data.extract, train, valid)
     completeness = estimate_completeness(train, config.task)
     valid, test = apply_weights(valid, completeness), apply_weights(test, completeness)
     scaler = Scaler.fit(train) if MODELS.get(model.kind).capabilities.scaled else None
@@ -271,7 +271,7 @@ def _search(
             train,
             valid,
             seed=config.seed,
-            score=_make_tuning_score(config, valid),
+            score=make_tuning_score(config, valid),
             folder=work,
             device=resolve_device(config, model),
             threads=config.compute.threads,
@@ -279,6 +279,7 @@ def _search(
             progress=progress,
             storage=storage,
             members=members,
+            left_out=left_out,
         )
         time.used_minutes = sum_minutes(asdict(trial) for trial in tuned.trials)
     return _Search(scaler, valid, test, tuned, completeness)
@@ -292,16 +293,6 @@ def _search_time(
         return nullcontext(SearchTime(config.tuning))
     keys = {model: training_key(config, model, data) for model in config.models}
     return search_time(config, name, keys, data.count_folds(config))
-
-
-def _make_tuning_score(
-    config: ExperimentConfig, valid: Sequences
-) -> Callable[[Labels, Floats], float]:
-    """The tuned metric of the rows that models are judged by, of (y, p) of all scored rows."""
-    scored = np.asarray(valid.scored)
-    judged = select_judged_rows(valid, config.evaluation)
-    weight = np.asarray(valid.weight)[scored] if config.task.censor is Censor.competing else None
-    return make_score_function(config.tuning.metric, judged.rows[scored], weight)
 
 
 def _save_development(

@@ -15,6 +15,7 @@ from flowsheet.config import (
     ExperimentConfig,
     FeatureRole,
     ModelConfig,
+    Pruner,
     list_roles,
 )
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
@@ -33,6 +34,7 @@ from flowsheet.state.json_files import read_json
 from flowsheet.windows.sequences import Sequences
 
 _NO_COLUMNS = "the model is given no such columns"
+_ONE_TRIAL = {"trials": 1, "pruner": Pruner.none, "partial_data": None, "leave_out": None}
 DEFAULT_KINDS = ("gradient_boosting", "logistic_regression")
 """Models that are ablated where none are named: cheap, and of two families."""
 
@@ -151,7 +153,7 @@ def _ablate_fold(
         )
         for model in models
     }
-    tuning = config.tuning.model_copy(update={"trials": 1, "prune": False})
+    tuning = config.tuning.model_copy(update=_ONE_TRIAL)
     changes = {"models": ablated, "tuning": tuning}
     return fold.model_copy(update={"config": config.model_copy(update=changes)})
 
