@@ -45,12 +45,6 @@ def test_the_mean_over_the_groups_chooses(toy, tmp_path):
     assert sum("without unit 3" in line for line in lines) == 2
 
 
-def test_where_there_is_nothing_to_choose_no_group_is_fitted(toy, tmp_path):
-    lines = []
-    assert search(toy, tmp_path, lines, {}).value > 0
-    assert not any("without" in line for line in lines)
-
-
 def test_leaving_out_and_pruning_exclude_each_other():
     with pytest.raises(ValidationError, match="pruner: none"):
         TuningConfig(name="x", leave_out="unit")

@@ -89,7 +89,6 @@ def tune(
             trials end.
         members: By name the packages of the models that this one is made of.
         left_out: Groups whose mean score is searched for instead of that of the validation split.
-            They take no part where there is nothing to search.
 
     Raises:
         UsageError: the configuration does not fit the model (see
@@ -119,7 +118,7 @@ def tune(
         progress,
         members or {},
         list_rungs(tuning.partial_data, tuning.reduction_factor),
-        left_out if search.ranges else (),
+        left_out,
     )
     run = _StudyRun(study, shared, search, tuning, seed, trials_wanted, on_trial, progress)
     run.run_trials(runner)

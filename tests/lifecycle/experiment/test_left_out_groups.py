@@ -26,6 +26,9 @@ def test_no_subject_of_a_group_and_no_test_subject_is_fitted_on():
     train, valid, test = FoldData(extract=extract, windows=windows, split=split).load_parts()
     groups = list_left_out_groups(config, "logistic", extract, train, valid)
     assert {group.name for group in groups} >= {"charted least", "charted most"}
+    nothing_to_choose = {"models": {"logistic": ModelConfig(kind="logistic_regression", space={})}}
+    unsearched = config.model_copy(update=nothing_to_choose)
+    assert list_left_out_groups(unsearched, "logistic", extract, train, valid) == []
     development = np.union1d(train.subject_id, valid.subject_id)
     held_out = [np.unique(group.load().held_out.subject_id) for group in groups]
     np.testing.assert_array_equal(np.sort(np.concatenate(held_out)), development)

@@ -13,6 +13,7 @@ from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.models.base import MODELS
 from flowsheet.tuning.left_out import LeftOutGroup, LeftOutParts, ScoreFunction
+from flowsheet.tuning.space import resolve
 from flowsheet.typing import Ints
 from flowsheet.windows.censoring import apply_weights, estimate_completeness
 from flowsheet.windows.scaling import Scaler
@@ -33,7 +34,7 @@ def make_tuning_score(config: ExperimentConfig, valid: Sequences) -> ScoreFuncti
 def list_left_out_groups(
     config: ExperimentConfig, name: str, extract: Stage, train: Sequences, valid: Sequences
 ) -> list[LeftOutGroup]:
-    """The groups of ``tuning.leave_out``; none without it.
+    """The groups of ``tuning.leave_out``; none without it, or where there is nothing to choose.
 
     Only training and validation subjects are divided: test subjects take no part in any choice.
 
@@ -49,7 +50,8 @@ def list_left_out_groups(
         CheckFailed: there are not two groups with enough subjects with the event.
     """
     by = config.tuning.leave_out
-    if by is None:
+    model = config.models[name]
+    if by is None or not resolve(model.kind, model).ranges:
         return []
     stays = open_extract(extract).scan("stays").select(_COLUMNS).collect()
     parts = (train, valid)

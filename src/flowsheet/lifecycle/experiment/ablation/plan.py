@@ -34,7 +34,13 @@ from flowsheet.state.json_files import read_json
 from flowsheet.windows.sequences import Sequences
 
 _NO_COLUMNS = "the model is given no such columns"
-_ONE_TRIAL = {"trials": 1, "pruner": Pruner.none, "partial_data": None, "leave_out": None}
+_ONE_TRIAL = {
+    "trials": 1,
+    "minutes": None,
+    "pruner": Pruner.none,
+    "partial_data": None,
+    "leave_out": None,
+}
 DEFAULT_KINDS = ("gradient_boosting", "logistic_regression")
 """Models that are ablated where none are named: cheap, and of two families."""
 
