@@ -21,9 +21,8 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sepsis3 import (
-    ANTIBIOTICS,
     COMPONENTS,
-    CULTURES,
+    LabelInputs,
     Sepsis3Options,
     label,
     suspicion,
@@ -76,8 +75,7 @@ def collect_records(batches: list[StayBatch], without: list[str]) -> Records:
     events = events.filter(~pl.col("variable").is_in(without))
     treatments = concat(batches, "treatments")
     times = stays.select("stay_id", *STAY)
-    empty = [pl.DataFrame(schema=schema) for schema in (ANTIBIOTICS, CULTURES)]
-    labels = label(stays, events, treatments, *empty, Sepsis3Options())
+    labels = label(LabelInputs(stays, events, treatments), Sepsis3Options())
     scores = labels.sofa.join(times, on="stay_id").drop("stay_id")
     kinds = {name: variable.kind for name, variable in catalogue.variables().items()}
     measured = [name for name, kind in kinds.items() if kind in ("vital", "lab")]

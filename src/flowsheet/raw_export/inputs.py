@@ -48,21 +48,28 @@ def make_metavision_rows(doses: pl.DataFrame) -> pl.DataFrame:
         RATEUOM=pl.when(is_infusion).then(pl.lit("mcg/kg/min")),
         STORETIME=pl.col("start") + pl.duration(minutes=12),
         CGID=pl.lit(17500),
-        ORDERID=order_id,
-        LINKORDERID=order_id,
         ORDERCATEGORYNAME=category.otherwise(pl.lit("01-Drips")),
-        ORDERCOMPONENTTYPEDESCRIPTION=pl.lit("Main order parameter"),
         ORDERCATEGORYDESCRIPTION=kind,
-        PATIENTWEIGHT="weight",
         TOTALAMOUNT=pl.lit(250),
-        TOTALAMOUNTUOM=pl.lit("ml"),
-        ISOPENBAG=pl.lit(0),
-        CONTINUEINNEXTDEPT=pl.lit(0),
-        CANCELREASON=pl.lit(0),
-        STATUSDESCRIPTION=pl.lit("FinishedRunning"),
+        **_describe_order(order_id),
         ORIGINALAMOUNT="amount",
         ORIGINALRATE="rate",
     )
+
+
+def _describe_order(order_id: pl.Expr) -> dict[str, pl.Expr]:
+    """The columns of INPUTEVENTS_MV that all orders have alike."""
+    return {
+        "ORDERID": order_id,
+        "LINKORDERID": order_id,
+        "ORDERCOMPONENTTYPEDESCRIPTION": pl.lit("Main order parameter"),
+        "PATIENTWEIGHT": pl.col("weight"),
+        "TOTALAMOUNTUOM": pl.lit("ml"),
+        "ISOPENBAG": pl.lit(0),
+        "CONTINUEINNEXTDEPT": pl.lit(0),
+        "CANCELREASON": pl.lit(0),
+        "STATUSDESCRIPTION": pl.lit("FinishedRunning"),
+    }
 
 
 def make_rewritten_rows(
@@ -116,20 +123,12 @@ def make_metavision_fluid_rows(
         *(*_IDS, "ITEMID", "AMOUNT", "AMOUNTUOM", "STORETIME", "CGID"),
         STARTTIME="time",
         ENDTIME=pl.col("time") + pl.duration(minutes=59),
-        ORDERID=order_id,
-        LINKORDERID=order_id,
         ORDERCATEGORYNAME=pl.lit("02-Fluids (Crystalloids)"),
         RATE="AMOUNT",
         RATEUOM=pl.lit("mL/hour"),
-        ORDERCOMPONENTTYPEDESCRIPTION=pl.lit("Main order parameter"),
-        PATIENTWEIGHT="weight",
         ORDERCATEGORYDESCRIPTION=pl.lit("Continuous IV"),
         TOTALAMOUNT="AMOUNT",
-        TOTALAMOUNTUOM=pl.lit("ml"),
-        ISOPENBAG=pl.lit(0),
-        CONTINUEINNEXTDEPT=pl.lit(0),
-        CANCELREASON=pl.lit(0),
-        STATUSDESCRIPTION=pl.lit("FinishedRunning"),
+        **_describe_order(order_id),
         ORIGINALAMOUNT="AMOUNT",
         ORIGINALRATE="AMOUNT",
     )

@@ -7,7 +7,14 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from flowsheet.cohort.schema import EPISODES, EVENTS, STAYS, TREATMENTS
-from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Labels, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import (
+    ANTIBIOTICS,
+    CULTURES,
+    LabelInputs,
+    Sepsis3Labels,
+    Sepsis3Options,
+    label,
+)
 from tests.cohort.sepsis3 import reference, reference_sofa
 
 ADMITTED = datetime(2130, 5, 4, 21, 40)
@@ -142,7 +149,7 @@ def make_tables(records: list[Record]) -> list[pl.DataFrame]:
 
 def label_records(records: list[Record], options: Sepsis3Options | None = None) -> Sepsis3Labels:
     """Label the records as one batch."""
-    return label(*make_tables(records), options or Sepsis3Options())
+    return label(LabelInputs(*make_tables(records)), options or Sepsis3Options())
 
 
 def label_and_compare(records: list[Record], options: Sepsis3Options) -> Sepsis3Labels:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from flowsheet.cohort.agreement import compare_definitions
-from flowsheet.cohort.sepsis3 import Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import LabelInputs, Sepsis3Options, label
 from flowsheet.cohort.sepsis3.conventions import CONVENTIONS
 from flowsheet.cohort.sepsis3.definitions import CHOSEN, first_onsets, other_definitions
-from flowsheet.cohort.sepsis3.frames import LabelInputs
 from tests.cohort.sepsis3.cases import DEFAULT, healthy_record, septic_record
 from tests.cohort.sepsis3.records import at, make_tables
 
@@ -17,8 +16,8 @@ def compared(options):
     single_dose = healthy_record(300).take_culture(30).give("vancomycin", 30)
     single_dose.infuse("norepinephrine", 31, 50, 0.05)
     single_dose.stay["stay_id"] = 3
-    tables = make_tables([septic, other, single_dose])
-    return first_onsets(LabelInputs(*tables), options, label(*tables, options).episodes)
+    inputs = LabelInputs(*make_tables([septic, other, single_dose]))
+    return first_onsets(inputs, options, label(inputs, options).episodes)
 
 
 def test_each_definition_gives_the_first_onset_of_each_stay():

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import polars as pl
 import pytest
 
 from flowsheet.cohort.engine import batches
-from flowsheet.cohort.sepsis3 import Sepsis3Labels, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import LabelInputs, Sepsis3Labels, Sepsis3Options, label
 from flowsheet.cohort.sources import mimic3
 from tests.cohort.sepsis3.records import compare_with_reference
 
@@ -19,14 +17,7 @@ USED = ["map", "gcs", "egcs", "mgcs", "vgcs", "po2", "fio2", "vent", "bili", "cr
 USED += ["bladder_irrigant", "rrt", "o2sat"]
 
 
-@dataclass
-class LabelInputs:
-    stays: pl.DataFrame
-    events: pl.DataFrame
-    treatments: pl.DataFrame
-    antibiotics: pl.DataFrame
-    cultures: pl.DataFrame
-
+class Inputs(LabelInputs):
     def facts_of(self, stay_id):
         """One stay's rows as lists of dicts, table by table; the stay itself is one dict."""
         tables = [getattr(self, name).filter(stay_id=stay_id).to_dicts() for name in TABLES]
@@ -34,7 +25,7 @@ class LabelInputs:
         return [stay, [event for event in events if event["variable"] in USED], *others]
 
     def label(self, options) -> Sepsis3Labels:
-        return label(*(getattr(self, name) for name in TABLES), options)
+        return label(self, options)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +33,9 @@ def inputs(data_dir):
     """The tables that the source passes to the label, for all stays of the demo."""
     calls = []
 
-    def record_inputs(*arguments):
-        calls.append(LabelInputs(*arguments[:-1]))
-        return label(*arguments)
+    def record_inputs(inputs, options):
+        calls.append(Inputs(*(getattr(inputs, name) for name in TABLES)))
+        return label(inputs, options)
 
     patch = pytest.MonkeyPatch()
     patch.setattr(batches, "label", record_inputs)

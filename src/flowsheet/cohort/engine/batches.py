@@ -23,9 +23,8 @@ from flowsheet.cohort.engine.stays import Stays
 from flowsheet.cohort.engine.treatments import TreatmentBuilder, sort_and_dedupe
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.schema import STAYS, TREATMENTS, empty_table, to_contract
-from flowsheet.cohort.sepsis3 import ANTIBIOTICS, label
+from flowsheet.cohort.sepsis3 import ANTIBIOTICS, LabelInputs, label
 from flowsheet.cohort.sepsis3.definitions import first_onsets
-from flowsheet.cohort.sepsis3.frames import LabelInputs
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.spill import Spill
 
@@ -93,14 +92,7 @@ class ParsedTables:
         options = self.options.sepsis3
         if options is None:
             return batch
-        labels = label(
-            inputs.stays,
-            inputs.events,
-            inputs.treatments,
-            inputs.antibiotics,
-            inputs.cultures,
-            options,
-        )
+        labels = label(inputs, options)
         compared = inputs.of_stays(self._compared_stays)
         return replace(
             batch,

@@ -14,7 +14,7 @@ import polars as pl
 
 from flowsheet.cohort.completeness import Needs, needs_of_definition
 from flowsheet.cohort.responses.base import RESPONSES, SEPSIS_WORDS, Records, Response
-from flowsheet.cohort.sepsis3 import Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import LabelInputs, Sepsis3Options, label
 
 
 @RESPONSES.register("sepsis")
@@ -30,12 +30,11 @@ class Sepsis(Response):
 
     def find_episodes(self, records: Records) -> pl.DataFrame:
         """The episodes of :func:`flowsheet.cohort.sepsis3.label`."""
-        labels = label(
+        inputs = LabelInputs(
             records.stays,
             records.events,
             records.treatments,
             records.antibiotics,
             records.cultures,
-            self.options,
         )
-        return labels.episodes
+        return label(inputs, self.options).episodes

@@ -9,8 +9,6 @@ them have ended by t, depends only on facts with known_at <= t.
 
 from __future__ import annotations
 
-import polars as pl
-
 from flowsheet.cohort.sepsis3 import adult_sepsis_event, onset, sofa, sofa2, suspicion
 from flowsheet.cohort.sepsis3.frames import (
     ANTIBIOTICS,
@@ -19,6 +17,7 @@ from flowsheet.cohort.sepsis3.frames import (
     SEPSIS,
     SOFA,
     SUSPICIONS,
+    LabelInputs,
     Sepsis3Labels,
 )
 from flowsheet.cohort.sepsis3.hourly_grid import HourlyGrid
@@ -31,38 +30,21 @@ __all__ = [
     "SEPSIS",
     "SOFA",
     "SUSPICIONS",
+    "LabelInputs",
     "Sepsis3Labels",
     "Sepsis3Options",
     "label",
 ]
 
 
-def label(  # noqa: PLR0917 - the contract's tables, the rest of the record, and the options
-    stays: pl.DataFrame,
-    events: pl.DataFrame,
-    treatments: pl.DataFrame,
-    antibiotics: pl.DataFrame,
-    cultures: pl.DataFrame,
-    options: Sepsis3Options,
-) -> Sepsis3Labels:
+def label(inputs: LabelInputs, options: Sepsis3Options) -> Sepsis3Labels:
     """Label whole stays. Rows of every table may be in any order.
-
-    Args:
-        stays: The contract's table.
-        events: The contract's table, without implausible values. Of its variables none is
-            required: those of SOFA are ``sofa.MEASURED`` (``po2`` is arterial, ``fio2`` in
-            percent, ``vent`` and ``rrt`` 1 or 0 as often as they are charted); SOFA-2 adds
-            ``k``, ``ph``, ``bicar`` and ``weight``.
-        treatments: The contract's table. SOFA uses infusions (end after start) of norepinephrine,
-            epinephrine, dopamine and dobutamine, in mcg/kg per hour; SOFA-2 those of all
-            vasopressors, inotropes and sedatives.
-        antibiotics: Columns as in ``ANTIBIOTICS``.
-        cultures: Columns as in ``CULTURES``.
-        options: The definition's parameters.
 
     Returns:
         The episodes, and the suspicions, scores and counts from which they follow.
     """
+    stays, events, treatments = inputs.stays, inputs.events, inputs.treatments
+    antibiotics, cultures = inputs.antibiotics, inputs.cultures
     grid = HourlyGrid.from_stays(stays)
     organs = sofa2 if options.score == "sofa2" else sofa
     scores = organs.grade_organs(grid, events, treatments, options)

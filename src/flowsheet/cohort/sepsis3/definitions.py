@@ -36,15 +36,7 @@ def first_onsets(
     """
     onsets = _add_first(inputs.stays.select("stay_id").sort("stay_id"), episodes, CHOSEN)
     for name, options in other_definitions(chosen).items():
-        labels = label(
-            inputs.stays,
-            inputs.events,
-            inputs.treatments,
-            inputs.antibiotics,
-            inputs.cultures,
-            options,
-        )
-        onsets = _add_first(onsets, labels.episodes, name)
+        onsets = _add_first(onsets, label(inputs, options).episodes, name)
     return onsets
 
 

@@ -64,10 +64,19 @@ class LabelInputs:
     """The tables from which a batch of stays is labelled."""
 
     stays: pl.DataFrame
+    """The contract's table."""
     events: pl.DataFrame
+    """The contract's table, without implausible values. Of its variables none is required: those of
+    SOFA are ``sofa.MEASURED`` (``po2`` is arterial, ``fio2`` in percent, ``vent`` and ``rrt`` 1 or
+    0 as often as they are charted); SOFA-2 adds ``k``, ``ph``, ``bicar`` and ``weight``."""
     treatments: pl.DataFrame
+    """The contract's table. SOFA uses infusions (end after start) of norepinephrine, epinephrine,
+    dopamine and dobutamine, in mcg/kg per hour; SOFA-2 those of all vasopressors, inotropes and
+    sedatives."""
     antibiotics: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ANTIBIOTICS))
+    """Columns ``ANTIBIOTICS``."""
     cultures: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=CULTURES))
+    """Columns ``CULTURES``."""
 
     def of_stays(self, stay_id: pl.Series) -> LabelInputs:
         """The rows of some stays."""

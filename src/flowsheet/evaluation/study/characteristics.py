@@ -13,7 +13,7 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import Tables, empty_table
-from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import LabelInputs, Sepsis3Options, label
 from flowsheet.evaluation.study.facts import Characteristic, Characteristics
 from flowsheet.evaluation.study.outcome import SEPSIS3, load_definitions
 
@@ -114,14 +114,8 @@ def _mark(stays: pl.DataFrame, rows: pl.DataFrame, name: str) -> pl.DataFrame:
 
 def _score_first_day(tables: Tables) -> pl.DataFrame:
     """stay_id and the highest hourly SOFA score of the first day; null: nothing was measured."""
-    sofa = label(
-        tables.stays,
-        tables.events,
-        tables.treatments,
-        pl.DataFrame(schema=ANTIBIOTICS),
-        pl.DataFrame(schema=CULTURES),
-        Sepsis3Options(),
-    ).sofa
+    inputs = LabelInputs(tables.stays, tables.events, tables.treatments)
+    sofa = label(inputs, Sepsis3Options()).sofa
     known = sofa.filter(pl.col("known") > 0)
     return known.group_by("stay_id").agg(sofa=pl.col("total").max().cast(pl.Float64))
 

@@ -9,7 +9,7 @@ import pytest
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.schema import Tables
-from flowsheet.cohort.sepsis3 import ANTIBIOTICS, CULTURES, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import LabelInputs, Sepsis3Options, label
 from tests.cohort.clif_folder import read_clif
 from tests.cohort.mimic3_folder import SourceResult
 from tests.cohort.mimic4_folder import read_mimic4
@@ -80,6 +80,6 @@ def hourly_values(tables: Tables) -> pl.DataFrame:
 def hourly_scores(tables: Tables) -> pl.DataFrame:
     """SOFA of each hour of each stay."""
     events = tables.events.filter(~pl.col("variable").is_in(["urine", "vent", "rrt", "po2"]))
-    no_rows = [pl.DataFrame(schema=schema) for schema in (ANTIBIOTICS, CULTURES)]
-    labels = label(tables.stays, events, tables.treatments, *no_rows, Sepsis3Options())
+    inputs = LabelInputs(tables.stays, events, tables.treatments)
+    labels = label(inputs, Sepsis3Options())
     return labels.sofa.join(tables.stays.select("stay_id", *STAY), on="stay_id")

@@ -44,7 +44,7 @@ from flowsheet.cohort.derived import add_derived, derivable_variables
 from flowsheet.cohort.schema import LABEL, TREATMENTS, empty_table
 from flowsheet.cohort.sepsis3 import ANTIBIOTICS as ANTIBIOTICS
 from flowsheet.cohort.sepsis3 import CULTURES as CULTURES
-from flowsheet.cohort.sepsis3 import SEPSIS, Sepsis3Options, label
+from flowsheet.cohort.sepsis3 import SEPSIS, LabelInputs, Sepsis3Options, label
 from flowsheet.cohort.sepsis3.frames import ORDERED
 from flowsheet.cohort.sources.base import SOURCES, Source, StayBatch
 from flowsheet.cohort.sources.meds.assignment import assign_stays
@@ -348,9 +348,8 @@ class Meds(Source):
         options = self.options.sepsis3
         if not options:
             return batch
-        antibiotics = records["antibiotics"]
-        cultures = records["cultures"]
-        sepsis3 = label(stays, events, treatments, antibiotics, cultures, options)
+        inputs = LabelInputs(stays, events, treatments, records["antibiotics"], records["cultures"])
+        sepsis3 = label(inputs, options)
         return replace(batch, episodes=sepsis3.episodes, source_counts=sepsis3.counts)
 
     def _read_episodes(self, stays: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
