@@ -14,9 +14,9 @@ from flowsheet.config import (
     ModelConfig,
     TuningConfig,
 )
-from flowsheet.errors import UsageError
+from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment import prepare, record
-from flowsheet.lifecycle.experiment.ablation.plan import plan_ablation
+from flowsheet.lifecycle.experiment.ablation.plan import choose_models, plan_ablation
 from flowsheet.lifecycle.experiment.ablation.report import (
     AblationTable,
     make_section,
@@ -165,6 +165,27 @@ def test_inputs_that_leave_nothing_or_everything_are_not_trained(finished, in_ho
     assert planned.plan is None
     reasons = [model.reason_left_out for model in planned.models]
     assert reasons == ["the model is given no such columns", "these are all the inputs"]
+
+
+def test_models_that_do_not_apply_are_named_in_an_error(finished, in_home):
+    _, plan, trained, _ = finished
+    name = plan.first_fold.name
+    without = {name: {"clock": trained[name]["clock"]}}
+    with pytest.raises(CheckFailed, match="none of the models that are to be ablated"):
+        plan_ablation(plan, without)
+
+
+def test_without_trees_and_logistic_regression_the_best_model_is_ablated(finished, in_home):
+    config, plan, trained, _ = finished
+    stage = trained[plan.first_fold.name]["logistic_regression"]
+    models = {"mlp": ModelConfig(kind="mlp"), "svm": ModelConfig(kind="svm")}
+    others = config.model_copy(update={"models": models})
+    assert choose_models(others, {"svm": stage, "mlp": stage}) == ("mlp",)
+
+
+def test_an_experiment_of_the_floor_alone_cannot_be_ablated():
+    with pytest.raises(UsageError, match="none of the models has inputs"):
+        check_config(compose("demo", ["models=[clock,sofa,ar1]", "ablation=standard"]))
 
 
 @pytest.mark.parametrize(

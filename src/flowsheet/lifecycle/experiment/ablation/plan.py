@@ -53,7 +53,7 @@ def plan_ablation(plan: ExperimentPlan, trained: TrainedModels) -> AblationPlan:
         trained: the whole models of every fold.
 
     Raises:
-        UsageError: no model of the experiment has inputs that can be left out.
+        CheckFailed: none of the models that are to be ablated applies to the task.
     """
     config = plan.first_fold.config
     ablation = config.ablation
@@ -61,6 +61,12 @@ def plan_ablation(plan: ExperimentPlan, trained: TrainedModels) -> AblationPlan:
     first = trained[plan.first_fold.name]
     names = ablation.models or choose_models(config, first)
     names = tuple(name for name in names if name in first)  # those that apply to the task
+    if not names:
+        raise CheckFailed(
+            "none of the models that are to be ablated applies to the task",
+            where=f"ablation.models: {', '.join(ablation.models or ()) or 'null'}",
+            todo="name other models, or start again with ablation=null: the models are kept",
+        )
     models = tuple(
         AblatedModel(
             name=f"{name}_{label}",
@@ -78,35 +84,31 @@ def plan_ablation(plan: ExperimentPlan, trained: TrainedModels) -> AblationPlan:
 
 
 def choose_models(config: ExperimentConfig, trained: Mapping[str, Stage]) -> tuple[str, ...]:
-    """The first model of each of ``DEFAULT_KINDS``, or the best one by its validation score.
-
-    Raises:
-        UsageError: no model has inputs that can be left out.
-    """
+    """The first model of each of ``DEFAULT_KINDS``, or the best one by its validation score."""
     names = [name for name in trained if not why_not_ablated(config.models[name])]
     by_kind = {kind: [n for n in names if config.models[n].kind == kind] for kind in DEFAULT_KINDS}
     chosen = [of_kind[0] for of_kind in by_kind.values() if of_kind]
-    if chosen:
+    if chosen or not names:
         return tuple(chosen)
-    if not names:
-        raise UsageError(
-            "none of the models has inputs that an ablation can leave out",
-            where="ablation",
-            todo="add a model that takes the inputs, such as logistic_regression, or leave out "
-            "ablation",
-        )
     scores = {n: float(read_json(trained[n].folder / "tuning.json")["value"]) for n in names}
     return (max(sorted(names), key=lambda name: scores[name]),)
 
 
 def check_ablation(config: ExperimentConfig) -> None:
-    """Check that the models that are named can be ablated.
+    """Check that the models that are named, or any, can be ablated.
 
     Raises:
         UsageError: one cannot, or is not among the models of the experiment.
     """
     if config.ablation is None:
         return
+    if all(why_not_ablated(model) for model in config.models.values()):
+        raise UsageError(
+            "none of the models has inputs that an ablation can leave out",
+            where="ablation",
+            todo="add a model that takes the inputs, such as logistic_regression, or set "
+            "ablation=null",
+        )
     for name in config.ablation.models or ():
         if name not in config.models:
             raise UsageError(
