@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,28 +63,42 @@ class Stack:
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout
 
-    def start_worker(self, limit: int = 4) -> subprocess.Popen[bytes]:
-        """Start a worker of the pool ``cpu`` that executes up to ``limit`` runs at a time."""
-        with (self.folder / "workers.log").open("ab") as log:
+    def start_worker(
+        self,
+        limit: int | None = 4,
+        log: Path | None = None,
+        prefix: Sequence[str] = (),
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker of the pool ``cpu``.
+
+        Args:
+            limit: flow runs that it executes at a time; None: what its memory and cores allow.
+            log: file for its output; by default that of all workers.
+            prefix: a command that executes the worker's, which follows it.
+        """
+        limits = [] if limit is None else ["--limit", str(limit)]
+        with (log or self.folder / "workers.log").open("ab") as output:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "flowsheet", "worker", "cpu", "--limit", str(limit)],
+                [*prefix, sys.executable, "-m", "flowsheet", "worker", "cpu", *limits],
                 env=self.environment,
                 cwd=ROOT,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
         self.workers.append(worker)
         return worker
 
-    def run_flowsheet(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run_flowsheet(
+        self, *arguments: str, timeout: float = 900
+    ) -> subprocess.CompletedProcess[str]:
         """Run the command line with these servers."""
         return subprocess.run(
             [sys.executable, "-m", "flowsheet", *arguments],
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=timeout,
             check=False,
             encoding="utf-8",
         )

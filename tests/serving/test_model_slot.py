@@ -4,15 +4,24 @@ import contextlib
 import shutil
 import time
 
+import polars as pl
 import pytest
+from fastapi.testclient import TestClient
 
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.prediction.manifest import write_manifest
 from flowsheet.serving import load_trial
+from flowsheet.serving.answer_files import read_answers
+from flowsheet.serving.app import make_app
 from flowsheet.serving.model_slot import AliasPoller, ModelSlot
+from flowsheet.serving.service import Service
+from flowsheet.serving.settings import ServeConfig
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from tests.model_packages import fit_model_package
+from tests.request_bodies import encode_body, select_stays
+
+JSON = {"content-type": "application/json"}
 
 
 class FakeRegistry:
@@ -149,3 +158,41 @@ def test_the_poller_refreshes_the_slot(registry):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     poller.stop()
+
+
+def test_every_answer_during_promotions_is_that_of_the_version_it_names(
+    registry, ward, tmp_path, monkeypatch
+):
+    """Two servers answer while the alias moves to and fro; each keeps its answers."""
+    monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(load_trial, "try_package", lambda folder, reference: None)
+    stay = ward.stays["stay_id"][0]
+    part = select_stays(ward, stay)
+    body = encode_body(part)
+    expected = {
+        version: package.predict(part)["risk"].to_list()
+        for version, package in registry.packages.items()
+    }
+    seen = []
+    with contextlib.ExitStack() as servers:
+        clients = []
+        for i in range(2):
+            config = ServeConfig(name="m", keep_answers=tmp_path / f"kept{i}", poll_seconds=0.01)
+            service = Service(config)
+            service.load()
+            app = TestClient(make_app(service), base_url="http://localhost")
+            clients.append(servers.enter_context(app))
+        deadline = time.monotonic() + 20
+        while len(set(seen[-40:])) < 2 or len(seen) < 120:
+            assert time.monotonic() < deadline, "the servers do not follow the alias"
+            registry.version = 1 + (len(seen) // 20) % 2
+            for client in clients:
+                answer = client.post("/predict", content=body, headers=JSON).json()
+                version = answer["model"]["version"]
+                assert answer["stays"][0]["risk"] == expected[version]
+                seen.append(version)
+    kept = pl.concat([read_answers(tmp_path / f"kept{i}") for i in range(2)])
+    assert kept.height == len(seen) * len(expected[1])
+    for (version,), rows in kept.partition_by("version", as_dict=True).items():
+        for answer in rows.partition_by("answered_at"):
+            assert answer["risk"].to_list() == expected[version]
