@@ -153,6 +153,12 @@ def test_a_model_lives_on_two_machines_that_share_a_bucket(
     assert not any(".leases/" in name for name in shared)
     assert re.search(r"erased", machines("first", "ls", "decisions").stdout)
     machines("first", "evaluate", champion, elsewhere)
-    for evidence in (tmp_path / "first" / "store" / "evaluation").glob("[!.]*/predictions.parquet"):
-        rows = pl.read_parquet(evidence)
-        assert subject not in rows["subject_id"].to_list()
+    for evaluation in _list_stages(tmp_path / "second"):
+        assert subject not in pl.read_parquet(evaluation)["subject_id"].to_list()
+    newest = max(_list_stages(tmp_path / "first"), key=lambda file: file.stat().st_mtime)
+    assert subject not in pl.read_parquet(newest)["subject_id"].to_list()
+
+
+def _list_stages(home: Path) -> list[Path]:
+    """The predictions of a machine's evaluations."""
+    return sorted((home / "store" / "evaluation").glob("[!.]*/predictions.parquet"))

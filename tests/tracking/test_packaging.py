@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickletools
+import platform
 import subprocess
 import sys
 import time
@@ -110,6 +112,20 @@ def test_files_of_the_working_folder_do_not_join_a_package(
     location = connect().get_logged_model(uri.removeprefix("models:/")).artifact_location
     folder = Path(location.removeprefix("file://").replace("%20", " "))
     assert not {"pyproject.toml", "uv.lock"} & {file.name for file in folder.rglob("*")}
+
+
+def test_an_environment_by_virtualenv_needs_pyenv(package_folder, tmp_path, monkeypatch):
+    """As docs/serving.md describes, with the ways that need none."""
+    from mlflow import models
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MlflowException, match="Could not find the pyenv binary"):
+        models.predict(str(package_folder), input_data="{}", env_manager="virtualenv")
+    environment = (package_folder / "python_env.yaml").read_text(encoding="utf-8")
+    assert f"python: {platform.python_version()}" in environment
+    signature = inspect.signature(models.predict)
+    assert signature.parameters["env_manager"].default == "virtualenv"
 
 
 def test_changed_code_is_refused_where_flowsheet_is_installed(uri, model_run, config, tmp_path):
