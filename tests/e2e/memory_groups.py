@@ -30,7 +30,8 @@ class MemoryGroup:
         for name in ("memory.events", "memory.oom_control"):
             with contextlib.suppress(FileNotFoundError):
                 fields = dict(
-                    line.split() for line in (self.folder / name).read_text().splitlines()
+                    line.split()
+                    for line in (self.folder / name).read_text(encoding="ascii").splitlines()
                 )
                 return int(fields["oom_kill"])
         raise AssertionError("the kernel does not count kills")
@@ -39,7 +40,7 @@ class MemoryGroup:
         """The most memory that its processes had together, files in the page cache included."""
         for name in ("memory.peak", "memory.max_usage_in_bytes"):
             with contextlib.suppress(FileNotFoundError):
-                return int((self.folder / name).read_text())
+                return int((self.folder / name).read_text(encoding="ascii"))
         return 0
 
 
