@@ -29,11 +29,8 @@ class MemoryGroup:
         """How many processes of the group were killed for memory."""
         for name in ("memory.events", "memory.oom_control"):
             with contextlib.suppress(FileNotFoundError):
-                fields = dict(
-                    line.split()
-                    for line in (self.folder / name).read_text(encoding="ascii").splitlines()
-                )
-                return int(fields["oom_kill"])
+                text = (self.folder / name).read_text(encoding="ascii")
+                return int(dict(line.split() for line in text.splitlines())["oom_kill"])
         raise AssertionError("the kernel does not count kills")
 
     def peak_bytes(self) -> int:

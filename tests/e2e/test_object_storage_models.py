@@ -103,9 +103,10 @@ def test_a_model_lives_on_two_machines_that_share_a_bucket(
         """An experiment, in its own process: Prefect reads its settings once."""
         monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / machine))
         command = [sys.executable, "-m", "flowsheet", *RUN, *overrides]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stderr
+        result = subprocess.run(command, capture_output=True, timeout=600, check=False)
+        lines = result.stderr.decode()
+        assert result.returncode == 0, lines
+        return lines
 
     for name, stays in (("ward", "200"), ("elsewhere", "150")):
         cohort = ["--cohort", "simulated_small", "--seed", str(len(name))]
