@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +25,24 @@ class ColumnFill:
 
     @classmethod
     def count(cls, sequences: Sequences) -> ColumnFill:
-        """Count the rows of stays, all of which have some. A number of measurements, 0, is none."""
+        """Count the rows of each stay. A number of measurements, 0, is no value."""
         x = np.asarray(sequences.x)
         is_known = ~np.isnan(x)
         has_value = is_known & (x != 0)
         columns = list_value_columns(sequences.features)
-        missing = np.empty((len(x), len(columns)), np.int32)
+        missing = np.empty((len(x), len(columns)), np.bool_)
         for j, (variable, positions) in enumerate(columns.items()):
             measured = np.zeros(len(x), bool)
             for i in positions:
                 is_count = sequences.features[i].name == f"{variable}_count"
                 measured |= has_value[:, i] if is_count else is_known[:, i]
             missing[:, j] = ~measured
-        starts = sequences.offsets[:-1]
-        return cls(
-            missing=np.add.reduceat(missing, starts, axis=0),
-            filled=np.logical_or.reduceat(has_value, starts, axis=0),
-        )
+        counts = np.empty((len(sequences), len(columns)), np.int32)
+        filled = np.empty((len(sequences), x.shape[1]), np.bool_)
+        for stay, (first, last) in enumerate(pairwise(sequences.offsets.tolist())):
+            missing[first:last].sum(axis=0, out=counts[stay])
+            has_value[first:last].any(axis=0, out=filled[stay])  # far faster than reduceat
+        return cls(counts, filled)
 
     @classmethod
     def concat(cls, parts: Sequence[ColumnFill]) -> ColumnFill:

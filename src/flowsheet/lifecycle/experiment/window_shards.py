@@ -38,7 +38,7 @@ _CONTENT_FILE = "content.parquet"
 _CONFIGURATION_FILE = "configuration.json"
 _PREFIX = 4
 """Letters of the key of a shard that are those of its configuration."""
-_STAY = ("stay_id", *CONTENT)
+_STAY = ("stay_id", CONTENT)
 """What a stay in a shard is found by."""
 
 
@@ -114,7 +114,7 @@ def _list_stays(shards: Sequence[Stage]) -> pl.DataFrame:
     schema = pl.Schema(
         {
             "stay_id": pl.Int64,
-            **dict.fromkeys(CONTENT, pl.UInt64),
+            CONTENT: pl.UInt64,
             "shard": pl.Int64,
             "frame": pl.Int64,
         }
