@@ -32,6 +32,7 @@ from flows.records import (
 from flows.retries import RETRY_ON_OUTAGE, explain_prefect_error
 from flows.runners import make_task_runner
 from flows.trainings import TrainingResults, Upstream, begin, complete, get_stage, train_all
+from flows.windows import build_shards
 from flowsheet.config import (
     CohortConfig,
     EvaluationConfig,
@@ -242,6 +243,7 @@ def _prepare(config: ExperimentConfig) -> tuple[ExperimentPlan, list[State[Any]]
     for replicate in _replicates(config):
         ingested = ingest(replicate.cohort, return_state=True)
         extract = get_stage(ingested)
+        build_shards(extract, replicate.task, replicate.features, replicate.compute, ingested)
         built = build_windows(
             extract, replicate.task, replicate.features, return_state=True, wait_for=[ingested]
         )

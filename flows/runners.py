@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any, Self
 
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.engine import collect_task_run_inputs_sync
@@ -98,6 +99,14 @@ class WorkerProcesses(ProcessPoolTaskRunner):
             for process in multiprocessing.active_children():
                 process.kill()
         super().cancel_all()
+
+
+def restart_workers(workers: int) -> None:
+    """Replace the worker processes of this flow run by that many."""
+    context = FlowRunContext.get()
+    assert context
+    assert isinstance(context.task_runner, WorkerProcesses)
+    context.task_runner.restart(workers)
 
 
 def _call_without_exit(call: Callable[[], bytes]) -> bytes:

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
 from flows.liveness import mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
-from flows.runners import WorkerProcesses
+from flows.runners import restart_workers
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.experiment import record, train
@@ -179,7 +178,7 @@ def _run_trainings(trainings: Sequence[Training], data: Upstream) -> list[_Outco
             "a training process was killed, most likely because memory ran out; starting again "
             "with one training at a time: finished trials are kept"
         )
-        _restart_workers(1)
+        restart_workers(1)
         try:
             _collect_outcomes(trainings, data, outcomes, 1)
         except BrokenProcessPool as error:
@@ -271,7 +270,7 @@ def _limit_workers(trainings: Sequence[Training]) -> int:
             f"warning: {workers} instead of compute.workers={compute.workers}: a training needs "
             f"about {needed / 1e9:.1f} GB of the {usable_memory() / 1e9:.1f} GB that are usable"
         )
-        _restart_workers(workers)
+        restart_workers(workers)
     return workers
 
 
@@ -280,14 +279,6 @@ def _estimate_memory(training: Training) -> int:
     return estimate_training_memory(
         training.fold.data, config.compute, [config.models[training.model].kind]
     )
-
-
-def _restart_workers(workers: int) -> None:
-    """Replace the worker processes of this flow run by that many."""
-    context = FlowRunContext.get()
-    assert context
-    assert isinstance(context.task_runner, WorkerProcesses)
-    context.task_runner.restart(workers)
 
 
 def _training_task(training: Training) -> Task[..., Any]:

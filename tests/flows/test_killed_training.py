@@ -46,7 +46,7 @@ class FakeTask:
 def restarts(monkeypatch):
     """Numbers of restarts; nothing is in the store, and no server is called."""
     calls = []
-    monkeypatch.setattr(trainings, "_restart_workers", calls.append)
+    monkeypatch.setattr(trainings, "restart_workers", calls.append)
     monkeypatch.setattr(trainings, "mark_tasks_crashed", lambda task_run_ids, reason: None)
     monkeypatch.setattr(trainings, "estimate_training_memory", lambda *_: 1)
     monkeypatch.setattr(Training, "is_finished", lambda self: False)

@@ -15,10 +15,12 @@ from flowsheet.cohort.extract import MANIFEST_VERSION, Extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
+from flowsheet.lifecycle.experiment import window_shards
 from flowsheet.lifecycle.experiment.capacity import check_windows
-from flowsheet.lifecycle.experiment.stage import Stage, run_stage
-from flowsheet.lifecycle.experiment.window_shards import WindowsRecipe, build_window_index
+from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
+from flowsheet.lifecycle.experiment.window_shards import Stays, WindowsRecipe
 from flowsheet.plugins import plugin_code
+from flowsheet.state.erasures import use_records
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Progress
@@ -83,6 +85,37 @@ def build_windows(extract: Stage, task: TaskConfig, features: FeaturesConfig) ->
     return build_extract_windows(open_extract(extract), task, features)
 
 
+def plan_shards(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> list[Stays]:
+    """The stays of each shard that :func:`build_windows` would build; none if it is in the store.
+
+    Raises:
+        UsageError: the extract has no episodes of the task's response.
+        CheckFailed: the windows do not fit this machine.
+    """
+    cohort_extract = open_extract(extract)
+    if is_complete("windows", windows_key(cohort_extract, task, features)):
+        return []
+    check_windows(cohort_extract, task, features)
+    with use_records():
+        return window_shards.plan_shards(
+            cohort_extract, make_recipe(cohort_extract, task, features)
+        )
+
+
+def build_shard(extract: Stage, task: TaskConfig, features: FeaturesConfig, stays: Stays) -> Stage:
+    """Build a shard of :func:`plan_shards`, which :func:`build_windows` then finds.
+
+    Args:
+        extract: the cohort.
+        task: the grid and the target.
+        features: which features to build.
+        stays: of the shard.
+    """
+    cohort_extract = open_extract(extract)
+    recipe = make_recipe(cohort_extract, task, features)
+    return window_shards.build_shard(cohort_extract, recipe, stays)
+
+
 def build_extract_windows(
     cohort_extract: Extract, task: TaskConfig, features: FeaturesConfig
 ) -> Stage:
@@ -90,10 +123,32 @@ def build_extract_windows(
 
     Raises:
         UsageError: the extract has no episodes of the task's response.
-        CheckFailed: the windows do not fit on the disk or into memory.
+    """
+
+    def build(folder: Path) -> tuple[Stage, ...]:
+        check_windows(cohort_extract, task, features)
+        recipe = make_recipe(cohort_extract, task, features)
+        write_json(folder / "columns.json", recipe.columns)
+        (folder / SEQUENCES).mkdir()
+        shards = window_shards.build_window_index(cohort_extract, recipe, folder / SEQUENCES)
+        sequences = Sequences.load(folder / SEQUENCES)
+        subgroups = collect_subgroups(cohort_extract.scan("stays").collect(), sequences)
+        subgroups.write_parquet(folder / "subgroups.parquet")
+        fill = ColumnFill.load(folder / SEQUENCES, len(sequences.features))
+        write_json(folder / "summary.json", summarise_windows(sequences, fill))
+        return shards
+
+    return run_stage("windows", windows_key(cohort_extract, task, features), build)
+
+
+def windows_key(cohort_extract: Extract, task: TaskConfig, features: FeaturesConfig) -> str:
+    """Key of the stage of an extract's windows.
+
+    Raises:
+        UsageError: the extract has no episodes of the task's response.
     """
     cohort_extract.check_response(task.response)
-    key = digest(
+    return digest(
         {
             "version": WINDOWS_VERSION,
             "extract": cohort_extract.fingerprint,
@@ -103,26 +158,18 @@ def build_extract_windows(
         }
     )
 
-    def build(folder: Path) -> tuple[Stage, ...]:
-        check_windows(cohort_extract, task, features)
-        stays = cohort_extract.scan("stays").collect()
-        recipe = WindowsRecipe(
-            task=task,
-            features=features,
-            variables=cohort_extract.manifest.variables,
-            drugs=cohort_extract.manifest.drugs,
-            vocabulary=list_categories(stays),
-        )
-        write_json(folder / "columns.json", recipe.columns)
-        (folder / SEQUENCES).mkdir()
-        shards = build_window_index(cohort_extract, recipe, folder / SEQUENCES)
-        sequences = Sequences.load(folder / SEQUENCES)
-        collect_subgroups(stays, sequences).write_parquet(folder / "subgroups.parquet")
-        fill = ColumnFill.load(folder / SEQUENCES, len(sequences.features))
-        write_json(folder / "summary.json", summarise_windows(sequences, fill))
-        return shards
 
-    return run_stage("windows", key, build)
+def make_recipe(
+    cohort_extract: Extract, task: TaskConfig, features: FeaturesConfig
+) -> WindowsRecipe:
+    """How the windows of an extract are built."""
+    return WindowsRecipe(
+        task=task,
+        features=features,
+        variables=cohort_extract.manifest.variables,
+        drugs=cohort_extract.manifest.drugs,
+        vocabulary=list_categories(cohort_extract.scan("stays").collect()),
+    )
 
 
 def split_subjects(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import lru_cache, reduce
+from pathlib import Path
 
 import polars as pl
 
@@ -19,7 +20,13 @@ def digest_stays(extract: Extract) -> pl.DataFrame:
 
     Each row has a hash, and those of a stay are added up.
     """
-    hashes = [_hash_rows(extract.scan(table), seed) for seed, table in enumerate(TABLES)]
+    return _digest(extract.path, extract.fingerprint)
+
+
+@lru_cache(4)
+def _digest(folder: Path, fingerprint: str) -> pl.DataFrame:
+    tables = [pl.scan_parquet(folder / f"{table}.parquet", glob=False) for table in TABLES]
+    hashes = [_hash_rows(rows, seed) for seed, rows in enumerate(tables)]
     return pl.concat(hashes).group_by("stay_id").agg(pl.sum(CONTENT)).collect(engine="streaming")
 
 

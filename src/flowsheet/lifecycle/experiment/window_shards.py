@@ -42,6 +42,11 @@ _STAY = ("stay_id", CONTENT)
 """What a stay in a shard is found by."""
 
 
+_CONTENT_SCHEMA: dict[str, pl.DataType] = {"stay_id": pl.Int64(), CONTENT: pl.UInt64()}
+Stays = Sequence[tuple[int, int]]
+"""Id and digest of each."""
+
+
 class WindowsRecipe(FrozenModel):
     """What the rows of a stay depend on, beside its records."""
 
@@ -80,9 +85,9 @@ def build_window_index(extract: Extract, recipe: WindowsRecipe, folder: Path) ->
     """
     wanted = _list_wanted(extract, recipe.task)
     shards = list(_find_shards(recipe))
-    missing = wanted.join(_list_stays(shards), on=_STAY, how="anti", maintain_order="left")
-    for stays in _divide(missing, at_least_one=not shards):
-        shards.append(_build_shard(extract, recipe, stays))
+    missing = _divide(_find_missing(wanted, shards))
+    for stays in missing or [wanted.select(_STAY).clear()] * (not shards):
+        shards.append(build_shard(extract, recipe, stays.rows()))
     located = wanted.join(_list_stays(shards), on=_STAY, how="left", maintain_order="left")
     used = located["shard"].unique().sort().to_list() or [0]
     located = located.with_columns(pl.col("shard").replace_strict(used, range(len(used))))
@@ -92,6 +97,40 @@ def build_window_index(extract: Extract, recipe: WindowsRecipe, folder: Path) ->
     save_index(folder, located, features, names)
     _gather_fill(chosen, located, len(features)).save(folder)
     return tuple(chosen)
+
+
+def plan_shards(extract: Extract, recipe: WindowsRecipe) -> list[Stays]:
+    """The stays of each shard that :func:`build_window_index` would build."""
+    missing = _find_missing(_list_wanted(extract, recipe.task), list(_find_shards(recipe)))
+    return [stays.rows() for stays in _divide(missing)]
+
+
+def build_shard(extract: Extract, recipe: WindowsRecipe, stays: Stays) -> Stage:
+    """Build some stays of an extract as one shard.
+
+    Args:
+        extract: the cohort.
+        recipe: how the windows are built.
+        stays: id and digest of each.
+    """
+    key = digest([recipe.key, stays])
+
+    def build(folder: Path) -> None:
+        fills = []
+
+        def count(parts: Iterable[Sequences]) -> Iterator[Sequences]:
+            for part in parts:
+                fills.append(ColumnFill.count(part))
+                yield part
+
+        tables = load_stays(extract, [stay for stay, _ in stays])
+        save_shard(folder, count(recipe.build(tables)))
+        ColumnFill.concat(fills).save(folder)
+        content = pl.DataFrame(stays, schema=_CONTENT_SCHEMA, orient="row")
+        content.write_parquet(folder / _CONTENT_FILE)
+        write_json(folder / _CONFIGURATION_FILE, recipe.key)
+
+    return run_stage(SHARD, recipe.key[:_PREFIX] + key[_PREFIX:], build)
 
 
 def _list_wanted(extract: Extract, task: TaskConfig) -> pl.DataFrame:
@@ -111,14 +150,7 @@ def _find_shards(recipe: WindowsRecipe) -> Iterator[Stage]:
 
 def _list_stays(shards: Sequence[Stage]) -> pl.DataFrame:
     """Where each stay is: ``_STAY``, ``shard`` and ``frame``; one that is twice, first."""
-    schema = pl.Schema(
-        {
-            "stay_id": pl.Int64,
-            CONTENT: pl.UInt64,
-            "shard": pl.Int64,
-            "frame": pl.Int64,
-        }
-    )
+    schema = pl.Schema(_CONTENT_SCHEMA | {"shard": pl.Int64(), "frame": pl.Int64()})
     tables = [pl.DataFrame(schema=schema)]
     for i, shard in enumerate(shards):
         stays = pl.read_parquet(Path(shard.path) / _CONTENT_FILE, glob=False)
@@ -127,37 +159,19 @@ def _list_stays(shards: Sequence[Stage]) -> pl.DataFrame:
     return pl.concat(tables).unique(_STAY, keep="first", maintain_order=True)
 
 
-def _divide(stays: pl.DataFrame, *, at_least_one: bool) -> list[pl.DataFrame]:
-    """The stays of each shard that is built, from all that are."""
+def _find_missing(wanted: pl.DataFrame, shards: Sequence[Stage]) -> pl.DataFrame:
+    return wanted.join(_list_stays(shards), on=_STAY, how="anti", maintain_order="left")
+
+
+def _divide(stays: pl.DataFrame) -> list[pl.DataFrame]:
+    """``_STAY`` of the stays of each shard that is built, from all that are."""
     first_row = pl.col("rows").cum_sum() - pl.col("rows")
     shard = pl.struct(
         rows=first_row // ROWS_PER_SHARD, stays=pl.int_range(pl.len()) // STAYS_PER_BATCH
     )
-    parts = stays.with_columns(shard=shard.rle_id()).partition_by(
+    return stays.select(*_STAY, shard=shard.rle_id()).partition_by(
         "shard", maintain_order=True, include_key=False
     )
-    return parts or [stays] * at_least_one
-
-
-def _build_shard(extract: Extract, recipe: WindowsRecipe, stays: pl.DataFrame) -> Stage:
-    content = stays.select(_STAY)
-    key = digest([recipe.key, content.rows()])
-
-    def build(folder: Path) -> None:
-        fills = []
-
-        def count(parts: Iterable[Sequences]) -> Iterator[Sequences]:
-            for part in parts:
-                fills.append(ColumnFill.count(part))
-                yield part
-
-        tables = load_stays(extract, stays["stay_id"].to_list())
-        save_shard(folder, count(recipe.build(tables)))
-        ColumnFill.concat(fills).save(folder)
-        content.write_parquet(folder / _CONTENT_FILE)
-        write_json(folder / _CONFIGURATION_FILE, recipe.key)
-
-    return run_stage(SHARD, recipe.key[:_PREFIX] + key[_PREFIX:], build)
 
 
 def _gather_fill(shards: Sequence[Stage], stays: pl.DataFrame, columns: int) -> ColumnFill:

@@ -1,0 +1,79 @@
+"""Build the shards of windows in the worker processes of a flow run."""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+
+from flows.records import progress_logger
+from flows.retries import RETRY_ON_OUTAGE
+from flows.runners import restart_workers
+from flowsheet.config import ComputeConfig, FeaturesConfig, TaskConfig
+from flowsheet.lifecycle.experiment import prepare
+from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.experiment.window_shards import Stays
+
+MIN_SHARDS = 3
+"""Fewer are built by the flow run itself: starting processes would take longer."""
+
+
+@task(cache_policy=NO_CACHE, task_run_name="shard-{number}", **RETRY_ON_OUTAGE)
+def build_shard(
+    extract: Stage, task_config: TaskConfig, features: FeaturesConfig, stays: Stays, number: int
+) -> Stage:
+    """Build one shard of windows.
+
+    Args:
+        extract: stage of the cohort extract.
+        task_config: the grid and the target.
+        features: which features to build.
+        stays: of the shard.
+        number: of the shard in this flow run.
+    """
+    return prepare.build_shard(extract, task_config, features, stays)
+
+
+def build_shards(
+    extract: Stage,
+    task_config: TaskConfig,
+    features: FeaturesConfig,
+    compute: ComputeConfig,
+    ingested: State[Any],
+) -> None:
+    """Build the shards that the windows lack, if several processes are to be used.
+
+    What is not built here, because a process was killed, is built together with the windows.
+
+    Args:
+        extract: stage of the cohort extract.
+        task_config: the grid and the target.
+        features: which features to build.
+        compute: how many processes.
+        ingested: the task that has made the extract.
+    """
+    if compute.workers == 1 or compute.pool:
+        return
+    shards = prepare.plan_shards(extract, task_config, features)
+    if len(shards) < MIN_SHARDS:
+        return
+    progress = progress_logger("windows")
+    progress(f"{len(shards)} shards to build, in {compute.workers} processes")
+    futures = [
+        build_shard.submit(
+            extract, task_config, features, stays, number, return_state=False, wait_for=[ingested]
+        )
+        for number, stays in enumerate(shards, 1)
+    ]
+    try:
+        for future in futures:
+            future.result()
+    except BrokenProcessPool:
+        progress(
+            "a process that builds windows was killed, most likely because memory ran out; "
+            "building the others one at a time"
+        )
+        restart_workers(compute.workers)
