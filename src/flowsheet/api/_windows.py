@@ -20,6 +20,7 @@ from flowsheet.config import (
 )
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment.prepare import build_extract_windows, make_subject_table
+from flowsheet.lifecycle.experiment.training_memory import fits_in_memory
 from flowsheet.prediction.model_package import InputColumns
 from flowsheet.state.json_files import read_json
 from flowsheet.windows.censoring import weight_rows
@@ -126,6 +127,8 @@ def windows(
 ) -> Windows:
     """Build the sequences of every stay; they are kept, and not built again.
 
+    Inputs that would take more than their share of the memory are decoded whenever they are read.
+
     Args:
         extract: the cohort.
         task: a choice (``flowsheet ls tasks``), or its configuration.
@@ -143,8 +146,11 @@ def windows(
         values = load("features", features)
         features = validate_config(FeaturesConfig, values, where=f"features {features}")
     folder = build_extract_windows(extract._extract, task, features).folder
+    sequences = Sequences.load(folder / "sequences")
+    if fits_in_memory(*sequences.x.shape):
+        sequences = sequences.in_memory()
     return Windows(
-        sequences=Sequences.load(folder / "sequences").in_memory(),
+        sequences=sequences,
         task=task,
         features=features,
         columns=read_json(folder / "columns.json"),
