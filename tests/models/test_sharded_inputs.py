@@ -6,12 +6,13 @@ from itertools import pairwise
 import lightgbm
 import numpy as np
 import pytest
+import torch
 
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.models import _binned_rows, _row_matrix, _row_pools
 from flowsheet.models._row_matrix import RowMatrix, iterate_chunks, prefetched
 from flowsheet.models._rows import Rows
-from flowsheet.models.base import MODELS
+from flowsheet.models.base import MODELS, Context
 from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows import scaling
 from flowsheet.windows.shards import ShardedInputs, write_shard
@@ -116,3 +117,29 @@ def test_an_error_on_reading_ahead_is_raised_in_its_turn():
     assert next(items) == 1
     with pytest.raises(ValueError, match="damaged"):
         next(items)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_on_a_gpu_pinned_batches_in_bfloat16_give_nearly_the_model_of_the_cpu(
+    kind, tmp_path, monkeypatch
+):
+    """Batches are read from shards, pinned, copied while others are computed with."""
+    train = put_into_shards(toy_sequences(60, 1, raw=False), tmp_path / "train")
+    valid = put_into_shards(toy_sequences(30, 2, raw=False), tmp_path / "valid")
+    pinned = []
+    pin = torch.Tensor.pin_memory
+
+    def count_pinned(x, *arguments):
+        pinned.append(x.dtype)
+        return pin(x, *arguments)
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", count_pinned)
+    cls = MODELS.get(kind)
+    fits = []
+    for device, precision in (("cpu", "float32"), ("cuda", "bfloat16")):
+        model = cls(cls.Params(epochs=3, hidden=16, precision=precision))
+        model.fit(train, valid, Context(seed=1, device=device))
+        fits.append(model.predict_proba(train))
+    assert set(pinned) == {torch.bfloat16}
+    np.testing.assert_allclose(*fits, atol=0.05)

@@ -28,6 +28,9 @@ PROCESS_BYTES = 600_000_000
 _COPIES = 4
 """The training and validation stays, their selected columns, and a batch of them."""
 _VALUE_BYTES = 4
+_ROW_BYTES = 100
+"""Of a row beside its inputs: target, marks, step and history (37 bytes, and a copy for the parts
+of the split), and its number, weight and prediction."""
 _BLOCK_BYTES = 2_000_000
 """For each column, of the blocks of rows that are read and computed with at a time."""
 
@@ -67,7 +70,8 @@ def training_memory(
     is_in_memory = inputs == "memory" or (inputs == "auto" and fits_in_memory(rows, columns))
     decoded = _COPIES * rows * columns * _VALUE_BYTES if is_in_memory else _BLOCK_BYTES * columns
     kept_bytes = max((MODELS.get(kind).kept_bytes for kind in kinds), default=0.0)
-    return PROCESS_BYTES + decoded + round(kept_bytes * rows * columns)
+    kept = round(kept_bytes * rows * columns) + _ROW_BYTES * rows
+    return PROCESS_BYTES + decoded + kept
 
 
 def estimate_training_memory(
