@@ -167,10 +167,10 @@ class RecurrentModel(Model):
 
     def network_inputs(self, sequences: Sequences) -> Tensor:
         """The inputs (N, F) of the network, response history included."""
-        parts = [np.asarray(sequences.x[:, self.columns], dtype=np.float32)]
+        x = np.asarray(sequences.select_features(self.columns).x, np.float32)
         if self.params.history:
-            parts.append(np.nan_to_num(sequences.history))
-        return torch.from_numpy(np.concatenate(parts, axis=1))
+            x = np.concatenate([x, np.nan_to_num(sequences.history)], axis=1)
+        return torch.from_numpy(np.require(x, requirements=["C", "W"]))
 
     @property
     def net(self) -> RecurrentNet | None:

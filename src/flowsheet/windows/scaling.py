@@ -104,11 +104,17 @@ class Scaler:
 
     def apply(self, x: Floats32) -> Floats32:
         """The scaled inputs of any rows (n, F); float32, finite everywhere."""
-        out = np.empty(x.shape, np.float32)
+        out = np.empty_like(x, np.float32)
         for start in range(0, len(x), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             self._scale(x[rows], out[rows])
         return out
+
+    @property
+    def varying(self) -> Ints:
+        """The columns that are not constant, which become 0."""
+        is_constant = (self.low == self.high) & (self.low == self.centre) & (self.unknown == 0)
+        return np.flatnonzero(~is_constant | self.log)
 
     def select(self, columns: Ints) -> Self:
         """The scaling of these columns alone."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -37,6 +37,10 @@ _OPEN_SHARDS = 4096
 class ColumnScaling(Protocol):
     """Scales each of F columns by itself."""
 
+    @property
+    def varying(self) -> Ints:
+        """The columns that are not 0 in every row, whatever the inputs."""
+
     def apply(self, x: Floats32) -> Floats32:
         """The scaled inputs of any rows (n, F)."""
 
@@ -56,10 +60,20 @@ def encode_stay(x: Floats32) -> bytes:
     return frame
 
 
-def decode_stay(frame: bytes | memoryview, rows: int, columns: int) -> Floats32:
-    """The inputs (T, F) of a stay from its frame; F-ordered."""
+def decode_stay(
+    frame: bytes | memoryview, rows: int, columns: int, chosen: Ints | None = None
+) -> Floats32:
+    """The inputs (T, F) of a stay from its frame; F-ordered.
+
+    Args:
+        frame: The frame.
+        rows: T.
+        columns: Columns in the frame.
+        chosen: Those of them that are decoded (F,), in that order; None: all.
+    """
     content = _codec().decompress(frame, rows * columns * 4)
     changes = np.frombuffer(content, np.uint32).reshape(columns, rows)
+    changes = changes if chosen is None else changes[chosen]
     return np.bitwise_xor.accumulate(changes, axis=1).view(np.float32).T
 
 
@@ -138,10 +152,9 @@ class ShardedInputs:
         Raises:
             CheckFailed: the shard is damaged.
         """
-        x = self._decode(stay)
-        if self.columns is not None:
-            x = x[:, self.columns]
-        return x if self.scaling is None else self.scaling.apply(np.ascontiguousarray(x))
+        x = np.empty((int(self.offsets[stay + 1] - self.offsets[stay]), self.shape[1]), np.float32)
+        self._read_into(x, stay)
+        return x
 
     def read_stays(self, stays: Iterable[int]) -> Floats32:
         """The inputs of the stays at these positions, one below the other."""
@@ -149,7 +162,7 @@ class ShardedInputs:
         ends = row_offsets(np.diff(self.offsets)[positions])
         x = np.empty((int(ends[-1]), self.shape[1]), np.float32)
         for stay, (start, stop) in zip(positions, pairwise(ends), strict=True):
-            x[start:stop] = self.read_stay(int(stay))
+            self._read_into(x[start:stop], int(stay))
         return x
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[slice, Floats32]]:
@@ -214,12 +227,30 @@ class ShardedInputs:
         position = int(self.frame[stay])
         return content[frames[position] : frames[position + 1]]
 
-    def _decode(self, stay: int) -> Floats32:
+    @cached_property
+    def _varying(self) -> tuple[Ints, ColumnScaling] | None:
+        """The columns that are not 0 after scaling, and their scaling; None: not scaled."""
+        if self.scaling is None:
+            return None
+        varying = self.scaling.varying
+        return varying, self.scaling.select(varying)
+
+    def _read_into(self, x: Floats32, stay: int) -> None:
+        """Write the inputs of the stay at this position into an array (T, F)."""
+        if self._varying is None:
+            x[:] = self._decode(stay, self.columns)
+            return
+        varying, scaling = self._varying
+        stored = varying if self.columns is None else self.columns[varying]
+        x[:] = 0
+        x[:, varying] = scaling.apply(self._decode(stay, stored))
+
+    def _decode(self, stay: int, columns: Ints | None) -> Floats32:
         folder, position = self.folders[self.shard[stay]], self.frame[stay]
         frame = self._read_frame(stay)
         rows = int(self.offsets[stay + 1] - self.offsets[stay])
         try:
-            return decode_stay(frame.data, rows, self.stored_columns)
+            return decode_stay(frame.data, rows, self.stored_columns, columns)
         except (OSError, ValueError) as error:
             raise CheckFailed(
                 f"the stay at position {position} of a shard of windows cannot be decoded: {error}",

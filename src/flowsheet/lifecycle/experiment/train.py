@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from flowsheet.config import ExperimentConfig, FrozenModel, ModelConfig
-from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.config import ExperimentConfig, FrozenModel
+from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.threshold import choose_threshold
+from flowsheet.lifecycle.experiment.device import resolve_device
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
 from flowsheet.lifecycle.experiment.search_budget import (
@@ -373,23 +374,3 @@ def load_trials(model: Stage) -> list[TrialRecord]:
         record["curve"] = {int(epoch): value for epoch, value in record["curve"].items()}
         trials.append(TrialRecord(**record))
     return trials
-
-
-def resolve_device(config: ExperimentConfig, model: ModelConfig) -> str:
-    """``cpu`` or ``cuda``, from ``compute.device`` and the model's capabilities.
-
-    Raises:
-        UsageError: compute.device=cuda, and there is no GPU.
-    """
-    device = config.compute.device
-    if device == "cpu" or not MODELS.get(model.kind).capabilities.gpu:
-        return "cpu"
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if device == "cuda":
-        raise UsageError(
-            "compute.device=cuda, but this machine has no GPU", todo="use compute.device=auto"
-        )
-    return "cpu"
