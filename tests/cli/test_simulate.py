@@ -77,3 +77,13 @@ def test_ingest_replaces_an_extract_by_force_only(
         main(arguments)
     assert "there is already an extract" in capsys.readouterr().err
     main([*arguments, "--force"])
+
+
+def test_raw_tables_that_do_not_fit_on_the_disk_are_not_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["simulate", str(tmp_path / "raw"), "--as", "mimic3", "--stays", "1000000000000"])
+    assert stopped.value.code == 1
+    assert "raw tables of 1,000,000,000,000 stays: about 102.0 PB" in capsys.readouterr().err
+    assert not (tmp_path / "raw").exists()

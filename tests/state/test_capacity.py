@@ -29,6 +29,12 @@ def test_the_error_has_the_figures_and_the_ways_out(three_gb_free, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+def test_a_temporary_folder_is_not_named(three_gb_free, tmp_path):
+    with pytest.raises(CheckFailed) as failed:
+        check_disk_space("rows", 20 * GB, tmp_path / ".abc.0123.part" / "extract", "take fewer")
+    assert failed.value.where == f"the disk of {tmp_path}"
+
+
 def test_what_fits_passes(three_gb_free, tmp_path):
     check_disk_space("windows", 3 * GB, tmp_path / "a" / "b", "")
 

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from flowsheet.errors import CheckFailed, UsageError, did_you_mean
@@ -34,14 +35,21 @@ def check_disk_space(
     Raises:
         CheckFailed: it does not fit.
     """
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free + replaced:
         refuse(
             f"{content}: about {format_bytes(needed)}, and {format_bytes(free)} are free",
-            where=f"the disk of {folder}",
+            where=f"the disk of {_strip_temporary(folder)}",
             todo=todo,
         )
+
+
+def _strip_temporary(folder: Path) -> Path:
+    """The folder that a temporary one (``.NAME.part``) lies in, for people."""
+    parts = takewhile(lambda part: not part.endswith(".part"), folder.parts)
+    return Path(*parts)
 
 
 def refuse(what: str, where: str, todo: str) -> None:

@@ -79,7 +79,8 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
     )
 
     def make(folder: Path) -> None:
-        check_scoring(cohort, model_package, folder)
+        copies = [out.parent] if isinstance(out, Path) else []
+        check_scoring(cohort, model_package, [folder, *copies])
         batches = [pl.DataFrame(schema=PREDICTIONS)]
         stays = 0
         for tables in iter_batches(cohort):

@@ -5,6 +5,7 @@ The figures are sums over stays: nothing is allocated for each row, however many
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -162,13 +163,13 @@ def check_resamples(config: ExperimentConfig) -> None:
     )
 
 
-def check_scoring(extract: Extract, package: ModelPackage, out: Path) -> None:
+def check_scoring(extract: Extract, package: ModelPackage, folders: Iterable[Path]) -> None:
     """Check that the scores of an extract, and its largest batch of stays, fit.
 
     Args:
         extract: what is scored.
         package: the model.
-        out: where the scores are written.
+        folders: where the scores are written.
 
     Raises:
         CheckFailed: they do not fit.
@@ -177,7 +178,8 @@ def check_scoring(extract: Extract, package: ModelPackage, out: Path) -> None:
     lengths = Grid.from_stays(stays, package.task).lengths
     rows = int(lengths.sum())
     ways_out = "score a part of the stays (an extract of a site, or of fewer days)"
-    check_disk_space(f"scores of {rows:,} steps", rows * _SCORE_BYTES, out, ways_out)
+    for folder in folders:
+        check_disk_space(f"scores of {rows:,} steps", rows * _SCORE_BYTES, folder, ways_out)
     starts = np.arange(0, len(lengths), STAYS_PER_BATCH)
     largest = int(np.add.reduceat(lengths, starts).max()) if rows else 0
     columns = package.columns
