@@ -21,6 +21,7 @@ import time
 import numpy as np
 
 from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.bootstrap import Difference, bootstrap, estimate_difference
 from flowsheet.evaluation.evidence import evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
@@ -67,9 +68,9 @@ def simulate_stays(
 def measure_bootstrap(args: argparse.Namespace) -> None:
     sequences, predictions = simulate_stays(args.subjects, args.rows, args.models)
     config = EvaluationConfig(name="benchmark", resamples=args.resamples)
-    thresholds = dict.fromkeys(predictions, THRESHOLD)
+    policies = make_policies(dict.fromkeys(predictions, THRESHOLD))
     start, start_cpu = time.perf_counter(), time.process_time()
-    evidence = evaluate(sequences, predictions, config, seed=1, task=HOURLY, thresholds=thresholds)
+    evidence = evaluate(sequences, predictions, config, seed=1, task=HOURLY, policies=policies)
     line = {
         "what": "bootstrap",
         "subjects": args.subjects,
@@ -125,7 +126,7 @@ def make_fold(
         held_out,
         n_training_subjects=n_subjects - len(held_out),
         predictions={model: p[rows] for model, p in predictions.items()},
-        thresholds=dict.fromkeys(predictions, THRESHOLD),
+        policies=make_policies(dict.fromkeys(predictions, THRESHOLD)),
     )
 
 

@@ -40,7 +40,9 @@ from flowsheet.project import current_project
 
 CONF = "FLOWSHEET_CONF"
 """Environment variable: folders of own choices, separated like those of ``PATH``."""
-GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "compute")
+GROUPS = ("cohort", "task", "features", "tuning", "evaluation", "alerting", "compute")
+_DEFAULT_CHOICES = {"alerting": "standard"}
+"""Of groups that an experiment need not name."""
 OPTIONAL_GROUPS = ("ablation",)
 """Groups of which an experiment may choose nothing."""
 CHOICES = (*GROUPS, *OPTIONAL_GROUPS, "models")
@@ -216,7 +218,7 @@ def compose(experiment: str, overrides: Sequence[str] = ()) -> ExperimentConfig:
     for group in chosen.keys() & file_overrides.keys() - {"models"}:
         del file_overrides[group]  # they belong to the file's choice, which is replaced
     _check_keys(file, experiment)
-    file |= chosen
+    file = _DEFAULT_CHOICES | file | chosen
     if "models" in chosen:
         file["models"] = read_yaml("models", chosen["models"])
     absent = [key for key in (*GROUPS, "models") if key not in file]

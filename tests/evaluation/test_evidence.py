@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.evidence import Evidence, evaluate
 from flowsheet.evaluation.leaderboard import render_leaderboard_markdown
 from tests.evaluation.conftest import CONFIG, simulate_predictions, simulate_stays
@@ -194,16 +195,16 @@ def test_groups_of_an_enum_keep_its_order(sequences, predictions):
 
 def test_alert_metrics_need_thresholds(sequences, predictions, evidence):
     assert "f_measure" not in set(evidence.leaderboard["metric"])
-    thresholds = dict.fromkeys(predictions, 0.3)
-    with_alerts = evaluate(sequences, predictions, CONFIG, seed=1, thresholds=thresholds)
+    policies = make_policies(dict.fromkeys(predictions, 0.3))
+    with_alerts = evaluate(sequences, predictions, CONFIG, seed=1, policies=policies)
     assert {"f_measure", "accuracy"} <= set(with_alerts.leaderboard["metric"])
     assert "normalised_utility" not in set(with_alerts.leaderboard["metric"])
 
 
 def test_the_utility_is_for_the_hourly_early_warning_only(sequences, predictions):
-    thresholds = dict.fromkeys(predictions, 0.3)
+    policies = make_policies(dict.fromkeys(predictions, 0.3))
     hourly, daily = (
-        evaluate(sequences, predictions, CONFIG, seed=1, task=task, thresholds=thresholds)
+        evaluate(sequences, predictions, CONFIG, seed=1, task=task, policies=policies)
         for task in (EARLY_WARNING, TaskConfig(name="daily"))
     )
     assert set(hourly.leaderboard.filter(metric="normalised_utility")["subset"]) == {"all"}

@@ -7,6 +7,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.bootstrap import ERROR_INFLATION, holm_adjust, resample_weights
 from flowsheet.evaluation.evidence import Evidence, evaluate
 from flowsheet.evaluation.headline import write_headline
@@ -31,7 +32,7 @@ def evidence(sequences, predictions, tmp_path_factory):
         CONFIG,
         seed=3,
         task=TaskConfig(name="daily"),
-        thresholds=dict.fromkeys(predictions, 0.3),
+        policies=make_policies(dict.fromkeys(predictions, 0.3)),
         subgroups=pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex}),
     ).save(folder)
     return Evidence.load(folder)

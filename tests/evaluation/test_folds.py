@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from flowsheet.config import Protocol, TaskConfig
 from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.bootstrap import holm_adjust
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
@@ -25,7 +26,7 @@ from tests.evaluation.conftest import CONFIG, simulate_predictions
 N_FOLDS, DAILY = 4, TaskConfig(name="daily")
 
 
-def make_folds(sequences, signal, repeats=2, with_thresholds=True):
+def make_folds(sequences, signal, repeats=2, with_policies=True):
     """Each repetition splits the subjects at random, and its models have other errors."""
     subjects = np.unique(sequences.subject_id)
     folds = []
@@ -35,14 +36,14 @@ def make_folds(sequences, signal, repeats=2, with_thresholds=True):
         for k in range(N_FOLDS):
             held_out = subjects[fold_of_subject == k]
             rows = np.isin(sequences.subject_id, held_out)[sequences.row_stay]
-            thresholds = dict.fromkeys(predictions, 0.2 + 0.1 * k) if with_thresholds else {}
+            thresholds = dict.fromkeys(predictions, 0.2 + 0.1 * k) if with_policies else {}
             folds.append(
                 FoldPredictions(
                     FoldId(f"{repeat + 1}.{k + 1}", repeat, k),
                     held_out,
                     n_training_subjects=len(subjects) - len(held_out),
                     predictions={model: p[rows] for model, p in predictions.items()},
-                    thresholds=thresholds,
+                    policies=make_policies(thresholds),
                 )
             )
     return folds
@@ -60,7 +61,7 @@ def evidence(sequences, folds):
 
 def test_one_repetition_is_evaluated_as_its_pooled_predictions(stays_and_signal):
     sequences, signal = stays_and_signal
-    folds = make_folds(sequences, signal, repeats=1, with_thresholds=False)
+    folds = make_folds(sequences, signal, repeats=1, with_policies=False)
     cross_validated = evaluate_folds(sequences, folds, CONFIG, seed=1)
     held_out = evaluate(sequences, simulate_predictions(signal, seed=5), CONFIG, seed=1)
     assert_frame_equal(cross_validated.leaderboard, held_out.leaderboard)
@@ -83,7 +84,7 @@ def test_alerts_use_the_threshold_of_their_fold(sequences, folds, evidence):
     for fold in folds[:N_FOLDS]:
         rows = np.isin(sequences.subject_id, fold.subjects)[sequences.row_stay]
         p[rows] = fold.predictions["accurate"]
-        is_alert[rows] = fold.predictions["accurate"] >= fold.thresholds["accurate"]
+        is_alert[rows] = fold.predictions["accurate"] >= fold.policies["accurate"].threshold
     is_correct = is_alert == (sequences.y == 1)
     pooled = evidence.folds.filter(pl.col("fold").is_null(), repeat=0, subset="all")
     values = dict(pooled.filter(model="accurate").select("metric", "value").iter_rows())
@@ -131,7 +132,7 @@ def test_the_headline_can_be_rewritten_from_the_tables(evidence):
 def test_pairs_of_sites_are_compared_by_resamples(stays_and_signal):
     sequences, signal = stays_and_signal
     by_site = CONFIG.model_copy(update={"protocol": Protocol.site})
-    folds = make_folds(sequences, signal, repeats=1, with_thresholds=False)
+    folds = make_folds(sequences, signal, repeats=1, with_policies=False)
     cross_validated = evaluate_folds(sequences, folds, by_site, seed=1)
     held_out = evaluate(sequences, simulate_predictions(signal, seed=5), CONFIG, seed=1)
     assert_frame_equal(cross_validated.pairs, held_out.pairs)

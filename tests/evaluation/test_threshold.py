@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.config import AlertingConfig, EvaluationConfig, TaskConfig
 from flowsheet.evaluation.metrics import ScoredRows, get_metric
 from flowsheet.evaluation.threshold import (
     NEVER_ALERT,
-    choose_threshold,
+    choose_policy,
     maximize_f_measure,
     maximize_utility,
 )
+
+STANDARD = AlertingConfig()
 
 
 def simulate_hourly_stays(seed, prevalence):
@@ -59,9 +61,11 @@ def test_the_task_decides_what_is_maximized(sequences, predictions):
     config = EvaluationConfig(name="small")
     daily_task = TaskConfig(name="daily")
     hourly_task = TaskConfig(name="early", step_hours=1, horizon=6, censor="keep")
-    daily = choose_threshold(sequences, predictions["accurate"], daily_task, config)
-    hourly = choose_threshold(sequences, predictions["accurate"], hourly_task, config)
-    assert 0 < daily.value < 1
+    daily = choose_policy(sequences, predictions["accurate"], daily_task, config, STANDARD)
+    hourly = choose_policy(
+        sequences, predictions["accurate"], hourly_task, config, AlertingConfig()
+    )
+    assert 0 < daily.threshold < 1
     assert daily != hourly
     assert (daily.maximizes, hourly.maximizes) == ("f_measure", "normalised_utility")
 
@@ -71,14 +75,14 @@ def test_the_threshold_of_a_state_task_is_chosen_on_new_onsets(sequences, predic
     task = TaskConfig(name="daily")
     config = EvaluationConfig(name="small", minimum_events=1)
     p = predictions["accurate"]
-    chosen = choose_threshold(sequences, p, task, config)
+    chosen = choose_policy(sequences, p, task, config, STANDARD)
     assert chosen.subset == "new_onsets"
     in_state = np.asarray(sequences.in_state)
     assert in_state.any()
     flipped = np.where(in_state, 1 - p, p)
-    assert choose_threshold(sequences, flipped, task, config) == chosen
+    assert choose_policy(sequences, flipped, task, config, STANDARD) == chosen
     new_onsets = sequences.scored & ~in_state
     rows = ScoredRows.from_arrays(sequences.y[new_onsets], p[new_onsets])
-    assert chosen.value == maximize_f_measure(rows)
-    few = choose_threshold(sequences, p, task, EvaluationConfig(name="few", minimum_events=10**6))
-    assert few.subset == "all"
+    assert chosen.threshold == maximize_f_measure(rows)
+    few = EvaluationConfig(name="few", minimum_events=10**6)
+    assert choose_policy(sequences, p, task, few, STANDARD).subset == "all"

@@ -15,6 +15,7 @@ import pytest
 
 from flowsheet.compose import compose_cohort
 from flowsheet.config import EvaluationConfig, ExperimentConfig, FeaturesConfig, TuningConfig
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import PredictedFold, Predictions
@@ -90,7 +91,7 @@ def make_predictions(quality: str, seed: int = 0, *, with_states: bool = False) 
     risk = QUALITIES[quality](rows).alias("p.logistic")
     stay = np.arange(STAYS)
     subgroups = pl.DataFrame({"stay_id": stay + 10, "sex": np.where(stay % 2, "F", "M")})
-    fold = PredictedFold(n_training_subjects=900, thresholds={"logistic": 0.5})
+    fold = PredictedFold(n_training_subjects=900, policies=make_policies({"logistic": 0.5}))
     return Predictions(rows.with_columns(risk).drop("known", "hidden"), subgroups, (fold,))
 
 

@@ -11,11 +11,13 @@ import polars as pl
 from flowsheet.api._html import describe
 from flowsheet.api._model import Predictor
 from flowsheet.api._windows import Windows, read_evaluation
-from flowsheet.config import Censor, EvaluationConfig
+from flowsheet.compose import load
+from flowsheet.config import AlertingConfig, Censor, EvaluationConfig, validate_config
 from flowsheet.errors import UsageError
 from flowsheet.evaluation import evidence as _evidence
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.leaderboard import select_leading_metrics
-from flowsheet.evaluation.threshold import choose_threshold
+from flowsheet.evaluation.threshold import choose_policy
 from flowsheet.typing import Floats
 
 
@@ -140,6 +142,7 @@ def evaluate(
     valid: Windows | None = None,
     thresholds: Mapping[str, float] | None = None,
     evaluation: str | EvaluationConfig = "quick",
+    alerting: str | AlertingConfig = "standard",
     seed: int = 1,
     **settings: Any,
 ) -> Evaluation:
@@ -148,9 +151,10 @@ def evaluate(
     Args:
         predictions: by name a probability for every row of ``test``, or a fitted model.
         test: windows of the held-out subjects.
-        valid: with it the decision threshold of each fitted model is chosen, on these windows.
-        thresholds: decision thresholds by name; metrics of alerts need one.
+        valid: with it the alert policy of each fitted model is chosen, on these windows.
+        thresholds: decision thresholds by name, in place of a policy; metrics of alerts need one.
         evaluation: a choice (``flowsheet ls evaluations``), or its configuration.
+        alerting: a choice (``flowsheet ls alertings``), or its configuration.
         seed: of the resamples.
         settings: of the evaluation that differ, such as ``resamples=1000``.
 
@@ -171,23 +175,26 @@ def evaluate(
     if test.task.censor is Censor.competing and test.sequences.weight is None:
         what = "the rows of this task have weights, which are estimated on the training subjects"
         raise UsageError(what, todo="evaluate the parts of windows.split(...)")
-    chosen = dict(thresholds or {})
+    if isinstance(alerting, str):
+        values = load("alerting", alerting)
+        alerting = validate_config(AlertingConfig, values, where=f"alerting {alerting}")
+    policies = make_policies(thresholds or {})
     probabilities: dict[str, Floats] = {}
     for name, prediction in predictions.items():
         if not isinstance(prediction, Predictor):
             probabilities[name] = prediction
             continue
         probabilities[name] = prediction.predict_proba(test)
-        if valid is not None and name not in chosen:
+        if valid is not None and name not in policies:
             p = prediction.predict_proba(valid)
-            chosen[name] = choose_threshold(valid.sequences, p, valid.task, config).value
+            policies[name] = choose_policy(valid.sequences, p, valid.task, config, alerting)
     evidence = _evidence.evaluate(
         replace(test.sequences),
         probabilities,
         config,
         seed,
         task=test.task,
-        thresholds=chosen,
+        policies=policies,
         subgroups=test.subgroups,
     )
     return Evaluation(evidence)

@@ -187,9 +187,11 @@ def _risks(stay: Stay, predictors: Mapping[str, Predictor], admitted: datetime) 
     parts = [pl.DataFrame(schema=schema)]
     for name, predictor in predictors.items():
         threshold = predictor.package.threshold
-        alert = pl.lit(None, pl.Boolean) if threshold is None else pl.col("risk") >= threshold
+        predictions = predictor.predict(stay)
+        raised = predictor.package.raise_alerts(predictions)
+        alert = pl.lit(None, pl.Boolean) if raised is None else pl.Series(raised, dtype=pl.Boolean)
         parts.append(
-            predictor.predict(stay).select(
+            predictions.select(
                 time=_days(pl.col("time"), admitted),
                 model=pl.lit(name),
                 risk="risk",

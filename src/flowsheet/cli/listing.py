@@ -256,6 +256,10 @@ _LISTINGS: dict[str, tuple[str, Callable[[], Listing]]] = {
     "tunings": ("how long to search for parameters", _list_configs("tuning")),
     "evaluations": ("protocols of evaluation", _list_configs("evaluation")),
     "ablations": ("inputs that models are trained again with", _list_configs("ablation")),
+    "alertings": (
+        "when there is an alert",
+        _list_configs("alerting"),
+    ),
     "metrics": ("what is measured on held-out subjects", _list_metrics),
     "computes": ("where to train", _list_configs("compute")),
     "promotions": ("gates of a promotion", _list_configs("promotion")),

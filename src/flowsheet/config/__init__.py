@@ -1,6 +1,7 @@
 """The frozen, validated experiment: every choice that a run depends on, and nothing else."""
 
 from flowsheet.config.ablation import AblatedInputs, AblationConfig
+from flowsheet.config.alerting import AlertingConfig, ThresholdBy
 from flowsheet.config.base import Fraction, FrozenModel, Name, Scalar, Share
 from flowsheet.config.cohort import CohortConfig, Policy, QuarantineConfig
 from flowsheet.config.deployment import MonitoringConfig, PromotionConfig, RegistryConfig
@@ -41,6 +42,7 @@ __all__ = [
     "AblatedInputs",
     "AblationConfig",
     "Aggregation",
+    "AlertingConfig",
     "Bound",
     "Censor",
     "Choice",
@@ -76,6 +78,7 @@ __all__ = [
     "Space",
     "Target",
     "TaskConfig",
+    "ThresholdBy",
     "TreatmentColumn",
     "TuningConfig",
     "VariableSelection",

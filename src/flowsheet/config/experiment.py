@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from flowsheet.config.ablation import AblationConfig
+from flowsheet.config.alerting import AlertingConfig
 from flowsheet.config.base import FrozenModel, Name
 from flowsheet.config.cohort import CohortConfig
 from flowsheet.config.deployment import RegistryConfig
@@ -57,6 +58,7 @@ class ExperimentConfig(FrozenModel):
     bedside scores, which every other model should beat."""
     tuning: TuningConfig
     evaluation: EvaluationConfig
+    alerting: AlertingConfig = AlertingConfig()
     compute: ComputeConfig
     registry: RegistryConfig = RegistryConfig()
     memory: MemoryStudyConfig | None = None

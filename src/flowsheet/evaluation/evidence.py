@@ -15,6 +15,12 @@ from flowsheet.cohort.responses.base import Words, find_words
 from flowsheet.cohort.sepsis3 import SEPSIS
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.alert_judgement import (
+    AlertJudgement,
+    judge_fold_policies,
+    judge_policies,
+)
+from flowsheet.evaluation.alert_policy import AlertPolicy
 from flowsheet.evaluation.curves import compute_curves
 from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, check_folds, pool_folds
 from flowsheet.evaluation.headline import write_headline
@@ -61,7 +67,7 @@ class Evidence:
     lead_times: pl.DataFrame
     about: dict[str, Any]
     """metric, headline, models, ranking_subset, subsets, resamples, confidence, seed, thresholds,
-    cross_validation, response, titles."""
+    alerts, cross_validation, response, titles."""
     new_onset_subgroups: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=LEADERBOARD)
     )
@@ -84,10 +90,14 @@ class Evidence:
         frames = {
             name: _replace_names(getattr(self, name), titles) for name in (*_FRAMES, *_LATER_FRAMES)
         }
-        thresholds = self.about["thresholds"].items()
+        by_model: dict[str, Any] = {
+            key: {titles.get(model, model): value for model, value in self.about[key].items()}
+            for key in ("thresholds", "alerts")
+            if key in self.about
+        }
         about = self.about | {
             "models": [titles[model] for model in self.models],
-            "thresholds": {titles.get(model, model): value for model, value in thresholds},
+            **by_model,
             "titles": {},
         }
         return replace(self, **frames, about=about)
@@ -103,6 +113,12 @@ class Evidence:
         return find_words(self.about.get("response", SEPSIS))
 
     @property
+    def alerts(self) -> dict[str, AlertJudgement]:
+        """By model, what its alert policy costs and finds; empty in earlier releases' evidence."""
+        judged = self.about.get("alerts", {}).items()
+        return {model: AlertJudgement.model_validate(values) for model, values in judged}
+
+    @property
     def headline(self) -> str:
         """The first sentences of a report."""
         return str(self.about["headline"])
@@ -111,7 +127,8 @@ class Evidence:
         """Flat names and values for a tracker: ``test.auroc``, ``test.auroc.low``,
         ``test.new_onsets.auroc``, ...
 
-        What is not estimable is left out, and so are subgroups, whose names are free text.
+        Those of the alert policy are ``test.alerts.ppv``, ``test.alerts.promise_kept``, ... What is
+        not estimable is left out, and so are subgroups, whose names are free text.
         """
         rows = self.leaderboard.filter(
             pl.col("model") == model, ~pl.col("subset").str.contains(":")
@@ -121,6 +138,9 @@ class Evidence:
             subset = "" if row["subset"] == ALL else f"{row['subset']}."
             for suffix, column in (("", "value"), (".low", "low"), (".high", "high")):
                 values[f"{part}.{subset}{row['metric']}{suffix}"] = row[column]
+        if model in self.alerts:
+            of_alerts = self.alerts[model].metrics().items()
+            values |= {f"{part}.alerts.{name}": value for name, value in of_alerts}
         return {name: value for name, value in values.items() if not math.isnan(value)}
 
     def save(self, folder: Path) -> None:
@@ -155,7 +175,7 @@ def evaluate(
     seed: int,
     *,
     task: TaskConfig | None = None,
-    thresholds: Mapping[str, float] | None = None,
+    policies: Mapping[str, AlertPolicy] | None = None,
     subgroups: pl.DataFrame | None = None,
     titles: Mapping[str, str] | None = None,
 ) -> Evidence:
@@ -167,8 +187,8 @@ def evaluate(
         config: the metrics, resamples and confidence, and the least number of events.
         seed: of the resamples; equal seeds and rows give equal evidence.
         task: with it lead times are computed, and the PhysioNet 2019 utility where it is defined.
-        thresholds: by model the decision threshold, chosen on development data. Metrics of alerts
-            are computed only with it.
+        policies: by model the alert policy, chosen on development data. Metrics of alerts are
+            computed only with it: of all rows at the threshold or above, without silence.
         subgroups: ``stay_id`` and one column for each grouping.
         titles: by model what people call it, for the sentences; a model without one by its name.
 
@@ -176,11 +196,11 @@ def evaluate(
         CheckFailed: a prediction is not a probability, or there is not one for each row.
         UsageError: an operating point of ``config`` is unknown or out of range.
     """
-    thresholds = dict(thresholds or {})
+    policies = dict(policies or {})
     by_model: dict[str, ModelPredictions] = {}
     for model, p in sorted(predictions.items()):
         _check_probabilities(model, p, sequences)
-        is_alert = p >= thresholds[model] if model in thresholds else None
+        is_alert = policies[model].find_alerts(p) if model in policies else None
         by_model[model] = ModelPredictions(p, is_alert)
     subsets = _list_subsets(sequences, subgroups, config, task)
     results = EvaluationResults.from_predictions(
@@ -194,7 +214,11 @@ def evaluate(
         seed=seed,
         task=task,
     )
-    return _make_evidence(results, groups, seed, thresholds, task, titles=titles or {})
+    alerts = {} if task is None else judge_policies(sequences, predictions, policies, task, config)
+    thresholds = {model: policy.threshold for model, policy in policies.items()}
+    return _make_evidence(
+        results, groups, seed, thresholds, task, alerts=alerts, titles=titles or {}
+    )
 
 
 def evaluate_folds(
@@ -211,7 +235,7 @@ def evaluate_folds(
 
     The value of a metric is the mean over repetitions of its values on the pooled out-of-fold
     predictions of all subjects, its interval from resamples of the subjects; alerts use the
-    thresholds of each fold. Pairs are compared by their values in each fold with the corrected
+    alert policies of each fold. Pairs are compared by their values in each fold with the corrected
     resampled t-test (see ``resampled_t``), or by the resamples where the folds are sites. Curves
     are of the first repetition.
 
@@ -247,7 +271,8 @@ def evaluate_folds(
         seed=seed,
         task=task,
     )
-    return _make_evidence(results, groups, seed, {}, task, titles=titles or {})
+    alerts = {} if task is None else judge_fold_policies(sequences, folds, task, config)
+    return _make_evidence(results, groups, seed, {}, task, alerts=alerts, titles=titles or {})
 
 
 def _list_subsets(
@@ -280,6 +305,7 @@ def _make_evidence(
     thresholds: dict[str, float],
     task: TaskConfig | None,
     *,
+    alerts: Mapping[str, AlertJudgement],
     titles: Mapping[str, str],
 ) -> Evidence:
     """The evidence of results.
@@ -290,6 +316,7 @@ def _make_evidence(
         seed: of the resamples.
         thresholds: by model.
         task: whose response the sentences name.
+        alerts: by model, what its policy's alerts cost and find.
         titles: by model.
     """
     config = results.config
@@ -301,6 +328,8 @@ def _make_evidence(
     all_titles = complete_titles(models, titles)
     leaderboard = make_leaderboard(results, models)
     pairs = compare_pairs(results, models, words, all_titles)
+    headline = write_headline(leaderboard, pairs, metric, ranking, words=words, titles=all_titles)
+    promise = alerts[models[0]].promise if models[0] in alerts else None
     return Evidence(
         leaderboard=leaderboard,
         pairs=pairs,
@@ -309,9 +338,7 @@ def _make_evidence(
         lead_times=count_lead_times(results, models),
         about={
             "metric": config.metric,
-            "headline": write_headline(
-                leaderboard, pairs, metric, ranking, words=words, titles=all_titles
-            ),
+            "headline": f"{headline} {promise.sentence}" if promise else headline,
             "models": models,
             "ranking_subset": ranking.subset,
             "subsets": [subset.name for subset in results.subsets],
@@ -319,6 +346,7 @@ def _make_evidence(
             "confidence": config.confidence,
             "seed": seed,
             "thresholds": thresholds,
+            "alerts": {model: judged.model_dump(mode="json") for model, judged in alerts.items()},
             "response": response,
             "titles": all_titles,
             "cross_validation": _cross_validation_facts(results),

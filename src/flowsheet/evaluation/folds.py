@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.alert_policy import AlertPolicy
 from flowsheet.typing import Bools, Floats, Ints
 from flowsheet.windows.protocol import FoldId
 from flowsheet.windows.sequences import Sequences
@@ -21,11 +22,11 @@ class FoldPredictions:
     subjects: Ints
     """(s,) ids of the held-out subjects."""
     n_training_subjects: int
-    """Number of subjects used for fitting, tuning and the choice of thresholds."""
+    """Number of subjects used for fitting, tuning and the choice of alert policies."""
     predictions: Mapping[str, Floats]
     """By model, the probability of each row of ``sequences.select_subjects(subjects)``, (n,)."""
-    thresholds: Mapping[str, float] = field(default_factory=dict)
-    """By model, the decision threshold, chosen on the development subjects of this fold."""
+    policies: Mapping[str, AlertPolicy] = field(default_factory=dict)
+    """By model, the alert policy, chosen on the development subjects of this fold."""
 
     @property
     def location(self) -> str:
@@ -110,7 +111,8 @@ def _pool(sequences: Sequences, folds: Sequence[FoldPredictions]) -> dict[str, M
         is_alert = np.zeros(sequences.rows, np.bool_)
         for fold, rows in zip(folds, masks, strict=True):
             p[rows] = fold.predictions[model]
-            is_alert[rows] = fold.predictions[model] >= fold.thresholds.get(model, np.inf)
-        has_threshold = all(model in fold.thresholds for fold in folds)
-        pooled[model] = ModelPredictions(p, is_alert if has_threshold else None)
+            if model in fold.policies:
+                is_alert[rows] = fold.policies[model].find_alerts(fold.predictions[model])
+        has_policy = all(model in fold.policies for fold in folds)
+        pooled[model] = ModelPredictions(p, is_alert if has_policy else None)
     return pooled

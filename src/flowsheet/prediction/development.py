@@ -1,6 +1,6 @@
-"""What a model package keeps about its development: its subjects, threshold and censoring.
+"""What a model package keeps about its development: its subjects, alert policy and censoring.
 
-The subjects that a model was developed on (training, tuning and threshold) are kept as digests, so
+The subjects that a model was developed on (training, tuning, alert policy) are kept as digests, so
 that a later evaluation can prove that it uses none of them. The digests are salted with the
 training's key: two packages cannot be joined by them, and no identifier is readable in a package
 that travels. They are no secret from somebody who has a list of the identifiers: recognising these
@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from flowsheet.evaluation.threshold import DecisionThreshold
+from flowsheet.evaluation.alert_policy import AlertPolicy
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Ints
 from flowsheet.windows.censoring import Completeness
@@ -77,7 +77,7 @@ class Development:
     """What is known about a package's development."""
 
     subjects: DevelopmentSubjects
-    threshold: DecisionThreshold
+    policy: AlertPolicy
     completeness: Completeness | None
     """With ``censor: competing``: the probabilities that weight the rows at home."""
     extract: str
@@ -94,7 +94,7 @@ class Development:
             folder / "development.json",
             {
                 "salt": self.subjects.salt,
-                "threshold": self.threshold.model_dump(mode="json"),
+                "policy": self.policy.model_dump(mode="json"),
                 "completeness": completeness,
                 "extract": self.extract,
             },
@@ -106,13 +106,14 @@ class Development:
         folder = package / FOLDER
         content = read_json(folder / "development.json")
         completeness = content["completeness"]
+        policy = content["policy"] if "policy" in content else content["threshold"]
         return cls(
             subjects=DevelopmentSubjects(
                 content["salt"],
                 np.load(folder / "subjects.npy", allow_pickle=False),
                 np.load(folder / "stays.npy", allow_pickle=False),
             ),
-            threshold=DecisionThreshold.model_validate(content["threshold"]),
+            policy=AlertPolicy.model_validate(policy),
             completeness=Completeness.model_validate(completeness) if completeness else None,
             extract=content["extract"],
         )

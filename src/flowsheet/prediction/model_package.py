@@ -1,7 +1,7 @@
 """A fitted model with everything that turns raw records into its inputs: one folder, no pickles.
 
 ``package.json`` (configuration, columns, versions, requirements), ``model/`` (``Model.save``),
-``scaler.json`` (for models with scaled inputs), ``development/`` (decision threshold, digests of
+``scaler.json`` (for models with scaled inputs), ``development/`` (alert policy, digests of
 the subjects), ``reference/`` (sketches of the training data), ``code.zip`` (the code of
 predictions), and ``manifest.json`` (sha256 of every file), which is checked before anything else is
 read.
@@ -24,6 +24,7 @@ from flowsheet.cohort.schema import Tables
 from flowsheet.config import FeaturesConfig, TaskConfig
 from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.alert_policy import AlertPolicy, raise_alerts
 from flowsheet.models.base import MODELS, Model
 from flowsheet.plugins import describe_code
 from flowsheet.prediction.development import Development
@@ -32,14 +33,14 @@ from flowsheet.prediction.manifest import Manifest, verify_manifest, write_manif
 from flowsheet.prediction.package_code import CODE, PackageCode, collect_code
 from flowsheet.project import PROJECT
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.typing import Floats, Ints
+from flowsheet.typing import Bools, Floats, Ints
 from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.build import build_sequences, list_features
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.sequences import Sequences
 
-PACKAGE_VERSION = 3
+PACKAGE_VERSION = 4
 """Layout of the package."""
 
 _OTHER_RELEASE = (
@@ -92,7 +93,7 @@ class ModelPackage:
     reference: Mapping[str, Any] | None = None
     """Sketches of the training data (``flowsheet.monitoring.reference``), where they were saved."""
     development: Development | None = None
-    """Its subjects and threshold; None in packages of earlier releases."""
+    """Its subjects and alert policy; None in packages of earlier releases."""
 
     @classmethod
     def write(
@@ -193,9 +194,26 @@ class ModelPackage:
         )
 
     @property
+    def policy(self) -> AlertPolicy | None:
+        """From which risk on there are alerts; None in packages of earlier releases."""
+        return self.development.policy if self.development else None
+
+    @property
     def threshold(self) -> float | None:
-        """The risk from which on a step raises an alert; None in packages of earlier releases."""
-        return self.development.threshold.value if self.development else None
+        """The risk from which on a step has an alert; None in packages of earlier releases."""
+        return self.policy.threshold if self.policy else None
+
+    def raise_alerts(self, predictions: pl.DataFrame) -> Bools | None:
+        """Which predictions raise an alert by the policy, shape (N,); None: there is no policy.
+
+        Args:
+            predictions: as :meth:`predict` gives them: of each stay all steps so far, in order, so
+                that its earlier alerts are known.
+        """
+        if self.policy is None:
+            return None
+        stay, step, risk = (predictions[name].to_numpy() for name in ("stay_id", "step", "risk"))
+        return raise_alerts(self.policy, self.task, stay, step, risk)
 
     def predict(self, tables: Tables) -> pl.DataFrame:
         """A risk for every step of every stay, sorted by stay and step; columns ``PREDICTIONS``.

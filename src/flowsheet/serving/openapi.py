@@ -94,6 +94,12 @@ _STAY = {
         "items": {"type": "boolean"},
         "description": "risk >= threshold; left out where the model has none",
     },
+    "raised": {
+        "type": "array",
+        "items": {"type": "boolean"},
+        "description": "an alert that the model's alert policy does not silence after the "
+        "stay's earlier ones; left out where the model has none",
+    },
 }
 _MODEL = {"name": {"type": "string"}, "version": {"type": "integer"}, "alias": {"type": "string"}}
 _ANSWER_SCHEMA = {

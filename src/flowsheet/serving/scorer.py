@@ -61,7 +61,7 @@ class ScoredBatch:
 
 
 def find_alerts(model: LoadedModel, risk: Floats) -> Bools | None:
-    """Which of the risks raise an alert, shape of ``risk``; None: the model has no threshold."""
+    """Which of the risks reach the threshold, shape of ``risk``; None: the model has none."""
     threshold = model.model_package.threshold
     return None if threshold is None else np.asarray(risk >= threshold)
 
@@ -123,6 +123,7 @@ class Scorer:
         version = {"name": model.name, "version": model.version, "alias": model.alias}
         threshold = model.model_package.threshold
         alert = find_alerts(model, risk)
+        raised = model.model_package.raise_alerts(predictions)
         answers = []
         for rows, first, stay_ids in zip(
             batch.row_counts, batch.first_stays, batch.stay_ids, strict=True
@@ -133,6 +134,8 @@ class Scorer:
                 series = {"step": step[of_stay], "time": time[of_stay], "risk": risk[of_stay]}
                 if alert is not None:
                     series["alert"] = alert[of_stay]
+                if raised is not None:
+                    series["raised"] = raised[of_stay]
                 stays.append({"stay_id": stay_id, **series})
             answer = {"model": version, "threshold": threshold, "stays": stays}
             body = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

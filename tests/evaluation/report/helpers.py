@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import polars as pl
 
 from flowsheet.config import EvaluationConfig, TaskConfig
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.evidence import evaluate
 from flowsheet.evaluation.report import CohortReport, ModelReport, ReportData, Section
 from flowsheet.evaluation.report.data import describe_protocol, describe_task
@@ -95,7 +96,7 @@ def make_report(sequences, predictions, name="accurate", response="sepsis", conf
         config,
         seed=1,
         task=task,
-        thresholds=dict.fromkeys(models, 0.3),
+        policies=make_policies(dict.fromkeys(models, 0.3)),
         subgroups=pl.DataFrame({"stay_id": sequences.stay_id, "sex": sex}),
     )
     return ReportData(

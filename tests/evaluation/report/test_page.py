@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.evidence import evaluate
 from flowsheet.evaluation.report import ModelReport, ReportData, render
 from flowsheet.evaluation.report.tables import make_leaderboards
@@ -194,8 +195,8 @@ def test_the_first_screen_says_what_the_risks_follow_from(sequences, predictions
 def test_alerts_of_the_floor_are_left_out_but_for_the_clock(sequences, predictions):
     p = predictions["accurate"]
     named = {"accurate": p, "clock": p * 0.9, "sofa": p * 0.8}
-    thresholds = dict.fromkeys(named, 0.3)
-    evidence = evaluate(sequences, named, WITHOUT_RESAMPLES, seed=1, thresholds=thresholds)
+    policies = make_policies(dict.fromkeys(named, 0.3))
+    evidence = evaluate(sequences, named, WITHOUT_RESAMPLES, seed=1, policies=policies)
     page = check_html(render(ReportData(title="t", evidence=evidence)))
     alerts = page[page.index('<section id="alerts">') :]
     alerts = alerts[: alerts.index("</table>")]

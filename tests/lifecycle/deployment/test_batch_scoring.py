@@ -8,12 +8,13 @@ from collections import namedtuple
 import numpy as np
 import polars as pl
 import pytest
-from polars.testing import assert_frame_equal
+from polars.testing import assert_frame_equal, assert_series_equal
 
 from flowsheet.cohort.extract import Extract, Provenance
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.writer import write_extract
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
+from flowsheet.evaluation.alert_policy import AlertPolicy
 from flowsheet.lifecycle.deployment.batch_scoring import SCORE_SCHEMA, ScoringResult, score
 from flowsheet.lifecycle.experiment.extract_batches import iter_batches
 from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
@@ -68,6 +69,16 @@ def test_the_risks_are_those_of_the_model_package(in_service, extract):
         scores.select(list(PREDICTIONS)), predictions, check_exact=False, abs_tol=1e-6, rel_tol=0
     )
     assert (result.stays, result.steps) == (80, predictions.height)
+    assert_series_equal(scores["raised"], scores["alert"].alias("raised"))  # without silence
+
+
+def test_the_policy_in_the_package_decides_what_is_raised(in_service, extract, monkeypatch):
+    policy = AlertPolicy(threshold=0.0, silence_hours=48)
+    monkeypatch.setattr(ModelPackage, "policy", policy)
+    unscored = copy_extract(extract, extract.path.with_name("more"), keep_first_events(70))
+    scores = pl.read_parquet(score_with(in_service, unscored).file).sort("stay_id", "step")
+    assert scores["alert"].all()
+    assert_series_equal(scores["raised"], (scores["step"] % 2 == 1).alias("raised"))
 
 
 def test_batches_of_any_size_give_the_same_risks(in_service, extract):

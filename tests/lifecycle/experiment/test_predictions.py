@@ -11,6 +11,7 @@ from polars.testing import assert_frame_equal
 
 from flowsheet.config import EvaluationConfig, TaskConfig
 from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.alert_policy import make_policies
 from flowsheet.evaluation.evidence import Evidence, evaluate
 from flowsheet.lifecycle.experiment.evaluate import evaluate_predictions
 from flowsheet.lifecycle.experiment.predictions import (
@@ -25,7 +26,7 @@ from flowsheet.windows.protocol import FoldId
 
 QUICK = EvaluationConfig(name="quick", resamples=20)
 TASK = TaskConfig(name="next_day")
-THRESHOLDS = {"a": 0.5, "b": 0.4}
+POLICIES = make_policies({"a": 0.5, "b": 0.4})
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def held_out():
 
 
 def make_fold(fold_id):
-    return PredictedFold(id=fold_id, n_training_subjects=40, thresholds=THRESHOLDS)
+    return PredictedFold(id=fold_id, n_training_subjects=40, policies=POLICIES)
 
 
 def make_probabilities(sequences, seed=1):
@@ -64,7 +65,7 @@ def test_evidence_from_the_table_equals_evidence_from_the_sequences(held_out, tm
         QUICK,
         1,
         task=TASK,
-        thresholds=THRESHOLDS,
+        policies=POLICIES,
         subgroups=make_subgroups(held_out),
     )
     for frame in ("leaderboard", "pairs", "curves"):

@@ -14,6 +14,7 @@ from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.leaderboard import order_subsets
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.report.bedside import TimeUnit, time_unit
+from flowsheet.evaluation.report.policies import PolicyTable, make_policy_table
 from flowsheet.evaluation.report.tables import Cell, TableRow, css_class, make_cell
 from flowsheet.evaluation.subsets import ALL, NEW_ONSETS, STAYS
 from flowsheet.evaluation.summaries import format_value_and_interval
@@ -107,6 +108,7 @@ class AlertSection:
     labels: list[str]
     rows: list[TableRow]
     lead_times: Chart | None
+    policies: PolicyTable | None
 
 
 def make_alert_section(
@@ -147,6 +149,7 @@ def make_alert_section(
         labels=labels,
         rows=rows,
         lead_times=_chart_lead_times(evidence, unit, models),
+        policies=make_policy_table(evidence, models, unit),
     )
 
 

@@ -267,13 +267,19 @@ def describe_fairness(record: StudyRecord) -> str:
 
 @register
 def describe_output(record: StudyRecord) -> str:
-    """Probability and thresholds."""
+    """Probability, thresholds and what is promised of the alerts."""
     thresholds = record.evidence.about["thresholds"]
     text = "A probability for each time step of a stay."
     if not thresholds:
         return f"{text} Thresholds for alerts are chosen on the validation subjects of each fold."
     values = ", ".join(f"{name} {value:.4f}" for name, value in thresholds.items())
-    return f"{text} Thresholds for alerts, chosen on the validation subjects: {values}."
+    promises = [
+        f"{name}: {judged.promise.sentence}"
+        for name, judged in record.evidence.alerts.items()
+        if judged.promise
+    ]
+    chosen = f"Thresholds for alerts, chosen on the validation subjects: {values}."
+    return " ".join([text, chosen, *promises])
 
 
 @register

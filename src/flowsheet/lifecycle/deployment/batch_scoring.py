@@ -15,7 +15,7 @@ from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.experiment.capacity import check_scoring
 from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter_batches
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
-from flowsheet.prediction.model_package import PREDICTIONS
+from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 from flowsheet.state.hashing import digest
 from flowsheet.state.locations import Location
 from flowsheet.tracking import model_registry, registered_packages
@@ -28,6 +28,7 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
     "step": pl.Int32(),
     "risk": pl.Float64(),
     "alert": pl.Boolean(),  # risk >= threshold; null where the model has no threshold
+    "raised": pl.Boolean(),  # the alert is not silenced by the policy; null without one
     "threshold": pl.Float64(),  # chosen when the model was trained
     "model": pl.String(),
     "version": pl.Int64(),
@@ -36,7 +37,7 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
 }
 
 
-_VERSION = 2
+_VERSION = 3
 """Increase it when the same records give another file."""
 
 
@@ -89,7 +90,7 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
             progress(f"{stays:,} stays scored")
         risks = pl.concat(batches)
         _check_probabilities(risks, version)
-        risks = _add_alerts(risks, model_package.threshold)
+        risks = _add_alerts(risks, model_package)
         _add_provenance(risks, version, cohort).write_parquet(folder / "scores.parquet")
 
     stage = run_stage("scores", key, make)
@@ -122,9 +123,14 @@ def _check_probabilities(risks: pl.DataFrame, version: ModelVersion) -> None:
         )
 
 
-def _add_alerts(risks: pl.DataFrame, threshold: float | None) -> pl.DataFrame:
-    limit = pl.lit(threshold, pl.Float64)
-    return risks.with_columns(alert=pl.col("risk") >= limit, threshold=limit)
+def _add_alerts(risks: pl.DataFrame, model_package: ModelPackage) -> pl.DataFrame:
+    limit = pl.lit(model_package.threshold, pl.Float64)
+    raised = model_package.raise_alerts(risks)
+    return risks.with_columns(
+        alert=pl.col("risk") >= limit,
+        raised=pl.lit(None, pl.Boolean) if raised is None else pl.Series(raised, dtype=pl.Boolean),
+        threshold=limit,
+    )
 
 
 def _add_provenance(risks: pl.DataFrame, version: ModelVersion, extract: Extract) -> pl.DataFrame:

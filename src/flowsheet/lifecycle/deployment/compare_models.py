@@ -148,7 +148,10 @@ def _evaluate(
             "version": VERSION,
             "targets": predictions.targets_fingerprint(),
             "probabilities": predictions.probabilities_fingerprint(),
-            "thresholds": [fold.thresholds for fold in predictions.folds],
+            "policies": [
+                {model: policy.model_dump(mode="json") for model, policy in fold.policies.items()}
+                for fold in predictions.folds
+            ],
             "evaluation": evaluation.model_dump(mode="json", exclude={"name"}),
             "seed": seed,
             "titles": titles,

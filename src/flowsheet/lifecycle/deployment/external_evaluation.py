@@ -2,7 +2,7 @@
 
 The extract may be another hospital's, or today's records of the home. Subjects on whom a model was
 developed are left out; so on the home extract the figures are those of the experiment itself. The
-decision threshold is the one that was fixed at home.
+alert policy is the one that was fixed at home.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def weigh_rows(model: EvaluatedModel, stays: Sequences, extract: Extract) -> Seq
 def collect_predictions(
     models: Sequence[EvaluatedModel], stays: Sequences, risks: Mapping[str, Floats], tables: Tables
 ) -> Predictions:
-    """The risks of all models in one table, with the thresholds that were fixed at home.
+    """The risks of all models in one table, with the alert policies that were fixed at home.
 
     Args:
         models: the models.
@@ -236,7 +236,7 @@ def collect_predictions(
     """
     fold = PredictedFold(
         n_training_subjects=len(models[0].development.subjects.subjects),
-        thresholds={model.name: model.development.threshold.value for model in models},
+        policies={model.name: model.development.policy for model in models},
     )
     return Predictions(
         make_rows(stays, risks, FoldId()), collect_subgroups(tables.stays, stays), (fold,)
@@ -318,13 +318,13 @@ def _write_report(
             evidence=evidence,
             question=describe_task(models[0].package.task),
             task=models[0].package.task,
-            description="Registered models on another extract, with the decision thresholds that "
+            description="Registered models on another extract, with the alert policies that "
             f"were fixed at home.{invented}",
             opening_sections=(render_home_section(comparisons, evidence),),
             record={
                 "Extract": {"source": source.name, "fingerprint": extract.fingerprint},
                 "Versions": {m.version.reference: m.package.digest for m in models},
-                "Thresholds": {m.name: m.development.threshold.value for m in models},
+                "Thresholds": {m.name: m.development.policy.threshold for m in models},
             },
             created_at=local_now_text(),
         )

@@ -236,10 +236,10 @@ def add_scores(
     Args:
         predictions: the held-out rows.
         name: the name of the further model.
-        package: the model; it has its list of subjects, and so its threshold.
+        package: the model; it has its list of subjects, and so its alert policy.
         extract: the extract that the rows are of.
     """
     stays = predictions.rows["stay_id"].unique().to_list()
-    assert package.threshold is not None
+    assert package.policy is not None
     risks = package.predict(load_stays(extract, stays))
-    return predictions.add_model(name, risks, package.threshold)
+    return predictions.add_model(name, risks, package.policy)

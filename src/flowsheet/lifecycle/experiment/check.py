@@ -6,6 +6,7 @@ from flowsheet.cohort.ingest import make_source
 from flowsheet.config import ExperimentConfig
 from flowsheet.errors import UsageError, did_you_mean
 from flowsheet.evaluation.metrics import make_score_function, select_metrics
+from flowsheet.evaluation.threshold import check_alerting
 from flowsheet.lifecycle.experiment.ablation.plan import check_ablation
 from flowsheet.models.base import MODELS
 from flowsheet.plugins import is_plugin
@@ -21,6 +22,7 @@ def check_config(config: ExperimentConfig) -> None:
     make_source(config.cohort)
     make_score_function(config.tuning.metric)
     select_metrics(config.evaluation.operating_points, config.evaluation.metric)
+    check_alerting(config.alerting, config.task)
     for name, model in config.models.items():
         resolve(model.kind, model)
         _check_members(config, name)

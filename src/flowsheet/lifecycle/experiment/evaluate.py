@@ -22,13 +22,13 @@ from flowsheet.lifecycle.experiment.predictions import (
     rows_to_sequences,
 )
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
-from flowsheet.lifecycle.experiment.train import load_params, load_probabilities, load_threshold
+from flowsheet.lifecycle.experiment.train import load_params, load_policy, load_probabilities
 from flowsheet.models.base import list_titles
 from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 12
+VERSION = 13
 """Increase it when the same predictions give different evidence."""
 
 
@@ -37,7 +37,7 @@ def evaluate_models(
 ) -> Stage:
     """Evaluate an experiment's models on the test subjects.
 
-    Decision thresholds are chosen on the validation subjects. Of replicates, which have different
+    Alert policies are chosen on the validation subjects. Of replicates, which have different
     patients, only the first is evaluated here.
     """
     folds = [fold for fold in plan.folds if fold.config.seed == config.seed]
@@ -82,23 +82,23 @@ def title_models(config: ExperimentConfig, trained: TrainedModels) -> dict[str, 
 
 
 def collect_predictions(folds: Sequence[FoldSpec], trained: TrainedModels) -> Predictions:
-    """The held-out predictions of all models in all of these folds, with their thresholds."""
+    """The held-out predictions of all models in all of these folds, with their alert policies."""
     tables = []
     predicted_folds = []
     for fold in folds:
         train, valid, test = fold.data.load_parts()
         test = weight_rows(test, train, fold.config.task)
-        thresholds = {}
+        policies = {}
         probabilities = {}
         for model, stage in trained[fold.name].items():
-            thresholds[model] = load_threshold(stage)
+            policies[model] = load_policy(stage)
             probabilities[model] = load_probabilities(stage, "test")
         tables.append(make_rows(test, probabilities, fold.id))
         predicted_folds.append(
             PredictedFold(
                 id=fold.id,
                 n_training_subjects=len(np.union1d(train.subject_id, valid.subject_id)),
-                thresholds=thresholds,
+                policies=policies,
             )
         )
     subgroups = pl.read_parquet(folds[0].data.windows.folder / "subgroups.parquet")
@@ -129,7 +129,7 @@ def evaluate_predictions(
             evaluation,
             seed,
             task=task,
-            thresholds=predictions.folds[0].thresholds,
+            policies=predictions.folds[0].policies,
             subgroups=predictions.subgroups,
             titles=titles,
         )
@@ -152,7 +152,7 @@ def _fold_predictions(predictions: Predictions, fold: PredictedFold) -> FoldPred
         subjects=rows["subject_id"].unique().sort().to_numpy(),
         n_training_subjects=fold.n_training_subjects,
         predictions=model_probabilities(rows),
-        thresholds=fold.thresholds,
+        policies=fold.policies,
     )
 
 

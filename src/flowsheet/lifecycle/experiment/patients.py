@@ -166,13 +166,15 @@ class _StayDrawing:
         """Risks, measurements and doses over time; the three arguments are by model."""
         parts = []
         for model, package in packages.items():
-            risks = package.predict(self.tables).select(
+            predictions = package.predict(self.tables)
+            risks = predictions.select(
                 self._since("time"),
                 "risk",
                 model=pl.lit(titles[model]),
                 threshold=thresholds[model],
+                is_alert=pl.Series(package.raise_alerts(predictions), dtype=pl.Boolean),
             )
-            parts.append(risks.with_columns(is_alert=pl.col("risk") >= pl.col("threshold")))
+            parts.append(risks)
         return charts.stay_timeline(
             pl.concat(parts),
             self._tabulate_measurements(),

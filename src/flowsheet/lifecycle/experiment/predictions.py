@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import model_validator
 
 from flowsheet.config import FrozenModel
 from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed
+from flowsheet.evaluation.alert_policy import AlertPolicy, make_policies
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats
@@ -39,8 +41,22 @@ class PredictedFold(FrozenModel):
     id: FoldId = FoldId()
     n_training_subjects: int
     """Number of training and validation subjects."""
-    thresholds: dict[str, float]
-    """{model: decision threshold}, chosen on the validation subjects."""
+    policies: dict[str, AlertPolicy]
+    """{model: alert policy}, chosen on the validation subjects."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier(cls, values: Any) -> Any:
+        """Predictions of earlier releases have a threshold by model."""
+        if isinstance(values, Mapping) and "thresholds" in values:
+            others = {key: value for key, value in values.items() if key != "thresholds"}
+            return {**others, "policies": make_policies(values["thresholds"])}
+        return values
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """{model: decision threshold}."""
+        return {model: policy.threshold for model, policy in self.policies.items()}
 
 
 @dataclass(frozen=True)
@@ -87,21 +103,21 @@ class Predictions:
         rows = self.rows.select(*self.targets().columns, *columns).rename(columns)
         folds = []
         for fold in self.folds:
-            thresholds = {new: fold.thresholds[old] for old, new in names.items()}
-            folds.append(fold.model_copy(update={"thresholds": thresholds}))
+            policies = {new: fold.policies[old] for old, new in names.items()}
+            folds.append(fold.model_copy(update={"policies": policies}))
         return Predictions(rows, self.subgroups, tuple(folds))
 
     def join_models(self, other: Predictions) -> Predictions:
         """The models of both, which must have predicted the same rows."""
         folds = []
         for fold, other_fold in zip(self.folds, other.folds, strict=True):
-            thresholds = {**fold.thresholds, **other_fold.thresholds}
-            folds.append(fold.model_copy(update={"thresholds": thresholds}))
+            policies = {**fold.policies, **other_fold.policies}
+            folds.append(fold.model_copy(update={"policies": policies}))
         probabilities = other.rows.select(f"^{_PREFIX}.*$")
         return Predictions(self.rows.hstack(probabilities), self.subgroups, tuple(folds))
 
-    def add_model(self, name: str, risks: pl.DataFrame, threshold: float) -> Predictions:
-        """A further model, with its ``risks`` by stay_id and step, and its decision threshold.
+    def add_model(self, name: str, risks: pl.DataFrame, policy: AlertPolicy) -> Predictions:
+        """A further model, with its ``risks`` by stay_id and step, and its alert policy.
 
         Raises:
             CheckFailed: a row has no risk.
@@ -116,7 +132,7 @@ class Predictions:
                 todo="let it predict at the same times: the same task",
             )
         folds = [
-            fold.model_copy(update={"thresholds": {**fold.thresholds, name: threshold}})
+            fold.model_copy(update={"policies": {**fold.policies, name: policy}})
             for fold in self.folds
         ]
         return Predictions(rows, self.subgroups, tuple(folds))

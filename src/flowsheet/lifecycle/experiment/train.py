@@ -15,7 +15,8 @@ import polars as pl
 
 from flowsheet.config import ExperimentConfig, FrozenModel
 from flowsheet.errors import CheckFailed
-from flowsheet.evaluation.threshold import choose_threshold
+from flowsheet.evaluation.alert_policy import AlertPolicy
+from flowsheet.evaluation.threshold import choose_policy
 from flowsheet.lifecycle.experiment.device import resolve_device
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.reference_data import StayRisks, save_reference
@@ -120,6 +121,7 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
             ],
             "tuning": config.tuning.model_dump(mode="json", exclude={"name"}),
             "minimum_events": config.evaluation.minimum_events,  # of the rows that models tune by
+            "alerting": config.alerting.model_dump(mode="json", exclude={"name"}),
             "seed": config.seed,
         }
     )
@@ -303,14 +305,14 @@ def _save_development(
     search: _Search,
     valid: StayRisks,
 ) -> None:
-    """Write threshold and subjects into the model package.
+    """Write alert policy and subjects into the model package.
 
     Args:
         config: the experiment's configuration.
         package: the trained model.
         data: the fold's data.
         search: its completeness of windows.
-        valid: the validation stays and their risks, which the threshold is chosen on.
+        valid: the validation stays and their risks, which the policy is chosen on.
     """
     extract = open_extract(data.extract)
     split = data.load_split()
@@ -318,7 +320,9 @@ def _save_development(
     stays = extract.scan("stays").filter(pl.col("subject_id").is_in(subjects)).collect()
     development = Development(
         subjects=DevelopmentSubjects.from_stays(stays, package.training_key),
-        threshold=choose_threshold(valid.stays, valid.risk, config.task, config.evaluation),
+        policy=choose_policy(
+            valid.stays, valid.risk, config.task, config.evaluation, config.alerting
+        ),
         completeness=search.completeness,
         extract=extract.fingerprint,
     )
@@ -361,9 +365,9 @@ def load_params(model: Stage) -> dict[str, Any]:
     return dict(read_json(model.folder / "tuning.json")["params"])
 
 
-def load_threshold(model: Stage) -> float:
-    """The trained model's decision threshold."""
-    return Development.load(model.folder / "model_package").threshold.value
+def load_policy(model: Stage) -> AlertPolicy:
+    """The trained model's alert policy."""
+    return Development.load(model.folder / "model_package").policy
 
 
 def load_trials(model: Stage) -> list[TrialRecord]:

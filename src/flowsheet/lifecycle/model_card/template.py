@@ -182,11 +182,27 @@ def _describe_performance(facts: ModelFacts) -> dict[str, Any]:
     return {
         "performance": list(_subset_tables(facts.evidence, leaderboard)),
         "intervals": describe_intervals(facts.evidence),
+        **_describe_alerts(facts),
         "subgroup_head": ["subgroup", "rows", "events", *labels],
         "subgroups": list(_subgroup_rows(subgroups, subgroup_metrics)),
         "calibration_metrics": _metric_rows(calibration),
         "calibration_curve": list(_calibration_rows(facts)),
     }
+
+
+def _describe_alerts(facts: ModelFacts) -> dict[str, Any]:
+    judged = facts.evidence.alerts.get(facts.model)
+    if judged is None:
+        return {"alerts": None, "alert_rows": []}
+    estimates = {
+        "alerts per patient-day": judged.alerts_per_day,
+        "right alerts (PPV)": judged.ppv,
+        "onsets found in their window": judged.onsets_found,
+    }
+    rows = [[label, estimate.format(3)] for label, estimate in estimates.items()]
+    if judged.lead_hours is not None:
+        rows.append(["median lead time, h", f"{judged.lead_hours:.1f}"])
+    return {"alerts": judged, "alert_rows": rows}
 
 
 def _subset_tables(evidence: Evidence, leaderboard: pl.DataFrame) -> Iterator[dict[str, Any]]:

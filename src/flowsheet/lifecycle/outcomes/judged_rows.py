@@ -229,7 +229,7 @@ class _Sorter:
 
 
 def _check_threshold(model: EvaluatedModel, answers: pl.DataFrame) -> None:
-    threshold = model.development.threshold.value
+    threshold = model.development.policy.threshold
     others = answers.filter(pl.col("threshold").ne_missing(threshold))
     if others.height:
         raise CheckFailed(

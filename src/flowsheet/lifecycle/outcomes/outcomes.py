@@ -165,7 +165,7 @@ def to_json(outcomes: Outcomes) -> dict[str, Any]:
             "alerts": judged.alerts,
             "run": judged.run_id,
             "period": [judged.rows.first.isoformat(), judged.rows.last.isoformat()],
-            "threshold": judged.model.development.threshold.value,
+            "threshold": judged.model.development.policy.threshold,
             "given": judged.given,
             "counted": judged.counted,
             "judged": judged.rows.answers,
