@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -20,6 +22,7 @@ from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.monitoring import (
     MonitoringResult,
     NotJudged,
+    _leave_out_open_stays,
     load_monitoring_config,
     monitor,
 )
@@ -273,3 +276,22 @@ def test_a_changed_quarantine_is_compared_again(in_service, tmp_path):
     assert before.stage.key != after.stage.key
     findings = json.loads((after.stage.folder / "findings.json").read_text(encoding="utf-8"))
     assert findings["provenance"]["extract"]
+
+
+def test_patients_who_are_present_do_not_count_as_free_of_the_event():
+    """A mortality task, say, with `censor: keep`: half of the patients have not left yet."""
+    end = datetime(2031, 5, 1)
+    stays = pl.DataFrame(
+        {
+            "stay_id": [1, 2, 3],
+            "admitted_at": [end - timedelta(days=9)] * 3,
+            "discharged_at": [end - timedelta(days=1), end, end],
+            "died_at": [None, None, end],
+        }
+    )
+    extract = SimpleNamespace(scan=lambda _: stays.lazy())
+    risks = pl.DataFrame({"stay_id": [1, 1, 2, 2, 3], "scored": [True, False, True, True, True]})
+    lines: list[str] = []
+    kept = _leave_out_open_stays(risks, extract, lines.append)
+    assert kept["scored"].to_list() == [True, False, False, False, True]
+    assert lines == ["stays that were open when the record ended, and do not count: 1"]

@@ -13,6 +13,7 @@ from flowsheet.compose import load
 from flowsheet.config import FrozenModel, ModelConfig, MonitoringConfig, validate_config
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.export_file import export_file
+from flowsheet.lifecycle.deployment.record_end import find_open_stays
 from flowsheet.lifecycle.experiment.extract_batches import check_variables
 from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
@@ -38,7 +39,7 @@ from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.monitoring_runs import record_monitoring_run
 from flowsheet.typing import Progress
 
-_VERSION = 3
+_VERSION = 4
 """Increase it when the same records give other findings."""
 
 
@@ -147,6 +148,7 @@ def monitor(
 
     def make(folder: Path) -> None:
         profile, risks = collect_current_data(model_package, current, progress)
+        risks = _leave_out_open_stays(risks, current, progress)
         findings = find_changes(reference, profile, risks, config).model_copy(
             update={"alert_share": _share_of_alerts(risks, model_package.threshold)}
         )
@@ -193,6 +195,17 @@ def monitor(
         report=str(out or stage.folder / "report.html"),
         run_id=_record_run(version, stage, findings),
     )
+
+
+def _leave_out_open_stays(
+    risks: pl.DataFrame, extract: Extract, progress: Progress
+) -> pl.DataFrame:
+    """The risks, of which those of patients who were present at the end have no outcome yet."""
+    is_open = pl.col("stay_id").is_in(find_open_stays(extract))
+    left_out = risks.filter(is_open & pl.col("scored"))["stay_id"].n_unique()
+    if left_out:
+        progress(f"stays that were open when the record ended, and do not count: {left_out:,}")
+    return risks.with_columns(scored=pl.col("scored") & ~is_open)
 
 
 def _describe_model(version: ModelVersion, package: ModelPackage) -> str:

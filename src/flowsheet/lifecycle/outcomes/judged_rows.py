@@ -20,6 +20,7 @@ from flowsheet.lifecycle.deployment.external_evaluation import (
     find_seen,
     weigh_rows,
 )
+from flowsheet.lifecycle.deployment.record_end import is_stay_open
 from flowsheet.lifecycle.experiment.extract_batches import load_stays
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.lifecycle.outcomes.answers import ChosenAnswers
@@ -169,8 +170,7 @@ class _Sorter:
         seen = np.unique(np.concatenate([find_seen(m, self.extract).seen for m in models]))
         is_open = pl.col("last_time") > pl.col("discharged_at") + step
         if self.until is not None:
-            is_dead = (pl.col("died_at") <= self.until).fill_null(value=False)
-            is_open |= (pl.col("discharged_at") >= self.until) & ~is_dead
+            is_open |= is_stay_open(self.until)
         reasons = {
             "the extract has no such stay": pl.col("subject").is_null(),
             "the stay is another subject's in the extract": (

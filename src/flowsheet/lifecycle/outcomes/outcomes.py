@@ -31,6 +31,7 @@ from flowsheet.lifecycle.deployment.home_comparison import (
     join_figures,
     select_model,
 )
+from flowsheet.lifecycle.deployment.record_end import find_record_end
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.outcomes.answers import RULE, ChosenAnswers, choose_answers
 from flowsheet.lifecycle.outcomes.judged_rows import JudgedRows, NothingToJudge, judge_rows
@@ -41,7 +42,6 @@ from flowsheet.lifecycle.outcomes.live_evidence import (
     evaluate_rows,
 )
 from flowsheet.lifecycle.outcomes.outcomes_section import render_outcomes_section
-from flowsheet.lifecycle.outcomes.record_end import find_record_end
 from flowsheet.state.hashing import digest
 from flowsheet.state.locations import Location
 from flowsheet.state.store import Store

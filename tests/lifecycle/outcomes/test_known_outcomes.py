@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from flowsheet.cohort.schema import EPOCH
+from flowsheet.lifecycle.deployment.record_end import find_record_end
 from flowsheet.lifecycle.outcomes.judged_rows import _Sorter
-from flowsheet.lifecycle.outcomes.record_end import find_record_end
 
 START, END = datetime(2030, 1, 1), datetime(2040, 1, 1)
 

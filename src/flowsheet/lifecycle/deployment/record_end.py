@@ -32,3 +32,18 @@ def find_record_end(extract: Extract, until: datetime | None) -> datetime | None
             todo="name the time of the export by the hospital's clock, as 2031-05-01T06:00:00",
         )
     return until
+
+
+def is_stay_open(until: datetime) -> pl.Expr:
+    """Stays whose patients were present when the record ended: how they went on is not known."""
+    is_dead = (pl.col("died_at") <= until).fill_null(value=False)
+    return (pl.col("discharged_at") >= until) & ~is_dead
+
+
+def find_open_stays(extract: Extract) -> list[int]:
+    """The ids of the stays that were open when the extract's record ended."""
+    until = find_record_end(extract, None)
+    if until is None:
+        return []
+    stays = extract.scan("stays").filter(is_stay_open(until)).select("stay_id").collect()
+    return stays["stay_id"].to_list()
