@@ -14,10 +14,16 @@ from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.experiment import capacity, prepare
 from flowsheet.lifecycle.experiment.capacity import (
     check_experiment,
+    check_windows,
     estimate_rows,
     measure_windows,
 )
-from flowsheet.lifecycle.experiment.prepare import build_windows, ingest_cohort, open_extract
+from flowsheet.lifecycle.experiment.prepare import (
+    build_windows,
+    ingest_cohort,
+    make_recipe,
+    open_extract,
+)
 from flowsheet.lifecycle.runtime import resources
 from flowsheet.state.store import Store
 from flowsheet.windows.sequences import Sequences
@@ -63,7 +69,8 @@ def extract():
 )
 def test_the_estimate_is_near_the_rows_that_are_built(extract, task):
     config = experiment("size", task=task)
-    size = measure_windows(open_extract(extract), task, config.features)
+    opened = open_extract(extract)
+    size = measure_windows(opened, make_recipe(opened, task, config.features))
     sequences = Sequences.load(build_windows(extract, task, config.features).folder / "sequences")
     assert size == (sequences.rows, len(sequences.features))
     source = prepare.make_source(ward(stays=100))
@@ -110,6 +117,20 @@ def test_windows_in_the_store_are_not_counted_twice(extract, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1_000, 1_000, 0))
     monkeypatch.setattr(capacity, "_STORED_VALUE_BYTES", 0)
     check_experiment(config)
+
+
+def test_shards_of_a_killed_run_are_not_counted_twice(extract, monkeypatch):
+    config = experiment("again", cohort=ward(stays=100))
+    build_windows(extract, config.task, config.features)
+    opened = open_extract(extract)
+    recipe = make_recipe(opened, config.task, config.features)
+    other = make_recipe(opened, MINUTE, config.features)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1_000, 1_000, 0))
+    monkeypatch.setattr(capacity, "_STORED_VALUE_BYTES", 0)
+    check_windows(opened, recipe)
+    with pytest.raises(CheckFailed, match="of windows"):
+        check_windows(opened, other)
 
 
 def test_a_training_that_does_not_fit_is_refused(small_memory):

@@ -16,11 +16,11 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.schema import Tables, empty_table
 from flowsheet.cohort.sources.base import SourceSize
-from flowsheet.config import ExperimentConfig, FeaturesConfig, TaskConfig
+from flowsheet.config import ExperimentConfig, TaskConfig
 from flowsheet.evaluation.metrics import select_metrics
 from flowsheet.lifecycle.experiment.extract_batches import STAYS_PER_BATCH
 from flowsheet.lifecycle.experiment.training_memory import PROCESS_BYTES, training_memory
-from flowsheet.lifecycle.experiment.window_shards import SHARD
+from flowsheet.lifecycle.experiment.window_shards import SHARD, WindowsRecipe
 from flowsheet.lifecycle.runtime.resources import check_memory
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.capacity import check_disk_space
@@ -111,23 +111,23 @@ def estimate_rows(size: SourceSize, task: TaskConfig) -> int:
     return round(min(limits))
 
 
-def measure_windows(extract: Extract, task: TaskConfig, features: FeaturesConfig) -> WindowsSize:
+def measure_windows(extract: Extract, recipe: WindowsRecipe) -> WindowsSize:
     """The size of the windows of an extract, from its table of stays."""
     stays = extract.scan("stays").collect()
-    manifest = extract.manifest
-    vocabulary = collect_vocabulary(_tables_of(stays))
-    columns = list_features(features, manifest.variables, manifest.drugs, vocabulary)
-    return WindowsSize(Grid.from_stays(stays, task).rows, len(columns))
+    columns = list_features(recipe.features, recipe.variables, recipe.drugs, recipe.vocabulary)
+    return WindowsSize(Grid.from_stays(stays, recipe.task).rows, len(columns))
 
 
-def check_windows(extract: Extract, task: TaskConfig, features: FeaturesConfig) -> None:
+def check_windows(extract: Extract, recipe: WindowsRecipe) -> None:
     """Check that the windows of an extract can be built and stored here.
+
+    Shards of the same recipe, such as those that a killed run has built, are not counted twice.
 
     Raises:
         CheckFailed: they do not fit.
     """
-    windows = measure_windows(extract, task, features)
-    _check_windows_disk(windows)
+    windows = measure_windows(extract, recipe)
+    _check_windows_disk(windows, replaced=_stored_bytes(SHARD, recipe.shard_names))
     block = WindowsSize(min(windows.rows, BLOCK_ROWS), windows.columns)
     needed = PROCESS_BYTES + _BUILDING_COPIES * block.bytes_in_memory
     check_memory(f"{windows} are built, {block.rows:,} rows at a time", needed, LESS_DATA)
@@ -204,8 +204,8 @@ def _check_windows_disk(windows: WindowsSize, replaced: int = 0) -> None:
     )
 
 
-def _stored_bytes(kind: str) -> int:
-    files = (Store.open().root / kind).rglob("*")
+def _stored_bytes(kind: str, names: str = "*") -> int:
+    files = (Store.open().root / kind).glob(f"{names}/**/*")
     return sum(file.stat().st_size for file in files if file.is_file())
 
 

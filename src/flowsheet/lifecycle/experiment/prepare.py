@@ -95,11 +95,10 @@ def plan_shards(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> l
     cohort_extract = open_extract(extract)
     if is_complete("windows", windows_key(cohort_extract, task, features)):
         return []
-    check_windows(cohort_extract, task, features)
+    recipe = make_recipe(cohort_extract, task, features)
+    check_windows(cohort_extract, recipe)
     with use_records():
-        return window_shards.plan_shards(
-            cohort_extract, make_recipe(cohort_extract, task, features)
-        )
+        return window_shards.plan_shards(cohort_extract, recipe)
 
 
 def build_shard(extract: Stage, task: TaskConfig, features: FeaturesConfig, stays: Stays) -> Stage:
@@ -123,11 +122,12 @@ def build_extract_windows(
 
     Raises:
         UsageError: the extract has no episodes of the task's response.
+        CheckFailed: the windows do not fit this machine.
     """
 
     def build(folder: Path) -> tuple[Stage, ...]:
-        check_windows(cohort_extract, task, features)
         recipe = make_recipe(cohort_extract, task, features)
+        check_windows(cohort_extract, recipe)
         write_json(folder / "columns.json", recipe.columns)
         (folder / SEQUENCES).mkdir()
         shards = window_shards.build_window_index(cohort_extract, recipe, folder / SEQUENCES)

@@ -64,6 +64,11 @@ class WindowsRecipe(FrozenModel):
         return digest({"versions": versions, "columns": columns, **own_concepts_key()})
 
     @property
+    def shard_names(self) -> str:
+        """Pattern of the names of its shards in the store; few others have such a name."""
+        return f"{self.key[:_PREFIX]}*"
+
+    @property
     def columns(self) -> dict[str, Any]:
         """What a served model needs to build the same columns again."""
         return self.model_dump(mode="json", include={"variables", "drugs", "vocabulary"})
