@@ -153,7 +153,7 @@ class TrialRunner:
         reporter = self._score_reporter(trial, drawn)
         for rung in self.rungs:
             self._fit_rung(rung, drawn, reporter)
-        model = self._fit_model(drawn, self.train, self.valid, None if self.rungs else reporter)
+        model = self._fit_model(drawn, self.train, None if self.rungs else reporter)
         value = self._validate(model)
         if self.left_out:
             value = self._score_left_out(trial, drawn)
@@ -169,7 +169,7 @@ class TrialRunner:
         part = select_part(self.train, rung.share, self.seed)
         if part is not None:
             name = f"share-{rung.share:g}"
-            model = self._fit_model(drawn, part, self.valid, None, name=name)
+            model = self._fit_model(drawn, part, None, name=name)
             reporter.report(rung.step, self._validate(model))
 
     def _score_left_out(self, trial: optuna.Trial, drawn: dict[str, Any]) -> float:
@@ -177,7 +177,8 @@ class TrialRunner:
         scores: dict[str, float] = {}
         for i, group in enumerate(self.left_out):
             parts = group.load()
-            model = self._fit_model(drawn, parts.train, parts.valid, None, name=f"without-{i}")
+            name = f"without-{i}"
+            model = self._fit_model(drawn, parts.train, None, name=name, valid=parts.valid)
             scores[group.name] = self._compute_score(model, parts.held_out, parts.score)
             self.progress(f"without {group.name}: {scores[group.name]:.4f} on these subjects")
         trial.set_user_attr("left_out", scores)
@@ -187,19 +188,20 @@ class TrialRunner:
         self,
         drawn: dict[str, Any],
         train: Sequences,
-        valid: Sequences,
         reporter: ScoreReporter | None,
         *,
         name: str = "all",
+        valid: Sequences | None = None,
     ) -> Model:
         """The model with these parameters, fitted; epochs are reported where that is asked.
 
         Args:
             drawn: the drawn parameters.
             train: the training stays, or a part of them.
-            valid: the validation stays, or a part of them.
             reporter: receives the scores of epochs.
             name: of the folder of checkpoints.
+            valid: a part of the validation stays, which the monitored metric is not made for;
+                None: all of them.
         """
         checkpoints = self._checkpoints(drawn) / name
         checkpoints.mkdir(parents=True, exist_ok=True)
@@ -208,13 +210,13 @@ class TrialRunner:
             seed=self.seed,
             device=self.device,
             threads=self.threads,
-            score=self.score,
+            score=self.score if valid is None else None,
             **({"report_score": reporter.report} if reporter else {}),
             progress=self.progress,
             members=self.members,
             checkpoints=checkpoints,
         )
-        model.fit(train, valid, context)
+        model.fit(train, self.valid if valid is None else valid, context)
         return model
 
     def is_model_intact(self, trial: FrozenTrial) -> bool:

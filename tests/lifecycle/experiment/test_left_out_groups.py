@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from flowsheet.compose import compose
-from flowsheet.config import CohortConfig, ModelConfig, TuningConfig
+from flowsheet.config import Choice, CohortConfig, ModelConfig, TuningConfig
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.experiment.check import check_config
-from flowsheet.lifecycle.experiment.train import FoldData
+from flowsheet.lifecycle.experiment.train import FoldData, load_params, load_trials, train_model
 from flowsheet.lifecycle.experiment.tuning_data import list_left_out_groups
 from tests.tiny import experiment
 
@@ -41,6 +41,28 @@ def test_no_subject_of_a_group_and_no_test_subject_is_fitted_on():
     assert np.abs(means).max() < 1.5  # scaled by these training stays
     judged = parts.held_out.y[parts.held_out.scored]
     assert parts.score(judged, np.full(len(judged), 0.5)) == pytest.approx(judged.mean(), abs=0.2)
+
+
+@pytest.mark.parametrize("kind", ["gradient_boosting", "mlp"])
+def test_models_that_report_while_they_fit_are_chosen_by_groups(kind):
+    space = {"roles": Choice(of=("all", "all-clock"))}
+    small = {"gradient_boosting": {"rounds": 10}, "mlp": {"epochs": 2}}[kind]
+    config = experiment(
+        "shift",
+        cohort=CohortConfig(name="ward", source="simulated", options={"stays": 150}),
+        tuning=TuningConfig(name="shift", trials=2, pruner="none", leave_out="charting"),
+        models={"model": ModelConfig(kind=kind, params=small, space=space)},
+    )
+    extract = prepare.ingest_cohort(config.cohort, print)
+    windows = prepare.build_windows(extract, config.task, config.features)
+    split = prepare.split_subjects(extract, windows, config.evaluation, config.seed)
+    lines = []
+    data = FoldData(extract=extract, windows=windows, split=split)
+    stage = train_model(config, "model", data, lambda _: None, lambda line: lines.append(str(line)))
+    assert len(load_trials(stage)) == 2
+    assert len([line for line in lines if line.startswith("without charted")]) >= 2
+    roles = load_params(stage)["roles"]
+    assert roles == "all" or "clock" not in roles
 
 
 def test_the_shipped_choice_composes_and_members_are_not_tuned_by_groups():
