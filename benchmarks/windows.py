@@ -5,18 +5,25 @@ Run: python benchmarks/windows.py EXTRACT     (a folder that `flowsheet ingest` 
 Both implementations read the Parquet files of the extract and build one float32 matrix in memory,
 each in a separate process, so that its peak memory can be measured. The pandas implementation
 relies on hourly data, fixed columns and events that are known at once; it supports no late
-arrivals, cut-offs or episodes. At the end a sample of rows is compared column by column. The output
-has one JSON object a line.
+arrivals, cut-offs or episodes. At the end a sample of rows is compared column by column.
+
+Then the windows of an experiment are built and stored in shards, with every aggregation: the bytes
+of a row beside those in memory, and what windows cost when 1% of the stays are new, beside all of
+them. Any extract serves for this part alone: python benchmarks/windows.py EXTRACT --shards
+
+The output has one JSON object a line.
 """
 
 from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -115,16 +122,95 @@ def check_agreement(out: Path) -> dict[str, object]:
     return {"agree": True, "rows_compared": len(rows), "shape": list(x.shape)}
 
 
+def write_most(folder: Path, target: Path) -> None:
+    """The extract without 1% of its stays."""
+    import polars as pl
+
+    from flowsheet.cohort.extract import Extract, Provenance
+    from flowsheet.cohort.schema import Tables
+    from flowsheet.cohort.writer import write_extract
+
+    extract = Extract.open(folder)
+    tables = vars(extract.tables())
+    new = tables["stays"]["stay_id"].sort().sample(fraction=0.01, seed=1).implode()
+    most = {name: rows.filter(~pl.col("stay_id").is_in(new)) for name, rows in tables.items()}
+    provenance = {name: getattr(extract.manifest, name) for name in Provenance.model_fields}
+    write_extract(Tables(**most), target, Provenance(**provenance))
+
+
+def measure_shards(name: str, folder: Path, home: Path) -> None:
+    """Build and store the windows of an extract."""
+    from flowsheet.cohort.extract import Extract
+    from flowsheet.config import Censor, FeaturesConfig, TaskConfig
+    from flowsheet.lifecycle.experiment.prepare import build_extract_windows, load_summary
+
+    os.environ["FLOWSHEET_HOME"] = str(home)
+    task = TaskConfig(name="early_warning", step_hours=1, horizon=6, censor=Censor.keep)
+    features = FeaturesConfig(
+        name="all",
+        aggregations=("last", "mean", "min", "max", "count"),
+        carry_forward_hours=CARRY_FORWARD_HOURS,
+    )
+    extract = Extract.open(folder)
+    wall_start = time.perf_counter()
+    cpu_start = time.process_time()
+    windows = build_extract_windows(extract, task, features)
+    seconds = time.perf_counter() - wall_start
+    cpu_seconds = time.process_time() - cpu_start
+    summary = load_summary(windows)
+    rows, columns = int(str(summary["rows"])), int(str(summary["features"]))
+    store = Path(windows.path).parents[1]
+    stored = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+    figures = {
+        "windows": name,
+        "rows": rows,
+        "features": columns,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "bytes_a_row": round(stored / rows),
+        "bytes_a_row_in_memory": 4 * columns,
+    }
+    print(json.dumps(figures), flush=True)
+    (home / f"{name}.json").write_text(json.dumps([seconds, cpu_seconds]), encoding="utf-8")
+
+
+def compare_shards(folder: Path, out: Path) -> dict[str, object]:
+    """The cost of 1% new stays, as a share of the cost of all."""
+    write_most(folder, out / "most")
+    kept, fresh = out / "kept", out / "fresh"
+    for name, extract, home in (
+        ("all but 1%", out / "most", kept),
+        ("1% new", folder, kept),
+        ("all", folder, fresh),
+    ):
+        home.mkdir(exist_ok=True)
+        run(measure_shards, name, extract, home)
+    new, whole = (
+        json.loads((home / f"{name}.json").read_text(encoding="utf-8"))
+        for home, name in ((kept, "1% new"), (fresh, "all"))
+    )
+    return {
+        "cost_of_new_stays": round(new[0] / whole[0], 3),
+        "cpu_cost_of_new_stays": round(new[1] / whole[1], 3),
+    }
+
+
+def run(function: Callable[..., None], *arguments: object) -> None:
+    """Call a function in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as out:
-        for name in ("flowsheet", "pandas"):
-            process = multiprocessing.get_context("spawn").Process(
-                target=measure, args=(name, folder, Path(out))
-            )
-            process.start()
-            process.join()
-        print(json.dumps(check_agreement(Path(out))))
+        if "--shards" not in sys.argv:
+            for name in ("flowsheet", "pandas"):
+                run(measure, name, folder, Path(out))
+            print(json.dumps(check_agreement(Path(out))))
+        print(json.dumps(compare_shards(folder, Path(out))))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,21 @@ def test_the_handling_of_missing_values_follows_the_features():
     assert "Tree models" not in text
 
 
+@pytest.mark.parametrize(
+    ("empty", "text"),
+    [
+        ([], ""),
+        (["ecmo_on"], "1 column is unknown or 0 in every row to learn from: ecmo_on."),
+        (list("abcdefghijkl"), "12 columns are unknown or 0 in every row to learn from: a, "),
+    ],
+)
+def test_columns_without_a_value_are_named(empty, text):
+    features = FeaturesConfig(name="f")
+    lines = list(describe_missing_data(features, {}, scaled=True, raw=False, empty=empty))
+    assert ("in every row" in lines[-1]) == bool(empty)
+    assert text in lines[-1]
+
+
 def test_without_indicators_none_are_mentioned():
     features = FeaturesConfig(
         name="f", carry_forward_hours=0, missing_indicators=False, hours_since_measured=False

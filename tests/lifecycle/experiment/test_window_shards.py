@@ -1,4 +1,4 @@
-"""Windows in shards: the same rows as in memory, whichever shards the stays are in."""
+"""Windows in shards: the same rows as in memory, in any shards."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_rows_are_those_in_memory(ward: Extract):
 
 
 def test_only_new_and_changed_stays_are_built(ward: Extract, tmp_path: Path):
-    """In whichever order, and with whichever stays, shards were made before."""
+    """They go into a shard of their own."""
     ids = ward.tables().stays["stay_id"]
     build(select(ward, tmp_path / "most", ~pl.col("stay_id").is_in([ids[1], ids[9]])))
     before = shards()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from flowsheet.config import FeaturesConfig, ModelConfig
 
@@ -16,9 +16,17 @@ BEDSIDE_SCORES = {
 }
 """Kinds of models, or values of their parameter ``score``, that are published scores."""
 
+_NAMED_COLUMNS = 10
+"""Empty columns that the report names."""
+
 
 def describe_missing_data(
-    features: FeaturesConfig, shares: Mapping[str, float], *, scaled: bool, raw: bool
+    features: FeaturesConfig,
+    shares: Mapping[str, float],
+    *,
+    scaled: bool,
+    raw: bool,
+    empty: Sequence[str] = (),
 ) -> Iterator[str]:
     """How values that are not known become inputs, in sentences.
 
@@ -27,6 +35,7 @@ def describe_missing_data(
         shares: by variable, the share of rows without a known value.
         scaled: whether a model takes scaled inputs, in which nothing is missing.
         raw: whether a model takes raw inputs, and handles missing values itself.
+        empty: the columns in which no stay that models learn from has a value other than 0.
     """
     hours = features.carry_forward_hours
     carried = f"for {hours:g} h" if hours else "within its own time step only"
@@ -62,6 +71,11 @@ def describe_missing_data(
             f"Of {len(shares):,} variables, {often:,} have no known value in more than half of the "
             "rows."
         )
+    if empty:
+        names = ", ".join(empty[:_NAMED_COLUMNS])
+        more = f" and {len(empty) - _NAMED_COLUMNS:,} more" if len(empty) > _NAMED_COLUMNS else ""
+        columns = "column is" if len(empty) == 1 else "columns are"
+        yield f"{len(empty):,} {columns} unknown or 0 in every row to learn from: {names}{more}."
 
 
 def find_bedside_scores(models: Mapping[str, ModelConfig]) -> Iterator[str]:

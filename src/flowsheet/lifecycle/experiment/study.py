@@ -21,6 +21,7 @@ from flowsheet.lifecycle.experiment.folds import ExperimentPlan, ExperimentResul
 from flowsheet.lifecycle.experiment.prepare import load_summary, open_extract
 from flowsheet.models.base import MODELS, Capabilities, ModelFamily
 from flowsheet.typing import AnyArray
+from flowsheet.windows.fill import ColumnFill
 from flowsheet.windows.sequences import Sequences
 
 
@@ -54,6 +55,7 @@ def collect_study(results: ExperimentResults) -> StudyFacts:
                 windows["missing_share"],
                 scaled=any(capabilities[name].scaled for name in results.models),
                 raw=any(_takes_missing_values(capabilities[name]) for name in results.models),
+                empty=_list_empty_columns(plan, sequences),
             )
         ),
         sample_size=_count_events(plan, sequences),
@@ -72,6 +74,15 @@ def _takes_missing_values(capabilities: Capabilities) -> bool:
 def _has_parts(plan: ExperimentPlan) -> bool:
     """Whether the first fold's split stands for the experiment: no cross-validation."""
     return len({fold.data.extract.key for fold in plan.folds}) == len(plan.folds)
+
+
+def _list_empty_columns(plan: ExperimentPlan, sequences: Sequences) -> list[str]:
+    """The inputs without a value in the training part; of a cross-validation, in all folds."""
+    data = plan.first_fold.data
+    fill = ColumnFill.load(data.windows.folder / "sequences", len(sequences.features))
+    if _has_parts(plan):
+        fill = fill.take(np.isin(sequences.subject_id, data.load_split().train))
+    return [sequences.features[i].name for i in np.flatnonzero(~fill.filled.any(axis=0))]
 
 
 def _group_stays(plan: ExperimentPlan, sequences: Sequences) -> pl.DataFrame:

@@ -1,9 +1,9 @@
 """Windows in shards of stays, each a stage of its own with the key of its stays' records.
 
 The stage of an extract's windows is an index over shards. A stay whose records are in a shard of
-the same configuration is not built again, whichever extract that shard was built for: windows of an
-extract with a few new or changed stays take the time of these. What the windows contain does not
-depend on the shards that their stays are in.
+the same configuration is not built again, also where that shard is of another extract: windows of
+an extract with a few new or changed stays take the time of these. What the windows contain does
+not depend on the shards that their stays are in.
 """
 
 from __future__ import annotations
