@@ -64,8 +64,19 @@ def test_the_penalty_follows_the_subjects_with_the_event_and_a_given_one_wins():
     subjects = len(np.unique(train.subject_id[train.row_stay[is_event]]))
     prevalence = is_event.sum() / train.scored.sum()
     model = fit(train)
-    assert model.params.l2 == pytest.approx(50 * prevalence / subjects)
+    assert model.params.l2 == pytest.approx(50 * prevalence * (1 - prevalence) / subjects)
     assert fit(train, l2=0.5).params.l2 == 0.5
     few = train.take(np.arange(20))
     model.fit(few, few, Context(seed=1))  # again, on another cohort
     assert model.params.l2 == LogisticRegression.suggest(few)["l2"]
+
+
+def test_the_coefficients_are_the_same_whichever_outcome_is_called_the_event():
+    train = toy_sequences(60, 1, raw=False)
+    other = replace(train, y=(1 - train.y).astype(np.int8))
+    suggested = LogisticRegression.suggest(train)["l2"]
+    assert suggested < 1.0
+    assert LogisticRegression.suggest(other)["l2"] == pytest.approx(suggested)
+    np.testing.assert_allclose(
+        fit(other).predict_proba(train), 1 - fit(train).predict_proba(train), atol=1e-8
+    )

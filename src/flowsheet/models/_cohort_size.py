@@ -1,7 +1,7 @@
 """Default parameters by the size of the cohort: the only place where it decides.
 
-The size is the number of training subjects with the event: their rows are alike, and subjects
-without the event are plenty. A parameter whose default is None takes the value of its rule when the
+The size is the number of training subjects with the event, or without it if these are fewer: their
+rows are alike, and the other subjects are plenty. A parameter whose default is None takes the value of its rule when the
 model is fitted; a value that is given, or drawn by the tuning, is used as it is.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from flowsheet.windows.sequences import Sequences
 
 _PRECISION = 50.0
-"""Of the normal prior of a coefficient (standard deviation 0.14), in subjects with the event."""
+"""Of the normal prior of a coefficient (standard deviation 0.14), in subjects with the rarer outcome."""
 _MARGIN_PRECISION = 20.0
 _FEWEST_LEAVES, _MOST_LEAVES = 7, 31
 _MOST_NETWORKS, _SUBJECTS_OF_NETWORKS = 3, 200
@@ -27,27 +27,30 @@ class CohortSize:
     """How much there is to learn from."""
 
     subjects: int
-    """Training subjects with the event."""
+    """Training subjects with the rarer outcome: with the event, or without it."""
     prevalence: float
     """Share of the scored training rows with the event."""
 
     @classmethod
     def of(cls, train: Sequences) -> CohortSize:
         """The size of the training stays."""
-        is_event = np.asarray(train.scored) & (np.asarray(train.y) == 1)
-        subjects = np.unique(train.subject_id[train.row_stay[is_event]])
-        return cls(len(subjects), float(is_event.sum()) / max(1, int(train.scored.sum())))
+        rows = np.flatnonzero(train.scored)
+        y, subject = np.asarray(train.y[rows]), train.subject_id[train.row_stay[rows]]
+        subjects = min(len(np.unique(subject[y == outcome])) for outcome in (0, 1))
+        return cls(subjects, float(y.sum()) / max(1, len(y)))
 
     @property
     def penalty(self) -> float:
         """L2 penalty of a likelihood, relative to the mean loss of a row.
 
-        Each subject with the event counts once, whatever the number of its rows.
+        Each subject with the rarer outcome counts once, whatever the number of its rows. What a row
+        tells about a coefficient grows with the variance of the outcome, p (1 - p).
 
         >>> CohortSize(subjects=1_000, prevalence=0.02).penalty
-        0.001
+        0.00098
         """
-        return _bound(_PRECISION * self.prevalence / max(1, self.subjects), 1e-6, 1.0)
+        variance = self.prevalence * (1 - self.prevalence)
+        return _bound(_PRECISION * variance / max(1, self.subjects), 1e-6, 1.0)
 
     @property
     def margin_penalty(self) -> float:

@@ -78,7 +78,7 @@ class RecurrentModel(Model):
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
     size_rules = MappingProxyType({"ensemble_size": lambda size: size.networks})
-    version = 4
+    version = 5
     capabilities = Capabilities(
         family=ModelFamily.recurrent,
         input_description="the whole known past",

@@ -55,7 +55,7 @@ class SVM(RowModel):
         "width": FloatRange(low=0.03, high=1.0, log=True),
     }
     size_rules = MappingProxyType({"l2": lambda size: size.margin_penalty})
-    version = 2
+    version = 3
 
     directions: Floats32  # (D, components), none for the linear kernel
     phases: Floats32  # (components,)
