@@ -1,8 +1,9 @@
 """Default parameters by the size of the cohort: the only place where it decides.
 
 The size is the number of training subjects with the event, or without it if these are fewer: their
-rows are alike, and the other subjects are plenty. A parameter whose default is None takes the value of its rule when the
-model is fitted; a value that is given, or drawn by the tuning, is used as it is.
+rows are alike, and the other subjects are plenty. A parameter whose default is None takes the value
+of its rule when the model is fitted; a value that is given, or drawn by the tuning, is used as it
+is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from flowsheet.windows.sequences import Sequences
 
 _PRECISION = 50.0
-"""Of the normal prior of a coefficient (standard deviation 0.14), in subjects with the rarer outcome."""
+"""Of the normal prior of a coefficient (standard deviation 0.14), in subjects."""
 _MARGIN_PRECISION = 20.0
 _FEWEST_LEAVES, _MOST_LEAVES = 7, 31
 _MOST_NETWORKS, _SUBJECTS_OF_NETWORKS = 3, 200
