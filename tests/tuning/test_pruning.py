@@ -82,7 +82,7 @@ def tune_toy(toy, folder, tuning: TuningConfig, data=None):
 
 
 def make_tuning(pruner: str, **changes: object) -> TuningConfig:
-    return TuningConfig(name="t", trials=20, startup_trials=8, pruner=pruner, **changes)
+    return TuningConfig(name="t", trials=14, startup_trials=8, pruner=pruner, **changes)
 
 
 @pytest.mark.parametrize("pruner", ["successive_halving", "hyperband"])
@@ -146,3 +146,34 @@ def test_partial_data_needs_a_pruner():
         validate_config(
             TuningConfig, {"name": "t", "pruner": "none", "partial_data": 0.2}, "tuning"
         )
+
+
+class Killed(BaseException):
+    """Ends a fit as abruptly as possible in the same process."""
+
+
+@pytest.mark.parametrize(("partial_data", "epochs_before_kill"), [(None, 7), (0.1, 30)])
+def test_a_search_that_is_killed_comes_to_the_same_result(
+    toy, tmp_path, monkeypatch, partial_data, epochs_before_kill
+):
+    tuning = make_tuning("hyperband", partial_data=partial_data)
+    uninterrupted = tune_toy(toy, tmp_path / "uninterrupted", tuning)
+    epochs = 0
+    fit = toy.Toy.fit
+
+    def fit_until_kill(model, train, valid, context):
+        def report_score(step, value):
+            nonlocal epochs
+            context.report_score(step, value)
+            epochs += 1
+            if epochs == epochs_before_kill:
+                raise Killed
+
+        fit(model, train, valid, replace(context, report_score=report_score))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy.Toy, "fit", fit_until_kill)
+        with pytest.raises(Killed):
+            tune_toy(toy, tmp_path / "killed", tuning)
+    resumed = tune_toy(toy, tmp_path / "killed", tuning)
+    assert resumed.fingerprint == uninterrupted.fingerprint
