@@ -177,7 +177,7 @@ def measure_shards(name: str, folder: Path, home: Path) -> None:
 
 def compare_shards(folder: Path, out: Path) -> dict[str, object]:
     """The cost of 1% new stays, as a share of the cost of all."""
-    write_most(folder, out / "most")
+    run(write_most, folder, out / "most")
     kept, fresh = out / "kept", out / "fresh"
     for name, extract, home in (
         ("all but 1%", out / "most", kept),

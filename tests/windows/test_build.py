@@ -21,9 +21,9 @@ from flowsheet.config import (
     VariableSelection,
 )
 from flowsheet.testing.tables import DRUGS, VARIABLES, random_tables
-from flowsheet.windows.build import build_sequences
+from flowsheet.windows.build import build_sequences, iter_sequences
 from flowsheet.windows.grid import Grid
-from flowsheet.windows.sequences import Sequences
+from flowsheet.windows.sequences import Sequences, save_index, save_shard
 
 VOCABULARY = {"sex": ["F", "M"], "unit": ["MICU"], "site": ["A"], "admission_type": []}
 FEATURES = FeaturesConfig(
@@ -237,3 +237,33 @@ def test_saved_sequences_are_loaded_unchanged(tmp_path_factory, tables, task):
     sequences.save(folder)
     assert_same(sequences, Sequences.load(folder))
     assert_same(sequences, sequences.take(np.arange(len(sequences))))
+
+
+SHARDS = ("b", "a", "c")
+
+
+@settings(max_examples=10, deadline=None)
+@given(
+    tables=random_tables(max_stays=5),
+    task=tasks,
+    chunk_rows=st.integers(1, 40),
+    shard_of_stay=st.lists(st.integers(0, 2), min_size=5, max_size=5),
+)
+def test_stays_in_any_shards_are_those_in_memory(
+    tmp_path_factory, tables, task, chunk_rows, shard_of_stay
+):
+    folder = tmp_path_factory.mktemp("shards")
+    located = []
+    for shard, name in enumerate(SHARDS):
+        chosen = [i + 1 for i, of_stay in enumerate(shard_of_stay) if of_stay == shard]
+        stays = Tables(
+            *(rows.filter(pl.col("stay_id").is_in(chosen)) for rows in vars(tables).values())
+        )
+        arguments = (stays, task, FEATURES, VARIABLES, DRUGS, VOCABULARY)
+        (folder / name).mkdir()
+        save_shard(folder / name, iter_sequences(*arguments, chunk_rows=chunk_rows))
+        in_shard = pl.read_parquet(folder / name / "stays.parquet")
+        located.append(in_shard.with_columns(shard=shard, frame=pl.int_range(pl.len())))
+    whole = build(tables, task)
+    save_index(folder, pl.concat(located).sort("stay_id"), whole.features, SHARDS)
+    assert_same(whole, Sequences.load(folder).in_memory())

@@ -273,29 +273,30 @@ def _tabulate_rows(sequences: Sequences) -> pl.DataFrame:
 
 
 def _load_rows(x: ShardedInputs) -> dict[str, AnyArray]:
-    """The arrays of :func:`_tabulate_rows`, in the order of the inputs."""
-    tables = [pl.read_parquet(folder / _ROWS_FILE, glob=False) for folder in x.folders]
-    rows = _find_rows(x)
+    """The arrays of :func:`_tabulate_rows` for the rows of these inputs, shard by shard."""
+    arrays: dict[str, AnyArray] = {}
+    lengths = np.diff(x.offsets)
+    for shard, folder in enumerate(x.folders):
+        in_shard = np.flatnonzero(x.shard == shard)
+        rows = pl.read_parquet(folder / STAYS_FILE, columns=["rows"], glob=False)["rows"]
+        first_row = row_offsets(rows.to_numpy())
+        source = _expand(first_row[x.frame[in_shard]], lengths[in_shard])
+        target = _expand(x.offsets[in_shard], lengths[in_shard])
+        table = pl.read_parquet(folder / _ROWS_FILE, glob=False)
+        for name, values in _split_columns(table).items():
+            if name not in arrays:
+                arrays[name] = np.empty((len(x), *values.shape[1:]), values.dtype)
+            arrays[name][target] = values[source]
+    return arrays
 
-    def gather(name: str) -> AnyArray:
-        return np.concatenate([table[name].to_numpy() for table in tables])[rows]
 
-    names = tables[0].columns
-    arrays = {name: gather(name) for name in names if name in _PER_ROW}
-    lags = len(names) - len(arrays)
-    history = np.empty((len(rows), lags), np.float32)
-    for lag in range(lags):
-        history[:, lag] = gather(f"history_{lag}")
-    return {**arrays, "history": history}
+def _split_columns(table: pl.DataFrame) -> dict[str, AnyArray]:
+    arrays = {name: table[name].to_numpy() for name in table.columns if name in _PER_ROW}
+    lags = table.columns[len(arrays) :]
+    no_lags = np.empty((len(table), 0), np.float32)
+    return {**arrays, "history": table.select(lags).to_numpy() if lags else no_lags}
 
 
-def _find_rows(x: ShardedInputs) -> Ints:
-    """Where each row is, with the shards one after another."""
-    lengths = [
-        pl.read_parquet(folder / STAYS_FILE, columns=["rows"], glob=False)["rows"].to_numpy()
-        for folder in x.folders
-    ]
-    first_stay = row_offsets(np.array([len(stays) for stays in lengths]))
-    first_row = row_offsets(np.concatenate(lengths))
-    start = first_row[first_stay[x.shard] + x.frame]
-    return np.repeat(start - x.offsets[:-1], np.diff(x.offsets)) + np.arange(len(x))
+def _expand(first: Ints, lengths: Ints) -> Ints:
+    """The rows of stays, from their first rows and numbers of rows."""
+    return np.repeat(first - row_offsets(lengths)[:-1], lengths) + np.arange(lengths.sum())

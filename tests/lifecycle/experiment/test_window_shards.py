@@ -92,6 +92,14 @@ def test_the_rows_are_those_in_memory(ward: Extract):
     assert build(ward).reused
 
 
+def test_a_stored_row_takes_a_third_of_its_bytes_at_most(ward: Extract):
+    hourly = TaskConfig(name="hourly", step_hours=1, horizon=6)
+    windows = build_extract_windows(ward, hourly, FeaturesConfig(name="f"))
+    shards = Path(windows.path).parents[1] / "shard"
+    stored = sum(file.stat().st_size for file in shards.rglob("*") if file.is_file())
+    assert stored <= load(windows).x.nbytes / 3
+
+
 def test_only_new_and_changed_stays_are_built(ward: Extract, tmp_path: Path):
     """They go into a shard of their own."""
     ids = ward.tables().stays["stay_id"]
