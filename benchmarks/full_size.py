@@ -19,8 +19,11 @@ down the method that uses most.
 
 The readers read the columns that the ingest needs of the tables that it reads, and keep nothing:
 polars' streaming engine, and Arrow's reader behind isal's decompressor. Each one either leaves the
-cells as text (``_text``), or parses numbers and times as well. The last lines are the ratios of
-the ingest to each reader and to the fastest one, and the straight line through the sizes.
+cells as text (``_text``), or parses numbers and times as well. ``engine_read`` is the reader of the
+ingest alone. ``same_work`` is the work of ``ingest_without_sepsis`` as a user of polars would write
+it (``same_work.py``): the fair comparison of the two. The last lines are the ratios of the ingest
+to each reader and to the fastest one, the processor seconds by part of the ingest, the ratio to the
+same work, and the straight line through the sizes.
 """
 
 from __future__ import annotations
@@ -139,17 +142,52 @@ def decompress(folder: Path, out: Path) -> int:
     return size
 
 
-def ingest(folder: Path, out: Path) -> int:
+def read_with_engine(folder: Path, out: Path) -> int:
+    """The ingest's own reader, which names every malformed row; the rows of mapped items."""
+    from flowsheet.cohort.engine.database import load_database
+    from flowsheet.cohort.engine.exclusions import ExclusionLog
+    from flowsheet.cohort.engine.files import find_tables
+    from flowsheet.cohort.engine.table_reader import RowFilter, stream_table
+
+    database = load_database(name_source(folder))
+    tables = find_tables(database, folder, tuple(database.tables), None, 8 << 20)
+    log, rows = ExclusionLog(), 0
+    for table in tables.values():
+        items = database.items.of_table(table.name)["item"].unique()
+        row_filter = RowFilter("item", items) if len(items) else None
+        rows += sum(frame.height for frame in stream_table(table, log, row_filter))
+    return rows
+
+
+def do_same_work(folder: Path, out: Path) -> int:
+    from same_work import convert_with_polars
+
+    return convert_with_polars(folder, out, name_source(folder))
+
+
+def start(folder: Path, out: Path) -> int:
+    """Only the interpreter, and what the command imports."""
+    from flowsheet.cohort import ingest  # noqa: F401
+
+    return 0
+
+
+def ingest(folder: Path, out: Path, *overrides: str) -> int:
     """``flowsheet ingest SOURCE cohort.path=FOLDER --out ...``, with the interpreter's start."""
     os.environ["FLOWSHEET_HOME"] = str(out / "home")
     from flowsheet.cli import cli
 
+    path = f"cohort.path={folder}"
     cli.main(
-        ["ingest", name_source(folder), f"cohort.path={folder}", "--out", str(out / "extract")],
+        ["ingest", name_source(folder), path, *overrides, "--out", str(out / "extract")],
         standalone_mode=False,
     )
     manifest = json.loads((out / "extract" / "manifest.json").read_text(encoding="utf-8"))
     return int(manifest["tables"]["events"]["rows"])
+
+
+def ingest_without_sepsis(folder: Path, out: Path) -> int:
+    return ingest(folder, out, "cohort.options.sepsis3=null")
 
 
 METHODS = {
@@ -158,6 +196,10 @@ METHODS = {
     "arrow": read_with_arrow,
     "arrow_text": partial(read_with_arrow, text=True),
     "decompress": decompress,
+    "start": start,
+    "engine_read": read_with_engine,
+    "same_work": do_same_work,
+    "ingest_without_sepsis": ingest_without_sepsis,
     "ingest": ingest,
 }
 READERS = ("polars", "polars_text", "arrow", "arrow_text")
@@ -215,11 +257,14 @@ def main() -> None:
 def summarize(runs: Runs, folders: list[str]) -> None:
     """Print the ratios of the ingest to the readers, and how each method grows with the size."""
     fastest = {key: min(rounds, key=lambda run: run["seconds"]) for key, rounds in runs.items()}
-    methods = sorted({method for _, method in fastest})
+    methods = sorted({method for name, method in fastest})
     readers = [method for method in READERS if method in methods]
     if readers and "ingest" in methods:
         for folder in folders:
             print(json.dumps(compare(folder, runs, fastest, readers)), flush=True)
+    for folder in folders:
+        if {"start", "engine_read", "same_work", "ingest_without_sepsis", "ingest"} <= set(methods):
+            print(json.dumps(split_work(folder, fastest)), flush=True)
     if len(folders) > 1:
         for method in methods:
             growth = fit_growth([fastest[folder, method] for folder in folders])
@@ -246,6 +291,24 @@ def compare(
         ratios_by_round = [run["seconds"] / other["seconds"] for run, other in rounds]
         line[f"median_ratio_to_{reader}"] = round(statistics.median(ratios_by_round), 2)
     return line
+
+
+def split_work(folder: str, fastest: dict[tuple[str, str], Run]) -> dict[str, Any]:
+    """Processor seconds of the parts of the ingest, and its ratio to the same work in polars."""
+    cpu = {
+        method: fastest[folder, method]["processor_seconds"]
+        for name, method in fastest
+        if name == folder
+    }
+    without = cpu["ingest_without_sepsis"]
+    return {
+        "folder": folder,
+        "start": cpu["start"],
+        "reading": round(cpu["engine_read"] - cpu["start"], 2),
+        "conversion_doses_checks_writing": round(without - cpu["engine_read"], 2),
+        "sepsis": round(cpu["ingest"] - without, 2),
+        "ratio_without_sepsis_to_same_work": round(without / cpu["same_work"], 2),
+    }
 
 
 def fit_growth(runs: list[Run]) -> dict[str, Any]:

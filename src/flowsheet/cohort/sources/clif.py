@@ -24,8 +24,8 @@ class ClifOptions(DatabaseOptions):
     """How the tables are read. All durations are in hours."""
 
     continuous_hours: Annotated[float, Field(gt=0, le=240)] = 48.0
-    """A rate of a continuous medication lasts until the next row of its order, or at most this
-    long: a record whose end is missing."""
+    """A rate of a continuous medication that no later row ends lasts this long: a record whose end
+    is missing. ``engine/charted_rates.py`` says which rows end it."""
     sepsis3: Sepsis3Options | None = None
     """How sepsis is defined; {}: by the defaults of docs/sepsis3.md. null: sepsis is not looked
     for, as many sites have no cultures in CLIF."""
