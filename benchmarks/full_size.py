@@ -257,7 +257,7 @@ def main() -> None:
 def summarize(runs: Runs, folders: list[str]) -> None:
     """Print the ratios of the ingest to the readers, and how each method grows with the size."""
     fastest = {key: min(rounds, key=lambda run: run["seconds"]) for key, rounds in runs.items()}
-    methods = sorted({method for name, method in fastest})
+    methods = sorted({method for _, method in fastest})
     readers = [method for method in READERS if method in methods]
     if readers and "ingest" in methods:
         for folder in folders:
