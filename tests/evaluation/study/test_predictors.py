@@ -2,7 +2,7 @@
 
 import pytest
 
-from flowsheet.config import FeaturesConfig, ModelConfig
+from flowsheet.config import FLOOR_MODELS, FeaturesConfig, ModelConfig
 from flowsheet.evaluation.study.facts import Outcome, SampleSize, StudyFacts
 from flowsheet.evaluation.study.predictors import describe_missing_data, find_bedside_scores
 
@@ -73,6 +73,10 @@ def test_bedside_scores_are_found_by_kind_or_parameter():
         "early warning": ModelConfig(kind="bedside_score", params={"score": "news2"}),
     }
     assert list(find_bedside_scores(models)) == ["qSOFA", "NEWS2 (early warning)"]
+    floor = {name: ModelConfig(kind=name) for name in FLOOR_MODELS}
+    without_score = {"prevalence", "clock"}
+    assert len(list(find_bedside_scores(floor))) == len(floor.keys() - without_score)
+    assert list(find_bedside_scores({"shock_index": floor["shock_index"]})) == ["shock index"]
 
 
 def test_a_study_without_bedside_scores_says_so(tmp_path):

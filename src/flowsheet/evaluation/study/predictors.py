@@ -13,6 +13,7 @@ BEDSIDE_SCORES = {
     "news2": "NEWS2",
     "mews": "MEWS",
     "sirs": "SIRS",
+    "shock_index": "shock index",
 }
 """Kinds of models, or values of their parameter ``score``, that are published scores."""
 
