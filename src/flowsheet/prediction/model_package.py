@@ -203,17 +203,21 @@ class ModelPackage:
         """The risk from which on a step has an alert; None in packages of earlier releases."""
         return self.policy.threshold if self.policy else None
 
-    def raise_alerts(self, predictions: pl.DataFrame) -> Bools | None:
+    def raise_alerts(
+        self, predictions: pl.DataFrame, acknowledged: pl.DataFrame | None = None
+    ) -> Bools | None:
         """Which predictions raise an alert by the policy, shape (N,); None: there is no policy.
 
         Args:
             predictions: as :meth:`predict` gives them: of each stay all steps so far, in order, so
                 that its earlier alerts are known.
+            acknowledged: ``stay`` (its id) and ``hours`` since admission at which an alert was
+                acknowledged; None: every alert is acknowledged at once.
         """
         if self.policy is None:
             return None
         stay, step, risk = (predictions[name].to_numpy() for name in ("stay_id", "step", "risk"))
-        return raise_alerts(self.policy, self.task, stay, step, risk)
+        return raise_alerts(self.policy, self.task, stay, step, risk, acknowledged=acknowledged)
 
     def predict(self, tables: Tables) -> pl.DataFrame:
         """A risk for every step of every stay, sorted by stay and step; columns ``PREDICTIONS``.
