@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import polars as pl
@@ -314,6 +315,19 @@ def test_answers_wait_for_memory_and_those_that_are_never_written_are_counted(
     assert count(metrics, "lost") == steps
     *_, line = map(json.loads, capsys.readouterr().err.splitlines())
     assert (line["event"], line["steps"]) == ("answers_lost", steps)
+
+
+def test_a_disk_that_does_not_answer_is_no_silent_loss(scored, tmp_path, monkeypatch, capsys):
+    log = AnswerLog(tmp_path / "kept", "ward-lstm", Metrics())
+    answers_again = Event()
+    monkeypatch.setattr(AnswerWriter, "write", lambda *_: answers_again.wait(20))
+    log.add(scored)
+    log.start()
+    log.close(0.2)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["steps"]) == ("answers_lost", scored.predictions.height)
+    answers_again.set()
+    log._thread.join(20)
 
 
 def raise_error(error: Exception) -> Callable[..., Any]:

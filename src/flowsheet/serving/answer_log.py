@@ -81,10 +81,13 @@ class AnswerLog:
         self._thread.start()
 
     def close(self, seconds: float) -> None:
-        """Write what waits, and stop."""
+        """Write what waits, and stop; give up, with a line in the log, after ``seconds``."""
         self._stopped.set()
         self._is_due.set()
         self._thread.join(seconds)
+        if self._thread.is_alive():
+            reason = f"not written within {seconds:g} s"
+            log_event("answers_lost", steps=self._waiting_rows, reason=reason)
 
     def add(self, scored: ScoredBatch, *, is_shadow: bool = False) -> None:
         """Keep the answers of a batch; never waits for the disk.

@@ -16,6 +16,7 @@ from flowsheet.cli import cli
 from flowsheet.cohort.extract import Extract
 from flowsheet.config import CohortConfig, ModelConfig, PromotionConfig
 from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.lifecycle.deployment.evaluation_section import render_home_section
 from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewhere
 from flowsheet.lifecycle.deployment.gates import check_live
 from flowsheet.lifecycle.deployment.promotion import evaluate_candidate
@@ -213,7 +214,7 @@ def test_each_version_is_judged_by_its_own_answers(versions, extract, tmp_path):
     stays = tables.stays["stay_id"].to_list()
     serve(tmp_path, select_stays(tables, *stays[:80]), versions[1])
     serve(tmp_path, select_stays(tables, *stays[80:]), versions[2])
-    result = judge_outcomes(tmp_path, extract.path, print)
+    result = judge_outcomes(tmp_path, extract.path, print, until=LATER)
     judged = {v.version: set(v.rows.predictions.rows["stay_id"]) for v in result.versions}
     assert judged == {1: set(stays[:80]), 2: set(stays[80:])}
     for version in result.versions:
@@ -295,6 +296,14 @@ def test_steps_that_nobody_asked_about_do_not_count(versions, extract, tmp_path)
     scored = judged.rows.predictions.rows.filter("scored")
     assert 2 not in scored["step"]
     assert scored.height == judged.rows.answers
+
+
+def test_each_of_several_versions_has_its_heading(outcomes):
+    (judged,) = outcomes.versions
+    both = {"version 1": judged.home, "version 2": judged.home}
+    html = render_home_section(both, judged.evidence).html
+    assert "<h3>version 1</h3>" in html
+    assert "<h3>version 2</h3>" in html
 
 
 def test_the_result_has_the_documented_keys_and_a_page(outcomes):

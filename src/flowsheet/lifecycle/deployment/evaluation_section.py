@@ -24,7 +24,7 @@ def render_home_section(comparisons: Mapping[str, HomeComparison], evidence: Evi
     """Differences of the patients first, then the figures here beside those at home.
 
     Args:
-        comparisons: by model.
+        comparisons: by model, or by another name for the heading, such as its version.
         evidence: gives the titles of the models, and order and titles of the subsets.
     """
     environment = make_environment(Path(__file__).parent)
