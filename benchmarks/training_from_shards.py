@@ -1,7 +1,7 @@
 """Training from compressed shards beside training from memory: seconds and peak of memory.
 
     python benchmarks/training_from_shards.py SEQUENCES [--models lstm logistic_regression] \
-        [--epochs 3] [--repeats 3]
+        [--stays 2000] [--epochs 3] [--repeats 3]
 
 SEQUENCES is the folder ``sequences`` of a stage of windows
 (``$FLOWSHEET_HOME/store/windows/KEY/sequences``). Each fit has a process of its own with one
@@ -28,8 +28,16 @@ import numpy as np
 WAYS = ("memory", "shards")
 
 
-def fit(folder: Path, kind: str, way: str, epochs: int) -> dict[str, Any]:
-    """Fit one model; seconds, peak of memory and a digest of its predictions."""
+def fit(folder: Path, kind: str, way: str, stays: int, epochs: int) -> dict[str, Any]:
+    """Fit one model; seconds, peak of memory and a digest of its predictions.
+
+    Args:
+        folder: The sequences.
+        kind: A registered model.
+        way: Where it reads its inputs.
+        stays: How many, at most.
+        epochs: Of networks.
+    """
     import torch
 
     from flowsheet.models.base import MODELS, Context
@@ -39,6 +47,7 @@ def fit(folder: Path, kind: str, way: str, epochs: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     sequences = Sequences.load(folder)
+    sequences = sequences.take(np.arange(min(stays, len(sequences))))
     subjects = np.unique(sequences.subject_id)
     parts = np.split(np.random.default_rng(0).permutation(subjects), [int(0.8 * len(subjects))])
     train, valid = (sequences.select_subjects(part) for part in parts)
@@ -71,18 +80,15 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def run(folder: Path, kind: str, way: str, epochs: int) -> dict[str, Any]:
+def run(args: argparse.Namespace, kind: str, way: str) -> dict[str, Any]:
     """Fit in a new process."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(fit, folder, kind, way, epochs).result()
+        return pool.submit(fit, args.sequences, kind, way, args.stays, args.epochs).result()
 
 
 def measure(args: argparse.Namespace, kind: str) -> None:
     """Print both ways and their ratio."""
-    repeats = [
-        {way: run(args.sequences, kind, way, args.epochs) for way in WAYS}
-        for _ in range(args.repeats)
-    ]
+    repeats = [{way: run(args, kind, way) for way in WAYS} for _ in range(args.repeats)]
     figures = ("seconds", "cpu_seconds", "peak_mb")
     for way in WAYS:
         values = {name: round(median(r[way][name] for r in repeats), 2) for name in figures}
@@ -103,6 +109,7 @@ if __name__ == "__main__":
     parser.add_argument("sequences", type=Path)
     default = ["lstm", "logistic_regression", "gradient_boosting"]
     parser.add_argument("--models", nargs="+", default=default)
+    parser.add_argument("--stays", type=int, default=2000)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1)
     arguments = parser.parse_args()
