@@ -16,7 +16,7 @@ from flowsheet.models._row_matrix import RowMatrix, prefetched
 from flowsheet.models._rows import Rows
 from flowsheet.typing import AnyFloats, Floats, Floats32
 
-BATCH_ROWS = 1 << 14
+BATCH_ROWS = 1 << 12
 
 
 class _RowSequence(lightgbm.Sequence):  # type: ignore[misc]

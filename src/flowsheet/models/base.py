@@ -132,6 +132,8 @@ class Model(ABC):
     """To be increased when the same parameters and data give other numbers."""
     kept_bytes: ClassVar[float] = 0.0
     """What a fit keeps in memory for each input of each row, however the inputs are read."""
+    block_bytes: ClassVar[int] = 1_500_000
+    """What the blocks of rows that are read and computed with at a time take for each input."""
 
     size_rules: ClassVar[Mapping[str, Rule]] = {}
     """Of each parameter whose default is None: its value by the size of the cohort."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Steps = tuple[Annotated[int, Field(ge=1)], ...]
 
 _VALIDATION_ROUNDS = 5  # rounds from one validation to the next
-BIN_SAMPLE_ROWS = 50_000
+BIN_SAMPLE_ROWS = 20_000
 """Rows of which the bins are chosen; of more, a sample."""
 
 
@@ -113,6 +113,7 @@ class GradientBoosting(RowModel):
     version = 4
     uses_reference = False
     kept_bytes = 2.5  # a byte for each column in binned form, of which lags make more
+    block_bytes = 4_000_000  # the sample of rows that the bins are chosen on
     booster: Booster
     curve: list[tuple[int, float]]
 

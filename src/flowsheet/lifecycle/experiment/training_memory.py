@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flowsheet.config import ComputeConfig
 from flowsheet.lifecycle.runtime.resources import usable_memory
-from flowsheet.models.base import MODELS
+from flowsheet.models.base import MODELS, Model
 from flowsheet.state.json_files import read_json
 from flowsheet.typing import Progress
 from flowsheet.windows.sequences import Sequences
@@ -31,8 +31,6 @@ _VALUE_BYTES = 4
 _ROW_BYTES = 100
 """Of a row beside its inputs: target, marks, step and history (37 bytes, and a copy for the parts
 of the split), and its number, weight and prediction."""
-_BLOCK_BYTES = 2_000_000
-"""For each column, of the blocks of rows that are read and computed with at a time."""
 
 
 def fits_in_memory(rows: int, columns: int) -> bool:
@@ -68,8 +66,12 @@ def training_memory(
     """
     inputs = compute.inputs if compute else "auto"
     is_in_memory = inputs == "memory" or (inputs == "auto" and fits_in_memory(rows, columns))
-    decoded = _COPIES * rows * columns * _VALUE_BYTES if is_in_memory else _BLOCK_BYTES * columns
-    kept_bytes = max((MODELS.get(kind).kept_bytes for kind in kinds), default=0.0)
+    models = [MODELS.get(kind) for kind in kinds]
+    if is_in_memory:
+        decoded = _COPIES * rows * columns * _VALUE_BYTES
+    else:
+        decoded = columns * max((m.block_bytes for m in models), default=Model.block_bytes)
+    kept_bytes = max((m.kept_bytes for m in models), default=Model.kept_bytes)
     kept = round(kept_bytes * rows * columns) + _ROW_BYTES * rows
     return PROCESS_BYTES + decoded + kept
 
