@@ -358,6 +358,8 @@ def _load_choice(group: str, name: str) -> dict[str, Any] | None:
 
 def _set_typed(values: dict[str, Any], key: str, text: str) -> None:
     keys = key.split(".")
+    if keys[0] in OPTIONAL_GROUPS and not values.get(keys[0]):
+        raise UsageError(f"{key} changes no choice", todo=f"write {keys[0]}=NAME before it")
     _check_model_exists(keys, values)
     annotation = _find_type(values, keys)
     value = read_text(text, annotation) if is_text(annotation) else read_yaml(key, text)

@@ -204,6 +204,12 @@ def test_wrong_choices_are_refused(typed, message):
     assert message in str(caught.value)
 
 
+def test_a_value_of_no_choice_is_refused():
+    with pytest.raises(UsageError, match=r"ablation.models changes no choice") as caught:
+        compose("demo", ["ablation.models=[gru]"])
+    assert "ablation=NAME" in str(caught.value)
+
+
 def test_without_the_choice_nothing_is_ablated():
     assert compose("demo").ablation is None
     assert compose("demo", ["ablation=standard", "ablation=null"]).ablation is None
