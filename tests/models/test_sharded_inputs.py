@@ -19,6 +19,10 @@ from flowsheet.windows.shards import ShardedInputs, write_shard
 from tests.models.test_conformance import _suite
 
 
+AS_LSTM = ("gru", "rnn", "stack")
+"""Models that read their inputs as another one does."""
+
+
 def put_into_shards(sequences, folder):
     """The sequences, with their inputs in one shard."""
     folder.mkdir()
@@ -54,7 +58,13 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(ShardedInputs, "read_stays", read_few_stays)
 
 
-@pytest.mark.parametrize("kind", MODELS.names())
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[pytest.mark.slow] if kind in AS_LSTM else [])
+        for kind in MODELS.names()
+    ],
+)
 def test_from_shards_a_model_is_the_same(kind, tmp_path, small_blocks):
     """Fit, predictions and contributions, bit for bit."""
     suite = _suite(kind)()

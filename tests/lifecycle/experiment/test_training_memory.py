@@ -2,11 +2,19 @@
 
 import pytest
 
-from flowsheet.config import ComputeConfig
-from flowsheet.lifecycle.experiment import training_memory
+from flowsheet.config import (
+    CohortConfig,
+    ComputeConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TuningConfig,
+)
+from flowsheet.lifecycle.experiment import prepare, training_memory
+from flowsheet.lifecycle.experiment.train import FoldData, load_probabilities, train_model
 from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.shards import ShardedInputs
 from tests.models.test_sharded_inputs import put_into_shards
+from tests.tiny import experiment
 
 GB = 10**9
 
@@ -52,3 +60,32 @@ def test_the_estimate_does_not_grow_with_inputs_that_stay_in_shards(monkeypatch)
     assert trees > 10**7 * 700  # a byte a value, in binned form
     in_memory = ComputeConfig(name="local", inputs="memory")
     assert estimate(10**7, 700, in_memory) > 4 * 10**7 * 700
+
+
+def test_an_experiment_has_the_same_predictions_from_shards(tmp_path, monkeypatch):
+    """Of trees, which take the inputs as they are, and of a regression, which takes them scaled."""
+    models = {
+        "trees": ModelConfig(kind="gradient_boosting", params={"rounds": 10}),
+        "regression": ModelConfig(kind="logistic_regression"),
+    }
+    predicted = {}
+    for inputs in ("memory", "shards"):
+        monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / inputs))
+        config = experiment(
+            "shards",
+            cohort=CohortConfig(name="ward", source="simulated", options={"stays": 60}),
+            models=models,
+            tuning=TuningConfig(name="none", trials=1),
+            evaluation=EvaluationConfig(name="holdout", test=0.3),
+            compute=ComputeConfig(name="local", inputs=inputs),
+        )
+        extract = prepare.ingest_cohort(config.cohort, print)
+        windows = prepare.build_windows(extract, config.task, config.features)
+        split = prepare.split_subjects(extract, windows, config.evaluation, config.seed)
+        data = FoldData(extract=extract, windows=windows, split=split)
+        for name in models:
+            model = train_model(config, name, data, lambda trial: None, print)
+            parts = [load_probabilities(model, part).tobytes() for part in ("test", "valid")]
+            predicted[inputs, name] = parts
+    for name in models:
+        assert predicted["memory", name] == predicted["shards", name]
