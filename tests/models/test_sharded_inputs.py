@@ -18,7 +18,6 @@ from flowsheet.windows import scaling
 from flowsheet.windows.shards import ShardedInputs, write_shard
 from tests.models.test_conformance import _suite
 
-
 AS_LSTM = ("gru", "rnn", "stack")
 """Models that read their inputs as another one does."""
 
