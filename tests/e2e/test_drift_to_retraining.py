@@ -100,12 +100,17 @@ def test_drift_ends_in_a_new_version_although_the_machine_is_lost(stack: Stack, 
     kill_tree(stack.workers[0])
     stack.start_worker()
 
-    def is_retrained() -> bool:
+    def close_dead_runs() -> None:
         closing = stack.run_deployment("dead-runs/regular", minutes=DEAD_MINUTES)
         assert stack.wait_for_end(closing) == "Completed", read_logs(stack)
-        return stack.get_state(retraining["id"])["type"] == "COMPLETED"
 
-    wait_until(is_retrained, 900)
+    def is_tried_again() -> bool:
+        close_dead_runs()
+        return "attempt 2 of 3 is scheduled" in read_logs(stack)
+
+    wait_until(is_tried_again, 240)
+    wait_until(lambda: stack.get_state(retraining["id"])["type"] == "COMPLETED", 900)
+    close_dead_runs()
     versions = stack.run_flowsheet("ls", "models").stdout
     assert f"{NAME}" in versions
     second = f"{stack.mlflow_url}/api/2.0/mlflow"
