@@ -8,7 +8,7 @@ from flowsheet.evaluation.alert_policy import AlertPolicy
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
 from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.report import ReportData, render
-from flowsheet.evaluation.report.bedside import time_unit
+from flowsheet.evaluation.report.bedside import make_bedside, time_unit
 from flowsheet.evaluation.report.policies import make_policy_table
 from flowsheet.evaluation.threshold import choose_policy
 from flowsheet.windows.protocol import FoldId
@@ -59,6 +59,14 @@ def test_the_report_has_the_verdicts_and_the_files_keep_them(judged, tmp_path):
     assert "As a ward receives them" in page
     assert "none within 48 h of another" in page
     assert page.count("Promised with 95% confidence") >= 2
+
+
+def test_the_first_screen_counts_the_alerts_that_are_raised(judged):
+    tiles = {tile.label: tile for tile in make_bedside(judged, TASK).tiles}
+    alerts = judged.alerts[judged.models[0]]
+    assert tiles["Alerts"].value == f"{alerts.alerts_per_day.value:.2g} per day"
+    assert "repeated ones are silenced" in tiles["Alerts"].note
+    assert tiles["Right alerts"].value == f"{alerts.ppv.value:.0%}"
 
 
 def test_evidence_of_an_earlier_release_has_no_judged_alerts(judged):

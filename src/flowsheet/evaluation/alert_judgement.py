@@ -66,6 +66,8 @@ class AlertJudgement(FrozenModel):
 
     description: str
     """When an alert is raised."""
+    has_silence: bool = False
+    """Whether alerts may be silenced, so that fewer are raised than there are."""
     subjects: int
     onsets: int
     alerts_per_day: AlertEstimate
@@ -125,6 +127,7 @@ class HeldOutAlerts:
             description = f"Each fold has a threshold of its own; in the first: {description}"
         return AlertJudgement(
             description=description,
+            has_silence=any(policy.has_silence(task) for policy, _ in policies),
             subjects=len(counts.days),
             onsets=int(counts.onsets.sum()),
             alerts_per_day=estimates[ThresholdBy.alerts_per_day],

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from flowsheet.config import TaskConfig
+from flowsheet.evaluation.alert_judgement import AlertJudgement
 from flowsheet.evaluation.evidence import Evidence
 from flowsheet.evaluation.metrics import Metric, get_metric
 from flowsheet.evaluation.subset_names import describe_group
@@ -126,7 +127,24 @@ def _make_tiles(values: _Values, subset: str, task: TaskConfig | None) -> Iterat
         yield Tile("Calibration", f"{slope['value']:.2f}", note)
 
 
+def _raised_tiles(judged: AlertJudgement, event: str) -> Iterator[Tile]:
+    """The alerts that are raised, where others are silenced; ``event`` is what they are about."""
+    rate, ppv = judged.alerts_per_day, judged.ppv
+    if rate.value is not None:
+        note = (
+            f"[{rate.low:.2g}, {rate.high:.2g}] raised per patient-day; repeated ones are silenced"
+        )
+        yield Tile("Alerts", f"{rate.value:.2g} per day", note)
+    if ppv.value is not None:
+        note = f"of the raised alerts have {event} in their window [{ppv.low:.0%}, {ppv.high:.0%}]"
+        yield Tile("Right alerts", f"{ppv.value:.0%}", note)
+
+
 def _alert_tiles(values: _Values, subset: str, task: TaskConfig | None) -> Iterator[Tile]:
+    judged = values.evidence.alerts.get(values.model)
+    if judged and judged.has_silence:
+        yield from _raised_tiles(judged, values.evidence.words.name)
+        return
     share = values.find(subset, "alert_share")
     if share and share["value"] > 0:
         per_day = 24 / task.step_hours if task and task.at_hours is None else None
