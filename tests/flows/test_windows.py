@@ -1,0 +1,70 @@
+"""Shards are built in worker processes where that pays; what a killed one leaves is built later."""
+
+from __future__ import annotations
+
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import pytest
+
+from flows import windows
+from flowsheet.compose import compose
+from flowsheet.config import ComputeConfig
+from flowsheet.lifecycle.experiment.stage import Stage
+
+CONFIG = compose("demo", [])
+EXTRACT = Stage(kind="extract", key="e" * 64, path="e", reused=True, seconds=1.0)
+
+
+class Future:
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    def result(self) -> None:
+        if self.error:
+            raise self.error
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch):
+    """Build some shards; returns their stays as they were submitted, and new numbers of workers."""
+
+    def call(shards: int, compute: ComputeConfig, error: Exception | None = None):
+        submitted: list[Any] = []
+        restarts: list[int] = []
+
+        def submit(extract, task, features, stays, number, **options: Any) -> Future:
+            submitted.append(stays)
+            return Future(error)
+
+        plan = [[(i, 1)] for i in range(shards)]
+        monkeypatch.setattr(windows.prepare, "plan_shards", lambda *choices: plan)
+        monkeypatch.setattr(windows.build_shard, "submit", submit)
+        monkeypatch.setattr(windows, "restart_workers", restarts.append)
+        monkeypatch.setattr(windows, "progress_logger", lambda name: print)
+        windows.build_shards(EXTRACT, CONFIG.task, CONFIG.features, compute, None)
+        return submitted, restarts
+
+    return call
+
+
+def test_several_shards_are_built_by_several_workers(build):
+    assert build(3, ComputeConfig(name="two", workers=2)) == ([[(0, 1)], [(1, 1)], [(2, 1)]], [])
+
+
+@pytest.mark.parametrize(
+    ("shards", "compute"),
+    [
+        (2, ComputeConfig(name="two", workers=2)),
+        (9, ComputeConfig(name="one")),
+        (9, ComputeConfig(name="pool", workers=2, pool="cpu")),
+    ],
+)
+def test_few_shards_and_those_of_a_single_worker_are_built_with_the_windows(build, shards, compute):
+    assert build(shards, compute) == ([], [])
+
+
+def test_a_killed_process_leaves_its_shards_to_the_flow_run(build, capsys):
+    _, restarts = build(4, ComputeConfig(name="two", workers=2), BrokenProcessPool())
+    assert restarts == [2]
+    assert "building the others one at a time" in capsys.readouterr().out
