@@ -23,8 +23,8 @@ from flowsheet.cohort.engine.options import DatabaseOptions
 
 _INFUSION = ["stay_id", "substance", "route"]
 """Of which one infusion replaces another."""
-_ORDER = [*_INFUSION, "order_id"]
-"""Of which one row replaces another."""
+_ORDER = ["stay_id", "substance", "order_id", "line"]
+"""Of which one row replaces another: ``line`` is the route, where rows name no order."""
 _VOLUME = "mL"
 _MOMENT = timedelta(microseconds=1)
 
@@ -64,13 +64,14 @@ def prepare_charted_rates(
 
 
 def _add_substances(rates: pl.DataFrame, items: ItemMap) -> pl.DataFrame:
-    """The rates with ``substance``, the drug, or of drugs in mL the item, and ``is_volume``."""
+    """The rates with ``substance`` (the drug; of drugs in mL the item), ``is_volume``, ``line``."""
     units = catalogue.drug_units().select("drug", is_volume=pl.col("known_unit") == _VOLUME)
     drugs = items.items.select("code", drug="name").join(units, on="drug")
     item = pl.format("{} {}", "drug", "code")
     drugs = drugs.select(
         "code", "is_volume", substance=pl.when("is_volume").then(item).otherwise("drug")
     )
+    rates = rates.with_columns(line=pl.when(pl.col("order_id").is_null()).then("route"))
     return rates.join(drugs, on="code", maintain_order="left")
 
 

@@ -33,11 +33,11 @@ def _read_infusions(
     Args:
         folder: a folder for the tables.
         tables: the other tables.
-        rows: order, time of day, rate and action of each row.
+        rows: order, time of day, rate, action, and if they are not all iv the route, of each row.
         columns: the drug and its unit, if it is not norepinephrine.
     """
-    names = ["med_order_id", "admin_dttm", "med_dose", "mar_action_category"]
-    table = pl.DataFrame(rows, schema=names, orient="row")
+    names = ["med_order_id", "admin_dttm", "med_dose", "mar_action_category", "med_route_category"]
+    table = pl.DataFrame(rows, schema=names[: len(rows[0])], orient="row")
     same = {
         "hospitalization_id": "H-112",
         "med_category": "norepinephrine",
@@ -88,6 +88,12 @@ def test_orders_that_begin_together_run_side_by_side(tables: RawTables, tmp_path
     rows = [("o1", "08:00", "0.1", "start"), ("o2", "08:00", "0.2", "start")]
     rows += [(order, "10:00", "0", "stop") for order in ("o1", "o2")]
     assert _read_infusions(tmp_path, tables, rows) == [(8, 10, 0.1), (8, 10, 0.2)]
+
+
+@pytest.mark.parametrize("route", ["epidural", "iv"])
+def test_a_stop_without_a_route_ends_its_order(tables: RawTables, tmp_path: Path, route: str):
+    rows = [("o1", "08:00", "0.1", "start", route), ("o1", "10:00", "0", "stop", "")]
+    assert _read_infusions(tmp_path, tables, rows) == [(8, 10, 0.1)]
 
 
 def test_fluids_run_in_several_lines(tables: RawTables, tmp_path: Path):
