@@ -8,6 +8,7 @@ import sqlite3
 
 import pytest
 
+from flowsheet.cohort.engine.cells import find_id_number
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.erasure.messages import mask_ids, mentions
 from flowsheet.lifecycle.erasure.tables import Ids
@@ -28,6 +29,26 @@ def test_every_stay_that_answers_name_is_found_and_masked(tmp_path, stay):
     others = Ids(frozenset({stay}), frozenset({1, 9}))
     assert not mentions(report, others)
     assert mask_ids(unjudged.summary, others) == unjudged.summary
+
+
+def test_stays_of_a_list_are_masked_beside_each_other():
+    ids = Ids(frozenset(), frozenset({17, 21}))
+    assert mask_ids("stay 17, 18, 21", ids) == "stay [erased], 18, [erased]"
+
+
+def test_a_stay_whose_id_is_a_text_is_found_and_masked(tmp_path):
+    """The number is that of the extract: a hash of the admission's text, and the place there."""
+    report = tmp_path / "server.log"
+    message = "stays: stay H-112 #2, discharged_at; stay H-112 #1; stay ABC-7 has no events"
+    report.write_text(message, encoding="utf-8")
+    admission, other = find_id_number("H-112"), find_id_number("ABC-7")
+    assert admission is not None
+    ids = Ids(frozenset(), frozenset({admission * 100 + 2, other}))
+    assert mentions(report, ids)
+    masked = "stays: stay [erased], discharged_at; stay H-112 #1; stay [erased] has no events"
+    assert mask_ids(message, ids) == masked
+    report.write_text(masked, encoding="utf-8")
+    assert not mentions(report, ids)
 
 
 def test_copies_of_databases_logs_and_deleted_runs_are_redacted(finished):

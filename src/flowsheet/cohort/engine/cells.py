@@ -316,6 +316,17 @@ def find_id_texts(cells: pl.Series) -> dict[int, str]:
     return dict(other.sort("text", descending=True).iter_rows())
 
 
+def find_id_number(text: str) -> int | None:
+    """The number of an id that may be a text; None for a number that is no id.
+
+    >>> find_id_number("0012")
+    12
+    """
+    numbers, _ = _parse(pl.Series([text]), CellKind.text_id, NO_ZONES)
+    number: int | None = numbers[0]
+    return number
+
+
 def _parse_flags(text: pl.Expr) -> pl.Expr:
     word = text.str.to_lowercase()
     number = text.cast(pl.Float64, strict=False)

@@ -6,13 +6,19 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
+from flowsheet.cohort.engine.cells import find_id_number
+from flowsheet.cohort.engine.locations import STAYS_PER_ADMISSION
 from flowsheet.lifecycle.erasure.tables import Ids
 
 _NAMED = re.compile(r"\b(subject|stay)((?:_id)?\W{1,3})(\d+(?:(?:, | and )\d+)*)\b", re.IGNORECASE)
 """One id, or several as in "stay 17, 18, 21"."""
 _NAMED_BYTES = re.compile(_NAMED.pattern.encode(), re.IGNORECASE)
+_TEXT = re.compile(r"\b(stay )([^\s,:;<\"']+)(?: #(\d{1,2})\b)?", re.IGNORECASE)
+"""A stay by the text of the records, or by that of its admission and its number there."""
+_TEXT_BYTES = re.compile(_TEXT.pattern.encode(), re.IGNORECASE)
 _NUMBER = re.compile(r"\d+")
 _NUMBER_BYTES = re.compile(_NUMBER.pattern.encode())
 
@@ -25,6 +31,9 @@ def mentions(file: Path, ids: Ids) -> bool:
                 named = map(int, _NUMBER_BYTES.findall(numbers))
                 if not _select(kind.decode(), ids).isdisjoint(named):
                     return True
+            for _, text, place in _TEXT_BYTES.findall(line):
+                if _find_stay(text.decode(errors="replace"), place.decode()) in ids.stays:
+                    return True
     return False
 
 
@@ -35,6 +44,8 @@ def mask_ids(text: str, ids: Ids) -> str:
     'stay [erased], step 3'
     >>> mask_ids("stay 16, 17, ...", Ids(frozenset(), frozenset({17})))
     'stay 16, [erased], ...'
+    >>> mask_ids("stay 0016 #2, step 3", Ids(frozenset(), frozenset({1602})))
+    'stay [erased], step 3'
     """
 
     def mask(match: re.Match[str]) -> str:
@@ -43,7 +54,20 @@ def mask_ids(text: str, ids: Ids) -> str:
         masked = _NUMBER.sub(lambda n: "[erased]" if int(n[0]) in theirs else n[0], numbers)
         return f"{kind}{between}{masked}"
 
-    return _NAMED.sub(mask, text)
+    def mask_text(match: re.Match[str]) -> str:
+        stay, name, place = match.groups()
+        return f"{stay}[erased]" if _find_stay(name, place) in ids.stays else match[0]
+
+    return _NAMED.sub(mask, _TEXT.sub(mask_text, text))
+
+
+@lru_cache(maxsize=4096)
+def _find_stay(text: str, place: str | None) -> int | None:
+    """The id of a stay that a message names by a text; None for what ``_NAMED`` finds."""
+    number = find_id_number(text)
+    if place and number is not None:
+        return number * STAYS_PER_ADMISSION + int(place)
+    return None if text.isdigit() else number
 
 
 def redact_log(file: Path, ids: Ids) -> None:
