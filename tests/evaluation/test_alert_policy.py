@@ -75,6 +75,14 @@ def test_an_alert_that_was_acknowledged_silences_from_then_on():
     assert step[at_once].tolist() == [1, 7]
 
 
+def test_an_acknowledgement_between_two_steps_silences_the_next_one():
+    stay, step, risk = np.full(3, 5), np.arange(1, 4), np.ones(3)
+    policy = AlertPolicy(threshold=0.5, acknowledged_hours=1)
+    acknowledged = pl.DataFrame({"stay": [5], "hours": [1.5]})
+    raised = raise_alerts(policy, HOURLY, stay, step, risk, acknowledged=acknowledged)
+    assert step[raised].tolist() == [1, 3]
+
+
 @pytest.mark.parametrize(
     ("task", "policy", "words"),
     [

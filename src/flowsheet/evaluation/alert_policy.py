@@ -121,14 +121,14 @@ def raise_alerts(
             alert; None: every alert is acknowledged at once.
     """
     is_alert = policy.find_alerts(risk)
-    if not policy.has_silence(task):
-        return is_alert
     hours = np.asarray(step, np.float64) * task.step_hours
     silence = policy.silence_hours
     if acknowledged is None:
         silence = max(silence, policy.acknowledged_hours or 0.0)
     elif policy.acknowledged_hours is not None:
         is_alert &= ~_is_acknowledged(stay, hours, acknowledged, policy.acknowledged_hours)
+    if not policy.has_silence(task):
+        return is_alert
     rows = np.flatnonzero(is_alert)
     raised = np.zeros(len(is_alert), np.bool_)
     is_new = np.append(True, stay[1:] != stay[:-1])[: len(stay)]
