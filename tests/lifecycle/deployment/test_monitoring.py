@@ -17,7 +17,7 @@ from flowsheet.cli import cli
 from flowsheet.cohort.extract import QUARANTINE, Extract, Provenance
 from flowsheet.cohort.schema import Tables
 from flowsheet.cohort.writer import write_extract
-from flowsheet.config import MonitoringConfig
+from flowsheet.config import MonitoringConfig, TaskConfig
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.monitoring import (
     MonitoringResult,
@@ -292,6 +292,28 @@ def test_patients_who_are_present_do_not_count_as_free_of_the_event():
     extract = SimpleNamespace(scan=lambda _: stays.lazy())
     risks = pl.DataFrame({"stay_id": [1, 1, 2, 2, 3], "scored": [True, False, True, True, True]})
     lines: list[str] = []
-    kept = _leave_out_open_stays(risks, extract, lines.append)
+    task = TaskConfig(name="death_next_day", response="death")
+    kept = _leave_out_open_stays(risks, extract, task, lines.append)
     assert kept["scored"].to_list() == [True, False, False, False, True]
     assert lines == ["stays that were open when the record ended, and do not count: 1"]
+
+
+@pytest.mark.parametrize("is_recorded", [True, False])
+def test_patients_who_may_still_die_in_the_hospital_do_not_count(is_recorded: bool):
+    """They have left the unit, and the task asks about the time until they leave the hospital."""
+    end = datetime(2031, 5, 1)
+    stays = pl.DataFrame(
+        {
+            "stay_id": [1, 2, 3],
+            "admitted_at": [end - timedelta(days=9)] * 3,
+            "discharged_at": [end - timedelta(days=1)] * 2 + [end],
+            "died_at": [None, None, end],
+            "hospital_death": [False, None, True] if is_recorded else [None] * 3,
+        },
+        schema_overrides={"hospital_death": pl.Boolean},
+    )
+    extract = SimpleNamespace(scan=lambda _: stays.lazy())
+    risks = pl.DataFrame({"stay_id": [1, 2, 3], "scored": [True, True, True]})
+    task = TaskConfig(name="hospital_death", response="death", horizon=None, at_hours=24.0)
+    kept = _leave_out_open_stays(risks, extract, task, print)
+    assert kept["scored"].to_list() == [True, not is_recorded, True]

@@ -10,7 +10,13 @@ import polars as pl
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.compose import load
-from flowsheet.config import FrozenModel, ModelConfig, MonitoringConfig, validate_config
+from flowsheet.config import (
+    FrozenModel,
+    ModelConfig,
+    MonitoringConfig,
+    TaskConfig,
+    validate_config,
+)
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.deployment.record_end import find_open_stays
@@ -39,7 +45,7 @@ from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.monitoring_runs import record_monitoring_run
 from flowsheet.typing import Progress
 
-_VERSION = 4
+_VERSION = 5
 """Increase it when the same records give other findings."""
 
 
@@ -148,7 +154,7 @@ def monitor(
 
     def make(folder: Path) -> None:
         profile, risks = collect_current_data(model_package, current, progress)
-        risks = _leave_out_open_stays(risks, current, progress)
+        risks = _leave_out_open_stays(risks, current, model_package.task, progress)
         findings = find_changes(reference, profile, risks, config).model_copy(
             update={"alert_share": _share_of_alerts(risks, model_package.threshold)}
         )
@@ -198,10 +204,17 @@ def monitor(
 
 
 def _leave_out_open_stays(
-    risks: pl.DataFrame, extract: Extract, progress: Progress
+    risks: pl.DataFrame, extract: Extract, task: TaskConfig, progress: Progress
 ) -> pl.DataFrame:
-    """The risks, of which those of patients who were present at the end have no outcome yet."""
-    is_open = pl.col("stay_id").is_in(find_open_stays(extract))
+    """The risks, of which those of patients who were present at the end have no outcome yet.
+
+    Args:
+        risks: columns ``RISK_SCHEMA``.
+        extract: the current records.
+        task: without a horizon, patients who are still in the hospital have no outcome either.
+        progress: receives the number of these stays.
+    """
+    is_open = pl.col("stay_id").is_in(find_open_stays(extract, task))
     left_out = risks.filter(is_open & pl.col("scored"))["stay_id"].n_unique()
     if left_out:
         progress(f"stays that were open when the record ended, and do not count: {left_out:,}")

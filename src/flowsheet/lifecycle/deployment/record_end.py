@@ -8,6 +8,7 @@ import polars as pl
 
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import EPOCH
+from flowsheet.config import TaskConfig
 from flowsheet.errors import UsageError
 
 
@@ -40,10 +41,18 @@ def is_stay_open(until: datetime) -> pl.Expr:
     return (pl.col("discharged_at") >= until) & ~is_dead
 
 
-def find_open_stays(extract: Extract) -> list[int]:
-    """The ids of the stays that were open when the extract's record ended."""
+def is_in_hospital(stays: pl.DataFrame) -> pl.Expr:
+    """Stays whose patients may still die in the hospital, where that is recorded."""
+    is_recorded = stays["hospital_death"].is_not_null().any()
+    is_unknown = pl.col("hospital_death").is_null() & pl.col("died_at").is_null()
+    return is_unknown & is_recorded
+
+
+def find_open_stays(extract: Extract, task: TaskConfig) -> list[int]:
+    """The ids of the stays whose outcome was not known when the extract's record ended."""
+    stays = extract.scan("stays").collect()
     until = find_record_end(extract, None)
-    if until is None:
-        return []
-    stays = extract.scan("stays").filter(is_stay_open(until)).select("stay_id").collect()
-    return stays["stay_id"].to_list()
+    is_open = pl.lit(value=False) if until is None else is_stay_open(until)
+    if task.horizon is None:
+        is_open |= is_in_hospital(stays)
+    return stays.filter(is_open)["stay_id"].to_list()

@@ -20,7 +20,7 @@ from flowsheet.lifecycle.deployment.external_evaluation import (
     find_seen,
     weigh_rows,
 )
-from flowsheet.lifecycle.deployment.record_end import is_stay_open
+from flowsheet.lifecycle.deployment.record_end import is_in_hospital, is_stay_open
 from flowsheet.lifecycle.experiment.extract_batches import load_stays
 from flowsheet.lifecycle.experiment.predictions import Predictions
 from flowsheet.lifecycle.outcomes.answers import ChosenAnswers
@@ -208,10 +208,8 @@ class _Sorter:
         return pl.lit(value=False) if self.until is None else pl.col("window_end") > self.until
 
     def _is_in_hospital(self) -> pl.Expr:
-        """Answers about patients who may still die in the hospital, where that is recorded."""
-        is_recorded = self.stays["hospital_death"].is_not_null().any()
-        is_open = pl.col("hospital_death").is_null() & pl.col("died_at").is_null() & is_recorded
-        return pl.col("stay_id").is_in(self.stays.filter(is_open)["stay_id"].to_list())
+        open_stays = self.stays.filter(is_in_hospital(self.stays))["stay_id"]
+        return pl.col("stay_id").is_in(open_stays.to_list())
 
     def _word(self, reason: str) -> str:
         """The reason, with the time at which the record ends."""
