@@ -79,6 +79,7 @@ class RecurrentModel(Model):
     Layer: ClassVar[type[RecurrentLayer]]
     size_rules = MappingProxyType({"ensemble_size": lambda size: size.networks})
     version = 5
+    saved_version = 4
     capabilities = Capabilities(
         family=ModelFamily.recurrent,
         input_description="the whole known past",

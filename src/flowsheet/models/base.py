@@ -129,7 +129,13 @@ class Model(ABC):
     Params: ClassVar[type[FrozenModel]]
     space: ClassVar[Space] = {}
     version: ClassVar[int] = 1
-    """To be increased when the same parameters and data give other numbers."""
+    """To be increased when the same parameters and data give other numbers: it is trained again."""
+    saved_version: ClassVar[int] = 1
+    """To be increased when a saved model has other files, or predicts other numbers from them.
+
+    A model that another release has trained otherwise is loaded; one that was saved otherwise is
+    refused.
+    """
     kept_bytes: ClassVar[float] = 0.0
     """What a fit keeps in memory for each input of each row, however the inputs are read."""
     block_bytes: ClassVar[int] = 1_500_000

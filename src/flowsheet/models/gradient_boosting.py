@@ -111,6 +111,7 @@ class GradientBoosting(RowModel):
 
     size_rules = MappingProxyType({"leaves": lambda size: size.leaves})
     version = 4
+    saved_version = 3
     uses_reference = False
     kept_bytes = 2.5  # a byte for each column in binned form, of which lags make more
     block_bytes = 4_000_000  # the sample of rows that the bins are chosen on

@@ -82,6 +82,7 @@ class MLP(RowModel):
         """Take the known past responses as inputs (unknown ones as 0)."""
 
     version = 3
+    saved_version = 3
     capabilities = Capabilities(
         family=ModelFamily.non_temporal,
         input_description="the current row",

@@ -56,6 +56,7 @@ class SVM(RowModel):
     }
     size_rules = MappingProxyType({"l2": lambda size: size.margin_penalty})
     version = 3
+    saved_version = 2
 
     directions: Floats32  # (D, components), none for the linear kernel
     phases: Floats32  # (components,)

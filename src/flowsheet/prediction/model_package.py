@@ -135,7 +135,7 @@ class ModelPackage:
             "code": code.sha256,
             "requirements": code.requirements,
             "kind": kind,
-            "model_version": MODELS.get(kind).version,
+            "model_version": MODELS.get(kind).saved_version,
             "windows_version": WINDOWS_VERSION,
             "params": loaded.params.model_dump(mode="json"),
             "task": task.model_dump(mode="json"),
@@ -348,7 +348,7 @@ def _check_plugin(folder: Path, description: Mapping[str, Any]) -> None:
 def _check_inputs(folder: Path, description: Mapping[str, Any], features: FeaturesConfig) -> None:
     kind = description["kind"]
     trained = {"windows": description["windows_version"], kind: description["model_version"]}
-    current = {"windows": WINDOWS_VERSION, kind: MODELS.get(kind).version}
+    current = {"windows": WINDOWS_VERSION, kind: MODELS.get(kind).saved_version}
     if trained == current and description["inputs"] == _input_names(
         features, description["columns"]
     ):

@@ -24,8 +24,8 @@ from flowsheet.windows.treatments import TreatmentFeatures, find_rows_before_tre
 
 __all__ = ["VERSION", "build_sequences", "collect_vocabulary", "iter_sequences", "list_features"]
 
-VERSION = 5
-"""Increase it when the same tables and configuration give other numbers or other files.
+VERSION = 4
+"""Increase it when the same tables and configuration give other numbers.
 
 Cached windows of another version are built again.
 """

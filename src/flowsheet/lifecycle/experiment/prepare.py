@@ -151,6 +151,7 @@ def windows_key(cohort_extract: Extract, task: TaskConfig, features: FeaturesCon
     return digest(
         {
             "version": WINDOWS_VERSION,
+            "layout": window_shards.LAYOUT,
             "extract": cohort_extract.fingerprint,
             "task": task.model_dump(mode="json", exclude={"name"}),
             "features": features.model_dump(mode="json", exclude={"name"}),

@@ -30,6 +30,8 @@ from flowsheet.windows.fill import ColumnFill
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.sequences import Sequences, save_index, save_shard
 
+LAYOUT = 1
+"""Of the files of shards and their index: those of another layout are built again."""
 SHARD = "shard"
 """Kind of the stages."""
 ROWS_PER_SHARD = 1 << 17
@@ -60,7 +62,7 @@ class WindowsRecipe(FrozenModel):
     def key(self) -> str:
         """Digest of the configuration, and of what the digests of stays depend on."""
         columns = self.model_dump(mode="json", exclude={"task": {"name"}, "features": {"name"}})
-        versions = [VERSION, pl.__version__]
+        versions = [VERSION, LAYOUT, pl.__version__]
         return digest({"versions": versions, "columns": columns, **own_concepts_key()})
 
     @property
