@@ -75,6 +75,14 @@ def test_an_alert_that_was_acknowledged_silences_from_then_on():
     assert step[at_once].tolist() == [1, 7]
 
 
+def test_an_endless_silence_leaves_one_alert_of_each_stay():
+    stay, step = np.repeat([3, 5, 8], 4), np.tile(np.arange(1, 5), 3)
+    raised = raise_alerts(
+        AlertPolicy(threshold=0.5, silence_hours=np.inf), HOURLY, stay, step, stay
+    )
+    assert step[raised].tolist() == [1, 1, 1]
+
+
 def test_an_acknowledgement_between_two_steps_silences_the_next_one():
     stay, step, risk = np.full(3, 5), np.arange(1, 4), np.ones(3)
     policy = AlertPolicy(threshold=0.5, acknowledged_hours=1)

@@ -150,7 +150,9 @@ def _thin_out(stay: AnyArray, hours: Floats, silence: float, per_day: int | None
     """
     if not len(stay):
         return np.zeros(0, np.int64)
-    span = float(hours.max() - hours.min()) + silence + 2 * DAY
+    longest = float(hours.max() - hours.min()) + DAY
+    silence = min(silence, longest)  # it may be infinite
+    span = 2 * longest + DAY
     key = stay * span + (hours - hours.min())
     current = np.flatnonzero(np.append(True, stay[1:] != stay[:-1]))
     last_hours = np.full((len(current), per_day or 1), -np.inf)
