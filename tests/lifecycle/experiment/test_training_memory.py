@@ -9,7 +9,7 @@ from flowsheet.config import (
     ModelConfig,
     TuningConfig,
 )
-from flowsheet.lifecycle.experiment import prepare, training_memory
+from flowsheet.lifecycle.experiment import prepare, train, training_memory
 from flowsheet.lifecycle.experiment.train import FoldData, load_probabilities, train_model
 from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.shards import ShardedInputs
@@ -68,7 +68,14 @@ def test_an_experiment_has_the_same_predictions_from_shards(tmp_path, monkeypatc
         "trees": ModelConfig(kind="gradient_boosting", params={"rounds": 10}),
         "regression": ModelConfig(kind="logistic_regression"),
     }
-    predicted = {}
+    predicted, places = {}, []
+    original = train.tune
+
+    def tune(kind, model, tuning, training, valid, **others):
+        places.append([isinstance(part.x, ShardedInputs) for part in (training, valid)])
+        return original(kind, model, tuning, training, valid, **others)
+
+    monkeypatch.setattr(train, "tune", tune)
     for inputs in ("memory", "shards"):
         monkeypatch.setenv("FLOWSHEET_HOME", str(tmp_path / inputs))
         config = experiment(
@@ -87,5 +94,6 @@ def test_an_experiment_has_the_same_predictions_from_shards(tmp_path, monkeypatc
             model = train_model(config, name, data, lambda trial: None, print)
             parts = [load_probabilities(model, part).tobytes() for part in ("test", "valid")]
             predicted[inputs, name] = parts
+    assert places == [[False, False]] * 2 + [[True, True]] * 2
     for name in models:
         assert predicted["memory", name] == predicted["shards", name]

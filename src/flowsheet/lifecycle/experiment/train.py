@@ -79,14 +79,14 @@ class FoldData(FrozenModel):
     def load_parts(self) -> SplitParts:
         """The sequences of the training, validation and test subjects.
 
-        Their inputs are read from the shards when they are used; see ``training_memory``.
+        Their inputs are in shards, and decoded whenever they are read; see ``training_memory``.
         """
         sequences = Sequences.load(self.windows.folder / "sequences")
         split = self.load_split()
         return SplitParts(
-            train=sequences.select_subjects(split.train).in_memory(),
-            valid=sequences.select_subjects(split.valid).in_memory(),
-            test=sequences.select_subjects(split.test).in_memory(),
+            train=sequences.select_subjects(split.train),
+            valid=sequences.select_subjects(split.valid),
+            test=sequences.select_subjects(split.test),
         )
 
     def count_folds(self, config: ExperimentConfig) -> int:
@@ -265,7 +265,7 @@ def _search(
         train = scaler.transform(train)
         valid = scaler.transform(valid)
         test = scaler.transform(test)
-    train, valid = place_inputs((train, valid), config.compute, progress)
+    train, valid, test = place_inputs((train, valid, test), config.compute, progress)
     with _search_time(config, name, data) as time:
         tuned = tune(
             model.kind,

@@ -1,9 +1,9 @@
 """How much memory the training of one model takes, and where it reads its inputs from.
 
-The rule: with ``compute.inputs: auto`` the inputs of the training and validation stays are decoded
-into memory where they and the copies that a training makes of them take at most
-``IN_MEMORY_SHARE`` of the usable memory. Otherwise they stay in their compressed shards and are
-decoded block by block, as often as they are read. The numbers are the same to the last bit.
+The rule: with ``compute.inputs: auto`` the inputs of the stays are decoded into memory where they
+and the copies that a training makes of them take at most ``IN_MEMORY_SHARE`` of the usable memory.
+Otherwise they stay in their compressed shards and are decoded block by block, as often as they are
+read. The numbers are the same to the last bit.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from flowsheet.evaluation.metrics import make_score_function
 from flowsheet.evaluation.subsets import select_judged_rows
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.experiment.training_memory import place_inputs
 from flowsheet.models.base import MODELS
 from flowsheet.tuning.left_out import LeftOutGroup, LeftOutParts, ScoreFunction
 from flowsheet.tuning.space import resolve
@@ -79,6 +80,7 @@ def _loader(
         if MODELS.get(config.models[name].kind).capabilities.scaled:
             scaler = Scaler.fit(train)
             train, valid, held_out = (scaler.transform(p) for p in (train, valid, held_out))
+        train, valid = place_inputs((train, valid), config.compute, lambda line: None)
         return LeftOutParts(train, valid, held_out, score)
 
     return load
