@@ -16,6 +16,7 @@ from flowsheet.config import (
 )
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.experiment import prepare, record
+from flowsheet.lifecycle.experiment.ablation import plan as ablation_plan
 from flowsheet.lifecycle.experiment.ablation.plan import choose_models, plan_ablation
 from flowsheet.lifecycle.experiment.ablation.report import (
     AblationTable,
@@ -28,6 +29,7 @@ from flowsheet.lifecycle.experiment.evaluate import evaluate_models, load_eviden
 from flowsheet.lifecycle.experiment.folds import AblationResults, ExperimentResults, plan_folds
 from flowsheet.lifecycle.experiment.train import load_params, train_model
 from flowsheet.tracking.store import connect
+from flowsheet.windows.protocol import FoldId
 from tests.tiny import experiment
 
 STANDARD = AblationConfig(**load("ablation", "standard"))
@@ -165,6 +167,29 @@ def test_inputs_that_leave_nothing_or_everything_are_not_trained(finished, in_ho
     assert planned.plan is None
     reasons = [model.reason_left_out for model in planned.models]
     assert reasons == ["the model is given no such columns", "these are all the inputs"]
+
+
+def test_inputs_that_the_model_of_one_fold_does_not_take_are_trained_in_none(
+    finished, in_home, monkeypatch
+):
+    """The tuning may choose other roles in each fold (``space.roles``)."""
+    _, plan, trained, _ = finished
+    clock = AblationConfig(name="clock", inputs={"clock_only": {"roles": "clock"}})
+    first = plan.first_fold
+    config = first.config.model_copy(update={"ablation": clock})
+    folds = [
+        first.model_copy(update={"id": FoldId(name, 0, i), "config": config})
+        for i, name in enumerate(("1", "2"))
+    ]
+    stages = {fold.name: trained[first.name] for fold in folds}
+    whole = load_params(trained[first.name]["logistic_regression"])
+    chosen = iter([whole, {**whole, "roles": ["physiology", "drug"]}])
+    monkeypatch.setattr(ablation_plan, "load_params", lambda stage: next(chosen))
+    planned = plan_ablation(plan.model_copy(update={"folds": tuple(folds)}), stages)
+    assert planned.plan is None
+    assert [model.reason_left_out for model in planned.models] == [
+        "the model is given no such columns"
+    ]
 
 
 def test_models_that_do_not_apply_are_named_in_an_error(finished, in_home):

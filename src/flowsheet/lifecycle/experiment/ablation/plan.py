@@ -34,6 +34,7 @@ from flowsheet.state.json_files import read_json
 from flowsheet.windows.sequences import Sequences
 
 _NO_COLUMNS = "the model is given no such columns"
+_ALL_INPUTS = "these are all the inputs"
 _ONE_TRIAL = {
     "trials": 1,
     "minutes": None,
@@ -67,12 +68,16 @@ def plan_ablation(plan: ExperimentPlan, trained: TrainedModels) -> AblationPlan:
             where=f"ablation.models: {', '.join(ablation.models or ()) or 'null'}",
             todo="name other models, or start again with ablation=null: the models are kept",
         )
+    sequences = Sequences.load(plan.first_fold.data.windows.folder / "sequences")
+    params = {
+        name: [load_params(trained[fold.name][name]) for fold in plan.folds] for name in names
+    }
     models = tuple(
         AblatedModel(
             name=f"{name}_{label}",
             model=name,
             inputs=label,
-            reason_left_out=_find_reason(plan.first_fold, config.models[name], first[name], inputs),
+            reason_left_out=_find_reason(config.models[name], params[name], inputs, sequences),
         )
         for name in names
         for label, inputs in ablation.inputs.items()
@@ -181,19 +186,42 @@ def _list_left(params: dict[str, Any], inputs: AblatedInputs) -> tuple[FeatureRo
     return tuple(role for role in list_roles(inputs.roles) if role in list_roles(whole))
 
 
-def _find_reason(fold: FoldSpec, model: ModelConfig, stage: Stage, inputs: AblatedInputs) -> str:
-    """Why a model is not trained again with these inputs; empty where it is."""
-    params = load_params(stage)
+def _find_reason(
+    model: ModelConfig,
+    params: Sequence[dict[str, Any]],
+    inputs: AblatedInputs,
+    sequences: Sequences,
+) -> str:
+    """Why a model is not trained again with these inputs; empty where it is.
+
+    The tuning may have chosen other roles in each fold: what one of them leaves nothing of is
+    trained in none, and what all of them leave whole.
+
+    Args:
+        model: the whole model.
+        params: its parameters in each fold.
+        inputs: what is left.
+        sequences: whose columns are asked for.
+    """
+    reasons = {_find_reason_of_fold(model, of_fold, inputs, sequences) for of_fold in params}
+    if _NO_COLUMNS in reasons:
+        return _NO_COLUMNS
+    return _ALL_INPUTS if reasons == {_ALL_INPUTS} else ""
+
+
+def _find_reason_of_fold(
+    model: ModelConfig, params: dict[str, Any], inputs: AblatedInputs, sequences: Sequences
+) -> str:
+    """The same for the parameters of one fold."""
     if not _list_left(params, inputs):
         return _NO_COLUMNS
     model_class = MODELS.get(model.kind)
     ablated = _ablate(model, params, inputs)
-    sequences = Sequences.load(fold.data.windows.folder / "sequences")
     whole = find_inputs(sequences, model_class.Params.model_validate(params))
     try:
         left = find_inputs(sequences, model_class.Params.model_validate(ablated.params))
     except CheckFailed:
         return _NO_COLUMNS
     if left == whole and ablated.history == bool(params.get("history", False)):
-        return "these are all the inputs"
+        return _ALL_INPUTS
     return ""
