@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from flowsheet.errors import FlowsheetError
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.tracking.store import as_default, connect, is_embedded, is_empty, tracking_uri
 
@@ -33,6 +34,8 @@ _LEVELS = ("experiment", "comparison", "evaluation", "event")
 _ROW_ARTIFACTS = ("evidence", "memory", "report")
 """Artifacts that may have rows of patients."""
 _PAGE = 1000
+_LOCK_SECONDS = 10.0
+"""How long to wait for another process that writes to the database."""
 
 
 @dataclass(frozen=True)
@@ -179,14 +182,27 @@ def redact_messages(redact: Callable[[str], str]) -> None:
 
 
 def _redact_deleted(redact: Callable[[str], str]) -> None:
-    """Change the messages of runs that MLflow does not let be changed, and clear freed pages."""
-    with contextlib.closing(sqlite3.connect(tracking_uri().removeprefix("sqlite:///"))) as file:
-        file.create_function("redact", 1, redact, deterministic=True)
-        file.execute(
-            "UPDATE tags SET value = redact(value) WHERE key = ? AND value IS NOT NULL", [_ERROR]
-        )
-        file.commit()
-        file.execute("VACUUM")
+    """Change the messages of runs that MLflow does not let be changed, and clear freed pages.
+
+    Raises:
+        FlowsheetError: another process uses the database.
+    """
+    database = tracking_uri().removeprefix("sqlite:///")
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=_LOCK_SECONDS)) as file:
+            file.create_function("redact", 1, redact, deterministic=True)
+            file.execute(
+                "UPDATE tags SET value = redact(value) WHERE key = ? AND value IS NOT NULL",
+                [_ERROR],
+            )
+            file.commit()
+            file.execute("VACUUM")
+    except sqlite3.Error as error:
+        raise FlowsheetError(
+            f"the messages of deleted runs cannot be changed: {error}",
+            where=database,
+            todo="stop what uses the database, then complete it: `flowsheet erase`",
+        ) from error
 
 
 def _make_tags(

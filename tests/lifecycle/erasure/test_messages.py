@@ -9,10 +9,11 @@ import sqlite3
 import pytest
 
 from flowsheet.cohort.engine.cells import find_id_number
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.erasure.messages import mask_ids, mentions
 from flowsheet.lifecycle.erasure.tables import Ids
 from flowsheet.lifecycle.outcomes.judged_rows import UnjudgedAnswers
+from flowsheet.tracking import erasure
 from flowsheet.tracking.schema_migration import BEFORE_UPGRADE
 from tests.lifecycle.erasure.search import find
 from tests.lifecycle.erasure.test_erase import erase_all, stays_of
@@ -76,6 +77,22 @@ def test_copies_of_databases_logs_and_deleted_runs_are_redacted(finished):
             assert records.execute(query).fetchall() == [(masked,)]
     assert log.read_bytes() == b"\xffstarted\r\n" + f"failed: {masked}\n".encode()
     assert find(finished.home, stay) == []
+
+
+def test_a_database_that_is_in_use_is_named(tmp_path, monkeypatch):
+    database = tmp_path / "mlflow.db"
+    monkeypatch.setattr(erasure, "_LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(erasure, "tracking_uri", lambda: f"sqlite:///{database}")
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("CREATE TABLE tags (key TEXT, value TEXT)")
+        other.execute("INSERT INTO tags VALUES ('flowsheet.error', 'stay 17')")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(FlowsheetError, match="locked") as error:
+            erasure._redact_deleted(str.upper)
+        assert "flowsheet erase" in error.value.todo
+        other.execute("COMMIT")
+        erasure._redact_deleted(str.upper)
+        assert other.execute("SELECT value FROM tags").fetchall() == [("STAY 17",)]
 
 
 def test_a_damaged_copy_of_a_database_is_named(finished):
