@@ -72,6 +72,22 @@ def test_a_url_of_another_azure_cloud_leads_there(
     assert locate_azure(f"hospital.dfs.{cloud}") == {"account_name": "hospital"}
 
 
+@pytest.mark.parametrize(
+    ("host", "endpoint"),
+    [
+        ("hospital.privatelink.dfs.core.windows.net", None),
+        ("hospital.z01.dfs.storage.azure.net", "https://hospital.z01.blob.storage.azure.net"),
+        ("onelake.dfs.fabric.microsoft.com", "https://onelake.blob.fabric.microsoft.com"),
+    ],
+)
+def test_other_hosts_of_azure_keep_their_parts(
+    host: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    assert locate_azure(host).get("endpoint") == endpoint
+
+
 def test_an_object_is_created_once_and_replaced_by_version(s3: S3Server):
     ward = folder("ward")
     assert ward.read("a.json") is None

@@ -129,11 +129,13 @@ def check_installed(scheme: str) -> None:
 
 
 _PUBLIC_AZURE = "core.windows.net"
+_AZURE_SERVICE = re.compile(r"\b(dfs|blob)\.")
+"""The part of a host's name that is ``blob`` in the addresses of requests."""
 _AZURE_LOGINS = {
     "core.chinacloudapi.cn": "https://login.chinacloudapi.cn",
     "core.usgovcloudapi.net": "https://login.microsoftonline.us",
 }
-"""The logins of Azure's clouds beside the public one, by the end of their hosts' names."""
+"""The logins of Azure's clouds beside the public one, by the ends of their hosts' names."""
 
 
 def locate_azure(host: str) -> dict[str, Any]:
@@ -145,13 +147,16 @@ def locate_azure(host: str) -> dict[str, Any]:
     'https://hospital.blob.core.usgovcloudapi.net'
     """
     account, _, service = host.partition(".")
-    cloud = service.removeprefix("dfs.").removeprefix("blob.")
     settings = {"account_name": account} if account else {}
-    if cloud and cloud != _PUBLIC_AZURE and not _endpoint("abfs"):
-        settings["endpoint"] = f"https://{account}.blob.{cloud}"
+    is_public = not service or service.endswith(_PUBLIC_AZURE)
+    if not is_public and not _endpoint("abfs"):
+        is_named = _AZURE_SERVICE.search(service)
+        blobs = _AZURE_SERVICE.sub("blob.", service) if is_named else f"blob.{service}"
+        settings["endpoint"] = f"https://{account}.{blobs}"
     names = ("AZURE_AUTHORITY_HOST", "AZURE_STORAGE_AUTHORITY_HOST")
-    if cloud in _AZURE_LOGINS and not any(map(os.environ.get, names)):
-        settings["authority_host"] = _AZURE_LOGINS[cloud]
+    login = next((url for end, url in _AZURE_LOGINS.items() if service.endswith(end)), None)
+    if login and not any(map(os.environ.get, names)):
+        settings["authority_host"] = login
     return settings
 
 
