@@ -12,6 +12,7 @@ from flowsheet.evaluation.alert_judgement import (
     NOT_JUDGED,
     NOT_KEPT,
     NOT_MADE,
+    AlertEstimate,
     judge_policies,
 )
 from flowsheet.evaluation.alert_policy import NEVER_ALERT, AlertPolicy
@@ -88,6 +89,16 @@ def test_of_no_alert_in_so_many_days_the_rate_has_the_bound_of_three_over_them()
     ratio = Ratio(np.zeros(50), np.full(50, 2.0), is_share=False)
     assert ratio.value == 0
     assert ratio.bound(0.05, is_lower=False) == pytest.approx(-np.log(0.05) / 100, rel=1e-6)
+
+
+def test_a_few_subjects_of_whom_one_has_all_alerts_give_no_interval():
+    """The corrected Student's test rejects no rate at all: no number is better than a wrong one."""
+    alerts, days = np.array([20.0, 0, 0, 0, 0]), np.array([30.0, 3, 3, 3, 3])
+    ratio = Ratio(alerts, days, is_share=False)
+    assert np.isnan(ratio.bound(0.025, is_lower=False))
+    estimate = AlertEstimate.from_ratio(ratio, 0.95)
+    assert (estimate.value, estimate.low, estimate.high) == (20 / 42, None, None)
+    assert estimate.format(2) == "0.48"
 
 
 def test_repeated_alerts_of_a_few_subjects_prove_less_than_those_of_many():

@@ -25,7 +25,10 @@ NOT_JUDGED = "not judged"
 
 
 class AlertEstimate(FrozenModel):
-    """A ratio on the held-out subjects, with the bounds of its interval; None: not defined."""
+    """A ratio on the held-out subjects, with the bounds of its interval; None: not defined.
+
+    Very few subjects have a value without an interval.
+    """
 
     value: float | None
     low: float | None
@@ -33,13 +36,13 @@ class AlertEstimate(FrozenModel):
 
     @classmethod
     def from_ratio(cls, ratio: Ratio, confidence: float) -> AlertEstimate:
-        """The ratio with its two-sided interval."""
+        """The ratio with its two-sided interval, if there is one."""
         alpha = (1 - confidence) / 2
-        return cls(
-            value=_or_none(ratio.value),
-            low=_or_none(ratio.bound(alpha, is_lower=True)),
-            high=_or_none(ratio.bound(alpha, is_lower=False)),
-        )
+        low, high = (ratio.bound(alpha, is_lower=is_lower) for is_lower in (True, False))
+        value = _or_none(ratio.value)
+        if math.isnan(low) or math.isnan(high):
+            return cls(value=value, low=None, high=None)
+        return cls(value=value, low=low, high=high)
 
     def format(self, decimals: int) -> str:
         """The value with its interval."""
@@ -243,11 +246,14 @@ def _compare(promise: AlertPromise, ratio: Ratio, minimum: int) -> tuple[str, st
     is_reached = value >= promise.target if is_lower else value <= promise.target
     is_refuted = ratio.p_value(promise.target, is_above=not is_lower) <= alpha
     verdict = KEPT if is_reached else NOT_KEPT if is_refuted else KEPT_WITHIN_CHANCE
-    low, high = (ratio.bound(alpha / 2, is_lower=lower) for lower in (True, False))
-    estimate, ends = _format(promise.kind, value), [_format(promise.kind, x) for x in (low, high)]
+    estimate = AlertEstimate.from_ratio(ratio, promise.confidence)
+    interval = ""
+    if estimate.low is not None and estimate.high is not None:
+        ends = [_format(promise.kind, end) for end in (estimate.low, estimate.high)]
+        interval = f" [{ends[0]}, {ends[1]}]"
     finding = (
-        f"On {ratio.n_subjects:,} held-out subjects it is {verdict}: {estimate} "
-        f"[{ends[0]}, {ends[1]}]."
+        f"On {ratio.n_subjects:,} held-out subjects it is {verdict}: "
+        f"{_format(promise.kind, value)}{interval}."
     )
     return verdict, finding
 

@@ -82,7 +82,10 @@ class Ratio:
         return max(p, _p_mean(difference if is_above else -difference, inflation))
 
     def bound(self, alpha: float, *, is_lower: bool) -> float:
-        """The one-sided bound at 1 - alpha: targets beyond it are rejected; NaN: not defined."""
+        """The one-sided bound at 1 - alpha: targets beyond it are rejected.
+
+        NaN: not defined, or no rate is rejected, as where one of three subjects has all alerts.
+        """
         value = self.value
         if math.isnan(value):
             return math.nan
@@ -91,6 +94,8 @@ class Ratio:
         top = 1.0 if self.is_share else max(value, 1e-9)
         while not self.is_share and top < _MAX_RATE and not self._is_below(top, alpha):
             top *= 2
+        if top >= _MAX_RATE:
+            return math.nan
         return _bisect(lambda t: self._is_below(t, alpha), top, value)
 
     def _is_below(self, target: float, alpha: float) -> bool:

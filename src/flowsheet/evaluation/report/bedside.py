@@ -131,9 +131,8 @@ def _raised_tiles(judged: AlertJudgement, event: str) -> Iterator[Tile]:
     """The alerts that are raised, where others are silenced; ``event`` is what they are about."""
     rate, ppv = judged.alerts_per_day, judged.ppv
     if rate.value is not None:
-        note = (
-            f"[{rate.low:.2g}, {rate.high:.2g}] raised per patient-day; repeated ones are silenced"
-        )
+        interval = "" if rate.low is None else f"[{rate.low:.2g}, {rate.high:.2g}] "
+        note = f"{interval}raised per patient-day; repeated ones are silenced"
         yield Tile("Alerts", f"{rate.value:.2g} per day", note)
     if ppv.value is not None:
         note = f"of the raised alerts have {event} in their window [{ppv.low:.0%}, {ppv.high:.0%}]"
