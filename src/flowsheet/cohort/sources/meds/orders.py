@@ -2,8 +2,7 @@
 
 The drug is found by its name as in the raw tables (``concepts/mimic3_prescriptions.csv``), and so
 are its route, in the column ``route`` of the shards, and the events that mean that a dose was
-given. Where the shards have no route, a name that tells of drops, inhalations and the like is not
-used.
+given. A name that tells of drops, inhalations and the like is not used: shards may lack the route.
 """
 
 from __future__ import annotations
