@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -15,7 +15,7 @@ from flowsheet.cohort.engine.antibiotics import (
 from flowsheet.cohort.engine.cultures import select_cultures
 from flowsheet.cohort.engine.database import Database
 from flowsheet.cohort.engine.events import build_events
-from flowsheet.cohort.engine.exclusions import ExclusionLog, add_counts
+from flowsheet.cohort.engine.exclusions import ExclusionLog, IdTexts, add_counts
 from flowsheet.cohort.engine.locations import STAYS_PER_ADMISSION
 from flowsheet.cohort.engine.options import DatabaseOptions
 from flowsheet.cohort.engine.orders import build_ordered_treatments
@@ -49,8 +49,8 @@ class ParsedTables:
     spill: Spill
     """Events and inputs by groups of stays."""
     options: DatabaseOptions
-    id_texts: Mapping[int, str] = field(default_factory=dict)
-    """Ids that are texts, by their numbers."""
+    id_texts: IdTexts = field(default_factory=dict)
+    """Ids that are texts."""
 
     def build_batch(self, group: int) -> StayBatch:
         """Build the batch of a group of stays, with its Sepsis-3 label."""
@@ -81,9 +81,9 @@ class ParsedTables:
         """The stays whose id, or whose admission's, is a text: the text, and a number."""
         names = {}
         for stay, admission in stays.select("stay_id", "hadm_id").iter_rows():
-            if name := self.id_texts.get(stay):
+            if name := self.id_texts.get(("stay_id", stay)):
                 names[stay] = name
-            elif name := self.id_texts.get(admission):
+            elif name := self.id_texts.get(("hadm_id", admission)):
                 names[stay] = f"{name} #{stay % STAYS_PER_ADMISSION}"
         return names
 

@@ -18,6 +18,9 @@ MAX_DEFECTS = 200_000
 ID_FIELDS = ("subject_id", "hadm_id", "stay_id")
 """Fields whose texts are shown, where ids are texts."""
 
+IdTexts = dict[tuple[str, int], str]
+"""Texts of ids by field and number: a patient and an admission may have the same number."""
+
 OUTSIDE_ADMISSION = "outside_admission"
 """The rule that a row is dated within its hospital admission, or a week from it."""
 
@@ -52,8 +55,8 @@ class ExclusionLog:
         """Excluded rows by reason."""
         self.rows_read: Counter[str] = Counter()
         """Rows of each raw table that are looked at: those of mapped items, and defective ones."""
-        self.id_texts: dict[int, str] = {}
-        """The texts of ids that are texts, by their numbers; defects show them."""
+        self.id_texts: IdTexts = {}
+        """The texts of ids that are texts; defects show them."""
         self._files: dict[str, list[tuple[int, str]]] = {}
         self._defects: list[pl.DataFrame] = []
         self._defect_counts: Counter[tuple[str, str]] = Counter()
@@ -122,7 +125,8 @@ class ExclusionLog:
         broken = rows.filter(mask)
         value = broken[column].cast(pl.String).str.strip_suffix(".000000")
         if self.id_texts and column in ID_FIELDS:
-            texts = [self.id_texts.get(number, str(number)) for number in broken[column]]
+            numbers = broken[column]
+            texts = [self.id_texts.get((column, number), str(number)) for number in numbers]
             value = pl.Series(texts, dtype=pl.String()).zip_with(value.is_not_null(), value)
         defects = broken.select(
             table=pl.lit(table),

@@ -27,7 +27,7 @@ from flowsheet.cohort.engine.cells import (
     parse_cells,
 )
 from flowsheet.cohort.engine.csv_reader import parse_blocks
-from flowsheet.cohort.engine.exclusions import ID_FIELDS, ExclusionLog
+from flowsheet.cohort.engine.exclusions import ID_FIELDS, ExclusionLog, IdTexts
 from flowsheet.cohort.engine.files import RawFile, RawTable
 from flowsheet.cohort.engine.midnight_check import MidnightCheck
 from flowsheet.cohort.engine.row_shapes import shape_rows
@@ -89,8 +89,8 @@ class ParsedBlock:
     """Rows of the block, kept or not."""
     n_unmapped: int = 0
     """Rows that the filter dropped."""
-    id_texts: dict[int, str] = field(default_factory=dict)
-    """Ids that are texts, by their numbers."""
+    id_texts: IdTexts = field(default_factory=dict)
+    """Ids that are texts."""
     malformed: tuple[Any, ...] = ()
     """A ``pyarrow.csv.InvalidRow`` for each row with too many or too few fields."""
 
@@ -387,9 +387,10 @@ def _parse_cells(
     rows, wrong = parse_cells(frame, present, table.zones)
     n_unmapped = n_parsed - frame.height - sum(part.height for part in defects)
     all_defects = pl.concat([*defects, wrong])
-    id_texts: dict[int, str] = {}
+    id_texts: IdTexts = {}
     for column in ID_FIELDS:
         if present.get(column) is CellKind.text_id:
-            id_texts |= find_id_texts(frame[column])
+            texts = find_id_texts(frame[column])
+            id_texts |= {(column, number): text for number, text in texts.items()}
     rows = _add_missing_columns(table, rows)
     return ParsedBlock(rows, all_defects, n_parsed, n_unmapped, id_texts)

@@ -311,6 +311,20 @@ def test_errors_and_quarantine_show_the_ids_of_the_records(tables: RawTables, tm
     assert "H-112 #1" in str(refused.value) or "H-999" in str(refused.value)
 
 
+def test_a_stay_is_not_named_by_a_patient_of_the_same_number(tables: RawTables, tmp_path: Path):
+    hospitalizations = tables["clif_hospitalization"]
+    patient = hospitalizations.filter(hospitalization_id="H-112")["patient_id"][0]
+    age = pl.col("age_at_admission").replace("64", "640")
+    tables["clif_hospitalization"] = hospitalizations.with_columns(age)
+    for name, table in tables.items():
+        renamed = {"hospitalization_id": ("H-112", "112"), "patient_id": (patient, "0112")}
+        columns = [pl.col(key).replace(*renamed[key]) for key in renamed if key in table.columns]
+        tables[name] = table.with_columns(columns)
+    extract = ingest_clif(write_clif(tmp_path / "raw", tables), tmp_path / "extract")
+    lines = pl.read_parquet(extract.path / "quarantine.parquet").filter(column="age")
+    assert lines["key"].to_list() == ["stay 11201", "stay 11202"]
+
+
 @pytest.mark.parametrize(
     ("unit", "dose"),
     [
