@@ -73,7 +73,7 @@ def test_single_doses_and_starts_without_an_end_are_kept_and_unpaired_ends_count
     root = write_data_set(tmp_path / "raw", make_rows() + more)
     extract = run_ingest(root, tmp_path / "out", mapping=str(file))
     treatments = extract.tables().treatments.select("stay_id", "drug", "dose")
-    assert treatments.rows() == [(499, "vancomycin", 1000.0), (499, "insulin", None)]
+    assert treatments.rows() == [(499, "vancomycin", 1000.0), (499, "insulin", 4.0)]
     exclusions = {k: n for k, n in extract.manifest.exclusions if "the mapping" not in k}
     assert exclusions == {
         "drug ends without a start": 1,
@@ -104,6 +104,19 @@ def test_ends_are_paired_in_their_order(tmp_path: Path):
     assert read_infusions(tmp_path, SEQUENCE) == [(10, 12, 1.0), (12, 13, 4.0)]
     (tmp_path / "b").mkdir()
     assert read_infusions(tmp_path / "b", OVERLAP) == [(10, 12, 1.0), (11, 13, 4.0)]
+
+
+def test_a_start_without_an_end_lasts_a_day_at_most(tmp_path: Path):
+    """The next start of the drug may be in another stay, months later."""
+    later = make_row(1, "2150-08-01T12:00:00", "ON", 3.0)
+    lines = ["ON,drug_start,insulin,U/hour,,", "LAB//*,variable,hr,,,"]
+    file = write_mapping(tmp_path, [*STAY_CODES, *lines])
+    first = make_row(1, "2150-03-01T12:00:00", "ON", 4.0)
+    root = write_data_set(tmp_path / "raw", [*make_rows(), first, later])
+    extract = run_ingest(root, tmp_path / "out", mapping=str(file))
+    (treatment,) = extract.tables().treatments.to_dicts()
+    assert treatment["dose"] == 4.0
+    assert treatment["end"] - treatment["start"] == timedelta(hours=24)
 
 
 @pytest.mark.parametrize("missing", ["start", "end"])

@@ -19,8 +19,8 @@ _DOSE_COLUMNS = (
 
 _ORDER_KEY = ["subject_id", "name", ORDER]
 RATE_HOURS = 24
-"""How long a charted rate holds at most. Where stops are charted, as OpenICU does, it is rarely
-reached."""
+"""How long a rate whose end is not charted holds at most. Where stops are charted, as OpenICU does,
+it is rarely reached."""
 
 
 def collect_doses(rows: pl.DataFrame, exclusions: Counter[str]) -> pl.DataFrame:
@@ -75,7 +75,7 @@ def _pair_ends(starts: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
 
     The n-th start of a drug and order is paired with the n-th end of it. Where one is missing, all
     that follow would get another's: there a start is paired with the next end before the next
-    start, and without one it lasts until that start.
+    start, and without one it lasts until that start, ``RATE_HOURS`` at most.
     """
     values = ["end", "amount", "amount_unit"]
     starts, ends = _number_by_order(starts), _number_by_order(ends)
@@ -111,8 +111,9 @@ def _pair_nearest(starts: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
         check_sortedness=False,
     )
     is_own = pl.col("end").is_not_null() & (pl.col("end") <= pl.col("_next")).fill_null(value=True)
+    limit = pl.col("time") + pl.duration(hours=RATE_HOURS)
     return matched.with_columns(
-        end=pl.when(is_own).then("end").otherwise("_next"),
+        end=pl.when(is_own).then("end").otherwise(pl.min_horizontal("_next", limit)),
         amount=pl.when(is_own).then("amount"),
         amount_unit=pl.when(is_own).then("amount_unit"),
         is_own=is_own,
