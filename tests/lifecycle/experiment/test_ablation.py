@@ -229,6 +229,21 @@ def test_wrong_choices_are_refused(typed, message):
     assert message in str(caught.value)
 
 
+def test_two_ablated_models_of_one_name_are_refused():
+    """``trees`` with ``small_only`` and ``trees_small`` with ``only`` would be one."""
+    config = configure()
+    model = ModelConfig(kind="logistic_regression")
+    inputs = {"small_only": {"roles": "clock"}, "only": {"roles": "physiology"}}
+    same = config.model_copy(
+        update={
+            "models": {"trees": model, "trees_small": model},
+            "ablation": AblationConfig(name="odd", inputs=inputs),
+        }
+    )
+    with pytest.raises(UsageError, match="has a model trees_small_only already"):
+        check_config(same)
+
+
 def test_a_value_of_no_choice_is_refused():
     with pytest.raises(UsageError, match=r"ablation.models changes no choice") as caught:
         compose("demo", ["ablation.models=[gru]"])

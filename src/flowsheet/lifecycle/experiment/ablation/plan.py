@@ -7,6 +7,7 @@ the two differ by their inputs alone. It is tuned no more, and never registered.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from flowsheet.config import (
@@ -132,14 +133,15 @@ def check_ablation(config: ExperimentConfig) -> None:
 
 
 def _check_names(config: ExperimentConfig, ablation: AblationConfig) -> None:
-    for name in config.models:
-        for label in ablation.inputs:
-            if f"{name}_{label}" in config.models:
-                raise UsageError(
-                    f"the experiment has a model {name}_{label} already",
-                    where=f"ablation.inputs.{label}",
-                    todo="give the model or the inputs another name",
-                )
+    taken = set(config.models)
+    for name, label in product(ablation.models or config.models, ablation.inputs):
+        if f"{name}_{label}" in taken:
+            raise UsageError(
+                f"the experiment has a model {name}_{label} already",
+                where=f"ablation.inputs.{label}",
+                todo="give the model or the inputs another name",
+            )
+        taken.add(f"{name}_{label}")
 
 
 def why_not_ablated(model: ModelConfig) -> str:
