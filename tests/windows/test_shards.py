@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from flowsheet.cohort.time_grid import row_offsets
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.scaling import Scaler
 from flowsheet.windows.shards import ShardedInputs, decode_stay, encode_stay, write_shard
@@ -118,8 +118,18 @@ def test_scaled_sequences_are_those_in_memory(tmp_path):
 def test_a_damaged_shard_is_named(tmp_path, inputs):
     path = tmp_path / "a" / "x.zst"
     path.write_bytes(b"\x00" * path.stat().st_size)
-    with pytest.raises(CheckFailed, match="cannot be decoded"):
+    with pytest.raises(FlowsheetError, match="cannot be decoded") as caught:
         np.asarray(inputs)
+    assert not isinstance(caught.value, CheckFailed)  # as which a model would be left out
+
+
+def test_a_shard_that_is_gone_is_named(tmp_path, inputs):
+    """Erased, or deleted, while a training reads its inputs from it."""
+    (tmp_path / "a" / "frames.npy").unlink()
+    with pytest.raises(FlowsheetError, match="a shard of windows cannot be read") as caught:
+        np.asarray(inputs)
+    assert caught.value.where == str(tmp_path / "a")
+    assert not isinstance(caught.value, CheckFailed)
 
 
 @pytest.mark.parametrize("rows", [1, 9, 1000])

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from flowsheet.cohort.time_grid import row_offsets
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import FlowsheetError
 from flowsheet.typing import AnyArray, Floats32, Ints
 
 BLOCK_ROWS = 1 << 14
@@ -150,7 +150,8 @@ class ShardedInputs:
         """The inputs (T, F) of the stay at this position.
 
         Raises:
-            CheckFailed: the shard is damaged.
+            FlowsheetError: the shard is damaged or gone. It is no ``CheckFailed``, by which a model
+                would be left out of an experiment as one that does not apply.
         """
         x = np.empty((int(self.offsets[stay + 1] - self.offsets[stay]), self.shape[1]), np.float32)
         self._read_into(x, stay)
@@ -252,7 +253,7 @@ class ShardedInputs:
         try:
             return decode_stay(frame.data, rows, self.stored_columns, columns)
         except (OSError, ValueError) as error:
-            raise CheckFailed(
+            raise FlowsheetError(
                 f"the stay at position {position} of a shard of windows cannot be decoded: {error}",
                 where=str(folder),
                 todo="delete the folder; the shard is built again",
@@ -275,10 +276,17 @@ def split_stays(offsets: Ints, rows: int) -> Iterator[tuple[int, int]]:
 
 @lru_cache(_OPEN_SHARDS)
 def _open_shard(folder: Path) -> tuple[Any, Ints]:
-    frames = np.load(folder / "frames.npy", allow_pickle=False)
-    if frames[-1] == 0:  # an empty file cannot be mapped
-        return np.empty(0, np.uint8), frames
-    return np.memmap(folder / "x.zst", np.uint8, mode="r"), frames
+    try:
+        frames = np.load(folder / "frames.npy", allow_pickle=False)
+        if frames[-1] == 0:  # an empty file cannot be mapped
+            return np.empty(0, np.uint8), frames
+        return np.memmap(folder / "x.zst", np.uint8, mode="r"), frames
+    except (OSError, ValueError) as error:
+        raise FlowsheetError(
+            f"a shard of windows cannot be read: {error}",
+            where=str(folder),
+            todo="start again: the shard is built again, without what was erased meanwhile",
+        ) from error
 
 
 @lru_cache(1)
