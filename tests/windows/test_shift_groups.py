@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.errors import UsageError
 from flowsheet.testing.sequences import plain_sequences
 from flowsheet.windows.sequences import Feature
 from flowsheet.windows.shift_groups import group_subjects
@@ -87,6 +87,6 @@ def test_groups_with_few_events_are_one_and_two_are_needed():
     found = group(sequences, stays, "unit", least=3)
     assert set(found.values()) == {"A", "B", "others"}
     assert sum(name == "others" for name in found.values()) == 10
-    with pytest.raises(CheckFailed, match="cannot be divided by site") as caught:
+    with pytest.raises(UsageError, match="cannot be divided by site") as caught:
         group(sequences, stays, "site")
     assert "here: 10" in caught.value.where

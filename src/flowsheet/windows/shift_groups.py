@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from flowsheet.config import LeaveOut
-from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.errors import UsageError
 from flowsheet.typing import AnyArray, Floats
 from flowsheet.windows.sequences import Sequences
 
@@ -39,8 +39,9 @@ def group_subjects(
         least_events: Groups with fewer subjects with the event are together ``OTHERS``.
 
     Raises:
-        UsageError: the features do not say what is measured, by which ``charting`` goes.
-        CheckFailed: there are not two groups with so many subjects with the event.
+        UsageError: the features do not say what is measured, by which ``charting`` goes, or there
+            are not two groups with so many subjects with the event. It ends the experiment: by a
+            ``CheckFailed`` all models that are tuned would be left out of it.
     """
     described = pl.concat([_describe_stays(part, by) for part in parts])
     subjects = (
@@ -126,7 +127,7 @@ def _merge_small(subjects: pl.DataFrame, by: LeaveOut, least_events: int) -> pl.
     enough = counts.filter(pl.col("has_event") >= least_events)["group"]
     if len(enough) < 2:
         found = ", ".join(f"{group}: {events}" for group, events in counts.iter_rows())
-        raise CheckFailed(
+        raise UsageError(
             f"the subjects cannot be divided by {by}: two groups need {least_events} subjects with "
             "the event each",
             where=f"tuning.leave_out={by}; subjects with the event: {found}",

@@ -47,8 +47,8 @@ def list_left_out_groups(
         valid: validation stays, inputs as they are.
 
     Raises:
-        UsageError: the features do not say what is measured, by which ``charting`` goes.
-        CheckFailed: there are not two groups with enough subjects with the event.
+        UsageError: the features do not say what is measured, by which ``charting`` goes, or there
+            are not two groups with enough subjects with the event.
     """
     by = config.tuning.leave_out
     model = config.models[name]
