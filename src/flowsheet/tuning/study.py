@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from flowsheet.config import ModelConfig, TuningConfig
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import FlowsheetError
 from flowsheet.progress import ProgressLine
 from flowsheet.state.hashing import digest
 from flowsheet.tuning.left_out import LeftOutGroup
@@ -95,6 +95,7 @@ def tune(
             :func:`flowsheet.tuning.space.resolve`).
         CheckFailed: the model cannot be fitted to this task, the default parameters fail, or the
             score cannot be computed on the validation split.
+        FlowsheetError: the fitted model of the best trial was changed.
     """
     search = resolve(kind, config).for_cohort(train)
     trials_wanted = (config.trials or tuning.trials) if search.ranges else 1
@@ -127,7 +128,7 @@ def tune(
     assert best is not None  # the first trial has completed, or `run_trials` has raised
     best_finished = run.finished()[best.number]
     if not runner.is_model_intact(best_finished):
-        raise CheckFailed(
+        raise FlowsheetError(
             "the fitted model of the best trial is not as it was saved",
             where=str(runner.model_folder(best_finished)),
             todo=f"delete {study_folder} and start again",
