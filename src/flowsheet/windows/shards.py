@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
-import pyarrow as pa
 
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.errors import FlowsheetError
@@ -291,4 +290,6 @@ def _open_shard(folder: Path) -> tuple[Any, Ints]:
 
 @lru_cache(1)
 def _codec() -> Any:
+    import pyarrow as pa  # a model package, which reads no shards, does without it
+
     return pa.Codec("zstd", _LEVEL)
