@@ -48,8 +48,9 @@ _LIBRARIES = {
 Anybody may register a name that the index does not have, and would have code installed beside
 patient records. So no other name is ever written into a package.
 """
-_NOT_FOR_PREDICTION = {"scipy", "threadpoolctl"}
-"""Libraries that Flowsheet's own modules import in functions that only fit or evaluate."""
+_NOT_FOR_PREDICTION = {"pyarrow", "scipy", "threadpoolctl"}
+"""Libraries that Flowsheet's own modules import in functions that only fit, evaluate or read shards
+of windows."""
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of all files in the archive, so that the same code gives the same bytes."""
 
