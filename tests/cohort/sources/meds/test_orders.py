@@ -53,6 +53,20 @@ def test_an_order_ends_with_the_stop_of_its_own_entry(tmp_path: Path):
     assert read(tmp_path, rows)["orders"]["end"].to_list() == [at(NEXT_DAY)]
 
 
+@pytest.mark.parametrize("entries", [("1-1", "1-2"), (None, None)])
+def test_an_order_that_is_renewed_when_it_stops_goes_on(tmp_path: Path, entries):
+    old, new = entries
+    rows = [
+        make_order("PredniSONE", poe_id=old),
+        make_row(1, EVENING, f"{STOP}PredniSONE", poe_id=old),
+        make_order("PredniSONE", EVENING, poe_id=new),
+        make_row(1, NEXT_DAY, f"{STOP}PredniSONE", poe_id=new),
+    ]
+    orders = read(tmp_path, rows)["orders"].sort("start")
+    expected = [(at(NOON), at(EVENING)), (at(EVENING), at(NEXT_DAY))]
+    assert orders.select("start", "end").rows() == expected
+
+
 @pytest.mark.parametrize(
     ("name", "route"),
     [

@@ -16,6 +16,7 @@ from flowsheet.cohort.schema import TREATMENTS
 from flowsheet.cohort.sepsis3.frames import ORDERED
 from flowsheet.cohort.sources.meds.codes import DRUGS, CodeMapping
 from flowsheet.cohort.sources.meds.shards import ORDER, ROUTE
+from flowsheet.cohort.sources.meds.states import allow_ends_at_once
 
 ORDERS = ("order", "order_end", "administration")
 _LOCAL_NAMES = r"(?i)inhal|nebul|\botic\b|\bears?\b|drops|vaginal|enema|irrigat|bladder|nasal"
@@ -58,19 +59,19 @@ def collect_orders(rows: pl.DataFrame) -> pl.DataFrame:
     """(subject_id, drug, time, end, known_at, route, source) of rows of ``ORDERS``.
 
     An order ends with the next end of the subject's drug, by the same entry (``poe_id``) where the
-    shards have it; without one, when it starts. An administration has the route of the last order
-    of the drug before it.
+    shards have it; without one, when it starts. A stop in the minute of a renewed order ends the
+    old one. An administration has the route of the last order of the drug before it.
     """
-    ends = rows.filter(kind="order_end").select(
-        "subject_id", "name", pl.col(ORDER).fill_null(""), end="time"
-    )
-    orders = rows.filter(kind="order").with_columns(pl.col(ORDER).fill_null(""))
+    key = ["subject_id", "name", ORDER]
+    rows = rows.with_columns(pl.col(ORDER).fill_null(""))
+    ends = rows.filter(kind="order_end").select(*key, "time")
+    orders = allow_ends_at_once(rows.filter(kind="order"), ends, key)
     orders = orders.with_columns(find_route(ROUTE).alias("route"), source=pl.lit(ORDERED))
-    orders = orders.sort("time").join_asof(
-        ends.sort("end"),
-        left_on="time",
+    orders = orders.sort("_from").join_asof(
+        ends.rename({"time": "end"}).sort("end"),
+        left_on="_from",
         right_on="end",
-        by=["subject_id", "name", ORDER],
+        by=key,
         strategy="forward",
         check_sortedness=False,
     )

@@ -43,7 +43,7 @@ def repeat_states(
     end_rows = starts.select("end_row").unique()
     ends = off.join(end_rows, on="end_row", how="semi")
     others = off.join(end_rows, on="end_row", how="anti")
-    starts = _find_next(_allow_ends_at_once(starts, ends), ends, _KEY, "_end")
+    starts = _find_next(allow_ends_at_once(starts, ends, _KEY), ends, _KEY, "_end")
     after = starts.with_columns(_from=pl.col("time") + _MOMENT)
     starts = _find_next(after, others, _VARIABLE, "_off")
     starts = starts.join(stays.select("stay_id", "discharged_at"), on="stay_id")
@@ -59,21 +59,27 @@ def repeat_states(
     return pl.concat([measured, repeated.select(list(MEASURED))])
 
 
-def _allow_ends_at_once(starts: pl.DataFrame, ends: pl.DataFrame) -> pl.DataFrame:
+def allow_ends_at_once(starts: pl.DataFrame, ends: pl.DataFrame, key: list[str]) -> pl.DataFrame:
     """The starts with ``_from``, the first moment at which their end may be.
 
-    An end at the time of the start ends the state before, if one runs; otherwise the start itself.
+    An end at the time of the start ends what runs before, if anything does; otherwise the start
+    itself.
+
+    Args:
+        starts: rows with ``key`` and time.
+        ends: rows with ``key`` and time.
+        key: what a start and its end have in common.
     """
     changes = pl.concat(
         [
-            starts.select(*_KEY, "time", change=pl.lit(1)),
-            ends.select(*_KEY, "time", change=pl.lit(-1)),
+            starts.select(*key, "time", change=pl.lit(1)),
+            ends.select(*key, "time", change=pl.lit(-1)),
         ]
     )
-    sums = changes.group_by(*_KEY, "time").agg(pl.col("change").sum()).sort(*_KEY, "time")
-    running = pl.col("change").cum_sum().shift(1, fill_value=0).over(_KEY)
-    sums = sums.select(*_KEY, "time", _running=running)
-    joined = starts.join(sums, on=[*_KEY, "time"], how="left", maintain_order="left")
+    sums = changes.group_by(*key, "time").agg(pl.col("change").sum()).sort(*key, "time")
+    running = pl.col("change").cum_sum().shift(1, fill_value=0).over(key)
+    sums = sums.select(*key, "time", _running=running)
+    joined = starts.join(sums, on=[*key, "time"], how="left", maintain_order="left")
     after = pl.when(pl.col("_running") > 0).then(pl.col("time") + _MOMENT).otherwise("time")
     return joined.with_columns(_from=after)
 
