@@ -74,12 +74,14 @@ def test_yes_promotes_in_the_persons_name(decisions):
     assert decisions == [("promoted", 2, "ada", "looks right")]
 
 
+@pytest.mark.slow
 def test_no_promotes_nothing_and_is_recorded(decisions):
     state = promote_with_answer("no", approve=False, by="ada")
     assert (state.name, state.message) == ("Declined", "no/2 by ada")
     assert decisions == [("declined", 2, "ada", "declined: no reason given")]
 
 
+@pytest.mark.slow
 def test_without_an_answer_nothing_is_decided(decisions):
     state = flows.promotion.promotion(
         "unanswered", approval=True, approval_hours=0.001, return_state=True

@@ -108,6 +108,7 @@ def test_a_run_s_server_answers_neither_foreign_pages_nor_callers_without_its_lo
     assert "PREFECT_API_AUTH_STRING" not in os.environ
 
 
+@pytest.mark.slow
 def test_the_user_s_own_login_is_used_on_both_sides_and_written_nowhere(
     flowsheet_home: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -208,6 +208,7 @@ def test_the_server_follows_the_registry_shadow_scores_and_drains(
     assert set(rows["is_shadow"]) == {True, False}
 
 
+@pytest.mark.slow
 def test_mlflow_serves_the_champion_too(home, model_package, ward, tmp_path):
     connect().set_registered_model_alias(NAME, "champion", "1")
     command = ["mlflow", "models", "serve", "-m", f"models:/{NAME}@champion"]
