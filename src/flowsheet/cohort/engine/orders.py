@@ -179,8 +179,16 @@ def build_ordered_treatments(
     rows = rows.join(charted_drugs, on=keys, how="left")
     reason = f"{table}: drugs whose administration is charted"
     rows = log.exclude(rows, pl.col("is_charted"), reason)
+    return clip_to_stay(rows)
+
+
+def clip_to_stay(orders: pl.DataFrame) -> pl.DataFrame:
+    """Orders as treatments without a dose, clipped to the stay; columns ``TREATMENTS``.
+
+    ``orders`` has stay_id, drug, start, end, known_at, admitted_at and discharged_at.
+    """
     start = pl.max_horizontal("start", "admitted_at")
-    treatments = rows.select(
+    treatments = orders.select(
         "stay_id",
         "drug",
         start=start,

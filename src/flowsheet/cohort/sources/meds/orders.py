@@ -11,8 +11,7 @@ import polars as pl
 
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.engine.database import load_database
-from flowsheet.cohort.engine.orders import LOCAL_ROUTES, DrugNames, find_route
-from flowsheet.cohort.schema import TREATMENTS
+from flowsheet.cohort.engine.orders import LOCAL_ROUTES, DrugNames, clip_to_stay, find_route
 from flowsheet.cohort.sepsis3.frames import ORDERED
 from flowsheet.cohort.sources.meds.codes import DRUGS, CodeMapping
 from flowsheet.cohort.sources.meds.shards import ORDER, ROUTE
@@ -106,14 +105,4 @@ def build_ordered_treatments(
     rows = rows.join(limits, on="subject_id").filter(
         pl.col("time") < pl.col("discharged_at"), pl.col("end") > pl.col("admitted_at")
     )
-    start = pl.max_horizontal("time", "admitted_at")
-    treatments = rows.select(
-        "stay_id",
-        "drug",
-        start=start,
-        end=pl.min_horizontal("end", "discharged_at"),
-        known_at=pl.max_horizontal("known_at", start),
-        dose=pl.lit(None),
-        unit=pl.lit(None),
-    )
-    return treatments.cast(pl.Schema(TREATMENTS)).unique()
+    return clip_to_stay(rows.rename({"time": "start"}))
