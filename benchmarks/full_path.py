@@ -1,7 +1,7 @@
 """The whole path, from raw tables to scores, at several sizes of a ward: time, memory and bytes.
 
     python benchmarks/full_path.py FOLDER [--sizes 0.01,0.1,1] [--features standard] [--workers 2]
-        [--models logistic_regression,gradient_boosting,lstm]
+        [--models logistic_regression,gradient_boosting,gru,lstm]
 
 A size of 1 is that of MIMIC-III: 61,532 ICU stays, simulated, in raw tables of MIMIC-III's format.
 The question is sepsis within six hours, asked every hour. FOLDER keeps what the stages write, and
@@ -36,13 +36,11 @@ import numpy as np
 STAYS = 61_532
 """Of MIMIC-III 1.4 (Johnson et al. 2016, doi 10.1038/sdata.2016.35)."""
 SECONDS_BETWEEN_SAMPLES = 0.5
+EXPERIMENT = "full_path.yaml"
 Figures = dict[str, Any]
 
 
-def make_config(folder: Path, settings: Figures) -> Any:
-    from flowsheet.compose import compose
-
-    experiment = folder / "full_path.yaml"
+def write_experiment(folder: Path, settings: Figures) -> None:
     lines = [
         "cohort: mimic3",
         "task: early_warning",
@@ -53,8 +51,13 @@ def make_config(folder: Path, settings: Figures) -> Any:
         "evaluation: holdout",
         "compute: local",
     ]
-    experiment.write_text("\n".join(lines), encoding="utf-8")
-    return compose(str(experiment), [f"cohort.path={folder / 'raw'}"])
+    (folder / EXPERIMENT).write_text("\n".join(lines), encoding="utf-8")
+
+
+def make_config(folder: Path) -> Any:
+    from flowsheet.compose import compose
+
+    return compose(str(folder / EXPERIMENT), [f"cohort.path={folder / 'raw'}"])
 
 
 def load_stage(folder: Path, name: str) -> Any:
@@ -83,7 +86,7 @@ def ingest(folder: Path, settings: Figures) -> Figures:
 
     from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
 
-    stage = ingest_cohort(make_config(folder, settings).cohort, lambda line: None)
+    stage = ingest_cohort(make_config(folder).cohort, lambda line: None)
     save_stage(folder, "extract", stage)
     counts = open_extract(stage).manifest.counts
     return {"bytes": count_bytes(Path(stage.path)), "stays": counts["stays"]}
@@ -102,7 +105,7 @@ def read(folder: Path, settings: Figures) -> Figures:
 def windows(folder: Path, settings: Figures) -> Figures:
     from flowsheet.lifecycle.experiment import prepare
 
-    config = make_config(folder, settings)
+    config = make_config(folder)
     extract = load_stage(folder, "extract")
     before = count_bytes(Path(extract.path).parents[1])
     stage = prepare.build_windows(extract, config.task, config.features)
@@ -115,17 +118,17 @@ def windows(folder: Path, settings: Figures) -> Figures:
     return {"bytes": written, "rows": rows, "columns": columns, "bytes_a_row": written / rows}
 
 
-def plan(folder: Path, settings: Figures) -> Any:
+def plan(folder: Path) -> Any:
     from flowsheet.lifecycle.experiment.folds import plan_folds
 
     stages = [load_stage(folder, name) for name in ("extract", "windows", "split")]
-    return plan_folds(make_config(folder, settings), *stages)
+    return plan_folds(make_config(folder), *stages)
 
 
 def train_one(folder: Path, settings: Figures, model: str) -> float:
     from flowsheet.lifecycle.experiment.train import train_model
 
-    fold = plan(folder, settings).first_fold
+    fold = plan(folder).first_fold
     stage = train_model(fold.config, model, fold.data, lambda t: None, lambda line: None)
     save_stage(folder, model, stage)
     return float(stage.seconds)
@@ -142,7 +145,7 @@ def evaluate(folder: Path, settings: Figures) -> Figures:
     from flowsheet.lifecycle.experiment.evaluate import evaluate_models, load_evidence
 
     trained = {"": {model: load_stage(folder, model) for model in settings["models"]}}
-    stage = evaluate_models(make_config(folder, settings), plan(folder, settings), trained)
+    stage = evaluate_models(make_config(folder), plan(folder), trained)
     metrics = {model: load_evidence(stage).metrics(model) for model in settings["models"]}
     return {f"auroc_of_{model}": round(m["test.auroc"], 4) for model, m in metrics.items()}
 
@@ -268,7 +271,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="0.01,0.1,1")
     parser.add_argument("--features", default="standard")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--models", default="logistic_regression,gradient_boosting,lstm")
+    parser.add_argument("--models", default="logistic_regression,gradient_boosting,gru,lstm")
     arguments = parser.parse_args()
     runs: dict[str, list[Figures]] = {stage: [] for stage in STAGES}
     for size in sorted(map(float, arguments.sizes.split(","))):
@@ -280,6 +283,7 @@ def main() -> None:
             "workers": arguments.workers,
             "models": arguments.models.split(","),
         }
+        write_experiment(folder, settings)
         for stage, of_stage in runs.items():
             of_stage.append(measure_once(stage, folder, settings))
     if len(arguments.sizes.split(",")) > 1:
