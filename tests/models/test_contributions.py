@@ -30,9 +30,10 @@ def test_a_logistic_regression_adds_its_coefficients_times_the_distance_from_the
     values = model.explain(test, ROWS).totals
     lactate, dose = NAMES.index("lactate"), NAMES.index("dose")
     mean = train.x[train.scored, lactate].mean(dtype=np.float64)
-    expected = model.coef[1 + lactate] * (test.x[ROWS, lactate] - mean)
+    coef = dict(zip(model.terms, model.coef[1:], strict=True))
+    expected = coef["lactate"] * (test.x[ROWS, lactate] - mean)
     np.testing.assert_allclose(values[:, lactate], expected, atol=1e-9)
-    np.testing.assert_allclose(values[:, dose], model.coef[1 + dose] * test.x[ROWS, dose])
+    np.testing.assert_allclose(values[:, dose], coef["dose"] * test.x[ROWS, dose])
 
 
 def test_both_columns_of_a_past_response_count_as_that_response():
@@ -47,22 +48,22 @@ def test_both_columns_of_a_past_response_count_as_that_response():
 def test_naive_bayes_adds_log_ratios_times_the_slope_of_platts_curve():
     model, _, test = fit("naive_bayes")
     values = model.explain(test, ROWS).totals
-    for j, column in enumerate(model.column_fits):
+    for j, column in zip(model.selected, model.column_fits, strict=True):
         expected = model.platt.slope * column.evidence(test.x[ROWS, j])
         np.testing.assert_allclose(values[:, j], expected)
 
 
 def test_the_lags_of_an_input_are_added_to_it():
     model, _, test = fit("gradient_boosting", rounds=20)
-    by_column = model.booster.predict(model.matrix(test, ROWS), pred_contrib=True)
+    columns = model.matrix(test.select_features(model.selected), ROWS)
+    by_column = model.booster.predict(columns, pred_contrib=True)
     totals = model.explain(test, ROWS).totals
     of_dose = [i for i, term in enumerate(model.terms) if term.split(":")[0] == "dose"]
     assert len(of_dose) > 1
     np.testing.assert_allclose(totals[:, NAMES.index("dose")], by_column[:, of_dose].sum(axis=1))
     counts = [i for i, term in enumerate(model.terms) if term.startswith("hr:count")]
-    indicator = NAMES.index("hr_missing")
-    own = by_column[:, [indicator, *counts]].sum(axis=1)
-    np.testing.assert_allclose(totals[:, indicator], own)
+    own = by_column[:, [model.terms.index("hr_missing"), *counts]].sum(axis=1)
+    np.testing.assert_allclose(totals[:, NAMES.index("hr_missing")], own)
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -93,7 +94,8 @@ def test_a_model_without_its_own_way_is_explained_by_its_predictions():
     model, _, test = fit("logistic_regression")
     explained = explain_by_replacement(model, test, ROWS)
     np.testing.assert_allclose(explained.baseline, model.coef[0], atol=1e-6)
-    expected = model.coef[1:] * test.x[ROWS]
+    expected = np.zeros((len(ROWS), len(NAMES)))
+    expected[:, model.selected] = model.coef[1:] * test.x[ROWS][:, model.selected]
     np.testing.assert_allclose(explained.values[:, : len(NAMES)], expected, atol=1e-9)
 
 

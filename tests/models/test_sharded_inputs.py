@@ -11,10 +11,14 @@ import torch
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.models import _binned_rows, _row_matrix, _row_pools
 from flowsheet.models._row_matrix import RowMatrix, iterate_chunks, prefetched
-from flowsheet.models._rows import Rows
+from flowsheet.models._rows import Rows, choose_inputs
 from flowsheet.models.base import MODELS, Context
+from flowsheet.models.gradient_boosting import GradientBoosting
+from flowsheet.models.logistic_regression import LogisticRegression
+from flowsheet.models.news2 import NEWS2
 from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows import scaling
+from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.shards import ShardedInputs, write_shard
 from tests.models.test_conformance import _suite
 
@@ -102,6 +106,63 @@ def test_binned_rows_are_those_of_lightgbms_own_matrix():
         models.append(booster.model_to_string())
     assert models[0] == models[1]
     assert models[0].count("Tree=") == 10
+
+
+def fit_trees(train, valid):
+    """The trees, and the predictions of the validation rows."""
+    model = GradientBoosting(GradientBoosting.Params(rounds=30))
+    model.fit(train, valid, Context(seed=1))
+    return model.booster.model_to_string(), model.curve, model.predict_proba(valid)
+
+
+def test_validation_rows_are_binned_in_parts_without_any_difference(monkeypatch):
+    train, valid = (toy_sequences(60, seed, raw=True) for seed in (1, 2))
+    trees, curve, _ = fit_trees(train, valid)
+    monkeypatch.setattr(_binned_rows, "PART_ROWS", 50)
+    assert fit_trees(train, valid)[:2] == (trees, curve)
+
+
+def test_of_many_rows_every_column_is_dense(monkeypatch):
+    train, valid = (toy_sequences(60, seed, raw=True) for seed in (1, 2))
+    sparse, _, p = fit_trees(train, valid)
+    monkeypatch.setattr(_binned_rows, "DENSE_ROWS", 1)
+    dense, _, p_dense = fit_trees(train, valid)
+    assert "[is_enable_sparse: 1]" in sparse
+    assert "[is_enable_sparse: 0]" in dense
+    np.testing.assert_allclose(p_dense, p, atol=1e-3)
+
+
+def test_bins_are_chosen_without_computing_the_rows_between_those_of_the_sample():
+    toy = toy_sequences(60, 1, raw=True)
+    computed = []
+
+    def compute(stays, rows):
+        computed.append(len(rows))
+        return stays.x[rows]
+
+    matrix = RowMatrix(toy, np.flatnonzero(toy.scored), toy.x.shape[1], compute)
+    labelled = Rows(matrix, toy.y[matrix.rows], np.zeros(len(matrix)))
+    _binned_rows.bin_rows(labelled, {"bin_construct_sample_cnt": 10, "verbosity": -1})
+    assert sum(computed) == 10 + len(matrix)
+
+
+def test_inputs_that_are_the_same_in_all_training_rows_are_left_out(tmp_path):
+    for raw in (True, False):
+        toy = toy_sequences(60, 1, raw)
+        x = np.asarray(toy.x)
+        is_same = [len(np.unique(column)) == 1 for column in x.T]
+        assert toy.varying.tolist() == [not same for same in is_same]
+        assert 0 < sum(is_same) < len(is_same)
+        folder = tmp_path / str(raw)
+        folder.mkdir()
+        toy.save(folder)
+        assert Sequences.load(folder).varying.tolist() == toy.varying.tolist()
+    chosen = np.flatnonzero(toy.varying).tolist()
+    assert choose_inputs(toy, LogisticRegression.Params()) == chosen
+    nothing_varies = replace(toy, x=np.ones_like(x))
+    everything = list(range(x.shape[1]))
+    assert choose_inputs(nothing_varies, LogisticRegression.Params()) == everything
+    assert choose_inputs(toy, NEWS2.Params()) == everything
 
 
 def test_chunks_are_of_equal_size_wherever_stays_end():

@@ -16,7 +16,8 @@ from flowsheet.typing import Floats, Floats32, Labels
 
 Chunk = Floats32 | Floats
 Loss = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
-"""(y, eta) -> loss, its first and its second derivative by eta, of each row."""
+"""(y, eta) -> loss, its first and its second derivative by eta of each row. The latter is never
+negative."""
 Transform = Callable[[Chunk], Chunk]
 """Columns of a chunk of rows -> the columns that are fitted."""
 
@@ -137,6 +138,7 @@ class _Objective:
                 )
             value += float(losses.sum())
             gradient = gradient + first @ x
-            hessian = hessian + (x * second[:, None]).T @ x
+            x *= np.sqrt(second)[:, None]  # of the product with itself, BLAS computes one half
+            hessian = hessian + x.T @ x
             max_abs_eta = max(max_abs_eta, float(np.abs(eta).max()))
         return value, gradient, hessian, max_abs_eta

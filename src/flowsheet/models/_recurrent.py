@@ -34,8 +34,8 @@ from flowsheet.models._row_matrix import RowMatrix, select_stays_of
 from flowsheet.models._rows import (
     base_rate,
     check_inputs,
+    choose_inputs,
     explain_base_rate,
-    find_inputs,
     input_names,
     need_reference,
     reference_row,
@@ -78,7 +78,7 @@ class RecurrentModel(Model):
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
     size_rules = MappingProxyType({"ensemble_size": lambda size: size.networks})
-    version = 5
+    version = 6
     saved_version = 4
     capabilities = Capabilities(
         family=ModelFamily.recurrent,
@@ -107,7 +107,7 @@ class RecurrentModel(Model):
         """Train with early stopping on the scored validation rows."""
         y = train.y[train.scored]
         self.adapt(train)
-        self.names, self.columns = input_names(train), find_inputs(train, self.params)
+        self.names, self.columns = input_names(train), choose_inputs(train, self.params)
         self.rate, self.nets, self.curve = base_rate(y), [], []
         if not 0 < y.sum() < len(y):
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -68,6 +68,14 @@ class RowMatrix:
                     yield slice(start, done), chunk
                     start = done
                     chunk = self._empty(start, size)
+
+    def part(self, positions: slice) -> RowMatrix:
+        """These rows alone, of the stays that they belong to."""
+        rows = self.rows[positions]
+        offsets = self.sequences.offsets
+        first, last = np.searchsorted(offsets, rows[[0, -1]], "right") - 1
+        stays = self.sequences.take(np.arange(first, last + 1))
+        return replace(self, sequences=stays, rows=rows - offsets[first])
 
     def take(self, positions: Ints) -> Floats32:
         """The columns of the rows at these positions, in that order."""

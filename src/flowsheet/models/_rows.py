@@ -79,6 +79,18 @@ def find_inputs(sequences: Sequences, params: FrozenModel) -> list[int]:
     return columns
 
 
+def choose_inputs(train: Sequences, params: FrozenModel) -> list[int]:
+    """Positions of the features that a model is fitted on: those of its inputs that vary.
+
+    What is the same in all training rows, mostly a drug or a measurement that no training subject
+    has, says nothing. All are kept where none varies, or where the model needs certain ones.
+    """
+    given = find_inputs(train, params)
+    if not isinstance(params, InputParams):
+        return given
+    return np.intersect1d(given, np.flatnonzero(train.varying)).tolist() or given
+
+
 @dataclass(frozen=True)
 class Rows:
     """The scored rows of some sequences."""
@@ -193,6 +205,8 @@ class RowModel(Model):
 
     uses_reference: ClassVar[bool] = True
     """Explanations compare a row with :func:`reference_row`."""
+    keeps_constant: ClassVar[bool] = False
+    """Whether inputs that are the same in all training rows are columns too."""
     reads_inputs: ClassVar[bool] = True
     """False: the columns are made without ``x``, which is then not read from its shards."""
 
@@ -256,7 +270,8 @@ class RowModel(Model):
 
         self.adapt(train)
         self.inputs, self.typical = input_names(train), None
-        self.selected = find_inputs(train, self.params)
+        choose = find_inputs if self.keeps_constant else choose_inputs
+        self.selected = choose(train, self.params)
         train, valid = self._select_inputs(train), self._select_inputs(valid)
         self.terms = self.columns(train)
         y = train.y[train.scored]

@@ -110,7 +110,7 @@ class GradientBoosting(RowModel):
     }
 
     size_rules = MappingProxyType({"leaves": lambda size: size.leaves})
-    version = 4
+    version = 5
     saved_version = 3
     uses_reference = False
     kept_bytes = 2.5  # a byte for each column in binned form, of which lags make more
@@ -141,13 +141,14 @@ class GradientBoosting(RowModel):
         """Add trees; the same seed gives the same trees, whatever the number of threads."""
         lightgbm = _lightgbm()
         settings = self._settings(len(train.y), context)
-        from flowsheet.models._binned_rows import bin_rows
+        from flowsheet.models._binned_rows import bin_parts, bin_rows
 
         data = bin_rows(train, settings)
         booster: Booster = lightgbm.Booster(settings, data)
         stopping = None
         if valid.has_both_classes:
-            booster.add_valid(bin_rows(valid, settings, reference=data), "valid")
+            for number, part in enumerate(bin_parts(valid, settings, data)):
+                booster.add_valid(part, f"valid {number}")
             stopping = _EarlyStopping(valid.y, context, self.params)
         _boost(booster, self.params.rounds, stopping)
         trees = stopping.best_round if stopping else self.params.rounds
@@ -266,7 +267,7 @@ def _predict_valid(booster: Booster) -> Floats:
         return ("none", 0.0, True)
 
     booster.eval_valid(keep)
-    return np.asarray(probabilities[0], np.float64)
+    return np.concatenate(probabilities, dtype=np.float64)
 
 
 def _boost(booster: Booster, rounds: int, stopping: _EarlyStopping | None) -> None:

@@ -42,7 +42,7 @@ class LogisticRegression(RowModel):
     )
     space: ClassVar[Space] = {"l2": FloatRange(low=1e-5, high=1.0, log=True)}
     size_rules = MappingProxyType({"l2": lambda size: size.penalty})
-    version = 3
+    version = 4
     saved_version = 2
 
     coef: Floats  # (D + 1,) the intercept first

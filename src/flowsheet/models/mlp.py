@@ -81,7 +81,7 @@ class MLP(RowModel):
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
-    version = 4
+    version = 5
     saved_version = 3
     capabilities = Capabilities(
         family=ModelFamily.non_temporal,

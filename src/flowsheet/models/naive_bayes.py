@@ -105,6 +105,7 @@ class NaiveBayes(RowModel):
     )
     space: ClassVar[Space] = {"smoothing": FloatRange(low=1e-3, high=1.0, log=True)}
 
+    version = 2
     uses_reference = False
     column_fits: list[Column]
     platt: Platt

@@ -55,7 +55,7 @@ class SVM(RowModel):
         "width": FloatRange(low=0.03, high=1.0, log=True),
     }
     size_rules = MappingProxyType({"l2": lambda size: size.margin_penalty})
-    version = 3
+    version = 4
     saved_version = 2
 
     directions: Floats32  # (D, components), none for the linear kernel

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -106,6 +107,16 @@ class Sequences:
         """The position of the stay of each row, shape (N,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
+    @cached_property
+    def varying(self) -> Bools:
+        """Which inputs are not the same, or unknown, in all rows, shape (F,)."""
+        first = np.asarray(self.x[:1])
+        varying = np.zeros(len(self.features), np.bool_)
+        for _, block in self.blocks():
+            x = np.asarray(block.x)
+            varying |= ((x != first) & ~(np.isnan(x) & np.isnan(first))).any(axis=0)
+        return varying
+
     def columns(self, *kinds: FeatureKind) -> list[int]:
         """Positions of the features of these kinds."""
         return [i for i, feature in enumerate(self.features) if feature.kind in kinds]
@@ -115,8 +126,9 @@ class Sequences:
         if len(columns) == len(self.features):
             return self
         features = tuple(self.features[i] for i in columns)
-        x = self.x.select(columns) if isinstance(self.x, ShardedInputs) else self.x[:, columns]
-        return replace(self, x=x, features=features)
+        if isinstance(self.x, ShardedInputs):
+            return replace(self, x=self.x.select(columns), features=features)
+        return replace(self, x=np.take(self.x, columns, axis=1), features=features)
 
     def take(self, stays: Ints | Bools) -> Sequences:
         """The stays at these positions, in that order, or the stays of a mask over S."""
