@@ -20,6 +20,7 @@ from prefect.flow_engine import FlowRunTimeoutError
 from prefect.task_engine import TaskRunTimeoutError
 from pydantic import ValidationError
 
+from flows.evaluation import resample_in_workers
 from flows.liveness import keep_alive
 from flows.records import (
     flow_run_page,
@@ -44,7 +45,7 @@ from flowsheet.errors import FlowsheetError
 from flowsheet.evaluation.report import Section
 from flowsheet.lifecycle.experiment import evaluate, prepare, record
 from flowsheet.lifecycle.experiment.ablation.plan import plan_ablation
-from flowsheet.lifecycle.experiment.ablation.results import evaluate_ablation
+from flowsheet.lifecycle.experiment.ablation.results import evaluate_ablation, join_ablated
 from flowsheet.lifecycle.experiment.capacity import check_experiment
 from flowsheet.lifecycle.experiment.folds import (
     AblationPlan,
@@ -166,6 +167,8 @@ def _ablate(
     ablated = TrainingResults({}, {}, upstream)
     if ablation.plan:
         ablated = train_all(ablation.plan, run_id, upstream)
+    config, together = join_ablated(plan, ablation, trained, ablated.trained)
+    resample_in_workers(config, plan, together, ablated.tasks)
     state = evaluate_ablated(
         plan, ablation, trained, ablated, return_state=True, wait_for=ablated.tasks
     )
@@ -192,6 +195,7 @@ def experiment(config: ExperimentConfig, mlflow_tags: dict[str, str] | None = No
         with record.track_experiment(config, plan, mlflow_tags or {}) as run:
             _show_pages(run)
             trained, excluded_models, tasks = train_all(plan, run.run_id, data)
+            resample_in_workers(config, plan, trained, tasks)
             evaluated = evaluate_models(config, plan, trained, return_state=True, wait_for=tasks)
             evidence = get_stage(evaluated)
             memory = None

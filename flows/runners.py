@@ -38,7 +38,7 @@ def make_task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
         if compute.runner == "dask":
             return _dask_runner(compute.workers)
         if compute.runner == "ray":
-            return _ray_runner(compute.workers)
+            return _ray_runner(compute)
     except ImportError as error:
         raise UsageError(
             f"compute.runner={compute.runner} is not installed: no module {error.name}",
@@ -101,6 +101,21 @@ class WorkerProcesses(ProcessPoolTaskRunner):
         super().cancel_all()
 
 
+_KILLED = {
+    "BrokenProcessPool",
+    "KilledWorker",  # of Dask, after it has tried several workers
+    "WorkerCrashedError",  # of Ray, as the next ones
+    "OutOfMemoryError",
+    "NodeDiedError",
+}
+"""Names of the errors of a task whose process was killed."""
+
+
+def was_killed(error: BaseException) -> bool:
+    """Whether a task failed because the process that ran it was killed."""
+    return any(base.__name__ in _KILLED for base in type(error).__mro__)
+
+
 def restart_workers(workers: int) -> None:
     """Replace the worker processes of this flow run by that many."""
     context = FlowRunContext.get()
@@ -143,10 +158,11 @@ def _dask_runner(workers: int) -> TaskRunner[Any]:
     return DaskTaskRunner(cluster_kwargs=local_cluster)  # type: ignore[no-any-return]
 
 
-def _ray_runner(workers: int) -> TaskRunner[Any]:
+def _ray_runner(compute: ComputeConfig) -> TaskRunner[Any]:
     from prefect_ray import RayTaskRunner
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address := os.environ.get("FLOWSHEET_RAY_ADDRESS"):
         return RayTaskRunner(address=address)  # type: ignore[no-any-return]
-    return RayTaskRunner(init_kwargs={"num_cpus": workers, "include_dashboard": False})  # type: ignore[no-any-return]
+    local_cluster = {"num_cpus": compute.workers * compute.threads, "include_dashboard": False}
+    return RayTaskRunner(init_kwargs=local_cluster)  # type: ignore[no-any-return]

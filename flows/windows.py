@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from flows.records import progress_logger
+from flows.pieces import Pieces, build_pieces
 from flows.retries import RETRY_ON_OUTAGE
-from flows.runners import restart_workers
 from flowsheet.config import ComputeConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.experiment.stage import Stage
@@ -60,20 +58,14 @@ def build_shards(
     shards = prepare.plan_shards(extract, task_config, features)
     if len(shards) < MIN_SHARDS:
         return
-    progress = progress_logger("windows")
-    progress(f"{len(shards)} shards to build, in {compute.workers} processes")
-    futures = [
-        build_shard.submit(
-            extract, task_config, features, stays, number, return_state=False, wait_for=[ingested]
-        )
-        for number, stays in enumerate(shards, 1)
-    ]
-    try:
-        for future in futures:
-            future.result()
-    except BrokenProcessPool:
-        progress(
-            "a process that builds windows was killed, most likely because memory ran out; "
-            "building the others one at a time"
-        )
-        restart_workers(compute.workers)
+    choices = {"extract": extract, "task_config": task_config, "features": features}
+    pieces = Pieces(
+        task=build_shard,
+        parameters=[
+            {**choices, "stays": stays, "number": number} for number, stays in enumerate(shards, 1)
+        ],
+        memory=prepare.estimate_shard_memory(extract, task_config, features),
+        step="windows",
+        name="shards to build",
+    )
+    build_pieces(pieces, compute, [ingested])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from flows import windows
+from flows import pieces, windows
+from flows.runners import WorkerProcesses
 from flowsheet.compose import compose
 from flowsheet.config import ComputeConfig
 from flowsheet.lifecycle.experiment.stage import Stage
@@ -33,15 +34,18 @@ def build(monkeypatch: pytest.MonkeyPatch):
         submitted: list[Any] = []
         restarts: list[int] = []
 
-        def submit(extract, task, features, stays, number, **options: Any) -> Future:
-            submitted.append(stays)
+        def submit(task: Any, parameters: dict[str, Any], **options: Any) -> Future:
+            submitted.append(parameters["stays"])
             return Future(error)
 
+        runner = WorkerProcesses(max_workers=2)
+        monkeypatch.setattr(runner, "submit", submit)
+        monkeypatch.setattr(runner, "restart", restarts.append)
+        monkeypatch.setattr(pieces, "current_runner", lambda: runner)
+        monkeypatch.setattr(pieces, "progress_logger", lambda step: print)
         plan = [[(i, 1)] for i in range(shards)]
         monkeypatch.setattr(windows.prepare, "plan_shards", lambda *choices: plan)
-        monkeypatch.setattr(windows.build_shard, "submit", submit)
-        monkeypatch.setattr(windows, "restart_workers", restarts.append)
-        monkeypatch.setattr(windows, "progress_logger", lambda name: print)
+        monkeypatch.setattr(windows.prepare, "estimate_shard_memory", lambda *choices: 1)
         windows.build_shards(EXTRACT, CONFIG.task, CONFIG.features, compute, None)
         return submitted, restarts
 
@@ -67,4 +71,4 @@ def test_few_shards_and_those_of_a_single_worker_are_built_with_the_windows(buil
 def test_a_killed_process_leaves_its_shards_to_the_flow_run(build, capsys):
     _, restarts = build(4, ComputeConfig(name="two", workers=2), BrokenProcessPool())
     assert restarts == [2]
-    assert "building the others one at a time" in capsys.readouterr().out
+    assert "what is left is built one at a time" in capsys.readouterr().out

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -31,7 +31,28 @@ error, depending on the metric, and 4.1 to 4.8% with the inflated one. The cover
 interval of a difference is then about 96%."""
 
 
-def resample_weights(n_subjects: int, resamples: int, seed: int, n_rows: int) -> Iterator[Floats]:
+class ResamplePart(NamedTuple):
+    """Consecutive batches of resamples: all parts one after the other are all resamples."""
+
+    number: int = 0
+    of: int = 1
+
+    def select(self, n_batches: int) -> range:
+        """The numbers of the part's batches."""
+        bounds = [n_batches * number // self.of for number in (self.number, self.number + 1)]
+        return range(*bounds)
+
+
+ALL_RESAMPLES = ResamplePart()
+
+
+def resample_weights(
+    n_subjects: int,
+    resamples: int,
+    seed: int,
+    n_rows: int,
+    part: ResamplePart = ALL_RESAMPLES,
+) -> Iterator[Floats]:
     """How often each subject is drawn, in batches of b resamples.
 
     Args:
@@ -39,22 +60,30 @@ def resample_weights(n_subjects: int, resamples: int, seed: int, n_rows: int) ->
         resamples: the number of resamples over all batches.
         seed: of the random draws, which depend on it and on S only.
         n_rows: the largest number of rows that will be weighted; it limits the batch size.
+        part: the batches that are wanted; earlier ones are drawn as well, but not counted.
 
     Yields:
         Weights of shape (S, b).
     """
     rng = np.random.default_rng(seed)
     batch_size = min(MAX_BATCH_RESAMPLES, max(1, MAX_BATCH_CELLS // max(n_rows, 1)))
-    for start in range(0, resamples, batch_size):
-        count = min(batch_size, resamples - start)
+    wanted = part.select(math.ceil(resamples / batch_size))
+    for batch in range(wanted.stop):
+        count = min(batch_size, resamples - batch * batch_size)
         drawn = rng.integers(0, n_subjects, (count, n_subjects))
+        if batch not in wanted:
+            continue
         cell = drawn + n_subjects * np.arange(count)[:, None]
         times = np.bincount(cell.ravel(), minlength=count * n_subjects)
         yield np.ascontiguousarray(times.reshape(count, n_subjects).T, dtype=np.float64)
 
 
 def bootstrap(
-    scored: Mapping[Key, ScoredRows], metrics: Sequence[Metric], resamples: int, seed: int
+    scored: Mapping[Key, ScoredRows],
+    metrics: Sequence[Metric],
+    resamples: int,
+    seed: int,
+    part: ResamplePart = ALL_RESAMPLES,
 ) -> dict[tuple[Key, str], Floats]:
     """Every metric of every entry in every resample.
 
@@ -65,9 +94,10 @@ def bootstrap(
         metrics: the metrics; those without an interval are left out.
         resamples: B, the number of resamples.
         seed: of the resamples.
+        part: the resamples that are wanted.
 
     Returns:
-        The values in the resamples, shape (B,), by (key, name of the metric).
+        The values in the resamples, shape (B,) or those of the part, by (key, name of the metric).
     """
     metrics_by_key = {
         key: [metric for metric in metrics if metric.has_interval and metric.is_applicable(rows)]
@@ -83,12 +113,17 @@ def bootstrap(
         for key, applicable in metrics_by_key.items()
         for metric in applicable
     }
-    for weights in resample_weights(n_subjects, resamples, seed, n_rows):
+    for weights in resample_weights(n_subjects, resamples, seed, n_rows, part):
         for key, applicable in metrics_by_key.items():
             sample = Sample(scored[key], weights)
             for metric in applicable:
                 batches[key, metric.name].append(metric.compute(sample))
-    return {key: np.concatenate(values) for key, values in batches.items()}
+    return {key: join_batches(values) for key, values in batches.items()}
+
+
+def join_batches(batches: Sequence[Floats]) -> Floats:
+    """The values of consecutive batches; a part may have none."""
+    return np.concatenate([np.zeros(0), *batches])
 
 
 def percentile_interval(values: Floats | None, confidence: float) -> tuple[float, float]:

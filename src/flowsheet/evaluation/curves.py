@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from flowsheet.config import CLOCK, FLOOR_MODELS, EvaluationConfig
-from flowsheet.evaluation.bootstrap import percentile_interval, resample_weights
-from flowsheet.evaluation.metrics.base import Sample, ScoredRows, safe_divide
-from flowsheet.evaluation.metrics.ece import quantile_bins
+from flowsheet.evaluation.bootstrap import percentile_interval
+from flowsheet.evaluation.calibration_bins import find_calibration_bins
+from flowsheet.evaluation.metrics.base import ScoredRows
 from flowsheet.evaluation.results import EvaluationResults
 from flowsheet.typing import AnyArray, Bools, Floats
 
@@ -33,30 +32,25 @@ THRESHOLDS = np.round(
     3,
 )
 """Threshold probabilities of the decision curve."""
-CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-"""Deciles, with the highest one in three bins: where events are rare, the alerts lie there."""
 
 
-def compute_curves(results: EvaluationResults, models: Sequence[str], seed: int) -> pl.DataFrame:
+def compute_curves(results: EvaluationResults, models: Sequence[str]) -> pl.DataFrame:
     """The curves of the models in every subset but subgroups, from the first repetition.
-
-    Of the floor only the clock has curves: the others would hide the models.
 
     Stays have no calibration and no decision curve: the highest of many probabilities is not a
     probability itself.
     """
     parts = [pl.DataFrame(schema=CURVES)]
-    drawn = [model for model in models if model == CLOCK or model not in FLOOR_MODELS]
     for subset in results.subsets:
-        for model in drawn:
-            scored = results.scored[subset.name, model][0]
-            if not subset.is_subgroup and not scored.reason_not_estimable:
-                curves = _model_curves(scored, results.config, seed)
+        for model in models:
+            if results.has_curves(subset, model):
+                curves = _model_curves(results, subset.name, model)
                 parts.append(curves.with_columns(subset=pl.lit(subset.name), model=pl.lit(model)))
     return pl.concat(parts, how="diagonal")
 
 
-def _model_curves(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl.DataFrame:
+def _model_curves(results: EvaluationResults, subset: str, model: str) -> pl.DataFrame:
+    scored = results.scored[subset, model][0]
     n_alerts, n_true = _count_alerts(scored)
     n_false = n_alerts - n_true
     parts = [
@@ -64,7 +58,8 @@ def _model_curves(scored: ScoredRows, config: EvaluationConfig, seed: int) -> pl
         _thinned_line("pr", n_true[1:] / n_true[-1], n_true[1:] / n_alerts[1:]),
     ]
     if not scored.is_per_stay:
-        parts.append(calibration_curve(scored, config.resamples, config.confidence, seed))
+        draws = results.calibration[subset, model]
+        parts.append(calibration_curve(scored, draws, results.config.confidence))
         parts.append(_decision_curve(scored))
     return pl.concat(parts, how="diagonal")
 
@@ -105,29 +100,17 @@ def _sums_at_thresholds(scored: ScoredRows, values: AnyArray) -> Floats:
 
 
 def calibration_curve(
-    scored: ScoredRows, resamples: int, confidence: float, seed: int
+    scored: ScoredRows, draws: Sequence[Floats], confidence: float
 ) -> pl.DataFrame:
     """Predicted and observed frequency of each bin, with intervals; columns as in ``CURVES``.
 
     Args:
         scored: rows with their probabilities.
-        resamples: of the subjects, for the intervals.
+        draws: of each bin the frequency in each resample (``resample_calibration``).
         confidence: of the intervals.
-        seed: of the resamples.
     """
-    bins = quantile_bins(scored.p, CALIBRATION_QUANTILES)
-    masks = [bins == b for b in np.unique(bins)]
-    draws: list[list[Floats]] = [[] for _ in masks]
-    n_rows = len(scored.y)
-    for weights in resample_weights(scored.n_subjects, resamples, seed, n_rows):
-        sample = Sample(scored, weights)
-        for mask, bin_draws in zip(masks, draws, strict=True):
-            n_events = sample.weighted_sum(mask * scored.y)
-            bin_draws.append(safe_divide(n_events, sample.weighted_sum(mask)))
-    limits = [
-        percentile_interval(np.concatenate([np.zeros(0), *bin_draws]), confidence)
-        for bin_draws in draws
-    ]
+    masks = find_calibration_bins(scored)
+    limits = [percentile_interval(bin_draws, confidence) for bin_draws in draws]
     return pl.DataFrame(
         {
             "curve": "calibration",

@@ -8,13 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from flowsheet.cohort.responses.base import Words, find_words
 from flowsheet.cohort.sepsis3 import SEPSIS
 from flowsheet.config import EvaluationConfig, TaskConfig
-from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.alert_judgement import (
     AlertJudgement,
     judge_fold_policies,
@@ -22,18 +20,14 @@ from flowsheet.evaluation.alert_judgement import (
 )
 from flowsheet.evaluation.alert_policy import AlertPolicy
 from flowsheet.evaluation.curves import compute_curves
-from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions, check_folds, pool_folds
+from flowsheet.evaluation.draws import EvaluationDraws
+from flowsheet.evaluation.folds import FoldPredictions, pool_folds
 from flowsheet.evaluation.headline import write_headline
 from flowsheet.evaluation.metrics import get_metric
 from flowsheet.evaluation.ranking import rank_models
 from flowsheet.evaluation.results import EvaluationResults
-from flowsheet.evaluation.subsets import (
-    ALL,
-    Subset,
-    list_new_onset_subgroups,
-    list_subsets,
-    list_time_subsets,
-)
+from flowsheet.evaluation.scored_models import ScoredModels, score_folds, score_holdout
+from flowsheet.evaluation.subsets import ALL
 from flowsheet.evaluation.summaries import complete_titles
 from flowsheet.evaluation.tables import (
     LEADERBOARD,
@@ -178,6 +172,7 @@ def evaluate(
     policies: Mapping[str, AlertPolicy] | None = None,
     subgroups: pl.DataFrame | None = None,
     titles: Mapping[str, str] | None = None,
+    draws: EvaluationDraws | None = None,
 ) -> Evidence:
     """Compare models on the scored rows of ``sequences``.
 
@@ -191,33 +186,24 @@ def evaluate(
             computed only with it: of all rows at the threshold or above, without silence.
         subgroups: ``stay_id`` and one column for each grouping.
         titles: by model what people call it, for the sentences; a model without one by its name.
+        draws: what was resampled elsewhere with the same seed; None: everything is resampled here.
 
     Raises:
         CheckFailed: a prediction is not a probability, or there is not one for each row.
         UsageError: an operating point of ``config`` is unknown or out of range.
     """
     policies = dict(policies or {})
-    by_model: dict[str, ModelPredictions] = {}
-    for model, p in sorted(predictions.items()):
-        _check_probabilities(model, p, sequences)
-        is_alert = policies[model].find_alerts(p) if model in policies else None
-        by_model[model] = ModelPredictions(p, is_alert)
-    subsets = _list_subsets(sequences, subgroups, config, task)
-    results = EvaluationResults.from_predictions(
-        sequences, [by_model], subsets, config, seed=seed, task=task
-    )
-    groups = EvaluationResults.from_predictions(
-        sequences,
-        [by_model],
-        _list_new_onset_subgroups(sequences, subgroups, config, task),
-        config,
-        seed=seed,
-        task=task,
+    scored = score_holdout(
+        sequences, predictions, config, task=task, policies=policies, subgroups=subgroups
     )
     alerts = {} if task is None else judge_policies(sequences, predictions, policies, task, config)
-    thresholds = {model: policy.threshold for model, policy in policies.items()}
     return _make_evidence(
-        results, groups, seed, thresholds, task, alerts=alerts, titles=titles or {}
+        scored.with_draws(draws or scored.resample(seed)),
+        seed,
+        {model: policy.threshold for model, policy in policies.items()},
+        task,
+        alerts=alerts,
+        titles=titles or {},
     )
 
 
@@ -230,6 +216,7 @@ def evaluate_folds(
     task: TaskConfig | None = None,
     subgroups: pl.DataFrame | None = None,
     titles: Mapping[str, str] | None = None,
+    draws: EvaluationDraws | None = None,
 ) -> Evidence:
     """Compare models by repeated cross-validation over the subjects of ``sequences``.
 
@@ -247,6 +234,7 @@ def evaluate_folds(
         task: with it lead times are computed, and the PhysioNet 2019 utility where it is defined.
         subgroups: ``stay_id`` and one column for each grouping.
         titles: by model what people call it, for the sentences; a model without one by its name.
+        draws: what was resampled elsewhere with the same seed; None: everything is resampled here.
 
     Raises:
         CheckFailed: a prediction is not a probability, or a repetition does not hold out every
@@ -254,53 +242,17 @@ def evaluate_folds(
         UsageError: an operating point of ``config`` is unknown or out of range.
     """
     folds = sorted(folds, key=lambda fold: (fold.id.repeat, fold.id.fold))
-    check_folds(sequences, folds)
-    repetitions = pool_folds(sequences, folds)
-    for by_model in repetitions:
-        for model, predictions in by_model.items():
-            _check_probabilities(model, predictions.p, sequences)
-    subsets = _list_subsets(sequences, subgroups, config, task)
-    results = EvaluationResults.from_predictions(
-        sequences, repetitions, subsets, config, seed=seed, task=task, folds=folds
-    )
-    groups = EvaluationResults.from_predictions(
-        sequences,
-        repetitions,
-        _list_new_onset_subgroups(sequences, subgroups, config, task),
-        config,
-        seed=seed,
-        task=task,
-    )
+    scored = score_folds(sequences, folds, config, task=task, subgroups=subgroups)
+    scored = scored.with_draws(draws or scored.resample(seed))
+    results = scored.results.with_folds(sequences, folds, pool_folds(sequences, folds), task)
     alerts = {} if task is None else judge_fold_policies(sequences, folds, task, config)
-    return _make_evidence(results, groups, seed, {}, task, alerts=alerts, titles=titles or {})
-
-
-def _list_subsets(
-    sequences: Sequences,
-    subgroups: pl.DataFrame | None,
-    config: EvaluationConfig,
-    task: TaskConfig | None,
-) -> list[Subset]:
-    if task is not None and not find_words(task.response).is_infection:
-        sequences = replace(sequences, before_treatment=None)
-    times = list_time_subsets(sequences, config, task, np.asarray(sequences.scored))
-    return [*list_subsets(sequences, subgroups), *times]
-
-
-def _list_new_onset_subgroups(
-    sequences: Sequences,
-    subgroups: pl.DataFrame | None,
-    config: EvaluationConfig,
-    task: TaskConfig | None,
-) -> list[Subset]:
-    rows = np.asarray(sequences.scored) & ~np.asarray(sequences.in_state)
-    times = list_time_subsets(sequences, config, task, rows)
-    return [*list_new_onset_subgroups(sequences, subgroups), *times]
+    return _make_evidence(
+        replace(scored, results=results), seed, {}, task, alerts=alerts, titles=titles or {}
+    )
 
 
 def _make_evidence(
-    results: EvaluationResults,
-    groups: EvaluationResults,
+    scored: ScoredModels,
     seed: int,
     thresholds: dict[str, float],
     task: TaskConfig | None,
@@ -308,17 +260,17 @@ def _make_evidence(
     alerts: Mapping[str, AlertJudgement],
     titles: Mapping[str, str],
 ) -> Evidence:
-    """The evidence of results.
+    """The evidence of scored models.
 
     Args:
-        results: of all subsets.
-        groups: of the subgroups of patients who are not in the state.
+        scored: the results of all models, with their resamples.
         seed: of the resamples.
         thresholds: by model.
         task: whose response the sentences name.
         alerts: by model, what its policy's alerts cost and find.
         titles: by model.
     """
+    results = scored.results
     config = results.config
     metric = get_metric(config.metric)
     ranking = rank_models(results)
@@ -333,7 +285,7 @@ def _make_evidence(
     return Evidence(
         leaderboard=leaderboard,
         pairs=pairs,
-        curves=compute_curves(results, models, seed),
+        curves=compute_curves(results, models),
         folds=make_fold_table(results),
         lead_times=count_lead_times(results, models),
         about={
@@ -351,7 +303,7 @@ def _make_evidence(
             "titles": all_titles,
             "cross_validation": _cross_validation_facts(results),
         },
-        new_onset_subgroups=make_leaderboard(groups, models),
+        new_onset_subgroups=make_leaderboard(scored.groups, models),
     )
 
 
@@ -369,23 +321,3 @@ def _cross_validation_facts(results: EvaluationResults) -> dict[str, Any] | None
         "mean_training_subjects": sum(fold.n_training_subjects for fold in folds) / len(folds),
         "test_to_training": results.test_to_training,
     }
-
-
-def _check_probabilities(model: str, p: Floats, sequences: Sequences) -> None:
-    if p.shape != (sequences.rows,):
-        raise CheckFailed(
-            f"{model} has {p.size:,} probabilities for {sequences.rows:,} rows",
-            where=f"model {model}",
-            todo="predict_proba must return one probability for every row, scored or not",
-        )
-    wrong = np.flatnonzero(~((p >= 0) & (p <= 1)))
-    if len(wrong):
-        row = wrong[0]
-        stay = sequences.stay_id[np.searchsorted(sequences.offsets, row, side="right") - 1]
-        raise CheckFailed(
-            f"{len(wrong):,} of {model}'s {len(p):,} predictions are not probabilities; "
-            f"the first is {p[row]}",
-            where=f"model {model}, stay {stay}, step {sequences.step[row]}",
-            todo="predictions must be finite and between 0 and 1: check the model's predict_proba "
-            "and its inputs",
-        )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from flowsheet.config import EvaluationConfig, Protocol, TaskConfig
-from flowsheet.evaluation.bootstrap import bootstrap
+from flowsheet.config import CLOCK, FLOOR_MODELS, EvaluationConfig, Protocol, TaskConfig
+from flowsheet.evaluation.bootstrap import ALL_RESAMPLES, ResamplePart, bootstrap
+from flowsheet.evaluation.calibration_bins import resample_calibration
+from flowsheet.evaluation.draws import CALIBRATION, METRIC, DrawKey, Draws
 from flowsheet.evaluation.folds import FoldPredictions, ModelPredictions
 from flowsheet.evaluation.metrics import Metric, ScoredRows, select_metrics
 from flowsheet.evaluation.subsets import STAYS, Subset, score_models
@@ -47,8 +49,10 @@ class EvaluationResults:
     subsets: Sequence[Subset]
     metrics: Sequence[Metric]
     config: EvaluationConfig
-    draws: Mapping[tuple[Key, str], Floats]
+    draws: Mapping[tuple[Key, str], Floats] = field(default_factory=dict)
     """By (key, metric): the mean over repetitions in each resample, shape (B,)."""
+    calibration: Mapping[Key, Sequence[Floats]] = field(default_factory=dict)
+    """The frequency of each bin of a calibration curve in each resample, shape (B,)."""
     folds: Sequence[FoldScores] = ()
 
     @classmethod
@@ -58,21 +62,16 @@ class EvaluationResults:
         repetitions: Sequence[Mapping[str, ModelPredictions]],
         subsets: Sequence[Subset],
         config: EvaluationConfig,
-        *,
-        seed: int,
         task: TaskConfig | None,
-        folds: Sequence[FoldPredictions] = (),
     ) -> EvaluationResults:
-        """Compute every metric, its resamples and its values by fold.
+        """The scored rows of every subset and model; nothing is resampled yet.
 
         Args:
             sequences: the evaluated stays, N rows.
             repetitions: for each repetition the predictions of all N rows by model.
             subsets: the subsets of rows to evaluate.
             config: the metrics, resamples, confidence and least number of events.
-            seed: of the resamples.
             task: with it stays have lead times, and rows the PhysioNet 2019 utility where defined.
-            folds: the folds that the repetitions were pooled from; none without cross-validation.
         """
         scored: dict[Key, tuple[ScoredRows, ...]] = {}
         for subset in subsets:
@@ -83,13 +82,29 @@ class EvaluationResults:
             for model in sorted(repetitions[0]):
                 scored[subset.name, model] = tuple(models[model] for models in by_repetition)
         metrics = select_metrics(config.operating_points, config.metric)
-        results = cls(scored, subsets, metrics, config, draws={})
+        return cls(scored, subsets, metrics, config)
+
+    def with_folds(
+        self,
+        sequences: Sequences,
+        folds: Sequence[FoldPredictions],
+        repetitions: Sequence[Mapping[str, ModelPredictions]],
+        task: TaskConfig | None,
+    ) -> EvaluationResults:
+        """The same with every metric in each of the folds that the repetitions were pooled from.
+
+        Args:
+            sequences: the evaluated stays, N rows.
+            folds: of all repetitions.
+            repetitions: for each repetition the predictions of all N rows by model.
+            task: as in :meth:`from_predictions`.
+        """
         repeats = sorted({fold.id.repeat for fold in folds})
-        fold_scores = [
-            results._score_fold(sequences, fold, repetitions[repeats.index(fold.id.repeat)], task)
+        scores = [
+            self._score_fold(sequences, fold, repetitions[repeats.index(fold.id.repeat)], task)
             for fold in folds
         ]
-        return replace(results, draws=results._resample(seed), folds=fold_scores)
+        return replace(self, folds=scores)
 
     def list_metrics(self, subset: Subset, model: str) -> list[Metric]:
         """The metrics that are computed for a model in a subset."""
@@ -107,28 +122,76 @@ class EvaluationResults:
         """Folds that are random draws, whose variance tests a difference; sites are not."""
         return 0 if self.config.protocol is Protocol.site else len(self.folds)
 
-    def _resample(self, seed: int) -> dict[tuple[Key, str], Floats]:
-        """Every metric in every resample, averaged over repetitions."""
+    def has_curves(self, subset: Subset, model: str) -> bool:
+        """Whether a model has curves in a subset.
+
+        Of the floor only the clock has them: the others would hide the models.
+        """
+        is_shown = model == CLOCK or model not in FLOOR_MODELS
+        scored = self.scored[subset.name, model][0]
+        return is_shown and not subset.is_subgroup and not scored.reason_not_estimable
+
+    def resample(
+        self, seed: int, models: Collection[str] | None = None, part: ResamplePart = ALL_RESAMPLES
+    ) -> Draws:
+        """Every metric and every calibration curve in the resamples.
+
+        Args:
+            seed: of the resamples.
+            models: whose values are wanted; None: of all.
+            part: the resamples that are wanted.
+        """
+        chosen = self.models if models is None else models
+        return {
+            **dict(self._resample_metrics(seed, chosen, part)),
+            **dict(self._resample_calibration(seed, chosen, part)),
+        }
+
+    def with_draws(self, draws: Draws) -> EvaluationResults:
+        """The same with the values of all resamples."""
+        metrics: dict[tuple[Key, str], list[Floats]] = {}
+        calibration: dict[Key, list[Floats]] = {}
+        for key, values in draws.items():
+            scored = key.subset, key.model
+            if key.kind == METRIC:
+                metrics.setdefault((scored, key.name), []).append(values)
+            else:
+                calibration.setdefault(scored, []).append(values)
+        means = {key: _mean_draws(repetitions) for key, repetitions in metrics.items()}
+        return replace(self, draws=means, calibration=calibration)
+
+    def _resample_metrics(
+        self, seed: int, models: Collection[str], part: ResamplePart
+    ) -> Iterator[tuple[DrawKey, Floats]]:
         subgroups = {subset.name for subset in self.subsets if subset.is_subgroup}
         repetitions = {
-            (key, repeat): rows
-            for key, scored in self.scored.items()
+            (subset, model, repeat): rows
+            for (subset, model), scored in self.scored.items()
             for repeat, rows in enumerate(scored)
+            if model in models
         }
-        draws: dict[tuple[tuple[Key, int], str], Floats] = {}
         for metrics, is_subgroup in ((self.metrics, False), (self._subgroup_metrics, True)):
             chosen = {
                 entry: rows
                 for entry, rows in repetitions.items()
-                if (entry[0][0] in subgroups) == is_subgroup
+                if (entry[0] in subgroups) == is_subgroup
             }
-            draws |= bootstrap(chosen, metrics, self.config.resamples, seed)
-        n_repeats = len(next(iter(self.scored.values()), ()))
-        return {
-            (key, metric): _mean_draws([draws[(key, r), metric] for r in range(n_repeats)])
-            for (key, repeat), metric in draws
-            if repeat == 0
-        }
+            values = bootstrap(chosen, metrics, self.config.resamples, seed, part)
+            for (entry, metric), draws in values.items():
+                yield DrawKey(METRIC, *entry, metric), draws
+
+    def _resample_calibration(
+        self, seed: int, models: Collection[str], part: ResamplePart
+    ) -> Iterator[tuple[DrawKey, Floats]]:
+        """Of the first repetition, without stays: the highest of many probabilities is none."""
+        for subset in self.subsets:
+            for model in models:
+                scored = self.scored[subset.name, model][0]
+                if scored.is_per_stay or not self.has_curves(subset, model):
+                    continue
+                bins = resample_calibration(scored, self.config.resamples, seed, part)
+                for number, draws in enumerate(bins):
+                    yield DrawKey(CALIBRATION, subset.name, model, 0, str(number)), draws
 
     def _score_fold(
         self,

@@ -11,6 +11,7 @@ import polars as pl
 
 from flowsheet.config import FrozenModel
 from flowsheet.evaluation.bootstrap import bootstrap, percentile_interval
+from flowsheet.evaluation.calibration_bins import resample_calibration
 from flowsheet.evaluation.curves import calibration_curve
 from flowsheet.evaluation.metrics import Metric, ScoredRows, get_metric
 from flowsheet.evaluation.metrics.base import Sample, safe_divide
@@ -148,7 +149,8 @@ def estimate_performance(risks: pl.DataFrame, minimum_events: int) -> Performanc
 
 
 def _bin_calibration(scored: ScoredRows) -> tuple[CalibrationBin, ...]:
-    curve = calibration_curve(scored, CURVE_RESAMPLES, CONFIDENCE, SEED)
+    draws = resample_calibration(scored, CURVE_RESAMPLES, SEED)
+    curve = calibration_curve(scored, draws, CONFIDENCE)
     bins = curve.filter(pl.col("rows") >= MINIMUM_BIN_ROWS).select(
         pl.col("low", "high").fill_nan(None), "rows", predicted="x", observed="y"
     )

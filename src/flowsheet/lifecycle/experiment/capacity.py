@@ -128,9 +128,16 @@ def check_windows(extract: Extract, recipe: WindowsRecipe) -> None:
     """
     windows = measure_windows(extract, recipe)
     _check_windows_disk(windows, replaced=_stored_bytes(SHARD, recipe.shard_names))
+    rows = min(windows.rows, BLOCK_ROWS)
+    check_memory(
+        f"{windows} are built, {rows:,} rows at a time", estimate_building(windows), LESS_DATA
+    )
+
+
+def estimate_building(windows: WindowsSize) -> int:
+    """Bytes that the process takes which builds windows, or one of their shards."""
     block = WindowsSize(min(windows.rows, BLOCK_ROWS), windows.columns)
-    needed = PROCESS_BYTES + _BUILDING_COPIES * block.bytes_in_memory
-    check_memory(f"{windows} are built, {block.rows:,} rows at a time", needed, LESS_DATA)
+    return PROCESS_BYTES + _BUILDING_COPIES * block.bytes_in_memory
 
 
 def check_training(windows: WindowsSize, config: ExperimentConfig) -> None:

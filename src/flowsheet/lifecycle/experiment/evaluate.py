@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from flowsheet.config import EvaluationConfig, ExperimentConfig, TaskConfig
+from flowsheet.evaluation.draws import EvaluationDraws, join_draws
 from flowsheet.evaluation.evidence import Evidence, evaluate, evaluate_folds
-from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.evaluation.metrics import METRICS
 from flowsheet.evaluation.summaries import complete_titles
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec, TrainedModels
@@ -21,7 +21,8 @@ from flowsheet.lifecycle.experiment.predictions import (
     model_probabilities,
     rows_to_sequences,
 )
-from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.lifecycle.experiment.resamples import ResamplePiece, plan_pieces, resample_piece
+from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.lifecycle.experiment.train import load_params, load_policy, load_probabilities
 from flowsheet.models.base import list_titles
 from flowsheet.plugins import plugin_code
@@ -40,13 +41,34 @@ def evaluate_models(
     Alert policies are chosen on the validation subjects. Of replicates, which have different
     patients, only the first is evaluated here.
     """
-    folds = [fold for fold in plan.folds if fold.config.seed == config.seed]
+    pieces = plan_resamples(config, plan, trained)
+
+    def build(folder: Path) -> None:
+        if pieces:
+            recorded = save_predictions(config, plan, trained)
+            predictions = Predictions.load(recorded.folder)
+            stages = [resample_piece(config, recorded, piece) for piece in pieces]
+            draws = join_draws([EvaluationDraws.load(stage.folder) for stage in stages])
+        else:
+            predictions = collect_predictions(_list_folds(config, plan), trained)
+            draws = None
+        predictions.save(folder)
+        titles = title_models(config, trained)
+        evidence = evaluate_predictions(
+            predictions, config.task, config.evaluation, config.seed, titles, draws=draws
+        )
+        evidence.save(folder)
+
+    return run_stage("evidence", evidence_key(config, plan, trained), build)
+
+
+def evidence_key(config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels) -> str:
+    """Digest of everything that the evidence depends on."""
     training_keys = {
         fold.name: {model: stage.key for model, stage in trained[fold.name].items()}
-        for fold in folds
+        for fold in _list_folds(config, plan)
     }
-    titles = title_models(config, trained)
-    key = digest(
+    return digest(
         {
             "version": VERSION,
             "models": training_keys,
@@ -54,20 +76,43 @@ def evaluate_models(
                 mode="json", exclude={"name", "show_patients"}
             ),
             "seed": config.seed,
-            "titles": titles,
+            "titles": title_models(config, trained),
             **plugin_code(*(metric for _, metric in METRICS)),
         }
     )
 
-    def build(folder: Path) -> None:
-        predictions = collect_predictions(folds, trained)
-        predictions.save(folder)
-        evidence = evaluate_predictions(
-            predictions, config.task, config.evaluation, config.seed, titles
-        )
-        evidence.save(folder)
 
-    return run_stage("evidence", key, build)
+def plan_resamples(
+    config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
+) -> list[ResamplePiece]:
+    """The pieces in which the evidence is resampled; none: by :func:`evaluate_models` itself."""
+    if is_complete("evidence", evidence_key(config, plan, trained)):
+        return []
+    rows = count_held_out(config, plan, trained)
+    models = list(trained[plan.first_fold.name])
+    return plan_pieces(rows, models, config.evaluation.resamples, config.compute)
+
+
+def count_held_out(config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels) -> int:
+    """The number of held-out rows, of all repetitions."""
+    first_models = [next(iter(trained[fold.name].values())) for fold in _list_folds(config, plan)]
+    return sum(len(load_probabilities(stage, "test")) for stage in first_models)
+
+
+def save_predictions(
+    config: ExperimentConfig, plan: ExperimentPlan, trained: TrainedModels
+) -> Stage:
+    """The held-out predictions as a stage, which the processes that resample read."""
+
+    def build(folder: Path) -> None:
+        collect_predictions(_list_folds(config, plan), trained).save(folder)
+
+    return run_stage("predictions", evidence_key(config, plan, trained), build)
+
+
+def _list_folds(config: ExperimentConfig, plan: ExperimentPlan) -> list[FoldSpec]:
+    """Without replicates, which have other patients."""
+    return [fold for fold in plan.folds if fold.config.seed == config.seed]
 
 
 def title_models(config: ExperimentConfig, trained: TrainedModels) -> dict[str, str]:
@@ -111,6 +156,8 @@ def evaluate_predictions(
     evaluation: EvaluationConfig,
     seed: int,
     titles: Mapping[str, str] | None = None,
+    *,
+    draws: EvaluationDraws | None = None,
 ) -> Evidence:
     """Evaluate recorded predictions; nothing else of the experiment is needed.
 
@@ -120,6 +167,7 @@ def evaluate_predictions(
         evaluation: metric of the leaderboard, number of resamples and confidence level.
         seed: of the resamples.
         titles: by model what people call it; a model without one by its name.
+        draws: what was resampled in pieces; None: everything is resampled here.
     """
     if len(predictions.folds) == 1:
         rows = predictions.rows.sort("stay_id", "step")
@@ -132,27 +180,17 @@ def evaluate_predictions(
             policies=predictions.folds[0].policies,
             subgroups=predictions.subgroups,
             titles=titles,
+            draws=draws,
         )
-    first_repeat = predictions.rows.filter(repeat=predictions.folds[0].id.repeat)
     return evaluate_folds(
-        rows_to_sequences(first_repeat),
-        [_fold_predictions(predictions, fold) for fold in predictions.folds],
+        rows_to_sequences(predictions.first_repeat),
+        predictions.list_folds(),
         evaluation,
         seed,
         task=task,
         subgroups=predictions.subgroups,
         titles=titles,
-    )
-
-
-def _fold_predictions(predictions: Predictions, fold: PredictedFold) -> FoldPredictions:
-    rows = predictions.fold_rows(fold).sort("stay_id", "step")
-    return FoldPredictions(
-        fold.id,
-        subjects=rows["subject_id"].unique().sort().to_numpy(),
-        n_training_subjects=fold.n_training_subjects,
-        predictions=model_probabilities(rows),
-        policies=fold.policies,
+        draws=draws,
     )
 
 

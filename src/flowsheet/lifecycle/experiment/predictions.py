@@ -23,6 +23,7 @@ from flowsheet.config import FrozenModel
 from flowsheet.config.validation import validate_recorded
 from flowsheet.errors import CheckFailed
 from flowsheet.evaluation.alert_policy import AlertPolicy, make_policies
+from flowsheet.evaluation.folds import FoldPredictions
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats
@@ -75,6 +76,26 @@ class Predictions:
     def fold_rows(self, fold: PredictedFold) -> pl.DataFrame:
         """The rows of the fold's held-out subjects, by stay and step."""
         return self.rows.filter(repeat=fold.id.repeat, fold=fold.id.fold)
+
+    @property
+    def first_repeat(self) -> pl.DataFrame:
+        """The rows of the first repetition, which has every subject's."""
+        return self.rows.filter(repeat=self.folds[0].id.repeat)
+
+    def list_folds(self) -> list[FoldPredictions]:
+        """The folds of a cross-validation with the predictions of their held-out subjects."""
+        folds = []
+        for fold in self.folds:
+            rows = self.fold_rows(fold).sort("stay_id", "step")
+            predicted = FoldPredictions(
+                fold.id,
+                subjects=rows["subject_id"].unique().sort().to_numpy(),
+                n_training_subjects=fold.n_training_subjects,
+                predictions=model_probabilities(rows),
+                policies=fold.policies,
+            )
+            folds.append(predicted)
+        return folds
 
     def to_table(self, n_rows: int) -> dict[str, list[Any]]:
         """{column: values} of at most ``n_rows`` rows, evenly spread, for people to look at."""

@@ -16,7 +16,11 @@ from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment import window_shards
-from flowsheet.lifecycle.experiment.capacity import check_windows
+from flowsheet.lifecycle.experiment.capacity import (
+    check_windows,
+    estimate_building,
+    measure_windows,
+)
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.lifecycle.experiment.window_shards import Stays, WindowsRecipe
 from flowsheet.plugins import plugin_code
@@ -99,6 +103,13 @@ def plan_shards(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> l
     check_windows(cohort_extract, recipe)
     with use_records():
         return window_shards.plan_shards(cohort_extract, recipe)
+
+
+def estimate_shard_memory(extract: Stage, task: TaskConfig, features: FeaturesConfig) -> int:
+    """Bytes that the process takes which builds a shard."""
+    cohort_extract = open_extract(extract)
+    recipe = make_recipe(cohort_extract, task, features)
+    return estimate_building(measure_windows(cohort_extract, recipe))
 
 
 def build_shard(extract: Stage, task: TaskConfig, features: FeaturesConfig, stays: Stays) -> Stage:

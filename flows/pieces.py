@@ -1,0 +1,77 @@
+"""Stages that a later step of a flow run is made of, built in the run's worker processes.
+
+The step itself finds them in the store by their keys, and builds those that are not there. So what
+it makes does not depend on the number of workers, and a killed worker costs time only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from prefect import Task
+from prefect.context import FlowRunContext
+from prefect.task_runners import TaskRunner
+
+from flows.records import progress_logger
+from flows.runners import WorkerProcesses, was_killed
+from flows.task_resources import declare_needs
+from flowsheet.config import ComputeConfig
+
+
+class Pieces(NamedTuple):
+    """What is built in pieces."""
+
+    task: Task[..., Any]
+    """It builds one of them."""
+    parameters: Sequence[dict[str, Any]]
+    """Of the task, for each piece."""
+    memory: int
+    """Bytes that a process needs for a piece."""
+    step: str
+    """The step that they are for, as it is called in the log."""
+    name: str
+    """Of the pieces, for people."""
+
+
+def build_pieces(
+    pieces: Pieces,
+    compute: ComputeConfig,
+    wait_for: Sequence[Any] = (),
+    runner: TaskRunner[Any] | None = None,
+) -> None:
+    """Build the pieces, or as many as are built until a worker is killed.
+
+    Args:
+        pieces: what to build.
+        compute: how many workers there are, and what starts them.
+        wait_for: the tasks whose results they need.
+        runner: the workers; None: those of this flow run.
+    """
+    runner = runner or current_runner()
+    progress = progress_logger(pieces.step)
+    progress(f"{len(pieces.parameters)} {pieces.name}, in {compute.workers} processes")
+    with declare_needs(runner, compute, f"one of the {pieces.name}", pieces.memory):
+        futures = [
+            runner.submit(pieces.task, parameters, wait_for=wait_for)
+            for parameters in pieces.parameters
+        ]
+    try:
+        for future in futures:
+            future.result()
+    except Exception as error:
+        if not was_killed(error):
+            raise
+        progress(
+            f"a process of {pieces.step} was killed, most likely because memory ran out; what is "
+            "left is built one at a time"
+        )
+        if isinstance(runner, WorkerProcesses):
+            runner.restart(compute.workers)
+
+
+def current_runner() -> TaskRunner[Any]:
+    """The task runner of this flow run."""
+    context = FlowRunContext.get()
+    assert context
+    return context.task_runner

@@ -1,0 +1,89 @@
+"""What a task needs of a worker, so that a cluster gives no worker more than it has room for.
+
+Ray counts processors, graphics cards and memory of its nodes by itself. Dask counts only what its
+workers declare: ``dask worker --resources "MEMORY=12e9 GPU=1"``. The processes of a flow run are
+as many as its machine has memory for, and a work pool's workers check their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from prefect.task_runners import TaskRunner
+
+from flowsheet.config import ComputeConfig
+from flowsheet.state.capacity import format_bytes, refuse
+
+MEMORY = "MEMORY"
+"""Of a Dask worker, in bytes."""
+GPU = "GPU"
+
+
+def declare_needs(
+    runner: TaskRunner[Any], compute: ComputeConfig, content: str, memory: int
+) -> AbstractContextManager[None]:
+    """Tasks that are submitted in the block say what they need.
+
+    Args:
+        runner: the task runner that they are submitted to.
+        compute: its kind, and the threads and the device of a task.
+        content: what such a task is, for a message.
+        memory: bytes of its process.
+
+    Raises:
+        CheckFailed: no worker has as much memory; the tasks would wait for ever.
+    """
+    if compute.pool is None and compute.runner == "dask":
+        return _declare_to_dask(runner, compute, content, memory)
+    if compute.pool is None and compute.runner == "ray":
+        return _declare_to_ray(compute, content, memory)
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _declare_to_dask(
+    runner: Any, compute: ComputeConfig, content: str, memory: int
+) -> Iterator[None]:
+    from dask.base import annotate
+
+    workers = runner.client.scheduler_info()["workers"].values()
+    declared = [worker["resources"] for worker in workers]
+    needs: dict[str, float] = {}
+    if any(MEMORY in resources for resources in declared):
+        largest = max(resources.get(MEMORY, 0) for resources in declared)
+        where = f"the resources of the Dask workers, of which the largest has {MEMORY}={largest:g}"
+        needs[MEMORY] = _limit(content, memory, largest, where)
+    if compute.device == "cuda" and any(GPU in resources for resources in declared):
+        needs[GPU] = 1
+    with annotate(resources=needs) if needs else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _declare_to_ray(compute: ComputeConfig, content: str, memory: int) -> Iterator[None]:
+    import ray
+    from prefect_ray.context import remote_options
+
+    nodes = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
+    needed = _limit(content, memory, max(nodes, default=0), "the memory of the largest Ray node")
+    needs: dict[str, float] = {"num_cpus": compute.threads, "memory": needed}
+    if compute.device == "cuda":
+        needs["num_gpus"] = 1
+    with remote_options(**needs):
+        yield
+
+
+def _limit(content: str, memory: int, largest: float, where: str) -> int:
+    """The bytes to ask for: no more than the largest worker has, if the user wants to begin."""
+    if memory <= largest:
+        return memory
+    refuse(
+        f"{content}: about {format_bytes(memory)} of memory, and no worker has more than "
+        f"{format_bytes(largest)}",
+        where=where,
+        todo="start a worker with more memory, or ask for less data",
+    )
+    return int(largest)

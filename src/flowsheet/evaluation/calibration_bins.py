@@ -1,0 +1,46 @@
+"""The bins of calibration curves, and the observed frequency of each in the resamples."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from flowsheet.evaluation.bootstrap import (
+    ALL_RESAMPLES,
+    ResamplePart,
+    join_batches,
+    resample_weights,
+)
+from flowsheet.evaluation.metrics.base import Sample, ScoredRows, safe_divide
+from flowsheet.evaluation.metrics.ece import quantile_bins
+from flowsheet.typing import Bools, Floats
+
+CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""Deciles, with the highest one in three bins: where events are rare, the alerts lie there."""
+
+
+def find_calibration_bins(scored: ScoredRows) -> list[Bools]:
+    """The rows of each bin, shape (N,), by ascending probability."""
+    bins = quantile_bins(scored.p, CALIBRATION_QUANTILES)
+    return [bins == b for b in np.unique(bins)]
+
+
+def resample_calibration(
+    scored: ScoredRows, resamples: int, seed: int, part: ResamplePart = ALL_RESAMPLES
+) -> list[Floats]:
+    """The observed frequency of each bin in every resample, shape (B,) or those of the part.
+
+    Args:
+        scored: rows with their probabilities.
+        resamples: B, the number of resamples of the subjects.
+        seed: of the resamples.
+        part: the resamples that are wanted.
+    """
+    masks = find_calibration_bins(scored)
+    batches: list[list[Floats]] = [[] for _ in masks]
+    n_rows = len(scored.y)
+    for weights in resample_weights(scored.n_subjects, resamples, seed, n_rows, part):
+        sample = Sample(scored, weights)
+        for mask, bin_batches in zip(masks, batches, strict=True):
+            n_events = sample.weighted_sum(mask * scored.y)
+            bin_batches.append(safe_divide(n_events, sample.weighted_sum(mask)))
+    return [join_batches(bin_batches) for bin_batches in batches]
