@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from prefect import Task
-from prefect.context import FlowRunContext
 from prefect.task_runners import TaskRunner
 
 from flows.records import progress_logger
-from flows.runners import WorkerProcesses, was_killed
+from flows.runners import WorkerProcesses, current_runner, was_killed
 from flows.task_resources import declare_needs
 from flowsheet.config import ComputeConfig
 
@@ -51,7 +50,7 @@ def build_pieces(
     runner = runner or current_runner()
     progress = progress_logger(pieces.step)
     progress(f"{len(pieces.parameters)} {pieces.name}, in {compute.workers} processes")
-    with declare_needs(runner, compute, f"one of the {pieces.name}", pieces.memory):
+    with declare_needs(compute, f"one of the {pieces.name}", pieces.memory, runner):
         futures = [
             runner.submit(pieces.task, parameters, wait_for=wait_for)
             for parameters in pieces.parameters
@@ -68,10 +67,3 @@ def build_pieces(
         )
         if isinstance(runner, WorkerProcesses):
             runner.restart(compute.workers)
-
-
-def current_runner() -> TaskRunner[Any]:
-    """The task runner of this flow run."""
-    context = FlowRunContext.get()
-    assert context
-    return context.task_runner

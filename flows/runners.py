@@ -116,12 +116,18 @@ def was_killed(error: BaseException) -> bool:
     return any(base.__name__ in _KILLED for base in type(error).__mro__)
 
 
-def restart_workers(workers: int) -> None:
-    """Replace the worker processes of this flow run by that many."""
+def current_runner() -> TaskRunner[Any]:
+    """The task runner of this flow run."""
     context = FlowRunContext.get()
     assert context
-    assert isinstance(context.task_runner, WorkerProcesses)
-    context.task_runner.restart(workers)
+    return context.task_runner
+
+
+def restart_workers(workers: int) -> None:
+    """Replace the worker processes of this flow run by that many."""
+    runner = current_runner()
+    assert isinstance(runner, WorkerProcesses)
+    runner.restart(workers)
 
 
 def _call_without_exit(call: Callable[[], bytes]) -> bytes:

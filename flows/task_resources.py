@@ -1,19 +1,23 @@
 """What a task needs of a worker, so that a cluster gives no worker more than it has room for.
 
 Ray counts processors, graphics cards and memory of its nodes by itself. Dask counts only what its
-workers declare: ``dask worker --resources "MEMORY=12e9 GPU=1"``. The processes of a flow run are
-as many as its machine has memory for, and a work pool's workers check their own.
+workers declare: ``dask worker --resources "MEMORY=12e9 GPU=1"``; it kills a worker that takes more
+than ``--memory-limit``, so no task is sent to workers that all have less, and a task counts on its
+worker's limit. The processes of a flow run are as many as its machine has memory for, and a work
+pool's workers check their own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
 from prefect.task_runners import TaskRunner
 
+from flows.runners import current_runner
 from flowsheet.config import ComputeConfig
 from flowsheet.state.capacity import format_bytes, refuse
 
@@ -23,21 +27,21 @@ GPU = "GPU"
 
 
 def declare_needs(
-    runner: TaskRunner[Any], compute: ComputeConfig, content: str, memory: int
+    compute: ComputeConfig, content: str, memory: int, runner: TaskRunner[Any] | None = None
 ) -> AbstractContextManager[None]:
     """Tasks that are submitted in the block say what they need.
 
     Args:
-        runner: the task runner that they are submitted to.
-        compute: its kind, and the threads and the device of a task.
+        compute: the kind of workers, and the threads and the device of a task.
         content: what such a task is, for a message.
         memory: bytes of its process.
+        runner: the task runner that they are submitted to; None: that of this flow run.
 
     Raises:
         CheckFailed: no worker has as much memory; the tasks would wait for ever.
     """
     if compute.pool is None and compute.runner == "dask":
-        return _declare_to_dask(runner, compute, content, memory)
+        return _declare_to_dask(runner or current_runner(), compute, content, memory)
     if compute.pool is None and compute.runner == "ray":
         return _declare_to_ray(compute, content, memory)
     return contextlib.nullcontext()
@@ -49,17 +53,33 @@ def _declare_to_dask(
 ) -> Iterator[None]:
     from dask.base import annotate
 
-    workers = runner.client.scheduler_info()["workers"].values()
+    workers = list(runner.client.scheduler_info()["workers"].values())
+    limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
+    if limits and len(limits) == len(workers):
+        memory = _limit(content, memory, max(limits), "--memory-limit of the Dask workers")
     declared = [worker["resources"] for worker in workers]
     needs: dict[str, float] = {}
     if any(MEMORY in resources for resources in declared):
         largest = max(resources.get(MEMORY, 0) for resources in declared)
-        where = f"the resources of the Dask workers, of which the largest has {MEMORY}={largest:g}"
-        needs[MEMORY] = _limit(content, memory, largest, where)
+        needs[MEMORY] = _limit(content, memory, largest, f"{MEMORY} of the Dask workers")
     if compute.device == "cuda" and any(GPU in resources for resources in declared):
         needs[GPU] = 1
     with annotate(resources=needs) if needs else contextlib.nullcontext():
         yield
+
+
+def dask_memory() -> int | None:
+    """Bytes that a task on this Dask worker may take; None: there is no such worker or limit."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:
+        return None
+    limit = worker.memory_manager.memory_limit
+    return limit and limit // worker.state.nthreads
 
 
 @contextlib.contextmanager

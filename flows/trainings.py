@@ -17,6 +17,7 @@ from flows.liveness import mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import restart_workers
+from flows.task_resources import dask_memory, declare_needs
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, FlowsheetError
 from flowsheet.lifecycle.experiment import record, train
@@ -25,7 +26,7 @@ from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec
 from flowsheet.lifecycle.experiment.model_runs import start_fold_run
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
-from flowsheet.lifecycle.runtime.resources import check_memory, usable_memory
+from flowsheet.lifecycle.runtime.resources import check_memory, limited_memory, usable_memory
 from flowsheet.progress import ProgressLine, report
 from flowsheet.state.store import STORE
 from flowsheet.tuning.storage import OPTUNA_URL
@@ -60,7 +61,7 @@ def train_model(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Stage]
     """Tune and fit one model in one fold; its trials are recorded below the MLflow run."""
     name = f"{model}{fold.label}"
     begin(name)
-    with record.trial_recorder(fold, run_id) as on_trial:
+    with limited_memory(dask_memory()), record.trial_recorder(fold, run_id) as on_trial:
         stage = train.train_model(fold.config, model, fold.data, on_trial, progress_logger(name))
     return complete(stage, name)
 
@@ -208,9 +209,7 @@ def _collect_outcomes(
     """
     waiting = [training for training in trainings if training.name not in outcomes]
     futures = {
-        training.name: _training_task(training).submit(*training, return_state=False, wait_for=data)
-        for training in waiting
-        if not training.is_finished()
+        training.name: _submit(training, data) for training in waiting if not training.is_finished()
     }
     text = f"{len(futures)} models to train, in {workers} processes"
     progress_logger("train")(ProgressLine(text if futures else "", "models", 0, len(futures)))
@@ -223,6 +222,12 @@ def _collect_outcomes(
             mark_tasks_crashed([futures[training.name].task_run_id], "its process was killed")
     if killed:
         raise killed
+
+
+def _submit(training: Training, data: Upstream) -> PrefectFuture[Any]:
+    compute = training.fold.config.compute
+    with declare_needs(compute, f"training {training.name}", _estimate_memory(training)):
+        return _training_task(training).submit(*training, return_state=False, wait_for=data)
 
 
 def _get_outcome(training: Training, future: PrefectFuture[Any] | None, data: Upstream) -> _Outcome:
@@ -276,9 +281,11 @@ def _limit_workers(trainings: Sequence[Training]) -> int:
 
 def _estimate_memory(training: Training) -> int:
     config = training.fold.config
-    return estimate_training_memory(
-        training.fold.data, config.compute, [config.models[training.model].kind]
-    )
+    compute = config.compute
+    if compute.runner != "process" and compute.inputs == "auto":  # the worker has other memory
+        compute = compute.model_copy(update={"inputs": "shards"})
+    kinds = [config.models[training.model].kind]
+    return estimate_training_memory(training.fold.data, compute, kinds)
 
 
 def _training_task(training: Training) -> Task[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 
 from flowsheet.state.capacity import format_bytes, refuse
@@ -23,16 +24,32 @@ _USABLE_SHARE = 0.9
 """Of the memory; the rest is for the system and the worker itself."""
 
 
+_task_limit: ContextVar[int | None] = ContextVar("task_limit", default=None)
+
+
+@contextlib.contextmanager
+def limited_memory(limit: int | None) -> Iterator[None]:
+    """Count on at most that many bytes in the block, where the process has a limit of its own."""
+    token = _task_limit.set(limit)
+    try:
+        yield
+    finally:
+        _task_limit.reset(token)
+
+
 def usable_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
     """Bytes that flow runs may take together: of the machine, or of its control group's limit.
 
-    A container has such a limit, and a service of systemd (``MemoryMax``).
+    A container has such a limit, and a service of systemd (``MemoryMax``). Inside
+    :func:`limited_memory` its limit holds too.
 
     Args:
         cgroup: where the control groups are mounted.
         membership: the file with this process's own ones.
     """
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    if (limit := _task_limit.get()) is not None:
+        limits.append(limit)
     for text in _read_limits(_MEMORY_LIMITS, cgroup, membership):
         with contextlib.suppress(ValueError):  # "max": no limit
             limits.append(int(text))
