@@ -21,6 +21,7 @@ _PRECISION = 50.0
 _MARGIN_PRECISION = 20.0
 _FEWEST_LEAVES, _MOST_LEAVES = 7, 31
 _MOST_NETWORKS, _SUBJECTS_OF_NETWORKS = 3, 200
+_ROWS_OF_TREE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class CohortSize:
     """Training subjects with the rarer outcome: with the event, or without it."""
     prevalence: float
     """Share of the scored training rows with the event."""
+    rows: int = 0
+    """Scored training rows."""
 
     @classmethod
     def of(cls, train: Sequences) -> CohortSize:
@@ -38,7 +41,7 @@ class CohortSize:
         rows = np.flatnonzero(train.scored)
         y, subject = np.asarray(train.y[rows]), train.subject_id[train.row_stay[rows]]
         subjects = min(len(np.unique(subject[y == outcome])) for outcome in (0, 1))
-        return cls(subjects, float(y.sum()) / max(1, len(y)))
+        return cls(subjects, float(y.sum()) / max(1, len(y)), len(y))
 
     @property
     def penalty(self) -> float:
@@ -70,6 +73,15 @@ class CohortSize:
         [7, 10, 31]
         """
         return int(_bound(self.subjects**0.5, _FEWEST_LEAVES, _MOST_LEAVES))
+
+    @property
+    def row_fraction(self) -> float:
+        """Share of the rows that a tree learns from: all, or a million of more.
+
+        >>> [CohortSize(1_000, 0.02, rows).row_fraction for rows in (500_000, 5_000_000)]
+        [1.0, 0.2]
+        """
+        return _bound(_ROWS_OF_TREE / max(1, self.rows), 0.0, 1.0)
 
     @property
     def networks(self) -> int:

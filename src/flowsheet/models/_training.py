@@ -37,6 +37,8 @@ _SHA256_BYTES = 32
 """A checkpoint begins with the sha256 of the rest."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """As in glibc's malloc.h."""
+LARGEST_MMAP_THRESHOLD = 1 << 25
+"""What glibc's own threshold, and twice of which its other one, grow to at most."""
 
 
 class TrainingParams(FrozenModel):
@@ -73,6 +75,8 @@ def tuned_malloc() -> Iterator[None]:
     try:
         yield
     finally:
+        libc.mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+        libc.mallopt(M_TRIM_THRESHOLD, 2 * LARGEST_MMAP_THRESHOLD)
         libc.malloc_trim(0)
 
 

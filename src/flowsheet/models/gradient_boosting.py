@@ -59,8 +59,9 @@ class GradientBoosting(RowModel):
         """Rows of a leaf, at least (a twentieth of all rows, if that is less)."""
         feature_fraction: Annotated[float, Field(gt=0, le=1)] = 0.4
         """Share of the features offered to each tree."""
-        row_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-        """Share of the rows that each tree learns from, drawn anew for every tree."""
+        row_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+        """Share of the rows that each tree learns from, drawn anew for every tree; null: all, or a
+        million of more."""
         extra_trees: bool = False
         """Split each feature at a random value (extremely randomised trees, Geurts et al. 2006,
         doi 10.1007/s10994-006-6226-1): less variance, which pays where the rows are few."""
@@ -109,7 +110,9 @@ class GradientBoosting(RowModel):
         "l2": FloatRange(low=0.1, high=100.0, log=True),
     }
 
-    size_rules = MappingProxyType({"leaves": lambda size: size.leaves})
+    size_rules = MappingProxyType(
+        {"leaves": lambda size: size.leaves, "row_fraction": lambda size: size.row_fraction}
+    )
     version = 5
     saved_version = 3
     uses_reference = False

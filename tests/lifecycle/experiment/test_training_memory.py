@@ -51,15 +51,16 @@ def test_the_estimate_does_not_grow_with_inputs_that_stay_in_shards(monkeypatch)
     monkeypatch.setattr(training_memory, "usable_memory", lambda: 24 * GB)
     estimate = training_memory.training_memory
     kinds = ["logistic_regression", "lstm"]
-    assert estimate(10**6, 10) < estimate(2 * 10**6, 10)
+    assert estimate(10**6, 10, 10) < estimate(2 * 10**6, 10, 10)
     beside_inputs = 100 * (10**8 - 10**7)  # target, marks, step, history and predictions
-    small, large = (estimate(rows, 700, None, kinds) for rows in (10**7, 10**8))
+    small, large = (estimate(rows, 700, 700, None, kinds) for rows in (10**7, 10**8))
     assert large - small == beside_inputs
     assert small < 3.1 * GB
-    trees = estimate(10**7, 700, None, ["gradient_boosting"])
+    trees = estimate(10**7, 700, 700, None, ["gradient_boosting"])
     assert trees > 10**7 * 700  # a byte a value, in binned form
+    assert estimate(10**7, 700, 200, None, ["gradient_boosting"]) < trees / 2
     in_memory = ComputeConfig(name="local", inputs="memory")
-    assert estimate(10**7, 700, in_memory) > 4 * 10**7 * 700
+    assert estimate(10**7, 700, 200, in_memory) > 4 * 10**7 * 700
 
 
 def test_an_experiment_has_the_same_predictions_from_shards(tmp_path, monkeypatch):

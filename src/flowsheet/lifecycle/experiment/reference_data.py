@@ -31,6 +31,8 @@ from flowsheet.windows.build import VERSION as WINDOWS_VERSION
 from flowsheet.windows.censoring import apply_weights
 from flowsheet.windows.sequences import Sequences
 
+_STAYS_PER_PROFILE = 500
+
 
 class StayRisks(NamedTuple):
     """Stays and a predicted risk for each of their rows, shape (N,)."""
@@ -94,7 +96,7 @@ def _profile_extract(model_package: ModelPackage, extract: Stage) -> Stage:
     def build(folder: Path) -> None:
         parts = [
             compute_profile(_sequences(model_package, tables))
-            for tables in iter_batches(cohort_extract)
+            for tables in iter_batches(cohort_extract, _STAYS_PER_PROFILE)
         ]
         parts.append(profile_quarantine(model_package, cohort_extract))
         pl.concat(parts).write_parquet(folder / "profile.parquet")

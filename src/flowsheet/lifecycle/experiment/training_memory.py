@@ -38,13 +38,19 @@ def fits_in_memory(rows: int, columns: int) -> bool:
     return _COPIES * rows * columns * _VALUE_BYTES <= IN_MEMORY_SHARE * usable_memory()
 
 
+def is_in_memory(rows: int, columns: int, compute: ComputeConfig | None = None) -> bool:
+    """Whether a training decodes windows of that size into memory."""
+    inputs = compute.inputs if compute else "auto"
+    return inputs == "memory" or (inputs == "auto" and fits_in_memory(rows, columns))
+
+
 def place_inputs(
     parts: Sequence[Sequences], compute: ComputeConfig, progress: Progress
 ) -> list[Sequences]:
     """The stays with their inputs in memory or in shards, as configured or as they fit."""
     rows = sum(part.rows for part in parts)
     columns = parts[0].x.shape[1]
-    if compute.inputs == "memory" or (compute.inputs == "auto" and fits_in_memory(rows, columns)):
+    if is_in_memory(rows, columns, compute):
         return [part.in_memory() for part in parts]
     progress(
         f"inputs are read from their shards: {rows:,} rows x {columns:,} columns would take "
@@ -54,25 +60,28 @@ def place_inputs(
 
 
 def training_memory(
-    rows: int, columns: int, compute: ComputeConfig | None = None, kinds: Iterable[str] = ()
+    rows: int,
+    columns: int,
+    filled: int,
+    compute: ComputeConfig | None = None,
+    kinds: Iterable[str] = (),
 ) -> int:
     """Bytes that the process of one training takes at most.
 
     Args:
         rows: Rows of the windows.
         columns: Columns of the windows.
+        filled: Those of them that have values; the others are left out of a fit.
         compute: How the training runs; None: with the defaults.
         kinds: The registered models that it may train.
     """
-    inputs = compute.inputs if compute else "auto"
-    is_in_memory = inputs == "memory" or (inputs == "auto" and fits_in_memory(rows, columns))
     models = [MODELS.get(kind) for kind in kinds]
-    if is_in_memory:
+    if is_in_memory(rows, columns, compute):
         decoded = _COPIES * rows * columns * _VALUE_BYTES
     else:
-        decoded = columns * max((m.block_bytes for m in models), default=Model.block_bytes)
+        decoded = filled * max((m.block_bytes for m in models), default=Model.block_bytes)
     kept_bytes = max((m.kept_bytes for m in models), default=Model.kept_bytes)
-    kept = round(kept_bytes * rows * columns) + _ROW_BYTES * rows
+    kept = round(kept_bytes * rows * filled) + _ROW_BYTES * rows
     return PROCESS_BYTES + decoded + kept
 
 
@@ -87,4 +96,6 @@ def estimate_training_memory(
         kinds: The registered models that it may train.
     """
     summary = read_json(data.windows.folder / "summary.json")
-    return training_memory(summary["rows"], summary["features"], compute, kinds)
+    columns = summary["features"]
+    filled = columns - len(summary["empty_columns"])
+    return training_memory(summary["rows"], columns, filled, compute, kinds)
