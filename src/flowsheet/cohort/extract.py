@@ -6,6 +6,7 @@
                            sorted, one row group per batch
     quarantine.parquet     rows that broke a rule, with the reason (only if there are any)
     oracle/oracle.parquet  true probabilities (simulated wards only; not part of the data)
+    stay_digests.parquet   of the records of each stay: what a later extract did not change
     manifest.json          written last
 """
 

@@ -25,9 +25,10 @@ from flowsheet.state.store import Store
 
 MANIFEST = "manifest.json"
 QUARANTINE_FILE, ORACLE_FILE = "quarantine.parquet", "oracle/oracle.parquet"
+DIGESTS_FILE = "stay_digests.parquet"
 _TABLES = ("stays.parquet", "events.parquet", "treatments.parquet", "episodes.parquet")
 _LEASE = ".lease"
-_OPTIONAL = (QUARANTINE_FILE, ORACLE_FILE)
+_OPTIONAL = (QUARANTINE_FILE, ORACLE_FILE, DIGESTS_FILE)
 _KIND = "downloaded"
 """Kind of the store's folders with copies of remote extracts."""
 

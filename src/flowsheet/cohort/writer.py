@@ -18,9 +18,10 @@ from flowsheet.cohort.extract import (
     fingerprint_of,
 )
 from flowsheet.cohort.prevalence import mark_episodes, prevalence
-from flowsheet.cohort.remote_extracts import ORACLE_FILE, QUARANTINE_FILE
+from flowsheet.cohort.remote_extracts import DIGESTS_FILE, ORACLE_FILE, QUARANTINE_FILE
 from flowsheet.cohort.rules import is_sorted_unique
 from flowsheet.cohort.schema import SORT_KEYS, TABLES, TIME, Tables
+from flowsheet.cohort.stay_digests import digest_batch, write_digests
 from flowsheet.cohort.time_grid import HOUR
 from flowsheet.state.hashing import file_digest
 from flowsheet.state.json_files import write_json
@@ -39,7 +40,8 @@ class ExtractWriter:
     """Writes an extract batch by batch into a folder that is not yet published.
 
     Batches must come in ascending order of stays; only one is in memory. The bytes of the files
-    depend only on the rows and on how they are divided into batches.
+    depend only on the rows and on how they are divided into batches; those of the digests of the
+    stays also on the release of polars.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,6 +54,7 @@ class ExtractWriter:
         self._hours = 0.0
         self._subjects: list[pl.Series] = []
         self._stays: list[pl.DataFrame] = []
+        self._digests: list[pl.DataFrame] = []
         self._responses: set[str] = set()
 
     def __enter__(self) -> ExtractWriter:
@@ -72,6 +75,7 @@ class ExtractWriter:
         self._hours += observed_hours(tables.stays)
         self._subjects.append(tables.stays["subject_id"].unique())
         self._stays.append(mark_episodes(tables.stays, tables.episodes))
+        self._digests.append(digest_batch(tables))
         self._responses |= set(tables.episodes["response"].unique())
 
     def add_quarantined(self, rows: pl.DataFrame) -> None:
@@ -96,7 +100,8 @@ class ExtractWriter:
             name: TableEntry(rows=self._counts[name], sha256=file_digest(file))
             for name, file in files.items()
         }
-        further = [self.folder / name for name in (QUARANTINE_FILE, ORACLE_FILE)]
+        write_digests(self._digests, self.folder)
+        further = [self.folder / name for name in (QUARANTINE_FILE, ORACLE_FILE, DIGESTS_FILE)]
         subjects = pl.concat(self._subjects).n_unique() if self._subjects else 0
         responses = tuple(sorted({*provenance.responses, *self._responses}))
         manifest = Manifest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,16 +10,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from flowsheet.cohort import stay_digests
 from flowsheet.cohort.extract import Extract, Provenance
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.cohort.schema import Tables
+from flowsheet.cohort.stay_digests import CONTENT, digest_stays
 from flowsheet.cohort.writer import write_extract
 from flowsheet.config import CohortConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment import stage as stage_module
 from flowsheet.lifecycle.experiment import window_shards
 from flowsheet.lifecycle.experiment.prepare import build_extract_windows, load_summary
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.experiment.stay_content import CONTENT, digest_stays
 from flowsheet.windows.build import build_sequences, collect_vocabulary
 from flowsheet.windows.sequences import Sequences
 
@@ -213,3 +215,26 @@ def test_digests_depend_on_every_value_of_a_stay_and_on_nothing_else(ward: Extra
         found.append(digests)
     of_stay = pl.concat(digests.filter(is_chosen) for digests in found)
     assert of_stay[CONTENT].n_unique() == len(found)
+
+
+def test_digests_are_those_that_were_written_unless_these_are_changed_or_of_another_polars(
+    ward: Extract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(ward.path, tmp_path / "copy")
+    copy = Extract.open(tmp_path / "copy")
+    expected = digest_stays(ward)
+    scanned = []
+    monkeypatch.setattr(
+        stay_digests, "_add_up", lambda hashes: scanned.append(1) or expected.lazy()
+    )
+    assert digest_stays(copy).equals(expected)
+    assert not scanned
+    file = copy.path / "stay_digests.parquet"
+    monkeypatch.setattr(pl, "__version__", "0")
+    digest_stays(copy)
+    assert len(scanned) == 1
+    monkeypatch.undo()
+    expected.with_columns(content=pl.lit(1, pl.UInt64)).write_parquet(file)
+    assert digest_stays(copy).sort("stay_id").equals(expected.sort("stay_id"))
+    file.unlink()
+    assert digest_stays(copy).sort("stay_id").equals(expected.sort("stay_id"))

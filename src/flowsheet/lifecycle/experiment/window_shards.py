@@ -18,11 +18,11 @@ import polars as pl
 from flowsheet.cohort.catalogue import own_concepts_key
 from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import Tables
+from flowsheet.cohort.stay_digests import CONTENT, digest_stays
 from flowsheet.cohort.time_grid import row_offsets
 from flowsheet.config import FeaturesConfig, FrozenModel, TaskConfig
 from flowsheet.lifecycle.experiment.extract_batches import STAYS_PER_BATCH, load_stays
 from flowsheet.lifecycle.experiment.stage import Stage, find_stages, run_stage
-from flowsheet.lifecycle.experiment.stay_content import CONTENT, digest_stays
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.windows.build import VERSION, iter_sequences, list_features
