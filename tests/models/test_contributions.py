@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from flowsheet.errors import CheckFailed
+from flowsheet.models import _gradients
 from flowsheet.models._gradients import integrate_gradients
 from flowsheet.models._replacement import explain_by_replacement
 from flowsheet.models.base import MODELS, Context
@@ -88,6 +89,24 @@ def test_integrals_are_within_one_percent_before_the_rest_is_spread():
     difference = outputs - baseline
     assert (missed.abs() <= 0.01 * values.abs().sum(dim=(1, 2)) + 1e-5).all()
     torch.testing.assert_close(values.sum(dim=(1, 2)), difference, atol=1e-4, rtol=1e-4)
+
+
+def test_integrals_over_long_pasts_are_computed_in_parts(monkeypatch):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 32), torch.nn.Tanh(), torch.nn.Linear(32, 1))
+    x = torch.randn(5, 40, 6)
+    evaluated = []
+
+    def logits(points, predictions):
+        evaluated.append(len(points) * points.shape[1])
+        return net(points).sum(dim=(1, 2))
+
+    whole = integrate_gradients(logits, x, torch.zeros(6))
+    monkeypatch.setattr(_gradients, "BATCH_ROWS", 200)
+    evaluated.clear()
+    in_parts = integrate_gradients(logits, x, torch.zeros(6))
+    assert max(evaluated) == 5 * 40  # five points, or the predictions themselves
+    torch.testing.assert_close(in_parts.values, whole.values, atol=1e-6, rtol=1e-5)
 
 
 def test_a_model_without_its_own_way_is_explained_by_its_predictions():

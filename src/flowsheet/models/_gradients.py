@@ -25,7 +25,9 @@ together: no contribution then changes by more than this share of itself when th
 ROUNDING = 1e-5
 """Log odds that the sum may miss in any case."""
 BATCH_POINTS = 256
-"""Points of all predictions together that are evaluated at a time."""
+"""Points of all predictions together that are evaluated at a time, at most."""
+BATCH_ROWS = 1 << 15
+"""Rows of all points together that are evaluated at a time, about."""
 
 Logits = Callable[[Tensor, Ints], Tensor]
 """(inputs (P, T, D), position of the prediction of each point (P,)) -> log odds (P,)."""
@@ -70,18 +72,22 @@ def integrate_gradients(logits: Logits, x: Tensor, reference: Tensor) -> Integra
 
 def _integrate(logits: Logits, x: Tensor, reference: Tensor, chosen: Ints, points: int) -> Tensor:
     """The integrals of the chosen predictions (C, T, D) with that many points each."""
-    nodes, weights = _gauss_legendre(points)
-    size = max(1, BATCH_POINTS // points)
+    nodes, weights = (torch.from_numpy(a).to(x.dtype) for a in _gauss_legendre(points))
+    largest = max(1, min(BATCH_POINTS, BATCH_ROWS // x.shape[1]))
+    size = max(1, largest // points)
     integrals = torch.zeros_like(x[chosen])
     for first in range(0, len(chosen), size):
         predictions = chosen[first : first + size]
         distance = x[predictions] - reference
-        at_nodes = torch.from_numpy(nodes).to(x.dtype).view(1, -1, 1, 1)
-        line = (reference + at_nodes * distance[:, None]).flatten(0, 1).requires_grad_(True)
-        outputs = logits(line, np.repeat(predictions, points))
-        (gradients,) = torch.autograd.grad(outputs.sum(), line)
-        by_point = gradients.view(len(predictions), points, *x.shape[1:])
-        mean = torch.einsum("p,bptd->btd", torch.from_numpy(weights).to(x.dtype), by_point)
+        mean = torch.zeros_like(distance)
+        for part in (slice(i, i + largest) for i in range(0, points, largest)):
+            own_nodes, own_weights = nodes[part], weights[part]
+            line = (reference + own_nodes.view(1, -1, 1, 1) * distance[:, None]).flatten(0, 1)
+            line.requires_grad_(True)
+            outputs = logits(line, np.repeat(predictions, len(own_nodes)))
+            (gradients,) = torch.autograd.grad(outputs.sum(), line)
+            by_point = gradients.view(len(predictions), len(own_nodes), *x.shape[1:])
+            mean += torch.einsum("p,bptd->btd", own_weights, by_point)
         integrals[first : first + size] = mean * distance
     return integrals
 
