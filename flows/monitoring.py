@@ -7,6 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
+from flows.batches import Runner, monitor_in_workers
 from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
 from flows.liveness import keep_alive
 from flows.process_settings import prepare_flow_process
@@ -60,6 +61,8 @@ def monitoring(
     config: str = "standard",
     *,
     metrics: str | None = None,
+    workers: int = 1,
+    runner: Runner = "process",
 ) -> MonitoringResult:
     """Compare an extract, or a cohort's current records, with a model's training data.
 
@@ -72,10 +75,13 @@ def monitoring(
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
         config: a choice in conf/monitoring.
         metrics: a file ``*.prom`` for node_exporter's textfile collector.
+        workers: processes that profile batches of 2,000 stays and predict their risks.
+        runner: what starts them: ``process``, ``dask`` or ``ray``.
     """
     prepare_flow_process()
     with keep_alive():
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
+        monitor_in_workers(model, parse_location(folder), config, workers, runner)
         result = compare_with_training_data(model, folder, config, metrics)
         if result.has_flags:
             emit_drift_event(result, folder)

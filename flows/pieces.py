@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from prefect import Task
-from prefect.task_runners import TaskRunner
 
 from flows.records import progress_logger
-from flows.runners import WorkerProcesses, current_runner, was_killed
+from flows.runners import restart_workers, was_killed
 from flows.task_resources import declare_needs
 from flowsheet.config import ComputeConfig
+
+MIN_PIECES = 3
+"""Fewer are built by the step itself, where processes would have to be started for them."""
 
 
 class Pieces(NamedTuple):
@@ -33,26 +35,19 @@ class Pieces(NamedTuple):
     """Of the pieces, for people."""
 
 
-def build_pieces(
-    pieces: Pieces,
-    compute: ComputeConfig,
-    wait_for: Sequence[Any] = (),
-    runner: TaskRunner[Any] | None = None,
-) -> None:
-    """Build the pieces, or as many as are built until a worker is killed.
+def build_pieces(pieces: Pieces, compute: ComputeConfig, wait_for: Sequence[Any] = ()) -> None:
+    """Build the pieces in this flow run's workers, until one of these is killed.
 
     Args:
         pieces: what to build.
         compute: how many workers there are, and what starts them.
         wait_for: the tasks whose results they need.
-        runner: the workers; None: those of this flow run.
     """
-    runner = runner or current_runner()
     progress = progress_logger(pieces.step)
     progress(f"{len(pieces.parameters)} {pieces.name}, in {compute.workers} processes")
-    with declare_needs(compute, f"one of the {pieces.name}", pieces.memory, runner):
+    with declare_needs(compute, f"one of the {pieces.name}", pieces.memory):
         futures = [
-            runner.submit(pieces.task, parameters, wait_for=wait_for)
+            pieces.task.submit(**parameters, return_state=False, wait_for=wait_for)
             for parameters in pieces.parameters
         ]
     try:
@@ -65,5 +60,5 @@ def build_pieces(
             f"a process of {pieces.step} was killed, most likely because memory ran out; what is "
             "left is built one at a time"
         )
-        if isinstance(runner, WorkerProcesses):
-            runner.restart(compute.workers)
+        if compute.runner == "process":
+            restart_workers(compute.workers)

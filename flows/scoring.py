@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.batches import Runner, score_in_workers
 from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
 from flows.liveness import keep_alive
 from flows.process_settings import prepare_flow_process
@@ -33,6 +34,9 @@ def scoring(
     cohort: str | None = None,
     overrides: list[str] | None = None,
     out: str | None = None,
+    *,
+    workers: int = 1,
+    runner: Runner = "process",
 ) -> ScoringResult:
     """Score an extract, or a cohort's current records, with a registered version.
 
@@ -42,8 +46,11 @@ def scoring(
         cohort: instead of an extract, a choice in conf/cohort.
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
         out: an additional copy of the scores is written to this path.
+        workers: processes that predict batches of 2,000 stays.
+        runner: what starts them: ``process``, ``dask`` or ``ray``.
     """
     prepare_flow_process()
     with keep_alive():
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
+        score_in_workers(model, parse_location(folder), workers, runner)
         return score_extract(model, folder, out)

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from prefect.task_runners import TaskRunner
-
 from flows.runners import current_runner
 from flowsheet.config import ComputeConfig
 from flowsheet.state.capacity import format_bytes, refuse
@@ -27,7 +25,7 @@ GPU = "GPU"
 
 
 def declare_needs(
-    compute: ComputeConfig, content: str, memory: int, runner: TaskRunner[Any] | None = None
+    compute: ComputeConfig, content: str, memory: int
 ) -> AbstractContextManager[None]:
     """Tasks that are submitted in the block say what they need.
 
@@ -35,24 +33,22 @@ def declare_needs(
         compute: the kind of workers, and the threads and the device of a task.
         content: what such a task is, for a message.
         memory: bytes of its process.
-        runner: the task runner that they are submitted to; None: that of this flow run.
 
     Raises:
         CheckFailed: no worker has as much memory; the tasks would wait for ever.
     """
     if compute.pool is None and compute.runner == "dask":
-        return _declare_to_dask(runner or current_runner(), compute, content, memory)
+        return _declare_to_dask(compute, content, memory)
     if compute.pool is None and compute.runner == "ray":
         return _declare_to_ray(compute, content, memory)
     return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _declare_to_dask(
-    runner: Any, compute: ComputeConfig, content: str, memory: int
-) -> Iterator[None]:
+def _declare_to_dask(compute: ComputeConfig, content: str, memory: int) -> Iterator[None]:
     from dask.base import annotate
 
+    runner: Any = current_runner()
     workers = list(runner.client.scheduler_info()["workers"].values())
     limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
     if limits and len(limits) == len(workers):

@@ -8,15 +8,12 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from flows.pieces import Pieces, build_pieces
+from flows.pieces import MIN_PIECES, Pieces, build_pieces
 from flows.retries import RETRY_ON_OUTAGE
 from flowsheet.config import ComputeConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.window_shards import Stays
-
-MIN_SHARDS = 3
-"""Fewer are built by the flow run itself: starting processes would take longer."""
 
 
 @task(cache_policy=NO_CACHE, task_run_name="shard-{number}", **RETRY_ON_OUTAGE)
@@ -56,7 +53,7 @@ def build_shards(
     if compute.workers == 1 or compute.pool:
         return
     shards = prepare.plan_shards(extract, task_config, features)
-    if len(shards) < MIN_SHARDS:
+    if len(shards) < MIN_PIECES:
         return
     choices = {"extract": extract, "task_config": task_config, "features": features}
     pieces = Pieces(

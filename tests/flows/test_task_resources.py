@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from flows import task_resources
 from flows.task_resources import dask_memory, declare_needs
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed
@@ -19,17 +21,21 @@ DASK = ComputeConfig(name="dask", runner="dask", workers=2)
 RAY = ComputeConfig(name="ray", runner="ray", workers=2, threads=2)
 
 
-def make_dask_runner(*workers: dict[str, Any]) -> Any:
-    """A task runner of a cluster with these workers."""
+@contextmanager
+def dask_runner(*workers: dict[str, Any]) -> Iterator[None]:
+    """A flow run on a cluster with these workers."""
     described = [{"memory_limit": 0, "resources": {}, **worker} for worker in workers]
     info = {"workers": {f"tcp://{i}": worker for i, worker in enumerate(described)}}
-    return SimpleNamespace(client=SimpleNamespace(scheduler_info=lambda: info))
+    runner = SimpleNamespace(client=SimpleNamespace(scheduler_info=lambda: info))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_resources, "current_runner", lambda: runner)
+        yield
 
 
 def read_dask_needs(compute: ComputeConfig, memory: int, *workers: dict[str, Any]) -> Any:
     """The resources that a task is annotated with."""
     dask = pytest.importorskip("dask", reason="flowsheet[dask] is not installed")
-    with declare_needs(compute, "a training", memory, make_dask_runner(*workers)):
+    with dask_runner(*workers), declare_needs(compute, "a training", memory):
         return dask.get_annotations().get("resources")
 
 
@@ -109,7 +115,7 @@ def test_a_task_counts_on_the_limit_of_its_worker():
         assert usable_memory() > GB
 
 
-def test_dask_heeds_the_annotation_of_a_submitted_task():
+def test_dask_heeds_the_annotation_of_a_submitted_task(monkeypatch):
     """``prefect_dask`` passes no resources of its own; Dask takes those of ``dask.annotate``."""
     distributed = pytest.importorskip("distributed", reason="flowsheet[dask] is not installed")
     from prefect_dask.client import PrefectDaskClient
@@ -120,7 +126,8 @@ def test_dask_heeds_the_annotation_of_a_submitted_task():
         PrefectDaskClient(cluster, set_as_default=False) as client,
     ):
         runner = SimpleNamespace(client=client)
-        with declare_needs(DASK, "a training", GB, runner):
+        monkeypatch.setattr(task_resources, "current_runner", lambda: runner)
+        with declare_needs(DASK, "a training", GB):
             future = client.submit(dask_memory)
         assert future.result(timeout=60) == cluster.workers[0].memory_manager.memory_limit // (
             cluster.workers[0].state.nthreads

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from flows import pieces, windows
-from flows.runners import WorkerProcesses
 from flowsheet.compose import compose
 from flowsheet.config import ComputeConfig
 from flowsheet.lifecycle.experiment.stage import Stage
@@ -34,14 +33,12 @@ def build(monkeypatch: pytest.MonkeyPatch):
         submitted: list[Any] = []
         restarts: list[int] = []
 
-        def submit(task: Any, parameters: dict[str, Any], **options: Any) -> Future:
-            submitted.append(parameters["stays"])
+        def submit(stays, **parameters: Any) -> Future:
+            submitted.append(stays)
             return Future(error)
 
-        runner = WorkerProcesses(max_workers=2)
-        monkeypatch.setattr(runner, "submit", submit)
-        monkeypatch.setattr(runner, "restart", restarts.append)
-        monkeypatch.setattr(pieces, "current_runner", lambda: runner)
+        monkeypatch.setattr(windows.build_shard, "submit", submit)
+        monkeypatch.setattr(pieces, "restart_workers", restarts.append)
         monkeypatch.setattr(pieces, "progress_logger", lambda step: print)
         plan = [[(i, 1)] for i in range(shards)]
         monkeypatch.setattr(windows.prepare, "plan_shards", lambda *choices: plan)

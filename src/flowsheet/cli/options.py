@@ -125,3 +125,22 @@ def config(group: str) -> Callable[[Command], Command]:
         help=f"Name of a file of conf/{group}/.",
     )
     return lambda command: name(conf(command))
+
+
+def workers(command: Command) -> Command:
+    """``--workers N`` and ``--runner``: the processes that predict batches of stays."""
+    number = click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes that predict batches of 2,000 stays.",
+    )
+    runner = click.option(
+        "--runner",
+        type=click.Choice(["process", "dask", "ray"]),
+        default="process",
+        show_default=True,
+        help="What starts them.",
+    )
+    return number(runner(command))

@@ -194,19 +194,26 @@ def checklist(run: str) -> None:
 @click.argument("model", shell_complete=complete_registered)
 @click.argument("extract", type=options.LOCATION)
 @click.option("--out", type=options.LOCATION, help="Write the scores to this Parquet file too.")
+@options.workers
 @options.interruptible
-def score(model: str, extract: Location, out: Location | None) -> None:
+def score(
+    model: str, extract: Location, *, out: Location | None, workers: int, runner: str
+) -> None:
     """Score every stay of the cohort extract in the folder EXTRACT with MODEL.
 
     MODEL is NAME@ALIAS or NAME/VERSION.
 
     \b
     flowsheet score demo-lstm@champion extracts/today --out risks.parquet
+    flowsheet score demo-lstm@champion extracts/year --workers 4
     """
     from flowsheet.cli.console import print_scores
+    from flowsheet.cli.run import run_in_workers
     from flowsheet.lifecycle.deployment import batch_scoring
     from flowsheet.progress import report
 
+    if workers > 1:
+        run_in_workers("flows.batches:score_in_workers", model, extract, workers, runner)
     print_scores(batch_scoring.score(model, extract, out, report))
 
 
@@ -221,6 +228,7 @@ def score(model: str, extract: Location, out: Location | None) -> None:
     help="Write the findings to this file (*.prom) for node_exporter's textfile collector.",
 )
 @options.config("monitoring")
+@options.workers
 @options.log_level
 @options.as_json
 @options.interruptible
@@ -231,6 +239,8 @@ def monitor(
     out: Location | None,
     metrics: Path | None,
     config_name: str,
+    workers: int,
+    runner: str,
     as_json: bool,
 ) -> None:
     """Compare the cohort extract in the folder EXTRACT with what MODEL was trained on.
@@ -242,11 +252,15 @@ def monitor(
     flowsheet monitor demo-lstm@champion extracts/today --out drift.html
     """
     from flowsheet.cli.console import print_json, print_monitoring
+    from flowsheet.cli.run import run_in_workers
     from flowsheet.errors import CheckFailed
     from flowsheet.lifecycle.deployment import monitoring
     from flowsheet.progress import report
 
     config = monitoring.load_monitoring_config(config_name)
+    if workers > 1:
+        choices = (config_name, workers, runner)
+        run_in_workers("flows.batches:monitor_in_workers", model, extract, *choices)
     result = monitoring.monitor(model, extract, report, config, out, metrics=metrics)
     if as_json:
         print_json(result.model_dump(mode="json", exclude={"stage"}))

@@ -130,6 +130,22 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
         return summary
 
 
+def run_in_workers(entrypoint: str, *arguments: Any) -> None:
+    """Call a function of ``flows`` that runs a flow, with a Prefect server.
+
+    Args:
+        entrypoint: ``MODULE:FUNCTION``.
+        arguments: of the function.
+    """
+    from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
+    from flowsheet.state.home import home
+
+    home()
+    use_quiet_settings()
+    with _importable_flows(), prefect_api(while_starting=lambda: _load_entrypoint(entrypoint)):
+        _load_entrypoint(entrypoint)(*arguments)
+
+
 def mark_dead_flow_runs() -> None:
     """Mark flow runs whose process is gone as crashed, where a Prefect server is running."""
     from flowsheet.lifecycle.runtime.local_servers import running_prefect_api, use_quiet_settings

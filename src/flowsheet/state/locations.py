@@ -64,6 +64,11 @@ def parse_location(text: str | Path) -> Location:
     return RemoteFolder(scheme, authority, names)
 
 
+def absolute_location(location: Location) -> Location:
+    """The same place for a process with another working folder."""
+    return location.absolute() if isinstance(location, Path) else location
+
+
 def local_path(
     text: str | Path,
     name: str,

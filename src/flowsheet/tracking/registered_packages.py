@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def load_package(version: ModelVersion) -> ModelPackage:
     """
     with open_package(version) as folder:
         return ModelPackage.load(folder)
+
+
+@lru_cache(1)
+def load_package_once(version: ModelVersion) -> ModelPackage:
+    """As :func:`load_package`, for a process that predicts one batch after another."""
+    return load_package(version)
 
 
 def read_package_info(version: ModelVersion) -> dict[str, Any]:

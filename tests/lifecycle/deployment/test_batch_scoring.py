@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections import namedtuple
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,7 +17,15 @@ from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.writer import write_extract
 from flowsheet.errors import CheckFailed, FlowsheetError, UsageError
 from flowsheet.evaluation.alert_policy import AlertPolicy
-from flowsheet.lifecycle.deployment.batch_scoring import SCORE_SCHEMA, ScoringResult, score
+from flowsheet.lifecycle.deployment import batch_scoring
+from flowsheet.lifecycle.deployment.batch_scoring import (
+    SCORE_SCHEMA,
+    ScoringResult,
+    plan_batches,
+    score,
+    score_batch,
+)
+from flowsheet.lifecycle.experiment import extract_batches
 from flowsheet.lifecycle.experiment.extract_batches import iter_batches
 from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 
@@ -86,6 +96,38 @@ def test_batches_of_any_size_give_the_same_risks(in_service, extract):
     at_once = model_package.predict(extract.tables())
     batches = [model_package.predict(tables) for tables in iter_batches(extract, 7)]
     assert_frame_equal(pl.concat(batches), at_once, check_exact=False, abs_tol=1e-9, rel_tol=0)
+
+
+class FrozenTime(datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2026, 1, 1, tzinfo=tz)
+
+
+def test_batches_of_workers_give_the_same_file_to_the_last_byte(in_service, extract, monkeypatch):
+    monkeypatch.setattr(extract_batches, "STAYS_PER_BATCH", 20)
+    monkeypatch.setattr(batch_scoring, "datetime", FrozenTime)
+    unscored = copy_extract(extract, extract.path.with_name("batches"), keep_first_events(600))
+    reference = f"{in_service.name}/{in_service.version}"
+    plan = plan_batches(reference, unscored.path)
+    assert (plan.model, len(plan.batches)) == (reference, 4)
+    by_one_process = score_with(in_service, unscored)
+    content = Path(by_one_process.file).read_bytes()
+    assert plan_batches(reference, unscored.path).batches == []  # it is scored
+    shutil.rmtree(by_one_process.stage.folder)
+
+    for batch in plan.batches[:3]:  # the worker of the fourth was killed
+        score_batch(reference, unscored.path, batch)
+    predict = ModelPackage.predict
+    predicted: list[int] = []
+
+    def count(self: ModelPackage, tables: Tables) -> pl.DataFrame:
+        predicted.append(tables.stays.height)
+        return predict(self, tables)
+
+    monkeypatch.setattr(ModelPackage, "predict", count)
+    assert Path(score_with(in_service, unscored).file).read_bytes() == content
+    assert predicted == [20]
 
 
 def test_the_order_of_rows_does_not_matter(in_service, extract):

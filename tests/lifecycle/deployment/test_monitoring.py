@@ -25,7 +25,10 @@ from flowsheet.lifecycle.deployment.monitoring import (
     _leave_out_open_stays,
     load_monitoring_config,
     monitor,
+    monitor_batch,
+    plan_batches,
 )
+from flowsheet.lifecycle.experiment import extract_batches
 from flowsheet.lifecycle.experiment.extract_batches import load_stays
 from flowsheet.monitoring.reference import Reference
 from flowsheet.prediction.model_package import ModelPackage
@@ -151,6 +154,23 @@ def test_a_comparison_is_made_and_recorded_once(in_service):
     assert "change.auroc" in run.data.metrics
     artifacts = {artifact.path for artifact in connect().list_artifacts(first.run_id)}
     assert {"report.html", "findings.parquet", "findings.json"} <= artifacts
+
+
+def test_batches_of_workers_give_the_same_findings(in_service, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract_batches, "STAYS_PER_BATCH", 400)
+    copy = change_events(in_service, tmp_path / "copy", lambda events: events.head(8_000))
+    reference = f"{in_service.name}/{in_service.version}"
+    plan = plan_batches(reference, copy.path, CONFIG)
+    assert len(plan.batches) >= 3
+    by_one_process = compare(in_service, copy.path)
+    assert plan_batches(reference, copy.path, CONFIG).batches == []
+    findings = pl.read_parquet(by_one_process.stage.folder / "findings.parquet")
+    shutil.rmtree(by_one_process.stage.folder)
+    for batch in plan.batches[1:]:
+        monitor_batch(reference, copy.path, batch)
+    divided = compare(in_service, copy.path)
+    assert not divided.stage.reused
+    assert pl.read_parquet(divided.stage.folder / "findings.parquet").equals(findings)
 
 
 def test_report_and_findings_are_self_contained_and_anonymous(in_service):

@@ -102,12 +102,12 @@ def test_more_workers_than_models_share_the_resamples_of_each():
 @pytest.mark.parametrize(
     ("rows", "compute"),
     [
-        (10**5, ComputeConfig(name="one")),
-        (10**5, ComputeConfig(name="pool", workers=2, pool="cpu")),
+        (10**6, ComputeConfig(name="one")),
+        (10**6, ComputeConfig(name="pool", workers=2, pool="cpu")),
         (10**2, TWO),
         (10**9, TWO),  # two processes do not fit
     ],
 )
 def test_what_does_not_pay_is_resampled_by_one_process(rows, compute, monkeypatch):
-    monkeypatch.setattr(resamples, "MIN_CELLS", 20_000_000)
+    monkeypatch.setattr(resamples, "MIN_CELLS", 100_000_000)
     assert plan_pieces(rows, MODELS, 1000, compute) == []

@@ -12,12 +12,18 @@ from flowsheet.cohort.schema import TIME
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.deployment.export_file import export_file
-from flowsheet.lifecycle.experiment.capacity import check_scoring
-from flowsheet.lifecycle.experiment.extract_batches import check_variables, iter_batches
-from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.lifecycle.experiment.capacity import check_scoring, estimate_scoring
+from flowsheet.lifecycle.experiment.extract_batches import (
+    BatchPlan,
+    StayRange,
+    check_variables,
+    list_batches,
+    load_batch,
+)
+from flowsheet.lifecycle.experiment.stage import Stage, find_stage, is_complete, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 from flowsheet.state.hashing import digest
-from flowsheet.state.locations import Location
+from flowsheet.state.locations import Location, absolute_location
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.typing import Progress
@@ -39,6 +45,10 @@ SCORE_SCHEMA: dict[str, pl.DataType] = {
 
 _VERSION = 3
 """Increase it when the same records give another file."""
+_SCORES = "scores"
+_BATCH = "scored_batch"
+"""Kinds of the stages."""
+_RISKS_FILE = "risks.parquet"
 
 
 class ScoringResult(FrozenModel):
@@ -75,25 +85,22 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
     cohort = Extract.open(extract, verify=True)
     model_package = registered_packages.load_package(version)
     check_variables(cohort, model_package)
-    key = digest(
-        [_VERSION, model_package.digest, version.name, version.version, cohort.fingerprint]
-    )
 
     def make(folder: Path) -> None:
         copies = [out.parent] if isinstance(out, Path) else []
         check_scoring(cohort, model_package, [folder, *copies])
         batches = [pl.DataFrame(schema=PREDICTIONS)]
         stays = 0
-        for tables in iter_batches(cohort):
-            batches.append(model_package.predict(tables))
+        for batch in list_batches(cohort):
+            batches.append(_find_or_predict(model_package, cohort, batch))
             stays += batches[-1]["stay_id"].n_unique()
             progress(f"{stays:,} stays scored")
-        risks = pl.concat(batches)
+        risks = pl.concat(batches, rechunk=True)
         _check_probabilities(risks, version)
         risks = _add_alerts(risks, model_package)
         _add_provenance(risks, version, cohort).write_parquet(folder / "scores.parquet")
 
-    stage = run_stage("scores", key, make)
+    stage = run_stage(_SCORES, _scores_key(version, model_package, cohort), make)
     file = stage.folder / "scores.parquet"
     if out is not None:
         export_file(file, out)
@@ -108,6 +115,65 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
         stays=stays,
         steps=steps,
     )
+
+
+def plan_batches(model: str, extract: Location) -> BatchPlan:
+    """The batches that :func:`score` would predict; none if it has scored the extract before.
+
+    Args:
+        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
+        extract: folder of the cohort extract.
+
+    Raises:
+        UsageError: there is no such version.
+        CheckFailed: the extract is incomplete or lacks most of the model's variables.
+    """
+    version = model_registry.resolve_reference(model)
+    cohort = Extract.open(extract, verify=True)
+    model_package = registered_packages.load_package_once(version)
+    check_variables(cohort, model_package)
+    is_scored = is_complete(_SCORES, _scores_key(version, model_package, cohort))
+    batches = [] if is_scored else list_batches(cohort)
+    memory = estimate_scoring(cohort, model_package)
+    return BatchPlan(version.reference, absolute_location(extract), batches, memory)
+
+
+def score_batch(model: str, extract: Location, batch: StayRange) -> Stage:
+    """Predict one batch of :func:`plan_batches`, which :func:`score` then finds.
+
+    Args:
+        model: ``NAME/VERSION``.
+        extract: folder of the cohort extract.
+        batch: its stays.
+    """
+    version = model_registry.resolve_reference(model)
+    cohort = Extract.open(extract)
+    model_package = registered_packages.load_package_once(version)
+
+    def build(folder: Path) -> None:
+        risks = model_package.predict(load_batch(cohort, batch))
+        risks.write_parquet(folder / _RISKS_FILE)
+
+    return run_stage(_BATCH, _batch_key(model_package, cohort, batch), build)
+
+
+def _find_or_predict(
+    model_package: ModelPackage, cohort: Extract, batch: StayRange
+) -> pl.DataFrame:
+    """The risks of a batch that a worker has predicted, or those that are predicted now."""
+    if stage := find_stage(_BATCH, _batch_key(model_package, cohort, batch)):
+        return pl.read_parquet(stage.folder / _RISKS_FILE, glob=False)
+    return model_package.predict(load_batch(cohort, batch))
+
+
+def _scores_key(version: ModelVersion, model_package: ModelPackage, cohort: Extract) -> str:
+    return digest(
+        [_VERSION, model_package.digest, version.name, version.version, cohort.fingerprint]
+    )
+
+
+def _batch_key(model_package: ModelPackage, cohort: Extract, batch: StayRange) -> str:
+    return digest([_VERSION, model_package.digest, cohort.fingerprint, *batch])
 
 
 def _check_probabilities(risks: pl.DataFrame, version: ModelVersion) -> None:

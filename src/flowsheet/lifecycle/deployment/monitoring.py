@@ -20,9 +20,19 @@ from flowsheet.config import (
 from flowsheet.errors import CheckFailed, UsageError
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.deployment.record_end import find_open_stays
-from flowsheet.lifecycle.experiment.extract_batches import check_variables
-from flowsheet.lifecycle.experiment.reference_data import collect_current_data, quarantine_file
-from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.lifecycle.experiment.capacity import estimate_scoring
+from flowsheet.lifecycle.experiment.extract_batches import (
+    BatchPlan,
+    StayRange,
+    check_variables,
+    list_batches,
+)
+from flowsheet.lifecycle.experiment.reference_data import (
+    collect_current_data,
+    profile_batch,
+    quarantine_file,
+)
+from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.models.base import list_titles
 from flowsheet.monitoring.exposition import format_metrics
 from flowsheet.monitoring.findings import Finding, Findings, find_changes
@@ -37,7 +47,7 @@ from flowsheet.monitoring.report import (
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.state.locations import Location
+from flowsheet.state.locations import Location, absolute_location
 from flowsheet.state.publish import publish_file
 from flowsheet.timestamps import local_now_text
 from flowsheet.tracking import model_registry, registered_packages
@@ -47,6 +57,8 @@ from flowsheet.typing import Progress
 
 _VERSION = 5
 """Increase it when the same records give other findings."""
+_MONITORING = "monitoring"
+"""Kind of the stages."""
 
 
 class Flag(FrozenModel):
@@ -140,17 +152,6 @@ def monitor(
     model_package = registered_packages.load_package(version)
     check_variables(current, model_package)
     reference = Reference.parse(model_package.reference, version.reference)
-    key = digest(
-        [
-            _VERSION,
-            PROFILE_VERSION,
-            model_package.digest,
-            version.name,
-            version.version,
-            *_fingerprints(current),
-            config.model_dump(mode="json"),
-        ]
-    )
 
     def make(folder: Path) -> None:
         profile, risks = collect_current_data(model_package, current, progress)
@@ -176,7 +177,8 @@ def monitor(
         )
         (folder / "report.html").write_text(render_report(report), encoding="utf-8")
 
-    stage = run_stage("monitoring", key, make)
+    key = _stage_key(version, model_package, current, config)
+    stage = run_stage(_MONITORING, key, make)
     if out is not None:
         export_file(stage.folder / "report.html", out)
     findings = Findings.model_validate(read_json(stage.folder / "findings.json")["findings"])
@@ -200,6 +202,57 @@ def monitor(
         flags=tuple(Flag(kind=f.kind, name=f.name, summary=f.summary) for f in findings.flags),
         report=str(out or stage.folder / "report.html"),
         run_id=_record_run(version, stage, findings),
+    )
+
+
+def plan_batches(model: str, extract: Location, config: MonitoringConfig) -> BatchPlan:
+    """The batches that :func:`monitor` would profile; none if it has compared the extract before.
+
+    Args:
+        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
+        extract: folder of the cohort extract.
+        config: significance level and minimum changes.
+
+    Raises:
+        UsageError: there is no such version.
+        CheckFailed: the extract is incomplete or lacks most of the model's variables.
+    """
+    version = model_registry.resolve_reference(model)
+    current = Extract.open(extract, verify=True)
+    model_package = registered_packages.load_package_once(version)
+    check_variables(current, model_package)
+    is_compared = is_complete(_MONITORING, _stage_key(version, model_package, current, config))
+    batches = [] if is_compared else list_batches(current)
+    memory = estimate_scoring(current, model_package)
+    return BatchPlan(version.reference, absolute_location(extract), batches, memory)
+
+
+def monitor_batch(model: str, extract: Location, batch: StayRange) -> Stage:
+    """Profile one batch of :func:`plan_batches`, which :func:`monitor` then finds.
+
+    Args:
+        model: ``NAME/VERSION``.
+        extract: folder of the cohort extract.
+        batch: its stays.
+    """
+    version = model_registry.resolve_reference(model)
+    model_package = registered_packages.load_package_once(version)
+    return profile_batch(model_package, Extract.open(extract), batch)
+
+
+def _stage_key(
+    version: ModelVersion, model_package: ModelPackage, current: Extract, config: MonitoringConfig
+) -> str:
+    return digest(
+        [
+            _VERSION,
+            PROFILE_VERSION,
+            model_package.digest,
+            version.name,
+            version.version,
+            *_fingerprints(current),
+            config.model_dump(mode="json"),
+        ]
     )
 
 

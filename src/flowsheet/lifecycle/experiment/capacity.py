@@ -25,6 +25,7 @@ from flowsheet.lifecycle.runtime.resources import check_memory
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.capacity import check_disk_space
 from flowsheet.state.store import Store
+from flowsheet.typing import Ints
 from flowsheet.windows.build import collect_vocabulary, list_features
 from flowsheet.windows.grid import Grid
 from flowsheet.windows.shards import BLOCK_ROWS
@@ -182,24 +183,39 @@ def check_scoring(extract: Extract, package: ModelPackage, folders: Iterable[Pat
     Raises:
         CheckFailed: they do not fit.
     """
-    stays = extract.scan("stays").select(_STAY_COLUMNS).sort("stay_id").collect()
-    lengths = Grid.from_stays(stays, package.task).lengths
+    lengths = _stay_lengths(extract, package)
     rows = int(lengths.sum())
     ways_out = "score a part of the stays (an extract of a site, or of fewer days)"
     for folder in folders:
         check_disk_space(f"scores of {rows:,} steps", rows * _SCORE_BYTES, folder, ways_out)
-    starts = np.arange(0, len(lengths), STAYS_PER_BATCH)
-    largest = int(np.add.reduceat(lengths, starts).max()) if rows else 0
-    columns = package.columns
-    features = list_features(
-        package.features, columns["variables"], columns["drugs"], columns["vocabulary"]
-    )
-    batch = WindowsSize(largest, len(features))
+    batch = _largest_batch(lengths, package)
     check_memory(
         f"{STAYS_PER_BATCH:,} stays are scored at a time, up to {batch}",
         PROCESS_BYTES + _SCORING_COPIES * batch.bytes_in_memory,
         "score shorter stays, or use a model with fewer columns or longer steps",
     )
+
+
+def estimate_scoring(extract: Extract, package: ModelPackage) -> int:
+    """Bytes that the process takes which scores the largest batch of an extract's stays."""
+    batch = _largest_batch(_stay_lengths(extract, package), package)
+    return PROCESS_BYTES + _SCORING_COPIES * batch.bytes_in_memory
+
+
+def _stay_lengths(extract: Extract, package: ModelPackage) -> Ints:
+    """The number of steps of each stay, by ``stay_id``."""
+    stays = extract.scan("stays").select(_STAY_COLUMNS).sort("stay_id").collect()
+    return Grid.from_stays(stays, package.task).lengths
+
+
+def _largest_batch(lengths: Ints, package: ModelPackage) -> WindowsSize:
+    starts = np.arange(0, len(lengths), STAYS_PER_BATCH)
+    largest = int(np.add.reduceat(lengths, starts).max()) if len(lengths) else 0
+    columns = package.columns
+    features = list_features(
+        package.features, columns["variables"], columns["drugs"], columns["vocabulary"]
+    )
+    return WindowsSize(largest, len(features))
 
 
 def _check_windows_disk(windows: WindowsSize, replaced: int = 0) -> None:

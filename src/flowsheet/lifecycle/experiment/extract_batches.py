@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import polars as pl
 
@@ -10,24 +11,56 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import CheckFailed
 from flowsheet.prediction.model_package import ModelPackage
+from flowsheet.state.locations import Location
 
 STAYS_PER_BATCH = 2_000
 
 
-def iter_batches(extract: Extract, stays_per_batch: int = STAYS_PER_BATCH) -> Iterator[Tables]:
-    """The tables of consecutive stays, by ascending ``stay_id``.
+class StayRange(NamedTuple):
+    """The stays of a batch: those whose ids are in a range."""
+
+    first: int
+    last: int
+
+
+class BatchPlan(NamedTuple):
+    """Batches of an extract that workers can predict, each as a stage of its own."""
+
+    model: str
+    """``NAME/VERSION``."""
+    extract: Location
+    batches: Sequence[StayRange]
+    memory: int
+    """Bytes that the process takes which predicts the largest one."""
+
+
+def list_batches(extract: Extract, stays_per_batch: int | None = None) -> list[StayRange]:
+    """Consecutive stays, by ascending ``stay_id``.
+
+    Args:
+        extract: the cohort.
+        stays_per_batch: None: ``STAYS_PER_BATCH``.
+    """
+    ids = extract.scan("stays").select(pl.col("stay_id").sort()).collect()["stay_id"].to_numpy()
+    starts = range(0, len(ids), stays_per_batch or STAYS_PER_BATCH)
+    batches = [ids[start : start + (stays_per_batch or STAYS_PER_BATCH)] for start in starts]
+    return [StayRange(int(batch[0]), int(batch[-1])) for batch in batches]
+
+
+def load_batch(extract: Extract, batch: StayRange) -> Tables:
+    """The tables of a batch, in memory.
 
     The tables of an extract are sorted by stay, so every part of a file is read once.
     """
-    all_stays = extract.scan("stays").sort("stay_id").collect()
-    for stays in all_stays.iter_slices(stays_per_batch):
-        in_batch = pl.col("stay_id").is_between(stays["stay_id"].min(), stays["stay_id"].max())
-        other_tables = {
-            table: extract.scan(table).filter(in_batch).collect()
-            for table in TABLES
-            if table != "stays"
-        }
-        yield Tables(stays=stays, **other_tables)
+    in_batch = pl.col("stay_id").is_between(*batch)
+    tables = {table: extract.scan(table).filter(in_batch).collect() for table in TABLES}
+    return Tables(**{**tables, "stays": tables["stays"].sort("stay_id")})
+
+
+def iter_batches(extract: Extract, stays_per_batch: int | None = None) -> Iterator[Tables]:
+    """The tables of each of :func:`list_batches`."""
+    for batch in list_batches(extract, stays_per_batch):
+        yield load_batch(extract, batch)
 
 
 def load_stays(extract: Extract, stay_ids: Sequence[int]) -> Tables:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +11,14 @@ import polars as pl
 
 from flowsheet.cohort.extract import QUARANTINE, Extract
 from flowsheet.cohort.schema import Tables
-from flowsheet.lifecycle.experiment.extract_batches import iter_batches
+from flowsheet.lifecycle.experiment.extract_batches import (
+    StayRange,
+    iter_batches,
+    list_batches,
+    load_batch,
+)
 from flowsheet.lifecycle.experiment.prepare import open_extract
-from flowsheet.lifecycle.experiment.stage import Stage, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, find_stage, run_stage
 from flowsheet.monitoring.performance import RISK_SCHEMA
 from flowsheet.monitoring.profile import (
     PROFILE_SCHEMA,
@@ -32,6 +37,8 @@ from flowsheet.windows.censoring import apply_weights
 from flowsheet.windows.sequences import Sequences
 
 _STAYS_PER_PROFILE = 500
+_BATCH = "monitored_batch"
+"""Kind of the stages."""
 
 
 class StayRisks(NamedTuple):
@@ -111,7 +118,8 @@ def collect_current_data(
     profiles = [pl.DataFrame(schema=PROFILE_SCHEMA)]
     risks = [pl.DataFrame(schema=RISK_SCHEMA)]
     stays = 0
-    for batch_profile, batch_risks in _profile_batches(model_package, extract):
+    for batch in list_batches(extract):
+        batch_profile, batch_risks = _find_or_profile(model_package, extract, batch)
         profiles.append(batch_profile)
         risks.append(batch_risks)
         stays += batch_risks["stay_id"].n_unique()
@@ -120,15 +128,42 @@ def collect_current_data(
     return pl.concat(profiles), pl.concat(risks)
 
 
-def _profile_batches(
-    model_package: ModelPackage, extract: Extract
-) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    for tables in iter_batches(extract):
-        sequences = _sequences(model_package, tables)
-        risk = model_package.predict(tables)["risk"].to_numpy()
-        development = model_package.development
-        weighted = apply_weights(sequences, development.completeness if development else None)
-        yield compute_profile(sequences), StayRisks(weighted, risk).to_frame()
+def profile_batch(model_package: ModelPackage, extract: Extract, batch: StayRange) -> Stage:
+    """Profile one batch and predict its risks, which :func:`collect_current_data` then finds."""
+
+    def build(folder: Path) -> None:
+        profile, risks = _profile(model_package, extract, batch)
+        profile.write_parquet(folder / "profile.parquet")
+        risks.write_parquet(folder / "risks.parquet")
+
+    return run_stage(_BATCH, _batch_key(model_package, extract, batch), build)
+
+
+def _find_or_profile(
+    model_package: ModelPackage, extract: Extract, batch: StayRange
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    stage = find_stage(_BATCH, _batch_key(model_package, extract, batch))
+    if stage is None:
+        return _profile(model_package, extract, batch)
+    profile, risks = (stage.folder / f"{name}.parquet" for name in ("profile", "risks"))
+    return pl.read_parquet(profile, glob=False), pl.read_parquet(risks, glob=False)
+
+
+def _profile(
+    model_package: ModelPackage, extract: Extract, batch: StayRange
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Profile and risks of a batch."""
+    tables = load_batch(extract, batch)
+    sequences = _sequences(model_package, tables)
+    risk = model_package.predict(tables)["risk"].to_numpy()
+    development = model_package.development
+    weighted = apply_weights(sequences, development.completeness if development else None)
+    return compute_profile(sequences), StayRisks(weighted, risk).to_frame()
+
+
+def _batch_key(model_package: ModelPackage, extract: Extract, batch: StayRange) -> str:
+    versions = [PROFILE_VERSION, WINDOWS_VERSION]
+    return digest([*versions, model_package.digest, extract.fingerprint, *batch])
 
 
 def _sequences(model_package: ModelPackage, tables: Tables) -> Sequences:

@@ -140,6 +140,11 @@ def is_complete(kind: str, key: str) -> bool:
     return store.has(kind, key) and not _find_changes(store.path(kind, key), key)
 
 
+def find_stage(kind: str, key: str) -> Stage | None:
+    """The intact stage with this key; None if the store has none."""
+    return next((stage for stage in find_stages(kind, key[:16]) if stage.key == key), None)
+
+
 def find_stages(kind: str, prefix: str) -> Iterator[Stage]:
     """The intact stages of a kind whose keys begin so, by key; shared ones are fetched.
 

@@ -1,0 +1,76 @@
+"""Batches of stays go to workers where that pays; the command asks for as many as it is told."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from flows import batches
+from flowsheet.cli import cli
+from flowsheet.config import ComputeConfig
+from flowsheet.lifecycle.deployment import batch_scoring, monitoring
+from flowsheet.lifecycle.experiment.extract_batches import BatchPlan, StayRange
+
+GB = 10**9
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch):
+    """Ask for workers; returns the choices with which batches are built."""
+
+    def call(n_batches: int, workers: int, memory: int = GB, runner: Any = "process"):
+        built: list[ComputeConfig] = []
+
+        def with_options(task_runner: Any) -> Any:
+            return lambda step, plan, compute: built.append(compute)
+
+        monkeypatch.setattr(batches.build_batches, "with_options", with_options)
+        monkeypatch.setattr(batches, "make_task_runner", lambda compute: None)
+        monkeypatch.setattr(batches, "usable_memory", lambda: 3 * GB)
+        plan = BatchPlan("a/1", Path("x"), [StayRange(i, i) for i in range(n_batches)], memory)
+        batches.build_in_workers("score", plan, workers, runner)
+        return [(compute.workers, compute.runner) for compute in built]
+
+    return call
+
+
+def test_workers_are_as_many_as_are_asked_for_and_fit(build):
+    assert build(3, workers=2) == [(2, "process")]
+    assert build(9, workers=8) == [(3, "process")]
+    assert build(9, workers=8, runner="dask") == [(8, "dask")]
+
+
+@pytest.mark.parametrize("choice", [{"n_batches": 2}, {"workers": 1}, {"memory": 2 * GB}])
+def test_what_does_not_pay_or_fit_is_left_to_one_process(build, choice):
+    assert build(**{"n_batches": 9, "workers": 2, **choice}) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "entrypoint", "choices"),
+    [
+        ("score", batch_scoring, "flows.batches:score_in_workers", (4, "dask")),
+        ("monitor", monitoring, "flows.batches:monitor_in_workers", ("standard", 4, "dask")),
+    ],
+)
+def test_the_command_has_its_batches_built_first(
+    monkeypatch, tmp_path, command, module, entrypoint, choices
+):
+    calls: list[tuple[Any, ...]] = []
+
+    def stop(*arguments: Any, **keywords: Any) -> None:
+        calls.append(("then",))
+        raise SystemExit(0)
+
+    commands = import_module("flowsheet.cli.run")
+    monkeypatch.setattr(commands, "run_in_workers", lambda *call: calls.append(call))
+    monkeypatch.setattr(module, command, stop)
+    arguments = [command, "a/1", str(tmp_path)]
+    CliRunner().invoke(cli, [*arguments, "--workers", "4", "--runner", "dask"])
+    assert calls == [(entrypoint, "a/1", tmp_path, *choices), ("then",)]
+    calls.clear()
+    CliRunner().invoke(cli, arguments)
+    assert calls == [("then",)]
