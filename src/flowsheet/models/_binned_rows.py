@@ -99,9 +99,11 @@ def bin_rows(
     Args:
         rows: Rows with labels.
         settings: LightGBM's parameters.
-        reference: The rows whose bins are used; None: bins of their own.
+        reference: The rows whose bins, and parameters, are used; None: bins of their own.
     """
-    if len(rows.y) >= DENSE_ROWS:
+    if reference:
+        settings = reference.get_params()
+    elif len(rows.y) >= DENSE_ROWS:
         settings = {**settings, "is_enable_sparse": False}
     data = _Dataset(
         _RowSequence(rows.x),
