@@ -27,6 +27,7 @@ from flowsheet.lifecycle.experiment.prepare import (
 from flowsheet.lifecycle.runtime import resources
 from flowsheet.state.store import Store
 from flowsheet.windows.sequences import Sequences
+from tests.cohort.mimic3_folder import raw_tables, read_folder, write_tables
 from tests.tiny import experiment
 
 MINUTE = TaskConfig(name="minutes", step_hours=1 / 60, horizon=60)
@@ -98,6 +99,21 @@ def test_an_absurd_request_is_refused_without_memory_for_its_rows():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
+
+
+def test_windows_of_raw_tables_that_do_not_fit_are_refused_before_the_ingest(tmp_path, monkeypatch):
+    folder = write_tables(tmp_path / "raw", raw_tables())
+    source = CohortConfig(name="raw", source="mimic3", path=str(folder))
+    size = prepare.make_source(source).estimate_size()
+    stays = read_folder(folder).tables.stays
+    hours = (stays["discharged_at"] - stays["admitted_at"]).dt.total_seconds().sum() / 3600
+    assert size == (stays.height, pytest.approx(hours))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**6, 5 * 10**5, 5 * 10**5))
+    with pytest.raises(CheckFailed, match=r"rows x [\d,]+ columns of windows: about"):
+        check_experiment(experiment("raw", cohort=source, task=MINUTE))
+    (folder / "ICUSTAYS.csv.gz").unlink()
+    assert prepare.make_source(source).estimate_size() is None
 
 
 def test_an_ingest_that_does_not_fit_is_not_begun(small_disk):

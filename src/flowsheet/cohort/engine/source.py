@@ -36,7 +36,7 @@ from flowsheet.cohort.engine.options import DatabaseOptions, OptionsWithoutSepsi
 from flowsheet.cohort.engine.orders import add_entry_times, read_orders
 from flowsheet.cohort.engine.stay_matcher import StayMatcher
 from flowsheet.cohort.engine.stays import Stays, read_stays
-from flowsheet.cohort.sources.base import Source, StayBatch
+from flowsheet.cohort.sources.base import Source, SourceSize, StayBatch
 from flowsheet.cohort.spill import Spill, spill_folder
 from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.state.hashing import digest, file_digest
@@ -129,6 +129,15 @@ class DatabaseSource(Source):
         """The files of the tables that are read."""
         return [file.path for table in self._find_tables().values() for file in table.files]
 
+    def estimate_size(self) -> SourceSize | None:
+        """By the tables of stays; None where they cannot be read: the ingest says why."""
+        try:
+            stays = read_stays(self.database, self._find_tables(), self.options, self._make_log())
+        except FlowsheetError:
+            return None
+        length = stays.table["discharged_at"] - stays.table["admitted_at"]
+        return SourceSize(stays.table.height, float(length.dt.total_seconds().sum()) / 3600)
+
     def fingerprint(self) -> str:
         """sha256 over the content of the tables that are read."""
         return self._fingerprint
@@ -142,6 +151,9 @@ class DatabaseSource(Source):
     def _precompute_fingerprint(self) -> None:
         with suppress(FlowsheetError):  # fingerprint() raises it again
             _ = self._fingerprint
+
+    def _make_log(self) -> ExclusionLog:
+        return ExclusionLog({name: table.names for name, table in self.database.tables.items()})
 
     def _find_tables(self) -> dict[str, RawTable]:
         assert self.path is not None
@@ -157,7 +169,7 @@ class DatabaseSource(Source):
     def batches(self) -> Iterator[StayBatch]:
         """Batches of stays in ascending order of their ids."""
         tables = self._find_tables()
-        log = ExclusionLog({name: table.names for name, table in self.database.tables.items()})
+        log = self._make_log()
         # The files are hashed while they are read anyway.
         threading.Thread(target=self._precompute_fingerprint, daemon=True).start()
         stays = read_stays(self.database, tables, self.options, log)
