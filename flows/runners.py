@@ -15,7 +15,7 @@ from prefect.utilities.engine import collect_task_run_inputs_sync
 
 from flows.retries import prefect_unreachable, wait_for_prefect
 from flowsheet.config import ComputeConfig
-from flowsheet.errors import FlowsheetError, UsageError
+from flowsheet.errors import FlowsheetError, UsageError, first_line
 from flowsheet.lifecycle.runtime.processes import exit_with_parent, without_sigint
 from flowsheet.progress import protect_output
 
@@ -30,13 +30,14 @@ def make_task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
     name a cluster; without them a local cluster is started for the run.
 
     Raises:
-        UsageError: the runner's package is not installed.
+        UsageError: the runner's package is not installed, or the cluster has fewer workers than the
+            processes that train a model together.
     """
     if compute.pool:
         return ThreadPoolTaskRunner(max_workers=_POOL_WAITERS)
     try:
         if compute.runner == "dask":
-            return _dask_runner(compute.workers)
+            return _dask_runner(compute)
         if compute.runner == "ray":
             return _ray_runner(compute)
     except ImportError as error:
@@ -148,13 +149,19 @@ def _call_without_exit(call: Callable[[], bytes]) -> bytes:
         ) from None
 
 
-def _dask_runner(workers: int) -> TaskRunner[Any]:
+def _dask_runner(compute: ComputeConfig) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
+    from flowsheet.lifecycle.experiment.dask_members import check_workers
+
+    size = compute.processes_per_training
     if address := os.environ.get("FLOWSHEET_DASK_ADDRESS"):
+        if size > 1:
+            check_workers(_count_dask_workers(address), size)
         return DaskTaskRunner(address=address)  # type: ignore[no-any-return]
+    check_workers(compute.workers, size)
     local_cluster = {
-        "n_workers": workers,
+        "n_workers": compute.workers,
         "threads_per_worker": 1,  # trainings in threads of one process would share a random state
         "processes": True,
         "host": "127.0.0.1",
@@ -162,6 +169,20 @@ def _dask_runner(workers: int) -> TaskRunner[Any]:
         "silence_logs": "ERROR",
     }
     return DaskTaskRunner(cluster_kwargs=local_cluster)  # type: ignore[no-any-return]
+
+
+def _count_dask_workers(address: str) -> int:
+    from distributed import Client
+
+    try:
+        with Client(address) as client:  # type: ignore[no-untyped-call]
+            return len(client.scheduler_info()["workers"])
+    except OSError as error:
+        raise UsageError(
+            f"the Dask cluster does not answer: {first_line(error)}",
+            where=f"FLOWSHEET_DASK_ADDRESS={address}",
+            todo="start it, or correct the address",
+        ) from None
 
 
 def _ray_runner(compute: ComputeConfig) -> TaskRunner[Any]:

@@ -41,6 +41,10 @@ class CheckFailed(FlowsheetError):
     """The data or the evidence did not pass a declared check (exit code 1)."""
 
 
+class MemberLost(FlowsheetError):
+    """Another process of a training group does not answer any more (exit code 1)."""
+
+
 class Unreachable(FlowsheetError):
     """A server does not answer; the same call may succeed later (exit code 1)."""
 

@@ -52,6 +52,10 @@ class ProgressLine(str):
         line.unit, line.step, line.total, line.score = unit, step, total, score
         return line
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """For the pickles in which other processes send lines."""
+        return (str(self), self.unit, self.step, self.total, self.score)
+
 
 @contextlib.contextmanager
 def set_log_level(level: str) -> Iterator[None]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from flowsheet.config.ablation import AblationConfig
 from flowsheet.config.alerting import AlertingConfig
@@ -19,7 +19,8 @@ from flowsheet.config.task import TaskConfig
 
 
 class ComputeConfig(FrozenModel):
-    """Where and how parallel to run; results do not depend on it."""
+    """Where and how parallel to run; results do not depend on it, up to the order of sums in the
+    trainings of several processes."""
 
     name: Name
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -27,7 +28,11 @@ class ComputeConfig(FrozenModel):
     """Models trained in parallel, a process each; with a pool: flow runs that tune one model
     together, which takes a database (``FLOWSHEET_OPTUNA_URL``)."""
     threads: Annotated[int, Field(ge=1)] = 1
-    """Threads a model."""
+    """Threads a model, or of each process of its training."""
+    processes_per_training: Annotated[int, Field(ge=1)] = 1
+    """Processes that train one model together (trees and recurrent networks): on this machine, or
+    with the runner dask on as many workers of the cluster. The figures agree with those of one
+    process within a tolerance, and belong to this number."""
     runner: Literal["process", "dask", "ray"] = "process"
     """What starts the worker processes, where there is no pool."""
     pool: Literal["cpu", "gpu"] | None = None
@@ -41,6 +46,23 @@ class ComputeConfig(FrozenModel):
     """Timeout of the whole run."""
     pickup_minutes: Annotated[float, Field(gt=0)] = 10
     """With a pool: how long a training may wait while no worker of the pool is busy."""
+
+    @model_validator(mode="after")
+    def _check_processes(self) -> Self:
+        if self.processes_per_training == 1:
+            return self
+        if self.pool or self.runner == "ray":
+            place = f"the pool {self.pool}" if self.pool else "the runner ray"
+            raise ValueError(
+                f"processes_per_training={self.processes_per_training} does not go with {place}: "
+                "use the runner process or dask, or 1"
+            )
+        if self.inputs == "memory":
+            raise ValueError(
+                f"inputs=memory does not go with processes_per_training="
+                f"{self.processes_per_training}, whose processes read shards: use inputs=auto"
+            )
+        return self
 
 
 class ExperimentConfig(FrozenModel):

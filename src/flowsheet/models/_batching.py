@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -73,6 +73,8 @@ class StayRows:
     weight: Tensor  # (N,) float32: 1 where the row counts in the loss
     starts: Ints  # (S,) first row of each stay
     lengths: Ints  # (S,) rows of each stay
+    part: slice = field(default_factory=lambda: slice(None))
+    """Which stays of a batch, the longest first, are this process's; the others are a group's."""
 
     def draw(self, size: int, generator: torch.Generator) -> Sequence[Ints]:
         """The stays of each batch of an epoch."""
@@ -85,17 +87,21 @@ class StayRows:
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of some stays by step, R in all, padding included."""
+    """The rows of some stays by step, R in all, padding included.
+
+    In a group of processes each has its part of the stays of the whole batch.
+    """
 
     x: Tensor  # (R, F)
     y: Tensor  # (R,)
     weight: Tensor  # (R,): 0 where the row does not count in the loss
-    stay: Tensor  # (R,) int64: position of the row's stay in the batch, the longest stay first
+    stay: Tensor  # (R,) int64: position of the row's stay in the whole batch, the longest first
     padding: Tensor  # (R,) bool: the row belongs to no stay
     batch_sizes: list[int]
     """Rows of each step, never more than in the step before, as in torch's ``PackedSequence``. Row
     j of a step continues row j of the step before."""
     stays: int
+    """Stays of the whole batch."""
 
 
 Layout = Callable[[Ints, Ints, Ints], tuple[Ints, list[int]]]
@@ -228,10 +234,17 @@ def read_ahead(x: StayInputs, items: Iterator[T]) -> Iterator[T]:
 
 
 def gather(rows: StayRows, stays: Ints, layout: Layout = packed) -> Batch:
-    """The batch of these stays, each of which has rows."""
-    order = np.argsort(-rows.lengths[stays], kind="stable")
+    """The batch of these stays, each of which has rows, or ``rows.part`` of it.
+
+    Where the part is empty, the longest stay takes its place, without weight.
+    """
+    longest_first = np.argsort(-rows.lengths[stays], kind="stable")
+    own = np.arange(len(stays))[rows.part]
+    is_empty = len(own) == 0
+    own = np.zeros(1, np.int64) if is_empty else own
+    order = longest_first[own]
     lengths, starts = rows.lengths[stays][order], rows.starts[stays][order]
-    stay = np.repeat(np.arange(len(stays)), lengths)
+    stay = np.repeat(np.arange(len(order)), lengths)
     step = np.arange(len(stay)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     position, batch_sizes = layout(lengths, stay, step)
     size = sum(batch_sizes)
@@ -241,7 +254,7 @@ def gather(rows: StayRows, stays: Ints, layout: Layout = packed) -> Batch:
     input_of = np.zeros(size, np.int64)
     input_of[position] = first_rows[stay] + step
     stay_of = np.zeros(size, np.int64)
-    stay_of[position] = stay
+    stay_of[position] = own[stay]
     is_padding = np.ones(size, np.bool_)
     is_padding[position] = False
     device = rows.y.device
@@ -250,7 +263,7 @@ def gather(rows: StayRows, stays: Ints, layout: Layout = packed) -> Batch:
     return Batch(
         x=inputs.index_select(0, torch.from_numpy(input_of).to(device)),
         y=rows.y.index_select(0, source),
-        weight=rows.weight.index_select(0, source).masked_fill_(padding, 0.0),
+        weight=rows.weight.index_select(0, source).masked_fill_(padding | is_empty, 0.0),
         stay=torch.from_numpy(stay_of).to(device),
         padding=padding,
         batch_sizes=batch_sizes,

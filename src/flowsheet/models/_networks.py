@@ -117,7 +117,7 @@ class LoopedLayer(RecurrentLayer):
         """Torch's kernel on the GPU, our loop on the CPU."""
         if x.is_cuda:
             return super().forward_batch(x, batch)
-        h = self.cell.all_weights[0][1].new_zeros(batch.stays, self.cell.hidden_size)
+        h = self.cell.all_weights[0][1].new_zeros(batch.batch_sizes[0], self.cell.hidden_size)
         return self.run_loop(x, h, batch.batch_sizes)
 
 

@@ -85,6 +85,7 @@ class RecurrentModel(Model):
         input_description="the whole known past",
         gpu=True,
         early_stopping=True,
+        distributed=True,
     )
     space: ClassVar[Space] = {
         "hidden": Choice(of=(64, 128)),
@@ -115,9 +116,10 @@ class RecurrentModel(Model):
             self._train(train, valid, context)
 
     def _train(self, train: Sequences, valid: Sequences, context: Context) -> None:
-        device = torch.device(context.device)
-        inputs = self._read_scored(train)
-        self.reference = reference_row(inputs, self._input_positions(train), train.features)
+        device, group = torch.device(context.device), context.group
+        part = group.part if group else slice(None)
+        inputs = self._read_scored(_take_part(train, part))
+        self.reference = reference_row(inputs, self._input_positions(train), train.features, group)
         nets, generator = self._build(inputs.width), torch.Generator().manual_seed(context.seed)
         for net in nets:
             initialise(net, self.rate, generator)
@@ -128,14 +130,21 @@ class RecurrentModel(Model):
             weight=torch.from_numpy(train.scored.astype(np.float32)).to(device),
             starts=train.offsets[:-1],
             lengths=last_scored_lengths(train.offsets, train.scored),
+            part=part,
         )
-        valid_x = self._read_inputs(valid, device)
+        own_valid = _take_part(valid, part)
+        valid_x = self._read_inputs(own_valid, device)
 
         def compute_logits(batch: Batch, generator: torch.Generator) -> Tensor:
             return torch.stack([net.train_logits(batch, generator) for net in nets])
 
         def predict(_: nn.Module) -> Floats:
-            return predict_probabilities(nets, valid_x, valid.offsets[:-1], valid.lengths)
+            starts, lengths = own_valid.offsets[:-1], own_valid.lengths
+            p = predict_probabilities(nets, valid_x, starts, lengths)
+            if group is None:
+                return p
+            is_own = np.isin(valid.row_stay, np.arange(len(valid))[part])
+            return group.gather_in_order(np.flatnonzero(is_own), p)
 
         trainer = Trainer(
             nn.ModuleList(nets),
@@ -279,3 +288,8 @@ class RecurrentModel(Model):
     def tables(self) -> dict[str, pl.DataFrame]:
         """``training_curve``: losses and validation score of each epoch."""
         return curve_table(self.curve)
+
+
+def _take_part(sequences: Sequences, part: slice) -> Sequences:
+    """The stays of one process of a group; all of them where there is none."""
+    return sequences if part == slice(None) else sequences.take(np.arange(len(sequences))[part])

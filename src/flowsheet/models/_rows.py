@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -19,6 +19,9 @@ from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats, Floats32, Ints, Labels
 from flowsheet.windows.roles import find_role
 from flowsheet.windows.sequences import FEATURE_KINDS, Feature, FeatureKind, Sequences
+
+if TYPE_CHECKING:
+    from flowsheet.models._group import Group
 
 _MAX_NAMES = 5
 PRESENT: tuple[FeatureKind, ...] = ("value", "missing", "since", "treatment", "static", "time")
@@ -158,7 +161,9 @@ def contribute_nothing(risk: Floats, inputs: list[str], rows: Ints) -> Contribut
     return Contributions.of_rows(rows, baseline, baseline, np.zeros((len(rows), len(inputs))))
 
 
-def reference_row(x: Matrix, origins: Ints | list[int], features: tuple[Feature, ...]) -> Floats:
+def reference_row(
+    x: Matrix, origins: Ints | list[int], features: tuple[Feature, ...], group: Group | None = None
+) -> Floats:
     """The row that explanations compare with: the mean row, but without any drug.
 
     Against the mean dose, every hour without a drug would be an effect of the drug.
@@ -167,10 +172,15 @@ def reference_row(x: Matrix, origins: Ints | list[int], features: tuple[Feature,
         x: Columns of the scored training rows (n, D); in a drug's column 0 is "not given".
         origins: The input that each column is made from (D,), a position among F + P.
         features: The F features.
+        group: The processes that have a part of the rows each.
     """
     is_drug = [i < len(features) and features[i].kind == "treatment" for i in origins]
     sums = [part.sum(axis=0, dtype=np.float64) for _, part in iterate_chunks(x)]
-    return np.where(is_drug, 0.0, np.sum(sums, axis=0) / len(x))
+    total, rows = np.sum(sums, axis=0), len(x)
+    if group:
+        total = group.gather(np.broadcast_to(total, (1, x.shape[1]))).sum(axis=0)
+        rows = int(group.gather(np.array([rows])).sum())
+    return np.where(is_drug, 0.0, total / rows)
 
 
 def need_reference(reference: Floats | None, model: str) -> Floats:

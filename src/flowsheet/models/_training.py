@@ -120,7 +120,7 @@ class Trainer:
             params: How to train.
             compute_logits: Logits (R,), or (M, R), of a batch's R rows, with dropout drawn from the
                 generator.
-            predict: Probabilities (N,) of all validation rows.
+            predict: Probabilities (N,) of all validation rows, in a group those of all its members.
             context: Seed, monitored score, progress and checkpoints of the fit.
             layout: The layout of a batch's rows.
         """
@@ -148,8 +148,7 @@ class Trainer:
             identity: Digest of all that determines the fit; names the checkpoint.
         """
         checkpoint = self._checkpoint_path(identity)
-        if checkpoint is not None and checkpoint.is_file():
-            self._resume(checkpoint)
+        self._resume(checkpoint)
         while self.progress.epoch < self.params.epochs and not self._is_out_of_patience():
             loss = self._train_epoch(rows)
             try:
@@ -199,12 +198,22 @@ class Trainer:
         total = binary_cross_entropy_with_logits(
             logits.float(), targets, batch.weight, reduction="sum"
         )
-        scored_rows = batch.weight.sum().clamp(min=1.0)
-        (total / (scored_rows * mean_scored_rows).sqrt()).backward()  # type: ignore[no-untyped-call]
+        scored_rows = batch.weight.sum()
+        self._sum_over_group(scored_rows)
+        scale = (scored_rows.clamp(min=1.0) * mean_scored_rows).sqrt()
+        (total / scale).backward()  # type: ignore[no-untyped-call]
+        total = total.detach()
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        self._sum_over_group(total, *gradients)
         for network in self.networks:
             nn.utils.clip_grad_norm_(network.parameters(), self.params.max_gradient_norm)
         self.optimiser.step()
-        return total.detach() / mean_scored_rows / len(self.networks)
+        return total / mean_scored_rows / len(self.networks)
+
+    def _sum_over_group(self, *tensors: Tensor) -> None:
+        """Add what the other processes of a group have computed from their part of the batch."""
+        if self.context.group:
+            self.context.group.sum(tensors)
 
     def _update_average(self, step: int) -> None:
         decay = min(self.params.ema_decay, (1 + step) / (10 + step))
@@ -283,9 +292,13 @@ class Trainer:
         temporary.write_bytes(hashlib.sha256(content).digest() + content)
         temporary.replace(path)
 
-    def _resume(self, path: Path) -> None:
+    def _resume(self, path: Path | None) -> None:
         """Go on from a checkpoint; without one that is as it was written, begin anew."""
-        data = path.read_bytes()
+        data = path.read_bytes() if path is not None and path.is_file() else b""
+        if self.context.group:
+            data = self.context.group.broadcast(data)
+        if not data:
+            return
         sha256, content = data[:_SHA256_BYTES], data[_SHA256_BYTES:]
         if hashlib.sha256(content).digest() != sha256:
             self.context.progress("warning: a checkpoint was changed; the fit begins anew")
@@ -329,6 +342,7 @@ def identify_fit(
         model.params.model_dump(mode="json"),
         context.seed,
         context.device,
+        *([context.group.size] if context.group else []),
     ]
     return digest([*settings, names, content.hexdigest()])
 

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
 
-from flowsheet.config import FrozenModel, ModelConfig, Space, Target
+from flowsheet.config import ComputeConfig, FrozenModel, ModelConfig, Space, Target
 from flowsheet.errors import UsageError
 from flowsheet.models._cohort_size import CohortSize, Rule, apply_rules
 from flowsheet.plugins import Registry
 from flowsheet.typing import Floats, Ints, Labels
 from flowsheet.windows.sequences import Sequences
+
+if TYPE_CHECKING:
+    from flowsheet.models._group import Group
 
 
 class ModelFamily(StrEnum):
@@ -46,6 +49,8 @@ class Capabilities:
     gpu: bool = False
     early_stopping: bool = False
     """Uses the validation split during the fit."""
+    distributed: bool = False
+    """Several processes can train it together (``Context.group``)."""
 
 
 class Pruned(Exception):
@@ -58,7 +63,10 @@ def _ignore(step: int, value: float) -> None:
 
 @dataclass(frozen=True)
 class Context:
-    """The circumstances of a fit; only the seed changes the result."""
+    """The circumstances of a fit; only the seed changes the result.
+
+    A group changes the order of sums, and thereby the last digits.
+    """
 
     seed: int
     device: str = "cpu"
@@ -74,6 +82,8 @@ class Context:
     """By name the packages of models of the experiment that a model is made of."""
     checkpoints: Path | None = None
     """A folder that survives a kill: a fit with the same parameters resumes from its checkpoint."""
+    group: Group | None = None
+    """The processes that run this fit together, each in a context of its own; None: this one."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +220,11 @@ class Model(ABC):
 
 
 MODELS: Registry[Model] = Registry("model", "flowsheet.models")
+
+
+def count_processes(compute: ComputeConfig, kind: str) -> int:
+    """How many processes train a model of this kind together."""
+    return compute.processes_per_training if MODELS.get(kind).capabilities.distributed else 1
 
 
 def list_titles(models: Mapping[str, ModelConfig]) -> dict[str, str]:

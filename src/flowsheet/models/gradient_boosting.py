@@ -19,11 +19,13 @@ from flowsheet.models._rows import InputParams, RowContributions, RowModel, Rows
 from flowsheet.models.base import MODELS, Capabilities, Context, ModelFamily
 from flowsheet.numerics import log_loss
 from flowsheet.progress import ProgressLine
-from flowsheet.typing import Floats, Floats32, Ints, Labels
+from flowsheet.typing import Floats, Floats32, Ints
 from flowsheet.windows.sequences import Sequences
 
 if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
+
+    from flowsheet.models._group import Group
 
 Steps = tuple[Annotated[int, Field(ge=1)], ...]
 
@@ -101,6 +103,7 @@ class GradientBoosting(RowModel):
         input_description="the current row; lags, trends, counts",
         scaled=False,
         early_stopping=True,
+        distributed=True,
     )
     space: ClassVar[Space] = {
         "learning_rate": FloatRange(low=0.02, high=0.2, log=True),
@@ -141,22 +144,36 @@ class GradientBoosting(RowModel):
         return Lags(self.params.changes, self.params.statistics, self.params.counts)
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
-        """Add trees; the same seed gives the same trees, whatever the number of threads."""
-        lightgbm = _lightgbm()
-        settings = self._settings(len(train.y), context)
-        from flowsheet.models._binned_rows import bin_parts, bin_rows
+        """Add trees; the same seed gives the same trees, whatever the number of threads.
 
-        data = bin_rows(train, settings)
-        booster: Booster = lightgbm.Booster(settings, data)
-        stopping = None
-        if valid.has_both_classes:
-            for number, part in enumerate(bin_parts(valid, settings, data)):
-                booster.add_valid(part, f"valid {number}")
-            stopping = _EarlyStopping(valid.y, context, self.params)
-        _boost(booster, self.params.rounds, stopping)
+        In a group the histograms of all its processes are summed.
+        """
+        lightgbm = _lightgbm()
+        settings, group = self._settings(len(train.y), context), context.group
+        from flowsheet.models._binned_rows import bin_parts, bin_rows
+        from flowsheet.models._distributed_rows import (
+            choose_bins,
+            joined_boosters,
+            take_part,
+            without_addresses,
+        )
+
+        bins = choose_bins(train, settings, group) if group else None
+        data = bin_rows(take_part(train, group), settings, reference=bins)
+        with joined_boosters(group) as network:
+            booster: Booster = lightgbm.Booster(settings | network, data)
+            stopping = None
+            if valid.has_both_classes:
+                for number, part in enumerate(bin_parts(take_part(valid, group), settings, data)):
+                    booster.add_valid(part, f"valid {number}")
+                stopping = _EarlyStopping(valid, context, self.params)
+            _boost(booster, self.params.rounds, stopping)
+            if group:
+                booster.free_network()
         trees = stopping.best_round if stopping else self.params.rounds
         self.curve = stopping.curve if stopping else []
-        self.booster = lightgbm.Booster(model_str=booster.model_to_string(num_iteration=trees))
+        text = without_addresses(booster.model_to_string(num_iteration=trees))
+        self.booster = lightgbm.Booster(model_str=text)
 
     def predict_rows(self, x: Floats32) -> Floats:
         """The logistic function of the sum of the trees."""
@@ -237,15 +254,15 @@ class GradientBoosting(RowModel):
 class _EarlyStopping:
     """Validates every few rounds, reports the score to the tuner and remembers the best round."""
 
-    def __init__(self, y: Labels, context: Context, params: GradientBoosting.Params) -> None:
-        self.y, self.context, self.params = y, context, params
+    def __init__(self, valid: Rows, context: Context, params: GradientBoosting.Params) -> None:
+        self.valid, self.context, self.params = valid, context, params
         self.best_round, self.best_score = 0, -np.inf
         self.curve: list[tuple[int, float]] = []
 
     def should_stop(self, booster: Booster, rounds: int) -> bool:
         """Validate the trees so far; true if the best log loss is ``patience`` rounds old."""
-        p = _predict_valid(booster)
-        fit = -log_loss(self.y, p)
+        p = _predict_valid(booster, self.valid, self.context.group)
+        fit = -log_loss(self.valid.y, p)
         self.curve.append((rounds, fit))
         monitored = self._monitored(p, fit)
         self.context.report_score(rounds, monitored)
@@ -257,20 +274,31 @@ class _EarlyStopping:
 
     def _monitored(self, p: Floats, fit: float) -> float:
         """The score by which the tuner compares trials; ``fit`` where it is not defined."""
-        score = self.context.score(self.y, p) if self.context.score else np.nan
+        score = self.context.score(self.valid.y, p) if self.context.score else np.nan
         return float(score) if np.isfinite(score) else fit
 
 
-def _predict_valid(booster: Booster) -> Floats:
-    """Probabilities of the validation rows, which LightGBM keeps from tree to tree."""
-    probabilities = []
+def _predict_valid(booster: Booster, valid: Rows, group: Group | None) -> Floats:
+    """Probabilities of the validation rows, which LightGBM keeps from tree to tree.
+
+    Args:
+        booster: The trees so far; in a group its validation rows are a part of ``valid``.
+        valid: All validation rows.
+        group: The processes that have a part each.
+    """
+    probabilities = [np.empty(0)]
 
     def keep(p: Floats, data: Dataset) -> tuple[str, float, bool]:
         probabilities.append(p)
         return ("none", 0.0, True)
 
     booster.eval_valid(keep)
-    return np.concatenate(probabilities, dtype=np.float64)
+    own = np.concatenate(probabilities, dtype=np.float64)
+    if group is None:
+        return own
+    from flowsheet.models._distributed_rows import own_positions
+
+    return group.gather_in_order(own_positions(valid, group), own)
 
 
 def _boost(booster: Booster, rounds: int, stopping: _EarlyStopping | None) -> None:

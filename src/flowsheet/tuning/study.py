@@ -29,7 +29,7 @@ from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult, best
 from flowsheet.tuning.shared import SharedStudy, study_name
 from flowsheet.tuning.space import Search, resolve
 from flowsheet.tuning.storage import is_journal_intact, open_database, open_journal
-from flowsheet.tuning.trial import TrialError, TrialRunner, has_result
+from flowsheet.tuning.trial import FitFunction, TrialError, TrialRunner, fit_here, has_result
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
@@ -61,6 +61,7 @@ def tune(
     storage: str | None = None,
     members: Mapping[str, Path] | None = None,
     left_out: Sequence[LeftOutGroup] = (),
+    fit: FitFunction = fit_here,
 ) -> TuningResult:
     """Search the model's parameters for the largest score on the validation split.
 
@@ -89,6 +90,7 @@ def tune(
             trials end.
         members: By name the packages of the models that this one is made of.
         left_out: Groups whose mean score is searched for instead of that of the validation split.
+        fit: Fits a model, in this process or with others.
 
     Raises:
         UsageError: the configuration does not fit the model (see
@@ -120,6 +122,7 @@ def tune(
         members or {},
         list_rungs(tuning.partial_data, tuning.reduction_factor),
         left_out,
+        fit,
     )
     run = _StudyRun(study, shared, search, tuning, seed, trials_wanted, on_trial, progress)
     run.run_trials(runner)

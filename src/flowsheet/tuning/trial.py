@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,27 @@ from flowsheet.tuning.space import Search
 from flowsheet.typing import Floats, Labels
 from flowsheet.windows.sequences import Sequences
 
+FitFunction = Callable[[Model, Sequences, Sequences, Context], Model]
+"""Fits a model to training stays, with validation stays; returns the fitted one."""
 _MODEL_DIGEST = "model_sha256"
 """Attribute of a complete trial: of the files of its fitted model."""
 
 
 class TrialError(Exception):
     """The model failed with the drawn parameters."""
+
+
+def fit_here(model: Model, train: Sequences, valid: Sequences, context: Context) -> Model:
+    """Fit a model in this process.
+
+    Args:
+        model: The model.
+        train: Training stays.
+        valid: Validation stays.
+        context: The circumstances of the fit.
+    """
+    model.fit(train, valid, context)
+    return model
 
 
 def has_result(trial: FrozenTrial) -> bool:
@@ -87,6 +102,7 @@ class TrialRunner:
     """The parts of the training data that a trial is fitted to before all of them."""
     left_out: Sequence[LeftOutGroup] = ()
     """Groups by whose scores trials are compared; none: by the validation split."""
+    fit: FitFunction = fit_here
 
     def run(
         self, trial: optuna.Trial, on_start: Callable[[optuna.Trial], None] = lambda trial: None
@@ -211,13 +227,13 @@ class TrialRunner:
             device=self.device,
             threads=self.threads,
             score=self.score if valid is None else None,
-            **({"report_score": reporter.report} if reporter else {}),
             progress=self.progress,
             members=self.members,
             checkpoints=checkpoints,
         )
-        model.fit(train, self.valid if valid is None else valid, context)
-        return model
+        if reporter:
+            context = replace(context, report_score=reporter.report)
+        return self.fit(model, train, self.valid if valid is None else valid, context)
 
     def is_model_intact(self, trial: FrozenTrial) -> bool:
         """Whether the fitted model of a trial is as it was saved."""

@@ -27,6 +27,7 @@ from flowsheet.lifecycle.experiment.search_budget import (
     sum_minutes,
 )
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
+from flowsheet.lifecycle.experiment.training_group import choose_fit, describe_group
 from flowsheet.lifecycle.experiment.training_memory import place_inputs
 from flowsheet.lifecycle.experiment.tuning_data import list_left_out_groups, make_tuning_score
 from flowsheet.models.base import MODELS
@@ -41,6 +42,7 @@ from flowsheet.state.store import Store, shared_folder
 from flowsheet.tuning.records import TrialRecord, TrialState, TuningResult
 from flowsheet.tuning.storage import OPTUNA_URL
 from flowsheet.tuning.study import tune
+from flowsheet.tuning.trial import fit_here
 from flowsheet.typing import Floats, Progress
 from flowsheet.windows.censoring import Completeness, apply_weights, estimate_completeness
 from flowsheet.windows.scaling import VERSION as SCALING_VERSION
@@ -100,7 +102,10 @@ class FoldData(FrozenModel):
 
 
 def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
-    """Digest of everything that a trained model depends on: equal keys give equal predictions."""
+    """Digest of everything that a trained model depends on: equal keys give equal predictions.
+
+    The number of processes that train it together changes the last digits, and is part of it.
+    """
     model = config.models[name]
     members = {m: training_key(config, m, data) for m in list_members(config, name)}
     timed = config.tuning.minutes is not None
@@ -109,6 +114,7 @@ def training_key(config: ExperimentConfig, name: str, data: FoldData) -> str:
         {
             **({"members": members} if members else {}),
             **({"minutes": share} if share else {}),
+            **describe_group(config.compute, model.kind),
             **plugin_code(MODELS.get(model.kind)),
             "windows": data.windows.key,
             "split": data.load_split().fingerprint,
@@ -265,7 +271,9 @@ def _search(
         train = scaler.transform(train)
         valid = scaler.transform(valid)
         test = scaler.transform(test)
-    train, valid, test = place_inputs((train, valid, test), config.compute, progress)
+    fit = choose_fit(model.kind, config.compute, data.windows, progress)
+    if fit is fit_here:
+        train, valid, test = place_inputs((train, valid, test), config.compute, progress)
     with _search_time(config, name, data) as time:
         tuned = tune(
             model.kind,
@@ -283,6 +291,7 @@ def _search(
             storage=storage,
             members=members,
             left_out=left_out,
+            fit=fit,
         )
         time.used_minutes = sum_minutes(asdict(trial) for trial in tuned.trials)
     return _Search(scaler, valid, test, tuned, completeness)

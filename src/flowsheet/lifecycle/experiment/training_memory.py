@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from flowsheet.config import ComputeConfig
 from flowsheet.lifecycle.runtime.resources import usable_memory
-from flowsheet.models.base import MODELS, Model
+from flowsheet.models.base import MODELS, Model, count_processes
 from flowsheet.state.json_files import read_json
 from flowsheet.typing import Progress
 from flowsheet.windows.sequences import Sequences
@@ -66,7 +66,7 @@ def training_memory(
     compute: ComputeConfig | None = None,
     kinds: Iterable[str] = (),
 ) -> int:
-    """Bytes that the process of one training takes at most.
+    """Bytes that one training takes at most on this machine.
 
     Args:
         rows: Rows of the windows.
@@ -75,6 +75,11 @@ def training_memory(
         compute: How the training runs; None: with the defaults.
         kinds: The registered models that it may train.
     """
+    in_group = [kind for kind in kinds if compute and count_processes(compute, kind) > 1]
+    if compute and in_group:
+        others = [kind for kind in kinds if kind not in in_group]
+        alone = training_memory(rows, columns, filled, compute, others) if others else 0
+        return max(alone, _group_memory(rows, filled, compute, in_group))
     models = [MODELS.get(kind) for kind in kinds]
     if is_in_memory(rows, columns, compute):
         decoded = _COPIES * rows * columns * _VALUE_BYTES
@@ -85,10 +90,24 @@ def training_memory(
     return PROCESS_BYTES + decoded + kept
 
 
+def _group_memory(rows: int, filled: int, compute: ComputeConfig, kinds: Iterable[str]) -> int:
+    """Bytes of the members of a group on this machine, and of the process that leads them.
+
+    All know the rows, and each member keeps its part of the inputs.
+    """
+    models = [MODELS.get(kind) for kind in kinds]
+    size = compute.processes_per_training
+    blocks = filled * max(m.block_bytes for m in models)
+    kept = round(max(m.kept_bytes for m in models) * rows * filled / size)
+    process = PROCESS_BYTES + _ROW_BYTES * rows + blocks
+    members = size if compute.runner == "process" else 1
+    return process + members * (process + kept)
+
+
 def estimate_training_memory(
     data: FoldData, compute: ComputeConfig | None = None, kinds: Iterable[str] = ()
 ) -> int:
-    """Bytes that the process of one training on these data takes at most.
+    """Bytes that one training on these data takes at most on this machine.
 
     Args:
         data: The windows.

@@ -1,0 +1,198 @@
+"""One process of a group that trains one model: it is sent a fit, takes part in it, and ends.
+
+The process that wants the model, the leader, starts the members and is connected with each of them.
+It sends a fit and a seat, answers the first member's calls (scores, progress), and hears how the
+fit has ended. A member ends with the leader, for whatever reason that ends.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import pickle
+import socket
+import sys
+import threading
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flowsheet.errors import UsageError, first_line
+from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.lifecycle.runtime.processes import exit_with_parent
+from flowsheet.models.base import MODELS, Context
+from flowsheet.windows.sequences import Sequences
+from flowsheet.windows.shards import ShardedInputs
+
+KEY = "FLOWSHEET_GROUP_KEY"
+"""Environment variable of a member on another machine: what the leader knows it by."""
+CALL, DONE, FAILED = "call", "done", "failed"
+"""What a member tells its leader."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What all members compute together."""
+
+    kind: str
+    """A registered model."""
+    params: dict[str, Any]
+    train: Sequences
+    valid: Sequences
+    windows: Stage | None
+    """The stage that the inputs are read from; None: they are in memory."""
+    seed: int
+    device: str
+    threads: int
+    checkpoints: Path | None
+    """Of the first member."""
+    has_score: bool
+    """Whether the first member asks for the monitored score."""
+
+
+class Seat(NamedTuple):
+    """A member's place in its group."""
+
+    rank: int
+    size: int
+    host: str
+    """Address of this member."""
+    store_host: str
+    """Address of the store through which the members find each other."""
+    store_port: int
+    folder: Path
+    """Where the first member saves the model."""
+    gpu: int | None
+    """The GPU of this member; None: the first one that it sees."""
+
+
+def main() -> None:
+    """Take part in the fit that the leader sends over the connection in the arguments."""
+    connection = _connect(*sys.argv[1:])
+    try:
+        fit, seat = connection.recv(), connection.recv()
+        if seat.rank:
+            threading.Thread(target=_exit_with_leader, args=(connection,), daemon=True).start()
+        take_part(fit, seat, connection)
+    except BaseException as error:
+        connection.send((FAILED, make_sendable(error)))
+    else:
+        connection.send((DONE, None))
+    finally:
+        os._exit(0)  # the libraries' threads, which may wait for other members, are not waited for
+
+
+def take_part(fit: Fit, seat: Seat, connection: Connection) -> None:
+    """Fit the model with the other members; the first one saves it."""
+    import torch
+
+    from flowsheet.models._group import Group, reach_store
+
+    _check_shards(fit)
+    if interface := _find_interface(seat.host):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
+    if fit.device == "cuda" and seat.gpu is not None:
+        torch.cuda.set_device(seat.gpu)
+    store = reach_store(seat.store_host, seat.store_port)
+    group = Group.join(seat.rank, seat.size, store, device=fit.device, host=seat.host)
+    context = Context(fit.seed, device=fit.device, threads=fit.threads, group=group)
+    if seat.rank == 0:
+        context = _first_context(context, fit, connection)
+    cls = MODELS.get(fit.kind)
+    model = cls(cls.Params(**fit.params))
+    model.fit(fit.train, fit.valid, context)
+    if seat.rank == 0:
+        model.save(seat.folder)
+
+
+def _first_context(context: Context, fit: Fit, connection: Connection) -> Context:
+    """The context of the first member, which reports to the leader."""
+
+    def call(name: str, *arguments: Any) -> Any:
+        connection.send((CALL, (name, arguments)))
+        value, error = connection.recv()
+        if error is not None:
+            raise error
+        return value
+
+    return replace(
+        context,
+        score=partial(call, "score") if fit.has_score else None,
+        report_score=partial(call, "report_score"),
+        progress=partial(call, "progress"),
+        checkpoints=fit.checkpoints,
+    )
+
+
+def make_sendable(error: BaseException) -> BaseException:
+    """The error, or one that says the same, if it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  (our own)
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {first_line(error)}")
+    return error
+
+
+def _connect(address: str, port_or_parent: str, rank: str = "0") -> Connection:
+    """A connection to the leader: inherited from it, or over the network.
+
+    Args:
+        address: The file descriptor, or the leader's host.
+        port_or_parent: The leader's process, or its port.
+        rank: Which member this is, over the network.
+    """
+    if address.isdigit():
+        exit_with_parent(int(port_or_parent))
+        return Connection(int(address))
+    key = bytes.fromhex(os.environ.pop(KEY))
+    connection = Client((address, int(port_or_parent)), authkey=key)
+    connection.send(int(rank))
+    return connection
+
+
+def _exit_with_leader(connection: Connection) -> None:
+    """End this process as soon as the connection to the leader ends; it sends nothing more."""
+    try:
+        connection.recv()
+    finally:
+        os._exit(1)
+
+
+def _check_shards(fit: Fit) -> None:
+    """Check that the shards of the windows are here; those in an object store are fetched.
+
+    Raises:
+        UsageError: they are not.
+    """
+    if fit.windows:
+        _ = fit.windows.folder
+    for part in (fit.train, fit.valid):
+        if isinstance(part.x, ShardedInputs):
+            missing = [folder for folder in part.x.folders if not folder.is_dir()]
+            if missing:
+                raise UsageError(
+                    f"a process of the training group on {socket.gethostname()} does not see "
+                    "the shards of the windows",
+                    where=str(missing[0]),
+                    todo="set FLOWSHEET_HOME to the same folder on all machines: a shared one, or "
+                    "a local one beside an object store (FLOWSHEET_STORE)",
+                )
+
+
+def _find_interface(host: str) -> str | None:
+    """The network interface with this address, as torch wants to be told it."""
+    if ipaddress.ip_address(host).is_loopback:
+        return next((name for _, name in socket.if_nameindex() if name.startswith("lo")), None)
+    try:
+        import psutil  # type: ignore[import-untyped]  # of Dask
+    except ImportError:
+        return None
+    addresses = psutil.net_if_addrs().items()
+    return next((name for name, own in addresses if any(a.address == host for a in own)), None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Rows for LightGBM in a group of processes: each has those of its stays, and all have one binning.
+
+LightGBM by itself would choose the bins of each column on the rows of one process: a value that no
+stay of that process has would be lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import lightgbm
+import numpy as np
+
+from flowsheet.models._group import Group, member_lost
+from flowsheet.models._rows import Rows
+from flowsheet.typing import Ints
+
+
+def own_positions(rows: Rows, group: Group) -> Ints:
+    """The positions of this process's rows among all: those of every ``size``-th stay."""
+    stay = _stay_of(rows, np.arange(len(rows.y)))
+    return np.flatnonzero(np.isin(stay, np.unique(stay)[group.part]))
+
+
+def take_part(rows: Rows, group: Group | None) -> Rows:
+    """This process's rows; without a group all."""
+    return take_rows(rows, own_positions(rows, group)) if group else rows
+
+
+def take_rows(rows: Rows, positions: Ints) -> Rows:
+    """The rows at these ascending positions, and no other stays than theirs."""
+    stay = _stay_of(rows, positions)
+    stays = np.unique(stay)
+    all_stays = rows.x.sequences
+    sequences = all_stays.take(stays)
+    first_rows = sequences.offsets[np.searchsorted(stays, stay)]
+    taken = first_rows + rows.x.rows[positions] - all_stays.offsets[stay]
+    x = replace(rows.x, sequences=sequences, rows=taken)
+    return Rows(x, rows.y[positions], rows.subject[positions])
+
+
+def choose_bins(rows: Rows, settings: dict[str, Any], group: Group) -> lightgbm.Dataset:
+    """The bins of every column, chosen on a sample of all rows, the same in all processes.
+
+    Args:
+        rows: All training rows.
+        settings: LightGBM's parameters.
+        group: Each process reads its part of the sample.
+    """
+    count = min(len(rows.y), settings["bin_construct_sample_cnt"])
+    generator = np.random.default_rng(settings["data_random_seed"])
+    sample = np.sort(generator.choice(len(rows.y), count, replace=False))
+    own = np.intersect1d(sample, own_positions(rows, group))
+    x = group.gather_in_order(own, np.asarray(take_rows(rows, own).x))
+    # Columns that cannot be split are left out by the share of the rows that a leaf has at least.
+    min_leaf = settings["min_data_in_leaf"] * count // len(rows.y)
+    of_sample = settings | {"min_data_in_leaf": min_leaf}
+    return lightgbm.Dataset(x, np.zeros(count), params=of_sample, free_raw_data=True).construct()
+
+
+@contextlib.contextmanager
+def joined_boosters(group: Group | None) -> Iterator[dict[str, Any]]:
+    """Parameters with which the boosters of a group train as one; none without a group.
+
+    Raises:
+        MemberLost: a connection between them was lost.
+    """
+    try:
+        yield group.connect_lightgbm() if group else {}
+    except lightgbm.basic.LightGBMError as error:
+        if group and ("ocket" in str(error) or "onnect" in str(error)):
+            raise member_lost(error) from error
+        raise
+
+
+def without_addresses(text: str) -> str:
+    """LightGBM's text of trees, without where the processes were that have trained them.
+
+    >>> without_addresses("[machines: 10.0.0.2:4000,10.0.0.3:4001]")
+    '[machines: ]'
+    """
+    text = re.sub(r"(?m)^\[machines: .*\]$", "[machines: ]", text)
+    return re.sub(r"(?m)^\[local_listen_port: .*\]$", "[local_listen_port: 12400]", text)
+
+
+def _stay_of(rows: Rows, positions: Ints) -> Ints:
+    return np.searchsorted(rows.x.sequences.offsets, rows.x.rows[positions], "right") - 1
