@@ -21,6 +21,8 @@ from flowsheet.progress import protect_output
 
 _POOL_WAITERS = 32
 """Threads that wait for a work pool, each for one model in one fold."""
+_DASK_SECONDS = 30.0
+"""In which a Dask cluster has to answer."""
 
 
 def make_task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
@@ -175,7 +177,7 @@ def _count_dask_workers(address: str) -> int:
     from distributed import Client
 
     try:
-        with Client(address) as client:  # type: ignore[no-untyped-call]
+        with Client(address, timeout=_DASK_SECONDS) as client:  # type: ignore[no-untyped-call]
             return len(client.scheduler_info()["workers"])
     except OSError as error:
         raise UsageError(

@@ -60,6 +60,17 @@ def test_a_runner_that_is_not_installed_is_named(monkeypatch):
     assert "flowsheet[ray]" in caught.value.todo
 
 
+def test_a_dask_cluster_with_too_few_workers_or_without_an_answer_is_refused(monkeypatch):
+    pytest.importorskip("prefect_dask", reason="flowsheet[dask] is not installed")
+    two_together = ComputeConfig(name="x", runner="dask", workers=1, processes_per_training=2)
+    with pytest.raises(UsageError, match="the Dask cluster has 1 workers"):
+        make_task_runner(two_together)
+    monkeypatch.setenv("FLOWSHEET_DASK_ADDRESS", "tcp://127.0.0.1:1")
+    monkeypatch.setattr(flows.runners, "_DASK_SECONDS", 0.5)
+    with pytest.raises(UsageError, match="the Dask cluster does not answer"):
+        make_task_runner(two_together)
+
+
 @pytest.mark.parametrize(
     ("pool", "class_name"), [(None, "WorkerProcesses"), ("cpu", "ThreadPoolTaskRunner")]
 )

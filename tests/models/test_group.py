@@ -13,6 +13,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from flowsheet.errors import MemberLost
+from flowsheet.models import gradient_boosting
 from flowsheet.models._group import Group
 from flowsheet.models.base import MODELS, Context, Model
 from flowsheet.testing.sequences import toy_sequences
@@ -139,6 +140,25 @@ def test_a_value_that_only_few_stays_have_is_learned_from(tmp_path: Path) -> Non
     for model in fit_in_group(tmp_path, 2, "gradient_boosting", params, marked):
         gains = model.tables()["importances"]
         assert gains["feature"][0] == "same_for_all"
+
+
+def test_columns_with_few_values_are_used_where_bins_are_chosen_on_a_sample(
+    tmp_path: Path, raw: list[Sequences], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1 row in 80 the sample has too few for a leaf, and all rows have enough."""
+    monkeypatch.setattr(gradient_boosting, "BIN_SAMPLE_ROWS", 500)
+    rare = []
+    for part in raw:
+        x = np.array(part.x)
+        x[:, 9] = np.arange(len(x)) % 80 == 0
+        rare.append(replace(part, x=x, y=np.where(x[:, 9] == 1, 1, part.y).astype(np.int8)))
+    params = {"rounds": 3, "min_leaf": 20, "changes": (), "counts": (), "feature_fraction": 1.0}
+    group = fit_in_group(tmp_path, 2, "gradient_boosting", params, rare)[0]
+    for model in (group, fit("gradient_boosting", params, rare)):
+        importances = model.tables()["importances"]
+        assert importances.filter(feature="same_for_all")["splits"].item() > 0
+        rows_of_leaves = model.booster.trees_to_dataframe().query("left_child.isnull()")["count"]  # type: ignore[attr-defined]
+        assert rows_of_leaves.min() >= 15
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])

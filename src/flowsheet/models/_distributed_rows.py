@@ -15,14 +15,18 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from flowsheet.models._binned_rows import DENSE_ROWS
 from flowsheet.models._group import Group, member_lost
 from flowsheet.models._rows import Rows
 from flowsheet.typing import Ints
 
 
-def own_positions(rows: Rows, group: Group) -> Ints:
+def own_positions(rows: Rows, group: Group | None) -> Ints:
     """The positions of this process's rows among all: those of every ``size``-th stay."""
-    stay = _stay_of(rows, np.arange(len(rows.y)))
+    everything = np.arange(len(rows.y))
+    if group is None:
+        return everything
+    stay = _stay_of(rows, everything)
     return np.flatnonzero(np.isin(stay, np.unique(stay)[group.part]))
 
 
@@ -56,9 +60,11 @@ def choose_bins(rows: Rows, settings: dict[str, Any], group: Group) -> lightgbm.
     sample = np.sort(generator.choice(len(rows.y), count, replace=False))
     own = np.intersect1d(sample, own_positions(rows, group))
     x = group.gather_in_order(own, np.asarray(take_rows(rows, own).x))
-    # Columns that cannot be split are left out by the share of the rows that a leaf has at least.
-    min_leaf = settings["min_data_in_leaf"] * count // len(rows.y)
-    of_sample = settings | {"min_data_in_leaf": min_leaf}
+    of_sample = settings | {
+        # LightGBM leaves out columns that few rows could split, and knows the rows of the sample.
+        "feature_pre_filter": count == len(rows.y),
+        "is_enable_sparse": len(rows.y) < group.size * DENSE_ROWS,
+    }
     return lightgbm.Dataset(x, np.zeros(count), params=of_sample, free_raw_data=True).construct()
 
 

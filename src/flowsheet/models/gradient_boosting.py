@@ -25,8 +25,6 @@ from flowsheet.windows.sequences import Sequences
 if TYPE_CHECKING:
     from lightgbm import Booster, Dataset
 
-    from flowsheet.models._group import Group
-
 Steps = tuple[Annotated[int, Field(ge=1)], ...]
 
 _VALIDATION_ROUNDS = 5  # rounds from one validation to the next
@@ -255,14 +253,19 @@ class _EarlyStopping:
     """Validates every few rounds, reports the score to the tuner and remembers the best round."""
 
     def __init__(self, valid: Rows, context: Context, params: GradientBoosting.Params) -> None:
-        self.valid, self.context, self.params = valid, context, params
+        from flowsheet.models._distributed_rows import own_positions
+
+        self.y, self.context, self.params = valid.y, context, params
+        self.own = own_positions(valid, context.group)
         self.best_round, self.best_score = 0, -np.inf
         self.curve: list[tuple[int, float]] = []
 
     def should_stop(self, booster: Booster, rounds: int) -> bool:
         """Validate the trees so far; true if the best log loss is ``patience`` rounds old."""
-        p = _predict_valid(booster, self.valid, self.context.group)
-        fit = -log_loss(self.valid.y, p)
+        p = _predict_valid(booster)
+        if self.context.group:
+            p = self.context.group.gather_in_order(self.own, p)
+        fit = -log_loss(self.y, p)
         self.curve.append((rounds, fit))
         monitored = self._monitored(p, fit)
         self.context.report_score(rounds, monitored)
@@ -274,18 +277,12 @@ class _EarlyStopping:
 
     def _monitored(self, p: Floats, fit: float) -> float:
         """The score by which the tuner compares trials; ``fit`` where it is not defined."""
-        score = self.context.score(self.valid.y, p) if self.context.score else np.nan
+        score = self.context.score(self.y, p) if self.context.score else np.nan
         return float(score) if np.isfinite(score) else fit
 
 
-def _predict_valid(booster: Booster, valid: Rows, group: Group | None) -> Floats:
-    """Probabilities of the validation rows, which LightGBM keeps from tree to tree.
-
-    Args:
-        booster: The trees so far; in a group its validation rows are a part of ``valid``.
-        valid: All validation rows.
-        group: The processes that have a part each.
-    """
+def _predict_valid(booster: Booster) -> Floats:
+    """Probabilities of the validation rows, which LightGBM keeps from tree to tree."""
     probabilities = [np.empty(0)]
 
     def keep(p: Floats, data: Dataset) -> tuple[str, float, bool]:
@@ -293,12 +290,7 @@ def _predict_valid(booster: Booster, valid: Rows, group: Group | None) -> Floats
         return ("none", 0.0, True)
 
     booster.eval_valid(keep)
-    own = np.concatenate(probabilities, dtype=np.float64)
-    if group is None:
-        return own
-    from flowsheet.models._distributed_rows import own_positions
-
-    return group.gather_in_order(own_positions(valid, group), own)
+    return np.concatenate(probabilities, dtype=np.float64)
 
 
 def _boost(booster: Booster, rounds: int, stopping: _EarlyStopping | None) -> None:

@@ -23,6 +23,7 @@ from flowsheet.errors import UsageError, first_line
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.runtime.processes import exit_with_parent
 from flowsheet.models.base import MODELS, Context
+from flowsheet.state.store import shared_folder
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.shards import ShardedInputs
 
@@ -167,19 +168,19 @@ def _check_shards(fit: Fit) -> None:
     Raises:
         UsageError: they are not.
     """
-    if fit.windows:
-        _ = fit.windows.folder
-    for part in (fit.train, fit.valid):
-        if isinstance(part.x, ShardedInputs):
-            missing = [folder for folder in part.x.folders if not folder.is_dir()]
-            if missing:
-                raise UsageError(
-                    f"a process of the training group on {socket.gethostname()} does not see "
-                    "the shards of the windows",
-                    where=str(missing[0]),
-                    todo="set FLOWSHEET_HOME to the same folder on all machines: a shared one, or "
-                    "a local one beside an object store (FLOWSHEET_STORE)",
-                )
+    parts = [part.x for part in (fit.train, fit.valid) if isinstance(part.x, ShardedInputs)]
+    folders = sorted({folder for x in parts for folder in x.folders})
+    if fit.windows and not all(folder.is_dir() for folder in folders) and shared_folder():
+        _ = fit.windows.folder  # fetches what is missing
+    missing = [folder for folder in folders if not folder.is_dir()]
+    if missing:
+        raise UsageError(
+            f"a process of the training group on {socket.gethostname()} does not see the shards "
+            "of the windows",
+            where=str(missing[0]),
+            todo="set FLOWSHEET_HOME to the same folder on all machines: a shared one, or a local "
+            "one beside an object store (FLOWSHEET_STORE)",
+        )
 
 
 def _find_interface(host: str) -> str | None:
