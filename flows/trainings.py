@@ -16,10 +16,10 @@ from prefect.states import Completed
 from flows.liveness import mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
-from flows.runners import restart_workers
+from flows.runners import restart_workers, was_killed
 from flows.task_resources import dask_memory, declare_needs
 from flowsheet.config import ComputeConfig
-from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.errors import CheckFailed, FlowsheetError, first_line
 from flowsheet.lifecycle.experiment import record, train
 from flowsheet.lifecycle.experiment.capacity import LESS_DATA
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec
@@ -243,6 +243,18 @@ def _result(task: State[Any] | PrefectFuture[Any]) -> Stage | CheckFailed:
         stage = task.result()
     except CheckFailed as error:
         return error
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        if not was_killed(error):
+            raise
+        raise FlowsheetError(
+            "a worker of the cluster was killed while it trained, most likely because memory ran "
+            "out",
+            where=first_line(error),
+            todo="give the workers more memory (dask worker --memory-limit), and start again: "
+            "finished trials are kept",
+        ) from error
     assert isinstance(stage, Stage)
     return stage
 

@@ -91,6 +91,18 @@ def test_a_second_kill_is_an_error_that_says_what_to_do(monkeypatch, restarts):
     assert restarts == [1]
 
 
+def test_a_killed_worker_of_a_cluster_is_an_error_that_says_what_to_do(monkeypatch, restarts):
+    class KilledWorker(Exception):
+        """As Dask raises it, after it has tried several workers."""
+
+    killed = KilledWorker("Attempted to run task 'train' on 4 different workers")
+    outcomes = {"lstm": [killed], "ar": [make_stage("ar")], "gru": [make_stage("gru")]}
+    with pytest.raises(FlowsheetError, match="a worker of the cluster was killed") as caught:
+        run(monkeypatch, outcomes)
+    assert "4 different workers" in caught.value.where
+    assert restarts == []
+
+
 def test_no_more_processes_than_memory_holds(monkeypatch, restarts, lines):
     monkeypatch.setattr(trainings, "estimate_training_memory", lambda *_: 3_000_000_000)
     monkeypatch.setattr(trainings, "usable_memory", lambda: 7_000_000_000)
