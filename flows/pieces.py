@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from prefect import Task
 
 from flows.records import progress_logger
-from flows.runners import restart_workers, was_killed
+from flows.runners import restart_workers, use_workers, was_killed
 from flows.task_resources import declare_needs
 from flowsheet.config import ComputeConfig
+from flowsheet.lifecycle.runtime.resources import usable_memory
 
 MIN_PIECES = 3
 """Fewer are built by the step itself, where processes would have to be started for them."""
@@ -38,13 +39,19 @@ class Pieces(NamedTuple):
 def build_pieces(pieces: Pieces, compute: ComputeConfig, wait_for: Sequence[Any] = ()) -> None:
     """Build the pieces in this flow run's workers, until one of these is killed.
 
+    Of worker processes on this machine there are no more than it has memory for.
+
     Args:
         pieces: what to build.
         compute: how many workers there are, and what starts them.
         wait_for: the tasks whose results they need.
     """
     progress = progress_logger(pieces.step)
-    progress(f"{len(pieces.parameters)} {pieces.name}, in {compute.workers} processes")
+    workers = compute.workers
+    if compute.runner == "process":
+        workers = min(workers, max(1, usable_memory() // pieces.memory))
+        use_workers(workers)
+    progress(f"{len(pieces.parameters)} {pieces.name}, in {workers} processes")
     with declare_needs(compute, f"one of the {pieces.name}", pieces.memory):
         futures = [
             pieces.task.submit(**parameters, return_state=False, wait_for=wait_for)
@@ -61,4 +68,4 @@ def build_pieces(pieces: Pieces, compute: ComputeConfig, wait_for: Sequence[Any]
             "left is built one at a time"
         )
         if compute.runner == "process":
-            restart_workers(compute.workers)
+            restart_workers(workers)

@@ -87,6 +87,11 @@ class WorkerProcesses(ProcessPoolTaskRunner):
         edges = {**(dependencies or {}), first_parameter: upstream}
         return super().submit(task, parameters, dependencies=edges)
 
+    @property
+    def workers(self) -> int:
+        """The most processes."""
+        return self._max_workers
+
     def restart(self, workers: int) -> None:
         """Replace all processes by that many new ones, after one of them was killed."""
         self.__exit__(None, None, None)
@@ -128,9 +133,20 @@ def current_runner() -> TaskRunner[Any]:
 
 def restart_workers(workers: int) -> None:
     """Replace the worker processes of this flow run by that many."""
+    _worker_processes().restart(workers)
+
+
+def use_workers(workers: int) -> None:
+    """Let this flow run have that many worker processes, and keep those that it has if it does."""
+    runner = _worker_processes()
+    if runner.workers != workers:
+        runner.restart(workers)
+
+
+def _worker_processes() -> WorkerProcesses:
     runner = current_runner()
     assert isinstance(runner, WorkerProcesses)
-    runner.restart(workers)
+    return runner
 
 
 def _call_without_exit(call: Callable[[], bytes]) -> bytes:

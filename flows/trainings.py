@@ -16,7 +16,7 @@ from prefect.states import Completed
 from flows.liveness import mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
-from flows.runners import restart_workers, was_killed
+from flows.runners import restart_workers, use_workers, was_killed
 from flows.task_resources import dask_memory, declare_needs
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, FlowsheetError, first_line
@@ -287,7 +287,7 @@ def _limit_workers(trainings: Sequence[Training]) -> int:
             f"warning: {workers} instead of compute.workers={compute.workers}: a training needs "
             f"about {needed / 1e9:.1f} GB of the {usable_memory() / 1e9:.1f} GB that are usable"
         )
-        restart_workers(workers)
+    use_workers(workers)
     return workers
 
 

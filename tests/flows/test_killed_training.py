@@ -43,10 +43,17 @@ class FakeTask:
 
 
 @pytest.fixture
-def restarts(monkeypatch):
+def used_workers() -> list[int]:
+    """Numbers of worker processes that are asked for."""
+    return []
+
+
+@pytest.fixture
+def restarts(monkeypatch, used_workers):
     """Numbers of restarts; nothing is in the store, and no server is called."""
     calls = []
     monkeypatch.setattr(trainings, "restart_workers", calls.append)
+    monkeypatch.setattr(trainings, "use_workers", used_workers.append)
     monkeypatch.setattr(trainings, "mark_tasks_crashed", lambda task_run_ids, reason: None)
     monkeypatch.setattr(trainings, "estimate_training_memory", lambda *_: 1)
     monkeypatch.setattr(Training, "is_finished", lambda self: False)
@@ -103,15 +110,15 @@ def test_a_killed_worker_of_a_cluster_is_an_error_that_says_what_to_do(monkeypat
     assert restarts == []
 
 
-def test_no_more_processes_than_memory_holds(monkeypatch, restarts, lines):
+def test_no_more_processes_than_memory_holds(monkeypatch, restarts, used_workers, lines):
     monkeypatch.setattr(trainings, "estimate_training_memory", lambda *_: 3_000_000_000)
     monkeypatch.setattr(trainings, "usable_memory", lambda: 7_000_000_000)
     stages = {model: [make_stage(model)] for model in MODELS}
     run(monkeypatch, stages, workers=4)
-    assert restarts == [2]
+    assert used_workers == [2]
     warning = next(line for line in lines if line.startswith("warning"))
     assert "2 instead of compute.workers=4: a training needs about 3.0 GB" in warning
     assert "3 models to train, in 2 processes" in lines
-    restarts.clear()
-    run(monkeypatch, {model: [make_stage(model)] for model in MODELS}, workers=2)
+    run(monkeypatch, {model: [make_stage(model)] for model in MODELS}, workers=1)
+    assert used_workers == [2, 1]
     assert restarts == []

@@ -41,8 +41,18 @@ def test_new_processes_replace_a_killed_one(server_down):
         with pytest.raises(BrokenProcessPool):
             sleeping.result(timeout=60)
         runner.restart(1)
-        assert runner._max_workers == 1
+        assert runner.workers == 1
         assert runner._executor.submit(functools.partial(int, "7")).result(timeout=120) == 7
+
+
+def test_processes_are_replaced_only_to_have_another_number_of_them(monkeypatch):
+    with WorkerProcesses(max_workers=2) as runner:
+        monkeypatch.setattr(flows.runners, "current_runner", lambda: runner)
+        executor = runner._executor
+        flows.runners.use_workers(2)
+        assert (runner.workers, runner._executor) == (2, executor)
+        flows.runners.use_workers(1)
+        assert (runner.workers, runner._executor is executor) == (1, False)
 
 
 def test_the_exit_code_is_reported_while_the_server_answers(monkeypatch):

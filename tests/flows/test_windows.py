@@ -29,7 +29,7 @@ class Future:
 def build(monkeypatch: pytest.MonkeyPatch):
     """Build some shards; returns their stays as they were submitted, and new numbers of workers."""
 
-    def call(shards: int, compute: ComputeConfig, error: Exception | None = None):
+    def call(shards: int, compute: ComputeConfig, error: Exception | None = None, memory: int = 1):
         submitted: list[Any] = []
         restarts: list[int] = []
 
@@ -39,10 +39,11 @@ def build(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setattr(windows.build_shard, "submit", submit)
         monkeypatch.setattr(pieces, "restart_workers", restarts.append)
+        monkeypatch.setattr(pieces, "use_workers", lambda workers: print(f"using {workers}"))
         monkeypatch.setattr(pieces, "progress_logger", lambda step: print)
         plan = [[(i, 1)] for i in range(shards)]
         monkeypatch.setattr(windows.prepare, "plan_shards", lambda *choices: plan)
-        monkeypatch.setattr(windows.prepare, "estimate_shard_memory", lambda *choices: 1)
+        monkeypatch.setattr(windows.prepare, "estimate_shard_memory", lambda *_: memory)
         windows.build_shards(EXTRACT, CONFIG.task, CONFIG.features, compute, None)
         return submitted, restarts
 
@@ -69,3 +70,13 @@ def test_a_killed_process_leaves_its_shards_to_the_flow_run(build, capsys):
     _, restarts = build(4, ComputeConfig(name="two", workers=2), BrokenProcessPool())
     assert restarts == [2]
     assert "what is left is built one at a time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("memory", "workers"), [(2, 4), (3, 3), (20, 1)])
+def test_no_more_processes_build_shards_than_the_machine_has_memory_for(
+    build, monkeypatch, capsys, memory, workers
+):
+    monkeypatch.setattr(pieces, "usable_memory", lambda: 9)
+    build(6, ComputeConfig(name="four", workers=4), memory=memory)
+    printed = f"using {workers}\n6 shards to build, in {workers} processes\n"
+    assert capsys.readouterr().out == printed
