@@ -52,7 +52,8 @@ def build_pieces(pieces: Pieces, compute: ComputeConfig, wait_for: Sequence[Any]
         workers = min(workers, max(1, usable_memory() // pieces.memory))
         use_workers(workers)
     progress(f"{len(pieces.parameters)} {pieces.name}, in {workers} processes")
-    with declare_needs(compute, f"one of the {pieces.name}", pieces.memory):
+    without_gpu = compute.model_copy(update={"device": "cpu"})
+    with declare_needs(without_gpu, f"one of the {pieces.name}", pieces.memory):
         futures = [
             pieces.task.submit(**parameters, return_state=False, wait_for=wait_for)
             for parameters in pieces.parameters

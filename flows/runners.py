@@ -110,18 +110,19 @@ class WorkerProcesses(ProcessPoolTaskRunner):
 
 
 _KILLED = {
-    "BrokenProcessPool",
-    "KilledWorker",  # of Dask, after it has tried several workers
-    "WorkerCrashedError",  # of Ray, as the next ones
-    "OutOfMemoryError",
-    "NodeDiedError",
+    ("concurrent", "BrokenProcessPool"),
+    ("distributed", "KilledWorker"),  # after Dask has tried several workers
+    ("ray", "WorkerCrashedError"),
+    ("ray", "OutOfMemoryError"),  # torch has an error of this name, too
+    ("ray", "NodeDiedError"),
 }
-"""Names of the errors of a task whose process was killed."""
+"""Package and name of the errors of a task whose process was killed."""
 
 
 def was_killed(error: BaseException) -> bool:
     """Whether a task failed because the process that ran it was killed."""
-    return any(base.__name__ in _KILLED for base in type(error).__mro__)
+    bases = type(error).__mro__
+    return any((base.__module__.partition(".")[0], base.__name__) in _KILLED for base in bases)
 
 
 def current_runner() -> TaskRunner[Any]:

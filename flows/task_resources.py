@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,6 +22,8 @@ from flowsheet.state.capacity import format_bytes, refuse
 MEMORY = "MEMORY"
 """Of a Dask worker, in bytes."""
 GPU = "GPU"
+_RAY_RESOURCES = {"num_cpus": "CPU", "num_gpus": GPU}
+"""What a Ray node calls what its tasks ask for."""
 
 
 def declare_needs(
@@ -35,7 +37,7 @@ def declare_needs(
         memory: bytes of its process.
 
     Raises:
-        CheckFailed: no worker has as much memory; the tasks would wait for ever.
+        CheckFailed: no worker has all of it; the tasks would wait for ever.
     """
     if compute.pool is None and compute.runner == "dask":
         return _declare_to_dask(compute, content, memory)
@@ -50,16 +52,18 @@ def _declare_to_dask(compute: ComputeConfig, content: str, memory: int) -> Itera
 
     runner: Any = current_runner()
     workers = list(runner.client.scheduler_info()["workers"].values())
+    needs: dict[str, float] = {}
+    with_gpu = [worker for worker in workers if GPU in worker["resources"]]
+    if compute.device == "cuda" and with_gpu:
+        workers = with_gpu
+        needs[GPU] = 1
     limits = [worker["memory_limit"] for worker in workers if worker["memory_limit"]]
     if limits and len(limits) == len(workers):
         memory = _limit(content, memory, max(limits), "--memory-limit of the Dask workers")
     declared = [worker["resources"] for worker in workers]
-    needs: dict[str, float] = {}
     if any(MEMORY in resources for resources in declared):
         largest = max(resources.get(MEMORY, 0) for resources in declared)
         needs[MEMORY] = _limit(content, memory, largest, f"{MEMORY} of the Dask workers")
-    if compute.device == "cuda" and any(GPU in resources for resources in declared):
-        needs[GPU] = 1
     with annotate(resources=needs) if needs else contextlib.nullcontext():
         yield
 
@@ -83,13 +87,31 @@ def _declare_to_ray(compute: ComputeConfig, content: str, memory: int) -> Iterat
     import ray
     from prefect_ray.context import remote_options
 
-    nodes = [node["Resources"].get("memory", 0) for node in ray.nodes() if node["Alive"]]
-    needed = _limit(content, memory, max(nodes, default=0), "the memory of the largest Ray node")
-    needs: dict[str, float] = {"num_cpus": compute.threads, "memory": needed}
+    needs: dict[str, float] = {"num_cpus": compute.threads}
     if compute.device == "cuda":
         needs["num_gpus"] = 1
-    with remote_options(**needs):
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    largest = max((node.get("memory", 0) for node in nodes if _has_room(node, needs)), default=None)
+    if largest is None:
+        _refuse_ray(content, compute)
+    else:
+        memory = _limit(content, memory, largest, "the memory of the Ray nodes")
+    with remote_options(**needs, memory=memory):
         yield
+
+
+def _has_room(node: Mapping[str, float], needs: Mapping[str, float]) -> bool:
+    """Whether a Ray node has the processors and graphics cards of a task."""
+    return all(node.get(_RAY_RESOURCES[name], 0) >= number for name, number in needs.items())
+
+
+def _refuse_ray(content: str, compute: ComputeConfig) -> None:
+    card = " and a graphics card" if compute.device == "cuda" else ""
+    refuse(
+        f"{content}: {compute.threads} processors{card}, and no Ray node has them",
+        where=f"compute.threads={compute.threads}, compute.device={compute.device}",
+        todo="start such a node, or choose fewer threads or another device",
+    )
 
 
 def _limit(content: str, memory: int, largest: float, where: str) -> int:

@@ -10,8 +10,10 @@ import pytest
 from click.testing import CliRunner
 
 from flows import batches
+from flows.pieces import Pieces
 from flowsheet.cli import cli
 from flowsheet.config import ComputeConfig
+from flowsheet.errors import UsageError
 from flowsheet.lifecycle.deployment import batch_scoring, monitoring
 from flowsheet.lifecycle.experiment.extract_batches import BatchPlan, StayRange
 
@@ -26,7 +28,7 @@ def build(monkeypatch: pytest.MonkeyPatch):
         built: list[ComputeConfig] = []
 
         def with_options(task_runner: Any) -> Any:
-            return lambda step, plan, compute: built.append(compute)
+            return lambda *parameters: built.append(parameters[-1])
 
         monkeypatch.setattr(batches.build_batches, "with_options", with_options)
         monkeypatch.setattr(batches, "make_task_runner", lambda compute: None)
@@ -74,3 +76,29 @@ def test_the_command_has_its_batches_built_first(
     calls.clear()
     CliRunner().invoke(cli, arguments)
     assert calls == [("then",)]
+
+
+@pytest.mark.parametrize("command", ["score", "monitor"])
+def test_a_runner_without_workers_is_refused(tmp_path, command):
+    result = CliRunner().invoke(cli, [command, "a/1", str(tmp_path), "--runner", "dask"])
+    assert result.exit_code == 2
+    assert "--runner dask takes --workers 2 or more" in result.output
+    with pytest.raises(UsageError, match="runner=ray with one worker"):
+        batches.score_in_workers("a/1", tmp_path, 1, "ray")
+    with pytest.raises(UsageError, match="runner=ray with one worker"):
+        batches.monitor_in_workers("a/1", tmp_path, "standard", 1, "ray")
+
+
+def test_prefect_keeps_no_ids_of_stays(monkeypatch, tmp_path):
+    submitted: list[Pieces] = []
+    ids = [StayRange(90_001, 90_007), StayRange(90_011, 90_017)]
+    monkeypatch.setattr(batches, "build_pieces", lambda pieces, compute: submitted.append(pieces))
+    monkeypatch.setattr(batches, "list_batches", lambda extract: ids)
+    monkeypatch.setattr(batches.Extract, "open", lambda location: None)
+    parameters = ("score", "a/1", tmp_path, GB, ComputeConfig(name="two", workers=2))
+    batches.build_batches.fn(*parameters)
+    assert "9000" not in repr(parameters)
+    assert [piece["batch"] for piece in submitted[0].parameters] == ids
+    for task in (batches.score_batch, batches.monitor_batch):
+        names = [task.task_run_name.format(**piece) for piece in submitted[0].parameters]
+        assert [name.rpartition("-")[2] for name in names] == ["1", "2"]

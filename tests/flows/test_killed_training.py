@@ -99,10 +99,8 @@ def test_a_second_kill_is_an_error_that_says_what_to_do(monkeypatch, restarts):
 
 
 def test_a_killed_worker_of_a_cluster_is_an_error_that_says_what_to_do(monkeypatch, restarts):
-    class KilledWorker(Exception):
-        """As Dask raises it, after it has tried several workers."""
-
-    killed = KilledWorker("Attempted to run task 'train' on 4 different workers")
+    killed_worker = type("KilledWorker", (Exception,), {"__module__": "distributed.scheduler"})
+    killed = killed_worker("Attempted to run task 'train' on 4 different workers")
     outcomes = {"lstm": [killed], "ar": [make_stage("ar")], "gru": [make_stage("gru")]}
     with pytest.raises(FlowsheetError, match="a worker of the cluster was killed") as caught:
         run(monkeypatch, outcomes)

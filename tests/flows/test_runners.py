@@ -10,9 +10,10 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+import torch
 
 import flows.runners
-from flows.runners import WorkerProcesses, make_task_runner
+from flows.runners import WorkerProcesses, make_task_runner, was_killed
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, Unreachable, UsageError
 
@@ -53,6 +54,13 @@ def test_processes_are_replaced_only_to_have_another_number_of_them(monkeypatch)
         assert (runner.workers, runner._executor) == (2, executor)
         flows.runners.use_workers(1)
         assert (runner.workers, runner._executor is executor) == (1, False)
+
+
+def test_an_error_of_a_process_that_goes_on_is_not_a_kill():
+    assert was_killed(BrokenProcessPool())
+    assert was_killed(type("OutOfMemoryError", (Exception,), {"__module__": "ray.exceptions"})())
+    assert not was_killed(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not was_killed(MemoryError())
 
 
 def test_the_exit_code_is_reported_while_the_server_answers(monkeypatch):

@@ -48,6 +48,7 @@ def test_a_task_asks_for_what_the_dask_workers_declare():
     assert read_dask_needs(DASK, 3 * GB, with_memory, {}) == {"MEMORY": 3 * GB}
     assert read_dask_needs(on_gpu, 3 * GB, with_both) == {"MEMORY": 3 * GB, "GPU": 1}
     assert read_dask_needs(on_gpu, 3 * GB, {}) is None
+    assert read_dask_needs(on_gpu, 3 * GB, with_both, {"resources": {"MEMORY": 64e9}}) is not None
 
 
 @pytest.mark.parametrize(
@@ -55,13 +56,15 @@ def test_a_task_asks_for_what_the_dask_workers_declare():
     [
         [{"resources": {"MEMORY": 2e9}}, {"resources": {"MEMORY": 1e9}}],
         [{"memory_limit": 2 * GB}, {"memory_limit": GB}],
+        [{"resources": {"MEMORY": 2e9, "GPU": 1}}, {"resources": {"MEMORY": 64e9}}],
     ],
 )
 def test_a_task_that_no_dask_worker_has_room_for_is_refused(workers, monkeypatch):
+    on_gpu = DASK.model_copy(update={"device": "cuda"})
     with pytest.raises(CheckFailed, match=r"3\.0 GB of memory, and no worker has more than 2\.0"):
-        read_dask_needs(DASK, 3 * GB, *workers)
+        read_dask_needs(on_gpu, 3 * GB, *workers)
     monkeypatch.setenv("FLOWSHEET_LIMITS", "warn")
-    read_dask_needs(DASK, 3 * GB, *workers)
+    read_dask_needs(on_gpu, 3 * GB, *workers)
 
 
 def test_a_worker_without_a_limit_has_room():
@@ -70,7 +73,7 @@ def test_a_worker_without_a_limit_has_room():
 
 @pytest.fixture
 def ray_options(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The options of the tasks that are submitted to a Ray cluster with a node of 8 GB."""
+    """The options of tasks that are submitted to Ray: nodes of 8 GB, and of 4 GB with a GPU."""
     options: dict[str, Any] = {}
 
     @contextmanager
@@ -78,10 +81,13 @@ def ray_options(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         options.update(needs)
         yield
 
-    node = {"Alive": True, "Resources": {"memory": 8 * GB}}
-    dead = {"Alive": False, "Resources": {"memory": 64 * GB}}
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 4, "memory": 8 * GB}},
+        {"Alive": True, "Resources": {"CPU": 2, "GPU": 1, "memory": 4 * GB}},
+        {"Alive": False, "Resources": {"CPU": 64, "GPU": 8, "memory": 64 * GB}},
+    ]
     modules = {
-        "ray": {"nodes": lambda: [node, dead]},
+        "ray": {"nodes": lambda: nodes},
         "prefect_ray": {},
         "prefect_ray.context": {"remote_options": remote_options},
     }
@@ -97,8 +103,27 @@ def test_a_task_tells_ray_its_processors_and_memory(ray_options):
         assert ray_options == {"num_cpus": 2, "memory": 3 * GB}
     with declare_needs(RAY.model_copy(update={"device": "cuda"}), "a training", 3 * GB):
         assert ray_options["num_gpus"] == 1
-    with pytest.raises(CheckFailed, match="no worker has more than"):
-        declare_needs(RAY, "a training", 9 * GB).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("changes", "memory", "reason"),
+    [
+        ({}, 9 * GB, r"no worker has more than 8\.0 GB"),
+        ({"device": "cuda"}, 5 * GB, r"no worker has more than 4\.0 GB"),  # where the GPU is
+        ({"threads": 8}, GB, "8 processors, and no Ray node has them"),
+        ({"threads": 4, "device": "cuda"}, GB, "4 processors and a graphics card, and no Ray node"),
+    ],
+)
+def test_a_task_that_no_ray_node_has_room_for_is_refused(
+    ray_options, monkeypatch, changes, memory, reason
+):
+    compute = RAY.model_copy(update=changes)
+    with pytest.raises(CheckFailed, match=reason):
+        declare_needs(compute, "a training", memory).__enter__()
+    assert not ray_options
+    monkeypatch.setenv("FLOWSHEET_LIMITS", "warn")
+    with declare_needs(compute, "a training", memory):
+        assert ray_options["num_cpus"] == compute.threads
 
 
 def test_processes_and_pools_are_told_nothing():

@@ -127,6 +127,12 @@ def config(group: str) -> Callable[[Command], Command]:
     return lambda command: name(conf(command))
 
 
+def _check_runner(context: click.Context, parameter: click.Parameter, runner: str) -> str:
+    if runner != "process" and context.params.get("workers") == 1:
+        raise click.UsageError(f"--runner {runner} takes --workers 2 or more", context)
+    return runner
+
+
 def workers(command: Command) -> Command:
     """``--workers N`` and ``--runner``: the processes that predict batches of stays."""
     number = click.option(
@@ -134,6 +140,7 @@ def workers(command: Command) -> Command:
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
+        is_eager=True,
         help="Processes that predict batches of 2,000 stays.",
     )
     runner = click.option(
@@ -141,6 +148,7 @@ def workers(command: Command) -> Command:
         type=click.Choice(["process", "dask", "ray"]),
         default="process",
         show_default=True,
+        callback=_check_runner,
         help="What starts them.",
     )
     return number(runner(command))

@@ -11,7 +11,7 @@ import pytest
 
 from flowsheet.errors import FlowsheetError, Unreachable
 from flowsheet.lifecycle.experiment import stage as stage_module
-from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
+from flowsheet.lifecycle.experiment.stage import Stage, find_stage, is_complete, run_stage
 from flowsheet.lifecycle.runtime.clean import delete_old_folders
 from flowsheet.state.erasures import ErasedIds, use_records
 from flowsheet.state.hashing import digest
@@ -68,6 +68,20 @@ def test_a_stage_is_built_by_one_machine_and_used_by_all(first: Machine, second:
     assert found.reused
     assert found.seconds == built.seconds
     assert not list((folder("store") / ".leases").list())
+
+
+def test_one_stage_is_found_without_a_list_of_all(
+    first: Machine, second: Machine, monkeypatch: pytest.MonkeyPatch
+):
+    built = first.run()
+    monkeypatch.delattr(stage_module, "list_shared_stages")
+    monkeypatch.setenv("FLOWSHEET_HOME", str(second.home))
+    found = find_stage("windows", KEY)
+    assert found
+    assert (found.reused, found.seconds) == (True, built.seconds)
+    assert second.read(found) == "first"
+    assert find_stage("windows", KEY[:16] + "0" * 48) is None
+    assert find_stage("windows", "0" * 64) is None
 
 
 @pytest.mark.parametrize("name", ["inner/rows", "stage.json"])

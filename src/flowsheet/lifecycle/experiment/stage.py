@@ -142,7 +142,9 @@ def is_complete(kind: str, key: str) -> bool:
 
 def find_stage(kind: str, key: str) -> Stage | None:
     """The intact stage with this key; None if the store has none."""
-    return next((stage for stage in find_stages(kind, key[:16]) if stage.key == key), None)
+    store = Store.open()
+    stage = _find_intact(store, kind, store.path(kind, key).name, check_shared_erasures())
+    return stage if stage and stage.key == key else None
 
 
 def find_stages(kind: str, prefix: str) -> Iterator[Stage]:
@@ -157,16 +159,28 @@ def find_stages(kind: str, prefix: str) -> Iterator[Stage]:
     names = {path.name for path in (store.root / kind).glob(f"{prefix}*") if path.is_dir()}
     names |= {key for _, key in list_shared_stages(store, kind) if key.startswith(prefix)}
     for name in sorted(names):
-        path = store.path(kind, name)
-        with contextlib.suppress(DamagedStage):
-            fetch_stage(store, kind, name)
-        drop_outdated_stage(store, kind, name, shared_list)
-        metadata = read_metadata(path)
-        if metadata and not _find_changes(path, metadata["key"]):
-            seconds = metadata["seconds"]
-            yield Stage(
-                kind=kind, key=metadata["key"], path=str(path), reused=True, seconds=seconds
-            )
+        if stage := _find_intact(store, kind, name, shared_list):
+            yield stage
+
+
+def _find_intact(store: Store, kind: str, name: str, shared_list: str) -> Stage | None:
+    """The stage in a folder of the store, if it is intact; a shared one is fetched.
+
+    Args:
+        store: the store.
+        kind: of the stage.
+        name: the first letters of its key.
+        shared_list: digest of the present list of erased subjects.
+    """
+    path = store.path(kind, name)
+    with contextlib.suppress(DamagedStage):
+        fetch_stage(store, kind, name)
+    drop_outdated_stage(store, kind, name, shared_list)
+    metadata = read_metadata(path)
+    if not metadata or _find_changes(path, metadata["key"]):
+        return None
+    key, seconds = metadata["key"], metadata["seconds"]
+    return Stage(kind=kind, key=key, path=str(path), reused=True, seconds=seconds)
 
 
 def _fetch(store: Store, kind: str, key: str) -> bool:
