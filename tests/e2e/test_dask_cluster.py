@@ -1,0 +1,125 @@
+"""An experiment on a Dask cluster gives what worker processes give, stages included."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from flowsheet.state.json_files import read_json
+from tests.e2e.conftest import inherited_environment
+
+pytestmark = [pytest.mark.server, pytest.mark.slow]
+EXPERIMENT = [
+    "demo",
+    "cohort=simulated_small",
+    "cohort.options.stays=60",
+    "task=early_warning",
+    "models=[logistic_regression,gradient_boosting,lstm]",
+    "models.lstm.params.hidden=8",
+    "models.lstm.params.epochs=2",
+    "models.lstm.trials=1",
+    "models.logistic_regression.trials=1",
+    "models.gradient_boosting.trials=1",
+    "evaluation.resamples=300",
+]
+MODELS = 3
+SAME = ("extract", "shard", "windows", "split", "predictions", "resamples", "evidence")
+"""Kinds of stages whose files are the same to the last byte."""
+
+
+def run_with_small_pieces(home: Path, *arguments: str, address: str = "") -> str:
+    """Run the command line with small shards; returns what it prints while it runs."""
+    environment = {**inherited_environment(), "FLOWSHEET_HOME": str(home)}
+    if address:
+        environment["FLOWSHEET_DASK_ADDRESS"] = address
+        environment["DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP"] = "300s"
+    command = [sys.executable, "-m", "tests.e2e.clusters", *arguments]
+    result = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two processes with 3 GB each, which they declare.
+
+    The scheduler, which runs in this process, imports the modules of the tasks that it gets; while
+    it did, a busy machine would take it for dead.
+    """
+    distributed = pytest.importorskip("distributed", reason="flowsheet[dask] is not installed")
+    import_module("flows.experiment")
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit="3GB",
+        resources={"MEMORY": 3e9},
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def homes(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """State folders with the experiment: by worker processes, and by the cluster."""
+    homes = {name: tmp_path_factory.mktemp(name) for name in ("process", "dask")}
+    run_with_small_pieces(homes["process"], "run", *EXPERIMENT, "compute.workers=2")
+    address = cluster.scheduler_address
+    log = run_with_small_pieces(homes["dask"], "run", *EXPERIMENT, "compute=dask", address=address)
+    shards = re.search(r"(\d+) shards to build", log)
+    assert shards
+    assert int(shards[1]) >= 4
+    assert "pieces of the resamples" in log
+    return homes
+
+
+def read_checksums(home: Path, kind: str) -> dict[str, dict[str, str]]:
+    """{stage: {file: sha256}} of the stages of a kind."""
+    stages = sorted((home / "store" / kind).glob("[!.]*"))
+    return {stage.name: read_json(stage / "stage.json")["sha256"] for stage in stages}
+
+
+@pytest.mark.parametrize("kind", SAME)
+def test_all_stages_are_the_same_to_the_last_byte(homes: dict[str, Path], kind: str):
+    by_processes = read_checksums(homes["process"], kind)
+    assert by_processes == read_checksums(homes["dask"], kind)
+    assert by_processes
+
+
+def test_the_models_predict_the_same_risks(homes: dict[str, Path]):
+    """Their folders differ in the seconds that trials took."""
+    names = ("test.npy", "valid.npy")
+    by_runner = {
+        runner: {
+            stage: [checksums[name] for name in names]
+            for stage, checksums in read_checksums(home, "model").items()
+        }
+        for runner, home in homes.items()
+    }
+    assert len(by_runner["process"]) == MODELS
+    assert by_runner["process"] == by_runner["dask"]
+
+
+def test_the_cluster_scores_batches_of_stays(cluster: Any, homes: dict[str, Path], tmp_path: Path):
+    home = homes["dask"]
+    (extract,) = (home / "store" / "extract").glob("*/extract")
+    score = ["score", "demo-lstm/1", str(extract), "--out"]
+    log = run_with_small_pieces(
+        *(home, *score, str(tmp_path / "dask.parquet"), "--workers", "2", "--runner", "dask"),
+        address=cluster.scheduler_address,
+    )
+    assert "3 batches of stays" in log
+    run_with_small_pieces(homes["process"], *score, str(tmp_path / "one.parquet"))
+    by_cluster = pl.read_parquet(tmp_path / "dask.parquet").drop("scored_at")
+    assert by_cluster.equals(pl.read_parquet(tmp_path / "one.parquet").drop("scored_at"))
