@@ -112,14 +112,16 @@ def test_trees_of_a_group_are_nearly_those_of_one_process(
     assert aurocs[0] > 0.7
 
 
+@pytest.mark.parametrize("sample_rows", [1000, gradient_boosting.BIN_SAMPLE_ROWS])
 def test_the_first_splits_of_a_group_are_those_of_one_process(
-    tmp_path: Path, raw: list[Sequences]
+    tmp_path: Path, raw: list[Sequences], sample_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bins are the same.
+    """The bins are the same, also where they are chosen on a sample.
 
     Further down a group counts the rows of a leaf from sums of second derivatives, which decides
     otherwise where a leaf has just the rows that it has to have.
     """
+    monkeypatch.setattr(gradient_boosting, "BIN_SAMPLE_ROWS", sample_rows)
     params = {"rounds": 1, "feature_fraction": 1.0, "leaves": 8}
     group = fit_in_group(tmp_path, 2, "gradient_boosting", params, raw)[0]
     alone = fit("gradient_boosting", params, raw)

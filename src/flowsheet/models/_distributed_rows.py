@@ -48,16 +48,15 @@ def take_rows(rows: Rows, positions: Ints) -> Rows:
 
 
 def choose_bins(rows: Rows, settings: dict[str, Any], group: Group) -> lightgbm.Dataset:
-    """The bins of every column, chosen on a sample of all rows, the same in all processes.
+    """The bins of every column, chosen on the sample of all rows that one process would draw.
 
     Args:
         rows: All training rows.
         settings: LightGBM's parameters.
         group: Each process reads its part of the sample.
     """
-    count = min(len(rows.y), settings["bin_construct_sample_cnt"])
-    generator = np.random.default_rng(settings["data_random_seed"])
-    sample = np.sort(generator.choice(len(rows.y), count, replace=False))
+    drawn = lightgbm.Dataset(None, params=settings)._create_sample_indices(total_nrow=len(rows.y))
+    sample, count = np.sort(drawn), len(drawn)
     own = np.intersect1d(sample, own_positions(rows, group))
     x = group.gather_in_order(own, np.asarray(take_rows(rows, own).x))
     of_sample = settings | {

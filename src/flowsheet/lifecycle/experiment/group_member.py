@@ -31,6 +31,8 @@ KEY = "FLOWSHEET_GROUP_KEY"
 """Environment variable of a member on another machine: what the leader knows it by."""
 CALL, DONE, FAILED = "call", "done", "failed"
 """What a member tells its leader."""
+GPUS = "CUDA_VISIBLE_DEVICES"
+"""Environment variable of the GPUs that CUDA sees, in all threads of a process."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def main() -> None:
 
 def take_part(fit: Fit, seat: Seat, connection: Connection) -> None:
     """Fit the model with the other members; the first one saves it."""
-    import torch
+    if fit.device == "cuda" and seat.gpu is not None:
+        os.environ[GPUS] = choose_gpu(os.environ.get(GPUS), seat.gpu)
 
     from flowsheet.models._group import Group, reach_store
 
@@ -95,8 +98,6 @@ def take_part(fit: Fit, seat: Seat, connection: Connection) -> None:
     if interface := _find_interface(seat.host):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", interface)
-    if fit.device == "cuda" and seat.gpu is not None:
-        torch.cuda.set_device(seat.gpu)
     store = reach_store(seat.store_host, seat.store_port)
     group = Group.join(seat.rank, seat.size, store, device=fit.device, host=seat.host)
     context = Context(fit.seed, device=fit.device, threads=fit.threads, group=group)
@@ -126,6 +127,15 @@ def _first_context(context: Context, fit: Fit, connection: Connection) -> Contex
         progress=partial(call, "progress"),
         checkpoints=fit.checkpoints,
     )
+
+
+def choose_gpu(visible: str | None, gpu: int) -> str:
+    """The GPU at this position among those that the leader sees.
+
+    >>> choose_gpu(None, 1), choose_gpu("2,5", 1)
+    ('1', '5')
+    """
+    return visible.split(",")[gpu] if visible else str(gpu)
 
 
 def make_sendable(error: BaseException) -> BaseException:

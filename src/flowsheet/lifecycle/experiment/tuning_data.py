@@ -12,7 +12,7 @@ from flowsheet.evaluation.subsets import select_judged_rows
 from flowsheet.lifecycle.experiment.prepare import open_extract
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import place_inputs
-from flowsheet.models.base import MODELS
+from flowsheet.models.base import MODELS, count_processes
 from flowsheet.tuning.left_out import LeftOutGroup, LeftOutParts, ScoreFunction
 from flowsheet.tuning.space import resolve
 from flowsheet.typing import Ints
@@ -77,10 +77,12 @@ def _loader(
         completeness = estimate_completeness(train, config.task)
         valid, held_out = (apply_weights(part, completeness) for part in (valid, held_out))
         score = make_tuning_score(config, held_out)
-        if MODELS.get(config.models[name].kind).capabilities.scaled:
+        kind = config.models[name].kind
+        if MODELS.get(kind).capabilities.scaled:
             scaler = Scaler.fit(train)
             train, valid, held_out = (scaler.transform(p) for p in (train, valid, held_out))
-        train, valid = place_inputs((train, valid), config.compute, lambda line: None)
+        if count_processes(config.compute, kind) == 1:  # those of a group read shards
+            train, valid = place_inputs((train, valid), config.compute, lambda line: None)
         return LeftOutParts(train, valid, held_out, score)
 
     return load
