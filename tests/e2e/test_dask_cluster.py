@@ -43,7 +43,12 @@ def run_with_small_pieces(home: Path, *arguments: str, address: str = "") -> str
         environment["DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP"] = "300s"
     command = [sys.executable, "-m", "tests.e2e.clusters", *arguments]
     result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=900, check=False
+        command,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=900,
+        check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stderr
