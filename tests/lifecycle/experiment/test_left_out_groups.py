@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from flowsheet.compose import compose
-from flowsheet.config import Choice, CohortConfig, ModelConfig, TuningConfig
+from flowsheet.config import Choice, CohortConfig, ComputeConfig, ModelConfig, TuningConfig
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.experiment.check import check_config
 from flowsheet.lifecycle.experiment.train import FoldData, load_params, load_trials, train_model
 from flowsheet.lifecycle.experiment.tuning_data import list_left_out_groups
+from flowsheet.windows.shards import ShardedInputs
 from tests.tiny import experiment
 
 
@@ -41,6 +42,13 @@ def test_no_subject_of_a_group_and_no_test_subject_is_fitted_on():
     assert np.abs(means).max() < 1.5  # scaled by these training stays
     judged = parts.held_out.y[parts.held_out.scored]
     assert parts.score(judged, np.full(len(judged), 0.5)) == pytest.approx(judged.mean(), abs=0.2)
+    in_group = {
+        "models": {"lstm": ModelConfig(kind="lstm")},
+        "compute": ComputeConfig(name="two", processes_per_training=2),
+    }
+    of_two = config.model_copy(update=in_group)
+    sharded = list_left_out_groups(of_two, "lstm", extract, train, valid)[0].load()
+    assert isinstance(sharded.train.x, ShardedInputs)  # which are not sent to each process
 
 
 @pytest.mark.parametrize("kind", ["gradient_boosting", "mlp"])
