@@ -17,7 +17,7 @@ from flows.retries import prefect_unreachable, wait_for_prefect
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, UsageError, first_line
 from flowsheet.lifecycle.runtime.processes import exit_with_parent, without_sigint
-from flowsheet.progress import protect_output
+from flowsheet.progress import protect_output, report
 
 _POOL_WAITERS = 32
 """Threads that wait for a work pool, each for one model in one fold."""
@@ -32,8 +32,8 @@ def make_task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
     name a cluster; without them a local cluster is started for the run.
 
     Raises:
-        UsageError: the runner's package is not installed, or the cluster has fewer workers than the
-            processes that train a model together.
+        UsageError: the runner's package is not installed, the Dask cluster does not answer, or it
+            has fewer workers than the processes that train a model together.
     """
     if compute.pool:
         return ThreadPoolTaskRunner(max_workers=_POOL_WAITERS)
@@ -175,8 +175,11 @@ def _dask_runner(compute: ComputeConfig) -> TaskRunner[Any]:
 
     size = compute.processes_per_training
     if address := os.environ.get("FLOWSHEET_DASK_ADDRESS"):
+        workers = _count_dask_workers(address)
         if size > 1:
-            check_workers(_count_dask_workers(address), size)
+            check_workers(workers, size)
+        if not workers:
+            report("warning: the Dask cluster has no workers; tasks wait until one has come")
         return DaskTaskRunner(address=address)  # type: ignore[no-any-return]
     check_workers(compute.workers, size)
     local_cluster = {
@@ -196,7 +199,7 @@ def _count_dask_workers(address: str) -> int:
     try:
         with Client(address, timeout=_DASK_SECONDS) as client:  # type: ignore[no-untyped-call]
             return len(client.scheduler_info()["workers"])
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no scheme or port
         raise UsageError(
             f"the Dask cluster does not answer: {first_line(error)}",
             where=f"FLOWSHEET_DASK_ADDRESS={address}",

@@ -78,14 +78,10 @@ def test_a_runner_that_is_not_installed_is_named(monkeypatch):
     assert "flowsheet[ray]" in caught.value.todo
 
 
-def test_a_dask_cluster_with_too_few_workers_or_without_an_answer_is_refused(monkeypatch):
+def test_a_dask_cluster_with_too_few_workers_is_refused():
     pytest.importorskip("prefect_dask", reason="flowsheet[dask] is not installed")
     two_together = ComputeConfig(name="x", runner="dask", workers=1, processes_per_training=2)
     with pytest.raises(UsageError, match="the Dask cluster has 1 workers"):
-        make_task_runner(two_together)
-    monkeypatch.setenv("FLOWSHEET_DASK_ADDRESS", "tcp://127.0.0.1:1")
-    monkeypatch.setattr(flows.runners, "_DASK_SECONDS", 0.5)
-    with pytest.raises(UsageError, match="the Dask cluster does not answer"):
         make_task_runner(two_together)
 
 
@@ -94,3 +90,21 @@ def test_a_dask_cluster_with_too_few_workers_or_without_an_answer_is_refused(mon
 )
 def test_the_runner_follows_the_compute_choice(pool, class_name):
     assert type(make_task_runner(ComputeConfig(name="x", pool=pool))).__name__ == class_name
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "scheduler", "http://127.0.0.1:1"])
+def test_a_dask_cluster_that_does_not_answer_is_named_before_a_run_begins(monkeypatch, address):
+    pytest.importorskip("prefect_dask", reason="flowsheet[dask] is not installed")
+    monkeypatch.setenv("FLOWSHEET_DASK_ADDRESS", address)
+    monkeypatch.setattr(flows.runners, "_DASK_SECONDS", 0.2)
+    with pytest.raises(UsageError, match="the Dask cluster does not answer") as caught:
+        make_task_runner(ComputeConfig(name="x", runner="dask"))
+    assert caught.value.where == f"FLOWSHEET_DASK_ADDRESS={address}"
+
+
+def test_a_dask_cluster_without_workers_is_waited_for_with_a_warning(monkeypatch, capsys):
+    pytest.importorskip("prefect_dask", reason="flowsheet[dask] is not installed")
+    monkeypatch.setenv("FLOWSHEET_DASK_ADDRESS", "tcp://127.0.0.1:1")
+    monkeypatch.setattr(flows.runners, "_count_dask_workers", lambda address: 0)
+    make_task_runner(ComputeConfig(name="x", runner="dask"))
+    assert "the Dask cluster has no workers; tasks wait" in capsys.readouterr().err
