@@ -7,6 +7,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.pieces import Pieces, build_pieces
 from flows.retries import RETRY_ON_OUTAGE
+from flows.shared_store import check_shared_store
 from flows.trainings import Upstream
 from flowsheet.config import ExperimentConfig
 from flowsheet.lifecycle.experiment import evaluate, resamples
@@ -24,6 +25,7 @@ def resample_piece(config: ExperimentConfig, predictions: Stage, piece: Resample
         predictions: stage of the held-out predictions.
         piece: the model and its resamples.
     """
+    check_shared_store(predictions)
     return resamples.resample_piece(config, predictions, piece)
 
 

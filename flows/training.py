@@ -7,7 +7,6 @@ Several runs with the same parameters tune the model together.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
@@ -19,7 +18,8 @@ from flows.liveness import keep_alive
 from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
-from flowsheet.errors import CheckFailed, UsageError
+from flows.shared_store import check_shared_store
+from flowsheet.errors import CheckFailed
 from flowsheet.lifecycle.experiment import record, train
 from flowsheet.lifecycle.experiment.capacity import LESS_DATA
 from flowsheet.lifecycle.experiment.folds import FoldSpec
@@ -27,7 +27,6 @@ from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
 from flowsheet.lifecycle.runtime.memory_reservations import reserved_memory
 from flowsheet.lifecycle.runtime.resources import check_memory
-from flowsheet.state.store import Store, shared_folder
 
 NOT_APPLICABLE = "NotApplicable"
 """State name of a run whose model does not apply to the task; the state's message is the reason."""
@@ -56,7 +55,7 @@ def training(fold: FoldSpec, model: str, run_id: str, *, alone: bool = False) ->
         CheckFailed: this worker has not the memory for it.
     """
     prepare_flow_process()
-    check_shared_store(fold)
+    check_shared_store(fold.data.extract, fold.data.windows, fold.data.split)
     minutes = fold.config.compute.training_minutes
     fit_with_limit = fit.with_options(timeout_seconds=minutes * 60) if minutes else fit
     progress = progress_logger(f"{model}{fold.label}")
@@ -68,22 +67,3 @@ def training(fold: FoldSpec, model: str, run_id: str, *, alone: bool = False) ->
             return fit_with_limit(fold, model, run_id)
         except CheckFailed as error:
             return Completed(name=NOT_APPLICABLE, message=error.what)
-
-
-def check_shared_store(fold: FoldSpec) -> None:
-    """Check that the fold's data are in this worker's store.
-
-    Raises:
-        UsageError: they are not.
-    """
-    if shared_folder():  # what is not here is fetched
-        return
-    root = Store.open().root
-    for stage in (fold.data.extract, fold.data.windows, fold.data.split):
-        if not Path(stage.path).is_relative_to(root) or not Path(stage.path).is_dir():
-            raise UsageError(
-                f"this worker does not see the {stage.kind} of the run that submitted the training",
-                where=f"{stage.path}; this worker's store is {root}",
-                todo="set FLOWSHEET_HOME to the same shared folder, or FLOWSHEET_STORE to the same "
-                "object store, for the run and for all workers",
-            )

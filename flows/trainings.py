@@ -17,6 +17,7 @@ from flows.liveness import mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import restart_workers, use_workers, was_killed
+from flows.shared_store import check_shared_store
 from flows.task_resources import dask_memory, declare_needs
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed, FlowsheetError, first_line
@@ -61,6 +62,7 @@ def train_model(fold: FoldSpec, model: str, run_id: str) -> Stage | State[Stage]
     """Tune and fit one model in one fold; its trials are recorded below the MLflow run."""
     name = f"{model}{fold.label}"
     begin(name)
+    check_shared_store(fold.data.extract, fold.data.windows, fold.data.split)
     with limited_memory(dask_memory()), record.trial_recorder(fold, run_id) as on_trial:
         stage = train.train_model(fold.config, model, fold.data, on_trial, progress_logger(name))
     return complete(stage, name)

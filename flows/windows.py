@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 
 from flows.pieces import MIN_PIECES, Pieces, build_pieces
 from flows.retries import RETRY_ON_OUTAGE
+from flows.shared_store import check_shared_store
 from flowsheet.config import ComputeConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.experiment.stage import Stage
@@ -29,6 +30,7 @@ def build_shard(
         stays: of the shard.
         number: of the shard in this flow run.
     """
+    check_shared_store(extract)
     return prepare.build_shard(extract, task_config, features, stays)
 
 

@@ -55,7 +55,7 @@ def run_with_small_pieces(home: Path, *arguments: str, address: str = "") -> str
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Two processes with 3 GB each, which they declare.
 
     The scheduler, which runs in this process, imports the modules of the tasks that it gets; while
@@ -71,6 +71,7 @@ def cluster() -> Iterator[Any]:
         resources={"MEMORY": 3e9},
         host="127.0.0.1",
         dashboard_address=None,
+        env={"FLOWSHEET_HOME": str(tmp_path_factory.getbasetemp() / "on_dask")},
     ) as running:
         yield running
 
@@ -78,7 +79,7 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def homes(cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """State folders with the experiment: by worker processes, and by the cluster."""
-    homes = {name: tmp_path_factory.mktemp(name) for name in ("process", "dask")}
+    homes = {name: tmp_path_factory.getbasetemp() / f"on_{name}" for name in ("process", "dask")}
     run_with_small_pieces(homes["process"], "run", *EXPERIMENT, "compute.workers=2")
     address = cluster.scheduler_address
     log = run_with_small_pieces(homes["dask"], "run", *EXPERIMENT, "compute=dask", address=address)
