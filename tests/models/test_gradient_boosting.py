@@ -124,3 +124,17 @@ def test_directions_are_of_known_variables():
         GradientBoosting.Params(rising=("lactate",))
     with pytest.raises(ValidationError, match="rising and falling at once"):
         GradientBoosting.Params(rising=("hr",), falling=("hr",))
+
+
+def test_a_value_of_few_rows_is_learned_from_where_leaves_may_be_as_small():
+    """By default LightGBM leaves out columns with less than 20 rows on one side of each split."""
+    toy = toy_sequences(60, 1, raw=True)
+    x, dose = np.array(toy.x), [feature.name for feature in toy.features].index("dose")
+    x[:, dose] = 0
+    x[np.flatnonzero(toy.scored & (toy.y == 1))[:12], dose] = 1
+    few = {"rounds": 5, "feature_fraction": 1.0, "changes": (), "counts": ()}
+    for min_leaf, learned in ((5, True), (13, False)):
+        model = GradientBoosting(GradientBoosting.Params(min_leaf=min_leaf, **few))
+        model.fit(replace(toy, x=x), toy, Context(seed=1))
+        splits = dict(model.tables()["importances"].select("feature", "splits").rows())
+        assert (splits["dose"] > 0) == learned

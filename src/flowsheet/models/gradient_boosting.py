@@ -30,6 +30,9 @@ Steps = tuple[Annotated[int, Field(ge=1)], ...]
 _VALIDATION_ROUNDS = 5  # rounds from one validation to the next
 BIN_SAMPLE_ROWS = 20_000
 """Rows of which the bins are chosen; of more, a sample."""
+PRE_FILTER_ROWS = 20
+"""Rows of a leaf by which LightGBM leaves out columns that it cannot split, where it reads rows in
+batches: it does not know ``min_data_in_leaf`` then."""
 
 
 @MODELS.register("gradient_boosting")
@@ -114,7 +117,7 @@ class GradientBoosting(RowModel):
     size_rules = MappingProxyType(
         {"leaves": lambda size: size.leaves, "row_fraction": lambda size: size.row_fraction}
     )
-    version = 5
+    version = 6
     saved_version = 3
     uses_reference = False
     kept_bytes = 2.5  # a byte for each column in binned form, of which lags make more
@@ -219,11 +222,13 @@ class GradientBoosting(RowModel):
 
     def _settings(self, rows: int, context: Context) -> dict[str, Any]:
         p = self.params
+        min_leaf = max(1, min(p.min_leaf, rows // 20))
         return {
             "objective": "binary",
             "learning_rate": p.learning_rate,
             "num_leaves": p.leaves,
-            "min_data_in_leaf": max(1, min(p.min_leaf, rows // 20)),
+            "min_data_in_leaf": min_leaf,
+            "feature_pre_filter": min_leaf >= PRE_FILTER_ROWS,
             "feature_fraction": p.feature_fraction,
             "bagging_fraction": p.row_fraction,
             "bagging_freq": int(p.row_fraction < 1),
