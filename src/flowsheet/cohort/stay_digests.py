@@ -6,7 +6,7 @@ They are computed while an extract is written, and kept beside its tables.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 
 import polars as pl
@@ -31,7 +31,13 @@ def digest_stays(extract: Extract) -> pl.DataFrame:
     file = extract.path / DIGESTS_FILE
     if _is_current(file, extract.manifest.files.get(DIGESTS_FILE)):
         return pl.read_parquet(file, glob=False)
-    tables = [pl.scan_parquet(extract.path / f"{table}.parquet", glob=False) for table in TABLES]
+    return _digest_tables(extract.path, extract.fingerprint)
+
+
+@lru_cache(4)
+def _digest_tables(folder: Path, fingerprint: str) -> pl.DataFrame:
+    """The digests of an extract of another release; a run needs them twice."""
+    tables = [pl.scan_parquet(folder / f"{table}.parquet", glob=False) for table in TABLES]
     return _add_up(map(_hash_rows, tables, range(len(tables)))).collect(engine="streaming")
 
 
