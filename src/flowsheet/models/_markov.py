@@ -36,6 +36,7 @@ class MarkovModel(RowModel):
 
     covariates: ClassVar[bool] = False
     """Whether the current row's inputs are terms too, and ``reads_inputs`` then."""
+    version = 2
     keeps_constant = True  # they are told to be not identified
     reads_inputs = False
 

@@ -56,6 +56,7 @@ class BedsideScore(RowModel):
     capabilities = Capabilities(
         family=ModelFamily.floor, input_description="published points", scaled=False
     )
+    version = 2
     uses_reference: ClassVar[bool] = False
     components: ClassVar[tuple[Component, ...]]
     cut_off: ClassVar[float]

@@ -28,7 +28,7 @@ class Stack(Ensemble):
     """
 
     title = "Stacked models"
-    version = 2
+    version = 3
 
     class Params(Ensemble.Params):
         """Parameters."""
