@@ -31,7 +31,7 @@ def simulate_hourly_stays(seed, prevalence):
 
 
 def with_alerts(scored, threshold):
-    return dataclasses.replace(scored, is_alert=scored.p >= threshold, _cache={})
+    return dataclasses.replace(scored, is_alert=scored.p >= threshold)
 
 
 @pytest.mark.parametrize(

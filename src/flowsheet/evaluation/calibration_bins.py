@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from flowsheet.evaluation.bootstrap import (
@@ -12,7 +14,7 @@ from flowsheet.evaluation.bootstrap import (
 )
 from flowsheet.evaluation.metrics.base import Sample, ScoredRows, safe_divide
 from flowsheet.evaluation.metrics.ece import quantile_bins
-from flowsheet.typing import Bools, Floats
+from flowsheet.typing import AnyArray, Bools, Floats
 
 CALIBRATION_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Deciles, with the highest one in three bins: where events are rare, the alerts lie there."""
@@ -37,10 +39,18 @@ def resample_calibration(
     """
     masks = find_calibration_bins(scored)
     batches: list[list[Floats]] = [[] for _ in masks]
-    n_rows = len(scored.y)
-    for weights in resample_weights(scored.n_subjects, resamples, seed, n_rows, part):
+
+    def rows_of(number: int) -> Bools:
+        return masks[number]
+
+    def events_of(number: int) -> AnyArray:
+        return masks[number] * scored.y
+
+    largest = len(scored.y)
+    for weights in resample_weights(scored.n_subjects, resamples, seed, largest, part):
         sample = Sample(scored, weights)
-        for mask, bin_batches in zip(masks, batches, strict=True):
-            n_events = sample.weighted_sum(mask * scored.y)
-            bin_batches.append(safe_divide(n_events, sample.weighted_sum(mask)))
+        for number, bin_batches in enumerate(batches):
+            n_events = sample.cached_sum(f"events of bin {number}", partial(events_of, number))
+            n_rows = sample.cached_sum(f"rows of bin {number}", partial(rows_of, number))
+            bin_batches.append(safe_divide(n_events, n_rows))
     return [join_batches(bin_batches) for bin_batches in batches]

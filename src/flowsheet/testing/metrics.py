@@ -52,8 +52,8 @@ def toy_rows(seed: int, requires: RequiredInput = RequiredInput.probabilities) -
     if requires is not RequiredInput.clock:
         return rows
     by_step = step / 50
-    clock = replace(rows, p=by_step, is_alert=by_step >= 0.1, _cache={})
-    return replace(rows, clock=clock, _cache={})
+    clock = replace(rows, p=by_step, is_alert=by_step >= 0.1)
+    return replace(rows, clock=clock)
 
 
 def _select_subjects(rows: ScoredRows, subjects: Ints) -> ScoredRows:
@@ -116,7 +116,7 @@ class MetricConformance:
     ) -> None:
         """NaN, not an error and not 0."""
         for only in (0, 1):
-            assert np.isnan(metric(replace(rows, y=np.full_like(rows.y, only), _cache={})))
+            assert np.isnan(metric(replace(rows, y=np.full_like(rows.y, only))))
 
     def test_the_order_of_subjects_does_not_matter(self, metric: Metric, rows: ScoredRows) -> None:
         """The rows of a stay keep their order."""
@@ -153,6 +153,6 @@ class MetricConformance:
         if metric.larger_is_better is None or metric.requires is not RequiredInput.probabilities:
             pytest.skip("it has no direction, or depends on alerts")
         rows = toy_rows(1)
-        perfect = metric(replace(rows, p=np.where(rows.y == 1, 0.999, 0.001), _cache={}))
+        perfect = metric(replace(rows, p=np.where(rows.y == 1, 0.999, 0.001)))
         sign = 1 if metric.larger_is_better else -1
         assert sign * perfect >= sign * metric(rows) - 1e-9

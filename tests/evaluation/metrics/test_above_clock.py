@@ -49,7 +49,7 @@ def test_auroc_within_step_is_the_share_of_concordant_pairs_of_equal_steps(seed)
 
 def test_a_clock_has_one_half_within_a_step():
     rows = toy_rows(1)
-    by_step = replace(rows, p=rows.step / 100, _cache={})
+    by_step = replace(rows, p=rows.step / 100)
     assert get_metric("auroc_within_step")(by_step) == 0.5
 
 
@@ -93,9 +93,9 @@ def test_the_share_is_of_the_room_that_the_clock_leaves(name):
     own, clock = get_metric(name)(rows), get_metric(name)(rows.clock)
     share = get_metric(f"{name}_above_clock")
     assert share(rows) == pytest.approx((own - clock) / (1 - clock))
-    as_good = replace(rows.clock, clock=rows.clock, _cache={})
+    as_good = replace(rows.clock, clock=rows.clock)
     assert share(as_good) == 0.0
-    perfect = replace(rows, p=rows.y * 0.9 + 0.05, _cache={})
+    perfect = replace(rows, p=rows.y * 0.9 + 0.05)
     if name != "normalised_utility":
         assert share(perfect) == pytest.approx(1.0)
 
@@ -119,5 +119,5 @@ def test_a_budget_of_alerts_is_per_patient_day():
     assert get_metric("ppv_at_daily_alerts_10")(rows) == pytest.approx(by_rate)
     alerts = rows.is_alert.sum() / (len(rows.y) / 2)
     assert get_metric("alerts_per_patient_day")(rows) == pytest.approx(alerts)
-    daily = replace(rows, step_hours=48.0, _cache={})
+    daily = replace(rows, step_hours=48.0)
     assert np.isnan(get_metric("ppv_at_daily_alerts_100")(daily))

@@ -41,7 +41,7 @@ class ScoredRows:
     """Hours from one row of a stay to the next; None: not known, or not constant."""
     weight: Floats | None = None
     """(N,) how many rows each row stands for; None: one. Counts of rows are not weighted."""
-    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_arrays(cls, y: AnyArray, p: AnyArray, is_alert: AnyArray | None = None) -> ScoredRows:
@@ -95,6 +95,12 @@ class ScoredRows:
         """The values (N,), each times the weight of its row."""
         return values if self.weight is None else values * self.weight
 
+    def sum_by_subject(self, values: AnyArray) -> Floats:
+        """The sum of the weighted ``values`` (N,) of each subject's rows, shape (S,)."""
+        weighted = self.weigh(values)
+        sums = np.bincount(self.subject, weighted, minlength=self.n_subjects)
+        return np.asarray(sums, np.float64)
+
     @property
     def ranking(self) -> Ranking:
         """The rows counted by probability and subject."""
@@ -121,8 +127,21 @@ class Sample:
 
     def weighted_sum(self, values: AnyArray) -> Floats:
         """The weighted sum of ``values`` (N,) over the rows of each copy, shape (B,)."""
-        weighted = self.scored.weigh(values)
-        by_subject = np.bincount(self.scored.subject, weighted, minlength=self.scored.n_subjects)
+        return self._sum_copies(self.scored.sum_by_subject(values))
+
+    def cached_sum(self, key: str, compute: Callable[[], AnyArray]) -> Floats:
+        """As :meth:`weighted_sum` of ``compute()``, which is added up by subject once for all
+        samples of the rows.
+
+        Args:
+            key: A name of the values, such as that of the metric.
+            compute: Gives the values (N,), which depend on the rows alone.
+        """
+        scored = self.scored
+        by_subject = scored.cached(f"{key} by subject", lambda: scored.sum_by_subject(compute()))
+        return self._sum_copies(by_subject)
+
+    def _sum_copies(self, by_subject: Floats) -> Floats:
         # einsum instead of BLAS: the same bits on any number of threads
         sums: Floats = np.einsum("s,sb->b", by_subject, self.weights)
         return sums
@@ -130,12 +149,12 @@ class Sample:
     @cached_property
     def n_rows(self) -> Floats:
         """Weighted number of rows, shape (B,)."""
-        return self.weighted_sum(np.ones(len(self.scored.y)))
+        return self.cached_sum("rows", lambda: np.ones(len(self.scored.y)))
 
     @cached_property
     def n_positive(self) -> Floats:
         """Weighted number of rows with y = 1, shape (B,)."""
-        return self.weighted_sum(self.scored.y)
+        return self.cached_sum("events", lambda: self.scored.y)
 
     @property
     def n_negative(self) -> Floats:

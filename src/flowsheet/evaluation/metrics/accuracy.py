@@ -28,5 +28,5 @@ class Accuracy(Metric):
     def compute(self, sample: Sample) -> Floats:
         """Correctly classified rows over rows."""
         scored = sample.scored
-        is_correct = get_alerts(scored) == (scored.y == 1)
-        return safe_divide(sample.weighted_sum(is_correct), sample.n_rows)
+        correct = sample.cached_sum(self.name, lambda: get_alerts(scored) == (scored.y == 1))
+        return safe_divide(correct, sample.n_rows)

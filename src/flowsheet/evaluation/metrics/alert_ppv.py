@@ -9,7 +9,8 @@ from flowsheet.evaluation.metrics.base import (
     Metric,
     RequiredInput,
     Sample,
-    get_alerts,
+    count_alerts,
+    count_true_alerts,
     safe_divide,
 )
 from flowsheet.typing import Floats
@@ -30,6 +31,5 @@ class AlertPPV(Metric):
 
     def compute(self, sample: Sample) -> Floats:
         """TP / (TP + FP)."""
-        is_alert = get_alerts(sample.scored)
-        true_alerts = sample.weighted_sum(is_alert & (sample.scored.y == 1))
-        return safe_divide(true_alerts, sample.weighted_sum(is_alert))
+        true_alerts, alerts = count_true_alerts(sample), count_alerts(sample)
+        return safe_divide(true_alerts, alerts)

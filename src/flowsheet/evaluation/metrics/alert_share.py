@@ -9,7 +9,7 @@ from flowsheet.evaluation.metrics.base import (
     Metric,
     RequiredInput,
     Sample,
-    get_alerts,
+    count_alerts,
     safe_divide,
 )
 from flowsheet.typing import Floats
@@ -30,5 +30,4 @@ class AlertShare(Metric):
 
     def compute(self, sample: Sample) -> Floats:
         """(TP + FP) / N."""
-        n_alerts = sample.weighted_sum(get_alerts(sample.scored))
-        return safe_divide(n_alerts, sample.n_positive + sample.n_negative)
+        return safe_divide(count_alerts(sample), sample.n_positive + sample.n_negative)

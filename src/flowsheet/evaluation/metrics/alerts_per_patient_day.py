@@ -10,7 +10,7 @@ from flowsheet.evaluation.metrics.base import (
     RequiredInput,
     Sample,
     ScoredRows,
-    get_alerts,
+    count_alerts,
     safe_divide,
 )
 from flowsheet.typing import Floats
@@ -33,8 +33,7 @@ class AlertsPerPatientDay(Metric):
 
     def compute(self, sample: Sample) -> Floats:
         """Alerts over rows, times the rows of a day."""
-        n_alerts = sample.weighted_sum(get_alerts(sample.scored))
-        return safe_divide(n_alerts * rows_a_day(sample.scored), sample.n_rows)
+        return safe_divide(count_alerts(sample) * rows_a_day(sample.scored), sample.n_rows)
 
     def is_applicable(self, scored: ScoredRows) -> bool:
         """Where there are alerts and the length of a step is known."""

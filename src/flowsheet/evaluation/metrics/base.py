@@ -92,6 +92,17 @@ def get_alerts(scored: ScoredRows) -> Bools:
     return scored.is_alert
 
 
+def count_alerts(sample: Sample) -> Floats:
+    """Weighted number of rows that raise an alert, shape (B,)."""
+    return sample.cached_sum("alerts", lambda: get_alerts(sample.scored))
+
+
+def count_true_alerts(sample: Sample) -> Floats:
+    """Weighted number of rows with the event that raise an alert, shape (B,)."""
+    scored = sample.scored
+    return sample.cached_sum("true alerts", lambda: get_alerts(scored) & (scored.y == 1))
+
+
 def get_clock_sample(sample: Sample) -> Sample:
     """The clock's predictions of the same rows with the same weights.
 

@@ -19,4 +19,5 @@ class Brier(Metric):
     def compute(self, sample: Sample) -> Floats:
         """Weighted mean of the squared differences."""
         scored = sample.scored
-        return safe_divide(sample.weighted_sum((scored.p - scored.y) ** 2), sample.n_rows)
+        squares = sample.cached_sum(self.name, lambda: (scored.p - scored.y) ** 2)
+        return safe_divide(squares, sample.n_rows)

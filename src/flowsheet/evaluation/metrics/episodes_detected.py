@@ -25,5 +25,5 @@ class EpisodesDetected(Metric):
 
     def compute(self, sample: Sample) -> Floats:
         """Stays with an earlier alert over stays with an onset."""
-        is_detected = get_lead_times(sample.scored) > 0
-        return safe_divide(sample.weighted_sum(is_detected), sample.n_positive)
+        detected = sample.cached_sum(self.name, lambda: get_lead_times(sample.scored) > 0)
+        return safe_divide(detected, sample.n_positive)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, RequiredInput, Sample, get_alerts
+from flowsheet.evaluation.metrics.base import (
+    METRICS,
+    Metric,
+    RequiredInput,
+    Sample,
+    count_alerts,
+    count_true_alerts,
+)
 from flowsheet.typing import Floats
 
 
@@ -20,8 +27,7 @@ class FMeasure(Metric):
 
     def compute(self, sample: Sample) -> Floats:
         """2 TP / (2 TP + FP + FN)."""
-        is_alert = get_alerts(sample.scored)
-        true_alerts = sample.weighted_sum(is_alert & (sample.scored.y == 1))
-        denominator = sample.weighted_sum(is_alert) + sample.n_positive
+        true_alerts, alerts = count_true_alerts(sample), count_alerts(sample)
+        denominator = alerts + sample.n_positive
         perfect = np.ones_like(true_alerts)
         return np.divide(2 * true_alerts, denominator, out=perfect, where=denominator > 0)

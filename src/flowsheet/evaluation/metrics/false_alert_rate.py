@@ -26,5 +26,5 @@ class FalseAlertRate(Metric):
     def compute(self, sample: Sample) -> Floats:
         """FP / (FP + TN)."""
         scored = sample.scored
-        is_false_alert = get_alerts(scored) & (scored.y == 0)
-        return safe_divide(sample.weighted_sum(is_false_alert), sample.n_negative)
+        false_alerts = sample.cached_sum(self.name, lambda: get_alerts(scored) & (scored.y == 0))
+        return safe_divide(false_alerts, sample.n_negative)

@@ -24,5 +24,5 @@ class LogLoss(Metric):
     def compute(self, sample: Sample) -> Floats:
         """Weighted mean of the rows' losses."""
         scored = sample.scored
-        losses = scored.cached("log loss", lambda: log_losses(scored.y, scored.p, EPSILON))
-        return safe_divide(sample.weighted_sum(losses), sample.n_rows)
+        losses = sample.cached_sum(self.name, lambda: log_losses(scored.y, scored.p, EPSILON))
+        return safe_divide(losses, sample.n_rows)

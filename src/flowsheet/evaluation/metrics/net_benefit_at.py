@@ -32,5 +32,5 @@ class NetBenefitAt(OperatingPointMetric):
             benefit = np.where(scored.y == 1, 1.0, -cost)
             return np.where(scored.p >= self.value, benefit, 0.0)
 
-        benefit = sample.weighted_sum(scored.cached(f"{self.name} by row", benefit_by_row))
+        benefit = sample.cached_sum(self.name, benefit_by_row)
         return np.where(sample.n_positive > 0, safe_divide(benefit, sample.n_rows), np.nan)

@@ -41,9 +41,13 @@ class NormalisedUtility(Metric):
         """(Observed - no alerts) / (best - no alerts)."""
         scored = sample.scored
         utility = scored.cached("utility", lambda: RowUtility.from_rows(scored))
-        silent = sample.weighted_sum(utility.silent)
-        observed = sample.weighted_sum(np.where(get_alerts(scored), utility.alert, utility.silent))
-        best = sample.weighted_sum(np.where(utility.is_best, utility.alert, utility.silent))
+
+        def choose(alerts: Bools) -> Floats:
+            return np.where(alerts, utility.alert, utility.silent)
+
+        silent = sample.cached_sum("utility of no alerts", lambda: utility.silent)
+        observed = sample.cached_sum("utility of the alerts", lambda: choose(get_alerts(scored)))
+        best = sample.cached_sum("best utility", lambda: choose(utility.is_best))
         return safe_divide(observed - silent, best - silent)
 
 
