@@ -11,8 +11,11 @@ import pytest
 import torch
 from scipy.special import logit
 
+from flowsheet.models._networks import BLOCK_STAYS, BLOCK_STEPS, RecurrentNet
 from flowsheet.models._recurrent import RecurrentModel
+from flowsheet.models._training import torch_threads
 from flowsheet.models.base import MODELS, Context
+from flowsheet.models.lstm import LSTM
 from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.sequences import Sequences
 
@@ -155,3 +158,14 @@ def test_training_on_a_gpu_gives_nearly_the_same_model(kind: str, train: Sequenc
         model.fit(train, toy_sequences(20, 2, raw=False), Context(seed=1, device=device))
         fits.append(model.predict_proba(train))
     np.testing.assert_allclose(*fits, atol=0.02)
+
+
+@pytest.mark.parametrize("inputs", [1, 5, 7, 30, 47])
+def test_the_embedding_of_a_row_does_not_depend_on_its_place_in_a_block(inputs):
+    torch.manual_seed(0)
+    net = RecurrentNet(LSTM.Layer, inputs, LSTM.Params(embedding=4, hidden=8))
+    block, row = torch.randn(BLOCK_STEPS, BLOCK_STAYS, inputs), torch.randn(inputs)
+    block[3] = row
+    with torch.no_grad(), torch_threads(1):
+        embedded = net.embed(block)[3]
+    assert (embedded == embedded[0]).all()

@@ -10,15 +10,17 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightgbm
 import numpy as np
 
 from flowsheet.models._binned_rows import DENSE_ROWS
-from flowsheet.models._group import Group, member_lost
 from flowsheet.models._rows import Rows
 from flowsheet.typing import Ints
+
+if TYPE_CHECKING:
+    from flowsheet.models._group import Group
 
 
 def own_positions(rows: Rows, group: Group | None) -> Ints:
@@ -78,7 +80,7 @@ def joined_boosters(group: Group | None) -> Iterator[dict[str, Any]]:
         yield group.connect_lightgbm() if group else {}
     except lightgbm.basic.LightGBMError as error:
         if group and ("ocket" in str(error) or "onnect" in str(error)):
-            raise member_lost(error) from error
+            raise group.lost(error) from error
         raise
 
 

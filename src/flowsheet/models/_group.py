@@ -92,6 +92,11 @@ class Group:
         for tensor, total in zip(tensors, sums, strict=True):
             tensor.copy_(total.view_as(tensor))
 
+    @staticmethod
+    def lost(error: Exception) -> MemberLost:
+        """The error for the user where a library's connection to another member is lost."""
+        return member_lost(error)
+
     def gather(self, rows: AnyArray) -> AnyArray:
         """The rows (n, ...) of all members, those of the first member first."""
         counts = [int(count) for count in self._gather_tensor(torch.tensor([len(rows)]))]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import linear, pad
 from torch.nn.utils.rnn import PackedSequence
 
 from flowsheet.models._batching import (
@@ -29,6 +30,11 @@ State = tuple[Tensor, ...]
 BLOCK_STAYS, BLOCK_STEPS = 32, 16
 """Prediction works on blocks of exactly this shape, so that a row's probability does not depend on
 the other rows."""
+
+
+INPUT_MULTIPLE = 16
+"""Zeros fill up the inputs of the embedding to a multiple of this: with other numbers of inputs and
+few units, the products of a row can depend on the row's place in the block."""
 
 
 class RecurrentParams(InputParams, TrainingParams):
@@ -159,7 +165,11 @@ class RecurrentNet(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """The inputs (..., F) of the recurrent layers."""
-        return torch.relu(self.embedding(x)) if self.embedding is not None else x
+        if self.embedding is None:
+            return x
+        rest = -x.shape[-1] % INPUT_MULTIPLE
+        weight = pad(self.embedding.weight, (0, rest))
+        return torch.relu(linear(pad(x, (0, rest)), weight, self.embedding.bias))
 
     def head(self, x: Tensor, embedded: Tensor, mask: Tensor | None) -> Tensor:
         """Log odds (...) of recurrent outputs (..., H) and the (embedded) inputs."""

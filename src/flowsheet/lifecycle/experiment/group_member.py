@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import pickle
 import socket
 import sys
 import threading
@@ -19,10 +18,10 @@ from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flowsheet.errors import UsageError, first_line
+from flowsheet.errors import FlowsheetError, UsageError, first_line
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.runtime.processes import exit_with_parent
-from flowsheet.models.base import MODELS, Context
+from flowsheet.models.base import MODELS, Context, Pruned
 from flowsheet.state.store import shared_folder
 from flowsheet.windows.sequences import Sequences
 from flowsheet.windows.shards import ShardedInputs
@@ -139,12 +138,10 @@ def choose_gpu(visible: str | None, gpu: int) -> str:
 
 
 def make_sendable(error: BaseException) -> BaseException:
-    """The error, or one that says the same, if it cannot be pickled."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  (our own)
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {first_line(error)}")
-    return error
+    """The error, or one that says the same, if it is none that another process knows."""
+    if isinstance(error, FlowsheetError | Pruned):
+        return error
+    return RuntimeError(f"{type(error).__name__}: {first_line(error)}")
 
 
 def _connect(address: str, port_or_parent: str, rank: str = "0") -> Connection:
