@@ -31,7 +31,7 @@ from flowsheet.compose import resource_dir
 from flowsheet.environment import bypass_proxies_for_loopback, prepare_process
 from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.lifecycle.runtime.prefect_database import check_not_newer, set_aside_if_damaged
-from flowsheet.state.home import home
+from flowsheet.state.home import PRIVATE, home
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import exclusive_lock, shared_lock, try_lock
 
@@ -80,7 +80,8 @@ def prefect_api(
         yield configured_url
         return
     folder = home() / "prefect"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(PRIVATE)  # also where Prefect itself has made it, as soon as it was imported
     os.environ.setdefault("PREFECT_HOME", str(folder))
     users_lock = folder / "users.lock"  # shared by all processes that use the server
     users_lock.touch()
