@@ -5,13 +5,13 @@ The command or flow that needs the batches finds them in the store.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from prefect import Task, flow, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.liveness import keep_alive
-from flows.pieces import MIN_PIECES, Pieces, build_pieces
+from flows.pieces import Pieces, build_pieces
 from flows.records import flush_records
 from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import make_task_runner
@@ -19,64 +19,49 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.deployment import batch_scoring, monitoring
-from flowsheet.lifecycle.experiment.extract_batches import BatchPlan, StayRange, list_batches
+from flowsheet.lifecycle.deployment.batch_plan import BatchPlan
+from flowsheet.lifecycle.experiment.extract_batches import StayRange, list_batches
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.runtime.resources import usable_memory
 from flowsheet.state.locations import Location
 
+Step = Literal["score", "monitor"]
 Runner = Literal["process", "dask", "ray"]
 
 
-@task(cache_policy=NO_CACHE, task_run_name="score-{number}", **RETRY_ON_OUTAGE)
-def score_batch(model: str, extract: Location, batch: StayRange, number: int) -> Stage:
-    """Predict the risks of some stays.
+@task(cache_policy=NO_CACHE, task_run_name="{step}-{number}", **RETRY_ON_OUTAGE)
+def build_batch(step: Step, model: str, extract: Location, batch: StayRange, number: int) -> Stage:
+    """Predict the risks of some stays, for monitoring with a profile of them.
 
     Args:
+        step: what the batch is for.
         model: ``NAME/VERSION``.
         extract: folder of the cohort extract.
         batch: its stays.
-        number: of the batch in this flow run.
+        number: of the batch.
     """
-    return batch_scoring.score_batch(model, extract, batch)
+    build = {"score": batch_scoring.score_batch, "monitor": monitoring.monitor_batch}[step]
+    return build(model, extract, batch)
 
 
-@task(cache_policy=NO_CACHE, task_run_name="monitor-{number}", **RETRY_ON_OUTAGE)
-def monitor_batch(model: str, extract: Location, batch: StayRange, number: int) -> Stage:
-    """Profile some stays, and predict their risks.
-
-    Args:
-        model: ``NAME/VERSION``.
-        extract: folder of the cohort extract.
-        batch: its stays.
-        number: of the batch in this flow run.
-    """
-    return monitoring.monitor_batch(model, extract, batch)
-
-
-@flow(name="batches", flow_run_name="{step}-{model}", validate_parameters=False)
-def build_batches(
-    step: str, model: str, extract: Location, memory: int, compute: ComputeConfig
-) -> None:
-    """Build the batches of an extract.
+@flow(name="batches", flow_run_name="{step}-{plan.model}", validate_parameters=False)
+def build_batches(step: Step, plan: BatchPlan, compute: ComputeConfig) -> None:
+    """Build the batches of a plan.
 
     Prefect keeps the parameters of a flow run, so no stays are among them.
 
     Args:
-        step: ``score`` or ``monitor``.
-        model: ``NAME/VERSION``.
-        extract: folder of the cohort extract.
-        memory: bytes of the process that predicts the largest batch.
+        step: what the batches are for.
+        plan: the model, the extract and the numbers of its batches.
         compute: how many workers there are, and what starts them.
     """
-    tasks: dict[str, Task[..., Any]] = {"score": score_batch, "monitor": monitor_batch}
-    choices = {"model": model, "extract": extract}
-    batches = list_batches(Extract.open(extract))
+    choices = {"step": step, "model": plan.model, "extract": plan.extract}
+    batches = list_batches(Extract.open(plan.extract))
     pieces = Pieces(
-        task=tasks[step],
+        task=build_batch,
         parameters=[
-            {**choices, "batch": batch, "number": number} for number, batch in enumerate(batches, 1)
+            {**choices, "batch": batches[number - 1], "number": number} for number in plan.numbers
         ],
-        memory=memory,
+        memory=plan.memory,
         step=step,
         name="batches of stays",
     )
@@ -98,54 +83,21 @@ def has_workers(workers: int, runner: Runner) -> bool:
     return workers > 1
 
 
-def build_in_workers(step: str, plan: BatchPlan, workers: int, runner: Runner) -> None:
+def build_in_workers(step: Step, plan: BatchPlan, workers: int, runner: Runner) -> None:
     """Build the batches of a plan, where several processes are worth it.
 
     Args:
-        step: ``score`` or ``monitor``.
+        step: what the batches are for.
         plan: the model, the extract and its batches.
         workers: the most processes.
         runner: what starts them.
     """
-    if runner == "process":
-        workers = min(workers, usable_memory() // plan.memory)
-    if workers <= 1 or len(plan.batches) < MIN_PIECES:
+    workers = plan.count_workers(workers, runner)
+    if workers == 1:
         return
     compute = ComputeConfig(name="workers", workers=workers, runner=runner)
     build = build_batches.with_options(task_runner=make_task_runner(compute))
     try:
-        build(step, plan.model, plan.extract, plan.memory, compute)
+        build(step, plan, compute)
     finally:
         flush_records()
-
-
-def score_in_workers(model: str, extract: Location, workers: int, runner: Runner) -> None:
-    """Predict the batches of an extract that :func:`batch_scoring.score` then finds.
-
-    Args:
-        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
-        extract: folder of the cohort extract.
-        workers: the most processes.
-        runner: what starts them.
-    """
-    if has_workers(workers, runner):
-        plan = batch_scoring.plan_batches(model, extract)
-        build_in_workers("score", plan, workers, runner)
-
-
-def monitor_in_workers(
-    model: str, extract: Location, config: str, workers: int, runner: Runner
-) -> None:
-    """Profile the batches of an extract that :func:`monitoring.monitor` then finds.
-
-    Args:
-        model: ``NAME@ALIAS`` or ``NAME/VERSION``.
-        extract: folder of the cohort extract.
-        config: a choice in conf/monitoring.
-        workers: the most processes.
-        runner: what starts them.
-    """
-    if has_workers(workers, runner):
-        choice = monitoring.load_monitoring_config(config)
-        plan = monitoring.plan_batches(model, extract, choice)
-        build_in_workers("monitor", plan, workers, runner)

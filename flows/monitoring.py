@@ -7,7 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows.batches import Runner, monitor_in_workers
+from flows.batches import Runner, build_in_workers, has_workers
 from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
 from flows.liveness import keep_alive
 from flows.process_settings import prepare_flow_process
@@ -17,6 +17,7 @@ from flowsheet.lifecycle.deployment.monitoring import (
     MonitoringResult,
     load_monitoring_config,
     monitor,
+    plan_batches,
 )
 from flowsheet.state.locations import local_path, parse_location
 
@@ -81,7 +82,10 @@ def monitoring(
     prepare_flow_process()
     with keep_alive():
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
-        monitor_in_workers(model, parse_location(folder), config, workers, runner)
+        if has_workers(workers, runner):
+            choice = load_monitoring_config(config)
+            plan = plan_batches(model, parse_location(folder), choice)
+            build_in_workers("monitor", plan, workers, runner)
         result = compare_with_training_data(model, folder, config, metrics)
         if result.has_flags:
             emit_drift_event(result, folder)

@@ -17,9 +17,6 @@ from flows.task_resources import declare_needs
 from flowsheet.config import ComputeConfig
 from flowsheet.lifecycle.runtime.resources import usable_memory
 
-MIN_PIECES = 3
-"""Fewer are built by the step itself, where processes would have to be started for them."""
-
 
 class Pieces(NamedTuple):
     """What is built in pieces."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.batches import Runner, score_in_workers
+from flows.batches import Runner, build_in_workers, has_workers
 from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
 from flows.liveness import keep_alive
 from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
-from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult, score
+from flowsheet.lifecycle.deployment.batch_scoring import ScoringResult, plan_batches, score
 from flowsheet.state.locations import parse_location
 
 
@@ -52,5 +52,6 @@ def scoring(
     prepare_flow_process()
     with keep_alive():
         folder = find_or_ingest_extract(extract, cohort, overrides or [])
-        score_in_workers(model, parse_location(folder), workers, runner)
+        if has_workers(workers, runner):
+            build_in_workers("score", plan_batches(model, parse_location(folder)), workers, runner)
         return score_extract(model, folder, out)

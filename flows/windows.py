@@ -8,13 +8,14 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from flows.pieces import MIN_PIECES, Pieces, build_pieces
+from flows.pieces import Pieces, build_pieces
 from flows.retries import RETRY_ON_OUTAGE
 from flows.shared_store import check_shared_store
 from flowsheet.config import ComputeConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment import prepare
 from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.lifecycle.experiment.window_shards import Stays
+from flowsheet.lifecycle.runtime.resources import MIN_PIECES
 
 
 @task(cache_policy=NO_CACHE, task_run_name="shard-{number}", **RETRY_ON_OUTAGE)

@@ -52,7 +52,7 @@ def flowsheet_command(home: Path, *arguments: str) -> tuple[list[str], dict[str,
 
 
 def run_flowsheet(
-    home: Path, *arguments: str, cwd: Path | None = None
+    home: Path, *arguments: str, cwd: Path | None = None, seconds: float = 600
 ) -> subprocess.CompletedProcess[str]:
     """Run the command line until it exits."""
     command, environment = flowsheet_command(home, *arguments)
@@ -61,7 +61,7 @@ def run_flowsheet(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=seconds,
         cwd=cwd,
         check=False,
         encoding="utf-8",

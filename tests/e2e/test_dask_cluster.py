@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,13 @@ SAME = ("extract", "shard", "windows", "split", "predictions", "resamples", "evi
 """Kinds of stages whose files are the same to the last byte."""
 
 
-def run_with_small_pieces(home: Path, *arguments: str, address: str = "") -> str:
+ANY_FINDINGS = (0, 1, 3)
+"""Exit codes of ``flowsheet monitor``: nothing, something, or too little to say has changed."""
+
+
+def run_with_small_pieces(
+    home: Path, *arguments: str, address: str = "", exit_codes: Sequence[int] = (0,)
+) -> str:
     """Run the command line with small shards; returns what it prints while it runs."""
     environment = {**inherited_environment(), "FLOWSHEET_HOME": str(home)}
     if address:
@@ -47,10 +53,10 @@ def run_with_small_pieces(home: Path, *arguments: str, address: str = "") -> str
         env=environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=900,
+        timeout=1_800,
         check=False,
     )
-    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.returncode in exit_codes, result.stdout + result.stderr
     return result.stderr
 
 
@@ -129,3 +135,21 @@ def test_the_cluster_scores_batches_of_stays(cluster: Any, homes: dict[str, Path
     run_with_small_pieces(homes["process"], *score, str(tmp_path / "one.parquet"))
     by_cluster = pl.read_parquet(tmp_path / "dask.parquet").drop("scored_at")
     assert by_cluster.equals(pl.read_parquet(tmp_path / "one.parquet").drop("scored_at"))
+
+
+def test_the_cluster_profiles_batches_of_stays(cluster: Any, homes: dict[str, Path]):
+    (extract,) = (homes["dask"] / "store" / "extract").glob("*/extract")
+    monitor = ["monitor", "demo-lstm/1", str(extract)]
+    log = run_with_small_pieces(
+        *(homes["dask"], *monitor, "--workers", "2", "--runner", "dask"),
+        address=cluster.scheduler_address,
+        exit_codes=ANY_FINDINGS,
+    )
+    assert "3 batches of stays" in log
+    run_with_small_pieces(homes["process"], *monitor, exit_codes=ANY_FINDINGS)
+    findings = [
+        pl.read_parquet(next((home / "store" / "monitoring").glob("*/findings.parquet")))
+        for home in homes.values()
+    ]
+    assert findings[0].height
+    assert findings[0].equals(findings[1])

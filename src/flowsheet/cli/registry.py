@@ -208,12 +208,13 @@ def score(
     flowsheet score demo-lstm@champion extracts/year --workers 4
     """
     from flowsheet.cli.console import print_scores
-    from flowsheet.cli.run import run_in_workers
+    from flowsheet.cli.run import build_in_workers
     from flowsheet.lifecycle.deployment import batch_scoring
     from flowsheet.progress import report
 
     if workers > 1:
-        run_in_workers("flows.batches:score_in_workers", model, extract, workers, runner)
+        plan = batch_scoring.plan_batches(model, extract)
+        build_in_workers("score", plan, workers, runner)
     print_scores(batch_scoring.score(model, extract, out, report))
 
 
@@ -252,15 +253,15 @@ def monitor(
     flowsheet monitor demo-lstm@champion extracts/today --out drift.html
     """
     from flowsheet.cli.console import print_json, print_monitoring
-    from flowsheet.cli.run import run_in_workers
+    from flowsheet.cli.run import build_in_workers
     from flowsheet.errors import CheckFailed
     from flowsheet.lifecycle.deployment import monitoring
     from flowsheet.progress import report
 
     config = monitoring.load_monitoring_config(config_name)
     if workers > 1:
-        choices = (config_name, workers, runner)
-        run_in_workers("flows.batches:monitor_in_workers", model, extract, *choices)
+        plan = monitoring.plan_batches(model, extract, config)
+        build_in_workers("monitor", plan, workers, runner)
     result = monitoring.monitor(model, extract, report, config, out, metrics=metrics)
     if as_json:
         print_json(result.model_dump(mode="json", exclude={"stage"}))

@@ -15,9 +15,11 @@ from flowsheet.cli.completion import complete_choice
 
 if TYPE_CHECKING:
     from flowsheet.config import ExperimentConfig
+    from flowsheet.lifecycle.deployment.batch_plan import BatchPlan
     from flowsheet.lifecycle.experiment.record import RunSummary
 
 _EXPERIMENT_FLOW = "flows.experiment:run"
+_BUILD_IN_WORKERS = "flows.batches:build_in_workers"
 _MARK_DEAD_RUNS = "flows.liveness:mark_dead_runs_crashed"
 """Entrypoints, as MODULE:FUNCTION."""
 
@@ -130,20 +132,27 @@ def run_experiment(config: ExperimentConfig, tags: dict[str, str] | None = None)
         return summary
 
 
-def run_in_workers(entrypoint: str, *arguments: Any) -> None:
-    """Call a function of ``flows`` that runs a flow, with a Prefect server.
+def build_in_workers(step: str, plan: BatchPlan, workers: int, runner: str) -> None:
+    """Build the batches of a plan in worker processes, where these are worth it.
 
     Args:
-        entrypoint: ``MODULE:FUNCTION``.
-        arguments: of the function.
+        step: ``score`` or ``monitor``.
+        plan: the model, the extract and its batches.
+        workers: the most processes.
+        runner: what starts them.
     """
     from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
     from flowsheet.state.home import home
 
+    if plan.count_workers(workers, runner) == 1:
+        return
     home()
     use_quiet_settings()
-    with _importable_flows(), prefect_api(while_starting=lambda: _load_entrypoint(entrypoint)):
-        _load_entrypoint(entrypoint)(*arguments)
+    with (
+        _importable_flows(),
+        prefect_api(while_starting=lambda: _load_entrypoint(_BUILD_IN_WORKERS)),
+    ):
+        _load_entrypoint(_BUILD_IN_WORKERS)(step, plan, workers, runner)
 
 
 def mark_dead_flow_runs() -> None:

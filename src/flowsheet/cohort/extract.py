@@ -28,7 +28,7 @@ from flowsheet.cohort.remote_extracts import local_extract
 from flowsheet.cohort.schema import LABEL, SORT_KEYS, TABLES, Tables
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed, UsageError, first_line
-from flowsheet.state.hashing import digest, file_digest
+from flowsheet.state.hashing import digest, file_digest, file_digest_once
 from flowsheet.state.json_files import read_json
 from flowsheet.state.locations import Location
 
@@ -166,7 +166,8 @@ class Extract:
 
     @classmethod
     def open(cls, location: Location, *, verify: bool = False) -> Extract:
-        """Open an extract; ``verify`` also compares the sha256 of every file.
+        """Open an extract; ``verify`` also compares the sha256 of every file, once
+        in a process.
 
         One in an object store is opened by a local copy, which is always verified.
 
@@ -181,7 +182,7 @@ class Extract:
             if table not in manifest.tables or not file.is_file():
                 what = f"the extract has no table {table!r}"
                 raise CheckFailed(what, where=str(file), todo=_REMAKE)
-            if verify and file_digest(file) != manifest.tables[table].sha256:
+            if verify and file_digest_once(file) != manifest.tables[table].sha256:
                 what = f"the table {table!r} was changed: its sha256 differs from the manifest's"
                 raise CheckFailed(what, where=str(file), todo=_REMAKE)
         if verify and manifest.fingerprint != fingerprint_of(manifest.tables):

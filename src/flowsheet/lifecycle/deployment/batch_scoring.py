@@ -11,19 +11,18 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TIME
 from flowsheet.config import FrozenModel
 from flowsheet.errors import CheckFailed
-from flowsheet.lifecycle.deployment.export_file import export_file
-from flowsheet.lifecycle.experiment.capacity import check_scoring, estimate_scoring
-from flowsheet.lifecycle.experiment.extract_batches import (
+from flowsheet.lifecycle.deployment.batch_plan import (
     BatchPlan,
-    StayRange,
-    check_variables,
-    list_batches,
-    load_batch,
+    open_model_and_extract,
+    plan_missing_batches,
 )
+from flowsheet.lifecycle.deployment.export_file import export_file
+from flowsheet.lifecycle.experiment.capacity import check_scoring
+from flowsheet.lifecycle.experiment.extract_batches import StayRange, list_batches, load_batch
 from flowsheet.lifecycle.experiment.stage import Stage, find_stage, is_complete, run_stage
 from flowsheet.prediction.model_package import PREDICTIONS, ModelPackage
 from flowsheet.state.hashing import digest
-from flowsheet.state.locations import Location, absolute_location
+from flowsheet.state.locations import Location
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 from flowsheet.typing import Progress
@@ -81,10 +80,7 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
             not a probability, or the scores do not fit this machine.
         FlowsheetError: the copy cannot be written.
     """
-    version = model_registry.resolve_reference(model)
-    cohort = Extract.open(extract, verify=True)
-    model_package = registered_packages.load_package(version)
-    check_variables(cohort, model_package)
+    version, model_package, cohort = open_model_and_extract(model, extract)
 
     def make(folder: Path) -> None:
         copies = [out.parent] if isinstance(out, Path) else []
@@ -118,7 +114,7 @@ def score(model: str, extract: Location, out: Location | None, progress: Progres
 
 
 def plan_batches(model: str, extract: Location) -> BatchPlan:
-    """The batches that :func:`score` would predict; none if it has scored the extract before.
+    """The batches that :func:`score` would predict: those that the store does not have.
 
     Args:
         model: ``NAME@ALIAS`` or ``NAME/VERSION``.
@@ -128,14 +124,13 @@ def plan_batches(model: str, extract: Location) -> BatchPlan:
         UsageError: there is no such version.
         CheckFailed: the extract is incomplete or lacks most of the model's variables.
     """
-    version = model_registry.resolve_reference(model)
-    cohort = Extract.open(extract, verify=True)
-    model_package = registered_packages.load_package_once(version)
-    check_variables(cohort, model_package)
-    is_scored = is_complete(_SCORES, _scores_key(version, model_package, cohort))
-    batches = [] if is_scored else list_batches(cohort)
-    memory = estimate_scoring(cohort, model_package)
-    return BatchPlan(version.reference, absolute_location(extract), batches, memory)
+    opened = open_model_and_extract(model, extract)
+    is_scored = is_complete(_SCORES, _scores_key(*opened))
+
+    def is_built(batch: StayRange) -> bool:
+        return is_scored or _find_batch(opened.model_package, opened.extract, batch) is not None
+
+    return plan_missing_batches(opened, extract, is_built)
 
 
 def score_batch(model: str, extract: Location, batch: StayRange) -> Stage:
@@ -161,9 +156,13 @@ def _find_or_predict(
     model_package: ModelPackage, cohort: Extract, batch: StayRange
 ) -> pl.DataFrame:
     """The risks of a batch that a worker has predicted, or those that are predicted now."""
-    if stage := find_stage(_BATCH, _batch_key(model_package, cohort, batch)):
+    if stage := _find_batch(model_package, cohort, batch):
         return pl.read_parquet(stage.folder / _RISKS_FILE, glob=False)
     return model_package.predict(load_batch(cohort, batch))
+
+
+def _find_batch(model_package: ModelPackage, cohort: Extract, batch: StayRange) -> Stage | None:
+    return find_stage(_BATCH, _batch_key(model_package, cohort, batch))
 
 
 def _scores_key(version: ModelVersion, model_package: ModelPackage, cohort: Extract) -> str:

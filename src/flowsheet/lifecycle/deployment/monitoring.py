@@ -18,17 +18,17 @@ from flowsheet.config import (
     validate_config,
 )
 from flowsheet.errors import CheckFailed, UsageError
+from flowsheet.lifecycle.deployment.batch_plan import (
+    BatchPlan,
+    open_model_and_extract,
+    plan_missing_batches,
+)
 from flowsheet.lifecycle.deployment.export_file import export_file
 from flowsheet.lifecycle.deployment.record_end import find_open_stays
-from flowsheet.lifecycle.experiment.capacity import estimate_scoring
-from flowsheet.lifecycle.experiment.extract_batches import (
-    BatchPlan,
-    StayRange,
-    check_variables,
-    list_batches,
-)
+from flowsheet.lifecycle.experiment.extract_batches import StayRange
 from flowsheet.lifecycle.experiment.reference_data import (
     collect_current_data,
+    find_batch,
     profile_batch,
     quarantine_file,
 )
@@ -47,7 +47,7 @@ from flowsheet.monitoring.report import (
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.hashing import digest, file_digest
 from flowsheet.state.json_files import read_json, write_json
-from flowsheet.state.locations import Location, absolute_location
+from flowsheet.state.locations import Location
 from flowsheet.state.publish import publish_file
 from flowsheet.timestamps import local_now_text
 from flowsheet.tracking import model_registry, registered_packages
@@ -147,10 +147,7 @@ def monitor(
     """
     if metrics is not None:
         _check_metrics_file(metrics)
-    version = model_registry.resolve_reference(model)
-    current = Extract.open(extract, verify=True)
-    model_package = registered_packages.load_package(version)
-    check_variables(current, model_package)
+    version, model_package, current = open_model_and_extract(model, extract)
     reference = Reference.parse(model_package.reference, version.reference)
 
     def make(folder: Path) -> None:
@@ -206,7 +203,7 @@ def monitor(
 
 
 def plan_batches(model: str, extract: Location, config: MonitoringConfig) -> BatchPlan:
-    """The batches that :func:`monitor` would profile; none if it has compared the extract before.
+    """The batches that :func:`monitor` would profile: those that the store does not have.
 
     Args:
         model: ``NAME@ALIAS`` or ``NAME/VERSION``.
@@ -217,14 +214,13 @@ def plan_batches(model: str, extract: Location, config: MonitoringConfig) -> Bat
         UsageError: there is no such version.
         CheckFailed: the extract is incomplete or lacks most of the model's variables.
     """
-    version = model_registry.resolve_reference(model)
-    current = Extract.open(extract, verify=True)
-    model_package = registered_packages.load_package_once(version)
-    check_variables(current, model_package)
-    is_compared = is_complete(_MONITORING, _stage_key(version, model_package, current, config))
-    batches = [] if is_compared else list_batches(current)
-    memory = estimate_scoring(current, model_package)
-    return BatchPlan(version.reference, absolute_location(extract), batches, memory)
+    opened = open_model_and_extract(model, extract)
+    is_compared = is_complete(_MONITORING, _stage_key(*opened, config))
+
+    def is_built(batch: StayRange) -> bool:
+        return is_compared or find_batch(opened.model_package, opened.extract, batch) is not None
+
+    return plan_missing_batches(opened, extract, is_built)
 
 
 def monitor_batch(model: str, extract: Location, batch: StayRange) -> Stage:

@@ -11,7 +11,6 @@ from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.errors import CheckFailed
 from flowsheet.prediction.model_package import ModelPackage
-from flowsheet.state.locations import Location
 
 STAYS_PER_BATCH = 2_000
 
@@ -21,17 +20,6 @@ class StayRange(NamedTuple):
 
     first: int
     last: int
-
-
-class BatchPlan(NamedTuple):
-    """Batches of an extract that workers can predict, each as a stage of its own."""
-
-    model: str
-    """``NAME/VERSION``."""
-    extract: Location
-    batches: Sequence[StayRange]
-    memory: int
-    """Bytes that the process takes which predicts the largest one."""
 
 
 def list_batches(extract: Extract, stays_per_batch: int | None = None) -> list[StayRange]:

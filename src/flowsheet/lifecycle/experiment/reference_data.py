@@ -139,10 +139,15 @@ def profile_batch(model_package: ModelPackage, extract: Extract, batch: StayRang
     return run_stage(_BATCH, _batch_key(model_package, extract, batch), build)
 
 
+def find_batch(model_package: ModelPackage, extract: Extract, batch: StayRange) -> Stage | None:
+    """A batch of :func:`profile_batch` in the store."""
+    return find_stage(_BATCH, _batch_key(model_package, extract, batch))
+
+
 def _find_or_profile(
     model_package: ModelPackage, extract: Extract, batch: StayRange
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    stage = find_stage(_BATCH, _batch_key(model_package, extract, batch))
+    stage = find_batch(model_package, extract, batch)
     if stage is None:
         return _profile(model_package, extract, batch)
     profile, risks = (stage.folder / f"{name}.parquet" for name in ("profile", "risks"))

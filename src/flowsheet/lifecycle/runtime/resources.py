@@ -20,6 +20,8 @@ RUN_BYTES = 1_500_000_000
 """Memory that one flow run is counted with: the process takes 0.6 GB, the rest is for data."""
 _MIN_RUNS = 2
 """A retraining occupies a slot of its worker while it waits for its trainings in another."""
+MIN_PIECES = 3
+"""Fewer pieces of a stage are not worth starting worker processes for."""
 _USABLE_SHARE = 0.9
 """Of the memory; the rest is for the system and the worker itself."""
 
