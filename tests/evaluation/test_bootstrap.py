@@ -1,12 +1,14 @@
 """Resamples equal repeated rows, and intervals have the coverage that they claim."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flowsheet.evaluation import bootstrap as bootstrap_module
 from flowsheet.evaluation.bootstrap import (
     bootstrap,
     estimate_difference,
@@ -66,7 +68,7 @@ def repeat_rows(scored, weights):
 def test_resamples_equal_repeated_rows():
     scored = clustered_rows()
     draws = bootstrap({"model": scored}, METRICS_OF_ROWS, 6, seed=3)
-    weights = np.concatenate(list(resample_weights(40, 6, 3, len(scored.y))), axis=1)
+    weights = np.concatenate(list(resample_weights(40, 6, 3)), axis=1)
     for b in range(6):
         repeated = repeat_rows(scored, weights[:, b])
         for metric in METRICS_OF_ROWS:
@@ -78,12 +80,22 @@ def test_resamples_equal_repeated_rows():
 
 
 def test_draws_depend_on_subjects_and_seed_only():
-    few_rows = np.concatenate(list(resample_weights(50, 300, 7, n_rows=100)), axis=1)
-    many_rows = np.concatenate(list(resample_weights(50, 300, 7, n_rows=2_000_000)), axis=1)
-    other_seed = np.concatenate(list(resample_weights(50, 300, 8, n_rows=100)), axis=1)
-    assert np.array_equal(few_rows, many_rows)
-    assert np.all(few_rows.sum(axis=0) == 50)
-    assert not np.array_equal(few_rows, other_seed)
+    weights, again = (np.concatenate([*resample_weights(50, 300, 7)], axis=1) for _ in range(2))
+    other_seed = np.concatenate([*resample_weights(50, 300, 8)], axis=1)
+    assert np.array_equal(weights, again)
+    assert np.all(weights.sum(axis=0) == 50)
+    assert not np.array_equal(weights, other_seed)
+
+
+@pytest.mark.parametrize("cells", [1, 1_000, 10_000])
+def test_values_do_not_depend_on_how_many_resamples_are_counted_at_a_time(cells, monkeypatch):
+    scored = {"model": replace(clustered_rows(), clock=clustered_rows(effect=0.2))}
+    expected = bootstrap(scored, default_metrics(), 150, seed=3)
+    monkeypatch.setattr(bootstrap_module, "MAX_PART_CELLS", cells)
+    values = bootstrap(scored, default_metrics(), 150, seed=3)
+    assert values.keys() == expected.keys()
+    for key, drawn in values.items():
+        assert drawn == pytest.approx(expected[key], rel=1e-12, nan_ok=True), key
 
 
 def test_the_variance_over_subjects_is_larger_than_over_independent_rows():

@@ -63,7 +63,7 @@ def resampled_values(sequences, p, name):
     """The metric in each resample, computed by scikit-learn with sample weights."""
     rows = sequences.scored
     subjects, subject_of_stay = np.unique(sequences.subject_id, return_inverse=True)
-    batches = resample_weights(len(subjects), CONFIG.resamples, 3, 1)
+    batches = resample_weights(len(subjects), CONFIG.resamples, 3)
     weights = np.concatenate(list(batches), axis=1)
     row_weights = weights[subject_of_stay[sequences.row_stay[rows]]]
     return np.array(

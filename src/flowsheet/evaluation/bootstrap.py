@@ -19,9 +19,9 @@ from flowsheet.typing import Floats
 
 Key = TypeVar("Key")
 
-MAX_BATCH_CELLS = 16_000_000
-"""Rows x resamples in memory at a time: a batch needs a few hundred megabytes at most."""
 MAX_BATCH_RESAMPLES = 128
+MAX_PART_CELLS = 500_000
+"""Thresholds x resamples that are counted at a time: they stay in a processor's cache."""
 MIN_DEFINED_SHARE = 0.95
 """An interval is given where the metric is defined in at least this share of the resamples."""
 ERROR_INFLATION = 1.05
@@ -50,7 +50,6 @@ def resample_weights(
     n_subjects: int,
     resamples: int,
     seed: int,
-    n_rows: int,
     part: ResamplePart = ALL_RESAMPLES,
 ) -> Iterator[Floats]:
     """How often each subject is drawn, in batches of b resamples.
@@ -59,17 +58,15 @@ def resample_weights(
         n_subjects: S, the number of subjects.
         resamples: the number of resamples over all batches.
         seed: of the random draws, which depend on it and on S only.
-        n_rows: the largest number of rows that will be weighted; it limits the batch size.
         part: the batches that are wanted; earlier ones are drawn as well, but not counted.
 
     Yields:
         Weights of shape (S, b).
     """
     rng = np.random.default_rng(seed)
-    batch_size = min(MAX_BATCH_RESAMPLES, max(1, MAX_BATCH_CELLS // max(n_rows, 1)))
-    wanted = part.select(math.ceil(resamples / batch_size))
+    wanted = part.select(math.ceil(resamples / MAX_BATCH_RESAMPLES))
     for batch in range(wanted.stop):
-        count = min(batch_size, resamples - batch * batch_size)
+        count = min(MAX_BATCH_RESAMPLES, resamples - batch * MAX_BATCH_RESAMPLES)
         drawn = rng.integers(0, n_subjects, (count, n_subjects))
         if batch not in wanted:
             continue
@@ -107,18 +104,24 @@ def bootstrap(
     if not metrics_by_key or not resamples:
         return {}
     n_subjects = next(iter(scored.values())).n_subjects
-    n_rows = max(len(rows.y) for rows in scored.values())
     batches: dict[tuple[Key, str], list[Floats]] = {
         (key, metric.name): []
         for key, applicable in metrics_by_key.items()
         for metric in applicable
     }
-    for weights in resample_weights(n_subjects, resamples, seed, n_rows, part):
+    for weights in resample_weights(n_subjects, resamples, seed, part):
         for key, applicable in metrics_by_key.items():
-            sample = Sample(scored[key], weights)
-            for metric in applicable:
-                batches[key, metric.name].append(metric.compute(sample))
+            for sample in _divide(scored[key], weights):
+                for metric in applicable:
+                    batches[key, metric.name].append(metric.compute_once(sample))
     return {key: join_batches(values) for key, values in batches.items()}
+
+
+def _divide(scored: ScoredRows, weights: Floats) -> Iterator[Sample]:
+    """Samples of as many resamples as are counted at a time; rows with the event are thresholds."""
+    width = max(1, MAX_PART_CELLS // max(1, scored.n_events))
+    for begin in range(0, weights.shape[1], width):
+        yield Sample(scored, np.ascontiguousarray(weights[:, begin : begin + width]))
 
 
 def join_batches(batches: Sequence[Floats]) -> Floats:

@@ -46,8 +46,7 @@ def resample_calibration(
     def events_of(number: int) -> AnyArray:
         return masks[number] * scored.y
 
-    largest = len(scored.y)
-    for weights in resample_weights(scored.n_subjects, resamples, seed, largest, part):
+    for weights in resample_weights(scored.n_subjects, resamples, seed, part):
         sample = Sample(scored, weights)
         for number, bin_batches in enumerate(batches):
             n_events = sample.cached_sum(f"events of bin {number}", partial(events_of, number))

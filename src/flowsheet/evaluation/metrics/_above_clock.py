@@ -34,8 +34,8 @@ class AboveClockMetric(Metric):
     def compute(self, sample: Sample) -> Floats:
         """(Model - clock) / (1 - clock)."""
         metric = self.of()
-        clock = metric.compute(get_clock_sample(sample))
-        return share_of_room(metric.compute(sample), clock, np.ones_like(clock))
+        clock = metric.compute_once(get_clock_sample(sample))
+        return share_of_room(metric.compute_once(sample), clock, np.ones_like(clock))
 
     def is_applicable(self, scored: ScoredRows) -> bool:
         """Where the clock's predictions are known, and the other metric applies."""

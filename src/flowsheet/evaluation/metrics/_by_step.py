@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from flowsheet.evaluation.metrics._ranking import Ranking
 from flowsheet.evaluation.metrics._rows import Sample, ScoredRows
-from flowsheet.typing import Bools, Floats
+from flowsheet.typing import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -26,49 +27,68 @@ class StepPairs:
         return self.cases * self.controls
 
 
-def count_step_pairs(sample: Sample, is_case: Bools, is_control: Bools, key: str) -> StepPairs:
+@dataclass(frozen=True)
+class _StepRanking:
+    """The rows of all steps in one ranking: by step, then by probability."""
+
+    ranking: Ranking
+    """Each step begins with a threshold below all its rows, at which there are none."""
+    first: Ints
+    """(K,) the position of that threshold."""
+
+    def count(self, weights: Floats) -> StepPairs:
+        """The pairs within each step under B weightings, ``weights`` of shape (S, B)."""
+        counts = self.ranking.count(weights)
+        controls_from = counts.non_events_above[self.first]
+        controls_after = np.zeros_like(controls_from)
+        controls_after[:-1] = controls_from[1:]
+        cases, controls = self._sum_steps(counts.tied_events), controls_from - controls_after
+        # a threshold's controls above it, without those of later steps
+        discordant = self._sum_steps(counts.tied_events * counts.non_events_above)
+        discordant -= cases * controls_after
+        tied = self._sum_steps(counts.tied_events * counts.tied_non_events)
+        return StepPairs(cases, controls, cases * controls - discordant - tied / 2)
+
+    def _sum_steps(self, values: Floats) -> Floats:
+        """The sum over the thresholds of each step, of values of shape (J, B): (K, B)."""
+        if not len(self.first):
+            return np.zeros((0, values.shape[1]))
+        return np.asarray(np.add.reduceat(values, self.first, axis=0))
+
+
+def count_step_pairs(
+    sample: Sample, choose: Callable[[], tuple[Bools, Bools]], key: str
+) -> StepPairs:
     """The pairs within each step that has a case.
 
     Args:
         sample: the rows with their weights.
-        is_case: (N,) rows that should rank high.
-        is_control: (N,) rows that should rank low; other rows are left out.
-        key: of the rankings in the cache of the rows.
+        choose: gives the rows (N,) that should rank high, and those that should rank low; other
+            rows are left out.
+        key: of the ranking in the cache of the rows.
     """
-    scored = sample.scored
-    rankings = scored.cached(key, lambda: _rank_steps(scored, is_case, is_control))
-    counts = [_count(ranking, sample.weights) for ranking in rankings]
-    shape = (0, sample.size)
-    parts = [np.stack(part) if part else np.zeros(shape) for part in zip(*counts, strict=True)]
-    return StepPairs(*parts) if parts else StepPairs(*(np.zeros(shape) for _ in range(3)))
+    ranking = sample.scored.cached(key, lambda: _rank_steps(sample.scored, *choose()))
+    return ranking.count(sample.weights)
 
 
-def _rank_steps(scored: ScoredRows, is_case: Bools, is_control: Bools) -> list[Ranking]:
-    rows = np.flatnonzero(is_case | is_control)
-    order = rows[np.argsort(scored.step[rows], kind="stable")]
-    starts = np.flatnonzero(np.diff(scored.step[order], prepend=-1))
-    rankings = []
-    for group in np.split(order, starts[1:]):
-        if is_case[group].any():
-            weight = None if scored.weight is None else scored.weight[group]
-            rankings.append(
-                Ranking.from_rows(
-                    is_case[group].astype(np.int8),
-                    scored.p[group],
-                    scored.subject[group],
-                    scored.n_subjects,
-                    weight=weight,
-                )
-            )
-    return rankings
-
-
-def _count(ranking: Ranking, weights: Floats) -> tuple[Floats, Floats, Floats]:
-    """Cases, controls and concordant pairs of one step, shapes (B,)."""
-    tied_cases = ranking.tied_events @ weights
-    controls_by_rank = ranking.non_events_above @ weights
-    controls = controls_by_rank.sum(axis=0)
-    not_below = np.cumsum(controls_by_rank[::-1], axis=0)[::-1][1:]
-    discordant = not_below + ranking.tied_non_events @ weights / 2
-    cases = tied_cases.sum(axis=0)
-    return cases, controls, cases * controls - (tied_cases * discordant).sum(axis=0)
+def _rank_steps(scored: ScoredRows, is_case: Bools, is_control: Bools) -> _StepRanking:
+    steps = np.unique(scored.step[is_case])
+    rows = np.flatnonzero((is_case | is_control) & np.isin(scored.step, steps))
+    step, p = scored.step[rows], scored.p[rows]
+    order = np.lexsort((p, step))
+    begins_step = np.diff(step[order], prepend=-1) > 0
+    is_higher = begins_step | (np.diff(p[order], prepend=-1.0) > 0)
+    # a place is left free below the first rank of each step
+    rank = np.empty(len(rows))
+    rank[order] = np.cumsum(is_higher) + np.cumsum(begins_step)
+    below = rank[order][begins_step] - 1
+    weight = np.ones(len(rows)) if scored.weight is None else scored.weight[rows]
+    nobody = np.zeros(len(below), np.int64)
+    ranking = Ranking.from_rows(
+        np.concatenate([is_case[rows], np.ones(len(below), np.bool_)]).astype(np.int8),
+        np.concatenate([rank, below]),
+        np.concatenate([scored.subject[rows], nobody]),
+        scored.n_subjects,
+        weight=np.concatenate([weight, nobody]),
+    )
+    return _StepRanking(ranking, np.searchsorted(ranking.thresholds, below))

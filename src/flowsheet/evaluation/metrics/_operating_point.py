@@ -15,7 +15,7 @@ import numpy as np
 
 from flowsheet.errors import UsageError
 from flowsheet.evaluation.metrics.base import Metric, Sample, safe_divide
-from flowsheet.typing import Floats
+from flowsheet.typing import Floats, Ints
 
 ROUNDING = 1e-12
 """A sensitivity counts as reached although rounding leaves it this share too low."""
@@ -101,11 +101,25 @@ def count_true_alerts(sample: Sample, rate: float) -> Floats:
     drawn at random: the expected number of true alerts is returned.
     """
     counts, n_alerts = sample.threshold_counts, rate * sample.n_rows
-    n_above = counts.true_positives - counts.tied_events + counts.non_events_above
-    n_tied = counts.tied_events + counts.tied_non_events
+    # the thresholds at which, and above which, every row raises an alert are the last ones
+    n_whole = (counts.positives <= n_alerts).sum(axis=0)
+    next_group = len(counts.positives) - n_whole - 1
+    events_above = _pick(counts.true_positives, next_group + 1)
+    tied_events = _pick(counts.tied_events, next_group)
+    n_tied = tied_events + _pick(counts.tied_non_events, next_group)
+    n_above = _pick(counts.positives, next_group) - n_tied
     share_of_group = np.nan_to_num(safe_divide(n_alerts - n_above, n_tied))
-    true_alerts: Floats = (counts.tied_events * np.clip(share_of_group, 0, 1)).sum(axis=0)
+    true_alerts = events_above + tied_events * np.clip(share_of_group, 0, 1)
     return np.where(sample.n_rows > 0, true_alerts, np.nan)
+
+
+def _pick(counts: Floats, position: Ints) -> Floats:
+    """The counts (J, B) at one threshold in each sample, shape (B,); 0 beyond the thresholds."""
+    size = len(counts)
+    if not size:
+        return np.zeros(len(position))
+    picked = counts[np.clip(position, 0, size - 1), np.arange(len(position))]
+    return np.where((position >= 0) & (position < size), picked, 0.0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ def count_alerts_at_sensitivity(sample: Sample, sensitivity: float) -> AlertCoun
     # counts rise towards lower thresholds
     last = np.maximum((counts.true_positives >= target).sum(axis=0) - 1, 0)
     tied_events, true_positives, non_events_above, tied_non_events = (
-        np.take_along_axis(count, last[None], axis=0)[0]
+        _pick(count, last)
         for count in (
             counts.tied_events,
             counts.true_positives,

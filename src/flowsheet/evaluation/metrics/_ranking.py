@@ -9,6 +9,7 @@ below 2^53.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,10 @@ class ThresholdCounts:
     non_events_above: Floats  # rows without the event strictly above the threshold
     tied_non_events: Floats  # rows without the event whose probability equals the threshold
 
-    @property
-    def false_positives(self) -> Floats:
-        """Rows without the event at or above the threshold."""
-        return self.non_events_above + self.tied_non_events
+    @cached_property
+    def positives(self) -> Floats:
+        """Rows at or above the threshold."""
+        return self.true_positives + self.non_events_above + self.tied_non_events
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,12 @@ class Ranking:
 
     def count(self, weights: Floats) -> ThresholdCounts:
         """The counts under each of B weightings, ``weights`` of shape (S, B)."""
-        tied_events = self.tied_events @ weights
+        tied_events = _multiply(self.tied_events, weights)
         return ThresholdCounts(
             tied_events=tied_events,
             true_positives=_reverse_cumsum(tied_events),
-            non_events_above=_reverse_cumsum(self.non_events_above @ weights)[1:],
-            tied_non_events=self.tied_non_events @ weights,
+            non_events_above=_reverse_cumsum(_multiply(self.non_events_above, weights))[1:],
+            tied_non_events=_multiply(self.tied_non_events, weights),
         )
 
 
@@ -93,6 +94,13 @@ def _sparse_counts(row: Ints, column: Ints, weight: Floats, shape: tuple[int, in
     from scipy.sparse import csr_array
 
     return csr_array((weight, (row, column)), shape=shape)
+
+
+def _multiply(counts: Any, weights: Floats) -> Floats:
+    """The product of a sparse matrix and some weightings."""
+    if weights.shape[1] == 1:  # a product with a vector is faster
+        return np.asarray(counts @ weights[:, 0])[:, None]
+    return np.asarray(counts @ weights)
 
 
 def _reverse_cumsum(counts: Floats) -> Floats:

@@ -9,6 +9,8 @@ last bit.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 
 from flowsheet.evaluation.metrics.base import Sample, ScoredRows
@@ -24,18 +26,21 @@ TOLERANCE = 1e-10
 def slope(sample: Sample) -> Floats:
     """The slope with a free intercept; NaN without a solution (equal probabilities, separation)."""
     scored = sample.scored
-    design = scored.cached("recalibration design", lambda: _design_matrix(scored.p))
-    offset = np.zeros(len(scored.y))
-    fitted = scored.cached("recalibration slope", lambda: _fit(scored, design, offset))
-    return np.asarray(_newton_step(sample, design, offset, fitted)[1])
+    step = scored.cached(
+        "recalibration slope",
+        lambda: _fit(scored, _design_matrix(scored.p), np.zeros(len(scored.y))),
+    )
+    return np.asarray(step.take(sample)[1])
 
 
 def intercept(sample: Sample) -> Floats:
     """The intercept with the slope fixed at 1: calibration in the large, in log odds."""
     scored = sample.scored
-    design, offset = np.ones((1, len(scored.y))), log_odds(scored.p)
-    fitted = scored.cached("recalibration intercept", lambda: _fit(scored, design, offset))
-    return np.asarray(_newton_step(sample, design, offset, fitted)[0])
+    step = scored.cached(
+        "recalibration intercept",
+        lambda: _fit(scored, np.ones((1, len(scored.y))), log_odds(scored.p)),
+    )
+    return np.asarray(step.take(sample)[0])
 
 
 def _design_matrix(p: Floats) -> Floats:
@@ -43,31 +48,47 @@ def _design_matrix(p: Floats) -> Floats:
     return np.stack([np.ones(len(p)), log_odds(p)])
 
 
-def _fit(scored: ScoredRows, design: Floats, offset: Floats) -> Floats:
-    """Newton's method on all rows, ``design`` of shape (K, N); NaN where it does not converge."""
+@dataclass(frozen=True)
+class _NewtonStep:
+    """A step from the coefficients (K,), by its sums over the rows of each subject."""
+
+    coefficients: Floats
+    gradient: Floats  # (K, S)
+    hessian: Floats  # (K, K, S)
+
+    @classmethod
+    def make(
+        cls, scored: ScoredRows, design: Floats, offset: Floats, coefficients: Floats
+    ) -> _NewtonStep:
+        """The step from some coefficients; ``design`` has shape (K, N), ``offset`` (N,)."""
+        linear = np.clip(coefficients @ design + offset, -500, 500)
+        expected = 1 / (1 + np.exp(-linear))
+        variance = expected * (1 - expected)
+        residual = scored.y - expected
+        gradient = [scored.sum_by_subject(row * residual) for row in design]
+        hessian = [[scored.sum_by_subject(a * b * variance) for a in design] for b in design]
+        return cls(coefficients, np.stack(gradient), np.array(hessian))
+
+    def take(self, sample: Sample) -> Floats:
+        """The coefficients after the step in each of B samples, shape (K, B)."""
+        # einsum instead of BLAS: the same bits on any number of threads
+        gradient = np.einsum("ks,sb->bk", self.gradient, sample.weights)
+        hessian = np.einsum("kls,sb->bkl", self.hessian, sample.weights)
+        return self.coefficients[:, None] + _solve(hessian, gradient).T
+
+
+def _fit(scored: ScoredRows, design: Floats, offset: Floats) -> _NewtonStep:
+    """The step from Newton's solution for all rows; NaN where it does not converge."""
     all_rows, coefficients = Sample(scored), np.zeros(len(design))
     for _ in range(MAX_ITERATIONS):
-        updated = _newton_step(all_rows, design, offset, coefficients)[:, 0]
+        step = _NewtonStep.make(scored, design, offset, coefficients)
+        updated = step.take(all_rows)[:, 0]
         if not np.isfinite(updated).all() or np.abs(updated).max() > MAX_COEFFICIENT:
             break
         if np.abs(updated - coefficients).max() < TOLERANCE:
-            return updated
+            return _NewtonStep.make(scored, design, offset, updated)
         coefficients = updated
-    return np.full(len(design), np.nan)
-
-
-def _newton_step(sample: Sample, design: Floats, offset: Floats, coefficients: Floats) -> Floats:
-    """One Newton step from ``coefficients`` (K,) in each of B samples, shape (K, B)."""
-    linear = np.clip(coefficients @ design + offset, -500, 500)
-    expected = 1 / (1 + np.exp(-linear))
-    variance = expected * (1 - expected)
-    residual = sample.scored.y - expected
-    gradient = np.stack([sample.weighted_sum(row * residual) for row in design])
-    size = len(design)
-    hessian = np.empty((gradient.shape[1], size, size))
-    for i, j in np.ndindex(size, size):
-        hessian[:, i, j] = sample.weighted_sum(design[i] * design[j] * variance)
-    return coefficients[:, None] + _solve(hessian, gradient.T).T
+    return replace(step, coefficients=np.full(len(design), np.nan))
 
 
 def _solve(hessian: Floats, gradient: Floats) -> Floats:

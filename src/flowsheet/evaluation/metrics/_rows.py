@@ -57,7 +57,7 @@ class ScoredRows:
             is_alert=None if is_alert is None else np.asarray(is_alert, np.bool_),
         )
 
-    @property
+    @cached_property
     def n_events(self) -> int:
         """Number of rows with y = 1."""
         return int(np.count_nonzero(self.y))
@@ -119,11 +119,18 @@ class Sample:
         """``weights`` has shape (S, B); None: one copy in which every subject counts once."""
         self.scored = scored
         self.weights = np.ones((scored.n_subjects, 1)) if weights is None else weights
+        self._cache: dict[str, Floats] = {}
 
     @property
     def size(self) -> int:
         """The number of copies, B."""
         return int(self.weights.shape[1])
+
+    def cached(self, key: str, compute: Callable[[], Floats]) -> Floats:
+        """The result of ``compute()``, computed once for all metrics of the sample."""
+        if key not in self._cache:
+            self._cache[key] = compute()
+        return self._cache[key]
 
     def weighted_sum(self, values: AnyArray) -> Floats:
         """The weighted sum of ``values`` (N,) over the rows of each copy, shape (B,)."""
@@ -177,3 +184,10 @@ def safe_divide(numerator: Floats, denominator: Floats) -> Floats:
     """``numerator / denominator``, NaN where the denominator is 0."""
     undefined: Floats = np.full(np.broadcast(numerator, denominator).shape, np.nan)
     return np.divide(numerator, denominator, out=undefined, where=denominator != 0)
+
+
+def sum_products(first: Floats, second: Floats) -> Floats:
+    """The sums over the first axis of the products of two arrays (J, B), shape (B,)."""
+    # einsum instead of BLAS: the same bits on any number of threads
+    sums: Floats = np.einsum("jb,jb->b", first, second)
+    return sums

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, safe_divide
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, safe_divide, sum_products
 from flowsheet.typing import Floats
 
 
@@ -25,7 +25,8 @@ class Auprc(Metric):
     def compute(self, sample: Sample) -> Floats:
         """Mean precision over the rows with the event, at the threshold of their probability."""
         counts = sample.threshold_counts
-        n_alerts = counts.true_positives + counts.false_positives
-        precision = np.nan_to_num(safe_divide(counts.true_positives, n_alerts))
-        area = safe_divide((counts.tied_events * precision).sum(axis=0), sample.n_positive)
+        precision = np.zeros_like(counts.positives)
+        has_alerts = counts.positives > 0
+        np.divide(counts.true_positives, counts.positives, out=precision, where=has_alerts)
+        area = safe_divide(sum_products(counts.tied_events, precision), sample.n_positive)
         return np.where(sample.n_negative > 0, area, np.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, safe_divide
+from flowsheet.evaluation.metrics.base import METRICS, Metric, Sample, safe_divide, sum_products
 from flowsheet.typing import Floats
 
 
@@ -24,6 +24,7 @@ class Auroc(Metric):
         """Concordant pairs over all pairs of a row with and a row without the event."""
         counts = sample.threshold_counts
         n_pairs = sample.n_positive * sample.n_negative
-        discordant = counts.non_events_above + counts.tied_non_events / 2
-        concordant = n_pairs - (counts.tied_events * discordant).sum(axis=0)
+        discordant = sum_products(counts.tied_events, counts.non_events_above)
+        tied = sum_products(counts.tied_events, counts.tied_non_events)
+        concordant = n_pairs - discordant - tied / 2
         return safe_divide(concordant, n_pairs)

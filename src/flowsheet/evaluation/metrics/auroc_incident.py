@@ -34,8 +34,11 @@ class AurocIncident(Metric):
     def compute(self, sample: Sample) -> Floats:
         """The weighted mean of the AUROC of each step."""
         scored = sample.scored
-        is_case = scored.cached("incident cases", lambda: find_first_positives(scored))
-        pairs = count_step_pairs(sample, is_case, scored.y == 0, "rankings of onsets")
+
+        def choose() -> tuple[Bools, Bools]:
+            return find_first_positives(scored), scored.y == 0
+
+        pairs = count_step_pairs(sample, choose, "ranking of onsets")
         at_risk = pairs.cases + pairs.controls
         hazard = np.nan_to_num(safe_divide(pairs.cases, at_risk))
         survival = np.cumprod(1 - hazard, axis=0)

@@ -22,6 +22,6 @@ class AurocWithinStep(Metric):
 
     def compute(self, sample: Sample) -> Floats:
         """Concordant pairs over all pairs within steps."""
-        is_event = sample.scored.y == 1
-        pairs = count_step_pairs(sample, is_event, ~is_event, "rankings within steps")
+        y = sample.scored.y
+        pairs = count_step_pairs(sample, lambda: (y == 1, y != 1), "ranking within steps")
         return safe_divide(pairs.concordant.sum(axis=0), pairs.pairs.sum(axis=0))

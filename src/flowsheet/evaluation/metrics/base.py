@@ -6,11 +6,19 @@ from abc import ABC, abstractmethod
 from enum import StrEnum
 from typing import ClassVar
 
-from flowsheet.evaluation.metrics._rows import Sample, ScoredRows, safe_divide
+from flowsheet.evaluation.metrics._rows import Sample, ScoredRows, safe_divide, sum_products
 from flowsheet.plugins import Registry
 from flowsheet.typing import Bools, Floats
 
-__all__ = ["METRICS", "Metric", "RequiredInput", "Sample", "ScoredRows", "safe_divide"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "RequiredInput",
+    "Sample",
+    "ScoredRows",
+    "safe_divide",
+    "sum_products",
+]
 
 
 class RequiredInput(StrEnum):
@@ -56,6 +64,10 @@ class Metric(ABC):
     @abstractmethod
     def compute(self, sample: Sample) -> Floats:
         """The value in each of B samples, shape (B,); NaN where it is undefined."""
+
+    def compute_once(self, sample: Sample) -> Floats:
+        """As :meth:`compute`; the sample keeps it for metrics that are made of this one."""
+        return sample.cached(f"value of {self.name}", lambda: self.compute(sample))
 
     def __call__(self, scored: ScoredRows) -> float:
         """The value; NaN with fewer than ``scored.minimum_events`` rows of either class."""

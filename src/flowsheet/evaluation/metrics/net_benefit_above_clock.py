@@ -35,6 +35,6 @@ class NetBenefitAboveClock(OperatingPointMetric):
     def compute(self, sample: Sample) -> Floats:
         """(Model - floor) / (prevalence - floor)."""
         metric = NetBenefitAt(self.value)
-        floor = np.maximum(metric.compute(get_clock_sample(sample)), 0.0)
+        floor = np.maximum(metric.compute_once(get_clock_sample(sample)), 0.0)
         prevalence = safe_divide(sample.n_positive, sample.n_rows)
-        return share_of_room(metric.compute(sample), floor, prevalence)
+        return share_of_room(metric.compute_once(sample), floor, prevalence)

@@ -29,7 +29,7 @@ from flowsheet.plugins import plugin_code
 from flowsheet.state.hashing import digest
 from flowsheet.windows.censoring import weight_rows
 
-VERSION = 13
+VERSION = 14
 """Increase it when the same predictions give different evidence."""
 
 
