@@ -6,6 +6,7 @@ chosen, then those of all rows to be binned, and are never all in memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,10 @@ DENSE_ROWS = 1 << 20
 """From so many rows on no column is kept as a list of the rows that are not in its most frequent
 bin. Such lists are smaller, but until all rows are read they take 8 to 16 bytes for each of these.
 The sums that the trees are grown by are then in another order."""
+
+_log = logging.getLogger("lightgbm")
+_log.setLevel(logging.ERROR)  # its warnings are about its own parameters; errors are raised
+lightgbm.register_logger(_log)
 
 
 class _RowSequence(lightgbm.Sequence):  # type: ignore[misc]
