@@ -184,3 +184,22 @@ def test_bfloat16_is_close_to_float32(train: Sequences, valid: Sequences) -> Non
         for precision in ("float32", "bfloat16")
     )
     assert np.abs(float32 - bfloat16).max() < 0.05
+
+
+def test_on_a_processor_without_bfloat16_the_fit_is_in_float32(
+    train: Sequences, valid: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    float32, bfloat16 = (
+        fit(train, valid, {"precision": precision}).predict_proba(valid)
+        for precision in ("float32", "bfloat16")
+    )
+    assert float32.tobytes() == bfloat16.tobytes()
+
+
+@pytest.mark.parametrize("params", [{"layers": 2}, {"embedding": 0}])
+def test_every_lstm_can_be_fitted_in_bfloat16(
+    train: Sequences, valid: Sequences, params: dict[str, int]
+) -> None:
+    model = fit(train, valid, {"precision": "bfloat16", "epochs": 1, **params})
+    assert np.isfinite(model.predict_proba(valid)).all()

@@ -40,7 +40,14 @@ from flowsheet.models._rows import (
     need_reference,
     reference_row,
 )
-from flowsheet.models._training import Curve, Trainer, curve_table, identify_fit, torch_threads
+from flowsheet.models._training import (
+    Curve,
+    Trainer,
+    curve_table,
+    identify_fit,
+    torch_threads,
+    usable_precision,
+)
 from flowsheet.models.base import Capabilities, Context, Contributions, Model, ModelFamily
 from flowsheet.state.json_files import read_json, write_json
 from flowsheet.typing import Floats, Floats32, Ints
@@ -124,8 +131,9 @@ class RecurrentModel(Model):
         for net in nets:
             initialise(net, self.rate, generator)
             net.to(device)
+        precision = usable_precision(self.params.precision, device)
         rows = StayRows(
-            x=self._read_inputs(train, device, getattr(torch, self.params.precision)),
+            x=self._read_inputs(train, device, getattr(torch, precision)),
             y=torch.from_numpy(train.y.astype(np.float32)).to(device),
             weight=torch.from_numpy(train.scored.astype(np.float32)).to(device),
             starts=train.offsets[:-1],
@@ -152,7 +160,7 @@ class RecurrentModel(Model):
             compute_logits,
             predict,
             context,
-            layout=self.Layer.layout(self.params.precision) if device.type == "cpu" else packed,
+            layout=self.Layer.layout(precision) if device.type == "cpu" else packed,
         )
         identity = identify_fit(self, self.names, (train, valid), context)
         self.curve = trainer.run(rows, valid.y, valid.scored, identity).curve

@@ -60,7 +60,17 @@ class TrainingParams(FrozenModel):
     """Decay of the moving average of the weights, which is used for prediction; lower in the first
     batches. 0: no average."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the matrix products in training; prediction is always float32."""
+    """Precision of the matrix products in training, float32 also on a processor that has no kernels
+    for bfloat16 (on x86: without AVX-512); prediction is always float32."""
+
+
+def usable_precision(precision: str, device: torch.device) -> str:
+    """float32 on a processor without kernels for bfloat16, where torch's LSTM raises an error."""
+    if device.type != "cpu" or precision == "float32":
+        return precision
+    has_mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    is_supported = has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return precision if is_supported else "float32"
 
 
 @contextlib.contextmanager
@@ -191,7 +201,7 @@ class Trainer:
             mean_scored_rows: Scored rows of an average batch of the epoch.
         """
         self.optimiser.zero_grad()
-        is_low_precision = self.params.precision == "bfloat16"
+        is_low_precision = usable_precision(self.params.precision, self.device) == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=is_low_precision):
             logits = self.compute_logits(batch, self.generator)
         targets = batch.y.expand_as(logits)
