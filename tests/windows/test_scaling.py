@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
 
@@ -127,10 +127,12 @@ columns = hn.arrays(
     st.tuples(st.integers(1, 30), st.just(3)),
     elements=st.one_of(st.just(NAN), st.sampled_from([0, 1]), st.floats(-1e4, 1e4, width=32)),
 )
+SUBNORMAL = np.array([[0.0] * 3, [1e-45] * 3], np.float32)
 
 
 @settings(deadline=None)
 @given(columns, columns)
+@example(SUBNORMAL, SUBNORMAL)
 def test_scaled_values_are_finite_and_equal_after_saving_and_loading(tmp_path_factory, train, test):
     path = tmp_path_factory.mktemp("scaler") / "scaler.json"
     kinds = ["value", "treatment", "missing"]

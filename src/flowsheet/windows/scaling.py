@@ -38,6 +38,10 @@ SAMPLE_ROWS = 100_000
 CHUNK_ROWS = 1 << 15
 
 
+_TINY = float(np.finfo(np.float32).tiny)
+"""A smaller spread may be 0 in float32, by which nothing can be divided."""
+
+
 @dataclass(frozen=True)
 class _ColumnScale:
     low: float = 0.0
@@ -177,9 +181,9 @@ def _fit_column(feature: Feature, values: Floats32) -> _ColumnScale:
     transformed = tails(typical)
     if is_sparse:
         root_mean_square = float(np.sqrt(np.mean(transformed**2)))
-        return _ColumnScale(high=tails.high, log=tails.log, spread=root_mean_square)
+        return _ColumnScale(high=tails.high, log=tails.log, spread=max(root_mean_square, _TINY))
     centre = float(transformed.mean())
-    spread = float(transformed.std())
+    spread = max(float(transformed.std()), _TINY)
     longest = (float(transformed.max()) - centre) / spread
     unknown = longest if feature.kind == "since" else 0.0
     return _ColumnScale(tails.low, tails.high, tails.log, centre, spread, unknown)
