@@ -23,7 +23,7 @@ from flowsheet.cohort.writer import sort_rows
 from flowsheet.config import CohortConfig
 from flowsheet.errors import FlowsheetError
 
-_CHANGED_BYTES = 25
+_CHANGED_BYTES = 10
 
 
 class SourceConformance:
