@@ -45,6 +45,10 @@ class MemberLost(FlowsheetError):
     """Another process of a training group does not answer any more (exit code 1)."""
 
 
+class GpuMemoryError(FlowsheetError):
+    """A GPU has not the memory for a training with these parameters (exit code 1)."""
+
+
 class Unreachable(FlowsheetError):
     """A server does not answer; the same call may succeed later (exit code 1)."""
 

@@ -11,15 +11,21 @@ import pytest
 import torch
 from scipy.special import logit
 
+from flowsheet.errors import GpuMemoryError
 from flowsheet.models._networks import BLOCK_STAYS, BLOCK_STEPS, RecurrentNet
 from flowsheet.models._recurrent import RecurrentModel
-from flowsheet.models._training import torch_threads
+from flowsheet.models._training import Trainer, torch_threads
 from flowsheet.models.base import MODELS, Context
 from flowsheet.models.lstm import LSTM
 from flowsheet.testing.sequences import toy_sequences
 from flowsheet.windows.sequences import Sequences
 
 KINDS = ("lstm", "gru", "rnn")
+CUDA_ERROR = (
+    "CUDA out of memory. Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 15.77 GiB of "
+    "which 1.25 GiB is free. Process 7 has 14.52 GiB memory in use. Of the allocated memory 14.1 "
+    "GiB is allocated by PyTorch. If reserved but unallocated memory is large try setting ..."
+)
 
 
 def fit(kind: str, train: Sequences, **params: Any) -> RecurrentModel:
@@ -28,6 +34,33 @@ def fit(kind: str, train: Sequences, **params: Any) -> RecurrentModel:
     model.fit(train, toy_sequences(20, 2, raw=False), Context(seed=1))
     assert isinstance(model, RecurrentModel)
     return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        ("lstm", r"batches of 32 stays of up to \d+ steps, in 3 networks of 2 x 9 units"),
+        ("mlp", "batches of 32 blocks of 8 rows, in a network of 2 x 9 units"),
+    ],
+)
+def test_a_gpu_without_memory_is_an_error_with_what_was_asked_and_a_way_out(
+    kind: str, asked: str, train: Sequences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*_: Any) -> None:
+        raise torch.OutOfMemoryError(CUDA_ERROR)
+
+    monkeypatch.setattr(Trainer, "run", run_out)
+    ensemble = {"ensemble_size": 3} if kind == "lstm" else {}
+    cls = MODELS.get(kind)
+    model = cls(cls.Params(batch_size=32, layers=2, hidden=9, **ensemble))
+    with pytest.raises(GpuMemoryError, match=f"not the memory for {asked}") as caught:
+        model.fit(train, train, Context(seed=1))
+    assert caught.value.where == (
+        "Tried to allocate 20.50 GiB. GPU 0 has a total capacity of 15.77 GiB of which 1.25 GiB "
+        "is free"
+    )
+    assert "smaller batch_size or fewer hidden units" in str(caught.value.todo)
+    assert "compute.device=cpu" in str(caught.value.todo)
 
 
 @pytest.fixture(scope="module")

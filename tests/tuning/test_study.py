@@ -10,7 +10,7 @@ import optuna
 import pytest
 
 from flowsheet.config import Choice, FloatRange, ModelConfig, TuningConfig
-from flowsheet.errors import CheckFailed
+from flowsheet.errors import CheckFailed, GpuMemoryError
 from flowsheet.tuning.records import TrialState
 from flowsheet.tuning.study import tune
 
@@ -152,6 +152,26 @@ def test_failing_defaults_fail_the_study_each_time(search):
             CheckFailed, match="toy failed with its default parameters: ArithmeticError"
         ):
             search(params={"fail_above": 0.1})
+
+
+def test_a_gpu_without_memory_for_the_defaults_ends_the_run_and_for_others_only_the_trial(
+    search, toy, monkeypatch
+):
+    fit = toy.Toy.fit
+
+    def run_out(model, *arguments):
+        try:
+            fit(model, *arguments)
+        except ArithmeticError:
+            raise GpuMemoryError("the GPU has not the memory", todo="ask for less") from None
+
+    monkeypatch.setattr(toy.Toy, "fit", run_out)
+    tuned = search(params={"fail_above": 0.6})
+    failed = [trial for trial in tuned.trials if trial.state is TrialState.failed]
+    assert failed
+    assert failed[0].error.startswith("GpuMemoryError: the GPU has not the memory")
+    with pytest.raises(GpuMemoryError, match="the GPU has not the memory"):
+        search(params={"fail_above": 0.1})
 
 
 def test_a_model_that_rejects_the_task_fails_the_study(search):

@@ -22,6 +22,7 @@ from flowsheet.models._batching import (
     last_scored_lengths,
     packed,
 )
+from flowsheet.models._gpu_memory import explained_gpu_memory
 from flowsheet.models._gradients import Integrals, integrate_gradients
 from flowsheet.models._networks import (
     RecurrentLayer,
@@ -119,8 +120,16 @@ class RecurrentModel(Model):
         self.rate, self.nets, self.curve = base_rate(y), [], []
         if not 0 < y.sum() < len(y):
             return
-        with torch_threads(context.threads):
+        with torch_threads(context.threads), explained_gpu_memory(self._describe_size(train)):
             self._train(train, valid, context)
+
+    def _describe_size(self, train: Sequences) -> str:
+        """What a batch and the networks that learn from it take memory for."""
+        params, networks = self.params, self.params.ensemble_size or 1
+        return (
+            f"batches of {params.batch_size} stays of up to {max(train.lengths):,} steps, in "
+            f"{networks} networks of {params.layers} x {params.hidden} units"
+        )
 
     def _train(self, train: Sequences, valid: Sequences, context: Context) -> None:
         device, group = torch.device(context.device), context.group

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from flowsheet.config import Choice, FloatRange, IntRange, Space
 from flowsheet.models._batching import Batch
+from flowsheet.models._gpu_memory import explained_gpu_memory
 from flowsheet.models._gradients import integrate_gradients
 from flowsheet.models._row_matrix import RowMatrix, iterate_chunks
 from flowsheet.models._row_pools import draw_blocks
@@ -101,7 +102,12 @@ class MLP(RowModel):
 
     def fit_rows(self, train: Rows, valid: Rows, context: Context) -> None:
         """Minimise cross entropy; the weights with the lowest validation log loss are used."""
-        with torch_threads(context.threads):
+        params = self.params
+        asked = (
+            f"batches of {params.batch_size} blocks of 8 rows, in a network of {params.layers} x "
+            f"{params.hidden} units"
+        )
+        with torch_threads(context.threads), explained_gpu_memory(asked):
             generator = torch.Generator().manual_seed(context.seed)
             blocks = draw_blocks(train, generator, torch.device(context.device))
             self.net = self._build(train.x.width)

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from flowsheet.config import Choice, IntRange, Range
-from flowsheet.errors import CheckFailed, FlowsheetError
+from flowsheet.errors import CheckFailed, FlowsheetError, GpuMemoryError
 from flowsheet.models.base import Context, Model, Pruned
 from flowsheet.numerics import log_loss
 from flowsheet.state.hashing import digest, file_digest
@@ -112,6 +112,7 @@ class TrialRunner:
         Raises:
             TrialError: the model failed; the reason is recorded in the trial.
             CheckFailed: the model failed with its default parameters.
+            GpuMemoryError: the GPU has not even the memory for these.
             FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError: the parameters are
                 not the cause; the trial is repeated when the study is resumed.
         """
@@ -123,6 +124,10 @@ class TrialRunner:
             return self._fit(trial, drawn)
         except Pruned:
             raise optuna.TrialPruned from None
+        except GpuMemoryError as error:
+            if self._is_first_attempt(drawn):
+                raise
+            raise self._failure(trial, drawn, error) from error
         except (FlowsheetError, OSError, MemoryError, OptunaError, SQLAlchemyError):
             raise
         except Exception as error:
@@ -156,14 +161,17 @@ class TrialRunner:
 
     def _failure(self, trial: optuna.Trial, drawn: dict[str, Any], error: Exception) -> Exception:
         reason = f"{type(error).__name__}: {error}"
-        is_default = drawn == self.search.start()
-        if not is_default or self._trials(TrialState.COMPLETE):
+        if not self._is_first_attempt(drawn):
             trial.set_user_attr("error", reason)
             return TrialError(reason)
         return CheckFailed(
             f"{self.search.kind} failed with its default parameters: {reason}",
             todo="choose parameters that work (models.<name>.params), or leave the model out",
         )
+
+    def _is_first_attempt(self, drawn: dict[str, Any]) -> bool:
+        """Whether these are the default parameters, and no trial has worked so far."""
+        return drawn == self.search.start() and not self._trials(TrialState.COMPLETE)
 
     def _fit(self, trial: optuna.Trial, drawn: dict[str, Any]) -> float:
         reporter = self._score_reporter(trial, drawn)
