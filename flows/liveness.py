@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from uuid import UUID
@@ -45,8 +45,12 @@ FLOW_NAMES = (
 """Flows whose runs hold a lock."""
 LOCKS_LABEL = "flowsheet.locks"
 """Label of a flow run: the id of the folder that holds its lock."""
+PROCESS_KILLED = "its process was killed"
+"""Why a run has crashed."""
 _UNFINISHED = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
 _STARTED = [StateType.PENDING, StateType.RUNNING]
+_RECORDED_SECONDS = 10.0
+"""In which Prefect's server records what a process has reported."""
 _KEPT_SECONDS = 24 * 3600
 """How long the end of a run is remembered."""
 
@@ -110,15 +114,29 @@ def mark_crashed(client: SyncPrefectClient, run_id: UUID, reason: str) -> None:
         client.set_task_run_state(task_run.id, Crashed(message=reason), force=True)
 
 
-def mark_tasks_crashed(task_run_ids: Iterable[UUID], reason: str) -> None:
-    """Set task runs whose process was killed to the state Crashed."""
+def mark_tasks_crashed(task_run_ids: Sequence[UUID], reason: str) -> None:
+    """Set task runs whose process was killed to the state Crashed.
+
+    The server records what processes report after some seconds. A task run that it does not know
+    then had not started.
+    """
     with get_client(sync_client=True) as client:
-        for task_run_id in task_run_ids:
-            try:
-                client.set_task_run_state(task_run_id, Crashed(message=reason), force=True)
-            except PrefectHTTPStatusError as error:
-                if error.response.status_code != HTTPStatus.NOT_FOUND:  # it had not started
-                    raise
+        unknown = [run for run in task_run_ids if not _mark_task_crashed(client, run, reason)]
+        if unknown:
+            time.sleep(_RECORDED_SECONDS)
+        for run in unknown:
+            _mark_task_crashed(client, run, reason)
+
+
+def _mark_task_crashed(client: SyncPrefectClient, task_run_id: UUID, reason: str) -> bool:
+    """Set the state of a task run; False where the server does not know it."""
+    try:
+        client.set_task_run_state(task_run_id, Crashed(message=reason), force=True)
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
+        return False
+    return True
 
 
 def mark_dead_runs_crashed(minutes: float | None = None) -> list[FlowRun]:
@@ -147,7 +165,7 @@ def mark_dead_runs_crashed(minutes: float | None = None) -> list[FlowRun]:
 def _find_death(run: FlowRun, minutes: float) -> str | None:
     """Why the run counts as dead; None if it may be alive."""
     if is_dead(run.id):
-        return "its process was killed"
+        return PROCESS_KILLED
     locks = run.labels.get(LOCKS_LABEL)
     is_elsewhere = locks is not None and locks != read_folder_id(_locks())
     if is_elsewhere or run.state is None or not is_unresponsive(run.id):

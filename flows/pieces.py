@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from prefect import Task
+from prefect.futures import PrefectFuture
 
+from flows.liveness import PROCESS_KILLED, mark_tasks_crashed
 from flows.records import progress_logger
 from flows.runners import restart_workers, use_workers, was_killed
 from flows.task_resources import declare_needs
@@ -34,7 +36,7 @@ class Pieces(NamedTuple):
 
 
 def build_pieces(pieces: Pieces, compute: ComputeConfig, wait_for: Sequence[Any] = ()) -> None:
-    """Build the pieces in this flow run's workers, until one of these is killed.
+    """Build the pieces in this flow run's workers, but for those whose process is killed.
 
     Of worker processes on this machine there are no more than it has memory for.
 
@@ -55,15 +57,23 @@ def build_pieces(pieces: Pieces, compute: ComputeConfig, wait_for: Sequence[Any]
             pieces.task.submit(**parameters, return_state=False, wait_for=wait_for)
             for parameters in pieces.parameters
         ]
-    try:
-        for future in futures:
-            future.result()
-    except Exception as error:
-        if not was_killed(error):
-            raise
+    killed = [future.task_run_id for future in futures if _was_killed(future)]
+    if killed:
         progress(
             f"a process of {pieces.step} was killed, most likely because memory ran out; what is "
             "left is built one at a time"
         )
         if compute.runner == "process":
             restart_workers(workers)
+        mark_tasks_crashed(killed, PROCESS_KILLED)
+
+
+def _was_killed(future: PrefectFuture[Any]) -> bool:
+    """Wait for a task; whether its process was killed. Raises any other error of it."""
+    try:
+        future.result()
+    except Exception as error:
+        if not was_killed(error):
+            raise
+        return True
+    return False

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
+from uuid import UUID
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -13,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
 
-from flows.liveness import mark_tasks_crashed
+from flows.liveness import PROCESS_KILLED, mark_tasks_crashed
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import restart_workers, use_workers, was_killed
@@ -109,6 +110,10 @@ class Training(NamedTuple):
         """Whether the trained model is in the store."""
         key = train.training_key(self.fold.config, self.model, self.fold.data)
         return train.is_trained(key)
+
+
+class WorkerKilled(FlowsheetError):
+    """A process of a cluster was killed while it trained (exit code 1)."""
 
 
 class _Outcome(NamedTuple):
@@ -215,15 +220,15 @@ def _collect_outcomes(
     }
     text = f"{len(futures)} models to train, in {workers} processes"
     progress_logger("train")(ProgressLine(text if futures else "", "models", 0, len(futures)))
-    killed: BrokenProcessPool | None = None
+    killed: dict[UUID, BrokenProcessPool] = {}
     for training in waiting:
         try:
             outcomes[training.name] = _get_outcome(training, futures.get(training.name), data)
         except BrokenProcessPool as error:
-            killed = error
-            mark_tasks_crashed([futures[training.name].task_run_id], "its process was killed")
+            killed[futures[training.name].task_run_id] = error
     if killed:
-        raise killed
+        mark_tasks_crashed(list(killed), PROCESS_KILLED)
+        raise killed.popitem()[1]
 
 
 def _submit(training: Training, data: Upstream) -> PrefectFuture[Any]:
@@ -237,7 +242,11 @@ def _get_outcome(training: Training, future: PrefectFuture[Any] | None, data: Up
         look_up = train_model.with_options(tags=_tags(training))
         state = look_up(*training, return_state=True, wait_for=data)
         return _Outcome(_result(state), state)
-    return _Outcome(_result(future), future)
+    try:
+        return _Outcome(_result(future), future)
+    except WorkerKilled:
+        mark_tasks_crashed([future.task_run_id], PROCESS_KILLED)
+        raise
 
 
 def _result(task: State[Any] | PrefectFuture[Any]) -> Stage | CheckFailed:
@@ -250,7 +259,7 @@ def _result(task: State[Any] | PrefectFuture[Any]) -> Stage | CheckFailed:
     except Exception as error:
         if not was_killed(error):
             raise
-        raise FlowsheetError(
+        raise WorkerKilled(
             "a worker of the cluster was killed while it trained, most likely because memory ran "
             "out",
             where=first_line(error),

@@ -49,12 +49,20 @@ def used_workers() -> list[int]:
 
 
 @pytest.fixture
-def restarts(monkeypatch, used_workers):
+def crashed() -> list[str]:
+    """Why task runs were marked as crashed."""
+    return []
+
+
+@pytest.fixture
+def restarts(monkeypatch, used_workers, crashed):
     """Numbers of restarts; nothing is in the store, and no server is called."""
     calls = []
     monkeypatch.setattr(trainings, "restart_workers", calls.append)
     monkeypatch.setattr(trainings, "use_workers", used_workers.append)
-    monkeypatch.setattr(trainings, "mark_tasks_crashed", lambda task_run_ids, reason: None)
+    monkeypatch.setattr(
+        trainings, "mark_tasks_crashed", lambda ids, reason: crashed.extend([reason] * len(ids))
+    )
     monkeypatch.setattr(trainings, "estimate_training_memory", lambda *_: 1)
     monkeypatch.setattr(Training, "is_finished", lambda self: False)
     return calls
@@ -77,7 +85,7 @@ def run(monkeypatch, outcomes, workers=2) -> tuple[list[Stage | CheckFailed], li
     return [outcome.result for outcome in outcomes], task.submitted
 
 
-def test_only_the_trainings_that_have_not_ended_start_again(monkeypatch, restarts, lines):
+def test_only_the_trainings_that_have_not_ended_start_again(monkeypatch, restarts, crashed, lines):
     stage, killed = make_stage("lstm"), BrokenProcessPool("terminated abruptly")
     inapplicable = CheckFailed("ar does not apply")
     outcomes = {"lstm": [killed, stage], "ar": [inapplicable], "gru": [killed, stage]}
@@ -85,6 +93,7 @@ def test_only_the_trainings_that_have_not_ended_start_again(monkeypatch, restart
     assert results == [stage, inapplicable, stage]
     assert submitted == [*MODELS, "lstm", "gru"]
     assert restarts == [1]
+    assert crashed == ["its process was killed"] * 2
     assert any("one training at a time" in line for line in lines)
 
 
@@ -98,7 +107,9 @@ def test_a_second_kill_is_an_error_that_says_what_to_do(monkeypatch, restarts):
     assert restarts == [1]
 
 
-def test_a_killed_worker_of_a_cluster_is_an_error_that_says_what_to_do(monkeypatch, restarts):
+def test_a_killed_worker_of_a_cluster_is_an_error_that_says_what_to_do(
+    monkeypatch, restarts, crashed
+):
     killed_worker = type("KilledWorker", (Exception,), {"__module__": "distributed.scheduler"})
     killed = killed_worker("Attempted to run task 'train' on 4 different workers")
     outcomes = {"lstm": [killed], "ar": [make_stage("ar")], "gru": [make_stage("gru")]}
@@ -106,6 +117,7 @@ def test_a_killed_worker_of_a_cluster_is_an_error_that_says_what_to_do(monkeypat
         run(monkeypatch, outcomes)
     assert "4 different workers" in caught.value.where
     assert restarts == []
+    assert crashed == ["its process was killed"]
 
 
 def test_no_more_processes_than_memory_holds(monkeypatch, restarts, used_workers, lines):
