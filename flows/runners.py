@@ -171,6 +171,7 @@ def _call_without_exit(call: Callable[[], bytes]) -> bytes:
 def _dask_runner(compute: ComputeConfig) -> TaskRunner[Any]:
     from prefect_dask import DaskTaskRunner
 
+    from flows.local_dask import LocalDaskRunner
     from flowsheet.lifecycle.experiment.dask_members import check_workers
 
     size = compute.processes_per_training
@@ -190,7 +191,7 @@ def _dask_runner(compute: ComputeConfig) -> TaskRunner[Any]:
         "dashboard_address": None,
         "silence_logs": "ERROR",
     }
-    return DaskTaskRunner(cluster_kwargs=local_cluster)  # type: ignore[no-any-return]
+    return LocalDaskRunner(cluster_kwargs=local_cluster)
 
 
 def _count_dask_workers(address: str) -> int:

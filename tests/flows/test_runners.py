@@ -71,6 +71,25 @@ def test_the_exit_code_is_reported_while_the_server_answers(monkeypatch):
     assert flows.runners._call_without_exit(lambda: b"result") == b"result"
 
 
+def test_a_run_does_not_fail_because_killed_dask_workers_take_their_time_to_end():
+    pytest.importorskip("prefect_dask", reason="flowsheet[dask] is not installed")
+
+    def fail_with(error: Exception) -> None:
+        raise error
+
+    def run(at_the_end: Exception, in_the_run: Exception | None = None) -> None:
+        with make_task_runner(ComputeConfig(name="x", runner="dask")) as runner:
+            runner._exit_stack.callback(fail_with, at_the_end)
+            if in_the_run:
+                raise in_the_run
+
+    run(TimeoutError())
+    with pytest.raises(ValueError, match="of the run"):
+        run(TimeoutError(), ValueError("of the run"))
+    with pytest.raises(OSError, match="no space"):
+        run(OSError("no space"))
+
+
 def test_a_runner_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "prefect_ray", None)
     with pytest.raises(UsageError, match=r"runner=ray is not installed") as caught:
