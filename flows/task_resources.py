@@ -27,7 +27,7 @@ _RAY_RESOURCES = {"num_cpus": "CPU", "num_gpus": GPU}
 
 
 def declare_needs(
-    compute: ComputeConfig, content: str, memory: int
+    compute: ComputeConfig, content: str, memory: int, beside: int = 0
 ) -> AbstractContextManager[None]:
     """Tasks that are submitted in the block say what they need.
 
@@ -35,19 +35,23 @@ def declare_needs(
         compute: the kind of workers, and the threads and the device of a task.
         content: what such a task is, for a message.
         memory: bytes of its process.
+        beside: bytes of another process, which may run beside a Dask worker meanwhile. It counts
+            for ``MEMORY``; Dask's ``--memory-limit`` is for the worker alone.
 
     Raises:
         CheckFailed: no worker has all of it; the tasks would wait for ever.
     """
     if compute.pool is None and compute.runner == "dask":
-        return _declare_to_dask(compute, content, memory)
+        return _declare_to_dask(compute, content, memory, beside)
     if compute.pool is None and compute.runner == "ray":
         return _declare_to_ray(compute, content, memory)
     return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _declare_to_dask(compute: ComputeConfig, content: str, memory: int) -> Iterator[None]:
+def _declare_to_dask(
+    compute: ComputeConfig, content: str, memory: int, beside: int
+) -> Iterator[None]:
     from dask.base import annotate
 
     runner: Any = current_runner()
@@ -63,7 +67,7 @@ def _declare_to_dask(compute: ComputeConfig, content: str, memory: int) -> Itera
     declared = [worker["resources"] for worker in workers]
     if any(MEMORY in resources for resources in declared):
         largest = max(resources.get(MEMORY, 0) for resources in declared)
-        needs[MEMORY] = _limit(content, memory, largest, f"{MEMORY} of the Dask workers")
+        needs[MEMORY] = _limit(content, memory + beside, largest, f"{MEMORY} of the Dask workers")
     with annotate(resources=needs) if needs else contextlib.nullcontext():
         yield
 

@@ -27,7 +27,10 @@ from flowsheet.lifecycle.experiment.capacity import LESS_DATA
 from flowsheet.lifecycle.experiment.folds import ExperimentPlan, FoldSpec
 from flowsheet.lifecycle.experiment.model_runs import start_fold_run
 from flowsheet.lifecycle.experiment.stage import Stage
-from flowsheet.lifecycle.experiment.training_memory import estimate_training_memory
+from flowsheet.lifecycle.experiment.training_memory import (
+    estimate_member_memory,
+    estimate_training_memory,
+)
 from flowsheet.lifecycle.runtime.resources import check_memory, limited_memory, usable_memory
 from flowsheet.progress import ProgressLine, report
 from flowsheet.state.store import STORE
@@ -232,8 +235,11 @@ def _collect_outcomes(
 
 
 def _submit(training: Training, data: Upstream) -> PrefectFuture[Any]:
-    compute = training.fold.config.compute
-    with declare_needs(compute, f"training {training.name}", _estimate_memory(training)):
+    config = training.fold.config
+    compute, content = config.compute, f"training {training.name}"
+    kinds = [model.kind for model in config.models.values()]
+    beside = estimate_member_memory(training.fold.data, compute, kinds)
+    with declare_needs(compute, content, _estimate_memory(training), beside):
         return _training_task(training).submit(*training, return_state=False, wait_for=data)
 
 

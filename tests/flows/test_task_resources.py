@@ -32,10 +32,12 @@ def dask_runner(*workers: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-def read_dask_needs(compute: ComputeConfig, memory: int, *workers: dict[str, Any]) -> Any:
+def read_dask_needs(
+    compute: ComputeConfig, memory: int, *workers: dict[str, Any], beside: int = 0
+) -> Any:
     """The resources that a task is annotated with."""
     dask = pytest.importorskip("dask", reason="flowsheet[dask] is not installed")
-    with dask_runner(*workers), declare_needs(compute, "a training", memory):
+    with dask_runner(*workers), declare_needs(compute, "a training", memory, beside):
         return dask.get_annotations().get("resources")
 
 
@@ -65,6 +67,13 @@ def test_a_task_that_no_dask_worker_has_room_for_is_refused(workers, monkeypatch
         read_dask_needs(on_gpu, 3 * GB, *workers)
     monkeypatch.setenv("FLOWSHEET_LIMITS", "warn")
     read_dask_needs(on_gpu, 3 * GB, *workers)
+
+
+def test_a_process_beside_the_worker_counts_for_its_memory_and_not_for_its_limit():
+    worker = {"memory_limit": 3 * GB, "resources": {"MEMORY": 5e9}}
+    assert read_dask_needs(DASK, 3 * GB, worker, beside=2 * GB) == {"MEMORY": 5 * GB}
+    with pytest.raises(CheckFailed, match=r"6\.0 GB of memory, and no worker has more than 5\.0"):
+        read_dask_needs(DASK, 3 * GB, worker, beside=3 * GB)
 
 
 def test_a_worker_without_a_limit_has_room():

@@ -8,6 +8,7 @@ import pickle
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import Pipe
 from multiprocessing.connection import Client, Connection
@@ -20,7 +21,7 @@ import pytest
 from flowsheet.config import ComputeConfig, ExperimentConfig, ModelConfig, validate_config
 from flowsheet.errors import FlowsheetError, MemberLost, UsageError
 from flowsheet.lifecycle.experiment import dask_members, device, training_group, training_memory
-from flowsheet.lifecycle.experiment.group_member import CALL, DONE, FAILED, make_sendable
+from flowsheet.lifecycle.experiment.group_member import ALIVE, CALL, DONE, FAILED, make_sendable
 from flowsheet.lifecycle.experiment.training_group import (
     Member,
     TrainingGroup,
@@ -41,6 +42,7 @@ Play = Callable[[Connection], None]
 @pytest.fixture(autouse=True)
 def causes_come_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_group, "_CAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(training_group, "_LISTEN_SECONDS", 0.1)
 
 
 def lead(*members: Play, **context: Any) -> None:
@@ -122,6 +124,64 @@ def test_a_member_that_ends_without_a_word_is_named() -> None:
         lead(wait_for_the_end, lambda connection: connection.close())
 
 
+def test_a_stopped_member_is_named_while_the_others_say_that_they_are_alive(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_group, "SILENT_SECONDS", 1)
+
+    def live(connection: Connection) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                connection.send((ALIVE, None))
+                time.sleep(0.05)
+
+    with pytest.raises(MemberLost, match=r"process 2 of 2 .* lstm .* not answered for 1 s") as lost:
+        lead(live, wait_for_the_end)
+    assert lost.value.where == "10.0.0.2"
+
+
+def test_members_that_say_that_they_are_alive_are_waited_for_and_their_cause_is_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_group, "SILENT_SECONDS", 1)
+
+    def live(connection: Connection) -> None:
+        with contextlib.suppress(OSError):
+            for _ in range(40):
+                connection.send((ALIVE, None))
+                time.sleep(0.05)
+            connection.send((DONE, None))
+
+    lead(live, live)
+    with pytest.raises(MemberLost, match="a consequence"):
+        lead(fail_with(MemberLost("a consequence")), live)
+
+
+def test_the_time_of_a_call_is_nobodys_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is that in which this process is stopped, as by Ctrl-Z."""
+    monkeypatch.setattr(training_group, "SILENT_SECONDS", 1)
+
+    def report(connection: Connection) -> None:
+        call(connection, "report_score", 1, 0.5)
+        connection.send((DONE, None))
+
+    lead(report, finish, report_score=lambda step, score: time.sleep(1.5))
+
+
+def test_a_stopped_process_is_not_sent_to_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would take what it is sent if it were only slow."""
+    monkeypatch.setattr(training_group, "SILENT_SECONDS", 1)
+    group = TrainingGroup("lstm", TWO, None)
+    with training_group._start_here("127.0.0.1") as member:
+        assert member.process
+        os.kill(member.process.pid, signal.SIGSTOP)
+        large: Any = bytes(10_000_000)
+        with pytest.raises(MemberLost, match="has not answered") as lost:
+            group._send(large, [member], 1, Path())
+        assert lost.value.where == f"127.0.0.1, process {member.process.pid}"
+    assert list_children() == []
+
+
 def test_an_error_that_cannot_be_sent_is_replaced() -> None:
     class Local(Exception):
         pass
@@ -187,13 +247,31 @@ def test_memory_is_estimated_for_each_process() -> None:
         )
         for runner in ("process", "dask")
     )
-    assert there < alone / 2  # of which each machine has one member, and one has the leader
+    beside = training_memory._member_memory(10**8, 700, 4, ["gradient_boosting"])
+    assert there + beside < alone / 2  # each machine has one member, and one has the leader
+    assert here == there + 4 * beside
     assert alone < here < alone * 1.3
     others = {**sizes, "kinds": ["logistic_regression"]}
     group_of_4 = ComputeConfig(**shards, processes_per_training=4)
     assert training_memory.training_memory(
         **others, compute=group_of_4
     ) == training_memory.training_memory(**others, compute=ComputeConfig(**shards))
+
+
+def test_a_worker_has_room_for_the_largest_member_of_any_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_memory, "_read_sizes", lambda data: (10**7, 700, 600))
+    on_dask = TWO.model_copy(update={"runner": "dask"})
+    data: Any = None
+    lstm, trees, both = (
+        training_memory.estimate_member_memory(data, on_dask, kinds)
+        for kinds in (["lstm"], ["gradient_boosting"], ["lstm", "svm", "gradient_boosting"])
+    )
+    assert 0 < lstm < trees == both
+    assert training_memory.estimate_member_memory(data, on_dask, ["svm"]) == 0
+    for compute in (TWO, ComputeConfig(name="one", runner="dask")):  # counted with the leader
+        assert training_memory.estimate_member_memory(data, compute, ["lstm"]) == 0
 
 
 def test_each_process_of_this_machine_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +324,12 @@ def make_model(kind: str, params: dict[str, Any]) -> Model:
     ],
 )
 def test_processes_train_the_model_of_one_process_or_fail_together(
-    tmp_path: Path, kind: str, raw: bool, params: dict[str, Any], tolerance: float
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    raw: bool,
+    params: dict[str, Any],
+    tolerance: float,
 ) -> None:
     parts: list[Sequences] = [toy_sequences(stays, stays, raw=raw) for stays in (300, 101)]
     group, reports = TrainingGroup(kind, TWO, None), []
@@ -265,6 +348,14 @@ def test_processes_train_the_model_of_one_process_or_fail_together(
 
     with pytest.raises(FlowsheetError, match=rf"of 2 that train {kind} together was killed"):
         group.fit(make_model(kind, params), *parts, Context(seed=1, report_score=kill))
+    assert list_children() == []
+
+    def stop(step: int, score: float) -> None:
+        monkeypatch.setattr(training_group, "SILENT_SECONDS", 20)  # all have begun
+        os.kill(max(list_children()), signal.SIGSTOP)
+
+    with pytest.raises(MemberLost, match=rf"of 2 that train {kind} together has not answered"):
+        group.fit(make_model(kind, params), *parts, Context(seed=1, report_score=stop))
     assert list_children() == []
 
 

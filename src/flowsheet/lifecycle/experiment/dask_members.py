@@ -24,6 +24,7 @@ from flowsheet.lifecycle.experiment.group_member import KEY
 from flowsheet.lifecycle.experiment.training_group import (
     LOOPBACK,
     Member,
+    limit_messages,
     member_command,
     member_environment,
 )
@@ -61,7 +62,17 @@ def start_on_cluster(size: int, progress: Progress) -> Iterator[tuple[str, list[
         ranks = {address: rank for rank, address in enumerate(others, start=1)}
         port = listener.getsockname()[1]
         try:
-            client.run(start_beside_worker, own_host, port, key, ranks, workers=others)
+            client.sync(  # type: ignore[no-untyped-call]
+                *(client._run, start_beside_worker, own_host, port, key, ranks),
+                workers=others,
+                callback_timeout=_START_SECONDS,
+            )
+        except TimeoutError:
+            raise FlowsheetError(
+                "a Dask worker has not started its process of the training group in time",
+                where=f"one of {', '.join(others)}",
+                todo="check that these workers run and are reached, and start again",
+            ) from None
         except Exception as error:
             raise FlowsheetError(
                 f"a process of the training group cannot be started: {first_line(error)}",
@@ -194,4 +205,5 @@ def _accept(listener: socket.socket, key: bytes, count: int) -> dict[int, Connec
             deliver_challenge(connection, key)
             answer_challenge(connection, key)
             connections[connection.recv()] = connection
+            limit_messages(connection)
     return connections

@@ -2,7 +2,8 @@
 
 The process that wants the model, the leader, starts the members and is connected with each of them.
 It sends a fit and a seat, answers the first member's calls (scores, progress), and hears how the
-fit has ended. A member ends with the leader, for whatever reason that ends.
+fit has ended. A member ends with the leader, for whatever reason that ends. Meanwhile it says every
+few seconds that it is alive, also while it waits for other members.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Client, Connection
@@ -28,8 +30,10 @@ from flowsheet.windows.shards import ShardedInputs
 
 KEY = "FLOWSHEET_GROUP_KEY"
 """Environment variable of a member on another machine: what the leader knows it by."""
-CALL, DONE, FAILED = "call", "done", "failed"
+ALIVE, CALL, DONE, FAILED = "alive", "call", "done", "failed"
 """What a member tells its leader."""
+_BEAT_SECONDS = 2.0
+"""How often it says that it is alive."""
 GPUS = "CUDA_VISIBLE_DEVICES"
 """Environment variable of the GPUs that CUDA sees, in all threads of a process."""
 
@@ -73,20 +77,52 @@ class Seat(NamedTuple):
 def main() -> None:
     """Take part in the fit that the leader sends over the connection in the arguments."""
     connection = _connect(*sys.argv[1:])
+    leader = Leader(connection)
+    threading.Thread(target=leader.send_signs_of_life, daemon=True).start()
     try:
         fit, seat = connection.recv(), connection.recv()
         if seat.rank:
             threading.Thread(target=_exit_with_leader, args=(connection,), daemon=True).start()
-        take_part(fit, seat, connection)
+        take_part(fit, seat, leader)
     except BaseException as error:
-        connection.send((FAILED, make_sendable(error)))
+        leader.tell(FAILED, make_sendable(error))
     else:
-        connection.send((DONE, None))
+        leader.tell(DONE)
     finally:
         os._exit(0)  # the libraries' threads, which may wait for other members, are not waited for
 
 
-def take_part(fit: Fit, seat: Seat, connection: Connection) -> None:
+class Leader:
+    """The leader, as a member sees it: two threads tell it something."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sending = threading.Lock()
+
+    def tell(self, message: str, content: Any = None) -> None:
+        """Send a message and what belongs to it."""
+        with self._sending:
+            self._connection.send((message, content))
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """The result of a function of the leader's context; raises its error."""
+        self.tell(CALL, (name, arguments))
+        value, error = self._connection.recv()
+        if error is not None:
+            raise error
+        return value
+
+    def send_signs_of_life(self) -> None:
+        """Say that this process is alive as long as it is; end it when nobody listens."""
+        try:
+            while True:
+                self.tell(ALIVE)
+                time.sleep(_BEAT_SECONDS)
+        finally:
+            os._exit(1)
+
+
+def take_part(fit: Fit, seat: Seat, leader: Leader) -> None:
     """Fit the model with the other members; the first one saves it."""
     if fit.device == "cuda" and seat.gpu is not None:
         os.environ[GPUS] = choose_gpu(os.environ.get(GPUS), seat.gpu)
@@ -101,7 +137,7 @@ def take_part(fit: Fit, seat: Seat, connection: Connection) -> None:
     group = Group.join(seat.rank, seat.size, store, device=fit.device, host=seat.host)
     context = Context(fit.seed, device=fit.device, threads=fit.threads, group=group)
     if seat.rank == 0:
-        context = _first_context(context, fit, connection)
+        context = _first_context(context, fit, leader)
     cls = MODELS.get(fit.kind)
     model = cls(cls.Params(**fit.params))
     model.fit(fit.train, fit.valid, context)
@@ -109,21 +145,13 @@ def take_part(fit: Fit, seat: Seat, connection: Connection) -> None:
         model.save(seat.folder)
 
 
-def _first_context(context: Context, fit: Fit, connection: Connection) -> Context:
+def _first_context(context: Context, fit: Fit, leader: Leader) -> Context:
     """The context of the first member, which reports to the leader."""
-
-    def call(name: str, *arguments: Any) -> Any:
-        connection.send((CALL, (name, arguments)))
-        value, error = connection.recv()
-        if error is not None:
-            raise error
-        return value
-
     return replace(
         context,
-        score=partial(call, "score") if fit.has_score else None,
-        report_score=partial(call, "report_score"),
-        progress=partial(call, "progress"),
+        score=partial(leader.call, "score") if fit.has_score else None,
+        report_score=partial(leader.call, "report_score"),
+        progress=partial(leader.call, "progress"),
         checkpoints=fit.checkpoints,
     )
 

@@ -1,7 +1,8 @@
 """Train one model in a group of processes: of this machine, or on workers of a Dask cluster.
 
 A group is started for one fit. This process, the leader, is no member: it can end members that hang
-in a library's call. When a member dies or fails, the others are ended, and the fit is an error.
+in a library's call. When a member dies, fails or does not answer, the others are ended, and the fit
+is an error.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -25,6 +29,7 @@ import numpy as np
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import FlowsheetError, MemberLost, UsageError
 from flowsheet.lifecycle.experiment.group_member import (
+    ALIVE,
     CALL,
     DONE,
     Fit,
@@ -41,6 +46,9 @@ from flowsheet.windows.sequences import Sequences
 LOOPBACK = "127.0.0.1"
 _CAUSE_SECONDS = 5.0
 """When a member has lost another one, how long the other's own error is waited for."""
+SILENT_SECONDS = 600
+"""When a member that says nothing counts as lost; alive, it says so every few seconds."""
+_LISTEN_SECONDS = 5.0
 _LESS_MEMORY = (
     "start again with more memory, a smaller batch_size, or workers of a cluster on other machines "
     "(compute.runner=dask): finished trials are kept"
@@ -192,49 +200,88 @@ class TrainingGroup:
             try:
                 member.connection.send_bytes(content)
                 member.connection.send(seat)
-            except OSError:
-                self._report_end(member, rank)
+            except OSError as error:
+                self._report_end(member, rank, error)
 
     def _lead(self, members: list[Member], context: Context) -> None:
         """Answer the first member's calls until the fit has ended in all members."""
         waiting = {member.connection: rank for rank, member in enumerate(members)}
+        silence = _Silence(waiting)
         lost: MemberLost | None = None
         own_error: Exception | None = None
         while waiting:
-            ready = wait(list(waiting), _CAUSE_SECONDS if lost else None)
-            if lost and not ready:
-                raise lost
-            for connection in ready:
-                assert isinstance(connection, Connection)
+            for connection in silence.listen():
+                rank = waiting[connection]
                 try:
                     message, value = connection.recv()
-                except (EOFError, OSError):
-                    rank = waiting[connection]
-                    self._report_end(members[rank], rank, own_error)
-                if message == CALL:
-                    own_error = _answer(connection, context, *value) or own_error
+                    if message == CALL:
+                        own_error = _answer(connection, context, *value) or own_error
+                except (EOFError, OSError) as error:
+                    if own_error:
+                        raise own_error from None
+                    self._report_end(members[rank], rank, error)
+                if message in {ALIVE, CALL}:
                     continue
-                del waiting[connection]
+                del waiting[connection], silence.seconds[connection]
                 if message == DONE:
                     continue
-                if own_error:
-                    raise own_error
-                if not isinstance(value, MemberLost):
-                    raise value
-                lost = value
+                if own_error or not isinstance(value, MemberLost):
+                    raise own_error or value
+                lost, deadline = value, time.monotonic() + _CAUSE_SECONDS
+            if lost and time.monotonic() >= deadline:
+                raise lost
+            if silent := silence.find_silent():
+                self._report_silence(members[waiting[silent]], waiting[silent])
         if lost:
             raise lost
 
-    def _report_end(self, member: Member, rank: int, cause: Exception | None = None) -> NoReturn:
-        """Raise the error of a member that has ended without a word."""
-        if cause:
-            raise cause
+    def _report_end(self, member: Member, rank: int, error: Exception) -> NoReturn:
+        """Raise the error of a member that has ended without a word, or does not listen."""
+        if isinstance(error, BlockingIOError):
+            self._report_silence(member, rank)
         raise FlowsheetError(
-            f"process {rank + 1} of {self.size} that train {self.kind} together "
-            f"{member.describe_end()}",
+            f"{self._name(rank)} {member.describe_end()}",
             where=f"compute.processes_per_training={self.size}",
             todo=_LESS_MEMORY,
         )
+
+    def _report_silence(self, member: Member, rank: int) -> NoReturn:
+        process = f", process {member.process.pid}" if member.process else ""
+        raise MemberLost(
+            f"{self._name(rank)} has not answered for {SILENT_SECONDS} s",
+            where=f"{member.host}{process}",
+            todo="check that this machine runs and is reached, and that nothing has stopped the "
+            "process; then start again: finished trials are kept",
+        )
+
+    def _name(self, rank: int) -> str:
+        return f"process {rank + 1} of {self.size} that train {self.kind} together"
+
+
+class _Silence:
+    """For how many seconds each member has said nothing, while this process has listened.
+
+    Time in which this process was stopped, or busy with a call of a member, does not count.
+    """
+
+    def __init__(self, connections: Iterable[Connection]) -> None:
+        self.seconds = dict.fromkeys(connections, 0.0)
+
+    def listen(self) -> list[Connection]:
+        """The connections of the members that say something within some seconds."""
+        started = time.monotonic()
+        ready = set(wait(list(self.seconds), _LISTEN_SECONDS))
+        listened = min(time.monotonic() - started, _LISTEN_SECONDS)
+        for connection in self.seconds:
+            self.seconds[connection] += listened
+        heard = [connection for connection in self.seconds if connection in ready]
+        self.seconds |= dict.fromkeys(heard, 0.0)
+        return heard
+
+    def find_silent(self) -> Connection | None:
+        """A member that counts as lost."""
+        lost = (member for member, seconds in self.seconds.items() if seconds >= SILENT_SECONDS)
+        return next(lost, None)
 
 
 def _answer(
@@ -255,6 +302,7 @@ def _start_here(host: str) -> Iterator[Member]:
     """A member on this machine, which does not outlive the block."""
     own_end, other_end = Pipe()
     with tempfile.TemporaryFile() as errors:
+        limit_messages(own_end)
         with other_end, without_sigint():
             descriptor = other_end.fileno()
             process = subprocess.Popen(
@@ -271,6 +319,14 @@ def _start_here(host: str) -> Iterator[Member]:
             own_end.close()
             process.kill()
             process.wait()
+
+
+def limit_messages(connection: Connection) -> None:
+    """Let a message that has begun on a connection between processes end in time, or fail."""
+    limit = struct.pack("ll", SILENT_SECONDS, 0)
+    with socket.socket(fileno=os.dup(connection.fileno())) as end:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 def member_command(*arguments: str) -> list[str]:

@@ -91,17 +91,26 @@ def training_memory(
 
 
 def _group_memory(rows: int, filled: int, compute: ComputeConfig, kinds: Iterable[str]) -> int:
-    """Bytes of the members of a group on this machine, and of the process that leads them.
+    """Bytes of the process that leads a group, and of the members on its machine.
 
-    All know the rows, and each member keeps its part of the inputs.
+    On a cluster the members run beside the workers, see :func:`estimate_member_memory`.
     """
-    models = [MODELS.get(kind) for kind in kinds]
+    leader = _leader_memory(rows, filled, kinds)
+    if compute.runner != "process":
+        return leader
     size = compute.processes_per_training
-    blocks = filled * max(m.block_bytes for m in models)
-    kept = round(max(m.kept_bytes for m in models) * rows * filled / size)
-    process = PROCESS_BYTES + _ROW_BYTES * rows + blocks
-    members = size if compute.runner == "process" else 1
-    return process + members * (process + kept)
+    return leader + size * _member_memory(rows, filled, size, kinds)
+
+
+def _leader_memory(rows: int, filled: int, kinds: Iterable[str]) -> int:
+    blocks = filled * max(MODELS.get(kind).block_bytes for kind in kinds)
+    return PROCESS_BYTES + _ROW_BYTES * rows + blocks
+
+
+def _member_memory(rows: int, filled: int, size: int, kinds: Iterable[str]) -> int:
+    """All members know the rows, and each keeps its part of the inputs."""
+    kept = max(MODELS.get(kind).kept_bytes for kind in kinds) * rows * filled / size
+    return _leader_memory(rows, filled, kinds) + round(kept)
 
 
 def estimate_training_memory(
@@ -114,7 +123,28 @@ def estimate_training_memory(
         compute: How the training runs; None: with the defaults.
         kinds: The registered models that it may train.
     """
+    return training_memory(*_read_sizes(data), compute, kinds)
+
+
+def estimate_member_memory(data: FoldData, compute: ComputeConfig, kinds: Iterable[str]) -> int:
+    """Bytes of the largest process that a group of a cluster runs beside a worker.
+
+    Args:
+        data: The windows.
+        compute: How the trainings run.
+        kinds: All models that are trained on the cluster: a worker has a member of one group at a
+            time, be that of its own training or of another worker's.
+    """
+    if compute.runner == "process":
+        return 0
+    in_groups = [kind for kind in kinds if count_processes(compute, kind) > 1]
+    rows, _, filled = _read_sizes(data)
+    size = compute.processes_per_training
+    return _member_memory(rows, filled, size, in_groups) if in_groups else 0
+
+
+def _read_sizes(data: FoldData) -> tuple[int, int, int]:
+    """Rows and columns of the windows, and the columns with values."""
     summary = read_json(data.windows.folder / "summary.json")
     columns = summary["features"]
-    filled = columns - len(summary["empty_columns"])
-    return training_memory(summary["rows"], columns, filled, compute, kinds)
+    return summary["rows"], columns, columns - len(summary["empty_columns"])
