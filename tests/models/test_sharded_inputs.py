@@ -1,5 +1,7 @@
 """Every model is trained from shards, without having all rows in memory, as from an array."""
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 
@@ -145,6 +147,25 @@ def test_bins_are_chosen_without_computing_the_rows_between_those_of_the_sample(
     _binned_rows.bin_rows(labelled, {"bin_construct_sample_cnt": 10, "verbosity": -1})
     assert sum(computed) == 10 + len(matrix)
     assert capfd.readouterr() == ("", "")  # LightGBM finds the sample small
+
+
+def test_binned_rows_keep_nothing_of_what_they_were_computed_from(monkeypatch):
+    made = []
+
+    class Recorded(_binned_rows._RowSequence):
+        def __init__(self, matrix):
+            super().__init__(matrix)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(_binned_rows, "_RowSequence", Recorded)
+    toy = toy_sequences(60, 1, raw=True)
+    rows = np.flatnonzero(toy.scored)
+    matrix = RowMatrix(toy, rows, toy.x.shape[1], lambda stays, chosen: stays.x[chosen])
+    labelled = Rows(matrix, toy.y[rows], np.zeros_like(rows))
+    binned = _binned_rows.bin_rows(labelled, {"verbosity": -1})
+    gc.collect()
+    assert [sequence() for sequence in made] == [None]
+    assert binned.num_data() == len(rows)
 
 
 def test_inputs_that_are_the_same_in_all_training_rows_are_left_out(tmp_path):

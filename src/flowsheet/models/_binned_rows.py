@@ -117,7 +117,9 @@ def bin_rows(
         reference=reference,
         free_raw_data=True,
     )
-    return data.construct()
+    data.construct()
+    del data.row_sequence  # boosters keep the data, which would keep the last batches
+    return data
 
 
 def bin_parts(
