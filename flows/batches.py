@@ -11,13 +11,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.liveness import keep_alive
-from flows.pieces import Pieces, build_pieces
+from flows.pieces import Pieces, Runner, build_pieces
 from flows.records import flush_records
 from flows.retries import RETRY_ON_OUTAGE
 from flows.runners import make_task_runner
 from flowsheet.cohort.extract import Extract
 from flowsheet.config import ComputeConfig
-from flowsheet.errors import UsageError
 from flowsheet.lifecycle.deployment import batch_scoring, monitoring
 from flowsheet.lifecycle.deployment.batch_plan import BatchPlan
 from flowsheet.lifecycle.experiment.extract_batches import StayRange, list_batches
@@ -25,7 +24,6 @@ from flowsheet.lifecycle.experiment.stage import Stage
 from flowsheet.state.locations import Location
 
 Step = Literal["score", "monitor"]
-Runner = Literal["process", "dask", "ray"]
 
 
 @task(cache_policy=NO_CACHE, task_run_name="{step}-{number}", **RETRY_ON_OUTAGE)
@@ -67,20 +65,6 @@ def build_batches(step: Step, plan: BatchPlan, compute: ComputeConfig) -> None:
     )
     with keep_alive():
         build_pieces(pieces, compute)
-
-
-def has_workers(workers: int, runner: Runner) -> bool:
-    """Whether there are worker processes.
-
-    Raises:
-        UsageError: one process is asked for, and something else to start it.
-    """
-    if workers == 1 and runner != "process":
-        raise UsageError(
-            f"runner={runner} with one worker: all batches would be predicted in this process",
-            todo="choose 2 workers or more",
-        )
-    return workers > 1
 
 
 def build_in_workers(step: Step, plan: BatchPlan, workers: int, runner: Runner) -> None:

@@ -21,6 +21,7 @@ from prefect.task_engine import TaskRunTimeoutError
 from pydantic import ValidationError
 
 from flows.evaluation import resample_in_workers
+from flows.ingest_groups import make_group_builder
 from flows.liveness import keep_alive
 from flows.records import (
     flow_run_page,
@@ -36,6 +37,7 @@ from flows.trainings import TrainingResults, Upstream, begin, complete, get_stag
 from flows.windows import build_shards
 from flowsheet.config import (
     CohortConfig,
+    ComputeConfig,
     EvaluationConfig,
     ExperimentConfig,
     FeaturesConfig,
@@ -64,10 +66,16 @@ from flowsheet.tracking.runs import ParentRun
 
 
 @task(cache_policy=NO_CACHE, task_run_name="ingest", **RETRY_ON_OUTAGE)
-def ingest(cohort: CohortConfig) -> Stage | State[Stage]:
-    """Ingest the cohort's records into a validated extract."""
+def ingest(cohort: CohortConfig, compute: ComputeConfig) -> Stage | State[Stage]:
+    """Ingest the cohort's records into a validated extract.
+
+    Args:
+        cohort: the records and how they are read.
+        compute: how many workers there are, and what starts them.
+    """
     begin("ingest")
-    return complete(prepare.ingest_cohort(cohort, progress_logger("ingest")), "ingest")
+    build = make_group_builder(cohort, compute)
+    return complete(prepare.ingest_cohort(cohort, progress_logger("ingest"), build), "ingest")
 
 
 @task(cache_policy=NO_CACHE, task_run_name="windows", **RETRY_ON_OUTAGE)
@@ -245,7 +253,7 @@ def _prepare(config: ExperimentConfig) -> tuple[ExperimentPlan, list[State[Any]]
     plans = []
     tasks: list[State[Any]] = []
     for replicate in _replicates(config):
-        ingested = ingest(replicate.cohort, return_state=True)
+        ingested = ingest(replicate.cohort, replicate.compute, return_state=True)
         extract = get_stage(ingested)
         build_shards(extract, replicate.task, replicate.features, replicate.compute, ingested)
         built = build_windows(

@@ -9,6 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.liveness import keep_alive
+from flows.pieces import Runner, has_workers
 from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
@@ -50,13 +51,42 @@ def find_or_ingest_extract(
     return str(extract.path)
 
 
+def find_or_ingest(
+    folder: str | None, cohort: str | None, overrides: Sequence[str], workers: int, runner: Runner
+) -> str:
+    """:func:`find_or_ingest_extract`, in several processes where they are asked for.
+
+    Args:
+        folder: of an extract.
+        cohort: instead of that, a choice in conf/cohort.
+        overrides: changes to that choice.
+        workers: the most processes.
+        runner: what starts them.
+    """
+    if has_workers(workers, runner) and cohort is not None and folder is None:
+        from flows.ingest_groups import ingest_in_workers  # which imports polars
+
+        return str(
+            ingest_in_workers(compose_cohort(cohort, list(overrides)), None, workers, runner)
+        )
+    return find_or_ingest_extract(folder, cohort, overrides)
+
+
 @flow(name="ingest", flow_run_name="ingest-{cohort}", timeout_seconds=TIMEOUT_SECONDS)
-def ingest(cohort: str, overrides: list[str] | None = None) -> Path:
+def ingest(
+    cohort: str,
+    overrides: list[str] | None = None,
+    *,
+    workers: int = 1,
+    runner: Runner = "process",
+) -> Path:
     """Read and validate a cohort's records; unchanged records are not ingested again.
 
     Args:
         cohort: a choice in conf/cohort.
         overrides: changes to that choice, such as ``cohort.path=/records/today``.
+        workers: processes that build batches of stays.
+        runner: what starts them: ``process``, ``dask`` or ``ray``.
 
     Returns:
         The folder of the extract.
@@ -64,4 +94,4 @@ def ingest(cohort: str, overrides: list[str] | None = None) -> Path:
     prepare_flow_process()
     keep_freed_memory()
     with keep_alive():
-        return Path(find_or_ingest_extract(None, cohort, overrides or []))
+        return Path(find_or_ingest(None, cohort, overrides or [], workers, runner))

@@ -7,9 +7,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 
-from flows.batches import Runner, build_in_workers, has_workers
-from flows.ingest import TIMEOUT_SECONDS, find_or_ingest_extract
+from flows.batches import build_in_workers
+from flows.ingest import TIMEOUT_SECONDS, find_or_ingest
 from flows.liveness import keep_alive
+from flows.pieces import Runner, has_workers
 from flows.process_settings import prepare_flow_process
 from flows.records import progress_logger
 from flows.retries import RETRY_ON_OUTAGE
@@ -81,7 +82,7 @@ def monitoring(
     """
     prepare_flow_process()
     with keep_alive():
-        folder = find_or_ingest_extract(extract, cohort, overrides or [])
+        folder = find_or_ingest(extract, cohort, overrides or [], workers, runner)
         if has_workers(workers, runner):
             choice = load_monitoring_config(config)
             plan = plan_batches(model, parse_location(folder), choice)

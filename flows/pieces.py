@@ -7,7 +7,7 @@ it makes does not depend on the number of workers, and a killed worker costs tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from prefect import Task
 from prefect.futures import PrefectFuture
@@ -17,7 +17,10 @@ from flows.records import progress_logger
 from flows.runners import restart_workers, use_workers, was_killed
 from flows.task_resources import declare_needs
 from flowsheet.config import ComputeConfig
+from flowsheet.errors import UsageError
 from flowsheet.lifecycle.runtime.resources import usable_memory
+
+Runner = Literal["process", "dask", "ray"]
 
 
 class Pieces(NamedTuple):
@@ -33,6 +36,25 @@ class Pieces(NamedTuple):
     """The step that they are for, as it is called in the log."""
     name: str
     """Of the pieces, for people."""
+
+
+def has_workers(workers: int, runner: Runner) -> bool:
+    """Whether there are worker processes.
+
+    Raises:
+        UsageError: one process is asked for, and something else to start it.
+    """
+    if workers == 1 and runner != "process":
+        raise UsageError(
+            f"runner={runner} with one worker: all batches would be built in this process",
+            todo="choose 2 workers or more",
+        )
+    return workers > 1
+
+
+def has_room(compute: ComputeConfig, memory: int) -> bool:
+    """Whether several processes of so many bytes fit: what a cluster has room for, it tells."""
+    return compute.runner != "process" or usable_memory() >= 2 * memory
 
 
 def build_pieces(pieces: Pieces, compute: ComputeConfig, wait_for: Sequence[Any] = ()) -> None:

@@ -6,7 +6,27 @@ from pathlib import Path
 
 from flowsheet.errors import UsageError
 from flowsheet.lifecycle.experiment.stage import Stage
+from flowsheet.state.home import home
 from flowsheet.state.store import Store, shared_folder
+
+
+def check_shared_folder(folder: Path, content: str) -> None:
+    """Check that this worker sees a folder of the run that submitted its task.
+
+    Args:
+        folder: in the state folder of the run.
+        content: what is in it, for the message.
+
+    Raises:
+        UsageError: it does not.
+    """
+    own = home()
+    if not folder.is_relative_to(own) or not folder.is_dir():
+        raise UsageError(
+            f"this worker does not see {content} of the run that submitted its task",
+            where=f"{folder}; this worker's state folder is {own}",
+            todo="set FLOWSHEET_HOME to the same shared folder for the run and for all workers",
+        )
 
 
 def check_shared_store(*stages: Stage) -> None:

@@ -53,3 +53,21 @@ def test_folders_of_killed_processes_are_removed_and_those_of_living_ones_are_no
             assert living.exists()
             assert not killed.exists()
     assert not list((flowsheet_home / "spill").iterdir())
+
+
+def test_saved_rows_are_read_by_any_number_of_processes(filled: Spill) -> None:
+    filled.save()
+    for _ in range(2):
+        other = Spill.load(filled.folder, n_stays=5, stays_per_group=2)
+        assert {g: other.pop("events", g)["value"].to_list() for g in range(3)} == GROUPS
+    assert {g: filled.pop("events", g)["value"].to_list() for g in range(3)} == GROUPS
+    assert filled.rows == {group: len(values) for group, values in GROUPS.items()}
+
+
+def test_a_folder_that_a_worker_of_a_killed_process_created_again_is_removed(
+    flowsheet_home: Path,
+) -> None:
+    late = flowsheet_home / "spill" / "late"
+    late.mkdir(parents=True)
+    with spill_folder():
+        assert not late.exists()

@@ -8,8 +8,14 @@ from __future__ import annotations
 
 if __name__ == "__main__":
     from flowsheet.cli import main
-    from flowsheet.lifecycle.experiment import extract_batches, resamples, window_shards
+    from flowsheet.lifecycle.experiment import (
+        extract_batches,
+        ingest_groups,
+        resamples,
+        window_shards,
+    )
 
+    ingest_groups.MIN_GROUPS = 3
     window_shards.ROWS_PER_SHARD = 2_000
     resamples.MIN_CELLS = 1
     extract_batches.STAYS_PER_BATCH = 20

@@ -14,6 +14,8 @@ import polars as pl
 import pytest
 
 from flowsheet.state.json_files import read_json
+from tests.cohort.divided_ingest import read_files
+from tests.cohort.mimic3_folder import raw_tables, write_tables
 from tests.e2e.conftest import inherited_environment
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -153,3 +155,21 @@ def test_the_cluster_profiles_batches_of_stays(cluster: Any, homes: dict[str, Pa
     ]
     assert findings[0].height
     assert findings[0].equals(findings[1])
+
+
+def test_the_cluster_and_worker_processes_build_the_extract_of_one_process(
+    cluster: Any, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+):
+    raw = write_tables(tmp_path / "raw", raw_tables())
+    home = tmp_path_factory.getbasetemp() / "on_dask"
+    options = ("cohort.options.stays_per_batch=1", "cohort.allow_empty=true")
+    ingest = ("ingest", "mimic3", str(raw), *options, "--out")
+    run_with_small_pieces(home, *ingest, str(tmp_path / "one"))
+    for runner, address in (("process", ""), ("dask", cluster.scheduler_address)):
+        workers = ("--workers", "2", "--runner", runner)
+        out = tmp_path / runner
+        log = run_with_small_pieces(home, *ingest, str(out), *workers, address=address)
+        assert "4 groups of stays, in 2 processes" in log
+        assert "built one at a time" not in log
+        assert read_files(out) == read_files(tmp_path / "one")
+    assert not list((home / "spill").iterdir())

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows import batches
-from flows.pieces import Pieces
+from flows.pieces import Pieces, has_workers
 from flowsheet.cli import cli
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import UsageError
@@ -91,7 +91,7 @@ def test_a_runner_without_workers_is_refused(tmp_path, command):
     assert result.exit_code == 2
     assert "--runner dask takes --workers 2 or more" in result.output
     with pytest.raises(UsageError, match="runner=ray with one worker"):
-        batches.has_workers(1, "ray")
+        has_workers(1, "ray")
 
 
 def test_prefect_keeps_no_ids_of_stays(monkeypatch, tmp_path):

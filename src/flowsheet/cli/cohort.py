@@ -11,6 +11,7 @@ from flowsheet.cli import options
 from flowsheet.cli.completion import complete_choice
 
 if TYPE_CHECKING:
+    from flowsheet.cohort.extract import Extract
     from flowsheet.config import CohortConfig
     from flowsheet.state.locations import Location
 
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
     help="Folder of the extract, or s3://BUCKET/NAME.  [default: the store in FLOWSHEET_HOME]",
 )
 @options.force
-def ingest(cohort: str, overrides: tuple[str, ...], out: Location | None, force: bool) -> None:
+@options.workers("build batches of 1,000 stays of a database's raw tables")
+def ingest(
+    cohort: str,
+    overrides: tuple[str, ...],
+    *,
+    out: Location | None,
+    force: bool,
+    workers: int,
+    runner: str,
+) -> None:
     """Build a validated cohort extract from COHORT (a file of conf/cohort/).
 
     A path before the first KEY=VALUE is cohort.path.
@@ -33,6 +43,7 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Location | None, force:
     \b
     flowsheet ingest physionet2019 training_setA.zip
     flowsheet ingest clif clif_tables/ cohort.options.time_zone=America/Chicago
+    flowsheet ingest mimic3 mimic-iii/ --workers 4
     """
     from flowsheet.lifecycle.runtime.tuning import keep_freed_memory
 
@@ -40,16 +51,38 @@ def ingest(cohort: str, overrides: tuple[str, ...], out: Location | None, force:
 
     from flowsheet.cli.console import print_extract
     from flowsheet.compose import compose_cohort
-    from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
     from flowsheet.lifecycle.runtime.processes import interruptible
-    from flowsheet.progress import report
 
     config = compose_cohort(cohort, _name_path(overrides))
     with interruptible():
         if out:
-            _write_extract(config, out, force=force)
+            _write_extract(config, out, workers, runner, force=force)
         else:
-            print_extract(open_extract(ingest_cohort(config, report)))
+            print_extract(_ingest(config, None, workers, runner))
+
+
+def _ingest(config: CohortConfig, out: Path | None, workers: int, runner: str) -> Extract:
+    """Ingest a cohort into a folder, or into the store.
+
+    Args:
+        config: the cohort.
+        out: the folder; None: the store.
+        workers: the most processes.
+        runner: what starts them.
+    """
+    from flowsheet.cli.run import run_in_workers
+    from flowsheet.cohort.extract import Extract
+    from flowsheet.cohort.ingest import ingest, make_source
+    from flowsheet.lifecycle.experiment.ingest_groups import is_worth_dividing
+    from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
+    from flowsheet.progress import report
+
+    if workers > 1 and is_worth_dividing(config):
+        entrypoint = "flows.ingest_groups:ingest_in_workers"
+        return Extract.open(run_in_workers(entrypoint, config, out, workers, runner))
+    if out:
+        return ingest(make_source(config), config, out, report)
+    return open_extract(ingest_cohort(config, report))
 
 
 def _name_path(overrides: tuple[str, ...]) -> tuple[str, ...]:
@@ -184,20 +217,33 @@ def _size_overrides(sizes: dict[str, int | None], overrides: tuple[str, ...]) ->
     return [f"{key}={value}" for key, value in given.items()]
 
 
-def _write_extract(config: CohortConfig, out: Location, *, force: bool) -> None:
+def _write_extract(
+    config: CohortConfig,
+    out: Location,
+    workers: int = 1,
+    runner: str = "process",
+    *,
+    force: bool,
+) -> None:
+    """Ingest a cohort into a folder or an object store, and print what it has.
+
+    Args:
+        config: the cohort.
+        out: where to.
+        workers: the most processes.
+        runner: what starts them.
+        force: whether an extract there is replaced.
+    """
     from flowsheet.cli.console import print_extract, print_line
     from flowsheet.cli.simulate import check_overwritable
-    from flowsheet.cohort.ingest import ingest, make_source
     from flowsheet.cohort.remote_extracts import check_free, upload_extract
-    from flowsheet.lifecycle.experiment.prepare import ingest_cohort, open_extract
-    from flowsheet.progress import report
 
     if isinstance(out, Path):
         check_overwritable(out, "manifest.json", "an extract", force=force)
-        print_extract(ingest(make_source(config), config, out, report))
+        print_extract(_ingest(config, out, workers, runner))
         return
     check_free(out, force=force)
-    extract = open_extract(ingest_cohort(config, report))
+    extract = _ingest(config, None, workers, runner)
     upload_extract(extract.path, out)
     print_extract(extract)
     print_line(f"uploaded    {out}")

@@ -133,15 +133,15 @@ def _check_runner(context: click.Context, parameter: click.Parameter, runner: st
     return runner
 
 
-def workers(command: Command) -> Command:
-    """``--workers N`` and ``--runner``: the processes that predict batches of stays."""
+def workers(work: str) -> Callable[[Command], Command]:
+    """``--workers N`` and ``--runner``: processes that do this work."""
     number = click.option(
         "--workers",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
         is_eager=True,
-        help="Processes that predict batches of 2,000 stays.",
+        help=f"Processes that {work}.",
     )
     runner = click.option(
         "--runner",
@@ -151,4 +151,4 @@ def workers(command: Command) -> Command:
         callback=_check_runner,
         help="What starts them.",
     )
-    return number(runner(command))
+    return lambda command: number(runner(command))

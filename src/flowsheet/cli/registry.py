@@ -194,7 +194,7 @@ def checklist(run: str) -> None:
 @click.argument("model", shell_complete=complete_registered)
 @click.argument("extract", type=options.LOCATION)
 @click.option("--out", type=options.LOCATION, help="Write the scores to this Parquet file too.")
-@options.workers
+@options.workers("predict batches of 2,000 stays")
 @options.interruptible
 def score(
     model: str, extract: Location, *, out: Location | None, workers: int, runner: str
@@ -229,7 +229,7 @@ def score(
     help="Write the findings to this file (*.prom) for node_exporter's textfile collector.",
 )
 @options.config("monitoring")
-@options.workers
+@options.workers("predict batches of 2,000 stays")
 @options.log_level
 @options.as_json
 @options.interruptible

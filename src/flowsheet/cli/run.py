@@ -141,18 +141,24 @@ def build_in_workers(step: str, plan: BatchPlan, workers: int, runner: str) -> N
         workers: the most processes.
         runner: what starts them.
     """
+    if plan.count_workers(workers, runner) > 1:
+        run_in_workers(_BUILD_IN_WORKERS, step, plan, workers, runner)
+
+
+def run_in_workers(entrypoint: str, *arguments: Any) -> Any:
+    """The result of a function of ``flows`` that runs a flow, with a Prefect server.
+
+    Args:
+        entrypoint: ``MODULE:FUNCTION``.
+        arguments: of the function.
+    """
     from flowsheet.lifecycle.runtime.local_servers import prefect_api, use_quiet_settings
     from flowsheet.state.home import home
 
-    if plan.count_workers(workers, runner) == 1:
-        return
     home()
     use_quiet_settings()
-    with (
-        _importable_flows(),
-        prefect_api(while_starting=lambda: _load_entrypoint(_BUILD_IN_WORKERS)),
-    ):
-        _load_entrypoint(_BUILD_IN_WORKERS)(step, plan, workers, runner)
+    with _importable_flows(), prefect_api(while_starting=lambda: _load_entrypoint(entrypoint)):
+        return _load_entrypoint(entrypoint)(*arguments)
 
 
 def mark_dead_flow_runs() -> None:

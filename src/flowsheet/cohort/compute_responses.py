@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -22,11 +21,10 @@ Counts = Mapping[str, int]
 
 
 class ComputedResponses:
-    """The responses of a cohort beside those that its source gives, and how often they occur."""
+    """The responses of a cohort beside those that its source gives."""
 
     def __init__(self, responses: Mapping[str, Response]) -> None:
         self._responses = dict(responses)
-        self.episodes: Counter[str] = Counter()
 
     def describe(self) -> dict[str, dict[str, Any]]:
         """The options of each response, for the manifest."""
@@ -51,7 +49,6 @@ class ComputedResponses:
         for name, response in self._responses.items():
             found = find_episodes(name, response, records)
             _check_contract(name, found, tables.stays)
-            self.episodes[name] += found.height
             parts.append(found)
         if len(parts) == 1:
             return tables

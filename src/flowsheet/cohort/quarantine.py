@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -10,12 +9,12 @@ import polars as pl
 
 from flowsheet.cohort import checks
 from flowsheet.cohort.completeness import LATE_DAYS
-from flowsheet.cohort.extract import QUARANTINE, QuarantineEntry
+from flowsheet.cohort.extract import QUARANTINE
 from flowsheet.cohort.rules import clip_to_calendar, is_sorted_unique
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.sources.base import StayBatch
+from flowsheet.cohort.validation_counts import ValidationCounts, count_by_rule
 from flowsheet.cohort.writer import sort_rows
-from flowsheet.config import Policy, QuarantineConfig
 from flowsheet.errors import CheckFailed
 
 ASCENDING = "ascending_stay_id"
@@ -24,40 +23,13 @@ ASCENDING = "ascending_stay_id"
 STAY_QUARANTINED = "stay_quarantined"
 """The reason for rows that break no rule themselves, but whose stay does."""
 
-_MAX_EXAMPLES = 1000
-_EXAMPLES_PER_RULE = 5
-"""In one batch."""
-
 
 class BatchValidator:
-    """Validates batches under a quarantine policy, and counts for the manifest and the errors."""
+    """Validates a batch, and counts for the manifest and the errors."""
 
-    def __init__(self, config: QuarantineConfig) -> None:
-        self.config = config
-        self.stays = 0
-        """Stays that passed."""
-        self.failures: Counter[tuple[str, str]] = Counter()
-        """Failures per (table, rule)."""
-        self.quarantined: Counter[tuple[str, str]] = Counter()
-        """Rows of the quarantine per (table, rule)."""
-        self.rejected: set[str] = set()
-        """Broken rules whose policy is to reject the extract."""
-        self.attrition: Counter[str] = Counter()
-        self.exclusions: Counter[str] = Counter()
-        self.source_counts: Counter[str] = Counter()
-        self.rows: Counter[str] = Counter()
-        """Rows of the contract's tables, and of raw tables as far as the source counts them."""
-        self.variables: set[str] = set()
-        """Variables with a value."""
-        self.stay_columns: set[str] = set()
-        """Columns of stays with a value."""
-        self.episodes: Counter[str] = Counter()
-        """Episodes that passed, by response."""
-        self.late_stays: Counter[str] = Counter()
-        """Stays with a row that was in the record implausibly late, by table."""
-        self._broken_rows: Counter[str] = Counter()
-        self._examples: list[pl.DataFrame] = []
-        self._last_stay: int | None = None
+    def __init__(self, last_stay: int | None = None) -> None:
+        """``last_stay``: the greatest id of a stay of earlier batches."""
+        self.counts = ValidationCounts(last_stay=last_stay)
         self._stay_names: dict[int, str] = {}
         """Of the batch: what the records call its stays."""
 
@@ -78,7 +50,7 @@ class BatchValidator:
         sorted_unique = {table: is_sorted_unique(table, rows) for table, rows in tables.items()}
         for table, rows in tables.items():
             tables[table] = rows if sorted_unique[table] else sort_rows(table, rows)
-        self.rows.update(batch.rows_read)
+        self.counts.rows.update(batch.rows_read)
         quarantined = [self._quarantine_defects(batch.defects, batch.rows_read)]
         offered = tables["stays"]
         stays = self._drop_broken("stays", offered, self._find_stay_failures(offered), quarantined)
@@ -93,36 +65,17 @@ class BatchValidator:
         for table in ("treatments", "episodes"):
             tables[table] = self._drop_orphan_rows(table, tables[table], stays, passed, quarantined)
         for table in ("events", "treatments", "episodes"):
-            self.late_stays[table] += _count_late(tables[table], passed)
-        self.variables |= set(tables["events"]["variable"].unique())
-        self.stay_columns |= {column.name for column in passed if column.count()}
-        self.episodes.update(tables["episodes"]["response"].to_list())
+            self.counts.late_stays[table] += _count_late(tables[table], passed)
+        self.counts.variables |= set(tables["events"]["variable"].unique())
+        self.counts.stay_columns |= {column.name for column in passed if column.count()}
         self._count_stays(batch, offered, stays, passed)
         return Tables(**(tables | {"stays": passed})), pl.concat(quarantined)
 
-    def shares(self) -> dict[str, float]:
-        """Per table, the share of its rows that broke a rule themselves."""
-        return {table: self._broken_rows[table] / n for table, n in self.rows.items() if n}
-
-    def entries(self) -> tuple[QuarantineEntry, ...]:
-        """The counts of the quarantine, for the manifest."""
-        return tuple(
-            QuarantineEntry(table=table, rule=rule, rows=n)
-            for (table, rule), n in sorted(self.quarantined.items())
-        )
-
-    def examples(self, n: int) -> pl.DataFrame:
-        """The first n failures, taking rules in turn."""
-        failures = pl.concat([pl.DataFrame(schema=checks.FAILURES), *self._examples])
-        turn = pl.int_range(pl.len()).over("table", "rule")
-        ordered = failures.with_columns(turn=turn).sort("turn", maintain_order=True)
-        return ordered.head(n).drop("turn")
-
     def _find_stay_failures(self, stays: pl.DataFrame) -> pl.DataFrame:
         failures = checks.find_value_failures("stays", stays, stays)
-        if self._last_stay is None:
+        if self.counts.last_stay is None:
             return failures
-        repeated = stays["stay_id"] <= self._last_stay
+        repeated = stays["stay_id"] <= self.counts.last_stay
         out_of_order = checks.list_failures("stays", stays, repeated, "stay_id", ASCENDING)
         return pl.concat([failures, out_of_order])
 
@@ -140,12 +93,12 @@ class BatchValidator:
         ``count_rows`` is false if the rows were counted before.
         """
         broken = failures["row"].unique()
-        self.rows[table] += rows.height if count_rows else 0
-        self._broken_rows[table] += broken.len()
+        self.counts.rows[table] += rows.height if count_rows else 0
+        self.counts.broken_rows[table] += broken.len()
         if failures.is_empty():
             return rows
         failures = self._show_names(failures, rows["stay_id"][failures["row"] - 1])
-        self._count_failures(failures)
+        self.counts.add_failures(failures)
         numbered = rows.with_row_index("row", offset=1).cast({"row": pl.Int64})
         is_broken = numbered.select(pl.col("row").is_in(broken.implode())).to_series()
         as_json = clip_to_calendar(numbered.filter(is_broken)).select(
@@ -202,12 +155,12 @@ class BatchValidator:
 
     def _quarantine_defects(self, defects: pl.DataFrame, rows_read: dict[str, int]) -> pl.DataFrame:
         """The quarantine of raw rows that the source could not parse; they count as broken rows."""
-        for table, n in defects.group_by("table").len().iter_rows():
+        for table, n in defects.group_by("table").len().sort("table").iter_rows():
             if table not in rows_read:
-                self.rows[table] += n
-            self._broken_rows[table] += n
+                self.counts.rows[table] += n
+            self.counts.broken_rows[table] += n
         failures = defects.with_columns(row=pl.lit(None, pl.Int64)).select(list(checks.FAILURES))
-        self._count_failures(failures)
+        self.counts.add_failures(failures)
         unknown = {"stay_id": pl.lit(None, pl.Int64), "row": pl.lit(None, pl.String)}
         quarantined: list[pl.DataFrame] = []
         self._quarantine(defects.with_columns(**unknown), quarantined)
@@ -215,18 +168,7 @@ class BatchValidator:
 
     def _quarantine(self, lines: pl.DataFrame, quarantined: list[pl.DataFrame]) -> None:
         quarantined.append(lines.select(list(QUARANTINE)))
-        self.quarantined.update(_count_by_rule(lines))
-
-    def _count_failures(self, failures: pl.DataFrame) -> None:
-        counts = _count_by_rule(failures)
-        self.failures.update(counts)
-        self.rejected |= {rule for _, rule in counts if self._policy(rule) is Policy.reject}
-        if sum(part.height for part in self._examples) < _MAX_EXAMPLES:
-            turn = pl.int_range(pl.len()).over("table", "rule")
-            self._examples.append(failures.filter(turn < _EXAMPLES_PER_RULE))
-
-    def _policy(self, rule: str) -> Policy:
-        return self.config.rules.get(rule, self.config.default)
+        self.counts.quarantined.update(count_by_rule(lines))
 
     def _count_stays(
         self,
@@ -238,13 +180,12 @@ class BatchValidator:
         steps = dict(batch.attrition or {"offered by the source": offered.height})
         steps["follow the contract's rules"] = follow_rules.height
         steps["have measurements"] = passed.height
-        self.attrition.update(steps)
-        self.exclusions.update(batch.exclusions)
-        self.source_counts.update(batch.source_counts)
-        self.stays += passed.height
+        self.counts.attrition.update(steps)
+        self.counts.exclusions.update(batch.exclusions)
+        self.counts.source_counts.update(batch.source_counts)
+        self.counts.stays += passed.height
         last: Any = offered["stay_id"].max()
-        if last is not None and (self._last_stay is None or last > self._last_stay):
-            self._last_stay = last
+        self.counts.see_stay(last)
 
 
 def _count_late(rows: pl.DataFrame, stays: pl.DataFrame) -> int:
@@ -253,11 +194,6 @@ def _count_late(rows: pl.DataFrame, stays: pl.DataFrame) -> int:
     known = latest.join(stays.select("stay_id", "discharged_at"), on="stay_id")
     limit = pl.col("discharged_at") + timedelta(days=LATE_DAYS)
     return known.filter(pl.col("known_at") > limit).height
-
-
-def _count_by_rule(lines: pl.DataFrame) -> dict[tuple[str, str], int]:
-    counts = lines.group_by("table", "rule").len().sort("table", "rule")
-    return {(table, rule): n for table, rule, n in counts.iter_rows()}
 
 
 def _check_shapes(batch: StayBatch) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -41,6 +42,32 @@ class Spill:
         self._parts: dict[tuple[str, int], list[pl.DataFrame]] = defaultdict(list)
         self._files: dict[tuple[str, int], list[Path]] = defaultdict(list)
         self._bytes_in_memory = 0
+        self._is_shared = False
+        self.rows: Counter[int] = Counter()
+        """Rows of each group."""
+
+    @classmethod
+    def load(cls, folder: Path, n_stays: int, stays_per_group: int) -> Self:
+        """What :meth:`save` wrote to a folder, for another process.
+
+        Args:
+            folder: of the spill.
+            n_stays: as it was created.
+            stays_per_group: as it was created.
+        """
+        spill = cls(folder, n_stays, stays_per_group)
+        spill._is_shared = True
+        for file in folder.glob("*-*-*.arrow"):
+            kind, group, _ = file.stem.rsplit("-", 2)
+            spill._files[kind, int(group)].append(file)
+        for files in spill._files.values():
+            files.sort(key=lambda file: int(file.stem.rpartition("-")[2]))
+        return spill
+
+    def save(self) -> None:
+        """Write all rows to the folder, where other processes can read them; after the last add."""
+        self._is_shared = True
+        self._write_parts()
 
     def add(self, kind: str, rows: pl.DataFrame) -> None:
         """Add rows; all frames of one kind must have the same columns."""
@@ -58,12 +85,14 @@ class Spill:
     ) -> pl.DataFrame:
         """Return the rows of a group in the order in which they were added, and forget them.
 
-        ``schema`` is the schema of the empty frame that is returned where there are no rows.
+        Files stay where other processes read them, too. ``schema`` is the schema of the empty
+        frame that is returned where there are no rows.
         """
         files = self._files.pop((kind, group), [])
         parts = [*map(pl.read_ipc_stream, files), *self._parts.pop((kind, group), [])]
-        for file in files:
-            file.unlink()
+        if not self._is_shared:
+            for file in files:
+                file.unlink()
         return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
     def _partition(self, kind: str) -> None:
@@ -77,7 +106,9 @@ class Spill:
         edges = np.append(0, np.cumsum(np.bincount(groups, minlength=self.n_groups)))
         rows = rows[order]
         for group in np.flatnonzero(np.diff(edges)).tolist():
-            self._parts[kind, group].append(rows[int(edges[group]) : int(edges[group + 1])])
+            part = rows[int(edges[group]) : int(edges[group + 1])]
+            self._parts[kind, group].append(part)
+            self.rows[group] += part.height
         self._bytes_in_memory += int(rows.estimated_size())
         if self._bytes_in_memory > _MEMORY_LIMIT:
             self._write_parts()
@@ -96,10 +127,14 @@ class Spill:
 def spill_folder() -> Iterator[Path]:
     """Yield the path of a folder under ``FLOWSHEET_HOME/spill`` that is removed afterwards.
 
-    The folder itself is not created. Folders of processes that were killed are removed first.
+    The folder itself is not created. Folders of processes that were killed are removed first, also
+    those that a worker of such a process has created again.
     """
     parent = home() / "spill"
     parent.mkdir(exist_ok=True)
+    for folder in parent.iterdir():
+        if folder.is_dir() and not folder.with_suffix(".lock").exists():
+            shutil.rmtree(folder, ignore_errors=True)
     for stale_lock in parent.glob("*.lock"):
         with try_lock(stale_lock) as is_free:
             if is_free:

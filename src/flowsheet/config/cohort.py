@@ -28,6 +28,10 @@ class QuarantineConfig(FrozenModel):
     max_share: Share = 0.02
     """Reject the extract when a larger share of any table's rows is quarantined."""
 
+    def of_rule(self, rule: str) -> Policy:
+        """The policy of a rule."""
+        return self.rules.get(rule, self.default)
+
 
 class CohortConfig(FrozenModel):
     """Which records to read, and from where."""

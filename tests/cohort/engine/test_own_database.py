@@ -9,8 +9,9 @@ import pytest
 
 from flowsheet.cohort.ingest import make_source
 from flowsheet.cohort.sources.base import SOURCES, Source
-from flowsheet.config import CohortConfig
+from flowsheet.config import CohortConfig, QuarantineConfig
 from flowsheet.errors import UsageError
+from tests.cohort.divided_ingest import ingest_both
 
 YAML = """
 title: Toy
@@ -69,6 +70,13 @@ def databases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flowsheet_home: P
 
 def make_toy(folder: Path) -> Source:
     return make_source(CohortConfig(name="toy", source="toy", path=str(folder)))
+
+
+def test_other_processes_build_batches_of_it(databases: Path, tmp_path: Path):
+    cohort = CohortConfig(name="toy", source="toy", path=str(tmp_path), allow_empty=True)
+    cohort = cohort.model_copy(update={"quarantine": QuarantineConfig(max_share=0.9)})
+    (tmp_path / "out").mkdir()
+    assert "quarantine.parquet" in ingest_both(cohort, tmp_path / "out")
 
 
 def test_stays_and_events_are_read_and_wrong_rows_named(databases: Path, tmp_path: Path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
 
 import polars as pl
 
 from flowsheet.cohort.derived import add_derived
+from flowsheet.cohort.divided import ParsedGroups
 from flowsheet.cohort.engine.antibiotics import (
     select_given_antibiotics,
     select_ordered_antibiotics,
@@ -19,7 +21,6 @@ from flowsheet.cohort.engine.exclusions import ExclusionLog, IdTexts, add_counts
 from flowsheet.cohort.engine.locations import STAYS_PER_ADMISSION
 from flowsheet.cohort.engine.options import DatabaseOptions
 from flowsheet.cohort.engine.orders import build_ordered_treatments
-from flowsheet.cohort.engine.stays import Stays
 from flowsheet.cohort.engine.treatments import TreatmentBuilder, sort_and_dedupe
 from flowsheet.cohort.rules import TOLERANCE_HOURS
 from flowsheet.cohort.schema import STAYS, TREATMENTS, empty_table, to_contract
@@ -27,7 +28,14 @@ from flowsheet.cohort.sepsis3 import ANTIBIOTICS, LabelInputs, label
 from flowsheet.cohort.sepsis3.definitions import first_onsets
 from flowsheet.cohort.sources.base import StayBatch
 from flowsheet.cohort.spill import Spill
+from flowsheet.state.json_files import read_json, write_json
 
+_FRAMES = ("stays", "orders", "cultures", "given_antibiotics", "id_texts", "defects")
+_TOTALS = "totals.json"
+_PROCESS_BYTES = 600_000_000
+"""Of a process that builds a group without rows."""
+_BYTES_PER_ROW = 250
+"""Of its rows."""
 COMPARE_ALL = 2_000
 """Definitions of sepsis are compared on all stays of cohorts up to this size ..."""
 COMPARE_EVERY = 16
@@ -35,30 +43,100 @@ COMPARE_EVERY = 16
 
 
 @dataclass(frozen=True)
-class ParsedTables:
+class Totals:
+    """What the pass over all tables has counted; it belongs to the first batch."""
+
+    rows_read: dict[str, int]
+    attrition: dict[str, int]
+    exclusions: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ParsedTables(ParsedGroups):
     """All that one pass over each table has read."""
 
     database: Database
-    stays: Stays
+    options: DatabaseOptions
+    spill: Spill
+    """Events and inputs by groups of stays."""
+    stays: pl.DataFrame
+    """As in :class:`Stays`: the selected stays."""
     orders: pl.DataFrame
     """Orders of drugs by hospital admission."""
     cultures: pl.DataFrame
     """Cultures by hospital admission."""
     given_antibiotics: pl.DataFrame
     """Anti-infectives that were charted as given, by hospital admission."""
-    spill: Spill
-    """Events and inputs by groups of stays."""
-    options: DatabaseOptions
-    id_texts: IdTexts = field(default_factory=dict)
-    """Ids that are texts."""
+    id_texts: pl.DataFrame
+    """(field, number, text): ids that are texts."""
+    defects: pl.DataFrame
+    """As in :class:`StayBatch`, of all tables."""
+    totals: Totals
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the spill."""
+        return self.spill.folder
+
+    @property
+    def n_groups(self) -> int:
+        """At least 1."""
+        return max(1, self.spill.n_groups)
+
+    def save(self) -> None:
+        """Write all but the database and the options to the folder of the spill."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.spill.save()
+        for name in _FRAMES:
+            getattr(self, name).write_ipc(self.folder / f"{name}.arrow")
+        pairs = {name: list(counts.items()) for name, counts in vars(self.totals).items()}
+        write_json(self.folder / _TOTALS, pairs)  # which would sort the keys of a dictionary
+
+    @classmethod
+    def load(cls, folder: Path, database: Database, options: DatabaseOptions) -> Self:
+        """What :meth:`save` wrote; several processes share the memory of its frames.
+
+        Args:
+            folder: of the spill.
+            database: of which the tables are.
+            options: of the source.
+        """
+        frames = {name: pl.read_ipc(folder / f"{name}.arrow") for name in _FRAMES}
+        totals = Totals(**{name: dict(n) for name, n in read_json(folder / _TOTALS).items()})
+        spill = Spill.load(folder, frames["stays"].height, options.stays_per_batch)
+        return cls(database=database, options=options, spill=spill, totals=totals, **frames)
+
+    def estimate_memory(self) -> int:
+        """Bytes of a process that builds the largest group."""
+        return _PROCESS_BYTES + _BYTES_PER_ROW * max(self.spill.rows.values(), default=0)
+
+    def last_stay_before(self, group: int) -> int | None:
+        """The greatest id of a stay of earlier groups."""
+        before = self.stays["stay_id"].head(group * self.spill.stays_per_group)
+        return before[-1] if len(before) else None
 
     def build_batch(self, group: int) -> StayBatch:
-        """Build the batch of a group of stays, with its Sepsis-3 label."""
+        """The batch of a group of stays; the first one has the defects and the totals."""
+        is_empty = self.stays.is_empty()
+        batch = StayBatch(empty_table("stays")) if is_empty else self._build_batch(group)
+        totals = self.totals
+        if group:
+            return replace(batch, attrition=dict.fromkeys(totals.attrition, 0))
+        return replace(
+            batch,
+            defects=self.defects,
+            rows_read=totals.rows_read,
+            attrition=totals.attrition,
+            exclusions=add_counts(totals.exclusions, batch.exclusions),
+        )
+
+    def _build_batch(self, group: int) -> StayBatch:
+        """The batch of the rows of a group, with its Sepsis-3 label."""
         size = self.spill.stays_per_group
-        selected = self.stays.table.slice(group * size, size)
+        selected = self.stays.slice(group * size, size)
         log = ExclusionLog()
         charted = self.spill.pop("events", group)
-        stay_ids = self.stays.table["stay_id"]
+        stay_ids = self.stays["stay_id"]
         events = build_events(charted, stay_ids, self.database.items, self.options, log)
         given = self._build_given(group, selected, events, log)
         ordered = build_ordered_treatments(self.orders, selected, self.database, log)
@@ -79,11 +157,15 @@ class ParsedTables:
 
     def _name_stays(self, stays: pl.DataFrame) -> dict[int, str]:
         """The stays whose id, or whose admission's, is a text: the text, and a number."""
+        texts = {
+            field: dict(self.id_texts.filter(field=field).select("number", "text").iter_rows())
+            for field in ("stay_id", "hadm_id")
+        }
         names = {}
         for stay, admission in stays.select("stay_id", "hadm_id").iter_rows():
-            if name := self.id_texts.get(("stay_id", stay)):
+            if name := texts["stay_id"].get(stay):
                 names[stay] = name
-            elif name := self.id_texts.get(("hadm_id", admission)):
+            elif name := texts["hadm_id"].get(admission):
                 names[stay] = f"{name} #{stay % STAYS_PER_ADMISSION}"
         return names
 
@@ -104,7 +186,7 @@ class ParsedTables:
     @property
     def _compared_stays(self) -> pl.Series:
         """The stays on which definitions of sepsis are compared."""
-        stay_ids = self.stays.table["stay_id"]
+        stay_ids = self.stays["stay_id"]
         step = 1 if len(stay_ids) <= COMPARE_ALL else COMPARE_EVERY
         return stay_ids.gather_every(step)
 
@@ -134,7 +216,7 @@ class ParsedTables:
         rows = self.spill.pop(kind, group)
         if rows.is_empty():
             return rows
-        return rows.with_columns(stay_id=self.stays.table["stay_id"][rows["stay"]])
+        return rows.with_columns(stay_id=self.stays["stay_id"][rows["stay"]])
 
     def _collect_antibiotics(self, stays: pl.DataFrame) -> pl.DataFrame:
         """Antibiotics that were ordered or given in the stays' hospital admissions."""
@@ -143,23 +225,11 @@ class ParsedTables:
         return pl.concat([ordered, given]).sort(list(ANTIBIOTICS))
 
 
-def attach_totals(
-    batches: Iterator[StayBatch], log: ExclusionLog, stays: Stays
-) -> Iterator[StayBatch]:
-    """Add the log's defects and counts, and the attrition, to the first batch.
-
-    There is a first batch even where there are no stays.
-    """
-    first = next(batches, StayBatch(empty_table("stays")))
-    yield replace(
-        first,
-        defects=log.defects(),
-        rows_read=dict(log.rows_read),
-        attrition=stays.attrition,
-        exclusions=add_counts(log.counts, first.exclusions),
-    )
-    for batch in batches:
-        yield replace(batch, attrition=dict.fromkeys(stays.attrition, 0))
+def list_id_texts(id_texts: IdTexts) -> pl.DataFrame:
+    """The columns (field, number, text) of ids that are texts."""
+    rows = [(field, number, text) for (field, number), text in id_texts.items()]
+    schema = {"field": pl.String(), "number": pl.Int64(), "text": pl.String()}
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _clip_to_stays(treatments: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:

@@ -9,9 +9,7 @@ with its Sepsis-3 label. docs/mimic3.md describes every rule.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -23,8 +21,9 @@ import polars as pl
 from flowsheet.cohort import catalogue
 from flowsheet.cohort.completeness import HOURLY_NEEDS, Needs, needs_of_definition
 from flowsheet.cohort.derived import derivable_variables
+from flowsheet.cohort.divided import DividedSource
 from flowsheet.cohort.engine.administrations import read_administrations
-from flowsheet.cohort.engine.batches import ParsedTables, attach_totals
+from flowsheet.cohort.engine.batches import ParsedTables, Totals, list_id_texts
 from flowsheet.cohort.engine.cells import CELL_HINTS
 from flowsheet.cohort.engine.cultures import read_cultures
 from flowsheet.cohort.engine.database import SHIPPED, Database, load_database, read_database
@@ -36,8 +35,8 @@ from flowsheet.cohort.engine.options import DatabaseOptions, OptionsWithoutSepsi
 from flowsheet.cohort.engine.orders import add_entry_times, read_orders
 from flowsheet.cohort.engine.stay_matcher import StayMatcher
 from flowsheet.cohort.engine.stays import Stays, read_stays
-from flowsheet.cohort.sources.base import Source, SourceSize, StayBatch
-from flowsheet.cohort.spill import Spill, spill_folder
+from flowsheet.cohort.sources.base import SourceSize
+from flowsheet.cohort.spill import Spill
 from flowsheet.errors import FlowsheetError, UsageError
 from flowsheet.state.hashing import digest, file_digest
 
@@ -46,12 +45,8 @@ _STAY_COLUMNS = (
     *("hospital_admitted_at", "died_at", "hospital_death"),
 )
 
-_BATCH_THREADS = 2
-"""Threads that build batches beside the one that checks and writes them; most of the work releases
-Python's lock."""
 
-
-class DatabaseSource(Source):
+class DatabaseSource(DividedSource):
     """A database's raw tables, a thousand stays at a time."""
 
     Options: ClassVar[type[DatabaseOptions]] = DatabaseOptions
@@ -145,7 +140,7 @@ class DatabaseSource(Source):
     @cached_property
     def _fingerprint(self) -> str:
         tables = digest_tables(self._find_tables())
-        own = self.database.own_files()
+        own = self.own_files()
         return digest([tables, *map(file_digest, own)]) if own else tables
 
     def _precompute_fingerprint(self) -> None:
@@ -166,19 +161,33 @@ class DatabaseSource(Source):
         line_bytes = round(self.options.max_line_mb * 1_000_000)
         return find_tables(self.database, self.path, names, self.options.time_zone, line_bytes)
 
-    def batches(self) -> Iterator[StayBatch]:
-        """Batches of stays in ascending order of their ids."""
+    @property
+    def stays_per_group(self) -> int:
+        """The option ``stays_per_batch``."""
+        number: int = self.options.stays_per_batch
+        return number
+
+    def parse(self, folder: Path) -> ParsedTables:
+        """Read each table once; the rows wait in groups of stays in ascending order of their ids.
+
+        Args:
+            folder: of the spill.
+        """
         tables = self._find_tables()
         log = self._make_log()
         # The files are hashed while they are read anyway.
         threading.Thread(target=self._precompute_fingerprint, daemon=True).start()
         stays = read_stays(self.database, tables, self.options, log)
-        with spill_folder() as folder:
-            spill = Spill(folder, stays.table.height, self.options.stays_per_batch)
-            parsed = self._parse_tables(tables, stays, log, spill)
-            spill.finish_adding()
-            batches = _build_ahead(parsed.build_batch, range(spill.n_groups))
-            yield from attach_totals(batches, log, stays)
+        spill = Spill(folder, stays.table.height, self.stays_per_group)
+        return self._parse_tables(tables, stays, log, spill)
+
+    def load_groups(self, folder: Path) -> ParsedTables:
+        """What :meth:`ParsedTables.save` wrote."""
+        return ParsedTables.load(folder, self.database, self.options)
+
+    def own_files(self) -> list[Path]:
+        """The YAML and the files of items of a database of others."""
+        return self.database.own_files()
 
     def _parse_tables(
         self, tables: dict[str, RawTable], stays: Stays, log: ExclusionLog, spill: Spill
@@ -212,21 +221,19 @@ class DatabaseSource(Source):
         doses = self._of_role("administrations", tables)
         given = read_administrations(doses, admissions, orders, log)
         given = pl.concat([inputs.collect_antibiotics(), given])
+        spill.finish_adding()
         return ParsedTables(
-            self.database, stays, orders, cultures, given, spill, self.options, log.id_texts
+            database=self.database,
+            options=self.options,
+            spill=spill,
+            stays=stays.table,
+            orders=orders,
+            cultures=cultures,
+            given_antibiotics=given,
+            id_texts=list_id_texts(log.id_texts),
+            defects=log.defects(),
+            totals=Totals(dict(log.rows_read), stays.attrition, dict(log.counts)),
         )
 
     def _of_role(self, role: str, tables: dict[str, RawTable]) -> RawTable | None:
         return tables.get(self.database.table_of(role) or "")
-
-
-def _build_ahead(build: Callable[[int], StayBatch], groups: Iterable[int]) -> Iterator[StayBatch]:
-    """Yield the batches of the groups in order, while the next two are being built."""
-    pending: deque[Future[StayBatch]] = deque()
-    with ThreadPoolExecutor(_BATCH_THREADS) as builders:
-        for group in groups:
-            pending.append(builders.submit(build, group))
-            if len(pending) > _BATCH_THREADS:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()

@@ -130,6 +130,10 @@ class Source(ABC):
             return []
         return walk_files(self.path, ("",)) if self.path.is_dir() else [self.path]
 
+    def own_files(self) -> list[Path]:
+        """Files beside the records that say how these are read."""
+        return []
+
     def estimate_bytes(self) -> int:
         """About how many bytes the extract will have, by the size and kind of the files."""
         sizes = [

@@ -11,9 +11,11 @@ import polars as pl
 
 from flowsheet.cohort.catalogue import group_ethnicity, own_concepts_key
 from flowsheet.cohort.compute_responses import make_responses
-from flowsheet.cohort.extract import MANIFEST_VERSION, Extract
+from flowsheet.cohort.divided import BuildGroups
+from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
+from flowsheet.cohort.recipe import describe_rows
 from flowsheet.config import CohortConfig, EvaluationConfig, FeaturesConfig, TaskConfig
 from flowsheet.lifecycle.experiment import window_shards
 from flowsheet.lifecycle.experiment.capacity import (
@@ -23,7 +25,6 @@ from flowsheet.lifecycle.experiment.capacity import (
 )
 from flowsheet.lifecycle.experiment.stage import Stage, is_complete, run_stage
 from flowsheet.lifecycle.experiment.window_shards import Stays, WindowsRecipe
-from flowsheet.plugins import plugin_code
 from flowsheet.state.erasures import use_records
 from flowsheet.state.hashing import digest
 from flowsheet.state.json_files import read_json, write_json
@@ -46,32 +47,32 @@ _FREE_TEXTS = ("ethnicity", "insurance")
 _UNKNOWN_SITE = "unknown"
 
 
-def ingest_cohort(cohort: CohortConfig, progress: Progress) -> Stage:
+def ingest_cohort(
+    cohort: CohortConfig, progress: Progress, build_groups: BuildGroups | None = None
+) -> Stage:
     """Ingest the cohort's records into a validated extract.
+
+    Args:
+        cohort: the records and how they are read.
+        progress: is called with lines of text.
+        build_groups: has other processes build batches of stays, where the source can be divided.
 
     Raises:
         UsageError: the source or one of its options is unknown.
         CheckFailed: the records cannot be read, or break the contract beyond the declared policy.
     """
     source = make_source(cohort)
-    responses = make_responses(cohort, source)
     key = digest(
         {
-            "manifest_version": MANIFEST_VERSION,
-            "source": cohort.source,
-            "version": type(source).version,
+            **describe_rows(source, cohort, make_responses(cohort, source)),
             "records": source.fingerprint(),
-            "options": source.options.model_dump(mode="json"),
             "quarantine": cohort.quarantine.model_dump(mode="json"),
             "allow_empty": cohort.allow_empty,
-            "responses": [responses.versions(), responses.describe()],
-            **plugin_code(type(source), *responses.classes()),
-            **own_concepts_key(),
         }
     )
 
     def build(folder: Path) -> None:
-        ingest_source(source, cohort, folder / "extract", progress)
+        ingest_source(source, cohort, folder / "extract", progress, build_groups)
 
     return run_stage("extract", key, build)
 

@@ -58,6 +58,19 @@ def usable_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int
     return int(min(limits) * _USABLE_SHARE)
 
 
+def resident_memory(status: Path = Path("/proc/self/statm")) -> int:
+    """Bytes of this process that are in memory; 0 where the system does not tell.
+
+    Args:
+        status: the file with the numbers of its pages.
+    """
+    try:
+        pages = int(status.read_text(encoding="ascii").split()[1])
+    except OSError:
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def check_memory(content: str, needed: int, todo: str) -> None:
     """Check that this machine has the memory for what is going to be computed.
 
