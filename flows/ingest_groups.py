@@ -22,11 +22,7 @@ from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import CohortConfig, ComputeConfig
 from flowsheet.lifecycle.experiment import ingest_groups, prepare
-from flowsheet.lifecycle.runtime.resources import (
-    limited_memory,
-    resident_memory,
-    usable_memory,
-)
+from flowsheet.state.memory import limited_memory, resident_memory, usable_memory
 from flowsheet.state.store import shared_folder
 
 

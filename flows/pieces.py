@@ -18,7 +18,7 @@ from flows.runners import restart_workers, use_workers, was_killed
 from flows.task_resources import declare_needs
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import UsageError
-from flowsheet.lifecycle.runtime.resources import usable_memory
+from flowsheet.state.memory import usable_memory
 
 Runner = Literal["process", "dask", "ray"]
 

@@ -31,8 +31,9 @@ from flowsheet.lifecycle.experiment.training_memory import (
     estimate_member_memory,
     estimate_training_memory,
 )
-from flowsheet.lifecycle.runtime.resources import check_memory, limited_memory, usable_memory
+from flowsheet.lifecycle.runtime.resources import check_memory
 from flowsheet.progress import ProgressLine, report
+from flowsheet.state.memory import limited_memory, usable_memory
 from flowsheet.state.store import STORE
 from flowsheet.tuning.storage import OPTUNA_URL
 from flowsheet.typing import Progress

@@ -7,6 +7,7 @@ import pytest
 
 from flowsheet.cohort import spill
 from flowsheet.cohort.spill import Spill, spill_folder
+from flowsheet.state.memory import limited_memory
 
 ROWS = pl.DataFrame({"stay": [4, 0, 1, 4, 3, 0], "value": [1, 2, 3, 4, 5, 6]})
 GROUPS = {0: [2, 3, 6], 1: [5], 2: [1, 4]}
@@ -71,3 +72,15 @@ def test_a_folder_that_a_worker_of_a_killed_process_created_again_is_removed(
     late.mkdir(parents=True)
     with spill_folder():
         assert not late.exists()
+
+
+def test_rows_are_written_to_disk_where_the_process_may_use_little_memory(tmp_path):
+    rows = pl.DataFrame({"stay": [0, 1, 5], "value": [1.0, 2.0, 3.0]})
+    folders = [tmp_path / "little", tmp_path / "much"]
+    for folder, limit in zip(folders, (100, 1_000_000), strict=True):
+        with limited_memory(limit):
+            partitioned = spill.Spill(folder, n_stays=6, stays_per_group=3)
+        partitioned.add("events", rows)
+        partitioned.finish_adding()
+        assert partitioned.pop("events", 1).equals(rows[2:])
+    assert [folder.exists() for folder in folders] == [True, False]

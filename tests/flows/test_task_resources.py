@@ -14,7 +14,7 @@ from flows import task_resources
 from flows.task_resources import dask_memory, declare_needs
 from flowsheet.config import ComputeConfig
 from flowsheet.errors import CheckFailed
-from flowsheet.lifecycle.runtime.resources import limited_memory, usable_memory
+from flowsheet.state.memory import limited_memory, usable_memory
 
 GB = 10**9
 DASK = ComputeConfig(name="dask", runner="dask", workers=2)

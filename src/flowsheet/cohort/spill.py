@@ -6,7 +6,6 @@ here: a table is read once, and its rows are handed out group by group.
 
 from __future__ import annotations
 
-import os
 import shutil
 import uuid
 from collections import Counter, defaultdict
@@ -20,11 +19,14 @@ import polars as pl
 
 from flowsheet.state.home import home
 from flowsheet.state.locks import try_lock
+from flowsheet.state.memory import usable_memory
 
 _ROWS_TO_PARTITION = 1_500_000
 """Rows of one kind that are collected before they are partitioned by group."""
-_MEMORY_LIMIT = min(4 << 30, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
-"""Bytes kept in memory before everything is written to disk."""
+_MEMORY_LIMIT = 4 << 30
+"""Bytes that are kept in memory at most before everything is written to disk ..."""
+_MEMORY_SHARE = 0.25
+"""... and of the memory that this process may use."""
 
 
 class Spill:
@@ -42,6 +44,7 @@ class Spill:
         self._parts: dict[tuple[str, int], list[pl.DataFrame]] = defaultdict(list)
         self._files: dict[tuple[str, int], list[Path]] = defaultdict(list)
         self._bytes_in_memory = 0
+        self._memory_limit = min(_MEMORY_LIMIT, int(_MEMORY_SHARE * usable_memory()))
         self._is_shared = False
         self.rows: Counter[int] = Counter()
         """Rows of each group."""
@@ -110,7 +113,7 @@ class Spill:
             self._parts[kind, group].append(part)
             self.rows[group] += part.height
         self._bytes_in_memory += int(rows.estimated_size())
-        if self._bytes_in_memory > _MEMORY_LIMIT:
+        if self._bytes_in_memory > self._memory_limit:
             self._write_parts()
 
     def _write_parts(self) -> None:

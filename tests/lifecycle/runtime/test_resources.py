@@ -9,11 +9,8 @@ import pytest
 
 from flowsheet.lifecycle.runtime import memory_reservations
 from flowsheet.lifecycle.runtime.memory_reservations import reserved_memory
-from flowsheet.lifecycle.runtime.resources import (
-    default_worker_limit,
-    usable_cores,
-    usable_memory,
-)
+from flowsheet.lifecycle.runtime.resources import default_worker_limit, usable_cores
+from flowsheet.state.memory import usable_memory
 
 GB = 1_000_000_000
 

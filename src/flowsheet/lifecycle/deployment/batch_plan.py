@@ -12,9 +12,10 @@ from flowsheet.lifecycle.experiment.extract_batches import (
     check_variables,
     list_batches,
 )
-from flowsheet.lifecycle.runtime.resources import MIN_PIECES, usable_memory
+from flowsheet.lifecycle.runtime.resources import MIN_PIECES
 from flowsheet.prediction.model_package import ModelPackage
 from flowsheet.state.locations import Location, absolute_location
+from flowsheet.state.memory import usable_memory
 from flowsheet.tracking import model_registry, registered_packages
 from flowsheet.tracking.model_registry import ModelVersion
 

@@ -21,8 +21,8 @@ from flowsheet.lifecycle.experiment.predictions import (
 )
 from flowsheet.lifecycle.experiment.stage import Stage, run_stage
 from flowsheet.lifecycle.experiment.training_memory import PROCESS_BYTES
-from flowsheet.lifecycle.runtime.resources import usable_memory
 from flowsheet.state.hashing import digest
+from flowsheet.state.memory import usable_memory
 
 MIN_CELLS = 100_000_000
 """Held-out rows x resamples x models. What is less takes one process a few seconds; measured with

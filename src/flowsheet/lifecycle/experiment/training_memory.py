@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from flowsheet.config import ComputeConfig
-from flowsheet.lifecycle.runtime.resources import usable_memory
 from flowsheet.models.base import MODELS, Model, count_processes
 from flowsheet.state.json_files import read_json
+from flowsheet.state.memory import usable_memory
 from flowsheet.typing import Progress
 from flowsheet.windows.sequences import Sequences
 

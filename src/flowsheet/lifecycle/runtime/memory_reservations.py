@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from flowsheet.lifecycle.runtime.resources import usable_memory
 from flowsheet.state.home import home, make_private_dir
 from flowsheet.state.locks import exclusive_lock, try_lock
+from flowsheet.state.memory import usable_memory
 from flowsheet.typing import Progress
 
 _POLL_SECONDS = 2.0
