@@ -59,6 +59,14 @@ def test_an_extract_is_read_back_equal(extract: Extract):
     assert check_extract(extract.path).is_empty()
 
 
+@pytest.mark.parametrize("stays", [[1], [2], [2, 1], [3], []])
+def test_the_rows_of_some_stays_are_read(extract: Extract, stays: list[int]):
+    tables = extract.tables(stays)
+    for table in TABLES:
+        rows: pl.DataFrame = getattr(small_tables(), table)
+        assert getattr(tables, table).equals(rows.filter(pl.col("stay_id").is_in(stays)))
+
+
 def test_the_manifest_has_counts(extract: Extract):
     manifest = extract.manifest
     assert manifest.counts["subjects"] == 1

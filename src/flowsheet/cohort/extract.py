@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -219,14 +220,19 @@ class Extract:
         """One of the four tables, not yet read."""
         return pl.scan_parquet(self.path / f"{table}.parquet", glob=False)
 
-    def tables(self) -> Tables:
+    def tables(self, stays: Sequence[int] | None = None) -> Tables:
         """The four tables, in memory.
+
+        Args:
+            stays: the ids whose rows are wanted; None: all.
 
         Raises:
             CheckFailed: a file cannot be read.
         """
+        is_wanted = pl.lit(True) if stays is None else pl.col("stay_id").is_in(list(stays))
         with report_unreadable(self.path, "the extract", _REMAKE):
-            return Tables(**{table: self.scan(table).collect() for table in TABLES})
+            scans = {table: self.scan(table).filter(is_wanted) for table in TABLES}
+            return Tables(**{table: scan.collect() for table, scan in scans.items()})
 
 
 def read_manifest(folder: Path) -> Manifest:

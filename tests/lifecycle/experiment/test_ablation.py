@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flowsheet.cohort.extract import Extract
 from flowsheet.compose import compose, load
 from flowsheet.config import (
     AblationConfig,
@@ -128,8 +129,15 @@ def test_the_table_begins_with_all_inputs_and_has_differences_from_them(finished
 
 
 @pytest.mark.slow
-def test_ablated_models_are_recorded_and_not_registered(finished, in_home):
+def test_ablated_models_are_recorded_and_not_registered(finished, in_home, monkeypatch):
     config, plan, trained, ablation = finished
+    read = []
+
+    def record_reading(extract, stays=None, read_tables=Extract.tables):
+        read.append(stays)
+        return read_tables(extract, stays)
+
+    monkeypatch.setattr(Extract, "tables", record_reading)
     with record.track_experiment(config, plan, {}) as parent:
         evidence = evaluate_models(config, plan, trained)
         results = ExperimentResults(
@@ -153,6 +161,8 @@ def test_ablated_models_are_recorded_and_not_registered(finished, in_home):
     assert names == {"read-logistic_regression", "read-clock"}
     page = Path(summary.report).read_text(encoding="utf-8")
     assert page.index('id="ablation"') < page.index('id="models"')
+    assert [len(stays) for stays in read] == [3]  # never the whole extract
+    assert "Missed by Logistic regression" in page or "Found early by Logistic regression" in page
 
 
 def test_inputs_that_leave_nothing_or_everything_are_not_trained(finished, in_home):

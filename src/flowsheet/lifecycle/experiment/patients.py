@@ -64,7 +64,7 @@ def describe_patients(results: ExperimentResults) -> Iterator[PatientReport]:
     rows = predictions.fold_rows(predictions.folds[0])
     chosen = choose_stays(rows, models[0], thresholds[models[0]])
     stays = [stay.stay_id for stay in chosen]
-    tables = _select_stays(open_extract(fold.data.extract).tables(), stays)
+    tables = open_extract(fold.data.extract).tables(stays)
     packages = {
         model: ModelPackage.load(results.trained[fold.name][model].folder / "model_package")
         for model in models
