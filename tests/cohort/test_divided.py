@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flowsheet.cohort.divided import ParsedGroups
+from flowsheet.cohort.checked_batches import CheckedBatch
+from flowsheet.cohort.divided import DividedSource, ParsedGroups
 from flowsheet.cohort.ingest import ingest, make_source
+from flowsheet.cohort.spill import spill_folder
 from flowsheet.config import CohortConfig
 from flowsheet.errors import CheckFailed
+from flowsheet.lifecycle.experiment.ingest_groups import build_group
 from flowsheet.state.erasures import ErasedIds
 from tests.cohort.clif_folder import clif_tables, write_clif
 from tests.cohort.divided_ingest import build_elsewhere, ingest_both, read_files
@@ -135,6 +139,26 @@ def test_a_group_that_fails_stops_the_others(tmp_path: Path, flowsheet_home: Pat
     with pytest.raises(CheckFailed):
         ingest(make_source(cohort), cohort, tmp_path / "x", lambda line: None, build_and_look)
     assert found == [["3"]]  # it has few rows; group 2, which was next, has too many
+
+
+def test_a_worker_that_ends_after_the_ingest_leaves_no_rows(
+    tmp_path: Path, flowsheet_home: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cohort = make_cohort(write_mimic3(tmp_path / "raw"))
+    save = CheckedBatch.save
+    with contextlib.ExitStack() as ingest_process:
+        folder = ingest_process.enter_context(spill_folder())
+        source = make_source(cohort)
+        assert isinstance(source, DividedSource)
+        source.parse(folder).save()
+
+        def save_late(batch: CheckedBatch, target: Path) -> None:
+            ingest_process.close()
+            save(batch, target)
+
+        monkeypatch.setattr(CheckedBatch, "save", save_late)
+        build_group(cohort, folder, 0)
+    assert_nothing_is_left(flowsheet_home)
 
 
 def test_a_worker_with_other_options_builds_nothing_that_is_used(

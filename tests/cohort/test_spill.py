@@ -6,7 +6,8 @@ import polars as pl
 import pytest
 
 from flowsheet.cohort import spill
-from flowsheet.cohort.spill import Spill, spill_folder
+from flowsheet.cohort.spill import Spill, remove_if_abandoned, spill_folder
+from flowsheet.errors import FlowsheetError
 from flowsheet.state.memory import limited_memory
 
 ROWS = pl.DataFrame({"stay": [4, 0, 1, 4, 3, 0], "value": [1, 2, 3, 4, 5, 6]})
@@ -84,3 +85,43 @@ def test_rows_are_written_to_disk_where_the_process_may_use_little_memory(tmp_pa
         partitioned.finish_adding()
         assert partitioned.pop("events", 1).equals(rows[2:])
     assert [folder.exists() for folder in folders] == [True, False]
+
+
+def test_a_saved_file_that_is_lost_is_an_error_and_no_group_without_its_rows(filled: Spill) -> None:
+    filled.save()
+    (filled.folder / "events-1-0.arrow").unlink()
+    other = Spill.load(filled.folder, n_stays=5, stays_per_group=2)
+    assert other.pop("events", 0)["value"].to_list() == GROUPS[0]
+    with pytest.raises(FlowsheetError, match=r"are gone: events-1-0\.arrow"):
+        other.pop("events", 1)
+
+
+def test_a_folder_that_is_being_created_is_not_taken_for_one_of_a_killed_process(
+    flowsheet_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locking = spill.try_lock
+
+    def lock_after_another_has_begun(path: Path):
+        monkeypatch.setattr(spill, "try_lock", locking)
+        with spill_folder():
+            pass
+        return locking(path)
+
+    monkeypatch.setattr(spill, "try_lock", lock_after_another_has_begun)
+    with spill_folder() as folder:
+        folder.mkdir()
+        with spill_folder():
+            assert folder.is_dir()
+    assert not list((flowsheet_home / "spill").iterdir())
+
+
+def test_what_is_written_after_the_end_is_removed_and_what_before_is_not(
+    flowsheet_home: Path,
+) -> None:
+    with spill_folder() as folder:
+        folder.mkdir()
+        remove_if_abandoned(folder)
+        assert folder.is_dir()
+    folder.mkdir()
+    remove_if_abandoned(folder)
+    assert not folder.exists()

@@ -18,7 +18,7 @@ from typing import TypeVar
 from flowsheet.cohort.checked_batches import CheckedBatch
 from flowsheet.cohort.recipe import Recipe
 from flowsheet.cohort.sources.base import Source, StayBatch
-from flowsheet.cohort.spill import spill_folder
+from flowsheet.cohort.spill import remove_if_abandoned, spill_folder
 from flowsheet.errors import CheckFailed
 
 _BUILDER_THREADS = 2
@@ -111,7 +111,10 @@ def build_piece(groups: ParsedGroups, group: int, recipe: Recipe) -> None:
     except CheckFailed:
         failed.touch()
         return
-    checked.save(target)
+    try:
+        checked.save(target)
+    finally:
+        remove_if_abandoned(groups.folder)
 
 
 def collect_pieces(groups: ParsedGroups, recipe: Recipe) -> Iterator[CheckedBatch]:

@@ -17,12 +17,15 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from flowsheet.errors import FlowsheetError
 from flowsheet.state.home import home
+from flowsheet.state.json_files import read_json, write_json
 from flowsheet.state.locks import try_lock
 from flowsheet.state.memory import usable_memory
 
 _ROWS_TO_PARTITION = 1_500_000
 """Rows of one kind that are collected before they are partitioned by group."""
+_FILES = "files.json"
 _MEMORY_LIMIT = 4 << 30
 """Bytes that are kept in memory at most before everything is written to disk ..."""
 _MEMORY_SHARE = 0.25
@@ -60,17 +63,20 @@ class Spill:
         """
         spill = cls(folder, n_stays, stays_per_group)
         spill._is_shared = True
-        for file in folder.glob("*-*-*.arrow"):
-            kind, group, _ = file.stem.rsplit("-", 2)
-            spill._files[kind, int(group)].append(file)
-        for files in spill._files.values():
-            files.sort(key=lambda file: int(file.stem.rpartition("-")[2]))
+        for kind, group, names in read_json(folder / _FILES):
+            spill._files[kind, group] = [folder / name for name in names]
         return spill
 
     def save(self) -> None:
-        """Write all rows to the folder, where other processes can read them; after the last add."""
+        """Write all rows to the folder, where other processes can read them; after the last add.
+
+        So that a file that is lost is missed, what is there is listed.
+        """
         self._is_shared = True
         self._write_parts()
+        files = self._files.items()
+        listed = [[*key, [file.name for file in own]] for key, own in files]
+        write_json(self.folder / _FILES, listed)
 
     def add(self, kind: str, rows: pl.DataFrame) -> None:
         """Add rows; all frames of one kind must have the same columns."""
@@ -90,13 +96,26 @@ class Spill:
 
         Files stay where other processes read them, too. ``schema`` is the schema of the empty
         frame that is returned where there are no rows.
+
+        Raises:
+            FlowsheetError: a file is gone.
         """
         files = self._files.pop((kind, group), [])
-        parts = [*map(pl.read_ipc_stream, files), *self._parts.pop((kind, group), [])]
+        parts = [*map(self._read, files), *self._parts.pop((kind, group), [])]
         if not self._is_shared:
             for file in files:
                 file.unlink()
         return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+
+    def _read(self, file: Path) -> pl.DataFrame:
+        try:
+            return pl.read_ipc_stream(file)
+        except FileNotFoundError as error:
+            raise FlowsheetError(
+                f"rows that waited for their batch of stays are gone: {file.name}",
+                where=str(self.folder),
+                todo="ingest again, and let nothing else remove files there meanwhile",
+            ) from error
 
     def _partition(self, kind: str) -> None:
         frames = self._unpartitioned.pop(kind, [])
@@ -143,11 +162,24 @@ def spill_folder() -> Iterator[Path]:
             if is_free:
                 shutil.rmtree(stale_lock.with_suffix(""), ignore_errors=True)
                 stale_lock.unlink(missing_ok=True)
-    lock = parent / f"{uuid.uuid4().hex}.lock"
-    lock.touch()
-    with try_lock(lock):
+    folder = parent / uuid.uuid4().hex
+    lock = folder.with_suffix(".lock")
+    unlocked = folder.with_suffix(".new")  # others remove locks that nobody holds
+    unlocked.touch()
+    with try_lock(unlocked):
+        unlocked.rename(lock)
         try:
-            yield lock.with_suffix("")
+            yield folder
         finally:
-            shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
             lock.unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_if_abandoned(folder: Path) -> None:
+    """Remove a folder of :func:`spill_folder` whose block has ended.
+
+    For a process that has written to it: what it writes after the end creates the folder again. The
+    lock is removed before the folder, so that one of the two processes removes what is in it.
+    """
+    if not folder.with_suffix(".lock").exists():
+        shutil.rmtree(folder, ignore_errors=True)
