@@ -40,7 +40,7 @@ from flowsheet.state.store import Store
 
 FLOW_NAMES = (
     *("experiment", "retrain", "train", "ingest", "scoring", "monitoring", "promotion"),
-    *("batches", "dead-runs"),
+    *("outcomes", "batches", "ingest in workers", "dead-runs"),
 )
 """Flows whose runs hold a lock."""
 LOCKS_LABEL = "flowsheet.locks"
