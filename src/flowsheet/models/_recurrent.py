@@ -86,7 +86,7 @@ class RecurrentModel(Model):
     Params = RecurrentParams
     Layer: ClassVar[type[RecurrentLayer]]
     size_rules = MappingProxyType({"ensemble_size": lambda size: size.networks})
-    version = 6
+    version = 7
     saved_version = 4
     capabilities = Capabilities(
         family=ModelFamily.recurrent,

@@ -82,7 +82,7 @@ class MLP(RowModel):
         history: bool = False
         """Take the known past responses as inputs (unknown ones as 0)."""
 
-    version = 5
+    version = 6
     saved_version = 3
     capabilities = Capabilities(
         family=ModelFamily.non_temporal,
