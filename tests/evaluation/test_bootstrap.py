@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from flowsheet.evaluation import bootstrap as bootstrap_module
 from flowsheet.evaluation.bootstrap import (
+    ResamplePart,
     bootstrap,
     estimate_difference,
     holm_adjust,
@@ -85,6 +86,16 @@ def test_draws_depend_on_subjects_and_seed_only():
     assert np.array_equal(weights, again)
     assert np.all(weights.sum(axis=0) == 50)
     assert not np.array_equal(weights, other_seed)
+
+
+def test_batches_of_many_subjects_have_fewer_resamples_and_the_same_draws(monkeypatch):
+    expected = np.concatenate([*resample_weights(50, 9, 7)], axis=1)
+    monkeypatch.setattr(bootstrap_module, "MAX_BATCH_CELLS", 200)
+    batches = [*resample_weights(50, 9, 7)]
+    assert [batch.shape[1] for batch in batches] == [4, 4, 1]
+    assert np.array_equal(np.concatenate(batches, axis=1), expected)
+    parts = [[*resample_weights(50, 9, 7, ResamplePart(i, 2))] for i in range(2)]
+    assert np.array_equal(np.concatenate([*parts[0], *parts[1]], axis=1), expected)
 
 
 @pytest.mark.parametrize("cells", [1, 1_000, 10_000])

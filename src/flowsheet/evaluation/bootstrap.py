@@ -20,6 +20,8 @@ from flowsheet.typing import Floats
 Key = TypeVar("Key")
 
 MAX_BATCH_RESAMPLES = 128
+MAX_BATCH_CELLS = 16_000_000
+"""Subjects x resamples that are drawn at a time: a batch takes half a gigabyte at most."""
 MAX_PART_CELLS = 500_000
 """Thresholds x resamples that are counted at a time: they stay in a processor's cache."""
 MIN_DEFINED_SHARE = 0.95
@@ -64,9 +66,10 @@ def resample_weights(
         Weights of shape (S, b).
     """
     rng = np.random.default_rng(seed)
-    wanted = part.select(math.ceil(resamples / MAX_BATCH_RESAMPLES))
+    batch_size = min(MAX_BATCH_RESAMPLES, max(1, MAX_BATCH_CELLS // max(n_subjects, 1)))
+    wanted = part.select(math.ceil(resamples / batch_size))
     for batch in range(wanted.stop):
-        count = min(MAX_BATCH_RESAMPLES, resamples - batch * MAX_BATCH_RESAMPLES)
+        count = min(batch_size, resamples - batch * batch_size)
         drawn = rng.integers(0, n_subjects, (count, n_subjects))
         if batch not in wanted:
             continue
