@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from flowsheet.cohort.extract import Extract
 from flowsheet.cohort.ingest import ingest, make_source
 from flowsheet.config import (
     CohortConfig,
@@ -17,11 +18,17 @@ from flowsheet.config import (
     QuarantineConfig,
     TuningConfig,
 )
+from flowsheet.lifecycle.deployment import batch_scoring, monitoring
+from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewhere
 from flowsheet.lifecycle.experiment import evaluate, prepare, record
 from flowsheet.lifecycle.experiment.folds import ExperimentResults, plan_folds
 from flowsheet.lifecycle.experiment.record import RunSummary
 from flowsheet.lifecycle.experiment.train import train_model
+from flowsheet.serving.answer_files import ANSWERS
 from tests.tiny import experiment
+
+MODEL = "own_ward-logistic"
+"""The registered model of the experiment."""
 
 SUBJECT, STAY = 7_310_000_000, 8_420_000_000
 """Ids of the first subject and the first stay; the others follow."""
@@ -118,10 +125,54 @@ def _finished(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
         return Experiment(folder / "home", config, run(config))
 
 
+def use_copy(experiment: Experiment, home: Path, patch: pytest.MonkeyPatch) -> Experiment:
+    """Copy the experiment's state folder and make the copy the one in use."""
+    patch.setenv("FLOWSHEET_HOME", str(shutil.copytree(experiment.home, home)))
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return replace(experiment, home=home)
+
+
 @pytest.fixture
 def finished(_finished: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
     """A copy of the finished experiment's state folder, which is the one in use."""
-    home = Path(shutil.copytree(_finished.home, tmp_path / "home"))
-    monkeypatch.setenv("FLOWSHEET_HOME", str(home))
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    return Experiment(home, _finished.config, _finished.summary)
+    return use_copy(_finished, tmp_path / "home", monkeypatch)
+
+
+def write_answers(experiment: Experiment, stays: list[int]) -> None:
+    """Answers of a server about these stays."""
+    folder = experiment.home / "serving" / "answers" / MODEL / "2026-11-28"
+    folder.mkdir(parents=True)
+    frame = pl.DataFrame({"stay_id": stays}, schema_overrides={"stay_id": pl.Int64})
+    missing = [pl.lit(None, kind).alias(name) for name, kind in ANSWERS.items()]
+    file = folder / "0123456789ab-00000001-00000002.parquet"
+    frame.with_columns(c for c in missing if c.meta.output_name() != "stay_id").write_parquet(file)
+
+
+def fill_home(experiment: Experiment) -> None:
+    """Scores, monitoring, an evaluation, an unfinished search and kept answers of everybody."""
+    extract = Extract.open(experiment.stages("extract")[0] / "extract")
+    batch_scoring.score(f"{MODEL}/1", extract.path, None, print)
+    monitoring.monitor(
+        f"{MODEL}/1", extract.path, print, monitoring.load_monitoring_config("standard")
+    )
+    evaluate_elsewhere([f"{MODEL}/1"], extract.path, print)
+    stays = pl.read_parquet(extract.path / "stays.parquet")["stay_id"].to_list()
+    write_answers(experiment, stays)
+    model = experiment.stages("model")[0]
+    work = experiment.home / "store" / ".work" / "model-0123456789abcdef"
+    work.mkdir(parents=True)
+    shutil.copy(model / "inputs.json", work)
+
+
+@pytest.fixture(scope="session")
+def _filled(_finished: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    with pytest.MonkeyPatch.context() as patch:
+        filled = use_copy(_finished, tmp_path_factory.mktemp("filled") / "home", patch)
+        fill_home(filled)
+    return filled
+
+
+@pytest.fixture
+def filled(_filled: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    """The same, with all that later commands keep of everybody."""
+    return use_copy(_filled, tmp_path / "home", monkeypatch)

@@ -13,8 +13,7 @@ from flowsheet.cohort.extract import Extract, check_extract
 from flowsheet.compose import load
 from flowsheet.config import PromotionConfig, validate_config
 from flowsheet.errors import CheckFailed, UsageError
-from flowsheet.lifecycle.deployment import batch_scoring, monitoring, promotion
-from flowsheet.lifecycle.deployment.external_evaluation import evaluate_elsewhere
+from flowsheet.lifecycle.deployment import monitoring, promotion
 from flowsheet.lifecycle.erasure import places
 from flowsheet.lifecycle.erasure.erase import erase
 from flowsheet.lifecycle.experiment import prepare, rerun
@@ -25,10 +24,8 @@ from flowsheet.state.erasures import pending_file, use_records
 from flowsheet.state.hashing import file_digest
 from flowsheet.tracking import decisions, model_registry
 from flowsheet.tracking.store import connect
-from tests.lifecycle.erasure.conftest import Experiment, run
+from tests.lifecycle.erasure.conftest import MODEL, Experiment, run
 from tests.lifecycle.erasure.search import find
-
-MODEL = "own_ward-logistic"
 
 
 def erase_all(*subjects, folders=(), dry_run=False):
@@ -42,46 +39,18 @@ def stays_of(experiment: Experiment, subject: int) -> list[int]:
     return stays.filter(subject_id=subject)["stay_id"].to_list()
 
 
-def write_answers(experiment: Experiment, stays: list[int]):
-    folder = experiment.home / "serving" / "answers" / MODEL / "2026-11-28"
-    folder.mkdir(parents=True)
-    frame = pl.DataFrame({"stay_id": stays}, schema_overrides={"stay_id": pl.Int64})
-    missing = [pl.lit(None, kind).alias(name) for name, kind in ANSWERS.items()]
-    file = folder / "0123456789ab-00000001-00000002.parquet"
-    frame.with_columns(c for c in missing if c.meta.output_name() != "stay_id").write_parquet(file)
-    return file
-
-
-def fill_home(experiment: Experiment) -> Extract:
-    """Scores, monitoring, an evaluation, an unfinished search and kept answers of everybody."""
-    extract = Extract.open(experiment.stages("extract")[0] / "extract")
-    batch_scoring.score(f"{MODEL}/1", extract.path, None, print)
-    monitoring.monitor(
-        f"{MODEL}/1", extract.path, print, monitoring.load_monitoring_config("standard")
-    )
-    evaluate_elsewhere([f"{MODEL}/1"], extract.path, print)
-    stays = pl.read_parquet(extract.path / "stays.parquet")["stay_id"].to_list()
-    write_answers(experiment, stays)
-    model = experiment.stages("model")[0]
-    work = experiment.home / "store" / ".work" / "model-0123456789abcdef"
-    work.mkdir(parents=True)
-    shutil.copy(model / "inputs.json", work)
-    return extract
-
-
 @pytest.mark.parametrize("part", ["held_out", "trained_on"])
-def test_no_file_has_an_erased_subject_or_its_stays(finished, part):
-    fill_home(finished)
-    subject = getattr(finished, part)()
-    stays = stays_of(finished, subject)
+def test_no_file_has_an_erased_subject_or_its_stays(filled, part):
+    subject = getattr(filled, part)()
+    stays = stays_of(filled, subject)
     assert len(stays) == 2
-    before = find(finished.home, subject)
+    before = find(filled.home, subject)
     assert len(before) >= 4
-    assert any(find(finished.home, stay) for stay in stays)
+    assert any(find(filled.home, stay) for stay in stays)
     erase_all(subject)
-    assert find(finished.home, subject) == []
-    assert [find(finished.home, stay) for stay in stays] == [[], []]
-    assert find(finished.home, subject + 1), "the next subject is still there"
+    assert find(filled.home, subject) == []
+    assert [find(filled.home, stay) for stay in stays] == [[], []]
+    assert find(filled.home, subject + 1), "the next subject is still there"
     assert not pending_file().exists()
 
 
@@ -250,14 +219,16 @@ def test_prefect_s_messages_name_no_erased_stay(finished):
     assert find(folder, stay) == []
 
 
-def test_promotion_and_monitoring_go_on(finished):
-    extract = fill_home(finished)
-    erase_all(finished.held_out())
+def test_promotion_and_monitoring_go_on(filled):
+    erase_all(filled.held_out())
     config = validate_config(PromotionConfig, load("promotion", "standard"), where="standard")
     result = promotion.promote(MODEL, 1, config, reason="first")
     assert result.decision.number == 2
     changes = monitoring.monitor(
-        f"{MODEL}/1", extract.path, print, monitoring.load_monitoring_config("standard")
+        f"{MODEL}/1",
+        filled.stages("extract")[0] / "extract",
+        print,
+        monitoring.load_monitoring_config("standard"),
     )
     assert changes.stays < 160
     assert model_registry.get_version(MODEL, 1)
@@ -305,10 +276,9 @@ def test_an_unknown_subject_is_refused_and_nobody_is_erased(finished):
 
 
 @pytest.mark.parametrize("kill_at", [0, 3, 7])
-def test_an_interrupted_erasure_is_completed(finished, monkeypatch, kill_at):
-    fill_home(finished)
-    subject = finished.held_out()
-    stays = stays_of(finished, subject)
+def test_an_interrupted_erasure_is_completed(filled, monkeypatch, kill_at):
+    subject = filled.held_out()
+    stays = stays_of(filled, subject)
     planned = erase_all(subject, dry_run=True).places
     erased: list[str] = []
     erase_place = places.erase_place
@@ -323,15 +293,15 @@ def test_an_interrupted_erasure_is_completed(finished, monkeypatch, kill_at):
     with pytest.raises(KeyboardInterrupt):
         erase_all(subject)
     monkeypatch.undo()
-    monkeypatch.setenv("FLOWSHEET_HOME", str(finished.home))
+    monkeypatch.setenv("FLOWSHEET_HOME", str(filled.home))
     with (
         pytest.raises(CheckFailed, match="the erasure of a subject was interrupted"),
         use_records(),
     ):
         pass
     result = erase_all()
-    assert find(finished.home, subject) == []
-    assert [find(finished.home, stay) for stay in stays] == [[], []]
+    assert find(filled.home, subject) == []
+    assert [find(filled.home, stay) for stay in stays] == [[], []]
     (decision,) = decisions.load_decisions()
     assert decision == result.decision
     assert sum(dict(decision.erased).values()) == sum(place.rows for place in planned)
