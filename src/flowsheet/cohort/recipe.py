@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from flowsheet import __version__
 from flowsheet.cohort.catalogue import own_concepts_key
 from flowsheet.cohort.checked_batches import BatchChecker
 from flowsheet.cohort.compute_responses import ComputedResponses
@@ -19,7 +20,7 @@ class Recipe(NamedTuple):
 
     checker: BatchChecker
     key: str
-    """Digest of the code and the options. A worker with others does not build what is looked for.
+    """Digest of the release, the user's code and the options. A worker with others does not build what is looked for.
     """
 
 
@@ -32,7 +33,8 @@ def make_recipe(source: Source, config: CohortConfig, responses: ComputedRespons
         responses: of the cohort.
     """
     own_files = [file_digest(file) for file in source.own_files()]
-    parts = [describe_rows(source, config, responses), own_files, config.max_rows_per_stay]
+    rows = describe_rows(source, config, responses)
+    parts = [__version__, rows, own_files, config.max_rows_per_stay]
     return Recipe(BatchChecker(responses, config.max_rows_per_stay), digest(parts))
 
 

@@ -83,12 +83,12 @@ def _rank_steps(scored: ScoredRows, is_case: Bools, is_control: Bools) -> _StepR
     rank[order] = np.cumsum(is_higher) + np.cumsum(begins_step)
     below = rank[order][begins_step] - 1
     weight = np.ones(len(rows)) if scored.weight is None else scored.weight[rows]
-    nobody = np.zeros(len(below), np.int64)
+    zeros = np.zeros(len(below), np.int64)
     ranking = Ranking.from_rows(
         np.concatenate([is_case[rows], np.ones(len(below), np.bool_)]).astype(np.int8),
         np.concatenate([rank, below]),
-        np.concatenate([scored.subject[rows], nobody]),
+        np.concatenate([scored.subject[rows], zeros]),
         scored.n_subjects,
-        weight=np.concatenate([weight, nobody]),
+        weight=np.concatenate([weight, zeros]),
     )
     return _StepRanking(ranking, np.searchsorted(ranking.thresholds, below))
