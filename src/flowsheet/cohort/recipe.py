@@ -20,8 +20,8 @@ class Recipe(NamedTuple):
 
     checker: BatchChecker
     key: str
-    """Digest of the release, the user's code and the options. A worker with others does not build what is looked for.
-    """
+    """Digest of the release, the user's code and the options. What a worker with others builds is
+    not used."""
 
 
 def make_recipe(source: Source, config: CohortConfig, responses: ComputedResponses) -> Recipe:
