@@ -174,7 +174,7 @@ def test_gated_networks_remember_an_input_for_twenty_steps(kind: str) -> None:
     rng = np.random.default_rng(0)
     train, valid, test = (stays_decided_by_the_first_row(n, rng) for n in (300, 50, 100))
     cls = MODELS.get(kind)
-    params = {"hidden": 16, "epochs": 30, "learning_rate": 0.01, "skip": False}
+    params = {"hidden": 16, "epochs": 15, "learning_rate": 0.01, "skip": False}
     model = cls(cls.Params(**params, dropout=0.0, input_dropout=0.0))
     model.fit(train, valid, Context(seed=1))
     p, y = model.predict_proba(test)[test.scored], test.y[test.scored]
