@@ -22,6 +22,7 @@ from flowsheet.cohort.ingest import ingest as ingest_source
 from flowsheet.cohort.ingest import make_source
 from flowsheet.config import CohortConfig, ComputeConfig
 from flowsheet.lifecycle.experiment import ingest_groups, prepare
+from flowsheet.state.capacity import format_bytes
 from flowsheet.state.memory import limited_memory, resident_memory, usable_memory
 from flowsheet.state.store import shared_folder
 
@@ -42,20 +43,22 @@ def build_group(cohort: CohortConfig, folder: Path, number: int) -> None:
 def make_group_builder(cohort: CohortConfig, compute: ComputeConfig) -> BuildGroups | None:
     """Has groups of stays built in this flow run's workers, where that is worth it.
 
-    None, if there is one process, or if other machines see nothing of the folder of the spill.
+    None, if this flow run has no workers of its own.
 
     Args:
         cohort: what is ingested.
         compute: how many workers there are, and what starts them.
     """
-    is_local = compute.runner == "process"
-    if compute.workers == 1 or compute.pool or (shared_folder() and not is_local):
+    if compute.workers == 1 or compute.pool:
         return None
 
     def build(groups: ParsedGroups) -> None:
+        if groups.n_groups < ingest_groups.MIN_GROUPS:
+            return
         memory = groups.estimate_memory()
         with limited_memory(usable_memory() - resident_memory()):
-            if groups.n_groups < ingest_groups.MIN_GROUPS or not has_room(compute, memory):
+            if obstacle := _find_obstacle(compute, memory):
+                progress_logger("ingest")(f"one process builds all groups of stays: {obstacle}")
                 return
             groups.save()
             choices = {"cohort": cohort, "folder": groups.folder}
@@ -69,6 +72,23 @@ def make_group_builder(cohort: CohortConfig, compute: ComputeConfig) -> BuildGro
             build_pieces(pieces, compute)
 
     return build
+
+
+def _find_obstacle(compute: ComputeConfig, memory: int) -> str | None:
+    """Why workers cannot build groups of stays; None if they can.
+
+    Args:
+        compute: how many workers there are, and what starts them.
+        memory: bytes that a process needs for a group.
+    """
+    if shared_folder() and compute.runner != "process":
+        return (
+            "workers read what the ingest has read from a shared FLOWSHEET_HOME, not from an "
+            "object store (FLOWSHEET_STORE)"
+        )
+    if not has_room(compute, memory):
+        return f"two more of about {format_bytes(memory)} each do not fit this machine's memory"
+    return None
 
 
 @flow(name="ingest in workers", flow_run_name="ingest-{cohort.name}", validate_parameters=False)

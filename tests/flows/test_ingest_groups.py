@@ -45,7 +45,15 @@ class Groups(ParsedGroups):
 
 
 @pytest.fixture
-def offer(monkeypatch: pytest.MonkeyPatch):
+def lines(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines of progress."""
+    lines: list[str] = []
+    monkeypatch.setattr(ingest_groups, "progress_logger", lambda _: lines.append)
+    return lines
+
+
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch, lines: list[str]):
     """Offer groups to workers; returns what is submitted to them."""
 
     def call(compute: ComputeConfig, groups: Groups | None = None) -> list[pieces.Pieces]:
@@ -75,23 +83,29 @@ def test_one_process_and_pools_build_none(offer, changes):
     assert offer(TWO.model_copy(update=changes)) == []
 
 
-def test_few_groups_are_built_by_the_ingest(offer, monkeypatch):
+def test_few_groups_are_built_by_the_ingest(offer, monkeypatch, lines):
     monkeypatch.setattr(Groups, "n_groups", worth.MIN_GROUPS - 1)
     assert offer(TWO) == []
+    assert lines == []
 
 
-def test_groups_that_do_not_fit_twice_beside_the_ingest_are_built_by_it(offer, monkeypatch):
+def test_groups_that_do_not_fit_twice_beside_the_ingest_are_built_by_it(offer, monkeypatch, lines):
     monkeypatch.setattr(ingest_groups, "resident_memory", lambda: 2 * GB)
     monkeypatch.setattr(ingest_groups, "usable_memory", lambda: 6 * GB)
     assert len(offer(TWO)) == 1
+    assert lines == []
     monkeypatch.setattr(ingest_groups, "usable_memory", lambda: 4 * GB)
     assert offer(TWO) == []
+    assert "one process builds all groups of stays: two more of about 1.0 GB each" in lines[0]
     assert len(offer(TWO.model_copy(update={"runner": "dask"}))) == 1
 
 
-def test_machines_that_share_an_object_store_alone_do_not_see_the_spill(offer, monkeypatch):
+def test_machines_that_share_an_object_store_alone_do_not_see_the_spill(offer, monkeypatch, lines):
     monkeypatch.setattr(ingest_groups, "shared_folder", lambda: "s3://hospital/store")
     assert offer(TWO.model_copy(update={"runner": "dask"})) == []
+    (line,) = lines
+    assert "one process builds all groups of stays" in line
+    assert "a shared FLOWSHEET_HOME, not from an object store" in line
     assert len(offer(TWO)) == 1
 
 

@@ -32,10 +32,11 @@ from flowsheet.state.json_files import read_json, write_json
 
 _FRAMES = ("stays", "orders", "cultures", "given_antibiotics", "id_texts", "defects")
 _TOTALS = "totals.json"
-_PROCESS_BYTES = 600_000_000
-"""Of a process that builds a group without rows."""
-_BYTES_PER_ROW = 250
-"""Of its rows."""
+_PROCESS_BYTES = 400_000_000
+"""Of a process that builds a group without rows: 0.34 GB measured, Prefect included."""
+_BYTES_PER_ROW = 350
+"""Of its rows: with 2.0 million a process took 0.70 to 1.01 GB, the most where it keeps freed
+memory."""
 COMPARE_ALL = 2_000
 """Definitions of sepsis are compared on all stays of cohorts up to this size ..."""
 COMPARE_EVERY = 16
