@@ -37,6 +37,9 @@ SAME = ("extract", "shard", "windows", "split", "predictions", "resamples", "evi
 """Kinds of stages whose files are the same to the last byte."""
 
 
+TCP_VARIABLE = "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP"
+TCP_TIMEOUT = "300s"
+"""After which Dask takes a silent connection for dead."""
 ANY_FINDINGS = (0, 1, 3)
 """Exit codes of ``flowsheet monitor``: nothing, something, or too little to say has changed."""
 
@@ -48,7 +51,7 @@ def run_with_small_pieces(
     environment = {**inherited_environment(), "FLOWSHEET_HOME": str(home)}
     if address:
         environment["FLOWSHEET_DASK_ADDRESS"] = address
-        environment["DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP"] = "300s"
+        environment[TCP_VARIABLE] = TCP_TIMEOUT
     command = [sys.executable, "-m", "tests.e2e.clusters", *arguments]
     result = subprocess.run(
         command,
@@ -66,21 +69,30 @@ def run_with_small_pieces(
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Two processes with 3 GB each, which they declare.
 
-    The scheduler, which runs in this process, imports the modules of the tasks that it gets; while
-    it did, a busy machine would take it for dead.
+    The scheduler, which runs in this process, and the workers import the modules of the tasks that
+    they get. While they did, a busy machine would take them for dead, and the run would wait for
+    ever: so they do it before, and are waited for longer.
     """
     distributed = pytest.importorskip("distributed", reason="flowsheet[dask] is not installed")
+    dask = import_module("dask")
     import_module("flows.experiment")
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit="3GB",
-        resources={"MEMORY": 3e9},
-        host="127.0.0.1",
-        dashboard_address=None,
-        env={"FLOWSHEET_HOME": str(tmp_path_factory.getbasetemp() / "on_dask")},
-    ) as running:
+    patient = dask.config.set({"distributed.comm.timeouts.tcp": TCP_TIMEOUT})
+    home = str(tmp_path_factory.getbasetemp() / "on_dask")
+    with (
+        patient,
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit="3GB",
+            resources={"MEMORY": 3e9},
+            host="127.0.0.1",
+            dashboard_address=None,
+            env={"FLOWSHEET_HOME": home, TCP_VARIABLE: TCP_TIMEOUT},
+        ) as running,
+    ):
+        with distributed.Client(running) as client:
+            client.run(import_module, "flows.experiment")
         yield running
 
 
