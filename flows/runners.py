@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectConcurrentFuture
@@ -48,8 +48,13 @@ def make_task_runner(compute: ComputeConfig) -> TaskRunner[Any]:
             todo=f"install flowsheet[{compute.runner}]",
         ) from None
     return WorkerProcesses(
-        max_workers=compute.workers, initializer=exit_with_parent, initargs=(os.getpid(),)
+        max_workers=compute.workers, initializer=_begin_worker, initargs=(os.getpid(),)
     )
+
+
+def _begin_worker(parent_pid: int) -> None:
+    WorkerProcesses.is_in_worker = True
+    exit_with_parent(parent_pid)
 
 
 class WorkerProcesses(ProcessPoolTaskRunner):
@@ -58,6 +63,19 @@ class WorkerProcesses(ProcessPoolTaskRunner):
     When the engine fails in a worker process, mostly because the server does not answer, it calls
     ``exit``. That ends the thread that returns results, and the run would wait forever.
     """
+
+    is_in_worker: ClassVar[bool] = False
+    """Whether this process is one of such a pool."""
+
+    def duplicate(self) -> Any:
+        """A runner for another flow run; in a worker one of threads, without processes.
+
+        Prefect enters it with each task of a worker. The semaphores of an unused pool
+        would be left behind, with a warning, where the worker is killed.
+        """
+        if self.is_in_worker:
+            return ThreadPoolTaskRunner(max_workers=1)
+        return super().duplicate()
 
     def __enter__(self) -> Self:
         super().__enter__()

@@ -106,6 +106,7 @@ def test_ctrl_c_stops_an_experiment(
     assert terminal.wait() == 130
     assert "stopped; start it again to go on" in terminal.output
     assert "Traceback" not in terminal.output
+    assert "leaked" not in terminal.output  # which Python says once all processes have ended
     wait_until_no_process_is_left(home)
 
 

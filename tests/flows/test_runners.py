@@ -56,6 +56,17 @@ def test_processes_are_replaced_only_to_have_another_number_of_them(monkeypatch)
         assert (runner.workers, runner._executor is executor) == (1, False)
 
 
+def kind_of_duplicate() -> str:
+    return type(make_task_runner(ComputeConfig(name="local", workers=2)).duplicate()).__name__
+
+
+def test_a_worker_process_has_no_pool_of_its_own(server_down):
+    assert kind_of_duplicate() == "WorkerProcesses"
+    with make_task_runner(ComputeConfig(name="local", workers=1)) as runner:
+        in_worker = runner._executor.submit(kind_of_duplicate).result(timeout=120)
+    assert in_worker == "ThreadPoolTaskRunner"
+
+
 def test_an_error_of_a_process_that_goes_on_is_not_a_kill():
     assert was_killed(BrokenProcessPool())
     assert was_killed(type("OutOfMemoryError", (Exception,), {"__module__": "ray.exceptions"})())
