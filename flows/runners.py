@@ -130,6 +130,7 @@ class WorkerProcesses(ProcessPoolTaskRunner):
 _KILLED = {
     ("concurrent", "BrokenProcessPool"),
     ("distributed", "KilledWorker"),  # after Dask has tried several workers
+    ("distributed", "NoWorkerError"),  # all are lost
     ("ray", "WorkerCrashedError"),
     ("ray", "OutOfMemoryError"),  # torch has an error of this name, too
     ("ray", "NodeDiedError"),

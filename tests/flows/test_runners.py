@@ -67,6 +67,20 @@ def test_a_worker_process_has_no_pool_of_its_own(server_down):
     assert in_worker == "ThreadPoolTaskRunner"
 
 
+def test_dask_does_not_wait_for_ever_for_workers_that_are_lost(monkeypatch):
+    from distributed.scheduler import NoWorkerError
+
+    from flows import local_dask
+
+    monkeypatch.setitem(local_dask._SETTINGS, "distributed.scheduler.no-workers-timeout", "1s")
+    threads = {"n_workers": 0, "processes": False, "dashboard_address": None}
+    with local_dask.LocalDaskRunner(cluster_kwargs=threads) as runner:
+        waiting = runner.client.submit(int, "7")
+        with pytest.raises(NoWorkerError) as caught:
+            waiting.result(timeout=60)
+    assert was_killed(caught.value)
+
+
 def test_an_error_of_a_process_that_goes_on_is_not_a_kill():
     assert was_killed(BrokenProcessPool())
     assert was_killed(type("OutOfMemoryError", (Exception,), {"__module__": "ray.exceptions"})())
