@@ -26,7 +26,7 @@ STAYS_PER_GROUP = 2
 def half_done(home: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command whose workers have built a group of stays, and have more to build."""
     command, environment = flowsheet_command(home, *arguments)
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, encoding="utf-8")
     try:
         deadline = time.monotonic() + 300
         while not list((home / "spill").glob("*/checked-*")):

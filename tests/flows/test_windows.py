@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from flows import pieces, windows
+from flows.liveness import PROCESS_KILLED
 from flowsheet.compose import compose
 from flowsheet.config import ComputeConfig
 from flowsheet.lifecycle.experiment.stage import Stage
@@ -19,6 +21,7 @@ EXTRACT = Stage(kind="extract", key="e" * 64, path="e", reused=True, seconds=1.0
 class Future:
     def __init__(self, error: Exception | None) -> None:
         self.error = error
+        self.task_run_id = uuid4()
 
     def result(self) -> None:
         if self.error:
@@ -39,6 +42,9 @@ def build(monkeypatch: pytest.MonkeyPatch):
 
         monkeypatch.setattr(windows.build_shard, "submit", submit)
         monkeypatch.setattr(pieces, "restart_workers", restarts.append)
+        monkeypatch.setattr(
+            pieces, "mark_tasks_crashed", lambda runs, reason: print(f"{len(runs)}: {reason}")
+        )
         monkeypatch.setattr(pieces, "use_workers", lambda workers: print(f"using {workers}"))
         monkeypatch.setattr(pieces, "progress_logger", lambda step: print)
         plan = [[(i, 1)] for i in range(shards)]
@@ -69,7 +75,9 @@ def test_few_shards_and_those_of_a_single_worker_are_built_with_the_windows(buil
 def test_a_killed_process_leaves_its_shards_to_the_flow_run(build, capsys):
     _, restarts = build(4, ComputeConfig(name="two", workers=2), BrokenProcessPool())
     assert restarts == [2]
-    assert "what is left is built one at a time" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "what is left is built one at a time" in printed
+    assert f"4: {PROCESS_KILLED}" in printed
 
 
 @pytest.mark.parametrize(("memory", "workers"), [(2, 4), (3, 3), (20, 1)])

@@ -18,7 +18,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from flowsheet.cohort.engine import batches, csv_reader, source
+from flowsheet.cohort import divided
+from flowsheet.cohort.engine import batches, csv_reader
 from flowsheet.cohort.schema import TABLES, Tables
 from flowsheet.cohort.sepsis3 import Sepsis3Labels, label
 from tests.cohort.mimic3_folder import RawTables, raw_tables, read_folder, write_tables
@@ -192,7 +193,7 @@ def assert_same(tables: Tables, expected: Tables) -> None:
 def test_the_rows_depend_neither_on_batches_nor_on_threads(
     ward_folder: WardFolder, ward: Ward, monkeypatch: pytest.MonkeyPatch, size: int, threads: int
 ):
-    monkeypatch.setattr(source, "_BATCH_THREADS", threads)
+    monkeypatch.setattr(divided, "_BUILDER_THREADS", threads)
     monkeypatch.setattr(csv_reader, "_PARSER_THREADS", threads)
     monkeypatch.setattr(csv_reader, "_BLOCK_BYTES", 20_000)
     assert_same(read_folder(ward_folder.path, stays_per_batch=size).tables, ward.tables)
